@@ -1,0 +1,315 @@
+"""What the runtime needs of the outside world, as Protocols.
+
+The Kafka adapters (`kstash.kafka`), the state backend (`kstash.state`), the metrics
+(`kstash.observe`) and the in-memory cluster of `kstash.testing` implement these; the runtime knows
+nothing else. Rules that hold for every port:
+
+- All callbacks are served on the caller's thread, inside a `poll` of the port that took them, never
+  from another thread.
+- No call blocks longer than its stated deadline; nothing is retried for ever without a log line.
+- Offsets are ints, partitions are `(topic, partition)` tuples: these are hot paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Partition = tuple[str, int]
+"""A Kafka partition: (topic, partition number)."""
+
+Headers = list[tuple[str, bytes | None]]
+"""Kafka record headers, in order, repeats allowed."""
+
+
+class Message(Protocol):
+    """A consumed Kafka record; `confluent_kafka.Message` fulfils it as it is."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> Headers | None: ...
+    def timestamp(self) -> tuple[int, int]: ...
+
+
+class DeliveredMessage(Protocol):
+    """What a delivery callback gets: the produced record with its offset."""
+
+    def offset(self) -> int: ...
+
+
+OnDelivery = Callable[[Any, DeliveredMessage], None]
+"""`(error or None, message)`: called once when the record is acknowledged or has failed for good."""
+
+OnDone = Callable[[Exception | None], None]
+
+
+class Member(Protocol):
+    """The worker's one consumer: membership, the lineage tail and the data.
+
+    It subscribes to the lineage topic (cooperative-sticky), so that owning partition `i` of it is
+    owning task group `i`. Data partitions are added by hand at explicit offsets.
+    """
+
+    def subscribe(
+        self,
+        *,
+        on_assigned: Callable[[list[int]], None],
+        on_revoked: Callable[[list[int]], None],
+        on_lost: Callable[[list[int]], None],
+    ) -> None:
+        """Join the group; the callbacks get task group numbers and run inside `poll`.
+
+        A revoked group is given up when `on_revoked` returns; a lost one is already owned by
+        somebody else. The lineage partition of an assigned group is not consumed before `follow`.
+        """
+
+    def follow(self, group: int, offset: int) -> None:
+        """Consume the lineage partition of an owned group from `offset` on."""
+
+    def add(self, offsets: Mapping[Partition, int]) -> None:
+        """Consume data partitions from explicit offsets (added to what is consumed already)."""
+
+    def remove(self, partitions: Collection[Partition]) -> None:
+        """Stop consuming data partitions; messages of them already fetched are dropped."""
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Fetch no more of these until `resume`."""
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Fetch these again."""
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """Wait up to `timeout_s` for one message, then take what is there (500 at most).
+
+        Raises:
+            MemberFencedError: another process took this member's place (fatal).
+            OffsetOutOfRangeError: a consumed offset is no longer in the log; names the partition.
+            TopicMissingError: a consumed topic is gone.
+        """
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit input offsets for lag tools, asynchronously; a failure is logged, not raised."""
+
+    def close(self, *, leave: bool) -> None:
+        """Close; with `leave` the group is left at once even by a static member."""
+
+
+class Scanner(Protocol):
+    """A consumer for recovery: assign only, `read_uncommitted`, never a group member."""
+
+    def add(self, offsets: Mapping[Partition, int]) -> None:
+        """Read these partitions from the given offsets on."""
+
+    def remove(self, partitions: Collection[Partition]) -> None:
+        """Stop reading these."""
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """Like `Member.poll`."""
+
+    def position(self, partition: Partition) -> int:
+        """Offset that will be read next; moves past transaction markers at the end of the log."""
+
+    def close(self) -> None:
+        """Close."""
+
+
+class Producer(Protocol):
+    """Appends records to partitions named explicitly, in order."""
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        on_delivery: OnDelivery | None,
+        timestamp: int,
+        headers: Headers | None,
+    ) -> None:
+        """Queue one record (positional order of `confluent_kafka.Producer.produce`).
+
+        `timestamp` 0 means now. A full local queue is waited out by serving callbacks; a record
+        that can never fit raises `RecordTooLargeError`.
+        """
+
+    def poll(self) -> None:
+        """Serve delivery callbacks without waiting. Raises `ProducerFailedError` when fatal."""
+
+    def __len__(self) -> int:
+        """Records not yet acknowledged."""
+
+    def close(self) -> None:
+        """Purge what is queued and in flight, and destroy the client. No flush."""
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait for acknowledgements up to the deadline; returns how many are missing."""
+
+
+class SinkProducer(Producer, Protocol):
+    """The transactional producer of one task group. Blocking calls run in a thread of its own.
+
+    `produce` begins a transaction when none is open. Between `commit` and its `on_done` the caller
+    produces nothing.
+    """
+
+    def initialise(self, on_done: Callable[[Exception | None, str | None], None]) -> None:
+        """Fence and abort predecessors (`init_transactions`), then read the committed position.
+
+        `on_done(error, metadata)`: the metadata string last committed for this group's offset
+        `(lineage topic, group)` in the consumer group `<application_id>-positions`, or None.
+        """
+
+    def commit(self, metadata: str, on_done: OnDone) -> None:
+        """Wait for all acks, send the committed position as `metadata`, commit.
+
+        Works without an open transaction too (an offsets-only transaction).
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic as the cluster describes it."""
+
+    name: str
+    partition_count: int
+    replication_factor: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NewTopic:
+    """A topic to create. A replication factor of None takes the cluster's default."""
+
+    name: str
+    partition_count: int
+    replication_factor: int | None
+    config: Mapping[str, str]
+
+
+class Admin(Protocol):
+    """Topic administration; every call has a deadline and raises `KafkaUnavailableError` past it."""
+
+    def describe(self, topics: Sequence[str]) -> dict[str, TopicInfo]:
+        """Existing topics among `topics`, with their settings; missing ones are left out."""
+
+    def create(self, topics: Sequence[NewTopic]) -> None:
+        """Create topics; one that exists already is left as it is."""
+
+    def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """High watermark of each partition (`read_uncommitted` end)."""
+
+    def start_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Log start offset of each partition."""
+
+    def close(self) -> None:
+        """Close."""
+
+
+class Cluster(Protocol):
+    """A factory of the clients of one worker: the one port that the runtime is given for Kafka."""
+
+    def admin(self) -> Admin: ...
+    def member(self) -> Member: ...
+    def uncommitted_member(self) -> Scanner:
+        """The consumer for inputs that are another application's immediate sinks."""
+
+    def scanner(self) -> Scanner: ...
+    def data_producer(self) -> Producer:
+        """Idempotent, gapless, `message.timeout.ms=0`: frames and END markers."""
+
+    def lineage_producer(self) -> Producer:
+        """Idempotent, linger 0 to 5 ms: segments, hints and checkpoint records."""
+
+    def marker_producer(self) -> Producer:
+        """Not idempotent, one request in flight, `acks=all`: FENCE, SEAL, START."""
+
+    def claim_producer(self) -> Producer:
+        """As `marker_producer` with `retries=0`: CONFIG and CLAIM."""
+
+    def sink_producer(self, group: int) -> SinkProducer: ...
+
+
+class Clock(Protocol):
+    """Time for the runtime."""
+
+    def monotonic(self) -> float:
+        """Seconds, never back."""
+
+    def time_ms(self) -> int:
+        """Unix time in milliseconds."""
+
+
+class KeyValueStore(Protocol):
+    """One store of a task: encoded keys, live decoded values, written back behind."""
+
+    def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
+        """Make all of `keys` resident and mark them dirty; absent keys stay absent in the dict.
+
+        The caller reads and assigns values in the returned live dict during this batch only.
+        Assigning None deletes the key at the next write-back.
+        """
+
+    def items(self) -> list[tuple[bytes, Any]]:
+        """All entries in key order: for tests, queries and verification, not the hot path."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a checkpoint: name relative to its folder, size in bytes, CRC-32 of content."""
+
+    name: str
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """A store of a stage: its name and how its values become bytes."""
+
+    name: str
+    serialize: Callable[[Any], bytes]
+    deserialize: Callable[[bytes], Any]
+
+
+class TaskState(Protocol):
+    """The stores of one task."""
+
+    def store(self, name: str) -> KeyValueStore: ...
+
+    def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
+        """Freeze and write all dirty state in one batch, then take a durable checkpoint `label`.
+
+        Raises `StateError` naming the folder (disk full, I/O error); nothing is lost: the live
+        state stays in memory and the older checkpoints on disk.
+        """
+
+    def close(self) -> None: ...
+
+
+class StateBackend(Protocol):
+    """Where the states of a worker's tasks live."""
+
+    def verify(self, stage: str, partition: int, label: str, files: Sequence[FileEntry]) -> bool:
+        """Whether this worker has that checkpoint, whole and with the right checksums."""
+
+    def open(
+        self, stage: str, partition: int, stores: Sequence[StoreSpec], *, base: str | None
+    ) -> TaskState:
+        """Open the state as of checkpoint `base` (None: empty); live files are thrown away."""
+
+    def retain(self, stage: str, partition: int, labels: Collection[str]) -> None:
+        """Delete all checkpoints of the task but these."""
+
+    def close(self) -> None: ...
+
+
+class Metrics(Protocol):
+    """Counters and histograms of the runtime; one call per batch at most, never per record."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None: ...
+    def gauge(self, name: str, value: float, **labels: str) -> None: ...
+    def observe(self, name: str, seconds: float, **labels: str) -> None: ...
