@@ -1,0 +1,6 @@
+"""What kstash ships for tests of programs that are written with it."""
+
+from kstash.testing.clock import ManualClock
+from kstash.testing.memory import MemoryCluster, MemoryKafka
+
+__all__ = ["ManualClock", "MemoryCluster", "MemoryKafka"]

@@ -1,0 +1,30 @@
+"""A clock that tests move by hand."""
+
+from __future__ import annotations
+
+
+class ManualClock:
+    """A `kstash.ports.Clock` that stands still until it is told to move.
+
+    Args:
+        start_ms: Unix time in milliseconds at which it starts.
+    """
+
+    def __init__(self, start_ms: int = 1_600_000_000_000) -> None:
+        self._start_ms = start_ms
+        # Whole microseconds: a sum of floats would make equal schedules differ in the last digit.
+        self._elapsed_us = 0
+
+    def monotonic(self) -> float:
+        """Seconds since the clock was made."""
+        return self._elapsed_us / 1_000_000
+
+    def time_ms(self) -> int:
+        """Unix time in milliseconds."""
+        return self._start_ms + self._elapsed_us // 1000
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward by `seconds`, 0 or more."""
+        if seconds < 0:
+            raise ValueError(f"a clock cannot go back by {-seconds:g} s")
+        self._elapsed_us += round(seconds * 1_000_000)
