@@ -13,7 +13,7 @@ their message. Programmer errors inside kstash are `assert`s.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 
@@ -255,6 +255,27 @@ class ReplayDivergedError(ProtocolError):
 
 class LineageGapError(ProtocolError):
     """Lineage that recovery needs is in neither the lineage topic nor any output partition."""
+
+
+class CommittedPositionLostError(ProtocolError):
+    """A checkpoint exists, but the committed position of its sinks does not: replay cannot tell
+    which outputs are out already."""
+
+
+class ProgramChangedError(ProgramError):
+    """Lineage of another program (or of settings that change results) would have to be replayed.
+
+    Attributes:
+        differences: setting name to (value in the lineage, value now).
+    """
+
+    def __init__(self, differences: Mapping[str, tuple[str | None, str | None]]) -> None:
+        changes = "; ".join(f"{k}: was {a!r}, is {b!r}" for k, (a, b) in differences.items())
+        super().__init__(
+            f"the program changed since the crash and cannot replay its lineage ({changes}); let "
+            "the old program finish the recovery and stop it with SIGTERM, then start the new one"
+        )
+        self.differences = dict(differences)
 
 
 # --- local state --------------------------------------------------------------------------------

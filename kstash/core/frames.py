@@ -1,0 +1,178 @@
+"""Frames: many logical records as one Kafka record of an internal topic (docs/wire-format.md).
+
+The value of the Kafka record holds columns: key lengths and keys, value lengths and values (may be
+left out when no reader needs them), timestamps, and user headers when any record has some. Columns
+of lengths are machine-wide arrays so that both directions run at C speed.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+from kstash.errors import WireCorruptError
+
+RecordHeaders = list[tuple[str, bytes | None]]
+
+# Written into topics: never change a value, only add.
+VERSION = 1
+_HAS_VALUES, _HAS_HEADERS, _ONE_TIMESTAMP = 1, 2, 4
+_NONE = 0xFFFFFFFF
+
+_HEAD = struct.Struct("<BBI")
+_TIMESTAMP = struct.Struct("<q")
+_LENGTH = struct.Struct("<I")
+_IS_LITTLE = sys.byteorder == "little"
+
+
+class Columns(NamedTuple):
+    """Equal-long columns of a frame; `headers` is None when no record has any."""
+
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    timestamps: list[int]
+    headers: list[RecordHeaders | None] | None
+
+
+def encode_frame(
+    keys: Sequence[bytes | None],
+    values: Sequence[bytes | None] | None,
+    timestamps: Sequence[int],
+    headers: Sequence[RecordHeaders | None] | None,
+) -> bytes:
+    """Encode one frame of 1 or more logical records; `values` None leaves the column out."""
+    count = len(keys)
+    flags = 0
+    parts: list[bytes] = [b""]
+    parts += _encode_column(keys)
+    if values is not None:
+        flags |= _HAS_VALUES
+        parts += _encode_column(values)
+    first = timestamps[0]
+    if timestamps.count(first) == count:
+        flags |= _ONE_TIMESTAMP
+        parts.append(_TIMESTAMP.pack(first))
+    else:
+        parts.append(_to_bytes(array("q", timestamps)))
+    if headers is not None and any(headers):
+        flags |= _HAS_HEADERS
+        parts += _encode_column([_encode_headers(h) if h else None for h in headers])
+    parts[0] = _HEAD.pack(VERSION, flags, count)
+    return b"".join(parts)
+
+
+def decode_frame(data: bytes | None, count: int) -> Columns:
+    """Decode a frame whose identity header names `count` logical records.
+
+    Raises:
+        WireCorruptError: not a frame of a known version with just `count` records.
+    """
+    try:
+        if data is None:
+            raise WireCorruptError("frame without a value")
+        version, flags, held = _HEAD.unpack_from(data)
+        if version != VERSION or flags > 7:
+            raise WireCorruptError(f"frame of version {version} with flags {flags}")
+        if held != count or count > len(data):
+            raise WireCorruptError(f"frame of {held} records, its identity says {count}")
+        keys, i = _decode_column(data, _HEAD.size, count)
+        values: list[bytes | None]
+        if flags & _HAS_VALUES:
+            values, i = _decode_column(data, i, count)
+        else:
+            values = [None] * count
+        if flags & _ONE_TIMESTAMP:
+            timestamps = [*_TIMESTAMP.unpack_from(data, i)] * count
+            i += _TIMESTAMP.size
+        else:
+            timestamps = _from_bytes("q", data, i, count).tolist()
+            i += 8 * count
+        headers: list[RecordHeaders | None] | None = None
+        if flags & _HAS_HEADERS:
+            encoded, i = _decode_column(data, i, count)
+            headers = [None if h is None else _decode_headers(h) for h in encoded]
+        if i != len(data):
+            raise WireCorruptError(f"frame of {len(data)} bytes, {i} used")
+    except (struct.error, ValueError) as error:
+        raise WireCorruptError(f"malformed frame: {error}") from error
+    return Columns(keys, values, timestamps, headers)
+
+
+def _encode_column(items: Sequence[bytes | None]) -> list[bytes]:
+    try:
+        lengths = array("I", map(len, items))  # type: ignore[arg-type]  # None falls to the except
+        body = b"".join(items)  # type: ignore[arg-type]
+    except TypeError:
+        lengths = array("I", [_NONE if item is None else len(item) for item in items])
+        body = b"".join(item for item in items if item is not None)
+    return [_to_bytes(lengths), body]
+
+
+def _decode_column(data: bytes, i: int, count: int) -> tuple[list[bytes | None], int]:
+    lengths = _from_bytes("I", data, i, count)
+    i += 4 * count
+    if _NONE in lengths:
+        items: list[bytes | None] = []
+        for length in lengths:
+            if length == _NONE:
+                items.append(None)
+            else:
+                items.append(data[i : i + length])
+                i += length
+        end = i
+    else:
+        ends = list(accumulate(lengths, initial=i))
+        end = ends[-1]
+        items = [data[a:b] for a, b in pairwise(ends)]
+    if end > len(data):
+        raise WireCorruptError(f"frame of {len(data)} bytes with a column up to {end}")
+    return items, end
+
+
+def _encode_headers(headers: RecordHeaders) -> bytes:
+    out = bytearray()
+    for name, value in headers:
+        encoded = name.encode()
+        out += _LENGTH.pack(len(encoded)) + encoded
+        out += _LENGTH.pack(_NONE) if value is None else _LENGTH.pack(len(value)) + value
+    return bytes(out)
+
+
+def _decode_headers(data: bytes) -> RecordHeaders:
+    headers: RecordHeaders = []
+    i = 0
+    while i < len(data):
+        name, i = _decode_item(data, i)
+        value, i = _decode_item(data, i)
+        headers.append(((name or b"").decode(), value))
+    return headers
+
+
+def _decode_item(data: bytes, i: int) -> tuple[bytes | None, int]:
+    (length,) = _LENGTH.unpack_from(data, i)
+    i += _LENGTH.size
+    if length == _NONE:
+        return None, i
+    if i + length > len(data):
+        raise WireCorruptError(f"frame headers end within an item of {length} bytes")
+    return data[i : i + length], i + length
+
+
+def _to_bytes(column: array[int]) -> bytes:
+    if not _IS_LITTLE:
+        column.byteswap()
+    return column.tobytes()
+
+
+def _from_bytes(typecode: str, data: bytes, i: int, count: int) -> array[int]:
+    column: array[int] = array(typecode)
+    column.frombytes(data[i : i + count * column.itemsize])
+    if len(column) != count:
+        raise WireCorruptError(f"frame of {len(data)} bytes ends within a column")
+    if not _IS_LITTLE:
+        column.byteswap()
+    return column

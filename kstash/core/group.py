@@ -1,0 +1,467 @@
+"""Recovery of a task group as a state machine (protocol, section 6).
+
+Everything passes through `GroupCore.step(event) -> effects`. The transitions are data
+(`TRANSITIONS`); an event without an entry in the current state is a programmer's error. The order
+of the states is the order of the protocol's steps, and each next step is only ever caused by the
+event that says the last one is durable:
+
+- nothing but reading the lineage topic happens before the CLAIM is acknowledged;
+- the output tails are read only behind FENCEs and `init_transactions()` (H2), and lineage to a SEAL
+  that was appended behind those (H3);
+- nothing is produced before START is acknowledged.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kstash.core.ids import Incarnation, TaskId
+from kstash.core.lineage import LineageView
+from kstash.core.records import Checkpoint, LineageRecord, Seal, Start, TaskStart
+from kstash.core.recovery import (
+    TailScan,
+    TaskPlan,
+    TaskSpec,
+    candidates,
+    plan_task,
+    release_covers,
+    scan_starts,
+)
+from kstash.core.sink import CommittedPositions
+from kstash.core.wire import Fence
+from kstash.errors import (
+    CommittedPositionLostError,
+    IncarnationFencedError,
+    ProgramChangedError,
+)
+
+
+class GroupState(enum.Enum):
+    """Steps of a recovery, in order."""
+
+    NEW = "new"
+    LOOKING = "looking"
+    CONFIGURING = "configuring"
+    CLAIMING = "claiming"
+    READING_CLAIM = "reading to the claim"
+    FENCING = "fencing"
+    SEALING = "sealing"
+    READING_SEAL = "reading to the seal"
+    VERIFYING = "verifying checkpoints"
+    SCANNING = "scanning"
+    STARTING = "starting"
+    REPLAYING = "replaying"
+    LIVE = "live"
+
+
+# --- events -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The group was assigned to this worker, or must start over."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineageRead:
+    """The next records of the group's lineage partition, up to what `ReadLineage` asked for."""
+
+    records: Sequence[tuple[int, LineageRecord]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigAppended:
+    """A CONFIG is acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAppended:
+    """The last own CLAIM is acknowledged at `offset`."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """All FENCEs are acknowledged and the sinks' producer is initialised.
+
+    `committed` is the metadata read behind that (H28), None when there is none.
+    """
+
+    committed: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SealAppended:
+    """The SEAL is acknowledged at `offset`."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointsVerified:
+    """Which of the candidates this worker can open: (task, label)."""
+
+    usable: frozenset[tuple[TaskId, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class TailsScanned:
+    """The scans are at their ends; `initial_offsets` answers `ScanTails.missing_inputs`."""
+
+    initial_offsets: Mapping[int, Mapping[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class StartAppended:
+    """The START is acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Every task has reached its adopted end."""
+
+
+Event = (
+    Begin
+    | LineageRead
+    | ConfigAppended
+    | ClaimAppended
+    | Fenced
+    | SealAppended
+    | CheckpointsVerified
+    | TailsScanned
+    | StartAppended
+    | Replayed
+)
+
+
+# --- effects ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLineage:
+    """Read the lineage partition from `start` up to and with offset `through`.
+
+    `through` None: to the end that is listed now.
+    """
+
+    start: int
+    through: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendConfig:
+    """Append a CONFIG with a fresh nonce and the topic's creation time; `retries=0`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendClaim:
+    """Append a CLAIM with a fresh nonce for every attempt; `retries=0` (H34)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FenceOutputs:
+    """Append `marker` to every partition of the internal topics that the group's tasks write, and
+    run `init_transactions()` for the sinks; wait for all, then read the committed position."""
+
+    marker: Fence
+
+
+@dataclass(frozen=True, slots=True)
+class AppendSeal:
+    """Append a SEAL."""
+
+    record: Seal
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyCheckpoints:
+    """Find out which of these checkpoints this worker can open."""
+
+    candidates: Mapping[TaskId, Sequence[Checkpoint]]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanTails:
+    """Feed each scan from its `starts`: internal topics to the own FENCE, sinks to the end listed
+    behind `init_transactions()`. Empty when no incarnation ever started.
+
+    `missing_inputs`: per stage, inputs whose first offset must be looked up now.
+    """
+
+    scans: Sequence[TailScan]
+    missing_inputs: Mapping[int, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendStart:
+    """Append START and wait for it."""
+
+    record: Start
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """Open each base, append the lineage that only headers held, replay to `adopted`."""
+
+    plans: Mapping[TaskId, TaskPlan]
+
+
+@dataclass(frozen=True, slots=True)
+class GoLive:
+    """The group is live."""
+
+
+Effect = (
+    ReadLineage
+    | AppendConfig
+    | AppendClaim
+    | FenceOutputs
+    | AppendSeal
+    | VerifyCheckpoints
+    | ScanTails
+    | AppendStart
+    | Recover
+    | GoLive
+)
+
+
+@dataclass(slots=True)
+class GroupCore:
+    """One worker's attempt at owning one task group.
+
+    Attributes:
+        group: its number.
+        application: tag of the application.
+        specs: the group's tasks, all of its stages that have this partition.
+        external_inputs: per stage, its inputs that are not internal topics (internal ones start
+            at 0).
+        settings: what must not change between a crash and its replay (topology hash, seed …).
+    """
+
+    group: int
+    application: int
+    specs: Sequence[TaskSpec]
+    external_inputs: Mapping[int, Sequence[int]]
+    settings: Mapping[str, str]
+    state: GroupState = GroupState.NEW
+    view: LineageView = field(default_factory=LineageView)
+    claim_offset: int = -1
+    committed: CommittedPositions | None = None
+    plans: dict[TaskId, TaskPlan] = field(default_factory=dict)
+    _chain: list[Start] = field(default_factory=list)
+    _bases: dict[TaskId, Checkpoint | None] = field(default_factory=dict)
+    _scans: list[TailScan] = field(default_factory=list)
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """Own incarnation; known once the lineage was read to the CLAIM."""
+        assert self.view.generation is not None
+        assert self.claim_offset >= 0
+        return Incarnation(self.view.generation, self.claim_offset)
+
+    def step(self, event: Event) -> list[Effect]:
+        """Take one event; returns the effects to carry out, in order.
+
+        Raises:
+            IncarnationFencedError: a higher CLAIM exists: begin anew, or stop.
+            LineageGapError, CommittedPositionLostError, ProgramChangedError: the group cannot
+                start; nothing was changed.
+        """
+        return TRANSITIONS[self.state, type(event)](self, event)
+
+    def check_fenced(self) -> None:
+        """Raise when a CLAIM above the own one was seen (a late one of our own included)."""
+        if self.view.claim > self.claim_offset:
+            raise IncarnationFencedError(
+                f"task group {self.group}: incarnation {self.incarnation} was fenced by a claim at "
+                f"offset {self.view.claim}"
+            )
+
+    def _begin(self, _: Event) -> list[Effect]:
+        self.view = LineageView()
+        self.claim_offset = -1
+        self.plans = {}
+        self.state = GroupState.LOOKING
+        return [ReadLineage(0, None)]
+
+    def _fold(self, event: Event) -> None:
+        assert isinstance(event, LineageRead)
+        for offset, record in event.records:
+            self.view.fold(offset, record)
+
+    def _looked(self, event: Event) -> list[Effect]:
+        self._fold(event)
+        if self.view.generation is None:
+            self.state = GroupState.CONFIGURING
+            return [AppendConfig()]
+        return self._claim(event)
+
+    def _claim(self, _: Event) -> list[Effect]:
+        self.state = GroupState.CLAIMING
+        return [AppendClaim()]
+
+    def _claimed(self, event: Event) -> list[Effect]:
+        assert isinstance(event, ClaimAppended)
+        self.claim_offset = event.offset
+        self.state = GroupState.READING_CLAIM
+        return [ReadLineage(self.view.next_offset, event.offset)]
+
+    def _read_claim(self, event: Event) -> list[Effect]:
+        self._fold(event)
+        self.check_fenced()
+        self.state = GroupState.FENCING
+        return [FenceOutputs(Fence(self.application, ((self.group, self.incarnation),)))]
+
+    def _fenced(self, event: Event) -> list[Effect]:
+        assert isinstance(event, Fenced)
+        committed = event.committed
+        self.committed = CommittedPositions.decode(committed) if committed else None
+        if self.committed and self.committed.generation != self.incarnation.generation:
+            self.committed = None  # of a lineage topic that is gone
+        self.state = GroupState.SEALING
+        return [AppendSeal(Seal(self.incarnation))]
+
+    def _sealed(self, event: Event) -> list[Effect]:
+        assert isinstance(event, SealAppended)
+        self.state = GroupState.READING_SEAL
+        return [ReadLineage(self.view.next_offset, event.offset)]
+
+    def _read_seal(self, event: Event) -> list[Effect]:
+        self._fold(event)
+        self.check_fenced()
+        self._chain = self.view.chain(self.view.parent_of(self.incarnation))
+        self.state = GroupState.VERIFYING
+        return [
+            VerifyCheckpoints(
+                {spec.task: candidates(self.view, spec.task, self._chain) for spec in self.specs}
+            )
+        ]
+
+    def _verified(self, event: Event) -> list[Effect]:
+        assert isinstance(event, CheckpointsVerified)
+        for spec in self.specs:
+            usable = [
+                checkpoint
+                for checkpoint in candidates(self.view, spec.task, self._chain)
+                if (spec.task, checkpoint.label) in event.usable
+            ]
+            self._bases[spec.task] = usable[0] if usable else None
+            self._check_committed(spec)
+        self._scans = [
+            TailScan(spec, scan_starts(self.view, spec, self._bases[spec.task]))
+            for spec in self.specs
+        ]
+        self.state = GroupState.SCANNING
+        return [ScanTails(self._scans if self._chain else (), self._missing_inputs())]
+
+    def _scanned(self, event: Event) -> list[Effect]:
+        assert isinstance(event, TailsScanned)
+        for spec, scan in zip(self.specs, self._scans, strict=True):
+            self.plans[spec.task] = plan_task(
+                self.view,
+                spec,
+                application=self.application,
+                chain=self._chain,
+                base=self._bases[spec.task],
+                scan=scan,
+                committed=self._committed_position(spec),
+            )
+        self._check_settings()
+        self.state = GroupState.STARTING
+        return [AppendStart(self._start_record(event.initial_offsets))]
+
+    def _started(self, _: Event) -> list[Effect]:
+        self.state = GroupState.REPLAYING
+        return [Recover(self.plans)]
+
+    def _replayed(self, _: Event) -> list[Effect]:
+        self.state = GroupState.LIVE
+        return [GoLive()]
+
+    def _committed_position(self, spec: TaskSpec) -> int:
+        if self.committed is None:
+            return 0
+        return self.committed.positions.get(spec.task.stage, 0)
+
+    def _check_committed(self, spec: TaskSpec) -> None:
+        # Without it replay could not tell which sink outputs are out (H33).
+        base = self._bases[spec.task]
+        if not spec.sink_outputs or base is None:
+            return
+        if self.committed is not None and spec.task.stage in self.committed.positions:
+            return
+        if not release_covers(self.view, base, self._chain):
+            raise CommittedPositionLostError(
+                f"task {spec.task}: a checkpoint at position {base.position} exists, but its "
+                "committed position is gone (offsets of an idle group expire)"
+            )
+
+    def _check_settings(self) -> None:
+        # New code must not replay old lineage (H15); a drained group has nothing to replay.
+        if not self._chain or all(self._is_drained(spec) for spec in self.specs):
+            return
+        before, now = self._chain[-1].settings, self.settings
+        differences = {
+            name: (before.get(name), now.get(name))
+            for name in sorted({*before, *now})
+            if before.get(name) != now.get(name)
+        }
+        if differences:
+            raise ProgramChangedError(differences)
+
+    def _is_drained(self, spec: TaskSpec) -> bool:
+        base, plan = self._bases[spec.task], self.plans[spec.task]
+        return (
+            base is not None
+            and plan.adopted == plan.position
+            and release_covers(self.view, base, self._chain)
+        )
+
+    def _missing_inputs(self) -> dict[int, list[int]]:
+        missing: dict[int, list[int]] = {}
+        for spec in self.specs:
+            stage = spec.task.stage
+            known: set[int] = set()
+            for start in self._chain:
+                if stage in start.tasks:
+                    known.update(start.tasks[stage].initial_offsets)
+            unknown = [i for i in self.external_inputs.get(stage, ()) if i not in known]
+            if unknown:
+                missing[stage] = unknown
+        return missing
+
+    def _start_record(self, initial_offsets: Mapping[int, Mapping[int, int]]) -> Start:
+        tasks = {}
+        for spec in self.specs:
+            plan = self.plans[spec.task]
+            offsets = {**initial_offsets.get(spec.task.stage, {})}
+            # Carried on in every START, so that old ones may be tombstoned.
+            for start in self._chain:
+                if spec.task.stage in start.tasks:
+                    offsets.update(start.tasks[spec.task.stage].initial_offsets)
+            tasks[spec.task.stage] = TaskStart(plan.position, plan.adopted, offsets)
+        parent = self._chain[-1].incarnation if self._chain else None
+        return Start(self.incarnation, parent, tasks, dict(self.settings))
+
+
+Transition = Callable[[GroupCore, Event], list[Effect]]
+
+TRANSITIONS: dict[tuple[GroupState, type[Event]], Transition] = {
+    (GroupState.LOOKING, LineageRead): GroupCore._looked,
+    (GroupState.CONFIGURING, ConfigAppended): GroupCore._claim,
+    (GroupState.CLAIMING, ClaimAppended): GroupCore._claimed,
+    (GroupState.READING_CLAIM, LineageRead): GroupCore._read_claim,
+    (GroupState.FENCING, Fenced): GroupCore._fenced,
+    (GroupState.SEALING, SealAppended): GroupCore._sealed,
+    (GroupState.READING_SEAL, LineageRead): GroupCore._read_seal,
+    (GroupState.VERIFYING, CheckpointsVerified): GroupCore._verified,
+    (GroupState.SCANNING, TailsScanned): GroupCore._scanned,
+    (GroupState.STARTING, StartAppended): GroupCore._started,
+    (GroupState.REPLAYING, Replayed): GroupCore._replayed,
+    # From any state: assigned, or starting over after a failure.
+    **{(state, Begin): GroupCore._begin for state in GroupState},
+}

@@ -1,0 +1,36 @@
+"""Identifiers of the protocol (protocol, section 2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class TaskId(NamedTuple):
+    """One stage on one partition number; `partition` is also the number of its task group."""
+
+    stage: int
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.stage}_{self.partition}"
+
+
+class Incarnation(NamedTuple):
+    """One life of a task group, ordered as a tuple.
+
+    `generation` is the Unix time in milliseconds at which the lineage topic was created, `offset`
+    the offset of the group's CLAIM in it. `NO_INCARNATION` is below every real one.
+    """
+
+    generation: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.generation}:{self.offset}"
+
+
+NO_INCARNATION = Incarnation(0, 0)
+"""What records carry under the guarantees without fencing, and what a new reader starts from."""
+
+OutPartition = tuple[int, int]
+"""An output partition of a task: (index of the stage's output, partition number)."""

@@ -1,0 +1,334 @@
+"""Records of the lineage topic, their keys and values (layouts: docs/wire-format.md).
+
+Keys: incarnation, kind, then what tells records of one kind apart; CONFIG and CLAIM carry a nonce
+instead of an incarnation, because none exists yet. Values: version byte, body, CRC-32. Segments
+are binary; the rare kinds are JSON, so that people can read a dump.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kstash.core.determinants import Determinant
+from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
+from kstash.core.reader import ReaderTable
+from kstash.core.wire import decode_lineage, encode_lineage, with_checksum, without_checksum
+from kstash.errors import WireCorruptError
+
+# Written into topics: never change a value, only add.
+VERSION = 1
+CONFIG, CLAIM, SEAL, START, RELEASE, RUN, SEGMENT, HINT, CHECKPOINT = range(1, 10)
+
+_KEY = struct.Struct(">QQB")
+_TASK_KEY = struct.Struct(">HIQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """First record of a partition: the generation, Unix ms at which the topic was created."""
+
+    nonce: bytes
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker wants the group; the record's offset becomes the incarnation."""
+
+    nonce: bytes
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Everything that an older incarnation can rely on lies before this record."""
+
+    incarnation: Incarnation
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStart:
+    """Where one task starts: base checkpoint position, adopted end, and its first offsets."""
+
+    base: int
+    adopted: int
+    initial_offsets: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """An incarnation's history: that of its parent up to `adopted`, then its own.
+
+    `skips` are (stage, input, offset) of poison records; `settings` are those that change results.
+    """
+
+    incarnation: Incarnation
+    parent: Incarnation | None
+    tasks: dict[int, TaskStart]
+    settings: dict[str, str]
+    skips: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The group was given up gracefully at these positions (per stage); `run` when it ended one."""
+
+    incarnation: Incarnation
+    positions: dict[int, int]
+    run: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A bounded run: its id and the end offsets of all inputs, as (topic, partition, end)."""
+
+    incarnation: Incarnation
+    run: int
+    ends: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Lineage of one task at the positions `[start, end)`, written by `incarnation`."""
+
+    incarnation: Incarnation
+    task: TaskId
+    number: int
+    start: int
+    end: int
+    entries: tuple[Determinant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Per output partition, the offset where a recovery may start its scan."""
+
+    incarnation: Incarnation
+    task: TaskId
+    number: int
+    offsets: dict[OutPartition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A checkpoint file: name in its folder, size in bytes, CRC-32."""
+
+    name: str
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A task's state at `position`, with everything that a replay from there needs.
+
+    `input_offsets` are next offsets per input, `sequences` the last sequence per output partition,
+    `readers` the reader table per internal input, `scan_from` as in `Hint`.
+    """
+
+    incarnation: Incarnation
+    task: TaskId
+    number: int
+    is_remote: bool
+    position: int
+    label: str
+    files: tuple[FileRef, ...]
+    input_offsets: dict[int, int]
+    sequences: dict[OutPartition, int]
+    readers: dict[int, ReaderTable]
+    scan_from: dict[OutPartition, int]
+    timers: dict[int, int] = field(default_factory=dict)
+
+
+LineageRecord = Config | Claim | Seal | Start | Release | Run | Segment | Hint | Checkpoint
+
+
+def encode_key(record: LineageRecord) -> bytes:
+    """Return the Kafka key of a lineage record."""
+    if isinstance(record, Config):
+        return _KEY.pack(*NO_INCARNATION, CONFIG) + record.nonce
+    if isinstance(record, Claim):
+        return _KEY.pack(*NO_INCARNATION, CLAIM) + record.nonce
+    head = _KEY.pack(*record.incarnation, _KINDS[type(record)])
+    if isinstance(record, Segment | Hint | Checkpoint):
+        # One hint a task is enough: compaction keeps the newest.
+        number = 0 if isinstance(record, Hint) else record.number
+        return head + _TASK_KEY.pack(*record.task, number)
+    if isinstance(record, Run):
+        return head + record.run.to_bytes(8, "big")
+    return head
+
+
+def encode_value(record: LineageRecord) -> bytes:
+    """Return the Kafka value of a lineage record."""
+    kind = _KINDS[type(record)]
+    if isinstance(record, Segment):
+        body = encode_lineage(record.start, record.end, record.entries)
+    else:
+        body = json.dumps(_TO_JSON[kind](record), separators=(",", ":")).encode()
+    return with_checksum(bytes((VERSION, kind)) + body)
+
+
+def decode_record(key: bytes | None, value: bytes | None) -> LineageRecord:
+    """Decode one record of the lineage topic (tombstones are the caller's business).
+
+    Raises:
+        WireCorruptError: anything else than what `encode_key` and `encode_value` give.
+    """
+    body = without_checksum(value)
+    if len(body) < 2 or body[0] != VERSION:
+        raise WireCorruptError(f"lineage record of version {body[0]}, known: {VERSION}")
+    try:
+        if key is None:
+            raise WireCorruptError("lineage record without a key")
+        generation, offset, kind = _KEY.unpack_from(key)
+        rest = key[_KEY.size :]
+        if kind != body[1]:
+            raise WireCorruptError(f"lineage record of kind {body[1]} under a key of kind {kind}")
+        incarnation = Incarnation(generation, offset)
+        if kind == SEGMENT:
+            stage, partition, number = _TASK_KEY.unpack(rest)
+            start, end, entries = decode_lineage(body[2:])
+            return Segment(incarnation, TaskId(stage, partition), number, start, end, entries)
+        if kind not in _FROM_JSON:
+            raise WireCorruptError(f"lineage record of unknown kind {kind}")
+        return _FROM_JSON[kind](incarnation, rest, json.loads(body[2:]))
+    except WireCorruptError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise WireCorruptError(f"malformed lineage record: {error!r}") from error
+    except RecursionError as error:
+        raise WireCorruptError("lineage record nested too deep") from error
+
+
+def key_incarnation(key: bytes) -> tuple[Incarnation, int]:
+    """Return (incarnation, kind) of a record's key, for tombstones.
+
+    Raises:
+        WireCorruptError: too short for a key.
+    """
+    try:
+        generation, offset, kind = _KEY.unpack_from(key)
+    except struct.error as error:
+        raise WireCorruptError(f"malformed lineage key: {error}") from error
+    return Incarnation(generation, offset), kind
+
+
+def _partitions(table: dict[OutPartition, int]) -> list[list[int]]:
+    return [[*partition, value] for partition, value in sorted(table.items())]
+
+
+def _from_partitions(data: Any) -> dict[OutPartition, int]:
+    return {(int(output), int(partition)): int(value) for output, partition, value in data}
+
+
+def _int_table(data: Any) -> dict[int, int]:
+    return {int(key): int(value) for key, value in data}
+
+
+def _start_to_json(r: Any) -> dict[str, Any]:
+    return {
+        "parent": r.parent,
+        "tasks": [
+            [stage, t.base, t.adopted, sorted(t.initial_offsets.items())]
+            for stage, t in sorted(r.tasks.items())
+        ],
+        "settings": r.settings,
+        "skips": r.skips,
+    }
+
+
+def _start_from_json(inc: Incarnation, _: bytes, d: Any) -> Start:
+    parent = None if d["parent"] is None else Incarnation(*map(int, d["parent"]))
+    tasks = {
+        int(stage): TaskStart(int(base), int(adopted), _int_table(offsets))
+        for stage, base, adopted, offsets in d["tasks"]
+    }
+    settings = {str(k): str(v) for k, v in d["settings"].items()}
+    skips = tuple((int(s), int(i), int(o)) for s, i, o in d["skips"])
+    return Start(inc, parent, tasks, settings, skips)
+
+
+def _checkpoint_to_json(r: Any) -> dict[str, Any]:
+    return {
+        "remote": r.is_remote,
+        "position": r.position,
+        "label": r.label,
+        "files": [[f.name, f.size, f.crc32] for f in r.files],
+        "inputs": sorted(r.input_offsets.items()),
+        "sequences": _partitions(r.sequences),
+        "readers": [[i, table.to_json()] for i, table in sorted(r.readers.items())],
+        "scan_from": _partitions(r.scan_from),
+        "timers": sorted(r.timers.items()),
+    }
+
+
+def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
+    stage, partition, number = _TASK_KEY.unpack(key)
+    return Checkpoint(
+        inc,
+        TaskId(stage, partition),
+        number,
+        is_remote=bool(d["remote"]),
+        position=int(d["position"]),
+        label=str(d["label"]),
+        files=tuple(FileRef(str(n), int(s), int(c)) for n, s, c in d["files"]),
+        input_offsets=_int_table(d["inputs"]),
+        sequences=_from_partitions(d["sequences"]),
+        readers={int(i): ReaderTable.from_json(t) for i, t in d["readers"]},
+        scan_from=_from_partitions(d["scan_from"]),
+        timers=_int_table(d["timers"]),
+    )
+
+
+def _hint_from_json(inc: Incarnation, key: bytes, d: Any) -> Hint:
+    stage, partition, _ = _TASK_KEY.unpack(key)
+    return Hint(inc, TaskId(stage, partition), int(d["number"]), _from_partitions(d["offsets"]))
+
+
+def _release_from_json(inc: Incarnation, _: bytes, d: Any) -> Release:
+    run = None if d["run"] is None else int(d["run"])
+    return Release(inc, _int_table(d["positions"]), run)
+
+
+def _run_from_json(inc: Incarnation, _: bytes, d: Any) -> Run:
+    return Run(inc, int(d["run"]), tuple((str(t), int(p), int(e)) for t, p, e in d["ends"]))
+
+
+_KINDS: dict[type, int] = {
+    Config: CONFIG,
+    Claim: CLAIM,
+    Seal: SEAL,
+    Start: START,
+    Release: RELEASE,
+    Run: RUN,
+    Segment: SEGMENT,
+    Hint: HINT,
+    Checkpoint: CHECKPOINT,
+}
+
+_TO_JSON: dict[int, Callable[[Any], dict[str, Any]]] = {
+    CONFIG: lambda r: {"generation": r.generation},
+    CLAIM: lambda r: {"worker": r.worker},
+    SEAL: lambda _: {},
+    START: _start_to_json,
+    RELEASE: lambda r: {"positions": sorted(r.positions.items()), "run": r.run},
+    RUN: lambda r: {"run": r.run, "ends": r.ends},
+    HINT: lambda r: {"number": r.number, "offsets": _partitions(r.offsets)},
+    CHECKPOINT: _checkpoint_to_json,
+}
+
+_FROM_JSON: dict[int, Callable[[Incarnation, bytes, Any], LineageRecord]] = {
+    CONFIG: lambda _, nonce, d: Config(nonce, int(d["generation"])),
+    CLAIM: lambda _, nonce, d: Claim(nonce, str(d["worker"])),
+    SEAL: lambda inc, _, __: Seal(inc),
+    START: _start_from_json,
+    RELEASE: _release_from_json,
+    RUN: _run_from_json,
+    HINT: _hint_from_json,
+    CHECKPOINT: _checkpoint_from_json,
+}

@@ -1,0 +1,297 @@
+"""Recovery planning: from lineage records and scanned tails to what each task replays.
+
+Pure functions; `core.group` calls them in the order of protocol section 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from kstash.core.determinants import (
+    Attachment,
+    Determinant,
+    contiguous_end,
+    end_of,
+    join,
+    lineage_until,
+)
+from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
+from kstash.core.lineage import LineageView, Owner, history_limit, history_part, owners_of
+from kstash.core.reader import ReaderTable
+from kstash.core.records import Checkpoint, Start
+from kstash.core.wire import Fence, Identity, Lineage, Marker
+from kstash.errors import LineageGapError
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What recovery must know of a task's place in the topology.
+
+    Attributes:
+        task: its id.
+        implicit: it has one input partition.
+        internal_outputs: output partitions on internal topics.
+        sink_outputs: output partitions that are sinks.
+        scanned_sinks: those of them with immediate delivery, whose tails carry lineage.
+    """
+
+    task: TaskId
+    implicit: bool
+    internal_outputs: tuple[OutPartition, ...] = ()
+    sink_outputs: tuple[OutPartition, ...] = ()
+    scanned_sinks: tuple[OutPartition, ...] = ()
+
+    @property
+    def scanned_outputs(self) -> tuple[OutPartition, ...]:
+        """Output partitions whose tails recovery reads."""
+        return self.internal_outputs + self.scanned_sinks
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """How one task comes back.
+
+    Attributes:
+        base: checkpoint to restore, or None for the empty state at position 0.
+        position: of the base.
+        adopted: replay ends here (`x`); what comes after is new.
+        stable: end of what the lineage topic holds contiguously.
+        lineage: determinants of `[position, adopted)`.
+        owners: which incarnation made which positions (for seeds of randomness).
+        sequences: last sequence per output partition at `position`.
+        last_valid: last valid sequence per internal output partition: up to it replay suppresses.
+        committed: committed position: sink outputs up to it are suppressed.
+        input_offsets: next offset per input at `position`; inputs that are missing start anew.
+        readers: reader table per internal input at `position`.
+        scan_from: scan starts that are still valid for the new incarnation.
+    """
+
+    task: TaskId
+    base: Checkpoint | None
+    position: int
+    adopted: int
+    stable: int
+    lineage: tuple[Determinant, ...]
+    owners: tuple[Owner, ...]
+    sequences: Mapping[OutPartition, int]
+    last_valid: Mapping[OutPartition, int]
+    committed: int
+    input_offsets: Mapping[int, int]
+    readers: Mapping[int, ReaderTable]
+    scan_from: Mapping[OutPartition, int]
+    timers: Mapping[int, int] = field(default_factory=dict)
+
+
+def candidates(view: LineageView, task: TaskId, chain: list[Start]) -> list[Checkpoint]:
+    """Checkpoints of a task that may serve as its base, best first (protocol, section 6 step 4)."""
+    usable = [
+        (checkpoint.position, offset, checkpoint)
+        for offset, checkpoint in view.checkpoints.get(task, ())
+        if is_on_history(chain, checkpoint)
+    ]
+    usable.sort(key=lambda item: item[:2], reverse=True)
+    return [checkpoint for _, _, checkpoint in usable]
+
+
+def is_on_history(chain: list[Start], checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint holds a state of the chain's history, not of an abandoned branch (H25).
+
+    Its incarnation is on the START chain, and no later START adopted less than its position.
+    """
+    incarnations = [start.incarnation for start in chain]
+    if checkpoint.incarnation not in incarnations:
+        return False
+    return all(
+        checkpoint.position <= start.tasks[checkpoint.task.stage].adopted
+        for start in chain
+        if start.incarnation > checkpoint.incarnation and checkpoint.task.stage in start.tasks
+    )
+
+
+def scan_starts(
+    view: LineageView, spec: TaskSpec, base: Checkpoint | None
+) -> dict[OutPartition, tuple[int, Incarnation]]:
+    """Where to start each output partition's scan, and the incarnation that vouches for it.
+
+    The newest valid hint, else the base's `scan_from`, else the beginning. Records of incarnations
+    below the vouching one are void behind the start (H10: a hint may lie behind a FENCE).
+    """
+    starts: dict[OutPartition, tuple[int, Incarnation]] = dict.fromkeys(
+        spec.scanned_outputs, (0, NO_INCARNATION)
+    )
+    hint = view.hints.get(spec.task)
+    sources = []
+    if base is not None:
+        sources.append((base.scan_from, base.incarnation))
+    if hint is not None:
+        sources.append((hint.offsets, hint.incarnation))
+    for offsets, incarnation in sources:
+        for partition, offset in offsets.items():
+            if partition in starts and offset >= starts[partition][0]:
+                starts[partition] = (offset, max(incarnation, starts[partition][1]))
+    return starts
+
+
+class TailScan:
+    """Collects what the tails of one task's output partitions say (protocol, section 6 step 5)."""
+
+    def __init__(
+        self, spec: TaskSpec, starts: Mapping[OutPartition, tuple[int, Incarnation]]
+    ) -> None:
+        self.task = spec.task
+        self.starts = dict(starts)
+        self.position = 0
+        self.chunks: list[tuple[Incarnation, Lineage]] = []
+        self._internal = frozenset(spec.internal_outputs)
+        self._tables: dict[OutPartition, ReaderTable] = {}
+
+    def on_record(
+        self, partition: OutPartition, offset: int, identity: Identity, chunk: Lineage | None
+    ) -> bool:
+        """Take one record of this task into account; returns whether the reader rule accepts it."""
+        if not self._starts_at(partition, offset):
+            return False
+        skip = self._table(partition, identity.application).accept(identity)
+        if skip == identity.count:
+            return False
+        self.position = max(self.position, identity.position)
+        if chunk is not None:
+            self.chunks.append((identity.incarnation, chunk))
+        return True
+
+    def on_marker(self, partition: OutPartition, offset: int, marker: Marker) -> None:
+        """Take a FENCE into account."""
+        if self._starts_at(partition, offset) and isinstance(marker, Fence):
+            self._table(partition, marker.application).mark(marker)
+
+    def last_valid(self, application: int) -> dict[OutPartition, int]:
+        """Last valid sequence per internal output partition in which a record was accepted."""
+        last: dict[OutPartition, int] = {}
+        for partition, table in self._tables.items():
+            sequence = table.last_seq.get((application, self.task))
+            if partition in self._internal and sequence is not None:
+                last[partition] = sequence
+        return last
+
+    def _starts_at(self, partition: OutPartition, offset: int) -> bool:
+        return partition in self.starts and offset >= self.starts[partition][0]
+
+    def _table(self, partition: OutPartition, application: int) -> ReaderTable:
+        table = self._tables.get(partition)
+        if table is None:
+            group = application, self.task.partition
+            table = ReaderTable(False, {group: self.starts[partition][1]})
+            self._tables[partition] = table
+        return table
+
+
+def plan_task(
+    view: LineageView,
+    spec: TaskSpec,
+    *,
+    application: int,
+    chain: list[Start],
+    base: Checkpoint | None,
+    scan: TailScan,
+    committed: int,
+) -> TaskPlan:
+    """Put together what one task replays.
+
+    Raises:
+        LineageGapError: an output that readers have accepted relies on lineage that is nowhere.
+    """
+    owners = owners_of(chain, spec.task.stage)
+    start = base.position if base is not None else 0
+    logged = [
+        (history_part(owners, inc, entries), _cut(owners, inc, end))
+        for inc, end, entries in view.record_segments(spec.task)
+    ]
+    scanned = [
+        (history_part(owners, inc, chunk.entries), _cut(owners, inc, chunk.end))
+        for inc, chunk in scan.chunks
+    ]
+    in_topic = join((entries for entries, _ in logged), start)
+    known = join((entries for entries, _ in logged + scanned), start)
+    seen = adopted_floor(scan, committed)
+    if spec.implicit:
+        ends = [end for _, end in logged + scanned]
+        adopted = max([start, seen, *ends])
+        stable = _implicit_stable(in_topic, known, adopted)
+    else:
+        adopted = max(contiguous_end(known, start), start)
+        stable = min(contiguous_end(in_topic, start), adopted)
+        if seen > adopted:
+            raise LineageGapError(
+                f"task {spec.task}: an output at position {seen} is valid, but lineage is known "
+                f"only through {adopted} (base at {start})"
+            )
+    sequences = dict(base.sequences) if base is not None else {}
+    last_valid = {p: sequences.get(p, 0) for p in spec.internal_outputs}
+    for partition, sequence in scan.last_valid(application).items():
+        last_valid[partition] = max(sequence, last_valid.get(partition, 0))
+    return TaskPlan(
+        task=spec.task,
+        base=base,
+        position=start,
+        adopted=adopted,
+        stable=max(stable, start),
+        lineage=tuple(lineage_until(known, adopted)),
+        owners=tuple(owners),
+        sequences=sequences,
+        last_valid=last_valid,
+        committed=committed,
+        input_offsets=_input_offsets(chain, spec.task.stage, base),
+        readers={i: table.copy() for i, table in base.readers.items()} if base else {},
+        scan_from={p: offset for p, (offset, _) in scan.starts.items() if offset > 0},
+        timers=dict(base.timers) if base is not None else {},
+    )
+
+
+def adopted_floor(scan: TailScan, committed: int) -> int:
+    """The history reaches at least here: valid outputs exist up to it (H36)."""
+    return max(scan.position, committed)
+
+
+def release_covers(view: LineageView, base: Checkpoint, chain: list[Start]) -> bool:
+    """Whether the group was released gracefully at the base's position, with no later START."""
+    release = view.releases.get(base.incarnation)
+    if release is None or not chain or chain[-1].incarnation != base.incarnation:
+        return False
+    return release[1].positions.get(base.task.stage) == base.position
+
+
+def unverifiable(labels: Collection[str], checkpoint: Checkpoint) -> bool:
+    """Whether this worker could not open a checkpoint's files."""
+    return checkpoint.label not in labels
+
+
+def _cut(owners: list[Owner], incarnation: Incarnation, end: int) -> int:
+    limit = history_limit(owners, incarnation)
+    return 0 if limit is None else min(end, limit)
+
+
+def _implicit_stable(in_topic: list[Determinant], known: list[Determinant], adopted: int) -> int:
+    # Positions without a determinant need no lineage, so only what headers alone hold is unstable.
+    held = set(map(_identity, in_topic))
+    for entry in known:
+        if _identity(entry) not in held:
+            return min(entry.position, adopted)
+    return adopted
+
+
+def _identity(entry: Determinant) -> tuple[int, ...]:
+    if isinstance(entry, Attachment):
+        return (entry.position, entry.index, entry.k)
+    return (entry.position, end_of(entry))
+
+
+def _input_offsets(chain: list[Start], stage: int, base: Checkpoint | None) -> dict[int, int]:
+    offsets: dict[int, int] = {}
+    for start in reversed(chain):
+        task = start.tasks.get(stage)
+        if task is not None:
+            offsets.update(task.initial_offsets)
+    if base is not None:
+        offsets.update(base.input_offsets)
+    return offsets

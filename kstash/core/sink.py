@@ -1,0 +1,133 @@
+"""When the transaction of a task group's sinks may be committed, and at which positions.
+
+Invariants (protocol, section 7):
+
+- a transaction with position `pos` of a task contains every sink output of it up to `pos`;
+- it is committed only when the lineage topic is acknowledged through `pos` (H27);
+- between `close` and `on_committed` no newer output of the group is produced.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from kstash.errors import WireCorruptError
+
+METADATA_BYTES_MAX = 4096
+"""Kafka's `offset.metadata.max.bytes`."""
+
+_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedPositions:
+    """What every commit of a group names: its generation and the position of each sink task."""
+
+    generation: int
+    positions: Mapping[int, int]
+
+    def encode(self) -> str:
+        """Return the metadata string of the committed offset."""
+        table = ",".join(
+            f"{stage}:{position}" for stage, position in sorted(self.positions.items())
+        )
+        return f"{_VERSION};{self.generation};{table}"
+
+    @classmethod
+    def decode(cls, metadata: str) -> CommittedPositions:
+        """Decode a metadata string.
+
+        Raises:
+            WireCorruptError: not what `encode` gives.
+        """
+        try:
+            version, generation, table = metadata.split(";")
+            pairs = [entry.split(":") for entry in table.split(",") if entry]
+            positions = {int(stage): int(position) for stage, position in pairs}
+            if version != _VERSION:
+                raise WireCorruptError(f"committed position of version {version!r}")
+            return cls(int(generation), positions)
+        except ValueError as error:
+            raise WireCorruptError(f"malformed committed position {metadata!r}") from error
+
+
+class StableTask(Protocol):
+    """What the commit rule needs of a task (`core.task.TaskCore`)."""
+
+    @property
+    def stable(self) -> int: ...
+
+
+class CommitState(enum.Enum):
+    """The life of one transaction."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    COMMITTING = "committing"
+
+
+class SinkCommitter:
+    """The commit rule of one task group."""
+
+    def __init__(self, generation: int, positions: Mapping[int, int]) -> None:
+        """Start from the committed positions of all tasks with sinks (0 where there is none)."""
+        self.state = CommitState.OPEN
+        self.committed = CommittedPositions(generation, dict(positions))
+        self._sent: dict[int, int] = {}
+        self._closing: dict[int, int] = dict(positions)
+        self._is_refresh_due = True
+
+    def admits(self, stage: int, position: int) -> bool:
+        """Whether an output made at `position` may be produced now; if not, queue it.
+
+        While closing, what the cap held back from this very transaction still goes in (H37).
+        """
+        if self.state is CommitState.OPEN:
+            return True
+        return self.state is CommitState.CLOSING and position <= self._closing[stage]
+
+    def on_sent(self, stage: int, position: int) -> None:
+        """An output was produced into the open transaction."""
+        self._sent[stage] = max(self._sent.get(stage, 0), position)
+
+    def refresh(self) -> None:
+        """Let the next transaction commit even when it is empty (positions expire)."""
+        self._is_refresh_due = True
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to commit."""
+        return self.state is CommitState.OPEN and (bool(self._sent) or self._is_refresh_due)
+
+    def close(self) -> None:
+        """Hold back newer outputs: the transaction ends at the last output sent per task."""
+        assert self.is_due
+        self.state = CommitState.CLOSING
+        self._closing = {**self.committed.positions, **self._sent}
+        self._sent = {}
+        self._is_refresh_due = False
+
+    def closing_position(self, stage: int) -> int:
+        """Position at which the transaction being closed or committed ends for a task."""
+        return self._closing[stage]
+
+    def is_stable(self, tasks: Mapping[int, StableTask]) -> bool:
+        """Whether lineage is stable through the closing positions (H27); `tasks` by stage."""
+        return all(tasks[stage].stable >= position for stage, position in self._closing.items())
+
+    def commit(self) -> str:
+        """All outputs are in: start the commit and return its metadata."""
+        assert self.state is CommitState.CLOSING
+        self.state = CommitState.COMMITTING
+        self._sent = {}
+        return CommittedPositions(self.committed.generation, self._closing).encode()
+
+    def on_committed(self) -> Mapping[int, int]:
+        """The commit is done; returns the committed positions per stage."""
+        assert self.state is CommitState.COMMITTING
+        self.state = CommitState.OPEN
+        self.committed = CommittedPositions(self.committed.generation, self._closing)
+        return self._closing

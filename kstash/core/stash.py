@@ -1,0 +1,112 @@
+"""The stash: a task's determinants that are not yet stable.
+
+Invariants:
+
+- `stable <= flushed <= end` and `position <= end`; `end` is ahead of `position` only in replay.
+- `entries` is the lineage of `[stable, end)`, and nothing else.
+- only an acknowledgement of the lineage topic moves `stable` (protocol, H4).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from kstash.core.determinants import Attachment, Determinant, Run, end_of, lineage_from
+from kstash.core.wire import encode_lineage
+
+SEGMENT_ENTRIES_MAX = 2_000
+"""Entries in one segment: bounds its record to some 20 KiB, far below `message.max.bytes`."""
+
+
+class Stash:
+    """Determinants of one task as appended, in flight to the lineage topic, and stable."""
+
+    __slots__ = ("_entries", "_flushed", "_implicit", "end", "stable")
+
+    def __init__(
+        self, *, implicit: bool, stable: int, end: int, entries: Sequence[Determinant] = ()
+    ) -> None:
+        assert stable <= end
+        self._implicit = implicit
+        self._entries: list[Determinant] = lineage_from(entries, stable)
+        self._flushed = stable
+        self.stable = stable
+        self.end = end
+        self._release_implicit()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def append(self, entries: Sequence[Determinant], end: int) -> None:
+        """Take the lineage of the whole events up to position `end` (exclusive)."""
+        assert end > self.end
+        self._entries.extend(entries)
+        self.end = end
+        if not entries:
+            assert self._implicit
+            self._release_implicit()
+
+    def chunk(self, start: int, end: int) -> bytes | None:
+        """Encode the lineage of `[start, end)`, or None when it is empty.
+
+        `end` is a value that `self.end` had once, so that no run lies across it.
+        """
+        entries = self._between(start, end)
+        return encode_lineage(start, end, entries) if entries else None
+
+    def take_segment(self) -> tuple[int, int, tuple[Determinant, ...]] | None:
+        """Hand out the next lineage to append, as (start, end, entries); None when all is flushed.
+
+        Bounded by `SEGMENT_ENTRIES_MAX`: call it until it gives None.
+        """
+        start = self._flushed
+        entries = self._between(start, self.end)
+        if not entries:
+            return None
+        end = self.end
+        if len(entries) > SEGMENT_ENTRIES_MAX:
+            # Cut in front of an event, never between an event and its attachments.
+            cut = SEGMENT_ENTRIES_MAX
+            while cut < len(entries) and entries[cut].position < end_of(entries[cut - 1]):
+                cut += 1
+            while cut < len(entries) and isinstance(entries[cut - 1], Attachment):
+                cut += 1
+            if cut < len(entries):
+                entries = entries[:cut]
+                end = end_of(entries[-1])
+        self._flushed = end
+        return start, end, tuple(entries)
+
+    def mark_stable(self, end: int) -> None:
+        """Drop the lineage before `end`, which the lineage topic has acknowledged."""
+        assert end <= self._flushed, "acknowledged, but never flushed"
+        if end <= self.stable:
+            return
+        self._entries = lineage_from(self._entries, end)
+        self.stable = end
+        self._release_implicit()
+
+    @property
+    def flushed(self) -> int:
+        """End of what was handed out by `take_segment`."""
+        return self._flushed
+
+    def _release_implicit(self) -> None:
+        # Positions of an implicit task that no determinant covers need no lineage to be stable.
+        if self._implicit:
+            free = self._entries[0].position if self._entries else self.end
+            self.stable = max(self.stable, free)
+            self._flushed = max(self._flushed, self.stable)
+
+    def _between(self, start: int, end: int) -> list[Determinant]:
+        entries = self._entries
+        first = bisect_left(entries, start, key=_position)
+        if first and isinstance(entries[first - 1], Run) and end_of(entries[first - 1]) > start:
+            first -= 1
+        last = bisect_left(entries, end, key=_position)
+        return lineage_from(entries[first:last], start)
+
+
+def _position(entry: Determinant) -> int:
+    return entry.position

@@ -1,0 +1,314 @@
+"""The live path of one task: what it has processed, what goes out with which lineage.
+
+Per batch the runtime calls `advance` once with what the batch was, then `emit` for each output
+partition; segments are taken behind and acknowledged by the lineage topic.
+
+Invariants:
+
+- an output is handed over only after its whole batch was processed (`advance` comes first), and
+  carries the lineage `[max(stable, sent[partition]), end)` of it (chunk rule, protocol section 4);
+- outputs of one partition leave in the order of their sequences, whether held or not;
+- a checkpoint at `c` is published only when all outputs up to `c` are acknowledged (sinks:
+  committed) and the lineage topic is acknowledged through `c`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kstash.core.determinants import Determinant
+from kstash.core.ids import Incarnation, OutPartition, TaskId
+from kstash.core.records import Hint, Segment
+from kstash.core.stash import Stash
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Outputs of one batch to one partition, ready to be produced.
+
+    Attributes:
+        partition: output partition.
+        position: the task's position at the end of the batch.
+        first_seq: sequence of the first of the `count` logical records.
+        chunk: encoded lineage for the first record's header, or None.
+        payload: what the caller gave to `emit`.
+    """
+
+    partition: OutPartition
+    position: int
+    first_seq: int
+    count: int
+    chunk: bytes | None
+    payload: Any
+
+
+@dataclass(slots=True)
+class _Held:
+    position: int
+    lineage_end: int
+    first_seq: int
+    count: int
+    payload: Any
+
+
+@dataclass(slots=True)
+class _Output:
+    """What is known of one output partition."""
+
+    is_sink: bool
+    sequence: int = 0
+    sent: int = 0
+    held: deque[_Held] = field(default_factory=deque)
+    in_flight: deque[int] = field(default_factory=deque)
+    acked: deque[tuple[int, int]] = field(default_factory=deque)
+    scan_from: int | None = None
+
+
+class TaskCore:
+    """One incarnation of one task."""
+
+    def __init__(
+        self,
+        task: TaskId,
+        incarnation: Incarnation,
+        *,
+        implicit: bool,
+        position: int,
+        adopted: int,
+        stable: int,
+        lineage: Sequence[Determinant],
+        sequences: Mapping[OutPartition, int],
+        sinks: frozenset[int],
+        header_bytes_max: int,
+        is_logging: bool = True,
+    ) -> None:
+        """Start at the base's `position`; replay goes to `adopted`.
+
+        Args:
+            task: the task.
+            incarnation: of its group.
+            implicit: it has one input partition, whose records need no determinants.
+            position: of the base checkpoint.
+            adopted: end of the history taken over, `x`.
+            stable: end of what the lineage topic holds contiguously.
+            lineage: determinants of `[stable, adopted)`.
+            sequences: last sequence per output partition at `position`.
+            sinks: indices of the outputs that are sinks.
+            header_bytes_max: cap of a chunk; 0 is write-first.
+            is_logging: whether lineage is kept at all (not for the guarantees without it).
+        """
+        self.task = task
+        self.incarnation = incarnation
+        self.position = position
+        self.adopted = adopted
+        self._header_bytes_max = header_bytes_max
+        self._is_logging = is_logging
+        self._sinks = sinks
+        start = min(stable, adopted)
+        self.stash = Stash(implicit=implicit, stable=start, end=adopted, entries=lineage)
+        self._outputs: dict[OutPartition, _Output] = {}
+        for partition, sequence in sequences.items():
+            self._output(partition).sequence = sequence
+        self._segment_number = 0
+        self._hint_number = 0
+        self._last_hint: dict[OutPartition, int] = {}
+        self.held_count = 0
+
+    # -- processing ------------------------------------------------------------------------------
+
+    def advance(self, entries: Sequence[Determinant], position: int) -> None:
+        """A batch of whole events up to `position` (exclusive) was processed.
+
+        In replay `entries` is empty: its determinants are in the stash already.
+        """
+        assert position > self.position
+        self.position = position
+        if position > self.stash.end:
+            if not self._is_logging:
+                self.stash.end = self.stash.stable = position
+            else:
+                self.stash.append(entries, position)
+
+    def skip(self, partition: OutPartition, count: int) -> int:
+        """Count outputs that are suppressed in replay; returns the first one's sequence."""
+        output = self._output(partition)
+        first = output.sequence + 1
+        output.sequence += count
+        return first
+
+    def emit(self, partition: OutPartition, count: int, payload: Any) -> Outgoing | None:
+        """Number `count` outputs of the last batch and attach their chunk.
+
+        Returns:
+            What to produce now, or None when the cap holds it back until lineage is acknowledged.
+        """
+        output = self._output(partition)
+        first = output.sequence + 1
+        output.sequence += count
+        outgoing = _Held(self.position, self.lineage_end(), first, count, payload)
+        if not output.held:
+            ready = self._attach(partition, output, outgoing)
+            if ready is not None:
+                return ready
+        output.held.append(outgoing)
+        self.held_count += 1
+        return None
+
+    def lineage_end(self) -> int:
+        """End of the lineage that an output made now relies on (whole batches)."""
+        return self.stash.end
+
+    def chunk_start(self, output: _Output) -> int:
+        """Chunk rule: only what went to this very partition before is surely durable first."""
+        return max(self.stash.stable, output.sent)
+
+    def fits(self, chunk: bytes | None) -> bool:
+        """Whether a chunk may travel in a header (cap, protocol section 4)."""
+        return chunk is None or len(chunk) <= self._header_bytes_max
+
+    def _attach(self, partition: OutPartition, output: _Output, held: _Held) -> Outgoing | None:
+        chunk: bytes | None = None
+        if self._is_logging:
+            start = self.chunk_start(output)
+            if start < held.lineage_end:
+                chunk = self.stash.chunk(start, held.lineage_end)
+            if not self.fits(chunk):
+                return None
+            output.sent = max(output.sent, held.lineage_end)
+        output.in_flight.append(held.position)
+        return Outgoing(partition, held.position, held.first_seq, held.count, chunk, held.payload)
+
+    # -- lineage behind --------------------------------------------------------------------------
+
+    def take_segments(self) -> list[Segment]:
+        """Lineage to append to the lineage topic now, in order; empty when there is none."""
+        segments: list[Segment] = []
+        while (taken := self.stash.take_segment()) is not None:
+            self._segment_number += 1
+            segments.append(Segment(self.incarnation, self.task, self._segment_number, *taken))
+        return segments
+
+    def on_segment_acked(self, end: int) -> list[Outgoing]:
+        """The lineage topic acknowledged everything before `end`; returns outputs now free."""
+        self.stash.mark_stable(end)
+        return self.release_held()
+
+    def release_held(self) -> list[Outgoing]:
+        """Return the held outputs whose chunk fits now, in order per partition."""
+        released: list[Outgoing] = []
+        if not self.held_count:
+            return released
+        for partition in sorted(self._outputs):
+            output = self._outputs[partition]
+            while output.held:
+                ready = self._attach(partition, output, output.held[0])
+                if ready is None:
+                    break
+                output.held.popleft()
+                self.held_count -= 1
+                released.append(ready)
+        return released
+
+    @property
+    def stable(self) -> int:
+        """End of the stable lineage; at most `position` in what it means for outputs."""
+        return min(self.stash.stable, self.position)
+
+    # -- acknowledgements ------------------------------------------------------------------------
+
+    def on_output_acked(self, partition: OutPartition, position: int, offset: int) -> None:
+        """The last record of a batch's outputs to a partition was acknowledged at `offset`."""
+        output = self._outputs[partition]
+        while output.in_flight and output.in_flight[0] <= position:
+            output.in_flight.popleft()
+        output.acked.append((position, offset))
+        if not output.is_sink:
+            self._move_scan_start(output, position)
+
+    def on_committed(self, position: int) -> None:
+        """A transaction with all sink outputs up to `position` was committed."""
+        for output in self._outputs.values():
+            if output.is_sink:
+                self._move_scan_start(output, position)
+
+    def on_idle_end(self, partition: OutPartition, end_offset: int) -> None:
+        """The end of an output partition was listed while the task had nothing unstable there.
+
+        The caller discards the answer when an output went out after the question.
+        """
+        output = self._output(partition)
+        if not output.in_flight and not output.acked and not output.held:
+            output.scan_from = max(end_offset, output.scan_from or 0)
+
+    def is_idle_at(self, partition: OutPartition) -> bool:
+        """Whether nothing of this task is unacknowledged (sinks: uncommitted) or unstable here."""
+        output = self._output(partition)
+        if output.in_flight or output.held or self.position > self.stable:
+            return False
+        return not output.acked
+
+    def outputs_done_through(self) -> int:
+        """Position through which all outputs are acknowledged (sinks: committed)."""
+        done = self.position
+        for output in self._outputs.values():
+            if output.held:
+                done = min(done, output.held[0].position - 1)
+            if output.in_flight:
+                done = min(done, output.in_flight[0] - 1)
+            if output.is_sink and output.acked:
+                done = min(done, output.acked[0][0] - 1)
+        return done
+
+    def may_publish_checkpoint(self, position: int) -> bool:
+        """Conditions (i) and (iii) of protocol section 5 for a checkpoint at `position`."""
+        return self.outputs_done_through() >= position and self.stable >= position
+
+    def _move_scan_start(self, output: _Output, position: int) -> None:
+        # Internal outputs wait for stable lineage, sinks for the commit (which implies it).
+        limit = position if output.is_sink else self.hint_limit()
+        while output.acked and output.acked[0][0] <= limit:
+            output.scan_from = output.acked.popleft()[1]
+
+    def hint_limit(self) -> int:
+        """Records up to this position may be skipped by a scan: their lineage is stable."""
+        return self.stable
+
+    # -- what others need ------------------------------------------------------------------------
+
+    def scan_from(self) -> dict[OutPartition, int]:
+        """Per output partition, where a recovery may start its scan."""
+        for output in self._outputs.values():
+            if not output.is_sink:
+                self._move_scan_start(output, self.stable)
+        return {
+            partition: output.scan_from
+            for partition, output in sorted(self._outputs.items())
+            if output.scan_from is not None
+        }
+
+    def take_hint(self) -> Hint | None:
+        """The HINT to append now, or None when nothing moved since the last one."""
+        offsets = self.scan_from()
+        if offsets == self._last_hint:
+            return None
+        self._last_hint = offsets
+        self._hint_number += 1
+        return Hint(self.incarnation, self.task, self._hint_number, offsets)
+
+    def sequences(self) -> dict[OutPartition, int]:
+        """Last sequence per output partition at the current position."""
+        return {partition: output.sequence for partition, output in sorted(self._outputs.items())}
+
+    def inherit_scan_from(self, offsets: Mapping[OutPartition, int]) -> None:
+        """Take over scan starts that recovery found valid (the base's or a hint's)."""
+        for partition, offset in offsets.items():
+            self._output(partition).scan_from = offset
+
+    def _output(self, partition: OutPartition) -> _Output:
+        output = self._outputs.get(partition)
+        if output is None:
+            output = self._outputs[partition] = _Output(partition[0] in self._sinks)
+        return output

@@ -1,0 +1,291 @@
+"""Bytes of headers, markers and lineage (layouts: docs/wire-format.md).
+
+What Kafka's batch CRC covers (record headers) has a version byte only; what is kept in the lineage
+topic ends with a CRC-32 besides (`core.records`). Garbage gives `WireCorruptError`, nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple
+
+from kstash.core.determinants import Attachment, Determinant, Fired, Run, end_of
+from kstash.core.ids import Incarnation, TaskId
+from kstash.errors import WireCorruptError
+
+IDENTITY_HEADER = "__kstash.s"
+LINEAGE_HEADER = "__kstash.l"
+MARKER_HEADER = "__kstash.m"
+HEADER_PREFIX = "__kstash."
+
+# Written into topics: never change a value, only add.
+VERSION = 1
+_KIND_RUN, _KIND_FIRED, _KIND_ATTACHMENT, _KIND_RUN_AFTER_GAP = 0, 1, 2, 3
+_MARKER_FENCE, _MARKER_END = 1, 2
+
+_IDENTITY = struct.Struct(">BQHIQQQIQ")
+_IDENTITY_PREFIX = struct.Struct(">BQHIQQQI")
+SEQUENCE = struct.Struct(">Q")
+_FENCE_GROUP = struct.Struct(">IQQ")
+_MARKER = struct.Struct(">BBQ")
+_END = struct.Struct(">QHIQQQ")
+
+
+def application_tag(application_id: str) -> int:
+    """Return the 64-bit tag that stands for an application in identity headers and markers."""
+    return int.from_bytes(blake2b(application_id.encode(), digest_size=8).digest(), "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Identity header: who produced this record, and which outputs it is.
+
+    `first_seq` and `count` are logical records (a sink's record has count 1); `position` is the
+    task's position at the end of the batch that made the output.
+    """
+
+    application: int
+    task: TaskId
+    incarnation: Incarnation
+    position: int
+    count: int
+    first_seq: int
+
+    def encode(self) -> bytes:
+        """Return the header's 51 bytes."""
+        return self.encode_prefix() + SEQUENCE.pack(self.first_seq)
+
+    def encode_prefix(self) -> bytes:
+        """Return all but the sequence, which is last: a batch of sink records shares the rest."""
+        return _IDENTITY_PREFIX.pack(
+            VERSION, self.application, *self.task, *self.incarnation, self.position, self.count
+        )
+
+
+def decode_identity(data: bytes) -> Identity:
+    """Decode an identity header.
+
+    Raises:
+        WireCorruptError: wrong length or version, or a count or sequence of 0.
+    """
+    if len(data) != _IDENTITY.size:
+        raise WireCorruptError(f"identity header of {len(data)} bytes, {_IDENTITY.size} needed")
+    version, app, stage, partition, gen, inc, position, count, seq = _IDENTITY.unpack(data)
+    if version != VERSION:
+        raise WireCorruptError(f"identity header of version {version}, known: {VERSION}")
+    if count == 0 or seq == 0:
+        raise WireCorruptError(f"identity header with count {count} and sequence {seq}")
+    return Identity(app, TaskId(stage, partition), Incarnation(gen, inc), position, count, seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Marker: records of older incarnations of these task groups are void behind it."""
+
+    application: int
+    incarnations: tuple[tuple[int, Incarnation], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Marker: a task of a bounded run has produced everything, up to `last_seq` here."""
+
+    application: int
+    run: int
+    task: TaskId
+    incarnation: Incarnation
+    last_seq: int
+
+
+Marker = Fence | End
+
+
+def encode_marker(marker: Marker) -> bytes:
+    """Return the bytes of a marker header, CRC included."""
+    if isinstance(marker, Fence):
+        body = _MARKER.pack(VERSION, _MARKER_FENCE, marker.application) + b"".join(
+            _FENCE_GROUP.pack(group, *incarnation) for group, incarnation in marker.incarnations
+        )
+    else:
+        body = _MARKER.pack(VERSION, _MARKER_END, marker.application) + _END.pack(
+            marker.run, *marker.task, *marker.incarnation, marker.last_seq
+        )
+    return with_checksum(body)
+
+
+def decode_marker(data: bytes) -> Marker:
+    """Decode a marker header.
+
+    Raises:
+        WireCorruptError: not a marker of a known version, or its checksum is wrong.
+    """
+    body = without_checksum(data)
+    try:
+        version, kind, application = _MARKER.unpack_from(body)
+        rest = body[_MARKER.size :]
+        if version != VERSION:
+            raise WireCorruptError(f"marker of version {version}, known: {VERSION}")
+        if kind == _MARKER_FENCE:
+            return Fence(
+                application,
+                tuple((g, Incarnation(a, b)) for g, a, b in _FENCE_GROUP.iter_unpack(rest)),
+            )
+        if kind == _MARKER_END:
+            run, stage, partition, gen, inc, last_seq = _END.unpack(rest)
+            task = TaskId(stage, partition)
+            return End(application, run, task, Incarnation(gen, inc), last_seq)
+    except struct.error as error:
+        raise WireCorruptError(f"marker of {len(data)} bytes is malformed: {error}") from error
+    raise WireCorruptError(f"marker of unknown kind {kind}")
+
+
+def with_checksum(body: bytes) -> bytes:
+    """Append the CRC-32 of `body`."""
+    return body + zlib.crc32(body).to_bytes(4, "big")
+
+
+def without_checksum(data: bytes | None) -> bytes:
+    """Return what `with_checksum` was given.
+
+    Raises:
+        WireCorruptError: too short, or the checksum is wrong.
+    """
+    if data is None or len(data) < 5:
+        raise WireCorruptError(
+            f"{0 if data is None else len(data)} bytes are too short for a record"
+        )
+    body, checksum = data[:-4], data[-4:]
+    if zlib.crc32(body).to_bytes(4, "big") != checksum:
+        raise WireCorruptError("checksum mismatch")
+    return body
+
+
+class Lineage(NamedTuple):
+    """Determinants of the positions `[start, end)`: a chunk or the body of a segment."""
+
+    start: int
+    end: int
+    entries: tuple[Determinant, ...]
+
+
+def encode_lineage(start: int, end: int, entries: Sequence[Determinant]) -> bytes:
+    """Encode determinants of `[start, end)`; a run that continues the last one takes 3 bytes."""
+    out = bytearray((VERSION,))
+    write_varint(out, start)
+    write_varint(out, end - start)
+    at = start
+    ends: dict[int, int] = {}
+    for entry in entries:
+        gap = entry.position - at
+        if isinstance(entry, Run):
+            write_varint(out, entry.input << 2 | (_KIND_RUN_AFTER_GAP if gap else _KIND_RUN))
+            if gap:
+                write_varint(out, gap)
+            write_varint(out, entry.count)
+            step = entry.end_offset - ends.get(entry.input, 0)
+            write_varint(out, step << 1 if step >= 0 else (-step << 1) - 1)
+            ends[entry.input] = entry.end_offset
+        elif isinstance(entry, Fired):
+            write_varint(out, _KIND_FIRED)
+            write_varint(out, gap)
+            write_varint(out, entry.timer)
+            write_varint(out, entry.now_ms)
+        else:
+            write_varint(out, _KIND_ATTACHMENT)
+            write_varint(out, gap)
+            write_varint(out, entry.index)
+            write_varint(out, entry.k)
+            write_varint(out, entry.kind)
+            write_varint(out, len(entry.payload))
+            out += entry.payload
+        at = end_of(entry)
+    return bytes(out)
+
+
+def decode_lineage(data: bytes) -> Lineage:
+    """Decode what `encode_lineage` wrote.
+
+    Raises:
+        WireCorruptError: unknown version or kind, truncated, trailing bytes, or out of its range.
+    """
+    if not data or data[0] != VERSION:
+        raise WireCorruptError(f"lineage of version {data[0] if data else None}, known: {VERSION}")
+    try:
+        start, i = read_varint(data, 1)
+        length, i = read_varint(data, i)
+        entries: list[Determinant] = []
+        at = start
+        ends: dict[int, int] = {}
+        while i < len(data):
+            entry, i = _decode_determinant(data, i, at, ends)
+            entries.append(entry)
+            at = end_of(entry)
+    except IndexError as error:
+        raise WireCorruptError(f"lineage of {len(data)} bytes ends early") from error
+    if at > start + length:
+        raise WireCorruptError(f"lineage of [{start}, {start + length}) covers up to {at}")
+    return Lineage(start, start + length, tuple(entries))
+
+
+def _decode_determinant(
+    data: bytes, i: int, at: int, ends: dict[int, int]
+) -> tuple[Determinant, int]:
+    tag, i = read_varint(data, i)
+    kind = tag & 3
+    if kind in (_KIND_RUN, _KIND_RUN_AFTER_GAP):
+        gap = 0
+        if kind == _KIND_RUN_AFTER_GAP:
+            gap, i = read_varint(data, i)
+        count, i = read_varint(data, i)
+        step, i = read_varint(data, i)
+        end = ends.get(tag >> 2, 0) + (-((step + 1) >> 1) if step & 1 else step >> 1)
+        if count == 0:
+            raise WireCorruptError("lineage with an empty run")
+        ends[tag >> 2] = end
+        return Run(at + gap, tag >> 2, count, end), i
+    if tag == _KIND_FIRED:
+        gap, i = read_varint(data, i)
+        timer, i = read_varint(data, i)
+        now_ms, i = read_varint(data, i)
+        return Fired(at + gap, timer, now_ms), i
+    if tag != _KIND_ATTACHMENT:
+        raise WireCorruptError(f"lineage with an unknown kind {tag}")
+    gap, i = read_varint(data, i)
+    index, i = read_varint(data, i)
+    k, i = read_varint(data, i)
+    kind, i = read_varint(data, i)
+    length, i = read_varint(data, i)
+    if i + length > len(data):
+        raise WireCorruptError(f"lineage of {len(data)} bytes ends within a payload of {length}")
+    return Attachment(at + gap, index, k, kind, data[i : i + length]), i + length
+
+
+def write_varint(out: bytearray, value: int) -> None:
+    """Append an unsigned LEB128 integer."""
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+def read_varint(data: bytes, i: int) -> tuple[int, int]:
+    """Return the integer at index `i` and the index behind it.
+
+    Raises:
+        WireCorruptError: longer than 10 bytes (no 64-bit integer needs more).
+        IndexError: truncated.
+    """
+    value = shift = 0
+    while True:
+        byte = data[i]
+        i += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, i
+        shift += 7
+        if shift > 63:
+            raise WireCorruptError("an integer of more than 10 bytes")
