@@ -258,8 +258,10 @@ class LineageGapError(ProtocolError):
 
 
 class CommittedPositionLostError(ProtocolError):
-    """A checkpoint exists, but the committed position of its sinks does not: replay cannot tell
-    which outputs are out already."""
+    """A checkpoint exists, but the committed position of its sinks does not.
+
+    Replay cannot tell which outputs are out already.
+    """
 
 
 class ProgramChangedError(ProgramError):

@@ -17,9 +17,35 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kstash.core.effects import (
+    AppendClaim,
+    AppendConfig,
+    AppendSeal,
+    AppendStart,
+    Effect,
+    FenceOutputs,
+    GoLive,
+    ReadLineage,
+    Recover,
+    ScanTails,
+    VerifyCheckpoints,
+)
+from kstash.core.events import (
+    Begin,
+    CheckpointsVerified,
+    ClaimAppended,
+    ConfigAppended,
+    Event,
+    Fenced,
+    LineageRead,
+    Replayed,
+    SealAppended,
+    StartAppended,
+    TailsScanned,
+)
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView
-from kstash.core.records import Checkpoint, LineageRecord, Seal, Start, TaskStart
+from kstash.core.records import Checkpoint, Seal, Start, TaskStart
 from kstash.core.recovery import (
     TailScan,
     TaskPlan,
@@ -54,179 +80,6 @@ class GroupState(enum.Enum):
     STARTING = "starting"
     REPLAYING = "replaying"
     LIVE = "live"
-
-
-# --- events -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """The group was assigned to this worker, or must start over."""
-
-
-@dataclass(frozen=True, slots=True)
-class LineageRead:
-    """The next records of the group's lineage partition, up to what `ReadLineage` asked for."""
-
-    records: Sequence[tuple[int, LineageRecord]]
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigAppended:
-    """A CONFIG is acknowledged."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimAppended:
-    """The last own CLAIM is acknowledged at `offset`."""
-
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fenced:
-    """All FENCEs are acknowledged and the sinks' producer is initialised.
-
-    `committed` is the metadata read behind that (H28), None when there is none.
-    """
-
-    committed: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class SealAppended:
-    """The SEAL is acknowledged at `offset`."""
-
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointsVerified:
-    """Which of the candidates this worker can open: (task, label)."""
-
-    usable: frozenset[tuple[TaskId, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class TailsScanned:
-    """The scans are at their ends; `initial_offsets` answers `ScanTails.missing_inputs`."""
-
-    initial_offsets: Mapping[int, Mapping[int, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class StartAppended:
-    """The START is acknowledged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """Every task has reached its adopted end."""
-
-
-Event = (
-    Begin
-    | LineageRead
-    | ConfigAppended
-    | ClaimAppended
-    | Fenced
-    | SealAppended
-    | CheckpointsVerified
-    | TailsScanned
-    | StartAppended
-    | Replayed
-)
-
-
-# --- effects ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ReadLineage:
-    """Read the lineage partition from `start` up to and with offset `through`.
-
-    `through` None: to the end that is listed now.
-    """
-
-    start: int
-    through: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class AppendConfig:
-    """Append a CONFIG with a fresh nonce and the topic's creation time; `retries=0`."""
-
-
-@dataclass(frozen=True, slots=True)
-class AppendClaim:
-    """Append a CLAIM with a fresh nonce for every attempt; `retries=0` (H34)."""
-
-
-@dataclass(frozen=True, slots=True)
-class FenceOutputs:
-    """Append `marker` to every partition of the internal topics that the group's tasks write, and
-    run `init_transactions()` for the sinks; wait for all, then read the committed position."""
-
-    marker: Fence
-
-
-@dataclass(frozen=True, slots=True)
-class AppendSeal:
-    """Append a SEAL."""
-
-    record: Seal
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyCheckpoints:
-    """Find out which of these checkpoints this worker can open."""
-
-    candidates: Mapping[TaskId, Sequence[Checkpoint]]
-
-
-@dataclass(frozen=True, slots=True)
-class ScanTails:
-    """Feed each scan from its `starts`: internal topics to the own FENCE, sinks to the end listed
-    behind `init_transactions()`. Empty when no incarnation ever started.
-
-    `missing_inputs`: per stage, inputs whose first offset must be looked up now.
-    """
-
-    scans: Sequence[TailScan]
-    missing_inputs: Mapping[int, Sequence[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class AppendStart:
-    """Append START and wait for it."""
-
-    record: Start
-
-
-@dataclass(frozen=True, slots=True)
-class Recover:
-    """Open each base, append the lineage that only headers held, replay to `adopted`."""
-
-    plans: Mapping[TaskId, TaskPlan]
-
-
-@dataclass(frozen=True, slots=True)
-class GoLive:
-    """The group is live."""
-
-
-Effect = (
-    ReadLineage
-    | AppendConfig
-    | AppendClaim
-    | FenceOutputs
-    | AppendSeal
-    | VerifyCheckpoints
-    | ScanTails
-    | AppendStart
-    | Recover
-    | GoLive
-)
 
 
 @dataclass(slots=True)

@@ -58,7 +58,8 @@ class StableTask(Protocol):
     """What the commit rule needs of a task (`core.task.TaskCore`)."""
 
     @property
-    def stable(self) -> int: ...
+    def stable(self) -> int:
+        """End of the stable lineage."""
 
 
 class CommitState(enum.Enum):

@@ -27,7 +27,7 @@ def may_trim_by(checkpoint: Checkpoint) -> bool:
 
 
 def may_trim_now(view: LineageView, own: Checkpoint) -> bool:
-    """Whether the writer may trim: its checkpoint was read back with no higher CLAIM before (H7)."""
+    """Whether the writer may trim: its checkpoint was read back before any higher CLAIM (H7)."""
     return any(c == own for _, c in view.checkpoints.get(own.task, ()))
 
 

@@ -1,0 +1,108 @@
+"""What a task group in recovery asks for: the effects of `GroupCore`.
+
+Order contract: each effect is carried out wholly, and is durable where it appends, before the event
+that answers it is given to `GroupCore.step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kstash.core.ids import TaskId
+from kstash.core.records import Checkpoint, Seal, Start
+from kstash.core.recovery import TailScan, TaskPlan
+from kstash.core.wire import Fence
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLineage:
+    """Read the lineage partition from `start` up to and with offset `through`.
+
+    `through` None: to the end that is listed now.
+    """
+
+    start: int
+    through: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendConfig:
+    """Append a CONFIG with a fresh nonce and the topic's creation time; `retries=0`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendClaim:
+    """Append a CLAIM with a fresh nonce for every attempt; `retries=0` (H34)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FenceOutputs:
+    """Fence every output partition, and wait for all of it.
+
+    Append `marker` to every partition of the internal topics that the group's tasks write, run
+    `init_transactions()` for the sinks, and only then read the committed position.
+    """
+
+    marker: Fence
+
+
+@dataclass(frozen=True, slots=True)
+class AppendSeal:
+    """Append a SEAL."""
+
+    record: Seal
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyCheckpoints:
+    """Find out which of these checkpoints this worker can open."""
+
+    candidates: Mapping[TaskId, Sequence[Checkpoint]]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanTails:
+    """Feed each scan with its tails, from its `starts` on.
+
+    Internal topics are read to the own FENCE, sinks to the end listed behind
+    `init_transactions()`. Empty when no incarnation ever started.
+
+    `missing_inputs`: per stage, inputs whose first offset must be looked up now.
+    """
+
+    scans: Sequence[TailScan]
+    missing_inputs: Mapping[int, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendStart:
+    """Append START and wait for it."""
+
+    record: Start
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """Open each base, append the lineage that only headers held, replay to `adopted`."""
+
+    plans: Mapping[TaskId, TaskPlan]
+
+
+@dataclass(frozen=True, slots=True)
+class GoLive:
+    """The group is live."""
+
+
+Effect = (
+    ReadLineage
+    | AppendConfig
+    | AppendClaim
+    | FenceOutputs
+    | AppendSeal
+    | VerifyCheckpoints
+    | ScanTails
+    | AppendStart
+    | Recover
+    | GoLive
+)

@@ -1,0 +1,88 @@
+"""What happens to a task group in recovery: the events of `GroupCore`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kstash.core.ids import TaskId
+from kstash.core.records import LineageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The group was assigned to this worker, or must start over."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineageRead:
+    """The next records of the group's lineage partition, up to what `ReadLineage` asked for."""
+
+    records: Sequence[tuple[int, LineageRecord]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigAppended:
+    """A CONFIG is acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAppended:
+    """The last own CLAIM is acknowledged at `offset`."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """All FENCEs are acknowledged and the sinks' producer is initialised.
+
+    `committed` is the metadata read behind that (H28), None when there is none.
+    """
+
+    committed: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SealAppended:
+    """The SEAL is acknowledged at `offset`."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointsVerified:
+    """Which of the candidates this worker can open: (task, label)."""
+
+    usable: frozenset[tuple[TaskId, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class TailsScanned:
+    """The scans are at their ends; `initial_offsets` answers `ScanTails.missing_inputs`."""
+
+    initial_offsets: Mapping[int, Mapping[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class StartAppended:
+    """The START is acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Every task has reached its adopted end."""
+
+
+Event = (
+    Begin
+    | LineageRead
+    | ConfigAppended
+    | ClaimAppended
+    | Fenced
+    | SealAppended
+    | CheckpointsVerified
+    | TailsScanned
+    | StartAppended
+    | Replayed
+)
