@@ -55,6 +55,19 @@ def _encode_float(value: float) -> bytes:
     return float.__repr__(value * 1.0).encode()
 
 
+def _encode_number(value: float) -> bytes:
+    if isinstance(value, int):
+        return _encode_int(value)
+    return _encode_float(value)
+
+
+def _decode_number(data: bytes) -> int | float:
+    try:
+        return int(data)
+    except ValueError:
+        return float(data)
+
+
 _json_encoder = msgspec.json.Encoder(order="deterministic")
 _msgpack_encoder = msgspec.msgpack.Encoder(order="deterministic")
 
@@ -69,6 +82,9 @@ int_text: Serde[int] = Serde("int_text", _encode_int, int)
 
 float_text: Serde[float] = Serde("float_text", _encode_float, float)
 """A float as the shortest decimals that read back as the same float, as in `0.1`."""
+
+number_text: Serde[Any] = Serde("number_text", _encode_number, _decode_number)
+"""An integer or a float in decimals, and back as what it was: `3` or `3.0`."""
 
 json: Serde[Any] = Serde("json", _json_encoder.encode, msgspec.json.Decoder().decode)
 """JSON, compact, UTF-8; mappings are written in the order of their keys."""

@@ -1,0 +1,164 @@
+"""The application: what is declared, with which settings, and how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, overload
+
+from kstash import nodes as n
+from kstash.compiler import compile_topology
+from kstash.config import Config
+from kstash.errors import TopologyError
+from kstash.names import check_topic
+from kstash.serdes import Serde, raw
+from kstash.streams import Stream, merged
+from kstash.topology import Topology
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class App:
+    """An application: declare its streams, then `run` it.
+
+    Declaring is lazy: nothing is read, written or connected before `run`.
+
+    Args:
+        application_id: prefix of everything the application has in Kafka and on disk. Workers of
+            the same id share the work.
+        settings: see `kstash.Config`; they go before `KSTASH_*` variables of the environment.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+    """
+
+    def __init__(self, application_id: str, **settings: Any) -> None:
+        self.config = Config.load(application_id=application_id, **settings)
+        self._nodes: list[n.Node] = []
+        self._sources: dict[str, n.Source] = {}
+        self._stores: dict[str, str] = {}
+
+    @property
+    def application_id(self) -> str:
+        """The application's id."""
+        return self.config.application_id
+
+    def configure(self, **settings: Any) -> None:
+        """Override settings, as the command line does before `run`.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range.
+        """
+        self.config = self.config.override(**settings)
+
+    @overload
+    def stream(
+        self, *topics: str, key: Serde[K], value: Serde[V], immediate_of: str | None = None
+    ) -> Stream[K, V]: ...
+    @overload
+    def stream(
+        self, *topics: str, value: Serde[V], immediate_of: str | None = None
+    ) -> Stream[bytes | None, V]: ...
+    @overload
+    def stream(
+        self, *topics: str, key: Serde[K], immediate_of: str | None = None
+    ) -> Stream[K, bytes]: ...
+    @overload
+    def stream(
+        self, *topics: str, immediate_of: str | None = None
+    ) -> Stream[bytes | None, bytes]: ...
+
+    def stream(
+        self,
+        *topics: str,
+        key: Serde[Any] | None = None,
+        value: Serde[Any] | None = None,
+        immediate_of: str | None = None,
+    ) -> Stream[Any, Any]:
+        """Read one topic, or the union of several.
+
+        Args:
+            topics: names of user topics, at least one.
+            key: serde of the key. Give it when the topic is spread by a key that state is to be
+                kept by; without it the key is passed on as the bytes it is.
+            value: serde of the value; raw bytes by default.
+            immediate_of: id of the kstash application whose immediate sink the topics are: their
+                records are then seen at once and still exactly once.
+
+        Raises:
+            TopologyError: no topic, a name that Kafka does not allow, or the topic was declared
+                before with other serdes.
+        """
+        location = n.user_location()
+        if not topics:
+            raise TopologyError("stream needs a topic", location)
+        streams = tuple(
+            self._source(topic, key, value or raw, immediate_of, location) for topic in topics
+        )
+        return streams[0] if len(streams) == 1 else merged(self, streams, location)
+
+    def topology(self) -> Topology:
+        """Compile what is declared so far; the same declarations give the same topology.
+
+        Raises:
+            TopologyError: the program cannot work; names the line of the user's code.
+        """
+        return compile_topology(self.application_id, self._nodes)
+
+    def run(self, until: Literal["end"] | None = None) -> None:
+        """Run until told to stop (SIGTERM, SIGINT), or to the end of the input.
+
+        Args:
+            until: `end`: read the inputs to the end offsets found at the start, drain, checkpoint
+                and return. None: run on.
+
+        Raises:
+            KstashError: what stopped it; nothing is lost, a new start goes on.
+        """
+        from kstash.runtime.launch import run_app
+
+        run_app(self, until=until)
+
+    # --- for streams ----------------------------------------------------------------------------
+
+    def add(self, make: Callable[[int], n.Node]) -> n.Node:
+        """Declare a node; `make` is given its index. For `Stream` and extensions of it."""
+        node = make(len(self._nodes))
+        self._nodes.append(node)
+        return node
+
+    def claim_store(self, name: str, location: str) -> None:
+        """Take a name for a stateful operator. For `Stream` and extensions of it.
+
+        Raises:
+            TopologyError: it is taken.
+        """
+        if name in self._stores:
+            raise TopologyError(
+                f"two stateful operators are named {name!r}; the first is at {self._stores[name]}",
+                location,
+            )
+        self._stores[name] = location
+
+    def _source(
+        self,
+        topic: str,
+        key: Serde[Any] | None,
+        value: Serde[Any],
+        immediate_of: str | None,
+        location: str,
+    ) -> Stream[Any, Any]:
+        check_topic(topic, location)
+        key_serde = key or raw
+        source = self._sources.get(topic)
+        if source is None:
+            source = n.Source(len(self._nodes), (), location, topic, key_serde, value, immediate_of)
+            self._nodes.append(source)
+            self._sources[topic] = source
+        elif (source.key, source.value, source.immediate_of) != (key_serde, value, immediate_of):
+            raise TopologyError(
+                f"topic {topic!r} was declared otherwise at {source.location}: use that stream",
+                location,
+            )
+        unkeyed = None if key else f"no key= was given for topic {topic!r} in stream()"
+        return Stream(self, source, key_serde, value, unkeyed)

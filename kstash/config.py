@@ -1,0 +1,223 @@
+"""Settings: one frozen object, validated once; the only reader of the environment.
+
+A setting comes from, in this order: the keyword given to `App` or `App.configure`, the variable
+`KSTASH_<SETTING>` of the environment, the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kstash.errors import ConfigError
+from kstash.names import NAME_PATTERN
+
+PREFIX = "KSTASH_"
+
+RESERVED = frozenset(
+    {
+        "acks",
+        "auto.offset.reset",
+        "bootstrap.servers",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.gapless.guarantee",
+        "enable.idempotence",
+        "enable.partition.eof",
+        "group.id",
+        "group.instance.id",
+        "group.protocol",
+        "heartbeat.interval.ms",
+        "isolation.level",
+        "message.timeout.ms",
+        "delivery.timeout.ms",
+        "partition.assignment.strategy",
+        "partitioner",
+        "retries",
+        "session.timeout.ms",
+        "transaction.timeout.ms",
+        "transactional.id",
+    }
+)
+"""Client settings that the protocol or another setting decides."""
+
+Milliseconds = Annotated[int, Field(ge=1)]
+Bytes = Annotated[int, Field(ge=1)]
+
+
+class Config(BaseSettings):
+    """All settings of an application. Names end in their unit: `_ms`, `_bytes`, `_max`.
+
+    Attributes:
+        application_id: prefix of topics, groups, transactional ids and folders; 1 to 100 letters,
+            digits, dots, underscores or hyphens.
+        bootstrap_servers: `host:port`, comma-separated.
+        instance_id: static name of this worker in the group: a restart under the same name gets
+            its tasks back at once. None: a dynamic member.
+        kafka: settings passed to every Kafka client, such as `security.protocol`; those that the
+            protocol decides are refused.
+        guarantee: `exactly_once` (lineage written behind), `write_first` (lineage written before
+            each output), `at_least_once` (no lineage) or `none` (no recovery at all).
+        auto_offset_reset: where a new application starts: `earliest` or `latest`.
+        create_topics: create missing user topics at the start.
+        internal_replication_factor: of topics that kstash creates, 1 or more. None: the broker's
+            default.
+        state_dir: folder for state and checkpoints.
+        state_memory_bytes: live state in memory, for all tasks of a worker together; 1 MiB or
+            more. What does not fit is read from disk.
+        checkpoint_interval_ms: longest time between two checkpoints of a task, 100 or more.
+        checkpoint_lineage_bytes_max: lineage since the last checkpoint that makes the next one
+            due, in bytes.
+        checkpoint_events_max: the same in events: it bounds the replay.
+        sink_commit_interval_ms: time between two commits of the sinks, 1 or more: how much later
+            a plain `read_committed` reader sees a record.
+        transaction_timeout_ms: after which the broker aborts a silent worker's transaction; 15000
+            or more, since a broker that is slower ends in a recovery.
+        lineage_header_bytes_max: lineage that an output may carry, 256 or more; above it the
+            output waits until the lineage is acknowledged.
+        lineage_linger_ms: how long lineage is gathered before it is written, 0 to 1000.
+        lineage_segment_bytes_max: lineage gathered that is written at once, 256 or more.
+        lineage_ack_timeout_ms: age of unacknowledged lineage at which the inputs are paused.
+        lineage_ack_delay_ms: for tests: acknowledgements of lineage are taken this much later, 0
+            to 1000.
+        stash_bytes_max: unacknowledged lineage of a task at which its inputs are paused.
+        session_timeout_ms: how long a silent worker keeps its tasks, 6000 (the least that brokers
+            allow by default) or more.
+        heartbeat_interval_ms: time between heartbeats; a third of the session timeout at most.
+        outage_ms_max: longest outage that is survived: the retention of sinks must exceed it.
+        shutdown_timeout_ms: deadline of an orderly stop.
+        leave_on_stop: leave the group at an orderly stop although `instance_id` is set. False
+            keeps the place for the restart.
+        linger_ms: how long the producers gather records, 0 to 1000.
+        frame_bytes_max: largest frame on an internal topic; 1024 or more, and well below the
+            broker's `message.max.bytes`.
+        batch_records_max: records taken at once, 1 to 10000.
+        http_host: address that metrics and health are served on.
+        http_port: its port; 0: no server.
+        log_format: `console` (for people) or `json` (one object a line).
+        log_level: `debug`, `info`, `warning` or `error`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    application_id: str
+    bootstrap_servers: str = Field(default="localhost:9092", min_length=1)
+    instance_id: str | None = None
+    # Not in the repr: it may hold passwords.
+    kafka: dict[str, str | int | float | bool] = Field(default_factory=dict, repr=False)
+    guarantee: Literal["exactly_once", "write_first", "at_least_once", "none"] = "exactly_once"
+    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
+    create_topics: bool = False
+    internal_replication_factor: Annotated[int, Field(ge=1, le=32767)] | None = None
+
+    state_dir: str = Field(default="kstash-state", min_length=1)
+    state_memory_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    checkpoint_interval_ms: int = Field(default=10_000, ge=100)
+    checkpoint_lineage_bytes_max: Bytes = 16 * 1024 * 1024
+    checkpoint_events_max: int = Field(default=5_000_000, ge=1)
+
+    sink_commit_interval_ms: Milliseconds = 100
+    transaction_timeout_ms: int = Field(default=15_000, ge=15_000)
+    lineage_header_bytes_max: int = Field(default=4096, ge=256)
+    lineage_linger_ms: int = Field(default=5, ge=0, le=1000)
+    lineage_segment_bytes_max: int = Field(default=16_384, ge=256)
+    lineage_ack_timeout_ms: Milliseconds = 5_000
+    lineage_ack_delay_ms: int = Field(default=0, ge=0, le=1000)
+    stash_bytes_max: Bytes = 4 * 1024 * 1024
+
+    session_timeout_ms: int = Field(default=10_000, ge=6_000)
+    heartbeat_interval_ms: Milliseconds = 500
+    outage_ms_max: Milliseconds = 24 * 60 * 60 * 1000
+    shutdown_timeout_ms: Milliseconds = 20_000
+    leave_on_stop: bool = False
+
+    linger_ms: int = Field(default=0, ge=0, le=1000)
+    frame_bytes_max: int = Field(default=512 * 1024, ge=1024)
+    batch_records_max: int = Field(default=500, ge=1, le=10_000)
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=0, ge=0, le=65535)
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if not NAME_PATTERN.match(self.application_id):
+            raise ValueError(
+                f"application_id {self.application_id!r} is not allowed: 1 to 100 letters, digits, "
+                "dots, underscores or hyphens"
+            )
+        if self.heartbeat_interval_ms * 3 > self.session_timeout_ms:
+            raise ValueError(
+                f"heartbeat_interval_ms is {self.heartbeat_interval_ms}, more than a third of "
+                f"session_timeout_ms ({self.session_timeout_ms}): lower it"
+            )
+        for name in self.kafka:
+            if name in RESERVED:
+                raise ValueError(f"kafka: {name!r} is decided by kstash: remove it")
+        return self
+
+    @classmethod
+    def load(cls, **settings: Any) -> Self:
+        """Settings from keywords, the environment and defaults, in this order.
+
+        Raises:
+            ConfigError: unknown (names the nearest setting), missing or out of range.
+        """
+        for name in settings:
+            _refuse_unknown(name, name, cls.model_fields)
+        _refuse_misspelt_variables(os.environ, cls.model_fields)
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            raise _config_error(error) from None
+
+    def override(self, **settings: Any) -> Self:
+        """A copy with other values, validated.
+
+        Raises:
+            ConfigError: unknown or out of range.
+        """
+        for name in settings:
+            _refuse_unknown(name, name, type(self).model_fields)
+        return type(self).load(**{**self.model_dump(), **settings})
+
+
+def _refuse_unknown(name: str, shown: str, known: Iterable[str]) -> None:
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, 1, 0)[0]
+        raise ConfigError(f"unknown setting {shown!r}, did you mean {nearest!r}?", name)
+
+
+def _refuse_misspelt_variables(environment: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a variable that looks like a setting and is none.
+
+    Other programs may share the prefix, so what resembles no setting is left alone.
+    """
+    for variable in environment:
+        name = variable.removeprefix(PREFIX).lower()
+        if variable.startswith(PREFIX) and name not in known:
+            nearest = difflib.get_close_matches(name, known, 1, 0.85)
+            if nearest:
+                raise ConfigError(
+                    f"unknown variable {variable}, did you mean {PREFIX}{nearest[0].upper()}?",
+                    name,
+                )
+
+
+def _config_error(error: ValidationError) -> ConfigError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    setting = str(first["loc"][0]) if first["loc"] else None
+    message = first["msg"].removeprefix("Value error, ")
+    if setting is None:
+        return ConfigError(message)
+    is_secret = setting == "kafka"
+    given = "" if first["type"] == "missing" or is_secret else f", not {first['input']!r}"
+    return ConfigError(f"setting {setting}: {message[0].lower()}{message[1:]}{given}", setting)

@@ -1,0 +1,41 @@
+"""Names that become parts of Kafka topics, transactional ids and folders."""
+
+from __future__ import annotations
+
+import re
+
+from kstash.errors import TopologyError
+
+NAME_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,100}\Z")
+"""100 characters at most, so that `<application id>-<name>-repartition` fits into Kafka's 249."""
+
+TOPIC_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z")
+
+
+def check_name(name: str, location: str | None) -> None:
+    """Refuse a name that cannot stand in a topic or a folder.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    _check("name", name, NAME_PATTERN, 100, location)
+
+
+def check_topic(name: str, location: str | None) -> None:
+    """Refuse a topic name that Kafka would refuse.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    _check("topic", name, TOPIC_PATTERN, 249, location)
+
+
+def _check(
+    what: str, name: object, pattern: re.Pattern[str], length_max: int, location: str | None
+) -> None:
+    if not isinstance(name, str) or not pattern.match(name):
+        raise TopologyError(
+            f"{what} {name!r} is not allowed: 1 to {length_max} letters, digits, dots, "
+            "underscores or hyphens",
+            location,
+        )

@@ -1,0 +1,139 @@
+"""What an application compiles to: stages, their topics and stores, as inert frozen data.
+
+Stages are the parts of the declared graph that hang together by narrow edges; they are joined by
+wide edges, each of which is one internal topic. Invariants (`kstash.compiler` establishes them):
+
+- Every topic, user or internal, is read by one stage only.
+- Stages form no cycle and stand in the order of the flow of records.
+- Within a stage, one topic is written by one output only, so that its order is defined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kstash.nodes import Node
+from kstash.ports import StoreSpec
+from kstash.serdes import Serde
+
+
+@dataclass(frozen=True, slots=True)
+class StageInput:
+    """A topic that a stage reads.
+
+    Attributes:
+        topic: its name.
+        internal: whether it carries frames of this application.
+        key: serde of the key.
+        value: serde of the value; None: the column is not shipped (internal topics only).
+        immediate_of: application whose immediate sink the topic is: it is read
+            `read_uncommitted` under the reader rule. None: a plain topic.
+    """
+
+    topic: str
+    internal: bool
+    key: Serde[Any]
+    value: Serde[Any] | None
+    immediate_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput:
+    """A topic that a stage writes.
+
+    Attributes:
+        topic: its name.
+        internal: whether it carries frames of this application.
+        key: serde of the key.
+        value: serde of the value; None: the column is not shipped (internal topics only).
+        delivery: `immediate`; means nothing for internal topics.
+    """
+
+    topic: str
+    internal: bool
+    key: Serde[Any]
+    value: Serde[Any] | None
+    delivery: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The operators between wide edges; with a partition number it is a task.
+
+    Attributes:
+        index: 0 and up, in the order of the flow.
+        name: stable and unique; names the folder of its state.
+        inputs: topics read, at least one.
+        outputs: topics written; may be empty.
+        stores: keyed states; may be empty.
+        needs_copartitioning: whether keyed state stands behind several inputs, which must then
+            have equal partition counts.
+        entries: the node behind each of `inputs`.
+        exits: the node before each of `outputs`.
+        nodes: what happens in between, exits included, in the order of declaration.
+        key_readers: indexes of the nodes and entries behind which keys are looked at.
+        value_readers: the same for values.
+    """
+
+    index: int
+    name: str
+    inputs: tuple[StageInput, ...]
+    outputs: tuple[StageOutput, ...]
+    stores: tuple[StoreSpec, ...]
+    needs_copartitioning: bool
+    entries: tuple[Node, ...]
+    exits: tuple[Node, ...]
+    nodes: tuple[Node, ...]
+    key_readers: frozenset[int]
+    value_readers: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A whole application, compiled.
+
+    Attributes:
+        application_id: prefix of all names in Kafka.
+        stages: at least one.
+        hash: SHA-256 in hex over everything that must not change between a crash and the replay,
+            as far as it has a name: user functions are not in it.
+    """
+
+    application_id: str
+    stages: tuple[Stage, ...]
+    hash: str
+
+    @property
+    def lineage_topic(self) -> str:
+        """Topic that holds the lineage and the membership."""
+        return f"{self.application_id}-lineage"
+
+    @property
+    def input_topics(self) -> tuple[str, ...]:
+        """User topics read, in stage order."""
+        return tuple(i.topic for s in self.stages for i in s.inputs if not i.internal)
+
+    @property
+    def internal_topics(self) -> tuple[str, ...]:
+        """Repartition topics, in stage order."""
+        return tuple(i.topic for s in self.stages for i in s.inputs if i.internal)
+
+    @property
+    def output_topics(self) -> tuple[str, ...]:
+        """User topics written, each once, in stage order."""
+        topics = (o.topic for s in self.stages for o in s.outputs if not o.internal)
+        return tuple(dict.fromkeys(topics))
+
+    def describe(self, format: str = "text") -> str:  # noqa: A002 - the command line's word
+        """Draw the stages, edges, topics and stores.
+
+        Args:
+            format: `text`, `mermaid`, `dot` or `json`.
+
+        Raises:
+            TopologyError: no such format.
+        """
+        from kstash.diagrams import draw
+
+        return draw(self, format)
