@@ -1,0 +1,251 @@
+"""Plain Kafka clients for the command line and the test fixtures; no lineage in here.
+
+Every call has a deadline and raises `KafkaUnavailableError` past it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic as KafkaNewTopic
+
+from kstash.errors import ClusterError, KafkaUnavailableError, TopicMissingError
+from kstash.kafka.failures import CLIENT_ERRORS, UNREACHABLE_CODES, describe, kafka_error
+from kstash.kafka.failures import unavailable as unavailable_error
+from kstash.ports import NewTopic, TopicInfo
+
+_DEADLINE_S = 15.0
+_CONSUME_RECORDS_MAX = 500
+_POLL_S = 0.1
+
+
+class KafkaTools:
+    """Topics and records of a cluster, for people and tests. A context manager.
+
+    Args:
+        bootstrap_servers: `host:port`, comma-separated.
+        settings: further client settings, such as `security.protocol`.
+        deadline_s: how long one call may take, in seconds.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        deadline_s: float = _DEADLINE_S,
+    ) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._deadline_s = deadline_s
+        self._settings: dict[str, Any] = {
+            **(settings or {}),
+            "bootstrap.servers": bootstrap_servers,
+            "reconnect.backoff.ms": 20,
+            "reconnect.backoff.max.ms": 1000,
+            # Errors are raised where they matter; the client's own lines would mix with output.
+            "log_level": 0,
+        }
+        self._admin = AdminClient(self._settings)
+        self._producer: Producer | None = None
+        self._delivery_error: KafkaError | None = None
+
+    def topics(self) -> list[TopicInfo]:
+        """All topics but Kafka's own, by name, without their settings."""
+        metadata = self._call(lambda: self._admin.list_topics(timeout=self._deadline_s), "answer")
+        return [
+            TopicInfo(
+                name,
+                len(topic.partitions),
+                min((len(p.replicas) for p in topic.partitions.values()), default=0),
+            )
+            for name, topic in sorted(metadata.topics.items())
+            if not name.startswith("__")
+        ]
+
+    def partition_count(self, topic: str) -> int:
+        """Number of partitions of a topic.
+
+        Raises:
+            TopicMissingError: there is no such topic.
+        """
+        for info in self.topics():
+            if info.name == topic:
+                return info.partition_count
+        raise TopicMissingError([topic], f"kstash topics create {topic} --partitions N")
+
+    def create(self, topics: Sequence[NewTopic]) -> list[str]:
+        """Create topics and wait until the cluster lists them.
+
+        Returns:
+            Names of those that existed already; they are left as they are.
+
+        Raises:
+            ClusterError: the cluster refused one; names it.
+        """
+        existing = []
+        requests = [
+            KafkaNewTopic(
+                topic.name,
+                num_partitions=topic.partition_count,
+                replication_factor=topic.replication_factor or -1,
+                config=dict(topic.config),
+            )
+            for topic in topics
+        ]
+        for name, future in self._admin.create_topics(requests).items():
+            try:
+                future.result(timeout=self._deadline_s)
+            except KafkaException as error:
+                inner = kafka_error(error)
+                if inner is not None and inner.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                    existing.append(name)
+                elif inner is not None and inner.code() in UNREACHABLE_CODES:
+                    raise self._unavailable("create a topic", error) from error
+                else:
+                    raise ClusterError(
+                        f"topic {name!r} was not created: {describe(error)}"
+                    ) from error
+        self._wait_listed({topic.name for topic in topics})
+        return existing
+
+    def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None:
+        """Hand one record to the producer; `flush` makes sure of it."""
+        producer = self._open_producer()
+        while True:
+            try:
+                producer.produce(
+                    topic, value, key, partition=partition, on_delivery=self._on_delivery
+                )
+                break
+            except BufferError:
+                producer.poll(_POLL_S)
+        producer.poll(0)
+        self._check_delivery()
+
+    def flush(self) -> None:
+        """Wait until all records sent are acknowledged.
+
+        Raises:
+            ClusterError: one was refused.
+        """
+        if self._producer is None:
+            return
+        missing = self._producer.flush(self._deadline_s)
+        self._check_delivery()
+        if missing:
+            raise KafkaUnavailableError(
+                f"{missing} records were not acknowledged by {self._bootstrap_servers!r} within "
+                f"{self._deadline_s:g} s"
+            )
+
+    def read(
+        self,
+        offsets: Mapping[tuple[str, int], int],
+        *,
+        follow: bool = False,
+        uncommitted: bool = False,
+    ) -> Iterator[Message]:
+        """Records from the given offsets on, in order within a partition.
+
+        Args:
+            offsets: first offset by (topic, partition); -2 is the beginning, -1 the end.
+            follow: go on for ever instead of stopping at the end of the partitions.
+            uncommitted: also records of transactions that are open or were aborted.
+
+        Raises:
+            KafkaUnavailableError: nothing was heard from the brokers within the deadline.
+        """
+        consumer = Consumer(
+            {
+                **self._settings,
+                "group.id": "kstash-tools",  # wanted by the client; nothing is joined or committed
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_uncommitted" if uncommitted else "read_committed",
+            }
+        )
+        try:
+            consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+            yield from self._messages(consumer, set(offsets), follow)
+        finally:
+            consumer.close()
+
+    def close(self) -> None:
+        """Let go of the clients; records not flushed are lost."""
+        self._producer = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _messages(
+        self, consumer: Consumer, unfinished: set[tuple[str, int]], follow: bool
+    ) -> Iterator[Message]:
+        deadline = time.monotonic() + self._deadline_s
+        is_connected = False
+        while unfinished or follow:
+            messages = consumer.consume(_CONSUME_RECORDS_MAX, _POLL_S)
+            if not messages and not is_connected and time.monotonic() > deadline:
+                raise self._unavailable("serve records", "nothing was heard")
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    is_connected = True
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    is_connected = True
+                    topic, partition = message.topic(), message.partition()
+                    assert topic is not None
+                    assert partition is not None
+                    unfinished.discard((topic, partition))
+                elif error.code() not in UNREACHABLE_CODES:
+                    raise ClusterError(f"topic {message.topic()!r}: {describe(error)}")
+
+    def _wait_listed(self, names: set[str]) -> None:
+        deadline = time.monotonic() + self._deadline_s
+        while not names <= {info.name for info in self.topics()}:
+            if time.monotonic() > deadline:
+                raise self._unavailable("list the new topics", "they are not there yet")
+            time.sleep(0.02)
+
+    def _open_producer(self) -> Producer:
+        if self._producer is None:
+            self._producer = Producer({**self._settings, "acks": "all", "linger.ms": 5})
+        return self._producer
+
+    def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None and self._delivery_error is None:
+            self._delivery_error = error
+
+    def _check_delivery(self) -> None:
+        if self._delivery_error is not None:
+            raise ClusterError(f"a record was not delivered: {describe(self._delivery_error)}")
+
+    def _call(self, call: Any, what: str) -> Any:
+        try:
+            return call()
+        except CLIENT_ERRORS as error:
+            raise self._unavailable(what, error) from error
+
+    def _unavailable(self, what: str, error: object) -> Exception:
+        return unavailable_error(self._bootstrap_servers, what, self._deadline_s, error)
