@@ -1,0 +1,5 @@
+"""Log count: how many lines of a server log are attacks."""
+
+from .program import build
+
+__all__ = ["build"]

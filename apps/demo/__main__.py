@@ -1,0 +1,59 @@
+"""`python -m kstash.apps.demo`: count a book's words, kill the worker, check every count."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+
+from kstash.broker import DevBroker
+
+from .screen import Screen
+from .story import Demo, DemoFailedError
+
+DEMO_S = 60
+DEMO_S_MIN = 20
+OVERHEAD_S = 12  # broker and first join before the book, drain and check behind it
+
+
+def main() -> int:
+    """Run the demo in a temporary folder; return its exit code."""
+    demo_s = max(float(os.environ.get("DEMO_SECONDS", DEMO_S)), DEMO_S_MIN)
+    screen = Screen()
+    started_at = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="kstash-demo-") as name:
+            folder = Path(name)
+            screen.say("starting a real Apache Kafka on this machine ...", "dim")
+            with DevBroker() as broker:
+                demo = Demo(
+                    broker.bootstrap_servers,
+                    folder=folder,
+                    screen=screen,
+                    play_s=demo_s - OVERHEAD_S,
+                )
+                verdict = demo.run()
+    except KeyboardInterrupt:
+        screen.say("interrupted; everything that was started has been stopped", "yellow")
+        return 130
+    except DemoFailedError as error:
+        screen.say(f"the demo failed: {error}", "bold red")
+        return 1
+    screen.say(str(verdict), "bold green" if verdict.is_exactly_once else "bold red")
+    screen.say(f"done in {time.monotonic() - started_at:.0f} s", "dim")
+    return 0 if verdict.is_exactly_once else 1
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    # SIGTERM and a closed terminal clean up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    sys.exit(main())

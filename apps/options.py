@@ -1,0 +1,162 @@
+"""The command line that the applications share: one option for each setting they need.
+
+An option that is not given is left to the `KSTASH_*` variable of the same name, and that to the
+setting's default.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import typer
+
+import kstash
+
+
+class Guarantee(StrEnum):
+    """What a crash may cost."""
+
+    EXACTLY_ONCE = "exactly_once"
+    WRITE_FIRST = "write_first"
+    AT_LEAST_ONCE = "at_least_once"
+    NONE = "none"
+
+
+class Until(StrEnum):
+    """When a bounded run ends."""
+
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says.
+
+    Attributes:
+        application_id: names the consumer group and the internal topics.
+        inputs: input topics, as many as the application reads.
+        output: output topic.
+        until: `end` stops at the input ends found at start; None runs until stopped.
+        settings: for `kstash.App`, only those that were given.
+    """
+
+    application_id: str
+    inputs: tuple[str, ...]
+    output: str
+    until: Literal["end"] | None
+    settings: dict[str, Any]
+
+    def run(self, app: kstash.App) -> None:
+        """Run the application; print READY once all tasks that this worker owns are live."""
+        app.run(until=self.until, on_ready=_print_ready)
+
+
+def _print_ready() -> None:
+    print("READY", flush=True)
+
+
+def shared_options(
+    *, application_id: str, inputs: tuple[str, ...], output: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a typer command the shared options in front of its own.
+
+    The command's first parameter takes the `Options`; it sees no other shared option.
+
+    Args:
+        application_id: default of `--application-id`.
+        inputs: default of `--input`, which must be given as many times or not at all.
+        output: default of `--output`.
+    """
+
+    def options(
+        bootstrap_servers: Annotated[
+            str | None, typer.Option(help="Kafka brokers, as host:port,host:port.")
+        ] = None,
+        application_id: Annotated[
+            str,
+            typer.Option(
+                envvar="KSTASH_APPLICATION_ID", help="Names the group and the internal topics."
+            ),
+        ] = application_id,
+        input: Annotated[  # noqa: A002 - it is the option's name
+            list[str] | None,
+            typer.Option(
+                envvar="KSTASH_INPUT",
+                metavar="TOPIC",
+                help=f"Input topic{' (once for each input)' if len(inputs) > 1 else ''}.",
+                show_default=" ".join(inputs),
+            ),
+        ] = None,
+        output: Annotated[
+            str, typer.Option(envvar="KSTASH_OUTPUT", metavar="TOPIC", help="Output topic.")
+        ] = output,
+        state_dir: Annotated[
+            str | None, typer.Option(metavar="DIR", help="Folder of the local state.")
+        ] = None,
+        guarantee: Annotated[Guarantee | None, typer.Option(help="What a crash may cost.")] = None,
+        checkpoint_interval_ms: Annotated[
+            int | None, typer.Option(metavar="N", help="Milliseconds between checkpoints.")
+        ] = None,
+        sink_commit_interval_ms: Annotated[
+            int | None, typer.Option(metavar="N", help="Milliseconds between commits of outputs.")
+        ] = None,
+        instance_id: Annotated[
+            str | None,
+            typer.Option(metavar="ID", help="Keeps this worker's partitions over a restart."),
+        ] = None,
+        http_port: Annotated[
+            int | None, typer.Option(metavar="N", help="Port of /metrics; 0 turns it off.")
+        ] = None,
+        until: Annotated[
+            Until | None,
+            typer.Option(envvar="KSTASH_UNTIL", help="`end`: stop at the ends of the inputs."),
+        ] = None,
+    ) -> Options:
+        topics = tuple(input or inputs)
+        if len(topics) != len(inputs):
+            raise typer.BadParameter(
+                f"{len(inputs)} needed, {len(topics)} given", param_hint="--input"
+            )
+        settings = {
+            "bootstrap_servers": bootstrap_servers,
+            "state_dir": state_dir,
+            "guarantee": guarantee and guarantee.value,
+            "checkpoint_interval_ms": checkpoint_interval_ms,
+            "sink_commit_interval_ms": sink_commit_interval_ms,
+            "instance_id": instance_id,
+            "http_port": http_port,
+        }
+        given = {name: value for name, value in settings.items() if value is not None}
+        return Options(application_id, topics, output, "end" if until else None, given)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        shared = inspect.signature(options, eval_str=True)
+        own = inspect.signature(command, eval_str=True)
+        _, *extra = own.parameters.values()
+
+        @functools.wraps(command)
+        def merged(**values: Any) -> None:
+            parsed = options(**{name: values.pop(name) for name in shared.parameters})
+            _report_errors(functools.partial(command, parsed, **values))
+
+        parameters = [*shared.parameters.values(), *extra]
+        merged.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        merged.__annotations__ = {p.name: p.annotation for p in parameters}
+        return merged
+
+    return decorate
+
+
+def _report_errors(command: Callable[[], None]) -> None:
+    try:
+        command()
+    except kstash.KstashError as error:
+        # What the user can act on is in the message; a traceback of ours would bury it.
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error

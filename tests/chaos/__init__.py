@@ -1,0 +1,1 @@
+"""Tests that kill and pause real processes on a real broker."""

@@ -1,0 +1,230 @@
+"""Foreign readers of an application's outputs, and what must hold of what they read.
+
+Written from the protocol's text and `docs/wire-format.md` alone: this file imports nothing of
+kstash, so that an error in the library cannot hide itself.
+
+- `read_committed`: a plain Kafka consumer that waits for transactions; no kstash logic.
+- `read_with_rule`: a plain Kafka consumer that sees everything at once and applies the reader rule
+  (protocol, section 7) to the identity header of each record.
+- `check_counts`, `check_chains`: what the outputs of the counting applications and of the rolling
+  hash must be. A violation is an `AssertionError` that names the key and where it went wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kafka import KafkaConsumer, TopicPartition
+
+IDENTITY_HEADER = "__kstash.s"
+# Version, application tag, stage, partition, generation, CLAIM offset, position, count, first seq.
+_IDENTITY = struct.Struct(">BQHIQQQIQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One record as the broker handed it out."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+Outputs = dict[int, list[Output]]
+"""Per partition, in the order of their offsets."""
+
+
+def read_committed(bootstrap: str, topic: str, *, deadline_s: float = 60) -> Outputs:
+    """Read a topic from its beginning to its end as any consumer with transactions does."""
+    return _read(bootstrap, topic, "read_committed", deadline_s)
+
+
+def read_with_rule(bootstrap: str, topic: str, *, deadline_s: float = 60) -> Outputs:
+    """Read a topic to its end, aborted and open transactions included, by the reader rule.
+
+    Raises:
+        AssertionError: a record without identity, a jump in a sequence.
+    """
+    rules: dict[int, ReaderRule] = defaultdict(ReaderRule)
+    everything = _read(bootstrap, topic, "read_uncommitted", deadline_s)
+    return {
+        partition: [output for output in outputs if rules[partition].accepts(output)]
+        for partition, outputs in everything.items()
+    }
+
+
+def _read(bootstrap: str, topic: str, isolation_level: str, deadline_s: float) -> Outputs:
+    deadline = time.monotonic() + deadline_s
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level=isolation_level,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_poll_records=5000,
+    )
+    try:
+        numbers = None
+        while not numbers:
+            assert time.monotonic() < deadline, f"no metadata of {topic} within {deadline_s} s"
+            numbers = consumer.partitions_for_topic(topic)
+        partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning()
+        # With read_committed this is the last stable offset: nothing open may lie before it.
+        ends = consumer.end_offsets(partitions)
+        outputs: Outputs = {partition.partition: [] for partition in partitions}
+        while any(consumer.position(p) < ends[p] for p in partitions):
+            assert time.monotonic() < deadline, f"{topic} not read to {ends} in {deadline_s} s"
+            for records in consumer.poll(timeout_ms=200).values():
+                for record in records:
+                    outputs[record.partition].append(
+                        Output(
+                            record.partition,
+                            record.offset,
+                            record.key,
+                            record.value,
+                            tuple(record.headers or ()),
+                        )
+                    )
+        return outputs
+    finally:
+        consumer.close()
+
+
+@dataclass(slots=True)
+class ReaderRule:
+    """The reader rule's state for one partition of a sink that is read from its beginning."""
+
+    max_incarnation: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    last_sequence: dict[tuple[int, int, int], int] = field(default_factory=dict)
+
+    def accepts(self, output: Output) -> bool:
+        """Whether this record counts; updates the table."""
+        headers = [value for name, value in output.headers if name == IDENTITY_HEADER]
+        assert len(headers) == 1, f"{len(headers)} identity headers at {_place(output)}"
+        assert len(headers[0]) == _IDENTITY.size, f"malformed identity at {_place(output)}"
+        version, application, stage, partition, generation, claim, _position, count, sequence = (
+            _IDENTITY.unpack(headers[0])
+        )
+        assert (version, count) == (1, 1), f"version {version}, count {count} at {_place(output)}"
+        group = (application, partition)
+        task = (application, stage, partition)
+        incarnation = (generation, claim)
+        highest = self.max_incarnation.get(group, (0, 0))
+        if incarnation < highest:
+            return False
+        if generation > highest[0]:
+            for known in [k for k in self.last_sequence if (k[0], k[2]) == group]:
+                self.last_sequence[known] = 0
+        self.max_incarnation[group] = incarnation
+        last = self.last_sequence.get(task, 0)
+        if sequence <= last:
+            return False
+        assert sequence == last + 1, (
+            f"task {stage}_{partition} jumps from sequence {last} to {sequence} at {_place(output)}"
+        )
+        self.last_sequence[task] = sequence
+        return True
+
+
+def _place(output: Output) -> str:
+    return f"partition {output.partition}, offset {output.offset}"
+
+
+def by_key(outputs: Outputs) -> dict[bytes, list[bytes]]:
+    """Values of each key in order. A key must live in one partition only."""
+    values: dict[bytes, list[bytes]] = defaultdict(list)
+    homes: dict[bytes, int] = {}
+    for partition, records in outputs.items():
+        for output in records:
+            assert output.key is not None, f"null key at {_place(output)}"
+            assert output.value is not None, f"null value at {_place(output)}"
+            home = homes.setdefault(output.key, partition)
+            assert home == partition, f"key {output.key!r} in partitions {home} and {partition}"
+            values[output.key].append(output.value)
+    return dict(values)
+
+
+def check_counts(outputs: Outputs, expected: Mapping[str, int]) -> None:
+    """Each key's outputs are exactly 1, 2, 3 … n: nothing lost, doubled or out of order."""
+    found = by_key(outputs)
+    missing = sorted(set(expected) - {key.decode() for key in found})
+    assert not missing, f"no output for {len(missing)} keys: {missing[:5]}"
+    for raw_key, values in found.items():
+        key = raw_key.decode()
+        assert key in expected, f"{key!r} was never in the input"
+        numbers = [int(value) for value in values]
+        for index, number in enumerate(numbers):
+            assert number == index + 1, f"{key!r}: output {index + 1} says {number}"
+        assert len(numbers) == expected[key], f"{key!r}: {len(numbers)} of {expected[key]} outputs"
+
+
+def next_hash(previous: str, value: str) -> str:
+    """One step of the rolling hash, as `rolling_hash_app` defines it."""
+    return hashlib.sha256(f"{previous} {value}".encode()).hexdigest()[:16]
+
+
+def check_chains(
+    outputs: Outputs, inputs: Sequence[Mapping[str, Sequence[str]]], *, is_complete: bool = True
+) -> None:
+    """Each key's outputs are one chain over some interleaving of the input topics.
+
+    Args:
+        outputs: values are JSON `{"count": n, "hash": h, "last": value consumed}`.
+        inputs: per input topic, the values of each key in order; all values are distinct.
+        is_complete: every input must have made its output already.
+    """
+    found = by_key(outputs)
+    for raw_key, values in found.items():
+        key = raw_key.decode()
+        queues = [list(topic.get(key, ())) for topic in inputs]
+        taken = [0] * len(inputs)
+        chain = ""
+        for index, value in enumerate(values):
+            state = json.loads(value)
+            step = f"{key!r}: output {index + 1} of {len(values)}"
+            assert state["count"] == index + 1, f"{step} says {state['count']}"
+            chain = next_hash(chain, state["last"])
+            assert state["hash"] == chain, f"{step} does not follow from the output before it"
+            topic = _topic_of(state["last"], queues, taken)
+            assert topic is not None, f"{step} consumed {state['last']!r} out of turn"
+            taken[topic] += 1
+        if is_complete:
+            left = [len(queue) - count for queue, count in zip(queues, taken, strict=True)]
+            assert not any(left), f"{key!r}: {left} inputs of each topic made no output"
+    if is_complete:
+        missing = {key for topic in inputs for key in topic} - {key.decode() for key in found}
+        assert not missing, f"no output for {len(missing)} keys: {sorted(missing)[:5]}"
+
+
+def _topic_of(value: str, queues: Sequence[Sequence[str]], taken: Sequence[int]) -> int | None:
+    for topic, (queue, count) in enumerate(zip(queues, taken, strict=True)):
+        if count < len(queue) and queue[count] == value:
+            return topic
+    return None
+
+
+def check_same(one: Outputs, other: Outputs) -> None:
+    """Two readers saw the same outputs of each key in the same order."""
+    first, second = by_key(one), by_key(other)
+    assert first.keys() == second.keys(), f"keys differ: {sorted(first.keys() ^ second.keys())[:5]}"
+    for key, values in first.items():
+        assert values == second[key], (
+            f"{key!r}: the readers differ from output {_first_difference(values, second[key])} on"
+        )
+
+
+def _first_difference(one: Sequence[bytes], other: Sequence[bytes]) -> int:
+    same = 0
+    while same < min(len(one), len(other)) and one[same] == other[same]:
+        same += 1
+    return same + 1
