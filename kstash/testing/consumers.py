@@ -35,6 +35,7 @@ class MemoryScanner:
     def add(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions from the given offsets on."""
         self._positions.update(offsets)
+        self._paused.difference_update(offsets)
 
     def remove(self, partitions: Collection[Partition]) -> None:
         """Stop reading these."""
@@ -43,8 +44,8 @@ class MemoryScanner:
             self._paused.discard(partition)
 
     def pause(self, partitions: Collection[Partition]) -> None:
-        """Read no more of these until `resume`."""
-        self._paused.update(partitions)
+        """Read no more of these until `resume`; partitions that are not read are ignored."""
+        self._paused.update(p for p in partitions if p in self._positions)
 
     def resume(self, partitions: Collection[Partition]) -> None:
         """Read these again."""
@@ -111,7 +112,6 @@ class MemoryMember(MemoryScanner):
         self._membership = Membership(member_id, is_static=is_static)
         self._callbacks: tuple[OnGroups, OnGroups, OnGroups] | None = None
         self._known: list[int] = []
-        self._is_fatal_told = False
         self.committed: dict[Partition, int] = {}
         """Input offsets last committed, for lag tools."""
 
@@ -130,12 +130,11 @@ class MemoryMember(MemoryScanner):
         """Serve the group's callbacks, then take what is there.
 
         Raises:
-            MemberFencedError: another consumer took this one's place; told once.
+            MemberFencedError: another consumer took this one's place; every later call too.
             OffsetOutOfRangeError: a position is no longer in its log.
             TopicMissingError: a topic is gone.
         """
-        if self._membership.is_fenced and not self._is_fatal_told:
-            self._is_fatal_told = True
+        if self._membership.is_fenced:
             raise MemberFencedError(
                 f"member {self._membership.member_id!r}: another process took its place"
             )
@@ -156,8 +155,6 @@ class MemoryMember(MemoryScanner):
             self._group.leave(self._membership)
 
     def _rebalance(self, on_assigned: OnGroups, on_revoked: OnGroups, on_lost: OnGroups) -> None:
-        if self._membership.is_fenced:
-            return  # as the real client: no callback, it goes on handing out what it has
         if not self._group.holds(self._membership):
             lost, self._known = self._known, []
             self._tell(on_lost, lost)
