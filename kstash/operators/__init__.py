@@ -1,0 +1,1 @@
+"""What a node does to a batch: one file for each kind of operator."""

@@ -1,0 +1,221 @@
+"""A stage as a program: bytes in, bytes out, for one task.
+
+A batch runs through the whole stage step by step in the order of declaration, so each step sees a
+whole column at once. Where two branches of one input meet again, their records are put back into
+the order of the input: the result is that of batches of one record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kstash import nodes as n
+from kstash.errors import OperatorError, SerdeError
+from kstash.operators.aggregate import stateful_step
+from kstash.operators.batch import Batch, concatenate
+from kstash.operators.columns import deserialize_column, serialize_column
+from kstash.operators.flow import Flow, merge_flows
+from kstash.operators.stateless import (
+    BranchStep,
+    KeyByStep,
+    RecordsStep,
+    SplitStep,
+    apply_step,
+)
+from kstash.operators.step import Step
+from kstash.ports import KeyValueStore
+from kstash.serdes import Serde, raw
+from kstash.topology import Stage, StageInput
+
+
+class StageProgram:
+    """The operators of one task.
+
+    Args:
+        stage: what to run.
+        stores: one for each of the stage's stores, by name.
+    """
+
+    def __init__(self, stage: Stage, stores: Mapping[str, KeyValueStore]) -> None:
+        self._stage = stage
+        self._pending: list[list[Batch]] = [[] for _ in stage.outputs]
+        self._sinks = {
+            node.index: _Emitter(node, output.key, output.value, self._pending[number])
+            for number, (node, output) in enumerate(zip(stage.exits, stage.outputs, strict=True))
+        }
+        self._steps = self._make_steps(stores)
+        self._plans = [self._plan(entry) for entry in stage.entries]
+
+    def process(self, input_index: int, batch: Batch) -> None:
+        """Run records through the stage; what they make waits for `take_outputs`.
+
+        Args:
+            input_index: which of the stage's inputs they are from.
+            batch: encoded columns, any number of records.
+
+        Raises:
+            OperatorError: a user's function failed; the state may hold part of the batch, so the
+                task must not go on. `record_index` is the index in `batch`.
+            SerdeError: the same for a serde.
+        """
+        if not len(batch):
+            return
+        plan = self._plans[input_index]
+        flows: dict[int, Flow | None] = {}
+        node = self._stage.entries[input_index]
+        try:
+            flows[node.index] = self._decode(plan, self._stage.inputs[input_index], node, batch)
+            for node in plan.nodes:
+                flows[node.index] = self._run(node, flows)
+        except (OperatorError, SerdeError) as error:
+            error.record_index = self._trace(plan, node, error.record_index, flows)
+            raise
+
+    def take_outputs(self) -> list[tuple[int, Batch]]:
+        """What was made since the last call: (output index, encoded columns), by output index."""
+        taken: list[tuple[int, Batch]] = []
+        for index, batches in enumerate(self._pending):
+            if batches:
+                taken.append((index, concatenate(batches)))
+                batches.clear()
+        return taken
+
+    # --- building -------------------------------------------------------------------------------
+
+    def _make_steps(self, stores: Mapping[str, KeyValueStore]) -> dict[int, Step]:
+        steps: dict[int, Step] = {}
+        for node in self._stage.nodes:
+            with_keys = node.index in self._stage.key_readers
+            match node:
+                case n.Apply():
+                    steps[node.index] = apply_step(node, with_keys=with_keys)
+                case n.Records():
+                    steps[node.index] = RecordsStep(node)
+                case n.Split():
+                    steps[node.index] = SplitStep(node)
+                case n.Branch():
+                    split = steps[node.parents[0].index]
+                    assert isinstance(split, SplitStep)
+                    steps[node.index] = BranchStep(node, split)
+                case n.KeyBy():
+                    steps[node.index] = KeyByStep(node)
+                case n.Stateful():
+                    steps[node.index] = stateful_step(node, stores[node.name])
+        return steps
+
+    def _plan(self, entry: n.Node) -> _Plan:
+        reached = {entry.index}
+        nodes: list[n.Node] = []
+        has_diamond = False
+        for node in self._stage.nodes:
+            paths = [parent for parent in node.parents if parent.index in reached]
+            if paths:
+                reached.add(node.index)
+                nodes.append(node)
+                has_diamond = has_diamond or len(paths) > 1
+        return _Plan(tuple(nodes), has_diamond)
+
+    # --- running --------------------------------------------------------------------------------
+
+    def _decode(self, plan: _Plan, source: StageInput, node: n.Node, batch: Batch) -> Flow:
+        label = f"input {source.topic}"
+        values: list[Any] | None = None
+        if node.index in self._stage.value_readers:
+            assert source.value is not None
+            values = deserialize_column(source.value, batch.values, operator=label, field="value")
+        flow = Flow(
+            len(batch),
+            None,
+            None,
+            source.key,
+            values,
+            batch.timestamps,
+            batch.headers,
+            list(range(len(batch))) if plan.tracks_origins else None,
+        )
+        if node.index in self._stage.key_readers:
+            flow.encoded = batch.keys
+            if not source.internal and source.key is not raw:
+                # What others wrote may not be in canonical form (json with blanks): its live keys
+                # count, and state finds them under our own encoding.
+                flow.live_keys(label)
+                flow.encoded = None
+        return flow
+
+    def _run(self, node: n.Node, flows: dict[int, Flow | None]) -> Flow | None:
+        if isinstance(node, n.Merge):
+            return self._merge(node, flows)
+        flow = flows[node.parents[0].index]
+        if flow is None:
+            return None
+        step = self._steps.get(node.index)
+        if step is not None:
+            flow = step.run(flow)
+        sink = self._sinks.get(node.index)
+        if sink is not None and flow is not None:
+            sink.emit(flow)
+        return flow
+
+    def _merge(self, node: n.Merge, flows: dict[int, Flow | None]) -> Flow | None:
+        parts = [flow for parent in node.parents if (flow := flows.get(parent.index)) is not None]
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        return merge_flows(
+            parts,
+            n.label(node),
+            with_keys=node.index in self._stage.key_readers,
+            with_values=node.index in self._stage.value_readers,
+        )[0]
+
+    def _trace(self, plan: _Plan, node: n.Node, index: int, flows: dict[int, Flow | None]) -> int:
+        """Index in the stage's input of record `index` of a node's own input."""
+        entry_indexes = {entry.index for entry in self._stage.entries}
+        while node.index not in entry_indexes:
+            # Without a diamond, one parent at most of a merge is reached from this input.
+            parent = next(p for p in node.parents if p.index in flows)
+            flow = flows[parent.index]
+            if plan.tracks_origins and flow is not None:
+                assert flow.origins is not None
+                return flow.origins[index]
+            step = self._steps.get(parent.index)
+            if step is not None and parent.index not in entry_indexes:
+                index = step.trace(index)
+            node = parent
+        return index
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What an input runs through.
+
+    Attributes:
+        nodes: in the order of declaration.
+        tracks_origins: whether branches of this input meet again.
+    """
+
+    nodes: Sequence[n.Node]
+    tracks_origins: bool
+
+
+class _Emitter:
+    """Encodes the records that leave through one output."""
+
+    def __init__(
+        self, node: n.Node, key: Serde[Any], value: Serde[Any] | None, pending: list[Batch]
+    ) -> None:
+        self.label = f"{n.label(node)} at {node.location}"
+        self.key = key
+        self.value = value
+        self.pending = pending
+
+    def emit(self, flow: Flow) -> None:
+        """Add the records to the output."""
+        if self.value is None:
+            values: list[Any] = [None] * flow.count
+        else:
+            assert flow.values is not None
+            values = serialize_column(self.value, flow.values, operator=self.label, field="value")
+        keys = flow.encoded_keys(self.key, self.label)
+        self.pending.append(Batch(keys, values, flow.timestamps, flow.headers))
