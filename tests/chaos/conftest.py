@@ -1,16 +1,13 @@
-"""One broker for all tests that hurt workers."""
+"""What all tests that hurt workers share."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 
 from kstash.broker import DevBroker
 
 
-@pytest.fixture(scope="session")
-def broker() -> Iterator[str]:
-    """Bootstrap servers of a real Kafka of one node."""
-    with DevBroker() as running:
-        yield running.bootstrap_servers
+@pytest.fixture
+def broker(kafka_broker: DevBroker) -> str:
+    """Bootstrap servers of the session's Kafka."""
+    return kafka_broker.bootstrap_servers
