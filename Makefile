@@ -1,0 +1,53 @@
+# Every target makes the virtual environment by itself; a second run starts at once.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+SEEDS ?= 1000000
+ROUNDS ?= 50
+
+.PHONY: demo test check bench chaos simulate format clean
+
+## A word count on a real Kafka, killed halfway; DEMO_SECONDS=20 shortens it.
+demo: $(STAMP)
+	$(PY) -m kstash.apps.demo
+
+## Everything: quick tests and simulation on two processes, then what needs a broker, one by one.
+test: $(STAMP)
+	$(PY) -m pytest -q -n 2 --hypothesis-profile=ci tests/unit tests/property tests/traces tests/simulation
+	$(PY) -m pytest -q tests/integration tests/chaos
+
+## Format, lint, types, layers, docstrings and the quick tests; two minutes at most.
+check: $(STAMP)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/interrogate -q kstash apps
+	$(PY) -m pytest -q -n 2 tests/unit tests/property tests/traces
+
+## Speed and latency of the four guarantees side by side.
+bench: $(STAMP)
+	$(PY) -m benchmarks
+
+## Crash tests for as many rounds as wanted.
+chaos: $(STAMP)
+	KSTASH_CHAOS_ROUNDS=$(ROUNDS) $(PY) -m pytest tests/chaos
+
+## The protocol's simulator for as many seeds as wanted.
+simulate: $(STAMP)
+	$(PY) -m tests.simulation --seeds $(SEEDS)
+
+format: $(STAMP)
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "kstash needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
