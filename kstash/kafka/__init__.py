@@ -1,0 +1,9 @@
+"""Kafka by confluent-kafka: adapters of `kstash.ports`, and the checks of topics at start.
+
+The only package that imports `confluent_kafka`. Adapters translate calls and errors and hold no
+policy; what the client does, and why a setting has its value, stands beside the setting.
+"""
+
+from kstash.kafka.cluster import KafkaCluster
+
+__all__ = ["KafkaCluster"]

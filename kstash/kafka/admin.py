@@ -1,0 +1,244 @@
+"""Topic administration: every call has a deadline, passing errors are tried again within it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # exported without __all__
+    AdminClient,
+    ConfigResource,
+    OffsetSpec,
+)
+from confluent_kafka.cimpl import NewTopic as ClientNewTopic
+
+from kstash.errors import ClusterError, TopicMissingError
+from kstash.kafka import failures
+from kstash.kafka.settings import client_logger
+from kstash.ports import NewTopic, Partition, TopicInfo
+
+DEADLINE_S = 30.0
+REQUEST_TIMEOUT_S = 10.0
+MISSING_GRACE_S = 2.0
+"""A topic that was just created may be unknown to a broker for a moment."""
+RETRY_PAUSE_S = 0.1
+
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+class KafkaAdmin:
+    """`kstash.ports.Admin` over confluent-kafka.
+
+    Args:
+        settings: of the client.
+        deadline_s: of each call, in seconds.
+        monotonic: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        deadline_s: float = DEADLINE_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bootstrap_servers = str(settings["bootstrap.servers"])
+        self._deadline_s = deadline_s
+        self._monotonic = monotonic
+        self._client = AdminClient(dict(settings), logger=client_logger(str(settings["client.id"])))
+
+    def describe(self, topics: Sequence[str]) -> dict[str, TopicInfo]:
+        """Existing topics among `topics`, with their settings; missing ones are left out.
+
+        Raises:
+            KafkaUnavailableError: no answer within the deadline.
+            ClusterError: the request was refused.
+        """
+        names = sorted(set(topics))
+        if not names:
+            return {}
+        found = self._ask_all(
+            "describe the topics",
+            names,
+            lambda rest: self._client.describe_topics(
+                TopicCollection(rest), request_timeout=REQUEST_TIMEOUT_S
+            ),
+            absent=failures.MISSING_TOPIC_CODES,
+        )
+        resources = {name: ConfigResource(ConfigResource.Type.TOPIC, name) for name in found}
+        configs = self._ask_all(
+            "describe the topics' settings",
+            list(resources.values()),
+            lambda rest: self._client.describe_configs(rest, request_timeout=REQUEST_TIMEOUT_S),
+            absent=failures.MISSING_TOPIC_CODES,
+        )
+        return {
+            name: TopicInfo(
+                name,
+                len(found[name].partitions),
+                min((len(p.replicas) for p in found[name].partitions), default=0),
+                {key: str(entry.value) for key, entry in configs[resource].items()},
+            )
+            for name, resource in resources.items()
+            if resource in configs
+        }
+
+    def create(self, topics: Sequence[NewTopic]) -> None:
+        """Create topics; one that exists already is left as it is. Returns when all are there.
+
+        Raises:
+            KafkaUnavailableError: no answer within the deadline.
+            ClusterError: the cluster refuses a topic, for example its replication factor.
+        """
+        by_name = {topic.name: topic for topic in topics}
+        if not by_name:
+            return
+        self._ask_all(
+            "create topics",
+            sorted(by_name),
+            lambda rest: self._client.create_topics(
+                [
+                    ClientNewTopic(
+                        name,
+                        by_name[name].partition_count,
+                        by_name[name].replication_factor or -1,
+                        config=dict(by_name[name].config),
+                    )
+                    for name in rest
+                ],
+                request_timeout=REQUEST_TIMEOUT_S,
+            ),
+            absent={KafkaError.TOPIC_ALREADY_EXISTS},
+        )
+        deadline = self._monotonic() + self._deadline_s
+        while len(self.describe(list(by_name))) < len(by_name):
+            if self._monotonic() > deadline:
+                raise failures.unavailable(
+                    self._bootstrap_servers, "show new topics", self._deadline_s, "not listed"
+                )
+            time.sleep(RETRY_PAUSE_S)
+
+    def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """High watermark of each partition (`read_uncommitted` end).
+
+        Raises:
+            TopicMissingError: a topic or partition does not exist.
+            KafkaUnavailableError: no answer within the deadline.
+        """
+        return self._list_offsets(partitions, _LATEST)
+
+    def start_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Log start offset of each partition; raises as `end_offsets`."""
+        return self._list_offsets(partitions, _EARLIEST)
+
+    def close(self) -> None:
+        """Close; the client ends with its last reference."""
+        del self._client
+
+    def _list_offsets(
+        self, partitions: Collection[Partition], spec: OffsetSpec
+    ) -> dict[Partition, int]:
+        if not partitions:
+            return {}
+        wanted = {TopicPartition(*partition): partition for partition in partitions}
+        missing = f"no such partition, or none of these topics: {sorted(partitions)}"
+        found = self._ask_all(
+            "list offsets",
+            list(wanted),
+            lambda rest: self._client.list_offsets(
+                dict.fromkeys(rest, spec),
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=REQUEST_TIMEOUT_S,
+            ),
+            absent=failures.MISSING_TOPIC_CODES,
+            grace_s=MISSING_GRACE_S,
+        )
+        absent = [name for partition, name in wanted.items() if partition not in found]
+        if absent:
+            raise TopicMissingError(
+                sorted({topic for topic, _ in absent}), f"create it ({missing})"
+            )
+        return {wanted[partition]: result.offset for partition, result in found.items()}
+
+    def _ask_all(
+        self,
+        what: str,
+        items: list[K],
+        ask: Callable[[list[K]], Mapping[K, Future[T]]],
+        *,
+        absent: Collection[int],
+        grace_s: float = 0.0,
+    ) -> dict[K, T]:
+        """Ask for items until each has an answer; those with an `absent` code are left out.
+
+        A code that says so is believed only after `grace_s`.
+        """
+        started = self._monotonic()
+        results: dict[K, T] = {}
+        rest = items
+        while True:
+            again: list[K] = []
+            last_error: object = "no answer"
+            for item, future in ask(rest).items():
+                try:
+                    results[item] = future.result(REQUEST_TIMEOUT_S + 1)
+                except (KafkaException, TimeoutError) as error:
+                    last_error = error
+                    is_absent = self._is_absent(what, error, absent)
+                    if not is_absent or self._monotonic() - started < grace_s:
+                        again.append(item)
+            if not again:
+                return results
+            if self._monotonic() - started > self._deadline_s:
+                raise failures.unavailable(
+                    self._bootstrap_servers, what, self._deadline_s, last_error
+                )
+            rest = again
+            time.sleep(RETRY_PAUSE_S)
+
+    def _is_absent(self, what: str, error: BaseException, absent: Iterable[int]) -> bool:
+        """Whether an item is absent; False: ask again. Raises what waiting does not mend."""
+        inner = failures.kafka_error(error)
+        if inner is None:
+            return False
+        if inner.code() in absent:
+            return True
+        if inner.code() in failures.REFUSED_CODES:
+            raise failures.refused(what, error)
+        if inner.retriable() or inner.code() in failures.UNREACHABLE_CODES:
+            return False
+        if inner.code() in _PASSING_CODES:
+            return False
+        raise ClusterError(f"Kafka refused to {what}: {failures.describe(error)}")
+
+
+_PASSING_CODES = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._WAIT_COORD,
+        KafkaError._DESTROY,
+    }
+)
+"""Errors that pass by themselves, without the client saying so."""

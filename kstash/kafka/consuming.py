@@ -1,0 +1,235 @@
+"""One confluent-kafka consumer with partitions assigned by hand: what member and scanner share.
+
+Invariants:
+
+- an error never costs messages: those fetched with it are handed out first, the error is raised
+  by the next `poll`. Only a fenced member hands out nothing any more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, cast
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from kstash.errors import (
+    KstashError,
+    MemberFencedError,
+    OffsetOutOfRangeError,
+    TopicMissingError,
+)
+from kstash.kafka import failures
+from kstash.kafka.settings import client_logger
+from kstash.kafka.watch import BrokerWatch
+from kstash.ports import Message, Partition
+
+POLL_RECORDS_MAX = 500
+TOPIC_MISSING_GRACE_S = 2.0
+"""A topic may look missing for a moment while leaders move, so it is looked up again after this."""
+LOOKUP_DEADLINE_S = 1.0
+
+_error_of = KafkaMessage.error
+
+
+def topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
+    """Return the client's form of partitions, without offsets."""
+    return [TopicPartition(topic, number) for topic, number in partitions]
+
+
+class AssignedConsumer:
+    """Reads partitions from explicit offsets.
+
+    Args:
+        settings: of the client.
+        bootstrap_servers: for messages.
+        monotonic: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        bootstrap_servers: str,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = str(settings["client.id"])
+        self._client = Consumer(
+            {**settings, "error_cb": self._on_error}, logger=client_logger(self._name)
+        )
+        self._watch = BrokerWatch(
+            self._name, bootstrap_servers, lookup=self._look_up, monotonic=monotonic
+        )
+        self._monotonic = monotonic
+        self._log = structlog.get_logger("kstash.kafka")
+        self._assigned: dict[Partition, int] = {}
+        self._known_topics: set[str] = set()
+        self._missing_since: float | None = None
+        self._failures: list[KstashError] = []
+        self._fenced: MemberFencedError | None = None
+        self._ends: dict[Partition, int] = {}
+
+    def add(self, offsets: Mapping[Partition, int]) -> None:
+        """Read these partitions from the given offsets on; one that is read already moves there."""
+        self._warm(offsets)
+        known = [partition for partition in offsets if partition in self._assigned]
+        if known:
+            self._client.incremental_unassign(topic_partitions(known))
+        self._client.incremental_assign(
+            [TopicPartition(topic, number, at) for (topic, number), at in offsets.items()]
+        )
+        self._assigned.update(offsets)
+        for partition in offsets:
+            self._ends.pop(partition, None)
+
+    def remove(self, partitions: Collection[Partition]) -> None:
+        """Stop reading these; messages of them already fetched are dropped."""
+        known = self._forget(partitions)
+        if known:
+            self._client.incremental_unassign(topic_partitions(known))
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Fetch no more of these until `resume`; partitions that are not read are ignored."""
+        known = [partition for partition in partitions if partition in self._assigned]
+        if known:
+            self._client.pause(topic_partitions(known))
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Fetch these again; partitions that are not read are ignored."""
+        known = [partition for partition in partitions if partition in self._assigned]
+        if known:
+            self._client.resume(topic_partitions(known))
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """Wait for one message, then take what is there.
+
+        Args:
+            timeout_s: seconds to wait, 0 or more.
+
+        Returns:
+            500 messages at most, per partition in order; may be empty.
+
+        Raises:
+            MemberFencedError: another process took this member's place; every later call too.
+            OffsetOutOfRangeError: a consumed offset is no longer (or not yet) in the log.
+            TopicMissingError: a consumed topic is gone.
+        """
+        if self._fenced is not None:
+            raise self._fenced
+        if self._failures:
+            raise self._failures.pop(0)
+        messages = self._fetch(timeout_s)
+        if any(map(_error_of, messages)):
+            messages = [message for message in messages if not self._is_failure(message)]
+        if self._fenced is not None:
+            raise self._fenced
+        if self._watch.is_worried:
+            self._watch.check(is_up=bool(messages))
+        if self._missing_since is not None:
+            self._check_topics()
+        # The client's messages fulfil the port; its stubs say that any of them may be an error.
+        return cast("list[Message]", messages)
+
+    def position(self, partition: Partition) -> int:
+        """Offset that will be read next; moves past transaction markers at the end of the log."""
+        at = self._client.position(topic_partitions([partition]))[0].offset
+        return max(self._assigned[partition], at, self._ends.get(partition, 0))
+
+    def close(self) -> None:
+        """Close the client."""
+        self._assigned.clear()
+        self._client.close()
+
+    def _fetch(self, timeout_s: float) -> list[KafkaMessage]:
+        # `consume(n, t)` alone would wait for n messages.
+        first = self._client.poll(timeout_s)
+        if first is None:
+            return []
+        return [first, *self._client.consume(POLL_RECORDS_MAX - 1, 0)]
+
+    def _forget(self, partitions: Iterable[Partition]) -> list[Partition]:
+        """Forget partitions; returns those that the client still reads."""
+        return [p for p in partitions if self._assigned.pop(p, None) is not None]
+
+    def _warm(self, offsets: Mapping[Partition, int]) -> None:
+        # A topic that the client does not know is looked up by a timer of one second; asking for
+        # it first takes milliseconds.
+        for topic in {topic for topic, _ in offsets} - self._known_topics:
+            self._look_up(topic, LOOKUP_DEADLINE_S)
+            self._known_topics.add(topic)
+
+    def _look_up(self, topic: str | None, timeout_s: float) -> KafkaError | None:
+        """Ask for a topic (None: for any of those that are read); returns what went wrong."""
+        if topic is None:
+            topic = next((name for name, _ in self._assigned), "")
+        try:
+            metadata = self._client.list_topics(topic, timeout=timeout_s)
+        except failures.CLIENT_ERRORS as error:
+            return failures.kafka_error(error)
+        found = metadata.topics.get(topic)
+        return None if found is None else found.error
+
+    def _is_failure(self, message: KafkaMessage) -> bool:
+        error = message.error()
+        if error is None:
+            return False
+        self._take_error(error, message)
+        return True
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Take an error that belongs to no message (served inside `poll`)."""
+        self._take_error(error, None)
+
+    def _take_error(self, error: KafkaError, message: KafkaMessage | None) -> None:
+        code = error.code()
+        topic = message.topic() if message is not None else None
+        if code == KafkaError._PARTITION_EOF:
+            assert message is not None
+            self._ends[cast(Partition, (topic, message.partition()))] = message.offset() or 0
+        elif error.fatal() or code in failures.FATAL_CODES:
+            self._fenced = MemberFencedError(
+                f"{self._name}: another process took this member's place in the group "
+                f"({failures.describe(error)})"
+            )
+        elif code in failures.OUT_OF_RANGE_CODES and message is not None:
+            self._failures.append(
+                OffsetOutOfRangeError(
+                    f"the offset is not in the log ({failures.describe(error)})",
+                    topic=topic,
+                    partition=message.partition(),
+                    offset=message.offset(),
+                )
+            )
+        elif code in failures.MISSING_TOPIC_CODES:
+            if self._missing_since is None:
+                self._missing_since = self._monotonic()
+        elif code in failures.REFUSED_CODES:
+            self._failures.append(failures.refused(f"{self._name}: consuming", error))
+        elif code in failures.UNREACHABLE_CODES:
+            self._watch.worry(failures.describe(error))
+        else:
+            self._log.warning("consumer error", client=self._name, error=failures.describe(error))
+
+    def _check_topics(self) -> None:
+        """After the grace: raise for topics that are still missing."""
+        assert self._missing_since is not None
+        if self._monotonic() - self._missing_since < TOPIC_MISSING_GRACE_S:
+            return
+        missing = []
+        for topic in sorted(self._topics()):
+            error = self._look_up(topic, LOOKUP_DEADLINE_S)
+            if error is None:
+                continue
+            if error.code() not in failures.MISSING_TOPIC_CODES:
+                return  # no answer: asked again by the next poll
+            missing.append(topic)
+        self._missing_since = None
+        if missing:
+            self._failures.append(TopicMissingError(missing))
+
+    def _topics(self) -> set[str]:
+        """Topics that this consumer needs."""
+        return {topic for topic, _ in self._assigned}

@@ -1,0 +1,211 @@
+"""Producers: plain ones, and the delay of acknowledgements that tests ask for.
+
+Delivery callbacks are served in `poll`, `flush` and, when the client's queue is full, `produce`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError
+from confluent_kafka import Producer as Client
+
+from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError, TopicMissingError
+from kstash.kafka import failures
+from kstash.kafka.settings import client_logger
+from kstash.ports import DeliveredMessage, Headers, OnDelivery, Producer
+
+WARM_DEADLINE_S = 1.0
+ROOM_DEADLINE_S = 60.0
+"""How long `produce` waits for room in the client's queue before the producer counts as failed."""
+ROOM_POLL_S = 0.05
+
+
+class KafkaProducer:
+    """`kstash.ports.Producer` over confluent-kafka.
+
+    Made early and warmed: a cold idempotent producer's first acknowledgement takes half a second.
+
+    Args:
+        settings: of the client.
+        monotonic: seconds that never go back.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any], *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name = str(settings["client.id"])
+        self._monotonic = monotonic
+        self._failure: ProducerFailedError | None = None
+        self._client = Client(
+            {**settings, "error_cb": self._on_error}, logger=client_logger(self._name)
+        )
+        # Untyped: the stubs know no callbacks for a structural message type.
+        self._produce: Callable[..., None] = self._client.produce
+        with contextlib.suppress(*failures.CLIENT_ERRORS):
+            # When the broker is away, records wait in the queue until it is back.
+            self._client.list_topics("", timeout=WARM_DEADLINE_S)
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        on_delivery: OnDelivery | None = None,
+        timestamp: int = 0,
+        headers: Headers | None = None,
+    ) -> None:
+        """Queue one record; `timestamp` in ms, 0 means now.
+
+        Raises:
+            RecordTooLargeError: it can never fit.
+            TopicMissingError: the client knows that there is no such topic.
+            ProducerFailedError: this producer failed for good, or its queue was full for 60 s.
+        """
+        try:
+            # Positions, since keywords cost half as much again: callback, on_delivery (its other
+            # name), timestamp, headers.
+            self._produce(topic, value, key, partition, on_delivery, None, timestamp, headers)
+        except BufferError:
+            self._wait_for_room()
+            self.produce(topic, value, key, partition, on_delivery, timestamp, headers)
+        except failures.CLIENT_ERRORS as error:
+            raise self._produce_error(error, topic, partition) from error
+
+    def poll(self) -> None:
+        """Serve delivery callbacks without waiting.
+
+        Raises:
+            ProducerFailedError: the producer failed for good; so do all later calls.
+        """
+        try:
+            self._client.poll(0)
+        except failures.CLIENT_ERRORS as error:
+            self._failure = self._failure or failures.producer_failed(self._name, error)
+        if self._failure is not None:
+            raise self._failure
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait for acknowledgements, serving callbacks; returns how many are missing."""
+        try:
+            return self._client.flush(timeout_s)
+        except failures.CLIENT_ERRORS as error:
+            raise failures.producer_failed(self._name, error) from error
+
+    def close(self) -> None:
+        """Purge what is queued and in flight, and destroy the client; no callback runs."""
+        self._client.purge(blocking=False)
+        self._client.close()
+
+    def __len__(self) -> int:
+        return len(self._client)
+
+    def _on_error(self, error: KafkaError) -> None:
+        # Connection errors are the member's to tell, the client mends them.
+        if error.fatal() or error.code() in failures.FATAL_CODES:
+            self._failure = self._failure or failures.producer_failed(self._name, error)
+
+    def _wait_for_room(self) -> None:
+        """Serve callbacks until a record was acknowledged."""
+        waiting = len(self._client)
+        deadline = self._monotonic() + ROOM_DEADLINE_S
+        while self._monotonic() < deadline:
+            self._client.poll(ROOM_POLL_S)
+            if self._failure is not None:
+                raise self._failure
+            if len(self._client) < waiting:
+                return
+        raise ProducerFailedError(
+            f"{self._name}: {waiting} records wait and none was acknowledged for "
+            f"{ROOM_DEADLINE_S:g} s"
+        )
+
+    def _produce_error(self, error: BaseException, topic: str, partition: int) -> KstashError:
+        inner = failures.kafka_error(error)
+        code = None if inner is None else inner.code()
+        if code in failures.TOO_LARGE_CODES:
+            return RecordTooLargeError(
+                f"{self._name}: {failures.describe(error)}", topic=topic, partition=partition
+            )
+        if code in failures.MISSING_TOPIC_CODES:
+            return TopicMissingError([f"{topic}[{partition}]"])
+        return self._failure or failures.producer_failed(self._name, error)
+
+
+class DelayedAcks:
+    """A producer whose acknowledgements are told late; records are written at once.
+
+    A setting for tests (`lineage_ack_delay_ms`): a crash then hits lineage that the worker does
+    not know to be stable.
+
+    Args:
+        producer: what writes.
+        delay_s: seconds by which callbacks are late; their order is kept.
+        monotonic: seconds that never go back.
+        sleep: waits for seconds.
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        delay_s: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._producer = producer
+        self._delay_s = delay_s
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._late: deque[tuple[float, OnDelivery, Any, DeliveredMessage]] = deque()
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        on_delivery: OnDelivery | None = None,
+        timestamp: int = 0,
+        headers: Headers | None = None,
+    ) -> None:
+        """Queue one record at once; its callback comes late."""
+        late: OnDelivery | None = None
+        if on_delivery is not None:
+            told = on_delivery  # bound for the closure: the parameter is optional
+
+            def late(error: Any, message: DeliveredMessage) -> None:
+                self._late.append((self._monotonic() + self._delay_s, told, error, message))
+
+        self._producer.produce(topic, value, key, partition, late, timestamp, headers)
+
+    def poll(self) -> None:
+        """Serve the callbacks that are due."""
+        self._producer.poll()
+        now = self._monotonic()
+        while self._late and self._late[0][0] <= now:
+            _, on_delivery, error, message = self._late.popleft()
+            on_delivery(error, message)
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait for acknowledgements and their delay; returns how many are missing."""
+        deadline = self._monotonic() + timeout_s
+        missing = self._producer.flush(timeout_s)
+        self.poll()
+        while self._late and self._late[0][0] <= deadline:
+            self._sleep(max(0.0, self._late[0][0] - self._monotonic()))
+            self.poll()
+        return missing + len(self._late)
+
+    def close(self) -> None:
+        """Close the producer; what is late is never told."""
+        self._late.clear()
+        self._producer.close()
+
+    def __len__(self) -> int:
+        return len(self._producer) + len(self._late)

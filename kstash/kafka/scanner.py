@@ -1,0 +1,9 @@
+"""The consumer for recovery and for inputs that are read `read_uncommitted`."""
+
+from __future__ import annotations
+
+from kstash.kafka.consuming import AssignedConsumer
+
+
+class KafkaScanner(AssignedConsumer):
+    """`kstash.ports.Scanner`: assign only, never a group member."""

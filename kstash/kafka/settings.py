@@ -1,0 +1,206 @@
+"""Client settings: what each client needs, with the reason beside each value.
+
+A user's `Config.kafka` goes before the tunable values here and behind those that the protocol
+decides (`kstash.config.RESERVED` refuses these earlier).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from kstash.config import Config
+
+Settings = dict[str, Any]
+
+PRODUCER_QUEUE_RECORDS_MAX = 1_000_000
+PRODUCER_QUEUE_KBYTES_MAX = 256 * 1024
+"""Far above what the runtime's backpressure lets wait: hitting one of them is the exception."""
+
+CONSUMER_QUEUE_KBYTES_MAX = 32 * 1024
+"""Fetched and not yet handed out, of all partitions of one consumer together."""
+
+
+class _KnownNoise(logging.Filter):
+    """Drops warnings of the client that are no news.
+
+    CONFWARN says at every start that the gapless guarantee is experimental, and that a setting
+    for producers was given to a consumer as well; GETPID is a retry that succeeds.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return not text.startswith(("CONFWARN", "GETPID"))
+
+
+_noise = _KnownNoise()
+
+
+def client_logger(client: str) -> logging.Logger:
+    """Return the logger that a client's own log lines go to: `kstash.client.<client>`."""
+    logger = logging.getLogger(f"kstash.client.{client.replace('.', '-')}")
+    logger.addFilter(_noise)
+    return logger
+
+
+def common(config: Config, role: str) -> tuple[Settings, Settings]:
+    """Settings of every client: (tunable, decided)."""
+    tunable: Settings = {
+        # A broker that comes back is seen soon; the client's own default waits up to 10 s.
+        "reconnect.backoff.ms": 20,
+        "reconnect.backoff.max.ms": 1000,
+        "socket.keepalive.enable": True,
+        "socket.nagle.disable": True,
+        # A deleted topic is told soon. The default of 30 s hides it for as long.
+        "topic.metadata.propagation.max.ms": 3000,
+        "log.connection.close": False,
+    }
+    decided: Settings = {
+        "bootstrap.servers": config.bootstrap_servers,
+        "client.id": f"{config.application_id}-{role}",
+    }
+    return tunable, decided
+
+
+def _merge(config: Config, tunable: Settings, decided: Settings) -> Settings:
+    return {**tunable, **config.kafka, **decided}
+
+
+def admin(config: Config) -> Settings:
+    """Settings of the admin client."""
+    return _merge(config, *common(config, "admin"))
+
+
+def _consumer(config: Config, role: str) -> tuple[Settings, Settings]:
+    tunable, decided = common(config, role)
+    tunable |= {
+        # A request that waits for data holds up partitions that are added meanwhile: measured,
+        # adding one took 0.1 s with 100 and 0.5 s with the default of 500.
+        "fetch.wait.max.ms": 50,
+        "fetch.min.bytes": 1,
+        # The default of 1 s is how long fetching rests when the queue was full once.
+        "fetch.queue.backoff.ms": 10,
+        "queued.max.messages.kbytes": CONSUMER_QUEUE_KBYTES_MAX,
+    }
+    decided |= {
+        "auto.offset.reset": "error",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+    }
+    return tunable, decided
+
+
+def member(config: Config) -> Settings:
+    """Settings of the worker's consumer: membership, lineage tail and data."""
+    tunable, decided = _consumer(config, "member")
+    decided |= {
+        "group.id": config.application_id,
+        # KIP-848 was tried: a static member that restarts gets a fatal error there.
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": config.session_timeout_ms,
+        "heartbeat.interval.ms": config.heartbeat_interval_ms,
+        "isolation.level": "read_committed",
+    }
+    if config.instance_id is not None:
+        decided["group.instance.id"] = config.instance_id
+    return _merge(config, tunable, decided)
+
+
+def scanner(config: Config, role: str = "scan") -> Settings:
+    """Settings of a consumer that is no member and sees records of open transactions."""
+    tunable, decided = _consumer(config, role)
+    tunable["fetch.wait.max.ms"] = 10  # recovery waits for it
+    decided |= {
+        # The client wants a name; nothing is ever committed or joined under it.
+        "group.id": f"{config.application_id}-{role}",
+        "isolation.level": "read_uncommitted",
+        # Tells the end behind batches that compaction has emptied.
+        "enable.partition.eof": role == "scan",
+    }
+    return _merge(config, tunable, decided)
+
+
+def positions_group(config: Config) -> str:
+    """Consumer group that holds the committed positions of the sinks."""
+    return f"{config.application_id}-positions"
+
+
+def positions(config: Config) -> Settings:
+    """Settings of the consumer that gives the group metadata of the committed positions."""
+    tunable, decided = common(config, "positions")
+    return _merge(config, tunable, decided | {"group.id": positions_group(config)})
+
+
+def _producer(config: Config, role: str) -> tuple[Settings, Settings]:
+    tunable, decided = common(config, role)
+    tunable |= {
+        "linger.ms": config.linger_ms,
+        "queue.buffering.max.messages": PRODUCER_QUEUE_RECORDS_MAX,
+        "queue.buffering.max.kbytes": PRODUCER_QUEUE_KBYTES_MAX,
+        # Larger frames than the client's default of 1,000,000 are the broker's to refuse.
+        "message.max.bytes": 100 * 1024 * 1024,
+        # The default (100, up to 1000) is how long a retry and a coordinator look-up rest.
+        "retry.backoff.ms": 5,
+        "retry.backoff.max.ms": 100,
+    }
+    return tunable, decided | {"acks": "all"}
+
+
+def data_producer(config: Config) -> Settings:
+    """Settings of the producer of frames: no record is ever skipped (protocol, H12)."""
+    tunable, decided = _producer(config, "data")
+    decided |= {
+        "enable.idempotence": True,
+        "enable.gapless.guarantee": True,
+        "message.timeout.ms": 0,
+    }
+    return _merge(config, tunable, decided)
+
+
+def lineage_producer(config: Config) -> Settings:
+    """Settings of the producer of lineage: gathering is the runtime's business."""
+    tunable, decided = _producer(config, "lineage")
+    tunable["linger.ms"] = 1  # the segments of several tasks flushed at once share a request
+    decided |= {
+        "enable.idempotence": True,
+        "enable.gapless.guarantee": True,
+        "message.timeout.ms": 0,
+    }
+    return _merge(config, tunable, decided)
+
+
+def marker_producer(config: Config) -> Settings:
+    """Settings for FENCE, SEAL and START, whose repetition is harmless.
+
+    Not idempotent: a fresh idempotent producer needs half a second and more to its first ack.
+    """
+    tunable, decided = _producer(config, "markers")
+    tunable["linger.ms"] = 0
+    decided |= {"enable.idempotence": False, "max.in.flight": 1, "message.timeout.ms": 30_000}
+    return _merge(config, tunable, decided)
+
+
+def claim_producer(config: Config) -> Settings:
+    """Settings for CONFIG and CLAIM: a key must not be written twice (protocol, H34)."""
+    decided = {"client.id": f"{config.application_id}-claims", "retries": 0}
+    return marker_producer(config) | decided
+
+
+def sink_producer(config: Config, group: int) -> Settings:
+    """Settings of the transactional producer of a task group."""
+    tunable, decided = _producer(config, f"sink-{group}")
+    tunable |= {
+        # Taking over from a dead predecessor is waiting for the coordinator: be quick to ask.
+        "reconnect.backoff.ms": 1,
+        "reconnect.backoff.max.ms": 10,
+        "retry.backoff.max.ms": 20,
+    }
+    decided |= {
+        "transactional.id": f"{config.application_id}-{group}",
+        "transaction.timeout.ms": config.transaction_timeout_ms,
+        # The client wants it within the transaction's.
+        "message.timeout.ms": config.transaction_timeout_ms,
+        "enable.idempotence": True,
+    }
+    return _merge(config, tunable, decided)

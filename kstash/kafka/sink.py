@@ -1,0 +1,305 @@
+"""The transactional producer of one task group.
+
+Calls that block (taking over, committing) run in a thread of their own, one at a time; what they
+lead to is queued and told on the caller's thread, in `poll`. Invariants:
+
+- delivery callbacks are never run by the thread, though it serves the client while it flushes;
+- after `commit` the caller produces nothing until `on_done`, so no call of the client's
+  transactional interface runs beside another.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import Producer as Client
+
+from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError
+from kstash.kafka import failures
+from kstash.kafka.positions import CommittedPositionsReader
+from kstash.kafka.settings import client_logger
+from kstash.ports import DeliveredMessage, Headers, OnDelivery, OnDone, Partition
+
+INIT_ATTEMPT_S_MIN = 0.1
+INIT_ATTEMPT_S_MAX = 2.0
+INIT_ATTEMPTS_QUICK = 10
+INIT_DEADLINE_S = 60.0
+JOIN_DEADLINE_S = 1.0
+ROOM_DEADLINE_S = 15.0
+
+
+class KafkaSinkProducer:
+    """`kstash.ports.SinkProducer` over confluent-kafka.
+
+    Args:
+        settings: of the client, with `transactional.id`.
+        position: `(lineage topic, task group)`, whose offset carries the committed position.
+        positions: reads it.
+        bootstrap_servers: for messages.
+        monotonic: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        position: Partition,
+        positions: CommittedPositionsReader,
+        bootstrap_servers: str,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = str(settings["client.id"])
+        self._settings = {**settings, "error_cb": self._on_error}
+        self._timeout_s = float(settings["transaction.timeout.ms"]) / 1000
+        self._position = position
+        self._positions = positions
+        self._bootstrap_servers = bootstrap_servers
+        self._monotonic = monotonic
+        self._client: Client | None = None
+        self._produce: Callable[..., None] | None = None
+        self._is_open = False
+        self._is_busy = False
+        self._is_closed = False
+        self._failure: ProducerFailedError | None = None
+        self._told: deque[Callable[[], None]] = deque()
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def initialise(self, on_done: Callable[[Exception | None, str | None], None]) -> None:
+        """Fence and abort predecessors, then read the committed position.
+
+        `on_done(error, metadata)` in a later `poll`; metadata None: none was committed.
+        """
+        assert self._thread is None, "initialised already"
+        self._is_busy = True
+        self._jobs.put(partial(self._run, self._initialise, on_done))
+        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        self._thread.start()
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        on_delivery: OnDelivery | None = None,
+        timestamp: int = 0,
+        headers: Headers | None = None,
+    ) -> None:
+        """Queue one record; begins a transaction when none is open.
+
+        Raises:
+            RecordTooLargeError: it can never fit.
+            ProducerFailedError: fenced, or failed for good.
+        """
+        if not self._is_open:
+            self._begin()
+        if on_delivery is not None:
+            on_delivery = partial(self._deliver, on_delivery)
+        try:
+            self._produce(  # type: ignore[misc] # set by _begin
+                topic, value, key, partition, on_delivery, None, timestamp, headers
+            )
+        except BufferError:
+            self._wait_for_room()
+            self.produce(topic, value, key, partition, on_delivery, timestamp, headers)
+        except failures.CLIENT_ERRORS as error:
+            raise self._produce_error(error, topic, partition) from error
+
+    def commit(self, metadata: str, on_done: OnDone) -> None:
+        """Wait for all acks, send the committed position as `metadata`, commit.
+
+        `on_done` comes in a later `poll`, with a `ProducerFailedError` when it failed.
+        """
+        assert not self._is_busy, "a commit is under way"
+        if not self._is_open:
+            self._begin()
+        self._is_open = False
+        self._is_busy = True
+        self._jobs.put(
+            partial(self._run, partial(self._commit, metadata), lambda error, _: on_done(error))
+        )
+
+    def poll(self) -> None:
+        """Serve callbacks without waiting.
+
+        Raises:
+            ProducerFailedError: the producer is fenced or failed for good.
+        """
+        if not self._is_busy and self._client is not None:
+            try:
+                self._client.poll(0)
+            except failures.CLIENT_ERRORS as error:
+                self._fail(error)
+        told = self._told
+        while told:
+            told.popleft()()
+        if self._failure is not None and not self._is_busy:
+            raise self._failure
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait for acknowledgements, serving callbacks; returns how many are missing."""
+        if self._client is None:
+            return 0
+        try:
+            missing = self._client.flush(timeout_s)
+        except failures.CLIENT_ERRORS as error:
+            raise self._fail(error) from error
+        self.poll()
+        return missing
+
+    def close(self) -> None:
+        """Give up: nothing more is told, the open transaction is left to the successor."""
+        self._is_closed = True
+        self._told.clear()
+        if self._client is not None:
+            self._client.purge(blocking=False)
+        self._jobs.put(None)
+        if self._thread is not None:
+            # A commit that hangs on a broker that is away must not hold up the worker: the thread
+            # ends with it, by itself.
+            self._thread.join(JOIN_DEADLINE_S)
+
+    def __len__(self) -> int:
+        return 0 if self._client is None else len(self._client)
+
+    # --- in the thread ------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None and not self._is_closed:
+            job()
+        if self._client is not None:
+            self._client.purge(blocking=False)
+            self._client.close()
+
+    def _run(
+        self,
+        step: Callable[[], str | None],
+        on_done: Callable[[Exception | None, str | None], None],
+    ) -> None:
+        error: Exception | None = None
+        result: str | None = None
+        try:
+            result = step()
+        except KstashError as failure:
+            error = failure
+        except Exception as failure:  # the thread's errors belong to the caller
+            error = failures.producer_failed(self._name, failure)
+
+        def tell() -> None:
+            self._is_busy = False
+            on_done(error, result)
+
+        if isinstance(error, ProducerFailedError):
+            self._failure = self._failure or error
+        if not self._is_closed:
+            self._told.append(tell)
+
+    def _initialise(self) -> str | None:
+        self._client = self._take_over()
+        self._produce = self._client.produce
+        return self._positions.read(self._position)
+
+    def _take_over(self) -> Client:
+        """`init_transactions` on fresh clients until one succeeds.
+
+        While the predecessor's transaction is being aborted the client waits longer and longer
+        between its tries (0.5 to 1 s in all, measured); fresh ones that give up after 0.1 s need
+        0.12 s.
+        """
+        deadline = self._monotonic() + INIT_DEADLINE_S
+        attempt_s = INIT_ATTEMPT_S_MIN
+        attempts = 0
+        while True:
+            client = Client(self._settings, logger=client_logger(self._name))
+            try:
+                client.init_transactions(attempt_s)
+            except failures.CLIENT_ERRORS as error:
+                client.close()
+                del client
+                inner = failures.kafka_error(error)
+                if inner is not None and inner.code() in failures.REFUSED_CODES:
+                    raise failures.refused(f"{self._name}: init_transactions", error) from error
+                if self._monotonic() > deadline or self._is_closed:
+                    raise failures.unavailable(
+                        self._bootstrap_servers,
+                        f"answer init_transactions of {self._name}",
+                        INIT_DEADLINE_S,
+                        error,
+                    ) from error
+                attempts += 1
+                if attempts >= INIT_ATTEMPTS_QUICK:
+                    # The coordinator is slow or away: each needs more time, not a fresh client.
+                    attempt_s = min(2 * attempt_s, INIT_ATTEMPT_S_MAX)
+            else:
+                self._failure = None  # of a client before this one
+                return client
+
+    def _commit(self, metadata: str) -> None:
+        assert self._client is not None
+        missing = self._client.flush(self._timeout_s)
+        if missing:
+            raise ProducerFailedError(
+                f"{self._name}: {missing} records of a transaction were not acknowledged within "
+                f"{self._timeout_s:g} s"
+            )
+        topic, group = self._position
+        self._client.send_offsets_to_transaction(
+            [TopicPartition(topic, group, 0, metadata=metadata)],
+            self._positions.group_metadata,
+            self._timeout_s,
+        )
+        self._client.commit_transaction(self._timeout_s)
+
+    # --- for both -----------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        assert self._client is not None, "not initialised"
+        assert not self._is_busy, "a commit is under way"
+        try:
+            self._client.begin_transaction()
+        except failures.CLIENT_ERRORS as error:
+            raise self._fail(error) from error
+        self._is_open = True
+
+    def _deliver(self, on_delivery: OnDelivery, error: Any, message: DeliveredMessage) -> None:
+        self._told.append(partial(on_delivery, error, message))
+
+    def _wait_for_room(self) -> None:
+        assert self._client is not None
+        waiting = len(self._client)
+        deadline = self._monotonic() + ROOM_DEADLINE_S
+        while self._monotonic() < deadline:
+            self._client.poll(0.05)
+            if self._failure is not None:
+                raise self._failure
+            if len(self._client) < waiting:
+                return
+        raise ProducerFailedError(
+            f"{self._name}: {waiting} records wait and none was acknowledged for "
+            f"{ROOM_DEADLINE_S:g} s"
+        )
+
+    def _produce_error(self, error: BaseException, topic: str, partition: int) -> KstashError:
+        inner = failures.kafka_error(error)
+        if inner is not None and inner.code() in failures.TOO_LARGE_CODES:
+            return RecordTooLargeError(
+                f"{self._name}: {failures.describe(error)}", topic=topic, partition=partition
+            )
+        return self._fail(error)
+
+    def _fail(self, error: object) -> ProducerFailedError:
+        if self._failure is None:
+            self._failure = failures.producer_failed(self._name, error)
+        return self._failure
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in failures.FATAL_CODES:
+            self._fail(error)

@@ -1,0 +1,88 @@
+"""Says once that the broker is away, and once that it is back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+from confluent_kafka import KafkaError
+
+from kstash.kafka import failures
+
+LOOKUP_TIMEOUT_S = 0.05
+"""How long a poll may be held up by a look whether the broker is back."""
+BACKOFF_S_MIN = 0.5
+BACKOFF_S_MAX = 5.0
+
+
+class BrokerWatch:
+    """Turns the client's connection errors into two log lines.
+
+    The client tells when connections break, also harmless idle ones, but not when they are mended;
+    so after such an error the cluster is asked, with back-off, until it answers.
+
+    Args:
+        client: name of the client, for the log.
+        bootstrap_servers: for the log.
+        lookup: asks the cluster for any topic within seconds; returns what went wrong.
+        monotonic: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        client: str,
+        bootstrap_servers: str,
+        *,
+        lookup: Callable[[str | None, float], KafkaError | None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.is_worried = False
+        """Whether `check` has something to do."""
+        self._client = client
+        self._bootstrap_servers = bootstrap_servers
+        self._lookup = lookup
+        self._monotonic = monotonic
+        self._log = structlog.get_logger("kstash.kafka")
+        self._is_logged = False
+        self._reason = ""
+        self._since = 0.0
+        self._next_check = 0.0
+        self._backoff_s = BACKOFF_S_MIN
+
+    def worry(self, reason: str) -> None:
+        """Note that a connection broke."""
+        if self.is_worried:
+            return
+        self.is_worried = True
+        self._reason = reason
+        self._since = self._next_check = self._monotonic()
+        self._backoff_s = BACKOFF_S_MIN
+
+    def check(self, *, is_up: bool) -> None:
+        """Ask the cluster when that is due; `is_up` says that it is known to answer."""
+        now = self._monotonic()
+        if not is_up:
+            if now < self._next_check:
+                return
+            error = self._lookup(None, LOOKUP_TIMEOUT_S)
+            is_up = error is None or error.code() not in failures.UNREACHABLE_CODES
+        if is_up:
+            self.is_worried = False
+            if self._is_logged:
+                self._is_logged = False
+                self._log.info(
+                    "broker reachable again",
+                    client=self._client,
+                    away_seconds=round(now - self._since, 1),
+                )
+            return
+        self._next_check = now + self._backoff_s
+        self._backoff_s = min(2 * self._backoff_s, BACKOFF_S_MAX)
+        if not self._is_logged:
+            self._is_logged = True
+            self._log.warning(
+                "broker unreachable, waiting",
+                client=self._client,
+                bootstrap_servers=self._bootstrap_servers,
+                error=self._reason,
+            )
