@@ -61,6 +61,63 @@ def _print_ready() -> None:
     print("READY", flush=True)
 
 
+def _parse(
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Kafka brokers, comma-separated.")
+    ] = None,
+    application_id: Annotated[
+        str,
+        typer.Option(
+            envvar="KSTASH_APPLICATION_ID",
+            metavar="ID",
+            help="Names the group and the internal topics.",
+        ),
+    ] = "",
+    input_topics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", envvar="KSTASH_INPUT", metavar="TOPIC", help="Input topic; once for each."
+        ),
+    ] = None,
+    output: Annotated[
+        str, typer.Option(envvar="KSTASH_OUTPUT", metavar="TOPIC", help="Output topic.")
+    ] = "",
+    state_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder of the local state.")
+    ] = None,
+    guarantee: Annotated[Guarantee | None, typer.Option(help="What a crash may cost.")] = None,
+    checkpoint_interval_ms: Annotated[
+        int | None, typer.Option(metavar="N", help="Milliseconds between checkpoints.")
+    ] = None,
+    sink_commit_interval_ms: Annotated[
+        int | None, typer.Option(metavar="N", help="Milliseconds between commits of outputs.")
+    ] = None,
+    instance_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Keeps this worker's partitions over a restart."),
+    ] = None,
+    http_port: Annotated[
+        int | None, typer.Option(metavar="N", help="Port of /metrics; 0 turns it off.")
+    ] = None,
+    until: Annotated[
+        Until | None, typer.Option(envvar="KSTASH_UNTIL", help="Stop at the ends of the inputs.")
+    ] = None,
+) -> Options:
+    settings = {
+        "bootstrap_servers": bootstrap_servers,
+        "state_dir": state_dir,
+        "guarantee": guarantee and guarantee.value,
+        "checkpoint_interval_ms": checkpoint_interval_ms,
+        "sink_commit_interval_ms": sink_commit_interval_ms,
+        "instance_id": instance_id,
+        "http_port": http_port,
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
+    return Options(
+        application_id, tuple(input_topics or ()), output, "end" if until else None, given
+    )
+
+
 def shared_options(
     *, application_id: str, inputs: tuple[str, ...], output: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -73,79 +130,25 @@ def shared_options(
         inputs: default of `--input`, which must be given as many times or not at all.
         output: default of `--output`.
     """
-
-    def options(
-        bootstrap_servers: Annotated[
-            str | None, typer.Option(help="Kafka brokers, as host:port,host:port.")
-        ] = None,
-        application_id: Annotated[
-            str,
-            typer.Option(
-                envvar="KSTASH_APPLICATION_ID", help="Names the group and the internal topics."
-            ),
-        ] = application_id,
-        input: Annotated[  # noqa: A002 - it is the option's name
-            list[str] | None,
-            typer.Option(
-                envvar="KSTASH_INPUT",
-                metavar="TOPIC",
-                help=f"Input topic{' (once for each input)' if len(inputs) > 1 else ''}.",
-                show_default=" ".join(inputs),
-            ),
-        ] = None,
-        output: Annotated[
-            str, typer.Option(envvar="KSTASH_OUTPUT", metavar="TOPIC", help="Output topic.")
-        ] = output,
-        state_dir: Annotated[
-            str | None, typer.Option(metavar="DIR", help="Folder of the local state.")
-        ] = None,
-        guarantee: Annotated[Guarantee | None, typer.Option(help="What a crash may cost.")] = None,
-        checkpoint_interval_ms: Annotated[
-            int | None, typer.Option(metavar="N", help="Milliseconds between checkpoints.")
-        ] = None,
-        sink_commit_interval_ms: Annotated[
-            int | None, typer.Option(metavar="N", help="Milliseconds between commits of outputs.")
-        ] = None,
-        instance_id: Annotated[
-            str | None,
-            typer.Option(metavar="ID", help="Keeps this worker's partitions over a restart."),
-        ] = None,
-        http_port: Annotated[
-            int | None, typer.Option(metavar="N", help="Port of /metrics; 0 turns it off.")
-        ] = None,
-        until: Annotated[
-            Until | None,
-            typer.Option(envvar="KSTASH_UNTIL", help="`end`: stop at the ends of the inputs."),
-        ] = None,
-    ) -> Options:
-        topics = tuple(input or inputs)
-        if len(topics) != len(inputs):
-            raise typer.BadParameter(
-                f"{len(inputs)} needed, {len(topics)} given", param_hint="--input"
-            )
-        settings = {
-            "bootstrap_servers": bootstrap_servers,
-            "state_dir": state_dir,
-            "guarantee": guarantee and guarantee.value,
-            "checkpoint_interval_ms": checkpoint_interval_ms,
-            "sink_commit_interval_ms": sink_commit_interval_ms,
-            "instance_id": instance_id,
-            "http_port": http_port,
-        }
-        given = {name: value for name, value in settings.items() if value is not None}
-        return Options(application_id, topics, output, "end" if until else None, given)
+    defaults = {"application_id": application_id, "input_topics": list(inputs), "output": output}
+    shared = [
+        parameter.replace(default=defaults.get(name, parameter.default))
+        for name, parameter in inspect.signature(_parse, eval_str=True).parameters.items()
+    ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        shared = inspect.signature(options, eval_str=True)
-        own = inspect.signature(command, eval_str=True)
-        _, *extra = own.parameters.values()
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
 
         @functools.wraps(command)
         def merged(**values: Any) -> None:
-            parsed = options(**{name: values.pop(name) for name in shared.parameters})
-            _report_errors(functools.partial(command, parsed, **values))
+            options = _parse(**{parameter.name: values.pop(parameter.name) for parameter in shared})
+            if len(options.inputs) != len(inputs):
+                raise typer.BadParameter(
+                    f"{len(inputs)} needed, {len(options.inputs)} given", param_hint="--input"
+                )
+            _report_errors(functools.partial(command, options, **values))
 
-        parameters = [*shared.parameters.values(), *extra]
+        parameters = [*shared, *own]
         merged.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         merged.__annotations__ = {p.name: p.annotation for p in parameters}
         return merged
