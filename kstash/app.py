@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar, overload
 
 from kstash import nodes as n
+from kstash.checks import check_serde, check_topic
 from kstash.compiler import compile_topology
 from kstash.config import Config
 from kstash.errors import TopologyError
-from kstash.names import check_topic
 from kstash.serdes import Serde, raw
 from kstash.streams import Stream, merged
 from kstash.topology import Topology
@@ -92,6 +92,8 @@ class App:
         location = n.user_location()
         if not topics:
             raise TopologyError("stream needs a topic", location)
+        check_serde("key", key, location)
+        check_serde("value", value, location)
         streams = tuple(
             self._source(topic, key, value or raw, immediate_of, location) for topic in topics
         )

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from kstash.checks import NAME_PATTERN
 from kstash.errors import ConfigError
-from kstash.names import NAME_PATTERN
 
 PREFIX = "KSTASH_"
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from kstash import nodes as n
+from kstash.checks import check_function, check_name, check_serde, check_topic
 from kstash.errors import TopologyError
-from kstash.names import check_name, check_topic
 from kstash.ports import Headers
 from kstash.serdes import Serde, int_text, number_text
 
@@ -140,6 +140,8 @@ class Stream(Generic[K, V]):
         location = n.user_location()
         if not predicates:
             raise TopologyError("split needs a predicate", location)
+        for predicate in predicates:
+            check_function("split", predicate, location)
         node = self._add(lambda index: n.Split(index, (self.node,), location, predicates))
 
         def branch(number: int) -> Stream[K, V]:
@@ -173,6 +175,7 @@ class Stream(Generic[K, V]):
         Raises:
             TopologyError: a name that Kafka does not allow.
         """
+        check_function("key_by", function, n.user_location())
         return self._key_by(function, name, key, value or self.value_serde)
 
     def repartition(self, name: str, *, value: Serde[V] | None = None) -> Stream[K, V]:
@@ -239,6 +242,7 @@ class Stream(Generic[K, V]):
                 "give it as value=",
                 n.user_location(),
             )
+        check_function("reduce", function, n.user_location())
         return self._stateful("reduce", name, serde, function=function)
 
     def aggregate(
@@ -263,6 +267,8 @@ class Stream(Generic[K, V]):
         Raises:
             TopologyError: no key, or the name is taken.
         """
+        check_function("aggregate", initial, n.user_location())
+        check_function("aggregate", function, n.user_location())
         made = self._stateful("aggregate", name, value, initial=initial, function=function)
         return cast("Stream[K, S]", made)
 
@@ -290,6 +296,8 @@ class Stream(Generic[K, V]):
         """
         location = n.user_location()
         check_topic(topic, location)
+        check_serde("key", key, location)
+        check_serde("value", value, location)
         if delivery not in DELIVERIES:
             choices = " or ".join(map(repr, DELIVERIES))
             raise TopologyError(f"delivery is {choices}, not {delivery!r}", location)
@@ -318,8 +326,7 @@ class Stream(Generic[K, V]):
 
     def _apply(self, verb: str, action: str, function: Callable[[Any], Any]) -> Stream[Any, Any]:
         location = n.user_location()
-        if not callable(function):
-            raise TopologyError(f"{verb} needs a function, not {function!r}", location)
+        check_function(verb, function, location)
         node = self._add(
             lambda index: n.Apply(index, (self.node,), location, verb, action, function)
         )
@@ -339,6 +346,8 @@ class Stream(Generic[K, V]):
         location = n.user_location()
         if name is not None:
             check_name(name, location)
+        check_serde("key", key, location)
+        check_serde("value", value, location)
         node = self._add(
             lambda index: n.KeyBy(index, (self.node,), location, function, name, key, value)
         )
@@ -355,6 +364,7 @@ class Stream(Generic[K, V]):
     ) -> Stream[Any, Any]:
         location = n.user_location()
         check_name(name, location)
+        check_serde("value", serde, location)
         if self.unkeyed is not None or self.key_serde is None:
             raise TopologyError(
                 f"{verb}({name!r}) keeps state per key, and the stream has none: {self.unkeyed}. "

@@ -1,10 +1,11 @@
-"""Names that become parts of Kafka topics, transactional ids and folders."""
+"""Checks of what a program is declared with: names, functions and serdes."""
 
 from __future__ import annotations
 
 import re
 
 from kstash.errors import TopologyError
+from kstash.serdes import Serde
 
 NAME_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,100}\Z")
 """100 characters at most, so that `<application id>-<name>-repartition` fits into Kafka's 249."""
@@ -28,6 +29,28 @@ def check_topic(name: str, location: str | None) -> None:
         TopologyError: with the location of the user's code.
     """
     _check("topic", name, TOPIC_PATTERN, 249, location)
+
+
+def check_function(verb: str, function: object, location: str | None) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    if not callable(function):
+        raise TopologyError(f"{verb} needs a function, not {function!r}", location)
+
+
+def check_serde(argument: str, serde: object, location: str | None) -> None:
+    """Refuse what is no serde; None stands for none given.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    if serde is not None and not isinstance(serde, Serde):
+        raise TopologyError(
+            f"{argument}= takes a serde such as kstash.text, not {serde!r}", location
+        )
 
 
 def _check(

@@ -1,0 +1,119 @@
+"""Serdes: exact bytes, round trips, and refusal of what is not theirs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kstash
+from kstash import Serde
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize(
+    ("serde", "value", "data"),
+    [
+        (kstash.text, "häuser", b"h\xc3\xa4user"),
+        (kstash.raw, b"\x00\xff", b"\x00\xff"),
+        (kstash.int_text, -42, b"-42"),
+        (kstash.int_text, 2**80, b"1208925819614629174706176"),
+        (kstash.float_text, 0.1, b"0.1"),
+        (kstash.float_text, 3, b"3.0"),
+        (kstash.float_text, -0.0, b"-0.0"),
+        (kstash.number_text, 3, b"3"),
+        (kstash.number_text, 3.0, b"3.0"),
+        (kstash.json, {"b": 1, "a": [True, None]}, b'{"a":[true,null],"b":1}'),
+        (kstash.msgpack, {"b": 1, "a": 2}, b"\x82\xa1a\x02\xa1b\x01"),
+    ],
+)
+def test_the_bytes_are_these(serde: Serde[Any], value: Any, data: bytes) -> None:
+    """Each serde writes exactly these bytes, in an order that does not depend on insertion."""
+    assert serde.serialize(value) == data
+    assert serde.deserialize(data) == value
+
+
+@given(st.text())
+def test_text_comes_back(value: str) -> None:
+    """Any text without lone surrogates comes back."""
+    assert kstash.text.deserialize(kstash.text.serialize(value)) == value
+
+
+@given(st.integers())
+def test_integers_of_any_size_come_back(value: int) -> None:
+    """Integers come back through all serdes for numbers as integers."""
+    for serde in (kstash.int_text, kstash.number_text):
+        back = serde.deserialize(serde.serialize(value))
+        assert (back, type(back)) == (value, int)
+
+
+@given(st.floats())
+def test_floats_come_back_as_they_were(value: float) -> None:
+    """Floats come back bit for bit, infinities and the sign of zero included."""
+    for serde in (kstash.float_text, kstash.number_text):
+        back = serde.deserialize(serde.serialize(value))
+        assert isinstance(back, float)
+        assert math.isnan(back) if math.isnan(value) else str(back) == str(value)
+
+
+@given(JSON_VALUES)
+def test_json_and_msgpack_come_back_and_are_deterministic(value: Any) -> None:
+    """Equal values give equal bytes, and come back."""
+    for serde in (kstash.json, kstash.msgpack):
+        data = serde.serialize(value)
+        assert serde.deserialize(data) == value
+        assert serde.serialize(serde.deserialize(data)) == data
+
+
+@pytest.mark.parametrize(
+    ("serde", "value"),
+    [
+        (kstash.text, 1),
+        (kstash.text, b"bytes"),
+        (kstash.raw, "text"),
+        (kstash.raw, bytearray(b"x")),
+        (kstash.int_text, 1.5),
+        (kstash.int_text, "1"),
+        (kstash.float_text, "1.5"),
+        (kstash.number_text, "1"),
+        (kstash.json, object()),
+        (kstash.msgpack, object()),
+    ],
+)
+def test_a_value_of_another_type_is_refused(serde: Serde[Any], value: Any) -> None:
+    """Nothing is converted silently: a serde takes values of its own type only."""
+    with pytest.raises(TypeError):
+        serde.serialize(value)
+
+
+@pytest.mark.parametrize(
+    ("serde", "data"),
+    [
+        (kstash.text, b"\xff"),
+        (kstash.int_text, b"1.5"),
+        (kstash.float_text, b"one"),
+        (kstash.number_text, b""),
+        (kstash.json, b"{"),
+        (kstash.msgpack, b""),
+    ],
+)
+def test_foreign_bytes_are_refused(serde: Serde[Any], data: bytes) -> None:
+    """Bytes of another format raise instead of giving a value."""
+    with pytest.raises((ValueError, msgspec.DecodeError)):
+        serde.deserialize(data)
+
+
+def test_a_custom_serde_is_a_name_and_two_functions() -> None:
+    """A user's serde is made of its functions and shown by its name."""
+    upper = Serde("upper", lambda value: value.upper().encode(), lambda data: data.decode().lower())
+    assert upper.deserialize(upper.serialize("kafka")) == "kafka"
+    assert repr(upper) == "Serde('upper')"
