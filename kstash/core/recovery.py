@@ -16,7 +16,7 @@ from kstash.core.determinants import (
     join,
     lineage_until,
 )
-from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
+from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.lineage import LineageView, Owner, history_limit, history_part, owners_of
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, Start
@@ -117,8 +117,11 @@ def scan_starts(
     The newest valid hint, else the base's `scan_from`, else the beginning. Records of incarnations
     below the vouching one are void behind the start (H10: a hint may lie behind a FENCE).
     """
+    # What was written under a lineage topic that is gone is no history of ours (H26); sinks hold no
+    # FENCE that would say so.
+    oldest = Incarnation(view.generation or 0, 0)
     starts: dict[OutPartition, tuple[int, Incarnation]] = dict.fromkeys(
-        spec.scanned_outputs, (0, NO_INCARNATION)
+        spec.scanned_outputs, (0, oldest)
     )
     hint = view.hints.get(spec.task)
     sources = []
@@ -143,7 +146,7 @@ class TailScan:
         self.starts = dict(starts)
         self.position = 0
         self.chunks: list[tuple[Incarnation, Lineage]] = []
-        self._internal = frozenset(spec.internal_outputs)
+        self.internal = frozenset(spec.internal_outputs)
         self._tables: dict[OutPartition, ReaderTable] = {}
 
     def on_record(
@@ -170,7 +173,7 @@ class TailScan:
         last: dict[OutPartition, int] = {}
         for partition, table in self._tables.items():
             sequence = table.last_seq.get((application, self.task))
-            if partition in self._internal and sequence is not None:
+            if partition in self.internal and sequence is not None:
                 last[partition] = sequence
         return last
 
