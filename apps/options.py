@@ -85,7 +85,10 @@ def _parse(
     state_dir: Annotated[
         str | None, typer.Option(metavar="DIR", help="Folder of the local state.")
     ] = None,
-    guarantee: Annotated[Guarantee | None, typer.Option(help="What a crash may cost.")] = None,
+    guarantee: Annotated[
+        Guarantee | None,
+        typer.Option(metavar="G", help="exactly_once, write_first, at_least_once or none."),
+    ] = None,
     checkpoint_interval_ms: Annotated[
         int | None, typer.Option(metavar="N", help="Milliseconds between checkpoints.")
     ] = None,
@@ -100,7 +103,10 @@ def _parse(
         int | None, typer.Option(metavar="N", help="Port of /metrics; 0 turns it off.")
     ] = None,
     until: Annotated[
-        Until | None, typer.Option(envvar="KSTASH_UNTIL", help="Stop at the ends of the inputs.")
+        Until | None,
+        typer.Option(
+            envvar="KSTASH_UNTIL", metavar="end", help="end: stop at the ends of the inputs."
+        ),
     ] = None,
 ) -> Options:
     settings = {

@@ -181,7 +181,7 @@ class Demo:
 
 
 def _create_topics(bootstrap_servers: str) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     topics = [NewTopic(name, PARTITION_COUNT, 1) for name in (INPUT, OUTPUT)]
     for future in admin.create_topics(topics).values():
         future.result(timeout=30)
