@@ -1,0 +1,255 @@
+"""The store that operators see: a dict of live decoded values before a table of encoded ones.
+
+Invariants:
+- Every entry of the live dict that differs from the table is in the dirty set.
+- The keys of the last `load` are leased: they stay resident and dirty until the next `load` of the
+  same store or the next checkpoint, whatever is spilled meanwhile, because the caller may still
+  assign them.
+- The table holds only what was written back. It is read only for keys that are not resident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from operator import is_not
+from typing import Any, Protocol
+
+from kstash.errors import StateError
+from kstash.ports import StoreSpec
+from kstash.state.sizes import estimate_entry_bytes
+
+_SAMPLE_KEYS_MAX = 32
+_LOADS_PER_SAMPLE_MAX = 64
+_ENTRY_BYTES_INITIAL = 300.0
+"""Assumed before the first sample: a short word and a count."""
+
+
+class Table(Protocol):
+    """Encoded entries of one store, as of the last write-back."""
+
+    def fetch(self, keys: list[bytes]) -> list[bytes | None]:
+        """Encoded values in the order of `keys`; None where a key is absent."""
+
+    def items(self) -> Iterable[tuple[bytes, bytes]]:
+        """All entries in key order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one store writes back: keys and encoded values, equally long, and keys to delete."""
+
+    keys: list[bytes]
+    values: list[bytes]
+    deletions: list[bytes]
+
+
+class CachedStore:
+    """One store of a task: see the module's text. Not thread-safe."""
+
+    def __init__(
+        self, spec: StoreSpec, table: Table, budget: MemoryBudget, *, is_table_empty: bool
+    ) -> None:
+        self.name = spec.name
+        self._serialize = spec.serialize
+        self._deserialize = spec.deserialize
+        self._table = table
+        self._budget = budget
+        self._live: dict[bytes, Any] = {}
+        self._dirty: set[bytes] = set()
+        self._leased: Collection[bytes] = ()
+        # While the table holds nothing that is not resident, a miss needs no look-up.
+        self._is_all_resident = is_table_empty
+        self._entry_bytes = _ENTRY_BYTES_INITIAL
+        self._loads_between_samples = 1
+        self._loads_until_sample = 1
+        self.bytes_counted = 0
+
+    def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
+        """Make all of `keys` resident and dirty; absent keys stay absent in the dict.
+
+        The caller may read and assign the values of `keys` until its next `load` of this store.
+
+        Raises:
+            StateError: reading, or writing to make room, failed. Nothing is lost.
+        """
+        live = self._live
+        self._loads_until_sample -= 1
+        if not self._loads_until_sample:
+            self._sample()
+        self._leased = keys
+        self._budget.recount(self, int(len(live) * self._entry_bytes))
+        # Only after making room: a spill must not mistake these keys for written ones.
+        self._dirty.update(keys)
+        if not self._is_all_resident:
+            missing = [key for key in keys if key not in live]
+            if missing:
+                self._fetch(missing)
+        return live
+
+    def items(self) -> list[tuple[bytes, Any]]:
+        """All entries in key order, resident or not. Reads the whole table."""
+        live = self._live
+        entries = {
+            key: self._deserialize(value) for key, value in self._table.items() if key not in live
+        }
+        entries.update((key, value) for key, value in live.items() if value is not None)
+        return sorted(entries.items())
+
+    def __len__(self) -> int:
+        """Resident entries."""
+        return len(self._live)
+
+    def changes(self) -> Changes:
+        """Encode all dirty entries.
+
+        Raises:
+            StateError: the serde cannot encode a value; names store and key.
+        """
+        # In key order: RocksDB takes sorted keys several times faster, and no run depends on the
+        # order of a set.
+        keys = sorted(self._dirty)
+        values = list(map(self._live.get, keys))
+        deletions: list[bytes] = []
+        if not all(map(is_not, values, repeat(None))):
+            # Deleted, or loaded while absent and never assigned.
+            deletions = [key for key in keys if key in self._live and self._live[key] is None]
+            keys = [key for key in keys if self._live.get(key) is not None]
+            values = [self._live[key] for key in keys]
+        try:
+            return Changes(keys, list(map(self._serialize, values)), deletions)
+        except Exception as error:
+            raise self._unserializable(keys, error) from error
+
+    def mark_written(self, changes: Changes) -> None:
+        """Forget what is dirty, after all of it was written back between two batches."""
+        for key in changes.deletions:
+            del self._live[key]
+        self._reweigh(changes.keys, len(changes.keys))
+        self._dirty = set()
+        self._leased = ()
+
+    def drop_clean(self) -> None:
+        """Drop entries that the table holds as they are."""
+        self._keep(self._dirty.union(self._leased))
+
+    def drop_written(self, changes: Changes) -> None:
+        """Drop all but leased entries, after `changes` were written back within a batch.
+
+        Leased keys may be assigned still, so they stay dirty.
+        """
+        self._reweigh(changes.keys, len(changes.keys))
+        self._dirty = set(self._leased)
+        self._keep(self._dirty)
+
+    def _keep(self, keys: set[bytes]) -> None:
+        live = self._live
+        kept = {key: live[key] for key in keys if key in live}
+        self._is_all_resident = self._is_all_resident and len(kept) == len(live)
+        # The same dict object: a caller may hold it in the middle of its batch.
+        live.clear()
+        live.update(kept)
+        self.bytes_counted = int(len(live) * self._entry_bytes)
+
+    def _fetch(self, missing: list[bytes]) -> None:
+        live = self._live
+        deserialize = self._deserialize
+        for key, value in zip(missing, self._table.fetch(missing), strict=True):
+            if value is not None:
+                live[key] = deserialize(value)
+
+    def _sample(self) -> None:
+        """Weigh the entries of the last batch: the caller has assigned them by now."""
+        self._loads_between_samples = min(2 * self._loads_between_samples, _LOADS_PER_SAMPLE_MAX)
+        self._loads_until_sample = self._loads_between_samples
+        self._reweigh(list(self._leased), len(self._dirty))
+
+    def _reweigh(self, keys: Sequence[bytes], changed_count: int) -> None:
+        """Estimate the mean entry from some `keys`, which stand for all that changed."""
+        live = self._live
+        if not live or not keys:
+            return
+        step = max(1, len(keys) // _SAMPLE_KEYS_MAX)
+        sizes = [estimate_entry_bytes(key, live[key]) for key in keys[::step] if key in live]
+        if sizes:
+            weight = min(1.0, max(changed_count, len(sizes)) / len(live))
+            sampled = sum(sizes) / len(sizes)
+            self._entry_bytes += (sampled - self._entry_bytes) * weight
+
+    def _unserializable(self, keys: list[bytes], error: Exception) -> StateError:
+        for key in keys:
+            try:
+                self._serialize(self._live[key])
+            except Exception:
+                return StateError(
+                    f"store {self.name!r}: the value of key {key!r} cannot be serialized "
+                    f"({type(error).__name__}: {error}); give the store a serde that fits"
+                )
+        return StateError(f"store {self.name!r}: a value cannot be serialized: {error}")
+
+
+class SpillingTask(Protocol):
+    """What the budget needs of a task's state."""
+
+    def cached_stores(self) -> Sequence[CachedStore]:
+        """Its stores."""
+
+    def spill(self) -> None:
+        """Write dirty entries back and drop all entries that are not leased."""
+
+
+class MemoryBudget:
+    """Bounds the resident entries of all tasks of a worker, in estimated bytes.
+
+    Args:
+        limit_bytes: 1 or more. One batch is always resident, also when it alone exceeds this.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        if limit_bytes < 1:
+            raise ValueError(f"limit_bytes is {limit_bytes}, must be 1 or more")
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self._tasks: list[SpillingTask] = []
+
+    def add(self, task: SpillingTask) -> None:
+        """Count a task's stores from now on."""
+        self._tasks.append(task)
+
+    def remove(self, task: SpillingTask) -> None:
+        """Count a task's stores no more. A task that is not counted is fine."""
+        if task in self._tasks:
+            self._tasks.remove(task)
+            self._recount_all()
+
+    def recount(self, store: CachedStore, size_bytes: int) -> None:
+        """Note what a store holds now, and make room when that is too much.
+
+        Raises:
+            StateError: writing entries back failed; they stay resident.
+        """
+        self.used_bytes += size_bytes - store.bytes_counted
+        store.bytes_counted = size_bytes
+        if self.used_bytes > self.limit_bytes:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        # Down to half of the limit, so that the cost of a pass is spread over many batches.
+        target_bytes = self.limit_bytes // 2
+        for task in self._tasks:
+            for store in task.cached_stores():
+                store.drop_clean()
+        by_size = sorted(
+            self._tasks,
+            key=lambda task: sum(store.bytes_counted for store in task.cached_stores()),
+        )
+        while by_size and self._recount_all() > target_bytes:
+            by_size.pop().spill()
+        self._recount_all()
+
+    def _recount_all(self) -> int:
+        self.used_bytes = sum(
+            store.bytes_counted for task in self._tasks for store in task.cached_stores()
+        )
+        return self.used_bytes

@@ -1,0 +1,166 @@
+"""The state folder of an application: its lock, its metadata and the folders of its tasks.
+
+<state_dir>/<application_id>/
+    .lock                       held while a worker uses the folder; goes with the process
+    kstash-metadata.json        format and topology hash
+    <stage>_<p>/live-<n>/       the open database; never used again after a crash
+    <stage>_<p>/checkpoints/    one folder a checkpoint; .partial-* while being made
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from kstash.errors import StateError
+
+FORMAT_VERSION = 1
+"""Of the folder's layout and of the databases in it. Raised when old folders become unreadable."""
+
+LOCK_FILE = ".lock"
+METADATA_FILE = "kstash-metadata.json"
+
+_LOCK_RETRY_S = 0.02
+
+
+def io_error(folder: Path, action: str, error: BaseException) -> StateError:
+    """A `StateError` that says what failed where, and what to do about it."""
+    text = str(error)
+    code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "quota" in text.lower():
+        fix = "the disk is full: free space, or move state_dir to a larger disk, and start again"
+    elif code == errno.EFBIG or "File too large" in text:
+        fix = "a file size limit was hit: raise it (ulimit -f) and start again"
+    elif code in (errno.EACCES, errno.EPERM, errno.EROFS) or "Permission denied" in text:
+        fix = "give this user write access to the folder, or set another state_dir"
+    else:
+        fix = "check the disk (dmesg, df), or set state_dir to a sound one, and start again"
+    return StateError(f"{action} failed ({text}); {fix}; nothing is lost", str(folder))
+
+
+class ApplicationFolder:
+    """The locked state folder of one application.
+
+    Args:
+        state_dir: parent of all applications' folders; made when missing.
+        application_id: names the folder.
+        topology_hash: of the program that will use the state; another one is refused.
+        lock_wait_s: how long to wait for a dying predecessor's lock.
+
+    Raises:
+        StateError: another process holds the lock, the state belongs to another program or format,
+            or the folder cannot be used.
+    """
+
+    def __init__(
+        self, state_dir: Path, application_id: str, *, topology_hash: str, lock_wait_s: float = 1.0
+    ) -> None:
+        self.path = state_dir / quote(application_id, safe="")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        except OSError as error:
+            raise io_error(self.path, "opening the state folder", error) from error
+        try:
+            self._acquire(lock_wait_s)
+            self._check_metadata(application_id, topology_hash)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def task_folder(self, stage: str, partition: int) -> Path:
+        """Folder of one task; it may not exist yet."""
+        return self.path / f"{quote(stage, safe='')}_{partition}"
+
+    def close(self) -> None:
+        """Give up the lock. Again is fine."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _acquire(self, wait_s: float) -> None:
+        # flock belongs to the open file, so it ends with the process however that dies, and also
+        # holds between two backends of one process.
+        deadline_s = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline_s:
+                    raise self._locked() from None
+                time.sleep(_LOCK_RETRY_S)
+            except OSError as error:
+                raise io_error(self.path, "locking the state folder", error) from error
+        with suppress(OSError):  # only for people: who holds it
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _locked(self) -> StateError:
+        holder = "another process"
+        with suppress(OSError):
+            holder = f"process {os.pread(self._lock, 32, 0).decode().strip() or 'unknown'}"
+        return StateError(
+            f"the state folder is in use by {holder}; stop it, or give this worker another "
+            "state_dir or application_id",
+            str(self.path),
+        )
+
+    def _check_metadata(self, application_id: str, topology_hash: str) -> None:
+        path = self.path / METADATA_FILE
+        wanted = {
+            "format": FORMAT_VERSION,
+            "application_id": application_id,
+            "topology_hash": topology_hash,
+        }
+        try:
+            found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise StateError(
+                f"{METADATA_FILE} cannot be read ({error}); delete this folder to start from "
+                "the lineage topic and the inputs",
+                str(self.path),
+            ) from error
+        if found is None:
+            self._write_metadata(path, wanted)
+            return
+        for name, value in wanted.items():
+            if not isinstance(found, dict) or found.get(name) != value:
+                was = found.get(name) if isinstance(found, dict) else None
+                raise StateError(
+                    f"the state was written with {name} {was!r}, this program has {value!r}; "
+                    "run the program that wrote it, or set another application_id, or delete "
+                    "this folder and the application's topics to start anew",
+                    str(self.path),
+                )
+
+    def _write_metadata(self, path: Path, metadata: dict[str, object]) -> None:
+        partial = path.with_suffix(".partial")
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(metadata, indent=2) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            sync_folder(self.path)
+        except OSError as error:
+            raise io_error(self.path, f"writing {METADATA_FILE}", error) from error
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable.
+
+    Raises:
+        OSError: as the operating system says it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

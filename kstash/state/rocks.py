@@ -1,0 +1,371 @@
+"""The state backend on RocksDB: one database per task, one column family per store.
+
+The write-ahead log is off: what is not in a checkpoint is made again by replay, so the live files
+are worth nothing after a crash and are never opened again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    Checkpoint,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
+
+from kstash.errors import CheckpointCorruptError, StateError
+from kstash.ports import FileEntry, StoreSpec
+from kstash.state import files
+from kstash.state.cache import CachedStore, Changes, MemoryBudget
+from kstash.state.folder import ApplicationFolder, io_error
+
+_LIVE_PREFIX = "live-"
+"""A number follows: RocksDB keeps the lock of a path until nothing refers to the database."""
+
+_CHECKPOINTS = "checkpoints"
+_STORE_PREFIX = "store-"
+"""Of column family names, so that no store can be named like RocksDB's own `default`."""
+
+_META_FAMILY = "default"
+_POSITION_KEY = b"position"
+
+_WRITE_BUFFER_BYTES = 4 << 20
+"""Per column family. Checkpoints flush it anyhow; a worker may have hundreds of them."""
+
+_BLOCK_CACHE_BYTES_MIN = 8 << 20
+_BLOCK_CACHE_SHARE = 16
+"""The dict in front is the real cache: RocksDB's, shared by all tasks, gets a sixteenth of it."""
+
+_OPEN_FILES_MAX = 256
+
+_STALL_TEXT = "incomplete"
+"""In RocksDB's answer to a write that would have to wait."""
+
+_STALL_RETRY_S = 0.002
+_STALL_MAX_S = 30.0
+"""Far above any compaction of one level; a disk that is so slow cannot carry the worker."""
+
+_INFO_LOG_BYTES_MAX = 1 << 20
+
+
+class RocksBackend:
+    """The states of a worker's tasks under `<state_dir>/<application_id>/`.
+
+    Args:
+        state_dir: parent of the application's folder; made when missing.
+        application_id: names the folder, which is locked until `close` or the process's end.
+        topology_hash: of the program; a folder written under another one is refused.
+        memory_bytes: bound of the live values of all tasks together, estimated; 1 or more.
+
+    Raises:
+        StateError: the folder is in use, belongs to another program or cannot be used.
+    """
+
+    def __init__(
+        self, state_dir: Path, application_id: str, *, topology_hash: str, memory_bytes: int
+    ) -> None:
+        self._folder = ApplicationFolder(state_dir, application_id, topology_hash=topology_hash)
+        self._budget = MemoryBudget(memory_bytes)
+        self._block_cache = Cache(max(_BLOCK_CACHE_BYTES_MIN, memory_bytes // _BLOCK_CACHE_SHARE))
+        self._open: dict[tuple[str, int], RocksTaskState] = {}
+        self._open_count = 0
+        # Checksums of immutable files found right by `verify`: the first checkpoint after an
+        # `open` would else read the whole state again.
+        self._verified: dict[Path, dict[str, FileEntry]] = {}
+
+    @property
+    def used_memory_bytes(self) -> int:
+        """Estimated bytes of the live values of all tasks."""
+        return self._budget.used_bytes
+
+    def verify(self, stage: str, partition: int, label: str, files_: Sequence[FileEntry]) -> bool:
+        """Whether this worker has that checkpoint, whole and with the right checksums."""
+        folder = self._checkpoint_folder(stage, partition, label)
+        if not files.matches(folder, files_):
+            return False
+        self._verified[folder] = files.immutable(files_)
+        return True
+
+    def open(
+        self, stage: str, partition: int, stores: Sequence[StoreSpec], *, base: str | None
+    ) -> RocksTaskState:
+        """Open the state as of checkpoint `base` (None: empty); live files are thrown away.
+
+        Raises:
+            CheckpointCorruptError: the checkpoint is not there or RocksDB cannot open it.
+            StateError: the folder cannot be written.
+        """
+        key = (stage, partition)
+        assert key not in self._open, f"task {stage}_{partition} is open already"
+        task_folder = self._folder.task_folder(stage, partition)
+        self._open_count += 1
+        live = task_folder / f"{_LIVE_PREFIX}{self._open_count}"
+        source = None if base is None else self._checkpoint_folder(stage, partition, base)
+        if source is not None and not source.is_dir():
+            raise CheckpointCorruptError(f"there is no checkpoint {base!r}", str(source.parent))
+        with _disk(task_folder, "making the live folder"):
+            _renew_live(live, source)
+        known = self._verified.pop(source, {}) if source is not None else {}
+        try:
+            state = RocksTaskState(
+                live,
+                stores,
+                budget=self._budget,
+                block_cache=self._block_cache,
+                is_empty=base is None,
+                known_files=known,
+                on_close=lambda: self._open.pop(key, None),
+            )
+        except Exception as error:  # rocksdict raises bare Exceptions
+            if source is None:
+                raise io_error(task_folder, "creating the state", error) from error
+            raise CheckpointCorruptError(
+                f"the checkpoint cannot be opened ({error}); delete its folder to recover from "
+                "an older one",
+                str(source),
+            ) from error
+        self._open[key] = state
+        return state
+
+    def retain(self, stage: str, partition: int, labels: Collection[str]) -> None:
+        """Delete all checkpoints of the task but these, half-made ones too.
+
+        Raises:
+            StateError: a folder cannot be deleted.
+        """
+        folder = self._folder.task_folder(stage, partition) / _CHECKPOINTS
+        with _disk(folder, "deleting old checkpoints"):
+            files.delete_others(folder, labels)
+
+    def close(self) -> None:
+        """Close all open tasks and give up the folder's lock. Again is fine."""
+        for state in list(self._open.values()):
+            state.close()
+        self._folder.close()
+
+    def _checkpoint_folder(self, stage: str, partition: int, label: str) -> Path:
+        files.check_label(label)
+        return self._folder.task_folder(stage, partition) / _CHECKPOINTS / label
+
+
+class RocksTaskState:
+    """The stores of one task; made by `RocksBackend.open`."""
+
+    def __init__(
+        self,
+        live: Path,
+        stores: Sequence[StoreSpec],
+        *,
+        budget: MemoryBudget,
+        block_cache: Cache,
+        is_empty: bool,
+        known_files: Mapping[str, FileEntry],
+        on_close: Callable[[], object],
+    ) -> None:
+        self._live = live
+        self._checkpoints = live.parent / _CHECKPOINTS
+        self._budget = budget
+        self._known_files = dict(known_files)
+        self._on_close = on_close
+        self._is_closed = False
+        families = {_META_FAMILY} | {_STORE_PREFIX + spec.name for spec in stores}
+        if not is_empty:
+            families.update(Rdict.list_cf(str(self._live), _options(block_cache)))
+        self._database = Rdict(
+            str(self._live),
+            _options(block_cache),
+            column_families={name: _options(block_cache) for name in sorted(families)},
+        )
+        self._write_options = WriteOptions()
+        # The stub declares a method; in the extension it is an attribute.
+        self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
+        # On a full disk a write would else wait without end for a flush that cannot succeed.
+        self._write_options.no_slowdown = True
+        self._handles = {
+            name: self._database.get_column_family_handle(name) for name in sorted(families)
+        }
+        self._tables: list[Rdict] = []
+        self._stores: dict[str, CachedStore] = {}
+        for spec in stores:
+            family = _STORE_PREFIX + spec.name
+            table = self._database.get_column_family(family)
+            self._tables.append(table)
+            self._stores[spec.name] = CachedStore(
+                spec, _RocksTable(table, self._live), budget, is_table_empty=is_empty
+            )
+        position = self._database.get(_POSITION_KEY)
+        self.position = 0 if position is None else int(position)
+        """Of the checkpoint that was opened, or of the last one taken; 0 for an empty state."""
+        budget.add(self)
+
+    def store(self, name: str) -> CachedStore:
+        """The store of this name (KeyError when the stage has none such)."""
+        return self._stores[name]
+
+    def cached_stores(self) -> Sequence[CachedStore]:
+        """All stores, for the memory budget."""
+        return tuple(self._stores.values())
+
+    def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
+        """Write all dirty state in one batch, then take a durable checkpoint `label`.
+
+        Args:
+            label: a plain file name; a checkpoint of that name is replaced.
+            position: the task's position; it is stored with the state.
+
+        Returns:
+            The checkpoint's files by name; never empty.
+
+        Raises:
+            StateError: disk full, I/O error, or a value that cannot be serialized. The live state
+                stays in memory, dirty as it was, and older checkpoints stay on disk.
+        """
+        files.check_label(label)
+        batch, changes = self._batch()
+        batch.put(_POSITION_KEY, b"%d" % position, self._handles[_META_FAMILY])
+        partial = self._checkpoints / (files.PARTIAL_PREFIX + label)
+        final = self._checkpoints / label
+        with _disk(self._checkpoints, f"checkpoint {label!r}"):
+            self._write(batch)
+            for folder in (partial, final):
+                if folder.exists():
+                    shutil.rmtree(folder)
+            self._checkpoints.mkdir(exist_ok=True)
+            # Flushes the column families together, syncs the new files and links all of them.
+            Checkpoint(self._database).create_checkpoint(str(partial))
+            entries = files.describe(partial, self._known_files)
+            files.complete(partial, final)
+        for name, change in changes.items():
+            self._stores[name].mark_written(change)
+        self._known_files = files.immutable(entries)
+        self.position = position
+        return entries
+
+    def spill(self) -> None:
+        """Write dirty entries back and drop all entries that are not leased (memory budget).
+
+        Raises:
+            StateError: the disk is full or fails; all entries stay resident.
+        """
+        batch, changes = self._batch()
+        with _disk(self._live, "writing state to make room in memory"):
+            self._write(batch)
+        for name, change in changes.items():
+            self._stores[name].drop_written(change)
+
+    def _batch(self) -> tuple[WriteBatch, dict[str, Changes]]:
+        """All dirty entries, by store and as one batch."""
+        batch = WriteBatch(raw_mode=True)
+        changes = {name: store.changes() for name, store in self._stores.items()}
+        for name, change in changes.items():
+            handle = self._handles[_STORE_PREFIX + name]
+            # deque drains the iterator at C speed: there may be a million entries.
+            deque(map(batch.put, change.keys, change.values, repeat(handle)), maxlen=0)
+            deque(map(batch.delete, change.deletions, repeat(handle)), maxlen=0)
+        return batch, changes
+
+    def _write(self, batch: WriteBatch) -> None:
+        """Write, waiting within a deadline while RocksDB has flushes or compactions to catch up."""
+        deadline_s = time.monotonic() + _STALL_MAX_S
+        while True:
+            try:
+                self._database.write(batch, self._write_options)
+                return
+            except Exception as error:  # rocksdict raises bare Exceptions
+                if _STALL_TEXT not in str(error) or time.monotonic() >= deadline_s:
+                    raise
+                time.sleep(_STALL_RETRY_S)
+
+    def close(self) -> None:
+        """Close and delete the live files; checkpoints stay. Again is fine."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._budget.remove(self)
+        self._on_close()
+        # RocksDB closes, and frees its memory, only when nothing refers to it.
+        self._handles.clear()
+        for part in (*self._tables, self._database):
+            # Closing flushes. What cannot be flushed now is in no checkpoint and thrown away, and
+            # whoever had to know of a failing disk was told by `checkpoint`.
+            with suppress(Exception):
+                part.close()
+        shutil.rmtree(self._live, ignore_errors=True)
+
+
+class _RocksTable:
+    """One column family as a `Table`."""
+
+    def __init__(self, family: Rdict, folder: Path) -> None:
+        # The stub knows neither lists of bytes as keys nor what raw mode returns.
+        self._family: Any = family
+        self._folder = folder
+
+    def fetch(self, keys: list[bytes]) -> list[bytes | None]:
+        with _disk(self._folder, "reading state"):
+            found: list[bytes | None] = self._family.get(keys)
+        return found
+
+    def items(self) -> Iterable[tuple[bytes, bytes]]:
+        with _disk(self._folder, "reading state"):
+            pairs: list[tuple[bytes, bytes]] = list(self._family.items())
+        return pairs
+
+
+@contextmanager
+def _disk(folder: Path, action: str) -> Iterator[None]:
+    """Turn what RocksDB and the file system raise into a `StateError`."""
+    try:
+        yield
+    except StateError:
+        raise
+    except Exception as error:  # rocksdict raises bare Exceptions
+        raise io_error(folder, action, error) from error
+
+
+def _renew_live(live: Path, source: Path | None) -> None:
+    """Make a fresh live folder, of a checkpoint's files or empty; delete all older ones."""
+    for path in live.parent.glob(f"{_LIVE_PREFIX}*"):
+        shutil.rmtree(path)
+    if source is None:
+        live.mkdir(parents=True)
+    else:
+        files.link_or_copy(source, live)
+
+
+def _options(block_cache: Cache) -> Options:
+    """Small settings: many databases share a process, and a dict in front does the caching."""
+    table = BlockBasedOptions()
+    table.set_block_cache(block_cache)
+    table.set_bloom_filter(10, block_based=False)
+    options = Options(raw_mode=True)
+    options.create_if_missing(create_if_missing=True)
+    options.create_missing_column_families(create_missing_cfs=True)
+    # Without a write-ahead log only this keeps a position and its state together.
+    options.set_atomic_flush(atomic_flush=True)
+    options.set_block_based_table_factory(table)
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_max_background_jobs(2)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_max_open_files(_OPEN_FILES_MAX)
+    options.set_keep_log_file_num(1)
+    options.set_max_log_file_size(_INFO_LOG_BYTES_MAX)
+    options.set_manifest_preallocation_size(4096)
+    # No background statistics: they cost writes for every database.
+    options.set_stats_dump_period_sec(0)
+    options.set_stats_persist_period_sec(0)
+    return options
