@@ -216,7 +216,10 @@ def plan_task(
     ]
     in_topic = join((entries for entries, _ in logged), start)
     known = join((entries for entries, _ in logged + scanned), start)
-    seen = adopted_floor(scan, committed)
+    # The parent's hints may skip what its own START adopted: that is history for ever.
+    parent = chain[-1].tasks.get(spec.task.stage) if chain else None
+    inherited = parent.adopted if parent is not None else 0
+    seen = max(adopted_floor(scan, committed), inherited)
     if spec.implicit:
         ends = [end for _, end in logged + scanned]
         adopted = max([start, seen, *ends])

@@ -65,6 +65,7 @@ class _Output:
     in_flight: deque[int] = field(default_factory=deque)
     acked: deque[tuple[int, int]] = field(default_factory=deque)
     scan_from: int | None = None
+    is_end_listed: bool = False
 
 
 class TaskCore:
@@ -139,6 +140,10 @@ class TaskCore:
         output.sequence += count
         return first
 
+    def next_sequence(self, partition: OutPartition) -> int:
+        """Sequence that the next output to a partition gets."""
+        return self._output(partition).sequence + 1
+
     def emit(self, partition: OutPartition, count: int, payload: Any) -> Outgoing | None:
         """Number `count` outputs of the last batch and attach their chunk.
 
@@ -179,6 +184,7 @@ class TaskCore:
                 return None
             output.sent = max(output.sent, held.lineage_end)
         output.in_flight.append(held.position)
+        output.is_end_listed = False
         return Outgoing(partition, held.position, held.first_seq, held.count, chunk, held.payload)
 
     # -- lineage behind --------------------------------------------------------------------------
@@ -240,8 +246,13 @@ class TaskCore:
         The caller discards the answer when an output went out after the question.
         """
         output = self._output(partition)
-        if not output.in_flight and not output.acked and not output.held:
+        if self.is_idle_at(partition):
             output.scan_from = max(end_offset, output.scan_from or 0)
+            output.is_end_listed = True
+
+    def wants_idle_end(self, partition: OutPartition) -> bool:
+        """Whether `on_idle_end` would tell something new."""
+        return not self._output(partition).is_end_listed and self.is_idle_at(partition)
 
     def is_idle_at(self, partition: OutPartition) -> bool:
         """Whether nothing of this task is unacknowledged (sinks: uncommitted) or unstable here."""
@@ -291,6 +302,10 @@ class TaskCore:
 
     def take_hint(self) -> Hint | None:
         """The HINT to append now, or None when nothing moved since the last one."""
+        if self.stable < self.adopted:
+            # A scan from a hint drops what older incarnations wrote behind it (H10), so all that
+            # was adopted from there must be in the lineage topic first.
+            return None
         offsets = self.scan_from()
         if offsets == self._last_hint:
             return None
