@@ -57,6 +57,7 @@ class KafkaAdmin:
     ) -> None:
         self._bootstrap_servers = str(settings["bootstrap.servers"])
         self._deadline_s = deadline_s
+        self._request_timeout_s = min(REQUEST_TIMEOUT_S, deadline_s)
         self._monotonic = monotonic
         self._client = AdminClient(dict(settings), logger=client_logger(str(settings["client.id"])))
 
@@ -70,19 +71,14 @@ class KafkaAdmin:
         names = sorted(set(topics))
         if not names:
             return {}
-        found = self._ask_all(
-            "describe the topics",
-            names,
-            lambda rest: self._client.describe_topics(
-                TopicCollection(rest), request_timeout=REQUEST_TIMEOUT_S
-            ),
-            absent=failures.MISSING_TOPIC_CODES,
-        )
+        found = self._descriptions(names)
         resources = {name: ConfigResource(ConfigResource.Type.TOPIC, name) for name in found}
         configs = self._ask_all(
             "describe the topics' settings",
             list(resources.values()),
-            lambda rest: self._client.describe_configs(rest, request_timeout=REQUEST_TIMEOUT_S),
+            lambda rest: self._client.describe_configs(
+                rest, request_timeout=self._request_timeout_s
+            ),
             absent=failures.MISSING_TOPIC_CODES,
         )
         return {
@@ -119,7 +115,7 @@ class KafkaAdmin:
                     )
                     for name in rest
                 ],
-                request_timeout=REQUEST_TIMEOUT_S,
+                request_timeout=self._request_timeout_s,
             ),
             absent={KafkaError.TOPIC_ALREADY_EXISTS},
         )
@@ -153,25 +149,39 @@ class KafkaAdmin:
     ) -> dict[Partition, int]:
         if not partitions:
             return {}
+        self._check_existence(partitions)
         wanted = {TopicPartition(*partition): partition for partition in partitions}
-        missing = f"no such partition, or none of these topics: {sorted(partitions)}"
         found = self._ask_all(
             "list offsets",
             list(wanted),
             lambda rest: self._client.list_offsets(
                 dict.fromkeys(rest, spec),
                 isolation_level=IsolationLevel.READ_UNCOMMITTED,
-                request_timeout=REQUEST_TIMEOUT_S,
+                request_timeout=self._request_timeout_s,
+            ),
+            absent=(),
+        )
+        return {wanted[partition]: result.offset for partition, result in found.items()}
+
+    def _check_existence(self, partitions: Collection[Partition]) -> None:
+        """Raise when a topic or partition does not exist: listing offsets does not tell it."""
+        topics = sorted({topic for topic, _ in partitions})
+        found = self._descriptions(topics, grace_s=MISSING_GRACE_S)
+        counts = {topic: len(found[topic].partitions) if topic in found else 0 for topic in topics}
+        missing = [topic for topic, number in partitions if number >= counts[topic]]
+        if missing:
+            raise TopicMissingError(sorted(set(missing)))
+
+    def _descriptions(self, topics: list[str], grace_s: float = 0.0) -> dict[str, Any]:
+        return self._ask_all(
+            "describe the topics",
+            topics,
+            lambda rest: self._client.describe_topics(
+                TopicCollection(rest), request_timeout=self._request_timeout_s
             ),
             absent=failures.MISSING_TOPIC_CODES,
-            grace_s=MISSING_GRACE_S,
+            grace_s=grace_s,
         )
-        absent = [name for partition, name in wanted.items() if partition not in found]
-        if absent:
-            raise TopicMissingError(
-                sorted({topic for topic, _ in absent}), f"create it ({missing})"
-            )
-        return {wanted[partition]: result.offset for partition, result in found.items()}
 
     def _ask_all(
         self,
@@ -194,7 +204,7 @@ class KafkaAdmin:
             last_error: object = "no answer"
             for item, future in ask(rest).items():
                 try:
-                    results[item] = future.result(REQUEST_TIMEOUT_S + 1)
+                    results[item] = future.result(self._request_timeout_s + 1)
                 except (KafkaException, TimeoutError) as error:
                     last_error = error
                     is_absent = self._is_absent(what, error, absent)
@@ -238,7 +248,7 @@ _PASSING_CODES = frozenset(
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._TIMED_OUT_QUEUE,
         KafkaError._WAIT_COORD,
-        KafkaError._DESTROY,
+        KafkaError._NOENT,  # a partition without a leader
     }
 )
 """Errors that pass by themselves, without the client saying so."""

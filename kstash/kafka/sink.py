@@ -177,7 +177,9 @@ class KafkaSinkProducer:
             job()
         if self._client is not None:
             self._client.purge(blocking=False)
-            self._client.close()
+        # Not the client's `close`: it would abort the transaction, which may by now be of a
+        # successor's concern, and flush without a deadline. The last reference destroys.
+        self._client = self._produce = None
 
     def _run(
         self,
@@ -222,7 +224,6 @@ class KafkaSinkProducer:
             try:
                 client.init_transactions(attempt_s)
             except failures.CLIENT_ERRORS as error:
-                client.close()
                 del client
                 inner = failures.kafka_error(error)
                 if inner is not None and inner.code() in failures.REFUSED_CODES:
