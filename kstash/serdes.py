@@ -87,7 +87,7 @@ number_text: Serde[Any] = Serde("number_text", _encode_number, _decode_number)
 """An integer or a float in decimals, and back as what it was: `3` or `3.0`."""
 
 json: Serde[Any] = Serde("json", _json_encoder.encode, msgspec.json.Decoder().decode)
-"""JSON, compact, UTF-8; mappings are written in the order of their keys."""
+"""JSON, compact, UTF-8; mappings have text keys and are written in their order."""
 
 msgpack: Serde[Any] = Serde("msgpack", _msgpack_encoder.encode, msgspec.msgpack.Decoder().decode)
-"""MessagePack; mappings are written in the order of their keys."""
+"""MessagePack; mappings have text keys and are written in their order."""

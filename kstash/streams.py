@@ -154,7 +154,7 @@ class Stream(Generic[K, V]):
 
     def key_by(
         self,
-        function: Callable[[V], K2],
+        function: Callable[[V], K2 | None],
         *,
         key: Serde[K2],
         value: Serde[V] | None = None,
@@ -220,7 +220,7 @@ class Stream(Generic[K, V]):
         return self._stateful("sum", name, value or number_text)
 
     def reduce(
-        self, name: str, function: Callable[[V, V], V], *, value: Serde[V] | None = None
+        self, name: str, function: Callable[[V, V], V | None], *, value: Serde[V] | None = None
     ) -> Stream[K, V]:
         """Fold the values of each key: the first stands as it is, then `function(state, value)`.
 
@@ -249,7 +249,7 @@ class Stream(Generic[K, V]):
         self,
         name: str,
         initial: Callable[[], S],
-        function: Callable[[S, V], S],
+        function: Callable[[S, V], S | None],
         *,
         value: Serde[S],
     ) -> Stream[K, S]:
