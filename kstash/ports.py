@@ -91,6 +91,9 @@ class Member(Protocol):
             TopicMissingError: a consumed topic is gone.
         """
 
+    def position(self, partition: Partition) -> int:
+        """Offset that will be read next; moves past transaction markers at the end of the log."""
+
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commit input offsets for lag tools, asynchronously; a failure is logged, not raised."""
 

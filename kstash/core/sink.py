@@ -71,15 +71,21 @@ class CommitState(enum.Enum):
 
 
 class SinkCommitter:
-    """The commit rule of one task group."""
+    """The commit rule of one task group.
+
+    Attributes:
+        is_fresh: nothing was committed yet; the first checkpoint waits for it (H33).
+    """
 
     def __init__(self, generation: int, positions: Mapping[int, int]) -> None:
         """Start from the committed positions of all tasks with sinks (0 where there is none)."""
         self.state = CommitState.OPEN
+        self.is_fresh = False
         self.committed = CommittedPositions(generation, dict(positions))
         self._sent: dict[int, int] = {}
         self._closing: dict[int, int] = dict(positions)
         self._is_refresh_due = True
+        self.is_fresh = True
 
     def admits(self, stage: int, position: int) -> bool:
         """Whether an output made at `position` may be produced now; if not, queue it.
@@ -130,5 +136,6 @@ class SinkCommitter:
         """The commit is done; returns the committed positions per stage."""
         assert self.state is CommitState.COMMITTING
         self.state = CommitState.OPEN
+        self.is_fresh = False
         self.committed = CommittedPositions(self.committed.generation, self._closing)
         return self._closing

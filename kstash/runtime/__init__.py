@@ -1,0 +1,13 @@
+"""The worker loop over ports: tasks, recovery, checkpoints, commits, shutdown.
+
+| module | holds |
+|---|---|
+| `worker` | the loop: consumer, routing, membership, restarts, shutdown |
+| `group` | one task group: its life, lineage behind, commits, checkpoints |
+| `recovery` | carries out the effects of `core.group` |
+| `task` | one task: replay and live processing |
+| `decode`, `emit` | Kafka records to batches, batches to Kafka records |
+| `scan` | reads of lineage and output tails |
+| `bounded` | runs to the end of the input |
+| `layout`, `context`, `report` | where tasks are; what the parts share; metrics |
+"""

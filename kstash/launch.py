@@ -1,0 +1,148 @@
+"""Runs an application in this process: puts the adapters together, handles signals, exits.
+
+The composition root behind `App.run`: the one place that knows the runtime and its adapters.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from kstash.errors import ConfigError, MemberFencedError
+from kstash.kafka import KafkaCluster
+from kstash.kafka.topics import check_topics
+from kstash.observe import Observer
+from kstash.runtime.worker import Worker
+from kstash.state import RocksBackend
+
+if TYPE_CHECKING:
+    from kstash.app import App
+
+HASH_SEED = "0"
+"""Pinned, because iteration over sets must be the same on replay (protocol, section 3)."""
+
+STEP_S = 0.1
+"""Longest turn of the loop, so that signals are seen soon."""
+
+EXIT_FENCED = 3
+"""Exit code of a worker whose place was taken: a supervisor must not start it again."""
+
+log = structlog.get_logger("kstash")
+
+
+class SystemClock:
+    """`kstash.ports.Clock` of the operating system."""
+
+    def monotonic(self) -> float:
+        """Seconds, never back."""
+        return time.monotonic()
+
+    def time_ms(self) -> int:
+        """Unix time in milliseconds."""
+        return time.time_ns() // 1_000_000
+
+
+class StopSignal:
+    """SIGTERM and SIGINT: the first asks for an orderly stop, the second ends the process."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._before: dict[int, signal.Handlers | int | Callable[..., object] | None] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.is_set:
+            os._exit(128 + number)
+        self.is_set = True
+
+
+def run_app(
+    app: App,
+    *,
+    until: Literal["end"] | None = None,
+    on_ready: Callable[[], None] | None = None,
+) -> None:
+    """Run an application until a signal, the end of its input, or an error.
+
+    The program is executed again with a pinned hash seed when it runs with another one.
+
+    Raises:
+        KstashError: what stopped it; nothing is lost, a new start goes on.
+        SystemExit: with `EXIT_FENCED` when another process took this worker's place.
+    """
+    if not __debug__:
+        raise ConfigError("kstash relies on its assertions: run without python -O")
+    _pin_hash_seed()
+    topology = app.topology()
+    config = app.config
+    clock = SystemClock()
+    with Observer(config) as observer:
+        cluster = KafkaCluster(config)
+        admin = cluster.admin()
+        try:
+            check_topics(admin, topology, config)
+        finally:
+            admin.close()
+        state = RocksBackend(
+            Path(config.state_dir),
+            config.application_id,
+            topology_hash=topology.hash,
+            memory_bytes=config.state_memory_bytes,
+        )
+        try:
+            with StopSignal() as stop:
+                worker = Worker(
+                    topology,
+                    config,
+                    cluster=cluster,
+                    state=state,
+                    clock=clock,
+                    metrics=observer.metrics,
+                    until=until,
+                    on_ready=on_ready,
+                )
+                _loop(worker, stop, observer)
+        finally:
+            state.close()
+
+
+def _loop(worker: Worker, stop: StopSignal, observer: Observer) -> None:
+    is_graceful = False
+    try:
+        while not stop.is_set and not worker.is_done:
+            worker.step(STEP_S)
+            observer.show(worker.status())
+        log.info("stopping" if stop.is_set else "end of input reached")
+        is_graceful = True
+    except MemberFencedError as error:
+        log.error("another process took this worker's place; it stops", reason=str(error))  # noqa: TRY400 - expected, no traceback
+        raise SystemExit(EXIT_FENCED) from error
+    finally:
+        worker.close(is_graceful=is_graceful)
+    log.info("stopped")
+
+
+def _pin_hash_seed() -> None:
+    if os.environ.get("PYTHONHASHSEED") == HASH_SEED:
+        return
+    os.environ["PYTHONHASHSEED"] = HASH_SEED
+    arguments = list(sys.orig_argv)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *arguments[1:]])

@@ -1,0 +1,105 @@
+"""What the parts of a worker share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kstash.config import Config
+from kstash.core.partitioner import Partitioner
+from kstash.ports import (
+    Admin,
+    Clock,
+    Cluster,
+    Member,
+    Metrics,
+    Partition,
+    Producer,
+    Scanner,
+    StateBackend,
+)
+from kstash.runtime.layout import Layout
+from kstash.runtime.scan import ScanService
+
+
+@dataclass(slots=True)
+class Producers:
+    """The worker's shared producers; they fail, and are made anew, together."""
+
+    data: Producer
+    lineage: Producer
+    markers: Producer
+    claims: Producer
+
+    @classmethod
+    def create(cls, cluster: Cluster) -> Producers:
+        """Make all four; a fresh idempotent one needs up to a second before its first ack."""
+        return cls(
+            cluster.data_producer(),
+            cluster.lineage_producer(),
+            cluster.marker_producer(),
+            cluster.claim_producer(),
+        )
+
+    def poll(self) -> None:
+        """Serve callbacks. Raises `ProducerFailedError`."""
+        self.data.poll()
+        self.lineage.poll()
+        self.markers.poll()
+        self.claims.poll()
+
+    def __len__(self) -> int:
+        return len(self.data) + len(self.lineage) + len(self.markers) + len(self.claims)
+
+    def close(self) -> None:
+        """Purge and destroy."""
+        for producer in (self.data, self.lineage, self.markers, self.claims):
+            producer.close()
+
+
+@dataclass(slots=True)
+class Context:
+    """One worker's clients, settings and partition counts."""
+
+    config: Config
+    layout: Layout
+    cluster: Cluster
+    admin: Admin
+    member: Member
+    uncommitted: Scanner | None
+    scans: ScanService
+    producers: Producers
+    state: StateBackend
+    clock: Clock
+    metrics: Metrics
+    nonce: Callable[[], bytes]
+    application: int
+    partitioners: dict[str, Partitioner]
+    run_ends: dict[Partition, int] = field(default_factory=dict)
+
+    @property
+    def lineage_topic(self) -> str:
+        """Name of the lineage topic."""
+        return self.layout.topology.lineage_topic
+
+    @property
+    def has_lineage(self) -> bool:
+        """Whether the guarantee is one of the exactly-once ones."""
+        return self.config.guarantee in ("exactly_once", "write_first")
+
+    @property
+    def has_recovery(self) -> bool:
+        """Whether groups are claimed and checkpointed at all."""
+        return self.config.guarantee != "none"
+
+    @property
+    def header_bytes_max(self) -> int:
+        """Cap of a chunk; write-first carries none."""
+        return 0 if self.config.guarantee == "write_first" else self.config.lineage_header_bytes_max
+
+    def consumer(self, *, is_uncommitted: bool) -> Member | Scanner:
+        """The consumer that reads a kind of input."""
+        if is_uncommitted:
+            assert self.uncommitted is not None
+            return self.uncommitted
+        return self.member

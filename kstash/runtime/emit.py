@@ -1,0 +1,233 @@
+"""From a batch of outputs to Kafka records: partitions, frames, headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import NamedTuple
+
+from kstash.core.frames import encode_frame
+from kstash.core.ids import Incarnation, TaskId
+from kstash.core.partitioner import Partitioner
+from kstash.core.task import Outgoing
+from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, SEQUENCE, Identity
+from kstash.errors import RecordTooLargeError
+from kstash.operators.batch import Batch
+from kstash.ports import Headers, OnDelivery
+
+RECORD_OVERHEAD_BYTES = 64
+"""Room for lengths, timestamps and Kafka's own framing of one logical record."""
+
+
+class StoredRecord(NamedTuple):
+    """A logical record as it stands in a topic, to compare a replayed output with (I9)."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    headers: Headers | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A topic that a task writes."""
+
+    topic: str
+    partitioner: Partitioner
+    is_internal: bool
+    has_values: bool
+
+
+def split(batch: Batch, partitioner: Partitioner, null_partition: int) -> list[tuple[int, Batch]]:
+    """Split a batch by the partition of its keys, keeping the order; partitions ascending."""
+    if partitioner.partition_count == 1:
+        return [(0, batch)]
+    partitioner[None] = null_partition % partitioner.partition_count
+    partitions = list(map(partitioner.__getitem__, batch.keys))
+    parts: list[tuple[int, Batch]] = []
+    for partition in sorted(set(partitions)):
+        mask = [p == partition for p in partitions]
+        part = Batch(
+            list(compress(batch.keys, mask)),
+            list(compress(batch.values, mask)),
+            list(compress(batch.timestamps, mask)),
+            None if batch.headers is None else list(compress(batch.headers, mask)),
+        )
+        parts.append((partition, part))
+    return parts
+
+
+def drop_head(batch: Batch, count: int) -> Batch:
+    """The batch without its first `count` records."""
+    headers = None if batch.headers is None else batch.headers[count:]
+    return Batch(batch.keys[count:], batch.values[count:], batch.timestamps[count:], headers)
+
+
+def stored_record(batch: Batch, index: int) -> StoredRecord:
+    """One record of a batch in the form that is compared."""
+    headers = batch.headers[index] if batch.headers is not None else None
+    return StoredRecord(
+        batch.keys[index], batch.values[index], batch.timestamps[index], headers or None
+    )
+
+
+class Emitter:
+    """Produces the outputs of one incarnation of one task."""
+
+    def __init__(
+        self, application: int, task: TaskId, incarnation: Incarnation, frame_bytes_max: int
+    ) -> None:
+        self._application = application
+        self._task = task
+        self._incarnation = incarnation
+        self._frame_bytes_max = frame_bytes_max
+        self.header_bytes = 0
+
+    def produce(
+        self,
+        outgoing: Outgoing,
+        target: Target,
+        produce: Callable[..., None],
+        on_delivery: OnDelivery,
+    ) -> None:
+        """Hand one task batch for one partition to a producer.
+
+        The chunk goes with the first record, the callback with the last one: records of one
+        producer and partition are durable in order.
+        """
+        if target.is_internal:
+            self._produce_frames(outgoing, target, produce, on_delivery)
+        else:
+            self._produce_records(outgoing, target, produce, on_delivery)
+
+    def _produce_frames(
+        self,
+        outgoing: Outgoing,
+        target: Target,
+        produce: Callable[..., None],
+        on_delivery: OnDelivery,
+    ) -> None:
+        batch: Batch = outgoing.payload
+        partition = outgoing.partition[1]
+        slices = list(self._frames(batch, target))
+        first_seq = outgoing.first_seq
+        chunk = outgoing.chunk
+        for part in slices:
+            value = encode_frame(
+                part.keys,
+                part.values if target.has_values else None,
+                part.timestamps,
+                part.headers,
+            )
+            identity = Identity(
+                self._application,
+                self._task,
+                self._incarnation,
+                outgoing.position,
+                len(part),
+                first_seq,
+            ).encode()
+            headers: Headers = [(IDENTITY_HEADER, identity)]
+            self.header_bytes += len(identity)
+            if chunk is not None:
+                headers.append((LINEAGE_HEADER, chunk))
+                self.header_bytes += len(chunk)
+                chunk = None
+            callback = on_delivery if part is slices[-1] else None
+            timestamp = max(part.timestamps[-1], 0)
+            produce(target.topic, value, None, partition, callback, timestamp, headers)
+            first_seq += len(part)
+
+    def _frames(self, batch: Batch, target: Target) -> Iterator[Batch]:
+        limit = self._frame_bytes_max
+        total = sum(map(len, filter(None, batch.keys))) + sum(map(len, filter(None, batch.values)))
+        if batch.headers is None and total + len(batch) * RECORD_OVERHEAD_BYTES <= limit:
+            yield batch
+            return
+        start = size = 0
+        for index, record_size in enumerate(_sizes(batch)):
+            if record_size > limit:
+                raise RecordTooLargeError(
+                    f"a record of {record_size} bytes does not fit into a frame of "
+                    f"frame_bytes_max={limit} bytes; raise it together with the topic's "
+                    "max.message.bytes"
+                ).at(target.topic)
+            if index > start and size + record_size > limit:
+                yield _slice(batch, start, index)
+                start, size = index, 0
+            size += record_size
+        yield _slice(batch, start, len(batch))
+
+    def _produce_records(
+        self,
+        outgoing: Outgoing,
+        target: Target,
+        produce: Callable[..., None],
+        on_delivery: OnDelivery,
+    ) -> None:
+        batch: Batch = outgoing.payload
+        topic = target.topic
+        partition = outgoing.partition[1]
+        prefix = Identity(
+            self._application, self._task, self._incarnation, outgoing.position, 1, 1
+        ).encode_prefix()
+        pack = SEQUENCE.pack
+        last = outgoing.first_seq + outgoing.count - 1
+        self.header_bytes += outgoing.count * (len(prefix) + SEQUENCE.size)
+        seq = outgoing.first_seq
+        if outgoing.chunk is not None or batch.headers is not None:
+            self.header_bytes += len(outgoing.chunk or b"")
+            self._produce_with_headers(outgoing, target, produce, on_delivery, prefix)
+            return
+        for key, value, timestamp in zip(batch.keys, batch.values, batch.timestamps, strict=True):
+            produce(
+                topic,
+                value,
+                key,
+                partition,
+                None if seq != last else on_delivery,
+                timestamp,
+                [(IDENTITY_HEADER, prefix + pack(seq))],
+            )
+            seq += 1
+
+    def _produce_with_headers(
+        self,
+        outgoing: Outgoing,
+        target: Target,
+        produce: Callable[..., None],
+        on_delivery: OnDelivery,
+        prefix: bytes,
+    ) -> None:
+        batch: Batch = outgoing.payload
+        for index in range(outgoing.count):
+            headers: Headers = list((batch.headers[index] if batch.headers else None) or ())
+            headers.append((IDENTITY_HEADER, prefix + SEQUENCE.pack(outgoing.first_seq + index)))
+            if index == 0 and outgoing.chunk is not None:
+                headers.append((LINEAGE_HEADER, outgoing.chunk))
+            produce(
+                target.topic,
+                batch.values[index],
+                batch.keys[index],
+                outgoing.partition[1],
+                on_delivery if index == outgoing.count - 1 else None,
+                batch.timestamps[index],
+                headers,
+            )
+
+
+def _sizes(batch: Batch) -> Iterator[int]:
+    headers: Sequence[Headers | None] = batch.headers or [None] * len(batch)
+    for key, value, record_headers in zip(batch.keys, batch.values, headers, strict=True):
+        size = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
+        for name, content in record_headers or ():
+            size += 8 + len(name) + len(content or b"")
+        yield size
+
+
+def _slice(batch: Batch, start: int, end: int) -> Batch:
+    headers = None if batch.headers is None else batch.headers[start:end]
+    return Batch(
+        batch.keys[start:end], batch.values[start:end], batch.timestamps[start:end], headers
+    )

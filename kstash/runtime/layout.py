@@ -1,0 +1,104 @@
+"""Where tasks are: stages times partitions, and the task groups they form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from kstash.core.ids import OutPartition, TaskId
+from kstash.core.recovery import TaskSpec
+from kstash.ports import Partition
+from kstash.topology import Stage, Topology
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A topology on topics with known partition counts.
+
+    Task `(stage, p)` exists when any input of the stage has a partition `p`; it reads partition
+    `p` of each input that has one. Task group `p` is all tasks of that number.
+    """
+
+    topology: Topology
+    partition_counts: Mapping[str, int]
+
+    @cached_property
+    def group_count(self) -> int:
+        """Number of task groups: partitions of the lineage topic."""
+        return max(self.task_count(stage) for stage in self.topology.stages)
+
+    def task_count(self, stage: Stage) -> int:
+        """Number of tasks of a stage."""
+        return max(self.partition_counts[i.topic] for i in stage.inputs)
+
+    def stages_of(self, group: int) -> list[Stage]:
+        """Stages that have a task in a group, in order."""
+        return [s for s in self.topology.stages if group < self.task_count(s)]
+
+    def inputs_of(self, stage: Stage, group: int) -> dict[int, Partition]:
+        """Input partitions of a task, by input index."""
+        return {
+            index: (source.topic, group)
+            for index, source in enumerate(stage.inputs)
+            if group < self.partition_counts[source.topic]
+        }
+
+    def external_inputs_of(self, stage: Stage, group: int) -> list[int]:
+        """Indices of a task's inputs that are not internal topics."""
+        return [i for i in self.inputs_of(stage, group) if not stage.inputs[i].internal]
+
+    def output_partitions(self, stage: Stage, *, internal: bool) -> list[OutPartition]:
+        """Output partitions of any task of a stage."""
+        return [
+            (index, partition)
+            for index, output in enumerate(stage.outputs)
+            if output.internal == internal
+            for partition in range(self.partition_counts[output.topic])
+        ]
+
+    def kafka_partition(self, stage: Stage, partition: OutPartition) -> Partition:
+        """The Kafka partition of an output partition."""
+        return stage.outputs[partition[0]].topic, partition[1]
+
+    def spec(self, stage: Stage, group: int, *, is_recovering: bool) -> TaskSpec:
+        """What recovery must know of a task.
+
+        Without exactly-once recovery (`is_recovering` false) no output counts: nothing is fenced,
+        scanned or suppressed.
+        """
+        task = TaskId(stage.index, group)
+        implicit = len(self.inputs_of(stage, group)) == 1
+        if not is_recovering:
+            return TaskSpec(task, implicit)
+        sinks = tuple(self.output_partitions(stage, internal=False))
+        return TaskSpec(
+            task,
+            implicit,
+            internal_outputs=tuple(self.output_partitions(stage, internal=True)),
+            sink_outputs=sinks,
+            scanned_sinks=tuple(s for s in sinks if stage.outputs[s[0]].delivery == "immediate"),
+        )
+
+    def internal_targets(self, group: int) -> list[Partition]:
+        """Every partition of the internal topics that a group's tasks write."""
+        return sorted(
+            {
+                self.kafka_partition(stage, partition)
+                for stage in self.stages_of(group)
+                for partition in self.output_partitions(stage, internal=True)
+            }
+        )
+
+    def has_sinks(self, group: int) -> bool:
+        """Whether any task of a group writes a user topic."""
+        return any(not o.internal for stage in self.stages_of(group) for o in stage.outputs)
+
+    def writers_of(self, topic: str) -> list[TaskId]:
+        """All tasks that write an internal topic."""
+        return [
+            TaskId(stage.index, partition)
+            for stage in self.topology.stages
+            if any(o.internal and o.topic == topic for o in stage.outputs)
+            for partition in range(self.task_count(stage))
+        ]

@@ -1,0 +1,465 @@
+"""Carries out the effects of `core.group`: one attempt at making one task group live.
+
+Callbacks only queue events; `pump` gives them to the core on the worker's own turn, so that errors
+surface there. An attempt that is `cancel`led ignores whatever still arrives.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from kstash.core.effects import (
+    AppendClaim,
+    AppendConfig,
+    AppendSeal,
+    AppendStart,
+    Effect,
+    FenceOutputs,
+    GoLive,
+    ReadLineage,
+    Recover,
+    ScanTails,
+    VerifyCheckpoints,
+)
+from kstash.core.events import (
+    Begin,
+    CheckpointsVerified,
+    ClaimAppended,
+    ConfigAppended,
+    Event,
+    Fenced,
+    LineageRead,
+    Replayed,
+    SealAppended,
+    StartAppended,
+    TailsScanned,
+)
+from kstash.core.frames import decode_frame
+from kstash.core.group import GroupCore, GroupState
+from kstash.core.ids import OutPartition, TaskId
+from kstash.core.records import (
+    Claim,
+    Config,
+    LineageRecord,
+    Start,
+    decode_record,
+    encode_key,
+    encode_value,
+)
+from kstash.core.recovery import TailScan, TaskPlan
+from kstash.core.wire import MARKER_HEADER, encode_marker
+from kstash.errors import LocatedError, ProducerFailedError
+from kstash.ports import DeliveredMessage, FileEntry, Message, Partition, Producer, SinkProducer
+from kstash.runtime.context import Context
+from kstash.runtime.decode import kstash_headers, located, user_headers
+from kstash.runtime.emit import StoredRecord
+from kstash.runtime.scan import ScanJob
+
+CLAIM_BACKOFF_S = 0.2
+"""Pause before a CLAIM or CONFIG whose append failed is tried again with a fresh nonce."""
+
+log = structlog.get_logger("kstash.recovery")
+
+
+class Recovery:
+    """One attempt at recovering one task group.
+
+    Attributes:
+        plans: what each task replays, once planned.
+        start: the START record, once appended.
+        stored: scanned output records by sequence, to compare replayed ones with.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        group: int,
+        sink: SinkProducer | None,
+        *,
+        on_recover: Callable[[dict[TaskId, TaskPlan]], None],
+        before_start: Callable[[Recovery, Callable[[], None]], None],
+    ) -> None:
+        self._context = context
+        self._sink = sink
+        self._on_recover = on_recover
+        self._before_start = before_start
+        self._inbox: deque[Event | Exception] = deque()
+        self._jobs: list[ScanJob] = []
+        self._is_cancelled = False
+        self._fence_offsets: dict[Partition, int] = {}
+        self._retry: tuple[float, Effect] | None = None
+        self._step_started = context.clock.monotonic()
+        self.started = self._step_started
+        self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
+        self.start: Start | None = None
+        layout = context.layout
+        self.core = GroupCore(
+            group,
+            context.application,
+            [
+                layout.spec(stage, group, is_recovering=context.has_lineage)
+                for stage in layout.stages_of(group)
+            ],
+            {s.index: layout.external_inputs_of(s, group) for s in layout.stages_of(group)},
+            {
+                "topology": layout.topology.hash,
+                "lineage": str(context.has_lineage),
+                "partitions": ",".join(
+                    f"{topic}={n}" for topic, n in sorted(layout.partition_counts.items())
+                ),
+            },
+        )
+        self._post(Begin())
+
+    @property
+    def group(self) -> int:
+        """Number of the task group."""
+        return self.core.group
+
+    @property
+    def state(self) -> GroupState:
+        """Where the attempt stands."""
+        return self.core.state
+
+    def pump(self) -> None:
+        """Take the events that have arrived and carry out what follows.
+
+        Raises:
+            IncarnationFencedError: somebody else claimed; begin anew after a while.
+            ProducerFailedError: a producer failed.
+            KstashError: the group cannot start; the message says why and what to do.
+        """
+        if self._retry is not None and self._context.clock.monotonic() >= self._retry[0]:
+            effect = self._retry[1]
+            self._retry = None
+            self._perform(effect)
+        while self._inbox:
+            event = self._inbox.popleft()
+            if isinstance(event, Exception):
+                raise event
+            before = self.core.state
+            effects = self.core.step(event)
+            self._observe(before)
+            for effect in effects:
+                self._perform(effect)
+
+    def replayed(self) -> None:
+        """Every task has reached its adopted end."""
+        self._post(Replayed())
+
+    def cancel(self) -> None:
+        """Ignore everything that still arrives."""
+        self._is_cancelled = True
+        self._inbox.clear()
+        for job in self._jobs:
+            job.is_cancelled = True
+
+    # -- plumbing --------------------------------------------------------------------------------
+
+    def _post(self, event: Event | Exception) -> None:
+        if not self._is_cancelled:
+            self._inbox.append(event)
+
+    def _observe(self, before: GroupState) -> None:
+        now = self._context.clock.monotonic()
+        if before is not self.core.state:
+            self._context.metrics.observe(
+                "recovery_phase_seconds", now - self._step_started, phase=PHASES[before]
+            )
+            log.debug(
+                "recovery step",
+                group=self.group,
+                step=before.value,
+                milliseconds=round((now - self._step_started) * 1000, 1),
+            )
+            self._step_started = now
+
+    def _perform(self, effect: Effect) -> None:
+        handler: Any = _HANDLERS[type(effect)]
+        handler(self, effect)
+
+    def _append(
+        self,
+        producer: Producer,
+        record: LineageRecord,
+        event: Callable[[int], Event],
+        *,
+        again: Effect | None = None,
+    ) -> None:
+        """Append to the group's lineage partition; a failed append that may be repeated is."""
+
+        def delivered(error: Any, message: DeliveredMessage) -> None:
+            if error is None:
+                self._post(event(message.offset()))
+            elif again is not None and not self._is_cancelled:
+                log.warning("append failed, trying again", group=self.group, error=str(error))
+                self._retry = (self._context.clock.monotonic() + CLAIM_BACKOFF_S, again)
+            else:
+                self._post(ProducerFailedError(f"cannot append {type(record).__name__}: {error}"))
+
+        producer.produce(
+            self._context.lineage_topic,
+            encode_value(record),
+            encode_key(record),
+            self.group,
+            delivered,
+            self._context.clock.time_ms(),
+            None,
+        )
+
+    # -- effects ---------------------------------------------------------------------------------
+
+    def _read_lineage(self, effect: ReadLineage) -> None:
+        partition = self._context.lineage_topic, self.group
+        if effect.through is not None:
+            end = effect.through + 1
+        else:
+            end = self._context.admin.end_offsets([partition])[partition]
+        records: list[tuple[int, LineageRecord]] = []
+
+        def take(message: Message) -> None:
+            decoded = lineage_record(message)
+            if decoded is not None:
+                records.append((message.offset(), decoded))
+
+        self._scan({partition: (effect.start, end)}, take, lambda: LineageRead(records))
+
+    def _append_config(self, effect: AppendConfig) -> None:
+        record = Config(self._context.nonce(), self._context.clock.time_ms())
+        self._append(
+            self._context.producers.claims, record, lambda _: ConfigAppended(), again=effect
+        )
+
+    def _append_claim(self, effect: AppendClaim) -> None:
+        record = Claim(self._context.nonce(), self._context.config.instance_id or "")
+        self._append(self._context.producers.claims, record, ClaimAppended, again=effect)
+
+    def _fence(self, effect: FenceOutputs) -> None:
+        context = self._context
+        targets = context.layout.internal_targets(self.group) if context.has_lineage else []
+        waiting = {*targets, *(["sinks"] if self._sink is not None else [])}
+        committed: list[str | None] = [None]
+        marker = encode_marker(effect.marker)
+
+        def arrived(what: Any) -> None:
+            waiting.discard(what)
+            if not waiting:
+                self._post(Fenced(committed[0]))
+
+        def fence(partition: Partition) -> None:
+            def delivered(error: Any, message: DeliveredMessage) -> None:
+                if error is not None:
+                    self._post(ProducerFailedError(f"cannot fence {partition}: {error}"))
+                    return
+                self._fence_offsets[partition] = message.offset()
+                arrived(partition)
+
+            context.producers.markers.produce(
+                partition[0],
+                None,
+                None,
+                partition[1],
+                delivered,
+                context.clock.time_ms(),
+                [(MARKER_HEADER, marker)],
+            )
+
+        def initialised(error: Exception | None, metadata: str | None) -> None:
+            if error is not None:
+                self._post(error)
+                return
+            committed[0] = metadata
+            arrived("sinks")
+
+        if not waiting:
+            self._post(Fenced(None))
+        for target in targets:
+            fence(target)
+        if self._sink is not None:
+            self._sink.initialise(initialised)
+
+    def _append_seal(self, effect: AppendSeal) -> None:
+        self._append(self._context.producers.markers, effect.record, SealAppended)
+
+    def _verify(self, effect: VerifyCheckpoints) -> None:
+        usable: set[tuple[TaskId, str]] = set()
+        stages = {s.index: s for s in self._context.layout.topology.stages}
+        for task, found in effect.candidates.items():
+            for checkpoint in found:
+                files = [FileEntry(f.name, f.size, f.crc32) for f in checkpoint.files]
+                if self._context.state.verify(
+                    stages[task.stage].name, task.partition, checkpoint.label, files
+                ):
+                    # The best one that opens is the base: older ones need no look.
+                    usable.add((task, checkpoint.label))
+                    break
+                log.warning(
+                    "local checkpoint is missing or damaged, falling back to an older one",
+                    task=str(task),
+                    label=checkpoint.label,
+                    position=checkpoint.position,
+                )
+        self._post(CheckpointsVerified(frozenset(usable)))
+
+    def _scan_tails(self, effect: ScanTails) -> None:
+        context = self._context
+        initial = self._initial_offsets(effect)
+        scans: dict[TaskId, TailScan] = {scan.task: scan for scan in effect.scans}
+        outs: dict[Partition, list[tuple[TailScan, OutPartition]]] = {}
+        starts: dict[Partition, int] = {}
+        stages = {s.index: s for s in context.layout.topology.stages}
+        for scan in scans.values():
+            for out, (offset, _) in scan.starts.items():
+                partition = context.layout.kafka_partition(stages[scan.task.stage], out)
+                outs.setdefault(partition, []).append((scan, out))
+                starts[partition] = min(offset, starts.get(partition, offset))
+        sinks = [p for p in starts if p not in self._fence_offsets]
+        ends = {p: offset + 1 for p, offset in self._fence_offsets.items()}
+        if sinks:
+            ends.update(context.admin.end_offsets(sinks))
+        if starts:
+            floors = context.admin.start_offsets(list(starts))
+            starts = {p: max(offset, floors[p]) for p, offset in starts.items()}
+
+        def take(message: Message) -> None:
+            partition = message.topic(), message.partition()
+            for scan, out in outs[partition]:
+                self._scan_record(scan, out, message)
+
+        self._scan(
+            {p: (start, ends[p]) for p, start in starts.items()},
+            take,
+            lambda: TailsScanned(initial),
+        )
+
+    def _scan_record(self, scan: TailScan, out: OutPartition, message: Message) -> None:
+        identity, lineage, marker = kstash_headers(message, with_lineage=True)
+        try:
+            if marker is not None:
+                scan.on_marker(out, message.offset(), marker)
+                return
+            if identity is None or identity.application != self.core.application:
+                return  # another producer's record on a user topic
+            if identity.task != scan.task:
+                return
+            if not scan.on_record(out, message.offset(), identity, lineage):
+                return
+            stored = self.stored.setdefault(scan.task, {}).setdefault(out, {})
+            if out in scan.internal:
+                keys, values, timestamps, headers = decode_frame(message.value(), identity.count)
+                for index in range(identity.count):
+                    record_headers = headers[index] if headers is not None else None
+                    stored[identity.first_seq + index] = StoredRecord(
+                        keys[index], values[index], timestamps[index], record_headers or None
+                    )
+            else:
+                stored[identity.first_seq] = StoredRecord(
+                    message.key(),
+                    message.value(),
+                    message.timestamp()[1],
+                    user_headers(message.headers()),
+                )
+        except LocatedError as error:
+            raise located(error, message) from error
+
+    def _initial_offsets(self, effect: ScanTails) -> dict[int, dict[int, int]]:
+        context = self._context
+        wanted: dict[tuple[int, int], Partition] = {}
+        for stage in context.layout.stages_of(self.group):
+            inputs = context.layout.inputs_of(stage, self.group)
+            for index in effect.missing_inputs.get(stage.index, ()):
+                wanted[stage.index, index] = inputs[index]
+        if not wanted:
+            return {}
+        earliest = context.config.auto_offset_reset == "earliest"
+        look_up = context.admin.start_offsets if earliest else context.admin.end_offsets
+        offsets = look_up(set(wanted.values()))
+        initial: dict[int, dict[int, int]] = {}
+        for (stage_index, index), partition in wanted.items():
+            initial.setdefault(stage_index, {})[index] = offsets[partition]
+        return initial
+
+    def _append_start(self, effect: AppendStart) -> None:
+        self.start = effect.record
+        self._before_start(
+            self,
+            lambda: self._append(
+                self._context.producers.markers, effect.record, lambda _: StartAppended()
+            ),
+        )
+
+    def _recover(self, effect: Recover) -> None:
+        self._on_recover(dict(effect.plans))
+
+    def _go_live(self, _: GoLive) -> None:
+        view = self.core.view
+        # The history is in the tasks now; what follows in the topic is only watched for claims.
+        view.segments.clear()
+        view.checkpoints.clear()
+        self.stored = {}
+
+    def _scan(
+        self,
+        ranges: dict[Partition, tuple[int, int]],
+        take: Callable[[Message], None],
+        event: Callable[[], Event],
+    ) -> None:
+        def take_safely(message: Message) -> None:
+            try:
+                take(message)
+            except LocatedError as error:
+                self._post(error)
+
+        job = ScanJob(ranges, take_safely, lambda: self._post(event()))
+        self._jobs.append(job)
+        self._context.scans.submit(job)
+
+
+def lineage_record(message: Message) -> LineageRecord | None:
+    """Decode a record of the lineage topic; None for a tombstone.
+
+    Raises:
+        WireCorruptError: naming topic, partition and offset.
+    """
+    value = message.value()
+    if value is None:
+        return None
+    try:
+        return decode_record(message.key(), value)
+    except LocatedError as error:
+        raise located(error, message) from error
+
+
+PHASES: dict[GroupState, str] = {
+    GroupState.NEW: "claim",
+    GroupState.LOOKING: "claim",
+    GroupState.CONFIGURING: "claim",
+    GroupState.CLAIMING: "claim",
+    GroupState.READING_CLAIM: "claim",
+    GroupState.FENCING: "fence",
+    GroupState.SEALING: "fence",
+    GroupState.READING_SEAL: "scan",
+    GroupState.VERIFYING: "restore",
+    GroupState.SCANNING: "scan",
+    GroupState.STARTING: "start",
+    GroupState.REPLAYING: "replay",
+    GroupState.LIVE: "live",
+}
+"""Phase of the recovery metrics that each step belongs to."""
+
+_HANDLERS: dict[type, Any] = {
+    ReadLineage: Recovery._read_lineage,
+    AppendConfig: Recovery._append_config,
+    AppendClaim: Recovery._append_claim,
+    FenceOutputs: Recovery._fence,
+    AppendSeal: Recovery._append_seal,
+    VerifyCheckpoints: Recovery._verify,
+    ScanTails: Recovery._scan_tails,
+    AppendStart: Recovery._append_start,
+    Recover: Recovery._recover,
+    GoLive: Recovery._go_live,
+}

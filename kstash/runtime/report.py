@@ -1,0 +1,110 @@
+"""Turns what the tasks count into metrics, once a second: nothing on the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from kstash.errors import KafkaUnavailableError
+from kstash.ports import Partition
+from kstash.runtime.context import Context
+from kstash.runtime.group import Phase, TaskGroup
+from kstash.runtime.task import Task
+
+REPORT_INTERVAL_S = 1.0
+LAG_INTERVAL_S = 10.0
+"""The ends of the inputs are asked for this often: it costs a round trip."""
+
+STATES = ("starting", "recovering", "live", "stopping")
+
+log = structlog.get_logger("kstash.report")
+
+
+class Reporter:
+    """Publishes counters, gauges and the state of the application."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._due = self._lag_due = 0.0
+        # Keyed by the task object: a new incarnation counts from zero again.
+        self._seen: dict[int, tuple[Task, tuple[int, ...]]] = {}
+
+    def tick(self, now: float, groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> None:
+        """Report when due."""
+        if now < self._due:
+            return
+        self._due = now + REPORT_INTERVAL_S
+        metrics = self._context.metrics
+        state = _state(groups, is_stopping=is_stopping)
+        for name in STATES:
+            metrics.gauge("app_state", float(name == state), state=name)
+        for group in groups.values():
+            for task in group.tasks.values():
+                self._report_task(task, group)
+        metrics.gauge("lineage_unacked_entries", sum(g.unacked_entries for g in groups.values()))
+        metrics.gauge("lineage_unacked_bytes", sum(g.lineage_bytes for g in groups.values()))
+        if now >= self._lag_due:
+            self._lag_due = now + LAG_INTERVAL_S
+            self._report_lag(groups)
+
+    def _report_task(self, task: Task, group: TaskGroup) -> None:
+        metrics = self._context.metrics
+        counts = (
+            task.records_in,
+            task.records_out,
+            task.replayed,
+            task.suppressed,
+            task.emitter.header_bytes,
+        )
+        known = self._seen.get(id(task))
+        before = known[1] if known is not None and known[0] is task else (0,) * len(counts)
+        self._seen[id(task)] = (task, counts)
+        names = (
+            "records_in",
+            "records_out",
+            "replayed_records",
+            "suppressed_outputs",
+            "header_bytes",
+        )
+        for name, count, old in zip(names, counts, before, strict=True):
+            if count != old:
+                metrics.count(name, count - old, stage=task.stage.name)
+        metrics.gauge(
+            "task_position",
+            task.core.position,
+            task=task.name,
+        )
+        metrics.gauge("task_live", float(group.phase is Phase.LIVE), task=task.name)
+
+    def _report_lag(self, groups: Mapping[int, TaskGroup]) -> None:
+        positions: dict[Partition, int] = {
+            source.partition: source.next_offset
+            for group in groups.values()
+            for task in group.tasks.values()
+            for source in task.inputs.values()
+        }
+        alive = {id(task) for group in groups.values() for task in group.tasks.values()}
+        self._seen = {key: value for key, value in self._seen.items() if key in alive}
+        if not positions:
+            return
+        try:
+            ends = self._context.admin.end_offsets(list(positions))
+        except KafkaUnavailableError as error:
+            log.debug("lag is not known now", reason=str(error))
+            return
+        for (topic, partition), position in positions.items():
+            lag = max(0, ends[topic, partition] - position)
+            self._context.metrics.gauge(
+                "input_lag_records", lag, topic=topic, partition=str(partition)
+            )
+
+
+def _state(groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> str:
+    if is_stopping:
+        return "stopping"
+    if not groups:
+        return "starting"
+    if all(group.phase is not Phase.RECOVERING for group in groups.values()):
+        return "live"
+    return "recovering"

@@ -1,0 +1,356 @@
+"""One task: its inputs, its program, its state and its outputs, in replay and live.
+
+Replay and live run the same code on the same bytes; what differs is who decides which input comes
+next (the lineage, or what the consumer handed out) and that outputs which are out already are
+suppressed. Batches of a replay are cut at the committed position and at the adopted end, because
+an output's position is its batch's end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from kstash.core.determinants import UNKNOWN_OFFSET, Attachment, Determinant, Run
+from kstash.core.ids import Incarnation, OutPartition
+from kstash.core.reader import ReaderTable
+from kstash.core.records import Checkpoint, FileRef
+from kstash.core.recovery import TaskPlan
+from kstash.core.task import Outgoing, TaskCore
+from kstash.errors import LineageGapError, OperatorError, ReplayDivergedError, SerdeError
+from kstash.operators.batch import Batch
+from kstash.operators.program import StageProgram
+from kstash.ports import DeliveredMessage, Message, Partition, TaskState
+from kstash.runtime.decode import Events, decode_external, decode_ruled, offset_of
+from kstash.runtime.emit import Emitter, StoredRecord, Target, drop_head, split, stored_record
+from kstash.topology import Stage
+
+REPLAY_SLICE_EVENTS = 500
+"""Events replayed at once, so that live tasks and callbacks get their turn."""
+
+
+@dataclass(slots=True)
+class TaskInput:
+    """One input partition of a task.
+
+    Attributes:
+        next_offset: behind the last record that the task has taken.
+        table: the reader rule's state; None for plain topics.
+        buffer: consumed records that replay does not need yet.
+    """
+
+    partition: Partition
+    is_internal: bool
+    next_offset: int
+    table: ReaderTable | None
+    buffer: deque[Message] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class PendingCheckpoint:
+    """A checkpoint on disk that waits for acknowledgements before it is published."""
+
+    label: str
+    position: int
+    files: tuple[FileRef, ...]
+    input_offsets: dict[int, int]
+    sequences: dict[OutPartition, int]
+    readers: dict[int, ReaderTable]
+
+
+SendOutput = Callable[["Task", Outgoing], None]
+
+
+class Task:
+    """One incarnation of one task."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        stage: Stage,
+        plan: TaskPlan,
+        core: TaskCore,
+        incarnation: Incarnation,
+        inputs: dict[int, TaskInput],
+        state: TaskState,
+        targets: Sequence[Target],
+        emitter: Emitter,
+        stored: dict[OutPartition, dict[int, StoredRecord]],
+        send: SendOutput,
+    ) -> None:
+        self.name = name
+        self.stage = stage
+        self.core = core
+        self.incarnation = incarnation
+        self.inputs = inputs
+        self.state = state
+        self.targets = targets
+        self.emitter = emitter
+        self.program = StageProgram(stage, {s.name: state.store(s.name) for s in stage.stores})
+        self.pending: PendingCheckpoint | None = None
+        self.publishing: Checkpoint | None = None
+        self.checkpoint_number = 0
+        self.checkpointed_position = plan.position
+        self.records_in = self.records_out = self.suppressed = self.replayed = 0
+        self.newest_timestamp = 0
+        self._implicit = len(inputs) == 1
+        self._only_input = next(iter(inputs)) if self._implicit else -1
+        self._committed = plan.committed
+        self._last_valid = dict(plan.last_valid)
+        self._stored = stored
+        self._send = send
+        self._partition = core.task.partition
+        self._replay: deque[Determinant] = deque(
+            entry for entry in plan.lineage if not isinstance(entry, Attachment)
+        )
+
+    # -- replay ----------------------------------------------------------------------------------
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the task has not reached its adopted end yet."""
+        return self.core.position < self.core.adopted
+
+    def offer(self, input_index: int, messages: Sequence[Message]) -> None:
+        """Buffer consumed records while the lineage decides what comes next."""
+        self.inputs[input_index].buffer.extend(messages)
+
+    def replay_slice(self) -> bool:
+        """Replay some buffered events; returns whether anything was done."""
+        input_index, count, end_offset = self._next_replay()
+        source = self.inputs[input_index]
+        if not source.buffer:
+            return False
+        count = min(count, REPLAY_SLICE_EVENTS, self._distance_to_cut())
+        events = self._take(source, count)
+        if events.count:
+            self._verify_input(source, events, end_offset)
+            self._run(input_index, events, ())
+            self.replayed += events.count
+        source.next_offset = events.next_offset
+        return True
+
+    def drain_buffer(self) -> bool:
+        """Process live what replay left in the buffers; returns whether there was anything."""
+        for index, source in sorted(self.inputs.items()):
+            if source.buffer:
+                messages = list(source.buffer)
+                source.buffer.clear()
+                self.process(index, messages)
+                return True
+        return False
+
+    def wanted_input(self) -> int | None:
+        """In replay, the input whose records come next; the others may be paused."""
+        return self._next_replay()[0] if self.is_replaying else None
+
+    def _next_replay(self) -> tuple[int, int, int]:
+        position = self.core.position
+        if self._implicit:
+            return self._only_input, self.core.adopted - position, UNKNOWN_OFFSET
+        while self._replay:
+            entry = self._replay[0]
+            if not isinstance(entry, Run):
+                raise LineageGapError(f"task {self.name}: cannot replay {entry}")
+            left = entry.position + entry.count - position
+            if left > 0:
+                return entry.input, left, entry.end_offset
+            self._replay.popleft()
+        raise LineageGapError(f"task {self.name}: no lineage for position {position}")
+
+    def _distance_to_cut(self) -> int:
+        position = self.core.position
+        cut = self._committed if position < self._committed else self.core.adopted
+        return min(cut, self.core.adopted) - position
+
+    def _take(self, source: TaskInput, count: int) -> Events:
+        """Take buffered records that are at most `count` events, one or more records."""
+        if source.table is None:
+            taken = [source.buffer.popleft() for _ in range(min(count, len(source.buffer)))]
+            return decode_external(taken)
+        # Dropped records and markers are no events: take one by one until the count is full.
+        parts: list[Events] = []
+        found = 0
+        while source.buffer and found < count:
+            part = decode_ruled(
+                [source.buffer.popleft()], source.table, is_frames=source.is_internal
+            )
+            parts.append(part)
+            found += part.count
+        return _joined(parts)
+
+    def _verify_input(self, source: TaskInput, events: Events, end_offset: int) -> None:
+        """Verify that the input still is what the lineage says (H13)."""
+        if end_offset == UNKNOWN_OFFSET:
+            return
+        _, left, _ = self._next_replay()
+        topic, partition = source.partition
+        at_end = events.count == left
+        if (at_end and events.end_offset != end_offset) or events.end_offset > end_offset:
+            raise ReplayDivergedError(
+                f"task {self.name}: {events.count} records end at offset {events.end_offset}, the "
+                f"lineage says {end_offset}: the input was changed by compaction or retention"
+            ).at(topic, partition, events.end_offset)
+
+    # -- processing ------------------------------------------------------------------------------
+
+    def process(self, input_index: int, messages: Sequence[Message]) -> None:
+        """Process consumed records live, in the order given."""
+        source = self.inputs[input_index]
+        if messages[0].offset() < source.next_offset:
+            messages = [m for m in messages if m.offset() >= source.next_offset]
+            if not messages:
+                return
+        if source.table is None:
+            events = decode_external(messages)
+        else:
+            events = decode_ruled(messages, source.table, is_frames=source.is_internal)
+        if not events.count:
+            source.next_offset = events.next_offset
+            return
+        entries: tuple[Determinant, ...] = ()
+        if not self._implicit:
+            entries = (Run(self.core.position, input_index, events.count, events.end_offset),)
+        self._run(input_index, events, entries)
+
+    def _run(self, input_index: int, events: Events, entries: Sequence[Determinant]) -> None:
+        source = self.inputs[input_index]
+        batch = events.batch
+        try:
+            self.program.process(input_index, batch)
+        except (OperatorError, SerdeError) as error:
+            error.at(*source.partition, offset_of(events, error.record_index))
+            raise
+        self.core.advance(entries, self.core.position + events.count)
+        source.next_offset = events.next_offset
+        self.records_in += len(batch)
+        if batch.timestamps:
+            self.newest_timestamp = batch.timestamps[-1]
+        for output_index, outputs in self.program.take_outputs():
+            self._emit(output_index, outputs)
+
+    def _emit(self, output_index: int, outputs: Batch) -> None:
+        target = self.targets[output_index]
+        for partition, batch in split(outputs, target.partitioner, self._partition):
+            out = (output_index, partition)
+            if self._last_valid or self._stored or self.core.position <= self._committed:
+                left = self._suppress(out, target, batch)
+                if left is None:
+                    continue
+                batch = left
+            self.records_out += len(batch)
+            outgoing = self.core.emit(out, len(batch), batch)
+            if outgoing is not None:
+                self._send(self, outgoing)
+
+    def _suppress(self, out: OutPartition, target: Target, batch: Batch) -> Batch | None:
+        """Count what is out already, compare it with what stands there, return the rest."""
+        first = self.core.next_sequence(out)
+        self._compare(out, target, batch, first)
+        if target.is_internal:
+            last_valid = self._last_valid.get(out, 0)
+            count = min(len(batch), max(0, last_valid + 1 - first))
+            if last_valid <= first + len(batch) - 1:
+                self._last_valid.pop(out, None)
+        else:
+            count = len(batch) if self.core.position <= self._committed else 0
+        if count:
+            self.core.skip(out, count)
+            self.suppressed += count
+        if count == len(batch):
+            return None
+        return drop_head(batch, count) if count else batch
+
+    def _compare(self, out: OutPartition, target: Target, batch: Batch, first: int) -> None:
+        stored = self._stored.get(out)
+        if not stored:
+            return
+        for index in range(len(batch)):
+            there = stored.pop(first + index, None)
+            if there is None:
+                continue
+            here = stored_record(batch, index)
+            if not target.has_values:
+                there = there._replace(value=here.value)
+            if here != there:
+                raise ReplayDivergedError(
+                    f"task {self.name}, sequence {first + index}: replay made {here}, but "
+                    f"{there} is stored; is the program deterministic?"
+                ).at(target.topic, out[1])
+        if not stored:
+            del self._stored[out]
+
+    def on_delivery(self, outgoing: Outgoing) -> Callable[[Any, DeliveredMessage], None]:
+        """Callback for the last record of one batch to one partition."""
+        return partial(self._delivered, outgoing.partition, outgoing.position)
+
+    def _delivered(
+        self, partition: OutPartition, position: int, error: Any, message: DeliveredMessage
+    ) -> None:
+        # A failed record makes its producer fail as a whole, which its `poll` reports.
+        if error is None:
+            self.core.on_output_acked(partition, position, message.offset())
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Take a checkpoint of the state at the current position; published later."""
+        position = self.core.position
+        self.checkpoint_number += 1
+        label = f"{self.incarnation.generation}-{self.incarnation.offset}-{self.checkpoint_number}"
+        files = self.state.checkpoint(label, position)
+        self.pending = PendingCheckpoint(
+            label,
+            position,
+            tuple(FileRef(f.name, f.size, f.crc32) for f in files),
+            {index: source.next_offset for index, source in sorted(self.inputs.items())},
+            self.core.sequences(),
+            {i: s.table.copy() for i, s in sorted(self.inputs.items()) if s.table is not None},
+        )
+        self.checkpointed_position = position
+
+    def publishable(self) -> Checkpoint | None:
+        """The pending checkpoint's record, once its conditions hold."""
+        pending = self.pending
+        if pending is None or not self.core.may_publish_checkpoint(pending.position):
+            return None
+        return Checkpoint(
+            self.incarnation,
+            self.core.task,
+            self.checkpoint_number,
+            is_remote=False,
+            position=pending.position,
+            label=pending.label,
+            files=pending.files,
+            input_offsets=pending.input_offsets,
+            sequences=pending.sequences,
+            readers=pending.readers,
+            scan_from=self.core.scan_from(),
+        )
+
+    def close(self) -> None:
+        """Give up the state; outputs on their way are somebody else's business."""
+        self.state.close()
+
+
+def _joined(parts: list[Events]) -> Events:
+    batch = Batch()
+    sizes: list[int] = []
+    offsets: list[int] = []
+    end = -1
+    for part in parts:
+        if part.batch.headers is not None and batch.headers is None:
+            batch.headers = [None] * len(batch)
+        if batch.headers is not None:
+            batch.headers += part.batch.headers or [None] * len(part.batch)
+        batch.keys += part.batch.keys
+        batch.values += part.batch.values
+        batch.timestamps += part.batch.timestamps
+        sizes += part.sizes or ()
+        offsets += part.offsets
+        end = max(end, part.end_offset)
+    return Events(batch, len(sizes), end, parts[-1].next_offset, sizes, offsets)
