@@ -1,0 +1,146 @@
+"""No result depends on where a batch ends: not the outputs, not their order, not the state.
+
+Programs of random operators are run on the same input twice: cut at random places, and record by
+record. Where branches meet again this is what puts their records into an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kstash
+from kstash import App, Stream
+from kstash.operators.batch import Batch
+from kstash.operators.program import StageProgram
+from kstash.state.memory import MemoryBackend
+
+TOPICS = ("left", "right")
+
+Text = Stream[str, str]
+Grow = Callable[[Text], Text]
+
+STATELESS: list[Grow] = [
+    lambda s: s.map_values(str.upper),
+    lambda s: s.filter(lambda value: "a" in value),
+    lambda s: s.filter_not(str.isupper),
+    lambda s: s.flat_map_values(lambda value: list(value)),
+    lambda s: s.flat_map_values(lambda value: (part for part in (value, value[::-1]))),
+    lambda s: s.records().map_values(lambda r: f"{r.key}{r.value}{r.timestamp_ms}"),
+    lambda s: s.merge(s.map_values(str.swapcase)),
+    lambda s: s.filter(len).merge(s, s.flat_map_values(str.split)),
+    lambda s: s.split(str.isalpha, lambda value: len(value) > 2)[1],
+    lambda s: Stream.merge(*s.split(str.isalpha)),
+    lambda s: Stream.merge(*reversed(s.split(lambda v: "a" in v, lambda v: "b" in v))),
+    lambda s: s.key_by(lambda value: value[:1], key=kstash.text, value=kstash.text),
+    lambda s: s.merge(s.split(str.isalpha)[1].map_values(str.title), s.filter(str.isdigit)),
+]
+
+STATEFUL: list[Callable[[Text, str], Text]] = [
+    lambda s, name: s.count(name).map_values(str),
+    lambda s, name: s.map_values(len).sum(name).map_values(str),
+    lambda s, name: s.reduce(name, lambda old, new: (old + new)[-20:], value=kstash.text),
+    lambda s, name: s.aggregate(name, list, append, value=kstash.json).map_values(str),
+]
+
+
+def append(state: list[str], value: str) -> list[str]:
+    """Change the state in place, which must not change what was sent before."""
+    state.append(value)
+    return state[-3:] if len(state) > 5 else state
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.sampled_from(range(len(STATELESS))).map(lambda number: (False, number)),
+        st.sampled_from(range(len(STATEFUL))).map(lambda number: (True, number)),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+RECORDS = st.lists(
+    st.tuples(
+        st.integers(0, 1),
+        st.sampled_from(["", "k", "l"]),
+        st.text("aAb1 ", max_size=4),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+def build(steps: list[tuple[bool, int]]) -> App:
+    """A program over two topics, with a sink behind each stateful operator and at the end."""
+    app = App("app")
+    first, second = (app.stream(t, key=kstash.text, value=kstash.text) for t in TOPICS)
+    stream = first.merge(second.filter_not(lambda value: value == "A"))
+    for number, (is_stateful, choice) in enumerate(steps):
+        if is_stateful:
+            stream = STATEFUL[choice](stream, f"state-{number}")
+            stream.to(f"out-{number}", value=kstash.text)
+        else:
+            stream = STATELESS[choice](stream)
+    stream.to("out", value=kstash.text)
+    return app
+
+
+def run(
+    app: App, batches: list[tuple[str, Batch]]
+) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Records of each topic written, and all entries of all stores; one task a stage."""
+    topics: dict[str, list[Any]] = {}
+    entries: dict[str, list[Any]] = {}
+    for stage in app.topology().stages:
+        state = MemoryBackend().open(stage.name, 0, stage.stores, base=None)
+        stores = {spec.name: state.store(spec.name) for spec in stage.stores}
+        program = StageProgram(stage, stores)
+        inputs = {source.topic: index for index, source in enumerate(stage.inputs)}
+        behind: list[tuple[str, Batch]] = []
+        for topic, batch in batches:
+            if topic not in inputs:
+                continue
+            program.process(inputs[topic], batch)
+            for index, made in program.take_outputs():
+                behind.append((stage.outputs[index].topic, made))
+                headers = made.headers or [None] * len(made)
+                columns = zip(made.keys, made.values, made.timestamps, headers, strict=True)
+                topics.setdefault(stage.outputs[index].topic, []).extend(columns)
+        batches = behind
+        entries |= {name: store.items() for name, store in stores.items()}
+    return topics, entries
+
+
+def batches_of(
+    records: list[tuple[int, str, str, bool]], cuts: list[bool]
+) -> list[tuple[str, Batch]]:
+    """The records as batches: cut where the input changes, and where `cuts` says so."""
+    batches: list[tuple[str, Batch]] = []
+    for position, (input_index, key, value, has_headers) in enumerate(records):
+        topic = TOPICS[input_index]
+        if not batches or batches[-1][0] != topic or cuts[position]:
+            batches.append((topic, Batch()))
+        batch = batches[-1][1]
+        if has_headers and batch.headers is None:
+            batch.headers = [None] * len(batch)
+        batch.keys.append(key.encode())
+        batch.values.append(value.encode())
+        batch.timestamps.append(1000 + position)
+        if batch.headers is not None:
+            batch.headers.append([("n", str(position).encode())] if has_headers else None)
+    return batches
+
+
+@given(steps=STEPS, records=RECORDS, cuts=st.lists(st.booleans(), min_size=12, max_size=12))
+def test_any_cut_gives_the_results_of_single_records(
+    steps: list[tuple[bool, int]],
+    records: list[tuple[int, str, str, bool]],
+    cuts: list[bool],
+) -> None:
+    """Outputs, their order, timestamps and headers, and the state, whatever the batches were."""
+    app = build(steps)
+    one_by_one = run(app, batches_of(records, [True] * len(records)))
+    assert run(app, batches_of(records, cuts)) == one_by_one

@@ -1,0 +1,78 @@
+# The public surface as a user writes it. Never run: mypy checks that each line has these types.
+from __future__ import annotations
+
+from typing import Any, TypedDict, assert_type
+
+import kstash
+from kstash import App, Record, Serde, Stream
+
+
+class Query(TypedDict):
+    user_id: str
+    keyword: str
+
+
+def keyword(query: Query) -> str:
+    return query["keyword"]
+
+
+queries: Serde[Query] = Serde("query", kstash.json.serialize, kstash.json.deserialize)
+
+app = App("typed", guarantee="exactly_once", checkpoint_interval_ms=1000)
+
+opaque = app.stream("plain")
+assert_type(opaque, Stream[bytes | None, bytes])
+sentences = app.stream("sentences", value=kstash.text)
+assert_type(sentences, Stream[bytes | None, str])
+keyed = app.stream("a", "b", key=kstash.int_text, value=queries)
+assert_type(keyed, Stream[int, Query])
+
+words = sentences.flat_map(str.split)
+assert_type(words, Stream[bytes | None, str])
+by_word = words.key_by(lambda word: word, key=kstash.text)
+assert_type(by_word, Stream[str, str])
+counts = by_word.count("words")
+assert_type(counts, Stream[str, int])
+counts.to("word-counts", key=kstash.text, value=kstash.int_text)
+
+assert_type(keyed.map(keyword), Stream[int, str])
+assert_type(keyed.map_values(keyword).filter(str.isalpha).filter_not(str.isupper), Stream[int, str])
+assert_type(keyed.flat_map_values(list), Stream[int, str])
+assert_type(keyed.peek(print), Stream[int, Query])
+assert_type(keyed.records(), Stream[int, Record])
+assert_type(keyed.merge(keyed), Stream[int, Query])
+assert_type(keyed.split(keyword), tuple[Stream[int, Query], ...])
+assert_type(keyed.repartition("again"), Stream[int, Query])
+assert_type(keyed.map_values(keyword).map_values(len).sum("lengths"), Stream[int, int])
+assert_type(
+    keyed.map_values(keyword).reduce("longest", lambda a, b: max(a, b), value=kstash.text),
+    Stream[int, str],
+)
+
+
+def collect(state: list[str], query: Query) -> list[str]:
+    return [*state, query["keyword"]]
+
+
+lists: Serde[list[str]] = Serde("list", kstash.json.serialize, kstash.json.deserialize)
+assert_type(keyed.aggregate("all", list, collect, value=lists), Stream[int, list[str]])
+
+# What must not type-check: `warn_unused_ignores` of strict mode fails when one does.
+words.key_by(len, key=kstash.text)  # type: ignore[arg-type]
+counts.to("word-counts", value=kstash.text)  # type: ignore[arg-type]
+counts.to("word-counts", key=kstash.int_text)  # type: ignore[arg-type]
+keyed.merge(sentences)  # type: ignore[arg-type]
+app.run(until="tomorrow")  # type: ignore[arg-type]
+
+app.run()
+app.run(until="end")
+description: str = app.topology().describe("mermaid")
+configuration: kstash.Config = app.config
+
+
+def handle(error: kstash.KstashError) -> Any:
+    if isinstance(error, kstash.OperatorError):
+        return error.operator, error.record_index, error.cause, error.topic, error.offset
+    if isinstance(error, kstash.TopicMismatchError):
+        return error.topic, error.setting, error.found, error.needed, error.fix
+    return None
