@@ -28,7 +28,7 @@ from kstash.broker import jars as kafka_jars
 from kstash.broker.node import Node, node_settings
 from kstash.broker.probe import ClusterProbe
 from kstash.broker.progress import ShowProgress
-from kstash.errors import BrokerFolderError, PortBusyError
+from kstash.errors import BrokerFolderError, BrokerStartError, PortBusyError
 
 _STOP_DEADLINE_S = 15.0
 _START_ATTEMPTS = 3
@@ -100,6 +100,10 @@ class DevBroker:
     def is_alive(self, node: int = 0) -> bool:
         """Whether the node's process exists; a paused one does."""
         return self._nodes[node].is_alive
+
+    def exit_error(self, node: int = 0) -> BrokerStartError:
+        """The error for a node that exited by itself, with the end of its log."""
+        return self._nodes[node].start_error(f"node {node} exited")
 
     def start(self) -> Self:
         """Start all nodes and wait until they answer.

@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
-    Message,
     Producer,
     TopicPartition,
 )
@@ -24,7 +23,7 @@ from confluent_kafka.cimpl import NewTopic as KafkaNewTopic
 from kstash.errors import ClusterError, KafkaUnavailableError, TopicMissingError
 from kstash.kafka.failures import CLIENT_ERRORS, UNREACHABLE_CODES, describe, kafka_error
 from kstash.kafka.failures import unavailable as unavailable_error
-from kstash.ports import NewTopic, TopicInfo
+from kstash.ports import Message, NewTopic, TopicInfo
 
 _DEADLINE_S = 15.0
 _CONSUME_RECORDS_MAX = 500
@@ -211,7 +210,7 @@ class KafkaTools:
                 error = message.error()
                 if error is None:
                     is_connected = True
-                    yield message
+                    yield cast(Message, message)  # its stub is wider than what comes
                 elif error.code() == KafkaError._PARTITION_EOF:
                     is_connected = True
                     topic, partition = message.topic(), message.partition()
@@ -233,7 +232,7 @@ class KafkaTools:
             self._producer = Producer({**self._settings, "acks": "all", "linger.ms": 5})
         return self._producer
 
-    def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
+    def _on_delivery(self, error: KafkaError | None, _: object) -> None:
         if error is not None and self._delivery_error is None:
             self._delivery_error = error
 

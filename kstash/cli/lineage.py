@@ -1,0 +1,58 @@
+"""`kstash lineage`: what an application's lineage topic holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from kstash.cli.decode import lineage_entry
+from kstash.cli.options import BootstrapServers, open_tools
+from kstash.cli.topics import Output
+from kstash.errors import TopicMissingError
+
+app = typer.Typer(help="Look into the lineage of an application.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Look into the lineage of an application."""
+
+
+@app.command("show")
+def show(
+    application_id: Annotated[str, typer.Argument(help="The App's id.", show_default=False)],
+    group: Annotated[
+        int | None, typer.Option(min=0, help="Only this task group.", show_default=False)
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
+    output: Annotated[Output, typer.Option("--format", help="How to print.")] = Output.TEXT,
+    bootstrap_servers: BootstrapServers = None,
+) -> None:
+    """Print every record of the lineage topic, decoded: GROUP:OFFSET, its kind, its fields."""
+    topic = f"{application_id}-lineage"
+    with open_tools(bootstrap_servers) as tools:
+        if topic not in {info.name for info in tools.topics()}:
+            raise TopicMissingError(
+                [topic], "check the application id; it is made by the first run"
+            )
+        groups = range(tools.partition_count(topic)) if group is None else [group]
+        # Lineage is not transactional; uncommitted spares a wait for anything else in the topic.
+        places = {(topic, number): -2 for number in groups}
+        for message in tools.read(places, follow=follow, uncommitted=True):
+            entry = lineage_entry(message)
+            if output is Output.JSON:
+                print(json.dumps(entry), flush=follow)
+            else:
+                print(as_line(entry), flush=follow)
+
+
+def as_line(entry: dict[str, Any]) -> str:
+    """One lineage record as a line."""
+    rest = " ".join(
+        f"{name}={value}"
+        for name, value in entry.items()
+        if name not in {"group", "offset", "kind"} and value not in ({}, [], None)
+    )
+    return f"{entry['group']}:{entry['offset']}\t{str(entry['kind']).upper()}\t{rest}"

@@ -1,0 +1,71 @@
+"""The command `kstash`: its list of commands, and how errors become messages and exit codes.
+
+Exit codes: 0 done, 1 an error that the message explains, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import metadata
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kstash.cli import broker, lineage, programs, records, topics
+from kstash.errors import KstashError, OperatorError, SerdeError
+
+app = typer.Typer(
+    help="Exactly-once stream processing on Apache Kafka.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("broker")(broker.run_broker)
+app.command("run")(programs.run_program)
+app.command("topology")(programs.show_topology)
+app.command("send")(records.send)
+app.add_typer(topics.app, name="topics")
+app.add_typer(lineage.app, name="lineage")
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"kstash {metadata.version('kstash')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Exactly-once stream processing on Apache Kafka."""
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        app()
+    except KstashError as error:
+        if isinstance(error, OperatorError | SerdeError):
+            # The user's own traceback is what they need to find the line.
+            traceback.print_exception(error.cause)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"error: {error}", style="red", markup=False
+        )
+        sys.exit(1)
+    except BrokenPipeError:
+        # `kstash topics read … | head`: the reader has what it wanted. Python would complain once
+        # more when it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

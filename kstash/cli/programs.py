@@ -1,0 +1,109 @@
+"""`kstash run` and `kstash topology`: what is done with a user's program."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import typer
+
+from kstash import App, ConfigError
+from kstash.cli.options import BootstrapServers, assignments
+
+Program = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODULE:APP",
+        help="A module that Python can import from here, and the name of the App in it "
+        "(without a name: app).",
+        show_default=False,
+    ),
+]
+
+
+class Drawing(StrEnum):
+    """How a topology is drawn."""
+
+    TEXT = "text"
+    MERMAID = "mermaid"
+    DOT = "dot"
+    JSON = "json"
+
+
+class Until(StrEnum):
+    """When a run is over."""
+
+    END = "end"
+
+
+def load_app(program: str) -> App:
+    """Import the `App` that `module:name` stands for; what the import raises is passed on.
+
+    Raises:
+        ConfigError: no such module, or no App of that name in it.
+    """
+    module_name, _, name = program.partition(":")
+    name = name or "app"
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does: the current folder
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # something that the user's module imports is missing: their traceback tells
+        raise ConfigError(
+            f"no module {module_name!r} here: give MODULE:APP as Python would import it, "
+            f"such as examples.wordcount:app, from the folder that holds it"
+        ) from None
+    found = getattr(module, name, None)
+    if isinstance(found, App):
+        return found
+    apps = sorted(key for key, value in vars(module).items() if isinstance(value, App))
+    hint = f"it has {', '.join(apps)}" if apps else "it has none at its top level"
+    raise ConfigError(f"module {module_name!r} has no App named {name!r}: {hint}")
+
+
+def run_program(
+    program: Program,
+    bootstrap_servers: BootstrapServers = None,
+    until: Annotated[
+        Until | None,
+        typer.Option(help="end: stop at the ends that the inputs have now.", show_default=False),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any setting of kstash.Config, over what the program says; kafka.NAME=VALUE "
+            "for a setting of the Kafka client.",
+        ),
+    ] = None,
+) -> None:
+    """Run a program until SIGTERM or Ctrl-C, or to the end of its input."""
+    app = load_app(program)
+    overrides: dict[str, Any] = {}
+    client: dict[str, str | int | float | bool] = {}
+    for name, value in assignments(settings or [], "--set").items():
+        if name.startswith("kafka."):
+            client[name.removeprefix("kafka.")] = value
+        else:
+            overrides[name] = value
+    if client:
+        overrides["kafka"] = {**app.config.kafka, **client}
+    if bootstrap_servers is not None:
+        overrides["bootstrap_servers"] = bootstrap_servers
+    if overrides:
+        app.configure(**overrides)
+    end: Literal["end"] | None = "end" if until is Until.END else None
+    app.run(until=end)
+
+
+def show_topology(
+    program: Program,
+    drawing: Annotated[Drawing, typer.Option("--format", help="How to draw it.")] = Drawing.TEXT,
+) -> None:
+    """Draw a program's stages, the topics between them, and their stores; needs no Kafka."""
+    print(load_app(program).topology().describe(drawing.value))

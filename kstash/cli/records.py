@@ -1,0 +1,88 @@
+"""`kstash send`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+import typer
+
+from kstash.cli.options import BootstrapServers, open_tools
+from kstash.core.partitioner import Partitioner
+
+
+def send(
+    topic: Annotated[str, typer.Argument(help="Topic to send to.", show_default=False)],
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--value", "-v", help="A value to send; repeat it for several. [default: stdin's lines]"
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", "-k", help="One key for all values.", show_default=False)
+    ] = None,
+    key_separator: Annotated[
+        str | None,
+        typer.Option(
+            help="Each line or value is KEY<separator>VALUE, cut at the first separator.",
+            show_default=False,
+        ),
+    ] = None,
+    bootstrap_servers: BootstrapServers = None,
+) -> None:
+    """Send values, or the lines of standard input, to a topic.
+
+    A key decides the partition as in kstash and in Java's clients; values without a key are dealt
+    out in turn. Done means that Kafka has acknowledged all of them.
+    """
+    if key is not None and key_separator is not None:
+        raise typer.BadParameter("give --key or --key-separator, not both")
+    if key_separator == "":
+        raise typer.BadParameter("--key-separator must not be empty")
+    lines: Iterable[bytes] = [v.encode() for v in values] if values else stdin_lines()
+    count = 0
+    with open_tools(bootstrap_servers) as tools:
+        partitioner = Partitioner(tools.partition_count(topic))
+        try:
+            for record_key, value in keyed(lines, key, key_separator):
+                if record_key is None:
+                    partition = count % partitioner.partition_count
+                else:
+                    partition = partitioner[record_key]
+                tools.send(topic, partition, record_key, value)
+                count += 1
+        finally:  # what stands before a bad line is sent: the error names the line
+            tools.flush()
+    print(f"sent {count} record{'' if count == 1 else 's'} to {topic}", file=sys.stderr)
+
+
+def stdin_lines() -> Iterator[bytes]:
+    """Lines of standard input without their line ends."""
+    for line in sys.stdin.buffer:
+        yield line.rstrip(b"\r\n")
+
+
+def keyed(
+    lines: Iterable[bytes], key: str | None, separator: str | None
+) -> Iterator[tuple[bytes | None, bytes]]:
+    """Keys and values of lines.
+
+    Raises:
+        typer.BadParameter: a line without the separator; names the line.
+    """
+    if separator is None:
+        fixed = None if key is None else key.encode()
+        for line in lines:
+            yield fixed, line
+        return
+    mark = separator.encode()
+    for number, line in enumerate(lines, 1):
+        head, found, tail = line.partition(mark)
+        if not found:
+            raise typer.BadParameter(
+                f"line {number} has no separator {separator!r}: {line.decode(errors='replace')!r}; "
+                f"the {number - 1} before it are sent"
+            )
+        yield head, tail
