@@ -1,6 +1,7 @@
 """What kstash ships for tests of programs that are written with it."""
 
 from kstash.testing.clock import ManualClock
+from kstash.testing.driver import OutputRecord, TestDriver
 from kstash.testing.memory import MemoryCluster, MemoryKafka
 
-__all__ = ["ManualClock", "MemoryCluster", "MemoryKafka"]
+__all__ = ["ManualClock", "MemoryCluster", "MemoryKafka", "OutputRecord", "TestDriver"]

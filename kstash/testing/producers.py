@@ -44,7 +44,7 @@ class Request:
 
     carry_out: Callable[[], None]
     acknowledge: Callable[[KstashError | None], None]
-    due_s: float
+    asked_s: float
     error: KstashError | None = None
 
 
@@ -137,7 +137,7 @@ class MemoryProducer:
         """Carry out what waits, as far as the link lets it."""
         now_s = self._kafka.clock.monotonic()
         while self._waiting and not self._link.holds_requests and not self._kafka.is_away:
-            if self._waiting[0].due_s > now_s:
+            if self._waiting[0].asked_s + self._link.delay_s > now_s:
                 break
             request = self._waiting.popleft()
             self._sent.append(request)
@@ -161,8 +161,8 @@ class MemoryProducer:
     def _ask(
         self, carry_out: Callable[[], None], acknowledge: Callable[[KstashError | None], None]
     ) -> None:
-        due_s = self._kafka.clock.monotonic() + self._link.delay_s
-        self._waiting.append(Request(carry_out, acknowledge, due_s))
+        now_s = self._kafka.clock.monotonic()
+        self._waiting.append(Request(carry_out, acknowledge, now_s))
         self._kafka.activity += 1
 
     def _check_link(self) -> None:

@@ -1,0 +1,367 @@
+"""`TestDriver`: run an application without Kafka, crash it and bring it back.
+
+It drives the same worker as production, over `MemoryKafka`, the state backend in memory and a
+manual clock: claim, fence, seal, scan, start and replay are the real ones. Nothing waits and
+nothing runs beside the caller, so that the same calls always give the same outputs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from kstash.core.partitioner import Partitioner
+from kstash.core.reader import ReaderTable
+from kstash.core.wire import HEADER_PREFIX, IDENTITY_HEADER, decode_identity
+from kstash.errors import ConfigError, KstashError, StepDeadlineError
+from kstash.nodes import Stateful
+from kstash.ports import Headers, Partition, StoreSpec
+from kstash.runtime.layout import Layout
+from kstash.runtime.worker import Worker
+from kstash.serdes import Serde
+from kstash.state.memory import MemoryBackend, MemoryTaskState
+from kstash.testing.clock import ManualClock
+from kstash.testing.log import MemoryRecord, PartitionLog
+from kstash.testing.memory import MemoryCluster, MemoryKafka
+from kstash.testing.metrics import MemoryMetrics
+
+if TYPE_CHECKING:
+    from kstash.app import App
+
+TICK_S = 0.05
+"""Seconds by which the clock moves at a time: short against every interval of the settings."""
+
+QUIET_STEPS = 3
+"""Steps of the worker in a row without any activity after which it is at rest."""
+
+STEPS_MAX = 100_000
+"""Steps of the worker without coming to rest after which something is wrong."""
+
+RECOVERY_S_MAX = 120
+"""Seconds by the manual clock within which a worker must be live."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """One record that the application wrote, decoded with the serdes of its sink.
+
+    Attributes:
+        key: decoded key, or None.
+        value: decoded value, or None.
+        timestamp: Unix time in milliseconds.
+        partition: of the output topic.
+        headers: user headers; those of kstash are left out.
+    """
+
+    key: Any
+    value: Any
+    timestamp: int
+    partition: int
+    headers: Headers
+
+
+class TestDriver:
+    """An application in a box: send records in, read records and state out.
+
+    ```python
+    with TestDriver(app) as driver:
+        driver.send("sentences", "to be or not to be")
+        assert driver.read("word-counts")[-1].value == 2
+        driver.crash()
+        driver.recover()
+        assert driver.state("words")["to"] == 2
+    ```
+
+    Args:
+        app: the application; it is not changed and may be driven again.
+        partitions: partition count of all user topics, or by topic (1 for those left out).
+        lineage_delay_s: seconds by the manual clock until the lineage topic takes a record. While
+            the clock stands still nothing gets stable, and a crash leaves recovery with the
+            lineage that outputs carry in their headers: the hardest case. Above the setting
+            `lineage_ack_timeout_ms` the worker pauses its inputs, as in production.
+        start_ms: Unix time in milliseconds at which the clock starts.
+
+    Attributes:
+        clock: the manual clock; move it with `advance`.
+        kafka: the cluster, for tests that want to look into topics or bend links.
+        metrics: what the worker counted, over all its lives.
+    """
+
+    __test__ = False  # pytest must not collect it where it is imported
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        partitions: int | Mapping[str, int] = 1,
+        lineage_delay_s: float = 0.0,
+        start_ms: int = 1_600_000_000_000,
+    ) -> None:
+        self._topology = app.topology()
+        self._config = app.config
+        self._lineage_delay_s = lineage_delay_s
+        self.clock = ManualClock(start_ms)
+        self.kafka = MemoryKafka(self.clock)
+        self.metrics = MemoryMetrics()
+        self._backend = _RememberingBackend()
+        self._cluster: MemoryCluster | None = None
+        self._worker: Worker | None = None
+        self._readers: dict[Partition, _Reader] = {}
+        self._nonces = itertools.count()
+        self._create_topics(partitions)
+        self.recover()
+
+    def send(
+        self,
+        topic: str,
+        value: Any,
+        key: Any = None,
+        *,
+        timestamp: int | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        """Append one record to an input topic and let the application process it.
+
+        After a crash the record waits in its topic for `recover`.
+
+        Args:
+            topic: one of the application's input topics.
+            value: encoded with the serde of the input; None is a null value.
+            key: encoded likewise.
+            timestamp: Unix time in milliseconds; None is the clock's.
+            partition: None takes that of the key as Kafka's clients do, or 0 without a key.
+            headers: user headers.
+
+        Raises:
+            ConfigError: the application has no such input topic.
+            KstashError: whatever stopped the worker, an `OperatorError` above all. The worker is
+                gone then, as after `crash`.
+        """
+        key_serde, value_serde = self._input_serdes(topic)
+        raw_key = None if key is None else key_serde.serialize(key)
+        if partition is None:
+            partition = Partitioner(self.kafka.topics()[topic].partition_count)[raw_key]
+        self.kafka.append(
+            topic,
+            None if value is None else value_serde.serialize(value),
+            key=raw_key,
+            partition=partition,
+            timestamp_ms=timestamp,
+            headers=headers,
+        )
+        self._settle()
+
+    def read(self, topic: str) -> list[OutputRecord]:
+        """Output records since the last `read` of this topic, partition by partition, in order.
+
+        A reader with the reader rule: it sees each output once and at once, across crashes too.
+        An output that waits (header cap, a commit under way) is there after `advance`.
+
+        Raises:
+            ConfigError: the application has no such output topic.
+        """
+        key_serde, value_serde = self._output_serdes(topic)
+        return [
+            OutputRecord(
+                _decoded(key_serde, record.key()),
+                _decoded(value_serde, record.value()),
+                record.timestamp()[1],
+                record.partition(),
+                [h for h in record.headers() or [] if not h[0].startswith(HEADER_PREFIX)],
+            )
+            for partition in range(self.kafka.topics()[topic].partition_count)
+            for record in self._reader((topic, partition)).read()
+        ]
+
+    def state(self, store: str) -> dict[Any, Any]:
+        """All entries of a store, over all partitions, with decoded keys.
+
+        Raises:
+            ConfigError: the application has no such store.
+        """
+        assert self._worker is not None, "crashed: there is no live state before recover()"
+        for stage in self._topology.stages:
+            for node in stage.nodes:
+                if isinstance(node, Stateful) and node.name == store:
+                    return {
+                        node.key.deserialize(key): value
+                        for state in self._backend.opened_of(stage.name)
+                        for key, value in state.store(store).items()
+                    }
+        names = sorted(spec.name for stage in self._topology.stages for spec in stage.stores)
+        raise ConfigError(f"no store {store!r}; the application has {names}")
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward; the application does what falls due, in order.
+
+        Args:
+            seconds: 0 or more.
+        """
+        ticks, rest_us = divmod(round(seconds * 1_000_000), round(TICK_S * 1_000_000))
+        for step_s in [TICK_S] * ticks + [rest_us / 1_000_000]:
+            self.clock.advance(step_s)
+            self._settle()
+
+    def crash(self) -> None:
+        """End the worker as `kill -9` would.
+
+        Lost are the live state, lineage and outputs that were not in Kafka yet, and the knowledge
+        of all acknowledgements. Topics and checkpoints stay.
+        """
+        assert self._cluster is not None, "crashed already"
+        self._cluster.kill()
+        self._cluster = self._worker = None
+        self._backend.opened.clear()
+
+    def recover(self) -> None:
+        """Start a new worker after a crash, until it is live and has nothing left to do.
+
+        Raises:
+            StepDeadlineError: it is not live within `RECOVERY_S_MAX` by the clock.
+            KstashError: whatever stopped the worker.
+        """
+        assert self._worker is None, "running already"
+        self._cluster = self.kafka.cluster(self._topology.application_id)
+        self._cluster.links["lineage"].delay_s = self._lineage_delay_s
+        self._worker = Worker(
+            self._topology,
+            self._config,
+            cluster=self._cluster,
+            state=self._backend,
+            clock=self.clock,
+            metrics=self.metrics,
+            # Fresh, as it must be, and the same in every run of the same calls.
+            nonce=lambda: next(self._nonces).to_bytes(16, "big"),
+        )
+        deadline_s = self.clock.monotonic() + RECOVERY_S_MAX
+        self._settle()
+        while not self._worker.is_live:
+            if self.clock.monotonic() > deadline_s:
+                raise StepDeadlineError("recovery in the test driver", RECOVERY_S_MAX)
+            self.clock.advance(TICK_S)
+            self._settle()
+
+    def close(self) -> None:
+        """Drain, checkpoint, release and leave, as at SIGTERM. After a crash nothing is left."""
+        if self._worker is not None and self._cluster is not None:
+            for link in self._cluster.links.values():
+                link.holds_requests = link.holds_acks = False
+                link.delay_s = 0.0  # the clock stands still: a delay would never end
+            self._worker.close()
+            self._cluster = self._worker = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # A test that failed wants its own error, not that of a worker which cannot go on.
+        if error is None:
+            self.close()
+
+    def _create_topics(self, partitions: int | Mapping[str, int]) -> None:
+        """Create all topics as a start on a real Kafka would, or the operator before it."""
+        counts: dict[str, int] = {}
+        for topic in (*self._topology.input_topics, *self._topology.output_topics):
+            counts[topic] = partitions if isinstance(partitions, int) else partitions.get(topic, 1)
+        largest = max(counts[topic] for topic in self._topology.input_topics)
+        counts.update(dict.fromkeys(self._topology.internal_topics, largest))
+        counts[self._topology.lineage_topic] = Layout(self._topology, counts).group_count
+        for topic, count in counts.items():
+            self.kafka.create_topic(topic, count)
+
+    def _settle(self) -> None:
+        """Step the worker until nothing happens any more while the clock stands still."""
+        if self._worker is None:
+            return
+        quiet_steps = 0
+        try:
+            for _ in range(STEPS_MAX):
+                before = self.kafka.activity
+                self._worker.step(0.0)
+                quiet_steps = quiet_steps + 1 if self.kafka.activity == before else 0
+                if quiet_steps == QUIET_STEPS:
+                    return
+        except KstashError:
+            self.crash()  # in production the process ends here
+            raise
+        raise StepDeadlineError(f"coming to rest in {STEPS_MAX} steps of the worker", 0)
+
+    def _input_serdes(self, topic: str) -> tuple[Serde[Any], Serde[Any]]:
+        for stage in self._topology.stages:
+            for entry in stage.inputs:
+                if entry.topic == topic and entry.value is not None and not entry.internal:
+                    return entry.key, entry.value
+        raise ConfigError(
+            f"no input topic {topic!r}; the application reads {list(self._topology.input_topics)}"
+        )
+
+    def _output_serdes(self, topic: str) -> tuple[Serde[Any], Serde[Any]]:
+        for stage in self._topology.stages:
+            for output in stage.outputs:
+                if output.topic == topic and output.value is not None and not output.internal:
+                    return output.key, output.value
+        raise ConfigError(
+            f"no output topic {topic!r}; the application writes"
+            f" {list(self._topology.output_topics)}"
+        )
+
+    def _reader(self, partition: Partition) -> _Reader:
+        if partition not in self._readers:
+            has_rule = self._config.guarantee in ("exactly_once", "write_first")
+            self._readers[partition] = _Reader(self.kafka.log(partition), has_rule=has_rule)
+        return self._readers[partition]
+
+
+class _Reader:
+    """Reads each record of one output partition once, by the reader rule if there is one."""
+
+    def __init__(self, log: PartitionLog, *, has_rule: bool) -> None:
+        self._log = log
+        self._table = ReaderTable(is_internal=False)
+        self._has_rule = has_rule
+        self._offset = 0
+
+    def read(self) -> list[MemoryRecord]:
+        records, self._offset = self._log.read(
+            self._offset, self._log.end_offset, is_committed=False
+        )
+        return [record for record in records if not self._has_rule or self._counts(record)]
+
+    def _counts(self, record: MemoryRecord) -> bool:
+        for name, value in record.headers() or ():
+            if name == IDENTITY_HEADER and value is not None:
+                return self._table.accept(decode_identity(value)) == 0
+        return True
+
+
+class _RememberingBackend(MemoryBackend):
+    """Keeps the live states at hand, for `TestDriver.state`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: dict[tuple[str, int], MemoryTaskState] = {}
+
+    def open(
+        self, stage: str, partition: int, stores: Sequence[StoreSpec], *, base: str | None
+    ) -> MemoryTaskState:
+        state = super().open(stage, partition, stores, base=base)
+        self.opened[stage, partition] = state
+        return state
+
+    def opened_of(self, stage: str) -> list[MemoryTaskState]:
+        """The live states of a stage's tasks, by partition."""
+        places = sorted(place for place in self.opened if place[0] == stage)
+        return [self.opened[place] for place in places]
+
+
+def _decoded(serde: Serde[Any], data: bytes | None) -> Any:
+    return None if data is None else serde.deserialize(data)

@@ -1,0 +1,255 @@
+"""`TestDriver` runs the real worker: outputs, state, crashes and the manual clock."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kstash
+from kstash.errors import ConfigError, OperatorError
+from kstash.testing import MemoryKafka, TestDriver
+
+SENTENCES = ("to be or not to be", "that is the question", "to be")
+CHECKPOINT_S = 10
+
+
+def word_count(**settings: Any) -> kstash.App:
+    """Two stages, one input partition per task: no order to log."""
+    app = kstash.App("words", **settings)
+    (
+        app.stream("sentences", value=kstash.text)
+        .flat_map(str.split)
+        .key_by(lambda word: word, key=kstash.text)
+        .count("counts")
+        .to("word-counts", value=kstash.int_text)
+    )
+    return app
+
+
+def chained(value: str, link: str) -> str:
+    """The next link of a rolling hash: depends on all before it and on their order."""
+    return hashlib.blake2b(f"{value} {link}".encode(), digest_size=4).hexdigest()
+
+
+def rolling_hash(**settings: Any) -> kstash.App:
+    """One stage over two topics: state and outputs depend on the order of the inputs."""
+    app = kstash.App("hashes", **settings)
+    (
+        app.stream("left", "right", key=kstash.text, value=kstash.text)
+        .aggregate("chains", str, chained, value=kstash.text)
+        .to("links", value=kstash.text)
+    )
+    return app
+
+
+def pairs(driver: TestDriver, topic: str) -> list[tuple[Any, Any]]:
+    """Keys and values of new output records."""
+    return [(record.key, record.value) for record in driver.read(topic)]
+
+
+def restart(driver: TestDriver) -> None:
+    """Crash and recover."""
+    driver.crash()
+    driver.recover()
+
+
+def logs(kafka: MemoryKafka) -> list[tuple[Any, ...]]:
+    """Everything in all topics."""
+    return [
+        (record.topic(), record.partition(), record.offset(), record.key(), record.value())
+        for topic in kafka.topics()
+        for record in kafka.read(topic, is_committed=False)
+    ]
+
+
+def test_outputs_come_in_order_and_once() -> None:
+    """Each input word gives one output; a second read gives only what is new."""
+    with TestDriver(word_count()) as driver:
+        driver.send("sentences", "a b a")
+        assert pairs(driver, "word-counts") == [("a", 1), ("b", 1), ("a", 2)]
+        assert pairs(driver, "word-counts") == []
+        driver.send("sentences", "b")
+        assert pairs(driver, "word-counts") == [("b", 2)]
+        assert driver.state("counts") == {"a": 2, "b": 2}
+
+
+def test_output_records_carry_timestamp_and_no_protocol_header() -> None:
+    """An output has its input's timestamp, and headers of kstash are hidden."""
+    with TestDriver(word_count(), start_ms=5_000) as driver:
+        driver.send("sentences", "a")
+        driver.send("sentences", "b", timestamp=7)
+        first, second = driver.read("word-counts")
+        assert (first.timestamp, second.timestamp) == (5_000, 7)
+        assert (first.headers, first.partition) == ([], 0)
+
+
+def test_keys_choose_partitions() -> None:
+    """Without a given partition the key decides, as Kafka's clients do; state covers them all."""
+    with TestDriver(rolling_hash(), partitions=3) as driver:
+        for key in "abcdef":
+            driver.send("left", "x", key)
+        assert len({record.partition for record in driver.read("links")}) > 1
+        assert set(driver.state("chains")) == set("abcdef")
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "write_first"])
+@pytest.mark.parametrize("lineage_delay_s", [0.0, 0.3])
+def test_crashes_leave_no_trace(guarantee: str, lineage_delay_s: float) -> None:
+    """Outputs and state are those of a run without crashes, lineage stable or not."""
+    app = word_count(guarantee=guarantee)
+    with TestDriver(app, partitions=2, lineage_delay_s=lineage_delay_s) as driver:
+        for sentence in SENTENCES:
+            driver.send("sentences", sentence)
+            restart(driver)
+        driver.advance(1)
+        words = " ".join(SENTENCES).split()
+        counts = {word: words.count(word) for word in words}
+        assert driver.state("counts") == counts
+        assert sorted(pairs(driver, "word-counts")) == sorted(
+            (word, number) for word, count in counts.items() for number in range(1, count + 1)
+        )
+
+
+def test_replay_takes_the_inputs_in_the_order_of_their_first_run() -> None:
+    """Records of two topics, sent in turn and not yet stable, are replayed in turn."""
+    with TestDriver(rolling_hash(), lineage_delay_s=4) as driver:
+        chain = ""
+        for number in range(9):
+            driver.send(("left", "right")[number % 2], str(number), "k")
+            chain = chained(chain, str(number))
+            if number % 3 == 2:
+                restart(driver)
+            assert driver.state("chains") == {"k": chain}
+        assert len(driver.read("links")) == 9
+
+
+def test_recovery_starts_from_the_last_checkpoint() -> None:
+    """What lies before a checkpoint is not replayed."""
+    with TestDriver(rolling_hash()) as driver:
+        for number in range(50):
+            driver.send("left", str(number), "k")
+        driver.advance(CHECKPOINT_S + 1)
+        before = driver.state("chains")
+        driver.send("right", "last", "k")
+        restart(driver)
+        assert driver.state("chains") == {"k": chained(before["k"], "last")}
+        driver.advance(2)  # counts are published once a second
+        assert driver.metrics.counts["replayed_records"] == 1
+
+
+def test_plain_reader_sees_outputs_after_a_commit() -> None:
+    """A read_committed reader gets them once the commit interval has passed, crash or not."""
+    with TestDriver(word_count()) as driver:
+        driver.send("sentences", "a a")
+        restart(driver)
+        driver.advance(0.5)
+        assert [record.value() for record in driver.kafka.read("word-counts")] == [b"1", b"2"]
+
+
+def test_records_sent_after_a_crash_wait() -> None:
+    """Kafka keeps them; the next worker takes them."""
+    with TestDriver(word_count()) as driver:
+        driver.crash()
+        driver.send("sentences", "a")
+        assert pairs(driver, "word-counts") == []
+        driver.recover()
+        assert pairs(driver, "word-counts") == [("a", 1)]
+
+
+def test_orderly_stop_and_crash_at_rest() -> None:
+    """`close` may come in any state, and again."""
+    driver = TestDriver(word_count())
+    driver.send("sentences", "a")
+    driver.close()
+    driver.close()
+    crashed = TestDriver(word_count())
+    crashed.crash()
+    crashed.close()
+
+
+def test_error_in_user_code_names_its_place() -> None:
+    """It comes out of `send`; the record stops the worker again after a recovery."""
+    app = kstash.App("fails")
+    app.stream("numbers", value=kstash.int_text).map(lambda n: 1 // n).to(
+        "results", value=kstash.int_text
+    )
+    with TestDriver(app) as driver:
+        driver.send("numbers", 1)
+        attempts: list[Callable[[], None]] = [lambda: driver.send("numbers", 0), driver.recover]
+        for attempt in attempts:
+            with pytest.raises(OperatorError, match="division") as caught:
+                attempt()
+            assert (caught.value.topic, caught.value.offset) == ("numbers", 1)
+        assert pairs(driver, "results") == [(None, 1)]
+
+
+def test_unknown_names_are_refused() -> None:
+    """The message lists the names that exist."""
+    with TestDriver(word_count()) as driver:
+        attempts: list[tuple[Callable[[], object], str]] = [
+            (lambda: driver.send("lines", "a"), "sentences"),
+            (lambda: driver.read("sentences"), "word-counts"),
+            (lambda: driver.state("words"), "counts"),
+        ]
+        for attempt, known in attempts:
+            with pytest.raises(ConfigError, match=known):
+                attempt()
+
+
+def test_same_calls_give_the_same_logs() -> None:
+    """Two runs of one schedule write the same bytes into every topic but fresh nonces."""
+
+    def run() -> list[tuple[Any, ...]]:
+        with TestDriver(rolling_hash(), lineage_delay_s=0.1) as driver:
+            for number in range(6):
+                driver.send(("left", "right")[number % 2], str(number), "k")
+            restart(driver)
+            driver.advance(0.4)
+            return [entry for entry in logs(driver.kafka) if not entry[0].endswith("-lineage")]
+
+    assert run() == run()
+
+
+KEYS = ("k0", "k1", "k2")
+Action = tuple[str, int]
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["left", "right"]), st.integers(0, 2)),
+        st.tuples(st.just("crash"), st.just(0)),
+        st.tuples(st.just("advance"), st.sampled_from([10, 200, 1_000, 11_000])),
+    ),
+    max_size=25,
+)
+
+
+@given(actions=ACTIONS, delay_ms=st.sampled_from([0, 150, 4_000]), partitions=st.integers(1, 2))
+def test_any_schedule_gives_the_history_that_was_seen(
+    actions: list[Action], delay_ms: int, partitions: int
+) -> None:
+    """Whatever crashes and passes of time lie between: outputs and state as if none had been."""
+    expected: dict[str, list[str]] = {key: [] for key in KEYS}
+    seen: dict[str, list[str]] = {key: [] for key in KEYS}
+    with TestDriver(
+        rolling_hash(), partitions=partitions, lineage_delay_s=delay_ms / 1000
+    ) as driver:
+        for number, (action, argument) in enumerate([*actions, ("advance", 9_000)]):
+            if action == "crash":
+                restart(driver)
+            elif action == "advance":
+                driver.advance(argument / 1000)
+            else:
+                links = expected[KEYS[argument]]
+                driver.send(action, str(number), KEYS[argument])
+                links.append(chained(links[-1] if links else "", str(number)))
+            for key, link in pairs(driver, "links"):
+                seen[key].append(link)
+                # Outputs may wait for lineage behind a commit, but come in order and once.
+                assert seen[key] == expected[key][: len(seen[key])]
+            state = {key: links[-1] for key, links in expected.items() if links}
+            assert driver.state("chains") == state
+        assert seen == expected
