@@ -1,0 +1,42 @@
+"""Settings of the development broker's nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kstash.broker.node import node_settings
+
+ONE = [(9092, 9093)]
+THREE = [(9092, 9095), (9093, 9096), (9094, 9097)]
+
+
+def test_one_node_needs_no_other_copy() -> None:
+    """Every replication factor and in-sync count of a single node is 1."""
+    settings = node_settings(0, ONE, Path("/data"), {})
+    copies = {k: v for k, v in settings.items() if "replication.factor" in k or "isr" in k}
+    assert len(copies) >= 6
+    assert set(copies.values()) == {"1"}
+    assert settings["auto.create.topics.enable"] == "false"
+    assert settings["group.initial.rebalance.delay.ms"] == "0"
+
+
+def test_three_nodes_keep_three_copies_and_survive_one() -> None:
+    """With three nodes topics have three replicas and two must be in sync."""
+    settings = node_settings(2, THREE, Path("/data"), {})
+    assert settings["default.replication.factor"] == "3"
+    assert settings["min.insync.replicas"] == "2"
+    assert settings["transaction.state.log.min.isr"] == "2"
+    assert settings["node.id"] == "2"
+    assert settings["controller.quorum.voters"] == (
+        "0@127.0.0.1:9095,1@127.0.0.1:9096,2@127.0.0.1:9097"
+    )
+    assert settings["listeners"] == "PLAINTEXT://127.0.0.1:9094,CONTROLLER://127.0.0.1:9097"
+
+
+def test_overrides_win() -> None:
+    """What the user sets replaces our choice; booleans are written as Kafka reads them."""
+    settings = node_settings(
+        0, ONE, Path("/data"), {"auto.create.topics.enable": True, "num.partitions": 7}
+    )
+    assert settings["auto.create.topics.enable"] == "true"
+    assert settings["num.partitions"] == "7"

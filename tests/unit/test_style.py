@@ -1,0 +1,91 @@
+"""House rules that no linter has: lengths of files and functions, names, words that must not be."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("kstash", "apps", "connectors", "tests", "benchmarks")
+FILE_LINES_MAX = 450
+# A test module is a list of cases that share their set-up.
+TEST_FILE_LINES_MAX = 700
+FUNCTION_LINES_MAX = 70
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+# A stub or a promise; spelt apart so that this file passes its own test.
+UNFINISHED = re.compile(
+    r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b|NotImplemented" + "Error"
+)
+
+
+def name_of(path: Path) -> str:
+    """A file's path from the root, for test ids."""
+    return str(path.relative_to(ROOT))
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """All functions and methods of a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_and_functions_are_short(path: Path) -> None:
+    """A file has at most 450 lines (tests 700), a function 70: longer ones are split by noun."""
+    text = path.read_text()
+    lines = text.count("\n")
+    most = TEST_FILE_LINES_MAX if path.is_relative_to(ROOT / "tests") else FILE_LINES_MAX
+    assert lines <= most, f"{lines} lines, {most} at most"
+    for function in functions(ast.parse(text)):
+        assert function.end_lineno is not None
+        length = function.end_lineno - function.lineno + 1
+        assert length <= FUNCTION_LINES_MAX, f"{function.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_is_left_unfinished(path: Path) -> None:
+    """No stubs and no promises: what is not there is not mentioned in code."""
+    found = UNFINISHED.findall(path.read_text())
+    assert not found, f"unfinished: {found}"
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    """A module is named for what it holds."""
+    empty_names = {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"}
+    assert not [name_of(path) for path in FILES if path.name in empty_names]
+
+
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=name_of)
+def test_each_test_states_the_behaviour(path: Path) -> None:
+    """Each test has a docstring that says what is expected."""
+    silent = [
+        function.name
+        for function in functions(ast.parse(path.read_text()))
+        if function.name.startswith("test_") and not ast.get_docstring(function)
+    ]
+    assert not silent, f"without a docstring: {silent}"
+
+
+UNIT_TESTS = sorted((ROOT / "tests" / "unit").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", UNIT_TESTS, ids=name_of)
+def test_unit_tests_do_not_sleep(path: Path) -> None:
+    """A unit test that waits for the clock is slow now and flaky later."""
+    calls = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "sleep"
+    ]
+    assert not calls, f"sleeps in lines {calls}"
