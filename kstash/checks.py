@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 
+from kstash.config import NAME_PATTERN
 from kstash.errors import TopologyError
 from kstash.serdes import Serde
-
-NAME_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,100}\Z")
-"""100 characters at most, so that `<application id>-<name>-repartition` fits into Kafka's 249."""
 
 TOPIC_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z")
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from kstash.checks import NAME_PATTERN
 from kstash.errors import ConfigError
 
 PREFIX = "KSTASH_"
+
+NAME_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,100}\Z")
+"""What an application id and the name of an operator may be: they become parts of topics and
+folders, and `<application id>-<name>-repartition` must fit into Kafka's 249 characters."""
 
 RESERVED = frozenset(
     {
