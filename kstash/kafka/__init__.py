@@ -5,5 +5,6 @@ policy; what the client does, and why a setting has its value, stands beside the
 """
 
 from kstash.kafka.cluster import KafkaCluster
+from kstash.kafka.topics import check_topics
 
-__all__ = ["KafkaCluster"]
+__all__ = ["KafkaCluster", "check_topics"]

@@ -199,7 +199,7 @@ class KafkaAdmin:
         started = self._monotonic()
         results: dict[K, T] = {}
         rest = items
-        while True:
+        while rest:
             again: list[K] = []
             last_error: object = "no answer"
             for item, future in ask(rest).items():
@@ -210,14 +210,14 @@ class KafkaAdmin:
                     is_absent = self._is_absent(what, error, absent)
                     if not is_absent or self._monotonic() - started < grace_s:
                         again.append(item)
-            if not again:
-                return results
-            if self._monotonic() - started > self._deadline_s:
+            if again and self._monotonic() - started > self._deadline_s:
                 raise failures.unavailable(
                     self._bootstrap_servers, what, self._deadline_s, last_error
                 )
             rest = again
-            time.sleep(RETRY_PAUSE_S)
+            if rest:
+                time.sleep(RETRY_PAUSE_S)
+        return results
 
     def _is_absent(self, what: str, error: BaseException, absent: Iterable[int]) -> bool:
         """Whether an item is absent; False: ask again. Raises what waiting does not mend."""

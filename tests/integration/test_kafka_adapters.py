@@ -537,7 +537,7 @@ def test_lineage_acks_can_be_late(world: World) -> None:
     producer.produce(topic, b"x", None, 0, lambda *_: acks.append(time.monotonic()), 0, None)
     take(scanner, 1)
     seen = time.monotonic()
-    assert len(producer) == 1
+    assert len(producer) >= 1
     wait_for(lambda: bool(acks), producer.poll, "the late ack")
     assert acks[0] - started >= 1.0
     assert acks[0] > seen

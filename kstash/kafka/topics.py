@@ -1,0 +1,223 @@
+"""The topics of an application: their settings, their creation, and checks of existing ones.
+
+Protocol, sections 1 and 9 (H13, H16, H20, H23). A mismatch names topic, setting, what was found,
+what is needed and the command that fixes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import structlog
+
+from kstash.config import Config
+from kstash.errors import TopicMismatchError, TopicMissingError
+from kstash.ports import Admin, NewTopic, TopicInfo
+from kstash.topology import Stage, StageOutput, Topology
+
+MINUTE_MS = 60_000
+LONG_MAX = 2**63 - 1
+RECORD_OVERHEAD_BYTES = 4096
+"""Bytes of a record batch besides value and lineage header: identity header, key, framing."""
+
+
+def lineage_topic_config() -> dict[str, str]:
+    """Settings of the lineage topic (protocol, H23): compacted soon and never deleted by age."""
+    return {
+        "cleanup.policy": "compact",
+        "segment.ms": str(10 * MINUTE_MS),
+        "segment.bytes": str(16 * 1024 * 1024),
+        "max.compaction.lag.ms": str(10 * MINUTE_MS),
+        # What a zombie trims must not be gone before its successor has read it (H7).
+        "min.compaction.lag.ms": str(MINUTE_MS),
+        "min.cleanable.dirty.ratio": "0.1",
+        "delete.retention.ms": str(10 * MINUTE_MS),
+        "unclean.leader.election.enable": "false",
+    }
+
+
+def internal_topic_config() -> dict[str, str]:
+    """Settings of a repartition topic: only the purge of the protocol deletes from it."""
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+        # A purge frees whole segments.
+        "segment.bytes": str(64 * 1024 * 1024),
+        "message.timestamp.type": "CreateTime",
+        # Timestamps are the inputs': an odd one there must not stop the application here.
+        "message.timestamp.before.max.ms": str(LONG_MAX),
+        "message.timestamp.after.max.ms": str(LONG_MAX),
+        "unclean.leader.election.enable": "false",
+    }
+
+
+def check_topics(admin: Admin, topology: Topology, config: Config) -> dict[str, TopicInfo]:
+    """Create what is missing, check what exists.
+
+    Internal topics and the lineage topic are created always, user topics only with
+    `create_topics`, with the cluster's default number of partitions.
+
+    Returns:
+        All topics of the application by name, user topics included.
+
+    Raises:
+        TopicMissingError: user topics are missing and are not to be created.
+        TopicMismatchError: a topic cannot be worked with.
+        KafkaUnavailableError: Kafka did not answer.
+    """
+    user = list(dict.fromkeys([*topology.input_topics, *topology.output_topics]))
+    own = [*topology.internal_topics, topology.lineage_topic]
+    found = admin.describe([*user, *own])
+    missing = [topic for topic in user if topic not in found]
+    if missing and not config.create_topics:
+        raise TopicMissingError(
+            missing,
+            "create them (`kstash topics create` does), or set create_topics=True",
+        )
+    admin.create([NewTopic(topic, -1, None, {}) for topic in missing])
+    found |= admin.describe(missing)
+    largest = max(found[topic].partition_count for topic in topology.input_topics)
+    admin.create(_own_topics([topic for topic in own if topic not in found], largest, config))
+    found |= admin.describe([topic for topic in own if topic not in found])
+    for topic in own:
+        _check_partition_count(found[topic], largest)
+    for stage in topology.stages:
+        _check_copartitioning(stage, found)
+    _check_settings(topology, found, config)
+    return found
+
+
+def _own_topics(topics: Iterable[str], partition_count: int, config: Config) -> list[NewTopic]:
+    lineage_topic = f"{config.application_id}-lineage"
+    replication_factor = config.internal_replication_factor
+    durable = {"min.insync.replicas": "2"} if (replication_factor or 0) >= 3 else {}
+    return [
+        NewTopic(
+            topic,
+            partition_count,
+            replication_factor,
+            (lineage_topic_config() if topic == lineage_topic else internal_topic_config())
+            | durable,
+        )
+        for topic in topics
+    ]
+
+
+def _check_partition_count(topic: TopicInfo, needed: int) -> None:
+    if topic.partition_count != needed:
+        raise TopicMismatchError(
+            topic.name,
+            "partition count",
+            found=topic.partition_count,
+            needed=f"{needed}, as many as the largest input has",
+            # Adding partitions would move keys away from their state (H16).
+            fix="give the inputs their old partition counts, or start afresh: stop all workers, "
+            f"delete the state folder, and kafka-topics.sh --delete --topic {topic.name}",
+        )
+
+
+def _check_copartitioning(stage: Stage, found: Mapping[str, TopicInfo]) -> None:
+    """Keyed state behind several inputs needs them to be spread alike."""
+    if not stage.needs_copartitioning:
+        return
+    counts = {entry.topic: found[entry.topic].partition_count for entry in stage.inputs}
+    needed = max(counts.values())
+    for topic, count in counts.items():
+        if count != needed:
+            raise TopicMismatchError(
+                topic,
+                "partition count",
+                found=count,
+                needed=f"{needed}, as all inputs of stage {stage.name!r} must have",
+                fix="`.repartition()` the stream before the state, or kafka-topics.sh --alter "
+                f"--topic {topic} --partitions {needed} while the topic is empty",
+            )
+
+
+def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: Config) -> None:
+    recovers = config.guarantee in ("exactly_once", "write_first")
+    if recovers:
+        for topic in topology.input_topics:
+            _check_no_compaction(found[topic], "compaction would change what a replay reads")
+    for stage in topology.stages:
+        for output in stage.outputs:
+            if recovers and not output.internal and output.delivery == "immediate":
+                _check_immediate_sink(output, found[output.topic], config)
+    _check(found[topology.lineage_topic], lineage_topic_config(), "cleanup.policy")
+    for topic in topology.internal_topics:
+        for setting in ("cleanup.policy", "retention.ms", "message.timestamp.type"):
+            _check(found[topic], internal_topic_config(), setting)
+        needed = config.frame_bytes_max + config.lineage_header_bytes_max + RECORD_OVERHEAD_BYTES
+        _check_record_size(found[topic], needed)
+    _check_record_size(
+        found[topology.lineage_topic], config.lineage_segment_bytes_max + RECORD_OVERHEAD_BYTES
+    )
+    _check_durability(found.values(), recovers)
+
+
+def _check(topic: TopicInfo, needed: Mapping[str, str], setting: str) -> None:
+    found = topic.config.get(setting, "unknown")
+    if found != needed[setting]:
+        raise _mismatch(topic.name, setting, found, needed[setting], needed[setting])
+
+
+def _check_no_compaction(topic: TopicInfo, reason: str) -> None:
+    policy = topic.config.get("cleanup.policy", "delete")
+    if "compact" in policy:
+        raise _mismatch(topic.name, "cleanup.policy", policy, "delete", f"delete ({reason})")
+
+
+def _check_immediate_sink(output: StageOutput, topic: TopicInfo, config: Config) -> None:
+    _check_no_compaction(
+        topic, "the cleaner removes records that immediate delivery has already shown"
+    )
+    retention_ms = int(topic.config.get("retention.ms", "-1"))
+    if 0 <= retention_ms <= config.outage_ms_max:
+        raise _mismatch(
+            output.topic,
+            "retention.ms",
+            str(retention_ms),
+            str(2 * config.outage_ms_max),
+            f"more than outage_ms_max ({config.outage_ms_max}), or lower that setting",
+        )
+
+
+def _check_record_size(topic: TopicInfo, needed: int) -> None:
+    found = int(topic.config.get("max.message.bytes", str(LONG_MAX)))
+    if found < needed:
+        raise _mismatch(
+            topic.name,
+            "max.message.bytes",
+            str(found),
+            str(needed),
+            f"{needed} or more (or lower frame_bytes_max)",
+        )
+
+
+def _check_durability(topics: Iterable[TopicInfo], recovers: bool) -> None:
+    """What has been read must stay in the log (H20)."""
+    fragile: Sequence[str] = sorted(t.name for t in topics if t.replication_factor < 3)
+    for topic in topics:
+        unclean = topic.config.get("unclean.leader.election.enable", "false")
+        if recovers and unclean != "false":
+            raise _mismatch(topic.name, "unclean.leader.election.enable", unclean, "false", "false")
+        in_sync = int(topic.config.get("min.insync.replicas", "2"))
+        if recovers and topic.replication_factor >= 3 and in_sync < 2:
+            raise _mismatch(topic.name, "min.insync.replicas", str(in_sync), "2", "2 or more")
+    if fragile:
+        structlog.get_logger("kstash.kafka").warning(
+            "topics with fewer than 3 replicas lose records with a broker: fit for development",
+            topics=", ".join(fragile),
+        )
+
+
+def _mismatch(topic: str, setting: str, found: str, value: str, needed: str) -> TopicMismatchError:
+    return TopicMismatchError(
+        topic,
+        setting,
+        found=found,
+        needed=needed,
+        fix="kafka-configs.sh --alter --entity-type topics "
+        f"--entity-name {topic} --add-config {setting}={value}",
+    )
