@@ -90,8 +90,8 @@ class OperatorError(LocatedError, ProgramError):
 
     Attributes:
         operator: name of the operator in the topology.
-        record_index: index in the batch that was given to the stage of the record that failed (in
-            a batch of a stateful operator or behind a flat_map: of the operator's own batch).
+        record_index: index of the record in the batch that the operator was given; out of a
+            `StageProgram`: in the batch that the stage was given.
         cause: the exception with the user's traceback.
     """
 
@@ -111,7 +111,7 @@ class SerdeError(LocatedError, ProgramError):
         serde: name of the serde.
         action: `serialize` or `deserialize`.
         field: `key` or `value`.
-        record_index: index of the record in the operator's batch.
+        record_index: as for `OperatorError`.
         cause: the exception that the serde raised.
     """
 

@@ -1,0 +1,65 @@
+"""Errors: one tree by fault, messages that carry the ids of the case."""
+
+from __future__ import annotations
+
+import pytest
+
+import kstash
+from kstash import errors
+
+
+def test_every_public_error_is_a_kstash_error() -> None:
+    """One `except KstashError` catches all that kstash raises on purpose."""
+    public = [getattr(kstash, name) for name in kstash.__all__ if name.endswith("Error")]
+    assert len(public) > 20
+    assert all(issubclass(error, kstash.KstashError) for error in public)
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (kstash.OperatorError, errors.ProgramError),
+        (kstash.TopologyError, errors.ProgramError),
+        (kstash.TopicMismatchError, errors.ClusterError),
+        (kstash.KafkaUnavailableError, errors.ClusterError),
+        (kstash.WireCorruptError, errors.ProtocolError),
+        (kstash.ReplayDivergedError, errors.ProtocolError),
+        (kstash.CheckpointCorruptError, errors.StateError),
+    ],
+)
+def test_errors_are_sorted_by_fault(error: type[Exception], fault: type[Exception]) -> None:
+    """Who has to act is told by the type."""
+    assert issubclass(error, fault)
+
+
+def test_the_innermost_place_stays() -> None:
+    """A place is added as far as it is known, once."""
+    error = kstash.WireCorruptError("garbage")
+    assert str(error) == "garbage"
+    assert str(error.at("topic", 3)) == "garbage (topic 'topic', partition 3)"
+    assert str(error.at("other", 1, 2)) == "garbage (topic 'topic', partition 3)"
+    located = kstash.SequenceGapError("gap", topic="t", partition=0, offset=0)
+    assert str(located) == "gap (topic 't', partition 0, offset 0)"
+
+
+def test_a_topic_mismatch_says_how_to_fix_it() -> None:
+    """Topic, setting, found, needed and the command."""
+    error = kstash.TopicMismatchError(
+        "t", "cleanup.policy", found="compact", needed="delete", fix="kafka-configs.sh …"
+    )
+    assert str(error) == (
+        "topic 't': cleanup.policy is compact, needed is delete; to fix it: kafka-configs.sh …"
+    )
+
+
+def test_missing_topics_are_all_named() -> None:
+    """With the command that creates them, where there is one."""
+    assert str(kstash.TopicMissingError(["a", "b"])) == "no such topic: 'a', 'b'"
+    assert str(kstash.TopicMissingError(["a"], "make it")).endswith("; to fix it: make it")
+
+
+def test_deadlines_and_folders_are_in_the_message() -> None:
+    """Seconds are shown as they are, folders first."""
+    assert str(kstash.StepDeadlineError("fencing", 2.5)) == "fencing was not done within 2.5 s"
+    assert str(kstash.StateError("disk full", "/state")) == "/state: disk full"
+    assert str(kstash.StateError("disk full")) == "disk full"
