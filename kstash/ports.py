@@ -26,23 +26,37 @@ Headers = list[tuple[str, bytes | None]]
 class Message(Protocol):
     """A consumed Kafka record; `confluent_kafka.Message` fulfils it as it is."""
 
-    def topic(self) -> str: ...
-    def partition(self) -> int: ...
-    def offset(self) -> int: ...
-    def key(self) -> bytes | None: ...
-    def value(self) -> bytes | None: ...
-    def headers(self) -> Headers | None: ...
-    def timestamp(self) -> tuple[int, int]: ...
+    def topic(self) -> str:
+        """Name of the topic."""
+
+    def partition(self) -> int:
+        """Partition number."""
+
+    def offset(self) -> int:
+        """Offset in the partition."""
+
+    def key(self) -> bytes | None:
+        """Key."""
+
+    def value(self) -> bytes | None:
+        """Value; None is a tombstone."""
+
+    def headers(self) -> Headers | None:
+        """Headers, None when there are none."""
+
+    def timestamp(self) -> tuple[int, int]:
+        """(Kind, Unix time in milliseconds)."""
 
 
 class DeliveredMessage(Protocol):
     """What a delivery callback gets: the produced record with its offset."""
 
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Offset that the record got."""
 
 
 OnDelivery = Callable[[Any, DeliveredMessage], None]
-"""`(error or None, message)`: called once when the record is acknowledged or has failed for good."""
+"""`(error or None, message)`: called once, when the record is acknowledged or failed for good."""
 
 OnDone = Callable[[Exception | None], None]
 
@@ -194,7 +208,7 @@ class NewTopic:
 
 
 class Admin(Protocol):
-    """Topic administration; every call has a deadline and raises `KafkaUnavailableError` past it."""
+    """Topic administration; every has a deadline and raises `KafkaUnavailableError` past it."""
 
     def describe(self, topics: Sequence[str]) -> dict[str, TopicInfo]:
         """Existing topics among `topics`, with their settings; missing ones are left out."""
@@ -215,12 +229,18 @@ class Admin(Protocol):
 class Cluster(Protocol):
     """A factory of the clients of one worker: the one port that the runtime is given for Kafka."""
 
-    def admin(self) -> Admin: ...
-    def member(self) -> Member: ...
+    def admin(self) -> Admin:
+        """Topic administration."""
+
+    def member(self) -> Member:
+        """The worker's one consumer."""
+
     def uncommitted_member(self) -> Scanner:
         """The consumer for inputs that are another application's immediate sinks."""
 
-    def scanner(self) -> Scanner: ...
+    def scanner(self) -> Scanner:
+        """A consumer for one recovery."""
+
     def data_producer(self) -> Producer:
         """Idempotent, gapless, `message.timeout.ms=0`: frames and END markers."""
 
@@ -233,7 +253,8 @@ class Cluster(Protocol):
     def claim_producer(self) -> Producer:
         """As `marker_producer` with `retries=0`: CONFIG and CLAIM."""
 
-    def sink_producer(self, group: int) -> SinkProducer: ...
+    def sink_producer(self, group: int) -> SinkProducer:
+        """The transactional producer of a task group."""
 
 
 class Clock(Protocol):
@@ -281,7 +302,8 @@ class StoreSpec:
 class TaskState(Protocol):
     """The stores of one task."""
 
-    def store(self, name: str) -> KeyValueStore: ...
+    def store(self, name: str) -> KeyValueStore:
+        """A store of the task by its name."""
 
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
         """Freeze and write all dirty state in one batch, then take a durable checkpoint `label`.
@@ -290,7 +312,8 @@ class TaskState(Protocol):
         state stays in memory and the older checkpoints on disk.
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of the state; what is not in a checkpoint is lost."""
 
 
 class StateBackend(Protocol):
@@ -307,12 +330,18 @@ class StateBackend(Protocol):
     def retain(self, stage: str, partition: int, labels: Collection[str]) -> None:
         """Delete all checkpoints of the task but these."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close all states."""
 
 
 class Metrics(Protocol):
     """Counters and histograms of the runtime; one call per batch at most, never per record."""
 
-    def count(self, name: str, amount: float = 1, **labels: str) -> None: ...
-    def gauge(self, name: str, value: float, **labels: str) -> None: ...
-    def observe(self, name: str, seconds: float, **labels: str) -> None: ...
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+
+    def observe(self, name: str, seconds: float, **labels: str) -> None:
+        """Add one duration to a histogram."""
