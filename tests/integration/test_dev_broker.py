@@ -145,7 +145,7 @@ def test_a_busy_port_is_named() -> None:
 
 def test_a_setting_that_kafka_refuses_is_told_with_its_log() -> None:
     """A node that does not start says why: the end of Kafka's own log is in the error."""
-    with pytest.raises(BrokerStartError, match="log.retention.bytes"):
+    with pytest.raises(BrokerStartError, match=r"log\.retention\.bytes"):
         DevBroker(config={"log.retention.bytes": "much"}).start()
 
 
