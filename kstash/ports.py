@@ -208,7 +208,7 @@ class NewTopic:
 
 
 class Admin(Protocol):
-    """Topic administration; every has a deadline and raises `KafkaUnavailableError` past it."""
+    """Topic administration; past its deadline a call raises `KafkaUnavailableError`."""
 
     def describe(self, topics: Sequence[str]) -> dict[str, TopicInfo]:
         """Existing topics among `topics`, with their settings; missing ones are left out."""
@@ -345,3 +345,36 @@ class Metrics(Protocol):
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add one duration to a histogram."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """What a task of a worker does, for people.
+
+    Attributes:
+        name: `<stage>_<partition>`.
+        state: `recovering`, `live` or `stopping`.
+        position: events processed.
+        replay_end: position at which its replay ends, or ended.
+        checkpointed_position: position of the last checkpoint taken.
+        lag: records behind the ends of its inputs, or None when not known yet.
+        inputs: its input partitions, as `topic/partition`.
+    """
+
+    name: str
+    state: str
+    position: int
+    replay_end: int
+    checkpointed_position: int
+    lag: int | None
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """What a worker does, for people; `state` as in the metric `app_state`."""
+
+    application_id: str
+    guarantee: str
+    state: str
+    tasks: tuple[TaskStatus, ...]
