@@ -117,7 +117,7 @@ class App:
         Raises:
             KstashError: what stopped it; nothing is lost, a new start goes on.
         """
-        from kstash.runtime.launch import run_app
+        from kstash.launch import run_app
 
         run_app(self, until=until)
 
