@@ -107,19 +107,25 @@ class App:
         """
         return compile_topology(self.application_id, self._nodes)
 
-    def run(self, until: Literal["end"] | None = None) -> None:
+    def run(
+        self,
+        until: Literal["end"] | None = None,
+        *,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
         """Run until told to stop (SIGTERM, SIGINT), or to the end of the input.
 
         Args:
             until: `end`: read the inputs to the end offsets found at the start, drain, checkpoint
                 and return. None: run on.
+            on_ready: called once, when all tasks that this worker was given at first are live.
 
         Raises:
             KstashError: what stopped it; nothing is lost, a new start goes on.
         """
         from kstash.launch import run_app
 
-        run_app(self, until=until)
+        run_app(self, until=until, on_ready=on_ready)
 
     # --- for streams ----------------------------------------------------------------------------
 
