@@ -127,7 +127,7 @@ def _loop(worker: Worker, stop: StopSignal, observer: Observer) -> None:
     try:
         while not stop.is_set and not worker.is_done:
             worker.step(STEP_S)
-            observer.show(worker.status())
+            observer.show(worker.status)
         log.info("stopping" if stop.is_set else "end of input reached")
         is_graceful = True
     except MemberFencedError as error:

@@ -219,6 +219,16 @@ class Admin(Protocol):
     def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """High watermark of each partition (`read_uncommitted` end)."""
 
+    def ask_end_offsets(
+        self, partitions: Collection[Partition]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """Ask for end offsets without waiting.
+
+        Returns:
+            A function that gives None until the answer is there, then what is known of it (a
+            partition whose answer failed is left out).
+        """
+
     def start_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Log start offset of each partition."""
 

@@ -65,7 +65,6 @@ class _Output:
     in_flight: deque[int] = field(default_factory=deque)
     acked: deque[tuple[int, int]] = field(default_factory=deque)
     scan_from: int | None = None
-    is_end_listed: bool = False
 
 
 class TaskCore:
@@ -184,7 +183,6 @@ class TaskCore:
                 return None
             output.sent = max(output.sent, held.lineage_end)
         output.in_flight.append(held.position)
-        output.is_end_listed = False
         return Outgoing(partition, held.position, held.first_seq, held.count, chunk, held.payload)
 
     # -- lineage behind --------------------------------------------------------------------------
@@ -248,11 +246,6 @@ class TaskCore:
         output = self._output(partition)
         if self.is_idle_at(partition):
             output.scan_from = max(end_offset, output.scan_from or 0)
-            output.is_end_listed = True
-
-    def wants_idle_end(self, partition: OutPartition) -> bool:
-        """Whether `on_idle_end` would tell something new."""
-        return not self._output(partition).is_end_listed and self.is_idle_at(partition)
 
     def is_idle_at(self, partition: OutPartition) -> bool:
         """Whether nothing of this task is unacknowledged (sinks: uncommitted) or unstable here."""

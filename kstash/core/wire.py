@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from kstash.core.determinants import Attachment, Determinant, Fired, Run, end_of
-from kstash.core.ids import Incarnation, TaskId
+from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.errors import WireCorruptError
 
 IDENTITY_HEADER = "__kstash.s"
@@ -64,6 +64,15 @@ class Identity:
         return _IDENTITY_PREFIX.pack(
             VERSION, self.application, *self.task, *self.incarnation, self.position, self.count
         )
+
+
+WRITER_BYTES = slice(1, 15)
+"""Where an identity header says who wrote the record."""
+
+
+def writer_bytes(application: int, task: TaskId) -> bytes:
+    """What stands at `WRITER_BYTES` of every identity header of a task."""
+    return Identity(application, task, NO_INCARNATION, 0, 1, 1).encode()[WRITER_BYTES]
 
 
 def decode_identity(data: bytes) -> Identity:

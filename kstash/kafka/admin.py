@@ -136,6 +136,27 @@ class KafkaAdmin:
         """
         return self._list_offsets(partitions, _LATEST)
 
+    def ask_end_offsets(
+        self, partitions: Collection[Partition]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """Ask for end offsets without waiting; the result is None until the answer is there."""
+        futures = self._client.list_offsets(
+            {TopicPartition(*partition): _LATEST for partition in partitions},
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=self._request_timeout_s,
+        )
+
+        def answer() -> dict[Partition, int] | None:
+            if not all(future.done() for future in futures.values()):
+                return None
+            return {
+                (partition.topic, partition.partition): future.result().offset
+                for partition, future in futures.items()
+                if future.exception() is None
+            }
+
+        return answer
+
     def start_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Log start offset of each partition; raises as `end_offsets`."""
         return self._list_offsets(partitions, _EARLIEST)

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from kstash.core.group import GroupState
-from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
+from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, LineageRecord, Release, encode_key, encode_value
 from kstash.core.recovery import TaskPlan
@@ -39,6 +39,12 @@ BUFFER_HIGH, BUFFER_LOW = 10_000, 1_000
 """Records buffered for one input during a replay above which it is paused, and resumed below."""
 
 log = structlog.get_logger("kstash.group")
+
+
+_IdleQuestion = tuple[
+    Callable[[], dict[Partition, int] | None],
+    dict[Partition, list[tuple[Task, OutPartition, int]]],
+]
 
 
 class Phase(enum.Enum):
@@ -90,6 +96,7 @@ class TaskGroup:
         self._checkpoint_due: dict[int, float] = {}
         self._checkpoint_lineage: dict[int, int] = {}
         self._published: dict[int, Checkpoint] = {}
+        self._idle: _IdleQuestion | None = None
         self._ends_sent: set[int] = set()
         self._ends_missing = 0
         self.recovery: Recovery | None = None
@@ -253,6 +260,7 @@ class TaskGroup:
             if self.context.has_lineage and now >= self._hint_due:
                 self._hint_due = now + HINT_INTERVAL_S
                 self._hint()
+            self._take_idle_ends()
             if self.run is not None:
                 self._end_run()
         elif self.phase is Phase.DRAINING:
@@ -265,12 +273,20 @@ class TaskGroup:
             return
         if self.phase is not Phase.LIVE:
             return  # draining: what comes now is for the next owner
+        clock = self.context.clock
+        started = clock.monotonic()
         if task.inputs[input_index].buffer:
             task.offer(input_index, messages)
             while task.drain_buffer():
                 pass
         else:
             task.process(input_index, messages)
+        metrics = self.context.metrics
+        stage = task.stage.name
+        metrics.observe("process_seconds", clock.monotonic() - started, stage=stage)
+        if task.newest_timestamp:
+            age_ms = max(0, clock.time_ms() - task.newest_timestamp)
+            metrics.observe("end_to_end_seconds", age_ms / 1000, stage=stage)
         self._flush_lineage(task)
 
     def see_claim(self, offset: int) -> None:
@@ -374,6 +390,7 @@ class TaskGroup:
         sent, entries, size = self._lineage_sent.popleft()
         self.lineage_bytes -= size
         self.context.metrics.count("lineage_acked_entries", entries)
+        self.context.metrics.count("lineage_acked_bytes", size)
         self.context.metrics.observe("lineage_ack_seconds", self.context.clock.monotonic() - sent)
         for outgoing in task.core.on_segment_acked(end):
             self._send(task, outgoing)
@@ -495,24 +512,40 @@ class TaskGroup:
             labels.add(task.pending.label)
         self.context.state.retain(stage.name, self.number, labels)
         self.context.metrics.count("checkpoints")
+        self.context.metrics.count("checkpoint_bytes", sum(file.size for file in record.files))
 
     def _hint(self) -> None:
-        idle: dict[Partition, list[tuple[Task, tuple[int, int]]]] = {}
-        for task in self.tasks.values():
-            for internal in (True, False):
-                for out in self.context.layout.output_partitions(task.stage, internal=internal):
-                    if task.core.wants_idle_end(out):
-                        partition = self.context.layout.kafka_partition(task.stage, out)
-                        idle.setdefault(partition, []).append((task, out))
-        if idle:
-            # Asked and answered within this call: no output can go out in between.
-            for partition, end in self.context.admin.end_offsets(list(idle)).items():
-                for task, out in idle[partition]:
-                    task.core.on_idle_end(out, end)
+        """Append hints, and ask where the outputs end that tasks have nothing unstable in (H40)."""
         for task in self.tasks.values():
             hint = task.core.take_hint()
             if hint is not None:
                 self._append(hint, lambda _: None)
+        if self._idle is not None:
+            return  # the last answer is not there yet
+        asked: dict[Partition, list[tuple[Task, OutPartition, int]]] = {}
+        for task in self.tasks.values():
+            for internal in (True, False):
+                for out in self.context.layout.output_partitions(task.stage, internal=internal):
+                    if task.core.is_idle_at(out):
+                        partition = self.context.layout.kafka_partition(task.stage, out)
+                        next_sequence = task.core.next_sequence(out)
+                        asked.setdefault(partition, []).append((task, out, next_sequence))
+        if asked:
+            self._idle = self.context.admin.ask_end_offsets(list(asked)), asked
+
+    def _take_idle_ends(self) -> None:
+        if self._idle is None:
+            return
+        answer, asked = self._idle
+        ends = answer()
+        if ends is None:
+            return
+        self._idle = None
+        for partition, end in ends.items():
+            for task, out, next_sequence in asked[partition]:
+                # Void when an output went out after the question.
+                if task.core.next_sequence(out) == next_sequence:
+                    task.core.on_idle_end(out, end)
 
     # -- the end ---------------------------------------------------------------------------------
 

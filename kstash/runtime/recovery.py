@@ -51,7 +51,13 @@ from kstash.core.records import (
     encode_value,
 )
 from kstash.core.recovery import TailScan, TaskPlan
-from kstash.core.wire import MARKER_HEADER, encode_marker
+from kstash.core.wire import (
+    IDENTITY_HEADER,
+    MARKER_HEADER,
+    WRITER_BYTES,
+    encode_marker,
+    writer_bytes,
+)
 from kstash.errors import LocatedError, ProducerFailedError
 from kstash.ports import DeliveredMessage, FileEntry, Message, Partition, Producer, SinkProducer
 from kstash.runtime.context import Context
@@ -309,13 +315,14 @@ class Recovery:
         context = self._context
         initial = self._initial_offsets(effect)
         scans: dict[TaskId, TailScan] = {scan.task: scan for scan in effect.scans}
-        outs: dict[Partition, list[tuple[TailScan, OutPartition]]] = {}
+        outs: dict[Partition, dict[bytes, tuple[TailScan, OutPartition]]] = {}
         starts: dict[Partition, int] = {}
         stages = {s.index: s for s in context.layout.topology.stages}
         for scan in scans.values():
             for out, (offset, _) in scan.starts.items():
                 partition = context.layout.kafka_partition(stages[scan.task.stage], out)
-                outs.setdefault(partition, []).append((scan, out))
+                writer = writer_bytes(context.application, scan.task)
+                outs.setdefault(partition, {})[writer] = scan, out
                 starts[partition] = min(offset, starts.get(partition, offset))
         sinks = [p for p in starts if p not in self._fence_offsets]
         ends = {p: offset + 1 for p, offset in self._fence_offsets.items()}
@@ -327,8 +334,15 @@ class Recovery:
 
         def take(message: Message) -> None:
             partition = message.topic(), message.partition()
-            for scan, out in outs[partition]:
-                self._scan_record(scan, out, message)
+            for name, value in message.headers() or ():
+                if name == IDENTITY_HEADER:
+                    # Most records of a shared topic are others': look before decoding.
+                    found = outs[partition].get((value or b"")[WRITER_BYTES])
+                    if found is not None:
+                        self._scan_record(*found, message)
+                elif name == MARKER_HEADER:
+                    for scan, out in outs[partition].values():
+                        self._scan_record(scan, out, message)
 
         self._scan(
             {p: (start, ends[p]) for p, start in starts.items()},
@@ -342,10 +356,7 @@ class Recovery:
             if marker is not None:
                 scan.on_marker(out, message.offset(), marker)
                 return
-            if identity is None or identity.application != self.core.application:
-                return  # another producer's record on a user topic
-            if identity.task != scan.task:
-                return
+            assert identity is not None, "found by its identity header"
             if not scan.on_record(out, message.offset(), identity, lineage):
                 return
             stored = self.stored.setdefault(scan.task, {}).setdefault(out, {})

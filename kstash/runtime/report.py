@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import structlog
 
 from kstash.errors import KafkaUnavailableError
-from kstash.ports import Partition
+from kstash.ports import Partition, TaskStatus, WorkerStatus
 from kstash.runtime.context import Context
 from kstash.runtime.group import Phase, TaskGroup
 from kstash.runtime.task import Task
@@ -17,6 +17,8 @@ LAG_INTERVAL_S = 10.0
 """The ends of the inputs are asked for this often: it costs a round trip."""
 
 STATES = ("starting", "recovering", "live", "stopping")
+
+_TASK_STATES = {Phase.RECOVERING: "recovering", Phase.LIVE: "live"}
 
 log = structlog.get_logger("kstash.report")
 
@@ -29,6 +31,7 @@ class Reporter:
         self._due = self._lag_due = 0.0
         # Keyed by the task object: a new incarnation counts from zero again.
         self._seen: dict[int, tuple[Task, tuple[int, ...]]] = {}
+        self._ends: dict[Partition, int] = {}
 
     def tick(self, now: float, groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> None:
         """Report when due."""
@@ -47,6 +50,35 @@ class Reporter:
         if now >= self._lag_due:
             self._lag_due = now + LAG_INTERVAL_S
             self._report_lag(groups)
+
+    def status(self, groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> WorkerStatus:
+        """What the worker does now; lag as of the last look at the ends of the inputs."""
+        config = self._context.config
+        return WorkerStatus(
+            application_id=config.application_id,
+            guarantee=config.guarantee,
+            state=_state(groups, is_stopping=is_stopping),
+            tasks=tuple(
+                self._task_status(task, group)
+                for _, group in sorted(groups.items())
+                for task in group.tasks.values()
+            ),
+        )
+
+    def _task_status(self, task: Task, group: TaskGroup) -> TaskStatus:
+        partitions = {source.partition: source.next_offset for source in task.inputs.values()}
+        lag = None
+        if all(partition in self._ends for partition in partitions):
+            lag = sum(max(0, self._ends[p] - offset) for p, offset in partitions.items())
+        return TaskStatus(
+            name=task.name,
+            state=_TASK_STATES.get(group.phase, "stopping"),
+            position=task.core.position,
+            replay_end=task.core.adopted,
+            checkpointed_position=task.checkpointed_position,
+            lag=lag,
+            inputs=tuple(f"{topic}/{partition}" for topic, partition in sorted(partitions)),
+        )
 
     def _report_task(self, task: Task, group: TaskGroup) -> None:
         metrics = self._context.metrics
@@ -93,6 +125,7 @@ class Reporter:
         except KafkaUnavailableError as error:
             log.debug("lag is not known now", reason=str(error))
             return
+        self._ends = ends
         for (topic, partition), position in positions.items():
             lag = max(0, ends[topic, partition] - position)
             self._context.metrics.gauge(

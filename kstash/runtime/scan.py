@@ -22,7 +22,7 @@ class ScanJob:
     on_message: Callable[[Message], None]
     on_done: Callable[[], None]
     is_cancelled: bool = False
-    open: set[Partition] = field(default_factory=set)
+    next_offsets: dict[Partition, int] = field(default_factory=dict)
 
 
 class ScanService:
@@ -40,46 +40,53 @@ class ScanService:
 
     def submit(self, job: ScanJob) -> None:
         """Queue a job."""
-        job.open = {p for p, (start, end) in job.ranges.items() if start < end}
+        job.next_offsets = {p: start for p, (start, end) in job.ranges.items() if start < end}
         self._waiting.append(job)
 
-    def pump(self, timeout_s: float) -> None:
-        """Start what can start, then take what is there; calls the jobs' callbacks."""
+    def pump(self) -> bool:
+        """Start what is waiting, then take what is there; calls the jobs' callbacks.
+
+        Returns:
+            Whether there was anything: then there may be more at once.
+        """
         self._start_waiting()
         if not self._running:
-            return
-        for message in self._scanner.poll(timeout_s):
+            return False
+        messages = self._scanner.poll(0.0)
+        for message in messages:
             partition = message.topic(), message.partition()
             offset = message.offset()
             for job in self._running.get(partition, ()):
-                start, end = job.ranges[partition]
-                if start <= offset < end and not job.is_cancelled:
-                    job.on_message(message)
+                if job.next_offsets[partition] <= offset < job.ranges[partition][1]:
+                    job.next_offsets[partition] = offset + 1
+                    if not job.is_cancelled:
+                        job.on_message(message)
         self._finish()
+        return bool(messages)
 
     def close(self) -> None:
         """Close the scan consumer."""
         self._scanner.close()
 
     def _start_waiting(self) -> None:
-        starting: dict[Partition, list[ScanJob]] = {}
-        kept: list[ScanJob] = []
-        for job in self._waiting:
+        waiting, self._waiting = self._waiting, []
+        starts: dict[Partition, int] = {}
+        for job in waiting:
             if job.is_cancelled:
                 continue
-            if not job.open:
+            if not job.next_offsets:
                 job.on_done()
-            elif any(partition in self._running for partition in job.open):
-                kept.append(job)  # its partitions are being read further on: wait for the next pass
-            else:
-                for partition in job.open:
-                    starting.setdefault(partition, []).append(job)
-        self._waiting = kept
-        if starting:
-            self._running.update(starting)
-            self._scanner.add(
-                {p: min(job.ranges[p][0] for job in jobs) for p, jobs in starting.items()}
-            )
+            for partition, start in job.next_offsets.items():
+                if partition not in self._running:
+                    self._running[partition] = []
+                elif start >= starts.get(partition, self._scanner.position(partition)):
+                    self._running[partition].append(job)
+                    continue
+                # A partition that is read further on goes back; the other jobs skip what they had.
+                self._running[partition].append(job)
+                starts[partition] = min(start, starts.get(partition, start))
+        if starts:
+            self._scanner.add(starts)
 
     def _finish(self) -> None:
         finished: list[Partition] = []
@@ -89,8 +96,8 @@ class ScanService:
             for job in jobs[:]:
                 if position >= job.ranges[partition][1] or job.is_cancelled:
                     jobs.remove(job)
-                    job.open.discard(partition)
-                    if not job.open and not job.is_cancelled:
+                    del job.next_offsets[partition]
+                    if not job.next_offsets and not job.is_cancelled:
                         done.append(job)
             if not jobs:
                 finished.append(partition)

@@ -17,7 +17,7 @@ from kstash.core.partitioner import Partitioner
 from kstash.core.records import CLAIM, Run, key_incarnation
 from kstash.core.wire import application_tag
 from kstash.errors import IncarnationFencedError, ProducerFailedError, TopicMissingError
-from kstash.ports import Clock, Cluster, Message, Metrics, Partition, StateBackend
+from kstash.ports import Clock, Cluster, Message, Metrics, Partition, StateBackend, WorkerStatus
 from kstash.runtime.bounded import BoundedRun
 from kstash.runtime.context import Context, Producers
 from kstash.runtime.group import Phase, TaskGroup
@@ -124,6 +124,10 @@ class Worker:
             g.is_ended and g.phase is Phase.RELEASED for g in self.groups.values()
         )
 
+    def status(self) -> WorkerStatus:
+        """What the worker and its tasks do now, for people."""
+        return self._reporter.status(self.groups, is_stopping=self.is_stopping)
+
     # -- the loop --------------------------------------------------------------------------------
 
     def step(self, timeout_s: float) -> None:
@@ -137,7 +141,8 @@ class Worker:
         timeout_s = min(timeout_s, self._poll_timeout())
         # Serving callbacks first frees what waited for acknowledgements before more is taken.
         self._serve_producers()
-        context.scans.pump(0)
+        if context.scans.pump():
+            timeout_s = 0.0
         messages = context.member.poll(timeout_s)
         if context.uncommitted is not None:
             messages = [*messages, *context.uncommitted.poll(0)]

@@ -8,7 +8,7 @@ and let their sessions expire. The same calls always give the same logs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from kstash.errors import KafkaUnavailableError, TopicMissingError
 from kstash.ports import Clock, Headers, NewTopic, Partition, TopicInfo
@@ -248,6 +248,13 @@ class MemoryAdmin:
         """High watermark of each partition."""
         self._check()
         return {partition: self._kafka.log(partition).end_offset for partition in partitions}
+
+    def ask_end_offsets(
+        self, partitions: Collection[Partition]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """The answer is there at once."""
+        ends = self.end_offsets(partitions)
+        return lambda: ends
 
     def start_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Log start offset of each partition."""
