@@ -1,0 +1,10 @@
+"""What a running worker shows: metrics, health, a status page and logs.
+
+The only importer of prometheus_client. `table` declares every metric.
+"""
+
+from kstash.observe.logs import configure_logs
+from kstash.observe.metrics import PrometheusMetrics
+from kstash.observe.observer import Observer
+
+__all__ = ["Observer", "PrometheusMetrics", "configure_logs"]

@@ -3,3 +3,8 @@
 `cache` holds the store that operators see, `rocks` keeps it in RocksDB (the only importer of
 rocksdict), `memory` in dicts for tests; `files` and `folder` know the file system.
 """
+
+from kstash.state.memory import MemoryBackend
+from kstash.state.rocks import RocksBackend
+
+__all__ = ["MemoryBackend", "RocksBackend"]

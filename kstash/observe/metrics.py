@@ -1,0 +1,117 @@
+"""`kstash.ports.Metrics` on prometheus_client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from kstash.observe.table import METRICS, PREFIX, MetricSpec
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+GAUGE_STALE_S = 60.0
+"""A labelled gauge set longer ago is left out: its task has moved. Lag is set every ten seconds."""
+
+_Labels = tuple[tuple[str, str], ...]
+
+
+class PrometheusMetrics:
+    """All metrics of one worker, in a registry of its own.
+
+    Written by the worker's loop, read by the HTTP thread; prometheus_client locks each value.
+
+    Args:
+        specs: the metrics there are; another name is a programmer error.
+        monotonic: seconds, never back.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[MetricSpec] = METRICS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a gauge per counter that nobody asked for
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        self._monotonic = monotonic
+        self._specs = {spec.name: spec for spec in specs}
+        self._metrics: dict[str, Any] = {
+            name: _make(spec, self._registry) for name, spec in self._specs.items()
+        }
+        # `labels()` validates, converts and locks at each call: the children are kept instead.
+        self._children: dict[tuple[str, _Labels], Any] = {}
+        self._gauges_set: dict[tuple[str, _Labels], float] = {}
+        self._totals: dict[str, float] = {}
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter; `amount` is 0 or more."""
+        self._child("counter", name, labels).inc(amount)
+        self._totals[name] = self._totals.get(name, 0) + amount
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        self._child("gauge", name, labels).set(value)
+        if labels:
+            self._gauges_set[name, tuple(labels.items())] = self._monotonic()
+        else:
+            self._totals[name] = value
+
+    def observe(self, name: str, seconds: float, **labels: str) -> None:
+        """Note one duration."""
+        self._child("histogram", name, labels).observe(seconds)
+
+    def total(self, name: str) -> float:
+        """A counter over all its labels, or a gauge without labels; 0 when never set."""
+        assert name in self._specs, f"metric {name!r} is not in kstash.observe.table"
+        return self._totals.get(name, 0)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format (`CONTENT_TYPE`)."""
+        self._drop_stale()
+        return generate_latest(self._registry)
+
+    def _child(self, kind: str, name: str, labels: dict[str, str]) -> Any:
+        key = name, tuple(labels.items())
+        child = self._children.get(key)
+        if child is None:
+            spec = self._specs.get(name)
+            assert spec is not None, f"metric {name!r} is not in kstash.observe.table"
+            assert spec.kind == kind, f"metric {name!r} is a {spec.kind}, used as a {kind}"
+            assert set(labels) == set(spec.labels), f"metric {name!r} has labels {spec.labels}"
+            metric = self._metrics[name]
+            child = self._children[key] = metric.labels(**labels) if labels else metric
+        return child
+
+    def _drop_stale(self) -> None:
+        # On the HTTP thread, while the loop may set the same gauge: each line is one dict or one
+        # locked operation, and a gauge dropped just as it is set comes back a second later.
+        oldest = self._monotonic() - GAUGE_STALE_S
+        for key, set_at in list(self._gauges_set.items()):
+            if set_at < oldest:
+                name, labels = key
+                self._children.pop(key, None)
+                self._gauges_set.pop(key, None)
+                values = dict(labels)
+                self._metrics[name].remove(*(values[label] for label in self._specs[name].labels))
+
+
+def _make(spec: MetricSpec, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    name = PREFIX + spec.name
+    if spec.kind == "counter":
+        return Counter(name, spec.text, spec.labels, registry=registry)
+    if spec.kind == "gauge":
+        return Gauge(name, spec.text, spec.labels, registry=registry)
+    return Histogram(name, spec.text, spec.labels, buckets=spec.buckets, registry=registry)

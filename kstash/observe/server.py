@@ -1,0 +1,137 @@
+"""The HTTP server of a worker: a daemon thread beside the loop."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from kstash.errors import ConfigError
+
+_START_MAX_S = 5.0
+_STOP_MAX_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What the server answers with; each is called on its thread.
+
+    Attributes:
+        metrics: text of `/metrics` and its content type.
+        health: whether the loop turns, and why not.
+        ready: whether all tasks are live, and why not.
+        page: HTML of `/`.
+    """
+
+    metrics: Callable[[], tuple[bytes, str]]
+    health: Callable[[], tuple[bool, str]]
+    ready: Callable[[], tuple[bool, str]]
+    page: Callable[[], str]
+
+
+class HttpServer:
+    """Serves `/metrics`, `/health`, `/ready` and `/` until `close`.
+
+    Args:
+        host: address to listen on.
+        port: 1 to 65535, or 0 for one that is free (see the attribute).
+        views: what to answer.
+
+    Attributes:
+        port: the port that is listened on.
+
+    Raises:
+        ConfigError: the address cannot be used; names setting and fix.
+    """
+
+    def __init__(self, host: str, port: int, views: Views) -> None:
+        self._socket = _listen(host, port)
+        self.port = int(self._socket.getsockname()[1])
+        config = uvicorn.Config(
+            _application(views),
+            access_log=False,
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+            ws="none",
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="kstash-http", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering and free the port; waits a few seconds at most. Again is fine."""
+        self._server.should_exit = True
+        self._thread.join(_STOP_MAX_S)
+        self._socket.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            # A restarted worker takes its port back at once; a port in use stays refused.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen()
+        except BaseException:
+            listening.close()
+            raise
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"http_port {port} on {host} is in use by another process: set another http_port "
+                "(each worker of a machine needs its own), or 0 for none",
+                "http_port",
+            ) from error
+        if error.errno == errno.EACCES:
+            raise ConfigError(
+                f"http_port {port} needs privileges: set one above 1023", "http_port"
+            ) from error
+        raise ConfigError(
+            f"http_host {host!r} cannot be listened on ({error}): set an address of this machine",
+            "http_host",
+        ) from error
+    return listening
+
+
+def _application(views: Views) -> Starlette:
+    def metrics(_: Request) -> Response:
+        content, content_type = views.metrics()
+        return Response(content, headers={"content-type": content_type})
+
+    def health(_: Request) -> Response:
+        return _verdict(views.health())
+
+    def ready(_: Request) -> Response:
+        return _verdict(views.ready())
+
+    def page(_: Request) -> Response:
+        return HTMLResponse(views.page())
+
+    return Starlette(
+        routes=[
+            Route("/metrics", metrics),
+            Route("/health", health),
+            Route("/ready", ready),
+            Route("/", page),
+        ]
+    )
+
+
+def _verdict(verdict: tuple[bool, str]) -> Response:
+    is_good, text = verdict
+    return PlainTextResponse(text + "\n", status_code=200 if is_good else 503)
