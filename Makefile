@@ -5,6 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 SEEDS ?= 1000000
 ROUNDS ?= 50
+QUICK := $(wildcard tests/unit tests/property tests/traces)
 
 .PHONY: demo test check bench chaos simulate format clean
 
@@ -14,7 +15,7 @@ demo: $(STAMP)
 
 ## Everything: quick tests and simulation on two processes, then what needs a broker, one by one.
 test: $(STAMP)
-	$(PY) -m pytest -q -n 2 --hypothesis-profile=ci tests/unit tests/property tests/traces tests/simulation
+	$(PY) -m pytest -q -n 2 --hypothesis-profile=ci $(QUICK) $(wildcard tests/simulation)
 	$(PY) -m pytest -q tests/integration tests/chaos
 
 ## Format, lint, types, layers, docstrings and the quick tests; two minutes at most.
@@ -24,7 +25,7 @@ check: $(STAMP)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/interrogate -q kstash apps
-	$(PY) -m pytest -q -n 2 tests/unit tests/property tests/traces
+	$(PY) -m pytest -q -n 2 $(QUICK)
 
 ## Speed and latency of the four guarantees side by side.
 bench: $(STAMP)
