@@ -79,9 +79,12 @@ class ScanService:
             for partition, start in job.next_offsets.items():
                 if partition not in self._running:
                     self._running[partition] = []
-                elif start >= starts.get(partition, self._scanner.position(partition)):
-                    self._running[partition].append(job)
-                    continue
+                else:
+                    # A partition that another job of this turn begins has no position yet.
+                    at = starts.get(partition)
+                    if start >= (self._scanner.position(partition) if at is None else at):
+                        self._running[partition].append(job)
+                        continue
                 # A partition that is read further on goes back; the other jobs skip what they had.
                 self._running[partition].append(job)
                 starts[partition] = min(start, starts.get(partition, start))
