@@ -16,8 +16,8 @@ Program = Annotated[
     str,
     typer.Argument(
         metavar="MODULE:APP",
-        help="A module that Python can import from here, and the name of the App in it "
-        "(without a name: app).",
+        help="A module that Python can import from here, and the name of the App in it, or of a "
+        "function without arguments that returns one (without a name: app).",
         show_default=False,
     ),
 ]
@@ -39,7 +39,7 @@ class Until(StrEnum):
 
 
 def load_app(program: str) -> App:
-    """Import the `App` that `module:name` stands for; what the import raises is passed on.
+    """Import the `App` that `module:name` stands for; what the user's code raises is passed on.
 
     Raises:
         ConfigError: no such module, or no App of that name in it.
@@ -58,6 +58,8 @@ def load_app(program: str) -> App:
             f"such as examples.wordcount:app, from the folder that holds it"
         ) from None
     found = getattr(module, name, None)
+    if callable(found) and not isinstance(found, type):
+        found = found()
     if isinstance(found, App):
         return found
     apps = sorted(key for key, value in vars(module).items() if isinstance(value, App))
@@ -82,7 +84,10 @@ def run_program(
         ),
     ] = None,
 ) -> None:
-    """Run a program until SIGTERM or Ctrl-C, or to the end of its input."""
+    """Run a program until SIGTERM or Ctrl-C, or to the end of its input.
+
+    Prints READY once all tasks that this process got are live.
+    """
     app = load_app(program)
     overrides: dict[str, Any] = {}
     client: dict[str, str | int | float | bool] = {}
@@ -98,7 +103,7 @@ def run_program(
     if overrides:
         app.configure(**overrides)
     end: Literal["end"] | None = "end" if until is Until.END else None
-    app.run(until=end)
+    app.run(until=end, on_ready=lambda: print("READY", flush=True))
 
 
 def show_topology(

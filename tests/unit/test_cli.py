@@ -108,6 +108,11 @@ def test_load_app_finds_the_named_app(program: str) -> None:
     assert load_app(f"{program}:counter").application_id == "counter"
 
 
+def test_load_app_calls_a_function_that_builds_one() -> None:
+    """`module:function` gives the App that the function returns."""
+    assert load_app("kstash.apps.word_count:build").application_id == "word-count"
+
+
 def test_load_app_names_what_a_module_has_instead(program: str) -> None:
     """A wrong name is answered with the names that exist."""
     with pytest.raises(ConfigError, match="has no App named 'app': it has counter"):
