@@ -24,6 +24,10 @@ from kstash.errors import LocatedError, WireCorruptError
 from kstash.operators.batch import Batch
 from kstash.ports import Headers, Message
 
+BATCH_RECORDS = 2_000
+"""Logical records in a batch of frames, at which it is closed: bounds memory and the wait of the
+outputs of its first record for its last one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Events:
@@ -36,6 +40,7 @@ class Events:
         next_offset: offset behind the last record, dropped ones and markers included.
         sizes: logical records per event; None when each event is one record.
         offsets: offsets of the events, to name the record that user code failed on.
+        taken: records taken of those given.
     """
 
     batch: Batch
@@ -44,6 +49,7 @@ class Events:
     next_offset: int
     sizes: list[int] | None
     offsets: list[int]
+    taken: int
 
 
 class KstashHeaders(NamedTuple):
@@ -103,11 +109,13 @@ def decode_external(messages: Sequence[Message]) -> Events:
     )
     offsets = [m.offset() for m in messages]
     end = offsets[-1] + 1
-    return Events(batch, len(messages), end, end, None, offsets)
+    return Events(batch, len(messages), end, end, None, offsets, len(messages))
 
 
 def decode_ruled(messages: Sequence[Message], table: ReaderTable, *, is_frames: bool) -> Events:
     """Records under the reader rule: frames of an internal topic, or another app's outputs.
+
+    Takes records until the batch holds `BATCH_RECORDS` logical ones, at least one record.
 
     Raises:
         WireCorruptError, SequenceGapError: naming topic, partition and offset.
@@ -115,7 +123,11 @@ def decode_ruled(messages: Sequence[Message], table: ReaderTable, *, is_frames: 
     batch = Batch()
     sizes: list[int] = []
     offsets: list[int] = []
+    taken = 0
     for message in messages:
+        if len(batch.keys) >= BATCH_RECORDS:
+            break
+        taken += 1
         identity, _, marker = kstash_headers(message, with_lineage=False)
         try:
             if marker is not None:
@@ -136,7 +148,8 @@ def decode_ruled(messages: Sequence[Message], table: ReaderTable, *, is_frames: 
         sizes.append(identity.count - skip)
         offsets.append(message.offset())
     end = offsets[-1] + 1 if offsets else -1
-    return Events(batch, len(sizes), end, messages[-1].offset() + 1, sizes, offsets)
+    next_offset = messages[taken - 1].offset() + 1
+    return Events(batch, len(sizes), end, next_offset, sizes, offsets, taken)
 
 
 def offset_of(events: Events, record_index: int) -> int | None:

@@ -129,8 +129,9 @@ class Task:
         events = self._take(source, count)
         if events.count:
             self._verify_input(source, events, end_offset)
+            before = self.records_in
             self._run(input_index, events, ())
-            self.replayed += events.count
+            self.replayed += self.records_in - before
         source.next_offset = events.next_offset
         return True
 
@@ -206,16 +207,20 @@ class Task:
             if not messages:
                 return
         if source.table is None:
-            events = decode_external(messages)
-        else:
-            events = decode_ruled(messages, source.table, is_frames=source.is_internal)
-        if not events.count:
-            source.next_offset = events.next_offset
+            self._process_live(input_index, decode_external(messages))
             return
-        entries: tuple[Determinant, ...] = ()
-        if not self._implicit:
-            entries = (Run(self.core.position, input_index, events.count, events.end_offset),)
-        self._run(input_index, events, entries)
+        while messages:
+            events = decode_ruled(messages, source.table, is_frames=source.is_internal)
+            self._process_live(input_index, events)
+            messages = messages[events.taken :]
+
+    def _process_live(self, input_index: int, events: Events) -> None:
+        if events.count:
+            entries: tuple[Determinant, ...] = ()
+            if not self._implicit:
+                entries = (Run(self.core.position, input_index, events.count, events.end_offset),)
+            self._run(input_index, events, entries)
+        self.inputs[input_index].next_offset = events.next_offset
 
     def _run(self, input_index: int, events: Events, entries: Sequence[Determinant]) -> None:
         source = self.inputs[input_index]
@@ -226,7 +231,6 @@ class Task:
             error.at(*source.partition, offset_of(events, error.record_index))
             raise
         self.core.advance(entries, self.core.position + events.count)
-        source.next_offset = events.next_offset
         self.records_in += len(batch)
         if batch.timestamps:
             self.newest_timestamp = batch.timestamps[-1]
@@ -353,4 +357,4 @@ def _joined(parts: list[Events]) -> Events:
         sizes += part.sizes or ()
         offsets += part.offsets
         end = max(end, part.end_offset)
-    return Events(batch, len(sizes), end, parts[-1].next_offset, sizes, offsets)
+    return Events(batch, len(sizes), end, parts[-1].next_offset, sizes, offsets, len(sizes))
