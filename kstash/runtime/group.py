@@ -555,8 +555,8 @@ class TaskGroup:
         for stage, task in self.tasks.items():
             if stage in self._ends_sent or not self._is_at_end(task):
                 continue
-            if task.core.outputs_done_through() < task.core.position:
-                continue
+            if not task.core.may_publish_checkpoint(task.core.position):
+                continue  # a successor must not find another history behind a counted END
             self._ends_sent.add(stage)
             self._append_ends(task)
         if len(self._ends_sent) == len(self.tasks) and not self._ends_missing:
