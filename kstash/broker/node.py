@@ -116,7 +116,8 @@ class Node:
             return
         # C1 code is enough for a process of half a second.
         arguments = ["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"]
-        arguments += ["-t", cluster_id, "-c", str(self.settings_file)]
+        # With "=", since one id in 64 begins with a hyphen.
+        arguments += [f"--cluster-id={cluster_id}", "-c", str(self.settings_file)]
         with self.log.open("ab") as log:
             code = subprocess.run(
                 [*self.command, *arguments],
