@@ -27,7 +27,7 @@ dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.25rem
 dd, td.number { font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--line);
+th, td { text-align: left; padding: .4rem 1.5rem .4rem 0; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
 th.number, td.number { text-align: right; }
 footer { margin-top: 2rem; font-size: .85rem; }
@@ -57,7 +57,7 @@ def _bytes(value: float) -> str:
 _TILES = (
     ("Records in", "records_in", _count),
     ("Records out", "records_out", _count),
-    ("Lineage unacknowledged", "lineage_unacked_bytes", _bytes),
+    ("Lineage in flight", "lineage_unacked_bytes", _bytes),
     ("Lineage written", "lineage_appended_bytes", _bytes),
     ("Checkpoints", "checkpoints", _count),
     ("Sink commits", "commits", _count),

@@ -1,0 +1,169 @@
+"""What a real worker on a real broker shows: metrics, readiness, the page, and after a crash."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from prometheus_client.parser import text_string_to_metric_families
+
+from kstash.broker import DevBroker
+from kstash.testing.fixtures import TopicFactory
+
+SENTENCES = 200
+WORDS = 5 * SENTENCES
+WAIT_S_MAX = 60.0
+
+
+class Worker:
+    """A word count in a process of its own, with HTTP on a port of its own."""
+
+    def __init__(self, command: list[str], port: int, log: Path) -> None:
+        self._command = command
+        self._port = port
+        self._log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process; it is ready later."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def stop(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status code and text; code 0 while nothing listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as got:
+                return got.status, got.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def value(self, name: str) -> float:
+        """A metric's value now, summed over its labels."""
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(self.get("/metrics")[1])
+            for sample in family.samples
+            if sample.name == name
+        )
+
+    def wait(self, what: str, condition: Callable[[], bool]) -> None:
+        """Wait until something is so; a process that ends meanwhile fails the test."""
+        deadline = time.monotonic() + WAIT_S_MAX
+        while not condition():
+            assert self.process is not None
+            tail = self._log.read_text()[-3_000:]
+            assert self.process.poll() is None, f"the worker ended: {tail}"
+            assert time.monotonic() < deadline, f"{what} did not come: {tail}"
+            time.sleep(0.1)
+
+    def wait_value(self, name: str, least: float) -> None:
+        """Wait until a metric is high enough."""
+        self.wait(f"{name} >= {least:g}", lambda: self.value(name) >= least)
+
+
+@pytest.fixture
+def worker(
+    kafka_broker: DevBroker, kafka_topics: TopicFactory, application_id: str, tmp_path: Path
+) -> Iterator[Worker]:
+    """A worker with input waiting; killed at the end."""
+    sentences = kafka_topics("sentences", partitions=2)
+    counts = kafka_topics("counts", partitions=2)
+    producer = Producer({"bootstrap.servers": kafka_broker.bootstrap_servers})
+    for number in range(SENTENCES):
+        producer.produce(sentences, b"a bb a ccc %d" % number, partition=number % 2)
+    assert producer.flush(30) == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "kstash.apps.word_count"),
+        *("--bootstrap-servers", kafka_broker.bootstrap_servers),
+        *("--application-id", application_id, "--instance-id", "one"),
+        *("--input", sentences, "--output", counts),
+        *("--state-dir", str(tmp_path / "state"), "--http-port", str(port)),
+        *("--checkpoint-interval-ms", "500"),
+    ]
+    made = Worker(command, port, tmp_path / "worker.log")
+    yield made
+    if made.process is not None:
+        made.process.kill()
+        made.process.wait(30)
+
+
+def test_a_worker_shows_what_it_does(worker: Worker) -> None:
+    """Counts are exact, readiness follows the tasks, promtool and the page agree, SIGTERM ends."""
+    worker.start()
+    worker.wait("/health", lambda: worker.get("/health")[0] == 200)
+    worker.wait("/ready", lambda: worker.get("/ready")[0] == 200)
+    worker.wait_value("kstash_records_out_total", 2 * WORDS)
+    assert worker.value("kstash_records_in_total") == SENTENCES + WORDS
+    assert worker.value("kstash_records_out_total") == 2 * WORDS
+    assert worker.value("kstash_recoveries_total") == 2
+    assert worker.value("kstash_recovery_seconds_count") == 2
+    worker.wait_value("kstash_checkpoints_total", 4)
+    for name in (
+        *("kstash_process_seconds_count", "kstash_end_to_end_seconds_count"),
+        *("kstash_checkpoint_bytes_total", "kstash_checkpoint_seconds_count"),
+        *("kstash_header_bytes_total", "kstash_commits_total", "kstash_task_position"),
+        *("kstash_recovery_phase_seconds_count", "process_resident_memory_bytes"),
+    ):
+        assert worker.value(name) > 0, name
+    text = worker.get("/metrics")[1]
+    assert 'kstash_app_state{state="live"} 1.0' in text
+    assert 'kstash_app_state{state="recovering"} 0.0' in text
+    _check_with_promtool(text)
+    worker.wait("the lag", lambda: "kstash_input_lag_records{" in worker.get("/metrics")[1])
+    page = worker.get("/")[1]
+    assert "Tasks of this worker" in page
+    assert page.count('class="state good"') >= 4
+    assert worker.stop(signal.SIGTERM) == 0
+    assert worker.get("/health")[0] == 0
+
+
+def test_a_crash_shows_as_recovery_and_replay(worker: Worker) -> None:
+    """After SIGKILL the successor takes the port back and reports its recovery."""
+    worker.start()
+    worker.wait_value("kstash_records_out_total", 2 * WORDS)
+    worker.stop(signal.SIGKILL)
+    worker.start()
+    worker.wait("/ready", lambda: worker.get("/ready")[0] == 200)
+    worker.wait_value("kstash_recoveries_total", 2)
+    assert worker.value("kstash_recovery_seconds_sum") > 0
+    replayed = worker.value("kstash_replayed_records_total")
+    assert replayed <= worker.value("kstash_records_in_total") <= SENTENCES + WORDS
+
+
+def _check_with_promtool(text: str) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert os.environ.get("CI") != "true", "promtool is missing: install the prometheus package"
+        return
+    check = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
