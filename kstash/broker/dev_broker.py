@@ -31,6 +31,7 @@ from kstash.broker.progress import ShowProgress
 from kstash.errors import BrokerFolderError, BrokerStartError, PortBusyError
 
 _STOP_DEADLINE_S = 15.0
+_PORT_DEADLINE_S = 5.0
 _START_ATTEMPTS = 3
 _FOLDER_FORMAT = 1
 # Below the ranges from which Linux and macOS take the ports of outgoing connections, so that a
@@ -181,6 +182,10 @@ class DevBroker:
         if member.is_alive:
             member.send_signal(signal.SIGCONT)
             member.end(signal.SIGTERM, _STOP_DEADLINE_S)
+        # The threads of a process that died by itself may hold its sockets a moment longer.
+        deadline = time.monotonic() + _PORT_DEADLINE_S
+        while not all(map(_is_free, self._ports[node])) and time.monotonic() < deadline:
+            time.sleep(0.02)
         _check_ports(self._ports[node])
         member.start()
         self._wait_ready({node})

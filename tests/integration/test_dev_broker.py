@@ -112,6 +112,18 @@ def test_a_running_node_restarts_in_order(broker: DevBroker) -> None:
     assert not exists(pid)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
+def test_a_killed_keeper_takes_its_node_along(broker: DevBroker) -> None:
+    """The process between owner and node cannot be killed without the node."""
+    pid = broker.pid()
+    keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert keeper != os.getpid()
+    os.kill(keeper, signal.SIGKILL)
+    wait_until_gone(pid)
+    broker.restart()
+    assert broker.pid() != pid
+
+
 def test_a_paused_node_answers_again_when_resumed(broker: DevBroker) -> None:
     """Between pause and resume a node is alive and silent."""
     broker.pause()
