@@ -73,9 +73,7 @@ class KafkaCluster:
     def sink_producer(self, group: int) -> SinkProducer:
         """The transactional producer of a task group."""
         if self._positions is None:
-            self._positions = CommittedPositionsReader(
-                settings.positions(self._config), settings.admin(self._config)
-            )
+            self._positions = CommittedPositionsReader(settings.positions(self._config))
         return KafkaSinkProducer(
             settings.sink_producer(self._config, group),
             position=(self.lineage_topic, group),

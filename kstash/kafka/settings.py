@@ -127,9 +127,15 @@ def positions_group(config: Config) -> str:
 
 
 def positions(config: Config) -> Settings:
-    """Settings of the consumer that gives the group metadata of the committed positions."""
+    """Settings of the consumer that reads the committed positions."""
     tunable, decided = common(config, "positions")
-    return _merge(config, tunable, decided | {"group.id": positions_group(config)})
+    decided |= {
+        "group.id": positions_group(config),
+        # An offset that an open transaction would replace is waited for.
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+    }
+    return _merge(config, tunable, decided)
 
 
 def _producer(config: Config, role: str) -> tuple[Settings, Settings]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import Producer as Client
 from confluent_kafka.admin import AdminClient
+from structlog.testing import capture_logs
 
 from kstash.broker import DevBroker
 from kstash.config import Config
@@ -36,7 +38,7 @@ from kstash.ports import (
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class World:
@@ -673,3 +675,52 @@ def test_admin_says_what_to_check_when_nobody_answers(application_id: str) -> No
     admin = KafkaAdmin(settings.admin(config), deadline_s=1.0)
     with pytest.raises(KafkaUnavailableError, match=r"127\.0\.0\.1:1.*advertised\.listeners"):
         admin.describe(["t"])
+
+
+# --- a broker that is away ----------------------------------------------------------------------
+
+
+def test_broker_killed_and_restarted(application_id: str, tmp_path: Path) -> None:
+    """While the broker is away clients wait and say so once; then all goes on, nothing is lost."""
+    with DevBroker(folder=tmp_path) as broker:
+        world = World(broker, application_id)
+        world.create(world.lineage_topic, 2)
+        data = world.create(f"{application_id}-data")
+        commit(world.sink(), "before")
+        owner = world.member([0, 1])
+        owner.member.add({(data, 0): 0})
+        producer = world.cluster().data_producer()
+        acks: list[Any] = []
+        told: list[tuple[Exception | None, str | None]] = []
+
+        def produce(value: bytes) -> None:
+            producer.produce(data, value, None, 0, lambda error, _: acks.append(error), 0, None)
+
+        produce(b"a")
+        owner.wait(lambda: owner.values(data) == [b"a"], "a record")
+        with capture_logs() as logs:
+            broker.kill()
+            produce(b"b")
+            sink = world.cluster().sink_producer(0)
+            sink.initialise(lambda error, metadata: told.append((error, metadata)))
+            for _ in range(40):
+                owner.poll()
+                producer.poll()
+                sink.poll()
+            assert (acks, told) == ([None], [])
+            assert owner.groups == {0, 1}
+            broker.restart()
+            owner.wait(lambda: owner.values(data) == [b"a", b"b"], "the record of the outage")
+            produce(b"c")
+            owner.wait(lambda: owner.values(data) == [b"a", b"b", b"c"], "a record after it")
+        wait_for(lambda: len(acks) == 3, producer.poll, "acks")
+        wait_for(lambda: bool(told), sink.poll, "init_transactions")
+        assert acks == [None] * 3
+        assert told == [(None, "before")]
+        assert [entry["event"] for entry in logs] == [
+            "broker unreachable, waiting",
+            "broker reachable again",
+        ]
+        producer.close()
+        sink.close()
+        world.close()

@@ -1,0 +1,76 @@
+"""The delay of acknowledgements that tests ask for (`lineage_ack_delay_ms`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kstash.kafka.producers import DelayedAcks
+from kstash.testing.clock import ManualClock
+from kstash.testing.memory import MemoryKafka
+
+
+def delayed(kafka: MemoryKafka, clock: ManualClock, delay_s: float) -> DelayedAcks:
+    """A producer on `kafka` whose acknowledgements are late by the manual clock."""
+    return DelayedAcks(
+        kafka.cluster("app").lineage_producer(),
+        delay_s,
+        monotonic=clock.monotonic,
+        sleep=clock.advance,
+    )
+
+
+def test_records_at_once_callbacks_late_and_in_order() -> None:
+    """A record is in the log at once; its callback comes after the delay, in order."""
+    clock = ManualClock()
+    kafka = MemoryKafka(clock)
+    kafka.create_topic("t", 1)
+    producer = delayed(kafka, clock, 0.5)
+    told: list[int] = []
+
+    def on_delivery(error: Any, message: Any) -> None:
+        assert error is None
+        told.append(message.offset())
+
+    producer.produce("t", b"a", None, 0, on_delivery)
+    producer.poll()
+    clock.advance(0.25)
+    producer.produce("t", b"b", None, 0, on_delivery)
+    producer.produce("t", b"c", None, 0, None)
+    producer.poll()
+    assert kafka.log(("t", 0)).end_offset == 3
+    assert (told, len(producer)) == ([], 2)
+    clock.advance(0.25)
+    producer.poll()
+    assert (told, len(producer)) == ([0], 1)
+    clock.advance(0.25)
+    producer.poll()
+    assert (told, len(producer)) == ([0, 1], 0)
+
+
+def test_flush_waits_for_the_delay_up_to_its_deadline() -> None:
+    """`flush` serves what falls due before its deadline, and counts the rest as missing."""
+    clock = ManualClock()
+    kafka = MemoryKafka(clock)
+    kafka.create_topic("t", 1)
+    producer = delayed(kafka, clock, 0.5)
+    told: list[int] = []
+    producer.produce("t", b"a", None, 0, lambda _, message: told.append(message.offset()))
+    assert producer.flush(0.2) == 1
+    assert told == []
+    assert producer.flush(0.5) == 0
+    assert told == [0]
+
+
+def test_close_forgets_late_callbacks() -> None:
+    """After `close` nothing is told."""
+    clock = ManualClock()
+    kafka = MemoryKafka(clock)
+    kafka.create_topic("t", 1)
+    producer = delayed(kafka, clock, 0.5)
+    told: list[int] = []
+    producer.produce("t", b"a", None, 0, lambda _, message: told.append(message.offset()))
+    producer.poll()
+    producer.close()
+    clock.advance(1)
+    assert len(producer) == 0
+    assert told == []
