@@ -8,7 +8,7 @@ from typing import Any
 from kstash.core.lineage import LineageView
 from kstash.core.records import Run, encode_key, encode_value
 from kstash.errors import ProducerFailedError
-from kstash.ports import DeliveredMessage, Message, Partition
+from kstash.ports import DeliveredMessage, Headers, Message, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.recovery import Recovery, lineage_record
 from kstash.runtime.scan import ScanJob
@@ -57,7 +57,7 @@ class BoundedRun:
         ends = context.admin.end_offsets(partitions)
         views = {partition: LineageView() for partition in partitions}
 
-        def take(message: Message) -> None:
+        def take(message: Message, _: Headers) -> None:
             record = lineage_record(message)
             if record is not None:
                 views[message.topic(), message.partition()].fold(message.offset(), record)

@@ -59,7 +59,15 @@ from kstash.core.wire import (
     writer_bytes,
 )
 from kstash.errors import LocatedError, ProducerFailedError
-from kstash.ports import DeliveredMessage, FileEntry, Message, Partition, Producer, SinkProducer
+from kstash.ports import (
+    DeliveredMessage,
+    FileEntry,
+    Headers,
+    Message,
+    Partition,
+    Producer,
+    SinkProducer,
+)
 from kstash.runtime.context import Context
 from kstash.runtime.decode import kstash_headers, located, user_headers
 from kstash.runtime.emit import StoredRecord
@@ -227,7 +235,7 @@ class Recovery:
             end = self._context.admin.end_offsets([partition])[partition]
         records: list[tuple[int, LineageRecord]] = []
 
-        def take(message: Message) -> None:
+        def take(message: Message, _: Headers) -> None:
             decoded = lineage_record(message)
             if decoded is not None:
                 records.append((message.offset(), decoded))
@@ -332,9 +340,9 @@ class Recovery:
             floors = context.admin.start_offsets(list(starts))
             starts = {p: max(offset, floors[p]) for p, offset in starts.items()}
 
-        def take(message: Message) -> None:
+        def take(message: Message, headers: Headers) -> None:
             partition = message.topic(), message.partition()
-            for name, value in message.headers() or ():
+            for name, value in headers:
                 if name == IDENTITY_HEADER:
                     # Most records of a shared topic are others': look before decoding.
                     found = outs[partition].get((value or b"")[WRITER_BYTES])
@@ -416,12 +424,12 @@ class Recovery:
     def _scan(
         self,
         ranges: dict[Partition, tuple[int, int]],
-        take: Callable[[Message], None],
+        take: Callable[[Message, Headers], None],
         event: Callable[[], Event],
     ) -> None:
-        def take_safely(message: Message) -> None:
+        def take_safely(message: Message, headers: Headers) -> None:
             try:
-                take(message)
+                take(message, headers)
             except LocatedError as error:
                 self._post(error)
 

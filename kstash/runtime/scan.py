@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from kstash.ports import Message, Partition, Scanner
+from kstash.ports import Headers, Message, Partition, Scanner
 
 
 @dataclass(slots=True)
 class ScanJob:
     """Read each partition of `ranges` from its start offset up to its end offset (exclusive).
 
-    `on_message` gets every record of the ranges in order per partition; `on_done` is called once.
+    `on_message` gets every record of the ranges with its headers, in order per partition; `on_done`
+    is called once.
     """
 
     ranges: Mapping[Partition, tuple[int, int]]
-    on_message: Callable[[Message], None]
+    on_message: Callable[[Message, Headers], None]
     on_done: Callable[[], None]
     is_cancelled: bool = False
     next_offsets: dict[Partition, int] = field(default_factory=dict)
@@ -56,11 +57,13 @@ class ScanService:
         for message in messages:
             partition = message.topic(), message.partition()
             offset = message.offset()
+            # Decoded once for all jobs: the dearest part of a scan.
+            headers = message.headers() or []
             for job in self._running.get(partition, ()):
                 if job.next_offsets[partition] <= offset < job.ranges[partition][1]:
                     job.next_offsets[partition] = offset + 1
                     if not job.is_cancelled:
-                        job.on_message(message)
+                        job.on_message(message, headers)
         self._finish()
         return bool(messages)
 
