@@ -67,7 +67,7 @@ class DevBroker:
         node_config: Mapping[int, Mapping[str, object]] | None = None,
         heap_mb: int = 512,
         java_options: Sequence[str] = (),
-        start_timeout_s: float = 60.0,
+        start_timeout_s: float = 90.0,
     ) -> None:
         assert 1 <= brokers <= 9, f"brokers must be 1 to 9, not {brokers}"
         assert 0 <= port <= 65_535 - brokers, f"no such port: {port}"
@@ -137,6 +137,8 @@ class DevBroker:
                     # A free port was taken between our look and Kafka's; look again.
                     if self._port or attempt == _START_ATTEMPTS - 1:
                         raise
+                    for node in self._nodes:
+                        node.end(signal.SIGKILL, _STOP_DEADLINE_S)
         except BaseException:
             self.close()
             raise
