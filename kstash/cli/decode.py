@@ -122,10 +122,15 @@ def as_data(item: Any) -> Any:
     if is_dataclass(item):
         return {field.name: as_data(getattr(item, field.name)) for field in fields(item)}
     if isinstance(item, dict):
-        return {str(key): as_data(value) for key, value in item.items()}
+        return {_key_text(key): as_data(value) for key, value in item.items()}
     if isinstance(item, Sequence) and not isinstance(item, str | bytes):
         return [as_data(entry) for entry in item]
     return item.hex() if isinstance(item, bytes) else item
+
+
+def _key_text(key: Any) -> str:
+    # (output, partition) as 0/1; the ids of the core have a text of their own.
+    return "/".join(map(str, key)) if type(key) is tuple else str(key)
 
 
 def as_text(shown: dict[str, Any], *, with_headers: bool) -> str:
