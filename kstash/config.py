@@ -87,8 +87,8 @@ class Config(BaseSettings):
         lineage_linger_ms: how long lineage is gathered before it is written, 0 to 1000.
         lineage_segment_bytes_max: lineage gathered that is written at once, 256 or more.
         lineage_ack_timeout_ms: age of unacknowledged lineage at which the inputs are paused.
-        lineage_ack_delay_ms: for tests: acknowledgements of lineage are taken this much later, 0
-            to 1000.
+        lineage_ack_delay_ms: for tests: lineage is written, and so acknowledged, this much later,
+            0 to 1000: a crash then loses lineage that outputs rely on.
         stash_bytes_max: unacknowledged lineage of a task at which its inputs are paused.
         session_timeout_ms: how long a silent worker keeps its tasks, 6000 (the least that brokers
             allow by default) or more.

@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError
@@ -17,7 +18,7 @@ from confluent_kafka import Producer as Client
 from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError, TopicMissingError
 from kstash.kafka import failures
 from kstash.kafka.settings import client_logger
-from kstash.ports import DeliveredMessage, Headers, OnDelivery, Producer
+from kstash.ports import Headers, OnDelivery, Producer
 
 WARM_DEADLINE_S = 1.0
 ROOM_DEADLINE_S = 60.0
@@ -139,14 +140,14 @@ class KafkaProducer:
 
 
 class DelayedAcks:
-    """A producer whose acknowledgements are told late; records are written at once.
+    """A producer that holds records back before it writes them, so that all acks come late.
 
-    A setting for tests (`lineage_ack_delay_ms`): a crash then hits lineage that the worker does
-    not know to be stable.
+    A setting for tests (`lineage_ack_delay_ms`): a crash then loses lineage on which outputs that
+    are out already rely. (Acknowledgements alone told late would not: what was written is found.)
 
     Args:
         producer: what writes.
-        delay_s: seconds by which callbacks are late; their order is kept.
+        delay_s: seconds by which records are held back; their order is kept.
         monotonic: seconds that never go back.
         sleep: waits for seconds.
     """
@@ -163,7 +164,7 @@ class DelayedAcks:
         self._delay_s = delay_s
         self._monotonic = monotonic
         self._sleep = sleep
-        self._late: deque[tuple[float, OnDelivery, Any, DeliveredMessage]] = deque()
+        self._held: deque[tuple[float, Callable[[], None]]] = deque()
 
     def produce(
         self,
@@ -175,38 +176,33 @@ class DelayedAcks:
         timestamp: int = 0,
         headers: Headers | None = None,
     ) -> None:
-        """Queue one record at once; its callback comes late."""
-        late: OnDelivery | None = None
-        if on_delivery is not None:
-            told = on_delivery  # bound for the closure: the parameter is optional
-
-            def late(error: Any, message: DeliveredMessage) -> None:
-                self._late.append((self._monotonic() + self._delay_s, told, error, message))
-
-        self._producer.produce(topic, value, key, partition, late, timestamp, headers)
+        """Hold back one record; errors of `KafkaProducer.produce` come out of `poll`."""
+        write = partial(
+            self._producer.produce, topic, value, key, partition, on_delivery, timestamp, headers
+        )
+        self._held.append((self._monotonic() + self._delay_s, write))
 
     def poll(self) -> None:
-        """Serve the callbacks that are due."""
-        self._producer.poll()
+        """Write what is due, then serve callbacks."""
         now = self._monotonic()
-        while self._late and self._late[0][0] <= now:
-            _, on_delivery, error, message = self._late.popleft()
-            on_delivery(error, message)
+        while self._held and self._held[0][0] <= now:
+            self._held.popleft()[1]()
+        self._producer.poll()
 
     def flush(self, timeout_s: float) -> int:
-        """Wait for acknowledgements and their delay; returns how many are missing."""
+        """Wait for the delay and for acknowledgements; returns how many are missing."""
         deadline = self._monotonic() + timeout_s
-        missing = self._producer.flush(timeout_s)
         self.poll()
-        while self._late and self._late[0][0] <= deadline:
-            self._sleep(max(0.0, self._late[0][0] - self._monotonic()))
+        while self._held and self._held[0][0] <= deadline:
+            self._sleep(max(0.0, self._held[0][0] - self._monotonic()))
             self.poll()
-        return missing + len(self._late)
+        missing = self._producer.flush(max(0.0, deadline - self._monotonic()))
+        return missing + len(self._held)
 
     def close(self) -> None:
-        """Close the producer; what is late is never told."""
-        self._late.clear()
+        """Close the producer; what is held back is never written."""
+        self._held.clear()
         self._producer.close()
 
     def __len__(self) -> int:
-        return len(self._producer) + len(self._late)
+        return len(self._producer) + len(self._held)
