@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from kstash.errors import ConfigError, MemberFencedError
+from kstash.errors import ConfigError, MemberFencedError, OperatorError, SerdeError
 from kstash.kafka import KafkaCluster
 from kstash.kafka.topics import check_topics
 from kstash.observe import Observer
@@ -133,6 +133,18 @@ def _loop(worker: Worker, stop: StopSignal, observer: Observer) -> None:
     except MemberFencedError as error:
         log.error("another process took this worker's place; it stops", reason=str(error))  # noqa: TRY400 - expected, no traceback
         raise SystemExit(EXIT_FENCED) from error
+    except (OperatorError, SerdeError) as error:
+        # The cause alone: whoever shows the error may show its message only, and frames of ours
+        # would bury the user's.
+        log.error(  # noqa: TRY400 - exc_info is the cause
+            "user code failed, the worker stops; nothing is lost",
+            operator=error.operator,
+            topic=error.topic,
+            partition=error.partition,
+            offset=error.offset,
+            exc_info=error.cause,
+        )
+        raise
     finally:
         worker.close(is_graceful=is_graceful)
     log.info("stopped")

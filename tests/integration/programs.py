@@ -1,0 +1,91 @@
+"""Programs that the integration tests run as processes.
+
+    python -m tests.integration.programs NAME JSON
+
+JSON: `inputs` (topics), `output` (topic), `settings` (for `kstash.App`, `application_id` among
+them), `until`, `options` (for the program), `file_bytes_max` (a limit on the size of files that the
+process may write, as a full disk is one).
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import kstash
+
+Build = Callable[[kstash.App, list[str], str, dict[str, Any]], None]
+
+
+def words(app: kstash.App, inputs: list[str], output: str, options: dict[str, Any]) -> None:
+    """Word count, whose splitting fails on the word in option `poison`."""
+    poison = options.get("poison")
+
+    def split(line: str) -> list[str]:
+        found = line.split()
+        if poison in found:
+            raise ValueError(f"cannot take {poison}")
+        return found
+
+    (
+        app.stream(inputs[0], value=kstash.text)
+        .flat_map(split)
+        .key_by(lambda word: word, key=kstash.text)
+        .count("words")
+        .to(output, key=kstash.text, value=kstash.int_text)
+    )
+
+
+def merged(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
+    """Count each key's records of all inputs together, with no internal topic between."""
+    streams = [app.stream(topic, key=kstash.text, value=kstash.text) for topic in inputs]
+    streams[0].merge(*streams[1:]).count("both").to(output, value=kstash.int_text)
+
+
+def copy(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
+    """Copy the union of the inputs as the bytes that they are."""
+    app.stream(*inputs).to(output)
+
+
+def through(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
+    """Send records through an internal topic, and on as they are."""
+    app.stream(inputs[0], key=kstash.raw).repartition("all").to(output)
+
+
+def relay(app: kstash.App, inputs: list[str], output: str, options: dict[str, Any]) -> None:
+    """Sum up what another application counts, reading its immediate sink at once."""
+    (
+        app.stream(
+            inputs[0], key=kstash.text, value=kstash.int_text, immediate_of=options["immediate_of"]
+        )
+        .map_values(lambda count: count * 2)
+        .key_by(lambda double: f"total-{double % 2}", key=kstash.text, value=kstash.int_text)
+        .sum("total")
+        .to(output, value=kstash.int_text)
+    )
+
+
+PROGRAMS: dict[str, Build] = {
+    "words": words,
+    "merged": merged,
+    "copy": copy,
+    "through": through,
+    "relay": relay,
+}
+
+
+def main(name: str, arguments: dict[str, Any]) -> None:
+    """Build a program and run it; prints READY once its tasks are live."""
+    limit = arguments.get("file_bytes_max")
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    app = kstash.App(**arguments["settings"])
+    PROGRAMS[name](app, arguments["inputs"], arguments["output"], arguments.get("options", {}))
+    app.run(until=arguments.get("until"), on_ready=lambda: print("READY", flush=True))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))
