@@ -3,7 +3,8 @@
 | module | holds |
 |---|---|
 | `worker` | the loop: consumer, routing, membership, restarts, shutdown |
-| `group` | one task group: its life, lineage behind, commits, checkpoints |
+| `group` | one task group: its life, from recovery to release |
+| `lineage`, `sinks`, `checkpoints`, `hints` | what a live group does behind its tasks |
 | `recovery` | carries out the effects of `core.group` |
 | `task` | one task: replay and live processing |
 | `decode`, `emit` | Kafka records to batches, batches to Kafka records |

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from kstash.core.ids import Incarnation
 from kstash.core.lineage import LineageView
 from kstash.core.records import Run, encode_key, encode_value
+from kstash.core.wire import MARKER_HEADER, End, encode_marker
 from kstash.errors import ProducerFailedError
 from kstash.ports import DeliveredMessage, Headers, Message, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.recovery import Recovery, lineage_record
 from kstash.runtime.scan import ScanJob
+from kstash.runtime.task import Task
 
 LOOK_AGAIN_S = 0.2
 """Pause between looks for a RUN record that another worker is about to append."""
@@ -115,6 +118,79 @@ class BoundedRun:
         waiting, self._waiting = self._waiting, []
         for _, go_on in waiting:
             go_on(run)
+
+
+class RunEnd:
+    """The end of a bounded run in one group: END behind the outputs of each task at its end."""
+
+    def __init__(
+        self, context: Context, run: int, writer: Incarnation, tasks: Mapping[int, Task]
+    ) -> None:
+        self._context = context
+        self._run = run
+        self._writer = writer
+        self._tasks = tasks
+        self._at_end: set[int] = set()
+        self._unacked = 0
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether every task is at its end and its ENDs are acknowledged."""
+        return len(self._at_end) == len(self._tasks) and not self._unacked
+
+    def tick(self) -> None:
+        """Append END for each task that has reached its end; once an incarnation."""
+        for stage, task in self._tasks.items():
+            if stage in self._at_end or not self._is_at_end(task):
+                continue
+            if task.core.may_publish_checkpoint(task.core.position):
+                # Else a successor could find another history behind a counted END.
+                self._at_end.add(stage)
+                self._append_ends(task)
+
+    def _is_at_end(self, task: Task) -> bool:
+        context = self._context
+        for index, source in task.inputs.items():
+            if source.is_internal:
+                assert source.table is not None
+                for writer in context.layout.writers_of(source.partition[0]):
+                    if source.table.ends.get((context.application, writer)) != self._run:
+                        return False
+            else:
+                is_uncommitted = task.stage.inputs[index].immediate_of is not None
+                consumer = context.consumer(is_uncommitted=is_uncommitted)
+                reached = max(consumer.position(source.partition), source.next_offset)
+                if reached < context.run_ends.get(source.partition, 0):
+                    return False
+        return True
+
+    def _append_ends(self, task: Task) -> None:
+        context = self._context
+        sequences = task.core.sequences()
+        for out in context.layout.output_partitions(task.stage, internal=True):
+            marker = End(
+                context.application,
+                self._run,
+                task.core.task,
+                self._writer,
+                sequences.get(out, 0),
+            )
+            topic, partition = context.layout.kafka_partition(task.stage, out)
+            self._unacked += 1
+            context.producers.data.produce(
+                topic,
+                None,
+                None,
+                partition,
+                self._acked,
+                context.clock.time_ms(),
+                [(MARKER_HEADER, encode_marker(marker))],
+            )
+
+    def _acked(self, error: Any, _: DeliveredMessage) -> None:
+        # A failure makes the producer fail as a whole, which its `poll` reports.
+        if error is None:
+            self._unacked -= 1
 
 
 def _has_released(view: LineageView, run: int) -> bool:

@@ -45,8 +45,12 @@ class Reporter:
         for group in groups.values():
             for task in group.tasks.values():
                 self._report_task(task, group)
-        metrics.gauge("lineage_unacked_entries", sum(g.unacked_entries for g in groups.values()))
-        metrics.gauge("lineage_unacked_bytes", sum(g.lineage_bytes for g in groups.values()))
+        metrics.gauge(
+            "lineage_unacked_entries", sum(g.lineage.unacked_entries for g in groups.values())
+        )
+        metrics.gauge(
+            "lineage_unacked_bytes", sum(g.lineage.unacked_bytes for g in groups.values())
+        )
         if now >= self._lag_due and any(group.tasks for group in groups.values()):
             self._lag_due = now + LAG_INTERVAL_S
             self._report_lag(groups)

@@ -253,8 +253,8 @@ class Worker:
         config = context.config
         backlog = len(context.producers.data)
         backlog += sum(group.sink_backlog for group in self.groups.values())
-        lineage = max((g.lineage_bytes for g in self.groups.values()), default=0)
-        age = max((g.oldest_lineage_age(now) for g in self.groups.values()), default=0.0)
+        lineage = max((g.lineage.unacked_bytes for g in self.groups.values()), default=0)
+        age = max((g.lineage.oldest_age_s(now) for g in self.groups.values()), default=0.0)
         share = max(
             backlog / BACKLOG_RECORDS_MAX,
             lineage / config.stash_bytes_max,
@@ -355,16 +355,28 @@ class Worker:
         for group in groups.values():
             group.begin_drain()
         deadline = context.clock.monotonic() + context.config.shutdown_timeout_ms / 1000
+        is_released = True
         while any(g.phase is not Phase.RELEASED for g in groups.values()):
             now = context.clock.monotonic()
             if now >= deadline:
                 log.warning("not all task groups could be released in time; they will be replayed")
                 return False
-            context.producers.poll()
-            for group in groups.values():
-                group.tick(now)
-            context.producers.lineage.flush(POLL_BUSY_S)
-        return True
+            # What fails here may not end the worker: the group is given up either way, and a shared
+            # producer is made anew by the next step.
+            try:
+                context.producers.poll()
+                context.producers.lineage.flush(POLL_BUSY_S)
+            except ProducerFailedError as error:
+                log.warning("task groups not released; they will be replayed", reason=str(error))
+                return False
+            for number, group in list(groups.items()):
+                try:
+                    group.tick(now)
+                except (IncarnationFencedError, ProducerFailedError) as error:
+                    log.warning("task group not released", group=number, reason=str(error))
+                    del groups[number]
+                    is_released = False
+        return is_released
 
     def close(self, *, is_graceful: bool = True) -> bool:
         """Stop: drain and release what is owned, leave the group, close all clients.

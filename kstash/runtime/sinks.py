@@ -1,0 +1,100 @@
+"""The sinks of one group: its transactional producer, and the commits beside the loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from kstash.core.sink import CommitState, SinkCommitter
+from kstash.core.task import Outgoing
+from kstash.ports import SinkProducer
+from kstash.runtime.context import Context
+from kstash.runtime.task import Task
+
+POSITIONS_REFRESH_S = 24 * 3600.0
+"""Offsets of an idle group expire after seven days: refresh them daily (H33)."""
+
+
+class Sinks:
+    """Produces sink outputs into the open transaction and commits it when due.
+
+    What is made while a commit is on its way waits in a queue, so that a transaction ends between
+    batches (protocol, section 7).
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        producer: SinkProducer,
+        committer: SinkCommitter,
+        tasks: Mapping[int, Task],
+    ) -> None:
+        self._context = context
+        self._producer = producer
+        self._committer = committer
+        self._tasks = tasks
+        self._queue: deque[tuple[Task, Outgoing]] = deque()
+        self._queued_records = 0
+        self._failure: Exception | None = None
+        now = context.clock.monotonic()
+        self._commit_due = now
+        self._refresh_due = now + POSITIONS_REFRESH_S
+
+    @property
+    def backlog(self) -> int:
+        """Records not yet acknowledged, or queued behind a commit."""
+        return self._queued_records + len(self._producer)
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether a commit waits or is on its way."""
+        return self._committer.state is not CommitState.OPEN
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing was committed yet: the first checkpoint waits for it (H33)."""
+        return self._committer.is_fresh
+
+    def send(self, task: Task, outgoing: Outgoing) -> None:
+        """Produce an output, or queue it behind the commit."""
+        stage = task.stage.index
+        if not self._committer.admits(stage, outgoing.position):
+            self._queue.append((task, outgoing))
+            self._queued_records += outgoing.count
+            return
+        self._committer.on_sent(stage, outgoing.position)
+        target = task.targets[outgoing.partition[0]]
+        task.emitter.produce(outgoing, target, self._producer.produce, task.on_delivery(outgoing))
+
+    def tick(self, now: float, *, is_draining: bool) -> None:
+        """Serve callbacks, and commit when due.
+
+        Raises:
+            ProducerFailedError, IncarnationFencedError: the group must start over.
+        """
+        self._producer.poll()
+        if self._failure is not None:
+            raise self._failure
+        committer = self._committer
+        if now >= self._refresh_due:
+            self._refresh_due = now + POSITIONS_REFRESH_S
+            committer.refresh()
+        if committer.is_due and (now >= self._commit_due or is_draining):
+            self._commit_due = now + self._context.config.sink_commit_interval_ms / 1000
+            committer.close()
+        if committer.state is CommitState.CLOSING:
+            cores = {stage: task.core for stage, task in self._tasks.items()}
+            if committer.is_stable(cores):
+                self._producer.commit(committer.commit(), self._committed)
+
+    def _committed(self, error: Exception | None) -> None:
+        if error is not None:
+            self._failure = error
+            return
+        for stage, position in self._committer.on_committed().items():
+            self._tasks[stage].core.on_committed(position)
+        self._context.metrics.count("commits")
+        queue, self._queue = self._queue, deque()
+        self._queued_records = 0
+        for task, outgoing in queue:
+            self.send(task, outgoing)
