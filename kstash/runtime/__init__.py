@@ -8,7 +8,7 @@
 | `recovery` | carries out the effects of `core.group` |
 | `task` | one task: replay and live processing |
 | `decode`, `emit` | Kafka records to batches, batches to Kafka records |
-| `scan` | reads of lineage and output tails |
+| `scan`, `tails` | reads of lineage and of the outputs' tails |
 | `bounded` | runs to the end of the input |
 | `layout`, `context`, `report` | where tasks are; what the parts share; metrics |
 """

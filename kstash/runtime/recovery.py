@@ -38,7 +38,6 @@ from kstash.core.events import (
     StartAppended,
     TailsScanned,
 )
-from kstash.core.frames import decode_frame
 from kstash.core.group import GroupCore, GroupState
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.records import (
@@ -50,13 +49,10 @@ from kstash.core.records import (
     encode_key,
     encode_value,
 )
-from kstash.core.recovery import TailScan, TaskPlan
+from kstash.core.recovery import TaskPlan
 from kstash.core.wire import (
-    IDENTITY_HEADER,
     MARKER_HEADER,
-    WRITER_BYTES,
     encode_marker,
-    writer_bytes,
 )
 from kstash.errors import LocatedError, ProducerFailedError
 from kstash.ports import (
@@ -69,9 +65,10 @@ from kstash.ports import (
     SinkProducer,
 )
 from kstash.runtime.context import Context
-from kstash.runtime.decode import kstash_headers, located, user_headers
+from kstash.runtime.decode import located
 from kstash.runtime.emit import StoredRecord
 from kstash.runtime.scan import ScanJob
+from kstash.runtime.tails import TailReader, first_offsets
 
 CLAIM_BACKOFF_S = 0.2
 """Pause before a CLAIM or CONFIG whose append failed is tried again with a fresh nonce."""
@@ -320,87 +317,10 @@ class Recovery:
         self._post(CheckpointsVerified(frozenset(usable)))
 
     def _scan_tails(self, effect: ScanTails) -> None:
-        context = self._context
-        initial = self._initial_offsets(effect)
-        scans: dict[TaskId, TailScan] = {scan.task: scan for scan in effect.scans}
-        outs: dict[Partition, dict[bytes, tuple[TailScan, OutPartition]]] = {}
-        starts: dict[Partition, int] = {}
-        stages = {s.index: s for s in context.layout.topology.stages}
-        for scan in scans.values():
-            for out, (offset, _) in scan.starts.items():
-                partition = context.layout.kafka_partition(stages[scan.task.stage], out)
-                writer = writer_bytes(context.application, scan.task)
-                outs.setdefault(partition, {})[writer] = scan, out
-                starts[partition] = min(offset, starts.get(partition, offset))
-        sinks = [p for p in starts if p not in self._fence_offsets]
-        ends = {p: offset + 1 for p, offset in self._fence_offsets.items()}
-        if sinks:
-            ends.update(context.admin.end_offsets(sinks))
-        if starts:
-            floors = context.admin.start_offsets(list(starts))
-            starts = {p: max(offset, floors[p]) for p, offset in starts.items()}
-
-        def take(message: Message, headers: Headers) -> None:
-            partition = message.topic(), message.partition()
-            for name, value in headers:
-                if name == IDENTITY_HEADER:
-                    # Most records of a shared topic are others': look before decoding.
-                    found = outs[partition].get((value or b"")[WRITER_BYTES])
-                    if found is not None:
-                        self._scan_record(*found, message)
-                elif name == MARKER_HEADER:
-                    for scan, out in outs[partition].values():
-                        self._scan_record(scan, out, message)
-
-        self._scan(
-            {p: (start, ends[p]) for p, start in starts.items()},
-            take,
-            lambda: TailsScanned(initial),
-        )
-
-    def _scan_record(self, scan: TailScan, out: OutPartition, message: Message) -> None:
-        identity, lineage, marker = kstash_headers(message, with_lineage=True)
-        try:
-            if marker is not None:
-                scan.on_marker(out, message.offset(), marker)
-                return
-            assert identity is not None, "found by its identity header"
-            if not scan.on_record(out, message.offset(), identity, lineage):
-                return
-            stored = self.stored.setdefault(scan.task, {}).setdefault(out, {})
-            if out in scan.internal:
-                keys, values, timestamps, headers = decode_frame(message.value(), identity.count)
-                for index in range(identity.count):
-                    record_headers = headers[index] if headers is not None else None
-                    stored[identity.first_seq + index] = StoredRecord(
-                        keys[index], values[index], timestamps[index], record_headers or None
-                    )
-            else:
-                stored[identity.first_seq] = StoredRecord(
-                    message.key(),
-                    message.value(),
-                    message.timestamp()[1],
-                    user_headers(message.headers()),
-                )
-        except LocatedError as error:
-            raise located(error, message) from error
-
-    def _initial_offsets(self, effect: ScanTails) -> dict[int, dict[int, int]]:
-        context = self._context
-        wanted: dict[tuple[int, int], Partition] = {}
-        for stage in context.layout.stages_of(self.group):
-            inputs = context.layout.inputs_of(stage, self.group)
-            for index in effect.missing_inputs.get(stage.index, ()):
-                wanted[stage.index, index] = inputs[index]
-        if not wanted:
-            return {}
-        earliest = context.config.auto_offset_reset == "earliest"
-        look_up = context.admin.start_offsets if earliest else context.admin.end_offsets
-        offsets = look_up(set(wanted.values()))
-        initial: dict[int, dict[int, int]] = {}
-        for (stage_index, index), partition in wanted.items():
-            initial.setdefault(stage_index, {})[index] = offsets[partition]
-        return initial
+        initial = first_offsets(self._context, self.group, effect.missing_inputs)
+        tails = TailReader(self._context, effect.scans, self._fence_offsets)
+        self.stored = tails.stored
+        self._scan(tails.ranges(), tails.take, lambda: TailsScanned(initial))
 
     def _append_start(self, effect: AppendStart) -> None:
         self.start = effect.record

@@ -1,0 +1,129 @@
+"""Reads the tails of the output partitions of one group's tasks (protocol, section 6 step 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kstash.core.frames import decode_frame
+from kstash.core.ids import OutPartition, TaskId
+from kstash.core.recovery import TailScan
+from kstash.core.wire import IDENTITY_HEADER, MARKER_HEADER, WRITER_BYTES, Identity, writer_bytes
+from kstash.errors import LocatedError
+from kstash.ports import Headers, Message, Partition
+from kstash.runtime.context import Context
+from kstash.runtime.decode import kstash_headers, located, user_headers
+from kstash.runtime.emit import StoredRecord
+
+
+class TailReader:
+    """Feeds the scans of a group with the records of its tasks.
+
+    Args:
+        context: of the worker.
+        scans: by task; where each output partition's tail begins.
+        fence_offsets: of the own FENCE on each internal partition.
+
+    Attributes:
+        stored: accepted output records by sequence, to compare replayed ones with (I9).
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        scans: Sequence[TailScan],
+        fence_offsets: Mapping[Partition, int],
+    ) -> None:
+        self._context = context
+        self._fence_offsets = fence_offsets
+        self._readers: dict[Partition, dict[bytes, tuple[TailScan, OutPartition]]] = {}
+        self._starts: dict[Partition, int] = {}
+        self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
+        stages = {stage.index: stage for stage in context.layout.topology.stages}
+        for scan in scans:
+            writer = writer_bytes(context.application, scan.task)
+            for out, (offset, _) in scan.starts.items():
+                partition = context.layout.kafka_partition(stages[scan.task.stage], out)
+                self._readers.setdefault(partition, {})[writer] = scan, out
+                self._starts[partition] = min(offset, self._starts.get(partition, offset))
+
+    def ranges(self) -> dict[Partition, tuple[int, int]]:
+        """What to read: internal topics to the own FENCE, sinks to the end listed now."""
+        if not self._starts:
+            return {}
+        ends = {partition: offset + 1 for partition, offset in self._fence_offsets.items()}
+        sinks = [partition for partition in self._starts if partition not in ends]
+        if sinks:
+            ends.update(self._context.admin.end_offsets(sinks))
+        floors = self._context.admin.start_offsets(list(self._starts))
+        return {
+            partition: (max(start, floors[partition]), ends[partition])
+            for partition, start in self._starts.items()
+        }
+
+    def take(self, message: Message, headers: Headers) -> None:
+        """Take one record of the ranges.
+
+        Raises:
+            WireCorruptError, SequenceGapError: naming topic, partition and offset.
+        """
+        readers = self._readers[message.topic(), message.partition()]
+        for name, value in headers:
+            if name == IDENTITY_HEADER:
+                # Most records of a shared topic are others': look before decoding.
+                found = readers.get((value or b"")[WRITER_BYTES])
+                if found is not None:
+                    self._take(*found, message)
+            elif name == MARKER_HEADER:
+                for scan, out in readers.values():
+                    self._take(scan, out, message)
+
+    def _take(self, scan: TailScan, out: OutPartition, message: Message) -> None:
+        identity, lineage, marker = kstash_headers(message, with_lineage=True)
+        try:
+            if marker is not None:
+                scan.on_marker(out, message.offset(), marker)
+                return
+            assert identity is not None, "found by its identity header"
+            if scan.on_record(out, message.offset(), identity, lineage):
+                self._store(scan, out, identity, message)
+        except LocatedError as error:
+            raise located(error, message) from error
+
+    def _store(
+        self, scan: TailScan, out: OutPartition, identity: Identity, message: Message
+    ) -> None:
+        stored = self.stored.setdefault(scan.task, {}).setdefault(out, {})
+        if out not in scan.internal:
+            stored[identity.first_seq] = StoredRecord(
+                message.key(),
+                message.value(),
+                message.timestamp()[1],
+                user_headers(message.headers()),
+            )
+            return
+        keys, values, timestamps, headers = decode_frame(message.value(), identity.count)
+        for index in range(identity.count):
+            record_headers = headers[index] if headers is not None else None
+            stored[identity.first_seq + index] = StoredRecord(
+                keys[index], values[index], timestamps[index], record_headers or None
+            )
+
+
+def first_offsets(
+    context: Context, group: int, missing_inputs: Mapping[int, Sequence[int]]
+) -> dict[int, dict[int, int]]:
+    """Where inputs that no START knows begin, per stage and input index."""
+    wanted: dict[tuple[int, int], Partition] = {}
+    for stage in context.layout.stages_of(group):
+        inputs = context.layout.inputs_of(stage, group)
+        for index in missing_inputs.get(stage.index, ()):
+            wanted[stage.index, index] = inputs[index]
+    if not wanted:
+        return {}
+    earliest = context.config.auto_offset_reset == "earliest"
+    look_up = context.admin.start_offsets if earliest else context.admin.end_offsets
+    offsets = look_up(set(wanted.values()))
+    first: dict[int, dict[int, int]] = {}
+    for (stage_index, index), partition in wanted.items():
+        first.setdefault(stage_index, {})[index] = offsets[partition]
+    return first
