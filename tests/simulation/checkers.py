@@ -1,0 +1,250 @@
+"""All invariants: those checked as records land, and those checked in quiet states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.simulation.online import OnlineCheckers
+from tests.simulation.programs import (
+    INTERNAL,
+    TRANSACTIONAL,
+    Emission,
+    Stage,
+    State,
+    Value,
+    run_record,
+    run_timer,
+)
+from tests.simulation.sim_kafka import Log
+from tests.simulation.truth import (
+    RECORD,
+    TIMER,
+    CheckpointInfo,
+    Coverage,
+    Event,
+    Inc,
+    Task,
+    ViolationError,
+    seed_of,
+)
+
+
+class Checkers(OnlineCheckers):
+    """All invariants over one cluster."""
+
+    def chain(self, task: Task, inc: Inc) -> list[tuple[Inc, int, int]]:
+        """Return (incarnation, first position, end) of its history, newest first."""
+        pieces: list[tuple[Inc, int, int]] = []
+        end = 1 << 60
+        at: Inc | None = inc
+        while at is not None:
+            start = self.starts[task[1], at]
+            adopted = start.tasks[task[0]][1]
+            if adopted < end:
+                pieces.append((at, adopted, end))
+                end = adopted
+            at = start.parent
+        return pieces
+
+    def check_start_of_live(self, task: Task, inc: Inc) -> None:
+        """A replay has ended: its history must be the one that was adopted (I1)."""
+        history = self.histories[task, inc]
+        for owner, first, end in self.chain(task, inc)[1:]:
+            theirs = self.histories[task, owner]
+            for p in range(first, min(end, len(history))):
+                if p >= len(theirs) or history[p] != theirs[p]:
+                    was = theirs[p] if p < len(theirs) else None
+                    raise ViolationError(
+                        "I1", f"{task} {inc} replayed event {p} as {history[p]}, it was {was}"
+                    )
+
+    def check_all(self, live: Mapping[Task, tuple[Inc, Any]]) -> None:
+        """Check everything once the system has caught up; `live` gives final states."""
+        for task, (inc, state) in sorted(live.items()):
+            self.check_start_of_live(task, inc)
+            self._check_inputs(task, self.histories[task, inc])
+            self._check_from_scratch(task, inc, state)
+
+    def _check_inputs(self, task: Task, history: list[Event]) -> None:
+        stage = self.stages[task[0]]
+        for i, topic in enumerate(stage.inputs):
+            mine = [(e[2], e[3], e[4]) for e in history if e[0] == RECORD and e[1] == i]
+            if stage.internal[i]:
+                want = self.readers[topic, task[1]].accepted
+            else:
+                records = self.cluster.log(topic, task[1]).records
+                want = [(r.offset, 0, (r.value,)) for r in records]
+            if mine != want:
+                raise ViolationError("I5", f"{task} read {topic} as {mine}, valid: {want}")
+
+    def _check_from_scratch(self, task: Task, inc: Inc, final: Any) -> None:
+        stage = self.stages[task[0]]
+        history = self.histories[task, inc]
+        owners = [(first, seed_of(owner)) for owner, first, _ in self.chain(task, inc)]
+        mine = {
+            key: info
+            for key, info in self.checkpoints.items()
+            if info.record.task == task and self._counts(info.record, task, inc)
+        }
+        at: dict[int, list[CheckpointInfo]] = {}
+        for info in mine.values():
+            at.setdefault(info.record.position, []).append(info)
+        state = State()
+        keys = [(o, p) for o in range(len(stage.outputs)) for p in range(self.groups)]
+        outputs: dict[tuple[int, int], list[Value]] = {key: [] for key in keys}
+        made_at: dict[tuple[int, int], list[int]] = {key: [] for key in keys}
+        for position, event in enumerate(history):
+            if position in at:
+                self._check_checkpoints(at[position], state, outputs)
+            seed = next(s for first, s in owners if position >= first)
+            for output, p, value in run_event(stage, state, task, event, seed, self.groups):
+                outputs[output, p].append(value)
+                made_at[output, p].append(position)
+        if mine and max(at) > len(history):
+            raise ViolationError("I6", f"{task}: checkpoint at {max(at)}, history {len(history)}")
+        if len(history) in at:
+            self._check_checkpoints(at[len(history)], state, outputs)
+        if state.snapshot() != final:
+            raise ViolationError(
+                "I1", f"{task} ends in state {final}, its history {state.snapshot()}"
+            )
+        for position, key, seen in self.positions.get(task, ()):
+            made = sum(1 for at_position in made_at[key] if at_position < position)
+            if seen < made:
+                raise ViolationError(
+                    "I11", f"{task} committed position {position}: {seen} of {made} on {key}"
+                )
+        for (o, p), values in outputs.items():
+            topic, kind = stage.outputs[o]
+            if kind != TRANSACTIONAL:
+                read = self.readers[topic, p].by_task.get(task, [])
+                if read != values:
+                    raise ViolationError("I1", f"{topic}[{p}] of {task}: {read}, history: {values}")
+            if kind != INTERNAL:
+                read = self.plain[topic, p].by_task.get(task, [])
+                if read != values:
+                    raise ViolationError(
+                        "I11", f"{topic}[{p}] of {task}: {read}, history: {values}"
+                    )
+
+    def _counts(self, record: Any, task: Task, inc: Inc) -> bool:
+        """A local checkpoint of a branch that was given up does not count (§6.4); others do."""
+        if record.is_remote:
+            return True
+        end = 1 << 60
+        at: Inc | None = inc
+        while at is not None and at != record.incarnation:
+            start = self.starts[task[1], at]
+            end = min(end, start.tasks[task[0]][1])
+            at = start.parent
+        return at is not None and bool(record.position <= end)
+
+    def _check_checkpoints(
+        self,
+        infos: list[CheckpointInfo],
+        state: State,
+        outputs: dict[tuple[int, int], list[Value]],
+    ) -> None:
+        for info in infos:
+            record = info.record
+            what = f"checkpoint of {record.task} {record.incarnation} at {record.position}"
+            if info.state != state.snapshot():
+                raise ViolationError("I6", f"{what}: {info.state}, history: {state.snapshot()}")
+            for key, values in outputs.items():
+                if record.sequences.get(key, 0) != len(values):
+                    raise ViolationError(
+                        "I6", f"{what}: {key} {record.sequences}, {len(values)} made"
+                    )
+                if info.visible[key] < len(values):
+                    raise ViolationError(
+                        "I6", f"{what}: {info.visible[key]} of {len(values)} outputs on {key} valid"
+                    )
+
+    def check_trim(self, task: Task, inc: Inc) -> None:
+        """For each retained checkpoint, lineage and inputs from it on are still there (I7)."""
+        stage = self.stages[task[0]]
+        history = self.histories[task, inc]
+        lineage = self.cluster.log(self.lineage_topic, task[1])
+        ends = {owner: end for owner, _, end in self.chain(task, inc)}
+        # Incarnations of the chain that own no position still restate the history below their x.
+        at: Inc | None = inc
+        bound = 1 << 60
+        while at is not None:
+            start = self.starts[task[1], at]
+            ends.setdefault(at, bound)
+            ends[at] = min(ends[at], bound)
+            bound = min(bound, start.tasks[task[0]][1])
+            at = start.parent
+        pieces, retained = self._retained(lineage, task, ends)
+        pieces += self._retained_headers(stage, task, ends)
+        implicit = len(stage.inputs) == 1
+        # The two newest ones must be good; what an older one needs may be gone already.
+        retained.sort(key=lambda checkpoint: checkpoint.position)
+        for checkpoint in retained[-2:]:
+            coverage = Coverage(history, checkpoint.position, implicit=implicit)
+            for owner, entries in pieces:
+                coverage.add([e for e in entries if e.position < ends[owner]])
+            if coverage.advance() < len(history):
+                raise ViolationError(
+                    "I7", f"{task} from {checkpoint.position}: lineage ends at {coverage.end}"
+                )
+            for i, topic in enumerate(stage.inputs):
+                log = self.cluster.log(topic, task[1])
+                if checkpoint.input_offsets.get(i, 0) < log.start:
+                    raise ViolationError("I7", f"{log} purged to {log.start} above {checkpoint}")
+
+    def _retained(
+        self, lineage: Log, task: Task, ends: dict[Inc, int]
+    ) -> tuple[list[tuple[Inc, Any]], list[Any]]:
+        """Return what the cleaner must keep: segments of the history, remote checkpoints."""
+        newest = {record.key: record for record in lineage.records}
+        pieces: list[tuple[Inc, Any]] = []
+        checkpoints: list[Any] = []
+        for record in newest.values():
+            meaning = record.meaning
+            if record.value is None or getattr(meaning, "task", None) != task:
+                continue
+            name = type(meaning).__name__
+            if name == "Segment" and meaning.incarnation in ends:
+                pieces.append((meaning.incarnation, meaning.entries))
+            elif name == "Checkpoint" and (lineage.key, record.offset) in self.checkpoints:
+                checkpoints += [meaning] if meaning.is_remote else []
+        return pieces, checkpoints
+
+    def _retained_headers(
+        self, stage: Stage, task: Task, ends: dict[Inc, int]
+    ) -> list[tuple[Inc, Any]]:
+        """Return the lineage in accepted headers that were not purged."""
+        pieces: list[tuple[Inc, Any]] = []
+        for topic, kind in stage.outputs:
+            for p in range(self.groups if kind != TRANSACTIONAL else 0):
+                log = self.cluster.log(topic, p)
+                pieces += [
+                    (meaning[2], meaning[6][2])
+                    for offset, meaning in self.readers[log.key].offsets.items()
+                    if offset >= log.start
+                    and meaning[1] == task
+                    and meaning[6] is not None
+                    and meaning[2] in ends
+                ]
+        return pieces
+
+
+def run_event(
+    stage: Stage, state: State, task: Task, event: Event, seed: int, partitions: int
+) -> list[Emission]:
+    """Run one event of a history from scratch."""
+    out: list[Emission] = []
+    if event[0] == TIMER:
+        run_timer(stage, state, event[1], event[2], partitions, out)
+        return out
+    _, source, offset, skip, values, attachments = event
+    answers = {(a[0], a[1]): int.from_bytes(a[3], "big") for a in attachments}
+
+    def ask(index: int, k: int, _kind: int) -> int:
+        return answers[index, k]
+
+    for i, value in enumerate(values):
+        run_record(stage, state, task, source, offset, skip + i, value, seed, ask, partitions, out)
+    return out

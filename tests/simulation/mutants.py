@@ -1,0 +1,392 @@
+"""The protocol with one rule removed at a time: the checkers must find each one out.
+
+A mutant is a patch of one named function of the core, or of the driver's obedience to the order of
+effects. `shape` fixes knobs so that the rare ones are met often; `seeds` are kept runs in which the
+rule was seen to matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import kstash.core.group as core_group
+import kstash.core.lineage as core_lineage
+import kstash.core.recovery as core_recovery
+import kstash.core.trim as core_trim
+import tests.simulation.world as sim_world
+from kstash.core import effects, events
+from kstash.core.determinants import lineage_from
+from kstash.core.ids import Incarnation
+from kstash.core.lineage import UNBOUNDED, LineageView
+from kstash.core.reader import ReaderTable
+from kstash.core.sink import CommitState, SinkCommitter
+from kstash.core.task import TaskCore
+from kstash.core.wire import Fence
+from tests.simulation.knobs import Mutations
+from tests.simulation.patching import Patch
+from tests.simulation.sim_group import SimGroup
+from tests.simulation.sim_kafka import Log
+
+Apply = Callable[[Patch], Mutations]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One rule removed."""
+
+    hole: str
+    rule: str
+    apply: Apply
+    shape: dict[str, object] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+
+    @contextmanager
+    def applied(self) -> Iterator[Mutations]:
+        """Remove the rule for a while."""
+        patch = Patch()
+        try:
+            yield self.apply(patch)
+        finally:
+            patch.undo()
+
+
+def _h1(patch: Patch) -> Mutations:
+    patch.set(ReaderTable, "_passes_fence", lambda *_: True)
+    return Mutations()
+
+
+class _EarlyTails(Mutations):
+    def before_fence(self, group: SimGroup, logs: list[Log]) -> None:
+        del logs
+        group.early_ends = {key: log.end for key, log in group.world.cluster.logs.items()}
+
+    def scan_end(self, group: SimGroup, log: Log, end: int) -> int:
+        return min(end, group.early_ends.get(log.key, 0))
+
+
+def _h2(_: Patch) -> Mutations:
+    return _EarlyTails()
+
+
+def _h3(patch: Patch) -> Mutations:
+    def sealed(core: Any, _: Any) -> list[Any]:
+        core.state = core_group.GroupState.READING_SEAL
+        return [effects.ReadLineage(core.view.next_offset, core.claim_offset)]
+
+    key = core_group.GroupState.SEALING, events.SealAppended
+    patch.put(core_group.TRANSITIONS, key, sealed)
+    return Mutations()
+
+
+def _h4(patch: Patch) -> Mutations:
+    def acked(core: TaskCore, partition: Any, position: int, offset: int) -> None:
+        before(core, partition, position, offset)
+        stash = core.stash
+        end = min(position, stash.end)
+        stash._flushed = max(stash._flushed, end)
+        stash.mark_stable(end)
+
+    before = patch.set(TaskCore, "on_output_acked", acked)
+    return Mutations()
+
+
+def _h5(patch: Patch) -> Mutations:
+    patch.set(TaskCore, "may_publish_checkpoint", lambda core, position: core.stable >= position)
+    return Mutations()
+
+
+def _h6(patch: Patch) -> Mutations:
+    late = LineageView.is_late
+    patch.set(LineageView, "is_late_hint", late)
+    patch.set(LineageView, "is_late", lambda *_: False)
+    return Mutations()
+
+
+def _h7(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.trims_without_reading_back = True
+    return mutations
+
+
+class _ShortKeys(Mutations):
+    def cleaner_key(self, key: bytes) -> bytes:
+        # The first 16 bytes are the incarnation.
+        return bytes(16) + key[16:]
+
+
+def _h8(_: Patch) -> Mutations:
+    return _ShortKeys()
+
+
+def _h9(patch: Patch) -> Mutations:
+    for module in (core_lineage, core_recovery):
+        patch.set(module, "history_limit", lambda *_: UNBOUNDED)
+    return Mutations()
+
+
+def _h10(patch: Patch) -> Mutations:
+    def starts(view: Any, spec: Any, base: Any) -> Any:
+        return {
+            partition: (offset, Incarnation(incarnation.generation, 0))
+            for partition, (offset, incarnation) in before(view, spec, base).items()
+        }
+
+    before = patch.set(core_group, "scan_starts", starts)
+    return Mutations()
+
+
+def _h10_late(patch: Patch) -> Mutations:
+    patch.set(LineageView, "is_late_hint", lambda *_: False)
+    return Mutations()
+
+
+def _h11(patch: Patch) -> Mutations:
+    def start(core: TaskCore, _: Any) -> int:
+        return max([core.stash.stable, *(o.sent for o in core._outputs.values())])
+
+    patch.set(TaskCore, "chunk_start", start)
+    return Mutations()
+
+
+def _h12(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.skips_on_failure = True
+    return mutations
+
+
+def _h14(patch: Patch) -> Mutations:
+    patch.set(sim_world, "purge_limit", lambda readers, _: core_trim.purge_limit(readers, ()))
+    return Mutations()
+
+
+def _h19(patch: Patch) -> Mutations:
+    patch.set(TaskCore, "fits", lambda *_: True)
+    return Mutations()
+
+
+def _h21(patch: Patch) -> Mutations:
+    patch.set(core_trim, "may_trim_by", lambda _: True)
+    return Mutations()
+
+
+def _h25(patch: Patch) -> Mutations:
+    def on_history(chain: Any, checkpoint: Any) -> bool:
+        return any(start.incarnation == checkpoint.incarnation for start in chain)
+
+    patch.set(core_recovery, "is_on_history", on_history)
+    return Mutations()
+
+
+def _h26(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.generation_is_constant = True
+    return mutations
+
+
+def _h27(patch: Patch) -> Mutations:
+    patch.set(SinkCommitter, "is_stable", lambda *_: True)
+    return Mutations()
+
+
+class _EarlyPositions(Mutations):
+    def committed_before_fence(self, group: SimGroup) -> list[str | None] | None:
+        coordinator = group.world.cluster.coordinators.get(f"app-{group.number}")
+        return [None if coordinator is None else coordinator.metadata]
+
+
+def _h28(_: Patch) -> Mutations:
+    return _EarlyPositions()
+
+
+def _h29(patch: Patch) -> Mutations:
+    def part(owners: Any, incarnation: Any, entries: Any) -> Any:
+        own = next((o.start for o in owners if o.incarnation == incarnation), 0)
+        return lineage_from(before(owners, incarnation, entries), own)
+
+    before = core_lineage.history_part
+    patch.set(core_recovery, "history_part", part)
+    return Mutations()
+
+
+def _h30(patch: Patch) -> Mutations:
+    patch.set(TaskCore, "hint_limit", lambda core: core.position)
+    return Mutations()
+
+
+def _h31(patch: Patch) -> Mutations:
+    def acked(core: TaskCore, partition: Any, position: int, offset: int) -> None:
+        before(core, partition, position, offset)
+        output = core._outputs[partition]
+        if output.is_sink:
+            output.scan_from = offset
+
+    before = patch.set(TaskCore, "on_output_acked", acked)
+    return Mutations()
+
+
+def _h32(patch: Patch) -> Mutations:
+    def plan(*args: Any, **kwargs: Any) -> Any:
+        made = before(*args, **kwargs)
+        return replace(made, committed=made.adopted)
+
+    before = patch.set(core_group, "plan_task", plan)
+    return Mutations()
+
+
+def _h34(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.claims_are_retried = True
+    return mutations
+
+
+def _h35(patch: Patch) -> Mutations:
+    def mark(table: ReaderTable, marker: Any) -> None:
+        if isinstance(marker, Fence):
+            known = {(app, task.partition) for app, task in table.last_seq}
+            kept = tuple(
+                item for item in marker.incarnations if (marker.application, item[0]) in known
+            )
+            marker = Fence(marker.application, kept)
+        before(table, marker)
+
+    before = patch.set(ReaderTable, "mark", mark)
+    return Mutations()
+
+
+def _h36(patch: Patch) -> Mutations:
+    patch.set(core_recovery, "adopted_floor", lambda _, committed: committed)
+    return Mutations()
+
+
+def _h37(patch: Patch) -> Mutations:
+    patch.set(SinkCommitter, "admits", lambda c, *_: c.state is CommitState.OPEN)
+    return Mutations()
+
+
+def _h38(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.hand_over_within_event = True
+    return mutations
+
+
+def _h39(patch: Patch) -> Mutations:
+    patch.set(ReaderTable, "_end_counts", lambda *_: True)
+    return Mutations()
+
+
+def _h39_forgotten(patch: Patch) -> Mutations:
+    def copy(table: ReaderTable) -> ReaderTable:
+        made: ReaderTable = before(table)
+        made.ends = {}
+        return made
+
+    before = patch.set(ReaderTable, "copy", copy)
+    return Mutations()
+
+
+def _h40(patch: Patch) -> Mutations:
+    patch.set(TaskCore, "on_idle_end", lambda *_: None)
+    return Mutations()
+
+
+_ZOMBIES: dict[str, object] = {
+    "rate_follow": 0.03,
+    "rate_move": 0.05,
+    "rate_checkpoint": 0.2,
+    "rate_remote": 1.0,
+    "rate_flush": 0.9,
+}
+
+_SLOW_ZOMBIES: dict[str, object] = {
+    "slow_kinds": "data",
+    "slow_worker": 0,
+    "rate_follow": 0.03,
+    "rate_move": 0.05,
+    "rate_hint": 0.5,
+    "rate_flush": 0.9,
+    "rate_checkpoint": 0.02,
+    "sparse": (1, 1),
+}
+
+_BRANCHES: dict[str, object] = {
+    "sparse": (1, 8),
+    "programs": ((True, False, False, False), (False, True, False, False)),
+    "rate_remote": 0.1,
+    "rate_checkpoint": 0.2,
+    "rate_move": 0.05,
+    "rate_disk_loss": 0.0,
+    "rate_commit": 0.8,
+}
+
+_SELDOM_FLUSHED: dict[str, object] = {
+    "programs": ((True, True, False, False), (True, False, True, True)),
+    "sparse": (1, 1),
+    "second_sink": "immediate",
+    "rate_flush": 0.1,
+    "rate_hint": 0.5,
+    "rate_commit": 0.1,
+    "rate_crash": 0.03,
+    "rate_checkpoint": 0.02,
+    "header_bytes_max": 4096,
+}
+
+_PURGED: dict[str, object] = {
+    "programs": ((True, True, False, False), (False, True, False, False)),
+    "first_sink": "",
+    "rate_flush": 0.1,
+    "rate_purge": 0.2,
+    "rate_checkpoint": 0.2,
+    "rate_remote": 1.0,
+    "rate_crash": 0.03,
+    "rate_recreate": 0.0,
+    "header_bytes_max": 4096,
+}
+
+_ENDS: dict[str, object] = {
+    "is_bounded": True,
+    "slow_kinds": "data",
+    "rate_follow": 0.03,
+    "rate_move": 0.05,
+    "input_count": 12,
+    "steps": 160,
+}
+
+MUTANTS = (
+    Mutant("H1", "fence in the reader rule", _h1),
+    Mutant("H2", "tails are read behind the fences", _h2),
+    Mutant("H3", "lineage is read to the SEAL", _h3),
+    Mutant("H4", "only lineage acks are stable", _h4),
+    Mutant("H5", "checkpoint behind its outputs", _h5),
+    Mutant("H6", "late checkpoints are void", _h6, {**_ZOMBIES, "slow_kinds": "data"}),
+    Mutant(
+        "H7", "trim behind the read-back", _h7, {**_ZOMBIES, "rate_compact": 0.1, "has_loss": True}
+    ),
+    Mutant("H8", "incarnation in every key", _h8),
+    Mutant("H9", "START chain bounds histories", _h9),
+    Mutant("H10", "scan starts carry a fence", _h10, _SLOW_ZOMBIES),
+    Mutant("H10b", "late hints are void", _h10_late, _SLOW_ZOMBIES),
+    Mutant("H11", "chunk per partition", _h11),
+    Mutant("H12", "fail-stop producers", _h12, {"rate_fail": 0.05}),
+    Mutant("H14", "purge minds the writers", _h14, _PURGED),
+    Mutant("H19", "cap of the header", _h19),
+    Mutant("H21", "trim by remote checkpoints", _h21),
+    Mutant("H25", "no state of an abandoned branch", _h25, _BRANCHES),
+    Mutant("H26", "generation in the incarnation", _h26, {"rate_recreate": 1.0, "rate_purge": 0.0}),
+    Mutant("H27", "commit behind stable lineage", _h27),
+    Mutant("H28", "position read behind the fence", _h28),
+    Mutant("H29", "restated lineage counts", _h29),
+    Mutant("H30", "hints behind stable lineage", _h30, _SELDOM_FLUSHED),
+    Mutant("H31", "hints on sinks are committed", _h31, _SELDOM_FLUSHED),
+    Mutant("H32", "sinks suppress by the commit", _h32),
+    Mutant("H34", "nonce keys are never repeated", _h34),
+    Mutant("H35", "fences of unknown writers stay", _h35),
+    Mutant("H36", "adopt what identity shows", _h36),
+    Mutant("H37", "held outputs go first", _h37),
+    Mutant("H38", "whole events", _h38),
+    Mutant("H39", "END only of the newest", _h39, _ENDS),
+    Mutant("H39b", "END in the reader table", _h39_forgotten, {"is_bounded": True}),
+    Mutant("H40", "idle writers move on", _h40, {"has_finale": True}),
+)

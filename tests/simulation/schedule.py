@@ -1,0 +1,298 @@
+"""One seed drives one run: an adversarial schedule, then quiet, then the checks."""
+
+from __future__ import annotations
+
+import zlib
+from random import Random
+
+from kstash.errors import KstashError
+from tests.simulation.knobs import Knobs, Mutations
+from tests.simulation.sim_group import SimGroup
+from tests.simulation.sim_kafka import OPEN, OffsetOutOfRange, Pipe, Record
+from tests.simulation.truth import ViolationError
+from tests.simulation.world import Worker, World
+
+
+class Result:
+    """What became of one seed."""
+
+    __slots__ = ("invariant", "seed", "text", "world")
+
+    def __init__(self, seed: int, world: World, invariant: str, text: str) -> None:
+        self.seed = seed
+        self.world = world
+        self.invariant = invariant
+        self.text = text
+
+    @property
+    def digest(self) -> int:
+        """CRC of everything that is in any log at the end, in order."""
+        crc = zlib.crc32(self.text.encode())
+        for key, log in sorted(self.world.cluster.logs.items()):
+            crc = zlib.crc32(repr((key, log.start, log.end)).encode(), crc)
+            for record in log.records:
+                crc = zlib.crc32(repr((record.offset, record.meaning)).encode(), crc)
+        return crc
+
+
+def run_seed(
+    seed: int, mutations: Mutations | None = None, *, shape: dict[str, object] | None = None
+) -> Result:
+    """Run one seed; `shape` fixes some of the knobs (directed schedules)."""
+    rng = Random(seed)
+    knobs = Knobs(rng)
+    for name, value in (shape or {}).items():
+        assert hasattr(knobs, name), name
+        setattr(knobs, name, value)
+    world = World(rng, knobs, mutations or Mutations())
+    try:
+        Schedule(world).run()
+    except ViolationError as violation:
+        return Result(seed, world, violation.invariant, str(violation))
+    except (KstashError, OffsetOutOfRange) as error:
+        # With the complete rules nothing refuses to start and nothing is found corrupt.
+        return Result(seed, world, "refused", f"{type(error).__name__}: {error}")
+    return Result(seed, world, "", "")
+
+
+class Schedule:
+    """Chooses what happens next."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = world.rng
+        self.knobs = world.knobs
+
+    def run(self) -> None:
+        """Faults, then quiet, then the checks; with a finale, once more after a total loss."""
+        world, rng = self.world, self.rng
+        for _ in range(self.knobs.steps):
+            self.step()
+        if self.knobs.rate_recreate and rng.random() < self.knobs.rate_recreate:
+            self.recreate()
+            for _ in range(self.knobs.steps):
+                self.step()
+        world.settle()
+        world.check()
+        if self.knobs.has_loss:
+            self.lose_all()
+        if self.knobs.has_finale:
+            self.finale()
+
+    def step(self) -> None:
+        """One step: the network, then one worker, then perhaps a fault."""
+        world, rng, knobs = self.world, self.rng, self.knobs
+        world.step += 1
+        world.cluster.now = world.step
+        if rng.random() < 0.5:
+            world.feed()
+        if rng.random() < knobs.rate_land:
+            self.network()
+        worker = world.workers[int(rng.random() * len(world.workers))]
+        if not worker.is_alive:
+            if rng.random() < 0.4:
+                worker.restart()
+        elif worker.paused_until <= world.step:
+            self.worker(worker)
+        self.faults(worker)
+
+    def network(self) -> None:
+        """Land some writes, lose some of dead sessions, carry requests."""
+        cluster, rng = self.world.cluster, self.rng
+        busy = cluster.busy
+        for _ in range(1 + int(rng.random() * 6)):
+            if not busy:
+                break
+            pipe = busy[int(rng.random() * len(busy))]
+            session = pipe.session
+            if session.closed and rng.random() < 0.3:
+                session.drop(pipe)
+                continue
+            if self._is_slow(pipe) and rng.random() < 0.9:
+                continue
+            again = False
+            if session.kind == "markers":
+                again = rng.random() < 0.08
+            elif session.kind == "claims" and self.world.mutations.claims_are_retried:
+                self._retry(pipe)
+            cluster.land(pipe, again=again)
+        if cluster.requests and rng.random() < 0.6:
+            request = cluster.requests[int(rng.random() * len(cluster.requests))]
+            if request.session.closed and rng.random() < 0.5:
+                cluster.requests.remove(request)
+            else:
+                cluster.arrive(request)
+
+    def _retry(self, pipe: Pipe) -> None:
+        # The same key a second time, later (H34).
+        if self.rng.random() < 0.5:
+            record, _ = pipe.items[0]
+            copy = Record(record.key, record.value, record.headers, record.meaning)
+            pipe.items.append((copy, None))
+            pipe.session.inflight += 1
+
+    def _is_slow(self, pipe: Pipe) -> bool:
+        knobs = self.knobs
+        session = pipe.session
+        return session.kind == knobs.slow_kinds and knobs.slow_worker in (-1, session.client)
+
+    def worker(self, worker: Worker) -> None:
+        """One turn of a worker's loop."""
+        rng = self.rng
+        worker.serve(1 + int(rng.random() * 8))
+        worker.check_sessions()
+        for number, group in list(worker.groups.items()):
+            if worker.groups.get(number) is group and not group.dead:
+                worker.guard(number, self.group, group)
+
+    def group(self, group: SimGroup) -> None:
+        """One turn of one group."""
+        rng, knobs = self.rng, self.knobs
+        group.work(rng, 1 + int(rng.random() * 12))
+        if not group.tasks or group.dead:
+            return
+        if rng.random() < knobs.rate_follow:
+            group.follow()
+        if group.is_live:
+            for task in group.tasks.values():
+                if rng.random() < 0.7:
+                    task.run_batch(rng, knobs.batch)
+                if rng.random() < knobs.rate_checkpoint:
+                    group.checkpoint(task, is_remote=rng.random() < knobs.rate_remote)
+            if group.pending:
+                group.publish(rng)
+            if knobs.is_bounded:
+                group.send_ends()
+        for task in group.tasks.values():
+            if rng.random() < knobs.rate_flush:
+                group.flush(task)
+            if rng.random() < knobs.rate_hint:
+                group.hint(task)
+                group.list_ends(task)
+        if group.listings and rng.random() < 0.5:
+            group.answer_listings()
+        if rng.random() < knobs.rate_commit:
+            group.commit()
+
+    def faults(self, worker: Worker) -> None:
+        """Perhaps a fault."""
+        world, rng, knobs = self.world, self.rng, self.knobs
+        roll = rng.random()
+        if roll < knobs.rate_crash:
+            if worker.is_alive:
+                worker.crash(loses_disk=rng.random() < knobs.rate_disk_loss)
+                if rng.random() < 0.5:
+                    for number in range(world.groups):
+                        if world.owners[number] == worker.number:
+                            world.move(number, int(rng.random() * len(world.workers)))
+            return
+        roll -= knobs.rate_crash
+        if roll < knobs.rate_move:
+            number = int(rng.random() * world.groups)
+            world.move(number, int(rng.random() * len(world.workers)))
+            return
+        roll -= knobs.rate_move
+        if roll < knobs.rate_pause:
+            worker.paused_until = world.step + int(rng.random() * 40)
+            return
+        roll -= knobs.rate_pause
+        if roll < knobs.rate_fail:
+            self.fail(worker)
+            return
+        roll -= knobs.rate_fail
+        if roll < knobs.rate_compact:
+            self.compact()
+            return
+        roll -= knobs.rate_compact
+        if roll < knobs.rate_purge:
+            world.plan_purges()
+            if world.purges and rng.random() < 0.7:
+                log, limit = world.purges.pop(int(rng.random() * len(world.purges)))
+                log.purge(limit)
+
+    def fail(self, worker: Worker) -> None:
+        """A delivery error, or a transaction that takes too long."""
+        world, rng = self.world, self.rng
+        if rng.random() < 0.4:
+            coordinators = [c for c in world.cluster.coordinators.values() if c.transaction]
+            if coordinators:
+                world.cluster.expire(coordinators[int(rng.random() * len(coordinators))])
+            return
+        if not worker.is_alive:
+            return
+        session = worker.data if rng.random() < 0.7 else worker.lineage
+        if world.mutations.skips_on_failure:
+            pipes = [pipe for pipe in session.pipes.values() if pipe.items]
+            if pipes:
+                session.skip(pipes[int(rng.random() * len(pipes))])
+            return
+        session.fail()
+
+    def compact(self, *, maximal: bool = False) -> None:
+        """Compact some or all of the lineage topic."""
+        rng = self.rng
+        for log in self.world.lineage_logs:
+            if maximal:
+                log.compact(log.end, drop_tombstones_below=log.end)
+            elif rng.random() < 0.6 and log.end:
+                end = int(rng.random() * (log.end + 1))
+                drop = int(rng.random() * end) if rng.random() < 0.5 else 0
+                log.compact(end, drop_tombstones_below=drop)
+
+    def finale(self) -> None:
+        """Everything is checkpointed, trimmed and lost; what is left must be enough."""
+        world = self.world
+        world.is_settling = True
+        for purge_round in range(2):
+            for worker in world.workers:
+                for group in worker.groups.values():
+                    for task in group.tasks.values():
+                        group.hint(task)
+                        group.list_ends(task)
+                    group.answer_listings()
+                    for task in group.tasks.values():
+                        group.checkpoint(task, is_remote=True)
+            ends = {log.key: log.end for log, _ in world.purge_limits()}
+            world.settle()
+            if purge_round == 0:
+                first_ends = ends
+        limits = world.purge_limits()
+        for log, limit in limits:
+            if limit < first_ends[log.key]:
+                raise ViolationError(
+                    "I8", f"{log}: all is done at {first_ends[log.key]}, purge only to {limit}"
+                )
+            log.purge(limit)
+        world.check()
+        self.lose_all()
+
+    def lose_all(self) -> None:
+        """Compact all that can be compacted, lose every process and disk, and go on."""
+        world = self.world
+        self.compact(maximal=True)
+        world.check()
+        for worker in world.workers:
+            worker.crash(loses_disk=True)
+        if not self.knobs.is_bounded:
+            world.inputs_left += int(self.rng.random() * 8)
+        world.settle()
+        world.check()
+
+    def recreate(self) -> None:
+        """The lineage topic is deleted and made anew while the application is down."""
+        world = self.world
+        for worker in world.workers:
+            worker.crash(loses_disk=False)
+        cluster = world.cluster
+        cluster.requests.clear()
+        for pipe in list(cluster.busy):
+            if pipe.log in world.lineage_logs or pipe.session.transactional_id is not None:
+                pipe.session.drop(pipe)
+        for coordinator in cluster.coordinators.values():
+            if coordinator.transaction is not None and coordinator.transaction.state == OPEN:
+                cluster.expire(coordinator)
+        for log in world.lineage_logs:
+            log.records, log.offsets, log.start, log.end = [], [], 0, 0
+        world.purges.clear()
+        world.life += 1
+        world.checkers.new_life()

@@ -1,0 +1,282 @@
+"""A thin driver of `GroupCore`: carries out its effects against the simulated Kafka.
+
+One object is one attempt at owning one task group. When the attempt ends, however it ends, the
+object is dead and late callbacks find that out; a new attempt is a new object.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from kstash.core import effects, events
+from kstash.core.group import GroupState
+from kstash.core.ids import TaskId
+from kstash.core.records import Checkpoint, Claim, Config, LineageRecord
+from kstash.core.recovery import TailScan
+from kstash.core.sink import SinkCommitter
+from kstash.core.wire import End, Fence, decode_lineage, decode_marker, encode_marker
+from tests.simulation.programs import IMMEDIATE, INTERNAL
+from tests.simulation.sim_kafka import Log, OnAck, Record, Session
+from tests.simulation.sim_live import LiveGroup
+from tests.simulation.sim_task import Saved, SimTask
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Worker
+
+
+class SimGroup(LiveGroup):
+    """One attempt of one worker at one task group."""
+
+    def __init__(self, worker: Worker, number: int) -> None:
+        super().__init__(worker, number)
+        self._read_position = 0
+        self._read_through = -1
+        self._is_reading = False
+        self._collected: list[tuple[int, LineageRecord]] = []
+        self._fences_missing = 0
+        self._is_sink_ready = False
+        self._committed_read: str | None = None
+        self._fence_offsets: dict[tuple[str, int], int] = {}
+        self._sink_ends: dict[tuple[str, int], int] = {}
+        self.early_ends: dict[tuple[str, int], int] = {}
+        self._scanning: list[tuple[TailScan, tuple[int, int], Log, int, int]] | None = None
+        self._missing: Any = {}
+        self.step(events.Begin())
+
+    # ---- the core's events and effects
+
+    def step(self, event: events.Event) -> None:
+        """Give one event to the core and carry out what it answers."""
+        for effect in self.core.step(event):
+            EFFECTS[type(effect)](self, effect)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether recovery is over."""
+        return self.core.state is GroupState.LIVE
+
+    def close(self) -> None:
+        """End this attempt."""
+        self.dead = True
+        if self.sink is not None:
+            self.sink.close()
+
+    def work(self, rng: Random, budget: int) -> None:
+        """Do some of what can be done in the current state."""
+        state = self.core.state
+        if self._is_reading:
+            self._read(rng)
+        elif state is GroupState.SCANNING and self._scanning is not None:
+            self._scan(budget)
+        elif state is GroupState.REPLAYING:
+            self._replay(rng, budget)
+
+    def _read_lineage(self, effect: effects.ReadLineage) -> None:
+        log = self.lineage_log
+        self._read_position = effect.start
+        self._read_through = log.end - 1 if effect.through is None else effect.through
+        self._collected = []
+        self._is_reading = True
+
+    def _read(self, rng: Random) -> None:
+        limit = 1 << 30 if rng.random() < 0.5 else 8
+        log = self.lineage_log
+        found, position = log.fetch(self._read_position, limit, committed=True)
+        for record in found:
+            if record.offset <= self._read_through and record.value is not None:
+                self._collected.append((record.offset, record.value))
+        self._read_position = position
+        if position > self._read_through:
+            self._is_reading = False
+            self.step(events.LineageRead(self._collected))
+
+    def _append_config(self, _: effects.AppendConfig) -> None:
+        nonce = self.world.next_nonce()
+        generation = self.world.generation_seen_by(self.worker)
+        self._send_claim(Config(nonce, generation), lambda offset: events.ConfigAppended())  # noqa: ARG005
+
+    def _append_claim(self, _: effects.AppendClaim) -> None:
+        claim = Claim(self.world.next_nonce(), self.worker.name)
+        self._send_claim(claim, events.ClaimAppended)
+
+    def _send_claim(self, record: Config | Claim, event: Any) -> None:
+        def on_ack(error: str | None, offset: int) -> None:
+            if self.dead:
+                return
+            # An attempt that timed out may still land, so it is never sent again as it is.
+            self.step(event(offset) if error is None else events.Begin())
+
+        self._to_lineage(self.worker.claims, record, on_ack)
+
+    def _fence_outputs(self, effect: effects.FenceOutputs) -> None:
+        marker = effect.marker
+        ghost = ("fence", marker.incarnations)
+        if self.world.knobs.through_bytes:
+            decoded = decode_marker(encode_marker(marker))
+            assert decoded == marker
+        logs = [
+            self.world.cluster.log(output.topic, p)
+            for stage in self.world.stages
+            for output in stage.outputs
+            if output.kind == INTERNAL
+            for p in range(self.world.groups)
+        ]
+        self._fences_missing = len(logs)
+        self.world.mutations.before_fence(self, logs)
+        for log in logs:
+            record = Record(None, None, marker, ghost)
+            self.worker.markers.send(log, record, self._on_fence(log))
+        if self.world.has_sinks:
+            self._initialise_sink()
+        else:
+            self._is_sink_ready = True
+        self._check_fenced()
+
+    def _on_fence(self, log: Log) -> OnAck:
+        def on_ack(error: str | None, offset: int) -> None:
+            if self.dead:
+                return
+            assert error is None
+            self._fences_missing -= 1
+            self._fence_offsets[log.key] = offset
+            self._check_fenced()
+
+        return on_ack
+
+    def _initialise_sink(self) -> None:
+        cluster = self.world.cluster
+        transactional_id = f"app-{self.number}"
+        self.sink = Session(cluster, "sink", self.worker.number, transactional_id)
+        early = self.world.mutations.committed_before_fence(self)
+
+        def on_done(_: str | None, epoch: int) -> None:
+            if self.dead or self.sink is None:
+                return
+            self.sink.epoch = epoch
+            self._is_sink_ready = True
+            coordinator = cluster.coordinators[transactional_id]
+            self._committed_read = coordinator.metadata if early is None else early[0]
+            for stage in self.world.stages:
+                for output in stage.outputs:
+                    if output.kind == IMMEDIATE:
+                        for p in range(self.world.groups):
+                            self._sink_ends[output.topic, p] = cluster.log(output.topic, p).end
+            self._check_fenced()
+
+        cluster.request(self.sink, lambda: cluster.initialise(transactional_id), on_done)
+
+    def _check_fenced(self) -> None:
+        if not self._fences_missing and self._is_sink_ready:
+            self.step(events.Fenced(self._committed_read))
+
+    def _append_seal(self, effect: effects.AppendSeal) -> None:
+        def on_ack(_: str | None, offset: int) -> None:
+            if not self.dead:
+                self.step(events.SealAppended(offset))
+
+        self._to_lineage(self.worker.markers, effect.record, on_ack)
+
+    def _verify(self, effect: effects.VerifyCheckpoints) -> None:
+        usable = frozenset(
+            (task, checkpoint.label)
+            for task, checkpoints in effect.candidates.items()
+            for checkpoint in checkpoints
+            if self._files_of(checkpoint) is not None
+        )
+        self.step(events.CheckpointsVerified(usable))
+
+    def _files_of(self, checkpoint: Checkpoint) -> Saved | None:
+        where = self.world.remote if checkpoint.is_remote else self.worker.disk
+        return where.get((checkpoint.task, checkpoint.label))
+
+    def _scan_tails(self, effect: effects.ScanTails) -> None:
+        self._missing = effect.missing_inputs
+        self._scanning = []
+        for scan in effect.scans:
+            stage = self.world.stages[scan.task.stage]
+            for partition, (start, _) in scan.starts.items():
+                topic, kind = stage.outputs[partition[0]]
+                log = self.world.cluster.log(topic, partition[1])
+                ends = self._fence_offsets if kind == INTERNAL else self._sink_ends
+                end = self.world.mutations.scan_end(self, log, ends[log.key])
+                self._scanning.append((scan, partition, log, start, end))
+
+    def _scan(self, budget: int) -> None:
+        assert self._scanning is not None
+        while self._scanning and budget > 0:
+            scan, partition, log, position, end = self._scanning.pop()
+            found, _ = log.fetch(max(position, log.start), 1 << 30, committed=False)
+            for record in found:
+                if record.offset >= end:
+                    break
+                self._scan_record(scan, partition, record)
+            budget -= 1
+        if not self._scanning:
+            self._scanning = None
+            zeros = {stage: dict.fromkeys(inputs, 0) for stage, inputs in self._missing.items()}
+            self.step(events.TailsScanned(zeros))
+
+    def _scan_record(self, scan: TailScan, partition: tuple[int, int], record: Record) -> None:
+        head = record.headers
+        if isinstance(head, Fence | End):
+            scan.on_marker(partition, record.offset, head)
+            return
+        identity, chunk = head
+        if identity.task == scan.task:
+            lineage = None if chunk is None else decode_lineage(chunk)
+            scan.on_record(partition, record.offset, identity, lineage)
+
+    def _append_start(self, effect: effects.AppendStart) -> None:
+        def on_ack(*_: Any) -> None:
+            if not self.dead and self.core.state is GroupState.STARTING:
+                self.step(events.StartAppended())
+
+        self._to_lineage(self.worker.markers, effect.record, on_ack)
+
+    def _recover(self, effect: effects.Recover) -> None:
+        sink_stages = [
+            s.index for s in self.world.stages if any(o.kind != INTERNAL for o in s.outputs)
+        ]
+        incarnation = self.core.incarnation
+        if sink_stages:
+            positions = {
+                stage: effect.plans[TaskId(stage, self.number)].committed for stage in sink_stages
+            }
+            self.committer = SinkCommitter(incarnation.generation, positions)
+        for task, plan in sorted(effect.plans.items()):
+            saved = None if plan.base is None else self._files_of(plan.base)
+            if plan.base is not None and saved is None:
+                raise AssertionError(f"files of {plan.base.label} are gone")
+            stage = self.world.stages[task.stage]
+            self.tasks[task.stage] = SimTask(self, stage, plan, saved, incarnation)
+        # What only headers held goes into the lineage topic before any new output.
+        for sim_task in self.tasks.values():
+            self.flush(sim_task)
+
+    def _replay(self, rng: Random, budget: int) -> None:
+        for task in self.tasks.values():
+            while task.is_replaying and budget > 0:
+                task.replay_batch(1 + int(rng.random() * 5))
+                budget -= 1
+        if not any(task.is_replaying for task in self.tasks.values()):
+            for task in self.tasks.values():
+                self.world.checkers.check_start_of_live(task.id, task.incarnation)
+            self.step(events.Replayed())
+
+    def _go_live(self, _: effects.GoLive) -> None:
+        self.world.live_count += 1
+
+
+EFFECTS: dict[type, Any] = {
+    effects.ReadLineage: SimGroup._read_lineage,
+    effects.AppendConfig: SimGroup._append_config,
+    effects.AppendClaim: SimGroup._append_claim,
+    effects.FenceOutputs: SimGroup._fence_outputs,
+    effects.AppendSeal: SimGroup._append_seal,
+    effects.VerifyCheckpoints: SimGroup._verify,
+    effects.ScanTails: SimGroup._scan_tails,
+    effects.AppendStart: SimGroup._append_start,
+    effects.Recover: SimGroup._recover,
+    effects.GoLive: SimGroup._go_live,
+}

@@ -1,0 +1,334 @@
+"""The live path of a task group: lineage behind, outputs, commits, checkpoints, trimming."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from kstash.core.group import GroupCore
+from kstash.core.records import (
+    Checkpoint,
+    LineageRecord,
+    decode_record,
+    encode_key,
+    encode_value,
+)
+from kstash.core.sink import CommitState, SinkCommitter
+from kstash.core.task import Outgoing
+from kstash.core.trim import may_trim_now, tombstones
+from kstash.core.wire import End, Identity, decode_identity
+from tests.simulation.programs import IMMEDIATE, INTERNAL, TRANSACTIONAL
+from tests.simulation.sim_kafka import OnAck, Record, Session
+from tests.simulation.sim_task import Saved, SimTask, as_meaning
+from tests.simulation.understanding import understand
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Worker, World
+
+
+class Pending:
+    """A checkpoint that was taken and is not published yet."""
+
+    __slots__ = ("is_uploaded", "record", "saved")
+
+    def __init__(self, record: Checkpoint, saved: Saved) -> None:
+        self.record = record
+        self.saved = saved
+        self.is_uploaded = False
+
+
+class LiveGroup:
+    """The live path of one attempt at one task group."""
+
+    def __init__(self, worker: Worker, number: int) -> None:
+        world = worker.world
+        self.worker = worker
+        self.world: World = world
+        self.number = number
+        self.dead = False
+        self.lineage_log = world.lineage_logs[number]
+        self.core = GroupCore(
+            number, world.application, world.specs[number], world.external_inputs, {"hash": "1"}
+        )
+        self.tasks: dict[int, SimTask] = {}
+        self.sink: Session | None = None
+        self.committer: SinkCommitter | None = None
+        self.sink_queue: list[tuple[SimTask, Outgoing]] = []
+        self.sink_unacked = 0
+        self.pending: list[Pending] = []
+        self.published: list[Checkpoint] = []
+        self.trimmed: set[bytes] = set()
+        self.checkpoint_number = 0
+        self.listings: list[tuple[SimTask, tuple[int, int], int, int]] = []
+        self.sent_count = 0
+
+    def follow(self) -> None:
+        """Read what is new in the lineage topic; raises when a higher CLAIM is there."""
+        view = self.core.view
+        found, _ = self.lineage_log.fetch(view.next_offset, 1 << 30, committed=True)
+        for record in found:
+            if record.value is not None:
+                view.fold(record.offset, record.value)
+        self.core.check_fenced()
+        if self.published:
+            self._trim()
+
+    # ---- lineage
+
+    def _to_lineage(
+        self, session: Session, record: LineageRecord, on_ack: OnAck | None, ghost: Any = None
+    ) -> None:
+        key = encode_key(record)
+        value: LineageRecord = record
+        if self.world.knobs.through_bytes:
+            value = decode_record(key, encode_value(record))
+            assert value == record, (value, record)
+        key = self.world.mutations.cleaner_key(key)
+        session.send(self.lineage_log, Record(key, value, ghost, record), on_ack)
+
+    def flush(self, task: SimTask) -> None:
+        """Append what the stash holds to the lineage topic."""
+        for segment in task.core.take_segments():
+            end = segment.end
+            self._to_lineage(self.worker.lineage, segment, self._on_segment(task, end))
+
+    def _on_segment(self, task: SimTask, end: int) -> OnAck:
+        def on_ack(*_: Any) -> None:
+            if not self.dead:
+                for outgoing in task.core.on_segment_acked(end):
+                    self.send(task, outgoing)
+
+        return on_ack
+
+    def hint(self, task: SimTask) -> None:
+        """Append a HINT when something moved."""
+        record = task.core.take_hint()
+        if record is not None:
+            self._to_lineage(self.worker.lineage, record, None)
+
+    def list_ends(self, task: SimTask) -> None:
+        """Ask for the ends of output partitions where the task is idle; the answer comes later."""
+        for o, output in enumerate(task.stage.outputs):
+            if output.kind == TRANSACTIONAL:
+                continue
+            for p in range(self.world.groups):
+                if task.core.is_idle_at((o, p)):
+                    end = self.world.cluster.log(output.topic, p).end
+                    self.listings.append((task, (o, p), end, self.sent_count))
+
+    def answer_listings(self) -> None:
+        """Give the listed ends to the tasks, unless an output went out after the question."""
+        for task, partition, end, sent_count in self.listings:
+            if sent_count == self.sent_count:
+                task.core.on_idle_end(partition, end)
+        self.listings.clear()
+
+    # ---- outputs
+
+    def send(self, task: SimTask, outgoing: Outgoing) -> None:
+        """Produce outputs, or queue them while a transaction is being committed."""
+        output = task.stage.outputs[outgoing.partition[0]]
+        self.sent_count += 1
+        if output.kind == INTERNAL:
+            self._produce_frame(task, output.topic, outgoing)
+            return
+        committer = self.committer
+        assert committer is not None
+        stage = task.stage.index
+        if self.sink_queue and committer.state is CommitState.OPEN:
+            self.sink_queue.append((task, outgoing))
+        elif committer.admits(stage, outgoing.position):
+            committer.on_sent(stage, outgoing.position)
+            self._produce_to_sink(task, output.topic, output.kind, outgoing)
+        else:
+            self.sink_queue.append((task, outgoing))
+
+    def _produce_frame(self, task: SimTask, topic: str, outgoing: Outgoing) -> None:
+        log = self.world.cluster.log(topic, outgoing.partition[1])
+        count = outgoing.count
+        identity = self._identity(task, outgoing, outgoing.first_seq, count)
+        chunk = None if outgoing.chunk is None else understand(outgoing.chunk)
+        meaning = as_meaning(task, outgoing, outgoing.first_seq, outgoing.payload, chunk)
+        record = Record(None, outgoing.payload, (identity, outgoing.chunk), meaning)
+        self.worker.data.send(log, record, self._on_output(task, outgoing))
+
+    def _identity(self, task: SimTask, outgoing: Outgoing, first: int, count: int) -> Identity:
+        identity = Identity(
+            self.world.application, task.id, task.incarnation, outgoing.position, count, first
+        )
+        if self.world.knobs.through_bytes:
+            identity = decode_identity(identity.encode())
+        return identity
+
+    def _on_output(self, task: SimTask, outgoing: Outgoing) -> OnAck:
+        def on_ack(error: str | None, offset: int) -> None:
+            if not self.dead and error is None:
+                task.core.on_output_acked(outgoing.partition, outgoing.position, offset)
+
+        return on_ack
+
+    def _produce_to_sink(self, task: SimTask, topic: str, kind: str, outgoing: Outgoing) -> None:
+        assert self.sink is not None
+        log = self.world.cluster.log(topic, outgoing.partition[1])
+        self.sink_unacked += 1
+        acked = self._on_output(task, outgoing)
+
+        def on_last(error: str | None, offset: int) -> None:
+            if not self.dead:
+                self.sink_unacked -= 1
+                acked(error, offset)
+
+        chunk = outgoing.chunk if kind == IMMEDIATE else None
+        last = outgoing.count - 1
+        for i, value in enumerate(outgoing.payload):
+            first = outgoing.first_seq + i
+            identity = self._identity(task, outgoing, first, 1)
+            ghost = None if chunk is None else understand(chunk)
+            meaning = as_meaning(task, outgoing, first, (value,), ghost)
+            record = Record(None, (value,), (identity, chunk), meaning)
+            self.sink.send(log, record, on_last if i == last else None)
+            chunk = None
+
+    # ---- commits
+
+    def commit(self) -> None:
+        """Move the open transaction one step towards its commit."""
+        committer, sink = self.committer, self.sink
+        if committer is None or sink is None:
+            return
+        if committer.is_due:
+            committer.close()
+        if committer.state is not CommitState.CLOSING:
+            return
+        tasks = {stage: task.core for stage, task in self.tasks.items()}
+        if not committer.is_stable(tasks) or self.sink_unacked:
+            return
+        if sink.failed:
+            return
+        metadata = committer.commit()
+        cluster = self.world.cluster
+        incarnation = self.core.incarnation
+        positions = {
+            stage: committer.closing_position(stage) for stage in committer.committed.positions
+        }
+
+        def call() -> bool:
+            done = cluster.commit(sink, metadata)
+            if done:
+                for stage, position in sorted(positions.items()):
+                    self.world.checkers.on_position((stage, self.number), incarnation, position)
+            return done
+
+        cluster.request(sink, call, self._on_committed)
+
+    def _on_committed(self, _: str | None, done: bool) -> None:
+        if self.dead or self.committer is None:
+            return
+        if not done:
+            assert self.sink is not None
+            self.sink.failed = True
+            return
+        for stage, position in sorted(self.committer.on_committed().items()):
+            self.tasks[stage].core.on_committed(position)
+        self.drain_queue()
+
+    def drain_queue(self) -> None:
+        """Produce what was queued during the commit."""
+        queue, self.sink_queue = self.sink_queue, []
+        for task, outgoing in queue:
+            self.send(task, outgoing)
+
+    # ---- checkpoints
+
+    def checkpoint(self, task: SimTask, *, is_remote: bool) -> None:
+        """Freeze the state at the current position; it is published later."""
+        core = task.core
+        self.checkpoint_number += 1
+        label = f"{task.incarnation}/{self.checkpoint_number}"
+        record = Checkpoint(
+            task.incarnation,
+            task.id,
+            self.checkpoint_number,
+            is_remote,
+            core.position,
+            label,
+            (),
+            dict(enumerate(task.offsets)),
+            core.sequences(),
+            {i: t.copy() for i, t in enumerate(task.tables) if t is not None},
+            {},
+        )
+        self.pending.append(Pending(record, Saved(task.state.snapshot(), task.truth)))
+
+    def publish(self, rng: Random) -> None:
+        """Upload files, and publish checkpoints whose conditions hold."""
+        for pending in list(self.pending):
+            record = pending.record
+            task = self.tasks[record.task.stage]
+            if not pending.is_uploaded:
+                pending.is_uploaded = rng.random() < 0.7
+                if pending.is_uploaded:
+                    where = self.world.remote if record.is_remote else self.worker.disk
+                    where[record.task, record.label] = pending.saved
+                continue
+            if self.committer is not None and self.committer.is_fresh:
+                continue
+            if not task.core.may_publish_checkpoint(record.position):
+                continue
+            self.pending.remove(pending)
+            final = Checkpoint(
+                record.incarnation, record.task, record.number, record.is_remote, record.position,
+                record.label, record.files, record.input_offsets, record.sequences, record.readers,
+                task.core.scan_from(),
+            )  # fmt: skip
+            history = pending.saved.history
+            ghost = (pending.saved.snapshot, history)
+            self._to_lineage(self.worker.lineage, final, None, ghost)
+            self.published.append(final)
+            if self.world.mutations.trims_without_reading_back:
+                mine = self.core.view.checkpoints.setdefault(final.task, [])
+                before = list(mine)
+                offset = self.core.view.next_offset
+                late = [c for c in self.published if c.task == final.task]
+                mine += [(offset + i, c) for i, c in enumerate(late)]
+                self._send_tombstones()
+                mine[:] = before
+
+    def _trim(self) -> None:
+        view = self.core.view
+        for own in list(self.published):
+            if not may_trim_now(view, own):
+                continue
+            self.published.remove(own)
+            if not own.is_remote:
+                continue
+            self._send_tombstones()
+
+    def _send_tombstones(self) -> None:
+        for key in tombstones(self.core.view, [task.id for task in self.tasks.values()]):
+            if key not in self.trimmed:
+                self.trimmed.add(key)
+                key = self.world.mutations.cleaner_key(key)
+                self.worker.lineage.send(self.lineage_log, Record(key, None, None, ("gone",)))
+
+    # ---- ends of a bounded run
+
+    def send_ends(self) -> None:
+        """In a bounded run, say that a task at its ends has produced everything."""
+        for task in self.tasks.values():
+            if task.ends_sent or not self.world.is_at_end(task):
+                continue
+            core = task.core
+            if not core.may_publish_checkpoint(core.position):
+                continue  # a successor must not find another history behind a counted END
+            task.ends_sent = True
+            for o, output in enumerate(task.stage.outputs):
+                if output.kind != INTERNAL:
+                    continue
+                for p in range(self.world.groups):
+                    last = task.sequences.get((o, p), 0)
+                    marker = End(
+                        self.world.application, self.world.life, task.id, task.incarnation, last
+                    )
+                    record = Record(None, None, marker, ("end",))
+                    self.worker.data.send(self.world.cluster.log(output.topic, p), record)

@@ -1,0 +1,80 @@
+"""The checkers' own decoder of chunks, written from docs/wire-format.md and not from the core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Run:
+    """Records of one input at `[position, position + count)`, the last below `end_offset`."""
+
+    position: int
+    input: int
+    count: int
+    end_offset: int
+
+
+@dataclass(slots=True)
+class Fired:
+    """A timer fired."""
+
+    position: int
+    timer: int
+    now_ms: int
+
+
+@dataclass(slots=True)
+class Attachment:
+    """A clock read or call result within an event."""
+
+    position: int
+    index: int
+    k: int
+    kind: int
+    payload: bytes
+
+
+Entry = Run | Fired | Attachment
+
+
+def understand(data: bytes) -> tuple[int, int, list[Entry]]:
+    """Return (start, end, entries) of a lineage header."""
+    assert data[0] == 1, "version"
+    i = 1
+
+    def number() -> int:
+        nonlocal i
+        value = shift = 0
+        while data[i] & 0x80:
+            value |= (data[i] & 0x7F) << shift
+            shift += 7
+            i += 1
+        value |= data[i] << shift
+        i += 1
+        return value
+
+    start = at = number()
+    length = number()
+    entries: list[Entry] = []
+    last_end: dict[int, int] = {}
+    while i < len(data):
+        tag = number()
+        if tag & 3 in (0, 3):
+            at += number() if tag & 3 == 3 else 0
+            source, count, step = tag >> 2, number(), number()
+            end = last_end.get(source, 0) + (step >> 1 if step % 2 == 0 else -(step + 1 >> 1))
+            last_end[source] = end
+            entries.append(Run(at, source, count, end))
+            at += count
+        elif tag & 3 == 1:
+            at += number()
+            entries.append(Fired(at, number(), number()))
+            at += 1
+        else:
+            at += number()
+            head = number(), number(), number()
+            size = number()
+            entries.append(Attachment(at, *head, data[i : i + size]))
+            i += size
+    return start, start + length, entries

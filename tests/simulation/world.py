@@ -1,0 +1,374 @@
+"""Workers, membership and the system as a whole: everything that a schedule acts on."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from kstash.core.ids import TaskId
+from kstash.core.lineage import LineageView
+from kstash.core.recovery import TaskSpec
+from kstash.core.trim import purge_limit, retained_remote
+from kstash.errors import IncarnationFencedError
+from tests.simulation.checkers import Checkers
+from tests.simulation.knobs import Knobs, Mutations
+from tests.simulation.programs import IMMEDIATE, INTERNAL, Output, Stage
+from tests.simulation.sim_group import SimGroup
+from tests.simulation.sim_kafka import Cluster, Log, Record, Session
+from tests.simulation.sim_task import Saved, SimTask
+from tests.simulation.truth import ViolationError
+
+APPLICATION = 7
+LINEAGE = "app-lineage"
+MIDDLE = "middle"
+
+
+class Worker:
+    """One process: its clients, its disk, the groups it believes to own."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world = world
+        self.number = number
+        self.name = f"worker-{number}"
+        self.groups: dict[int, SimGroup] = {}
+        self.disk: dict[tuple[TaskId, str], Saved] = {}
+        self.is_alive = True
+        self.paused_until = 0
+        self.sessions: list[Session] = []
+        self.open()
+
+    def open(self) -> None:
+        """Make the clients of a fresh process."""
+        cluster = self.world.cluster
+        self.data = Session(cluster, "data", self.number)
+        self.lineage = Session(cluster, "lineage", self.number)
+        self.markers = Session(cluster, "markers", self.number)
+        self.claims = Session(cluster, "claims", self.number)
+        self.sessions = [self.data, self.lineage, self.markers, self.claims]
+
+    def close(self) -> None:
+        """All clients and groups are gone."""
+        for session in self.sessions:
+            session.close()
+        for group in self.groups.values():
+            group.close()
+        self.groups = {}
+
+    def crash(self, *, loses_disk: bool) -> None:
+        """Die at once; what was sent may still land."""
+        self.close()
+        self.is_alive = False
+        if loses_disk:
+            self.disk = {}
+
+    def restart(self) -> None:
+        """Come back with the groups that the membership gives."""
+        self.is_alive = True
+        self.paused_until = 0
+        self.open()
+        for number in range(self.world.groups):
+            if self.world.owners[number] == self.number:
+                self.groups[number] = SimGroup(self, number)
+
+    def start_over(self, number: int) -> None:
+        """An attempt has ended: try again when the membership says so."""
+        old = self.groups.pop(number, None)
+        if old is not None:
+            old.close()
+        if self.is_alive and self.world.owners[number] == self.number:
+            self.groups[number] = SimGroup(self, number)
+
+    def check_sessions(self) -> None:
+        """Fail-stop: an error of a shared producer ends every group of the worker."""
+        if self.data.failed or self.lineage.failed or self.markers.failed:
+            numbers = sorted(self.groups)
+            for session in self.sessions:
+                session.fail()
+                session.close()
+            for number in numbers:
+                self.groups[number].close()
+            self.open()
+            for number in numbers:
+                self.start_over(number)
+        for number, group in list(self.groups.items()):
+            if group.sink is not None and group.sink.failed:
+                self.start_over(number)
+
+    def serve(self, count: int) -> None:
+        """Run acknowledgement callbacks."""
+        for session in self.sessions:
+            if session.mailbox:
+                session.serve(count)
+        for group in list(self.groups.values()):
+            if group.sink is not None and group.sink.mailbox:
+                group.sink.serve(count)
+
+    def guard(self, number: int, action: Any, *args: Any) -> None:
+        """Run an action of a group; being fenced ends the attempt."""
+        try:
+            action(*args)
+        except IncarnationFencedError:
+            self.start_over(number)
+
+
+class World:
+    """One simulated system under one seed."""
+
+    def __init__(self, rng: Random, knobs: Knobs, mutations: Mutations) -> None:
+        self.rng = rng
+        self.knobs = knobs
+        self.mutations = mutations
+        self.groups = 2
+        self.application = APPLICATION
+        self.cluster = Cluster()
+        self.stages = _stages(knobs)
+        self.has_sinks = any(o.kind != INTERNAL for s in self.stages for o in s.outputs)
+        self.specs = [_specs(self.stages, self.groups, p) for p in range(self.groups)]
+        self.external_inputs = {
+            s.index: [i for i, internal in enumerate(s.internal) if not internal]
+            for s in self.stages
+        }
+        self.checkers = Checkers(
+            self.cluster,
+            self.stages,
+            groups=self.groups,
+            lineage_topic=LINEAGE,
+            header_bytes_max=knobs.header_bytes_max,
+        )
+        self.lineage_logs = [self.cluster.log(LINEAGE, p) for p in range(self.groups)]
+        self.remote: dict[tuple[TaskId, str], Saved] = {}
+        self.owners = [int(rng.random() * knobs.worker_count) for _ in range(self.groups)]
+        self.is_settling = False
+        self.step = 0
+        self.life = 1
+        self.live_count = 0
+        self.purges: list[tuple[Log, int]] = []
+        self._clock = 1000
+        self._nonce = 0
+        self.inputs_left = knobs.input_count
+        self.workers: list[Worker] = []
+        for number in range(knobs.worker_count):
+            self.workers.append(Worker(self, number))
+        for worker in self.workers:
+            worker.close()
+            worker.restart()
+        if knobs.starts_twice:
+            for number in range(self.groups):
+                self.move(number, (self.owners[number] + 1) % knobs.worker_count)
+
+    # ---- the environment of the operators
+
+    def read_clock(self) -> int:
+        """Return a time that only moves forward, with ticks."""
+        self._clock += int(self.rng.random() * 5)
+        return self._clock
+
+    def call_outside(self) -> int:
+        """Return the answer of an outside system, never the same twice."""
+        return int(self.rng.random() * (1 << 30))
+
+    def next_nonce(self) -> bytes:
+        """Return a fresh nonce."""
+        self._nonce += 1
+        return self._nonce.to_bytes(8, "big")
+
+    def generation_seen_by(self, worker: Worker) -> int:
+        """Creation time of the lineage topic, as a worker reads it (clocks differ)."""
+        if self.mutations.generation_is_constant:
+            return 1
+        return self.life * 1000 + worker.number * 7 % 3
+
+    def feed(self) -> None:
+        """The outside world appends one input record."""
+        if self.inputs_left <= 0:
+            return
+        self.inputs_left -= 1
+        rng = self.rng
+        topic = "first" if rng.random() < 0.5 else "second"
+        partition = int(rng.random() * self.groups)
+        value = int(rng.random() * 5), int(rng.random() * 1000)
+        self.cluster.append(self.cluster.log(topic, partition), Record(None, value))
+
+    # ---- membership
+
+    def move(self, number: int, to: int) -> None:
+        """The membership gives a group to another worker; the old owner is not told here."""
+        self.owners[number] = to
+        worker = self.workers[to]
+        if worker.is_alive and number not in worker.groups:
+            worker.groups[number] = SimGroup(worker, number)
+
+    def is_at_end(self, task: SimTask) -> bool:
+        """Whether a task of a bounded run has read everything (§8)."""
+        if not self.knobs.is_bounded or self.inputs_left:
+            return False
+        for i, internal in enumerate(task.stage.internal):
+            if task.has_input(i):
+                return False
+            table = task.tables[i]
+            counted = 0 if table is None else list(table.ends.values()).count(self.life)
+            if internal and counted < self.groups:
+                return False
+        return not task.state.timers
+
+    # ---- trimming
+
+    def plan_purges(self) -> None:
+        """Read all of the lineage topic and find what may be purged; it is done later."""
+        if self.rng.random() < 0.5:
+            self.purges.extend(self.purge_limits())
+
+    def purge_limits(self) -> list[tuple[Log, int]]:
+        """Return per internal partition the offset below which it may be deleted."""
+        views = []
+        for log in self.lineage_logs:
+            view = LineageView()
+            for record in log.records:
+                if record.value is not None:
+                    view.fold(record.offset, record.value)
+            views.append(view)
+        limits: list[tuple[Log, int]] = []
+        for topic in sorted(
+            {o.topic for s in self.stages for o in s.outputs if o.kind == INTERNAL}
+        ):
+            for p in range(self.groups):
+                readers: list[int | None] = []
+                writers: list[int | None] = []
+                for stage in self.stages:
+                    for i, name in enumerate(stage.inputs):
+                        if name == topic:
+                            found = retained_remote(views[p], TaskId(stage.index, p))
+                            readers.append(None if found is None else found.input_offsets.get(i))
+                    for o, output in enumerate(stage.outputs):
+                        if output.topic == topic:
+                            for group, view in enumerate(views):
+                                found = retained_remote(view, TaskId(stage.index, group))
+                                writers.append(
+                                    None if found is None else found.scan_from.get((o, p))
+                                )
+                limits.append((self.cluster.log(topic, p), purge_limit(readers, writers)))
+        return limits
+
+    # ---- once faults have stopped
+
+    def settle(self) -> None:
+        """Stop all faults and let the system catch up (I10)."""
+        self.is_settling = True
+        for worker in self.workers:
+            worker.paused_until = 0
+            if not worker.is_alive:
+                worker.restart()
+        while self.inputs_left > 0:
+            self.feed()
+        for _ in range(400):
+            if self._settle_once():
+                return
+        states = [
+            (w.name, n, g.core.state.value) for w in self.workers for n, g in w.groups.items()
+        ]
+        raise ViolationError("I10", f"not caught up: {states}, owners {self.owners}")
+
+    def _settle_once(self) -> bool:
+        cluster = self.cluster
+        while cluster.busy:
+            cluster.land(cluster.busy[-1])
+        for request in list(cluster.requests):
+            cluster.arrive(request)
+        is_quiet = True
+        for worker in self.workers:
+            worker.serve(1 << 30)
+            worker.check_sessions()
+            for number in range(self.groups):
+                if self.owners[number] == worker.number and number not in worker.groups:
+                    worker.start_over(number)
+            for number, group in list(worker.groups.items()):
+                if self.owners[number] != worker.number:
+                    group.close()
+                    del worker.groups[number]
+                    continue
+                worker.guard(number, self._settle_group, group)
+                if not self._is_quiet(group):
+                    is_quiet = False
+        return is_quiet and not cluster.busy and not cluster.requests
+
+    def _settle_group(self, group: SimGroup) -> None:
+        rng = self.rng
+        group.work(rng, 1 << 30)
+        if group.core.claim_offset >= 0 and group.tasks:
+            group.follow()
+            for task in group.tasks.values():
+                if group.is_live:
+                    while task.run_batch(rng, 6):
+                        pass
+                group.flush(task)
+            group.commit()
+            if group.is_live:
+                group.publish(rng)
+                if self.knobs.is_bounded:
+                    group.send_ends()
+
+    def _is_quiet(self, group: SimGroup) -> bool:
+        if group.dead or not group.is_live:
+            return False
+        for task in group.tasks.values():
+            core = task.core
+            if core.outputs_done_through() < core.position or core.stable < core.position:
+                return False
+            if any(task.has_input(i) for i in range(len(task.stage.inputs))):
+                return False
+            if self.knobs.is_bounded and not self.is_at_end(task):
+                return False
+        return not group.pending
+
+    def check(self) -> None:
+        """Check everything, in a state that has settled."""
+        live: dict[tuple[int, int], tuple[tuple[int, int], Any]] = {}
+        for worker in self.workers:
+            for group in worker.groups.values():
+                for task in group.tasks.values():
+                    live[task.id] = (task.incarnation, task.state.snapshot())
+        assert len(live) == self.groups * len(self.stages)
+        self.checkers.check_all(live)
+        for task_id, (incarnation, _) in live.items():
+            self.checkers.check_trim(task_id, incarnation)
+
+
+def _stages(knobs: Knobs) -> tuple[Stage, ...]:
+    first: tuple[Output, ...] = (Output(MIDDLE, INTERNAL),)
+    if knobs.first_sink:
+        first += (Output("early", knobs.first_sink),)
+    if knobs.second_sink == "both":
+        second: tuple[Output, ...] = (
+            Output("late", IMMEDIATE),
+            Output("plain", "transactional"),
+        )
+    else:
+        second = (Output("late", knobs.second_sink),)
+    return (
+        Stage(0, ("first", "second"), (False, False), first, *knobs.programs[0], knobs.sparse[0]),
+        Stage(1, (MIDDLE,), (True,), second, *knobs.programs[1], knobs.sparse[1]),
+    )
+
+
+def _specs(stages: tuple[Stage, ...], groups: int, p: int) -> tuple[TaskSpec, ...]:
+    specs = []
+    for stage in stages:
+        internal, sinks, scanned = [], [], []
+        for o, output in enumerate(stage.outputs):
+            for q in range(groups):
+                if output.kind == INTERNAL:
+                    internal.append((o, q))
+                else:
+                    sinks.append((o, q))
+                    if output.kind == IMMEDIATE:
+                        scanned.append((o, q))
+        specs.append(
+            TaskSpec(
+                TaskId(stage.index, p),
+                len(stage.inputs) == 1,
+                tuple(internal),
+                tuple(sinks),
+                tuple(scanned),
+            )
+        )
+    return tuple(specs)
