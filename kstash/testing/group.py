@@ -67,6 +67,11 @@ class ConsumerGroup:
         assert member is not None, f"no member {member_id!r}"
         self.leave(member)
 
+    @property
+    def member_ids(self) -> list[str]:
+        """Ids of the members, in order of joining."""
+        return [member.member_id for member in self._members]
+
     def holds(self, member: Membership) -> bool:
         """Whether the member is (still) in the group."""
         return member in self._members

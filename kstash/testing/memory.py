@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from kstash.errors import KafkaUnavailableError, TopicMissingError
-from kstash.ports import Clock, Headers, NewTopic, Partition, TopicInfo
+from kstash.ports import Headers, NewTopic, Partition, TopicInfo
 from kstash.testing.clock import ManualClock
 from kstash.testing.consumers import MemoryMember, MemoryScanner
 from kstash.testing.group import ConsumerGroup
@@ -34,8 +34,8 @@ class MemoryKafka:
         activity: a count that rises with everything that happens; standing still is idleness.
     """
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self.clock: Clock = clock or ManualClock()
+    def __init__(self, clock: ManualClock | None = None) -> None:
+        self.clock = clock or ManualClock()
         self.coordinator = TransactionCoordinator()
         self.fetch_max = 500
         self.poll_max = 500

@@ -123,9 +123,13 @@ class MemoryProducer:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._sent)
 
-    def flush(self, timeout_s: float) -> int:  # noqa: ARG002 - memory never waits
-        """Do what `poll` does; returns how many requests are still not acknowledged."""
+    def flush(self, timeout_s: float) -> int:
+        """Do what `poll` does; returns how many requests are still not acknowledged.
+
+        The clock moves instead of a wait, so a caller that flushes up to a deadline gets there.
+        """
         self.poll()
+        self._kafka.clock.advance(timeout_s)
         return len(self)
 
     def close(self) -> None:

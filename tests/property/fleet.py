@@ -1,0 +1,295 @@
+"""Several real workers over `MemoryKafka` under a schedule of faults, and what must hold after it.
+
+The application merges two topics, so that the order of its inputs is nondeterministic, spreads the
+records by key over an internal topic, and keeps a rolling hash per key. Each output tells the value
+that was added and the hash after it: two histories that differ anywhere end in other hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+import kstash
+from kstash.core.reader import ReaderTable
+from kstash.core.wire import IDENTITY_HEADER, decode_identity
+from kstash.errors import KafkaUnavailableError, MemberFencedError
+from kstash.runtime.layout import Layout
+from kstash.runtime.worker import Worker
+from kstash.state.memory import MemoryBackend
+from kstash.testing import ManualClock, MemoryCluster, MemoryKafka
+from kstash.testing.log import MemoryRecord
+from kstash.testing.metrics import MemoryMetrics
+from kstash.testing.producers import MemoryProducer
+
+NAMES = ("a", "b")
+KEYS = ("k0", "k1", "k2")
+LINKS = ("data", "lineage", "sink")
+DELAYS_S = {"data": (0, 0.05, 0.3), "lineage": (0, 0.1, 1.0, 3.0), "sink": (0, 0.05)}
+PARTITIONS = 2
+ROUNDS_MAX = 4_000
+
+
+def chained(state: str, value: str) -> str:
+    """The state after one more value: its name and the hash of all up to it."""
+    digest = hashlib.blake2b(f"{state}+{value}".encode(), digest_size=6).hexdigest()
+    return f"{value} {digest}"
+
+
+def rolling_hash(**settings: object) -> kstash.App:
+    """Two topics, two stages; the first has an order to log."""
+    app = kstash.App("fleet", **settings)
+    (
+        app.stream("left", "right", value=kstash.text)
+        .key_by(lambda text: text.split()[0], key=kstash.text)
+        .aggregate("chains", str, chained, value=kstash.text)
+        .to("links", value=kstash.text)
+    )
+    return app
+
+
+class Fleet:
+    """Workers, topics and clock; every method is one move of a schedule."""
+
+    def __init__(self, seed: int, **settings: object) -> None:
+        self.random = random.Random(seed)
+        self.clock = ManualClock()
+        self.kafka = MemoryKafka(self.clock)
+        self.kafka.fetch_max = self.random.choice([1, 3, 500])
+        app = rolling_hash(**settings)
+        self.topology = app.topology()
+        self.config = app.config
+        counts = dict.fromkeys(
+            ("left", "right", "links", *self.topology.internal_topics), PARTITIONS
+        )
+        counts[self.topology.lineage_topic] = Layout(self.topology, counts).group_count
+        for topic, count in counts.items():
+            self.kafka.create_topic(topic, count)
+        self.sent: list[str] = []
+        self.workers: dict[str, Worker] = {}
+        self.clusters: dict[str, MemoryCluster] = {}
+        self.zombies: list[tuple[Worker, MemoryCluster]] = []
+        self.late: list[MemoryProducer] = []
+        self.backends = {name: MemoryBackend() for name in NAMES}
+        self.metrics = MemoryMetrics()
+        self.nonces = itertools.count()
+        self.seen: dict[int, list[MemoryRecord]] = defaultdict(list)
+        self.tables = {p: ReaderTable(is_internal=False) for p in range(PARTITIONS)}
+        self.offsets = dict.fromkeys(range(PARTITIONS), 0)
+
+    # -- moves -----------------------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """Start a worker, unless it runs."""
+        if name in self.workers or self.kafka.is_away:
+            return
+        cluster = self.clusters[name] = self.kafka.cluster("fleet", member_id=name)
+        # Much in flight at a crash is what the protocol is for.
+        for kind, delays_s in DELAYS_S.items():
+            cluster.links[kind].delay_s = self.random.choice(delays_s)
+        self.workers[name] = Worker(
+            self.topology,
+            self.config,
+            cluster=cluster,
+            state=self.backends[name],
+            clock=self.clock,
+            metrics=self.metrics,
+            nonce=lambda: next(self.nonces).to_bytes(16, "big"),
+        )
+
+    def send(self) -> None:
+        """Append one record to an input partition."""
+        value = f"{self.random.choice(KEYS)} {len(self.sent)}"
+        self.sent.append(value)
+        topic = self.random.choice(("left", "right"))
+        partition = self.random.randrange(PARTITIONS)
+        self.kafka.append(topic, value.encode(), partition=partition)
+
+    def step(self, name: str) -> None:
+        """Let a worker take one turn; one that was fenced as a member is gone."""
+        worker = self.workers.get(name)
+        if worker is None:
+            return
+        try:
+            worker.step(0.0)
+        except MemberFencedError:
+            self.kill(name)
+        except KafkaUnavailableError:
+            assert self.kafka.is_away
+            self.kill(name)
+
+    def kill(self, name: str) -> None:
+        """End a worker at once; what it had under way may arrive later, or never."""
+        if self.workers.pop(name, None) is not None:
+            arrive_late = self.random.random() < 0.5
+            late = self.clusters.pop(name).kill(arrive_late=arrive_late)
+            if arrive_late:
+                self.late += late
+
+    def suspend(self, name: str) -> None:
+        """Stop a worker without ending it: a successor may start, the zombie may wake up."""
+        if name in self.workers:
+            self.zombies.append((self.workers.pop(name), self.clusters.pop(name)))
+            # The zombie holds the lock of its state folder: a successor needs another one.
+            self.backends[name] = MemoryBackend()
+
+    def wake_zombie(self) -> None:
+        """Let a zombie take some turns, then end it."""
+        if not self.zombies:
+            return
+        worker, cluster = self.zombies.pop(self.random.randrange(len(self.zombies)))
+        for link in cluster.links.values():
+            link.holds_requests = link.holds_acks = False
+        try:
+            for _ in range(self.random.randrange(6)):
+                worker.step(0.0)
+        except (MemberFencedError, KafkaUnavailableError):
+            pass
+        cluster.kill()
+
+    def expire(self, name: str) -> None:
+        """The session of a worker that does not run times out."""
+        group = self.kafka.group("fleet")
+        if name not in self.workers and name in group.member_ids:
+            group.expire(name)
+
+    def bend(self, name: str) -> None:
+        """Hold requests or acknowledgements of one kind of producer back, or let them go."""
+        if name in self.clusters:
+            link = self.clusters[name].links[self.random.choice(LINKS)]
+            link.holds_requests = self.random.random() < 0.4
+            link.holds_acks = self.random.random() < 0.4
+
+    def deliver_late(self) -> None:
+        """Requests of a dead worker's producer arrive after all."""
+        if self.late:
+            self.late.pop(self.random.randrange(len(self.late))).carry_out_late()
+
+    def fail_link(self, name: str) -> None:
+        """The next request of one kind of producer fails."""
+        if name in self.clusters:
+            kind = self.random.choice((*LINKS, "claim", "marker"))
+            self.clusters[name].links[kind].error = KafkaUnavailableError("timed out")
+
+    def turn_away(self) -> None:
+        """The cluster goes away, or comes back."""
+        self.kafka.is_away = not self.kafka.is_away
+
+    def compact(self) -> None:
+        """Compact the lineage topic."""
+        for partition in range(PARTITIONS):
+            self.kafka.log((self.topology.lineage_topic, partition)).compact()
+
+    def advance(self) -> None:
+        """Let time pass."""
+        self.clock.advance(self.random.choice((0.01, 0.12, 1.1)))
+
+    def look(self) -> None:
+        """Read the outputs by the reader rule; what was accepted once stays."""
+        for partition in range(PARTITIONS):
+            log = self.kafka.log(("links", partition))
+            records, self.offsets[partition] = log.read(
+                self.offsets[partition], 1_000_000, is_committed=False
+            )
+            self.seen[partition] += [r for r in records if self._accepts(partition, r)]
+
+    # -- what must hold --------------------------------------------------------------------------
+
+    def quiesce(self) -> None:
+        """Faults stop; everything that was sent is processed and committed."""
+        for cluster in self.clusters.values():
+            for link in cluster.links.values():
+                link.holds_requests = link.holds_acks = False
+                link.error = None
+                link.delay_s = 0.0
+        self.kafka.is_away = False
+        while self.late:
+            self.deliver_late()
+        while self.zombies:
+            self.wake_zombie()
+        for name in NAMES:
+            self.start(name)
+        quiet = 0
+        for _ in range(ROUNDS_MAX):
+            before = self.kafka.activity
+            for name in NAMES:
+                self.start(name)
+                self.step(name)
+            self.clock.advance(0.05)
+            quiet = quiet + 1 if self.kafka.activity == before else 0
+            if quiet > 40 and all(worker.is_live for worker in self.workers.values()):
+                return
+        raise AssertionError(f"not at rest: live {[w.is_live for w in self.workers.values()]}")
+
+    def check(self) -> None:
+        """Both kinds of readers see one history with every input in it once."""
+        self.look()
+        accepted = [record for p in range(PARTITIONS) for record in self.seen[p]]
+        committed = self.kafka.read("links")
+        assert _pairs(accepted) == _pairs(committed), "the two readers differ"
+        self._check_history(committed)
+
+    def _check_history(self, records: Iterable[MemoryRecord]) -> None:
+        chains: dict[str, str] = {}
+        values: list[str] = []
+        for record in records:
+            key, link = (record.key() or b"").decode(), (record.value() or b"").decode()
+            value = link.rsplit(" ", 1)[0]
+            values.append(value)
+            chains[key] = chained(chains.get(key, ""), value)
+            assert link == chains[key], f"history of {key} broke at {value}"
+        assert Counter(values) == Counter(self.sent), "lost or doubled"
+
+    def _accepts(self, partition: int, record: MemoryRecord) -> bool:
+        identity = dict(record.headers() or ())[IDENTITY_HEADER]
+        assert identity is not None
+        return self.tables[partition].accept(decode_identity(identity)) == 0
+
+
+def _pairs(records: Iterable[MemoryRecord]) -> list[tuple[bytes | None, bytes | None]]:
+    return [(record.key(), record.value()) for record in records]
+
+
+MOVES = {
+    "step": 40.0,
+    "send": 12.0,
+    "advance": 8.0,
+    "start": 6.0,
+    "look": 3.0,
+    "bend": 3.0,
+    "expire": 2.0,
+    "deliver_late": 2.0,
+    "kill": 1.5,
+    "suspend": 1.0,
+    "wake_zombie": 1.0,
+    "compact": 1.0,
+    "fail_link": 0.7,
+    "turn_away": 0.4,
+}
+"""Moves of a schedule, by how often they come."""
+
+MOVES_OF_A_WORKER = frozenset({"step", "start", "bend", "expire", "kill", "suspend", "fail_link"})
+
+
+def run(seed: int, moves: int, **settings: object) -> Fleet:
+    """Run one random schedule to its end and check it.
+
+    Raises:
+        AssertionError, KstashError: a rule was broken, or a worker gave up that should not have.
+    """
+    fleet = Fleet(seed, **settings)
+    for name in NAMES:
+        fleet.start(name)
+    for move in fleet.random.choices(list(MOVES), list(MOVES.values()), k=moves):
+        if move in MOVES_OF_A_WORKER:
+            name = fleet.random.choice(NAMES)
+            for _ in range(fleet.random.randrange(1, 8) if move == "step" else 1):
+                getattr(fleet, move)(name)
+        else:
+            getattr(fleet, move)()
+    fleet.quiesce()
+    fleet.check()
+    return fleet
