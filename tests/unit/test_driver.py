@@ -231,7 +231,7 @@ ACTIONS = st.lists(
 def test_any_schedule_gives_the_history_that_was_seen(
     actions: list[Action], delay_ms: int, partitions: int
 ) -> None:
-    """Whatever crashes and passes of time lie between: outputs are one history, and so is the state.
+    """Whatever crashes and passes of time lie between: outputs are one history, as is the state.
 
     Inputs whose outputs nobody has seen (they were queued behind a commit) may come in another
     order of the two topics after a crash; what was seen is never taken back.
