@@ -226,6 +226,28 @@ class KafkaUnavailableError(ClusterError):
     """Kafka did not answer within the deadline; it may later."""
 
 
+class BookmarkTooLargeError(LocatedError, ClusterError):
+    """A reader's table does not fit into the metadata of a committed offset.
+
+    Attributes:
+        size: of the encoded bookmark, in bytes.
+        size_max: the broker's limit, in bytes.
+    """
+
+    def __init__(
+        self, topic: str, partition: int, *, size: int, size_max: int, writers: int
+    ) -> None:
+        super().__init__(
+            f"the bookmark takes {size} bytes ({writers} tasks write here), but the broker's "
+            f"offset.metadata.max.bytes is {size_max}: raise it and `metadata_bytes_max`, or keep "
+            "`bookmarks()` in a store of your own and give them back through `restore`",
+            topic=topic,
+            partition=partition,
+        )
+        self.size = size
+        self.size_max = size_max
+
+
 # --- the protocol -------------------------------------------------------------------------------
 
 
