@@ -52,9 +52,16 @@ class Options:
     until: Literal["end"] | None
     settings: dict[str, Any]
 
-    def run(self, app: kstash.App) -> None:
-        """Run the application; print READY once all tasks that this worker owns are live."""
-        app.run(until=self.until, on_ready=_print_ready)
+    def run(
+        self, app: kstash.App, *, on_end: Callable[[kstash.FinalState], None] | None = None
+    ) -> None:
+        """Run the application; print READY once all tasks that this worker owns are live.
+
+        Args:
+            app: what to run.
+            on_end: called with the final state when a bounded run is over.
+        """
+        app.run(until=self.until, on_ready=_print_ready, on_end=on_end)
 
 
 def _print_ready() -> None:

@@ -4,7 +4,7 @@ Everything public is here, in `kstash.readers` (for programs that read what ksta
 `kstash.broker` (a Kafka for development) and in `kstash.testing`.
 """
 
-from kstash.app import App
+from kstash.app import App, FinalState
 from kstash.config import Config
 from kstash.errors import (
     CheckpointCorruptError,
@@ -44,6 +44,7 @@ __all__ = [
     "CommittedPositionLostError",
     "Config",
     "ConfigError",
+    "FinalState",
     "IncarnationFencedError",
     "KafkaUnavailableError",
     "KstashError",

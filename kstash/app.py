@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from kstash import nodes as n
 from kstash.checks import check_serde, check_topic
@@ -16,6 +16,28 @@ from kstash.topology import Topology
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+class FinalState(Protocol):
+    """What a bounded run leaves in the stores of the tasks that this worker ran to the end.
+
+    Each key has one task, and that task ends in one worker: of several workers that share a run
+    exactly one owns a key, whether it was ever seen or not.
+    """
+
+    def owns(self, store: str, key: Any) -> bool:
+        """Whether this worker ran the task of a key.
+
+        Raises:
+            ConfigError: the application has no such store.
+        """
+
+    def get(self, store: str, key: Any, default: Any = None) -> Any:
+        """The final value of a key, or `default` when it was never seen or is owned elsewhere.
+
+        Raises:
+            ConfigError: the application has no such store.
+        """
 
 
 class App:
@@ -112,6 +134,7 @@ class App:
         until: Literal["end"] | None = None,
         *,
         on_ready: Callable[[], None] | None = None,
+        on_end: Callable[[FinalState], None] | None = None,
     ) -> None:
         """Run until told to stop (SIGTERM, SIGINT), or to the end of the input.
 
@@ -119,13 +142,15 @@ class App:
             until: `end`: read the inputs to the end offsets found at the start, drain, checkpoint
                 and return. None: run on.
             on_ready: called once, when all tasks that this worker was given at first are live.
+            on_end: called once, when a bounded run is over, with the state of the tasks that this
+                worker ran; of all workers of the application exactly one owns a key there.
 
         Raises:
             KstashError: what stopped it; nothing is lost, a new start goes on.
         """
         from kstash.launch import run_app
 
-        run_app(self, until=until, on_ready=on_ready)
+        run_app(self, until=until, on_ready=on_ready, on_end=on_end)
 
     # --- for streams ----------------------------------------------------------------------------
 

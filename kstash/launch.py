@@ -20,11 +20,12 @@ from kstash.errors import ConfigError, MemberFencedError, OperatorError, SerdeEr
 from kstash.kafka import KafkaCluster
 from kstash.kafka.topics import check_topics
 from kstash.observe import Observer
+from kstash.runtime.final import GroupsFinalState
 from kstash.runtime.worker import Worker
 from kstash.state import RocksBackend
 
 if TYPE_CHECKING:
-    from kstash.app import App
+    from kstash.app import App, FinalState
 
 HASH_SEED = "0"
 """Pinned, because iteration over sets must be the same on replay (protocol, section 3)."""
@@ -77,6 +78,7 @@ def run_app(
     *,
     until: Literal["end"] | None = None,
     on_ready: Callable[[], None] | None = None,
+    on_end: Callable[[FinalState], None] | None = None,
 ) -> None:
     """Run an application until a signal, the end of its input, or an error.
 
@@ -117,18 +119,25 @@ def run_app(
                     until=until,
                     on_ready=on_ready,
                 )
-                _loop(worker, stop, observer)
+                _loop(worker, stop, observer, on_end)
         finally:
             state.close()
 
 
-def _loop(worker: Worker, stop: StopSignal, observer: Observer) -> None:
+def _loop(
+    worker: Worker,
+    stop: StopSignal,
+    observer: Observer,
+    on_end: Callable[[FinalState], None] | None,
+) -> None:
     is_graceful = False
     try:
         while not stop.is_set and not worker.is_done:
             worker.step(STEP_S)
             observer.show(worker.status)
         log.info("stopping" if stop.is_set else "end of input reached")
+        if worker.is_done and on_end is not None:
+            on_end(GroupsFinalState(worker.context.layout, worker.groups))
         is_graceful = True
     except MemberFencedError as error:
         log.error("another process took this worker's place; it stops", reason=str(error))  # noqa: TRY400 - expected, no traceback

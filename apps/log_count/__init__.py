@@ -1,5 +1,5 @@
 """Log count: how many lines of a server log are attacks."""
 
-from .program import build
+from .program import KEY, build
 
-__all__ = ["build"]
+__all__ = ["KEY", "build"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import typer
 
+import kstash
+
 from ..options import Options, shared_options
-from . import build
+from . import KEY, build
 
 
 @shared_options(application_id="log-count", inputs=("server-log",), output="attack-counts")
@@ -18,7 +20,13 @@ def main(options: Options) -> None:
         output_topic=options.output,
         **options.settings,
     )
-    options.run(app)
+
+    def print_number(state: kstash.FinalState) -> None:
+        # The key has one task; of several workers only the one that ran it knows the number.
+        if state.owns("attacks", KEY):
+            print(f"Number of attacks: {state.get('attacks', KEY, 0)}", flush=True)
+
+    options.run(app, on_end=print_number)
 
 
 if __name__ == "__main__":

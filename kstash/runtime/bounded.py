@@ -17,7 +17,7 @@ from kstash.runtime.scan import ScanJob
 from kstash.runtime.task import Task
 
 LOOK_AGAIN_S = 0.2
-"""Pause between looks for a RUN record that another worker is about to append."""
+"""Pause between looks for what another worker is about to append: a RUN, or its RELEASEs."""
 
 
 class BoundedRun:
@@ -25,6 +25,10 @@ class BoundedRun:
 
     The RUN record is read back from the lineage topic before any START of the run. A run is over
     when every group has released it; until then a start continues it.
+
+    Attributes:
+        run: the run, once known.
+        is_over: every group of the application has released it.
     """
 
     def __init__(self, context: Context) -> None:
@@ -34,6 +38,7 @@ class BoundedRun:
         self._is_looking = False
         self._failure: Exception | None = None
         self.run: Run | None = None
+        self.is_over = False
 
     def wait(self, recovery: Recovery, go_on: Callable[[Run], None]) -> None:
         """Call `go_on` once the run is known; `recovery` is the group that waits."""
@@ -53,6 +58,14 @@ class BoundedRun:
             self._look_at = None
             self._look()
 
+    def wait_for_end(self) -> None:
+        """Find out whether the run is over: this worker has nothing left to do for it.
+
+        A worker that left before the others would hand them groups that are done.
+        """
+        if not self.is_over and not self._is_looking and self._look_at is None:
+            self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
+
     def _look(self) -> None:
         context = self._context
         self._is_looking = True
@@ -71,8 +84,15 @@ class BoundedRun:
 
     def _looked(self, views: dict[Partition, LineageView]) -> None:
         self._is_looking = False
+
+        def is_over(run: Run) -> bool:
+            return all(_has_released(view, run.run) for view in views.values())
+
+        if self.run is not None and is_over(self.run):
+            self.is_over = True
+            return
         runs = views[self._context.lineage_topic, 0].runs
-        if runs and not all(_has_released(view, runs[-1].run) for view in views.values()):
+        if runs and not is_over(runs[-1]):
             self._decide(runs[-1])
             return
         for recovery, _ in self._waiting:

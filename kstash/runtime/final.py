@@ -13,12 +13,8 @@ from kstash.runtime.layout import Layout
 from kstash.topology import Stage
 
 
-class FinalState:
-    """Final values by store and key, of the tasks that this worker ran to the end.
-
-    Each key has one task, and that task ends in one worker of the application: if several workers
-    share a run, exactly one of them owns a key, whether it was ever seen or not.
-    """
+class GroupsFinalState:
+    """`kstash.app.FinalState` over the task groups of a worker, before they are closed."""
 
     def __init__(self, layout: Layout, groups: Mapping[int, TaskGroup]) -> None:
         self._layout = layout

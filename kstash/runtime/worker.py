@@ -119,8 +119,12 @@ class Worker:
 
     @property
     def is_done(self) -> bool:
-        """Whether a bounded run is over for all groups of this worker."""
-        return bool(self.groups) and all(
+        """Whether a bounded run is over, for all groups of the application."""
+        return self._bounded is not None and self._bounded.is_over and self._has_released_all
+
+    @property
+    def _has_released_all(self) -> bool:
+        return not self._restarts and all(
             g.is_ended and g.phase is Phase.RELEASED for g in self.groups.values()
         )
 
@@ -156,6 +160,8 @@ class Worker:
     def _poll_timeout(self) -> float:
         if self._restarts or self.context.scans.is_busy or len(self.context.producers):
             return POLL_BUSY_S
+        if self.context.uncommitted is not None:
+            return POLL_BUSY_S  # its records do not wake the poll of the other consumer
         if any(group.has_outstanding for group in self.groups.values()):
             return POLL_BUSY_S
         interval = self.context.config.sink_commit_interval_ms / 1000
@@ -237,6 +243,8 @@ class Worker:
             for group in self.groups.values():
                 if group.is_ended and group.phase is Phase.LIVE:
                     group.begin_drain()
+            if self._has_released_all:
+                self._bounded.wait_for_end()
         self._balance(now)
         if now >= self._commit_due:
             self._commit_due = now + 1.0
