@@ -115,6 +115,40 @@ def test_crashes_leave_no_trace(guarantee: str, lineage_delay_s: float) -> None:
         )
 
 
+GUARANTEES = ("exactly_once", "write_first", "at_least_once", "none")
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_every_guarantee_gives_the_same_outputs_when_nothing_fails(guarantee: str) -> None:
+    """Invariant I12: the guarantees differ in what a fault does, and in nothing else."""
+    with TestDriver(rolling_hash(guarantee=guarantee), lineage_delay_s=0.02) as driver:
+        chain = ""
+        expected = []
+        for number in range(40):
+            driver.send(("left", "right")[number % 2], str(number), "k")
+            chain = chained(chain, str(number))
+            expected.append(("k", chain))
+        driver.advance(1)
+        assert pairs(driver, "links") == expected
+        assert driver.state("chains") == {"k": chain}
+
+
+def test_at_least_once_loses_nothing() -> None:
+    """After a crash outputs may repeat, but every input is in the state once at least."""
+    with TestDriver(word_count(guarantee="at_least_once")) as driver:
+        for number in range(20):
+            driver.send("sentences", f"w{number % 3}")
+            if number % 5 == 4:
+                driver.advance(11)
+                driver.send("sentences", "again")
+                restart(driver)
+        outputs = pairs(driver, "word-counts")
+        assert {word for word, _ in outputs} == {"w0", "w1", "w2", "again"}
+        state = driver.state("counts")
+        assert all(state[f"w{n}"] >= 20 // 3 for n in range(3))
+        assert state["again"] >= 4
+
+
 def test_replay_takes_the_inputs_in_the_order_of_their_first_run() -> None:
     """Records of two topics, sent in turn and not yet stable, are replayed in turn."""
     with TestDriver(rolling_hash(), lineage_delay_s=4) as driver:
