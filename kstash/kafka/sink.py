@@ -10,6 +10,7 @@ lead to is queued and told on the caller's thread, in `poll`. Invariants:
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -27,12 +28,26 @@ from kstash.kafka.positions import CommittedPositionsReader
 from kstash.kafka.settings import client_logger
 from kstash.ports import DeliveredMessage, Headers, OnDelivery, OnDone, Partition
 
-INIT_ATTEMPT_S_MIN = 0.1
-INIT_ATTEMPT_S_MAX = 2.0
-INIT_ATTEMPTS_QUICK = 10
 INIT_DEADLINE_S = 60.0
+INIT_SLICE_S = 0.02
+REFUSED_PAUSE_S_MIN = 0.005
+REFUSED_PAUSE_S_MAX = 0.2
 JOIN_DEADLINE_S = 1.0
 ROOM_DEADLINE_S = 15.0
+
+
+class _RefusalLog:
+    """Passes a client's log on, and notes that the coordinator refused it: only the log tells."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self.is_refused = False
+        self._logger = logger
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        """Take one line, as `logging.Logger.log`; its first argument is the event's name."""
+        if "GETPID" in arguments or "GETPID" in message:
+            self.is_refused = True
+        self._logger.log(level, message, *arguments)
 
 
 class KafkaSinkProducer:
@@ -210,38 +225,48 @@ class KafkaSinkProducer:
         return self._positions.read(self._position)
 
     def _take_over(self) -> Client:
-        """`init_transactions` on fresh clients until one succeeds.
+        """`init_transactions`, on a fresh client whenever the coordinator refused.
 
-        While the predecessor's transaction is being aborted the client waits longer and longer
-        between its tries (0.5 to 1 s in all, measured); fresh ones that give up after 0.1 s need
-        0.12 s.
+        While the predecessor's transaction is being aborted, for some milliseconds, the
+        coordinator refuses, and a client that was refused asks again only after half a second.
         """
         deadline = self._monotonic() + INIT_DEADLINE_S
-        attempt_s = INIT_ATTEMPT_S_MIN
-        attempts = 0
+        pause_s = REFUSED_PAUSE_S_MIN
         while True:
-            client = Client(self._settings, logger=client_logger(self._name))
-            try:
-                client.init_transactions(attempt_s)
-            except failures.CLIENT_ERRORS as error:
-                del client
-                inner = failures.kafka_error(error)
-                if inner is not None and inner.code() in failures.REFUSED_CODES:
-                    raise failures.refused(f"{self._name}: init_transactions", error) from error
-                if self._monotonic() > deadline or self._is_closed:
-                    raise failures.unavailable(
-                        self._bootstrap_servers,
-                        f"answer init_transactions of {self._name}",
-                        INIT_DEADLINE_S,
-                        error,
-                    ) from error
-                attempts += 1
-                if attempts >= INIT_ATTEMPTS_QUICK:
-                    # The coordinator is slow or away: each needs more time, not a fresh client.
-                    attempt_s = min(2 * attempt_s, INIT_ATTEMPT_S_MAX)
-            else:
+            log = _RefusalLog(client_logger(self._name))
+            client = Client(self._settings, logger=log)
+            error = self._attempt(client, log, deadline)
+            if error is None:
                 self._failure = None  # of a client before this one
                 return client
+            # The last reference destroys it; its own `close` would wait for the coordinator.
+            del client
+            what = f"{self._name}: init_transactions"
+            inner = failures.kafka_error(error)
+            if inner is not None and inner.code() in failures.REFUSED_CODES:
+                raise failures.refused(what, error) from error
+            if self._monotonic() > deadline or self._is_closed:
+                raise failures.unavailable(
+                    self._bootstrap_servers, f"answer {what}", INIT_DEADLINE_S, error
+                ) from error
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, REFUSED_PAUSE_S_MAX)
+
+    def _attempt(self, client: Client, log: _RefusalLog, deadline: float) -> BaseException | None:
+        """Wait until the coordinator accepted, refused, or the deadline; returns the error."""
+        while True:
+            try:
+                client.init_transactions(INIT_SLICE_S)
+            except failures.CLIENT_ERRORS as error:
+                inner = failures.kafka_error(error)
+                is_waiting = inner is not None and inner.code() == KafkaError._TIMED_OUT
+                client.poll(0)  # brings the log lines
+                if not is_waiting or log.is_refused or self._is_closed:
+                    return error
+                if self._monotonic() > deadline:
+                    return error
+            else:
+                return None
 
     def _commit(self, metadata: str) -> None:
         assert self._client is not None
