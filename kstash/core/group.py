@@ -236,9 +236,12 @@ class GroupCore:
         return [GoLive()]
 
     def _committed_position(self, spec: TaskSpec) -> int:
-        if self.committed is None:
-            return 0
-        return self.committed.positions.get(spec.task.stage, 0)
+        base = self._bases[spec.task]
+        # A checkpoint was published only after all sink outputs up to it were committed, so it
+        # stands in for a committed position that expired behind a RELEASE (H33).
+        least = base.position if base is not None else 0
+        known = self.committed.positions if self.committed is not None else {}
+        return max(known.get(spec.task.stage, 0), least)
 
     def _check_committed(self, spec: TaskSpec) -> None:
         # Without it replay could not tell which sink outputs are out (H33).

@@ -65,8 +65,6 @@ class ReaderTable:
         skip = min(last + 1 - first, identity.count)
         if skip < identity.count:
             self.last_seq[writer] = first + identity.count - 1
-        elif writer not in self.last_seq:
-            self.last_seq[writer] = last
         return skip
 
     def mark(self, marker: Marker) -> None:
@@ -126,9 +124,13 @@ class ReaderTable:
         try:
             return cls(
                 bool(data["internal"]),
-                {(a, g): Incarnation(x, y) for a, g, x, y in data["inc"]},
-                {(a, TaskId(s, p)): v for a, s, p, v in data["seq"]},
-                {(a, TaskId(s, p)): v for a, s, p, v in data["end"]},
+                {(int(a), int(g)): Incarnation(int(x), int(y)) for a, g, x, y in data["inc"]},
+                _task_table(data["seq"]),
+                _task_table(data["end"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise WireCorruptError(f"malformed reader table: {error!r}") from error
+
+
+def _task_table(rows: Any) -> dict[tuple[int, TaskId], int]:
+    return {(int(a), TaskId(int(s), int(p))): int(v) for a, s, p, v in rows}

@@ -189,20 +189,27 @@ def decode_record(key: bytes | None, value: bytes | None) -> LineageRecord:
         rest = key[_KEY.size :]
         if kind != body[1]:
             raise WireCorruptError(f"lineage record of kind {body[1]} under a key of kind {kind}")
-        incarnation = Incarnation(generation, offset)
-        if kind == SEGMENT:
-            stage, partition, number = _TASK_KEY.unpack(rest)
-            start, end, entries = decode_lineage(body[2:])
-            return Segment(incarnation, TaskId(stage, partition), number, start, end, entries)
-        if kind not in _FROM_JSON:
-            raise WireCorruptError(f"lineage record of unknown kind {kind}")
-        return _FROM_JSON[kind](incarnation, rest, json.loads(body[2:]))
+        record = _decode_body(Incarnation(generation, offset), kind, rest, body[2:])
+        if encode_key(record) != key:
+            raise WireCorruptError(f"lineage record of kind {kind} under a malformed key")
+        return record
     except WireCorruptError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise WireCorruptError(f"malformed lineage record: {error!r}") from error
     except RecursionError as error:
         raise WireCorruptError("lineage record nested too deep") from error
+
+
+def _decode_body(
+    incarnation: Incarnation, kind: int, key_rest: bytes, body: bytes
+) -> LineageRecord:
+    if kind == SEGMENT:
+        stage, partition, number = _TASK_KEY.unpack(key_rest)
+        return Segment(incarnation, TaskId(stage, partition), number, *decode_lineage(body))
+    if kind not in _FROM_JSON:
+        raise WireCorruptError(f"lineage record of unknown kind {kind}")
+    return _FROM_JSON[kind](incarnation, key_rest, json.loads(body))
 
 
 def key_incarnation(key: bytes) -> tuple[Incarnation, int]:

@@ -5,7 +5,7 @@ Pure functions; `core.group` calls them in the order of protocol section 6.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kstash.core.determinants import (
@@ -218,7 +218,9 @@ def plan_task(
     known = join((entries for entries, _ in logged + scanned), start)
     # The parent's hints may skip what its own START adopted: that is history for ever.
     parent = chain[-1].tasks.get(spec.task.stage) if chain else None
-    inherited = parent.adopted if parent is not None else 0
+    # (Where no output counts, as without exactly-once recovery, nothing relies on it.)
+    has_outputs = bool(spec.internal_outputs or spec.sink_outputs)
+    inherited = parent.adopted if parent is not None and has_outputs else 0
     seen = max(adopted_floor(scan, committed), inherited)
     if spec.implicit:
         ends = [end for _, end in logged + scanned]
@@ -265,11 +267,6 @@ def release_covers(view: LineageView, base: Checkpoint, chain: list[Start]) -> b
     if release is None or not chain or chain[-1].incarnation != base.incarnation:
         return False
     return release[1].positions.get(base.task.stage) == base.position
-
-
-def unverifiable(labels: Collection[str], checkpoint: Checkpoint) -> bool:
-    """Whether this worker could not open a checkpoint's files."""
-    return checkpoint.label not in labels
 
 
 def _cut(owners: list[Owner], incarnation: Incarnation, end: int) -> int:

@@ -80,7 +80,6 @@ class SinkCommitter:
     def __init__(self, generation: int, positions: Mapping[int, int]) -> None:
         """Start from the committed positions of all tasks with sinks (0 where there is none)."""
         self.state = CommitState.OPEN
-        self.is_fresh = False
         self.committed = CommittedPositions(generation, dict(positions))
         self._sent: dict[int, int] = {}
         self._closing: dict[int, int] = dict(positions)

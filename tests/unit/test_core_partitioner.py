@@ -1,0 +1,60 @@
+"""murmur2 as the Java clients have it: a key must meet the records of other programs."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from kafka.partitioner.default import murmur2 as oracle
+
+from kstash.core.partitioner import CACHE_KEYS_MAX, Partitioner, murmur2
+
+# Kafka's own test of its Java client (UtilsTest.testMurmur2), as signed integers.
+JAVA = [
+    (b"21", -973932308),
+    (b"foobar", -790332482),
+    (b"a-little-bit-long-string", -985981536),
+    (b"a-little-bit-longer-string", -1486304829),
+    (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+    (b"abc", 479470107),
+]
+
+
+@pytest.mark.parametrize(("key", "expected"), JAVA)
+def test_murmur2_as_in_java(key: bytes, expected: int) -> None:
+    """The values that the Java client's own tests name."""
+    assert murmur2(key) == expected & 0xFFFFFFFF
+
+
+def test_murmur2_as_in_another_client() -> None:
+    """Keys of every length up to 40, compared with kafka-python."""
+    source = random.Random(3)
+    for length in range(41):
+        for _ in range(5):
+            key = source.randbytes(length)
+            assert murmur2(key) == oracle(key) & 0xFFFFFFFF
+
+
+def test_partition_of_a_key() -> None:
+    """The sign bit is masked, as `Utils.toPositive` does; then modulo."""
+    assert Partitioner(7)[b"foobar"] == (-790332482 & 0x7FFFFFFF) % 7
+    assert Partitioner(1)[b"foobar"] == 0
+    assert Partitioner(7)[b""] == (murmur2(b"") & 0x7FFFFFFF) % 7
+
+
+def test_null_key_goes_where_it_is_told() -> None:
+    """Protocol, section 3: a null key goes to the input partition mod n, not by its hash."""
+    partitioner = Partitioner(4)
+    assert partitioner[None] == 0
+    partitioner[None] = 3
+    assert list(map(partitioner.__getitem__, [None, b"21", None])) == [3, partitioner[b"21"], 3]
+
+
+def test_memory_is_bounded() -> None:
+    """Many distinct keys do not grow the cache without end, and the null key's place is kept."""
+    partitioner = Partitioner(3)
+    partitioner[None] = 2
+    for number in range(CACHE_KEYS_MAX + 10):
+        assert partitioner[b"%d" % number] < 3
+    assert len(partitioner) <= CACHE_KEYS_MAX + 1
+    assert partitioner[None] == 2
