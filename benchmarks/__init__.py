@@ -1,0 +1,1 @@
+"""Speed, latency and recovery of kstash, measured on a real Kafka; see README.md."""

@@ -1,0 +1,124 @@
+"""`python -m benchmarks`: the four guarantees side by side on a real Kafka, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import latency, throughput, workload
+from benchmarks.harness import BARE, GUARANTEES, REPOSITORY, Bench, BenchError, Case, machine
+from benchmarks.report import Results
+
+WORD_COUNT = [Case("word count", guarantee) for guarantee in (*GUARANTEES, BARE)]
+ROLLING_HASH = [
+    *(Case("rolling hash", g, ms) for ms in (0, 5, 50) for g in ("exactly_once", "write_first")),
+    *(Case("rolling hash", g) for g in ("at_least_once", "none")),
+]
+RECOVERED = [Case("word count", guarantee) for guarantee in GUARANTEES if guarantee != "none"]
+PRELOADED_PER_S = {"word count": 20_000, "rolling hash": 50_000}
+"""Input records preloaded for each second that a run should take, on a machine of this year."""
+
+
+def main() -> None:
+    """Measure, print tables, write JSON."""
+    options = _options()
+    console = Console()
+    results = Results()
+    with Bench() as bench:
+        about = machine(is_pinned=bench.is_pinned)
+        if not bench.is_pinned:
+            console.print("the worker has no core of its own here: compare with care")
+        console.print("  ".join(f"{name} {value}" for name, value in about.items()))
+        cases = [c for c in [*WORD_COUNT, *ROLLING_HASH] if _is_wanted(c, options.case)]
+        try:
+            _measure(bench, cases, options, results, console)
+        except (KeyboardInterrupt, BenchError) as error:
+            # What was measured until then is shown all the same.
+            console.print(f"stopped: {error!s}", markup=False)
+            failed = True
+        else:
+            failed = False
+    results.show(console)
+    settings = {"seconds": options.seconds, "rounds": options.rounds}
+    path: Path = options.json
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results.as_json(about, settings), indent=1) + "\n")
+    console.print(f"written to {path}")
+    sys.exit(failed)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="3 rounds of 20 s: about an hour")
+    parser.add_argument("--seconds", type=float, help="measured in each run, about (5)")
+    parser.add_argument("--rounds", type=int, help="of all cases in turn (1)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=("throughput", "latency", "recovery"),
+        help="kind of measurement; may be repeated (all)",
+    )
+    parser.add_argument(
+        "--case",
+        action="append",
+        metavar="TEXT",
+        help="cases whose name starts so, as in `word count, none`; may be repeated (all)",
+    )
+    parser.add_argument("--json", type=Path, default=REPOSITORY / "benchmarks/results/latest.json")
+    options = parser.parse_args()
+    options.seconds = options.seconds or (20.0 if options.full else 5.0)
+    options.rounds = options.rounds or (3 if options.full else 1)
+    options.only = options.only or ["throughput", "latency", "recovery"]
+    return options
+
+
+def _is_wanted(case: Case, wanted: list[str] | None) -> bool:
+    return wanted is None or any(str(case).startswith(text) for text in wanted)
+
+
+def _measure(
+    bench: Bench,
+    cases: list[Case],
+    options: argparse.Namespace,
+    results: Results,
+    console: Console,
+) -> None:
+    inputs: dict[str, list[str]] = {}
+    counts: dict[str, int] = {}
+    for program in dict.fromkeys(case.program for case in cases):
+        case = next(c for c in cases if c.program == program)
+        inputs[program] = [f"preloaded-{name}" for name in case.inputs]
+        counts[program] = int(PRELOADED_PER_S[program] * options.seconds)
+        if "throughput" in options.only:
+            bench.create_topics(inputs[program])
+            workload.preload(bench.bootstrap, case, inputs[program], counts[program])
+    for number in range(options.rounds):
+        for case in cases:
+            # The order turns around, so that a slow drift of the machine favours nobody.
+            case = cases[-1 - cases.index(case)] if number % 2 else case
+
+            def keep(kind: str, run: dict[str, Any], case: Case = case, n: int = number) -> None:
+                results.add(kind, case, n, run)
+                console.print(f"round {n + 1}  {kind}  {case}  {_short(run)}", highlight=False)
+
+            if "throughput" in options.only:
+                program = case.program
+                run = throughput.measure(bench, case, inputs[program], counts[program])
+                keep("throughput", run)
+            if "latency" in options.only:
+                keep("latency", latency.measure(bench, case, options.seconds))
+            if "recovery" in options.only and case in RECOVERED:
+                keep("recovery", latency.measure_recovery(bench, case))
+
+
+def _short(run: dict[str, Any]) -> str:
+    return json.dumps(json.loads(json.dumps(run), parse_float=lambda text: round(float(text), 2)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Throughput: a preloaded topic, and the slope of the output's end offsets from 20 % to 90 %."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from benchmarks.harness import Bench, Case
+from benchmarks.workload import outputs_per_record
+
+LINGER_MS = 5
+SAMPLE_S = 0.05
+FROM, TO = 0.2, 0.9
+STALL_S_MAX = 30.0
+
+
+def measure(bench: Bench, case: Case, inputs: list[str], record_count: int) -> dict[str, Any]:
+    """One run: outputs a second, CPU a output, and what lineage and headers cost.
+
+    Args:
+        bench: broker and topics.
+        case: what to run.
+        inputs: preloaded topics.
+        record_count: records in them together.
+
+    Raises:
+        BenchError: the worker ended or made no progress for `STALL_S_MAX` seconds.
+    """
+    expected = record_count * outputs_per_record(case)
+    samples: list[tuple[float, int, float]] = []
+    with bench.run(case, inputs, linger_ms=LINGER_MS) as (worker, metrics):
+        worker.start()
+        worker.wait_ready()
+        changed = time.monotonic()
+        while not samples or samples[-1][1] < expected:
+            end = bench.end_offsets(bench.output)
+            now = time.monotonic()
+            if samples and end > samples[-1][1]:
+                changed = now
+            samples.append((now, end, worker.cpu_s()))
+            worker.check(now < changed + STALL_S_MAX, f"made {end} of {expected} outputs")
+            time.sleep(SAMPLE_S)
+        time.sleep(1.2)  # counters of records are brought up to date once a second
+        found = metrics()
+        worker.stop()
+    first = next(sample for sample in samples if sample[1] >= expected * FROM)
+    last = [sample for sample in samples if sample[1] <= expected * TO][-1]
+    if last[0] <= first[0]:  # too fast for this little input
+        first, last = samples[0], samples[-1]
+    outputs = last[1] - first[1]
+    result: dict[str, Any] = {
+        "outputs_per_s": outputs / (last[0] - first[0]),
+        "cpu_us_per_output": (last[2] - first[2]) * 1e6 / outputs,
+        "measured_s": last[0] - first[0],
+    }
+    if found:
+        header_bytes = found.get("kstash_header_bytes_total", 0.0)
+        result["header_bytes_per_output"] = header_bytes / expected
+        lineage_bytes = found.get("kstash_lineage_appended_bytes_total", 0.0)
+        result["lineage_bytes_per_output"] = lineage_bytes / expected
+        result["lineage_entries"] = found.get("kstash_lineage_appended_entries_total", 0.0)
+    return result

@@ -1,0 +1,86 @@
+"""The input: words of a Zipf distribution, in sentences; the same from the same seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import accumulate
+
+from confluent_kafka import Producer
+
+from benchmarks.harness import PARTITIONS, Case
+
+WORDS = 5_000
+WORDS_PER_SENTENCE = 10
+MARK = "@"
+"""Begins a marker: the nanosecond at which its record was due follows."""
+
+_BLOCK = 10_000
+
+
+def _words(seed: int) -> Iterator[list[str]]:
+    """Endless blocks of words, word number n with a probability of 1/n (Zipf, exponent 1.0)."""
+    source = random.Random(seed)
+    words = [f"word{number}" for number in range(WORDS)]
+    weights = list(accumulate(1 / (rank + 1) for rank in range(WORDS)))
+    while True:
+        yield source.choices(words, cum_weights=weights, k=_BLOCK)
+
+
+class Records:
+    """Makes one input record after the other: (index of the input topic, key, value).
+
+    Args:
+        case: what reads them.
+        seed: of the words.
+    """
+
+    def __init__(self, case: Case, seed: int = 1) -> None:
+        self._is_sentences = case.program == "word count"
+        self._words = (word for block in _words(seed) for word in block)
+        self._made = 0
+
+    def next(self, mark: str | None = None) -> tuple[int, bytes | None, bytes]:
+        """The next record; a `mark` stands in it as one of its words, or as its value."""
+        self._made += 1
+        if self._is_sentences:
+            words = [next(self._words) for _ in range(WORDS_PER_SENTENCE)]
+            if mark is not None:
+                words[-1] = mark
+            return 0, None, " ".join(words).encode()
+        value = mark if mark is not None else f"value{self._made}"
+        return self._made % 2, next(self._words).encode(), value.encode()
+
+
+def outputs_per_record(case: Case) -> int:
+    """Outputs that an input record leads to."""
+    return WORDS_PER_SENTENCE if case.program == "word count" else 1
+
+
+def partition_of(index: int, key: bytes | None) -> int:
+    """Input partition of record `index`: in turn, or the same for the same key."""
+    return index % PARTITIONS if key is None else sum(key) % PARTITIONS
+
+
+def preload(bootstrap: str, case: Case, topics: list[str], count: int) -> None:
+    """Write `count` records into the input topics and wait until the broker has them."""
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "linger.ms": 50,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
+    records = Records(case)
+    for index in range(count):
+        topic, key, value = records.next()
+        while True:
+            try:
+                producer.produce(topics[topic], value, key, partition_of(index, key))
+                break
+            except BufferError:
+                producer.poll(0.1)
+        if index % 1000 == 0:
+            producer.poll(0)
+    missing = producer.flush(60)
+    assert not missing, f"{missing} records of the input were not taken by the broker"
