@@ -165,7 +165,10 @@ class TaskGroup:
             stable=plan.stable,
             lineage=plan.lineage,
             sequences=plan.sequences,
-            sinks=frozenset(i for i, o in enumerate(stage.outputs) if not o.internal),
+            # Without transactions there is no commit to wait for: acknowledged is done.
+            sinks=frozenset(
+                i for i, o in enumerate(stage.outputs) if context.has_lineage and not o.internal
+            ),
             header_bytes_max=context.header_bytes_max,
             is_logging=context.has_lineage,
         )
