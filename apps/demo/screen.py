@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 BARS = " ▁▂▃▄▅▆▇█"
-HISTORY = 60
+HISTORY_COLUMNS = 64
 TOP_WORDS = 10
 PLAIN_LINE_EVERY_S = 2.0
 STATE_STYLES = {"live": "bold green", "killed": "bold white on red", "done": "bold cyan"}
@@ -29,7 +30,8 @@ class Snapshot:
         sent, seen: words played, outputs visible to a plain reader.
         rate: outputs a second that became visible of late.
         latency_ms: median and 99th percentile, record to visible output; None without outputs.
-        lineage_bytes, header_bytes: written by the worker process so far; None when unknown.
+        lineage_bytes, header_bytes: lineage in the lineage topic and kstash's headers on outputs,
+            written by the worker process so far; None when unknown.
         top: the most frequent words and their counts.
     """
 
@@ -55,7 +57,7 @@ class Screen:
         self._console = console or Console(highlight=False)
         self.is_live = self._console.is_terminal
         self._events: deque[tuple[float, str, str]] = deque(maxlen=5)
-        self._rates: deque[float] = deque([0.0] * HISTORY, maxlen=HISTORY)
+        self._rates: list[float] = []
         self._snapshot = Snapshot()
         self._last_line_s = -PLAIN_LINE_EVERY_S
         self._live: Live | None = None
@@ -140,12 +142,13 @@ class Screen:
         table.add_row("latency p50", _ms(p50))
         table.add_row("latency p99", _ms(p99))
         table.add_row("lineage topic", _bytes(now.lineage_bytes))
-        table.add_row("lineage headers", _bytes(now.header_bytes))
+        table.add_row("output headers", _bytes(now.header_bytes))
         return table
 
     def _history(self) -> RenderableType:
-        most = max(self._rates) or 1.0
-        bars = "".join(BARS[round(rate / most * (len(BARS) - 1))] for rate in self._rates)
+        rates = _squeeze(self._rates, HISTORY_COLUMNS)
+        most = max(rates, default=0.0) or 1.0
+        bars = "".join(BARS[round(rate / most * (len(BARS) - 1))] for rate in rates)
         return Text.assemble((" words/s  ", "dim"), (bars, "green"))
 
     def _timeline(self) -> list[Text]:
@@ -166,6 +169,14 @@ def plain_line(now: Snapshot) -> str:
         f"{now.rate:,.0f} words/s; latency p50 {_ms(p50)}, p99 {_ms(p99)}; "
         f"lineage {_bytes(now.lineage_bytes)}, headers {_bytes(now.header_bytes)}; top: {top}"
     )
+
+
+def _squeeze(values: list[float], columns: int) -> list[float]:
+    """The whole history in at most so many columns, by means of equal parts."""
+    if len(values) <= columns:
+        return values
+    edges = [index * len(values) // columns for index in range(columns + 1)]
+    return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
 
 
 def _ms(value: int | None) -> str:
