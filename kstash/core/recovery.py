@@ -216,12 +216,7 @@ def plan_task(
     ]
     in_topic = join((entries for entries, _ in logged), start)
     known = join((entries for entries, _ in logged + scanned), start)
-    # The parent's hints may skip what its own START adopted: that is history for ever.
-    parent = chain[-1].tasks.get(spec.task.stage) if chain else None
-    # (Where no output counts, as without exactly-once recovery, nothing relies on it.)
-    has_outputs = bool(spec.internal_outputs or spec.sink_outputs)
-    inherited = parent.adopted if parent is not None and has_outputs else 0
-    seen = max(adopted_floor(scan, committed), inherited)
+    seen = max(adopted_floor(scan, committed), inherited_floor(spec, chain))
     if spec.implicit:
         ends = [end for _, end in logged + scanned]
         adopted = max([start, seen, *ends])
@@ -259,6 +254,17 @@ def plan_task(
 def adopted_floor(scan: TailScan, committed: int) -> int:
     """The history reaches at least here: valid outputs exist up to it (H36)."""
     return max(scan.position, committed)
+
+
+def inherited_floor(spec: TaskSpec, chain: list[Start]) -> int:
+    """What the parent's START adopted is history for ever, even where its hints skip it.
+
+    Where no output counts, as without exactly-once recovery, nothing relies on it.
+    """
+    parent = chain[-1].tasks.get(spec.task.stage) if chain else None
+    if parent is None or not (spec.internal_outputs or spec.sink_outputs):
+        return 0
+    return parent.adopted
 
 
 def release_covers(view: LineageView, base: Checkpoint, chain: list[Start]) -> bool:

@@ -295,10 +295,6 @@ class TaskCore:
 
     def take_hint(self) -> Hint | None:
         """The HINT to append now, or None when nothing moved since the last one."""
-        if self.stable < self.adopted:
-            # A scan from a hint drops what older incarnations wrote behind it (H10), so all that
-            # was adopted from there must be in the lineage topic first.
-            return None
         offsets = self.scan_from()
         if offsets == self._last_hint:
             return None

@@ -69,6 +69,7 @@ class Mutations:
     claims_are_retried = False
     generation_is_constant = False
     trims_without_reading_back = False
+    ends_before_stable = False
 
     def cleaner_key(self, key: bytes) -> bytes:
         """The key that a lineage record is written under."""

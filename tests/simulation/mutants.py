@@ -292,6 +292,12 @@ def _h40(patch: Patch) -> Mutations:
     return Mutations()
 
 
+_RECREATED: dict[str, object] = {
+    "rate_recreate": 1.0,
+    "rate_purge": 0.0,
+    "has_finale": False,
+}
+
 _ZOMBIES: dict[str, object] = {
     "rate_follow": 0.03,
     "rate_move": 0.05,
@@ -333,6 +339,15 @@ _SELDOM_FLUSHED: dict[str, object] = {
     "header_bytes_max": 4096,
 }
 
+_HANDED_ON: dict[str, object] = {
+    "programs": ((True, True, False, False), (False, True, False, False)),
+    "sparse": (1, 2),
+    "rate_hint": 0.5,
+    "rate_commit": 0.1,
+    "rate_crash": 0.06,
+    "rate_checkpoint": 0.02,
+}
+
 _PURGED: dict[str, object] = {
     "programs": ((True, True, False, False), (False, True, False, False)),
     "first_sink": "",
@@ -354,6 +369,26 @@ _ENDS: dict[str, object] = {
     "steps": 160,
 }
 
+
+def _older_generations(patch: Patch) -> Mutations:
+    def starts(view: Any, spec: Any, base: Any) -> Any:
+        return before(replace(view, generation=0), spec, base)
+
+    before = patch.set(core_group, "scan_starts", starts)
+    return Mutations()
+
+
+def _parent_forgotten(patch: Patch) -> Mutations:
+    patch.set(core_recovery, "inherited_floor", lambda *_: 0)
+    return Mutations()
+
+
+def _early_ends(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.ends_before_stable = True
+    return mutations
+
+
 MUTANTS = (
     Mutant("H1", "fence in the reader rule", _h1),
     Mutant("H2", "tails are read behind the fences", _h2),
@@ -374,7 +409,7 @@ MUTANTS = (
     Mutant("H19", "cap of the header", _h19),
     Mutant("H21", "trim by remote checkpoints", _h21),
     Mutant("H25", "no state of an abandoned branch", _h25, _BRANCHES),
-    Mutant("H26", "generation in the incarnation", _h26, {"rate_recreate": 1.0, "rate_purge": 0.0}),
+    Mutant("H26", "generation in the incarnation", _h26, _RECREATED),
     Mutant("H27", "commit behind stable lineage", _h27),
     Mutant("H28", "position read behind the fence", _h28),
     Mutant("H29", "restated lineage counts", _h29),
@@ -389,4 +424,8 @@ MUTANTS = (
     Mutant("H39", "END only of the newest", _h39, _ENDS),
     Mutant("H39b", "END in the reader table", _h39_forgotten, {"is_bounded": True}),
     Mutant("H40", "idle writers move on", _h40, {"has_finale": True}),
+    # Not in the protocol's table: found by this simulator.
+    Mutant("S1", "older generations in sinks are void", _older_generations, _RECREATED),
+    Mutant("S2", "what a parent adopted stays", _parent_forgotten, _HANDED_ON),
+    Mutant("S3", "END behind stable lineage", _early_ends, _ENDS),
 )

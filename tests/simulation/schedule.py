@@ -157,7 +157,8 @@ class Schedule:
             for task in group.tasks.values():
                 if rng.random() < 0.7:
                     task.run_batch(rng, knobs.batch)
-                if rng.random() < knobs.rate_checkpoint:
+                is_due = task.core.position > task.checkpointed
+                if is_due and rng.random() < knobs.rate_checkpoint:
                     group.checkpoint(task, is_remote=rng.random() < knobs.rate_remote)
             if group.pending:
                 group.publish(rng)
@@ -220,6 +221,9 @@ class Schedule:
             return
         if not worker.is_alive:
             return
+        if rng.random() < 0.3:
+            self.time_out_claims(worker)
+            return
         session = worker.data if rng.random() < 0.7 else worker.lineage
         if world.mutations.skips_on_failure:
             pipes = [pipe for pipe in session.pipes.values() if pipe.items]
@@ -227,6 +231,14 @@ class Schedule:
                 session.skip(pipes[int(rng.random() * len(pipes))])
             return
         session.fail()
+
+    def time_out_claims(self, worker: Worker) -> None:
+        """The client gives CLAIMs and CONFIGs up; they may land all the same, later."""
+        for pipe in worker.claims.pipes.values():
+            for i, (record, on_ack) in enumerate(pipe.items):
+                if on_ack is not None:
+                    pipe.items[i] = record, None
+                    worker.claims.mailbox.append((on_ack, "timed out", -1))
 
     def compact(self, *, maximal: bool = False) -> None:
         """Compact some or all of the lineage topic."""

@@ -243,6 +243,7 @@ class LiveGroup:
     def checkpoint(self, task: SimTask, *, is_remote: bool) -> None:
         """Freeze the state at the current position; it is published later."""
         core = task.core
+        task.checkpointed = core.position
         self.checkpoint_number += 1
         label = f"{task.incarnation}/{self.checkpoint_number}"
         record = Checkpoint(
@@ -319,7 +320,10 @@ class LiveGroup:
             if task.ends_sent or not self.world.is_at_end(task):
                 continue
             core = task.core
-            if not core.may_publish_checkpoint(core.position):
+            is_early = self.world.mutations.ends_before_stable
+            if is_early and core.outputs_done_through() < core.position:
+                continue
+            if not is_early and not core.may_publish_checkpoint(core.position):
                 continue  # a successor must not find another history behind a counted END
             task.ends_sent = True
             for o, output in enumerate(task.stage.outputs):

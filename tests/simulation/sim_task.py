@@ -46,6 +46,7 @@ class SimTask:
     """One incarnation of one task on one worker."""
 
     __slots__ = (
+        "checkpointed",
         "core",
         "ends_sent",
         "group",
@@ -76,6 +77,7 @@ class SimTask:
         self.plan = plan
         self.seed = seed_of(inc)
         self.ends_sent = False
+        self.checkpointed = plan.position
         self.core = TaskCore(
             self.id,
             inc,
