@@ -22,15 +22,16 @@ CONSUMER_QUEUE_KBYTES_MAX = 32 * 1024
 
 
 class _KnownNoise(logging.Filter):
-    """Drops warnings of the client that are no news.
+    """Drops lines of the client that are no news.
 
     CONFWARN says at every start that the gapless guarantee is experimental, and that a setting
-    for producers was given to a consumer as well; GETPID is a retry that succeeds.
+    for producers was given to a consumer as well; GETPID is a retry that succeeds; FAIL is a
+    connection that broke, of which each client has several: the member says once that the broker
+    is away, and refused credentials come as errors.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        return not text.startswith(("CONFWARN", "GETPID"))
+        return not record.getMessage().startswith(("CONFWARN", "GETPID", "FAIL"))
 
 
 _noise = _KnownNoise()
