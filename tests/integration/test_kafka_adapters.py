@@ -303,6 +303,50 @@ def test_groups_move_between_members(world: World, lineage: str) -> None:
 
 
 @pytest.mark.usefixtures("lineage")
+def test_data_removed_in_a_revocation(world: World) -> None:
+    """Data that `on_revoked` removes is silent at once; what the member keeps goes on."""
+    data = world.create(f"{world.application_id}-data", 2)
+    member = world.cluster().member()
+    owned: set[int] = set()
+    removed: set[int] = set()
+    got: list[tuple[int, int]] = []
+
+    def assigned(groups: list[int]) -> None:
+        owned.update(groups)
+        for group in groups:
+            member.add({(data, group): 0})
+            member.follow(group, 0)
+
+    def revoked(groups: list[int]) -> None:
+        owned.difference_update(groups)
+        member.remove([(data, group) for group in groups])
+        removed.update(groups)
+
+    def poll() -> None:
+        for message in member.poll(0.02):
+            assert message.partition() not in removed, "from a group that was given up"
+            if message.topic() == data:
+                got.append((message.partition(), message.offset()))
+        for partition in (0, 1):
+            client.produce(data, b"x", partition=partition)
+        client.poll(0)
+
+    client = Client({"bootstrap.servers": world.broker.bootstrap_servers})
+    member.subscribe(on_assigned=assigned, on_revoked=revoked, on_lost=revoked)
+    wait_for(lambda: {partition for partition, _ in got} == {0, 1}, poll, "data of both groups")
+    second = world.member()
+    wait_for(lambda: len(second.groups) == 1, lambda: [poll(), second.poll()], "the move")  # type: ignore[func-returns-value]
+    assert removed == second.groups
+    seen = len(got)
+    wait_for(lambda: len(got) > seen + 20, poll, "data of the kept group")
+    (kept,) = owned
+    offsets = [offset for partition, offset in got if partition == kept]
+    assert offsets == list(range(len(offsets)))
+    client.flush(DEADLINE_S)
+    member.close(leave=True)
+
+
+@pytest.mark.usefixtures("lineage")
 def test_static_member_restarts_into_its_place(world: World) -> None:
     """A static member that went without leaving gets its groups back at once, without others."""
     first = world.member([0, 1], instance_id="a")
