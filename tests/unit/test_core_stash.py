@@ -1,0 +1,158 @@
+"""The stash: what is appended, in flight, stable. Source: protocol, sections 2 and 4."""
+
+from __future__ import annotations
+
+import pytest
+
+from kstash.core.determinants import CLOCK_READ, Attachment, Determinant, Fired, Run
+from kstash.core.stash import SEGMENT_ENTRIES_MAX, Stash
+from kstash.core.wire import Lineage, decode_lineage
+
+
+def explicit(stable: int = 0, end: int = 0, *entries: Determinant) -> Stash:
+    """The stash of a task with several inputs."""
+    return Stash(implicit=False, stable=stable, end=end, entries=entries)
+
+
+def implicit(stable: int = 0, end: int = 0, *entries: Determinant) -> Stash:
+    """The stash of a task with one input."""
+    return Stash(implicit=True, stable=stable, end=end, entries=entries)
+
+
+def chunk(stash: Stash, start: int, end: int) -> Lineage | None:
+    """A chunk, decoded."""
+    encoded = stash.chunk(start, end)
+    return None if encoded is None else decode_lineage(encoded)
+
+
+def test_appended_lineage_is_handed_out_once() -> None:
+    """`take_segment` gives what is new since the last time, and None when there is nothing."""
+    stash = explicit()
+    stash.append([Run(0, 0, 3, 3)], 3)
+    assert stash.take_segment() == (0, 3, (Run(0, 0, 3, 3),))
+    assert stash.take_segment() is None
+    stash.append([Run(3, 1, 1, 1)], 4)
+    assert stash.take_segment() == (3, 4, (Run(3, 1, 1, 1),))
+    assert (stash.stable, stash.flushed, stash.end) == (0, 4, 4)
+
+
+def test_h4_flushed_is_not_stable() -> None:
+    """H4: handing a segment out makes nothing stable; only its acknowledgement does."""
+    stash = explicit()
+    stash.append([Run(0, 0, 3, 3)], 3)
+    stash.take_segment()
+    assert stash.stable == 0
+    assert chunk(stash, 0, 3) == Lineage(0, 3, (Run(0, 0, 3, 3),))
+    stash.mark_stable(3)
+    assert stash.stable == 3
+    assert len(stash) == 0
+    assert stash.chunk(3, 3) is None
+
+
+def test_acknowledgements_repeat_and_never_go_back() -> None:
+    """A late or repeated acknowledgement changes nothing."""
+    stash = explicit()
+    stash.append([Run(0, 0, 3, 3)], 3)
+    stash.take_segment()
+    stash.append([Run(3, 1, 2, 2)], 5)
+    stash.take_segment()
+    stash.mark_stable(5)
+    stash.mark_stable(3)
+    stash.mark_stable(5)
+    assert stash.stable == 5
+
+
+def test_what_was_never_flushed_cannot_be_acknowledged() -> None:
+    """An acknowledgement beyond what was handed out is a programmer's error."""
+    stash = explicit()
+    stash.append([Run(0, 0, 3, 3)], 3)
+    with pytest.raises(AssertionError):
+        stash.mark_stable(3)
+
+
+def test_a_chunk_begins_within_a_run() -> None:
+    """A run across the start of a chunk loses its head and keeps its end offset."""
+    stash = explicit()
+    stash.append([Run(0, 0, 10, 40)], 10)
+    assert chunk(stash, 4, 10) == Lineage(4, 10, (Run(4, 0, 6, 40),))
+
+
+def test_a_chunk_ends_where_an_output_was_made() -> None:
+    """What came behind the output's batch is not in its chunk."""
+    stash = explicit()
+    stash.append([Run(0, 0, 2, 2)], 2)
+    stash.append([Run(2, 1, 2, 2)], 4)
+    assert chunk(stash, 0, 2) == Lineage(0, 2, (Run(0, 0, 2, 2),))
+
+
+def test_h38_attachments_travel_with_their_event() -> None:
+    """H38: an attachment at a chunk's start belongs to it; one at its end does not."""
+    at_2, at_4 = (Attachment(p, 0, 0, CLOCK_READ, b"x") for p in (2, 4))
+    stash = explicit()
+    stash.append([Run(0, 0, 2, 2), at_2, Run(2, 0, 2, 4)], 4)
+    stash.append([at_4, Run(4, 0, 1, 5)], 5)
+    assert chunk(stash, 2, 4) == Lineage(2, 4, (at_2, Run(2, 0, 2, 4)))
+    assert chunk(stash, 4, 5) == Lineage(4, 5, (at_4, Run(4, 0, 1, 5)))
+
+
+def test_records_of_one_input_need_no_lineage() -> None:
+    """Section 0, idea 6: a task with one input has nothing to log for records."""
+    stash = implicit()
+    stash.append([], 5)
+    assert (stash.stable, stash.flushed, stash.end) == (5, 5, 5)
+    assert stash.take_segment() is None
+    assert stash.chunk(0, 5) is None
+
+
+def test_an_implicit_task_logs_its_timers() -> None:
+    """Only timers and attachments are logged, with their positions; up to them all is stable."""
+    stash = implicit()
+    stash.append([], 5)
+    stash.append([Fired(7, 1, 100)], 8)
+    stash.append([], 10)
+    assert stash.stable == 7
+    assert stash.take_segment() == (7, 10, (Fired(7, 1, 100),))
+    stash.append([Fired(12, 1, 200)], 13)
+    stash.mark_stable(10)
+    assert stash.stable == 12
+    assert stash.take_segment() == (12, 13, (Fired(12, 1, 200),))
+    stash.mark_stable(13)
+    assert (stash.stable, len(stash)) == (13, 0)
+
+
+def test_h29_adopted_lineage_is_flushed_again() -> None:
+    """H29: lineage that only headers held is in the first segments of the new incarnation."""
+    stash = explicit(4, 10, Run(0, 0, 8, 8), Run(8, 1, 2, 2))
+    assert stash.take_segment() == (4, 10, (Run(4, 0, 4, 8), Run(8, 1, 2, 2)))
+    assert implicit(0, 9, Fired(4, 0, 1)).stable == 4
+
+
+def test_segments_are_bounded() -> None:
+    """A long stash goes out as several segments without gap or overlap."""
+    count = SEGMENT_ENTRIES_MAX * 2 + 10
+    stash = explicit()
+    stash.append([Run(i, i % 2, 1, i // 2 + 1) for i in range(count)], count)
+    bounds = []
+    while (taken := stash.take_segment()) is not None:
+        assert len(taken[2]) <= SEGMENT_ENTRIES_MAX
+        bounds.append(taken[:2])
+    assert bounds == [
+        (0, SEGMENT_ENTRIES_MAX),
+        (SEGMENT_ENTRIES_MAX, 2 * SEGMENT_ENTRIES_MAX),
+        (2 * SEGMENT_ENTRIES_MAX, count),
+    ]
+
+
+def test_h38_a_segment_never_ends_within_an_event() -> None:
+    """H38: the cut of a long stash lies before an event's attachments, not behind them."""
+    stash = explicit()
+    runs: list[Determinant] = [Run(i, 0, 1, i + 1) for i in range(SEGMENT_ENTRIES_MAX - 1)]
+    at = SEGMENT_ENTRIES_MAX - 1
+    notes = [Attachment(at, 0, k, CLOCK_READ, b"x") for k in range(3)]
+    stash.append([*runs, *notes, Run(at, 0, 1, at + 1), Run(at + 1, 0, 1, at + 2)], at + 2)
+    first = stash.take_segment()
+    assert first is not None
+    start, end, entries = first
+    assert (start, end) == (0, at + 1)
+    assert entries[-4:] == (*notes, Run(at, 0, 1, at + 1))
+    assert stash.take_segment() == (at + 1, at + 2, (Run(at + 1, 0, 1, at + 2),))
