@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, cast
@@ -195,14 +196,7 @@ class AssignedConsumer:
                 f"({failures.describe(error)})"
             )
         elif code in failures.OUT_OF_RANGE_CODES and message is not None:
-            self._failures.append(
-                OffsetOutOfRangeError(
-                    f"the offset is not in the log ({failures.describe(error)})",
-                    topic=topic,
-                    partition=message.partition(),
-                    offset=message.offset(),
-                )
-            )
+            self._failures.append(self._out_of_range(error, message))
         elif code in failures.MISSING_TOPIC_CODES:
             if self._missing_since is None:
                 self._missing_since = self._monotonic()
@@ -212,6 +206,20 @@ class AssignedConsumer:
             self._watch.worry(failures.describe(error))
         else:
             self._log.warning("consumer error", client=self._name, error=failures.describe(error))
+
+    def _out_of_range(self, error: KafkaError, message: KafkaMessage) -> OffsetOutOfRangeError:
+        place = TopicPartition(message.topic() or "", message.partition() or 0)
+        left = ""
+        with contextlib.suppress(*failures.CLIENT_ERRORS):
+            earliest, end = self._client.get_watermark_offsets(place, timeout=LOOKUP_DEADLINE_S)
+            left = f"; the earliest offset there is {earliest}, the end is {end}"
+        return OffsetOutOfRangeError(
+            "records that were not processed yet, or that a replay needs, are gone from the log: "
+            f"retention or a deletion was faster{left} ({failures.describe(error)})",
+            topic=place.topic,
+            partition=place.partition,
+            offset=message.offset(),
+        )
 
     def _check_topics(self) -> None:
         """After the grace: raise for topics that are still missing."""

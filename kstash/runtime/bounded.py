@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kstash.core.ids import Incarnation
@@ -211,6 +211,16 @@ class RunEnd:
         # A failure makes the producer fail as a whole, which its `poll` reports.
         if error is None:
             self._unacked -= 1
+
+
+def before_end(
+    ends: Mapping[Partition, int], partition: Partition, messages: Sequence[Message]
+) -> Sequence[Message]:
+    """Of consumed records those that belong to the run: the rest is for the next one."""
+    end = ends.get(partition)
+    if end is None or not messages or messages[-1].offset() < end:
+        return messages
+    return [message for message in messages if message.offset() < end]
 
 
 def _has_released(view: LineageView, run: int) -> bool:

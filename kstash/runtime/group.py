@@ -7,6 +7,7 @@ replay, then commits, checkpoints and hints, so that a step sees all that came b
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ from kstash.core.recovery import TaskPlan
 from kstash.core.sink import SinkCommitter
 from kstash.core.task import Outgoing, TaskCore
 from kstash.ports import Partition, SinkProducer
-from kstash.runtime.bounded import RunEnd
+from kstash.runtime.bounded import RunEnd, before_end
 from kstash.runtime.checkpoints import Checkpoints
 from kstash.runtime.context import Context
 from kstash.runtime.emit import Emitter, Target
@@ -249,6 +250,11 @@ class TaskGroup:
             return
         if self.phase is not Phase.LIVE:
             return  # draining: what comes now is for the next owner
+        if self.context.run_ends:
+            partition = task.inputs[input_index].partition
+            messages = list(before_end(self.context.run_ends, partition, messages))
+            if not messages:
+                return
         clock = self.context.clock
         started = clock.monotonic()
         if task.inputs[input_index].buffer:
@@ -307,6 +313,11 @@ class TaskGroup:
             self.context.member.resume(sorted(self._paused))
             self._paused.clear()
         for task in self.tasks.values():
+            for source in task.inputs.values():
+                # Only now: a replay needs what the lineage says, ends or not.
+                source.buffer = deque(
+                    before_end(self.context.run_ends, source.partition, source.buffer)
+                )
             while task.drain_buffer():
                 pass
             self.lineage.flush(task)

@@ -153,6 +153,8 @@ class Scene:
             "application_id": self.application_id,
             "bootstrap_servers": self.bootstrap,
             "state_dir": str(self.folder / f"state-{name}"),
+            # A killed worker gets its place back at once.
+            "instance_id": name,
         } | settings
         arguments = {
             "inputs": inputs,

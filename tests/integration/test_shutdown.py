@@ -17,7 +17,7 @@ STOP_S_MAX = 20.0
 def test_stopped_workers_replay_nothing(scene: Scene) -> None:
     """After SIGTERM and after SIGINT the exit code is 0, and the next start replays nothing."""
     source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
-    worker = scene.worker("words", [source], sink, checkpoint_interval_ms=60_000)
+    worker = scene.worker("words", [source], sink, checkpoint_interval_ms=60_000, instance_id=None)
     texts: list[str] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         worker.start_ready()
