@@ -196,7 +196,8 @@ def test_order_of_inputs_survives_kills(
 
 def test_order_of_inputs_is_lost_without_chunks(broker: str, tmp_path: Path) -> None:
     """The test above fails once the headers carry no lineage: it can see what it is there for."""
-    shown = "does not follow from the output|out of turn|LineageGapError|ReplayDivergedError"
+    # Recovery itself finds the gap; should it not, the readers find what came of it.
+    shown = "is valid, but lineage is known only through|does not follow from the output"
     with pytest.raises(AssertionError, match=shown), chaos_run(broker, tmp_path) as chaos:
         _kill_chains(chaos, 1_000, "--without-chunks")
 
