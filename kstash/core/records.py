@@ -105,12 +105,17 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Per output partition, the offset where a recovery may start its scan."""
+    """Per output partition, the offset where a recovery may start its scan.
+
+    What lies before those offsets is skipped, and with it the positions in its headers: the history
+    reaches at least to `reached`, the end of the stable lineage (H36).
+    """
 
     incarnation: Incarnation
     task: TaskId
     number: int
     offsets: dict[OutPartition, int]
+    reached: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,8 @@ class Checkpoint:
     """A task's state at `position`, with everything that a replay from there needs.
 
     `input_offsets` are next offsets per input, `sequences` the last sequence per output partition,
-    `readers` the reader table per internal input, `scan_from` as in `Hint`.
+    `readers` the reader table per internal input, `scan_from` and `reached` as in `Hint`: of the
+    moment of publishing, which is later than `position`.
     """
 
     incarnation: Incarnation
@@ -142,6 +148,7 @@ class Checkpoint:
     readers: dict[int, ReaderTable]
     scan_from: dict[OutPartition, int]
     timers: dict[int, int] = field(default_factory=dict)
+    reached: int = 0
 
 
 LineageRecord = Config | Claim | Seal | Start | Release | Run | Segment | Hint | Checkpoint
@@ -271,6 +278,7 @@ def _checkpoint_to_json(r: Any) -> dict[str, Any]:
         "readers": [[i, table.to_json()] for i, table in sorted(r.readers.items())],
         "scan_from": _partitions(r.scan_from),
         "timers": sorted(r.timers.items()),
+        "reached": r.reached,
     }
 
 
@@ -289,12 +297,14 @@ def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
         readers={int(i): ReaderTable.from_json(t) for i, t in d["readers"]},
         scan_from=_from_partitions(d["scan_from"]),
         timers=_int_table(d["timers"]),
+        reached=int(d["reached"]),
     )
 
 
 def _hint_from_json(inc: Incarnation, key: bytes, d: Any) -> Hint:
     stage, partition, _ = _TASK_KEY.unpack(key)
-    return Hint(inc, TaskId(stage, partition), int(d["number"]), _from_partitions(d["offsets"]))
+    offsets = _from_partitions(d["offsets"])
+    return Hint(inc, TaskId(stage, partition), int(d["number"]), offsets, int(d["reached"]))
 
 
 def _release_from_json(inc: Incarnation, _: bytes, d: Any) -> Release:
@@ -325,7 +335,11 @@ _TO_JSON: dict[int, Callable[[Any], dict[str, Any]]] = {
     START: _start_to_json,
     RELEASE: lambda r: {"positions": sorted(r.positions.items()), "run": r.run},
     RUN: lambda r: {"run": r.run, "ends": r.ends},
-    HINT: lambda r: {"number": r.number, "offsets": _partitions(r.offsets)},
+    HINT: lambda r: {
+        "number": r.number,
+        "offsets": _partitions(r.offsets),
+        "reached": r.reached,
+    },
     CHECKPOINT: _checkpoint_to_json,
 }
 

@@ -216,7 +216,11 @@ def plan_task(
     ]
     in_topic = join((entries for entries, _ in logged), start)
     known = join((entries for entries, _ in logged + scanned), start)
-    seen = max(adopted_floor(scan, committed), inherited_floor(spec, chain))
+    seen = max(
+        adopted_floor(scan, committed),
+        inherited_floor(spec, chain),
+        skipped_floor(view, spec, owners, base),
+    )
     if spec.implicit:
         ends = [end for _, end in logged + scanned]
         adopted = max([start, seen, *ends])
@@ -265,6 +269,20 @@ def inherited_floor(spec: TaskSpec, chain: list[Start]) -> int:
     if parent is None or not (spec.internal_outputs or spec.sink_outputs):
         return 0
     return parent.adopted
+
+
+def skipped_floor(
+    view: LineageView, spec: TaskSpec, owners: list[Owner], base: Checkpoint | None
+) -> int:
+    """What the scan starts skip was stable up to here, so the history reaches it (H36).
+
+    The positions in the headers of skipped records are not seen by the scan.
+    """
+    if not (spec.internal_outputs or spec.sink_outputs):
+        return 0
+    hint = view.hints.get(spec.task)
+    sources = [source for source in (base, hint) if source is not None]
+    return max((_cut(owners, s.incarnation, s.reached) for s in sources), default=0)
 
 
 def release_covers(view: LineageView, base: Checkpoint, chain: list[Start]) -> bool:

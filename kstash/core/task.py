@@ -300,7 +300,7 @@ class TaskCore:
             return None
         self._last_hint = offsets
         self._hint_number += 1
-        return Hint(self.incarnation, self.task, self._hint_number, offsets)
+        return Hint(self.incarnation, self.task, self._hint_number, offsets, self.stable)
 
     def sequences(self) -> dict[OutPartition, int]:
         """Last sequence per output partition at the current position."""

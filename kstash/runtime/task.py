@@ -334,6 +334,7 @@ class Task:
             sequences=pending.sequences,
             readers=pending.readers,
             scan_from=self.core.scan_from(),
+            reached=self.core.stable,
         )
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -277,11 +278,8 @@ class LiveGroup:
             if not task.core.may_publish_checkpoint(record.position):
                 continue
             self.pending.remove(pending)
-            final = Checkpoint(
-                record.incarnation, record.task, record.number, record.is_remote, record.position,
-                record.label, record.files, record.input_offsets, record.sequences, record.readers,
-                task.core.scan_from(),
-            )  # fmt: skip
+            core = task.core
+            final = replace(record, scan_from=core.scan_from(), reached=core.stable)
             history = pending.saved.history
             ghost = (pending.saved.snapshot, history)
             self._to_lineage(self.worker.lineage, final, None, ghost)

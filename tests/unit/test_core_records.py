@@ -90,10 +90,10 @@ VECTORS: list[tuple[LineageRecord, str, int, bytes]] = [
         bytes.fromhex("01640600036a040228000102"),
     ),
     (
-        Hint(inc(7), TASK, 2, {(0, 1): 33}),
+        Hint(inc(7), TASK, 2, {(0, 1): 33}, 12),
         INC + "08" + TASK_HEX + "0000000000000000",
         8,
-        b'{"number":2,"offsets":[[0,1,33]]}',
+        b'{"number":2,"offsets":[[0,1,33]],"reached":12}',
     ),
     (
         Checkpoint(
@@ -109,13 +109,14 @@ VECTORS: list[tuple[LineageRecord, str, int, bytes]] = [
             readers={0: TABLE},
             scan_from={(0, 0): 30},
             timers={2: 1600},
+            reached=1003,
         ),
         INC + "09" + TASK_HEX + "0000000000000004",
         9,
         b'{"remote":false,"position":1000,"label":"1-7-4","files":[["a.sst",10,11]],'
         b'"inputs":[[0,50]],"sequences":[[0,0,40],[0,1,41]],"readers":[[0,'
         + TABLE_JSON.encode()
-        + b']],"scan_from":[[0,0,30]],"timers":[[2,1600]]}',
+        + b']],"scan_from":[[0,0,30]],"timers":[[2,1600]],"reached":1003}',
     ),
 ]
 NAMES = [f"{type(record).__name__}-{number}" for number, (record, *_) in enumerate(VECTORS)]
@@ -152,14 +153,14 @@ def test_the_document_has_the_vectors() -> None:
 
 def test_hints_of_a_task_share_a_key() -> None:
     """Compaction keeps the newest hint only; segments and checkpoints are kept all."""
-    assert encode_key(Hint(inc(7), TASK, 1, {})) == encode_key(Hint(inc(7), TASK, 2, {}))
+    assert encode_key(Hint(inc(7), TASK, 1, {}, 0)) == encode_key(Hint(inc(7), TASK, 2, {}, 0))
     one, two = (Segment(inc(7), TASK, n, 0, 1, ()) for n in (1, 2))
     assert encode_key(one) != encode_key(two)
 
 
 def test_h8_keys_of_two_incarnations_differ() -> None:
     """H8: what an incarnation writes is never overwritten through compaction by another one."""
-    for make in (Seal, lambda i: Start(i, None, {}, {}), lambda i: Hint(i, TASK, 1, {})):
+    for make in (Seal, lambda i: Start(i, None, {}, {}), lambda i: Hint(i, TASK, 1, {}, 0)):
         assert encode_key(make(inc(7))) != encode_key(make(inc(8)))
 
 

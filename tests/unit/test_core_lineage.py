@@ -1,0 +1,158 @@
+"""What the lineage topic says about a task group. Source: protocol, section 6.4."""
+
+from __future__ import annotations
+
+import pytest
+
+from kstash.core.determinants import UNKNOWN_OFFSET, Run
+from kstash.core.lineage import UNBOUNDED, LineageView, Owner, history_part, owners_of
+from kstash.core.records import Hint, Release
+from kstash.core.records import Run as BoundedRun
+from tests.unit.core_cases import (
+    OUT,
+    TASK,
+    checkpoint,
+    claim,
+    config,
+    inc,
+    segment,
+    start,
+    view_of,
+)
+
+STAGE = TASK.stage
+
+
+def test_the_config_with_the_lowest_offset_counts() -> None:
+    """Section 4: two workers may both write a CONFIG; the first one is the generation."""
+    view = view_of(config(100), config(200), claim())
+    assert view.generation == 100
+    assert view.claim == 2
+    assert view.next_offset == 3
+
+
+def test_offsets_may_have_gaps_but_never_go_back() -> None:
+    """Compaction leaves gaps; reading the same record twice is a programmer's error."""
+    view = view_of(config(), (5, claim()))
+    assert (view.claim, view.next_offset) == (5, 6)
+    with pytest.raises(AssertionError):
+        view.fold(5, claim())
+
+
+def test_h6_a_checkpoint_behind_a_higher_claim_is_void() -> None:
+    """H6: a zombie's CKPT after its successor's CLAIM says nothing."""
+    view = view_of(
+        config(), claim(), checkpoint(1, 10), claim(), checkpoint(1, 20, number=2), claim()
+    )
+    assert [(offset, c.position) for offset, c in view.checkpoints[TASK]] == [(2, 10)]
+
+
+def test_a_checkpoint_stays_valid_when_a_claim_follows() -> None:
+    """H6: what counts is what lay before the checkpoint in the topic."""
+    view = view_of(config(), claim(), claim(), checkpoint(2, 10), claim())
+    assert len(view.checkpoints[TASK]) == 1
+
+
+def test_h10_a_hint_behind_a_higher_claim_is_void() -> None:
+    """H10: the newest hint before the next CLAIM stands."""
+    view = view_of(
+        config(),
+        claim(),
+        Hint(inc(1), TASK, 1, {OUT: 5}, 0),
+        Hint(inc(1), TASK, 2, {OUT: 6}, 0),
+        claim(),
+        Hint(inc(1), TASK, 3, {OUT: 99}, 0),
+    )
+    assert view.hints[TASK].offsets == {OUT: 6}
+
+
+def test_a_release_behind_a_higher_claim_is_void() -> None:
+    """A zombie releases nothing."""
+    view = view_of(config(), claim(), claim(), Release(inc(1), {STAGE: 5}))
+    assert view.releases == {}
+    view = view_of(config(), claim(), Release(inc(1), {STAGE: 5}))
+    assert view.releases == {inc(1): (2, Release(inc(1), {STAGE: 5}))}
+
+
+def test_a_segment_behind_a_higher_claim_is_information() -> None:
+    """H3: a SEG after a later CLAIM is still a true history of its incarnation."""
+    late = segment(1, 1, 0, 5)
+    view = view_of(config(), claim(), claim(), late)
+    assert view.segments == {TASK: [late]}
+
+
+def test_runs_are_kept() -> None:
+    """Section 8: RUN records of partition 0."""
+    run = BoundedRun(inc(1), 9, (("in", 0, 5),))
+    assert view_of(config(), claim(), run).runs == [run]
+
+
+def test_the_parent_is_the_highest_start_below() -> None:
+    """Section 6.4: the parent of an incarnation is the highest START below it."""
+    view = view_of(config(), start(1), start(4, 1), start(9, 4))
+    assert view.parent_of(inc(9)) == view.starts[inc(4)]
+    assert view.parent_of(inc(20)) == view.starts[inc(9)]
+    assert view.parent_of(inc(1)) is None
+
+
+def test_the_chain_follows_parents_not_offsets() -> None:
+    """H9: a START that nobody took as parent is an abandoned branch."""
+    view = view_of(config(), start(1), start(4, 1), start(6, 1), start(9, 6))
+    chain = view.chain(view.parent_of(inc(20)))
+    assert [s.incarnation.offset for s in chain] == [1, 6, 9]
+    assert view.chain(None) == []
+
+
+def test_a_trimmed_chain_begins_later() -> None:
+    """STARTs below the oldest retained checkpoint are tombstoned; the rest of the chain stands."""
+    view = view_of(config(), start(6, 1), start(9, 6))
+    assert [s.incarnation.offset for s in view.chain(view.starts[inc(9)])] == [6, 9]
+
+
+def test_owners_of_a_history() -> None:
+    """H(n) = H(parent)[:x] + own, unrolled: who made which positions."""
+    chain = [start(1), start(4, 1, adopted=10), start(9, 4, adopted=25)]
+    assert owners_of(chain, STAGE) == [
+        Owner(inc(1), 0, 10),
+        Owner(inc(4), 10, 25),
+        Owner(inc(9), 25, UNBOUNDED),
+    ]
+
+
+def test_owners_of_a_history_that_was_cut_back() -> None:
+    """A later START that adopts less takes positions from all before it."""
+    chain = [start(1), start(4, 1, adopted=10), start(9, 4, adopted=7)]
+    assert owners_of(chain, STAGE) == [
+        Owner(inc(1), 0, 7),
+        Owner(inc(4), 7, 7),
+        Owner(inc(9), 7, UNBOUNDED),
+    ]
+
+
+def test_h9_determinants_beyond_the_adopted_end_are_cut() -> None:
+    """H9: what an incarnation did past its successor's x is not history."""
+    owners = owners_of([start(1), start(4, 1, adopted=10)], STAGE)
+    entries = (Run(5, 0, 3, 8), Run(8, 1, 4, 4))
+    assert history_part(owners, inc(1), entries) == [
+        Run(5, 0, 3, 8),
+        Run(8, 1, 2, UNKNOWN_OFFSET),
+    ]
+    assert history_part(owners, inc(4), entries) == list(entries)
+
+
+def test_h9_an_abandoned_branch_says_nothing() -> None:
+    """H9: an incarnation off the chain contributes no determinant."""
+    owners = owners_of([start(1), start(4, 1, adopted=10)], STAGE)
+    assert history_part(owners, inc(3), (Run(0, 0, 3, 3),)) == []
+
+
+def test_h29_a_restatement_counts() -> None:
+    """H29: what an incarnation says below its own x restates its parent's history."""
+    owners = owners_of([start(1), start(4, 1, adopted=10)], STAGE)
+    assert history_part(owners, inc(4), (Run(2, 0, 3, 5),)) == [Run(2, 0, 3, 5)]
+
+
+def test_a_view_begins_empty() -> None:
+    """Before anything was read there is no generation and no claim."""
+    view = LineageView()
+    assert (view.generation, view.claim, view.parent_of(inc(1))) == (None, -1, None)
