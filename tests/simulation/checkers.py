@@ -129,8 +129,11 @@ class Checkers(OnlineCheckers):
                     )
 
     def _counts(self, record: Any, task: Task, inc: Inc) -> bool:
-        """A local checkpoint of a branch that was given up does not count (§6.4); others do."""
-        if record.is_remote:
+        """A checkpoint of a branch that was given up does not count (§6.4).
+
+        Only a local or a damaged one can be: a good remote one is adopted by every successor.
+        """
+        if record.is_remote and (task, record.label) not in self.damaged:
             return True
         end = 1 << 60
         at: Inc | None = inc

@@ -16,11 +16,13 @@ class Knobs:
     def __init__(self, rng: Random) -> None:
         self.through_bytes = rng.random() < 0.1
         self.header_bytes_max = rng.choice((0, 16, 40, 4096, 4096, 4096))
+        self.segment_entries_max = rng.choice((2, 5, 2000, 2000))
         self.worker_count = rng.choice((2, 2, 3))
         self.first_sink = rng.choice(("", "immediate", "immediate", "transactional"))
         self.second_sink = rng.choice(("immediate", "immediate", "transactional", "both"))
         self.programs = (self._traits(rng), self._traits(rng))
         self.sparse = (rng.choice((1, 1, 2, 4)), rng.choice((1, 1, 2, 4, 8)))
+        self.first_inputs = rng.choice((("first", "second"), ("first", "second"), ("first",)))
         self.input_count = rng.choice((12, 24, 40))
         self.steps = rng.choice((60, 110, 160))
         self.batch = rng.choice((1, 3, 6))

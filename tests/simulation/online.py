@@ -75,6 +75,7 @@ class OnlineCheckers:
         self.given_up: dict[tuple[Task, Inc], int] = {}
         self.checkpoints: dict[tuple[Place, int], CheckpointInfo] = {}
         self.positions: dict[Task, list[tuple[int, tuple[int, int], int]]] = {}
+        self.damaged: set[tuple[Task, str]] = set()
         self.suppressed = 0
         cluster.on_append = self.on_append
         cluster.on_end = self.on_end

@@ -283,6 +283,7 @@ class Schedule:
         world = self.world
         self.compact(maximal=True)
         world.check()
+        world.damage_newest()
         for worker in world.workers:
             worker.crash(loses_disk=True)
         if not self.knobs.is_bounded:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+import kstash.core.stash as core_stash
 from kstash.core.ids import TaskId
 from kstash.core.lineage import LineageView
+from kstash.core.reader import ReaderTable
 from kstash.core.recovery import TaskSpec
 from kstash.core.trim import purge_limit, retained_remote
+from kstash.core.wire import End, Fence
 from kstash.errors import IncarnationFencedError
 from tests.simulation.checkers import Checkers
 from tests.simulation.knobs import Knobs, Mutations
@@ -119,6 +122,7 @@ class World:
         self.knobs = knobs
         self.mutations = mutations
         self.groups = 2
+        core_stash.SEGMENT_ENTRIES_MAX = knobs.segment_entries_max
         self.application = APPLICATION
         self.cluster = Cluster()
         self.stages = _stages(knobs)
@@ -184,7 +188,7 @@ class World:
             return
         self.inputs_left -= 1
         rng = self.rng
-        topic = "first" if rng.random() < 0.5 else "second"
+        topic = rng.choice(self.knobs.first_inputs)
         partition = int(rng.random() * self.groups)
         value = int(rng.random() * 5), int(rng.random() * 1000)
         self.cluster.append(self.cluster.log(topic, partition), Record(None, value))
@@ -320,6 +324,42 @@ class World:
                 return False
         return not group.pending
 
+    def check_late_readers(self) -> None:
+        """A core reader that comes late, and saves its table midway, accepts the same (I2)."""
+        for (topic, p), online in self.checkers.readers.items():
+            log = self.cluster.log(topic, p)
+            if log.start or self.life > 1:
+                continue
+            table = ReaderTable(is_internal=topic == MIDDLE)
+            saved_at = int(self.rng.random() * (log.end + 1))
+            accepted = []
+            for record in log.records:
+                if record.offset == saved_at:
+                    table = ReaderTable.from_json(table.to_json())
+                head = record.headers
+                if isinstance(head, Fence | End):
+                    table.mark(head)
+                    continue
+                cut = table.accept(head[0])
+                if cut < head[0].count:
+                    accepted.append((record.offset, cut, record.value[cut:]))
+            if accepted != online.accepted:
+                raise ViolationError("I2", f"{log}: late {accepted}, online {online.accepted}")
+
+    def damage_newest(self) -> None:
+        """Damage the files of the newest remote checkpoint of some tasks that have two."""
+        newest: dict[TaskId, list[tuple[int, int, str]]] = {}
+        for (_, offset), info in self.checkers.checkpoints.items():
+            record = info.record
+            if record.is_remote and (record.task, record.label) in self.remote:
+                found = newest.setdefault(record.task, [])
+                found.append((record.position, offset, record.label))
+        for task, found in sorted(newest.items()):
+            if len(found) > 1 and self.rng.random() < 0.5:
+                label = max(found)[2]
+                del self.remote[task, label]
+                self.checkers.damaged.add((task, label))
+
     def check(self) -> None:
         """Check everything, in a state that has settled."""
         live: dict[tuple[int, int], tuple[tuple[int, int], Any]] = {}
@@ -329,6 +369,7 @@ class World:
                     live[task.id] = (task.incarnation, task.state.snapshot())
         assert len(live) == self.groups * len(self.stages)
         self.checkers.check_all(live)
+        self.check_late_readers()
         for task_id, (incarnation, _) in live.items():
             self.checkers.check_trim(task_id, incarnation)
 
@@ -345,7 +386,14 @@ def _stages(knobs: Knobs) -> tuple[Stage, ...]:
     else:
         second = (Output("late", knobs.second_sink),)
     return (
-        Stage(0, ("first", "second"), (False, False), first, *knobs.programs[0], knobs.sparse[0]),
+        Stage(
+            0,
+            knobs.first_inputs,
+            (False,) * len(knobs.first_inputs),
+            first,
+            *knobs.programs[0],
+            knobs.sparse[0],
+        ),
         Stage(1, (MIDDLE,), (True,), second, *knobs.programs[1], knobs.sparse[1]),
     )
 
