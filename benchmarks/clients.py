@@ -32,7 +32,10 @@ class Seen(NamedTuple):
 
 
 def _feed(bootstrap: str, case: Case, topics: list[str], rate: int, seconds: float) -> None:
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
+    # Idempotent: five requests in flight at most, so that an overloaded broker gets larger ones.
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "linger.ms": 0, "enable.idempotence": True}
+    )
     producer.list_topics(topics[0], timeout=10)
     records = Records(case)
     start = time.time_ns() + 200_000_000
