@@ -324,3 +324,13 @@ def test_release_covers_its_own_checkpoint_only() -> None:
     assert not release_covers(view, checkpoint(1, 4), [start(1)])
     assert not release_covers(view, base, [start(1), start(9, 1, adopted=5)])
     assert not release_covers(view_of(config()), base, [start(1)])
+
+
+def test_h36_what_a_hint_skips_is_history() -> None:
+    """H36: positions in headers before a scan's start are not seen; the hint says how far."""
+    hint = Hint(inc(1), TASK, 1, {OUT: 50}, 12)
+    view = view_of(config(), claim(), start(1), hint)
+    assert plan(view, [start(1)], scan_of(IMPLICIT, 50), spec=IMPLICIT).adopted == 12
+    # What the writer did past its successor's x is no history, whatever its hint says.
+    chain = [start(1), start(5, 1, adopted=7)]
+    assert plan(view, chain, scan_of(IMPLICIT, 50), spec=IMPLICIT).adopted == 7

@@ -345,7 +345,7 @@ def test_h31_a_sinks_hint_is_a_committed_record() -> None:
 
 
 def test_inherited_scan_starts_are_hinted_again() -> None:
-    """H10: the predecessor's hint is void behind our CLAIM, so what recovery found valid goes on."""
+    """H10: a hint is void behind our CLAIM, so what recovery found valid is said again."""
     core = task_core(adopted=5, stable=2, lineage=[Run(2, 0, 3, 5)])
     core.inherit_scan_from({OUT: 9})
     hint = core.take_hint()

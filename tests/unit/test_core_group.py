@@ -1,0 +1,353 @@
+"""The steps of a task group's recovery and what stops it. Source: protocol, section 6."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from kstash.core.determinants import Run
+from kstash.core.effects import (
+    AppendClaim,
+    AppendConfig,
+    AppendSeal,
+    AppendStart,
+    Effect,
+    FenceOutputs,
+    GoLive,
+    ReadLineage,
+    Recover,
+    ScanTails,
+    VerifyCheckpoints,
+)
+from kstash.core.events import (
+    Begin,
+    CheckpointsVerified,
+    ClaimAppended,
+    ConfigAppended,
+    Event,
+    Fenced,
+    LineageRead,
+    Replayed,
+    SealAppended,
+    StartAppended,
+    TailsScanned,
+)
+from kstash.core.group import TRANSITIONS, GroupCore, GroupState
+from kstash.core.records import LineageRecord, Release, Seal, Start, TaskStart
+from kstash.core.sink import CommittedPositions
+from kstash.core.wire import Fence, Lineage
+from kstash.errors import (
+    CommittedPositionLostError,
+    IncarnationFencedError,
+    ProgramChangedError,
+)
+from tests.unit.core_cases import (
+    APP,
+    GENERATION,
+    OUT,
+    SINK_SPEC,
+    SPEC,
+    TASK,
+    checkpoint,
+    claim,
+    config,
+    events_of,
+    group_core,
+    identity,
+    inc,
+    segment,
+    start,
+)
+
+STAGE = TASK.stage
+SETTINGS = {"topology": "t1"}
+BASE = checkpoint(1, 5, inputs={0: 70})
+USABLE = frozenset({(TASK, BASE.label)})
+
+
+Topic = list[LineageRecord]
+
+
+def drive(core: GroupCore, events: Sequence[Event]) -> list[Effect]:
+    """Give events in order; returns the effects of the last one."""
+    effects: list[Effect] = []
+    for event in events:
+        effects = core.step(event)
+    return effects
+
+
+def recover(topic: Sequence[LineageRecord], core: GroupCore, committed: str | None = None) -> Start:
+    """An undisturbed recovery over `topic`; returns the START that is appended."""
+    events = events_of(topic, usable=USABLE, committed=committed)
+    (effect,) = drive(core, events[:-1])
+    assert isinstance(effect, AppendStart)
+    return effect.record
+
+
+def committed(position: int, generation: int = GENERATION) -> str:
+    """The metadata of a committed position."""
+    return CommittedPositions(generation, {STAGE: position}).encode()
+
+
+# -- order ---------------------------------------------------------------------------------------
+
+
+def test_the_first_start_of_all() -> None:
+    """Section 6 on an empty topic: every step only behind the acknowledgement of the last one."""
+    core = group_core()
+    assert core.step(Begin()) == [ReadLineage(0, None)]
+    assert core.step(LineageRead([])) == [AppendConfig()]
+    assert core.step(ConfigAppended()) == [AppendClaim()]
+    assert core.step(ClaimAppended(1)) == [ReadLineage(0, 1)]
+    fence = Fence(APP, ((3, inc(1)),))
+    assert core.step(LineageRead([(0, config()), (1, claim())])) == [FenceOutputs(fence)]
+    assert core.incarnation == inc(1)
+    assert core.step(Fenced(None)) == [AppendSeal(Seal(inc(1)))]
+    assert core.step(SealAppended(2)) == [ReadLineage(2, 2)]
+    assert core.step(LineageRead([(2, Seal(inc(1)))])) == [VerifyCheckpoints({TASK: []})]
+    # No incarnation ever started: there is nothing to scan.
+    assert core.step(CheckpointsVerified(frozenset())) == [ScanTails((), {STAGE: [0]})]
+    record = Start(inc(1), None, {STAGE: TaskStart(0, 0, {0: 42})}, SETTINGS)
+    assert core.step(TailsScanned({STAGE: {0: 42}})) == [AppendStart(record)]
+    (effect,) = core.step(StartAppended())
+    assert isinstance(effect, Recover)
+    assert core.step(Replayed()) == [GoLive()]
+    assert core.state is GroupState.LIVE
+
+
+def test_a_takeover() -> None:
+    """A later incarnation: no CONFIG, lineage from the START chain, tails scanned."""
+    topic: Topic = [
+        config(),
+        claim(),
+        start(1, initial={0: 33}, settings=SETTINGS),
+        segment(1, 1, 0, 5),
+    ]
+    core = group_core()
+    events = events_of(topic)
+    assert drive(core, events[:2]) == [AppendClaim()]
+    assert drive(core, events[2:3]) == [ReadLineage(4, 4)]
+    drive(core, events[3:7])
+    (scan,) = core.step(events[7])
+    assert isinstance(scan, ScanTails)
+    assert [s.task for s in scan.scans] == [TASK]
+    assert scan.missing_inputs == {}
+    assert core.step(TailsScanned({})) == [
+        AppendStart(Start(inc(4), inc(1), {STAGE: TaskStart(0, 5, {0: 33})}, SETTINGS))
+    ]
+    (effect,) = core.step(StartAppended())
+    assert isinstance(effect, Recover)
+    assert (effect.plans[TASK].position, effect.plans[TASK].adopted) == (0, 5)
+
+
+def test_h2_h3_there_is_one_way_only() -> None:
+    """H2, H3: each state is left by one event; FENCE, SEAL and scan cannot be passed by."""
+    steps = [(state, kind) for state, kind in TRANSITIONS if kind is not Begin]
+    assert [state for state, _ in steps] == list(GroupState)[1:-1]
+    assert [kind for _, kind in steps] == [
+        LineageRead,
+        ConfigAppended,
+        ClaimAppended,
+        LineageRead,
+        Fenced,
+        SealAppended,
+        LineageRead,
+        CheckpointsVerified,
+        TailsScanned,
+        StartAppended,
+        Replayed,
+    ]
+
+
+def test_an_event_out_of_order_is_a_programmers_error() -> None:
+    """What no transition foresees is refused."""
+    core = group_core()
+    core.step(Begin())
+    with pytest.raises(KeyError):
+        core.step(Fenced(None))
+
+
+def test_any_state_may_begin_anew() -> None:
+    """Section 6.8: a failure at any point starts over with a new CLAIM."""
+    topic: Topic = [config(), claim(), start(1, settings=SETTINGS)]
+    events = events_of(topic)
+    for taken in range(len(events)):
+        core = group_core()
+        drive(core, events[:taken])
+        assert core.step(Begin()) == [ReadLineage(0, None)]
+        assert isinstance(drive(core, events[1:])[0], Recover)
+
+
+# -- fenced --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_higher_claim_stops(step: int) -> None:
+    """Section 6.3: a CLAIM above the own one, when the CLAIM is read back and when the SEAL is."""
+    events = events_of([config(), claim(), start(1)])
+    core = group_core()
+    drive(core, events[:step])
+    with pytest.raises(IncarnationFencedError):
+        core.step(LineageRead([(9, claim())]))
+
+
+def test_a_late_claim_of_ones_own_counts_too() -> None:
+    """Section 4: `inc` is the last CLAIM acknowledged; a retry that arrives late fences us."""
+    core = group_core()
+    drive(core, events_of([config()]))
+    core.step(Replayed())
+    core.check_fenced()
+    core.view.claim = 99
+    with pytest.raises(IncarnationFencedError, match="offset 99"):
+        core.check_fenced()
+
+
+# -- base and START ------------------------------------------------------------------------------
+
+
+def test_the_base_is_the_best_that_opens() -> None:
+    """Section 6.4: only files that this worker can open and verify count."""
+    older = checkpoint(1, 3, number=9)
+    topic: Topic = [
+        config(),
+        claim(),
+        start(1, settings=SETTINGS),
+        segment(1, 1, 0, 8),
+        older,
+        BASE,
+    ]
+    events = events_of(topic)
+    core = group_core()
+    (effect,) = drive(core, events[:7])
+    assert effect == VerifyCheckpoints({TASK: [BASE, older]})
+    core.step(CheckpointsVerified(frozenset({(TASK, older.label)})))
+    (effect,) = core.step(TailsScanned({}))
+    assert isinstance(effect, AppendStart)
+    assert effect.record.tasks[STAGE] == TaskStart(3, 8, {})
+
+
+def test_first_offsets_are_carried_on() -> None:
+    """Section 3: every START restates them, so that older STARTs may be tombstoned."""
+    topic: Topic = [
+        config(),
+        claim(),
+        start(1, initial={0: 33}, settings=SETTINGS),
+        start(3, 1, initial={0: 33}, settings=SETTINGS),
+    ]
+    record = recover(topic, group_core())
+    assert record.tasks[STAGE].initial_offsets == {0: 33}
+    assert record.parent == inc(3)
+
+
+# -- H15, H16 ------------------------------------------------------------------------------------
+
+
+def test_h15_new_code_does_not_replay_old_lineage() -> None:
+    """H15: another topology hash with lineage to replay stops, and names the difference."""
+    topic: Topic = [config(), claim(), start(1, settings={"topology": "t0"}), segment(1, 1, 0, 5)]
+    with pytest.raises(ProgramChangedError, match=r"topology: was 't0', is 't1'") as caught:
+        recover(topic, group_core())
+    assert caught.value.differences == {"topology": ("t0", "t1")}
+
+
+def test_h15_a_changed_program_starts_behind_a_drain() -> None:
+    """H15: an upgrade is a drain to a checkpoint: behind a RELEASE there is nothing to replay."""
+    topic: Topic = [
+        config(),
+        claim(),
+        start(1, settings={"topology": "t0"}),
+        segment(1, 1, 0, 5),
+        BASE,
+        Release(inc(1), {STAGE: 5}),
+    ]
+    record = recover(topic, group_core())
+    assert record.settings == SETTINGS
+    assert record.tasks[STAGE] == TaskStart(5, 5, {0: 0})
+
+
+def test_h15_a_release_without_a_checkpoint_that_opens_is_no_drain() -> None:
+    """H15: with the disk lost there is something to replay again."""
+    topic: Topic = [
+        config(),
+        claim(),
+        start(1, settings={"topology": "t0"}),
+        segment(1, 1, 0, 5),
+        BASE,
+        Release(inc(1), {STAGE: 5}),
+    ]
+    with pytest.raises(ProgramChangedError):
+        drive(group_core(), events_of(topic)[:-1])
+
+
+def test_h16_partition_counts_are_pinned() -> None:
+    """H16: partition counts are a setting of START; added partitions stop the replay."""
+    topic: Topic = [
+        config(),
+        claim(),
+        start(1, settings={"partitions": "in=2"}),
+        segment(1, 1, 0, 5),
+    ]
+    with pytest.raises(ProgramChangedError, match="partitions: was 'in=2', is 'in=3'"):
+        recover(topic, group_core(settings={"partitions": "in=3"}))
+
+
+# -- H33 -----------------------------------------------------------------------------------------
+
+SINK_TOPIC: Topic = [
+    config(),
+    claim(),
+    start(1, settings=SETTINGS),
+    segment(1, 1, 0, 9),
+    BASE,
+]
+
+
+def test_h33_a_lost_committed_position_refuses_to_start() -> None:
+    """H33: a checkpoint of a task with sinks, and no committed position: what is out already?"""
+    with pytest.raises(CommittedPositionLostError, match="position 5"):
+        recover(SINK_TOPIC, group_core(SINK_SPEC))
+
+
+def test_h33_a_committed_position_of_another_generation_is_none() -> None:
+    """H26, H33: it belongs to a lineage topic that is gone."""
+    with pytest.raises(CommittedPositionLostError):
+        recover(SINK_TOPIC, group_core(SINK_SPEC), committed(7, GENERATION - 1))
+    core = group_core(SINK_SPEC)
+    recover(SINK_TOPIC, core, committed(7))
+    assert core.plans[TASK].committed == 7
+
+
+def test_h33_behind_a_release_the_checkpoint_stands_in() -> None:
+    """H33: a drained group needs none: all outputs up to its checkpoint were committed."""
+    core = group_core(SINK_SPEC)
+    recover([*SINK_TOPIC[:3], segment(1, 1, 0, 5), BASE, Release(inc(1), {STAGE: 5})], core)
+    assert core.plans[TASK].committed == 5
+
+
+def test_h33_only_sinks_need_a_committed_position() -> None:
+    """H33: a task without sinks, or without a checkpoint, starts without one."""
+    recover(SINK_TOPIC, group_core(SPEC))
+    core = group_core(SINK_SPEC)
+    recover(SINK_TOPIC[:-1], core)
+    assert core.plans[TASK].committed == 0
+
+
+def test_h32_the_committed_position_is_what_suppresses() -> None:
+    """H32: not the position of the task: outputs between the two were aborted, and come again."""
+    core = group_core(SINK_SPEC)
+    record = recover(SINK_TOPIC, core, committed(7))
+    assert (record.tasks[STAGE].adopted, core.plans[TASK].committed) == (9, 7)
+
+
+def test_the_scan_decides_x() -> None:
+    """Section 6.5: chunks found in tails are adopted, and START says up to where."""
+    topic: Topic = [config(), claim(), start(1, settings=SETTINGS), segment(1, 1, 0, 5)]
+    core = group_core()
+    (effect,) = drive(core, events_of(topic)[:-2])
+    assert isinstance(effect, ScanTails)
+    chunk = Lineage(5, 9, (Run(5, 0, 4, 9),))
+    assert effect.scans[0].on_record(OUT, 0, identity(inc(1), 1, position=9), chunk)
+    (effect,) = core.step(TailsScanned({}))
+    assert isinstance(effect, AppendStart)
+    assert effect.record.tasks[STAGE].adopted == 9

@@ -1,0 +1,153 @@
+"""When a transaction may be committed. Source: protocol, section 7."""
+
+from __future__ import annotations
+
+import pytest
+
+from kstash.core.sink import METADATA_BYTES_MAX, CommitState, CommittedPositions, SinkCommitter
+from tests.unit.core_cases import GENERATION, run_batch, task_core
+
+SINK = (0, 0)
+
+
+def committer(**positions: int) -> SinkCommitter:
+    """A committer that has made its first commit; `s1=5` is stage 1 committed at 5."""
+    fresh = SinkCommitter(GENERATION, {int(name[1:]): p for name, p in positions.items()})
+    fresh.close()
+    fresh.commit()
+    fresh.on_committed()
+    return fresh
+
+
+def test_h33_the_first_commit_is_due_at_once() -> None:
+    """H33: after START the positions, 0 included, are committed; the first CKPT waits for it."""
+    fresh = SinkCommitter(GENERATION, {1: 0, 2: 7})
+    assert (fresh.is_fresh, fresh.is_due) == (True, True)
+    fresh.close()
+    assert fresh.commit() == f"1;{GENERATION};1:0,2:7"
+    assert fresh.is_fresh
+    assert fresh.on_committed() == {1: 0, 2: 7}
+    assert (fresh.is_fresh, fresh.is_due) == (False, False)
+
+
+def test_an_empty_transaction_is_not_committed() -> None:
+    """Committed every interval only when there is something in it."""
+    sinks = committer(s1=0)
+    assert not sinks.is_due
+    sinks.on_sent(1, 3)
+    assert sinks.is_due
+
+
+def test_h33_positions_are_refreshed() -> None:
+    """H33: offsets of an idle group expire, so they are committed again daily."""
+    sinks = committer(s1=4)
+    sinks.refresh()
+    assert sinks.is_due
+    sinks.close()
+    assert sinks.commit() == f"1;{GENERATION};1:4"
+    sinks.on_committed()
+    assert not sinks.is_due
+
+
+def test_every_commit_names_all_tasks() -> None:
+    """All tasks with sinks, unchanged where there was no output: the metadata is replaced whole."""
+    sinks = committer(s1=4, s2=9)
+    sinks.on_sent(2, 11)
+    sinks.on_sent(2, 10)
+    sinks.close()
+    assert sinks.closing_position(2) == 11
+    assert CommittedPositions.decode(sinks.commit()).positions == {1: 4, 2: 11}
+    assert sinks.on_committed() == {1: 4, 2: 11}
+
+
+def test_h27_a_commit_waits_for_stable_lineage() -> None:
+    """H27: committed outputs are never withdrawn, so their lineage must be stable first."""
+    core = task_core(sinks=frozenset({0}))
+    sinks = committer(s1=0)
+    run_batch(core, 3)
+    outgoing = core.emit(SINK, 1, None)
+    assert outgoing is not None
+    sinks.on_sent(1, outgoing.position)
+    sinks.close()
+    assert not sinks.is_stable({1: core})
+    core.take_segments()
+    run_batch(core, 1)
+    core.on_segment_acked(3)
+    assert sinks.is_stable({1: core})
+
+
+def test_h27_every_task_of_the_group_must_be_stable() -> None:
+    """H27: one transaction holds the outputs of all the group's tasks."""
+    one, two = task_core(), task_core()
+    sinks = committer(s1=0, s2=0)
+    for core in (one, two):
+        run_batch(core, 3)
+        core.take_segments()
+    sinks.on_sent(1, 3)
+    sinks.on_sent(2, 3)
+    sinks.close()
+    one.on_segment_acked(3)
+    assert not sinks.is_stable({1: one, 2: two})
+    two.on_segment_acked(3)
+    assert sinks.is_stable({1: one, 2: two})
+
+
+def test_newer_outputs_are_held_back() -> None:
+    """A transaction ends between events: what is newer goes into the next one."""
+    sinks = committer(s1=0)
+    sinks.on_sent(1, 3)
+    assert sinks.admits(1, 4)
+    sinks.close()
+    assert not sinks.admits(1, 4)
+    sinks.commit()
+    assert not sinks.admits(1, 3)
+    sinks.on_committed()
+    assert sinks.admits(1, 4)
+
+
+def test_h37_outputs_that_the_cap_held_go_in_first() -> None:
+    """H37: a transaction with position `pos` contains every sink output of the task up to it."""
+    sinks = committer(s1=0)
+    core = task_core(sinks=frozenset({0}), header_bytes_max=8)
+    run_batch(core, 1)
+    sent = core.emit((0, 1), 1, "sent")
+    assert sent is not None
+    for source in (1, 0, 1):
+        run_batch(core, 1, source)
+    assert core.emit(SINK, 1, "held") is None
+    core.take_segments()
+    run_batch(core, 1)
+    later = core.emit((0, 1), 1, "later")
+    assert later is None or later.position == 5
+    sinks.on_sent(1, 5)
+    sinks.close()
+    assert not sinks.is_stable({1: core})
+    core.take_segments()
+    freed = core.on_segment_acked(5)
+    # The same acknowledgement that makes it stable frees what is held, and that is let in.
+    assert "held" in [o.payload for o in freed]
+    assert all(sinks.admits(1, o.position) for o in freed)
+    assert sinks.is_stable({1: core})
+    for outgoing in freed:
+        sinks.on_sent(1, outgoing.position)
+    assert CommittedPositions.decode(sinks.commit()).positions == {1: 5}
+    sinks.on_committed()
+    assert not sinks.is_due, "what went in late is in the transaction that was committed"
+
+
+def test_the_metadata_fits() -> None:
+    """A hundred tasks with sinks at large positions fit into Kafka's limit of 4,096 bytes."""
+    positions = CommittedPositions(GENERATION, dict.fromkeys(range(100), 2**63))
+    assert len(positions.encode()) < METADATA_BYTES_MAX
+
+
+def test_steps_out_of_order_are_programmers_errors() -> None:
+    """Only OPEN closes, only CLOSING commits, only COMMITTING is committed."""
+    sinks = committer(s1=0)
+    assert sinks.state is CommitState.OPEN
+    with pytest.raises(AssertionError):
+        sinks.close()
+    with pytest.raises(AssertionError):
+        sinks.commit()
+    with pytest.raises(AssertionError):
+        sinks.on_committed()

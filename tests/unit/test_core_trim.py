@@ -1,0 +1,114 @@
+"""What may be tombstoned and purged. Source: protocol, section 5; invariant I7."""
+
+from __future__ import annotations
+
+from kstash.core.ids import TaskId
+from kstash.core.records import Claim, LineageRecord, encode_key
+from kstash.core.trim import may_trim_by, may_trim_now, purge_limit, retained_remote, tombstones
+from tests.unit.core_cases import TASK, checkpoint, claim, config, inc, segment, start, view_of
+
+OTHER_TASK = TaskId(TASK.stage + 1, TASK.partition)
+
+
+def remote(offset: int, position: int, number: int = 1, task: TaskId = TASK) -> LineageRecord:
+    """A remote checkpoint."""
+    return checkpoint(offset, position, number=number, is_remote=True, task=task)
+
+
+def keys(*records: LineageRecord) -> set[bytes]:
+    """Keys of records."""
+    return {encode_key(record) for record in records}
+
+
+def test_the_second_newest_remote_checkpoint_is_retained() -> None:
+    """Section 5: the newest may turn out damaged, so the one before it is what trims."""
+    one, two, three = (remote(1, 10 * n, n) for n in (1, 2, 3))
+    view = view_of(config(), claim(), start(1), one)
+    assert retained_remote(view, TASK) is None
+    view.fold(10, two)
+    assert retained_remote(view, TASK) == one
+    view.fold(11, three)
+    assert retained_remote(view, TASK) == two
+
+
+def test_h21_local_checkpoints_trim_nothing() -> None:
+    """H21: a lost disk could not be replayed."""
+    local = [checkpoint(1, 10 * n, number=n) for n in (1, 2, 3)]
+    view = view_of(config(), claim(), start(1), segment(1, 1, 0, 30), *local)
+    assert not may_trim_by(local[0])
+    assert retained_remote(view, TASK) is None
+    assert tombstones(view, [TASK]) == []
+
+
+def test_what_the_retained_checkpoint_covers_may_go() -> None:
+    """Segments that end at or below its position, and older checkpoints; nothing above."""
+    covered, across = segment(1, 1, 0, 20), segment(1, 2, 20, 25)
+    older, base, newest = remote(1, 10, 1), remote(1, 20, 2), remote(1, 30, 3)
+    local = checkpoint(1, 15, number=4)
+    view = view_of(config(), claim(), start(1), covered, across, older, local, base, newest)
+    assert set(tombstones(view, [TASK])) == keys(covered, older, local)
+
+
+def test_i7_a_segment_across_its_position_stays() -> None:
+    """I7: determinants from a retained checkpoint's position on stay readable."""
+    across = segment(1, 1, 0, 21)
+    view = view_of(config(), claim(), start(1), across, remote(1, 20, 2), remote(1, 30, 3))
+    assert tombstones(view, [TASK]) == []
+
+
+def test_starts_are_kept_from_the_retained_incarnation_on() -> None:
+    """Section 4: CONFIG, and CLAIMs and STARTs from there on, are never tombstoned."""
+    old, parent, own = start(1), start(3, 1, adopted=5), start(6, 3, adopted=9)
+    view = view_of(
+        config(),
+        (1, claim()),
+        old,
+        (3, claim()),
+        parent,
+        remote(3, 7),
+        (6, claim()),
+        own,
+        remote(6, 12),
+    )
+    assert retained_remote(view, TASK) == remote(3, 7)
+    assert set(tombstones(view, [TASK])) == keys(old)
+    assert not set(tombstones(view, [TASK])) & keys(config(), Claim(b"n", "worker"))
+
+
+def test_a_task_without_a_retained_checkpoint_keeps_every_start() -> None:
+    """The START chain is the group's: the slowest task decides."""
+    view = view_of(
+        config(), (1, claim()), start(1), (3, claim()), start(3, 1), remote(3, 7), remote(3, 8, 2)
+    )
+    assert set(tombstones(view, [TASK])) == keys(start(1))
+    assert tombstones(view, [TASK, OTHER_TASK]) == []
+
+
+def test_h7_trim_only_what_was_read_back() -> None:
+    """H7: a CKPT behind a higher CLAIM is void, so its writer, a zombie, trims nothing."""
+    own = checkpoint(1, 30, is_remote=True)
+    assert may_trim_now(view_of(config(), claim(), start(1), own), own)
+    assert not may_trim_now(view_of(config(), claim(), start(1), claim(), own), own)
+    assert not may_trim_now(view_of(config(), claim(), start(1)), own)
+
+
+def test_h14_the_purge_spares_what_writers_need() -> None:
+    """H14: a reader's checkpoint does not make the writer's chunk in a record stable."""
+    assert purge_limit([50, 70], [60]) == 50
+    assert purge_limit([50, 70], [40, 90]) == 40
+
+
+def test_h14_whoever_has_no_checkpoint_needs_everything() -> None:
+    """H14: and then nothing is purged; nor is anything where nobody reads or writes."""
+    assert purge_limit([50, None], [60]) == 0
+    assert purge_limit([50], [60, None]) == 0
+    assert purge_limit([], []) == 0
+
+
+def test_tombstones_carry_the_incarnation() -> None:
+    """H8: a tombstone hits the record of its own incarnation only."""
+    mine, theirs = segment(3, 1, 0, 5), segment(1, 1, 0, 5)
+    view = view_of(config(), (1, claim()), start(1), mine, remote(1, 10), remote(1, 20, 2))
+    assert set(tombstones(view, [TASK])) == keys(mine)
+    assert not keys(mine) & keys(theirs)
+    assert mine.incarnation == inc(3)
