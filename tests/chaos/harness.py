@@ -242,13 +242,14 @@ class Chaos:
             worker.wait_ready()
         self.note("all workers READY again")
 
+    def diary(self) -> str:
+        """The seed, and what was done to whom and when."""
+        repeat = f"{SEED_VARIABLE}={self.seed}"
+        return "\n".join([f"seed {self.seed}: repeat its choices with {repeat}", *self._diary])
+
     def report(self) -> str:
         """What a failure shows."""
-        lines = [
-            f"seed {self.seed}: repeat with {SEED_VARIABLE}={self.seed} (real processes: the same "
-            "choices, not the same timing)",
-            *self._diary,
-        ]
+        lines = [self.diary()]
         for worker in self.workers:
             if worker.log_path.exists():
                 log = worker.log_path.read_text(errors="replace").splitlines()
@@ -263,6 +264,7 @@ def chaos_run(bootstrap: str, folder: Path) -> Iterator[Chaos]:
     chaos = Chaos(bootstrap, folder, seed)
     try:
         yield chaos
+        print(chaos.diary())
     except AssertionError as error:
         raise AssertionError(f"{error}\n{chaos.report()}") from error
     finally:
