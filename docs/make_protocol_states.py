@@ -1,0 +1,90 @@
+"""Draws docs/protocol-states.md by driving `kstash.core.group.GroupCore` through its transitions.
+
+    python docs/make_protocol_states.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kstash.core.events import (
+    Begin,
+    CheckpointsVerified,
+    ClaimAppended,
+    ConfigAppended,
+    Event,
+    Fenced,
+    LineageRead,
+    Replayed,
+    SealAppended,
+    StartAppended,
+    TailsScanned,
+)
+from kstash.core.group import TRANSITIONS, GroupCore, GroupState
+from kstash.core.ids import TaskId
+from kstash.core.records import Claim, Config
+from kstash.core.recovery import TaskSpec
+
+PAGE = Path(__file__).parent / "protocol-states.md"
+
+HEAD = """# States of a task group
+
+Drawn by `python docs/make_protocol_states.py` from the transitions of `kstash/core/group.py`; a test keeps it up to date.
+An arrow reads *event / effect*: the event that says the last step is durable, and what is asked for next. `Begin` leads from every
+state to *looking*, and so does every failure: a group that was fenced, or whose producer failed, starts over with a new CLAIM.
+What the steps are for is told in [the protocol](protocol.md).
+
+"""
+
+CONFIG, CLAIM = (0, Config(b"c", 1)), (1, Claim(b"n", "worker"))
+TAKEOVER: list[Event] = [Begin(), LineageRead([CONFIG]), ClaimAppended(1), LineageRead([CLAIM])]
+FIRST_START: list[Event] = [
+    Begin(),
+    LineageRead([]),
+    ConfigAppended(),
+    ClaimAppended(1),
+    LineageRead([CONFIG, CLAIM]),
+    Fenced(None),
+    SealAppended(2),
+    LineageRead([]),
+    CheckpointsVerified(frozenset()),
+    TailsScanned({}),
+    StartAppended(),
+    Replayed(),
+]
+
+Arrow = tuple[GroupState, str, str, GroupState]
+
+
+def arrows() -> list[Arrow]:
+    """(from, event, effects, to) of every transition, in the order of a recovery."""
+    found: dict[Arrow, None] = {}
+    taken = set()
+    for events in (FIRST_START, TAKEOVER):
+        core = GroupCore(0, 0, [TaskSpec(TaskId(0, 0), implicit=True)], {}, {})
+        for event in events:
+            before = core.state
+            effects = ", ".join(type(effect).__name__ for effect in core.step(event))
+            found[before, type(event).__name__, effects, core.state] = None
+            taken.add((before, type(event)))
+    missing = {key for key in TRANSITIONS if key[1] is not Begin} - taken
+    assert not missing, f"no recovery here takes {missing}"
+    order = list(GroupState)
+    return sorted(found, key=lambda arrow: (order.index(arrow[0]), order.index(arrow[3])))
+
+
+def page() -> str:
+    """The whole page."""
+    drawing = ["```mermaid", "stateDiagram-v2"]
+    drawing += [f"    {state.name}: {state.value}" for state in GroupState]
+    drawing.append(f"    [*] --> {GroupState.NEW.name}")
+    rows = ["| in state | event | asks for | then |", "|---|---|---|---|"]
+    for state, event, effects, target in arrows():
+        drawing.append(f"    {state.name} --> {target.name}: {event} / {effects}")
+        rows.append(f"| {state.value} | `{event}` | `{effects}` | {target.value} |")
+    rows.append("| *any* | `Begin` | `ReadLineage` | looking |")
+    return HEAD + "\n".join([*drawing, "```", "", *rows, ""])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
