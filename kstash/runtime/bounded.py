@@ -194,6 +194,7 @@ class RunEnd:
                 task.core.task,
                 self._writer,
                 sequences.get(out, 0),
+                task.core.position,
             )
             topic, partition = context.layout.kafka_partition(task.stage, out)
             self._unacked += 1

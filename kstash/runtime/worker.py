@@ -17,7 +17,16 @@ from kstash.core.partitioner import Partitioner
 from kstash.core.records import CLAIM, Run, key_incarnation
 from kstash.core.wire import application_tag
 from kstash.errors import IncarnationFencedError, ProducerFailedError, TopicMissingError
-from kstash.ports import Clock, Cluster, Message, Metrics, Partition, StateBackend, WorkerStatus
+from kstash.ports import (
+    Admin,
+    Clock,
+    Cluster,
+    Message,
+    Metrics,
+    Partition,
+    StateBackend,
+    WorkerStatus,
+)
 from kstash.runtime.bounded import BoundedRun
 from kstash.runtime.context import Context, Producers
 from kstash.runtime.group import Phase, TaskGroup
@@ -74,7 +83,7 @@ class Worker:
         # Producers first: a fresh idempotent one needs up to a second before its first ack.
         producers = Producers.create(cluster)
         admin = cluster.admin()
-        layout = Layout(topology, _partition_counts(topology, admin.describe))
+        layout = Layout(topology, _partition_counts(topology, admin))
         has_uncommitted = any(i.immediate_of for s in topology.stages for i in s.inputs)
         self.context = Context(
             config=config,
@@ -98,9 +107,9 @@ class Worker:
         self.is_stopping = False
         self._bounded = BoundedRun(self.context) if until == "end" else None
         self._on_ready = on_ready
-        self._restarts: dict[int, tuple[float, int, float]] = {}
+        # Due time and since when, of groups that will claim again.
+        self._restarts: dict[int, tuple[float, float]] = {}
         self._attempts: dict[int, int] = {}
-        self._routes: dict[Partition, tuple[TaskGroup, int, int]] = {}
         self._is_paused = False
         self._commit_due = 0.0
         self._reporter = Reporter(self.context)
@@ -223,7 +232,7 @@ class Worker:
         )
         now = self.context.clock.monotonic()
         self._drop(number)
-        self._restarts[number] = (now + pause, attempt, now)
+        self._restarts[number] = (now + pause, now)
 
     def _renew_producers(self, error: ProducerFailedError) -> None:
         """A shared producer failed: every group of the worker starts over (protocol, section 6)."""
@@ -234,7 +243,7 @@ class Worker:
         self.context.producers = Producers.create(self.context.cluster)
 
     def _house_keep(self, now: float) -> None:
-        for number, (due, _, since) in list(self._restarts.items()):
+        for number, (due, since) in list(self._restarts.items()):
             if now >= due:
                 del self._restarts[number]
                 self._begin(number, since)
@@ -249,8 +258,9 @@ class Worker:
         if now >= self._commit_due:
             self._commit_due = now + 1.0
             self._commit_inputs()
-        if self._on_ready is not None and self.is_live:
+        if self._attempts and self.is_live:
             self._attempts.clear()
+        if self._on_ready is not None and self.is_live:
             on_ready, self._on_ready = self._on_ready, None
             on_ready()
         self._reporter.tick(now, self.groups, is_stopping=self.is_stopping)
@@ -411,10 +421,9 @@ class Worker:
         return is_released
 
 
-def _partition_counts(topology: Topology, describe: Callable[..., object]) -> dict[str, int]:
+def _partition_counts(topology: Topology, admin: Admin) -> dict[str, int]:
     wanted = [*topology.input_topics, *topology.internal_topics, *topology.output_topics]
-    found = describe(wanted)
-    assert isinstance(found, dict)
+    found = admin.describe(wanted)
     missing = [topic for topic in wanted if topic not in found]
     if missing:
         raise TopicMissingError(missing)
