@@ -75,6 +75,10 @@ class ReaderTable:
         elif self._end_counts(marker):
             self.ends[marker.application, marker.task] = marker.run
 
+    def is_newest(self, application: int, group: int, incarnation: Incarnation) -> bool:
+        """Whether no higher incarnation of a task group was seen."""
+        return incarnation >= self.max_incarnation.get((application, group), NO_INCARNATION)
+
     def _end_counts(self, end: End) -> bool:
         if not self._passes_fence(end.application, end.task, end.incarnation):
             return False

@@ -164,9 +164,16 @@ class TailScan:
         return True
 
     def on_marker(self, partition: OutPartition, offset: int, marker: Marker) -> None:
-        """Take a FENCE into account."""
-        if self._starts_at(partition, offset) and isinstance(marker, Fence):
+        """Take a FENCE, or an own END, into account."""
+        if not self._starts_at(partition, offset):
+            return
+        if isinstance(marker, Fence):
             self._table(partition, marker.application).mark(marker)
+        elif marker.task == self.task:
+            table = self._table(partition, marker.application)
+            table.mark(marker)
+            if table.is_newest(marker.application, self.task.partition, marker.incarnation):
+                self.position = max(self.position, marker.position)
 
     def last_valid(self, application: int) -> dict[OutPartition, int]:
         """Last valid sequence per internal output partition in which a record was accepted."""

@@ -32,7 +32,7 @@ _IDENTITY_PREFIX = struct.Struct(">BQHIQQQI")
 SEQUENCE = struct.Struct(">Q")
 _FENCE_GROUP = struct.Struct(">IQQ")
 _MARKER = struct.Struct(">BBQ")
-_END = struct.Struct(">QHIQQQ")
+_END = struct.Struct(">QHIQQQQ")
 
 
 def application_tag(application_id: str) -> int:
@@ -101,13 +101,18 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Marker: a task of a bounded run has produced everything, up to `last_seq` here."""
+    """Marker: a task of a bounded run has produced everything, up to `last_seq` here.
+
+    Like an output, it fixes the history up to the task's `position`: behind a counted END a
+    successor must not find another one.
+    """
 
     application: int
     run: int
     task: TaskId
     incarnation: Incarnation
     last_seq: int
+    position: int
 
 
 Marker = Fence | End
@@ -121,7 +126,7 @@ def encode_marker(marker: Marker) -> bytes:
         )
     else:
         body = _MARKER.pack(VERSION, _MARKER_END, marker.application) + _END.pack(
-            marker.run, *marker.task, *marker.incarnation, marker.last_seq
+            marker.run, *marker.task, *marker.incarnation, marker.last_seq, marker.position
         )
     return with_checksum(body)
 
@@ -144,9 +149,9 @@ def decode_marker(data: bytes) -> Marker:
                 tuple((g, Incarnation(a, b)) for g, a, b in _FENCE_GROUP.iter_unpack(rest)),
             )
         if kind == _MARKER_END:
-            run, stage, partition, gen, inc, last_seq = _END.unpack(rest)
+            run, stage, partition, gen, inc, last_seq, position = _END.unpack(rest)
             task = TaskId(stage, partition)
-            return End(application, run, task, Incarnation(gen, inc), last_seq)
+            return End(application, run, task, Incarnation(gen, inc), last_seq, position)
     except struct.error as error:
         raise WireCorruptError(f"marker of {len(data)} bytes is malformed: {error}") from error
     raise WireCorruptError(f"marker of unknown kind {kind}")

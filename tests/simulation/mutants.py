@@ -360,6 +360,34 @@ _PURGED: dict[str, object] = {
     "header_bytes_max": 4096,
 }
 
+_IMPLICIT: dict[str, object] = {
+    "first_inputs": ("first",),
+    "programs": ((False, True, False, False), (True, True, False, True)),
+    "sparse": (4, 2),
+    "rate_crash": 0.06,
+    "rate_checkpoint": 0.02,
+    "rate_hint": 0.5,
+}
+
+_LATE_ENDS: dict[str, object] = {
+    "is_bounded": True,
+    "rate_hint": 0.02,
+    "input_count": 12,
+    "steps": 160,
+    "rate_recreate": 0.0,
+}
+
+_EXPLICIT_ENDS: dict[str, object] = {
+    **_LATE_ENDS,
+    "first_inputs": ("first", "second"),
+    "programs": ((True, True, True, True), (False, False, False, False)),
+    "sparse": (4, 1),
+    "rate_crash": 0.06,
+    "rate_flush": 0.1,
+    "rate_checkpoint": 0.02,
+    "rate_land": 0.9,
+}
+
 _ENDS: dict[str, object] = {
     "is_bounded": True,
     "slow_kinds": "data",
@@ -380,6 +408,20 @@ def _older_generations(patch: Patch) -> Mutations:
 
 def _parent_forgotten(patch: Patch) -> Mutations:
     patch.set(core_recovery, "inherited_floor", lambda *_: 0)
+    return Mutations()
+
+
+def _skipped_forgotten(patch: Patch) -> Mutations:
+    patch.set(core_recovery, "skipped_floor", lambda *_: 0)
+    return Mutations()
+
+
+def _end_without_position(patch: Patch) -> Mutations:
+    def on_marker(scan: Any, partition: Any, offset: int, marker: Any) -> None:
+        if isinstance(marker, Fence):
+            before(scan, partition, offset, marker)
+
+    before = patch.set(core_recovery.TailScan, "on_marker", on_marker)
     return Mutations()
 
 
@@ -427,5 +469,7 @@ MUTANTS = (
     # Not in the protocol's table: found by this simulator.
     Mutant("S1", "older generations in sinks are void", _older_generations, _RECREATED),
     Mutant("S2", "what a parent adopted stays", _parent_forgotten, _HANDED_ON),
-    Mutant("S3", "END behind stable lineage", _early_ends, _ENDS),
+    Mutant("S3", "END behind stable lineage", _early_ends, _EXPLICIT_ENDS),
+    Mutant("S4", "what hints skip is adopted", _skipped_forgotten, _IMPLICIT),
+    Mutant("S5", "END fixes the history", _end_without_position, {**_IMPLICIT, **_LATE_ENDS}),
 )

@@ -329,8 +329,7 @@ class LiveGroup:
                     continue
                 for p in range(self.world.groups):
                     last = task.sequences.get((o, p), 0)
-                    marker = End(
-                        self.world.application, self.world.life, task.id, task.incarnation, last
-                    )
+                    application, life = self.world.application, self.world.life
+                    marker = End(application, life, task.id, task.incarnation, last, core.position)
                     record = Record(None, None, marker, ("end",))
                     self.worker.data.send(self.world.cluster.log(output.topic, p), record)

@@ -168,7 +168,7 @@ def test_without_fencing_nothing_is_dropped() -> None:
 
 def end(offset: int, last_seq: int, run: int = 8) -> End:
     """An END of the run."""
-    return End(APP, run, TASK, inc(offset), last_seq)
+    return End(APP, run, TASK, inc(offset), last_seq, 1000)
 
 
 def test_end_counts_behind_all_outputs() -> None:
