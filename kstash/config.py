@@ -23,6 +23,9 @@ NAME_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,100}\Z")
 """What an application id and the name of an operator may be: they become parts of topics and
 folders, and `<application id>-<name>-repartition` must fit into Kafka's 249 characters."""
 
+SKIP_PATTERN = r"^[a-zA-Z0-9._-]+/\d+/\d+(,[a-zA-Z0-9._-]+/\d+/\d+)*$"
+"""Records as `topic/partition/offset`, comma-separated."""
+
 RESERVED = frozenset(
     {
         "acks",
@@ -68,6 +71,8 @@ class Config(BaseSettings):
         guarantee: `exactly_once` (lineage written behind), `write_first` (lineage written before
             each output), `at_least_once` (no lineage) or `none` (no recovery at all).
         auto_offset_reset: where a new application starts: `earliest` or `latest`.
+        skip_records: `topic/partition/offset`, comma-separated: records that user code fails on and
+            that are to be passed over, for good: every later start knows them.
         create_topics: create missing user topics at the start.
         internal_replication_factor: of topics that kstash creates, 1 or more. None: the broker's
             default.
@@ -118,6 +123,7 @@ class Config(BaseSettings):
     kafka: dict[str, str | int | float | bool] = Field(default_factory=dict, repr=False)
     guarantee: Literal["exactly_once", "write_first", "at_least_once", "none"] = "exactly_once"
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
+    skip_records: Annotated[str, Field(pattern=SKIP_PATTERN)] | None = None
     create_topics: bool = False
     internal_replication_factor: Annotated[int, Field(ge=1, le=32767)] | None = None
 
@@ -182,6 +188,11 @@ class Config(BaseSettings):
             return cls(**settings)
         except ValidationError as error:
             raise _config_error(error) from None
+
+    def skipped_records(self) -> list[tuple[str, int, int]]:
+        """`skip_records` as (topic, partition, offset)."""
+        places = [place.split("/") for place in (self.skip_records or "").split(",") if place]
+        return [(topic, int(partition), int(offset)) for topic, partition, offset in places]
 
     def override(self, **settings: Any) -> Self:
         """A copy with other values, validated.

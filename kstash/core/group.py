@@ -93,6 +93,7 @@ class GroupCore:
         external_inputs: per stage, its inputs that are not internal topics (internal ones start
             at 0).
         settings: what must not change between a crash and its replay (topology hash, seed …).
+        skips: (stage, input, offset) of records that an operator told to skip (H17).
     """
 
     group: int
@@ -100,6 +101,7 @@ class GroupCore:
     specs: Sequence[TaskSpec]
     external_inputs: Mapping[int, Sequence[int]]
     settings: Mapping[str, str]
+    skips: frozenset[tuple[int, int, int]] = frozenset()
     state: GroupState = GroupState.NEW
     view: LineageView = field(default_factory=LineageView)
     claim_offset: int = -1
@@ -301,7 +303,9 @@ class GroupCore:
                     offsets.update(start.tasks[spec.task.stage].initial_offsets)
             tasks[spec.task.stage] = TaskStart(plan.position, plan.adopted, offsets)
         parent = self._chain[-1].incarnation if self._chain else None
-        return Start(self.incarnation, parent, tasks, dict(self.settings))
+        # Once said, a skip is part of the history: every later START says it again (H17).
+        skips = self.skips.union(*(start.skips for start in self._chain))
+        return Start(self.incarnation, parent, tasks, dict(self.settings), tuple(sorted(skips)))
 
 
 Transition = Callable[[GroupCore, Event], list[Effect]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -95,8 +95,14 @@ def user_headers(headers: Headers | None) -> Headers | None:
     return kept or None
 
 
-def decode_external(messages: Sequence[Message]) -> Events:
-    """Records of a user topic: every one is an event."""
+def decode_external(messages: Sequence[Message], skips: Collection[int] = ()) -> Events:
+    """Records of a user topic: every one is an event, also one at an offset of `skips` (H17)."""
+    offsets = [m.offset() for m in messages]
+    end, count = offsets[-1] + 1, len(messages)
+    sizes: list[int] | None = None
+    if skips:
+        sizes = [int(offset not in skips) for offset in offsets]
+        messages = [m for m, size in zip(messages, sizes, strict=True) if size]
     headers: list[Headers | None] | None = [user_headers(m.headers()) for m in messages]
     assert headers is not None
     if not any(headers):
@@ -107,13 +113,19 @@ def decode_external(messages: Sequence[Message]) -> Events:
         [m.timestamp()[1] for m in messages],
         headers,
     )
-    offsets = [m.offset() for m in messages]
-    end = offsets[-1] + 1
-    return Events(batch, len(messages), end, end, None, offsets, len(messages))
+    return Events(batch, count, end, end, sizes, offsets, count)
 
 
-def decode_ruled(messages: Sequence[Message], table: ReaderTable, *, is_frames: bool) -> Events:
+def decode_ruled(
+    messages: Sequence[Message],
+    table: ReaderTable,
+    *,
+    is_frames: bool,
+    skips: Collection[int] = (),
+) -> Events:
     """Records under the reader rule: frames of an internal topic, or another app's outputs.
+
+    A record at an offset of `skips` is an event without logical records (H17).
 
     Takes records until the batch holds `BATCH_RECORDS` logical ones, at least one record.
 
@@ -137,6 +149,10 @@ def decode_ruled(messages: Sequence[Message], table: ReaderTable, *, is_frames: 
                 raise WireCorruptError("record without an identity header")
             skip = table.accept(identity)
             if skip == identity.count:
+                continue
+            if message.offset() in skips:
+                sizes.append(0)
+                offsets.append(message.offset())
                 continue
             if is_frames:
                 columns = decode_frame(message.value(), identity.count)

@@ -78,14 +78,14 @@ class TaskGroup:
         self._checkpoints = Checkpoints(context, number, self.lineage)
         self._hints = Hints(context, self.lineage, self.tasks)
         self._run_end: RunEnd | None = None
-        self._sink_producer: SinkProducer | None = None
+        self._sink_producers: list[SinkProducer] = []
         if context.has_lineage and context.layout.has_sinks(number):
-            self._sink_producer = context.cluster.sink_producer(number)
+            self._sink_producers = [context.cluster.sink_producer(number, s) for s in (0, 1)]
         if context.has_recovery:
             self.recovery = Recovery(
                 context,
                 number,
-                self._sink_producer,
+                self._sink_producers,
                 on_recover=self._open,
                 before_start=before_start,
             )
@@ -126,14 +126,14 @@ class TaskGroup:
             self._checkpoints.add(task, plan.base)
             # Lineage that only headers held goes to the topic before any new output (H29).
             self.lineage.flush(task)
-        if self._sink_producer is not None:
+        if self._sink_producers:
             committed = {
                 stage: plans[task.core.task].committed
                 for stage, task in self.tasks.items()
                 if any(not target.is_internal for target in task.targets)
             }
             committer = SinkCommitter(self.incarnation.generation, committed)
-            self.sinks = Sinks(context, self._sink_producer, committer, self.tasks)
+            self.sinks = Sinks(context, self._sink_producers, committer, self.tasks)
         if self.run is not None:
             self._run_end = RunEnd(context, self.run, self._writer, self.tasks)
         if self.recovery is not None:
@@ -147,8 +147,10 @@ class TaskGroup:
         layout = context.layout
         name = f"{stage.name}_{self.number}"
         initial = {}
+        skips = layout.skips_of(self.number, context.config.skipped_records())
         if self.recovery is not None and self.recovery.start is not None:
             initial = self.recovery.start.tasks[stage.index].initial_offsets
+            skips = frozenset(self.recovery.start.skips)
         inputs = {}
         for index, partition in layout.inputs_of(stage, self.number).items():
             source = stage.inputs[index]
@@ -156,7 +158,8 @@ class TaskGroup:
             if source.internal or source.immediate_of is not None:
                 table = plan.readers.get(index) or ReaderTable(is_internal=source.internal)
             offset = plan.input_offsets.get(index, initial.get(index, 0))
-            inputs[index] = TaskInput(partition, source.internal, offset, table)
+            skipped = frozenset(o for s, i, o in skips if (s, i) == (stage.index, index))
+            inputs[index] = TaskInput(partition, source.internal, offset, table, skipped)
         core = TaskCore(
             plan.task,
             self.incarnation,
@@ -231,8 +234,9 @@ class TaskGroup:
                 self._replay()
         if self.sinks is not None:
             self.sinks.tick(now, is_draining=self.phase is Phase.DRAINING)
-        elif self._sink_producer is not None:
-            self._sink_producer.poll()
+        else:
+            for producer in self._sink_producers:
+                producer.poll()
         if self.phase is Phase.LIVE:
             if self.context.has_recovery:
                 self._checkpoints.tick(now, may_publish=self._may_publish)
@@ -401,7 +405,7 @@ class TaskGroup:
             ]
             if partitions:
                 self.context.consumer(is_uncommitted=is_uncommitted).remove(partitions)
-        if self._sink_producer is not None:
-            self._sink_producer.close()
+        for producer in self._sink_producers:
+            producer.close()
         for task in self.tasks.values():
             task.close()

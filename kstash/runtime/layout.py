@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,6 +47,18 @@ class Layout:
     def external_inputs_of(self, stage: Stage, group: int) -> list[int]:
         """Indices of a task's inputs that are not internal topics."""
         return [i for i in self.inputs_of(stage, group) if not stage.inputs[i].internal]
+
+    def skips_of(
+        self, group: int, records: Collection[tuple[str, int, int]]
+    ) -> frozenset[tuple[int, int, int]]:
+        """(stage, input, offset) of each input that reads one of `records`, as START names them."""
+        return frozenset(
+            (stage.index, index, offset)
+            for stage in self.stages_of(group)
+            for index, partition in self.inputs_of(stage, group).items()
+            for topic, number, offset in records
+            if partition == (topic, number)
+        )
 
     def output_partitions(self, stage: Stage, *, internal: bool) -> list[OutPartition]:
         """Output partitions of any task of a stage."""

@@ -7,7 +7,7 @@ surface there. An attempt that is `cancel`led ignores whatever still arrives.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -89,13 +89,13 @@ class Recovery:
         self,
         context: Context,
         group: int,
-        sink: SinkProducer | None,
+        sinks: Sequence[SinkProducer],
         *,
         on_recover: Callable[[dict[TaskId, TaskPlan]], None],
         before_start: Callable[[Recovery, Callable[[], None]], None],
     ) -> None:
         self._context = context
-        self._sink = sink
+        self._sinks = sinks
         self._on_recover = on_recover
         self._before_start = before_start
         self._inbox: deque[Event | Exception] = deque()
@@ -123,6 +123,7 @@ class Recovery:
                     f"{topic}={n}" for topic, n in sorted(layout.partition_counts.items())
                 ),
             },
+            layout.skips_of(group, context.config.skipped_records()),
         )
         self._post(Begin())
 
@@ -252,11 +253,11 @@ class Recovery:
     def _fence(self, effect: FenceOutputs) -> None:
         context = self._context
         targets = context.layout.internal_targets(self.group) if context.has_lineage else []
-        waiting = {*targets, *(["sinks"] if self._sink is not None else [])}
+        waiting: set[Partition | SinkProducer] = {*targets, *self._sinks}
         committed: list[str | None] = [None]
         marker = encode_marker(effect.marker)
 
-        def arrived(what: Any) -> None:
+        def arrived(what: Partition | SinkProducer) -> None:
             waiting.discard(what)
             if not waiting:
                 self._post(Fenced(committed[0]))
@@ -279,19 +280,23 @@ class Recovery:
                 [(MARKER_HEADER, marker)],
             )
 
-        def initialised(error: Exception | None, metadata: str | None) -> None:
-            if error is not None:
-                self._post(error)
-                return
-            committed[0] = metadata
-            arrived("sinks")
+        def initialise(sink: SinkProducer) -> None:
+            def initialised(error: Exception | None, metadata: str | None) -> None:
+                if error is not None:
+                    self._post(error)
+                    return
+                # The last answer counts: only it was read behind every initialisation (H28).
+                committed[0] = metadata
+                arrived(sink)
+
+            sink.initialise(initialised)
 
         if not waiting:
             self._post(Fenced(None))
         for target in targets:
             fence(target)
-        if self._sink is not None:
-            self._sink.initialise(initialised)
+        for sink in self._sinks:
+            initialise(sink)
 
     def _append_seal(self, effect: AppendSeal) -> None:
         self._append(self._context.producers.markers, effect.record, SealAppended)

@@ -39,6 +39,7 @@ class TaskInput:
     Attributes:
         next_offset: behind the last record that the task has taken.
         table: the reader rule's state; None for plain topics.
+        skips: offsets of records that count and do nothing (H17).
         buffer: consumed records that replay does not need yet.
     """
 
@@ -46,6 +47,7 @@ class TaskInput:
     is_internal: bool
     next_offset: int
     table: ReaderTable | None
+    skips: frozenset[int] = frozenset()
     buffer: deque[Message] = field(default_factory=deque)
 
 
@@ -172,13 +174,16 @@ class Task:
         """Take buffered records that are at most `count` events, one or more records."""
         if source.table is None:
             taken = [source.buffer.popleft() for _ in range(min(count, len(source.buffer)))]
-            return decode_external(taken)
+            return decode_external(taken, source.skips)
         # Dropped records and markers are no events: take one by one until the count is full.
         parts: list[Events] = []
         found = 0
         while source.buffer and found < count:
             part = decode_ruled(
-                [source.buffer.popleft()], source.table, is_frames=source.is_internal
+                [source.buffer.popleft()],
+                source.table,
+                is_frames=source.is_internal,
+                skips=source.skips,
             )
             parts.append(part)
             found += part.count
@@ -207,10 +212,12 @@ class Task:
             if not messages:
                 return
         if source.table is None:
-            self._process_live(input_index, decode_external(messages))
+            self._process_live(input_index, decode_external(messages, source.skips))
             return
         while messages:
-            events = decode_ruled(messages, source.table, is_frames=source.is_internal)
+            events = decode_ruled(
+                messages, source.table, is_frames=source.is_internal, skips=source.skips
+            )
             self._process_live(input_index, events)
             messages = messages[events.taken :]
 

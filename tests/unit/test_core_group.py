@@ -292,6 +292,19 @@ def test_h16_partition_counts_are_pinned() -> None:
         recover(topic, group_core(settings={"partitions": "in=3"}))
 
 
+def test_h17_skips_are_carried_on() -> None:
+    """H17: a skip holds in every replay whose chain holds its START: each START says it again."""
+    topic: Topic = [
+        config(),
+        claim(),
+        start(1, settings=SETTINGS, skips=((1, 0, 17), (1, 1, 4))),
+        start(3, 1, settings=SETTINGS, skips=((1, 0, 17), (1, 1, 4))),
+    ]
+    assert recover(topic, group_core()).skips == ((1, 0, 17), (1, 1, 4))
+    told = group_core(skips=frozenset({(1, 0, 17), (1, 0, 2)}))
+    assert recover(topic, told).skips == ((1, 0, 2), (1, 0, 17), (1, 1, 4))
+
+
 # -- H33 -----------------------------------------------------------------------------------------
 
 SINK_TOPIC: Topic = [

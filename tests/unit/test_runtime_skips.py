@@ -1,0 +1,111 @@
+"""H17: a poison record crashes every replay until an operator has it skipped.
+
+Source: protocol, section 9: the skip is a field of START; the event still counts but does nothing,
+in every replay whose chain holds that START.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import kstash
+from kstash import App, ConfigError, OperatorError
+from kstash.config import Config
+from kstash.core.ids import NO_INCARNATION, TaskId
+from kstash.core.reader import ReaderTable
+from kstash.core.wire import IDENTITY_HEADER
+from kstash.runtime.decode import decode_external, decode_ruled, offset_of
+from kstash.testing import TestDriver
+from kstash.testing.log import MemoryRecord
+from tests.unit.core_cases import identity
+
+
+def parsed(value: str) -> int:
+    """Fails on what is no number."""
+    return int(value)
+
+
+def running_sums(**settings: str) -> App:
+    """Sums of two merged topics: the task's state depends on the order of its inputs."""
+    app = App("sums", **settings)
+    left, right = (app.stream(name, key=kstash.text, value=kstash.text) for name in "lr")
+    merged = left.merge(right).map_values(parsed)
+    merged.sum("totals").to("out", value=kstash.int_text)
+    return app
+
+
+def values(driver: TestDriver) -> list[int]:
+    """New outputs."""
+    return [record.value for record in driver.read("out")]
+
+
+def test_h17_a_poison_record_is_skipped_in_every_replay() -> None:
+    """The skip is said once: the event does nothing, and later starts need not be told again."""
+    with TestDriver(running_sums(), lineage_delay_s=1) as driver:
+        driver.send("l", "1", "k")
+        with pytest.raises(OperatorError, match="offset 0") as caught:
+            driver.send("r", "poison", "k")
+        assert (caught.value.topic, caught.value.partition, caught.value.offset) == ("r", 0, 0)
+        with pytest.raises(OperatorError):
+            driver.recover()
+
+        told = running_sums(skip_records="r/0/0").config
+        driver._config = told
+        driver.recover()
+        driver.send("r", "3", "k")
+        driver.send("l", "5", "k")
+        assert values(driver) == [1, 4, 9]
+
+        driver._config = running_sums().config
+        for _ in range(2):
+            driver.crash()
+            driver.recover()
+        driver.send("r", "7", "k")
+        assert values(driver) == [16]
+        assert driver.state("totals") == {"k": 16}
+
+
+def test_h17_a_skipped_event_counts() -> None:
+    """Its position is taken: lineage, replay and offsets go on as if it had been processed."""
+    app = running_sums(skip_records="l/0/1,r/0/0")
+    with TestDriver(app, lineage_delay_s=1) as driver:
+        for topic, value in (("l", "1"), ("l", "no"), ("r", "nor this"), ("r", "2"), ("l", "3")):
+            driver.send(topic, value, "k")
+        before = values(driver)
+        assert before == [1, 3, 6]
+        driver.crash()
+        driver.recover()
+        assert values(driver) == []
+        driver.send("l", "4", "k")
+        assert values(driver) == [10]
+
+
+def record(offset: int, value: bytes, header: bytes | None = None) -> MemoryRecord:
+    """A consumed record."""
+    return MemoryRecord("t", 0, offset, None, value, [(IDENTITY_HEADER, header)], 0)
+
+
+def test_h17_a_skipped_record_is_an_event_of_no_records() -> None:
+    """Counts and offsets are those of all records, the batch that of the others."""
+    messages = [record(offset, b"%d" % offset) for offset in (4, 5, 7)]
+    events = decode_external(messages, {5})
+    assert events.batch.values == [b"4", b"7"]
+    assert (events.count, events.end_offset, events.next_offset) == (3, 8, 8)
+    assert [offset_of(events, index) for index in (0, 1)] == [4, 7]
+    assert decode_external(messages[1:2], {5}).batch.values == []
+
+
+def test_h17_a_skipped_frame_is_not_even_decoded() -> None:
+    """A frame whose bytes are damaged can be passed over; its sequences count."""
+    table = ReaderTable()
+    message = record(9, b"damaged", identity(NO_INCARNATION, 1, 3, task=TaskId(0, 0)).encode())
+    events = decode_ruled([message], table, is_frames=True, skips={9})
+    assert (events.count, events.sizes, events.offsets, events.end_offset) == (1, [0], [9], 10)
+    assert list(table.last_seq.values()) == [3]
+
+
+@pytest.mark.parametrize("value", ["t/0", "t/0/x", "t/0/1,", "", "t/-1/0"])
+def test_h17_what_names_no_record_is_refused(value: str) -> None:
+    """A typing error must not look like a skip."""
+    with pytest.raises(ConfigError, match="skip_records"):
+        Config.load(application_id="a", skip_records=value)
