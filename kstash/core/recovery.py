@@ -21,7 +21,7 @@ from kstash.core.lineage import LineageView, Owner, history_limit, history_part,
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, Start
 from kstash.core.wire import Fence, Identity, Lineage, Marker
-from kstash.errors import LineageGapError
+from kstash.errors import LineageGapError, SequenceGapError
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +155,26 @@ class TailScan:
         """Take one record of this task into account; returns whether the reader rule accepts it."""
         if not self._starts_at(partition, offset):
             return False
-        skip = self._table(partition, identity.application).accept(identity)
+        table = self._table(partition, identity.application)
+        try:
+            skip = table.accept(identity)
+        except SequenceGapError:
+            skip = self._after_gap(table, identity)
         if skip == identity.count:
             return False
         self.position = max(self.position, identity.position)
         if chunk is not None:
             self.chunks.append((identity.incarnation, chunk))
         return True
+
+    @staticmethod
+    def _after_gap(table: ReaderTable, identity: Identity) -> int:
+        # A scan begins midway, so a jump is no corruption here: a successor without the newest
+        # checkpoint repeats old sequences, and the next one, with it, goes on above them.
+        table.last_seq[identity.application, identity.task] = (
+            identity.first_seq + identity.count - 1
+        )
+        return 0
 
     def on_marker(self, partition: OutPartition, offset: int, marker: Marker) -> None:
         """Take a FENCE, or an own END, into account."""

@@ -251,6 +251,10 @@ class Session:
         return served
 
 
+NEXT = "-next"
+"""Suffix of the transactional id of a group's second producer."""
+
+
 class Request:
     """A call to a coordinator under way: it may arrive late, also after its client died."""
 
@@ -267,12 +271,11 @@ class Request:
 class Coordinator:
     """What the broker keeps for one transactional id."""
 
-    __slots__ = ("epoch", "metadata", "transaction")
+    __slots__ = ("epoch", "transaction")
 
     def __init__(self) -> None:
         self.epoch = 0
         self.transaction: Transaction | None = None
-        self.metadata: str | None = None
 
 
 class Cluster:
@@ -282,6 +285,7 @@ class Cluster:
         self.logs: dict[tuple[str, int], Log] = {}
         self.busy: list[Pipe] = []
         self.coordinators: dict[str, Coordinator] = {}
+        self.positions: dict[str, str] = {}
         self.requests: list[Request] = []
         self.now = 0
         self.on_append: Callable[[Log, Record], None] = lambda *_: None
@@ -379,7 +383,7 @@ class Cluster:
         coordinator = self.coordinators[session.transactional_id]
         if coordinator.epoch != session.epoch:
             return False
-        coordinator.metadata = metadata
+        self.positions[session.transactional_id.removesuffix(NEXT)] = metadata
         self.end_transaction(coordinator, COMMITTED)
         return True
 
