@@ -84,7 +84,7 @@ IDENTITIES = st.builds(
 )
 MARKERS: st.SearchStrategy[Marker] = st.one_of(
     st.builds(Fence, U64, st.lists(st.tuples(U32, INCARNATIONS), max_size=4).map(tuple)),
-    st.builds(End, U64, U64, TASKS, INCARNATIONS, U64),
+    st.builds(End, U64, U64, TASKS, INCARNATIONS, U64, U64),
 )
 
 
