@@ -1,0 +1,272 @@
+"""What the documents say exists: links, files, commands, settings, metrics, log lines, guards."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import pytest
+from typer.main import get_command
+
+from kstash.cli.main import app as command_line
+from kstash.config import Config
+from kstash.kafka.topics import internal_topic_config, lineage_topic_config
+from kstash.launch import EXIT_FENCED
+from kstash.observe.table import METRICS, PREFIX, MetricSpec
+from kstash.testing import TestDriver
+from tests.simulation.mutants import MUTANTS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "apps").rglob("*.md")])
+OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
+PROTOCOL = (DOCS / "protocol.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+MIB, KIB = 1 << 20, 1 << 10
+
+
+def name_of(path: Path) -> str:
+    """A page's path from the root, for test ids."""
+    return str(path.relative_to(ROOT))
+
+
+def table(page: str, heading: str) -> Iterator[list[str]]:
+    """Cells of each row of the tables in one section, heads left out."""
+    section = re.split(rf"^#+ {heading}\n", page, flags=re.MULTILINE)[1]
+    lines = re.split(r"^#", section, flags=re.MULTILINE)[0].splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if line.startswith("|") and not line.startswith("|---") and following[:4] != "|---":
+            yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a page's headings can be linked by."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {text.strip().replace(" ", "-") for text in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link to a file of the project leads to a file, and its anchor to a heading."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), f"{target} leads nowhere"
+        assert not anchor or anchor in anchors(found), f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_named_files_exist(page: Path) -> None:
+    """A path in backticks that begins with a folder of the project is there."""
+    text = page.read_text(encoding="utf-8")
+    folders = "kstash|tests|apps|docs|benchmarks|connectors"
+    for name in re.findall(rf"`((?:{folders})/[\w./*-]*)(?:::\w+)?`", text):
+        assert list(ROOT.glob(name.rstrip("/"))), f"there is no {name}"
+
+
+def test_every_decision_is_complete_and_listed() -> None:
+    """A record has its number, a status and all parts, and stands in the index."""
+    index = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
+    records = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+    assert [int(path.name[:4]) for path in records] == list(range(1, len(records) + 1))
+    parts = ["Context", "Decision", "Alternatives", "Consequences", "How tested"]
+    for path in records:
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith(f"# {path.name[:4]}: "), path.name
+        assert "**Status**: " in text, path.name
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == parts, path.name
+        assert f"({path.name})" in index, f"{path.name} is not in the index"
+
+
+# --- tables of the operations page --------------------------------------------------------------
+
+
+def shown(value: Any, name: str) -> str:
+    """A default or bound as the table shows it."""
+    if value is None or value == {}:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and "bytes" in name and value >= KIB and value % KIB == 0:
+        return f"{value // MIB} MiB" if value % MIB == 0 else f"{value // KIB} KiB"
+    return f"`{value}`" if isinstance(value, str) else str(value)
+
+
+def _literals(annotation: Any) -> list[str]:
+    if get_origin(annotation) is not None and all(isinstance(a, str) for a in get_args(annotation)):
+        return list(get_args(annotation))
+    return []
+
+
+def setting_row(name: str) -> tuple[str, str, str]:
+    """Name, default and allowed values of a setting, as in the table."""
+    field = Config.model_fields[name]
+    value = field.get_default(call_default_factory=True)
+    default = "required" if field.is_required() else shown(value, name)
+    constraints = [*field.metadata]
+    for part in get_args(field.annotation):
+        for metadata in getattr(part, "__metadata__", ()):
+            constraints += getattr(metadata, "metadata", [metadata])
+    least = [c.ge for c in constraints if hasattr(c, "ge")]
+    most = [c.le for c in constraints if hasattr(c, "le")]
+    allowed = ", ".join(f"`{choice}`" for choice in _literals(field.annotation))
+    if field.annotation is bool:
+        allowed = "true, false"
+    elif least and most:
+        allowed = f"{shown(least[0], name)} to {shown(most[0], name)}"
+    elif least:
+        allowed = f"{shown(least[0], name)} or more"
+    return f"`{name}`", default, allowed
+
+
+def metric_row(spec: MetricSpec) -> tuple[str, str, str]:
+    """Name, type and labels of a metric, as in the table."""
+    suffix = "_total" if spec.kind == "counter" else ""
+    labels = ", ".join(f"`{label}`" for label in spec.labels)
+    return f"`{PREFIX}{spec.name}{suffix}`", spec.kind, labels
+
+
+def test_settings_are_all_there_as_they_are() -> None:
+    """The table has every setting, with its default and its range, and no other."""
+    found = [tuple(row[:3]) for row in table(OPERATIONS, "Settings")]
+    assert found == [setting_row(name) for name in Config.model_fields]
+
+
+def test_metrics_are_all_there_as_they_are() -> None:
+    """The table has every metric, with its type and its labels, and no other."""
+    found = [tuple(row[:3]) for row in table(OPERATIONS, "Metrics")]
+    assert found == [metric_row(spec) for spec in METRICS]
+
+
+def test_topic_settings_are_all_there() -> None:
+    """Every setting that kstash gives its topics is listed with its value."""
+    for config in (lineage_topic_config(), internal_topic_config()):
+        for name, value in config.items():
+            assert f"`{name}={value}`" in OPERATIONS, f"{name}={value} is not listed"
+
+
+def test_exit_codes_are_listed() -> None:
+    """The table of exit codes has that of a worker whose place was taken."""
+    codes = [row[0] for row in table(OPERATIONS, "Exit codes")]
+    assert codes == ["0", "1", "2", str(EXIT_FENCED), "130, 143"]
+
+
+def log_lines() -> set[str]:
+    """Texts of all log calls of level info and above, constant parts only."""
+    found: set[str] = set()
+    for path in sorted((ROOT / "kstash").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            logger = ast.unparse(node.func.value)
+            if node.func.attr not in ("info", "warning", "error") or "log" not in logger:
+                continue
+            texts = [n.value for n in ast.walk(node.args[0]) if isinstance(n, ast.Constant)]
+            found.update(text for text in texts if isinstance(text, str))
+    return found
+
+
+def test_log_lines_are_explained() -> None:
+    """Each line that a worker may log stands in the table with what it means, and no other."""
+    assert {row[0].strip("`") for row in table(OPERATIONS, "Log lines")} == log_lines()
+
+
+# --- the protocol -------------------------------------------------------------------------------
+
+
+def holes() -> dict[str, str]:
+    """What guards each hole, by its number."""
+    heading = "9. Holes, and the rule that closes each"
+    return {number: guard for number, _, _, guard in table(PROTOCOL, heading)}
+
+
+def test_all_holes_are_listed_and_every_mutant_named() -> None:
+    """H1 to H40 stand in the table in order; those that the simulator removes say so."""
+    guards = holes()
+    assert list(guards) == [f"H{number}" for number in range(1, 41)]
+    removed = {re.sub(r"[a-z]$", "", mutant.hole) for mutant in MUTANTS}
+    holes_removed = {hole for hole in removed if hole.startswith("H")}
+    assert {hole for hole, guard in guards.items() if "mutant" in guard} == holes_removed
+
+
+@pytest.mark.parametrize(("hole", "guard"), holes().items(), ids=list(holes()))
+def test_guards_of_holes_exist(hole: str, guard: str) -> None:
+    """A named test function exists; a test file that is named whole mentions the hole."""
+    for path, function in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", guard):
+        text = (ROOT / path).read_text(encoding="utf-8")
+        if function:
+            assert f"def {function}(" in text, f"{path} has no {function}"
+        else:
+            assert re.search(rf"\b{hole}\b", text), f"{path} says nothing of {hole}"
+    assert guard, f"nothing guards {hole}"
+
+
+def test_sections_that_code_cites_exist() -> None:
+    """Code that names a section of the protocol finds it."""
+    for path in sorted((ROOT / "kstash").rglob("*.py")):
+        for number in re.findall(r"[Pp]rotocol, section (\d+)", path.read_text(encoding="utf-8")):
+            assert f"\n## {number}. " in PROTOCOL, f"{path}: no section {number}"
+
+
+# --- commands and programs ----------------------------------------------------------------------
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command) of each line behind a `$` in a console block."""
+    return [
+        (name_of(page), line[2:].split("#")[0].strip())
+        for page in PAGES
+        for block in re.findall(
+            r"^```console\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        )
+        for line in re.sub(r"\\\n\s*", "", block).splitlines()
+        if line.startswith("$ ")
+    ]
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_commands_exist(page: str, command: str) -> None:
+    """A documented command is a target of the Makefile, or a `kstash` command with its options."""
+    words = [word for word in command.rstrip(" &").split() if "=" not in word or "-" in word[:2]]
+    program, *arguments = words
+    if program == "make":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert re.search(rf"^{arguments[0]}:", makefile, re.MULTILINE), f"{page}: {command}"
+        return
+    options = set(re.findall(r"(?<= )--?[a-z][a-z-]*", command))
+    known: set[str] = set()
+    if program.endswith("kstash"):
+        group: Any = get_command(command_line)
+        for word in arguments:
+            if word in getattr(group, "commands", {}):
+                group = group.commands[word]
+        known = {option for parameter in group.params for option in parameter.opts}
+        assert not hasattr(group, "commands"), f"{page}: {command} names no command"
+    elif "-m" in arguments and arguments[1].startswith("kstash.apps."):
+        assert (ROOT / "apps" / arguments[1].split(".")[2]).is_dir(), f"{page}: {command}"
+        known = {"-m", *re.findall(r"--[a-z-]+", (ROOT / "apps/options.py").read_text())}
+        known |= {p.replace("_", "-") for p in map("--{}".format, Config.model_fields)}
+        known |= {"--keyword", "--until"}
+    else:
+        return
+    assert options <= known, f"{page}: {command}: unknown {options - known}"
+
+
+def test_the_programs_of_the_readme_run() -> None:
+    """The Python blocks run in one namespace; the program then counts what it is sent."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    namespace: dict[str, Any] = {"__name__": "readme"}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+    with TestDriver(namespace["app"]) as driver:
+        driver.send("sentences", "to be or not to be")
+        counts = [(record.key, record.value) for record in driver.read("word-counts")]
+    assert counts[-2:] == [("to", 2), ("be", 2)]
