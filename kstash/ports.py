@@ -263,8 +263,8 @@ class Cluster(Protocol):
     def claim_producer(self) -> Producer:
         """As `marker_producer` with `retries=0`: CONFIG and CLAIM."""
 
-    def sink_producer(self, group: int) -> SinkProducer:
-        """The transactional producer of a task group."""
+    def sink_producer(self, group: int, slot: int = 0) -> SinkProducer:
+        """A transactional producer of a task group, which has two: slots 0 and 1."""
 
 
 class Clock(Protocol):

@@ -2,9 +2,15 @@
 
 Invariants (protocol, section 7):
 
-- a transaction with position `pos` of a task contains every sink output of it up to `pos`;
+- a transaction with position `pos` of a task, with those before it, contains every sink output of
+  the task up to `pos`;
 - it is committed only when the lineage topic is acknowledged through `pos` (H27);
-- between `close` and `on_committed` no newer output of the group is produced.
+- newer outputs are produced into the next transaction only behind `switch`, when every record of
+  the one being closed is acknowledged: so the order in each partition, and what a chunk relies on,
+  are those of one producer. Transactions are committed in the order in which they were opened.
+
+A group has two producers, so that the wait for stable lineage and for the commit holds nothing up
+(docs/decisions/0012).
 """
 
 from __future__ import annotations
@@ -63,7 +69,7 @@ class StableTask(Protocol):
 
 
 class CommitState(enum.Enum):
-    """The life of one transaction."""
+    """The life of the transaction that is committed next."""
 
     OPEN = "open"
     CLOSING = "closing"
@@ -75,6 +81,7 @@ class SinkCommitter:
 
     Attributes:
         is_fresh: nothing was committed yet; the first checkpoint waits for it (H33).
+        is_switched: newer outputs go into the next transaction while this one is committed.
     """
 
     def __init__(self, generation: int, positions: Mapping[int, int]) -> None:
@@ -85,18 +92,21 @@ class SinkCommitter:
         self._closing: dict[int, int] = dict(positions)
         self._is_refresh_due = True
         self.is_fresh = True
+        self.is_switched = False
 
     def admits(self, stage: int, position: int) -> bool:
         """Whether an output made at `position` may be produced now; if not, queue it.
 
         While closing, what the cap held back from this very transaction still goes in (H37).
         """
-        if self.state is CommitState.OPEN:
+        if self.state is CommitState.OPEN or self.is_switched:
             return True
         return self.state is CommitState.CLOSING and position <= self._closing[stage]
 
     def on_sent(self, stage: int, position: int) -> None:
-        """An output was produced into the open transaction."""
+        """An output was produced: into the open transaction, or the one being closed (H37)."""
+        if self.state is CommitState.CLOSING and not self.is_switched:
+            return  # its position is at or below the closing one
         self._sent[stage] = max(self._sent.get(stage, 0), position)
 
     def refresh(self) -> None:
@@ -116,6 +126,12 @@ class SinkCommitter:
         self._sent = {}
         self._is_refresh_due = False
 
+    def switch(self) -> None:
+        """Every record of the transaction is acknowledged and none is held: go on with the next."""
+        assert self.state is CommitState.CLOSING
+        assert not self.is_switched
+        self.is_switched = True
+
     def closing_position(self, stage: int) -> int:
         """Position at which the transaction being closed or committed ends for a task."""
         return self._closing[stage]
@@ -128,13 +144,12 @@ class SinkCommitter:
         """All outputs are in: start the commit and return its metadata."""
         assert self.state is CommitState.CLOSING
         self.state = CommitState.COMMITTING
-        self._sent = {}
         return CommittedPositions(self.committed.generation, self._closing).encode()
 
     def on_committed(self) -> Mapping[int, int]:
         """The commit is done; returns the committed positions per stage."""
         assert self.state is CommitState.COMMITTING
         self.state = CommitState.OPEN
-        self.is_fresh = False
+        self.is_fresh = self.is_switched = False
         self.committed = CommittedPositions(self.committed.generation, self._closing)
         return self._closing

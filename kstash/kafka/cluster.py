@@ -40,6 +40,7 @@ class KafkaCluster:
         """The worker's one consumer."""
         return KafkaMember(
             settings.member(self._config),
+            admin_settings=settings.admin(self._config),
             lineage_topic=self.lineage_topic,
             bootstrap_servers=self._config.bootstrap_servers,
         )
@@ -70,12 +71,12 @@ class KafkaCluster:
         """The producer of CONFIG and CLAIM."""
         return KafkaProducer(settings.claim_producer(self._config))
 
-    def sink_producer(self, group: int) -> SinkProducer:
-        """The transactional producer of a task group."""
+    def sink_producer(self, group: int, slot: int = 0) -> SinkProducer:
+        """A transactional producer of a task group, which has two."""
         if self._positions is None:
             self._positions = CommittedPositionsReader(settings.positions(self._config))
         return KafkaSinkProducer(
-            settings.sink_producer(self._config, group),
+            settings.sink_producer(self._config, group, slot),
             position=(self.lineage_topic, group),
             positions=self._positions,
             bootstrap_servers=self._config.bootstrap_servers,

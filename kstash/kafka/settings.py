@@ -194,9 +194,10 @@ def claim_producer(config: Config) -> Settings:
     return marker_producer(config) | decided
 
 
-def sink_producer(config: Config, group: int) -> Settings:
-    """Settings of the transactional producer of a task group."""
-    tunable, decided = _producer(config, f"sink-{group}")
+def sink_producer(config: Config, group: int, slot: int) -> Settings:
+    """Settings of a transactional producer of a task group, which has two."""
+    suffix = "-next" if slot else ""
+    tunable, decided = _producer(config, f"sink-{group}{suffix}")
     tunable |= {
         # Taking over from a dead predecessor is waiting for the coordinator: be quick to ask.
         "reconnect.backoff.ms": 1,
@@ -204,7 +205,7 @@ def sink_producer(config: Config, group: int) -> Settings:
         "retry.backoff.max.ms": 20,
     }
     decided |= {
-        "transactional.id": f"{config.application_id}-{group}",
+        "transactional.id": f"{config.application_id}-{group}{suffix}",
         "transaction.timeout.ms": config.transaction_timeout_ms,
         # The client wants it within the transaction's.
         "message.timeout.ms": config.transaction_timeout_ms,

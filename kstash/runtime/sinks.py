@@ -1,9 +1,9 @@
-"""The sinks of one group: its transactional producer, and the commits beside the loop."""
+"""The sinks of one group: its transactional producers, and the commits beside the loop."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from kstash.core.sink import CommitState, SinkCommitter
 from kstash.core.task import Outgoing
@@ -18,19 +18,22 @@ POSITIONS_REFRESH_S = 24 * 3600.0
 class Sinks:
     """Produces sink outputs into the open transaction and commits it when due.
 
-    What is made while a commit is on its way waits in a queue, so that a transaction ends between
-    batches (protocol, section 7).
+    What is made while a transaction is closed waits in a queue until its records are acknowledged,
+    a few milliseconds; then the other producer takes over, and this one waits for stable lineage
+    and commits (`core.sink`).
     """
 
     def __init__(
         self,
         context: Context,
-        producer: SinkProducer,
+        producers: Sequence[SinkProducer],
         committer: SinkCommitter,
         tasks: Mapping[int, Task],
     ) -> None:
         self._context = context
-        self._producer = producer
+        self._producers = producers
+        # The one that outputs go to, and the one whose transaction is being committed.
+        self._open = self._closing = 0
         self._committer = committer
         self._tasks = tasks
         self._queue: deque[tuple[Task, Outgoing]] = deque()
@@ -43,7 +46,7 @@ class Sinks:
     @property
     def backlog(self) -> int:
         """Records not yet acknowledged, or queued behind a commit."""
-        return self._queued_records + len(self._producer)
+        return self._queued_records + sum(map(len, self._producers))
 
     @property
     def is_committing(self) -> bool:
@@ -56,7 +59,7 @@ class Sinks:
         return self._committer.is_fresh
 
     def send(self, task: Task, outgoing: Outgoing) -> None:
-        """Produce an output, or queue it behind the commit."""
+        """Produce an output, or queue it until the other producer may take over."""
         stage = task.stage.index
         if not self._committer.admits(stage, outgoing.position):
             self._queue.append((task, outgoing))
@@ -64,7 +67,8 @@ class Sinks:
             return
         self._committer.on_sent(stage, outgoing.position)
         target = task.targets[outgoing.partition[0]]
-        task.emitter.produce(outgoing, target, self._producer.produce, task.on_delivery(outgoing))
+        produce = self._producers[self._open].produce
+        task.emitter.produce(outgoing, target, produce, task.on_delivery(outgoing))
 
     def tick(self, now: float, *, is_draining: bool) -> None:
         """Serve callbacks, and commit when due.
@@ -72,7 +76,8 @@ class Sinks:
         Raises:
             ProducerFailedError, IncarnationFencedError: the group must start over.
         """
-        self._producer.poll()
+        for producer in self._producers:
+            producer.poll()
         if self._failure is not None:
             raise self._failure
         committer = self._committer
@@ -82,10 +87,24 @@ class Sinks:
         if committer.is_due and (now >= self._commit_due or is_draining):
             self._commit_due = now + self._context.config.sink_commit_interval_ms / 1000
             committer.close()
+            self._closing = self._open
         if committer.state is CommitState.CLOSING:
-            cores = {stage: task.core for stage, task in self._tasks.items()}
-            if committer.is_stable(cores):
-                self._producer.commit(committer.commit(), self._committed)
+            self._close()
+
+    def _close(self) -> None:
+        committer = self._committer
+        if not committer.is_switched:
+            # What the cap holds belongs into this transaction, or behind what does.
+            is_held = any(task.core.held_count for task in self._tasks.values())
+            if not is_held:
+                if len(self._producers[self._closing]):
+                    return  # acknowledged in a moment
+                committer.switch()
+                self._open = 1 - self._closing
+                self._send_queued()
+        cores = {stage: task.core for stage, task in self._tasks.items()}
+        if committer.is_stable(cores):
+            self._producers[self._closing].commit(committer.commit(), self._committed)
 
     def _committed(self, error: Exception | None) -> None:
         if error is not None:
@@ -94,6 +113,9 @@ class Sinks:
         for stage, position in self._committer.on_committed().items():
             self._tasks[stage].core.on_committed(position)
         self._context.metrics.count("commits")
+        self._send_queued()
+
+    def _send_queued(self) -> None:
         queue, self._queue = self._queue, deque()
         self._queued_records = 0
         for task, outgoing in queue:

@@ -185,12 +185,12 @@ class MemoryCluster:
         """For CONFIG and CLAIM."""
         return self._keep(MemoryProducer(self.kafka, self.links["claim"], is_gapless=False))
 
-    def sink_producer(self, group: int) -> MemorySinkProducer:
-        """The transactional producer of one task group."""
+    def sink_producer(self, group: int, slot: int = 0) -> MemorySinkProducer:
+        """A transactional producer of one task group, which has two."""
         producer = MemorySinkProducer(
             self.kafka,
             self.links["sink"],
-            transactional_id=f"{self.application_id}-{group}",
+            transactional_id=f"{self.application_id}-{group}" + ("-next" if slot else ""),
             position=(
                 f"{self.application_id}-positions",
                 (f"{self.application_id}-lineage", group),

@@ -48,6 +48,7 @@ class Knobs:
         self.has_loss = rng.random() < 0.3
         self.rate_recreate = rng.choice((0.0, 0.0, 0.0, 0.5))
         self.has_finale = rng.random() < 0.4
+        self.switches = rng.random() < 0.6
         if self.rate_recreate:
             # A purged internal topic cannot be read anew from 0 under a new lineage topic.
             self.rate_purge = 0.0
@@ -72,6 +73,7 @@ class Mutations:
     generation_is_constant = False
     trims_without_reading_back = False
     ends_before_stable = False
+    switches_before_acks = False
 
     def cleaner_key(self, key: bytes) -> bytes:
         """The key that a lineage record is written under."""

@@ -193,8 +193,7 @@ def _h27(patch: Patch) -> Mutations:
 
 class _EarlyPositions(Mutations):
     def committed_before_fence(self, group: SimGroup) -> list[str | None] | None:
-        coordinator = group.world.cluster.coordinators.get(f"app-{group.number}")
-        return [None if coordinator is None else coordinator.metadata]
+        return [group.world.cluster.positions.get(f"app-{group.number}")]
 
 
 def _h28(_: Patch) -> Mutations:
@@ -431,6 +430,12 @@ def _early_ends(_: Patch) -> Mutations:
     return mutations
 
 
+def _early_switch(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.switches_before_acks = True
+    return mutations
+
+
 MUTANTS = (
     Mutant("H1", "fence in the reader rule", _h1),
     Mutant("H2", "tails are read behind the fences", _h2),
@@ -471,5 +476,6 @@ MUTANTS = (
     Mutant("S2", "what a parent adopted stays", _parent_forgotten, _HANDED_ON),
     Mutant("S3", "END behind stable lineage", _early_ends, _EXPLICIT_ENDS),
     Mutant("S4", "what hints skip is adopted", _skipped_forgotten, _IMPLICIT),
+    Mutant("S6", "next transaction behind acks", _early_switch, {"switches": True}),
     Mutant("S5", "END fixes the history", _end_without_position, {**_IMPLICIT, **_LATE_ENDS}),
 )

@@ -17,7 +17,7 @@ from kstash.core.recovery import TailScan
 from kstash.core.sink import SinkCommitter
 from kstash.core.wire import End, Fence, decode_lineage, decode_marker, encode_marker
 from tests.simulation.programs import IMMEDIATE, INTERNAL
-from tests.simulation.sim_kafka import Log, OnAck, Record, Session
+from tests.simulation.sim_kafka import NEXT, Log, OnAck, Record, Session
 from tests.simulation.sim_live import LiveGroup
 from tests.simulation.sim_task import Saved, SimTask
 
@@ -35,7 +35,7 @@ class SimGroup(LiveGroup):
         self._is_reading = False
         self._collected: list[tuple[int, LineageRecord]] = []
         self._fences_missing = 0
-        self._is_sink_ready = False
+        self._sinks_missing = 0
         self._committed_read: str | None = None
         self._fence_offsets: dict[tuple[str, int], int] = {}
         self._sink_ends: dict[tuple[str, int], int] = {}
@@ -59,8 +59,8 @@ class SimGroup(LiveGroup):
     def close(self) -> None:
         """End this attempt."""
         self.dead = True
-        if self.sink is not None:
-            self.sink.close()
+        for sink in self.sinks:
+            sink.close()
 
     def work(self, rng: Random, budget: int) -> None:
         """Do some of what can be done in the current state."""
@@ -128,9 +128,7 @@ class SimGroup(LiveGroup):
             record = Record(None, None, marker, ghost)
             self.worker.markers.send(log, record, self._on_fence(log))
         if self.world.has_sinks:
-            self._initialise_sink()
-        else:
-            self._is_sink_ready = True
+            self._initialise_sinks()
         self._check_fenced()
 
     def _on_fence(self, log: Log) -> OnAck:
@@ -144,19 +142,25 @@ class SimGroup(LiveGroup):
 
         return on_ack
 
-    def _initialise_sink(self) -> None:
-        cluster = self.world.cluster
-        transactional_id = f"app-{self.number}"
-        self.sink = Session(cluster, "sink", self.worker.number, transactional_id)
+    def _initialise_sinks(self) -> None:
         early = self.world.mutations.committed_before_fence(self)
+        name = f"app-{self.number}"
+        self._sinks_missing = 2
+        for transactional_id in (name, name + NEXT):
+            self._initialise_sink(transactional_id, early)
+
+    def _initialise_sink(self, transactional_id: str, early: list[str | None] | None) -> None:
+        cluster = self.world.cluster
+        sink = Session(cluster, "sink", self.worker.number, transactional_id)
+        self.sinks.append(sink)
 
         def on_done(_: str | None, epoch: int) -> None:
-            if self.dead or self.sink is None:
+            if self.dead:
                 return
-            self.sink.epoch = epoch
-            self._is_sink_ready = True
-            coordinator = cluster.coordinators[transactional_id]
-            self._committed_read = coordinator.metadata if early is None else early[0]
+            sink.epoch = epoch
+            self._sinks_missing -= 1
+            committed = cluster.positions.get(f"app-{self.number}")
+            self._committed_read = committed if early is None else early[0]
             for stage in self.world.stages:
                 for output in stage.outputs:
                     if output.kind == IMMEDIATE:
@@ -164,10 +168,10 @@ class SimGroup(LiveGroup):
                             self._sink_ends[output.topic, p] = cluster.log(output.topic, p).end
             self._check_fenced()
 
-        cluster.request(self.sink, lambda: cluster.initialise(transactional_id), on_done)
+        cluster.request(sink, lambda: cluster.initialise(transactional_id), on_done)
 
     def _check_fenced(self) -> None:
-        if not self._fences_missing and self._is_sink_ready:
+        if not self._fences_missing and not self._sinks_missing:
             self.step(events.Fenced(self._committed_read))
 
     def _append_seal(self, effect: effects.AppendSeal) -> None:

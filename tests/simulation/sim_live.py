@@ -52,10 +52,12 @@ class LiveGroup:
             number, world.application, world.specs[number], world.external_inputs, {"hash": "1"}
         )
         self.tasks: dict[int, SimTask] = {}
-        self.sink: Session | None = None
+        # Two producers: the one outputs go to, and the one whose transaction is committed.
+        self.sinks: list[Session] = []
+        self.open_slot = self.closing_slot = 0
         self.committer: SinkCommitter | None = None
         self.sink_queue: list[tuple[SimTask, Outgoing]] = []
-        self.sink_unacked = 0
+        self.sink_unacked = [0, 0]
         self.pending: list[Pending] = []
         self.published: list[Checkpoint] = []
         self.trimmed: set[bytes] = set()
@@ -169,14 +171,14 @@ class LiveGroup:
         return on_ack
 
     def _produce_to_sink(self, task: SimTask, topic: str, kind: str, outgoing: Outgoing) -> None:
-        assert self.sink is not None
+        slot = self.open_slot
         log = self.world.cluster.log(topic, outgoing.partition[1])
-        self.sink_unacked += 1
+        self.sink_unacked[slot] += 1
         acked = self._on_output(task, outgoing)
 
         def on_last(error: str | None, offset: int) -> None:
             if not self.dead:
-                self.sink_unacked -= 1
+                self.sink_unacked[slot] -= 1
                 acked(error, offset)
 
         chunk = outgoing.chunk if kind == IMMEDIATE else None
@@ -187,23 +189,33 @@ class LiveGroup:
             ghost = None if chunk is None else understand(chunk)
             meaning = as_meaning(task, outgoing, first, (value,), ghost)
             record = Record(None, (value,), (identity, chunk), meaning)
-            self.sink.send(log, record, on_last if i == last else None)
+            self.sinks[slot].send(log, record, on_last if i == last else None)
             chunk = None
 
     # ---- commits
 
     def commit(self) -> None:
         """Move the open transaction one step towards its commit."""
-        committer, sink = self.committer, self.sink
-        if committer is None or sink is None:
+        committer = self.committer
+        if committer is None:
             return
         if committer.is_due:
             committer.close()
+            self.closing_slot = self.open_slot
         if committer.state is not CommitState.CLOSING:
             return
         tasks = {stage: task.core for stage, task in self.tasks.items()}
-        if not committer.is_stable(tasks) or self.sink_unacked:
+        slot = self.closing_slot
+        is_early = self.world.mutations.switches_before_acks
+        if self.world.knobs.switches and not committer.is_switched:
+            is_held = any(task.core.held_count for task in self.tasks.values())
+            if not is_held and (is_early or not self.sink_unacked[slot]):
+                committer.switch()
+                self.open_slot = 1 - slot
+                self.drain_queue()
+        if not committer.is_stable(tasks) or self.sink_unacked[slot]:
             return
+        sink = self.sinks[slot]
         if sink.failed:
             return
         metadata = committer.commit()
@@ -226,8 +238,7 @@ class LiveGroup:
         if self.dead or self.committer is None:
             return
         if not done:
-            assert self.sink is not None
-            self.sink.failed = True
+            self.sinks[self.closing_slot].failed = True
             return
         for stage, position in sorted(self.committer.on_committed().items()):
             self.tasks[stage].core.on_committed(position)

@@ -94,7 +94,7 @@ class Worker:
             for number in numbers:
                 self.start_over(number)
         for number, group in list(self.groups.items()):
-            if group.sink is not None and group.sink.failed:
+            if any(sink.failed for sink in group.sinks):
                 self.start_over(number)
 
     def serve(self, count: int) -> None:
@@ -103,8 +103,9 @@ class Worker:
             if session.mailbox:
                 session.serve(count)
         for group in list(self.groups.values()):
-            if group.sink is not None and group.sink.mailbox:
-                group.sink.serve(count)
+            for sink in group.sinks:
+                if sink.mailbox:
+                    sink.serve(count)
 
     def guard(self, number: int, action: Any, *args: Any) -> None:
         """Run an action of a group; being fenced ends the attempt."""
