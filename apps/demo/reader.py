@@ -1,4 +1,7 @@
-"""Independent readers of the word counts: plain Kafka consumers that know nothing of kstash."""
+"""Readers of the word counts: plain Kafka consumers, and kstash's own beside them.
+
+The verdict comes from a plain consumer that knows nothing of kstash.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+
+from kstash.readers import ImmediateReader
 
 LATENCY_WINDOW_S = 5
 
@@ -33,35 +39,59 @@ def plain_consumer(bootstrap_servers: str, topic: str, partition_count: int) -> 
     return consumer
 
 
+class Client(Protocol):
+    """What both kinds of consumers can do."""
+
+    def poll(self, timeout: float, /) -> Message | None:
+        """The next record or error."""
+
+    def consume(self, count: int, timeout: float, /) -> list[Message]:
+        """What comes in time."""
+
+    def close(self) -> None:
+        """Close."""
+
+
+def kstash_reader(bootstrap_servers: str, topic: str) -> Client:
+    """A reader with the reader rule: it need not wait for the transactions of the worker."""
+    settings = {
+        "bootstrap.servers": bootstrap_servers,
+        "group.id": "kstash-demo-at-once",
+        "fetch.wait.max.ms": 10,
+        "log_level": 0,
+    }
+    return ImmediateReader(settings, [topic])
+
+
 class LiveReader(threading.Thread):
     """Follows the output topic while the demo runs.
 
     Attributes:
-        counts: the newest count of each word.
+        outputs: the counts of each word, in order.
         seen: outputs seen so far.
         last_seen_at: when the last output was seen (`time.monotonic`).
         longest_gap_s: longest time without any output since `watch_gap`.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, partition_count: int) -> None:
+    def __init__(self, client: Client) -> None:
         super().__init__(name="reader", daemon=True)
-        self.counts: Counter[str] = Counter()
+        self.outputs: dict[str, list[int]] = {}
         self.seen = 0
         self.last_seen_at = time.monotonic()
         self.longest_gap_s = 0.0
         self._latencies: deque[tuple[float, int]] = deque()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._consumer = plain_consumer(bootstrap_servers, topic, partition_count)
+        self._client = client
 
     def run(self) -> None:
         """Read until `stop`."""
         while not self._stopping.is_set():
-            first = self._consumer.poll(0.1)
+            first = self._client.poll(0.1)
             if first is not None:
                 # `consume` alone would wait until it has them all.
-                self._take([first, *self._consumer.consume(5000, 0)])
-        self._consumer.close()
+                self._take([first, *self._client.consume(5000, 0)])
+        self._client.close()
 
     def _take(self, messages: list[Message]) -> None:
         records = [message for message in messages if message.error() is None]
@@ -75,7 +105,7 @@ class LiveReader(threading.Thread):
             self.seen += len(records)
             for record in records:
                 word, count = _word_and_count(record)
-                self.counts[word] = count
+                self.outputs.setdefault(word, []).append(count)
                 # An output carries the timestamp of the record that made it.
                 self._latencies.append((now, unix_ms - record.timestamp()[1]))
 
@@ -88,7 +118,8 @@ class LiveReader(threading.Thread):
     def top(self, count: int) -> list[tuple[str, int]]:
         """The most frequent words."""
         with self._lock:
-            return self.counts.most_common(count)
+            counts = Counter({word: numbers[-1] for word, numbers in self.outputs.items()})
+        return counts.most_common(count)
 
     def latency_ms(self) -> tuple[int, int] | None:
         """Median and 99th percentile over the last seconds, record to visible output."""

@@ -29,7 +29,9 @@ class Snapshot:
         state: of the worker, in a word or two.
         sent, seen: words played, outputs visible to a plain reader.
         rate: outputs a second that became visible of late.
-        latency_ms: median and 99th percentile, record to visible output; None without outputs.
+        latency_ms: median and 99th percentile, record to output visible to a plain reader; None
+            without outputs.
+        at_once_ms: the same for kstash's reader.
         lineage_bytes, header_bytes: lineage in the lineage topic and kstash's headers on outputs,
             written by the worker process so far; None when unknown.
         top: the most frequent words and their counts.
@@ -41,6 +43,7 @@ class Snapshot:
     seen: int = 0
     rate: float = 0.0
     latency_ms: tuple[int, int] | None = None
+    at_once_ms: tuple[int, int] | None = None
     lineage_bytes: float | None = None
     header_bytes: float | None = None
     top: list[tuple[str, int]] = field(default_factory=list)
@@ -138,9 +141,8 @@ class Screen:
         table.add_row("words counted", f"{now.seen:,}")
         table.add_row("behind", f"{now.sent - now.seen:,}")
         table.add_row("words/s", f"{now.rate:,.0f}")
-        p50, p99 = now.latency_ms or (None, None)
-        table.add_row("latency p50", _ms(p50))
-        table.add_row("latency p99", _ms(p99))
+        table.add_row("latency, plain", _latency(now.latency_ms))
+        table.add_row("latency, kstash", _latency(now.at_once_ms))
         table.add_row("lineage topic", _bytes(now.lineage_bytes))
         table.add_row("output headers", _bytes(now.header_bytes))
         return table
@@ -162,11 +164,11 @@ class Screen:
 
 def plain_line(now: Snapshot) -> str:
     """One snapshot as one line of text."""
-    p50, p99 = now.latency_ms or (None, None)
     top = ", ".join(f"{word} {count:,}" for word, count in now.top[:3])
     return (
         f"{now.elapsed_s:5.1f} s  worker {now.state}; {now.seen:,} of {now.sent:,} words counted; "
-        f"{now.rate:,.0f} words/s; latency p50 {_ms(p50)}, p99 {_ms(p99)}; "
+        f"{now.rate:,.0f} words/s; latency p50/p99 plain {_latency(now.latency_ms)}, "
+        f"kstash reader {_latency(now.at_once_ms)}; "
         f"lineage {_bytes(now.lineage_bytes)}, headers {_bytes(now.header_bytes)}; top: {top}"
     )
 
@@ -179,8 +181,8 @@ def _squeeze(values: list[float], columns: int) -> list[float]:
     return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
 
 
-def _ms(value: int | None) -> str:
-    return "-" if value is None else f"{value:,} ms"
+def _latency(value: tuple[int, int] | None) -> str:
+    return "-" if value is None else f"{value[0]:,} / {value[1]:,} ms"
 
 
 def _bytes(value: float | None) -> str:

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from .player import Player
-from .reader import LiveReader, Verdict, judge, read_all
+from .reader import LiveReader, Verdict, judge, kstash_reader, plain_consumer, read_all
 from .screen import Screen, Snapshot
 from .worker import Worker
 
@@ -63,14 +63,18 @@ class Demo:
             *("--input", INPUT, "--output", OUTPUT, "--checkpoint-interval-ms", "2000"),
         ]
         self._worker = Worker(arguments, folder=folder, http_port=_free_port())
-        self._reader = LiveReader(bootstrap_servers, OUTPUT, PARTITION_COUNT)
+        self._reader = LiveReader(plain_consumer(bootstrap_servers, OUTPUT, PARTITION_COUNT))
+        self._at_once = LiveReader(kstash_reader(bootstrap_servers, OUTPUT))
         lines = [line for line in text.splitlines() if line.strip()]
         self._player = Player(
             bootstrap_servers, INPUT, lines, partition_count=PARTITION_COUNT, play_s=play_s
         )
 
-    def run(self) -> Verdict:
+    def run(self) -> tuple[Verdict, Verdict]:
         """Play, kill, recover, drain, check. Leaves no process behind, whatever happens.
+
+        Returns:
+            What a plain reader found after the end, and what kstash's reader saw on the way.
 
         Raises:
             DemoFailedError: a step failed or took longer than it may; says which.
@@ -78,9 +82,11 @@ class Demo:
         with ExitStack() as cleanup:
             cleanup.callback(self._worker.kill)
             cleanup.callback(self._reader.stop)
+            cleanup.callback(self._at_once.stop)
             cleanup.callback(self._player.stop)
             _create_topics(self._bootstrap)
             self._reader.start()
+            self._at_once.start()
             self._worker.start()
             with self._screen:
                 self._begin()
@@ -91,7 +97,7 @@ class Demo:
             if code != 0:
                 raise DemoFailedError(f"the worker left with exit code {code}{self._log()}")
         outputs = read_all(self._bootstrap, OUTPUT, PARTITION_COUNT, deadline_s=DRAIN_S_MAX)
-        return judge(outputs, self._expected)
+        return judge(outputs, self._expected), judge(self._at_once.outputs, self._expected)
 
     def _begin(self) -> None:
         self._wait_for("the worker's READY", lambda: self._worker.ready_at is not None)
@@ -129,6 +135,7 @@ class Demo:
         self._watch_until(self._played_from + self._play_s)
         self._wait_for("the last line of the book", lambda: self._player.is_done)
         self._wait_for("the last count", lambda: self._reader.seen >= self._total)
+        self._wait_for("the last count at once", lambda: self._at_once.seen >= self._total)
         self._state = "done"
         self._look()
         self._event("the book is over, every word of it has been counted", "bold cyan")
@@ -169,6 +176,7 @@ class Demo:
                 seen=seen,
                 rate=(seen - seen_then) / max(now - since, 0.001),
                 latency_ms=self._reader.latency_ms(),
+                at_once_ms=self._at_once.latency_ms(),
                 lineage_bytes=metrics.get("kstash_lineage_appended_bytes_total"),
                 header_bytes=metrics.get("kstash_header_bytes_total"),
                 top=self._reader.top(TOP_COUNT),

@@ -20,6 +20,7 @@ RUNNING = Snapshot(
     seen=4_900,
     rate=2_500.0,
     latency_ms=(55, 104),
+    at_once_ms=(7, 12),
     lineage_bytes=1_234.0,
     header_bytes=12_345_678.0,
     top=[("the", 1_961), ("to", 1_894)],
@@ -66,7 +67,16 @@ def test_the_live_table_fits_a_small_terminal() -> None:
     text = console.export_text()
     assert len(text.splitlines()) <= 22
     assert max(map(len, text.splitlines())) <= 80
-    for shown in ("1,961", "live", "2,500", "55 ms", "104 ms", "1,234 B", "12.3 MB", "event 6"):
+    for shown in (
+        "1,961",
+        "live",
+        "2,500",
+        "55 / 104 ms",
+        "7 / 12 ms",
+        "1,234 B",
+        "12.3 MB",
+        "event 6",
+    ):
         assert shown in text
     assert "event 1" not in text
 
@@ -87,8 +97,9 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
 def test_a_plain_line_has_all_numbers() -> None:
     """The line says what the table shows."""
     assert plain_line(RUNNING) == (
-        " 12.3 s  worker live; 4,900 of 5,000 words counted; 2,500 words/s; latency p50 55 ms, "
-        "p99 104 ms; lineage 1,234 B, headers 12.3 MB; top: the 1,961, to 1,894"
+        " 12.3 s  worker live; 4,900 of 5,000 words counted; 2,500 words/s; latency p50/p99 "
+        "plain 55 / 104 ms, kstash reader 7 / 12 ms; "
+        "lineage 1,234 B, headers 12.3 MB; top: the 1,961, to 1,894"
     )
 
 
