@@ -293,10 +293,13 @@ class TaskCore:
             if output.scan_from is not None
         }
 
-    def take_hint(self) -> Hint | None:
-        """The HINT to append now, or None when nothing moved since the last one."""
+    def take_hint(self, *, is_repeated: bool = False) -> Hint | None:
+        """The HINT to append now, or None when nothing moved since the last one.
+
+        `is_repeated`: give it anyway, to write something at all (H23).
+        """
         offsets = self.scan_from()
-        if offsets == self._last_hint:
+        if offsets == self._last_hint and not is_repeated:
             return None
         self._last_hint = offsets
         self._hint_number += 1

@@ -13,6 +13,10 @@ from kstash.runtime.task import Task
 HINT_INTERVAL_S = 1.0
 """A HINT at most once a second (protocol, section 4)."""
 
+KEEP_ALIVE_S = 600.0
+"""Kafka rolls and compacts a segment only when something is written: once per `segment.ms` of the
+lineage topic an idle group repeats its hints (H23)."""
+
 
 class Hints:
     """Appends hints, and asks where the outputs end that tasks have nothing unstable in (H40)."""
@@ -31,8 +35,9 @@ class Hints:
         if now < self._due:
             return
         self._due = now + HINT_INTERVAL_S
+        is_silent = now - self._lineage.appended_s >= KEEP_ALIVE_S
         for task in self._tasks.values():
-            hint = task.core.take_hint()
+            hint = task.core.take_hint(is_repeated=is_silent)
             if hint is not None:
                 self._lineage.append(hint, _nothing)
         if self._answer is None:

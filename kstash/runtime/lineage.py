@@ -24,7 +24,8 @@ class LineageWriter:
 
     Attributes:
         unacked_bytes: lineage handed over and not acknowledged.
-        task_bytes: lineage appended per stage since `reset_task_bytes`.
+        task_bytes: lineage appended per stage since the last checkpoint of its task.
+        appended_s: monotonic time of the last append of any record.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class LineageWriter:
         self._is_alive = True
         self._unacked: deque[tuple[float, int, int]] = deque()
         self.unacked_bytes = 0
+        self.appended_s = context.clock.monotonic()
         self.task_bytes: dict[int, int] = {}
 
     @property
@@ -96,6 +98,7 @@ class LineageWriter:
 
     def _produce(self, key: bytes, value: bytes, on_delivery: OnDelivery) -> None:
         context = self._context
+        self.appended_s = context.clock.monotonic()
         context.producers.lineage.produce(
             context.lineage_topic,
             value,

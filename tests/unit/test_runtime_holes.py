@@ -1,0 +1,277 @@
+"""Holes of the protocol that need the runtime or Kafka's settings to be seen.
+
+Source: protocol, section 9. The worker is the real one, over an Apache Kafka in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+
+import kstash
+from kstash import App
+from kstash.config import Config
+from kstash.core.records import Claim, Hint, LineageRecord, decode_record
+from kstash.errors import (
+    CommittedPositionLostError,
+    OffsetOutOfRangeError,
+    ProducerFailedError,
+    ProgramChangedError,
+    ReplayDivergedError,
+    TopicMismatchError,
+)
+from kstash.kafka.topics import check_topics
+from kstash.ports import Partition
+from kstash.runtime.hints import KEEP_ALIVE_S
+from kstash.runtime.sinks import POSITIONS_REFRESH_S
+from kstash.testing import MemoryKafka, TestDriver
+from kstash.testing.log import PartitionLog
+from kstash.testing.memory import MemoryAdmin
+
+
+def last_two(state: str, value: str) -> str:
+    """An aggregate that shows the order of its inputs."""
+    return f"{state}{value}"[-2:]
+
+
+def merged(**settings: object) -> App:
+    """Two topics keyed alike, merged: an order of inputs, no internal topic."""
+    app = App("holes", **settings)
+    left, right = (app.stream(name, key=kstash.text, value=kstash.text) for name in "lr")
+    left.merge(right).aggregate("pairs", str, last_two, value=kstash.text).to("out")
+    return app
+
+
+def spread(**settings: object) -> App:
+    """One topic, an internal topic behind it."""
+    app = App("holes", **settings)
+    words = app.stream("in", value=kstash.text)
+    words.key_by(lambda word: word, key=kstash.text).count("words").to("out", value=kstash.int_text)
+    return app
+
+
+def change_program(driver: TestDriver, app: App) -> None:
+    """The next start is of another program."""
+    driver._topology, driver._config = app.topology(), app.config
+
+
+def outputs(driver: TestDriver) -> list[Any]:
+    """Values of new outputs, over all partitions."""
+    return [record.value for record in driver.read("out")]
+
+
+def records_of(driver: TestDriver, group: int, kind: type[LineageRecord]) -> list[LineageRecord]:
+    """Records of one kind in the lineage topic."""
+    decoded = [
+        decode_record(record.key(), record.value())
+        for record in driver.kafka.read("holes-lineage", group)
+    ]
+    return [record for record in decoded if isinstance(record, kind)]
+
+
+# -- H13 -----------------------------------------------------------------------------------------
+
+
+def test_h13_an_input_changed_by_compaction_stops_the_replay() -> None:
+    """H13: count and end offset of each run are verified; the error names topic and offset."""
+    with TestDriver(merged()) as driver:
+        for topic in "llrl":
+            driver.send(topic, topic, "key")
+        driver.crash()
+        driver.kafka.log(("l", 0)).compact()
+        with pytest.raises(ReplayDivergedError, match="compaction or retention") as caught:
+            driver.recover()
+        assert (caught.value.topic, caught.value.partition) == ("l", 0)
+
+
+def test_h13_an_input_cut_by_retention_stops_the_replay() -> None:
+    """H13: what a replay needs is no longer there: refused, with the offset it begins at."""
+    with TestDriver(merged()) as driver:
+        for topic in "llr":
+            driver.send(topic, topic, "key")
+        driver.crash()
+        driver.kafka.log(("l", 0)).delete_before(1)
+        with pytest.raises(OffsetOutOfRangeError, match="offsets 1 to 2"):
+            driver.recover()
+
+
+def test_h13_retention_below_the_checkpoint_is_harmless() -> None:
+    """H13: what a checkpoint covers may go."""
+    with TestDriver(merged()) as driver:
+        for topic in "llr":
+            driver.send(topic, topic, "key")
+        driver.advance(30)
+        driver.crash()
+        driver.kafka.log(("l", 0)).delete_before(2)
+        driver.recover()
+        driver.send("l", "x", "key")
+        assert outputs(driver)[-1] == "rx"
+
+
+# -- H15, H16 ------------------------------------------------------------------------------------
+
+
+def test_h15_new_code_does_not_replay_old_lineage() -> None:
+    """H15: after a crash another program is refused; the old one finishes, then the new starts."""
+    new = App("holes")
+    left, right = (new.stream(name, key=kstash.text, value=kstash.text) for name in "lr")
+    longer = left.merge(right).map_values(str.upper)
+    longer.aggregate("pairs", str, last_two, value=kstash.text).to("out")
+    with TestDriver(merged()) as driver:
+        driver.send("l", "a", "key")
+        driver.crash()
+        change_program(driver, new)
+        with pytest.raises(ProgramChangedError, match="topology"):
+            driver.recover()
+        change_program(driver, merged())
+        driver.recover()
+        driver.close()
+        change_program(driver, new)
+        driver.recover()
+        driver.send("r", "b", "key")
+        assert outputs(driver) == ["a", "aB"]
+
+
+def test_h16_added_partitions_stop_the_replay() -> None:
+    """H16: partition counts are pinned in START: keys would move away from their state."""
+    with TestDriver(merged(), partitions=2) as driver:
+        driver.send("l", "a", "key")
+        driver.crash()
+        driver.kafka._topics["out"][0].append(PartitionLog("out", 2))
+        with pytest.raises(ProgramChangedError, match="partitions: was 'l=2,out=2,r=2'"):
+            driver.recover()
+
+
+# -- H20 -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("topic", ["in", "out", "holes-words-repartition", "holes-lineage"])
+def test_h20_unclean_elections_are_refused(topic: str) -> None:
+    """H20: what was read must stay in the log, in every topic of the application."""
+    kafka = MemoryKafka()
+    admin = MemoryAdmin(kafka)
+    config = Config.load(application_id="holes", state_dir="unused")
+    for name in ("in", "out"):
+        kafka.create_topic(name, 1)
+    check_topics(admin, spread().topology(), config)
+    kafka._topics[topic][1]["unclean.leader.election.enable"] = "true"
+    with pytest.raises(TopicMismatchError, match=r"unclean.leader.election.enable=false") as caught:
+        check_topics(admin, spread().topology(), config)
+    assert caught.value.topic == topic
+
+
+# -- H22 -----------------------------------------------------------------------------------------
+
+
+def claims(driver: TestDriver) -> list[int]:
+    """How often each group was claimed."""
+    return [len(records_of(driver, group, Claim)) for group in range(2)]
+
+
+@pytest.mark.parametrize("link", ["data", "lineage"])
+def test_h22_an_error_of_a_shared_producer_stops_every_group(link: str) -> None:
+    """H22, section 6: tasks share the producer, so all groups of the worker claim anew."""
+    with TestDriver(spread(), partitions=2) as driver:
+        for number in range(4):
+            driver.send("in", "word", partition=number % 2)
+        assert claims(driver) == [1, 1]
+        assert driver._cluster is not None
+        driver._cluster.links[link].error = ProducerFailedError("a batch was refused")
+        # A task with one input logs no lineage: hints and checkpoints go to that producer.
+        driver.send("in", "word", partition=0)
+        driver.advance(15)
+        assert claims(driver) == [2, 2]
+        driver.send("in", "word", partition=1)
+        driver.advance(1)
+        assert sorted(outputs(driver)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_h22_an_error_of_a_sinks_producer_stops_its_group() -> None:
+    """H22, section 6: there is a transactional producer for each group; the others go on."""
+    with TestDriver(merged(), partitions=2) as driver:
+        driver.send("l", "a", "key", partition=0)
+        driver.send("l", "b", "key", partition=1)
+        driver.advance(1)
+        assert driver._cluster is not None
+        driver._cluster.links["sink"].error = ProducerFailedError("a batch was refused")
+        driver.send("r", "c", "key", partition=1)
+        driver.advance(5)
+        assert claims(driver) == [1, 2]
+        driver.send("r", "d", "key", partition=0)
+        driver.advance(1)
+        assert sorted(outputs(driver)) == ["a", "ad", "b", "bc"]
+
+
+# -- H23, H24 ------------------------------------------------------------------------------------
+
+
+def test_h23_an_idle_group_keeps_its_lineage_partition_moving() -> None:
+    """H23: an active segment is not rolled without writes: one append per `segment.ms`."""
+    with TestDriver(spread()) as driver:
+        driver.send("in", "word")
+        driver.advance(30)
+        log = driver.kafka.log(("holes-lineage", 0))
+        end = log.end_offset
+        for _ in range(3):
+            driver.clock.advance(KEEP_ALIVE_S / 2)
+            driver.advance(2)
+        assert end < log.end_offset <= end + 2
+        assert isinstance(records_of(driver, 0, Hint)[-1], Hint)
+
+
+def test_h24_a_listed_end_that_lags_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """H24: lineage and internal topics are read to an own record, never to a listed end."""
+    listed = MemoryAdmin.end_offsets
+
+    def lagging(admin: MemoryAdmin, partitions: Collection[Partition]) -> dict[Partition, int]:
+        ends = listed(admin, partitions)
+        return {p: 0 if p[0].startswith("holes-") else end for p, end in ends.items()}
+
+    with TestDriver(spread(), lineage_delay_s=1) as driver:
+        for _ in range(3):
+            driver.send("in", "word")
+        # As a broker answers whose high watermark is behind after a change of leaders.
+        monkeypatch.setattr(MemoryAdmin, "end_offsets", lagging)
+        for _ in range(2):
+            driver.crash()
+            driver.recover()
+            driver.send("in", "word")
+        driver.advance(5)
+        assert outputs(driver) == [1, 2, 3, 4, 5]
+
+
+# -- H33 -----------------------------------------------------------------------------------------
+
+
+def test_h33_without_its_committed_position_a_group_refuses_to_start() -> None:
+    """H33: replay could not tell which outputs are out; behind a RELEASE it need not."""
+    with TestDriver(merged()) as driver:
+        driver.send("l", "a", "key")
+        driver.advance(30)
+        driver.close()
+        driver.kafka.coordinator.positions.clear()
+        driver.recover()
+        driver.send("r", "b", "key")
+        assert outputs(driver) == ["a", "ab"]
+        driver.advance(30)
+        driver.crash()
+        driver.kafka.coordinator.positions.clear()
+        with pytest.raises(CommittedPositionLostError, match="committed position is gone"):
+            driver.recover()
+
+
+def test_h33_committed_positions_are_refreshed_daily() -> None:
+    """H33: offsets of a silent group expire after seven days."""
+    with TestDriver(merged()) as driver:
+        driver.send("l", "a", "key")
+        driver.advance(1)
+        positions = driver.kafka.coordinator.positions
+        kept = dict(positions)
+        positions.clear()
+        driver.advance(5)
+        assert positions == {}
+        driver.clock.advance(POSITIONS_REFRESH_S)
+        driver.advance(1)
+        assert positions == kept
