@@ -89,8 +89,8 @@ class Config(BaseSettings):
             or more, since a broker that is slower ends in a recovery.
         lineage_header_bytes_max: lineage that an output may carry, 256 or more; above it the
             output waits until the lineage is acknowledged.
-        lineage_linger_ms: how long lineage is gathered before it is written, 0 to 1000.
-        lineage_segment_bytes_max: lineage gathered that is written at once, 256 or more.
+        lineage_linger_ms: how long the lineage of several tasks is gathered for one request, 0 to
+            1000.
         lineage_ack_timeout_ms: age of unacknowledged lineage at which the inputs are paused.
         lineage_ack_delay_ms: for tests: lineage is written, and so acknowledged, this much later,
             0 to 1000: a crash then loses lineage that outputs rely on.
@@ -105,7 +105,6 @@ class Config(BaseSettings):
         linger_ms: how long the producers gather records, 0 to 1000.
         frame_bytes_max: largest frame on an internal topic; 1024 or more, and well below the
             broker's `message.max.bytes`.
-        batch_records_max: records taken at once, 1 to 10000.
         http_host: address that metrics and health are served on.
         http_port: its port; 0: no server.
         log_format: `console` (for people) or `json` (one object a line).
@@ -136,8 +135,7 @@ class Config(BaseSettings):
     sink_commit_interval_ms: Milliseconds = 100
     transaction_timeout_ms: int = Field(default=15_000, ge=15_000)
     lineage_header_bytes_max: int = Field(default=4096, ge=256)
-    lineage_linger_ms: int = Field(default=5, ge=0, le=1000)
-    lineage_segment_bytes_max: int = Field(default=16_384, ge=256)
+    lineage_linger_ms: int = Field(default=1, ge=0, le=1000)
     lineage_ack_timeout_ms: Milliseconds = 5_000
     lineage_ack_delay_ms: int = Field(default=0, ge=0, le=1000)
     stash_bytes_max: Bytes = 4 * 1024 * 1024
@@ -150,7 +148,6 @@ class Config(BaseSettings):
 
     linger_ms: int = Field(default=0, ge=0, le=1000)
     frame_bytes_max: int = Field(default=512 * 1024, ge=1024)
-    batch_records_max: int = Field(default=500, ge=1, le=10_000)
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=0, ge=0, le=65535)

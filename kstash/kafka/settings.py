@@ -168,7 +168,7 @@ def data_producer(config: Config) -> Settings:
 def lineage_producer(config: Config) -> Settings:
     """Settings of the producer of lineage: gathering is the runtime's business."""
     tunable, decided = _producer(config, "lineage")
-    tunable["linger.ms"] = 1  # the segments of several tasks flushed at once share a request
+    tunable["linger.ms"] = config.lineage_linger_ms
     decided |= {
         "enable.idempotence": True,
         "enable.gapless.guarantee": True,

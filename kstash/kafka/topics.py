@@ -20,6 +20,9 @@ LONG_MAX = 2**63 - 1
 RECORD_OVERHEAD_BYTES = 4096
 """Bytes of a record batch besides value and lineage header: identity header, key, framing."""
 
+LINEAGE_RECORD_BYTES_MAX = 16_384
+"""What a segment of `core.stash.SEGMENT_ENTRIES_MAX` entries takes."""
+
 
 def lineage_topic_config() -> dict[str, str]:
     """Settings of the lineage topic (protocol, H23): compacted soon and never deleted by age."""
@@ -151,7 +154,7 @@ def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: 
         needed = config.frame_bytes_max + config.lineage_header_bytes_max + RECORD_OVERHEAD_BYTES
         _check_record_size(found[topic], needed)
     _check_record_size(
-        found[topology.lineage_topic], config.lineage_segment_bytes_max + RECORD_OVERHEAD_BYTES
+        found[topology.lineage_topic], LINEAGE_RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES
     )
     _check_durability(found.values(), recovers)
 
