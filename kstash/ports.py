@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from kstash.core.records import FileEntry as FileEntry
+
 Partition = tuple[str, int]
 """A Kafka partition: (topic, partition number)."""
 
@@ -289,15 +291,6 @@ class KeyValueStore(Protocol):
 
     def items(self) -> list[tuple[bytes, Any]]:
         """All entries in key order: for tests, queries and verification, not the hot path."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """One file of a checkpoint: name relative to its folder, size in bytes, CRC-32 of content."""
-
-    name: str
-    size: int
-    crc32: int
 
 
 @dataclass(frozen=True, slots=True)

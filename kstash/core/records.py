@@ -119,8 +119,8 @@ class Hint:
 
 
 @dataclass(frozen=True, slots=True)
-class FileRef:
-    """A checkpoint file: name in its folder, size in bytes, CRC-32."""
+class FileEntry:
+    """One file of a checkpoint: name relative to its folder, size in bytes, CRC-32 of content."""
 
     name: str
     size: int
@@ -142,7 +142,7 @@ class Checkpoint:
     is_remote: bool
     position: int
     label: str
-    files: tuple[FileRef, ...]
+    files: tuple[FileEntry, ...]
     input_offsets: dict[int, int]
     sequences: dict[OutPartition, int]
     readers: dict[int, ReaderTable]
@@ -291,7 +291,7 @@ def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
         is_remote=bool(d["remote"]),
         position=int(d["position"]),
         label=str(d["label"]),
-        files=tuple(FileRef(str(n), int(s), int(c)) for n, s, c in d["files"]),
+        files=tuple(FileEntry(str(n), int(s), int(c)) for n, s, c in d["files"]),
         input_offsets=_int_table(d["inputs"]),
         sequences=_from_partitions(d["sequences"]),
         readers={int(i): ReaderTable.from_json(t) for i, t in d["readers"]},

@@ -57,7 +57,6 @@ from kstash.core.wire import (
 from kstash.errors import LocatedError, ProducerFailedError
 from kstash.ports import (
     DeliveredMessage,
-    FileEntry,
     Headers,
     Message,
     Partition,
@@ -305,10 +304,12 @@ class Recovery:
         usable: set[tuple[TaskId, str]] = set()
         stages = {s.index: s for s in self._context.layout.topology.stages}
         for task, found in effect.candidates.items():
+            if not stages[task.stage].stores:
+                usable.update((task, checkpoint.label) for checkpoint in found)  # no files to miss
+                continue
             for checkpoint in found:
-                files = [FileEntry(f.name, f.size, f.crc32) for f in checkpoint.files]
                 if self._context.state.verify(
-                    stages[task.stage].name, task.partition, checkpoint.label, files
+                    stages[task.stage].name, task.partition, checkpoint.label, checkpoint.files
                 ):
                     # The best one that opens is the base: older ones need no look.
                     usable.add((task, checkpoint.label))

@@ -17,7 +17,7 @@ from typing import Any
 from kstash.core.determinants import UNKNOWN_OFFSET, Attachment, Determinant, Run
 from kstash.core.ids import Incarnation, OutPartition
 from kstash.core.reader import ReaderTable
-from kstash.core.records import Checkpoint, FileRef
+from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.recovery import TaskPlan
 from kstash.core.task import Outgoing, TaskCore
 from kstash.errors import LineageGapError, OperatorError, ReplayDivergedError, SerdeError
@@ -57,7 +57,7 @@ class PendingCheckpoint:
 
     label: str
     position: int
-    files: tuple[FileRef, ...]
+    files: tuple[FileEntry, ...]
     input_offsets: dict[int, int]
     sequences: dict[OutPartition, int]
     readers: dict[int, ReaderTable]
@@ -317,7 +317,7 @@ class Task:
         self.pending = PendingCheckpoint(
             label,
             position,
-            tuple(FileRef(f.name, f.size, f.crc32) for f in files),
+            files,
             {index: source.next_offset for index, source in sorted(self.inputs.items())},
             self.core.sequences(),
             {i: s.table.copy() for i, s in sorted(self.inputs.items()) if s.table is not None},
