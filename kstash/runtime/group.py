@@ -29,6 +29,7 @@ from kstash.runtime.hints import Hints
 from kstash.runtime.lineage import LineageWriter
 from kstash.runtime.recovery import Recovery
 from kstash.runtime.sinks import Sinks
+from kstash.runtime.stateless import NoState
 from kstash.runtime.task import Task, TaskInput
 from kstash.topology import Stage
 
@@ -189,7 +190,11 @@ class TaskGroup:
             core=core,
             incarnation=self.incarnation,
             inputs=inputs,
-            state=context.state.open(stage.name, self.number, stage.stores, base=base),
+            state=(
+                context.state.open(stage.name, self.number, stage.stores, base=base)
+                if stage.stores
+                else NoState()
+            ),
             targets=targets,
             emitter=Emitter(
                 context.application, plan.task, self._writer, context.config.frame_bytes_max
