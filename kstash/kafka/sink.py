@@ -5,7 +5,9 @@ lead to is queued and told on the caller's thread, in `poll`. Invariants:
 
 - delivery callbacks are never run by the thread, though it serves the client while it flushes;
 - after `commit` the caller produces nothing until `on_done`, so no call of the client's
-  transactional interface runs beside another.
+  transactional interface runs beside another;
+- whenever the thread is idle, a transaction is begun: the broker hears of it with its first record
+  only, but the call takes a switch to the client's thread, which the caller need not wait for.
 """
 
 from __future__ import annotations
@@ -79,7 +81,6 @@ class KafkaSinkProducer:
         self._monotonic = monotonic
         self._client: Client | None = None
         self._produce: Callable[..., None] | None = None
-        self._is_open = False
         self._is_busy = False
         self._is_closed = False
         self._failure: ProducerFailedError | None = None
@@ -108,18 +109,16 @@ class KafkaSinkProducer:
         timestamp: int = 0,
         headers: Headers | None = None,
     ) -> None:
-        """Queue one record; begins a transaction when none is open.
+        """Queue one record into the open transaction.
 
         Raises:
             RecordTooLargeError: it can never fit.
             ProducerFailedError: fenced, or failed for good.
         """
-        if not self._is_open:
-            self._begin()
         if on_delivery is not None:
             on_delivery = partial(self._deliver, on_delivery)
         try:
-            self._produce(  # type: ignore[misc] # set by _begin
+            self._produce(  # type: ignore[misc] # set by _initialise
                 topic, value, key, partition, on_delivery, None, timestamp, headers
             )
         except BufferError:
@@ -134,9 +133,6 @@ class KafkaSinkProducer:
         `on_done` comes in a later `poll`, with a `ProducerFailedError` when it failed.
         """
         assert not self._is_busy, "a commit is under way"
-        if not self._is_open:
-            self._begin()
-        self._is_open = False
         self._is_busy = True
         self._jobs.put(
             partial(self._run, partial(self._commit, metadata), lambda error, _: on_done(error))
@@ -222,6 +218,7 @@ class KafkaSinkProducer:
     def _initialise(self) -> str | None:
         self._client = self._take_over()
         self._produce = self._client.produce
+        self._client.begin_transaction()
         return self._positions.read(self._position)
 
     def _take_over(self) -> Client:
@@ -283,17 +280,9 @@ class KafkaSinkProducer:
             self._timeout_s,
         )
         self._client.commit_transaction(self._timeout_s)
+        self._client.begin_transaction()
 
     # --- for both -----------------------------------------------------------------------------
-
-    def _begin(self) -> None:
-        assert self._client is not None, "not initialised"
-        assert not self._is_busy, "a commit is under way"
-        try:
-            self._client.begin_transaction()
-        except failures.CLIENT_ERRORS as error:
-            raise self._fail(error) from error
-        self._is_open = True
 
     def _deliver(self, on_delivery: OnDelivery, error: Any, message: DeliveredMessage) -> None:
         self._told.append(partial(on_delivery, error, message))
