@@ -25,8 +25,10 @@ from kstash.core.reader import ReaderTable
 from kstash.core.sink import CommitState, SinkCommitter
 from kstash.core.task import TaskCore
 from kstash.core.wire import Fence
+from tests.simulation import shapes
 from tests.simulation.knobs import Mutations
 from tests.simulation.patching import Patch
+from tests.simulation.shapes import Shape
 from tests.simulation.sim_group import SimGroup
 from tests.simulation.sim_kafka import Log
 
@@ -40,7 +42,7 @@ class Mutant:
     hole: str
     rule: str
     apply: Apply
-    shape: dict[str, object] = field(default_factory=dict)
+    shape: Shape = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
 
     @contextmanager
@@ -291,112 +293,6 @@ def _h40(patch: Patch) -> Mutations:
     return Mutations()
 
 
-_RECREATED: dict[str, object] = {
-    "rate_recreate": 1.0,
-    "rate_purge": 0.0,
-    "has_finale": False,
-}
-
-_ZOMBIES: dict[str, object] = {
-    "rate_follow": 0.03,
-    "rate_move": 0.05,
-    "rate_checkpoint": 0.2,
-    "rate_remote": 1.0,
-    "rate_flush": 0.9,
-}
-
-_SLOW_ZOMBIES: dict[str, object] = {
-    "slow_kinds": "data",
-    "slow_worker": 0,
-    "rate_follow": 0.03,
-    "rate_move": 0.05,
-    "rate_hint": 0.5,
-    "rate_flush": 0.9,
-    "rate_checkpoint": 0.02,
-    "sparse": (1, 1),
-}
-
-_BRANCHES: dict[str, object] = {
-    "sparse": (1, 8),
-    "programs": ((True, False, False, False), (False, True, False, False)),
-    "rate_remote": 0.1,
-    "rate_checkpoint": 0.2,
-    "rate_move": 0.05,
-    "rate_disk_loss": 0.0,
-    "rate_commit": 0.8,
-}
-
-_SELDOM_FLUSHED: dict[str, object] = {
-    "programs": ((True, True, False, False), (True, False, True, True)),
-    "sparse": (1, 1),
-    "second_sink": "immediate",
-    "rate_flush": 0.1,
-    "rate_hint": 0.5,
-    "rate_commit": 0.1,
-    "rate_crash": 0.03,
-    "rate_checkpoint": 0.02,
-    "header_bytes_max": 4096,
-}
-
-_HANDED_ON: dict[str, object] = {
-    "programs": ((True, True, False, False), (False, True, False, False)),
-    "sparse": (1, 2),
-    "rate_hint": 0.5,
-    "rate_commit": 0.1,
-    "rate_crash": 0.06,
-    "rate_checkpoint": 0.02,
-}
-
-_PURGED: dict[str, object] = {
-    "programs": ((True, True, False, False), (False, True, False, False)),
-    "first_sink": "",
-    "rate_flush": 0.1,
-    "rate_purge": 0.2,
-    "rate_checkpoint": 0.2,
-    "rate_remote": 1.0,
-    "rate_crash": 0.03,
-    "rate_recreate": 0.0,
-    "header_bytes_max": 4096,
-}
-
-_IMPLICIT: dict[str, object] = {
-    "first_inputs": ("first",),
-    "programs": ((False, True, False, False), (True, True, False, True)),
-    "sparse": (4, 2),
-    "rate_crash": 0.06,
-    "rate_checkpoint": 0.02,
-    "rate_hint": 0.5,
-}
-
-_LATE_ENDS: dict[str, object] = {
-    "is_bounded": True,
-    "rate_hint": 0.02,
-    "input_count": 12,
-    "steps": 160,
-    "rate_recreate": 0.0,
-}
-
-_EXPLICIT_ENDS: dict[str, object] = {
-    **_LATE_ENDS,
-    "first_inputs": ("first", "second"),
-    "programs": ((True, True, True, True), (False, False, False, False)),
-    "sparse": (4, 1),
-    "rate_crash": 0.06,
-    "rate_flush": 0.1,
-    "rate_checkpoint": 0.02,
-    "rate_land": 0.9,
-}
-
-_ENDS: dict[str, object] = {
-    "is_bounded": True,
-    "slow_kinds": "data",
-    "rate_follow": 0.03,
-    "rate_move": 0.05,
-    "input_count": 12,
-    "steps": 160,
-}
-
-
 def _older_generations(patch: Patch) -> Mutations:
     def starts(view: Any, spec: Any, base: Any) -> Any:
         return before(replace(view, generation=0), spec, base)
@@ -442,40 +338,38 @@ MUTANTS = (
     Mutant("H3", "lineage is read to the SEAL", _h3),
     Mutant("H4", "only lineage acks are stable", _h4),
     Mutant("H5", "checkpoint behind its outputs", _h5),
-    Mutant("H6", "late checkpoints are void", _h6, {**_ZOMBIES, "slow_kinds": "data"}),
-    Mutant(
-        "H7", "trim behind the read-back", _h7, {**_ZOMBIES, "rate_compact": 0.1, "has_loss": True}
-    ),
+    Mutant("H6", "late checkpoints are void", _h6, shapes.SLOW_DATA),
+    Mutant("H7", "trim behind the read-back", _h7, shapes.TRIMMED),
     Mutant("H8", "incarnation in every key", _h8),
     Mutant("H9", "START chain bounds histories", _h9),
-    Mutant("H10", "scan starts carry a fence", _h10, _SLOW_ZOMBIES),
-    Mutant("H10b", "late hints are void", _h10_late, _SLOW_ZOMBIES),
+    Mutant("H10", "scan starts carry a fence", _h10, shapes.IDLE_SUCCESSORS),
+    Mutant("H10b", "late hints are void", _h10_late, shapes.SLOW_ZOMBIES),
     Mutant("H11", "chunk per partition", _h11),
     Mutant("H12", "fail-stop producers", _h12, {"rate_fail": 0.05}),
-    Mutant("H14", "purge minds the writers", _h14, _PURGED),
+    Mutant("H14", "purge minds the writers", _h14, shapes.PURGED),
     Mutant("H19", "cap of the header", _h19),
-    Mutant("H21", "trim by remote checkpoints", _h21),
-    Mutant("H25", "no state of an abandoned branch", _h25, _BRANCHES),
-    Mutant("H26", "generation in the incarnation", _h26, _RECREATED),
+    Mutant("H21", "trim by remote checkpoints", _h21, shapes.LOST_DISKS),
+    Mutant("H25", "no state of an abandoned branch", _h25, shapes.BRANCHES),
+    Mutant("H26", "generation in the incarnation", _h26, shapes.RECREATED),
     Mutant("H27", "commit behind stable lineage", _h27),
     Mutant("H28", "position read behind the fence", _h28),
     Mutant("H29", "restated lineage counts", _h29),
-    Mutant("H30", "hints behind stable lineage", _h30, _SELDOM_FLUSHED),
-    Mutant("H31", "hints on sinks are committed", _h31, _SELDOM_FLUSHED),
+    Mutant("H30", "hints behind stable lineage", _h30, shapes.SELDOM_FLUSHED),
+    Mutant("H31", "hints on sinks are committed", _h31, shapes.SELDOM_FLUSHED),
     Mutant("H32", "sinks suppress by the commit", _h32),
     Mutant("H34", "nonce keys are never repeated", _h34),
     Mutant("H35", "fences of unknown writers stay", _h35),
     Mutant("H36", "adopt what identity shows", _h36),
     Mutant("H37", "held outputs go first", _h37),
     Mutant("H38", "whole events", _h38),
-    Mutant("H39", "END only of the newest", _h39, _ENDS),
+    Mutant("H39", "END only of the newest", _h39, shapes.ENDS),
     Mutant("H39b", "END in the reader table", _h39_forgotten, {"is_bounded": True}),
     Mutant("H40", "idle writers move on", _h40, {"has_finale": True}),
     # Not in the protocol's table: found by this simulator.
-    Mutant("S1", "older generations in sinks are void", _older_generations, _RECREATED),
-    Mutant("S2", "what a parent adopted stays", _parent_forgotten, _HANDED_ON),
-    Mutant("S3", "END behind stable lineage", _early_ends, _EXPLICIT_ENDS),
-    Mutant("S4", "what hints skip is adopted", _skipped_forgotten, _IMPLICIT),
+    Mutant("S1", "older generations in sinks are void", _older_generations, shapes.RECREATED),
+    Mutant("S2", "what a parent adopted stays", _parent_forgotten, shapes.HANDED_ON),
+    Mutant("S3", "END behind stable lineage", _early_ends, shapes.EXPLICIT_ENDS),
+    Mutant("S4", "what hints skip is adopted", _skipped_forgotten, shapes.IMPLICIT),
+    Mutant("S5", "END fixes the history", _end_without_position, shapes.IMPLICIT_ENDS),
     Mutant("S6", "next transaction behind acks", _early_switch, {"switches": True}),
-    Mutant("S5", "END fixes the history", _end_without_position, {**_IMPLICIT, **_LATE_ENDS}),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from random import Random
 
 from kstash.errors import KstashError
@@ -36,7 +37,7 @@ class Result:
 
 
 def run_seed(
-    seed: int, mutations: Mutations | None = None, *, shape: dict[str, object] | None = None
+    seed: int, mutations: Mutations | None = None, *, shape: Mapping[str, object] | None = None
 ) -> Result:
     """Run one seed; `shape` fixes some of the knobs (directed schedules)."""
     rng = Random(seed)

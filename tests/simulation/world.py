@@ -9,21 +9,17 @@ import kstash.core.stash as core_stash
 from kstash.core.ids import TaskId
 from kstash.core.lineage import LineageView
 from kstash.core.reader import ReaderTable
-from kstash.core.recovery import TaskSpec
 from kstash.core.trim import purge_limit, retained_remote
 from kstash.core.wire import End, Fence
 from kstash.errors import IncarnationFencedError
 from tests.simulation.checkers import Checkers
 from tests.simulation.knobs import Knobs, Mutations
-from tests.simulation.programs import IMMEDIATE, INTERNAL, Output, Stage
+from tests.simulation.layout import APPLICATION, LINEAGE, MIDDLE, specs_of, stages_of
+from tests.simulation.programs import INTERNAL
 from tests.simulation.sim_group import SimGroup
 from tests.simulation.sim_kafka import Cluster, Log, Record, Session
 from tests.simulation.sim_task import Saved, SimTask
 from tests.simulation.truth import ViolationError
-
-APPLICATION = 7
-LINEAGE = "app-lineage"
-MIDDLE = "middle"
 
 
 class Worker:
@@ -126,9 +122,9 @@ class World:
         core_stash.SEGMENT_ENTRIES_MAX = knobs.segment_entries_max
         self.application = APPLICATION
         self.cluster = Cluster()
-        self.stages = _stages(knobs)
+        self.stages = stages_of(knobs)
         self.has_sinks = any(o.kind != INTERNAL for s in self.stages for o in s.outputs)
-        self.specs = [_specs(self.stages, self.groups, p) for p in range(self.groups)]
+        self.specs = [specs_of(self.stages, self.groups, p) for p in range(self.groups)]
         self.external_inputs = {
             s.index: [i for i, internal in enumerate(s.internal) if not internal]
             for s in self.stages
@@ -373,51 +369,3 @@ class World:
         self.check_late_readers()
         for task_id, (incarnation, _) in live.items():
             self.checkers.check_trim(task_id, incarnation)
-
-
-def _stages(knobs: Knobs) -> tuple[Stage, ...]:
-    first: tuple[Output, ...] = (Output(MIDDLE, INTERNAL),)
-    if knobs.first_sink:
-        first += (Output("early", knobs.first_sink),)
-    if knobs.second_sink == "both":
-        second: tuple[Output, ...] = (
-            Output("late", IMMEDIATE),
-            Output("plain", "transactional"),
-        )
-    else:
-        second = (Output("late", knobs.second_sink),)
-    return (
-        Stage(
-            0,
-            knobs.first_inputs,
-            (False,) * len(knobs.first_inputs),
-            first,
-            *knobs.programs[0],
-            knobs.sparse[0],
-        ),
-        Stage(1, (MIDDLE,), (True,), second, *knobs.programs[1], knobs.sparse[1]),
-    )
-
-
-def _specs(stages: tuple[Stage, ...], groups: int, p: int) -> tuple[TaskSpec, ...]:
-    specs = []
-    for stage in stages:
-        internal, sinks, scanned = [], [], []
-        for o, output in enumerate(stage.outputs):
-            for q in range(groups):
-                if output.kind == INTERNAL:
-                    internal.append((o, q))
-                else:
-                    sinks.append((o, q))
-                    if output.kind == IMMEDIATE:
-                        scanned.append((o, q))
-        specs.append(
-            TaskSpec(
-                TaskId(stage.index, p),
-                len(stage.inputs) == 1,
-                tuple(internal),
-                tuple(sinks),
-                tuple(scanned),
-            )
-        )
-    return tuple(specs)

@@ -1,0 +1,62 @@
+"""The application under simulation: two stages, one internal topic, sinks of both kinds."""
+
+from __future__ import annotations
+
+from kstash.core.ids import TaskId
+from kstash.core.recovery import TaskSpec
+from tests.simulation.knobs import Knobs
+from tests.simulation.programs import IMMEDIATE, INTERNAL, TRANSACTIONAL, Output, Stage
+
+APPLICATION = 7
+LINEAGE = "app-lineage"
+MIDDLE = "middle"
+
+
+def stages_of(knobs: Knobs) -> tuple[Stage, ...]:
+    """Return the two stages of a run's program."""
+    first: tuple[Output, ...] = (Output(MIDDLE, INTERNAL),)
+    if knobs.first_sink:
+        first += (Output("early", knobs.first_sink),)
+    if knobs.second_sink == "both":
+        second: tuple[Output, ...] = (
+            Output("late", IMMEDIATE),
+            Output("plain", TRANSACTIONAL),
+        )
+    else:
+        second = (Output("late", knobs.second_sink),)
+    return (
+        Stage(
+            0,
+            knobs.first_inputs,
+            (False,) * len(knobs.first_inputs),
+            first,
+            *knobs.programs[0],
+            knobs.sparse[0],
+        ),
+        Stage(1, (MIDDLE,), (True,), second, *knobs.programs[1], knobs.sparse[1]),
+    )
+
+
+def specs_of(stages: tuple[Stage, ...], groups: int, p: int) -> tuple[TaskSpec, ...]:
+    """Return what recovery must know of the tasks of group `p`."""
+    specs = []
+    for stage in stages:
+        internal, sinks, scanned = [], [], []
+        for o, output in enumerate(stage.outputs):
+            for q in range(groups):
+                if output.kind == INTERNAL:
+                    internal.append((o, q))
+                else:
+                    sinks.append((o, q))
+                    if output.kind == IMMEDIATE:
+                        scanned.append((o, q))
+        specs.append(
+            TaskSpec(
+                TaskId(stage.index, p),
+                len(stage.inputs) == 1,
+                tuple(internal),
+                tuple(sinks),
+                tuple(scanned),
+            )
+        )
+    return tuple(specs)

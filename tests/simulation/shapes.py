@@ -1,0 +1,143 @@
+"""Knobs under which a hole is met often: directed schedules for the rare ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Shape = Mapping[str, object]
+"""Knobs to fix, by name."""
+
+RECREATED: Shape = {
+    "rate_recreate": 1.0,
+    "rate_purge": 0.0,
+    "has_finale": False,
+}
+
+ZOMBIES: Shape = {
+    "rate_follow": 0.03,
+    "rate_move": 0.05,
+    "rate_checkpoint": 0.2,
+    "rate_remote": 1.0,
+    "rate_flush": 0.9,
+}
+
+SLOW_ZOMBIES: Shape = {
+    "slow_kinds": "data",
+    "slow_worker": 0,
+    "rate_follow": 0.03,
+    "rate_move": 0.05,
+    "rate_hint": 0.5,
+    "rate_flush": 0.9,
+    "rate_checkpoint": 0.02,
+    "sparse": (1, 1),
+}
+
+IDLE_SUCCESSORS: Shape = {
+    **SLOW_ZOMBIES,
+    "slow_worker": -1,
+    "rate_hint": 0.9,
+    "rate_land": 0.9,
+    "rate_crash": 0.03,
+    "sparse": (4, 1),
+    "steps": 160,
+    "rate_recreate": 0.0,
+}
+
+BRANCHES: Shape = {
+    "sparse": (1, 8),
+    "programs": ((True, False, False, False), (False, True, False, False)),
+    "rate_remote": 0.1,
+    "rate_checkpoint": 0.2,
+    "rate_move": 0.05,
+    "rate_disk_loss": 0.0,
+    "rate_commit": 0.8,
+}
+
+SELDOM_FLUSHED: Shape = {
+    "programs": ((True, True, False, False), (True, False, True, True)),
+    "sparse": (1, 1),
+    "second_sink": "immediate",
+    "rate_flush": 0.1,
+    "rate_hint": 0.5,
+    "rate_commit": 0.1,
+    "rate_crash": 0.03,
+    "rate_checkpoint": 0.02,
+    "header_bytes_max": 4096,
+}
+
+HANDED_ON: Shape = {
+    "programs": ((True, True, False, False), (False, True, False, False)),
+    "sparse": (1, 2),
+    "rate_hint": 0.5,
+    "rate_commit": 0.1,
+    "rate_crash": 0.06,
+    "rate_checkpoint": 0.02,
+}
+
+PURGED: Shape = {
+    "first_inputs": ("first", "second"),
+    "programs": ((True, True, False, False), (False, True, False, False)),
+    "first_sink": "",
+    "rate_flush": 0.03,
+    "rate_purge": 0.4,
+    "rate_checkpoint": 0.5,
+    "rate_remote": 1.0,
+    "rate_crash": 0.06,
+    "rate_recreate": 0.0,
+    "rate_land": 0.9,
+    "rate_commit": 0.8,
+    "header_bytes_max": 4096,
+}
+
+IMPLICIT: Shape = {
+    "first_inputs": ("first",),
+    "programs": ((False, True, False, False), (True, True, False, True)),
+    "sparse": (4, 2),
+    "rate_crash": 0.06,
+    "rate_checkpoint": 0.02,
+    "rate_hint": 0.5,
+}
+
+LATE_ENDS: Shape = {
+    "is_bounded": True,
+    "rate_hint": 0.02,
+    "input_count": 12,
+    "steps": 160,
+    "rate_recreate": 0.0,
+}
+
+EXPLICIT_ENDS: Shape = {
+    **LATE_ENDS,
+    "first_inputs": ("first", "second"),
+    "programs": ((True, True, True, True), (False, False, False, False)),
+    "sparse": (4, 1),
+    "rate_crash": 0.06,
+    "rate_flush": 0.1,
+    "rate_checkpoint": 0.02,
+    "rate_land": 0.9,
+}
+
+ENDS: Shape = {
+    "is_bounded": True,
+    "slow_kinds": "data",
+    "rate_follow": 0.03,
+    "rate_move": 0.05,
+    "input_count": 12,
+    "steps": 160,
+}
+
+SLOW_DATA: Shape = {**ZOMBIES, "slow_kinds": "data"}
+
+TRIMMED: Shape = {**ZOMBIES, "rate_compact": 0.1, "has_loss": True}
+
+LOST_DISKS: Shape = {
+    "rate_checkpoint": 0.2,
+    "rate_remote": 0.3,
+    "rate_follow": 0.6,
+    "rate_flush": 0.9,
+    "rate_commit": 0.8,
+    "rate_land": 0.9,
+    "has_loss": True,
+}
+
+IMPLICIT_ENDS: Shape = {**IMPLICIT, **LATE_ENDS}
