@@ -105,11 +105,12 @@ class StashMachine(RuleBasedStateMachine):
 
     @rule(low=st.integers(0, 99), high=st.integers(0, 99))
     def ask_for_a_chunk(self, low: int, high: int) -> None:
-        """A chunk from any bound that is not stable yet to any later one."""
+        """A chunk from any position that is not stable yet to the end of any batch."""
         bounds = [b for b in self.bounds if b >= self.stash.stable]
         if not bounds:
             return
-        start, end = sorted((bounds[low % len(bounds)], bounds[high % len(bounds)]))
+        end = bounds[high % len(bounds)]
+        start = min(self.stash.stable + low, end)
         expected = between(self.facts, start, end)
         encoded = self.stash.chunk(start, end)
         if encoded is None:
