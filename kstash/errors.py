@@ -296,8 +296,8 @@ class ProgramChangedError(ProgramError):
     def __init__(self, differences: Mapping[str, tuple[str | None, str | None]]) -> None:
         changes = "; ".join(f"{k}: was {a!r}, is {b!r}" for k, (a, b) in differences.items())
         super().__init__(
-            f"the program changed since the crash and cannot replay its lineage ({changes}); let "
-            "the old program finish the recovery and stop it with SIGTERM, then start the new one"
+            f"the program changed since the crash and cannot replay its lineage ({changes}); start "
+            "the old program again, or the new one under another application_id"
         )
         self.differences = dict(differences)
 
