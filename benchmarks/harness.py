@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import TopicPartition, libversion
+from confluent_kafka import KafkaException, TopicPartition, libversion
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported, not listed
     AdminClient,
     OffsetSpec,
@@ -202,7 +202,11 @@ class Bench:
         folder = tempfile.TemporaryDirectory(prefix="kstash-bench-", ignore_cleanup_errors=True)
         self.folder = Path(self._stack.enter_context(folder))
         self._stack.enter_context(on_core(BENCH_CORE, is_pinned=self.is_pinned))
-        settings = {"log.segment.delete.delay.ms": 1000, "group.initial.rebalance.delay.ms": 0}
+        settings = {
+            "log.segment.delete.delay.ms": 1000,
+            # A controller that is starved of CPU must not fence its own broker.
+            "broker.session.timeout.ms": 60_000,
+        }
         broker = self._stack.enter_context(DevBroker(config=settings, heap_mb=1024))
         self.bootstrap = broker.bootstrap_servers
         self._admin = AdminClient({"bootstrap.servers": self.bootstrap})
@@ -257,8 +261,15 @@ class Bench:
     def end_offsets(self, topic: str) -> int:
         """Sum of the end offsets of a topic, open transactions included."""
         asked = {TopicPartition(topic, p): _LATEST for p in range(PARTITIONS)}
-        found = self._admin.list_offsets(asked, request_timeout=10)
-        return sum(future.result().offset for future in found.values())
+        for attempt in range(3):
+            found = self._admin.list_offsets(asked, request_timeout=10)
+            try:
+                return sum(future.result().offset for future in found.values())
+            except KafkaException:  # what the client knew of the leader was out of date
+                if attempt == 2:
+                    raise
+                time.sleep(0.1)
+        raise AssertionError
 
 
 def _command(case: Case, name: str, inputs: list[str], output: str, bootstrap: str) -> list[str]:
