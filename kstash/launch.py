@@ -104,7 +104,9 @@ def run_app(
         cluster = KafkaCluster(config)
         admin = cluster.admin()
         try:
-            check_topics(admin, topology, config)
+            folder = Path(config.state_dir) / config.application_id
+            has_state = any(folder.glob("*/checkpoints/*"))
+            check_topics(admin, topology, config, has_local_state=has_state)
         finally:
             admin.close()
         state = RocksBackend(

@@ -58,9 +58,8 @@ class AssignedConsumer:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = str(settings["client.id"])
-        self._client = Consumer(
-            {**settings, "error_cb": self._on_error}, logger=client_logger(self._name)
-        )
+        self._settings = {**settings, "error_cb": self._on_error}
+        self._client = self._connect()
         self._watch = BrokerWatch(
             self._name, bootstrap_servers, lookup=self._look_up, monotonic=monotonic
         )
@@ -144,6 +143,9 @@ class AssignedConsumer:
         self._assigned.clear()
         self._client.close()
 
+    def _connect(self) -> Consumer:
+        return Consumer(self._settings, logger=client_logger(self._name))
+
     def _fetch(self, timeout_s: float) -> list[KafkaMessage]:
         # `consume(n, t)` alone would wait for n messages.
         first = self._client.poll(timeout_s)
@@ -191,10 +193,7 @@ class AssignedConsumer:
             assert message is not None
             self._ends[cast(Partition, (topic, message.partition()))] = message.offset() or 0
         elif error.fatal() or code in failures.FATAL_CODES:
-            self._fenced = MemberFencedError(
-                f"{self._name}: another process took this member's place in the group "
-                f"({failures.describe(error)})"
-            )
+            self._on_fatal(error)
         elif code in failures.OUT_OF_RANGE_CODES and message is not None:
             self._failures.append(self._out_of_range(error, message))
         elif code in failures.MISSING_TOPIC_CODES:
@@ -206,6 +205,13 @@ class AssignedConsumer:
             self._watch.worry(failures.describe(error))
         else:
             self._log.warning("consumer error", client=self._name, error=failures.describe(error))
+
+    def _on_fatal(self, error: KafkaError) -> None:
+        """Take an error after which this client does nothing more."""
+        self._fenced = MemberFencedError(
+            f"{self._name}: another process took this member's place in the group "
+            f"({failures.describe(error)})"
+        )
 
     def _out_of_range(self, error: KafkaError, message: KafkaMessage) -> OffsetOutOfRangeError:
         place = TopicPartition(message.topic() or "", message.partition() or 0)

@@ -8,11 +8,13 @@ Invariants:
   fetched before `follow`;
 - a message of a partition that a callback removed is not handed out, also if it was fetched in the
   same poll; so what callbacks add starts only behind that poll;
-- after `close` begins, no callback of the caller runs.
+- after `close` begins, no callback of the caller runs;
+- a static member counts as fenced only when another process has its place in the group.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -21,13 +23,17 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
+from kstash.errors import MemberFencedError
 from kstash.kafka import failures
 from kstash.kafka.consuming import AssignedConsumer, topic_partitions
-from kstash.ports import Partition
+from kstash.kafka.place import holder_of
+from kstash.ports import Message, Partition
 
 OnGroups = Callable[[list[int]], None]
 
 LEAVE_DEADLINE_S = 5.0
+HOLDER_DEADLINE_S = 1.0
+HOLDER_RETRY_S = 0.5
 
 
 class KafkaMember(AssignedConsumer):
@@ -35,6 +41,7 @@ class KafkaMember(AssignedConsumer):
 
     Args:
         settings: of the client, `group.instance.id` included for a static member.
+        admin_settings: of an admin client, to ask who is in the group.
         lineage_topic: topic whose partitions are the task groups.
         bootstrap_servers: for messages.
         monotonic: seconds that never go back.
@@ -44,17 +51,27 @@ class KafkaMember(AssignedConsumer):
         self,
         settings: Mapping[str, Any],
         *,
+        admin_settings: Mapping[str, Any],
         lineage_topic: str,
         bootstrap_servers: str,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._group = str(settings["group.id"])
+        self._instance_id: str | None = settings.get("group.instance.id")
+        self._is_static = self._instance_id is not None
         super().__init__(
             {**settings, "on_commit": self._on_commit},
             bootstrap_servers=bootstrap_servers,
             monotonic=monotonic,
         )
+        self._admin_settings = admin_settings
         self._lineage_topic = lineage_topic
-        self._is_static = "group.instance.id" in settings
+        self._subscribe: Callable[[], None] | None = None
+        self._on_lost: OnGroups | None = None
+        self._suspected: MemberFencedError | None = None
+        self._next_look = 0.0
+        self._member_ids: set[str] = set()
+        self._is_commit_pending = False
         self._owned: set[int] = set()
         self._is_polling = False
         self._to_unassign: list[Partition] = []
@@ -71,6 +88,7 @@ class KafkaMember(AssignedConsumer):
                 return
             groups = sorted(partition.partition for partition in partitions)
             self._owned.update(groups)
+            self._note_member_id()
             if groups:
                 on_assigned(groups)
             if self._to_unassign:
@@ -87,12 +105,25 @@ class KafkaMember(AssignedConsumer):
 
             return unassign
 
-        self._client.subscribe(
-            [self._lineage_topic],
-            on_assign=assign,
-            on_revoke=give_up(on_revoked),
-            on_lost=give_up(on_lost),
-        )
+        def subscribe() -> None:
+            self._client.subscribe(
+                [self._lineage_topic],
+                on_assign=assign,
+                on_revoke=give_up(on_revoked),
+                on_lost=give_up(on_lost),
+            )
+
+        self._subscribe, self._on_lost = subscribe, on_lost
+        subscribe()
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """As of every consumer; a place that was lost to nobody is taken again."""
+        if not self._is_suspected():
+            messages = super().poll(timeout_s)
+            if not self._is_suspected():
+                return messages
+        self._settle(timeout_s)
+        return []
 
     def follow(self, group: int, offset: int) -> None:
         """Consume the lineage partition of an owned group from `offset` on."""
@@ -101,6 +132,8 @@ class KafkaMember(AssignedConsumer):
 
     def add(self, offsets: Mapping[Partition, int]) -> None:
         """Consume these from explicit offsets; from a callback it takes effect behind the poll."""
+        if self._is_suspected():
+            return  # the group that asks is about to be lost
         if self._is_polling:
             self._after_poll.append(partial(self.add, dict(offsets)))
         else:
@@ -108,6 +141,9 @@ class KafkaMember(AssignedConsumer):
 
     def remove(self, partitions: Collection[Partition]) -> None:
         """Stop consuming these; messages of them already fetched are dropped."""
+        if self._is_suspected():
+            self._forget(partitions)
+            return
         if not self._is_polling:
             super().remove(partitions)
             return
@@ -133,11 +169,13 @@ class KafkaMember(AssignedConsumer):
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commit input offsets for lag tools, asynchronously; a failure is logged, not raised."""
-        if not offsets or self._fenced is not None:
+        # One at a time: what piles up while the broker is away would be of a member that is gone.
+        if not offsets or self._is_commit_pending or self._is_fatal:
             return
         positions = [TopicPartition(topic, p, at) for (topic, p), at in offsets.items()]
         try:
             self._client.commit(offsets=positions, asynchronous=True)
+            self._is_commit_pending = True
         except failures.CLIENT_ERRORS as error:
             self._log.debug("offsets for lag tools not committed", error=failures.describe(error))
 
@@ -147,7 +185,7 @@ class KafkaMember(AssignedConsumer):
         Leaving takes 0.4 s, and 5 s at most when the broker does not answer.
         """
         self._is_closing = self._is_polling = True
-        if leave and self._is_static and self._fenced is None:
+        if leave and self._is_static and not self._is_fatal:
             # `close` of a static member does not leave; to unsubscribe does.
             self._client.unsubscribe()
             deadline = self._monotonic() + LEAVE_DEADLINE_S
@@ -172,6 +210,64 @@ class KafkaMember(AssignedConsumer):
                 action()
         return messages
 
+    def _is_suspected(self) -> bool:
+        return self._suspected is not None
+
+    @property
+    def _is_fatal(self) -> bool:
+        return self._fenced is not None or self._suspected is not None
+
+    def _on_fatal(self, error: KafkaError) -> None:
+        super()._on_fatal(error)
+        if self._is_static and not self._is_closing:
+            self._suspected, self._fenced = self._fenced, None
+            self._note_member_id()
+
+    def _note_member_id(self) -> None:
+        # The broker gives a new one at each join under the instance id.
+        if self._is_static:
+            with contextlib.suppress(*failures.CLIENT_ERRORS):
+                self._member_ids.add(self._client.memberid() or "")
+
+    def _settle(self, timeout_s: float) -> None:
+        """Find out who has the place: join again with a fresh client, or raise."""
+        now = self._monotonic()
+        if now < self._next_look:
+            time.sleep(min(timeout_s, self._next_look - now))
+            return
+        self._next_look = now + HOLDER_RETRY_S
+        assert self._instance_id is not None
+        try:
+            holder = holder_of(
+                self._admin_settings,
+                group=self._group,
+                instance_id=self._instance_id,
+                timeout_s=HOLDER_DEADLINE_S,
+            )
+        except failures.CLIENT_ERRORS as error:
+            self._log.debug("the group gave no answer", error=failures.describe(error))
+            return
+        if holder is not None and holder not in self._member_ids:
+            self._fenced, self._suspected = self._suspected, None
+            assert self._fenced is not None
+            raise self._fenced
+        self._rejoin()
+
+    def _rejoin(self) -> None:
+        """Go on with a fresh client; the groups are lost, whoever has them now."""
+        self._log.warning("the worker lost its place in the group for a while, it joins again")
+        groups = sorted(self._owned)
+        self._owned.clear()
+        self._assigned.clear()
+        self._to_unassign, self._after_poll, self._removed_in_poll = [], [], set()
+        self._suspected = None
+        self._is_commit_pending = False
+        self._client = self._connect()
+        if groups and self._on_lost is not None:
+            self._on_lost(groups)
+        if self._subscribe is not None:
+            self._subscribe()
+
     def _unassign(self, client: Consumer) -> None:
         """Tell the client what is consumed no more: the one answer to a revocation."""
         partitions, self._to_unassign = self._to_unassign, []
@@ -181,6 +277,7 @@ class KafkaMember(AssignedConsumer):
         return super()._topics() | {self._lineage_topic}
 
     def _on_commit(self, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
+        self._is_commit_pending = False
         # In a rebalance this fails and the next one succeeds; nothing reads these offsets.
         if error is not None:
             self._log.debug("offsets for lag tools not committed", error=failures.describe(error))

@@ -35,6 +35,8 @@ INIT_SLICE_S = 0.02
 REFUSED_PAUSE_S_MIN = 0.005
 REFUSED_PAUSE_S_MAX = 0.2
 JOIN_DEADLINE_S = 1.0
+CALL_TIMEOUT_S_MIN = 0.5
+COMMIT_GRACE_S = 2.0
 ROOM_DEADLINE_S = 15.0
 
 
@@ -84,6 +86,7 @@ class KafkaSinkProducer:
         self._is_busy = False
         self._is_closed = False
         self._failure: ProducerFailedError | None = None
+        self._commit_deadline: float | None = None
         self._told: deque[Callable[[], None]] = deque()
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -134,6 +137,7 @@ class KafkaSinkProducer:
         """
         assert not self._is_busy, "a commit is under way"
         self._is_busy = True
+        self._commit_deadline = self._monotonic() + self._timeout_s + COMMIT_GRACE_S
         self._jobs.put(
             partial(self._run, partial(self._commit, metadata), lambda error, _: on_done(error))
         )
@@ -152,6 +156,8 @@ class KafkaSinkProducer:
         told = self._told
         while told:
             told.popleft()()
+        if self._is_busy and self._commit_deadline is not None:
+            self._check_commit(self._commit_deadline)
         if self._failure is not None and not self._is_busy:
             raise self._failure
 
@@ -208,6 +214,7 @@ class KafkaSinkProducer:
 
         def tell() -> None:
             self._is_busy = False
+            self._commit_deadline = None
             on_done(error, result)
 
         if isinstance(error, ProducerFailedError):
@@ -267,6 +274,8 @@ class KafkaSinkProducer:
 
     def _commit(self, metadata: str) -> None:
         assert self._client is not None
+        # Together within the transaction's timeout: after it the coordinator aborts anyhow.
+        deadline = self._monotonic() + self._timeout_s
         missing = self._client.flush(self._timeout_s)
         if missing:
             raise ProducerFailedError(
@@ -277,9 +286,9 @@ class KafkaSinkProducer:
         self._client.send_offsets_to_transaction(
             [TopicPartition(topic, group, 0, metadata=metadata)],
             self._positions.group_metadata,
-            self._timeout_s,
+            max(CALL_TIMEOUT_S_MIN, deadline - self._monotonic()),
         )
-        self._client.commit_transaction(self._timeout_s)
+        self._client.commit_transaction(max(CALL_TIMEOUT_S_MIN, deadline - self._monotonic()))
         self._client.begin_transaction()
 
     # --- for both -----------------------------------------------------------------------------
@@ -309,6 +318,13 @@ class KafkaSinkProducer:
                 f"{self._name}: {failures.describe(error)}", topic=topic, partition=partition
             )
         return self._fail(error)
+
+    def _check_commit(self, deadline: float) -> None:
+        # `send_offsets_to_transaction` may hang beyond its own time-out when the coordinator went
+        # away under it (seen with librdkafka 2.16). The thread is left behind with its client.
+        if self._monotonic() > deadline:
+            self._is_busy, self._commit_deadline = False, None
+            raise self._fail(f"a commit did not end within {self._timeout_s + COMMIT_GRACE_S:g} s")
 
     def _fail(self, error: object) -> ProducerFailedError:
         if self._failure is None:

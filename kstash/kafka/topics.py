@@ -55,17 +55,27 @@ def internal_topic_config() -> dict[str, str]:
     }
 
 
-def check_topics(admin: Admin, topology: Topology, config: Config) -> dict[str, TopicInfo]:
+def check_topics(
+    admin: Admin, topology: Topology, config: Config, *, has_local_state: bool = False
+) -> dict[str, TopicInfo]:
     """Create what is missing, check what exists.
 
     Internal topics and the lineage topic are created always, user topics only with
-    `create_topics`, with the cluster's default number of partitions.
+    `create_topics`, with the cluster's default number of partitions. An application that has
+    worked before does not get a new lineage topic: it would begin from nothing.
+
+    Args:
+        admin: asks and creates.
+        topology: of the application.
+        config: its settings.
+        has_local_state: this machine has checkpoints of the application.
 
     Returns:
         All topics of the application by name, user topics included.
 
     Raises:
-        TopicMissingError: user topics are missing and are not to be created.
+        TopicMissingError: user topics are missing and are not to be created, or the lineage topic
+            of an application that has worked before.
         TopicMismatchError: a topic cannot be worked with.
         KafkaUnavailableError: Kafka did not answer.
     """
@@ -78,6 +88,8 @@ def check_topics(admin: Admin, topology: Topology, config: Config) -> dict[str, 
             missing,
             "create them (`kstash topics create` does), or set create_topics=True",
         )
+    if topology.lineage_topic not in found and config.guarantee != "none":
+        _check_is_new(admin, topology, found, config, has_local_state=has_local_state)
     admin.create([NewTopic(topic, -1, None, {}) for topic in missing])
     found |= admin.describe(missing)
     largest = max(found[topic].partition_count for topic in topology.input_topics)
@@ -89,6 +101,28 @@ def check_topics(admin: Admin, topology: Topology, config: Config) -> dict[str, 
         _check_copartitioning(stage, found)
     _check_settings(topology, found, config)
     return found
+
+
+def _check_is_new(
+    admin: Admin,
+    topology: Topology,
+    found: Mapping[str, TopicInfo],
+    config: Config,
+    *,
+    has_local_state: bool,
+) -> None:
+    """Refuse to make a lineage topic anew: what it held is lost, and all would be counted again."""
+    internal = [topic for topic in topology.internal_topics if topic in found]
+    ends = admin.end_offsets([(t, p) for t in internal for p in range(found[t].partition_count)])
+    if not has_local_state and not any(ends.values()):
+        return
+    deletions = "".join(f", kafka-topics.sh --delete --topic {topic}" for topic in internal)
+    raise TopicMissingError(
+        [topology.lineage_topic],
+        "the application has worked before, and what it knew of that was in this topic; restore "
+        "it, or start afresh, which makes all outputs again: stop all workers, delete "
+        f"{config.state_dir}/{config.application_id}{deletions}",
+    )
 
 
 def _own_topics(topics: Iterable[str], partition_count: int, config: Config) -> list[NewTopic]:

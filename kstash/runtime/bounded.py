@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from kstash.core.ids import Incarnation
 from kstash.core.lineage import LineageView
 from kstash.core.records import Run, encode_key, encode_value
 from kstash.core.wire import MARKER_HEADER, End, encode_marker
-from kstash.errors import ProducerFailedError
+from kstash.errors import KafkaUnavailableError
 from kstash.ports import DeliveredMessage, Headers, Message, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.recovery import Recovery, lineage_record
@@ -18,6 +20,8 @@ from kstash.runtime.task import Task
 
 LOOK_AGAIN_S = 0.2
 """Pause between looks for what another worker is about to append: a RUN, or its RELEASEs."""
+
+log = structlog.get_logger("kstash.bounded")
 
 
 class BoundedRun:
@@ -36,7 +40,6 @@ class BoundedRun:
         self._waiting: list[tuple[Recovery, Callable[[Run], None]]] = []
         self._look_at: float | None = None
         self._is_looking = False
-        self._failure: Exception | None = None
         self.run: Run | None = None
         self.is_over = False
 
@@ -46,14 +49,11 @@ class BoundedRun:
             go_on(self.run)
             return
         self._waiting.append((recovery, go_on))
-        if not self._is_looking:
+        if not self._is_looking and self._look_at is None:
             self._look()
 
     def tick(self, now: float) -> None:
-        """Look again when due. Raises what a look or an append failed with."""
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+        """Look again when due."""
         if self._look_at is not None and now >= self._look_at:
             self._look_at = None
             self._look()
@@ -66,11 +66,20 @@ class BoundedRun:
         if not self.is_over and not self._is_looking and self._look_at is None:
             self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
 
+    def _look_later(self, reason: object) -> None:
+        log.warning("cannot find out about the bounded run now, looking again", reason=str(reason))
+        self._is_looking = False
+        self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
+
     def _look(self) -> None:
         context = self._context
         self._is_looking = True
         partitions = [(context.lineage_topic, g) for g in range(context.layout.group_count)]
-        ends = context.admin.end_offsets(partitions)
+        try:
+            ends = context.admin.end_offsets(partitions)
+        except KafkaUnavailableError as error:
+            self._look_later(error)
+            return
         views = {partition: LineageView() for partition in partitions}
 
         def take(message: Message, _: Headers) -> None:
@@ -109,7 +118,11 @@ class BoundedRun:
             for topic in topology.input_topics
             for partition in range(context.layout.partition_counts[topic])
         ]
-        ends = context.admin.end_offsets(inputs)
+        try:
+            ends = context.admin.end_offsets(inputs)
+        except KafkaUnavailableError as error:
+            self._look_later(error)
+            return
         run = Run(
             recovery.core.incarnation,
             context.clock.time_ms(),
@@ -117,8 +130,9 @@ class BoundedRun:
         )
 
         def delivered(error: Any, _: DeliveredMessage) -> None:
+            # When it did get there in spite of an error, the next look finds it.
             if error is not None:
-                self._failure = ProducerFailedError(f"cannot append the RUN record: {error}")
+                self._look_later(error)
             else:
                 self._look()
 

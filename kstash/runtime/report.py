@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-import structlog
-
-from kstash.errors import KafkaUnavailableError
 from kstash.ports import Partition, TaskStatus, WorkerStatus
 from kstash.runtime.context import Context
 from kstash.runtime.group import Phase, TaskGroup
@@ -20,8 +17,6 @@ STATES = ("starting", "recovering", "live", "stopping")
 
 _TASK_STATES = {Phase.RECOVERING: "recovering", Phase.LIVE: "live"}
 
-log = structlog.get_logger("kstash.report")
-
 
 class Reporter:
     """Publishes counters, gauges and the state of the application."""
@@ -32,6 +27,7 @@ class Reporter:
         # Keyed by the task object: a new incarnation counts from zero again.
         self._seen: dict[int, tuple[Task, tuple[int, ...]]] = {}
         self._ends: dict[Partition, int] = {}
+        self._answer: Callable[[], dict[Partition, int] | None] | None = None
 
     def tick(self, now: float, groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> None:
         """Report when due."""
@@ -51,9 +47,11 @@ class Reporter:
         metrics.gauge(
             "lineage_unacked_bytes", sum(g.lineage.unacked_bytes for g in groups.values())
         )
-        if now >= self._lag_due and any(group.tasks for group in groups.values()):
-            self._lag_due = now + LAG_INTERVAL_S
+        if self._answer is not None:
             self._report_lag(groups)
+        elif now >= self._lag_due and any(group.tasks for group in groups.values()):
+            self._lag_due = now + LAG_INTERVAL_S
+            self._ask_ends(groups)
 
     def status(self, groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> WorkerStatus:
         """What the worker does now; lag as of the last look at the ends of the inputs."""
@@ -113,28 +111,36 @@ class Reporter:
         )
         metrics.gauge("task_live", float(group.phase is Phase.LIVE), task=task.name)
 
-    def _report_lag(self, groups: Mapping[int, TaskGroup]) -> None:
-        positions: dict[Partition, int] = {
-            source.partition: source.next_offset
-            for group in groups.values()
-            for task in group.tasks.values()
-            for source in task.inputs.values()
-        }
+    def _ask_ends(self, groups: Mapping[int, TaskGroup]) -> None:
         alive = {id(task) for group in groups.values() for task in group.tasks.values()}
         self._seen = {key: value for key, value in self._seen.items() if key in alive}
-        if not positions:
+        positions = _positions(groups)
+        if positions:
+            # Not waited for: a broker that is away must not hold up the loop.
+            self._answer = self._context.admin.ask_end_offsets(list(positions))
+
+    def _report_lag(self, groups: Mapping[int, TaskGroup]) -> None:
+        assert self._answer is not None
+        ends = self._answer()
+        if ends is None:
             return
-        try:
-            ends = self._context.admin.end_offsets(list(positions))
-        except KafkaUnavailableError as error:
-            log.debug("lag is not known now", reason=str(error))
-            return
-        self._ends = ends
-        for (topic, partition), position in positions.items():
-            lag = max(0, ends[topic, partition] - position)
-            self._context.metrics.gauge(
-                "input_lag_records", lag, topic=topic, partition=str(partition)
-            )
+        self._answer = None
+        self._ends |= ends
+        for (topic, partition), position in _positions(groups).items():
+            if (topic, partition) in ends:
+                lag = max(0, ends[topic, partition] - position)
+                self._context.metrics.gauge(
+                    "input_lag_records", lag, topic=topic, partition=str(partition)
+                )
+
+
+def _positions(groups: Mapping[int, TaskGroup]) -> dict[Partition, int]:
+    return {
+        source.partition: source.next_offset
+        for group in groups.values()
+        for task in group.tasks.values()
+        for source in task.inputs.values()
+    }
 
 
 def _state(groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> str:

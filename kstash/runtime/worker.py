@@ -16,7 +16,12 @@ from kstash.config import Config
 from kstash.core.partitioner import Partitioner
 from kstash.core.records import CLAIM, Run, key_incarnation
 from kstash.core.wire import application_tag
-from kstash.errors import IncarnationFencedError, ProducerFailedError, TopicMissingError
+from kstash.errors import (
+    IncarnationFencedError,
+    KafkaUnavailableError,
+    ProducerFailedError,
+    TopicMissingError,
+)
 from kstash.ports import (
     Admin,
     Clock,
@@ -218,7 +223,7 @@ class Worker:
         except IncarnationFencedError as error:
             self.context.metrics.count("fenced")
             self._restart(number, error)
-        except ProducerFailedError as error:
+        except (ProducerFailedError, KafkaUnavailableError) as error:
             self._restart(number, error)
 
     def _restart(self, number: int, error: Exception) -> None:
@@ -339,9 +344,13 @@ class Worker:
     def _begin(self, number: int, since: float) -> None:
         if number >= self.context.layout.group_count:
             return
-        self.groups[number] = TaskGroup(
-            self.context, number, before_start=self._before_start, started=since
-        )
+        try:
+            self.groups[number] = TaskGroup(
+                self.context, number, before_start=self._before_start, started=since
+            )
+        except KafkaUnavailableError as error:
+            self._restart(number, error)
+            return
         if self._is_paused:
             self._is_paused = False  # looked at anew, with what the new group consumes
             self.context.member.resume(self._consumed())
