@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kstash.broker import DevBroker
+from tests.integration.kafka_world import World
 from tests.integration.scene import Scene
 
 
@@ -17,3 +18,20 @@ def scene(kafka_broker: DevBroker, tmp_path: Path) -> Iterator[Scene]:
     scene = Scene(kafka_broker.bootstrap_servers, tmp_path)
     yield scene
     scene.close()
+
+
+@pytest.fixture
+def world(kafka_broker: DevBroker, application_id: str) -> Iterator[World]:
+    """The clients of an application of this test."""
+    world = World(kafka_broker, application_id)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def lineage(world: World) -> str:
+    """A lineage topic of two task groups with records L0, L1, L2 in each."""
+    topic = world.create(world.lineage_topic, 2)
+    for group in (0, 1):
+        world.write(topic, [b"L0", b"L1", b"L2"], group)
+    return topic
