@@ -30,7 +30,7 @@ from kstash.runtime.lineage import LineageWriter
 from kstash.runtime.recovery import Recovery
 from kstash.runtime.sinks import Sinks
 from kstash.runtime.stateless import NoState
-from kstash.runtime.task import Task, TaskInput
+from kstash.runtime.task import REPLAY_SLICE_EVENTS, Task, TaskInput
 from kstash.topology import Stage
 
 BUFFER_HIGH, BUFFER_LOW = 10_000, 1_000
@@ -289,8 +289,10 @@ class TaskGroup:
 
     def _replay(self) -> None:
         for task in self.tasks.values():
-            if task.is_replaying:
-                task.replay_slice()
+            # Runs of a merge may be as short as one record: many of them make a slice.
+            end = task.core.position + REPLAY_SLICE_EVENTS
+            while task.is_replaying and task.core.position < end and task.replay_slice():
+                pass
             self.lineage.flush(task)
         self._balance_buffers()
         if not any(task.is_replaying for task in self.tasks.values()):
