@@ -35,6 +35,9 @@ HASH_SEED = "0"
 STEP_S = 0.1
 """Longest turn of the loop, so that signals are seen soon."""
 
+MEMORY_INTERVAL_S = 1.0
+"""How often the size of the state in memory is reported."""
+
 EXIT_FENCED = 3
 """Exit code of a worker whose place was taken: a supervisor must not start it again."""
 
@@ -127,7 +130,7 @@ def run_app(
                     until=until,
                     on_ready=on_ready,
                 )
-                _loop(worker, stop, observer, on_end)
+                _loop(worker, stop, observer, state, on_end)
         finally:
             state.close()
 
@@ -149,13 +152,18 @@ def _loop(
     worker: Worker,
     stop: StopSignal,
     observer: Observer,
+    state: RocksBackend,
     on_end: Callable[[FinalState], None] | None,
 ) -> None:
     is_graceful = False
+    memory_due = 0.0
     try:
         while not stop.is_set and not worker.is_done:
             worker.step(STEP_S)
             observer.show(worker.status)
+            if time.monotonic() >= memory_due:
+                memory_due = time.monotonic() + MEMORY_INTERVAL_S
+                observer.metrics.gauge("state_memory_bytes", state.used_memory_bytes)
         log.info("stopping" if stop.is_set else "end of input reached")
         if worker.is_done and on_end is not None:
             on_end(GroupsFinalState(worker.context.layout, worker.groups))

@@ -102,6 +102,7 @@ METRICS = (
         "suppressed_outputs", "counter", "Outputs of a replay that were out already.", ("stage",)
     ),
     # State
+    MetricSpec("state_memory_bytes", "gauge", "Estimated size of the live state in memory."),
     MetricSpec("checkpoints", "counter", "Checkpoints published in the lineage topic."),
     MetricSpec("checkpoint_bytes", "counter", "Bytes of the files of published checkpoints."),
     MetricSpec(

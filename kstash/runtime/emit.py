@@ -180,10 +180,10 @@ class Emitter:
                     "max.message.bytes"
                 ).at(target.topic)
             if index > start and size + record_size > limit:
-                yield _slice(batch, start, index)
+                yield slice_of(batch, start, index)
                 start, size = index, 0
             size += record_size
-        yield _slice(batch, start, len(batch))
+        yield slice_of(batch, start, len(batch))
 
     def _produce_records(
         self,
@@ -252,7 +252,8 @@ def _sizes(batch: Batch) -> Iterator[int]:
         yield size
 
 
-def _slice(batch: Batch, start: int, end: int) -> Batch:
+def slice_of(batch: Batch, start: int, end: int) -> Batch:
+    """Records `[start, end)` of a batch."""
     headers = None if batch.headers is None else batch.headers[start:end]
     return Batch(
         batch.keys[start:end], batch.values[start:end], batch.timestamps[start:end], headers

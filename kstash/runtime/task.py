@@ -24,8 +24,16 @@ from kstash.errors import LineageGapError, OperatorError, ReplayDivergedError, S
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
 from kstash.ports import DeliveredMessage, Message, Partition, TaskState
-from kstash.runtime.decode import Events, decode_external, decode_ruled, offset_of
-from kstash.runtime.emit import Emitter, StoredRecord, Target, drop_head, split, stored_record
+from kstash.runtime.decode import BATCH_RECORDS, Events, decode_external, decode_ruled, offset_of
+from kstash.runtime.emit import (
+    Emitter,
+    StoredRecord,
+    Target,
+    drop_head,
+    slice_of,
+    split,
+    stored_record,
+)
 from kstash.topology import Stage
 
 REPLAY_SLICE_EVENTS = 500
@@ -233,7 +241,7 @@ class Task:
         source = self.inputs[input_index]
         batch = events.batch
         try:
-            self.program.process(input_index, batch)
+            self._process_sliced(input_index, batch)
         except (OperatorError, SerdeError) as error:
             error.at(*source.partition, offset_of(events, error.record_index))
             raise
@@ -243,6 +251,20 @@ class Task:
             self.newest_timestamp = batch.timestamps[-1]
         for output_index, outputs in self.program.take_outputs():
             self._emit(output_index, outputs)
+
+    def _process_sliced(self, input_index: int, batch: Batch) -> None:
+        # A frame may hold tens of thousands of records, and the state of what is processed at
+        # once must be in memory (`state_memory_bytes`).
+        if len(batch) <= BATCH_RECORDS:
+            self.program.process(input_index, batch)
+            return
+        for start in range(0, len(batch), BATCH_RECORDS):
+            try:
+                part = slice_of(batch, start, start + BATCH_RECORDS)
+                self.program.process(input_index, part)
+            except (OperatorError, SerdeError) as error:
+                error.record_index += start
+                raise
 
     def _emit(self, output_index: int, outputs: Batch) -> None:
         target = self.targets[output_index]
