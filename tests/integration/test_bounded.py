@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 def test_a_killed_run_is_continued_to_its_own_end(scene: Scene) -> None:
     """A restart goes on to the ends that the killed run had found; the next run takes the rest."""
     source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
-    texts, later = sentences(40_000), sentences(100)
+    texts, later = sentences(20_000), sentences(100)
     scene.send(source, lines(*texts, partitions=2))
     worker = scene.worker("words", [source], sink, until="end", checkpoint_interval_ms=500)
     worker.start()

@@ -41,7 +41,7 @@ def _busy_worker(scene: Scene, source: str, sink: str, **settings: Any) -> Proce
 def test_a_broker_that_dies_and_comes_back(scene: Scene, fragile_broker: DevBroker) -> None:
     """Killed in the middle of the work: the worker degrades with a log line, then goes on."""
     source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
-    texts = sentences(20_000)
+    texts = sentences(10_000)
     scene.send(source, lines(*texts, partitions=2))
     worker = _busy_worker(scene, source, sink)
     scene.wait_outputs(sink, 1)
@@ -49,11 +49,11 @@ def test_a_broker_that_dies_and_comes_back(scene: Scene, fragile_broker: DevBrok
     worker.wait_log("broker unreachable, waiting")
     assert worker.is_running()
     fragile_broker.restart()
-    scene.wait_outputs(sink, 100_000)
+    scene.wait_outputs(sink, 50_000)
     worker.wait_log("broker reachable again")
     more = sentences(100)
     scene.send(source, lines(*more, partitions=2))
-    scene.wait_outputs(sink, 100_500)
+    scene.wait_outputs(sink, 50_500)
     assert worker.stop() == 0
     scene.check_words(sink, texts + more)
 
