@@ -9,7 +9,9 @@ from typing import Any
 from benchmarks.clients import Outside, Seen
 from benchmarks.harness import Bench, Case
 
-LINGER_MS = 0
+LINGER_MS = 1
+"""The default of `kstash.Config`."""
+
 WARM_S = 3.0
 DRAIN_S = 1.5
 RATES = {"word count": 1_000, "rolling hash": 5_000}
