@@ -16,6 +16,9 @@ from tests.integration.scene import Process, Scene, Sent, lines, sentences
 
 pytestmark = pytest.mark.integration
 
+PAUSE_S = 17.0
+"""Longer than the session and the transactions last."""
+
 
 @pytest.fixture(scope="module")
 def fragile_broker() -> Iterator[DevBroker]:
@@ -70,7 +73,7 @@ def test_a_pause_beyond_the_transaction_timeout(scene: Scene, fragile_broker: De
     fragile_broker.pause()
     started = time.monotonic()
     try:
-        while time.monotonic() - started < 20:
+        while time.monotonic() - started < PAUSE_S:
             assert worker.is_running(), "the worker did not survive the pause"
             time.sleep(0.5)
     finally:
