@@ -20,6 +20,9 @@ ROLLING_HASH = [
     *(Case("rolling hash", g) for g in ("at_least_once", "none")),
 ]
 RECOVERED = [Case("word count", guarantee) for guarantee in GUARANTEES if guarantee != "none"]
+WARM_UP_S = 8.0
+"""Of load before the first figure, twice: the broker's JVM compiles what it runs often."""
+
 PRELOADED_PER_S = {"word count": 20_000, "rolling hash": 50_000}
 """Input records preloaded for each second that a run should take, on a machine of this year."""
 
@@ -27,7 +30,8 @@ PRELOADED_PER_S = {"word count": 20_000, "rolling hash": 50_000}
 def main() -> None:
     """Measure, print tables, write JSON."""
     options = _options()
-    console = Console()
+    # Wide enough for the tables, also when the output goes to a file.
+    console = Console(width=None if sys.stdout.isatty() else 130)
     results = Results()
     with Bench() as bench:
         about = machine(is_pinned=bench.is_pinned)
@@ -97,6 +101,9 @@ def _measure(
         if "throughput" in options.only:
             bench.create_topics(inputs[program])
             workload.preload(bench.bootstrap, case, inputs[program], counts[program])
+    console.print("warming the broker up", highlight=False)
+    for case in (Case("word count", "exactly_once"), Case("word count", "none")):
+        latency.measure(bench, case, WARM_UP_S)
     for number in range(options.rounds):
         for case in cases:
             # The order turns around, so that a slow drift of the machine favours nobody.

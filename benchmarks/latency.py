@@ -6,7 +6,7 @@ import statistics
 import time
 from typing import Any
 
-from benchmarks.clients import Outside, Seen
+from benchmarks.clients import Outside
 from benchmarks.harness import Bench, Case
 
 LINGER_MS = 1
@@ -55,7 +55,8 @@ def measure(bench: Bench, case: Case, seconds: float) -> dict[str, Any]:
 def measure_recovery(bench: Bench, case: Case) -> dict[str, Any]:
     """SIGKILL under load and a restart at once: ms from the start of the new process.
 
-    `first_output_ms` is when a plain reader gets the first marker that nobody had seen before.
+    `first_output_ms` is when a plain reader gets the first output of an input that came after the
+    crash, which only the new process can have made.
     """
     inputs = [f"bench-live-{name}" for name in case.inputs]
     bench.create_topics(inputs)
@@ -68,6 +69,7 @@ def measure_recovery(bench: Bench, case: Case) -> dict[str, Any]:
                 outside.start()
                 time.sleep(KILL_AFTER_S)
                 worker.kill()
+                killed = time.time_ns()
                 worker.start()
                 worker.wait_ready()
                 outside.wait_fed()
@@ -81,7 +83,7 @@ def measure_recovery(bench: Bench, case: Case) -> dict[str, Any]:
         bench.delete_topics("bench-live-")
     result: dict[str, Any] = {"ready_ms": (ready - started) / 1e6}
     for isolation, marks in seen.items():
-        first = _first_new(marks, started)
+        first = next((m.read for m in marks if m.due >= killed), None)
         result[f"first_output_ms_{isolation}"] = first and (first - started) / 1e6
     return result
 
@@ -89,11 +91,6 @@ def measure_recovery(bench: Bench, case: Case) -> dict[str, Any]:
 def _outside(bench: Bench, case: Case, inputs: list[str], seconds: float) -> Outside:
     rate = RATES[case.program]
     return Outside(bench.bootstrap, case, inputs, bench.output, rate=rate, seconds=seconds)
-
-
-def _first_new(marks: list[Seen], started: int) -> int | None:
-    before = {mark.due for mark in marks if mark.read < started}
-    return next((m.read for m in marks if m.read >= started and m.due not in before), None)
 
 
 def _percentiles(late_ms: list[float]) -> dict[str, Any]:
