@@ -99,9 +99,15 @@ def run_app(
     """
     if not __debug__:
         raise ConfigError("kstash relies on its assertions: run without python -O")
+    config = app.config
+    if until is not None and config.guarantee == "none":
+        raise ConfigError(
+            "a bounded run is kept track of in the lineage topic, which guarantee 'none' does not "
+            "write: choose another guarantee, or run without an end",
+            "guarantee",
+        )
     _pin_hash_seed()
     topology = app.topology()
-    config = app.config
     clock = SystemClock()
     with Observer(config) as observer:
         cluster = KafkaCluster(config)

@@ -85,3 +85,11 @@ def test_the_number_of_a_log_count_that_was_killed(scene: Scene) -> None:
     job.kill()
     assert job.run() == 0
     assert job.output[-1] == "Number of attacks: 60000"
+
+
+def test_without_recovery_there_is_no_end(scene: Scene) -> None:
+    """Under the guarantee `none` nobody could tell when a run is over: it is refused."""
+    source, sink = scene.topic("sentences"), scene.topic("counts")
+    worker = scene.worker("words", [source], sink, until="end", guarantee="none")
+    assert worker.run() == 1
+    assert "ConfigError: a bounded run is kept track of in the lineage topic" in worker.log()
