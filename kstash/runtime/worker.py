@@ -200,10 +200,12 @@ class Worker:
             if partition[0] == self.context.lineage_topic:
                 self._watch(partition[1], run)
                 continue
-            for number, group in list(self.groups.items()):
-                target = group.inputs().get(partition)
-                if target is not None:
-                    self._guarded(number, group, partial(group.deliver, *target, run))
+            # Task group `p` reads partition `p` of every input.
+            number = partition[1]
+            group = self.groups.get(number)
+            target = group.inputs().get(partition) if group is not None else None
+            if group is not None and target is not None:
+                self._guarded(number, group, partial(group.deliver, *target, run))
 
     def _watch(self, number: int, messages: list[Message]) -> None:
         group = self.groups.get(number)
