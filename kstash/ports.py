@@ -87,7 +87,10 @@ class Member(Protocol):
         """Consume the lineage partition of an owned group from `offset` on."""
 
     def add(self, offsets: Mapping[Partition, int]) -> None:
-        """Consume data partitions from explicit offsets (added to what is consumed already)."""
+        """Consume data partitions from explicit offsets (added to what is consumed already).
+
+        A partition that was paused before is fetched.
+        """
 
     def remove(self, partitions: Collection[Partition]) -> None:
         """Stop consuming data partitions; messages of them already fetched are dropped."""

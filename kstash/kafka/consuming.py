@@ -3,7 +3,8 @@
 Invariants:
 
 - an error never costs messages: those fetched with it are handed out first, the error is raised
-  by the next `poll`. Only a fenced member hands out nothing any more.
+  by the next `poll`. Only a fenced member hands out nothing any more;
+- a partition that is added is read: the client itself keeps a pause over removal and addition.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class AssignedConsumer:
         self._monotonic = monotonic
         self._log = structlog.get_logger("kstash.kafka")
         self._assigned: dict[Partition, int] = {}
+        self._paused: set[Partition] = set()
         self._known_topics: set[str] = set()
         self._missing_since: float | None = None
         self._failures: list[KstashError] = []
@@ -84,6 +86,7 @@ class AssignedConsumer:
         self._assigned.update(offsets)
         for partition in offsets:
             self._ends.pop(partition, None)
+        self.resume(offsets)
 
     def remove(self, partitions: Collection[Partition]) -> None:
         """Stop reading these; messages of them already fetched are dropped."""
@@ -95,12 +98,14 @@ class AssignedConsumer:
         """Fetch no more of these until `resume`; partitions that are not read are ignored."""
         known = [partition for partition in partitions if partition in self._assigned]
         if known:
+            self._paused.update(known)
             self._client.pause(topic_partitions(known))
 
     def resume(self, partitions: Collection[Partition]) -> None:
         """Fetch these again; partitions that are not read are ignored."""
-        known = [partition for partition in partitions if partition in self._assigned]
+        known = [p for p in partitions if p in self._paused and p in self._assigned]
         if known:
+            self._paused.difference_update(known)
             self._client.resume(topic_partitions(known))
 
     def poll(self, timeout_s: float) -> list[Message]:

@@ -259,6 +259,7 @@ class KafkaMember(AssignedConsumer):
         groups = sorted(self._owned)
         self._owned.clear()
         self._assigned.clear()
+        self._paused.clear()
         self._to_unassign, self._after_poll, self._removed_in_poll = [], [], set()
         self._suspected = None
         self._is_commit_pending = False

@@ -297,3 +297,17 @@ def test_paused_partition_goes_on_where_it_was(world: World) -> None:
     assert read(reader, 0) == []
     reader.resume([(world.data, 0)])
     assert values(read(reader, 2)) == [b"1", b"2"]
+
+
+def test_partition_that_was_paused_is_read_when_added_anew(world: World) -> None:
+    """A group that was lost while the inputs were paused, and came back, goes on."""
+    producer = world.closing(world.main.data_producer())
+    producer.produce(world.data, b"record", None, 0, None, 0, None)
+    until(lambda: len(producer) == 0, producer.poll)
+    reader: Member = world.closing(world.main.member(), leave=True)
+    reader.add({(world.data, 0): 0})
+    reader.pause([(world.data, 0)])
+    reader.remove([(world.data, 0)])
+    reader.resume([(world.data, 0)])
+    reader.add({(world.data, 0): 0})
+    assert values(read(reader, 1)) == [b"record"]
