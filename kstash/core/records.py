@@ -120,11 +120,19 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file of a checkpoint: name relative to its folder, size in bytes, CRC-32 of content."""
+    """One file of a checkpoint.
+
+    Attributes:
+        name: relative to the checkpoint's folder.
+        size: in bytes.
+        digest: BLAKE2b-128 of the content, as 32 hexadecimal digits.
+        location: where the checkpoint store has it, in that store's own words; empty: nowhere.
+    """
 
     name: str
     size: int
-    crc32: int
+    digest: str
+    location: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +280,7 @@ def _checkpoint_to_json(r: Any) -> dict[str, Any]:
         "remote": r.is_remote,
         "position": r.position,
         "label": r.label,
-        "files": [[f.name, f.size, f.crc32] for f in r.files],
+        "files": [[f.name, f.size, f.digest, f.location] for f in r.files],
         "inputs": sorted(r.input_offsets.items()),
         "sequences": _partitions(r.sequences),
         "readers": [[i, table.to_json()] for i, table in sorted(r.readers.items())],
@@ -291,7 +299,7 @@ def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
         is_remote=bool(d["remote"]),
         position=int(d["position"]),
         label=str(d["label"]),
-        files=tuple(FileEntry(str(n), int(s), int(c)) for n, s, c in d["files"]),
+        files=tuple(FileEntry(str(n), int(s), str(g), str(at)) for n, s, g, at in d["files"]),
         input_offsets=_int_table(d["inputs"]),
         sequences=_from_partitions(d["sequences"]),
         readers={int(i): ReaderTable.from_json(t) for i, t in d["readers"]},

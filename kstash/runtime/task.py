@@ -63,6 +63,7 @@ class TaskInput:
 class PendingCheckpoint:
     """A checkpoint on disk that waits for acknowledgements before it is published."""
 
+    number: int
     label: str
     position: int
     files: tuple[FileEntry, ...]
@@ -337,6 +338,7 @@ class Task:
         label = f"{self.incarnation.generation}-{self.incarnation.offset}-{self.checkpoint_number}"
         files = self.state.checkpoint(label, position)
         self.pending = PendingCheckpoint(
+            self.checkpoint_number,
             label,
             position,
             files,
@@ -354,8 +356,9 @@ class Task:
         return Checkpoint(
             self.incarnation,
             self.core.task,
-            self.checkpoint_number,
-            is_remote=False,
+            pending.number,
+            # Without stores there are no files, so no lost disk can take it.
+            is_remote=not self.stage.stores,
             position=pending.position,
             label=pending.label,
             files=pending.files,

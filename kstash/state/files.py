@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +17,8 @@ PARTIAL_PREFIX = ".partial-"
 _IMMUTABLE_SUFFIX = ".sst"
 """RocksDB never changes these after writing them; every other file of it may grow."""
 
-_READ_BYTES = 1 << 20
+DIGEST_BYTES = 16
+"""Content names the file, so two files must not share a digest by chance."""
 
 
 def check_label(label: str) -> None:
@@ -26,13 +27,15 @@ def check_label(label: str) -> None:
     assert is_plain, f"checkpoint label {label!r} is no plain file name"
 
 
-def checksum(path: Path) -> int:
-    """CRC-32 of a file's content."""
-    crc32 = 0
+def digest(path: Path) -> str:
+    """BLAKE2b-128 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            crc32 = zlib.crc32(block, crc32)
-    return crc32
+        return hashlib.file_digest(file, new_digest).hexdigest()
+
+
+def new_digest() -> hashlib.blake2b:
+    """A BLAKE2b-128 of nothing yet."""
+    return hashlib.blake2b(digest_size=DIGEST_BYTES)
 
 
 def describe(folder: Path, known: Mapping[str, FileEntry]) -> tuple[FileEntry, ...]:
@@ -48,7 +51,7 @@ def describe(folder: Path, known: Mapping[str, FileEntry]) -> tuple[FileEntry, .
         size = path.stat().st_size
         entry = known.get(name) if name.endswith(_IMMUTABLE_SUFFIX) else None
         if entry is None or entry.size != size:
-            entry = FileEntry(name=name, size=size, crc32=checksum(path))
+            entry = FileEntry(name=name, size=size, digest=digest(path))
         entries.append(entry)
     return tuple(entries)
 
@@ -59,13 +62,13 @@ def immutable(files: Sequence[FileEntry]) -> dict[str, FileEntry]:
 
 
 def matches(folder: Path, files: Sequence[FileEntry]) -> bool:
-    """Whether the folder holds exactly these files with these sizes and checksums."""
+    """Whether the folder holds exactly these files with these sizes and digests."""
     try:
         if {path.name for path in folder.iterdir()} != {entry.name for entry in files}:
             return False
         # Sizes first: they find most damage without reading.
         return all((folder / entry.name).stat().st_size == entry.size for entry in files) and all(
-            checksum(folder / entry.name) == entry.crc32 for entry in files
+            digest(folder / entry.name) == entry.digest for entry in files
         )
     except OSError:
         return False

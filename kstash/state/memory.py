@@ -5,7 +5,7 @@ The stores are the same `CachedStore`s as over RocksDB, so spilling and write-ba
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -83,7 +83,7 @@ class MemoryBackend:
         """Damage a checkpoint, so that `verify` says False."""
         checkpoints = self._checkpoints[stage, partition]
         frozen = checkpoints[label]
-        damaged = tuple(replace(entry, crc32=entry.crc32 ^ 1) for entry in frozen.files)
+        damaged = tuple(replace(entry, digest=entry.digest[::-1]) for entry in frozen.files)
         checkpoints[label] = replace(frozen, files=damaged)
 
 
@@ -134,7 +134,7 @@ class MemoryTaskState:
             self._stores[name].mark_written(change)
         tables = {name: dict(table.entries) for name, table in self._tables.items()}
         entries = (
-            FileEntry("position", 8, zlib.crc32(b"%d" % position)),
+            FileEntry("position", 8, _digest(b"%d" % position)),
             *(_describe(name, table) for name, table in tables.items()),
         )
         self._keep(label, _Frozen(position, tables, entries))
@@ -172,12 +172,12 @@ class _DictTable:
 
 
 def _describe(name: str, table: Mapping[bytes, bytes]) -> FileEntry:
-    crc32 = 0
-    size = 0
-    for key, value in sorted(table.items()):
-        crc32 = zlib.crc32(value, zlib.crc32(key, crc32))
-        size += len(key) + len(value)
-    return FileEntry(f"{name}.table", size, crc32)
+    content = b"".join(key + value for key, value in sorted(table.items()))
+    return FileEntry(f"{name}.table", len(content), _digest(content))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _name(entry: FileEntry) -> str:

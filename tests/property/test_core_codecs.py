@@ -122,7 +122,10 @@ CHECKPOINTS = st.builds(
     is_remote=st.booleans(),
     position=POSITIONS,
     label=st.text(max_size=9),
-    files=st.lists(st.builds(FileEntry, st.text(max_size=9), U64, U32), max_size=3).map(tuple),
+    files=st.lists(
+        st.builds(FileEntry, st.text(max_size=9), U64, st.text(max_size=9), st.text(max_size=9)),
+        max_size=3,
+    ).map(tuple),
     input_offsets=INTS,
     sequences=OUTS,
     readers=st.dictionaries(st.integers(0, 9), TABLES, max_size=2),

@@ -103,7 +103,7 @@ VECTORS: list[tuple[LineageRecord, str, int, bytes]] = [
             is_remote=False,
             position=1000,
             label="1-7-4",
-            files=(FileEntry("a.sst", 10, 11),),
+            files=(FileEntry("a.sst", 10, "0b" * 16, "3:7+1"),),
             input_offsets={0: 50},
             sequences={(0, 0): 40, (0, 1): 41},
             readers={0: TABLE},
@@ -113,7 +113,9 @@ VECTORS: list[tuple[LineageRecord, str, int, bytes]] = [
         ),
         INC + "09" + TASK_HEX + "0000000000000004",
         9,
-        b'{"remote":false,"position":1000,"label":"1-7-4","files":[["a.sst",10,11]],'
+        b'{"remote":false,"position":1000,"label":"1-7-4","files":[["a.sst",10,"'
+        + b"0b" * 16
+        + b'","3:7+1"]],'
         b'"inputs":[[0,50]],"sequences":[[0,0,40],[0,1,41]],"readers":[[0,'
         + TABLE_JSON.encode()
         + b']],"scan_from":[[0,0,30]],"timers":[[2,1600]],"reached":1003}',

@@ -184,13 +184,13 @@ def test_only_new_files_are_read_for_checksums(
     assert backend.verify("count", 0, "1", first)
     state = open_task(backend, "1")
     read: list[str] = []
-    real = files.checksum
+    real = files.digest
 
-    def checksum(path: Path) -> int:
+    def digest(path: Path) -> str:
         read.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(files, "checksum", checksum)
+    monkeypatch.setattr(files, "digest", digest)
     put(state, {b"b": 1})
     second = state.checkpoint("2", 2)
     known = {entry.name for entry in first if entry.name.endswith(".sst")}
