@@ -45,6 +45,8 @@ COLLECT_THRESHOLDS = (20_000, 20, 50)
 """For `gc.set_threshold`. A batch is a few lists of thousands of words, which each pass looks
 through; with the default of 700 new objects there were about eighty passes a second."""
 
+_IMPORTED = time.monotonic()
+
 log = structlog.get_logger("kstash")
 
 
@@ -135,6 +137,7 @@ def run_app(
                     metrics=observer.metrics,
                     until=until,
                     on_ready=on_ready,
+                    started=clock.monotonic() - _process_age_s(),
                 )
                 _loop(worker, stop, observer, state, on_end)
         finally:
@@ -192,6 +195,15 @@ def _loop(
     finally:
         worker.close(is_graceful=is_graceful)
     log.info("stopped")
+
+
+def _process_age_s() -> float:
+    """Seconds since this process began, also under another program: a re-execution counts."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except OSError:  # no such file system here
+        return time.monotonic() - _IMPORTED
 
 
 def _pin_hash_seed() -> None:

@@ -86,14 +86,14 @@ METRICS = (
     MetricSpec(
         "recovery_seconds",
         "histogram",
-        "Time from the assignment of a task group to its going live.",
+        "Time of a task group from the process's start, or from its move here, to its going live.",
         (),
         _RECOVERY,
     ),
     MetricSpec(
         "recovery_phase_seconds",
         "histogram",
-        "Time of the phases of a recovery: claim, fence, scan, restore, start, replay.",
+        "Time of the phases of a recovery: detect, claim, fence, scan, restore, start, replay.",
         ("phase",),
         _RECOVERY,
     ),

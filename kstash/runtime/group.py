@@ -332,9 +332,20 @@ class TaskGroup:
             while task.drain_buffer():
                 pass
             self.lineage.flush(task)
+        self._tell_live()
+
+    def _tell_live(self) -> None:
+        """Say once where the time went."""
+        metrics = self.context.metrics
+        phases: dict[str, float] = {}
+        if self.recovery is not None:
+            self.recovery.charge("replay")  # with what had come meanwhile
+            phases = {"detect": self.recovery.started - self.started, **self.recovery.phase_s}
+        for phase, seconds in phases.items():
+            metrics.observe("recovery_phase_seconds", seconds, phase=phase)
         now = self.context.clock.monotonic()
-        self.context.metrics.observe("recovery_seconds", now - self.started)
-        self.context.metrics.count("recoveries")
+        metrics.observe("recovery_seconds", now - self.started)
+        metrics.count("recoveries")
         log.info(
             "task group live",
             group=self.number,
@@ -342,6 +353,7 @@ class TaskGroup:
             replayed=sum(t.replayed for t in self.tasks.values()),
             suppressed=sum(t.suppressed for t in self.tasks.values()),
             seconds=round(now - self.started, 3),
+            **{f"{phase}_ms": round(seconds * 1000) for phase, seconds in phases.items()},
         )
 
     # -- outputs ---------------------------------------------------------------------------------

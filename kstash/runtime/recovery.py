@@ -82,6 +82,7 @@ class Recovery:
         plans: what each task replays, once planned.
         start: the START record, once appended.
         stored: scanned output records by sequence, to compare replayed ones with.
+        phase_s: seconds of each phase that is over, by its name; they add up.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Recovery:
         self._retry: tuple[float, Effect] | None = None
         self._step_started = context.clock.monotonic()
         self.started = self._step_started
+        self.phase_s = dict.fromkeys(PHASES.values(), 0.0)
         self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
         self.start: Start | None = None
         layout = context.layout
@@ -162,6 +164,14 @@ class Recovery:
         """Every task has reached its adopted end."""
         self._post(Replayed())
 
+    def charge(self, phase: str) -> float:
+        """Put the time since the last such call down to a phase; returns the seconds."""
+        now = self._context.clock.monotonic()
+        seconds = now - self._step_started
+        self.phase_s[phase] += seconds
+        self._step_started = now
+        return seconds
+
     def cancel(self) -> None:
         """Ignore everything that still arrives."""
         self._is_cancelled = True
@@ -176,18 +186,14 @@ class Recovery:
             self._inbox.append(event)
 
     def _observe(self, before: GroupState) -> None:
-        now = self._context.clock.monotonic()
         if before is not self.core.state:
-            self._context.metrics.observe(
-                "recovery_phase_seconds", now - self._step_started, phase=PHASES[before]
-            )
+            seconds = self.charge(PHASES[before])
             log.debug(
                 "recovery step",
                 group=self.group,
                 step=before.value,
-                milliseconds=round((now - self._step_started) * 1000, 1),
+                milliseconds=round(seconds * 1000, 1),
             )
-            self._step_started = now
 
     def _perform(self, effect: Effect) -> None:
         handler: Any = _HANDLERS[type(effect)]
@@ -339,6 +345,7 @@ class Recovery:
 
     def _recover(self, effect: Recover) -> None:
         self._on_recover(dict(effect.plans))
+        self.charge("restore")
 
     def _go_live(self, _: GoLive) -> None:
         view = self.core.view
@@ -392,7 +399,6 @@ PHASES: dict[GroupState, str] = {
     GroupState.SCANNING: "scan",
     GroupState.STARTING: "start",
     GroupState.REPLAYING: "replay",
-    GroupState.LIVE: "live",
 }
 """Phase of the recovery metrics that each step belongs to."""
 

@@ -70,6 +70,8 @@ class Worker:
         until: None runs for ever; `"end"` to the end offsets found at the start.
         on_ready: called once, when all tasks of this worker are live for the first time.
         nonce: gives 16 fresh random bytes a call, for the keys of CLAIM and CONFIG.
+        started: monotonic seconds at which the process began: since then the groups that it is
+            given first have been waiting. None: since they are given.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Worker:
         until: str | None = None,
         on_ready: Callable[[], None] | None = None,
         nonce: Callable[[], bytes] | None = None,
+        started: float | None = None,
     ) -> None:
         # Producers first: a fresh idempotent one needs up to a second before its first ack.
         producers = Producers.create(cluster)
@@ -115,6 +118,7 @@ class Worker:
         # Due time and since when, of groups that will claim again.
         self._restarts: dict[int, tuple[float, float]] = {}
         self._attempts: dict[int, int] = {}
+        self._waiting_since = started
         self._is_paused = False
         self._commit_due = 0.0
         self._reporter = Reporter(self.context)
@@ -324,9 +328,12 @@ class Worker:
     # -- membership ------------------------------------------------------------------------------
 
     def _assigned(self, numbers: list[int]) -> None:
+        since, self._waiting_since = self._waiting_since, None
+        if since is None:
+            since = self.context.clock.monotonic()
         for number in numbers:
             if number not in self.groups and number not in self._restarts:
-                self._begin(number, self.context.clock.monotonic())
+                self._begin(number, since)
 
     def _revoked(self, numbers: list[int]) -> None:
         log.info("task groups move to another worker", groups=sorted(numbers))
