@@ -24,6 +24,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from kstash.errors import MemberFencedError
+from kstash.failpoints import around
 from kstash.kafka import failures
 from kstash.kafka.consuming import AssignedConsumer, topic_partitions
 from kstash.kafka.place import holder_of
@@ -174,7 +175,8 @@ class KafkaMember(AssignedConsumer):
             return
         positions = [TopicPartition(topic, p, at) for (topic, p), at in offsets.items()]
         try:
-            self._client.commit(offsets=positions, asynchronous=True)
+            with around("inputs.commit"):
+                self._client.commit(offsets=positions, asynchronous=True)
             self._is_commit_pending = True
         except failures.CLIENT_ERRORS as error:
             self._log.debug("offsets for lag tools not committed", error=failures.describe(error))

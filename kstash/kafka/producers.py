@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka import Producer as Client
 
 from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError, TopicMissingError
+from kstash.failpoints import around
 from kstash.kafka import failures
 from kstash.kafka.settings import client_logger
 from kstash.ports import Headers, OnDelivery, Producer
@@ -94,7 +95,8 @@ class KafkaProducer:
     def flush(self, timeout_s: float) -> int:
         """Wait for acknowledgements, serving callbacks; returns how many are missing."""
         try:
-            return self._client.flush(timeout_s)
+            with around("lineage.flush"):
+                return self._client.flush(timeout_s)
         except failures.CLIENT_ERRORS as error:
             raise failures.producer_failed(self._name, error) from error
 

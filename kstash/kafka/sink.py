@@ -25,6 +25,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka import Producer as Client
 
 from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError
+from kstash.failpoints import around
 from kstash.kafka import failures
 from kstash.kafka.positions import CommittedPositionsReader
 from kstash.kafka.settings import client_logger
@@ -260,7 +261,8 @@ class KafkaSinkProducer:
         """Wait until the coordinator accepted, refused, or the deadline; returns the error."""
         while True:
             try:
-                client.init_transactions(INIT_SLICE_S)
+                with around("sink.initialise"):
+                    client.init_transactions(INIT_SLICE_S)
             except failures.CLIENT_ERRORS as error:
                 inner = failures.kafka_error(error)
                 is_waiting = inner is not None and inner.code() == KafkaError._TIMED_OUT
@@ -276,19 +278,22 @@ class KafkaSinkProducer:
         assert self._client is not None
         # Together within the transaction's timeout: after it the coordinator aborts anyhow.
         deadline = self._monotonic() + self._timeout_s
-        missing = self._client.flush(self._timeout_s)
+        with around("sink.flush"):
+            missing = self._client.flush(self._timeout_s)
         if missing:
             raise ProducerFailedError(
                 f"{self._name}: {missing} records of a transaction were not acknowledged within "
                 f"{self._timeout_s:g} s"
             )
         topic, group = self._position
-        self._client.send_offsets_to_transaction(
-            [TopicPartition(topic, group, 0, metadata=metadata)],
-            self._positions.group_metadata,
-            max(CALL_TIMEOUT_S_MIN, deadline - self._monotonic()),
-        )
-        self._client.commit_transaction(max(CALL_TIMEOUT_S_MIN, deadline - self._monotonic()))
+        with around("sink.offsets"):
+            self._client.send_offsets_to_transaction(
+                [TopicPartition(topic, group, 0, metadata=metadata)],
+                self._positions.group_metadata,
+                max(CALL_TIMEOUT_S_MIN, deadline - self._monotonic()),
+            )
+        with around("sink.commit"):
+            self._client.commit_transaction(max(CALL_TIMEOUT_S_MIN, deadline - self._monotonic()))
         self._client.begin_transaction()
 
     # --- for both -----------------------------------------------------------------------------

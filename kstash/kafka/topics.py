@@ -12,6 +12,7 @@ import structlog
 
 from kstash.config import Config
 from kstash.errors import TopicMismatchError, TopicMissingError
+from kstash.failpoints import around
 from kstash.ports import Admin, NewTopic, TopicInfo
 from kstash.topology import Stage, StageOutput, Topology
 
@@ -90,11 +91,14 @@ def check_topics(
         )
     if topology.lineage_topic not in found and config.guarantee != "none":
         _check_is_new(admin, topology, found, config, has_local_state=has_local_state)
-    admin.create([NewTopic(topic, -1, None, {}) for topic in missing])
+    with around("topics.create"):
+        admin.create([NewTopic(topic, -1, None, {}) for topic in missing])
     found |= admin.describe(missing)
     largest = max(found[topic].partition_count for topic in topology.input_topics)
-    admin.create(_own_topics([topic for topic in own if topic not in found], largest, config))
-    found |= admin.describe([topic for topic in own if topic not in found])
+    missing = [topic for topic in own if topic not in found]
+    with around("topics.create"):
+        admin.create(_own_topics(missing, largest, config))
+    found |= admin.describe(missing)
     for topic in own:
         _check_partition_count(found[topic], largest)
     for stage in topology.stages:

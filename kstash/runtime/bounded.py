@@ -12,6 +12,7 @@ from kstash.core.lineage import LineageView
 from kstash.core.records import Run, encode_key, encode_value
 from kstash.core.wire import MARKER_HEADER, End, encode_marker
 from kstash.errors import KafkaUnavailableError
+from kstash.failpoints import around
 from kstash.ports import DeliveredMessage, Headers, Message, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.recovery import Recovery, lineage_record
@@ -134,17 +135,19 @@ class BoundedRun:
             if error is not None:
                 self._look_later(error)
             else:
-                self._look()
+                with around("lineage.run.ack"):
+                    self._look()
 
-        context.producers.markers.produce(
-            context.lineage_topic,
-            encode_value(run),
-            encode_key(run),
-            0,
-            delivered,
-            context.clock.time_ms(),
-            None,
-        )
+        with around("lineage.run.append"):
+            context.producers.markers.produce(
+                context.lineage_topic,
+                encode_value(run),
+                encode_key(run),
+                0,
+                delivered,
+                context.clock.time_ms(),
+                None,
+            )
 
     def _decide(self, run: Run) -> None:
         self.run = run
@@ -212,20 +215,22 @@ class RunEnd:
             )
             topic, partition = context.layout.kafka_partition(task.stage, out)
             self._unacked += 1
-            context.producers.data.produce(
-                topic,
-                None,
-                None,
-                partition,
-                self._acked,
-                context.clock.time_ms(),
-                [(MARKER_HEADER, encode_marker(marker))],
-            )
+            with around("end.append"):
+                context.producers.data.produce(
+                    topic,
+                    None,
+                    None,
+                    partition,
+                    self._acked,
+                    context.clock.time_ms(),
+                    [(MARKER_HEADER, encode_marker(marker))],
+                )
 
     def _acked(self, error: Any, _: DeliveredMessage) -> None:
         # A failure makes the producer fail as a whole, which its `poll` reports.
         if error is None:
-            self._unacked -= 1
+            with around("end.ack"):
+                self._unacked -= 1
 
 
 def before_end(

@@ -20,6 +20,7 @@ from kstash.core.records import Release
 from kstash.core.recovery import TaskPlan
 from kstash.core.sink import SinkCommitter
 from kstash.core.task import Outgoing, TaskCore
+from kstash.failpoints import around
 from kstash.ports import Partition, SinkProducer
 from kstash.runtime.bounded import RunEnd, before_end
 from kstash.runtime.checkpoints import Checkpoints
@@ -363,9 +364,10 @@ class TaskGroup:
         if self.sinks is not None and not target.is_internal:
             self.sinks.send(task, outgoing)
             return
-        task.emitter.produce(
-            outgoing, target, self.context.producers.data.produce, task.on_delivery(outgoing)
-        )
+        with around("frame.append" if target.is_internal else "sink.append"):
+            task.emitter.produce(
+                outgoing, target, self.context.producers.data.produce, task.on_delivery(outgoing)
+            )
 
     @property
     def has_outstanding(self) -> bool:

@@ -9,8 +9,10 @@ from typing import Any
 
 from kstash.core.records import LineageRecord, encode_key, encode_value
 from kstash.core.task import Outgoing
+from kstash.failpoints import around
 from kstash.ports import DeliveredMessage, OnDelivery
 from kstash.runtime.context import Context
+from kstash.runtime.points import ACKS, APPENDS
 from kstash.runtime.task import Task
 
 
@@ -68,7 +70,7 @@ class LineageWriter:
             self._unacked.append((context.clock.monotonic(), entries, size))
             context.metrics.count("lineage_appended_entries", entries)
             context.metrics.count("lineage_appended_bytes", size)
-            self._produce(encode_key(segment), value, partial(self._acked, task, segment.end))
+            self._produce(segment, value, partial(self._acked, task, segment.end))
 
     def append(self, record: LineageRecord, on_acked: Callable[[], None]) -> None:
         """Append another record; `on_acked` is called unless the group is given up before."""
@@ -76,9 +78,10 @@ class LineageWriter:
         def delivered(error: Any, _: DeliveredMessage) -> None:
             # A failure makes the producer fail as a whole, which its `poll` reports.
             if self._is_alive and error is None:
-                on_acked()
+                with around(ACKS[type(record)]):
+                    on_acked()
 
-        self._produce(encode_key(record), encode_value(record), delivered)
+        self._produce(record, encode_value(record), delivered)
 
     def close(self) -> None:
         """Ignore what is acknowledged from now on."""
@@ -93,18 +96,20 @@ class LineageWriter:
         metrics.count("lineage_acked_entries", entries)
         metrics.count("lineage_acked_bytes", size)
         metrics.observe("lineage_ack_seconds", self._context.clock.monotonic() - sent)
-        for outgoing in task.core.on_segment_acked(end):
-            self._send(task, outgoing)
+        with around("lineage.segment.ack"):
+            for outgoing in task.core.on_segment_acked(end):
+                self._send(task, outgoing)
 
-    def _produce(self, key: bytes, value: bytes, on_delivery: OnDelivery) -> None:
+    def _produce(self, record: LineageRecord, value: bytes, on_delivery: OnDelivery) -> None:
         context = self._context
         self.appended_s = context.clock.monotonic()
-        context.producers.lineage.produce(
-            context.lineage_topic,
-            value,
-            key,
-            self._group,
-            on_delivery,
-            context.clock.time_ms(),
-            None,
-        )
+        with around(APPENDS[type(record)]):
+            context.producers.lineage.produce(
+                context.lineage_topic,
+                value,
+                encode_key(record),
+                self._group,
+                on_delivery,
+                context.clock.time_ms(),
+                None,
+            )

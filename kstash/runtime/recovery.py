@@ -55,6 +55,7 @@ from kstash.core.wire import (
     encode_marker,
 )
 from kstash.errors import LocatedError, ProducerFailedError
+from kstash.failpoints import around
 from kstash.ports import (
     DeliveredMessage,
     Headers,
@@ -66,6 +67,7 @@ from kstash.ports import (
 from kstash.runtime.context import Context
 from kstash.runtime.decode import located
 from kstash.runtime.emit import StoredRecord
+from kstash.runtime.points import ACKS, APPENDS
 from kstash.runtime.scan import ScanJob
 from kstash.runtime.tails import TailReader, first_offsets
 
@@ -211,22 +213,24 @@ class Recovery:
 
         def delivered(error: Any, message: DeliveredMessage) -> None:
             if error is None:
-                self._post(event(message.offset()))
+                with around(ACKS[type(record)]):
+                    self._post(event(message.offset()))
             elif again is not None and not self._is_cancelled:
                 log.warning("append failed, trying again", group=self.group, error=str(error))
                 self._retry = (self._context.clock.monotonic() + CLAIM_BACKOFF_S, again)
             else:
                 self._post(ProducerFailedError(f"cannot append {type(record).__name__}: {error}"))
 
-        producer.produce(
-            self._context.lineage_topic,
-            encode_value(record),
-            encode_key(record),
-            self.group,
-            delivered,
-            self._context.clock.time_ms(),
-            None,
-        )
+        with around(APPENDS[type(record)]):
+            producer.produce(
+                self._context.lineage_topic,
+                encode_value(record),
+                encode_key(record),
+                self.group,
+                delivered,
+                self._context.clock.time_ms(),
+                None,
+            )
 
     # -- effects ---------------------------------------------------------------------------------
 
@@ -272,18 +276,20 @@ class Recovery:
                 if error is not None:
                     self._post(ProducerFailedError(f"cannot fence {partition}: {error}"))
                     return
-                self._fence_offsets[partition] = message.offset()
-                arrived(partition)
+                with around("fence.ack"):
+                    self._fence_offsets[partition] = message.offset()
+                    arrived(partition)
 
-            context.producers.markers.produce(
-                partition[0],
-                None,
-                None,
-                partition[1],
-                delivered,
-                context.clock.time_ms(),
-                [(MARKER_HEADER, marker)],
-            )
+            with around("fence.append"):
+                context.producers.markers.produce(
+                    partition[0],
+                    None,
+                    None,
+                    partition[1],
+                    delivered,
+                    context.clock.time_ms(),
+                    [(MARKER_HEADER, marker)],
+                )
 
         def initialise(sink: SinkProducer) -> None:
             def initialised(error: Exception | None, metadata: str | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from kstash.core.sink import CommitState, SinkCommitter
 from kstash.core.task import Outgoing
+from kstash.failpoints import around
 from kstash.ports import SinkProducer
 from kstash.runtime.context import Context
 from kstash.runtime.task import Task
@@ -68,7 +69,8 @@ class Sinks:
         self._committer.on_sent(stage, outgoing.position)
         target = task.targets[outgoing.partition[0]]
         produce = self._producers[self._open].produce
-        task.emitter.produce(outgoing, target, produce, task.on_delivery(outgoing))
+        with around("sink.append"):
+            task.emitter.produce(outgoing, target, produce, task.on_delivery(outgoing))
 
     def tick(self, now: float, *, is_draining: bool) -> None:
         """Serve callbacks, and commit when due.

@@ -21,6 +21,7 @@ from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.recovery import TaskPlan
 from kstash.core.task import Outgoing, TaskCore
 from kstash.errors import LineageGapError, OperatorError, ReplayDivergedError, SerdeError
+from kstash.failpoints import around
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
 from kstash.ports import DeliveredMessage, Message, Partition, TaskState
@@ -327,7 +328,8 @@ class Task:
     ) -> None:
         # A failed record makes its producer fail as a whole, which its `poll` reports.
         if error is None:
-            self.core.on_output_acked(partition, position, message.offset())
+            with around("frame.ack" if self.targets[partition[0]].is_internal else "sink.ack"):
+                self.core.on_output_acked(partition, position, message.offset())
 
     # -- checkpoints -----------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from kstash.failpoints import around
 from kstash.ports import FileEntry
 from kstash.state.folder import sync_folder
 
@@ -98,11 +99,14 @@ def complete(partial: Path, final: Path) -> None:
     """
     for path in partial.iterdir():
         if path.suffix != _IMMUTABLE_SUFFIX:
-            with path.open("rb") as file:
+            with path.open("rb") as file, around("checkpoint.fsync"):
                 os.fsync(file.fileno())
-    sync_folder(partial)
-    partial.rename(final)
-    sync_folder(final.parent)
+    with around("checkpoint.sync"):
+        sync_folder(partial)
+    with around("checkpoint.rename"):
+        partial.rename(final)
+    with around("checkpoint.rename.sync"):
+        sync_folder(final.parent)
 
 
 def delete_others(checkpoints: Path, labels: Collection[str]) -> None:
@@ -115,4 +119,5 @@ def delete_others(checkpoints: Path, labels: Collection[str]) -> None:
         return
     for path in checkpoints.iterdir():
         if path.name not in labels:
-            shutil.rmtree(path)
+            with around("checkpoint.delete"):
+                shutil.rmtree(path)

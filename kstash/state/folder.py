@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kstash.errors import StateError
+from kstash.failpoints import around
 
 FORMAT_VERSION = 1
 """Of the folder's layout and of the databases in it. Raised when old folders become unreadable."""
@@ -146,9 +147,12 @@ class ApplicationFolder:
             with partial.open("w", encoding="utf-8") as file:
                 file.write(json.dumps(metadata, indent=2) + "\n")
                 file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-            sync_folder(self.path)
+                with around("folder.metadata.fsync"):
+                    os.fsync(file.fileno())
+            with around("folder.metadata.rename"):
+                partial.replace(path)
+            with around("folder.metadata.sync"):
+                sync_folder(self.path)
         except OSError as error:
             raise io_error(self.path, f"writing {METADATA_FILE}", error) from error
 

@@ -27,6 +27,7 @@ from rocksdict import (
 )
 
 from kstash.errors import CheckpointCorruptError, StateError
+from kstash.failpoints import around
 from kstash.ports import FileEntry, StoreSpec
 from kstash.state import files
 from kstash.state.cache import CachedStore, Changes, MemoryBudget
@@ -184,11 +185,12 @@ class RocksTaskState:
         families = {_META_FAMILY} | {_STORE_PREFIX + spec.name for spec in stores}
         if not is_empty:
             families.update(Rdict.list_cf(str(self._live), _options(block_cache)))
-        self._database = Rdict(
-            str(self._live),
-            _options(block_cache),
-            column_families={name: _options(block_cache) for name in sorted(families)},
-        )
+        with around("state.live.open"):
+            self._database = Rdict(
+                str(self._live),
+                _options(block_cache),
+                column_families={name: _options(block_cache) for name in sorted(families)},
+            )
         self._write_options = WriteOptions()
         # The stub declares a method; in the extension it is an attribute.
         self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
@@ -245,7 +247,8 @@ class RocksTaskState:
                     shutil.rmtree(folder)
             self._checkpoints.mkdir(exist_ok=True)
             # Flushes the column families together, syncs the new files and links all of them.
-            Checkpoint(self._database).create_checkpoint(str(partial))
+            with around("checkpoint.create"):
+                Checkpoint(self._database).create_checkpoint(str(partial))
             entries = files.describe(partial, self._known_files)
             files.complete(partial, final)
         for name, change in changes.items():
@@ -282,7 +285,8 @@ class RocksTaskState:
         deadline_s = time.monotonic() + _STALL_MAX_S
         while True:
             try:
-                self._database.write(batch, self._write_options)
+                with around("state.write"):
+                    self._database.write(batch, self._write_options)
                 return
             except Exception as error:  # rocksdict raises bare Exceptions
                 if _STALL_TEXT not in str(error) or time.monotonic() >= deadline_s:
@@ -303,7 +307,8 @@ class RocksTaskState:
             # whoever had to know of a failing disk was told by `checkpoint`.
             with suppress(Exception):
                 part.close()
-        shutil.rmtree(self._live, ignore_errors=True)
+        with around("state.live.close"):
+            shutil.rmtree(self._live, ignore_errors=True)
 
 
 class _RocksTable:
@@ -339,11 +344,13 @@ def _disk(folder: Path, action: str) -> Iterator[None]:
 def _renew_live(live: Path, source: Path | None) -> None:
     """Make a fresh live folder, of a checkpoint's files or empty; delete all older ones."""
     for path in live.parent.glob(f"{_LIVE_PREFIX}*"):
-        shutil.rmtree(path)
-    if source is None:
-        live.mkdir(parents=True)
-    else:
-        files.link_or_copy(source, live)
+        with around("state.live.delete"):
+            shutil.rmtree(path)
+    with around("state.live.create"):
+        if source is None:
+            live.mkdir(parents=True)
+        else:
+            files.link_or_copy(source, live)
 
 
 def _options(block_cache: Cache) -> Options:
