@@ -64,10 +64,11 @@ OnDone = Callable[[Exception | None], None]
 
 
 class Member(Protocol):
-    """The worker's one consumer: membership, the lineage tail and the data.
+    """The worker's consumer: membership, the lineage tail and the data.
 
     It subscribes to the lineage topic (cooperative-sticky), so that owning partition `i` of it is
-    owning task group `i`. Data partitions are added by hand at explicit offsets.
+    owning task group `i`. Data partitions are added by hand at explicit offsets. A rebalance does
+    not hold up what is consumed.
     """
 
     def subscribe(
@@ -79,8 +80,16 @@ class Member(Protocol):
     ) -> None:
         """Join the group; the callbacks get task group numbers and run inside `poll`.
 
-        A revoked group is given up when `on_revoked` returns; a lost one is already owned by
-        somebody else. The lineage partition of an assigned group is not consumed before `follow`.
+        A revoked group stays this member's until `release`, within the client's
+        `max.poll.interval.ms`, so do not keep it for long: those who join wait for it. A lost one
+        is already owned by somebody else. The lineage partition of an assigned group is not
+        consumed before `follow`.
+        """
+
+    def release(self, groups: Collection[int]) -> None:
+        """Give up revoked groups, in `on_revoked` or later: the next owner may have them.
+
+        Their lineage partitions are consumed no more.
         """
 
     def follow(self, group: int, offset: int) -> None:

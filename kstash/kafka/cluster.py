@@ -37,9 +37,10 @@ class KafkaCluster:
         return KafkaAdmin(settings.admin(self._config))
 
     def member(self) -> Member:
-        """The worker's one consumer."""
+        """The worker's consumer: membership, lineage tail and data."""
         return KafkaMember(
             settings.member(self._config),
+            reader_settings=settings.reader(self._config),
             admin_settings=settings.admin(self._config),
             lineage_topic=self.lineage_topic,
             bootstrap_servers=self._config.bootstrap_servers,

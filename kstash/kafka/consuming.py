@@ -48,6 +48,7 @@ class AssignedConsumer:
     Args:
         settings: of the client.
         bootstrap_servers: for messages.
+        watch: says that the broker is away; None: one of its own.
         monotonic: seconds that never go back.
     """
 
@@ -56,12 +57,13 @@ class AssignedConsumer:
         settings: Mapping[str, Any],
         *,
         bootstrap_servers: str,
+        watch: BrokerWatch | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = str(settings["client.id"])
         self._settings = {**settings, "error_cb": self._on_error}
         self._client = self._connect()
-        self._watch = BrokerWatch(
+        self._watch = watch or BrokerWatch(
             self._name, bootstrap_servers, lookup=self._look_up, monotonic=monotonic
         )
         self._monotonic = monotonic
@@ -107,6 +109,11 @@ class AssignedConsumer:
         if known:
             self._paused.difference_update(known)
             self._client.resume(topic_partitions(known))
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether any partition is read."""
+        return bool(self._assigned)
 
     def poll(self, timeout_s: float) -> list[Message]:
         """Wait for one message, then take what is there.
@@ -172,7 +179,7 @@ class AssignedConsumer:
     def _look_up(self, topic: str | None, timeout_s: float) -> KafkaError | None:
         """Ask for a topic (None: for any of those that are read); returns what went wrong."""
         if topic is None:
-            topic = next((name for name, _ in self._assigned), "")
+            topic = min(self._topics(), default="")
         try:
             metadata = self._client.list_topics(topic, timeout=timeout_s)
         except failures.CLIENT_ERRORS as error:

@@ -1,13 +1,13 @@
-"""The worker's one consumer: membership, lineage tail and data on one object.
+"""The worker's consumer: its place in the group, and what it reads.
+
+Two clients, since the one that is the member stops fetching everything while a revocation waits for
+its answer: the member's consumes nothing, the other one is in no group.
 
 Invariants:
 
-- the client is told about a rebalance exactly once per callback, after the caller's callback ran:
-  a partition that was taken out in between would count as the answer to the rebalance;
-- an assigned lineage partition is answered with an empty assignment, so that nothing of it is
-  fetched before `follow`;
-- a message of a partition that a callback removed is not handed out, also if it was fetched in the
-  same poll; so what callbacks add starts only behind that poll;
+- the member's client is told about a rebalance exactly once per callback. An assignment is answered
+  at once, with an empty one; a revocation when the last of its groups is released;
+- what callbacks remove is not handed out any more: the member is polled before the reader;
 - after `close` begins, no callback of the caller runs;
 - a static member counts as fenced only when another process has its place in the group.
 """
@@ -17,16 +17,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
-from confluent_kafka import Message as KafkaMessage
 
 from kstash.errors import MemberFencedError
 from kstash.failpoints import around
 from kstash.kafka import failures
-from kstash.kafka.consuming import AssignedConsumer, topic_partitions
+from kstash.kafka.consuming import AssignedConsumer
 from kstash.kafka.place import holder_of
 from kstash.ports import Message, Partition
 
@@ -41,7 +39,8 @@ class KafkaMember(AssignedConsumer):
     """`kstash.ports.Member` over confluent-kafka.
 
     Args:
-        settings: of the client, `group.instance.id` included for a static member.
+        settings: of the member's client, `group.instance.id` included for a static member.
+        reader_settings: of the client that reads.
         admin_settings: of an admin client, to ask who is in the group.
         lineage_topic: topic whose partitions are the task groups.
         bootstrap_servers: for messages.
@@ -52,6 +51,7 @@ class KafkaMember(AssignedConsumer):
         self,
         settings: Mapping[str, Any],
         *,
+        reader_settings: Mapping[str, Any],
         admin_settings: Mapping[str, Any],
         lineage_topic: str,
         bootstrap_servers: str,
@@ -60,13 +60,19 @@ class KafkaMember(AssignedConsumer):
         self._group = str(settings["group.id"])
         self._instance_id: str | None = settings.get("group.instance.id")
         self._is_static = self._instance_id is not None
+        self._lineage_topic = lineage_topic
         super().__init__(
             {**settings, "on_commit": self._on_commit},
             bootstrap_servers=bootstrap_servers,
             monotonic=monotonic,
         )
+        self._reader = AssignedConsumer(
+            reader_settings,
+            bootstrap_servers=bootstrap_servers,
+            watch=self._watch,
+            monotonic=monotonic,
+        )
         self._admin_settings = admin_settings
-        self._lineage_topic = lineage_topic
         self._subscribe: Callable[[], None] | None = None
         self._on_lost: OnGroups | None = None
         self._suspected: MemberFencedError | None = None
@@ -74,10 +80,7 @@ class KafkaMember(AssignedConsumer):
         self._member_ids: set[str] = set()
         self._is_commit_pending = False
         self._owned: set[int] = set()
-        self._is_polling = False
-        self._to_unassign: list[Partition] = []
-        self._removed_in_poll: set[Partition] = set()
-        self._after_poll: list[Callable[[], None]] = []
+        self._revoked: set[int] = set()
         self._is_closing = False
 
     def subscribe(self, *, on_assigned: OnGroups, on_revoked: OnGroups, on_lost: OnGroups) -> None:
@@ -92,37 +95,48 @@ class KafkaMember(AssignedConsumer):
             self._note_member_id()
             if groups:
                 on_assigned(groups)
-            if self._to_unassign:
-                self._unassign(client)
 
-        def give_up(callback: OnGroups) -> Callable[[Consumer, list[TopicPartition]], None]:
-            def unassign(client: Consumer, partitions: list[TopicPartition]) -> None:
-                groups = sorted(partition.partition for partition in partitions)
-                if groups and not self._is_closing:
-                    callback(groups)
+        def revoke(client: Consumer, partitions: list[TopicPartition]) -> None:
+            groups = sorted(partition.partition for partition in partitions)
+            if self._is_closing or not groups:
                 self._owned.difference_update(groups)
-                self.remove([(self._lineage_topic, group) for group in groups])
-                self._unassign(client)
+                client.incremental_unassign([])
+                return
+            self._revoked.update(groups)
+            # Changes nothing, and keeps the binding from giving the answer itself, which it does
+            # behind a callback that made no such call.
+            client.incremental_assign([])
+            on_revoked(groups)
 
-            return unassign
+        def lose(client: Consumer, partitions: list[TopicPartition]) -> None:
+            groups = sorted(partition.partition for partition in partitions)
+            self._forget_groups(groups)
+            if groups and not self._is_closing:
+                on_lost(groups)
+            client.incremental_unassign([])
 
         def subscribe() -> None:
             self._client.subscribe(
-                [self._lineage_topic],
-                on_assign=assign,
-                on_revoke=give_up(on_revoked),
-                on_lost=give_up(on_lost),
+                [self._lineage_topic], on_assign=assign, on_revoke=revoke, on_lost=lose
             )
 
         self._subscribe, self._on_lost = subscribe, on_lost
         subscribe()
 
+    def release(self, groups: Collection[int]) -> None:
+        """Give up revoked groups; with the last of them the client answers."""
+        assert self._revoked.issuperset(groups), f"{groups} are not revoked"
+        self._forget_groups(groups)
+        if not self._revoked:
+            self._answer()
+
     def poll(self, timeout_s: float) -> list[Message]:
         """As of every consumer; a place that was lost to nobody is taken again."""
         if not self._is_suspected():
-            messages = super().poll(timeout_s)
+            # Where something is read, that is what ends the wait.
+            super().poll(0.0 if self._reader.is_reading else timeout_s)
             if not self._is_suspected():
-                return messages
+                return self._reader.poll(timeout_s) if self._reader.is_reading else []
         self._settle(timeout_s)
         return []
 
@@ -132,41 +146,24 @@ class KafkaMember(AssignedConsumer):
         self.add({(self._lineage_topic, group): offset})
 
     def add(self, offsets: Mapping[Partition, int]) -> None:
-        """Consume these from explicit offsets; from a callback it takes effect behind the poll."""
-        if self._is_suspected():
-            return  # the group that asks is about to be lost
-        if self._is_polling:
-            self._after_poll.append(partial(self.add, dict(offsets)))
-        else:
-            super().add(offsets)
+        """Consume these from explicit offsets."""
+        self._reader.add(offsets)
 
     def remove(self, partitions: Collection[Partition]) -> None:
         """Stop consuming these; messages of them already fetched are dropped."""
-        if self._is_suspected():
-            self._forget(partitions)
-            return
-        if not self._is_polling:
-            super().remove(partitions)
-            return
-        known = self._forget(partitions)
-        self._to_unassign.extend(known)
-        self._removed_in_poll.update(known)
-        # For one that the same callback added before.
-        self._after_poll.append(partial(self.remove, tuple(partitions)))
+        self._reader.remove(partitions)
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """Fetch no more of these until `resume`; partitions that are not read are ignored."""
-        if self._is_polling:
-            self._after_poll.append(partial(self.pause, tuple(partitions)))
-        else:
-            super().pause(partitions)
+        self._reader.pause(partitions)
 
     def resume(self, partitions: Collection[Partition]) -> None:
         """Fetch these again; partitions that are not read are ignored."""
-        if self._is_polling:
-            self._after_poll.append(partial(self.resume, tuple(partitions)))
-        else:
-            super().resume(partitions)
+        self._reader.resume(partitions)
+
+    def position(self, partition: Partition) -> int:
+        """Offset that will be read next; moves past transaction markers at the end of the log."""
+        return self._reader.position(partition)
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commit input offsets for lag tools, asynchronously; a failure is logged, not raised."""
@@ -186,7 +183,11 @@ class KafkaMember(AssignedConsumer):
 
         Leaving takes 0.4 s, and 5 s at most when the broker does not answer.
         """
-        self._is_closing = self._is_polling = True
+        self._is_closing = True
+        if self._revoked:
+            # The client would wait for the answer.
+            self._forget_groups(tuple(self._revoked))
+            self._answer()
         if leave and self._is_static and not self._is_fatal:
             # `close` of a static member does not leave; to unsubscribe does.
             self._client.unsubscribe()
@@ -196,21 +197,20 @@ class KafkaMember(AssignedConsumer):
             # The request to leave is sent behind the callback.
             self._client.poll(0.2)
         super().close()
+        self._reader.close()
 
-    def _fetch(self, timeout_s: float) -> list[KafkaMessage]:
-        self._is_polling = True
+    def _forget_groups(self, groups: Collection[int]) -> None:
+        self._owned.difference_update(groups)
+        self._revoked.difference_update(groups)
+        self._reader.remove([(self._lineage_topic, group) for group in groups])
+
+    def _answer(self) -> None:
+        """Tell the client that what was revoked is given up."""
         try:
-            messages = super()._fetch(timeout_s)
-        finally:
-            self._is_polling = False
-        if self._removed_in_poll:
-            removed, self._removed_in_poll = self._removed_in_poll, set()
-            messages = [m for m in messages if (m.topic(), m.partition()) not in removed]
-        if self._after_poll:
-            actions, self._after_poll = self._after_poll, []
-            for action in actions:
-                action()
-        return messages
+            self._client.incremental_unassign([])
+        except failures.CLIENT_ERRORS as error:
+            # A client that has failed for good gave the answer itself, and `poll` says so.
+            self._log.debug("revocation not answered", error=failures.describe(error))
 
     def _is_suspected(self) -> bool:
         return self._suspected is not None
@@ -259,10 +259,7 @@ class KafkaMember(AssignedConsumer):
         """Go on with a fresh client; the groups are lost, whoever has them now."""
         self._log.warning("the worker lost its place in the group for a while, it joins again")
         groups = sorted(self._owned)
-        self._owned.clear()
-        self._assigned.clear()
-        self._paused.clear()
-        self._to_unassign, self._after_poll, self._removed_in_poll = [], [], set()
+        self._forget_groups(groups)
         self._suspected = None
         self._is_commit_pending = False
         self._client = self._connect()
@@ -271,13 +268,8 @@ class KafkaMember(AssignedConsumer):
         if self._subscribe is not None:
             self._subscribe()
 
-    def _unassign(self, client: Consumer) -> None:
-        """Tell the client what is consumed no more: the one answer to a revocation."""
-        partitions, self._to_unassign = self._to_unassign, []
-        client.incremental_unassign(topic_partitions(partitions))
-
     def _topics(self) -> set[str]:
-        return super()._topics() | {self._lineage_topic}
+        return {self._lineage_topic}
 
     def _on_commit(self, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
         self._is_commit_pending = False

@@ -92,7 +92,7 @@ def _consumer(config: Config, role: str) -> tuple[Settings, Settings]:
 
 
 def member(config: Config) -> Settings:
-    """Settings of the worker's consumer: membership, lineage tail and data."""
+    """Settings of the client that is the worker's place in the group; it consumes nothing."""
     tunable, decided = _consumer(config, "member")
     decided |= {
         "group.id": config.application_id,
@@ -101,10 +101,23 @@ def member(config: Config) -> Settings:
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": config.session_timeout_ms,
         "heartbeat.interval.ms": config.heartbeat_interval_ms,
-        "isolation.level": "read_committed",
     }
     if config.instance_id is not None:
         decided["group.instance.id"] = config.instance_id
+    return _merge(config, tunable, decided)
+
+
+def reader(config: Config) -> Settings:
+    """Settings of the worker's consumer of lineage tail and data, which is no member.
+
+    A member's client stops fetching everything while a revocation is answered.
+    """
+    tunable, decided = _consumer(config, "reader")
+    decided |= {
+        # The client wants a name; nothing is ever committed or joined under it.
+        "group.id": f"{config.application_id}-reader",
+        "isolation.level": "read_committed",
+    }
     return _merge(config, tunable, decided)
 
 

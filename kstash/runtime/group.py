@@ -399,6 +399,7 @@ class TaskGroup:
                 self.phase = Phase.RELEASED  # nothing of its own to finish
                 return
             self.phase = Phase.DRAINING
+            self._stop_consuming()
             self._checkpoints.begin_drain()
 
     def _drain(self) -> None:
@@ -417,6 +418,13 @@ class TaskGroup:
         self.lineage.close()
         if self.recovery is not None:
             self.recovery.cancel()
+        self._stop_consuming()
+        for producer in self._sink_producers:
+            producer.close()
+        for task in self.tasks.values():
+            task.close()
+
+    def _stop_consuming(self) -> None:
         for is_uncommitted in (False, True):
             partitions = [
                 source.partition
@@ -426,7 +434,3 @@ class TaskGroup:
             ]
             if partitions:
                 self.context.consumer(is_uncommitted=is_uncommitted).remove(partitions)
-        for producer in self._sink_producers:
-            producer.close()
-        for task in self.tasks.values():
-            task.close()

@@ -19,6 +19,7 @@ from kstash.core.wire import application_tag
 from kstash.errors import (
     IncarnationFencedError,
     KafkaUnavailableError,
+    KstashError,
     ProducerFailedError,
     TopicMissingError,
 )
@@ -35,6 +36,7 @@ from kstash.ports import (
 from kstash.runtime.bounded import BoundedRun
 from kstash.runtime.context import Context, Producers
 from kstash.runtime.group import Phase, TaskGroup
+from kstash.runtime.intake import Intake
 from kstash.runtime.layout import Layout
 from kstash.runtime.recovery import Recovery
 from kstash.runtime.report import Reporter
@@ -46,9 +48,6 @@ POLL_BUSY_S = 0.005
 
 POLL_IDLE_S = 0.1
 """Longest poll otherwise: timers are late by this much at most."""
-
-BACKLOG_RECORDS_MAX = 200_000
-"""Unacknowledged or queued records at which the inputs are paused; resumed at half of it."""
 
 RESTART_BACKOFF_S = 0.5
 RESTART_BACKOFF_MAX_S = 5.0
@@ -117,10 +116,11 @@ class Worker:
         self._on_ready = on_ready
         # Due time and since when, of groups that will claim again.
         self._restarts: dict[int, tuple[float, float]] = {}
+        # Groups that move to another worker, and when they are given up at the latest.
+        self._leaving: dict[int, float] = {}
         self._attempts: dict[int, int] = {}
         self._waiting_since = started
-        self._is_paused = False
-        self._commit_due = 0.0
+        self._intake = Intake(self.context)
         self._reporter = Reporter(self.context)
         self.context.member.subscribe(
             on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
@@ -233,6 +233,14 @@ class Worker:
             self._restart(number, error)
 
     def _restart(self, number: int, error: Exception) -> None:
+        if self.is_stopping or number in self._leaving:
+            log.warning("task group not released", group=number, reason=str(error))
+            self._drop(number)
+            self._give_up([number])
+            return
+        if isinstance(error, IncarnationFencedError):
+            # The place in the group may be lost, which the client tells only behind the answer.
+            self._give_up(list(self._leaving))
         attempt = self._attempts.get(number, 0)
         self._attempts[number] = attempt + 1
         pause = min(RESTART_BACKOFF_S * 2**attempt, RESTART_BACKOFF_MAX_S)
@@ -258,6 +266,7 @@ class Worker:
             if now >= due:
                 del self._restarts[number]
                 self._begin(number, since)
+        self._release_drained(now)
         if self._bounded is not None:
             self._bounded.tick(now)
             for group in self.groups.values():
@@ -265,69 +274,19 @@ class Worker:
                     group.begin_drain()
             if self._has_released_all:
                 self._bounded.wait_for_end()
-        self._balance(now)
-        if now >= self._commit_due:
-            self._commit_due = now + 1.0
-            self._commit_inputs()
+        self._intake.tick(now, self.groups)
         if self._attempts and self.is_live:
             self._attempts.clear()
-        if self._on_ready is not None and self.is_live:
+        if self._on_ready is not None and self.is_live and not self.is_stopping:
             on_ready, self._on_ready = self._on_ready, None
             on_ready()
         self._reporter.tick(now, self.groups, is_stopping=self.is_stopping)
 
-    def _balance(self, now: float) -> None:
-        """Pause all inputs while too much is unacknowledged; resume when it has drained."""
-        context = self.context
-        config = context.config
-        backlog = len(context.producers.data)
-        backlog += sum(group.sink_backlog for group in self.groups.values())
-        lineage = max((g.lineage.unacked_bytes for g in self.groups.values()), default=0)
-        age = max((g.lineage.oldest_age_s(now) for g in self.groups.values()), default=0.0)
-        share = max(
-            backlog / BACKLOG_RECORDS_MAX,
-            lineage / config.stash_bytes_max,
-            age * 1000 / config.lineage_ack_timeout_ms,
-        )
-        if not self._is_paused and share >= 1:
-            self._is_paused = True
-            context.metrics.count("stalls")
-            log.warning(
-                "inputs paused until outputs and lineage are acknowledged",
-                unacked_records=backlog,
-                lineage_bytes=lineage,
-                lineage_age_s=round(age, 1),
-            )
-            context.member.pause(self._consumed())
-        elif self._is_paused and share < 0.5:
-            self._is_paused = False
-            log.info("inputs resumed")
-            context.member.resume(self._consumed())
-
-    def _consumed(self) -> list[Partition]:
-        return [
-            source.partition
-            for group in self.groups.values()
-            for task in group.tasks.values()
-            for index, source in task.inputs.items()
-            if task.stage.inputs[index].immediate_of is None
-        ]
-
-    def _commit_inputs(self) -> None:
-        offsets = {
-            source.partition: source.next_offset
-            for group in self.groups.values()
-            if group.phase is Phase.LIVE
-            for task in group.tasks.values()
-            for index, source in task.inputs.items()
-            if task.stage.inputs[index].immediate_of is None
-        }
-        if offsets:
-            self.context.member.commit(offsets)
-
     # -- membership ------------------------------------------------------------------------------
 
     def _assigned(self, numbers: list[int]) -> None:
+        if self.is_stopping:
+            return
         since, self._waiting_since = self._waiting_since, None
         if since is None:
             since = self.context.clock.monotonic()
@@ -336,18 +295,41 @@ class Worker:
                 self._begin(number, since)
 
     def _revoked(self, numbers: list[int]) -> None:
+        """Begin to finish what moves; the other groups go on meanwhile."""
         log.info("task groups move to another worker", groups=sorted(numbers))
+        now = self.context.clock.monotonic()
+        deadline = now + self.context.config.shutdown_timeout_ms / 1000
         for number in numbers:
             self._restarts.pop(number, None)
-        self._drain([n for n in numbers if n in self.groups])
-        for number in numbers:
+            self._leaving[number] = deadline
+            if number in self.groups:
+                self.groups[number].begin_drain()
+        self._release_drained(now)
+
+    def _release_drained(self, now: float) -> None:
+        """Give up the groups that move and are finished, or should be."""
+        for number, deadline in list(self._leaving.items()):
+            group = self.groups.get(number)
+            if group is not None and group.phase is not Phase.RELEASED:
+                if now < deadline:
+                    continue
+                log.warning("task group not released", group=number, reason="shutdown_timeout_ms")
+            self._give_up([number])
+
+    def _give_up(self, numbers: list[int]) -> None:
+        """Let the next owner have groups, as far as they move; it replays what is not finished."""
+        moving = [number for number in numbers if self._leaving.pop(number, None) is not None]
+        for number in moving:
             self._drop(number)
+        if moving:
+            self.context.member.release(moving)
 
     def _lost(self, numbers: list[int]) -> None:
         log.warning("task groups were taken by another worker", groups=sorted(numbers))
         self.context.metrics.count("fenced", len(numbers))
         for number in numbers:
             self._restarts.pop(number, None)
+            self._leaving.pop(number, None)
             self._drop(number)
 
     def _begin(self, number: int, since: float) -> None:
@@ -360,9 +342,7 @@ class Worker:
         except KafkaUnavailableError as error:
             self._restart(number, error)
             return
-        if self._is_paused:
-            self._is_paused = False  # looked at anew, with what the new group consumes
-            self.context.member.resume(self._consumed())
+        self._intake.look_anew(self.groups)
 
     def _before_start(self, recovery: Recovery, go_on: Callable[[], None]) -> None:
         if self._bounded is None:
@@ -384,35 +364,26 @@ class Worker:
 
     # -- stopping --------------------------------------------------------------------------------
 
-    def _drain(self, numbers: list[int]) -> bool:
-        """Finish, checkpoint and release groups; returns whether all made it in time."""
+    def _drain(self) -> bool:
+        """Finish, checkpoint and release all groups; returns whether all made it in time."""
         context = self.context
-        groups = {n: self.groups[n] for n in numbers}
-        for group in groups.values():
+        self._restarts.clear()
+        groups = list(self.groups.values())
+        for group in groups:
             group.begin_drain()
         deadline = context.clock.monotonic() + context.config.shutdown_timeout_ms / 1000
-        is_released = True
-        while any(g.phase is not Phase.RELEASED for g in groups.values()):
-            now = context.clock.monotonic()
-            if now >= deadline:
+        while any(group.phase is not Phase.RELEASED for group in self.groups.values()):
+            if context.clock.monotonic() >= deadline:
                 log.warning("not all task groups could be released in time; they will be replayed")
-                return False
-            # What fails here may not end the worker: the group is given up either way, and a shared
-            # producer is made anew by the next step.
+                break
+            # What fails here does not matter any more: the groups are given up either way.
             try:
-                context.producers.poll()
                 context.producers.lineage.flush(POLL_BUSY_S)
-            except ProducerFailedError as error:
+                self.step(POLL_BUSY_S)
+            except KstashError as error:
                 log.warning("task groups not released; they will be replayed", reason=str(error))
-                return False
-            for number, group in list(groups.items()):
-                try:
-                    group.tick(now)
-                except (IncarnationFencedError, ProducerFailedError) as error:
-                    log.warning("task group not released", group=number, reason=str(error))
-                    del groups[number]
-                    is_released = False
-        return is_released
+                break
+        return all(group.phase is Phase.RELEASED for group in groups)
 
     def close(self, *, is_graceful: bool = True) -> bool:
         """Stop: drain and release what is owned, leave the group, close all clients.
@@ -424,7 +395,7 @@ class Worker:
         is_released = False
         try:
             if is_graceful:
-                is_released = self._drain(list(self.groups))
+                is_released = self._drain()
         finally:
             for number in list(self.groups):
                 self._drop(number)

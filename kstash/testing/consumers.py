@@ -112,6 +112,7 @@ class MemoryMember(MemoryScanner):
         self._membership = Membership(member_id, is_static=is_static)
         self._callbacks: tuple[OnGroups, OnGroups, OnGroups] | None = None
         self._known: list[int] = []
+        self._revoked: set[int] = set()
         self.committed: dict[Partition, int] = {}
         """Input offsets last committed, for lag tools."""
 
@@ -125,6 +126,13 @@ class MemoryMember(MemoryScanner):
         """Consume the lineage partition of an owned group from `offset` on."""
         assert group in self._known, f"group {group} is not owned"
         self.add({(self._lineage_topic, group): offset})
+
+    def release(self, groups: Collection[int]) -> None:
+        """Give up revoked groups: the group may hand them on."""
+        assert self._revoked.issuperset(groups), f"{groups} are not revoked"
+        self._forget(groups)
+        if self._group.holds(self._membership):
+            self._group.revoke(list(groups))
 
     def poll(self, timeout_s: float) -> list[Message]:
         """Serve the group's callbacks, then take what is there.
@@ -151,18 +159,20 @@ class MemoryMember(MemoryScanner):
         """Stop reading; a static member keeps its place unless `leave`."""
         super().close()
         self._callbacks = None
+        if self._revoked:
+            self.release(tuple(self._revoked))
         if leave or not self._membership.is_static:
             self._group.leave(self._membership)
 
     def _rebalance(self, on_assigned: OnGroups, on_revoked: OnGroups, on_lost: OnGroups) -> None:
         if not self._group.holds(self._membership):
-            lost, self._known = self._known, []
+            lost = list(self._known)
+            self._forget(lost)
             self._tell(on_lost, lost)
             self._group.join(self._membership)
-        revoked = self._group.to_revoke(self._membership)
-        self._known = [group for group in self._known if group not in revoked]
+        revoked = [g for g in self._group.to_revoke(self._membership) if g not in self._revoked]
+        self._revoked.update(revoked)
         self._tell(on_revoked, revoked)
-        self._group.revoke(revoked)
         assigned = self._group.to_assign(self._membership)
         self._group.assign(self._membership, assigned)
         self._known = sorted(self._known + assigned)
@@ -170,8 +180,12 @@ class MemoryMember(MemoryScanner):
             self._kafka.activity += 1
             on_assigned(assigned)
 
+    def _forget(self, groups: Collection[int]) -> None:
+        self._known = [group for group in self._known if group not in groups]
+        self._revoked.difference_update(groups)
+        self.remove([(self._lineage_topic, group) for group in groups])
+
     def _tell(self, callback: OnGroups, groups: list[int]) -> None:
         if groups:
             self._kafka.activity += 1
             callback(groups)
-            self.remove([(self._lineage_topic, group) for group in groups])

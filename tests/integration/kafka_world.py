@@ -98,6 +98,7 @@ class Owner:
         self.calls: list[tuple[str, list[int]]] = []
         self.messages: list[Message] = []
         self.is_closed = False
+        self.releases = True
 
         def assigned(groups: list[int]) -> None:
             self.calls.append(("assigned", groups))
@@ -106,6 +107,8 @@ class Owner:
         def revoked(groups: list[int]) -> None:
             self.calls.append(("revoked", groups))
             self.groups.difference_update(groups)
+            if self.releases:
+                member.release(groups)
 
         def lost(groups: list[int]) -> None:
             self.calls.append(("lost", groups))

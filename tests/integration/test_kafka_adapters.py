@@ -26,6 +26,9 @@ from tests.integration.kafka_world import (
 
 pytestmark = pytest.mark.integration
 
+LEAVE_S_MAX = 10.0
+"""A member that waited for an answer of its own would never come back."""
+
 
 # --- member -------------------------------------------------------------------------------------
 
@@ -121,47 +124,71 @@ def test_groups_move_between_members(world: World, lineage: str) -> None:
 
 
 @pytest.mark.usefixtures("lineage")
-def test_data_removed_in_a_revocation(world: World) -> None:
-    """Data that `on_revoked` removes is silent at once; what the member keeps goes on."""
+def test_a_revocation_may_wait_and_data_goes_on(world: World) -> None:
+    """A group is the next member's once it is released; until then all data flows, heartbeats too.
+
+    It is held for longer than the session. What is removed meanwhile is silent at once.
+    """
     data = world.create(f"{world.application_id}-data", 2)
-    member = world.cluster().member()
-    owned: set[int] = set()
-    removed: set[int] = set()
-    got: list[tuple[int, int]] = []
-
-    def assigned(groups: list[int]) -> None:
-        owned.update(groups)
-        for group in groups:
-            member.add({(data, group): 0})
-            member.follow(group, 0)
-
-    def revoked(groups: list[int]) -> None:
-        owned.difference_update(groups)
-        member.remove([(data, group) for group in groups])
-        removed.update(groups)
+    owner = world.member([0, 1])
+    owner.releases = False
+    owner.member.add({(data, 0): 0, (data, 1): 0})
+    for group in (0, 1):
+        owner.member.follow(group, 0)
+    client = Client({"bootstrap.servers": world.broker.bootstrap_servers})
 
     def poll() -> None:
-        for message in member.poll(0.02):
-            assert message.partition() not in removed, "from a group that was given up"
-            if message.topic() == data:
-                got.append((message.partition(), message.offset()))
+        owner.poll(0.02)
         for partition in (0, 1):
             client.produce(data, b"x", partition=partition)
         client.poll(0)
 
-    client = Client({"bootstrap.servers": world.broker.bootstrap_servers})
-    member.subscribe(on_assigned=assigned, on_revoked=revoked, on_lost=revoked)
-    wait_for(lambda: {partition for partition, _ in got} == {0, 1}, poll, "data of both groups")
+    def seen(partition: int) -> list[int]:
+        return [
+            m.offset() for m in owner.messages if (m.topic(), m.partition()) == (data, partition)
+        ]
+
     second = world.member()
-    wait_for(lambda: len(second.groups) == 1, lambda: [poll(), second.poll()], "the move")  # type: ignore[func-returns-value]
-    assert removed == second.groups
-    seen = len(got)
-    wait_for(lambda: len(got) > seen + 20, poll, "data of the kept group")
-    (kept,) = owned
-    offsets = [offset for partition, offset in got if partition == kept]
-    assert offsets == list(range(len(offsets)))
+
+    def both() -> None:
+        poll()
+        second.poll(0.0)
+
+    wait_for(lambda: len(owner.groups) == 1, both, "the revocation")
+    (kept,) = owner.groups
+    owner.member.remove([(data, 1 - kept)])
+    before = [len(seen(partition)) for partition in (0, 1)]
+    started = time.monotonic()
+    wait_for(lambda: time.monotonic() > started + 7, both, "more than a session")
+    assert second.groups == set()
+    assert len(seen(kept)) > before[kept] + 50
+    assert len(seen(1 - kept)) == before[1 - kept]
+    owner.member.follow(kept, 0)  # no answer: it is read by another client
+    both()
+    assert second.groups == set()
+    owner.member.release([1 - kept])
+    wait_for(lambda: second.groups == {1 - kept}, both, "the move")
+    assert owner.groups == {kept}
+    assert seen(kept) == list(range(len(seen(kept))))
     client.flush(DEADLINE_S)
-    member.close(leave=True)
+
+
+@pytest.mark.usefixtures("lineage")
+def test_a_member_that_owes_an_answer_can_close(world: World) -> None:
+    """Closed while a revocation waits, a member leaves soon, and the other gets everything."""
+    owner = world.member([0, 1])
+    owner.releases = False
+    second = world.member()
+
+    def both() -> None:
+        owner.poll(0.02)
+        second.poll(0.02)
+
+    wait_for(lambda: len(owner.groups) == 1, both, "the revocation")
+    started = time.monotonic()
+    owner.close(leave=True)
+    assert time.monotonic() - started < LEAVE_S_MAX
+    second.wait(lambda: second.groups == {0, 1}, "both groups")
 
 
 @pytest.mark.usefixtures("lineage")

@@ -243,7 +243,7 @@ def test_member_owns_groups_and_follows_lineage(world: World) -> None:
 
 
 def test_second_member_gets_half_and_gives_it_back(world: World) -> None:
-    """A newcomer takes a group over from its owner, and leaves it to it when it goes."""
+    """A newcomer gets a group once its owner releases it, and leaves it to it when it goes."""
     calls: dict[str, list[tuple[str, list[int]]]] = {"a": [], "b": []}
     first = world.member("a", calls["a"])
     until(lambda: calls["a"], lambda: first.poll(0.1))
@@ -253,10 +253,21 @@ def test_second_member_gets_half_and_gives_it_back(world: World) -> None:
         on_revoked=lambda groups: calls["b"].append(("revoked", groups)),
         on_lost=lambda groups: calls["b"].append(("lost", groups)),
     )
-    until(lambda: calls["b"], lambda: first.poll(0.1), lambda: second.poll(0.1))
-    ((_, moved),) = calls["b"]
+
+    def both() -> None:
+        first.poll(0.1)
+        second.poll(0.1)
+
+    until(lambda: len(calls["a"]) == 2, both)
+    for _ in range(5):
+        both()
+    assert calls["b"] == []
+    moved = calls["a"][1][1]
+    first.release(moved)
+    until(lambda: calls["b"], both)
     assert len(moved) == 1
     assert calls["a"] == [("assigned", [0, 1]), ("revoked", moved)]
+    assert calls["b"] == [("assigned", moved)]
     second.close(leave=True)
     until(lambda: len(calls["a"]) == 3, lambda: first.poll(0.1))
     assert calls["a"][2] == ("assigned", moved)

@@ -57,7 +57,7 @@ EXEMPT = {
     ("kafka/sink.py", "KafkaSinkProducer.flush", "flush"): "only tests call it",
     ("kafka/admin.py", "KafkaAdmin.create", "create_topics"): BY_CALLER,
     ("runtime/worker.py", "Worker._drain", "flush"): "the adapter encloses it",
-    ("runtime/worker.py", "Worker._commit_inputs", "commit"): "the adapter encloses it",
+    ("runtime/intake.py", "Intake._commit", "commit"): "the adapter encloses it",
     ("runtime/emit.py", "Emitter._produce_frames", "produce"): BY_CALLER,
     ("runtime/emit.py", "Emitter._produce_records", "produce"): BY_CALLER,
     ("runtime/emit.py", "Emitter._produce_with_headers", "produce"): BY_CALLER,

@@ -55,6 +55,7 @@ class Worker:
         self.member: MemoryMember = cluster.member()
         self.calls: list[tuple[str, list[int]]] = []
         self.owned: list[int] = []
+        self.releases = True
         self.member.subscribe(
             on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
         )
@@ -70,6 +71,8 @@ class Worker:
     def _revoked(self, groups: list[int]) -> None:
         self.calls.append(("revoked", groups))
         self.owned = [group for group in self.owned if group not in groups]
+        if self.releases:
+            self.member.release(groups)
 
     def _lost(self, groups: list[int]) -> None:
         self.calls.append(("lost", groups))
@@ -511,6 +514,21 @@ def test_leaver_hands_its_groups_over() -> None:
     first.member.close(leave=True)
     second.poll()
     assert second.owned == [0, 1]
+
+
+def test_revoked_group_is_kept_until_it_is_released() -> None:
+    """The next owner gets it then, or when its owner closes."""
+    kafka = kafka_with(**{"app-lineage": 2})
+    first = Worker(kafka.cluster("app", member_id="a"))
+    first.releases = False
+    settle(first)
+    second = Worker(kafka.cluster("app", member_id="b"))
+    settle(first, second)
+    assert first.calls == [("assigned", [0, 1]), ("revoked", [1])]
+    assert second.owned == []
+    first.member.release([1])
+    settle(first, second)
+    assert second.owned == [1]
 
 
 def test_static_member_keeps_its_place_when_closed() -> None:

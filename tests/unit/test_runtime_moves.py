@@ -1,0 +1,157 @@
+"""Task groups that move between workers: drained while the others go on, released, not replayed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import kstash
+from kstash.core.records import Claim, encode_key, encode_value
+from kstash.runtime.group import TaskGroup
+from kstash.runtime.layout import Layout
+from kstash.runtime.worker import Worker
+from kstash.state.memory import MemoryBackend
+from kstash.testing import ManualClock, MemoryKafka
+from kstash.testing.metrics import MemoryMetrics
+
+STEPS_MAX = 2_000
+
+
+class Pair:
+    """An application of two task groups, and workers of it that are stepped by hand."""
+
+    def __init__(self, **settings: object) -> None:
+        self.clock = ManualClock()
+        self.kafka = MemoryKafka(self.clock)
+        app = kstash.App("moves", **settings)
+        app.stream("in", value=kstash.text).map_values(str.upper).to("out", value=kstash.text)
+        self.topology, self.config = app.topology(), app.config
+        counts = {"in": 2, "out": 2}
+        counts[self.topology.lineage_topic] = Layout(self.topology, counts).group_count
+        for topic, count in counts.items():
+            self.kafka.create_topic(topic, count)
+        self.metrics = MemoryMetrics()
+        self.nonces = itertools.count()
+        self.workers: list[Worker] = []
+
+    def start(self, name: str) -> Worker:
+        """Start one more worker."""
+        cluster = self.kafka.cluster("moves", member_id=name)
+        worker = Worker(
+            self.topology,
+            self.config,
+            cluster=cluster,
+            state=MemoryBackend(),
+            clock=self.clock,
+            metrics=self.metrics,
+            nonce=lambda: next(self.nonces).to_bytes(16, "big"),
+        )
+        self.workers.append(worker)
+        return worker
+
+    def turn(self, count: int = 60) -> None:
+        """Let each worker take turns while time passes: 10 ms each."""
+        for _ in range(count):
+            for worker in self.workers:
+                worker.step(0.0)
+            self.clock.advance(0.01)
+
+    def send(self, value: str) -> None:
+        """One record to each input partition."""
+        for partition in (0, 1):
+            self.kafka.append("in", value.encode(), partition=partition)
+
+    def outputs(self, partition: int) -> list[bytes | None]:
+        """Committed outputs of a partition."""
+        log = self.kafka.log(("out", partition))
+        return [r.value() for r in log.read(0, 1_000, is_committed=True)[0]]
+
+
+def _stall(group: TaskGroup) -> Callable[[], None]:
+    """Let a group do nothing; returns what lets it go on."""
+    vars(group)["tick"] = lambda _: None
+    return lambda: vars(group).pop("tick")
+
+
+def _live_pair(**settings: object) -> tuple[Pair, Worker]:
+    pair = Pair(**settings)
+    first = pair.start("a")
+    pair.turn()
+    pair.send("before")
+    pair.turn()
+    assert first.is_live
+    assert set(first.groups) == {0, 1}
+    return pair, first
+
+
+def test_kept_group_goes_on_while_another_drains() -> None:
+    """A group that cannot be finished yet holds up neither its neighbours nor the loop."""
+    pair, first = _live_pair(checkpoint_interval_ms=60_000)
+    go_on = _stall(first.groups[1])
+    second = pair.start("b")
+    pair.turn()
+    pair.send("while")
+    pair.turn()
+    assert set(first.groups) == {0, 1}
+    assert not second.groups
+    assert pair.outputs(0) == [b"BEFORE", b"WHILE"]
+    assert pair.outputs(1) == [b"BEFORE"]
+    go_on()
+    pair.turn()
+    assert (set(first.groups), set(second.groups)) == ({0}, {1})
+    assert pair.outputs(1) == [b"BEFORE", b"WHILE"]
+
+
+def test_released_group_is_not_replayed() -> None:
+    """The next owner of a drained group goes on at its checkpoint."""
+    pair, _ = _live_pair(checkpoint_interval_ms=60_000)
+    second = pair.start("b")
+    pair.turn()
+    assert second.is_live
+    pair.send("after")
+    pair.turn()
+    assert pair.outputs(1) == [b"BEFORE", b"AFTER"]
+    assert pair.metrics.counts.get("replayed_records", 0) == 0
+
+
+def test_group_that_cannot_be_finished_goes_at_the_deadline() -> None:
+    """`shutdown_timeout_ms` later the next owner has it, and replays."""
+    pair, first = _live_pair(checkpoint_interval_ms=60_000, shutdown_timeout_ms=1_000)
+    _stall(first.groups[1])
+    second = pair.start("b")
+    pair.turn(50)
+    assert set(first.groups) == {0, 1}
+    pair.turn(200)
+    assert (set(first.groups), set(second.groups)) == ({0}, {1})
+    assert second.is_live
+    assert pair.metrics.counts["replayed_records"] == 1
+
+
+def test_claim_of_another_ends_the_wait_for_a_drain() -> None:
+    """Who sees another's claim has lost its place, and owes the group its answer at once."""
+    pair, first = _live_pair(checkpoint_interval_ms=60_000)
+    _stall(first.groups[1])
+    second = pair.start("b")
+    pair.turn()
+    assert not second.groups
+    claim = Claim(bytes(16), "another")
+    lineage = pair.topology.lineage_topic
+    pair.kafka.append(lineage, encode_value(claim), key=encode_key(claim), partition=0)
+    pair.turn()
+    assert set(second.groups) == {1}
+
+
+def test_stopping_worker_answers_what_it_owes() -> None:
+    """A worker that stops while it owes an answer finishes all its groups, and gives it."""
+    pair, first = _live_pair(checkpoint_interval_ms=60_000)
+    go_on = _stall(first.groups[1])
+    second = pair.start("b")
+    pair.turn()
+    assert not second.groups
+    pair.workers.remove(first)
+    go_on()
+    assert first.close()
+    pair.turn()
+    assert set(second.groups) == {0, 1}
+    assert second.is_live
+    assert pair.metrics.counts.get("replayed_records", 0) == 0
