@@ -27,7 +27,7 @@ check: $(STAMP)
 	$(VENV)/bin/interrogate -q kstash apps
 	$(PY) -m pytest -q -n 2 $(QUICK)
 
-## Speed and latency of the four guarantees side by side.
+## Speed and latency of the four guarantees side by side, recovery time, cost of checkpoints.
 bench: $(STAMP)
 	$(PY) -m benchmarks
 

@@ -1,16 +1,17 @@
-"""`python -m benchmarks`: the four guarantees side by side on a real Kafka, in one run."""
+"""`python -m benchmarks`: the guarantees side by side, recovery, checkpoints; on a real Kafka."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks import latency, throughput, workload
+from benchmarks import checkpoints, latency, others, picture, recovery, throughput, workload
 from benchmarks.harness import BARE, GUARANTEES, REPOSITORY, Bench, BenchError, Case, machine
 from benchmarks.report import Results
 
@@ -19,7 +20,10 @@ ROLLING_HASH = [
     *(Case("rolling hash", g, ms) for ms in (0, 5, 50) for g in ("exactly_once", "write_first")),
     *(Case("rolling hash", g) for g in ("at_least_once", "none")),
 ]
-RECOVERED = [Case("word count", guarantee) for guarantee in GUARANTEES if guarantee != "none"]
+KINDS = ("throughput", "latency", "recovery", "checkpoints")
+SWEEP_WORDS, SWEEP_WORDS_FULL = 5_000_000, 20_000_000
+"""Enough for a checkpoint interval of 10 s, and of 30 s."""
+
 WARM_UP_S = 8.0
 """Of load before the first figure, twice: the broker's JVM compiles what it runs often."""
 
@@ -51,9 +55,27 @@ def main() -> None:
     settings = {"seconds": options.seconds, "rounds": options.rounds}
     path: Path = options.json
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results.as_json(about, settings), indent=1) + "\n")
+    path.write_text(json.dumps(results.as_json(about, settings)) + "\n")
     console.print(f"written to {path}")
+    if "recovery" in results.runs:
+        _draw(results, options.picture, console)
     sys.exit(failed)
+
+
+def _draw(results: Results, path: Path, console: Console) -> None:
+    wanted = {recovery.Crash(100_000), recovery.Crash(100_000, "lost")}
+    runs = [
+        (str(case), rounds[0]["timeline"]["read_uncommitted"])
+        for case, rounds in results.runs["recovery"].items()
+        if case in wanted or len(results.runs["recovery"]) == 1
+    ]
+    apart = next(iter(results.runs.get("others", {}).values()), None)
+    try:
+        picture.draw(runs, apart[0] if apart else None, path)
+    except ImportError:
+        console.print("no picture: it needs matplotlib, which kstash\\[bench] brings")
+    else:
+        console.print(f"drawn to {path}")
 
 
 def _options() -> argparse.Namespace:
@@ -64,7 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=("throughput", "latency", "recovery"),
+        choices=KINDS,
         help="kind of measurement; may be repeated (all)",
     )
     parser.add_argument(
@@ -73,15 +95,21 @@ def _options() -> argparse.Namespace:
         metavar="TEXT",
         help="cases whose name starts so, as in `word count, none`; may be repeated (all)",
     )
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        default=REPOSITORY / "benchmarks/results/recovery.svg",
+        help="of throughput and latency around a kill",
+    )
     parser.add_argument("--json", type=Path, default=REPOSITORY / "benchmarks/results/latest.json")
     options = parser.parse_args()
     options.seconds = options.seconds or (20.0 if options.full else 5.0)
     options.rounds = options.rounds or (3 if options.full else 1)
-    options.only = options.only or ["throughput", "latency", "recovery"]
+    options.only = options.only or list(KINDS)
     return options
 
 
-def _is_wanted(case: Case, wanted: list[str] | None) -> bool:
+def _is_wanted(case: object, wanted: list[str] | None) -> bool:
     return wanted is None or any(str(case).startswith(text) for text in wanted)
 
 
@@ -105,25 +133,42 @@ def _measure(
     for case in (Case("word count", "exactly_once"), Case("word count", "none")):
         latency.measure(bench, case, WARM_UP_S)
     for number in range(options.rounds):
+
+        def keep(kind: str, case: object, run: dict[str, Any], n: int = number) -> None:
+            results.add(kind, case, n, run)
+            console.print(f"round {n + 1}  {kind}  {case}  {_short(run)}", highlight=False)
+
         for case in cases:
             # The order turns around, so that a slow drift of the machine favours nobody.
             case = cases[-1 - cases.index(case)] if number % 2 else case
-
-            def keep(kind: str, run: dict[str, Any], case: Case = case, n: int = number) -> None:
-                results.add(kind, case, n, run)
-                console.print(f"round {n + 1}  {kind}  {case}  {_short(run)}", highlight=False)
-
             if "throughput" in options.only:
                 program = case.program
                 run = throughput.measure(bench, case, inputs[program], counts[program])
-                keep("throughput", run)
+                keep("throughput", case, run)
             if "latency" in options.only:
-                keep("latency", latency.measure(bench, case, options.seconds))
-            if "recovery" in options.only and case in RECOVERED:
-                keep("recovery", latency.measure_recovery(bench, case))
+                keep("latency", case, latency.measure(bench, case, options.seconds))
+        if "recovery" in options.only:
+            for crash in recovery.FULL if options.full else recovery.SHORT:
+                if _is_wanted(crash, options.case):
+                    keep("recovery", crash, recovery.measure(bench, crash))
+            if _is_wanted("others", options.case):
+                keep("others", "rolling hash, two workers", others.measure(bench))
+        if "checkpoints" in options.only:
+            _measure_checkpoints(bench, options, keep)
+
+
+def _measure_checkpoints(bench: Bench, options: argparse.Namespace, keep: Any) -> None:
+    words = SWEEP_WORDS_FULL if options.full else SWEEP_WORDS
+    topic = f"preloaded-words-{time.time_ns()}"
+    checkpoints.preload(bench, topic, words)
+    for interval_ms in (checkpoints.NEVER_MS, *checkpoints.INTERVALS_MS):
+        name = f"every {interval_ms / 1000:g} s" if interval_ms < checkpoints.NEVER_MS else "never"
+        keep("checkpoints", name, checkpoints.measure(bench, topic, words, interval_ms))
+    bench.delete_topics(topic)
 
 
 def _short(run: dict[str, Any]) -> str:
+    run = {name: value for name, value in run.items() if name != "timeline"}
     return json.dumps(json.loads(json.dumps(run), parse_float=lambda text: round(float(text), 2)))
 
 

@@ -6,52 +6,106 @@ the time at which its record was *due*: a feeder or a worker that falls behind c
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import re
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from benchmarks.harness import PARTITIONS, Case
 from benchmarks.workload import MARK, Records, partition_of
 
 MARKS_PER_S = 200
 READER_START_S_MAX = 20.0
+BIN_MS = 50
+"""Width of the bins in which readers count what they see."""
 _MARK = re.compile(MARK.encode() + rb"(\d+)")
 _spawn = multiprocessing.get_context("spawn")
 
 
 class Seen(NamedTuple):
-    """A marker that a reader has seen; Unix nanoseconds."""
+    """A marker that a reader has seen; Unix nanoseconds, and the output partition."""
 
     due: int
     read: int
+    partition: int
 
 
-def _feed(bootstrap: str, case: Case, topics: list[str], rate: int, seconds: float) -> None:
+@dataclass(slots=True)
+class View:
+    """What a reader has seen.
+
+    Attributes:
+        marks: in order.
+        counts: records by output partition and bin of `BIN_MS` since the Unix epoch, repeated ones
+            too.
+    """
+
+    marks: list[Seen] = field(default_factory=list)
+    counts: dict[int, dict[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is fed.
+
+    Attributes:
+        case: what reads it.
+        inputs: topics that are fed.
+        rate: input records a second.
+        seconds: for which it feeds; None: until `Outside.stop_feeding`.
+        keys: as of `Records`.
+        partitions: of inputs and output.
+    """
+
+    case: Case
+    inputs: list[str]
+    rate: int
+    seconds: float | None
+    keys: int | None = None
+    partitions: int = PARTITIONS
+
+
+def _feed(bootstrap: str, load: Load, stop: Event) -> None:
     # Not idempotent: such a producer of librdkafka turns its thread in circles while five messages
     # of a partition are on their way, on the core that the broker needs. Five requests at most, so
     # that an overloaded broker gets larger ones.
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "max.in.flight": 5})
-    producer.list_topics(topics[0], timeout=10)
-    records = Records(case)
+    producer.list_topics(load.inputs[0], timeout=10)
+    records = Records(load.case, load.keys)
     start = time.time_ns() + 200_000_000
-    every = max(1, rate // MARKS_PER_S)
-    for index in range(int(rate * seconds)):
-        due = start + index * 1_000_000_000 // rate
+    # Odd, so that markers go to all partitions.
+    every = max(1, load.rate // MARKS_PER_S) | 1
+    count = None if load.seconds is None else int(load.rate * load.seconds)
+    index = 0
+    while index != count and not (count is None and stop.is_set()):
+        due = start + index * 1_000_000_000 // load.rate
         while (ahead := due - time.time_ns()) > 0:
             producer.poll(0)
             time.sleep(min(ahead / 1e9, 0.01))
         mark = f"{MARK}{due}" if index % every == 0 else None
         topic, key, value = records.next(mark)
-        producer.produce(topics[topic], value, key, partition_of(index, key))
+        partition = partition_of(index, key, load.partitions)
+        producer.produce(load.inputs[topic], value, key, partition)
+        index += 1
     producer.flush(30)
 
 
-def _read(bootstrap: str, topic: str, isolation: str, stop: Event, results: Connection) -> None:
+def _read(
+    bootstrap: str,
+    topic: str,
+    partitions: int,
+    isolation: str,
+    stop: Event,
+    results: Connection,
+    newest: Any,
+) -> None:
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -60,10 +114,13 @@ def _read(bootstrap: str, topic: str, isolation: str, stop: Event, results: Conn
             "isolation.level": isolation,
         }
     )
-    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
+    places = [TopicPartition(topic, p) for p in range(partitions)]
+    for place in places:
+        place.offset = consumer.get_watermark_offsets(place, timeout=READER_START_S_MAX)[1]
+    consumer.assign(places)
     consumer.poll(1.0)
     results.send("ready")
-    seen: list[Seen] = []
+    view = View(counts={p: {} for p in range(partitions)})
     mark = MARK.encode()
     while not stop.is_set():
         first = consumer.poll(0.1)
@@ -76,44 +133,44 @@ def _read(bootstrap: str, topic: str, isolation: str, stop: Event, results: Conn
             if mark in text:
                 found = _MARK.search(text)
                 if found is not None:
-                    seen.append(Seen(int(found[1]), now))
+                    due = int(found[1])
+                    view.marks.append(Seen(due, now, message.partition() or 0))
+                    newest.value = max(newest.value, due)
+        number = now // (BIN_MS * 1_000_000)
+        for partition, count in Counter(map(Message.partition, messages)).items():
+            bins = view.counts[partition or 0]
+            bins[number] = bins.get(number, 0) + count
     consumer.close()
-    results.send(seen)
+    results.send(view)
 
 
 class Outside:
     """A feeder and one reader for each isolation level, each in a process.
 
+    The readers begin at the end of what the output topic holds now.
+
     Args:
         bootstrap: the broker.
-        case: what is fed.
-        inputs: topics that are fed.
+        load: what is fed.
         output: topic that is read.
-        rate: input records a second.
-        seconds: for which it feeds.
     """
 
-    def __init__(
-        self,
-        bootstrap: str,
-        case: Case,
-        inputs: list[str],
-        output: str,
-        *,
-        rate: int,
-        seconds: float,
-    ) -> None:
-        self.seconds = seconds
-        self._stop = _spawn.Event()
+    def __init__(self, bootstrap: str, load: Load, output: str) -> None:
+        self._load = load
+        self._stop, self._stop_feeding = _spawn.Event(), _spawn.Event()
         self._feeder = _spawn.Process(
-            target=_feed, args=(bootstrap, case, inputs, rate, seconds), daemon=True
+            target=_feed, args=(bootstrap, load, self._stop_feeding), daemon=True
         )
         self._readers: dict[str, Connection] = {}
+        self._newest: dict[str, Any] = {}
         self._processes = [self._feeder]
         for isolation in ("read_uncommitted", "read_committed"):
             here, there = _spawn.Pipe(duplex=False)
+            newest = self._newest[isolation] = _spawn.Value(ctypes.c_uint64, lock=False)
             process = _spawn.Process(
-                target=_read, args=(bootstrap, output, isolation, self._stop, there), daemon=True
+                target=_read,
+                args=(bootstrap, output, load.partitions, isolation, self._stop, there, newest),
+                daemon=True,
             )
             process.start()
             self._processes.append(process)
@@ -126,13 +183,21 @@ class Outside:
             results.recv()
         self._feeder.start()
 
+    def newest(self) -> int:
+        """When the newest marker was due that all readers have seen; 0: none yet."""
+        return int(min(newest.value for newest in self._newest.values()))
+
+    def stop_feeding(self) -> None:
+        """End a load without an end of its own."""
+        self._stop_feeding.set()
+
     def wait_fed(self) -> None:
         """Wait until all input is written."""
-        self._feeder.join(self.seconds + 60)
+        self._feeder.join((self._load.seconds or 0) + 60)
         assert self._feeder.exitcode == 0, "the feeder did not finish"
 
-    def finish(self) -> dict[str, list[Seen]]:
-        """Stop the readers; returns what each has seen, by isolation level, in order."""
+    def finish(self) -> dict[str, View]:
+        """Stop the readers; returns what each has seen, by isolation level."""
         self._stop.set()
         seen = {isolation: results.recv() for isolation, results in self._readers.items()}
         self.close()

@@ -23,6 +23,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition, libversion
@@ -103,6 +104,7 @@ class Worker:
         is_pinned: whether it gets the core `WORKER_CORE`.
 
     Attributes:
+        log: its standard error, of all its lives.
         started, ready: Unix nanoseconds of the start of the process and of its READY; 0: not yet.
     """
 
@@ -111,7 +113,7 @@ class Worker:
     ) -> None:
         self._command = [sys.executable, "-m", *command]
         self._environment = {**os.environ, **environment}
-        self._log = log
+        self.log = log
         self._is_pinned = is_pinned
         self._process: subprocess.Popen[bytes] | None = None
         self.started = self.ready = 0
@@ -119,7 +121,7 @@ class Worker:
     def start(self) -> None:
         """Start the process; it may be started again after `kill`."""
         self.ready = 0
-        with self._log.open("ab") as log, on_core(WORKER_CORE, is_pinned=self._is_pinned):
+        with self.log.open("ab") as log, on_core(WORKER_CORE, is_pinned=self._is_pinned):
             self.started = time.time_ns()
             self._process = subprocess.Popen(
                 self._command,
@@ -155,7 +157,7 @@ class Worker:
         if code is not None:
             what = f"ended with exit code {code}"
         if code is not None or not condition:
-            end = self._log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+            end = self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
             raise BenchError("\n".join([f"worker {what}: {' '.join(self._command)}", *end]))
 
     def cpu_s(self) -> float:
@@ -188,13 +190,17 @@ class Worker:
 class Bench:
     """A broker, its topics, and a folder for state and logs; a context manager.
 
+    Args:
+        bootstrap: a broker that runs already; None: one of its own.
+
     Attributes:
         bootstrap: the broker.
         is_pinned: whether the worker has a core of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bootstrap: str | None = None) -> None:
         self.is_pinned = can_pin()
+        self._running = bootstrap
         self._stack = contextlib.ExitStack()
         self._run = 0
 
@@ -207,8 +213,10 @@ class Bench:
             # A controller that is starved of CPU must not fence its own broker.
             "broker.session.timeout.ms": 60_000,
         }
-        broker = self._stack.enter_context(DevBroker(config=settings, heap_mb=1024))
-        self.bootstrap = broker.bootstrap_servers
+        self.bootstrap = (
+            self._running
+            or self._stack.enter_context(DevBroker(config=settings, heap_mb=1024)).bootstrap_servers
+        )
         self._admin = AdminClient({"bootstrap.servers": self.bootstrap})
         return self
 
@@ -216,39 +224,86 @@ class Bench:
         self._stack.close()
 
     @contextlib.contextmanager
-    def run(self, case: Case, inputs: list[str], *, linger_ms: int) -> Iterator[tuple[Worker, Any]]:
+    def run(
+        self,
+        case: Case,
+        inputs: list[str],
+        *,
+        linger_ms: int,
+        partitions: int = PARTITIONS,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[tuple[Worker, Any]]:
         """A worker with an application of its own, not started; its topics are deleted at the end.
+
+        Args:
+            case: what to run.
+            inputs: topics that it reads.
+            linger_ms: of its producers.
+            partitions: of its output topic.
+            settings: more of its environment.
 
         Yields:
             The worker, and a function that returns the metrics it serves.
         """
         self._run += 1
-        name = f"bench-{self._run}"
-        self.create_topics([f"{name}-out"])
-        port = _free_port()
-        command = _command(case, name, inputs, f"{name}-out", self.bootstrap)
-        if case.guarantee != BARE:
-            command += ["--guarantee", case.guarantee, "--http-port", str(port)]
-            command += ["--state-dir", str(self.folder / name), "--instance-id", "bench"]
-        environment = {
-            "KSTASH_LINGER_MS": str(linger_ms),
-            "KSTASH_LINEAGE_ACK_DELAY_MS": str(case.ack_delay_ms),
-        }
-        worker = Worker(command, environment, self.folder / f"{name}.log", is_pinned=self.is_pinned)
+        self.create_topics([self.output], partitions)
+        worker, port = self._worker(case, inputs, linger_ms, settings, "")
         try:
             yield worker, lambda: {} if case.guarantee == BARE else _scrape(port)
         finally:
             worker.kill()
-            self.delete_topics(name)
+            self.delete_topics(self._name)
+
+    @contextlib.contextmanager
+    def second_worker(
+        self, case: Case, inputs: list[str], *, linger_ms: int, settings: Mapping[str, str]
+    ) -> Iterator[Worker]:
+        """Another worker, not started, of the application of the current run."""
+        worker, _ = self._worker(case, inputs, linger_ms, settings, "-second")
+        try:
+            yield worker
+        finally:
+            worker.kill()
+
+    def _worker(
+        self,
+        case: Case,
+        inputs: list[str],
+        linger_ms: int,
+        settings: Mapping[str, str],
+        suffix: str,
+    ) -> tuple[Worker, int]:
+        port = _free_port()
+        command = _command(case, self._name, inputs, self.output, self.bootstrap)
+        if case.guarantee != BARE:
+            command += ["--guarantee", case.guarantee, "--http-port", str(port)]
+            command += ["--instance-id", f"bench{suffix}"]
+            command += ["--state-dir", str(self.folder / f"{self._name}{suffix}")]
+        environment = {
+            "KSTASH_LINGER_MS": str(linger_ms),
+            "KSTASH_LINEAGE_ACK_DELAY_MS": str(case.ack_delay_ms),
+            **settings,
+        }
+        log = self.folder / f"{self._name}{suffix}.log"
+        return Worker(command, environment, log, is_pinned=self.is_pinned), port
+
+    @property
+    def state_dir(self) -> Path:
+        """Folder of the current run's state."""
+        return self.folder / self._name
 
     @property
     def output(self) -> str:
         """Output topic of the current run."""
-        return f"bench-{self._run}-out"
+        return f"{self._name}-out"
 
-    def create_topics(self, names: list[str]) -> None:
-        """Create topics of `PARTITIONS` partitions and wait for them."""
-        made = self._admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
+    @property
+    def _name(self) -> str:
+        return f"bench-{self._run}"
+
+    def create_topics(self, names: list[str], partitions: int = PARTITIONS) -> None:
+        """Create topics and wait for them."""
+        made = self._admin.create_topics([NewTopic(name, partitions, 1) for name in names])
         for future in made.values():
             future.result(timeout=30)
 
@@ -258,9 +313,9 @@ class Bench:
         for future in self._admin.delete_topics(names).values() if names else ():
             future.result(timeout=30)
 
-    def end_offsets(self, topic: str) -> int:
+    def end_offsets(self, topic: str, partitions: int = PARTITIONS) -> int:
         """Sum of the end offsets of a topic, open transactions included."""
-        asked = {TopicPartition(topic, p): _LATEST for p in range(PARTITIONS)}
+        asked = {TopicPartition(topic, p): _LATEST for p in range(partitions)}
         for attempt in range(3):
             found = self._admin.list_offsets(asked, request_timeout=10)
             try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Case
+from benchmarks.recovery import PHASES
 
 Run = dict[str, Any]
 
@@ -18,13 +20,13 @@ class Results:
     """What was measured, by kind and case, one entry a round."""
 
     def __init__(self) -> None:
-        self.runs: dict[str, dict[Case, dict[int, Run]]] = {}
+        self.runs: dict[str, dict[Any, dict[int, Run]]] = {}
 
-    def add(self, kind: str, case: Case, round_number: int, run: Run) -> None:
-        """Keep one run."""
+    def add(self, kind: str, case: Any, round_number: int, run: Run) -> None:
+        """Keep one run of a case (a dataclass, or a name)."""
         self.runs.setdefault(kind, {}).setdefault(case, {})[round_number] = run
 
-    def spread(self, kind: str, case: Case, *path: str) -> tuple[float, float, float] | None:
+    def spread(self, kind: str, case: Any, *path: str) -> tuple[float, float, float] | None:
         """Median, least and greatest of a figure over the rounds; None when there is none."""
         found = [value for run in self.runs[kind][case].values() if (value := _at(run, path))]
         return (statistics.median(found), min(found), max(found)) if found else None
@@ -45,9 +47,8 @@ class Results:
         for kind, cases in self.runs.items():
             out[kind] = [
                 {
-                    "program": case.program,
-                    "guarantee": case.guarantee,
-                    "lineage_ack_delay_ms": case.ack_delay_ms,
+                    **(asdict(case) if is_dataclass(case) else {}),  # type: ignore[arg-type]
+                    "case": str(case),
                     "runs": list(rounds.values()),
                 }
                 for case, rounds in cases.items()
@@ -62,6 +63,11 @@ class Results:
             console.print(self._latency())
         if "recovery" in self.runs:
             console.print(self._recovery())
+            console.print(self._phases())
+        if "others" in self.runs:
+            console.print(self._others())
+        if "checkpoints" in self.runs:
+            console.print(self._checkpoints())
 
     def _throughput(self) -> Table:
         table = _table(
@@ -103,22 +109,92 @@ class Results:
 
     def _recovery(self) -> Table:
         table = _table(
-            "From the restart after SIGKILL, in ms",
+            "From SIGKILL on, in ms; aim: first output within 1 s and the replay",
+            "words/s fed",
+            "replayed",
+            "replay to live",
             "READY",
-            "first new output, uncommitted",
-            "first new output, committed",
+            "first output",
+            "aim",
+            "committed",
+            "lag drained",
+            "peak latency",
         )
         for case in self.runs["recovery"]:
             figure = self._figure("recovery", case)
             table.add_row(
                 str(case),
+                figure("{:,.0f}", "load_per_s"),
+                figure("{:,.0f}", "replayed"),
+                figure("{:.1f}", "replay_to_live"),
                 figure("{:,.0f}", "ready_ms"),
-                figure("{:,.0f}", "first_output_ms_read_uncommitted"),
-                figure("{:,.0f}", "first_output_ms_read_committed"),
+                figure("{:,.0f}", "read_uncommitted", "first_output_ms"),
+                figure("{:,.0f}", "aim_ms"),
+                figure("{:,.0f}", "read_committed", "first_output_ms"),
+                figure("{:,.0f}", "read_uncommitted", "drained_ms"),
+                figure("{:,.0f}", "read_uncommitted", "peak_ms"),
             )
         return table
 
-    def _figure(self, kind: str, case: Case) -> Callable[..., str]:
+    def _phases(self) -> Table:
+        table = _table("Where the time goes, in ms, of the task group that is live last", *PHASES)
+        for case in self.runs["recovery"]:
+            figure = self._figure("recovery", case)
+            table.add_row(
+                str(case), *(figure("{:,.0f}", "phases_ms", phase) or "0" for phase in PHASES)
+            )
+        return table
+
+    def _others(self) -> Table:
+        table = _table(
+            "Tasks of a worker while another one is killed and restarted",
+            "records/s",
+            "least before",
+            "least meanwhile",
+            "p99 before, ms",
+            "p99 meanwhile",
+        )
+        for case in self.runs["others"]:
+            figure = self._figure("others", case)
+            table.add_row(
+                str(case),
+                figure("{:,.0f}", "records_per_s_before"),
+                figure("{:,.0f}", "records_per_s_before_min"),
+                figure("{:,.0f}", "records_per_s_during_min"),
+                figure("{:.1f}", "latency_before", "p99_ms"),
+                figure("{:.1f}", "latency_during", "p99_ms"),
+            )
+        return table
+
+    def _checkpoints(self) -> Table:
+        table = _table(
+            "Cost of checkpoints",
+            "outputs/s",
+            "to never",
+            "CPU us/output",
+            "to never",
+            "checkpoints",
+            "stands still %",
+        )
+        never = next(iter(self.runs["checkpoints"]))
+        for case in self.runs["checkpoints"]:
+            figure = self._figure("checkpoints", case)
+            ratios = []
+            for name in ("outputs_per_s", "cpu_us_per_output"):
+                here, there = (self.spread("checkpoints", c, name) for c in (case, never))
+                ratios.append(f"{here[0] / there[0]:.3f}" if here and there else "")
+            table.add_row(
+                str(case),
+                figure("{:,.0f}", "outputs_per_s"),
+                ratios[0],
+                figure("{:.2f}", "cpu_us_per_output"),
+                ratios[1],
+                figure("{:.0f}", "checkpoints") or "0",
+                figure("{:.2%}", "stall_share") or "0",
+            )
+        return table
+
+    def _figure(self, kind: str, case: Any) -> Callable[..., str]:
         def figure(form: str, *path: str) -> str:
             spread = self.spread(kind, case, *path)
             if spread is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from confluent_kafka import Producer
@@ -16,6 +16,8 @@ MARK = "@"
 """Begins a marker: the nanosecond at which its record was due follows."""
 
 _BLOCK = 10_000
+_POOL = 500_000
+"""Words drawn before, when all are as likely: at a million keys, two in five come up."""
 
 
 def _words(seed: int) -> Iterator[list[str]]:
@@ -27,17 +29,31 @@ def _words(seed: int) -> Iterator[list[str]]:
         yield source.choices(words, cum_weights=weights, k=_BLOCK)
 
 
+def _repeated_words(keys: int, seed: int) -> Iterator[list[str]]:
+    """Endless blocks of words out of `keys`, taken in turn out of `_POOL` that were drawn before.
+
+    So that a feeder is fast enough for half of what a worker takes.
+    """
+    source = random.Random(seed)
+    pool = [f"word{source.randrange(keys)}" for _ in range(_POOL)]
+    while True:
+        yield pool
+
+
 class Records:
     """Makes one input record after the other: (index of the input topic, key, value).
 
     Args:
         case: what reads them.
+        keys: how many different words there are, each as likely as the other. None: as in a
+            text, `WORDS` by Zipf's law.
         seed: of the words.
     """
 
-    def __init__(self, case: Case, seed: int = 1) -> None:
+    def __init__(self, case: Case, keys: int | None = None, seed: int = 1) -> None:
         self._is_sentences = case.program == "word count"
-        self._words = (word for block in _words(seed) for word in block)
+        blocks = _words(seed) if keys is None else _repeated_words(keys, seed)
+        self._words = (word for block in blocks for word in block)
         self._made = 0
 
     def next(self, mark: str | None = None) -> tuple[int, bytes | None, bytes]:
@@ -57,13 +73,31 @@ def outputs_per_record(case: Case) -> int:
     return WORDS_PER_SENTENCE if case.program == "word count" else 1
 
 
-def partition_of(index: int, key: bytes | None) -> int:
+def partition_of(index: int, key: bytes | None, partitions: int = PARTITIONS) -> int:
     """Input partition of record `index`: in turn, or the same for the same key."""
-    return index % PARTITIONS if key is None else sum(key) % PARTITIONS
+    return index % partitions if key is None else sum(key) % partitions
+
+
+def each_key_once(keys: int) -> Iterator[bytes]:
+    """Sentences that hold each of `keys` words (as `Records` makes them) once."""
+    for first in range(0, keys, WORDS_PER_SENTENCE):
+        end = min(keys, first + WORDS_PER_SENTENCE)
+        yield " ".join(f"word{number}" for number in range(first, end)).encode()
 
 
 def preload(bootstrap: str, case: Case, topics: list[str], count: int) -> None:
     """Write `count` records into the input topics and wait until the broker has them."""
+    records = Records(case)
+    write(bootstrap, topics, (records.next() for _ in range(count)))
+
+
+def write(
+    bootstrap: str,
+    topics: list[str],
+    records: Iterable[tuple[int, bytes | None, bytes]],
+    partitions: int = PARTITIONS,
+) -> None:
+    """Write records (index of the topic, key, value) and wait until the broker has them."""
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -71,12 +105,10 @@ def preload(bootstrap: str, case: Case, topics: list[str], count: int) -> None:
             "queue.buffering.max.messages": 1_000_000,
         }
     )
-    records = Records(case)
-    for index in range(count):
-        topic, key, value = records.next()
+    for index, (topic, key, value) in enumerate(records):
         while True:
             try:
-                producer.produce(topics[topic], value, key, partition_of(index, key))
+                producer.produce(topics[topic], value, key, partition_of(index, key, partitions))
                 break
             except BufferError:
                 producer.poll(0.1)

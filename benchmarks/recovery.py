@@ -1,0 +1,269 @@
+"""Recovery time: SIGKILL under half of what the worker takes, and a restart at once.
+
+Each case has an application of its own: the keys are put into its state, a burst shows what it
+takes, half of that is fed at a steady rate, and at a moment that only the case decides the worker
+is killed. Its next process starts as a supervisor starts it: at once, under the same instance id
+and with the hash seed set. The load goes on all the while; two plain readers tell what comes out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.clients import BIN_MS, Load, Outside, View
+from benchmarks.harness import Bench, Case, Worker
+from benchmarks.latency import LINGER_MS, percentiles
+from benchmarks.workload import WORDS_PER_SENTENCE, Records, each_key_once, write
+
+PHASES = ("detect", "claim", "fence", "scan", "restore", "start", "replay")
+"""As `task group live` names them, in order."""
+
+BURST_WORDS = 800_000
+BURST_FROM = 0.3
+"""Share of the burst that is not measured: the worker is warm behind it."""
+
+PROGRESS_S_MAX = 60.0
+CAUGHT_UP_MS = 250
+"""Latency below which the lag counts as drained: two commits, and a slow poll. Above it what was
+usual before counts as well."""
+
+AFTER_S = 2.0
+SAMPLE_S = 0.05
+AIM_S = 1.0
+"""To the first new output, besides the replay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """One case.
+
+    Attributes:
+        keys: in the state.
+        disk: whether the next process finds the state folder.
+        partitions: task groups, all of the one worker.
+        interval_ms: between checkpoints.
+        guarantee: of the application.
+        burst_words: which show what the worker takes.
+        load_share: of what it takes is fed.
+        steady_s: from the first record to the kill, at the least: some checkpoints, and what is
+            normal.
+    """
+
+    keys: int
+    disk: Literal["kept", "lost"] = "kept"
+    partitions: int = 4
+    interval_ms: int = 1000
+    guarantee: str = "exactly_once"
+    burst_words: int = BURST_WORDS
+    load_share: float = 0.5
+    steady_s: float = 6.0
+
+    def __str__(self) -> str:
+        guarantee = "" if self.guarantee == "exactly_once" else f", {self.guarantee}"
+        tasks = "1 group" if self.partitions == 1 else f"{self.partitions} groups"
+        return f"{self.keys:,} keys, disk {self.disk}, {tasks}{guarantee}"
+
+    @property
+    def case(self) -> Case:
+        """The program that is killed."""
+        return Case("word count", self.guarantee)
+
+
+FULL = [
+    *(
+        Crash(keys, disk, partitions)
+        for keys in (10_000, 100_000, 1_000_000)
+        for disk in ("kept", "lost")
+        for partitions in (4, 1)
+    ),
+    *(Crash(10_000, guarantee=guarantee) for guarantee in ("write_first", "at_least_once")),
+]
+SHORT = [
+    *(Crash(keys) for keys in (10_000, 100_000, 1_000_000)),
+    Crash(100_000, partitions=1),
+    Crash(100_000, "lost"),
+]
+
+
+def measure(bench: Bench, crash: Crash) -> dict[str, Any]:
+    """One run.
+
+    Returns:
+        Times in ms from the death, if not said otherwise, and the raw timeline under `timeline`.
+
+    Raises:
+        BenchError: a worker ended, or did not catch up in time.
+    """
+    # A topic made anew under its old name may lose what is written at once, with the old one.
+    inputs = [f"bench-crash-{time.time_ns()}"]
+    settings = {
+        "KSTASH_LOG_FORMAT": "json",
+        "KSTASH_CHECKPOINT_INTERVAL_MS": str(crash.interval_ms),
+        "PYTHONHASHSEED": "0",
+    }
+    bench.create_topics(inputs, crash.partitions)
+    try:
+        with bench.run(
+            crash.case,
+            inputs,
+            linger_ms=LINGER_MS,
+            partitions=crash.partitions,
+            settings=settings,
+        ) as (worker, _):
+            capacity = _fill(bench, crash, inputs, worker)
+            rate = int(capacity * crash.load_share / WORDS_PER_SENTENCE)
+            load = Load(crash.case, inputs, rate, None, crash.keys, crash.partitions)
+            outside = Outside(bench.bootstrap, load, bench.output)
+            try:
+                result = _crash(crash, worker, outside, bench.state_dir)
+            finally:
+                outside.close()
+            worker.stop()
+    finally:
+        bench.delete_topics("bench-crash-")
+    result |= {"capacity_per_s": capacity, "load_per_s": rate * WORDS_PER_SENTENCE}
+    if result["replayed"]:
+        # Words and sentences: what `replayed` counts.
+        live = capacity * (1 + 1 / WORDS_PER_SENTENCE)
+        result["replay_to_live"] = result["replay_per_s"] / live
+        result["aim_ms"] = (AIM_S + result["replayed"] / result["replay_per_s"]) * 1000
+    else:
+        result["aim_ms"] = AIM_S * 1000
+    return result
+
+
+def _fill(bench: Bench, crash: Crash, inputs: list[str], worker: Worker) -> float:
+    """Bring the keys into the state, then as many words as show what the worker takes a second."""
+    records = Records(crash.case, crash.keys)
+    burst = crash.burst_words // WORDS_PER_SENTENCE
+    sentences = chain(
+        ((0, None, sentence) for sentence in each_key_once(crash.keys)),
+        (records.next() for _ in range(burst)),
+    )
+    write(bench.bootstrap, inputs, sentences, crash.partitions)
+    first = crash.keys + crash.burst_words * BURST_FROM
+    last = crash.keys + crash.burst_words
+    samples: list[tuple[float, int]] = []
+    worker.start()
+    worker.wait_ready()
+    deadline = time.monotonic() + PROGRESS_S_MAX
+    while not samples or samples[-1][1] < last:
+        end = bench.end_offsets(bench.output, crash.partitions)
+        samples.append((time.monotonic(), end))
+        worker.check(time.monotonic() < deadline, f"made {end} of {last} outputs")
+        time.sleep(SAMPLE_S)
+    begin = next(sample for sample in samples if sample[1] >= first)
+    if begin is samples[-1]:  # too fast for this little
+        begin = samples[0]
+    return (samples[-1][1] - begin[1]) / (samples[-1][0] - begin[0])
+
+
+def _crash(crash: Crash, worker: Worker, outside: Outside, state_dir: Path) -> dict[str, Any]:
+    # Anywhere between two checkpoints, but the same for the same case.
+    more_s = random.Random(str(crash)).random() * crash.interval_ms / 1000
+    outside.start()
+    time.sleep(crash.steady_s + more_s)
+    cpu_s, since = worker.cpu_s(), time.monotonic()
+    time.sleep(1.0)
+    cpu_percent = (worker.cpu_s() - cpu_s) * 100 / (time.monotonic() - since)
+    logged = worker.log.stat().st_size
+    killed = time.time_ns()
+    worker.kill()
+    if crash.disk == "lost":
+        shutil.rmtree(state_dir)
+    worker.start()
+    worker.wait_ready()
+    _wait_until_caught_up(worker, outside, killed)
+    time.sleep(AFTER_S)
+    outside.stop_feeding()
+    outside.wait_fed()
+    time.sleep(0.5)
+    seen = outside.finish()
+    result: dict[str, Any] = {
+        "kill_after_s": crash.steady_s + 1 + more_s,
+        "worker_cpu_percent": cpu_percent,
+        "restarted_ms": (worker.started - killed) / 1e6,
+        "ready_ms": (worker.ready - killed) / 1e6,
+        **_told(worker.log, logged),
+    }
+    for isolation, view in seen.items():
+        result[isolation] = _seen(view, killed)
+    result["timeline"] = {"bin_ms": BIN_MS, **{i: timeline(v, killed) for i, v in seen.items()}}
+    return result
+
+
+def _wait_until_caught_up(worker: Worker, outside: Outside, killed: int) -> None:
+    deadline = time.monotonic() + PROGRESS_S_MAX
+    while True:
+        behind_ms = (time.time_ns() - outside.newest()) / 1e6
+        if outside.newest() > killed and behind_ms < CAUGHT_UP_MS:
+            return
+        worker.check(time.monotonic() < deadline, f"is {behind_ms:,.0f} ms behind")
+        time.sleep(SAMPLE_S)
+
+
+def _told(path: Path, start: int) -> dict[str, Any]:
+    """What the log says of the recovery: times by phase, of the group that was live last."""
+    lines = list(log_lines(path, start))
+    live = [line for line in lines if line["event"] == "task group live"]
+    began = [_at(line) for line in lines if line["event"] == "replaying"]
+    replayed = sum(line["replayed"] for line in live)
+    last = max(live, key=_at)
+    replay_s = _at(last) - min(began) if began else 0.0
+    return {
+        "replayed": replayed,
+        "suppressed": sum(line["suppressed"] for line in live),
+        "replay_per_s": replayed / replay_s if replay_s else None,
+        "live_s": last["seconds"],
+        "phases_ms": {phase: last.get(f"{phase}_ms", 0) for phase in PHASES},
+    }
+
+
+def log_lines(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
+    """Events of a worker's log, from a position of the file on."""
+    for line in path.read_bytes()[start:].splitlines():
+        # Python itself and the client's library write plain text.
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+def _at(line: dict[str, Any]) -> float:
+    return datetime.fromisoformat(line["timestamp"]).timestamp()
+
+
+def _seen(view: View, killed: int) -> dict[str, Any]:
+    """What one reader saw: before, the first new output, how long the lag took to drain."""
+    late = [((mark.due - killed) / 1e6, (mark.read - mark.due) / 1e6) for mark in view.marks]
+    before = percentiles([ms for due, ms in late if due < 0 and due + ms < 0])
+    after = [(due, due + ms) for due, ms in late if due >= 0]
+    usual = max(CAUGHT_UP_MS, before.get("p99_ms", 0.0))
+    return {
+        "before": before,
+        "first_output_ms": min((read for _, read in after), default=None),
+        "drained_ms": next((read for due, read in after if read - due <= usual), None),
+        "peak_ms": max((ms for due, ms in late if due + ms >= 0), default=None),
+    }
+
+
+def timeline(view: View, zero: int) -> dict[str, Any]:
+    """What a picture needs, in ms since `zero` (Unix nanoseconds)."""
+    return {
+        "records": {
+            str(p): sorted((round(n * BIN_MS - zero / 1e6, 1), count) for n, count in bins.items())
+            for p, bins in view.counts.items()
+        },
+        "latency": [
+            (round((m.due - zero) / 1e6, 1), round((m.read - m.due) / 1e6, 1), m.partition)
+            for m in view.marks
+        ],
+    }

@@ -1,0 +1,55 @@
+"""The benchmarks that crash workers run; what they measure on a busy machine is no matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks import others, picture, recovery
+from benchmarks.harness import PARTITIONS, Bench
+from benchmarks.report import Results
+from kstash.broker import DevBroker
+
+pytestmark = pytest.mark.integration
+
+CRASH = recovery.Crash(
+    1_000, partitions=2, interval_ms=500, burst_words=20_000, load_share=0.02, steady_s=0.5
+)
+RATE = 500
+
+
+def test_a_crash_is_measured_shown_and_drawn(kafka_broker: DevBroker, tmp_path: Path) -> None:
+    """A recovery's times are in order, its phases add up, table and picture show them."""
+    with Bench(kafka_broker.bootstrap_servers) as bench:
+        run = recovery.measure(bench, CRASH)
+    assert 0 < run["restarted_ms"] < run["ready_ms"]
+    for reader in ("read_uncommitted", "read_committed"):
+        seen = run[reader]
+        assert run["restarted_ms"] < seen["first_output_ms"] <= seen["drained_ms"]
+        assert seen["peak_ms"] >= seen["before"]["p50_ms"] > 0
+        assert sum(c for bins in run["timeline"][reader]["records"].values() for _, c in bins)
+    assert set(run["phases_ms"]) == set(recovery.PHASES)
+    assert sum(run["phases_ms"].values()) == pytest.approx(run["live_s"] * 1000, abs=10)
+    assert run["replayed"] > 0
+    assert run["aim_ms"] > recovery.AIM_S * 1000
+    results = Results()
+    results.add("recovery", CRASH, 0, run)
+    console = Console(width=200, record=True)
+    results.show(console)
+    assert str(CRASH) in console.export_text()
+    timeline = run["timeline"]["read_uncommitted"]
+    picture.draw([(str(CRASH), timeline)], None, tmp_path / "crash.svg")
+    assert "<svg" in (tmp_path / "crash.svg").read_text()
+
+
+def test_others_are_measured_while_one_is_killed(kafka_broker: DevBroker) -> None:
+    """The partitions of two workers are told apart, and each one's output is seen."""
+    with Bench(kafka_broker.bootstrap_servers) as bench:
+        run = others.measure(bench, RATE)
+    partitions = [*run["kept_partitions"], *run["killed_partitions"]]
+    assert sorted(partitions) == list(range(PARTITIONS))
+    assert len(run["kept_partitions"]) == PARTITIONS // 2
+    assert run["records_per_s_before"] > 0
+    assert run["latency_during"]["count"] > 0
