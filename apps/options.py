@@ -43,6 +43,7 @@ class Options:
         inputs: input topics, as many as the application reads.
         output: output topic.
         until: `end` stops at the input ends found at start; None runs until stopped.
+        workers: processes to supervise; None works in this one.
         settings: for `kstash.App`, only those that were given.
     """
 
@@ -50,6 +51,7 @@ class Options:
     inputs: tuple[str, ...]
     output: str
     until: Literal["end"] | None
+    workers: int | None
     settings: dict[str, Any]
 
     def run(
@@ -61,7 +63,18 @@ class Options:
             app: what to run.
             on_end: called with the final state when a bounded run is over.
         """
-        app.run(until=self.until, on_ready=_print_ready, on_end=on_end)
+        app.run(until=self.until, workers=self.workers, on_ready=_print_ready, on_end=on_end)
+
+
+_Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        envvar="KSTASH_WORKERS",
+        metavar="N",
+        help="Processes to supervise; without it this one works.",
+    ),
+]
 
 
 def _print_ready() -> None:
@@ -115,6 +128,7 @@ def _parse(
             envvar="KSTASH_UNTIL", metavar="end", help="end: stop at the ends of the inputs."
         ),
     ] = None,
+    workers: _Workers = None,
 ) -> Options:
     settings = {
         "bootstrap_servers": bootstrap_servers,
@@ -127,7 +141,12 @@ def _parse(
     }
     given = {name: value for name, value in settings.items() if value is not None}
     return Options(
-        application_id, tuple(input_topics or ()), output, "end" if until else None, given
+        application_id,
+        tuple(input_topics or ()),
+        output,
+        "end" if until else None,
+        workers,
+        given,
     )
 
 

@@ -133,24 +133,33 @@ class App:
         self,
         until: Literal["end"] | None = None,
         *,
+        workers: int | None = None,
         on_ready: Callable[[], None] | None = None,
         on_end: Callable[[FinalState], None] | None = None,
     ) -> None:
         """Run until told to stop (SIGTERM, SIGINT), or to the end of the input.
 
+        With `workers` this process becomes the supervisor of so many, and starts again what dies.
+        Each worker executes the whole program up to here; what follows `run` is done once, by the
+        supervisor.
+
         Args:
             until: `end`: read the inputs to the end offsets found at the start, drain, checkpoint
                 and return. None: run on.
-            on_ready: called once, when all tasks that this worker was given at first are live.
+            workers: number of processes, 1 or more; None: this one, without a supervisor.
+            on_ready: called once, when all tasks that this worker was given at first are live; in
+                a supervisor: when those of all workers are.
             on_end: called once, when a bounded run is over, with the state of the tasks that this
-                worker ran; of all workers of the application exactly one owns a key there.
+                worker ran; of all workers of the application exactly one owns a key there. With
+                `workers` it is called in each of them, not in the supervisor.
 
         Raises:
             KstashError: what stopped it; nothing is lost, a new start goes on.
+            WorkerFailedError: a supervised worker died again and again.
         """
         from kstash.launch import run_app
 
-        run_app(self, until=until, on_ready=on_ready, on_end=on_end)
+        run_app(self, until=until, workers=workers, on_ready=on_ready, on_end=on_end)
 
     # --- for streams ----------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@
 - `ProtocolError`: bytes in Kafka that break the lineage protocol. Never ignored.
 - `StateError`: the disk under the state directory.
 - `StepDeadlineError`: kstash itself waited longer than it may.
+- `WorkerFailedError`: a supervised worker does not stay alive; what ended it is in its last lines.
 
 Operating errors carry the ids of the case (topic, partition, offset, setting) as attributes and in
 their message. Programmer errors inside kstash are `assert`s.
@@ -13,7 +14,7 @@ their message. Programmer errors inside kstash are `assert`s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 
@@ -336,6 +337,35 @@ class StepDeadlineError(KstashError):
         super().__init__(f"{step} was not done within {deadline_s:g} s")
         self.step = step
         self.deadline_s = deadline_s
+
+
+class WorkerFailedError(KstashError):
+    """A supervised worker died again and again.
+
+    Attributes:
+        worker: its name, `worker-<number>`.
+        ended_with: how the last process ended: `exit code <n>`, or the name of a signal.
+        lines: the last lines that it logged.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        ended_with: str,
+        *,
+        deaths: int,
+        quick_life_s: float,
+        lines: Iterable[str],
+    ) -> None:
+        self.worker = worker
+        self.ended_with = ended_with
+        self.lines = tuple(lines)
+        shown = "\n".join(self.lines) or "(none)"
+        super().__init__(
+            f"{worker} ended {deaths} times within {quick_life_s:g} s of its start, the last time "
+            f"with {ended_with}, and is given up; the other workers were stopped; its last "
+            f"lines:\n{shown}"
+        )
 
 
 # --- the development broker ---------------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import structlog
 
@@ -22,12 +22,16 @@ from kstash.errors import ConfigError, MemberFencedError, OperatorError, SerdeEr
 from kstash.kafka import KafkaCluster
 from kstash.kafka.topics import check_topics
 from kstash.observe import Observer
+from kstash.observe.logs import configure_logs
 from kstash.runtime.final import GroupsFinalState
 from kstash.runtime.worker import Worker
 from kstash.state import RocksBackend
+from kstash.supervisor import EXIT_FENCED, Place, Supervisor, program_command
 
 if TYPE_CHECKING:
     from kstash.app import App, FinalState
+    from kstash.config import Config
+    from kstash.topology import Topology
 
 HASH_SEED = "0"
 """Pinned, because iteration over sets must be the same on replay (protocol, section 3)."""
@@ -37,9 +41,6 @@ STEP_S = 0.1
 
 MEMORY_INTERVAL_S = 1.0
 """How often the size of the state in memory is reported."""
-
-EXIT_FENCED = 3
-"""Exit code of a worker whose place was taken: a supervisor must not start it again."""
 
 COLLECT_THRESHOLDS = (20_000, 20, 50)
 """For `gc.set_threshold`. A batch is a few lists of thousands of words, which each pass looks
@@ -88,12 +89,14 @@ def run_app(
     app: App,
     *,
     until: Literal["end"] | None = None,
+    workers: int | None = None,
     on_ready: Callable[[], None] | None = None,
     on_end: Callable[[FinalState], None] | None = None,
 ) -> None:
     """Run an application until a signal, the end of its input, or an error.
 
-    The program is executed again with a pinned hash seed when it runs with another one.
+    The program is executed again with a pinned hash seed when it runs with another one, and once
+    for each of several workers.
 
     Raises:
         KstashError: what stopped it; nothing is lost, a new start goes on.
@@ -108,8 +111,46 @@ def run_app(
             "write: choose another guarantee, or run without an end",
             "guarantee",
         )
-    _pin_hash_seed()
     topology = app.topology()
+    place = Place.of_this_process(config.application_id)
+    if place is not None:
+        _run_place(topology, config, place, until, on_end)
+    elif workers is not None:
+        configure_logs(config.log_format, config.log_level)
+        supervisor = Supervisor(
+            program_command(), config, workers, is_bounded=until is not None, on_ready=on_ready
+        )
+        with StopSignal() as stop:
+            supervisor.run(stop)
+    else:
+        _pin_hash_seed()
+        _run_worker(topology, config, until, lambda _: on_ready and on_ready(), on_end)
+
+
+def _run_place(
+    topology: Topology,
+    config: Config,
+    place: Place,
+    until: Literal["end"] | None,
+    on_end: Callable[[FinalState], None] | None,
+) -> NoReturn:
+    """Run a supervised worker. What follows `run` in the program is for the supervisor to do."""
+    tell_ready = place.join()
+    config = place.settings(config)
+    if config.log_format == "json":
+        structlog.contextvars.bind_contextvars(worker=f"worker-{place.index}")
+    _run_worker(topology, config, until, tell_ready, on_end)
+    raise SystemExit(0)
+
+
+def _run_worker(
+    topology: Topology,
+    config: Config,
+    until: Literal["end"] | None,
+    on_ready: Callable[[int], None],
+    on_end: Callable[[FinalState], None] | None,
+) -> None:
+    """Be one worker; `on_ready` is called with the number of task groups of the application."""
     clock = SystemClock()
     with Observer(config) as observer:
         cluster = KafkaCluster(config)
@@ -136,7 +177,7 @@ def run_app(
                     clock=clock,
                     metrics=observer.metrics,
                     until=until,
-                    on_ready=on_ready,
+                    on_ready=lambda: on_ready(worker.context.layout.group_count),
                     started=clock.monotonic() - _process_age_s(),
                 )
                 _loop(worker, stop, observer, state, on_end)

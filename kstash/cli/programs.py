@@ -74,6 +74,14 @@ def run_program(
         Until | None,
         typer.Option(help="end: stop at the ends that the inputs have now.", show_default=False),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes to start and to supervise; without it this one works.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,7 +94,7 @@ def run_program(
 ) -> None:
     """Run a program until SIGTERM or Ctrl-C, or to the end of its input.
 
-    Prints READY once all tasks that this process got are live.
+    Prints READY once all tasks that this process, or each of its workers, got are live.
     """
     app = load_app(program)
     overrides: dict[str, Any] = {}
@@ -103,7 +111,7 @@ def run_program(
     if overrides:
         app.configure(**overrides)
     end: Literal["end"] | None = "end" if until is Until.END else None
-    app.run(until=end, on_ready=lambda: print("READY", flush=True))
+    app.run(until=end, workers=workers, on_ready=lambda: print("READY", flush=True))
 
 
 def show_topology(

@@ -96,6 +96,12 @@ class Worker:
         """Whether a process is there, stopped ones included."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Process id of the current or last process."""
+        assert self._process is not None, f"{self.name} was never started"
+        return self._process.pid
+
     def is_ready(self) -> bool:
         """Whether the current process has said READY."""
         return self._ready.is_set()

@@ -3,8 +3,8 @@
     python -m tests.integration.programs NAME JSON
 
 JSON: `inputs` (topics), `output` (topic), `settings` (for `kstash.App`, `application_id` among
-them), `until`, `options` (for the program), `file_bytes_max` (a limit on the size of files that the
-process may write, as a full disk is one).
+them), `until`, `workers` (to supervise), `options` (for the program), `file_bytes_max` (a limit on
+the size of files that the process may write, as a full disk is one).
 """
 
 from __future__ import annotations
@@ -84,7 +84,12 @@ def main(name: str, arguments: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     app = kstash.App(**arguments["settings"])
     PROGRAMS[name](app, arguments["inputs"], arguments["output"], arguments.get("options", {}))
-    app.run(until=arguments.get("until"), on_ready=lambda: print("READY", flush=True))
+    app.run(
+        until=arguments.get("until"),
+        workers=arguments.get("workers"),
+        on_ready=lambda: print("READY", flush=True),
+    )
+    print("DONE", flush=True)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,7 @@ class Scene:
         *,
         name: str = "worker",
         until: str | None = None,
+        workers: int | None = None,
         file_bytes_max: int | None = None,
         options: Mapping[str, Any] | None = None,
         **settings: Any,
@@ -161,6 +162,7 @@ class Scene:
             "output": output,
             "settings": chosen,
             "until": until,
+            "workers": workers,
             "options": dict(options or {}),
             "file_bytes_max": file_bytes_max,
         }

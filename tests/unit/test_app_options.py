@@ -26,6 +26,7 @@ ALL = {
     "--instance-id": "one",
     "--http-port": "8080",
     "--until": "end",
+    "--workers": "3",
 }
 
 
@@ -48,7 +49,7 @@ def _parse(*arguments: str, **variables: str) -> Any:
 def test_defaults_leave_settings_to_the_environment() -> None:
     """What is not given is not passed on, so that KSTASH_* variables and defaults apply."""
     options, own = _parse()
-    assert options == Options("app", ("in-1", "in-2"), "totals", None, {})
+    assert options == Options("app", ("in-1", "in-2"), "totals", None, None, {})
     assert own == "default"
 
 
@@ -57,7 +58,7 @@ def test_every_option_reaches_its_setting() -> None:
     given = [part for pair in ALL.items() for part in pair]
     options, own = _parse(*given, "--input", "a", "--input", "b", "--own", "x")
     assert (options.application_id, options.inputs, options.output) == ("mine", ("a", "b"), "out")
-    assert (options.until, own) == ("end", "x")
+    assert (options.until, options.workers, own) == ("end", 3, "x")
     config = Config.load(application_id=options.application_id, **options.settings)
     assert config.bootstrap_servers == "broker:9092"
     assert (config.guarantee, config.state_dir) == ("write_first", "/state")
@@ -72,9 +73,10 @@ def test_what_is_no_setting_has_a_variable_too() -> None:
         "KSTASH_OUTPUT": "out",
         "KSTASH_APPLICATION_ID": "mine",
         "KSTASH_UNTIL": "end",
+        "KSTASH_WORKERS": "2",
     }
     options, _ = _parse(**variables)
-    assert options == Options("mine", ("a", "b"), "out", "end", {})
+    assert options == Options("mine", ("a", "b"), "out", "end", 2, {})
 
 
 @pytest.mark.parametrize("given", [1, 3])

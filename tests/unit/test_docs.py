@@ -14,8 +14,8 @@ from typer.main import get_command
 from kstash.cli.main import app as command_line
 from kstash.config import Config
 from kstash.kafka.topics import internal_topic_config, lineage_topic_config
-from kstash.launch import EXIT_FENCED
 from kstash.observe.table import METRICS, PREFIX, MetricSpec
+from kstash.supervisor import EXIT_FENCED, EXIT_ORPHANED
 from kstash.testing import TestDriver
 from tests.simulation.mutants import MUTANTS
 
@@ -166,9 +166,9 @@ def test_topic_settings_are_all_there() -> None:
 
 
 def test_exit_codes_are_listed() -> None:
-    """The table of exit codes has that of a worker whose place was taken."""
+    """The table of exit codes has those of a worker that lost its place, or its supervisor."""
     codes = [row[0] for row in table(OPERATIONS, "Exit codes")]
-    assert codes == ["0", "1", "2", str(EXIT_FENCED), "130, 143"]
+    assert codes == ["0", "1", "2", str(EXIT_FENCED), str(EXIT_ORPHANED), "130, 143"]
 
 
 def log_lines() -> set[str]:

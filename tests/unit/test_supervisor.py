@@ -1,0 +1,230 @@
+"""The supervisor over a program that uses no Kafka: starts, restarts, gives up, stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kstash import supervisor as module
+from kstash.config import Config
+from kstash.errors import ConfigError, WorkerFailedError
+from kstash.supervisor import PLACE_VARIABLE, Place, Supervisor, program_command
+
+PROGRAM = Path(__file__).with_name("fake_worker.py")
+DEADLINE_S = 60.0
+"""For processes to start and end on a busy machine; nothing waits this long in a good run."""
+
+
+class Stop:
+    """Asks for an orderly stop."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def set(self) -> None:
+        """Ask."""
+        self.is_set = True
+
+
+class Watched(Supervisor):
+    """Calls back at every turn, and does not turn for ever."""
+
+    at_turn: Callable[[], None] | None = None
+
+    def _turn(self) -> None:
+        super()._turn()
+        self.deadline = getattr(self, "deadline", time.monotonic() + DEADLINE_S)
+        assert time.monotonic() < self.deadline, "the supervisor did not get there"
+        if self.at_turn is not None:
+            self.at_turn()
+
+
+def _config(**settings: object) -> Config:
+    return Config.load(application_id="fake", **settings)
+
+
+def _supervisor(
+    folder: Path,
+    count: int,
+    *behaviours: str,
+    is_bounded: bool = False,
+    on_ready: Callable[[], None] | None = None,
+    **settings: object,
+) -> Watched:
+    command = [sys.executable, str(PROGRAM), str(folder), *behaviours]
+    config = _config(**settings)
+    return Watched(command, config, count, is_bounded=is_bounded, on_ready=on_ready)
+
+
+def _lives(folder: Path, index: int) -> list[int]:
+    path = folder / str(index)
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_each_worker_has_a_place_of_its_own() -> None:
+    """Name, folder and port follow from the number of the worker."""
+    config = _config(instance_id="host", state_dir="/state", http_port=8000)
+    mine = Place(2, 9, "fake").settings(config)
+    assert (mine.instance_id, mine.state_dir, mine.http_port) == ("host-2", "/state/worker-2", 8002)
+    unnamed = Place(0, 9, "fake").settings(_config())
+    assert unnamed.instance_id is not None
+    assert unnamed.instance_id.endswith("-0")
+    assert unnamed.http_port == 0
+
+
+def test_place_is_told_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it nobody supervises; a worker of another application is refused."""
+    monkeypatch.delenv(PLACE_VARIABLE, raising=False)
+    assert Place.of_this_process("fake") is None
+    monkeypatch.setenv(PLACE_VARIABLE, "1/7/fake")
+    assert Place.of_this_process("fake") == Place(1, 7, "fake")
+    with pytest.raises(ConfigError, match="'fake', and its program runs 'other'"):
+        Place.of_this_process("other")
+
+
+def test_impossible_numbers_are_refused() -> None:
+    """No worker at all, and more than there are ports."""
+    with pytest.raises(ConfigError, match="workers is 0"):
+        Supervisor(["x"], _config(), 0)
+    with pytest.raises(ConfigError, match="no ports for 3 workers"):
+        Supervisor(["x"], _config(http_port=65_534), 3)
+
+
+def test_a_program_without_a_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was typed into an interpreter cannot be run again; what came by -c can."""
+    assert program_command() == [sys.executable, *sys.orig_argv[1:]]
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.setattr(sys, "orig_argv", ["python"])
+    with pytest.raises(ConfigError, match="not started from a file"):
+        program_command()
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "run()"])
+    assert program_command()[1:] == ["-c", "run()"]
+
+
+def test_all_start_and_stop_in_order(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two workers get ready, are asked to stop once, and leave nothing; lines have their name."""
+    stop = Stop()
+    _supervisor(tmp_path, 2, on_ready=stop.set).run(stop)
+    lives = [_lives(tmp_path, index) for index in (0, 1)]
+    assert [len(one) for one in lives] == [1, 1]
+    assert not any(_is_alive(process) for one in lives for process in one)
+    shown = capfd.readouterr().err
+    assert "worker-0 | this is 0\n" in shown
+    assert "worker-1 | this is 1\n" in shown
+
+
+def test_lines_of_json_stay_as_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """For machines nothing is put before a line."""
+    stop = Stop()
+    _supervisor(tmp_path, 1, on_ready=stop.set, log_format="json").run(stop)
+    assert "this is 0\n" in capfd.readouterr().err.splitlines(keepends=True)
+
+
+def test_a_killed_worker_is_started_again(tmp_path: Path) -> None:
+    """Under its own place, while the other one is left alone."""
+    stop = Stop()
+
+    def kill() -> None:
+        os.kill(_lives(tmp_path, 1)[0], signal.SIGKILL)
+
+    def stop_when_back() -> None:
+        stop.is_set = len(_lives(tmp_path, 1)) == 2
+
+    watched = _supervisor(tmp_path, 2, on_ready=kill)
+    watched.at_turn = stop_when_back
+    watched.run(stop)
+    assert (len(_lives(tmp_path, 0)), len(_lives(tmp_path, 1))) == (1, 2)
+
+
+def test_a_worker_that_dies_again_and_again_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names it, how it ended and what it said last; the others are stopped in order."""
+    monkeypatch.setattr(module, "BACKOFF_S", 0.001)
+    with pytest.raises(WorkerFailedError) as caught:
+        _supervisor(tmp_path, 2, "1:fails").run(Stop())
+    assert (caught.value.worker, caught.value.ended_with) == ("worker-1", "exit code 1")
+    assert caught.value.lines[-2:] == ("it cannot work", "because of this")
+    assert "because of this" in str(caught.value)
+    assert len(_lives(tmp_path, 1)) == module.QUICK_DEATHS_MAX
+    assert len(_lives(tmp_path, 0)) == 1
+    assert not _is_alive(_lives(tmp_path, 0)[0])
+
+
+def test_a_fenced_worker_is_not_started_again(tmp_path: Path) -> None:
+    """The others go on; when none is left the exit code says why."""
+    stop = Stop()
+    with pytest.raises(SystemExit) as caught:
+        _supervisor(tmp_path, 2, "0:fenced", on_ready=stop.set).run(stop)
+    assert caught.value.code == module.EXIT_FENCED
+    assert (len(_lives(tmp_path, 0)), len(_lives(tmp_path, 1))) == (1, 1)
+
+
+def test_bounded_run_is_over_when_all_workers_are(tmp_path: Path) -> None:
+    """A worker that failed in between is started again, one that is done is not."""
+    _supervisor(tmp_path, 3, "0:end", "1:end", "2:fails-first", is_bounded=True).run(Stop())
+    assert [len(_lives(tmp_path, index)) for index in range(3)] == [1, 1, 2]
+
+
+def test_spare_workers_are_not_waited_for(tmp_path: Path) -> None:
+    """With two task groups the third worker has nothing to get ready."""
+    stop = Stop()
+    _supervisor(tmp_path, 3, "1:spare", on_ready=stop.set).run(stop)
+    assert stop.is_set
+
+
+def test_a_worker_that_does_not_stop_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `shutdown_timeout_ms` and some grace."""
+    monkeypatch.setattr(module, "STOP_GRACE_S", 0.3)
+    stop = Stop()
+    _supervisor(tmp_path, 1, "0:stubborn", on_ready=stop.set, shutdown_timeout_ms=100).run(stop)
+    assert not _is_alive(_lives(tmp_path, 0)[0])
+
+
+def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
+    """A supervisor that is killed leaves none behind, not even one that ignores SIGTERM."""
+    code = (
+        "import sys; from kstash.config import Config; from kstash.supervisor import *\n"
+        "class Stop: is_set = False\n"
+        f"command = [sys.executable, {str(PROGRAM)!r}, {str(tmp_path)!r}, '1:stubborn']\n"
+        "ready = lambda: print('READY', flush=True)\n"
+        "Supervisor(command, Config.load(application_id='fake'), 2, on_ready=ready).run(Stop())"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert b"READY\n" in iter(process.stdout.readline, b""), "the supervisor ended"
+    workers = [_lives(tmp_path, index)[0] for index in (0, 1)]
+    assert all(map(_is_alive, workers))
+    process.kill()
+    process.wait(DEADLINE_S)
+    process.stdout.close()
+    deadline = time.monotonic() + DEADLINE_S
+    while any(map(_is_running, workers)):
+        assert time.monotonic() < deadline, "a worker outlived its supervisor"
+        os.sched_yield()
+
+
+def _is_running(process: int) -> bool:
+    """Whether it runs; one that nobody has waited for yet does not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
