@@ -44,7 +44,7 @@ FIRST_START: list[Event] = [
     ConfigAppended(),
     ClaimAppended(1),
     LineageRead([CONFIG, CLAIM]),
-    Fenced(None),
+    Fenced(()),
     SealAppended(2),
     LineageRead([]),
     CheckpointsVerified(frozenset()),

@@ -56,6 +56,7 @@ class _Compiler:
         stages = tuple(self._stage(index, *group) for index, group in enumerate(groups))
         self._check_names(stages)
         self._check_loops_through_topics(stages)
+        self._check_deliveries(stages)
         return Topology(self.application_id, stages, self._hash(stages))
 
     def _effective(self, declared: Sequence[Node]) -> list[Node]:
@@ -277,6 +278,19 @@ class _Compiler:
                     raise TopologyError(
                         f"topic {output.topic!r} is both read and written by the application: "
                         "go on with the stream before to(), or put repartition() there",
+                        node.location,
+                    )
+
+    def _check_deliveries(self, stages: Iterable[Stage]) -> None:
+        first: dict[str, str] = {}
+        for stage in stages:
+            for node, output in zip(stage.exits, stage.outputs, strict=True):
+                if not output.internal and output.delivery != first.setdefault(
+                    output.topic, output.delivery
+                ):
+                    raise TopologyError(
+                        f"topic {output.topic!r} is written with both deliveries, so that no "
+                        "reader could rely on its headers: choose one of them",
                         node.location,
                     )
 

@@ -141,6 +141,10 @@ class SerdeError(LocatedError, ProgramError):
 # --- settings -----------------------------------------------------------------------------------
 
 
+class NullKeyError(LocatedError, ProgramError):
+    """A record without a key was made for a compacted topic, where Kafka refuses it."""
+
+
 class ConfigError(KstashError):
     """A setting is unknown, missing or out of its range.
 

@@ -29,7 +29,7 @@ K2 = TypeVar("K2")
 V2 = TypeVar("V2")
 S = TypeVar("S")
 
-DELIVERIES = ("immediate",)
+DELIVERIES = ("immediate", "transactional")
 """How a sink's records become visible."""
 
 
@@ -290,6 +290,9 @@ class Stream(Generic[K, V]):
             value: serde of the value; inherited where it is known.
             delivery: `immediate`: readers with the reader rule see each record exactly once and
                 at once, plain `read_committed` readers exactly once and an interval later.
+                `transactional`: records carry no header of kstash's, and count once their
+                transaction is committed: for `read_committed` readers only. Also for compacted
+                topics.
 
         Raises:
             TopologyError: a serde is missing, or a name is not allowed.

@@ -47,7 +47,7 @@ class StageOutput:
         internal: whether it carries frames of this application.
         key: serde of the key.
         value: serde of the value; None: the column is not shipped (internal topics only).
-        delivery: `immediate`; means nothing for internal topics.
+        delivery: `immediate` or `transactional`; means nothing for internal topics.
     """
 
     topic: str
@@ -55,6 +55,11 @@ class StageOutput:
     key: Serde[Any]
     value: Serde[Any] | None
     delivery: str
+
+    @property
+    def is_transactional(self) -> bool:
+        """Whether records carry no kstash header, and show with their transaction only."""
+        return not self.internal and self.delivery == "transactional"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,12 +35,13 @@ class ClaimAppended:
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """All FENCEs are acknowledged and the sinks' producer is initialised.
+    """All FENCEs are acknowledged and the sinks' producers are initialised.
 
-    `committed` is the metadata read behind that (H28), None when there is none.
+    `committed` is the metadata read behind the initialisation of each producer (H28), None where
+    there was none.
     """
 
-    committed: str | None
+    committed: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,10 +173,7 @@ class GroupCore:
 
     def _fenced(self, event: Event) -> list[Effect]:
         assert isinstance(event, Fenced)
-        committed = event.committed
-        self.committed = CommittedPositions.decode(committed) if committed else None
-        if self.committed and self.committed.generation != self.incarnation.generation:
-            self.committed = None  # of a lineage topic that is gone
+        self.committed = CommittedPositions.newest(event.committed, self.incarnation.generation)
         self.state = GroupState.SEALING
         return [AppendSeal(Seal(self.incarnation))]
 

@@ -16,7 +16,7 @@ A group has two producers, so that the wait for stable lineage and for the commi
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,7 @@ METADATA_BYTES_MAX = 4096
 """Kafka's `offset.metadata.max.bytes`."""
 
 _VERSION = "1"
+_LONG_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,28 @@ class CommittedPositions:
             f"{stage}:{position}" for stage, position in sorted(self.positions.items())
         )
         return f"{_VERSION};{self.generation};{table}"
+
+    @classmethod
+    def bytes_max(cls, stages: Iterable[int]) -> int:
+        """Size that the metadata of a group with sinks in these stages may grow to, in bytes."""
+        return len(cls(_LONG_MAX, dict.fromkeys(stages, _LONG_MAX)).encode())
+
+    @classmethod
+    def newest(cls, answers: Iterable[str | None], generation: int) -> CommittedPositions | None:
+        """The newest of what was read behind each producer's initialisation (H28).
+
+        A predecessor may commit by one producer until that one is barred too, so the answers may
+        differ, and may be told in another order than they were read. Positions only grow.
+
+        Returns:
+            None when nothing was committed under this generation of the lineage topic.
+
+        Raises:
+            WireCorruptError: an answer is not what `encode` gives.
+        """
+        decoded = (cls.decode(answer) for answer in answers if answer)
+        own = [found for found in decoded if found.generation == generation]
+        return max(own, key=lambda found: sum(found.positions.values()), default=None)
 
     @classmethod
     def decode(cls, metadata: str) -> CommittedPositions:

@@ -8,6 +8,8 @@ Invariants:
 - an output is handed over only after its whole batch was processed (`advance` comes first), and
   carries the lineage `[max(stable, sent[partition]), end)` of it (chunk rule, protocol section 4);
 - outputs of one partition leave in the order of their sequences, whether held or not;
+- outputs to transactional sinks carry no lineage, so no cap holds them back: nobody sees them
+  before their commit, which waits for the lineage topic (`core.sink`);
 - a checkpoint at `c` is published only when all outputs up to `c` are acknowledged (sinks:
   committed) and the lineage topic is acknowledged through `c`.
 """
@@ -59,6 +61,7 @@ class _Output:
     """What is known of one output partition."""
 
     is_sink: bool
+    has_lineage: bool
     sequence: int = 0
     sent: int = 0
     held: deque[_Held] = field(default_factory=deque)
@@ -82,6 +85,7 @@ class TaskCore:
         lineage: Sequence[Determinant],
         sequences: Mapping[OutPartition, int],
         sinks: frozenset[int],
+        transactional: frozenset[int] = frozenset(),
         header_bytes_max: int,
         is_logging: bool = True,
     ) -> None:
@@ -97,6 +101,7 @@ class TaskCore:
             lineage: determinants of `[stable, adopted)`.
             sequences: last sequence per output partition at `position`.
             sinks: indices of the outputs that are sinks.
+            transactional: those of them whose records carry no lineage and are not scanned.
             header_bytes_max: cap of a chunk; 0 is write-first.
             is_logging: whether lineage is kept at all (not for the guarantees without it).
         """
@@ -107,6 +112,7 @@ class TaskCore:
         self._header_bytes_max = header_bytes_max
         self._is_logging = is_logging
         self._sinks = sinks
+        self._transactional = transactional
         start = min(stable, adopted)
         self.stash = Stash(implicit=implicit, stable=start, end=adopted, entries=lineage)
         self._outputs: dict[OutPartition, _Output] = {}
@@ -175,7 +181,7 @@ class TaskCore:
 
     def _attach(self, partition: OutPartition, output: _Output, held: _Held) -> Outgoing | None:
         chunk: bytes | None = None
-        if self._is_logging:
+        if self._is_logging and output.has_lineage:
             start = self.chunk_start(output)
             if start < held.lineage_end:
                 chunk = self.stash.chunk(start, held.lineage_end)
@@ -248,9 +254,12 @@ class TaskCore:
             output.scan_from = max(end_offset, output.scan_from or 0)
 
     def is_idle_at(self, partition: OutPartition) -> bool:
-        """Whether nothing of this task is unacknowledged (sinks: uncommitted) or unstable here."""
+        """Whether nothing of this task is unacknowledged (sinks: uncommitted) or unstable here.
+
+        Never true of a transactional sink, whose tail nobody scans.
+        """
         output = self._output(partition)
-        if output.in_flight or output.held or self.position > self.stable:
+        if not output.has_lineage or output.in_flight or output.held or self.position > self.stable:
             return False
         return not output.acked
 
@@ -274,7 +283,9 @@ class TaskCore:
         # Internal outputs wait for stable lineage, sinks for the commit (which implies it).
         limit = position if output.is_sink else self.hint_limit()
         while output.acked and output.acked[0][0] <= limit:
-            output.scan_from = output.acked.popleft()[1]
+            _, offset = output.acked.popleft()
+            if output.has_lineage:
+                output.scan_from = offset
 
     def hint_limit(self) -> int:
         """Records up to this position may be skipped by a scan: their lineage is stable."""
@@ -317,5 +328,7 @@ class TaskCore:
     def _output(self, partition: OutPartition) -> _Output:
         output = self._outputs.get(partition)
         if output is None:
-            output = self._outputs[partition] = _Output(partition[0] in self._sinks)
+            index = partition[0]
+            output = _Output(index in self._sinks, index not in self._transactional)
+            self._outputs[partition] = output
         return output

@@ -183,7 +183,7 @@ def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: 
             _check_no_compaction(found[topic], "compaction would change what a replay reads")
     for stage in topology.stages:
         for output in stage.outputs:
-            if recovers and not output.internal and output.delivery == "immediate":
+            if recovers and not output.internal and not output.is_transactional:
                 _check_immediate_sink(output, found[output.topic], config)
     _check(found[topology.lineage_topic], lineage_topic_config(), "cleanup.policy")
     for topic in topology.internal_topics:
@@ -211,7 +211,9 @@ def _check_no_compaction(topic: TopicInfo, reason: str) -> None:
 
 def _check_immediate_sink(output: StageOutput, topic: TopicInfo, config: Config) -> None:
     _check_no_compaction(
-        topic, "the cleaner removes records that immediate delivery has already shown"
+        topic,
+        "the cleaner removes records that immediate delivery has already shown; or keep it, and "
+        'write it by .to(..., delivery="transactional")',
     )
     retention_ms = int(topic.config.get("retention.ms", "-1"))
     if 0 <= retention_ms <= config.outage_ms_max:

@@ -146,7 +146,12 @@ def decode_ruled(
                 table.mark(marker)
                 continue
             if identity is None:
-                raise WireCorruptError("record without an identity header")
+                raise WireCorruptError(
+                    "record without an identity header"
+                    if is_frames
+                    else "record without an identity header: immediate_of= is for sinks with "
+                    "immediate delivery; read any other topic without it"
+                )
             skip = table.accept(identity)
             if skip == identity.count:
                 continue

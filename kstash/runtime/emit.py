@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import compress
+from itertools import chain, compress, repeat
 from typing import NamedTuple
 
 from kstash.core.frames import encode_frame
@@ -13,9 +13,10 @@ from kstash.core.ids import Incarnation, TaskId
 from kstash.core.partitioner import Partitioner
 from kstash.core.task import Outgoing
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, SEQUENCE, Identity
-from kstash.errors import RecordTooLargeError
+from kstash.errors import NullKeyError, RecordTooLargeError
 from kstash.operators.batch import Batch
 from kstash.ports import Headers, OnDelivery
+from kstash.topology import StageOutput
 
 RECORD_OVERHEAD_BYTES = 64
 """Room for lengths, timestamps and Kafka's own framing of one logical record."""
@@ -34,12 +35,44 @@ class StoredRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A topic that a task writes."""
+    """A topic that a task writes.
+
+    Attributes:
+        has_identity: whether records carry kstash's headers.
+        needs_keys: whether the topic is compacted, so that the broker refuses null keys.
+    """
 
     topic: str
     partitioner: Partitioner
     is_internal: bool
     has_values: bool
+    has_identity: bool = True
+    needs_keys: bool = False
+
+    @classmethod
+    def of(cls, output: StageOutput, partitioner: Partitioner, *, is_compacted: bool) -> Target:
+        """The target of a stage's output."""
+        return cls(
+            output.topic,
+            partitioner,
+            output.internal,
+            output.value is not None,
+            not output.is_transactional,
+            is_compacted,
+        )
+
+    def check_keys(self, batch: Batch) -> None:
+        """Refuse what the broker would refuse, over and over again.
+
+        Raises:
+            NullKeyError: naming the topic.
+        """
+        if self.needs_keys and None in batch.keys:
+            raise NullKeyError(
+                "a record without a key cannot be sent to a compacted topic: filter such records "
+                "out, or give them a key with key_by() before to()",
+                topic=self.topic,
+            )
 
 
 def split(batch: Batch, partitioner: Partitioner, null_partition: int) -> list[tuple[int, Batch]]:
@@ -124,6 +157,8 @@ class Emitter:
         """
         if target.is_internal:
             self._produce_frames(outgoing, target, produce, on_delivery)
+        elif not target.has_identity:
+            _produce_plain(outgoing, target, produce, on_delivery)
         else:
             self._produce_records(outgoing, target, produce, on_delivery)
 
@@ -241,6 +276,22 @@ class Emitter:
                 batch.timestamps[index],
                 headers,
             )
+
+
+def _produce_plain(
+    outgoing: Outgoing, target: Target, produce: Callable[..., None], on_delivery: OnDelivery
+) -> None:
+    """Records of a transactional sink: as the user made them, with no header of ours."""
+    assert outgoing.chunk is None, "a transactional sink carries no lineage"
+    batch: Batch = outgoing.payload
+    topic = target.topic
+    partition = outgoing.partition[1]
+    headers: Sequence[Headers | None] = batch.headers or [None] * len(batch)
+    callbacks = chain(repeat(None, len(batch) - 1), (on_delivery,))
+    for key, value, timestamp, record_headers, callback in zip(
+        batch.keys, batch.values, batch.timestamps, headers, callbacks, strict=True
+    ):
+        produce(topic, value, key, partition, callback, timestamp, record_headers)
 
 
 def _sizes(batch: Batch) -> Iterator[int]:

@@ -175,12 +175,13 @@ class TaskGroup:
             sinks=frozenset(
                 i for i, o in enumerate(stage.outputs) if context.has_lineage and not o.internal
             ),
+            transactional=frozenset(i for i, o in enumerate(stage.outputs) if o.is_transactional),
             header_bytes_max=context.header_bytes_max,
             is_logging=context.has_lineage,
         )
         core.inherit_scan_from(plan.scan_from)
         targets = [
-            Target(o.topic, context.partitioners[o.topic], o.internal, o.value is not None)
+            Target.of(o, context.partitioners[o.topic], is_compacted=o.topic in layout.compacted)
             for o in stage.outputs
         ]
         base = plan.base.label if plan.base is not None else None

@@ -8,13 +8,15 @@ from functools import cached_property
 
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.recovery import TaskSpec
-from kstash.ports import Partition
+from kstash.core.sink import METADATA_BYTES_MAX, CommittedPositions
+from kstash.errors import TopicMissingError, TopologyError
+from kstash.ports import Admin, Partition
 from kstash.topology import Stage, Topology
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A topology on topics with known partition counts.
+    """A topology on topics with known partition counts, of which some are `compacted`.
 
     Task `(stage, p)` exists when any input of the stage has a partition `p`; it reads partition
     `p` of each input that has one. Task group `p` is all tasks of that number.
@@ -22,6 +24,25 @@ class Layout:
 
     topology: Topology
     partition_counts: Mapping[str, int]
+    compacted: frozenset[str] = frozenset()
+
+    @classmethod
+    def found(cls, topology: Topology, admin: Admin) -> Layout:
+        """The layout on the topics as they are.
+
+        Raises:
+            TopicMissingError: a topic that the application reads or writes is not there.
+        """
+        wanted = [*topology.input_topics, *topology.internal_topics, *topology.output_topics]
+        topics = admin.describe(wanted)
+        missing = [topic for topic in wanted if topic not in topics]
+        if missing:
+            raise TopicMissingError(missing)
+        return cls(
+            topology,
+            {topic: topics[topic].partition_count for topic in wanted},
+            frozenset(t for t in wanted if "compact" in topics[t].config.get("cleanup.policy", "")),
+        )
 
     @cached_property
     def group_count(self) -> int:
@@ -89,7 +110,7 @@ class Layout:
             implicit,
             internal_outputs=tuple(self.output_partitions(stage, internal=True)),
             sink_outputs=sinks,
-            scanned_sinks=tuple(s for s in sinks if stage.outputs[s[0]].delivery == "immediate"),
+            scanned_sinks=tuple(s for s in sinks if not stage.outputs[s[0]].is_transactional),
         )
 
     def internal_targets(self, group: int) -> list[Partition]:
@@ -114,3 +135,20 @@ class Layout:
             if any(o.internal and o.topic == topic for o in stage.outputs)
             for partition in range(self.task_count(stage))
         ]
+
+
+def check_commit_metadata(topology: Topology) -> None:
+    """Refuse a topology whose committed positions may outgrow the metadata of a commit.
+
+    Raises:
+        TopologyError: with the number of stages that have sinks, and the bytes.
+    """
+    # Task group 0 has a task of every stage.
+    stages = [s.index for s in topology.stages if any(not o.internal for o in s.outputs)]
+    size = CommittedPositions.bytes_max(stages)
+    if size > METADATA_BYTES_MAX:
+        raise TopologyError(
+            f"{len(stages)} stages write user topics: the positions of their tasks may take "
+            f"{size} bytes in each commit, and Kafka allows {METADATA_BYTES_MAX} "
+            "(offset.metadata.max.bytes): merge() streams before to(), or part the application"
+        )

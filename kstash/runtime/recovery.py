@@ -263,13 +263,13 @@ class Recovery:
         context = self._context
         targets = context.layout.internal_targets(self.group) if context.has_lineage else []
         waiting: set[Partition | SinkProducer] = {*targets, *self._sinks}
-        committed: list[str | None] = [None]
+        committed: list[str | None] = []
         marker = encode_marker(effect.marker)
 
         def arrived(what: Partition | SinkProducer) -> None:
             waiting.discard(what)
             if not waiting:
-                self._post(Fenced(committed[0]))
+                self._post(Fenced(tuple(committed)))
 
         def fence(partition: Partition) -> None:
             def delivered(error: Any, message: DeliveredMessage) -> None:
@@ -296,14 +296,13 @@ class Recovery:
                 if error is not None:
                     self._post(error)
                     return
-                # The last answer counts: only it was read behind every initialisation (H28).
-                committed[0] = metadata
+                committed.append(metadata)
                 arrived(sink)
 
             sink.initialise(initialised)
 
         if not waiting:
-            self._post(Fenced(None))
+            self._post(Fenced(()))
         for target in targets:
             fence(target)
         for sink in self._sinks:

@@ -270,6 +270,7 @@ class Task:
 
     def _emit(self, output_index: int, outputs: Batch) -> None:
         target = self.targets[output_index]
+        target.check_keys(outputs)
         for partition, batch in split(outputs, target.partitioner, self._partition):
             out = (output_index, partition)
             if self._last_valid or self._stored or self.core.position <= self._committed:

@@ -21,10 +21,8 @@ from kstash.errors import (
     KafkaUnavailableError,
     KstashError,
     ProducerFailedError,
-    TopicMissingError,
 )
 from kstash.ports import (
-    Admin,
     Clock,
     Cluster,
     Message,
@@ -37,7 +35,7 @@ from kstash.runtime.bounded import BoundedRun
 from kstash.runtime.context import Context, Producers
 from kstash.runtime.group import Phase, TaskGroup
 from kstash.runtime.intake import Intake
-from kstash.runtime.layout import Layout
+from kstash.runtime.layout import Layout, check_commit_metadata
 from kstash.runtime.recovery import Recovery
 from kstash.runtime.report import Reporter
 from kstash.runtime.scan import ScanService
@@ -87,10 +85,12 @@ class Worker:
         nonce: Callable[[], bytes] | None = None,
         started: float | None = None,
     ) -> None:
+        if config.guarantee in ("exactly_once", "write_first"):
+            check_commit_metadata(topology)
         # Producers first: a fresh idempotent one needs up to a second before its first ack.
         producers = Producers.create(cluster)
         admin = cluster.admin()
-        layout = Layout(topology, _partition_counts(topology, admin))
+        layout = Layout.found(topology, admin)
         has_uncommitted = any(i.immediate_of for s in topology.stages for i in s.inputs)
         self.context = Context(
             config=config,
@@ -408,12 +408,3 @@ class Worker:
             self.context.producers.close()
             self.context.admin.close()
         return is_released
-
-
-def _partition_counts(topology: Topology, admin: Admin) -> dict[str, int]:
-    wanted = [*topology.input_topics, *topology.internal_topics, *topology.output_topics]
-    found = admin.describe(wanted)
-    missing = [topic for topic in wanted if topic not in found]
-    if missing:
-        raise TopicMissingError(missing)
-    return {topic: found[topic].partition_count for topic in wanted}

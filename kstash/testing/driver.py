@@ -27,6 +27,7 @@ from kstash.testing.clock import ManualClock
 from kstash.testing.log import MemoryRecord, PartitionLog
 from kstash.testing.memory import MemoryCluster, MemoryKafka
 from kstash.testing.metrics import MemoryMetrics
+from kstash.topology import StageOutput
 
 if TYPE_CHECKING:
     from kstash.app import App
@@ -159,16 +160,17 @@ class TestDriver:
         """Output records since the last `read` of this topic, partition by partition, in order.
 
         A reader with the reader rule: it sees each output once and at once, across crashes too.
-        An output that waits (header cap, a commit under way) is there after `advance`.
+        An output that waits (header cap, a commit under way) is there after `advance`. Of a
+        transactional sink it sees what is committed, after `advance` too.
 
         Raises:
             ConfigError: the application has no such output topic.
         """
-        key_serde, value_serde = self._output_serdes(topic)
+        output = self._output(topic)
         return [
             OutputRecord(
-                _decoded(key_serde, record.key()),
-                _decoded(value_serde, record.value()),
+                _decoded(output.key, record.key()),
+                _decoded(output.value, record.value()),
                 record.timestamp()[1],
                 record.partition(),
                 [h for h in record.headers() or [] if not h[0].startswith(HEADER_PREFIX)],
@@ -304,11 +306,11 @@ class TestDriver:
             f"no input topic {topic!r}; the application reads {list(self._topology.input_topics)}"
         )
 
-    def _output_serdes(self, topic: str) -> tuple[Serde[Any], Serde[Any]]:
+    def _output(self, topic: str) -> StageOutput:
         for stage in self._topology.stages:
             for output in stage.outputs:
-                if output.topic == topic and output.value is not None and not output.internal:
-                    return output.key, output.value
+                if output.topic == topic and not output.internal:
+                    return output
         raise ConfigError(
             f"no output topic {topic!r}; the application writes"
             f" {list(self._topology.output_topics)}"
@@ -316,23 +318,27 @@ class TestDriver:
 
     def _reader(self, partition: Partition) -> _Reader:
         if partition not in self._readers:
+            is_committed = self._output(partition[0]).is_transactional
             has_rule = self._config.guarantee in ("exactly_once", "write_first")
-            self._readers[partition] = _Reader(self.kafka.log(partition), has_rule=has_rule)
+            self._readers[partition] = _Reader(
+                self.kafka.log(partition), has_rule=has_rule, is_committed=is_committed
+            )
         return self._readers[partition]
 
 
 class _Reader:
     """Reads each record of one output partition once, by the reader rule if there is one."""
 
-    def __init__(self, log: PartitionLog, *, has_rule: bool) -> None:
+    def __init__(self, log: PartitionLog, *, has_rule: bool, is_committed: bool) -> None:
         self._log = log
+        self._is_committed = is_committed
         self._table = ReaderTable(is_internal=False)
         self._has_rule = has_rule
         self._offset = 0
 
     def read(self) -> list[MemoryRecord]:
         records, self._offset = self._log.read(
-            self._offset, self._log.end_offset, is_committed=False
+            self._offset, self._log.end_offset, is_committed=self._is_committed
         )
         return [record for record in records if not self._has_rule or self._counts(record)]
 
@@ -363,5 +369,5 @@ class _RememberingBackend(MemoryBackend):
         return [self.opened[place] for place in places]
 
 
-def _decoded(serde: Serde[Any], data: bytes | None) -> Any:
-    return None if data is None else serde.deserialize(data)
+def _decoded(serde: Serde[Any] | None, data: bytes | None) -> Any:
+    return None if data is None or serde is None else serde.deserialize(data)

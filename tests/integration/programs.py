@@ -68,12 +68,22 @@ def relay(app: kstash.App, inputs: list[str], output: str, options: dict[str, An
     )
 
 
+def newest(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
+    """Count each key's records into a compacted topic, where null keys are passed on too."""
+    stream = app.stream(inputs[0], key=kstash.text, value=kstash.text)
+    keyed, unkeyed = stream.split(lambda value: value != "unkeyed")
+    counts = keyed.count("counts").map_values(str)
+    nobody = unkeyed.key_by(lambda _: None, key=kstash.text)
+    counts.merge(nobody).to(output, value=kstash.text, delivery="transactional")
+
+
 PROGRAMS: dict[str, Build] = {
     "words": words,
     "merged": merged,
     "copy": copy,
     "through": through,
     "relay": relay,
+    "newest": newest,
 }
 
 

@@ -151,6 +151,17 @@ def test_compacted_sink(program: Program) -> None:
     error = program.mismatch()
     assert (error.topic, error.setting) == (program.output, "cleanup.policy")
     assert "immediate delivery" in str(error)
+    assert 'delivery="transactional"' in str(error)
+
+
+def test_transactional_sink(program: Program) -> None:
+    """Transactional delivery takes compacted topics, and ones that forget soon."""
+    program.create(program.input, 1)
+    program.create(program.output, 1, cleanup_policy="compact,delete", retention_ms="3600000")
+    app = kstash.App(program.name, bootstrap_servers=program.app.config.bootstrap_servers)
+    stream = app.stream(program.input, key=kstash.text)
+    stream.to(program.output, delivery="transactional")
+    assert program.output in check_topics(program.admin, app.topology(), app.config)
 
 
 def test_retention_of_a_sink(program: Program) -> None:

@@ -18,7 +18,7 @@ class Knobs:
         self.header_bytes_max = rng.choice((0, 16, 40, 4096, 4096, 4096))
         self.segment_entries_max = rng.choice((2, 5, 2000, 2000))
         self.worker_count = rng.choice((2, 2, 3))
-        self.first_sink = rng.choice(("", "immediate", "immediate", "transactional"))
+        self.first_sink = rng.choice(("", "immediate", "immediate", "transactional", "both"))
         self.second_sink = rng.choice(("immediate", "immediate", "transactional", "both"))
         self.programs = (self._traits(rng), self._traits(rng))
         self.sparse = (rng.choice((1, 1, 2, 4)), rng.choice((1, 1, 2, 4, 8)))
@@ -74,6 +74,7 @@ class Mutations:
     trims_without_reading_back = False
     ends_before_stable = False
     switches_before_acks = False
+    counts_first_position = False
 
     def cleaner_key(self, key: bytes) -> bytes:
         """The key that a lineage record is written under."""

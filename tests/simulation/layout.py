@@ -12,18 +12,16 @@ LINEAGE = "app-lineage"
 MIDDLE = "middle"
 
 
+def _sinks(name: str, kind: str) -> tuple[Output, ...]:
+    if kind == "both":
+        return Output(name, IMMEDIATE), Output(f"{name}-plain", TRANSACTIONAL)
+    return (Output(name, kind),) if kind else ()
+
+
 def stages_of(knobs: Knobs) -> tuple[Stage, ...]:
     """Return the two stages of a run's program."""
-    first: tuple[Output, ...] = (Output(MIDDLE, INTERNAL),)
-    if knobs.first_sink:
-        first += (Output("early", knobs.first_sink),)
-    if knobs.second_sink == "both":
-        second: tuple[Output, ...] = (
-            Output("late", IMMEDIATE),
-            Output("plain", TRANSACTIONAL),
-        )
-    else:
-        second = (Output("late", knobs.second_sink),)
+    first = (Output(MIDDLE, INTERNAL), *_sinks("early", knobs.first_sink))
+    second = _sinks("late", knobs.second_sink)
     return (
         Stage(
             0,

@@ -332,6 +332,17 @@ def _early_switch(_: Patch) -> Mutations:
     return mutations
 
 
+def _committed_forgotten(patch: Patch) -> Mutations:
+    patch.set(core_recovery, "adopted_floor", lambda scan, _: scan.position)
+    return Mutations()
+
+
+def _first_position(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.counts_first_position = True
+    return mutations
+
+
 MUTANTS = (
     Mutant("H1", "fence in the reader rule", _h1),
     Mutant("H2", "tails are read behind the fences", _h2),
@@ -372,4 +383,6 @@ MUTANTS = (
     Mutant("S4", "what hints skip is adopted", _skipped_forgotten, shapes.IMPLICIT),
     Mutant("S5", "END fixes the history", _end_without_position, shapes.IMPLICIT_ENDS),
     Mutant("S6", "next transaction behind acks", _early_switch, {"switches": True}),
+    Mutant("S7", "what is committed is adopted", _committed_forgotten, shapes.HEADERLESS),
+    Mutant("S8", "the newest position read counts", _first_position, shapes.HEADERLESS),
 )

@@ -141,3 +141,14 @@ LOST_DISKS: Shape = {
 }
 
 IMPLICIT_ENDS: Shape = {**IMPLICIT, **LATE_ENDS}
+
+HEADERLESS: Shape = {
+    "first_sink": "transactional",
+    "second_sink": "transactional",
+    "rate_commit": 0.8,
+    "rate_move": 0.05,
+    "rate_crash": 0.03,
+    "rate_follow": 0.03,
+    "switches": True,
+}
+"""Plain sinks only, so that nothing but the committed position says what was seen."""

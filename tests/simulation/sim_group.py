@@ -36,7 +36,7 @@ class SimGroup(LiveGroup):
         self._collected: list[tuple[int, LineageRecord]] = []
         self._fences_missing = 0
         self._sinks_missing = 0
-        self._committed_read: str | None = None
+        self._committed_read: list[str | None] = []
         self._fence_offsets: dict[tuple[str, int], int] = {}
         self._sink_ends: dict[tuple[str, int], int] = {}
         self.early_ends: dict[tuple[str, int], int] = {}
@@ -154,13 +154,18 @@ class SimGroup(LiveGroup):
         sink = Session(cluster, "sink", self.worker.number, transactional_id)
         self.sinks.append(sink)
 
+        def read(answer: str | None) -> None:
+            # The producers tell in any order what each has read behind its own initialisation.
+            if self._committed_read and self.world.mutations.counts_first_position:
+                return
+            self._committed_read.append(answer)
+
         def on_done(_: str | None, epoch: int) -> None:
             if self.dead:
                 return
             sink.epoch = epoch
             self._sinks_missing -= 1
-            committed = cluster.positions.get(f"app-{self.number}")
-            self._committed_read = committed if early is None else early[0]
+            read(cluster.positions.get(f"app-{self.number}") if early is None else early[0])
             for stage in self.world.stages:
                 for output in stage.outputs:
                     if output.kind == IMMEDIATE:
@@ -172,7 +177,7 @@ class SimGroup(LiveGroup):
 
     def _check_fenced(self) -> None:
         if not self._fences_missing and not self._sinks_missing:
-            self.step(events.Fenced(self._committed_read))
+            self.step(events.Fenced(tuple(self._committed_read)))
 
     def _append_seal(self, effect: effects.AppendSeal) -> None:
         def on_ack(_: str | None, offset: int) -> None:

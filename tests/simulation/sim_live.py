@@ -18,7 +18,7 @@ from kstash.core.sink import CommitState, SinkCommitter
 from kstash.core.task import Outgoing
 from kstash.core.trim import may_trim_now, tombstones
 from kstash.core.wire import End, Identity, decode_identity
-from tests.simulation.programs import IMMEDIATE, INTERNAL, TRANSACTIONAL
+from tests.simulation.programs import IMMEDIATE, INTERNAL
 from tests.simulation.sim_kafka import OnAck, Record, Session
 from tests.simulation.sim_task import Saved, SimTask, as_meaning
 from tests.simulation.understanding import understand
@@ -112,8 +112,6 @@ class LiveGroup:
     def list_ends(self, task: SimTask) -> None:
         """Ask for the ends of output partitions where the task is idle; the answer comes later."""
         for o, output in enumerate(task.stage.outputs):
-            if output.kind == TRANSACTIONAL:
-                continue
             for p in range(self.world.groups):
                 if task.core.is_idle_at((o, p)):
                     end = self.world.cluster.log(output.topic, p).end
@@ -181,14 +179,16 @@ class LiveGroup:
                 self.sink_unacked[slot] -= 1
                 acked(error, offset)
 
-        chunk = outgoing.chunk if kind == IMMEDIATE else None
+        chunk = outgoing.chunk
+        assert chunk is None or kind == IMMEDIATE, "lineage on a transactional sink"
         last = outgoing.count - 1
         for i, value in enumerate(outgoing.payload):
             first = outgoing.first_seq + i
             identity = self._identity(task, outgoing, first, 1)
             ghost = None if chunk is None else understand(chunk)
             meaning = as_meaning(task, outgoing, first, (value,), ghost)
-            record = Record(None, (value,), (identity, chunk), meaning)
+            headers = (identity, chunk) if kind == IMMEDIATE else None
+            record = Record(None, (value,), headers, meaning)
             self.sinks[slot].send(log, record, on_last if i == last else None)
             chunk = None
 

@@ -18,6 +18,7 @@ from kstash.core.wire import End, Fence, Identity
 from tests.simulation.programs import (
     CLOCK,
     INTERNAL,
+    TRANSACTIONAL,
     Emission,
     Stage,
     State,
@@ -88,6 +89,9 @@ class SimTask:
             lineage=plan.lineage,
             sequences=plan.sequences,
             sinks=frozenset(i for i, o in enumerate(stage.outputs) if o.kind != INTERNAL),
+            transactional=frozenset(
+                i for i, o in enumerate(stage.outputs) if o.kind == TRANSACTIONAL
+            ),
             header_bytes_max=self.world.knobs.header_bytes_max,
         )
         self.core.inherit_scan_from(plan.scan_from)

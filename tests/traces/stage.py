@@ -147,7 +147,7 @@ class Stage:
             return told.ClaimAppended(len(self.topic) - 1)
         if isinstance(effect, asked.FenceOutputs):
             self.tail.append(effect.marker)
-            return told.Fenced(None)
+            return told.Fenced(())
         if isinstance(effect, asked.AppendSeal):
             self.topic.append(effect.record)
             return told.SealAppended(len(self.topic) - 1)

@@ -149,6 +149,7 @@ def task_core(
     lineage: Sequence[Determinant] = (),
     sequences: Mapping[OutPartition, int] | None = None,
     sinks: frozenset[int] = frozenset(),
+    transactional: frozenset[int] = frozenset(),
     header_bytes_max: int = 4096,
     is_logging: bool = True,
 ) -> TaskCore:
@@ -164,6 +165,7 @@ def task_core(
         lineage=lineage,
         sequences=sequences or {},
         sinks=sinks,
+        transactional=transactional,
         header_bytes_max=header_bytes_max,
         is_logging=is_logging,
     )
@@ -259,7 +261,7 @@ def events_of(
         LineageRead(list(enumerate(topic))),
         ClaimAppended(at),
         LineageRead([(at, claim())]),
-        Fenced(committed),
+        Fenced((committed,)),
         SealAppended(at + 1),
         LineageRead([]),
         CheckpointsVerified(usable),

@@ -103,7 +103,7 @@ def test_the_first_start_of_all() -> None:
     fence = Fence(APP, ((3, inc(1)),))
     assert core.step(LineageRead([(0, config()), (1, claim())])) == [FenceOutputs(fence)]
     assert core.incarnation == inc(1)
-    assert core.step(Fenced(None)) == [AppendSeal(Seal(inc(1)))]
+    assert core.step(Fenced(())) == [AppendSeal(Seal(inc(1)))]
     assert core.step(SealAppended(2)) == [ReadLineage(2, 2)]
     assert core.step(LineageRead([(2, Seal(inc(1)))])) == [VerifyCheckpoints({TASK: []})]
     # No incarnation ever started: there is nothing to scan.
@@ -165,7 +165,7 @@ def test_an_event_out_of_order_is_a_programmers_error() -> None:
     core = group_core()
     core.step(Begin())
     with pytest.raises(KeyError):
-        core.step(Fenced(None))
+        core.step(Fenced(()))
 
 
 def test_any_state_may_begin_anew() -> None:
