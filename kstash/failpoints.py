@@ -65,6 +65,7 @@ POINTS: Mapping[str, str] = {
     "lineage.checkpoint.append": "CKPT, the commit of a checkpoint",
     "lineage.checkpoint.ack": _ACK,
     "checkpoint.delete": "a checkpoint folder that is no longer needed is deleted",
+    "lineage.tombstone.append": "a tombstone of lineage that a remote checkpoint covers",
     "end.append": "END of a bounded run to an internal partition",
     "end.ack": _ACK,
     "lineage.flush": "lineage is awaited in an orderly stop",

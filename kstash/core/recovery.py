@@ -19,7 +19,7 @@ from kstash.core.determinants import (
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.lineage import LineageView, Owner, history_limit, history_part, owners_of
 from kstash.core.reader import ReaderTable
-from kstash.core.records import Checkpoint, Start
+from kstash.core.records import Checkpoint, Hint, Start
 from kstash.core.wire import Fence, Identity, Lineage, Marker
 from kstash.errors import LineageGapError, SequenceGapError
 
@@ -114,8 +114,9 @@ def scan_starts(
 ) -> dict[OutPartition, tuple[int, Incarnation]]:
     """Where to start each output partition's scan, and the incarnation that vouches for it.
 
-    The newest valid hint, else the base's `scan_from`, else the beginning. Records of incarnations
-    below the vouching one are void behind the start (H10: a hint may lie behind a FENCE).
+    The newest valid hint, or the `scan_from` of the base or of a valid remote checkpoint, else the
+    beginning. Records of incarnations below the vouching one are void behind the start (H10: a hint
+    may lie behind a FENCE).
     """
     # What was written under a lineage topic that is gone is no history of ours (H26); sinks hold no
     # FENCE that would say so.
@@ -124,9 +125,7 @@ def scan_starts(
         spec.scanned_outputs, (0, oldest)
     )
     hint = view.hints.get(spec.task)
-    sources = []
-    if base is not None:
-        sources.append((base.scan_from, base.incarnation))
+    sources = [(c.scan_from, c.incarnation) for c in _vouching(view, spec.task, base)]
     if hint is not None:
         sources.append((hint.offsets, hint.incarnation))
     for offsets, incarnation in sources:
@@ -300,9 +299,19 @@ def skipped_floor(
     """
     if not (spec.internal_outputs or spec.sink_outputs):
         return 0
-    hint = view.hints.get(spec.task)
-    sources = [source for source in (base, hint) if source is not None]
+    sources: list[Checkpoint | Hint] = [*_vouching(view, spec.task, base)]
+    if spec.task in view.hints:
+        sources.append(view.hints[spec.task])
     return max((_cut(owners, s.incarnation, s.reached) for s in sources), default=0)
+
+
+def _vouching(view: LineageView, task: TaskId, base: Checkpoint | None) -> list[Checkpoint]:
+    """Checkpoints that tell where scans start: the base, and remote ones however their files are.
+
+    The purge goes by the newest remote one, and its files may turn out damaged (S9).
+    """
+    found = [c for _, c in view.checkpoints.get(task, ()) if c.is_remote]
+    return found if base is None else [*found, base]
 
 
 def release_covers(view: LineageView, base: Checkpoint, chain: list[Start]) -> bool:

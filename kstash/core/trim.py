@@ -6,19 +6,22 @@ damaged, and a local one is lost with its disk (protocol, section 5, H21).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from kstash.core.ids import Incarnation, TaskId
+from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.lineage import LineageView
 from kstash.core.records import Checkpoint, LineageRecord, encode_key
+from kstash.core.task import TaskCore
 
 
 def retained_remote(view: LineageView, task: TaskId) -> Checkpoint | None:
-    """The second-newest valid remote checkpoint of a task: the oldest one that is retained."""
-    remote = sorted(
-        (c.position, offset, c) for offset, c in view.checkpoints.get(task, ()) if may_trim_by(c)
-    )
-    return remote[-2][2] if len(remote) > 1 else None
+    """The second-newest valid remote checkpoint of a task: the oldest one that is retained.
+
+    What an idle task says again of one position is one checkpoint.
+    """
+    remote = {c.position: c for _, c in view.checkpoints.get(task, ()) if may_trim_by(c)}
+    return remote[sorted(remote)[-2]] if len(remote) > 1 else None
 
 
 def may_trim_by(checkpoint: Checkpoint) -> bool:
@@ -42,26 +45,78 @@ def tombstones(view: LineageView, tasks: Sequence[TaskId]) -> list[bytes]:
             continue
         oldest.append(base.incarnation)
         covered += [s for s in view.segments.get(task, ()) if s.end <= base.position]
-        covered += [c for _, c in view.checkpoints.get(task, ()) if c.position < base.position]
+        newest = {c.position: c for _, c in view.checkpoints.get(task, ()) if may_trim_by(c)}
+        covered += [
+            c
+            for _, c in view.checkpoints.get(task, ())
+            if c.position < base.position
+            # Said again later, of the same position.
+            or (may_trim_by(c) and newest[c.position] is not c)
+        ]
     # The START chain must reach down to every retained checkpoint's incarnation.
     floor = min(oldest)
     covered += [start for inc, start in sorted(view.starts.items()) if inc < floor]
     return [encode_key(record) for record in covered]
 
 
+def reader_limit(view: LineageView, task: TaskId, input_index: int) -> int:
+    """Next offset of an input in a task's oldest retained remote checkpoint; 0 when it has none."""
+    base = retained_remote(view, task)
+    return base.input_offsets.get(input_index, 0) if base is not None else 0
+
+
+def writer_limit(view: LineageView, task: TaskId, partition: OutPartition) -> int:
+    """Where a recovery of a task starts to scan an output partition; 0 without a checkpoint.
+
+    The newest remote checkpoint decides, whether its files are good or not: a recovery takes its
+    `scan_from` even when it falls back to an older one (`core.recovery.scan_starts`). Hints say
+    nothing here: a late one, which is void, may have replaced a good one when it is needed.
+    """
+    found = view.checkpoints.get(task, ())
+    return max((c.scan_from.get(partition, 0) for _, c in found if may_trim_by(c)), default=0)
+
+
+def said_again(newest: Checkpoint, core: TaskCore, number: int) -> Checkpoint | None:
+    """A task's newest remote checkpoint with scan starts of today, when they have moved on.
+
+    A task that is idle takes no new checkpoint, but others go on writing where it may write: what
+    it says again lets the purge follow them (H40). State, position and label are the same.
+
+    Args:
+        newest: what the task said last and read back from the lineage topic.
+        core: of the task.
+        number: of the new record, unique for the incarnation.
+    """
+    starts = core.scan_from()
+    if core.position != newest.position or starts == newest.scan_from:
+        return None
+    if not core.may_publish_checkpoint(core.position):
+        return None
+    return replace(
+        newest,
+        incarnation=core.incarnation,
+        number=number,
+        scan_from=starts,
+        reached=core.stable,
+    )
+
+
 def purge_limit(
-    reader_offsets: Iterable[int | None], writer_scan_starts: Iterable[int | None]
+    views: Mapping[int, LineageView],
+    readers: Iterable[tuple[TaskId, int]],
+    writers: Iterable[tuple[TaskId, OutPartition]],
 ) -> int:
     """Offset below which an internal partition may be deleted.
 
     Args:
-        reader_offsets: next offset of every reading task in its oldest retained remote checkpoint,
-            None where it has none.
-        writer_scan_starts: `scan_from` of every writing task in its oldest retained remote
-            checkpoint: a reader's checkpoint does not make the writer's chunk stable (H14).
+        views: of each partition of the lineage topic, by task group.
+        readers: every task that reads the partition, and by which of its inputs.
+        writers: every task that writes it, and as which of its outputs: a reader's checkpoint does
+            not make the writer's chunk stable (H14).
 
     Returns:
         The limit, 0 when any of them needs everything.
     """
-    needed = [*reader_offsets, *writer_scan_starts]
-    return min((0 if offset is None else offset for offset in needed), default=0)
+    needed = [reader_limit(views[task.partition], task, index) for task, index in readers]
+    needed += [writer_limit(views[task.partition], task, out) for task, out in writers]
+    return min(needed, default=0)

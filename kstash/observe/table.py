@@ -78,6 +78,7 @@ METRICS = (
         (),
         _ROUND_TRIP,
     ),
+    MetricSpec("tombstones", "counter", "Records of the lineage topic given up as covered."),
     MetricSpec("header_bytes", "counter", "Bytes of kstash headers on outputs.", ("stage",)),
     MetricSpec("stalls", "counter", "Times that inputs were paused to wait for acknowledgements."),
     # Recovery

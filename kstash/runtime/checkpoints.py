@@ -66,9 +66,10 @@ class Checkpoints:
     def _is_due(self, task: Task, now: float) -> bool:
         config = self._context.config
         events = task.core.position - task.checkpointed_position
-        if not events:
-            return False
         stage = task.stage.index
+        # One without any events is checkpointed once: without a checkpoint it would pin the purge.
+        if not events and (stage in self._published or task.publishing is not None):
+            return False
         return (
             now >= self._due[stage]
             or events >= config.checkpoint_events_max

@@ -21,7 +21,7 @@ from kstash.core.recovery import TaskPlan
 from kstash.core.sink import SinkCommitter
 from kstash.core.task import Outgoing, TaskCore
 from kstash.failpoints import around
-from kstash.ports import Partition, SinkProducer
+from kstash.ports import Message, Partition, SinkProducer
 from kstash.runtime.bounded import RunEnd, before_end
 from kstash.runtime.checkpoints import Checkpoints
 from kstash.runtime.context import Context
@@ -32,6 +32,7 @@ from kstash.runtime.recovery import Recovery
 from kstash.runtime.sinks import Sinks
 from kstash.runtime.stateless import NoState
 from kstash.runtime.task import REPLAY_SLICE_EVENTS, Task, TaskInput
+from kstash.runtime.trim import Trimmer
 from kstash.topology import Stage
 
 BUFFER_HIGH, BUFFER_LOW = 10_000, 1_000
@@ -80,6 +81,7 @@ class TaskGroup:
         self._checkpoints = Checkpoints(context, number, self.lineage)
         self._hints = Hints(context, self.lineage, self.tasks)
         self._run_end: RunEnd | None = None
+        self.trimmer: Trimmer | None = None
         self._sink_producers: list[SinkProducer] = []
         if context.has_lineage and context.layout.has_sinks(number):
             self._sink_producers = [context.cluster.sink_producer(number, s) for s in (0, 1)]
@@ -122,6 +124,10 @@ class TaskGroup:
 
     def _open(self, plans: dict[TaskId, TaskPlan]) -> None:
         context = self.context
+        if self.recovery is not None:
+            bases = [plan.base for plan in plans.values()]
+            self.trimmer = Trimmer(context, self.lineage, self.recovery.core, self.tasks, bases)
+            self.lineage.on_segment = self.trimmer.add_segment
         for stage in context.layout.stages_of(self.number):
             plan = plans[TaskId(stage.index, self.number)]
             task = self.tasks[stage.index] = self._open_task(stage, plan)
@@ -249,6 +255,8 @@ class TaskGroup:
                 self._checkpoints.tick(now, may_publish=self._may_publish)
             if self.context.has_lineage:
                 self._hints.tick(now)
+            if self.trimmer is not None:
+                self.trimmer.tick(now, may_publish=self._may_publish)
             if self._run_end is not None:
                 self._run_end.tick()
         elif self.phase is Phase.DRAINING:
@@ -282,12 +290,17 @@ class TaskGroup:
             metrics.observe("end_to_end_seconds", age_ms / 1000, stage=stage)
         self.lineage.flush(task)
 
-    def see_claim(self, offset: int) -> None:
-        """The tail of the lineage partition shows a CLAIM."""
+    def see_lineage(self, messages: list[Message]) -> None:
+        """Take records from the tail of the lineage partition into account.
+
+        Raises:
+            IncarnationFencedError: one of them is a higher CLAIM.
+        """
         assert self.recovery is not None
-        view = self.recovery.core.view
-        view.claim = max(view.claim, offset)
-        self.recovery.core.check_fenced()
+        assert self.trimmer is not None
+        for message in messages:
+            self.trimmer.see(message)
+            self.recovery.core.check_fenced()
 
     def _replay(self) -> None:
         for task in self.tasks.values():

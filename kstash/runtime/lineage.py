@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kstash.core.records import LineageRecord, encode_key, encode_value
+from kstash.core.records import LineageRecord, Segment, encode_key, encode_value
 from kstash.core.task import Outgoing
 from kstash.failpoints import around
 from kstash.ports import DeliveredMessage, OnDelivery
@@ -28,6 +28,7 @@ class LineageWriter:
         unacked_bytes: lineage handed over and not acknowledged.
         task_bytes: lineage appended per stage since the last checkpoint of its task.
         appended_s: monotonic time of the last append of any record.
+        on_segment: told of every segment that is handed over.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class LineageWriter:
         self.unacked_bytes = 0
         self.appended_s = context.clock.monotonic()
         self.task_bytes: dict[int, int] = {}
+        self.on_segment: Callable[[Segment], None] | None = None
 
     @property
     def has_unacked(self) -> bool:
@@ -70,7 +72,11 @@ class LineageWriter:
             self._unacked.append((context.clock.monotonic(), entries, size))
             context.metrics.count("lineage_appended_entries", entries)
             context.metrics.count("lineage_appended_bytes", size)
-            self._produce(segment, value, partial(self._acked, task, segment.end))
+            acked = partial(self._acked, task, segment.end)
+            with around("lineage.segment.append"):
+                self._produce(encode_key(segment), value, acked)
+            if self.on_segment is not None:
+                self.on_segment(segment)
 
     def append(self, record: LineageRecord, on_acked: Callable[[], None]) -> None:
         """Append another record; `on_acked` is called unless the group is given up before."""
@@ -81,7 +87,13 @@ class LineageWriter:
                 with around(ACKS[type(record)]):
                     on_acked()
 
-        self._produce(record, encode_value(record), delivered)
+        with around(APPENDS[type(record)]):
+            self._produce(encode_key(record), encode_value(record), delivered)
+
+    def tombstone(self, key: bytes) -> None:
+        """Give up a record; when this fails, with the producer, the next recovery does it."""
+        with around("lineage.tombstone.append"):
+            self._produce(key, None, None)
 
     def close(self) -> None:
         """Ignore what is acknowledged from now on."""
@@ -100,16 +112,15 @@ class LineageWriter:
             for outgoing in task.core.on_segment_acked(end):
                 self._send(task, outgoing)
 
-    def _produce(self, record: LineageRecord, value: bytes, on_delivery: OnDelivery) -> None:
+    def _produce(self, key: bytes, value: bytes | None, on_delivery: OnDelivery | None) -> None:
         context = self._context
         self.appended_s = context.clock.monotonic()
-        with around(APPENDS[type(record)]):
-            context.producers.lineage.produce(
-                context.lineage_topic,
-                value,
-                encode_key(record),
-                self._group,
-                on_delivery,
-                context.clock.time_ms(),
-                None,
-            )
+        context.producers.lineage.produce(
+            context.lineage_topic,
+            value,
+            key,
+            self._group,
+            on_delivery,
+            context.clock.time_ms(),
+            None,
+        )

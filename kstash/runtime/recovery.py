@@ -353,10 +353,6 @@ class Recovery:
         self.charge("restore")
 
     def _go_live(self, _: GoLive) -> None:
-        view = self.core.view
-        # The history is in the tasks now; what follows in the topic is only watched for claims.
-        view.segments.clear()
-        view.checkpoints.clear()
         self.stored = {}
 
     def _scan(

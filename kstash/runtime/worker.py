@@ -14,7 +14,7 @@ import structlog
 
 from kstash.config import Config
 from kstash.core.partitioner import Partitioner
-from kstash.core.records import CLAIM, Run, key_incarnation
+from kstash.core.records import Run
 from kstash.core.wire import application_tag
 from kstash.errors import (
     IncarnationFencedError,
@@ -213,12 +213,8 @@ class Worker:
 
     def _watch(self, number: int, messages: list[Message]) -> None:
         group = self.groups.get(number)
-        if group is None or group.recovery is None or not group.tasks:
-            return
-        for message in messages:
-            key = message.key()
-            if key is not None and key_incarnation(key)[1] == CLAIM:
-                self._guarded(number, group, partial(group.see_claim, message.offset()))
+        if group is not None and group.trimmer is not None:
+            self._guarded(number, group, partial(group.see_lineage, messages))
 
     def _guarded(self, number: int, group: TaskGroup, action: Callable[[], None]) -> None:
         """Run a group's action; an incarnation that is over claims again after a pause."""

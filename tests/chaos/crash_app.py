@@ -1,8 +1,9 @@
 """The application of the fail-point tests, and the process that its workers are forked from.
 
-Two topics are merged and folded into one chain of hashes for each key; each step goes through an
-internal topic into a second chain for each third of the keys, and that into the sinks. So a crash
-anywhere shows: every output depends on all inputs of its third before it, in their order.
+Two topics are merged, spread by key, and folded into one chain of hashes for each key; each step
+goes through an internal topic into a second chain for each third of the keys, and that into the
+sinks. So a crash anywhere shows: every output depends on all inputs of its third before it, in
+their order.
 
     python -m tests.chaos.crash_app
 
@@ -90,6 +91,7 @@ def build(life: Life) -> kstash.App:
     left, right = (app.stream(t, key=kstash.text, value=kstash.text) for t in life.inputs)
     thirds = (
         left.merge(right)
+        .repartition("spread")
         .aggregate("keys", initial=new, function=follow, value=kstash.json)
         .key_by(third_of, key=kstash.text, value=kstash.json)
         .aggregate("thirds", initial=new, function=follow_all, value=kstash.json)

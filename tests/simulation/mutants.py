@@ -16,7 +16,6 @@ import kstash.core.group as core_group
 import kstash.core.lineage as core_lineage
 import kstash.core.recovery as core_recovery
 import kstash.core.trim as core_trim
-import tests.simulation.world as sim_world
 from kstash.core import effects, events
 from kstash.core.determinants import lineage_from
 from kstash.core.ids import Incarnation
@@ -160,7 +159,16 @@ def _h12(_: Patch) -> Mutations:
 
 
 def _h14(patch: Patch) -> Mutations:
-    patch.set(sim_world, "purge_limit", lambda readers, _: core_trim.purge_limit(readers, ()))
+    patch.set(core_trim, "writer_limit", lambda *_: 1 << 60)
+    return Mutations()
+
+
+def _purge_by_files(patch: Patch) -> Mutations:
+    def vouching(view: Any, task: Any, base: Any) -> Any:
+        del view, task
+        return [] if base is None else [base]
+
+    patch.set(core_recovery, "_vouching", vouching)
     return Mutations()
 
 
@@ -382,6 +390,9 @@ MUTANTS = (
     Mutant("S3", "END behind stable lineage", _early_ends, shapes.EXPLICIT_ENDS),
     Mutant("S4", "what hints skip is adopted", _skipped_forgotten, shapes.IMPLICIT),
     Mutant("S5", "END fixes the history", _end_without_position, shapes.IMPLICIT_ENDS),
+    Mutant(
+        "S9", "damaged checkpoints tell scan starts", _purge_by_files, shapes.PURGED_AND_DAMAGED
+    ),
     Mutant("S6", "next transaction behind acks", _early_switch, {"switches": True}),
     Mutant("S7", "what is committed is adopted", _committed_forgotten, shapes.HEADERLESS),
     Mutant("S8", "the newest position read counts", _first_position, shapes.HEADERLESS),

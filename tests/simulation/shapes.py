@@ -98,6 +98,15 @@ IMPLICIT: Shape = {
     "rate_hint": 0.5,
 }
 
+PURGED_AND_DAMAGED: Shape = {
+    **IMPLICIT,
+    "first_sink": "",
+    "rate_hint": 0.0,
+    "rate_recreate": 0.0,
+    "is_bounded": False,
+    "has_finale": True,
+}
+
 LATE_ENDS: Shape = {
     "is_bounded": True,
     "rate_hint": 0.02,

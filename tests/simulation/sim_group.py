@@ -257,6 +257,8 @@ class SimGroup(LiveGroup):
             saved = None if plan.base is None else self._files_of(plan.base)
             if plan.base is not None and saved is None:
                 raise AssertionError(f"files of {plan.base.label} are gone")
+            if plan.base is not None and plan.base.is_remote:
+                self.newest[task.stage] = plan.base
             stage = self.world.stages[task.stage]
             self.tasks[task.stage] = SimTask(self, stage, plan, saved, incarnation)
         # What only headers held goes into the lineage topic before any new output.

@@ -16,7 +16,7 @@ from kstash.core.records import (
 )
 from kstash.core.sink import CommitState, SinkCommitter
 from kstash.core.task import Outgoing
-from kstash.core.trim import may_trim_now, tombstones
+from kstash.core.trim import may_trim_now, said_again, tombstones
 from kstash.core.wire import End, Identity, decode_identity
 from tests.simulation.programs import IMMEDIATE, INTERNAL
 from tests.simulation.sim_kafka import OnAck, Record, Session
@@ -60,6 +60,8 @@ class LiveGroup:
         self.sink_unacked = [0, 0]
         self.pending: list[Pending] = []
         self.published: list[Checkpoint] = []
+        # Of each stage the remote checkpoint last read back, while nothing newer is on its way.
+        self.newest: dict[int, Checkpoint] = {}
         self.trimmed: set[bytes] = set()
         self.checkpoint_number = 0
         self.listings: list[tuple[SimTask, tuple[int, int], int, int]] = []
@@ -312,7 +314,23 @@ class LiveGroup:
             self.published.remove(own)
             if not own.is_remote:
                 continue
+            self.newest[own.task.stage] = own
             self._send_tombstones()
+
+    def say_again(self, task: SimTask) -> None:
+        """Publish an idle task's newest checkpoint again, where its outputs end by now."""
+        newest = self.newest.get(task.stage.index)
+        if newest is None or any(p.record.task == task.id for p in self.pending):
+            return
+        if self.committer is not None and self.committer.is_fresh:
+            return
+        record = said_again(newest, task.core, self.checkpoint_number + 1)
+        if record is not None:
+            self.checkpoint_number += 1
+            ghost = (task.state.snapshot(), task.truth)
+            self._to_lineage(self.worker.lineage, record, None, ghost)
+            self.published.append(record)
+            del self.newest[task.stage.index]
 
     def _send_tombstones(self) -> None:
         for key in tombstones(self.core.view, [task.id for task in self.tasks.values()]):

@@ -78,7 +78,8 @@ class SimTask:
         self.plan = plan
         self.seed = seed_of(inc)
         self.ends_sent = False
-        self.checkpointed = plan.position
+        # A task that never had an event is checkpointed once too: it would pin the purge.
+        self.checkpointed = plan.position if plan.base is not None else -1
         self.core = TaskCore(
             self.id,
             inc,

@@ -9,7 +9,7 @@ import kstash.core.stash as core_stash
 from kstash.core.ids import TaskId
 from kstash.core.lineage import LineageView
 from kstash.core.reader import ReaderTable
-from kstash.core.trim import purge_limit, retained_remote
+from kstash.core.trim import purge_limit
 from kstash.core.wire import End, Fence
 from kstash.errors import IncarnationFencedError
 from tests.simulation.checkers import Checkers
@@ -221,33 +221,32 @@ class World:
 
     def purge_limits(self) -> list[tuple[Log, int]]:
         """Return per internal partition the offset below which it may be deleted."""
-        views = []
+        views = {}
         for log in self.lineage_logs:
-            view = LineageView()
+            view = views[log.partition] = LineageView()
             for record in log.records:
                 if record.value is not None:
                     view.fold(record.offset, record.value)
-            views.append(view)
         limits: list[tuple[Log, int]] = []
         for topic in sorted(
             {o.topic for s in self.stages for o in s.outputs if o.kind == INTERNAL}
         ):
             for p in range(self.groups):
-                readers: list[int | None] = []
-                writers: list[int | None] = []
-                for stage in self.stages:
-                    for i, name in enumerate(stage.inputs):
-                        if name == topic:
-                            found = retained_remote(views[p], TaskId(stage.index, p))
-                            readers.append(None if found is None else found.input_offsets.get(i))
-                    for o, output in enumerate(stage.outputs):
-                        if output.topic == topic:
-                            for group, view in enumerate(views):
-                                found = retained_remote(view, TaskId(stage.index, group))
-                                writers.append(
-                                    None if found is None else found.scan_from.get((o, p))
-                                )
-                limits.append((self.cluster.log(topic, p), purge_limit(readers, writers)))
+                readers = [
+                    (TaskId(stage.index, p), i)
+                    for stage in self.stages
+                    for i, name in enumerate(stage.inputs)
+                    if name == topic
+                ]
+                writers = [
+                    (TaskId(stage.index, group), (o, p))
+                    for stage in self.stages
+                    for o, output in enumerate(stage.outputs)
+                    if output.topic == topic
+                    for group in range(self.groups)
+                ]
+                limit = purge_limit(views, readers, writers)
+                limits.append((self.cluster.log(topic, p), limit))
         return limits
 
     # ---- once faults have stopped
@@ -344,18 +343,17 @@ class World:
                 raise ViolationError("I2", f"{log}: late {accepted}, online {online.accepted}")
 
     def damage_newest(self) -> None:
-        """Damage the files of the newest remote checkpoint of some tasks that have two."""
-        newest: dict[TaskId, list[tuple[int, int, str]]] = {}
-        for (_, offset), info in self.checkers.checkpoints.items():
-            record = info.record
-            if record.is_remote and (record.task, record.label) in self.remote:
-                found = newest.setdefault(record.task, [])
-                found.append((record.position, offset, record.label))
-        for task, found in sorted(newest.items()):
-            if len(found) > 1 and self.rng.random() < 0.5:
-                label = max(found)[2]
-                del self.remote[task, label]
-                self.checkers.damaged.add((task, label))
+        """Damage the files of the newest of two good retained checkpoints of some tasks."""
+        labels: dict[TaskId, dict[int, str]] = {}
+        for _, info in sorted(self.checkers.checkpoints.items(), key=lambda item: item[0]):
+            if info.record.is_remote:
+                labels.setdefault(info.record.task, {})[info.record.position] = info.record.label
+        for task, by_position in sorted(labels.items()):
+            retained = [by_position[position] for position in sorted(by_position)[-2:]]
+            is_good = all((task, label) in self.remote for label in retained)
+            if is_good and len(retained) > 1 and self.rng.random() < 0.5:
+                del self.remote[task, retained[1]]
+                self.checkers.damaged.add((task, retained[1]))
 
     def check(self) -> None:
         """Check everything, in a state that has settled."""

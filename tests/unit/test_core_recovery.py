@@ -8,7 +8,7 @@ import pytest
 
 from kstash.core.determinants import UNKNOWN_OFFSET, Determinant, Fired, Run
 from kstash.core.ids import Incarnation
-from kstash.core.lineage import LineageView
+from kstash.core.lineage import LineageView, owners_of
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, Hint, Release, Start
 from kstash.core.recovery import (
@@ -19,6 +19,7 @@ from kstash.core.recovery import (
     plan_task,
     release_covers,
     scan_starts,
+    skipped_floor,
 )
 from kstash.core.wire import Fence, Lineage
 from kstash.errors import LineageGapError
@@ -121,6 +122,16 @@ def test_scans_start_at_the_newest_valid_hint() -> None:
     base = checkpoint(2, 10, scan_from={OUT: 60})
     assert scan_starts(view, SPEC, base) == {OUT: (60, inc(2))}
     assert scan_starts(view, SPEC, None) == {OUT: (50, inc(2))}
+
+
+def test_a_damaged_remote_checkpoint_tells_scan_starts_too() -> None:
+    """S9: the purge goes by the newest one, and what it skips is adopted all the same."""
+    older, newest = checkpoint(2, 10, is_remote=True), checkpoint(2, 20, number=2, is_remote=True)
+    newest = replace(newest, scan_from={OUT: 60}, reached=20)
+    local = checkpoint(2, 30, number=3, scan_from={OUT: 90})
+    view = view_of(config(), (2, claim()), start(2), older, newest, local)
+    assert scan_starts(view, SPEC, older) == {OUT: (60, inc(2))}
+    assert skipped_floor(view, SPEC, owners_of([start(2)], TASK.stage), older) == 20
 
 
 def test_h10_who_vouches_for_a_scan_start() -> None:

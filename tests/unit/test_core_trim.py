@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kstash.core.ids import TaskId
-from kstash.core.records import Claim, LineageRecord, encode_key
-from kstash.core.trim import may_trim_by, may_trim_now, purge_limit, retained_remote, tombstones
-from tests.unit.core_cases import TASK, checkpoint, claim, config, inc, segment, start, view_of
+from kstash.core.records import Checkpoint, Claim, LineageRecord, encode_key
+from kstash.core.trim import (
+    may_trim_by,
+    may_trim_now,
+    purge_limit,
+    retained_remote,
+    said_again,
+    tombstones,
+)
+from tests.unit.core_cases import (
+    OUT,
+    TASK,
+    checkpoint,
+    claim,
+    config,
+    inc,
+    run_batch,
+    segment,
+    start,
+    task_core,
+    view_of,
+)
 
 OTHER_TASK = TaskId(TASK.stage + 1, TASK.partition)
 
@@ -92,17 +113,63 @@ def test_h7_trim_only_what_was_read_back() -> None:
     assert not may_trim_now(view_of(config(), claim(), start(1)), own)
 
 
-def test_h14_the_purge_spares_what_writers_need() -> None:
+def offsets(offset: int, position: int, number: int, read: int, scan: int) -> Checkpoint:
+    """A remote checkpoint with the next offset of its input 0, and where OUT is scanned from."""
+    made = checkpoint(offset, position, number=number, is_remote=True, inputs={0: read})
+    return replace(made, scan_from={OUT: scan})
+
+
+def limit_of(*checkpoints: Checkpoint, has_reader: bool = True) -> int:
+    """The purge limit of a partition that TASK both reads and writes."""
+    view = view_of(config(), (1, claim()), start(1), *checkpoints)
+    readers = [(TASK, 0)] if has_reader else []
+    return purge_limit({TASK.partition: view}, readers, [(TASK, OUT)])
+
+
+def test_h14_the_purge_spares_what_readers_and_writers_need() -> None:
     """H14: a reader's checkpoint does not make the writer's chunk in a record stable."""
-    assert purge_limit([50, 70], [60]) == 50
-    assert purge_limit([50, 70], [40, 90]) == 40
+    assert limit_of(offsets(1, 10, 1, 50, 70), offsets(1, 20, 2, 60, 90)) == 50
+    assert limit_of(offsets(1, 10, 1, 50, 30), offsets(1, 20, 2, 60, 40)) == 40
 
 
 def test_h14_whoever_has_no_checkpoint_needs_everything() -> None:
     """H14: and then nothing is purged; nor is anything where nobody reads or writes."""
-    assert purge_limit([50, None], [60]) == 0
-    assert purge_limit([50], [60, None]) == 0
-    assert purge_limit([], []) == 0
+    assert limit_of() == 0
+    assert limit_of(offsets(1, 10, 1, 50, 70)) == 0
+    assert limit_of(offsets(1, 10, 1, 50, 70), has_reader=False) == 70
+    assert purge_limit({}, [], []) == 0
+
+
+def test_h14_local_and_void_checkpoints_purge_nothing() -> None:
+    """H6, H21: neither a local one nor one behind a higher CLAIM counts."""
+    older, newest = offsets(1, 10, 1, 50, 70), offsets(1, 20, 2, 60, 90)
+    assert limit_of(older, replace(newest, is_remote=False)) == 0
+    view = view_of(config(), (1, claim()), start(1), older, (9, claim()), newest)
+    assert purge_limit({TASK.partition: view}, [(TASK, 0)], [(TASK, OUT)]) == 0
+
+
+def test_h40_an_idle_task_says_its_checkpoint_again() -> None:
+    """H40: with scan starts of today, and only when they moved and nothing is under way."""
+    core = task_core(position=20, incarnation=inc(1))
+    newest = replace(checkpoint(1, 20, is_remote=True), scan_from={}, reached=20)
+    assert said_again(newest, core, 2) is None
+    core.on_idle_end(OUT, 90)
+    again = said_again(newest, core, 2)
+    assert again == replace(newest, number=2, scan_from={OUT: 90})
+    assert again is not None
+    assert said_again(again, core, 3) is None
+    run_batch(core, 1)
+    assert said_again(newest, core, 3) is None
+
+
+def test_h40_what_is_said_again_is_one_checkpoint() -> None:
+    """The older one stays retained; of the same position only the last word is kept."""
+    older, newest = offsets(1, 10, 1, 50, 70), offsets(1, 20, 2, 60, 90)
+    again = replace(newest, number=3, scan_from={OUT: 120})
+    view = view_of(config(), (1, claim()), start(1), older, newest, again)
+    assert retained_remote(view, TASK) == older
+    assert purge_limit({TASK.partition: view}, [], [(TASK, OUT)]) == 120
+    assert set(tombstones(view, [TASK])) == keys(newest)
 
 
 def test_tombstones_carry_the_incarnation() -> None:

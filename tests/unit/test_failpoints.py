@@ -41,6 +41,7 @@ FOR_PEOPLE = "who holds the lock, for people: nothing reads it"
 
 HARMLESS = {
     "self._jobs.put": "a queue in memory",
+    "replace": "of dataclasses",
     "batch.put": "a batch in memory",
     "batch.delete": "a batch in memory",
     "self.lineage.flush": "encloses its appends",
@@ -61,8 +62,8 @@ EXEMPT = {
     ("runtime/emit.py", "Emitter._produce_frames", "produce"): BY_CALLER,
     ("runtime/emit.py", "Emitter._produce_records", "produce"): BY_CALLER,
     ("runtime/emit.py", "Emitter._produce_with_headers", "produce"): BY_CALLER,
-    ("runtime/lineage.py", "LineageWriter.append", "_produce"): "encloses the append",
-    ("runtime/lineage.py", "LineageWriter.flush", "_produce"): "encloses the append",
+    ("runtime/emit.py", "_produce_plain", "produce"): BY_CALLER,
+    ("runtime/lineage.py", "LineageWriter._produce", "produce"): BY_CALLER,
     ("runtime/recovery.py", "Recovery._fence", "initialise"): IN_THREAD,
     ("runtime/recovery.py", "Recovery._fence.initialise", "initialise"): IN_THREAD,
     ("runtime/sinks.py", "Sinks._close", "commit"): IN_THREAD,
