@@ -131,7 +131,7 @@ class App:
 
     def run(
         self,
-        until: Literal["end"] | None = None,
+        until: Literal["end", "drain"] | None = None,
         *,
         workers: int | None = None,
         on_ready: Callable[[], None] | None = None,
@@ -145,7 +145,8 @@ class App:
 
         Args:
             until: `end`: read the inputs to the end offsets found at the start, drain, checkpoint
-                and return. None: run on.
+                and return. `drain`: read nothing new, finish what is in flight between the
+                stages, checkpoint and return: what an upgrade begins with. None: run on.
             workers: number of processes, 1 or more; None: this one, without a supervisor.
             on_ready: called once, when all tasks that this worker was given at first are live; in
                 a supervisor: when those of all workers are.

@@ -73,6 +73,8 @@ class Config(BaseSettings):
         auto_offset_reset: where a new application starts: `earliest` or `latest`.
         skip_records: `topic/partition/offset`, comma-separated: records that user code fails on and
             that are to be passed over, for good: every later start knows them.
+        drop_stores: names, comma-separated: stores that a changed program removes or changes, and
+            whose contents are given up; no effect on a store that has not changed.
         create_topics: create missing user topics at the start.
         internal_replication_factor: of topics that kstash creates, 1 or more. None: the broker's
             default.
@@ -124,6 +126,7 @@ class Config(BaseSettings):
     guarantee: Literal["exactly_once", "write_first", "at_least_once", "none"] = "exactly_once"
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
     skip_records: Annotated[str, Field(pattern=SKIP_PATTERN)] | None = None
+    drop_stores: Annotated[str, Field(min_length=1)] | None = None
     create_topics: bool = False
     internal_replication_factor: Annotated[int, Field(ge=1, le=32767)] | None = None
 
@@ -191,6 +194,11 @@ class Config(BaseSettings):
         """`skip_records` as (topic, partition, offset)."""
         places = [place.split("/") for place in (self.skip_records or "").split(",") if place]
         return [(topic, int(partition), int(offset)) for topic, partition, offset in places]
+
+    def dropped_stores(self) -> frozenset[str]:
+        """`drop_stores` as a set of names."""
+        names = (self.drop_stores or "").split(",")
+        return frozenset(name.strip() for name in names if name.strip())
 
     def override(self, **settings: Any) -> Self:
         """A copy with other values, validated.

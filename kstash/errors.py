@@ -203,6 +203,37 @@ class TopicMissingError(ClusterError):
         self.fix = fix
 
 
+class TopicMadeAnewError(ClusterError):
+    """Topics that the application reads were deleted and made anew: its offsets mean nothing there.
+
+    Attributes:
+        topics: their names.
+    """
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        names = ", ".join(repr(topic) for topic in topics)
+        super().__init__(
+            f"deleted and made anew since the application read it: {names}; what it had not "
+            "processed is lost. `kstash reset` starts it afresh on what is there now"
+        )
+        self.topics = tuple(topics)
+
+
+class ApplicationRunningError(ClusterError):
+    """Workers of the application are active, and what was asked for needs them stopped.
+
+    Attributes:
+        members: names of the workers.
+    """
+
+    def __init__(self, application_id: str, members: Sequence[str]) -> None:
+        super().__init__(
+            f"workers of {application_id!r} are active: {', '.join(members)}; stop them with "
+            "SIGTERM (a killed one counts until its session times out), then try again"
+        )
+        self.members = tuple(members)
+
+
 class OffsetOutOfRangeError(LocatedError, ClusterError):
     """A record that is needed is no longer (or not yet) in its partition."""
 
@@ -292,19 +323,41 @@ class CommittedPositionLostError(ProtocolError):
 
 
 class ProgramChangedError(ProgramError):
-    """Lineage of another program (or of settings that change results) would have to be replayed.
+    """The program, or a setting that changes results, is not the one that left lineage and state.
 
     Attributes:
         differences: setting name to (value in the lineage, value now).
+        changes: every change of the program for people: `+` added, `-` removed, `~` changed.
+        refused: those of them that a drain does not make possible.
     """
 
-    def __init__(self, differences: Mapping[str, tuple[str | None, str | None]]) -> None:
-        changes = "; ".join(f"{k}: was {a!r}, is {b!r}" for k, (a, b) in differences.items())
+    def __init__(
+        self,
+        differences: Mapping[str, tuple[str | None, str | None]],
+        changes: Sequence[str] = (),
+        refused: Sequence[str] = (),
+    ) -> None:
+        settings = [f"{k}: was {a!r}, is {b!r}" for k, (a, b) in differences.items()]
+        lines = "\n  ".join(["", *(changes or settings)])
+        if refused:
+            what = "\n  ".join(["", *refused])
+            fix = (
+                f"these cannot be taken over, drained or not:{what}\nA store is given up by "
+                "--drop-store NAME (setting drop_stores); all else needs the old declaration, "
+                "another application_id, or `kstash reset`"
+            )
+        else:
+            fix = (
+                "stop all workers, run `kstash drain PROGRAM` with the old program (it finishes "
+                "what is in flight, checkpoints all tasks and stops), then start this one"
+            )
         super().__init__(
-            f"the program changed since the crash and cannot replay its lineage ({changes}); start "
-            "the old program again, or the new one under another application_id"
+            f"the program changed since it last ran, and cannot replay the old lineage:{lines}\n"
+            f"To go on: {fix}"
         )
         self.differences = dict(differences)
+        self.changes = tuple(changes)
+        self.refused = tuple(refused)
 
 
 # --- local state --------------------------------------------------------------------------------
@@ -370,57 +423,3 @@ class WorkerFailedError(KstashError):
             f"with {ended_with}, and is given up; the other workers were stopped; its last "
             f"lines:\n{shown}"
         )
-
-
-# --- the development broker ---------------------------------------------------------------------
-
-
-class DevBrokerError(KstashError):
-    """The development broker cannot run here; the message says what to do."""
-
-
-class BrokerExtraMissingError(DevBrokerError):
-    """The packages of the extra `kstash[broker]` are not installed."""
-
-
-class BrokerDownloadError(DevBrokerError):
-    """Kafka's jars are not in the cache, and fetching them failed."""
-
-
-class PortBusyError(DevBrokerError):
-    """Another process listens on a port that the broker was told to use.
-
-    Attributes:
-        port: the TCP port.
-    """
-
-    def __init__(self, port: int) -> None:
-        super().__init__(
-            f"port {port} is in use by another process: choose another with --port (or port=0 for "
-            f"a free one), or stop the process that listens there"
-        )
-        self.port = port
-
-
-class BrokerFolderError(DevBrokerError):
-    """The data folder belongs to another Kafka version or another number of nodes.
-
-    Attributes:
-        folder: its path.
-    """
-
-    def __init__(self, folder: str, detail: str) -> None:
-        super().__init__(f"{folder}: {detail}")
-        self.folder = folder
-
-
-class BrokerStartError(DevBrokerError):
-    """A node exited, or gave no answer within its deadline.
-
-    Attributes:
-        log: path of the node's log.
-    """
-
-    def __init__(self, detail: str, log: str, tail: str) -> None:
-        super().__init__(f"{detail}; the end of its log {log}:\n{tail or '(empty)'}")
-        self.log = log

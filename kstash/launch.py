@@ -24,6 +24,7 @@ from kstash.kafka.topics import check_topics
 from kstash.observe import Observer
 from kstash.observe.logs import configure_logs
 from kstash.runtime.final import GroupsFinalState
+from kstash.runtime.program import settled
 from kstash.runtime.worker import Worker
 from kstash.state import RocksBackend
 from kstash.supervisor import EXIT_FENCED, Place, Supervisor, program_command
@@ -88,7 +89,7 @@ class StopSignal:
 def run_app(
     app: App,
     *,
-    until: Literal["end"] | None = None,
+    until: Literal["end", "drain"] | None = None,
     workers: int | None = None,
     on_ready: Callable[[], None] | None = None,
     on_end: Callable[[FinalState], None] | None = None,
@@ -131,7 +132,7 @@ def _run_place(
     topology: Topology,
     config: Config,
     place: Place,
-    until: Literal["end"] | None,
+    until: Literal["end", "drain"] | None,
     on_end: Callable[[FinalState], None] | None,
 ) -> NoReturn:
     """Run a supervised worker. What follows `run` in the program is for the supervisor to do."""
@@ -146,7 +147,7 @@ def _run_place(
 def _run_worker(
     topology: Topology,
     config: Config,
-    until: Literal["end"] | None,
+    until: Literal["end", "drain"] | None,
     on_ready: Callable[[int], None],
     on_end: Callable[[FinalState], None] | None,
 ) -> None:
@@ -161,10 +162,12 @@ def _run_worker(
             check_topics(admin, topology, config, has_local_state=has_state)
         finally:
             admin.close()
+        topology = settled(topology, config, cluster=cluster, clock=clock)
         state = RocksBackend(
             Path(config.state_dir),
             config.application_id,
             topology_hash=topology.hash,
+            program=topology.program(config.guarantee).encode(),
             memory_bytes=config.state_memory_bytes,
         )
         try:

@@ -203,12 +203,17 @@ class SinkProducer(Producer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
-    """A topic as the cluster describes it."""
+    """A topic as the cluster describes it.
+
+    Attributes:
+        topic_id: changes when a topic is deleted and made anew; empty when it is not known.
+    """
 
     name: str
     partition_count: int
     replication_factor: int
     config: Mapping[str, str] = field(default_factory=dict)
+    topic_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,9 +343,19 @@ class StateBackend(Protocol):
         """Whether this worker has that checkpoint, whole and with the right checksums."""
 
     def open(
-        self, stage: str, partition: int, stores: Sequence[StoreSpec], *, base: str | None
+        self,
+        stage: str,
+        partition: int,
+        stores: Sequence[StoreSpec],
+        *,
+        base: str | None,
+        fresh: Collection[str] = (),
     ) -> TaskState:
-        """Open the state as of checkpoint `base` (None: empty); live files are thrown away."""
+        """Open the state as of checkpoint `base` (None: empty); live files are thrown away.
+
+        Stores that the base does not hold begin empty, and so do those named in `fresh`; what it
+        holds besides `stores` is left behind.
+        """
 
     def retain(self, stage: str, partition: int, labels: Collection[str]) -> None:
         """Delete all checkpoints of the task but these."""

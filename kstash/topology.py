@@ -10,10 +10,12 @@ wide edges, each of which is one internal topic. Invariants (`kstash.compiler` e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from kstash.nodes import Node
+from kstash.core.program import Program, StageShape
+from kstash.nodes import Node, Sink, Stateful, label
 from kstash.ports import StoreSpec
 from kstash.serdes import Serde
 
@@ -67,7 +69,8 @@ class Stage:
     """The operators between wide edges; with a partition number it is a task.
 
     Attributes:
-        index: 0 and up, in the order of the flow.
+        index: its number, which task ids go by: 0 and up, in the order of the flow, unless the
+            program was changed since (`with_numbers`).
         name: stable and unique; names the folder of its state.
         inputs: topics read, at least one.
         outputs: topics written; may be empty.
@@ -101,13 +104,18 @@ class Topology:
     Attributes:
         application_id: prefix of all names in Kafka.
         stages: at least one.
+        next_number: above every number that a stage of the application ever had; 0: as many as
+            there are stages now.
+        retired: (stage number, topic) of sinks that the application wrote once.
         hash: SHA-256 in hex over everything that must not change between a crash and the replay,
-            as far as it has a name: user functions are not in it.
+            as far as it has a name: user functions are not in it, nor the stages' numbers.
     """
 
     application_id: str
     stages: tuple[Stage, ...]
     hash: str
+    next_number: int = 0
+    retired: tuple[tuple[int, str], ...] = ()
 
     @property
     def lineage_topic(self) -> str:
@@ -130,6 +138,32 @@ class Topology:
         topics = (o.topic for s in self.stages for o in s.outputs if not o.internal)
         return tuple(dict.fromkeys(topics))
 
+    def program(
+        self,
+        guarantee: str = "exactly_once",
+        partitions: Mapping[str, int] | None = None,
+        topic_ids: Mapping[str, str] | None = None,
+    ) -> Program:
+        """What START says of it (`kstash.core.program`)."""
+        return Program(
+            tuple(_shape(stage) for stage in self.stages),
+            self.next_number or len(self.stages),
+            guarantee,
+            dict(partitions or {}),
+            dict(topic_ids or {}),
+            self.retired,
+        )
+
+    def with_numbers(self, program: Program) -> Topology:
+        """The same stages with the numbers and names that `program` gives them, in its order."""
+        stages = tuple(
+            replace(stage, index=shape.number, name=shape.name)
+            for stage, shape in zip(self.stages, program.stages, strict=True)
+        )
+        return replace(
+            self, stages=stages, next_number=program.next_number, retired=program.retired
+        )
+
     def describe(self, format: str = "text") -> str:  # noqa: A002 - the command line's word
         """Draw the stages, edges, topics and stores.
 
@@ -142,3 +176,18 @@ class Topology:
         from kstash.diagrams import draw
 
         return draw(self, format)
+
+
+def _shape(stage: Stage) -> StageShape:
+    return StageShape(
+        stage.index,
+        stage.name,
+        tuple((source.topic, source.internal) for source in stage.inputs),
+        tuple((o.topic, o.internal, o.delivery) for o in stage.outputs),
+        tuple(
+            (node.name, f"{node.verb} {node.key.name} -> {node.value.name}")
+            for node in stage.nodes
+            if isinstance(node, Stateful)
+        ),
+        tuple(label(node) for node in stage.nodes if not isinstance(node, Sink)),
+    )

@@ -25,10 +25,10 @@ from types import TracebackType
 from typing import Self
 
 from kstash.broker import jars as kafka_jars
+from kstash.broker.errors import BrokerFolderError, BrokerStartError, PortBusyError
 from kstash.broker.node import Node, node_settings
 from kstash.broker.probe import ClusterProbe
 from kstash.broker.progress import ShowProgress
-from kstash.errors import BrokerFolderError, BrokerStartError, PortBusyError
 
 _STOP_DEADLINE_S = 15.0
 _PORT_DEADLINE_S = 5.0

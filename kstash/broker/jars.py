@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kstash.errors import BrokerDownloadError, BrokerExtraMissingError
+from kstash.broker.errors import BrokerDownloadError, BrokerExtraMissingError
 
 KAFKA_VERSION = "4.3.1"
 _ENDPOINT = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"

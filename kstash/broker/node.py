@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kstash.broker import keeper
-from kstash.errors import BrokerStartError
+from kstash.broker.errors import BrokerStartError
 
 _LOG_TAIL_BYTES = 3_000
 _SPAWN_DEADLINE_S = 10.0

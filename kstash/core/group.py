@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kstash.core.effects import (
     AppendClaim,
@@ -45,6 +45,14 @@ from kstash.core.events import (
 )
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView
+from kstash.core.program import (
+    Change,
+    Program,
+    difference,
+    made_anew,
+    program_of,
+    refusals,
+)
 from kstash.core.records import Checkpoint, Seal, Start, TaskStart
 from kstash.core.recovery import (
     TailScan,
@@ -56,11 +64,19 @@ from kstash.core.recovery import (
     scan_starts,
 )
 from kstash.core.sink import CommittedPositions
+from kstash.core.upgrade import (
+    Adapter,
+    fresh_stores,
+    had_sinks,
+    replays_another_program,
+    signature,
+)
 from kstash.core.wire import Fence
 from kstash.errors import (
     CommittedPositionLostError,
     IncarnationFencedError,
     ProgramChangedError,
+    TopicMadeAnewError,
 )
 
 
@@ -93,7 +109,9 @@ class GroupCore:
         external_inputs: per stage, its inputs that are not internal topics (internal ones start
             at 0).
         settings: what must not change between a crash and its replay (topology hash, seed …).
+            The description of the program is one of them (`kstash.core.program`).
         skips: (stage, input, offset) of records that an operator told to skip (H17).
+        drop_stores: stores that a changed program may leave behind.
     """
 
     group: int
@@ -102,6 +120,7 @@ class GroupCore:
     external_inputs: Mapping[int, Sequence[int]]
     settings: Mapping[str, str]
     skips: frozenset[tuple[int, int, int]] = frozenset()
+    drop_stores: frozenset[str] = frozenset()
     state: GroupState = GroupState.NEW
     view: LineageView = field(default_factory=LineageView)
     claim_offset: int = -1
@@ -185,6 +204,9 @@ class GroupCore:
     def _read_seal(self, event: Event) -> list[Effect]:
         self._fold(event)
         self.check_fenced()
+        program = program_of(self.settings)
+        if program is not None:
+            Adapter(self.view, program).adapt()
         self._chain = self.view.chain(self.view.parent_of(self.incarnation))
         self.state = GroupState.VERIFYING
         return [
@@ -222,7 +244,7 @@ class GroupCore:
                 scan=scan,
                 committed=self._committed_position(spec),
             )
-        self._check_settings()
+        self._check_program()
         self.state = GroupState.STARTING
         return [AppendStart(self._start_record(event.initial_offsets))]
 
@@ -249,26 +271,58 @@ class GroupCore:
             return
         if self.committed is not None and spec.task.stage in self.committed.positions:
             return
+        if not had_sinks(self._chain, spec.task, base.incarnation):
+            return  # a sink that a changed program added: nothing of it was ever committed
         if not release_covers(self.view, base, self._chain):
             raise CommittedPositionLostError(
                 f"task {spec.task}: a checkpoint at position {base.position} exists, but its "
                 "committed position is gone (offsets of an idle group expire)"
             )
 
-    def _check_settings(self) -> None:
+    def _check_program(self) -> None:
         # New code must not replay old lineage (H15); a drained group has nothing to replay.
-        if not self._chain or all(self._is_drained(spec) for spec in self.specs):
+        if not self._chain:
             return
         before, now = self._chain[-1].settings, self.settings
-        differences = {
-            name: (before.get(name), now.get(name))
-            for name in sorted({*before, *now})
-            if before.get(name) != now.get(name)
-        }
-        if differences:
-            raise ProgramChangedError(differences)
+        older, program = program_of(before), program_of(now)
+        changes: list[Change] = []
+        if older is not None and program is not None:
+            if anew := made_anew(older, program):
+                raise TopicMadeAnewError(anew)
+            changes = difference(older, program)
+        if signature(before) != signature(now) and (
+            not all(self._is_drained(spec) for spec in self.specs)
+            or refusals(changes, self.drop_stores)
+        ):
+            raise self._changed(before, changes)
+        for plan in self.plans.values():
+            made_by = replays_another_program(self._chain, now, plan)
+            if made_by is not None:
+                raise self._changed(made_by.settings, changes)
+        if program is not None:
+            self._drop_stores(program)
+
+    def _changed(self, before: Mapping[str, str], changes: Sequence[Change]) -> ProgramChangedError:
+        was, now = signature(before), signature(self.settings)
+        return ProgramChangedError(
+            {
+                name: (was.get(name), now.get(name))
+                for name in sorted({*was, *now})
+                if was.get(name) != now.get(name)
+            },
+            [change.text for change in changes],
+            [change.text for change in refusals(changes, self.drop_stores)],
+        )
+
+    def _drop_stores(self, program: Program) -> None:
+        for task, plan in self.plans.items():
+            fresh = fresh_stores(self._chain, program, task, plan.base)
+            if fresh:
+                self.plans[task] = replace(plan, fresh_stores=fresh)
 
     def _is_drained(self, spec: TaskSpec) -> bool:
+        if spec.task.stage not in self._chain[-1].tasks:
+            return True  # a stage that is new
         base, plan = self._bases[spec.task], self.plans[spec.task]
         return (
             base is not None
@@ -276,14 +330,27 @@ class GroupCore:
             and release_covers(self.view, base, self._chain)
         )
 
+    def _known_offsets(self, stage: int) -> dict[int, int]:
+        """First offsets of a stage's inputs: what the last START says, or a reset before it.
+
+        Every START carries on what the one before it said, so that old ones may be tombstoned.
+        """
+        program = program_of(self.settings)
+        shape = program.stage(stage) if program is not None else None
+        offsets = {}
+        if shape is not None and not self._chain:
+            inputs = enumerate(topic for topic, _ in shape.inputs)
+            first = self.view.first_offsets
+            offsets = {index: first[topic] for index, topic in inputs if topic in first}
+        if self._chain and stage in self._chain[-1].tasks:
+            offsets.update(self._chain[-1].tasks[stage].initial_offsets)
+        return offsets
+
     def _missing_inputs(self) -> dict[int, list[int]]:
         missing: dict[int, list[int]] = {}
         for spec in self.specs:
             stage = spec.task.stage
-            known: set[int] = set()
-            for start in self._chain:
-                if stage in start.tasks:
-                    known.update(start.tasks[stage].initial_offsets)
+            known = self._known_offsets(stage)
             unknown = [i for i in self.external_inputs.get(stage, ()) if i not in known]
             if unknown:
                 missing[stage] = unknown
@@ -293,12 +360,9 @@ class GroupCore:
         tasks = {}
         for spec in self.specs:
             plan = self.plans[spec.task]
-            offsets = {**initial_offsets.get(spec.task.stage, {})}
-            # Carried on in every START, so that old ones may be tombstoned.
-            for start in self._chain:
-                if spec.task.stage in start.tasks:
-                    offsets.update(start.tasks[spec.task.stage].initial_offsets)
-            tasks[spec.task.stage] = TaskStart(plan.position, plan.adopted, offsets)
+            stage = spec.task.stage
+            offsets = {**initial_offsets.get(stage, {}), **self._known_offsets(stage)}
+            tasks[stage] = TaskStart(plan.position, plan.adopted, offsets)
         parent = self._chain[-1].incarnation if self._chain else None
         # Once said, a skip is part of the history: every later START says it again (H17).
         skips = self.skips.union(*(start.skips for start in self._chain))

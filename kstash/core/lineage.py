@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kstash.core.determinants import Determinant, lineage_until
@@ -46,11 +47,13 @@ class LineageView:
         generation: of the CONFIG with the lowest offset, or None before one was seen.
         claim: offset of the highest CLAIM, or -1.
         next_offset: offset behind the last folded record.
+        first_offsets: where a reset said that inputs begin, by topic.
     """
 
     generation: int | None = None
     claim: int = -1
     next_offset: int = 0
+    first_offsets: Mapping[str, int] = field(default_factory=dict)
     starts: dict[Incarnation, Start] = field(default_factory=dict)
     segments: dict[TaskId, list[Segment]] = field(default_factory=dict)
     checkpoints: dict[TaskId, list[tuple[int, Checkpoint]]] = field(default_factory=dict)
@@ -65,6 +68,7 @@ class LineageView:
         if isinstance(record, Config):
             if self.generation is None:
                 self.generation = record.generation
+                self.first_offsets = dict(record.first_offsets)
         elif isinstance(record, Claim):
             self.claim = offset
         elif isinstance(record, Start):

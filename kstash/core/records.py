@@ -29,10 +29,14 @@ _TASK_KEY = struct.Struct(">HIQ")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """First record of a partition: the generation, Unix ms at which the topic was created."""
+    """First record of a partition: the generation, Unix ms at which the topic was created.
+
+    `first_offsets` are (topic, offset) of inputs whose beginning a reset has set.
+    """
 
     nonce: bytes
     generation: int
+    first_offsets: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +341,9 @@ _KINDS: dict[type, int] = {
 }
 
 _TO_JSON: dict[int, Callable[[Any], dict[str, Any]]] = {
-    CONFIG: lambda r: {"generation": r.generation},
+    CONFIG: lambda r: (
+        {"generation": r.generation} | ({"first": r.first_offsets} if r.first_offsets else {})
+    ),
     CLAIM: lambda r: {"worker": r.worker},
     SEAL: lambda _: {},
     START: _start_to_json,
@@ -352,7 +358,9 @@ _TO_JSON: dict[int, Callable[[Any], dict[str, Any]]] = {
 }
 
 _FROM_JSON: dict[int, Callable[[Incarnation, bytes, Any], LineageRecord]] = {
-    CONFIG: lambda _, nonce, d: Config(nonce, int(d["generation"])),
+    CONFIG: lambda _, nonce, d: Config(
+        nonce, int(d["generation"]), tuple((str(t), int(o)) for t, o in d.get("first", ()))
+    ),
     CLAIM: lambda _, nonce, d: Claim(nonce, str(d["worker"])),
     SEAL: lambda inc, _, __: Seal(inc),
     START: _start_from_json,

@@ -65,6 +65,7 @@ class TaskPlan:
         input_offsets: next offset per input at `position`; inputs that are missing start anew.
         readers: reader table per internal input at `position`.
         scan_from: scan starts that are still valid for the new incarnation.
+        fresh_stores: stores that begin empty, whatever the base holds under their names.
     """
 
     task: TaskId
@@ -81,6 +82,12 @@ class TaskPlan:
     readers: Mapping[int, ReaderTable]
     scan_from: Mapping[OutPartition, int]
     timers: Mapping[int, int] = field(default_factory=dict)
+    fresh_stores: frozenset[str] = frozenset()
+
+    @property
+    def base_label(self) -> str | None:
+        """Label of the base's files; None when it has none, as of a stage that had no store yet."""
+        return self.base.label if self.base is not None and self.base.files else None
 
 
 def candidates(view: LineageView, task: TaskId, chain: list[Start]) -> list[Checkpoint]:
@@ -315,11 +322,12 @@ def _vouching(view: LineageView, task: TaskId, base: Checkpoint | None) -> list[
 
 
 def release_covers(view: LineageView, base: Checkpoint, chain: list[Start]) -> bool:
-    """Whether the group was released gracefully at the base's position, with no later START."""
-    release = view.releases.get(base.incarnation)
-    if release is None or not chain or chain[-1].incarnation != base.incarnation:
-        return False
-    return release[1].positions.get(base.task.stage) == base.position
+    """Whether the group was released gracefully at the base's position, with no later START.
+
+    The base may be older than the release: who has nothing to add makes no checkpoint.
+    """
+    release = view.releases.get(chain[-1].incarnation) if chain else None
+    return release is not None and release[1].positions.get(base.task.stage) == base.position
 
 
 def _cut(owners: list[Owner], incarnation: Incarnation, end: int) -> int:
@@ -344,10 +352,9 @@ def _identity(entry: Determinant) -> tuple[int, ...]:
 
 def _input_offsets(chain: list[Start], stage: int, base: Checkpoint | None) -> dict[int, int]:
     offsets: dict[int, int] = {}
-    for start in reversed(chain):
-        task = start.tasks.get(stage)
-        if task is not None:
-            offsets.update(task.initial_offsets)
+    # The last one says what all before it said, without inputs that were given up meanwhile.
+    if chain and stage in chain[-1].tasks:
+        offsets.update(chain[-1].tasks[stage].initial_offsets)
     if base is not None:
         offsets.update(base.input_offsets)
     return offsets

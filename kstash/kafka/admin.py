@@ -87,6 +87,7 @@ class KafkaAdmin:
                 len(found[name].partitions),
                 min((len(p.replicas) for p in found[name].partitions), default=0),
                 {key: str(entry.value) for key, entry in configs[resource].items()},
+                str(found[name].topic_id),
             )
             for name, resource in resources.items()
             if resource in configs

@@ -31,13 +31,21 @@ class BoundedRun:
     The RUN record is read back from the lineage topic before any START of the run. A run is over
     when every group has released it; until then a start continues it.
 
+    A drain is a run without ends: nothing new is read, what is on its way between stages is
+    finished. Drains continue drains, and runs to an end such runs.
+
+    Args:
+        context: of the worker.
+        is_drain: whether to drain.
+
     Attributes:
         run: the run, once known.
         is_over: every group of the application has released it.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, is_drain: bool = False) -> None:
         self._context = context
+        self._is_drain = is_drain
         self._waiting: list[tuple[Recovery, Callable[[Run], None]]] = []
         self._look_at: float | None = None
         self._is_looking = False
@@ -102,7 +110,8 @@ class BoundedRun:
             self.is_over = True
             return
         runs = views[self._context.lineage_topic, 0].runs
-        if runs and not is_over(runs[-1]):
+        is_mine = bool(runs) and self._is_drain == (not runs[-1].ends)
+        if is_mine and not is_over(runs[-1]):
             self._decide(runs[-1])
             return
         for recovery, _ in self._waiting:
@@ -113,12 +122,7 @@ class BoundedRun:
 
     def _begin(self, recovery: Recovery) -> None:
         context = self._context
-        topology = context.layout.topology
-        inputs: list[Partition] = [
-            (topic, partition)
-            for topic in topology.input_topics
-            for partition in range(context.layout.partition_counts[topic])
-        ]
+        inputs = [] if self._is_drain else self._inputs()
         try:
             ends = context.admin.end_offsets(inputs)
         except KafkaUnavailableError as error:
@@ -149,9 +153,18 @@ class BoundedRun:
                 None,
             )
 
+    def _inputs(self) -> list[Partition]:
+        layout = self._context.layout
+        return [
+            (topic, partition)
+            for topic in layout.topology.input_topics
+            for partition in range(layout.partition_counts[topic])
+        ]
+
     def _decide(self, run: Run) -> None:
         self.run = run
-        self._context.run_ends.update({(t, p): end for t, p, end in run.ends})
+        ends = {(t, p): end for t, p, end in run.ends}
+        self._context.run_ends.update({p: ends.get(p, 0) for p in self._inputs()})
         waiting, self._waiting = self._waiting, []
         for _, go_on in waiting:
             go_on(run)

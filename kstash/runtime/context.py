@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kstash.config import Config
@@ -75,6 +75,7 @@ class Context:
     nonce: Callable[[], bytes]
     application: int
     partitioners: dict[str, Partitioner]
+    start_settings: Mapping[str, str]
     run_ends: dict[Partition, int] = field(default_factory=dict)
 
     @property

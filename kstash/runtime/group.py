@@ -190,7 +190,6 @@ class TaskGroup:
             Target.of(o, context.partitioners[o.topic], is_compacted=o.topic in layout.compacted)
             for o in stage.outputs
         ]
-        base = plan.base.label if plan.base is not None else None
         task = Task(
             name=name,
             stage=stage,
@@ -198,11 +197,7 @@ class TaskGroup:
             core=core,
             incarnation=self.incarnation,
             inputs=inputs,
-            state=(
-                context.state.open(stage.name, self.number, stage.stores, base=base)
-                if stage.stores
-                else NoState()
-            ),
+            state=self._open_state(stage, plan) if stage.stores else NoState(),
             targets=targets,
             emitter=Emitter(
                 context.application, plan.task, self._writer, context.config.frame_bytes_max
@@ -217,6 +212,11 @@ class TaskGroup:
                 "replaying", task=name, events=plan.adopted - plan.position, base=plan.position
             )
         return task
+
+    def _open_state(self, stage: Stage, plan: TaskPlan) -> TaskState:
+        return self.context.state.open(
+            *(stage.name, self.number, stage.stores), base=plan.base_label, fresh=plan.fresh_stores
+        )
 
     def _consume(self) -> None:
         offsets: dict[bool, dict[Partition, int]] = {False: {}, True: {}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from kstash.core.ids import OutPartition, TaskId
@@ -25,6 +25,7 @@ class Layout:
     topology: Topology
     partition_counts: Mapping[str, int]
     compacted: frozenset[str] = frozenset()
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def found(cls, topology: Topology, admin: Admin) -> Layout:
@@ -42,6 +43,7 @@ class Layout:
             topology,
             {topic: topics[topic].partition_count for topic in wanted},
             frozenset(t for t in wanted if "compact" in topics[t].config.get("cleanup.policy", "")),
+            {topic: topics[topic].topic_id for topic in wanted if topics[topic].topic_id},
         )
 
     @cached_property

@@ -119,14 +119,9 @@ class Recovery:
                 for stage in layout.stages_of(group)
             ],
             {s.index: layout.external_inputs_of(s, group) for s in layout.stages_of(group)},
-            {
-                "topology": layout.topology.hash,
-                "lineage": str(context.has_lineage),
-                "partitions": ",".join(
-                    f"{topic}={n}" for topic, n in sorted(layout.partition_counts.items())
-                ),
-            },
+            context.start_settings,
             layout.skips_of(group, context.config.skipped_records()),
+            context.config.dropped_stores(),
         )
         self._post(Begin())
 
@@ -319,7 +314,8 @@ class Recovery:
                 usable.update((task, checkpoint.label) for checkpoint in found)  # no files to miss
                 continue
             for checkpoint in found:
-                if self._context.state.verify(
+                # Without files: the stage had no store yet.
+                if not checkpoint.files or self._context.state.verify(
                     stages[task.stage].name, task.partition, checkpoint.label, checkpoint.files
                 ):
                     # The best one that opens is the base: older ones need no look.

@@ -36,6 +36,7 @@ from kstash.runtime.context import Context, Producers
 from kstash.runtime.group import Phase, TaskGroup
 from kstash.runtime.intake import Intake
 from kstash.runtime.layout import Layout, check_commit_metadata
+from kstash.runtime.program import start_settings
 from kstash.runtime.recovery import Recovery
 from kstash.runtime.report import Reporter
 from kstash.runtime.scan import ScanService
@@ -64,7 +65,8 @@ class Worker:
         state: where the tasks' states live.
         clock: time.
         metrics: what is counted.
-        until: None runs for ever; `"end"` to the end offsets found at the start.
+        until: None runs for ever; `"end"` to the end offsets found at the start; `"drain"` until
+            what is in flight is finished.
         on_ready: called once, when all tasks of this worker are live for the first time.
         nonce: gives 16 fresh random bytes a call, for the keys of CLAIM and CONFIG.
         started: monotonic seconds at which the process began: since then the groups that it is
@@ -109,10 +111,12 @@ class Worker:
             partitioners={
                 topic: Partitioner(count) for topic, count in layout.partition_counts.items()
             },
+            start_settings=start_settings(layout, config),
         )
         self.groups: dict[int, TaskGroup] = {}
         self.is_stopping = False
-        self._bounded = BoundedRun(self.context) if until == "end" else None
+        is_drain = until == "drain"
+        self._bounded = BoundedRun(self.context, is_drain=is_drain) if until else None
         self._on_ready = on_ready
         # Due time and since when, of groups that will claim again.
         self._restarts: dict[int, tuple[float, float]] = {}

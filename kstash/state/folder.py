@@ -2,7 +2,7 @@
 
 <state_dir>/<application_id>/
     .lock                       held while a worker uses the folder; goes with the process
-    kstash-metadata.json        format and topology hash
+    kstash-metadata.json        format, and the program that used the folder last
     <stage>_<p>/live-<n>/       the open database; never used again after a crash
     <stage>_<p>/checkpoints/    one folder a checkpoint; .partial-* while being made
 """
@@ -51,7 +51,9 @@ class ApplicationFolder:
     Args:
         state_dir: parent of all applications' folders; made when missing.
         application_id: names the folder.
-        topology_hash: of the program that will use the state; another one is refused.
+        topology_hash: of the program that will use the state. That of another one is replaced: the
+            lineage topic knows which checkpoints the program may take over (decision 0015).
+        program: description of the program (`kstash.core.program`), for people and for `reset`.
         lock_wait_s: how long to wait for a dying predecessor's lock.
 
     Raises:
@@ -60,7 +62,13 @@ class ApplicationFolder:
     """
 
     def __init__(
-        self, state_dir: Path, application_id: str, *, topology_hash: str, lock_wait_s: float = 1.0
+        self,
+        state_dir: Path,
+        application_id: str,
+        *,
+        topology_hash: str,
+        program: str = "{}",
+        lock_wait_s: float = 1.0,
     ) -> None:
         self.path = state_dir / quote(application_id, safe="")
         try:
@@ -70,7 +78,7 @@ class ApplicationFolder:
             raise io_error(self.path, "opening the state folder", error) from error
         try:
             self._acquire(lock_wait_s)
-            self._check_metadata(application_id, topology_hash)
+            self._check_metadata(application_id, topology_hash, program)
         except BaseException:
             os.close(self._lock)
             raise
@@ -113,13 +121,10 @@ class ApplicationFolder:
             str(self.path),
         )
 
-    def _check_metadata(self, application_id: str, topology_hash: str) -> None:
+    def _check_metadata(self, application_id: str, topology_hash: str, program: str) -> None:
         path = self.path / METADATA_FILE
-        wanted = {
-            "format": FORMAT_VERSION,
-            "application_id": application_id,
-            "topology_hash": topology_hash,
-        }
+        wanted = {"format": FORMAT_VERSION, "application_id": application_id}
+        metadata = {**wanted, "topology_hash": topology_hash, "program": json.loads(program)}
         try:
             found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         except (OSError, ValueError) as error:
@@ -128,11 +133,8 @@ class ApplicationFolder:
                 "the lineage topic and the inputs",
                 str(self.path),
             ) from error
-        if found is None:
-            self._write_metadata(path, wanted)
-            return
         for name, value in wanted.items():
-            if not isinstance(found, dict) or found.get(name) != value:
+            if found is not None and (not isinstance(found, dict) or found.get(name) != value):
                 was = found.get(name) if isinstance(found, dict) else None
                 raise StateError(
                     f"the state was written with {name} {was!r}, this program has {value!r}; "
@@ -140,6 +142,8 @@ class ApplicationFolder:
                     "this folder and the application's topics to start anew",
                     str(self.path),
                 )
+        if found != metadata:
+            self._write_metadata(path, metadata)
 
     def _write_metadata(self, path: Path, metadata: dict[str, object]) -> None:
         partial = path.with_suffix(".partial")

@@ -43,9 +43,15 @@ class MemoryBackend:
         return frozen is not None and sorted(frozen.files, key=_name) == sorted(files, key=_name)
 
     def open(
-        self, stage: str, partition: int, stores: Sequence[StoreSpec], *, base: str | None
+        self,
+        stage: str,
+        partition: int,
+        stores: Sequence[StoreSpec],
+        *,
+        base: str | None,
+        fresh: Collection[str] = (),
     ) -> MemoryTaskState:
-        """Open the state as of checkpoint `base` (None: empty).
+        """Open the state as of checkpoint `base` (None: empty), with the stores in `fresh` empty.
 
         A state of the task that is still open, as after a crash, is forgotten.
 
@@ -62,6 +68,8 @@ class MemoryBackend:
                     f"there is no checkpoint {base!r}", f"{stage}_{partition}"
                 )
             frozen = checkpoints[base]
+            kept = {name: table for name, table in frozen.tables.items() if name not in fresh}
+            frozen = replace(frozen, tables=kept)
         state = MemoryTaskState(frozen, stores, budget=self._budget, keep=checkpoints.__setitem__)
         self._open[stage, partition] = state
         return state

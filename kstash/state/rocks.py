@@ -68,7 +68,8 @@ class RocksBackend:
     Args:
         state_dir: parent of the application's folder; made when missing.
         application_id: names the folder, which is locked until `close` or the process's end.
-        topology_hash: of the program; a folder written under another one is refused.
+        topology_hash: of the program, and
+        program: its description: what the folder says about who used it last.
         memory_bytes: bound of the live values of all tasks together, estimated; 1 or more.
 
     Raises:
@@ -76,9 +77,17 @@ class RocksBackend:
     """
 
     def __init__(
-        self, state_dir: Path, application_id: str, *, topology_hash: str, memory_bytes: int
+        self,
+        state_dir: Path,
+        application_id: str,
+        *,
+        topology_hash: str,
+        memory_bytes: int,
+        program: str = "{}",
     ) -> None:
-        self._folder = ApplicationFolder(state_dir, application_id, topology_hash=topology_hash)
+        self._folder = ApplicationFolder(
+            state_dir, application_id, topology_hash=topology_hash, program=program
+        )
         self._budget = MemoryBudget(memory_bytes)
         self._block_cache = Cache(max(_BLOCK_CACHE_BYTES_MIN, memory_bytes // _BLOCK_CACHE_SHARE))
         self._open: dict[tuple[str, int], RocksTaskState] = {}
@@ -101,9 +110,18 @@ class RocksBackend:
         return True
 
     def open(
-        self, stage: str, partition: int, stores: Sequence[StoreSpec], *, base: str | None
+        self,
+        stage: str,
+        partition: int,
+        stores: Sequence[StoreSpec],
+        *,
+        base: str | None,
+        fresh: Collection[str] = (),
     ) -> RocksTaskState:
         """Open the state as of checkpoint `base` (None: empty); live files are thrown away.
+
+        Stores that the base does not hold begin empty, and so do those named in `fresh`; what it
+        holds besides `stores` is left behind.
 
         Raises:
             CheckpointCorruptError: the checkpoint is not there or RocksDB cannot open it.
@@ -128,6 +146,7 @@ class RocksBackend:
                 block_cache=self._block_cache,
                 is_empty=base is None,
                 known_files=known,
+                fresh=fresh,
                 on_close=lambda: self._open.pop(key, None),
             )
         except Exception as error:  # rocksdict raises bare Exceptions
@@ -174,6 +193,7 @@ class RocksTaskState:
         block_cache: Cache,
         is_empty: bool,
         known_files: Mapping[str, FileEntry],
+        fresh: Collection[str],
         on_close: Callable[[], object],
     ) -> None:
         self._live = live
@@ -184,7 +204,8 @@ class RocksTaskState:
         self._is_closed = False
         families = {_META_FAMILY} | {_STORE_PREFIX + spec.name for spec in stores}
         if not is_empty:
-            families.update(Rdict.list_cf(str(self._live), _options(block_cache)))
+            kept = families - {_STORE_PREFIX + name for name in fresh}
+            _drop_families(self._live, kept, _options(block_cache))
         with around("state.live.open"):
             self._database = Rdict(
                 str(self._live),
@@ -351,6 +372,18 @@ def _renew_live(live: Path, source: Path | None) -> None:
             live.mkdir(parents=True)
         else:
             files.link_or_copy(source, live)
+
+
+def _drop_families(live: Path, kept: Collection[str], options: Options) -> None:
+    """Drop column families that a changed program has no use for; without any nothing is opened."""
+    held = Rdict.list_cf(str(live), options)
+    dropped = [name for name in held if name not in kept]
+    if dropped:
+        with around("state.live.open"):
+            database = Rdict(str(live), options, column_families=dict.fromkeys(held, options))
+        for name in dropped:
+            database.drop_column_family(name)
+        database.close()
 
 
 def _options(block_cache: Cache) -> Options:

@@ -8,7 +8,7 @@ nothing runs beside the caller, so that the same calls always give the same outp
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -20,6 +20,7 @@ from kstash.errors import ConfigError, KstashError, StepDeadlineError
 from kstash.nodes import Stateful
 from kstash.ports import Headers, Partition, StoreSpec
 from kstash.runtime.layout import Layout
+from kstash.runtime.program import settled
 from kstash.runtime.worker import Worker
 from kstash.serdes import Serde
 from kstash.state.memory import MemoryBackend, MemoryTaskState
@@ -103,6 +104,7 @@ class TestDriver:
     ) -> None:
         self._topology = app.topology()
         self._config = app.config
+        self._partitions = partitions
         self._lineage_delay_s = lineage_delay_s
         self.clock = ManualClock(start_ms)
         self.kafka = MemoryKafka(self.clock)
@@ -112,7 +114,6 @@ class TestDriver:
         self._worker: Worker | None = None
         self._readers: dict[Partition, _Reader] = {}
         self._nonces = itertools.count()
-        self._create_topics(partitions)
         self.recover()
 
     def send(
@@ -219,16 +220,49 @@ class TestDriver:
         self._cluster = self._worker = None
         self._backend.opened.clear()
 
-    def recover(self) -> None:
-        """Start a new worker after a crash, until it is live and has nothing left to do.
+    def recover(self, app: App | None = None) -> None:
+        """Start a new worker after a crash or a drain, until it is live and has nothing left to do.
+
+        Args:
+            app: another program of the same application id: an upgrade. None: the same one.
 
         Raises:
             StepDeadlineError: it is not live within `RECOVERY_S_MAX` by the clock.
+            ProgramChangedError: the application was not drained, or the change is not compatible.
             KstashError: whatever stopped the worker.
         """
+        if app is not None:
+            self._topology, self._config = app.topology(), app.config
+        self._start()
+        self._until_live()
+
+    def drain(self) -> None:
+        """Stop as `kstash drain` does: what is in flight is finished, the next start may upgrade.
+
+        Raises:
+            StepDeadlineError: it is not done within `RECOVERY_S_MAX` by the clock.
+            KstashError: whatever stopped the worker.
+        """
+        self.close()
+        self._start(until="drain")
+        assert self._worker is not None
+        deadline_s = self.clock.monotonic() + RECOVERY_S_MAX
+        self._settle()
+        while not self._worker.is_done:
+            if self.clock.monotonic() > deadline_s:
+                raise StepDeadlineError("draining in the test driver", RECOVERY_S_MAX)
+            self.clock.advance(TICK_S)
+            self._settle()
+        self.close()
+
+    def _start(self, until: str | None = None) -> None:
         assert self._worker is None, "running already"
+        self._create_topics(self._partitions)
         self._cluster = self.kafka.cluster(self._topology.application_id)
         self._cluster.links["lineage"].delay_s = self._lineage_delay_s
+        self._topology = settled(
+            self._topology, self._config, cluster=self._cluster, clock=self.clock
+        )
         self._worker = Worker(
             self._topology,
             self._config,
@@ -238,7 +272,11 @@ class TestDriver:
             metrics=self.metrics,
             # Fresh, as it must be, and the same in every run of the same calls.
             nonce=lambda: next(self._nonces).to_bytes(16, "big"),
+            until=until,
         )
+
+    def _until_live(self) -> None:
+        assert self._worker is not None
         deadline_s = self.clock.monotonic() + RECOVERY_S_MAX
         self._settle()
         while not self._worker.is_live:
@@ -357,9 +395,15 @@ class _RememberingBackend(MemoryBackend):
         self.opened: dict[tuple[str, int], MemoryTaskState] = {}
 
     def open(
-        self, stage: str, partition: int, stores: Sequence[StoreSpec], *, base: str | None
+        self,
+        stage: str,
+        partition: int,
+        stores: Sequence[StoreSpec],
+        *,
+        base: str | None,
+        fresh: Collection[str] = (),
     ) -> MemoryTaskState:
-        state = super().open(stage, partition, stores, base=base)
+        state = super().open(stage, partition, stores, base=base, fresh=fresh)
         self.opened[stage, partition] = state
         return state
 

@@ -42,12 +42,17 @@ class MemoryKafka:
         self.is_away = False
         self.activity = 0
         self._topics: dict[str, tuple[list[PartitionLog], dict[str, str]]] = {}
+        self._topic_ids: dict[str, str] = {}
+        self._made_count = 0
         self._groups: dict[str, ConsumerGroup] = {}
 
     def create_topic(
         self, topic: str, partition_count: int, config: Mapping[str, str] | None = None
     ) -> None:
         """Create a topic; one that exists is left as it is."""
+        if topic not in self._topics:
+            self._made_count += 1
+            self._topic_ids[topic] = f"id-{self._made_count}"
         logs = [PartitionLog(topic, partition) for partition in range(partition_count)]
         self._topics.setdefault(topic, (logs, dict(config or {})))
 
@@ -58,7 +63,7 @@ class MemoryKafka:
     def topics(self) -> dict[str, TopicInfo]:
         """All topics by name."""
         return {
-            name: TopicInfo(name, len(logs), 1, config)
+            name: TopicInfo(name, len(logs), 1, config, self._topic_ids[name])
             for name, (logs, config) in self._topics.items()
         }
 

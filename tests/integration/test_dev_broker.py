@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kstash.broker import DevBroker
-from kstash.errors import BrokerFolderError, BrokerStartError, PortBusyError
+from kstash.broker.errors import BrokerFolderError, BrokerStartError, PortBusyError
 from kstash.kafka.tools import KafkaTools
 from kstash.ports import NewTopic
 

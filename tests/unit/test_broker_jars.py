@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from kstash.broker import jars
-from kstash.errors import BrokerDownloadError, BrokerExtraMissingError
+from kstash.broker.errors import BrokerDownloadError, BrokerExtraMissingError
 
 
 class Repository:

@@ -253,9 +253,9 @@ def test_replay_starts_at_the_base() -> None:
     assert made.readers[1] is not table
 
 
-def test_without_a_base_inputs_start_where_the_first_start_said() -> None:
-    """Section 3: the first START holds the initial offsets."""
-    chain = [start(1, initial={0: 33}), start(4, 1, initial={0: 99})]
+def test_without_a_base_inputs_start_where_the_last_start_says() -> None:
+    """Section 3: each START carries the initial offsets on; what it left out is given up."""
+    chain = [start(1, initial={0: 33, 1: 7}), start(4, 1, initial={0: 33})]
     assert plan(view_of(config()), chain, scan_of()).input_offsets == {0: 33}
 
 

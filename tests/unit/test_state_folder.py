@@ -65,18 +65,34 @@ def test_applications_do_not_exclude_each_other(tmp_path: Path) -> None:
 
 
 def test_metadata_is_written_once(tmp_path: Path) -> None:
-    """The first use writes format, application and topology; the same program may come back."""
+    """The first use writes format, application and program; the same program changes nothing."""
     open_folder(tmp_path).close()
+    path = tmp_path / "app" / METADATA_FILE
+    expected = {"format": 1, "application_id": "app", "topology_hash": "h", "program": {}}
+    assert json.loads(path.read_text()) == expected
+    before = path.stat().st_ino
+    open_folder(tmp_path).close()
+    assert path.stat().st_ino == before
+
+
+def test_another_program_leaves_its_name(tmp_path: Path) -> None:
+    """Which checkpoints a program may take over stands in the lineage topic, not here."""
+    open_folder(tmp_path).close()
+    open_folder(tmp_path, "other").close()
     metadata = json.loads((tmp_path / "app" / METADATA_FILE).read_text())
-    assert metadata == {"format": 1, "application_id": "app", "topology_hash": "h"}
-    open_folder(tmp_path).close()
+    assert metadata["topology_hash"] == "other"
 
 
-def test_another_topology_is_refused(tmp_path: Path) -> None:
-    """State of another program stops the start, and the lock is free again."""
+@pytest.mark.parametrize(("name", "value"), [("format", 2), ("application_id", "theirs")])
+def test_another_format_or_application_is_refused(tmp_path: Path, name: str, value: object) -> None:
+    """What this version cannot read stops the start, and the lock is free again."""
     open_folder(tmp_path).close()
-    with pytest.raises(StateError, match="topology_hash 'h', this program has 'other'"):
-        open_folder(tmp_path, "other")
+    path = tmp_path / "app" / METADATA_FILE
+    sound = path.read_text()
+    path.write_text(json.dumps(json.loads(sound) | {name: value}))
+    with pytest.raises(StateError, match=f"{name} {value!r}, this program has"):
+        open_folder(tmp_path)
+    path.write_text(sound)
     open_folder(tmp_path).close()
 
 

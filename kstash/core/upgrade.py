@@ -1,0 +1,184 @@
+"""Reads the lineage of an older program with the eyes of a newer one.
+
+Records name inputs and outputs by their index in the stage, and a changed program may have given
+them others: `adapted` rewrites START, CKPT and HINT by the topics' names. Determinants stay as
+they are: a program never replays those of another one (protocol, H15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from kstash.core.ids import Incarnation, OutPartition, TaskId
+from kstash.core.lineage import LineageView, owners_of
+from kstash.core.program import PROGRAM_SETTING, Program, StageShape, program_of
+from kstash.core.records import Checkpoint, Hint, Start, TaskStart
+from kstash.core.recovery import TaskPlan
+
+T = TypeVar("T")
+
+
+def signature(settings: Mapping[str, str]) -> dict[str, str]:
+    """What of START's settings must be equal for one program to replay another's lineage."""
+    return {name: text for name, text in settings.items() if name != PROGRAM_SETTING}
+
+
+class Adapter:
+    """Rewrites one group's view of the lineage for the program that recovers it.
+
+    What a program in between did not have is forgotten: it begins anew when it comes back. So is
+    what was said about a topic that was deleted and made anew.
+
+    Args:
+        view: folded to the own SEAL; changed in place.
+        program: the one that recovers.
+    """
+
+    def __init__(self, view: LineageView, program: Program) -> None:
+        self._view = view
+        self._program = program
+        own = program.encode()
+        texts = {
+            inc: start.settings.get(PROGRAM_SETTING, own) for inc, start in view.starts.items()
+        }
+        known = {text: Program.decode(text) for text in {*texts.values(), own}}
+        self._programs = {inc: known[text] for inc, text in sorted(texts.items())}
+        self._is_changed = any(text != own for text in texts.values())
+
+    def adapt(self) -> None:
+        """Rewrite what older programs left."""
+        if not self._is_changed:
+            return
+        view = self._view
+        view.starts = {inc: self._start(start) for inc, start in view.starts.items()}
+        view.checkpoints = {
+            task: [(offset, self._checkpoint(record)) for offset, record in records]
+            for task, records in view.checkpoints.items()
+        }
+        view.hints = {task: self._hint(hint) for task, hint in view.hints.items()}
+
+    def _start(self, start: Start) -> Start:
+        tasks: dict[int, TaskStart] = {}
+        skips = set(start.skips)
+        for stage, task in start.tasks.items():
+            inputs = self._moves(start.incarnation, stage, _input_topics)
+            tasks[stage] = task
+            if inputs is not None:
+                tasks[stage] = replace(task, initial_offsets=_moved(task.initial_offsets, inputs))
+                own = {skip for skip in skips if skip[0] == stage}
+                skips = (skips - own) | {(s, inputs[i], o) for s, i, o in own if i in inputs}
+        return replace(start, tasks=tasks, skips=tuple(sorted(skips)))
+
+    def _checkpoint(self, record: Checkpoint) -> Checkpoint:
+        inputs = self._moves(record.incarnation, record.task.stage, _input_topics)
+        outputs = self._moves(record.incarnation, record.task.stage, _output_topics)
+        sequences = self._moves(record.incarnation, record.task.stage, _output_topics, anew=True)
+        if inputs is None or outputs is None or sequences is None:
+            return record
+        return replace(
+            record,
+            input_offsets=_moved(record.input_offsets, inputs),
+            readers=_moved(record.readers, inputs),
+            # They go on in a topic that was made anew: its readers begin with what comes first.
+            sequences=_moved_partitions(record.sequences, sequences),
+            scan_from=_moved_partitions(record.scan_from, outputs),
+        )
+
+    def _hint(self, hint: Hint) -> Hint:
+        outputs = self._moves(hint.incarnation, hint.task.stage, _output_topics)
+        if outputs is None:
+            return hint
+        return replace(hint, offsets=_moved_partitions(hint.offsets, outputs))
+
+    def _moves(
+        self,
+        incarnation: Incarnation,
+        stage: int,
+        topics: Callable[[StageShape], list[str]],
+        *,
+        anew: bool = False,
+    ) -> dict[int, int] | None:
+        """Index now, by index in that incarnation; None where nothing is known of it.
+
+        `anew`: also of topics that were made anew.
+        """
+        now = self._program.stage(stage)
+        then = self._programs.get(incarnation)
+        before = then.stage(stage) if then is not None else None
+        if then is None or before is None or now is None:
+            return None
+        index = {topic: i for i, topic in enumerate(topics(now))}
+        for later, program in self._programs.items():
+            shape = program.stage(stage)
+            if later >= incarnation and shape is not None:
+                index = {topic: i for topic, i in index.items() if topic in topics(shape)}
+        ids = self._program.topic_ids
+        return {
+            i: index[topic]
+            for i, topic in enumerate(topics(before))
+            if topic in index
+            and (anew or topic not in ids or ids[topic] == then.topic_ids.get(topic))
+        }
+
+
+def _input_topics(stage: StageShape) -> list[str]:
+    return [topic for topic, _ in stage.inputs]
+
+
+def _output_topics(stage: StageShape) -> list[str]:
+    return [topic for topic, _, _ in stage.outputs]
+
+
+def _moved(table: Mapping[int, T], moved: Mapping[int, int]) -> dict[int, T]:
+    return {moved[index]: value for index, value in table.items() if index in moved}
+
+
+def _moved_partitions(
+    table: Mapping[OutPartition, int], moved: Mapping[int, int]
+) -> dict[OutPartition, int]:
+    return {(moved[out], p): value for (out, p), value in table.items() if out in moved}
+
+
+def replays_another_program(
+    chain: Sequence[Start], settings: Mapping[str, str], plan: TaskPlan
+) -> Start | None:
+    """The newest START of another program whose determinants a plan would replay."""
+    own = signature(settings)
+    starts = {start.incarnation: start for start in chain}
+    for owner in reversed(owners_of(list(chain), plan.task.stage)):
+        start = starts[owner.incarnation]
+        is_replayed = max(owner.start, plan.position) < min(owner.end, plan.adopted)
+        if is_replayed and signature(start.settings) != own:
+            return start
+    return None
+
+
+def fresh_stores(
+    chain: Sequence[Start], program: Program, task: TaskId, base: Checkpoint | None
+) -> frozenset[str]:
+    """Stores of a task that begin empty, whatever its base holds under their names.
+
+    A store is taken over only where every program since the base kept it as it is.
+    """
+    stage = program.stage(task.stage)
+    if stage is None or base is None:
+        return frozenset()
+    kept = set(stage.stores)
+    for start in chain:
+        if start.incarnation >= base.incarnation:
+            older = program_of(start.settings)
+            before = older.stage(task.stage) if older is not None else stage
+            kept &= set(before.stores) if before is not None else set()
+    return frozenset(name for name, kind in stage.stores if (name, kind) not in kept)
+
+
+def had_sinks(chain: Sequence[Start], task: TaskId, incarnation: Incarnation) -> bool:
+    """Whether a task wrote user topics in an incarnation, as far as its START tells."""
+    for start in chain:
+        if start.incarnation == incarnation:
+            program = program_of(start.settings)
+            stage = program.stage(task.stage) if program is not None else None
+            return stage is None or any(not internal for _, internal, _ in stage.outputs)
+    return True

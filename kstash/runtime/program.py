@@ -1,0 +1,261 @@
+"""Which program an application ran last, and whether another one may go on from there.
+
+A start reads the STARTs and RELEASEs of all task groups before it claims any: a program that began
+on some groups and was refused on others could neither go on nor go back. It also settles the
+numbers of the stages, which all workers must give alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import structlog
+
+from kstash.config import Config
+from kstash.core.lineage import LineageView
+from kstash.core.program import (
+    PROGRAM_SETTING,
+    Change,
+    Program,
+    difference,
+    program_of,
+    refusals,
+    renumbered,
+)
+from kstash.core.records import CLAIM, CONFIG, RELEASE, START, Start, key_incarnation
+from kstash.core.upgrade import signature
+from kstash.core.wire import Fence
+from kstash.errors import (
+    KafkaUnavailableError,
+    LocatedError,
+    ProgramChangedError,
+    TopicMadeAnewError,
+    TopicMismatchError,
+)
+from kstash.ports import Admin, Clock, Cluster, Message, Partition, Scanner
+from kstash.runtime.decode import kstash_headers, located
+from kstash.runtime.layout import Layout
+from kstash.runtime.recovery import lineage_record
+from kstash.topology import Topology
+
+READ_DEADLINE_S = 30.0
+"""Without any record for so long, the cluster counts as away."""
+
+POLL_S = 0.1
+
+log = structlog.get_logger("kstash.program")
+
+
+def start_settings(layout: Layout, config: Config) -> dict[str, str]:
+    """What START says of the settings that change results, and of the program."""
+    counts = layout.partition_counts
+    return {
+        "topology": layout.topology.hash,
+        "lineage": str(config.guarantee in ("exactly_once", "write_first")),
+        "partitions": ",".join(f"{topic}={n}" for topic, n in sorted(counts.items())),
+        PROGRAM_SETTING: layout.topology.program(
+            config.guarantee, counts, layout.topic_ids
+        ).encode(),
+    }
+
+
+def settled(topology: Topology, config: Config, *, cluster: Cluster, clock: Clock) -> Topology:
+    """The topology with the numbers that its stages have had before.
+
+    Raises:
+        ProgramChangedError: another program ran last, and has not been drained, or its state
+            cannot be taken over.
+        TopicMadeAnewError: the lineage topic is new, and internal topics are not.
+        TopicMissingError: a topic that the application reads or writes is not there.
+        TopicMismatchError: a newly used internal topic holds records of an earlier program.
+        KafkaUnavailableError: no answer within the deadline.
+    """
+    if config.guarantee == "none":
+        return topology
+    admin = cluster.admin()
+    scanner = cluster.scanner()
+    try:
+        layout = Layout.found(topology, admin)
+        # Before the lineage is read: who has written there since has said so in the lineage.
+        filled = _filled(layout, admin)
+        views = _read_lineage(topology.lineage_topic, admin, scanner, clock)
+        starts = [view.starts[max(view.starts)] for view in views if view.starts]
+        if not starts:
+            _check_is_new(topology, filled, views, scanner, clock)
+            return topology
+        settings = start_settings(layout, config)
+        return _continued(topology, config, settings, views, starts, filled)
+    finally:
+        scanner.close()
+        admin.close()
+
+
+def _continued(
+    topology: Topology,
+    config: Config,
+    settings: Mapping[str, str],
+    views: Collection[LineageView],
+    starts: Collection[Start],
+    filled: Mapping[Partition, int],
+) -> Topology:
+    own = signature(settings)
+    older = [(start, program_of(start.settings)) for start in starts]
+    known = [
+        (signature(start.settings) == own, program.next_number, start, program)
+        for start, program in older
+        if program is not None
+    ]
+    if not known:
+        return topology
+    is_same, _, _, before = max(known, key=lambda entry: entry[:2])
+    program = renumbered(before, _program(settings))
+    numbered = topology.with_numbers(program)
+    changed = [start for start in starts if signature(start.settings) != own]
+    if not changed:
+        return numbered
+    changes = difference(before, program)
+    refused = refusals(changes, config.dropped_stores())
+    if refused or not _is_drained(views, changed, is_begun=is_same):
+        raise _changed_error(changed[0], own, changes=changes, refused=refused)
+    used = {topic for stage in before.stages for topic, internal in stage.inputs if internal}
+    for topic, _ in filled:
+        if topic not in used:
+            raise TopicMismatchError(
+                topic,
+                "number of records",
+                found="more than 0",
+                needed="0, since the program that ran last did not use it: they are older",
+                fix=f"kafka-topics.sh --delete --topic {topic}",
+            )
+    log.info("program changed", changes=[change.text for change in changes])
+    return numbered
+
+
+def _program(settings: Mapping[str, str]) -> Program:
+    return Program.decode(settings[PROGRAM_SETTING])
+
+
+def _changed_error(
+    before: Start,
+    own: Mapping[str, str],
+    *,
+    changes: Collection[Change],
+    refused: Collection[Change],
+) -> ProgramChangedError:
+    was = signature(before.settings)
+    return ProgramChangedError(
+        {
+            name: (was.get(name), own.get(name))
+            for name in sorted({*was, *own})
+            if was.get(name) != own.get(name)
+        },
+        [change.text for change in changes],
+        [change.text for change in refused],
+    )
+
+
+def _is_drained(
+    views: Collection[LineageView], changed: Collection[Start], *, is_begun: bool
+) -> bool:
+    """Whether all groups that another program ran were released by one and the same run.
+
+    `is_begun`: the new program runs on some groups already, so it was so for all of them.
+    """
+    runs = set()
+    for view in views:
+        for start in changed:
+            if view.starts.get(start.incarnation) is start:
+                release = view.releases.get(start.incarnation)
+                runs.add(release[1].run if release is not None else None)
+    return None not in runs and (is_begun or len(runs) == 1)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def _filled(layout: Layout, admin: Admin) -> dict[Partition, int]:
+    """Start offsets of the internal partitions that hold records."""
+    partitions = [
+        (topic, number)
+        for topic in layout.topology.internal_topics
+        for number in range(layout.partition_counts[topic])
+    ]
+    starts, ends = admin.start_offsets(partitions), admin.end_offsets(partitions)
+    return {p: starts[p] for p in partitions if ends[p] > starts[p]}
+
+
+def _read_lineage(topic: str, admin: Admin, scanner: Scanner, clock: Clock) -> list[LineageView]:
+    """One view a task group, of who started and released it, and nothing else."""
+    info = admin.describe([topic]).get(topic)
+    partitions = [(topic, number) for number in range(info.partition_count if info else 0)]
+    views = {partition: LineageView() for partition in partitions}
+    starts, ends = admin.start_offsets(partitions), admin.end_offsets(partitions)
+
+    def take(message: Message) -> None:
+        try:
+            kind = key_incarnation(message.key() or b"")[1]
+        except LocatedError as error:
+            raise located(error, message) from error
+        if kind in (CONFIG, CLAIM, START, RELEASE):
+            record = lineage_record(message)
+            if record is not None:
+                views[message.topic(), message.partition()].fold(message.offset(), record)
+
+    _read({p: (starts[p], ends[p]) for p in partitions}, take, scanner, clock)
+    return list(views.values())
+
+
+def _check_is_new(
+    topology: Topology,
+    filled: Mapping[Partition, int],
+    views: Collection[LineageView],
+    scanner: Scanner,
+    clock: Clock,
+) -> None:
+    """Refuse a lineage topic without a START beside internal topics that an older one wrote.
+
+    Their frames would pass as the beginning of the new history.
+    """
+    generations = {view.generation for view in views}
+
+    def take(message: Message) -> None:
+        identity, _, marker = kstash_headers(message, with_lineage=False)
+        if identity is not None:
+            found = {identity.incarnation.generation}
+        elif isinstance(marker, Fence):
+            found = {incarnation.generation for _, incarnation in marker.incarnations}
+        else:
+            return
+        if not found <= generations:
+            raise TopicMadeAnewError([topology.lineage_topic])
+
+    _read({p: (start, start + 1) for p, start in filled.items()}, take, scanner, clock)
+
+
+def _read(
+    ranges: Mapping[Partition, tuple[int, int]],
+    take: Callable[[Message], None],
+    scanner: Scanner,
+    clock: Clock,
+) -> None:
+    left = {p: end for p, (start, end) in ranges.items() if start < end}
+    if not left:
+        return
+    scanner.add({p: ranges[p][0] for p in left})
+    deadline_s = clock.monotonic() + READ_DEADLINE_S
+    while left:
+        messages = scanner.poll(POLL_S)
+        for message in messages:
+            end = left.get((message.topic(), message.partition()))
+            if end is not None and message.offset() < end:
+                take(message)
+        done = [p for p, end in left.items() if scanner.position(p) >= end]
+        for partition in done:
+            del left[partition]
+        scanner.remove(done)
+        if messages:
+            deadline_s = clock.monotonic() + READ_DEADLINE_S
+        elif left and clock.monotonic() > deadline_s:
+            raise KafkaUnavailableError(
+                f"no record of {sorted(left)} came within {READ_DEADLINE_S:g} s: check the brokers"
+            )
