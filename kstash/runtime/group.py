@@ -21,7 +21,7 @@ from kstash.core.recovery import TaskPlan
 from kstash.core.sink import SinkCommitter
 from kstash.core.task import Outgoing, TaskCore
 from kstash.failpoints import around
-from kstash.ports import Message, Partition, SinkProducer
+from kstash.ports import Message, Partition, SinkProducer, TaskState
 from kstash.runtime.bounded import RunEnd, before_end
 from kstash.runtime.checkpoints import Checkpoints
 from kstash.runtime.context import Context
