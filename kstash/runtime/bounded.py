@@ -15,7 +15,8 @@ from kstash.errors import KafkaUnavailableError
 from kstash.failpoints import around
 from kstash.ports import DeliveredMessage, Headers, Message, Partition
 from kstash.runtime.context import Context
-from kstash.runtime.recovery import Recovery, lineage_record
+from kstash.runtime.history import lineage_record
+from kstash.runtime.recovery import Recovery
 from kstash.runtime.scan import ScanJob
 from kstash.runtime.task import Task
 

@@ -11,7 +11,11 @@ from kstash.runtime.lineage import LineageWriter
 from kstash.runtime.task import Task
 
 HINT_INTERVAL_S = 1.0
-"""A HINT at most once a second (protocol, section 4)."""
+"""A HINT at most once a second (protocol, section 4), if not for the outputs."""
+
+HINT_RECORDS = 5_000
+"""Outputs since the last hint that make the next one due at once: a successor scans as many, and
+those since the last commit. Five microseconds each, the dearest part of a scan."""
 
 KEEP_ALIVE_S = 600.0
 """Kafka rolls and compacts a segment only when something is written: once per `segment.ms` of the
@@ -25,22 +29,26 @@ class Hints:
         self._context = context
         self._lineage = lineage
         self._tasks = tasks
-        self._due = context.clock.monotonic()
+        self._due = self._ask_due = context.clock.monotonic()
+        self._hinted_at = 0
         self._answer: Callable[[], dict[Partition, int] | None] | None = None
         self._asked: dict[Partition, list[tuple[Task, OutPartition, int]]] = {}
 
     def tick(self, now: float) -> None:
         """Take an answer, and hint when due."""
         self._take_answer()
-        if now < self._due:
+        records = sum(task.records_out for task in self._tasks.values())
+        if now < self._due and records < self._hinted_at + HINT_RECORDS:
             return
         self._due = now + HINT_INTERVAL_S
+        self._hinted_at = records
         is_silent = now - self._lineage.appended_s >= KEEP_ALIVE_S
         for task in self._tasks.values():
             hint = task.core.take_hint(is_repeated=is_silent)
             if hint is not None:
                 self._lineage.append(hint, _nothing)
-        if self._answer is None:
+        if self._answer is None and now >= self._ask_due:
+            self._ask_due = now + HINT_INTERVAL_S
             self._ask()
 
     def _ask(self) -> None:

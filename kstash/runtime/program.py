@@ -34,8 +34,8 @@ from kstash.errors import (
 )
 from kstash.ports import Admin, Clock, Cluster, Message, Partition, Scanner
 from kstash.runtime.decode import kstash_headers, located
+from kstash.runtime.history import lineage_record
 from kstash.runtime.layout import Layout
-from kstash.runtime.recovery import lineage_record
 from kstash.topology import Topology
 
 READ_DEADLINE_S = 30.0

@@ -45,7 +45,6 @@ from kstash.core.records import (
     Config,
     LineageRecord,
     Start,
-    decode_record,
     encode_key,
     encode_value,
 )
@@ -65,8 +64,8 @@ from kstash.ports import (
     SinkProducer,
 )
 from kstash.runtime.context import Context
-from kstash.runtime.decode import located
 from kstash.runtime.emit import StoredRecord
+from kstash.runtime.history import LineageReader
 from kstash.runtime.points import ACKS, APPENDS
 from kstash.runtime.scan import ScanJob
 from kstash.runtime.tails import TailReader, first_offsets
@@ -235,14 +234,9 @@ class Recovery:
             end = effect.through + 1
         else:
             end = self._context.admin.end_offsets([partition])[partition]
-        records: list[tuple[int, LineageRecord]] = []
-
-        def take(message: Message, _: Headers) -> None:
-            decoded = lineage_record(message)
-            if decoded is not None:
-                records.append((message.offset(), decoded))
-
-        self._scan({partition: (effect.start, end)}, take, lambda: LineageRead(records))
+        reader = LineageReader()
+        ranges = {partition: (effect.start, end)}
+        self._scan(ranges, reader.take, lambda: LineageRead(reader.read()))
 
     def _append_config(self, effect: AppendConfig) -> None:
         record = Config(self._context.nonce(), self._context.clock.time_ms())
@@ -366,21 +360,6 @@ class Recovery:
         job = ScanJob(ranges, take_safely, lambda: self._post(event()))
         self._jobs.append(job)
         self._context.scans.submit(job)
-
-
-def lineage_record(message: Message) -> LineageRecord | None:
-    """Decode a record of the lineage topic; None for a tombstone.
-
-    Raises:
-        WireCorruptError: naming topic, partition and offset.
-    """
-    value = message.value()
-    if value is None:
-        return None
-    try:
-        return decode_record(message.key(), value)
-    except LocatedError as error:
-        raise located(error, message) from error
 
 
 PHASES: dict[GroupState, str] = {

@@ -7,11 +7,21 @@ from collections.abc import Mapping, Sequence
 from kstash.core.frames import decode_frame
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.recovery import TailScan
-from kstash.core.wire import IDENTITY_HEADER, MARKER_HEADER, WRITER_BYTES, Identity, writer_bytes
+from kstash.core.wire import (
+    IDENTITY_HEADER,
+    LINEAGE_HEADER,
+    MARKER_HEADER,
+    WRITER_BYTES,
+    Identity,
+    decode_identity,
+    decode_lineage,
+    decode_marker,
+    writer_bytes,
+)
 from kstash.errors import LocatedError
 from kstash.ports import Headers, Message, Partition
 from kstash.runtime.context import Context
-from kstash.runtime.decode import kstash_headers, located, user_headers
+from kstash.runtime.decode import located, user_headers
 from kstash.runtime.emit import StoredRecord
 
 
@@ -72,25 +82,44 @@ class TailReader:
                 # Most records of a shared topic are others': look before decoding.
                 found = readers.get((value or b"")[WRITER_BYTES])
                 if found is not None:
-                    self._take(*found, message)
+                    self._take(*found, message, value or b"", headers)
             elif name == MARKER_HEADER:
                 for scan, out in readers.values():
-                    self._take(scan, out, message)
+                    self._mark(scan, out, message, value or b"")
 
-    def _take(self, scan: TailScan, out: OutPartition, message: Message) -> None:
-        identity, lineage, marker = kstash_headers(message, with_lineage=True)
+    def _mark(self, scan: TailScan, out: OutPartition, message: Message, value: bytes) -> None:
         try:
-            if marker is not None:
-                scan.on_marker(out, message.offset(), marker)
-                return
-            assert identity is not None, "found by its identity header"
+            scan.on_marker(out, message.offset(), decode_marker(value))
+        except LocatedError as error:
+            raise located(error, message) from error
+
+    def _take(
+        self,
+        scan: TailScan,
+        out: OutPartition,
+        message: Message,
+        value: bytes,
+        headers: Headers,
+    ) -> None:
+        # Headers are given, and decoded once: getting them from the client is half of a scan.
+        try:
+            identity = decode_identity(value)
+            lineage = None
+            if len(headers) > 1:
+                chunk = dict(headers).get(LINEAGE_HEADER)
+                lineage = None if chunk is None else decode_lineage(chunk)
             if scan.on_record(out, message.offset(), identity, lineage):
-                self._store(scan, out, identity, message)
+                self._store(scan, out, identity, message, headers)
         except LocatedError as error:
             raise located(error, message) from error
 
     def _store(
-        self, scan: TailScan, out: OutPartition, identity: Identity, message: Message
+        self,
+        scan: TailScan,
+        out: OutPartition,
+        identity: Identity,
+        message: Message,
+        headers: Headers,
     ) -> None:
         stored = self.stored.setdefault(scan.task, {}).setdefault(out, {})
         if out not in scan.internal:
@@ -98,12 +127,12 @@ class TailReader:
                 message.key(),
                 message.value(),
                 message.timestamp()[1],
-                user_headers(message.headers()),
+                user_headers(headers) if len(headers) > 1 else None,
             )
             return
-        keys, values, timestamps, headers = decode_frame(message.value(), identity.count)
+        keys, values, timestamps, framed = decode_frame(message.value(), identity.count)
         for index in range(identity.count):
-            record_headers = headers[index] if headers is not None else None
+            record_headers = framed[index] if framed is not None else None
             stored[identity.first_seq + index] = StoredRecord(
                 keys[index], values[index], timestamps[index], record_headers or None
             )

@@ -30,8 +30,8 @@ from kstash.core.records import (
 from kstash.core.trim import may_trim_now, retained_remote, said_again, tombstones
 from kstash.ports import Message
 from kstash.runtime.context import Context
+from kstash.runtime.history import lineage_record
 from kstash.runtime.lineage import LineageWriter
-from kstash.runtime.recovery import lineage_record
 from kstash.runtime.task import Task
 
 Record = TypeVar("Record", bound=LineageRecord)

@@ -1,0 +1,77 @@
+"""Decodes what a lineage partition holds."""
+
+from __future__ import annotations
+
+from kstash.core.records import (
+    HINT,
+    Claim,
+    LineageRecord,
+    decode_record,
+    key_incarnation,
+)
+from kstash.errors import LocatedError
+from kstash.ports import Headers, Message
+from kstash.runtime.decode import located
+
+
+class LineageReader:
+    """Decodes the records of one pass over a lineage partition.
+
+    Of a task's hints only the last one before a CLAIM is decoded: there are thousands that
+    compaction has not got to, and the others say less.
+    """
+
+    def __init__(self) -> None:
+        self._records: list[tuple[int, LineageRecord]] = []
+        self._hints: dict[bytes, Message] = {}
+
+    def take(self, message: Message, _: Headers) -> None:
+        """Take one record; in order.
+
+        Raises:
+            WireCorruptError: naming topic, partition and offset.
+        """
+        key = message.key()
+        if key is not None and message.value() is not None and _is_hint(key):
+            self._hints[key] = message
+            return
+        record = lineage_record(message)
+        if record is None:
+            return
+        if isinstance(record, Claim):
+            self._decode_hints()  # those behind it are void for the incarnations before
+        self._records.append((message.offset(), record))
+
+    def read(self) -> list[tuple[int, LineageRecord]]:
+        """Offset and record of what was taken, in order, without the hints that others replace."""
+        self._decode_hints()
+        return sorted(self._records, key=lambda entry: entry[0])
+
+    def _decode_hints(self) -> None:
+        for message in self._hints.values():
+            record = lineage_record(message)
+            assert record is not None, "hints without a value are not kept"
+            self._records.append((message.offset(), record))
+        self._hints.clear()
+
+
+def lineage_record(message: Message) -> LineageRecord | None:
+    """Decode a record of the lineage topic; None for a tombstone.
+
+    Raises:
+        WireCorruptError: naming topic, partition and offset.
+    """
+    value = message.value()
+    if value is None:
+        return None
+    try:
+        return decode_record(message.key(), value)
+    except LocatedError as error:
+        raise located(error, message) from error
+
+
+def _is_hint(key: bytes) -> bool:
+    try:
+        return key_incarnation(key)[1] == HINT
+    except LocatedError:
+        return False  # said by whoever decodes it
