@@ -52,7 +52,7 @@ class Case:
     """What is measured.
 
     Attributes:
-        program: `word count` or `rolling hash`.
+        program: `word count`, `rolling hash` or `hops`.
         guarantee: one of `GUARANTEES`, or `BARE`: a loop over the client, no fault tolerance.
         ack_delay_ms: by which the worker sees acknowledgements of lineage late.
     """
@@ -331,6 +331,7 @@ def _command(case: Case, name: str, inputs: list[str], output: str, bootstrap: s
     module = {
         "word count": "kstash.apps.word_count",
         "rolling hash": "tests.chaos.rolling_hash_app",
+        "hops": "benchmarks.hops_app",
     }
     command = ["benchmarks.bare_loop" if case.guarantee == BARE else module[case.program]]
     command += ["--bootstrap-servers", bootstrap, "--application-id", name, "--output", output]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.clients import Load, Outside
@@ -14,16 +16,24 @@ LINGER_MS = 1
 
 WARM_S = 3.0
 DRAIN_S = 1.5
-RATES = {"word count": 1_000, "rolling hash": 5_000}
+RATES = {"word count": 1_000, "rolling hash": 5_000, "hops": 2_000}
 """Input records a second; 1,000 sentences are 10,000 words."""
 
 
-def measure(bench: Bench, case: Case, seconds: float) -> dict[str, Any]:
-    """One run at a steady rate: percentiles in ms for each kind of reader, CPU of the worker."""
+def measure(
+    bench: Bench,
+    case: Case,
+    seconds: float,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """One run at a steady rate: percentiles in ms for each kind of reader, CPU of the worker.
+
+    `settings` is more of the worker's environment.
+    """
     inputs = [f"bench-live-{name}" for name in case.inputs]
     bench.create_topics(inputs)
     try:
-        with bench.run(case, inputs, linger_ms=LINGER_MS) as (worker, _):
+        with bench.run(case, inputs, linger_ms=LINGER_MS, settings=settings) as (worker, _):
             worker.start()
             outside = _outside(bench, case, inputs, WARM_S + seconds)
             try:

@@ -66,6 +66,8 @@ class Results:
             console.print(self._phases())
         if "others" in self.runs:
             console.print(self._others())
+        if "hops" in self.runs:
+            console.print(self._latency("hops"))
         if "checkpoints" in self.runs:
             console.print(self._checkpoints())
 
@@ -86,23 +88,25 @@ class Results:
             )
         return table
 
-    def _latency(self) -> Table:
+    def _latency(self, kind: str = "latency") -> Table:
         table = _table(
             "Latency in ms",
             "uncommitted p50",
             "uncommitted p99",
             "committed p50",
             "committed p99",
+            "committed max",
             "worker CPU %",
         )
-        for case in self.runs["latency"]:
-            figure = self._figure("latency", case)
+        for case in self.runs[kind]:
+            figure = self._figure(kind, case)
             table.add_row(
                 str(case),
                 figure("{:.1f}", "read_uncommitted", "p50_ms"),
                 figure("{:.1f}", "read_uncommitted", "p99_ms"),
                 figure("{:.1f}", "read_committed", "p50_ms"),
                 figure("{:.1f}", "read_committed", "p99_ms"),
+                figure("{:.1f}", "read_committed", "max_ms"),
                 figure("{:.0f}", "worker_cpu_percent"),
             )
         return table
