@@ -50,7 +50,7 @@ class CommittedPositions:
 
     @classmethod
     def newest(cls, answers: Iterable[str | None], generation: int) -> CommittedPositions | None:
-        """The newest of what was read behind each producer's initialisation (H28).
+        """The newest position of each task, of what was read behind each initialisation (H28).
 
         A predecessor may commit by one producer until that one is barred too, so the answers may
         differ, and may be told in another order than they were read. Positions only grow.
@@ -61,9 +61,13 @@ class CommittedPositions:
         Raises:
             WireCorruptError: an answer is not what `encode` gives.
         """
-        decoded = (cls.decode(answer) for answer in answers if answer)
-        own = [found for found in decoded if found.generation == generation]
-        return max(own, key=lambda found: sum(found.positions.values()), default=None)
+        newest: dict[int, int] | None = None
+        for found in (cls.decode(answer) for answer in answers if answer):
+            if found.generation == generation:
+                newest = newest or {}
+                for stage, position in found.positions.items():
+                    newest[stage] = max(position, newest.get(stage, 0))
+        return None if newest is None else cls(generation, newest)
 
     @classmethod
     def decode(cls, metadata: str) -> CommittedPositions:

@@ -109,6 +109,11 @@ def test_h28_the_newest_position_read_counts() -> None:
         assert found is not None
         assert found.positions == {0: 3, 1: 12}
     assert CommittedPositions.newest((None, other), GENERATION) is None
+    # A changed program may have other stages: each one's own newest position counts.
+    fewer = CommittedPositions(GENERATION, {0: 4}).encode()
+    found = CommittedPositions.newest((newer, fewer), GENERATION)
+    assert found is not None
+    assert found.positions == {0: 4, 1: 12}
 
 
 # -- what is declared ----------------------------------------------------------------------------
