@@ -54,6 +54,8 @@ class DevBroker:
         node_config: Kafka settings by node, over those of `config`.
         heap_mb: Java heap of each node in MiB.
         java_options: further options of the Java runtime.
+        listeners: by node, further listeners: `(its port, the port that clients are told)`, the
+            second being that of a proxy in front; as many for every node.
         start_timeout_s: deadline in seconds for the cluster to answer after a start.
     """
 
@@ -67,6 +69,7 @@ class DevBroker:
         node_config: Mapping[int, Mapping[str, object]] | None = None,
         heap_mb: int = 512,
         java_options: Sequence[str] = (),
+        listeners: Mapping[int, Sequence[tuple[int, int]]] | None = None,
         start_timeout_s: float = 90.0,
     ) -> None:
         assert 1 <= brokers <= 9, f"brokers must be 1 to 9, not {brokers}"
@@ -77,6 +80,7 @@ class DevBroker:
         self._config = dict(config or {})
         self._node_config = {node: dict(config) for node, config in (node_config or {}).items()}
         self._java_options = [f"-Xmx{heap_mb}m", *java_options]
+        self._listeners = dict(listeners or {})
         self._start_timeout_s = start_timeout_s
         self._ports: list[tuple[int, int]] = []
         self._nodes: list[Node] = []
@@ -241,7 +245,9 @@ class DevBroker:
             folder.mkdir(exist_ok=True)
             node = Node(index, folder, command, self._given_folder is None)
             overrides = self._config | self._node_config.get(index, {})
-            settings = node_settings(index, self._ports, folder, overrides)
+            settings = node_settings(
+                index, self._ports, folder, overrides, self._listeners.get(index, ())
+            )
             node.settings_file.write_text(
                 "".join(f"{name}={value}\n" for name, value in settings.items())
             )

@@ -20,7 +20,11 @@ _SPAWN_DEADLINE_S = 10.0
 
 
 def node_settings(
-    index: int, ports: Sequence[tuple[int, int]], folder: Path, overrides: Mapping[str, object]
+    index: int,
+    ports: Sequence[tuple[int, int]],
+    folder: Path,
+    overrides: Mapping[str, object],
+    listeners: Sequence[tuple[int, int]] = (),
 ) -> dict[str, str]:
     """Kafka settings of one node of a cluster of combined brokers and controllers.
 
@@ -29,6 +33,7 @@ def node_settings(
         ports: `(client port, controller port)` of every node.
         folder: where the node keeps its logs.
         overrides: settings that replace or extend these.
+        listeners: `(port, port that clients are told)` of each further listener.
     """
     client_port, controller_port = ports[index]
     copies = min(3, len(ports))
@@ -59,8 +64,30 @@ def node_settings(
         "broker.session.timeout.ms": 3_000,
         "broker.heartbeat.interval.ms": 500,
     }
+    if listeners:
+        settings |= _further_listeners(str(settings["listeners"]), client_port, listeners)
     settings.update(overrides)
     return {name: _text(value) for name, value in settings.items()}
+
+
+def _further_listeners(
+    listeners: str, client_port: int, further: Sequence[tuple[int, int]]
+) -> dict[str, object]:
+    names = [f"FURTHER{number}" for number in range(len(further))]
+    named = list(zip(names, further, strict=True))
+    return {
+        "listeners": ",".join([listeners, *(f"{n}://127.0.0.1:{port}" for n, (port, _) in named)]),
+        "advertised.listeners": ",".join(
+            [
+                f"PLAINTEXT://127.0.0.1:{client_port}",
+                *(f"{name}://127.0.0.1:{told}" for name, (_, told) in named),
+            ]
+        ),
+        "listener.security.protocol.map": ",".join(
+            f"{name}:PLAINTEXT" for name in ("PLAINTEXT", "CONTROLLER", *names)
+        ),
+        "inter.broker.listener.name": "PLAINTEXT",
+    }
 
 
 def _text(value: object) -> str:

@@ -14,13 +14,16 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+
+Record = tuple[str, int, str | None, str]
+"""Topic, partition, key, value."""
 
 REPOSITORY = Path(__file__).parents[2]
 READY_S_MAX = 45
@@ -49,16 +52,25 @@ class Worker:
         command: module and options, as after `python -m`.
         folder: where the log goes.
         environment: added to that of the test.
+        has_log_by_pipe: the test writes the log file, not the process, so that a full disk of the
+            process does not silence it.
     """
 
     def __init__(
-        self, name: str, command: list[str], folder: Path, environment: dict[str, str]
+        self,
+        name: str,
+        command: list[str],
+        folder: Path,
+        environment: dict[str, str],
+        *,
+        has_log_by_pipe: bool = False,
     ) -> None:
         self.name = name
         self.log_path = folder / f"{name}.log"
         self._command = [sys.executable, "-m", *command]
         # With the seed that kstash pins, it need not execute itself again: a faster start.
         self._environment = {**os.environ, "PYTHONHASHSEED": "0", **environment}
+        self._has_log_by_pipe = has_log_by_pipe
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = threading.Event()
         self.output: list[str] = []
@@ -74,12 +86,20 @@ class Worker:
                 cwd=REPOSITORY,
                 env=self._environment,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=subprocess.PIPE if self._has_log_by_pipe else log,
                 process_group=0,
             )
         threading.Thread(
             target=self._follow, args=(self._process, self._ready, self.output), daemon=True
         ).start()
+        if self._has_log_by_pipe:
+            threading.Thread(target=self._copy_log, args=(self._process,), daemon=True).start()
+
+    def _copy_log(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        with process.stderr as stderr, self.log_path.open("ab", buffering=0) as log:
+            for line in stderr:
+                log.write(line)
 
     @staticmethod
     def _follow(
@@ -148,14 +168,14 @@ class Feeder(threading.Thread):
 
     Args:
         bootstrap: brokers.
-        make: called with 0, 1, 2 …; gives (topic, partition, key, value).
+        make: called with 0, 1, 2 …; gives the next record.
         rate: records a second.
     """
 
     def __init__(
         self,
         bootstrap: str,
-        make: Callable[[int], tuple[str, int, str | None, str]],
+        make: Callable[[int], Record],
         *,
         rate: int,
     ) -> None:
@@ -166,7 +186,7 @@ class Feeder(threading.Thread):
         self._producer = Producer(
             {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0}
         )
-        self.sent: list[tuple[str, int, str | None, str]] = []
+        self.sent: list[Record] = []
 
     def run(self) -> None:
         """Send until `finish`."""
@@ -212,18 +232,35 @@ class Chaos:
         """Write into the diary that a failure shows."""
         self._diary.append(f"{time.monotonic() - self._start:7.2f} s  {what}")
 
-    def create_topics(self, partition_count: int, *topics: str) -> None:
+    def create_topics(self, partition_count: int, *topics: str, replicas: int = 1) -> None:
         """Create user topics."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        made = admin.create_topics([NewTopic(topic, partition_count, 1) for topic in topics])
+        made = admin.create_topics([NewTopic(topic, partition_count, replicas) for topic in topics])
         for future in made.values():
             future.result(timeout=30)
 
-    def worker(self, name: str, *command: str, **environment: str) -> Worker:
+    def state_folder(self, name: str) -> Path:
+        """The state folder of the worker of that name."""
+        return self.folder / f"state-{name}"
+
+    def worker(
+        self,
+        name: str,
+        *command: str,
+        bootstrap: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        has_log_by_pipe: bool = False,
+    ) -> Worker:
         """A worker with a state folder of its own; not started."""
-        options = ["--bootstrap-servers", self.bootstrap]
-        options += ["--state-dir", str(self.folder / f"state-{name}"), "--http-port", "0"]
-        worker = Worker(name, [*command, *options], self.folder, environment)
+        options = ["--bootstrap-servers", bootstrap or self.bootstrap]
+        options += ["--state-dir", str(self.state_folder(name)), "--http-port", "0"]
+        worker = Worker(
+            name,
+            [*command, *options],
+            self.folder,
+            dict(environment or {}),
+            has_log_by_pipe=has_log_by_pipe,
+        )
         self.workers.append(worker)
         return worker
 
@@ -263,11 +300,15 @@ class Chaos:
         return "\n".join(lines)
 
 
+def choose_seed() -> int:
+    """The seed that the environment asks for, else any."""
+    return int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(10**9))
+
+
 @contextmanager
-def chaos_run(bootstrap: str, folder: Path) -> Iterator[Chaos]:
+def chaos_run(bootstrap: str, folder: Path, *, seed: int | None = None) -> Iterator[Chaos]:
     """A run that ends with all its processes gone, and tells its story if it fails."""
-    seed = int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(10**9))
-    chaos = Chaos(bootstrap, folder, seed)
+    chaos = Chaos(bootstrap, folder, choose_seed() if seed is None else seed)
     try:
         yield chaos
         print(chaos.diary())
@@ -306,7 +347,7 @@ def wait_for_outputs(bootstrap: str, topic: str, count: int, *, deadline_s: floa
         consumer.close()
 
 
-def values_by_key(sent: list[tuple[str, int, str | None, str]]) -> dict[str, dict[str, list[str]]]:
+def values_by_key(sent: list[Record]) -> dict[str, dict[str, list[str]]]:
     """What was sent: per topic, the values of each key in order."""
     topics: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for topic, _, key, value in sent:

@@ -40,3 +40,17 @@ def test_overrides_win() -> None:
     )
     assert settings["auto.create.topics.enable"] == "true"
     assert settings["num.partitions"] == "7"
+
+
+def test_further_listeners_tell_clients_another_port() -> None:
+    """Behind a proxy a node tells clients the proxy's port; nodes talk to each other direct."""
+    settings = node_settings(1, THREE, Path("/data"), {}, [(7001, 8001), (7002, 8002)])
+    assert settings["listeners"] == (
+        "PLAINTEXT://127.0.0.1:9093,CONTROLLER://127.0.0.1:9096,"
+        "FURTHER0://127.0.0.1:7001,FURTHER1://127.0.0.1:7002"
+    )
+    assert settings["advertised.listeners"] == (
+        "PLAINTEXT://127.0.0.1:9093,FURTHER0://127.0.0.1:8001,FURTHER1://127.0.0.1:8002"
+    )
+    assert settings["inter.broker.listener.name"] == "PLAINTEXT"
+    assert "FURTHER1:PLAINTEXT" in settings["listener.security.protocol.map"]

@@ -1,0 +1,311 @@
+"""One application under a plan of faults on a cluster of three brokers, and what must hold after.
+
+A storm has calm water at its end: the faults are over, the input ends, the workers finish and stop
+in order. Then everything is checked, each check for itself, so that one violation does not hide
+another.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from kafka.admin import KafkaAdminClient
+
+from tests.chaos.checkers import Outputs, check_same, read_committed, read_with_rule
+from tests.chaos.cluster import LANES, Cluster
+from tests.chaos.faults import KINDS, SESSION_TIMEOUT_MS, STOP_S_MAX, Ground, Hit, plan
+from tests.chaos.harness import REPOSITORY, Chaos, Feeder, Worker, chaos_run, wait_until
+from tests.chaos.subjects import Subject
+from tests.chaos.table import Table
+from tests.chaos.watch import Watch
+
+PARTITION_COUNT = 4
+CHECKPOINT_INTERVAL_MS = 1_000
+OUTPUTS_S_MAX = 120.0
+"""For what was held up by the last fault, on a machine with other work."""
+
+ASSIGNED_S_MAX = 60.0
+AUDIT_S_MAX = 120.0
+
+
+class Storm:
+    """One run.
+
+    Args:
+        chaos: seed, diary and folder of the run.
+        cluster: three brokers, all of them up.
+        subject: the application.
+    """
+
+    def __init__(self, chaos: Chaos, cluster: Cluster, subject: Subject) -> None:
+        self.chaos = chaos
+        self.cluster = cluster
+        self.subject = subject
+        self.violations: list[str] = []
+        self.silences: list[tuple[str, float]] = []
+        *workers, guest = (self._worker(number) for number in range(LANES))
+        self._ground = Ground(chaos, cluster, subject, workers, guest)
+        self._watch = Watch(cluster.bootstrap, subject.output, PARTITION_COUNT)
+        self._feeder = Feeder(cluster.bootstrap, subject.record, rate=subject.rate)
+
+    def _worker(self, number: int) -> Worker:
+        is_guest = number == LANES - 1
+        name = "guest" if is_guest else f"worker-{number}"
+        return self.chaos.worker(
+            name,
+            self.subject.module,
+            *self.subject.options(CHECKPOINT_INTERVAL_MS),
+            *("--instance-id", name),
+            bootstrap=self.cluster.lanes[number].bootstrap_servers,
+            environment={
+                "KSTASH_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
+                "KSTASH_INTERNAL_REPLICATION_FACTOR": "3",
+                "KSTASH_LEAVE_ON_STOP": str(is_guest).lower(),
+                # Crashes find lineage that only the headers of outputs carry.
+                "KSTASH_LINEAGE_ACK_DELAY_MS": "300",
+            },
+            has_log_by_pipe=True,
+        )
+
+    def run(self, kinds: Sequence[str]) -> None:
+        """Go through all faults, then through the checks; violations are in `violations`."""
+        workers = self._ground.workers
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.wait_ready()
+        self._watch.start()
+        self._feeder.start()
+        try:
+            hits = plan(self.chaos.random, kinds, len(workers))
+            begun = self._carry_out(hits)
+            self._note_silences(begun)
+        finally:
+            self._feeder.finish()
+        self._finish()
+
+    # -- faults ----------------------------------------------------------------------------------
+
+    def _carry_out(self, hits: Sequence[Hit]) -> list[tuple[Hit, float]]:
+        """Begin and end each fault at its time; returns when each began."""
+        start = time.monotonic()
+        begun: list[tuple[Hit, float]] = []
+        todo: list[tuple[float, int, Callable[[], None]]] = []
+
+        def begin(number: int, hit: Hit) -> None:
+            acts = KINDS[hit.kind].act(self._ground, hit)
+            self._hurt(hit, is_hurt=True)
+            self.chaos.note(str(hit))
+            begun.append((hit, time.monotonic()))
+            with self._checking(f"during {hit.kind}"):
+                next(acts)
+            end_s = time.monotonic() - start + hit.lasts_s
+            heapq.heappush(todo, (end_s, len(hits) + number, lambda: end(hit, acts)))
+
+        def end(hit: Hit, acts: Iterator[None]) -> None:
+            with self._checking(f"after {hit.kind}"):
+                next(acts, None)
+            self._hurt(hit, is_hurt=False)
+            self.chaos.note(f"end of {hit.kind} (victim {hit.victim})")
+
+        for number, hit in enumerate(hits):
+            todo.append((hit.at_s, number, lambda n=number, h=hit: begin(n, h)))  # type: ignore[misc]
+        heapq.heapify(todo)
+        while todo:
+            self._look_after_workers()
+            if time.monotonic() - start < todo[0][0]:
+                time.sleep(0.05)
+                continue
+            heapq.heappop(todo)[2]()
+        return begun
+
+    def _hurt(self, hit: Hit, *, is_hurt: bool) -> None:
+        if KINDS[hit.kind].victims == "worker":
+            self._ground.is_hurt[self._ground.workers[hit.victim].name] = is_hurt
+
+    def _look_after_workers(self) -> None:
+        """A worker that ends by itself is a violation; it is started again to see the others."""
+        for worker in self._ground.workers:
+            if not worker.is_running() and not self._ground.is_hurt.get(worker.name):
+                self._violate(f"{worker.name} ended by itself with {worker.exit_code()}")
+                worker.start()
+
+    def _note_silences(self, begun: Sequence[tuple[Hit, float]]) -> None:
+        """Per fault, the longest silence from its begin to the next one's."""
+        # The last fault's harm shows only when output is there again.
+        self._wait_for_outputs()
+        moments = [moment for _, moment in begun] + [time.monotonic()]
+        for (hit, moment), until in zip(begun, moments[1:], strict=True):
+            silence_s = self._watch.silence_s(moment, max(until, moment + hit.lasts_s))
+            self.silences.append((KINDS[hit.kind].title, silence_s))
+            self.chaos.note(f"{hit.kind}: {silence_s:.2f} s without output")
+
+    def _wait_for_outputs(self) -> None:
+        with self._checking("catching up while more comes"):
+            due = self.subject.output_count(list(self._feeder.sent))
+            self._wait_count(due)
+
+    def _wait_count(self, due: int) -> None:
+        deadline = time.monotonic() + OUTPUTS_S_MAX
+        while self._watch.count < due:
+            missing = f"{self._watch.count} of {due} outputs within {OUTPUTS_S_MAX:g} s"
+            assert time.monotonic() < deadline, missing
+            self._look_after_workers()
+            time.sleep(0.05)
+
+    # -- checks ----------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        sent = self._feeder.sent
+        due = self.subject.output_count(sent)
+        self.chaos.note(f"{len(sent)} inputs sent, {due} outputs expected")
+        with self._checking("outputs"):
+            self._wait_count(due)
+        self._watch.finish()
+        with self._checking("assignment"):
+            self._check_assignment()
+        with self._checking("orderly stop"):
+            self._stop_workers()
+        with self._checking("processes"):
+            self._check_processes()
+        outputs: Outputs = {}
+        with self._checking("read_committed"):
+            outputs = read_committed(self.cluster.bootstrap, self.subject.output)
+            self.subject.check(outputs, sent)
+        with self._checking("reader rule"):
+            accepted = read_with_rule(self.cluster.bootstrap, self.subject.output)
+            self.subject.check(accepted, sent)
+            check_same(outputs, accepted)
+        with self._checking("state"):
+            self._check_state(outputs)
+
+    def _check_assignment(self) -> None:
+        """Every task group has one worker, and no worker is missing."""
+        wanted = list(range(PARTITION_COUNT))
+        found: list[int] = []
+
+        def is_assigned() -> bool:
+            found[:] = sorted(self._assigned())
+            return found == wanted
+
+        try:
+            wait_until(is_assigned, ASSIGNED_S_MAX, "an owner for every task group")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; owned are {found}") from None
+
+    def _assigned(self) -> list[int]:
+        admin = KafkaAdminClient(bootstrap_servers=self.cluster.bootstrap.split(","))
+        try:
+            (group,) = admin.describe_groups([self.subject.application_id]).values()
+        finally:
+            admin.close()
+        return [
+            partition
+            for member in group["members"]
+            for topic in member["member_assignment"]["assigned_partitions"]
+            for partition in topic["partitions"]
+        ]
+
+    def _stop_workers(self) -> None:
+        # Together, as a deployment stops; each hands over nothing and keeps what it has.
+        for worker in self._ground.workers:
+            worker.send(signal.SIGTERM)
+        codes = {worker.name: worker.wait(STOP_S_MAX) for worker in self._ground.workers}
+        assert set(codes.values()) == {0}, f"exit codes after SIGTERM: {codes}"
+
+    def _check_processes(self) -> None:
+        """Nothing of this application runs any more."""
+        left = []
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            if self.subject.application_id in (process.info["cmdline"] or []):
+                left.append(process.info["pid"])
+        assert not left, f"processes left behind: {left}"
+
+    def _check_state(self, outputs: Outputs) -> None:
+        """What an auditor finds in the store is the last output of each key."""
+        expected = self.subject.last_outputs(outputs)
+        found = audit(self.subject, self.chaos, self.cluster.bootstrap, sorted(expected))
+        wrong = {key: found[key] for key in expected if found[key] != expected[key]}
+        shown = [f"{key}: {found[key]} not {expected[key]}" for key in sorted(wrong)[:3]]
+        assert not wrong, f"state of {len(wrong)} of {len(expected)} keys is wrong: {shown}"
+
+    @contextmanager
+    def _checking(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except AssertionError as error:
+            self._violate(f"{what}: {error}")
+
+    def _violate(self, what: str) -> None:
+        self.violations.append(what)
+        self.chaos.note(f"VIOLATION {what}")
+
+
+def audit(subject: Subject, chaos: Chaos, bootstrap: str, keys: Sequence[str]) -> dict[str, object]:
+    """The state of an application that was stopped, for these keys."""
+    report = chaos.folder / "state.json"
+    request = {
+        "name": subject.name,
+        "application_id": subject.application_id,
+        "inputs": subject.inputs,
+        "output": subject.output,
+        "store": subject.store,
+        "keys": list(keys),
+        "report": str(report),
+        "settings": {
+            "bootstrap_servers": bootstrap,
+            "state_dir": str(chaos.folder / "state-auditor"),
+            "instance_id": "auditor",
+            "internal_replication_factor": 3,
+        },
+    }
+    log = chaos.folder / "auditor.log"
+    with log.open("wb") as stderr:
+        code = subprocess.run(
+            [sys.executable, "-m", "tests.chaos.auditor", json.dumps(request)],
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            stderr=stderr,
+            timeout=AUDIT_S_MAX,
+            check=False,
+        ).returncode
+    tail = log.read_text(errors="replace")[-2000:]
+    assert code == 0, f"the auditor left with exit code {code}: {tail}"
+    found: dict[str, object] = json.loads(report.read_text())
+    return found
+
+
+def storm(
+    cluster: Cluster,
+    folder: Path,
+    subject_type: type[Subject],
+    kinds: Sequence[str],
+    table: Table,
+    *,
+    seed: int,
+) -> None:
+    """Run one application through these faults and add it to the table.
+
+    Raises:
+        AssertionError: at least one check failed; carries the seed, the faults and the logs.
+    """
+    with chaos_run(cluster.bootstrap, folder, seed=seed) as chaos:
+        cluster.wait_in_sync()
+        subject = subject_type(chaos, partition_count=PARTITION_COUNT, replicas=3)
+        chaos.note(f"{subject.name} as {subject.application_id}: {' '.join(kinds)}")
+        run = Storm(chaos, cluster, subject)
+        try:
+            run.run(kinds)
+        finally:
+            table.add(run.silences, len(run.violations))
+        assert not run.violations, "\n".join(run.violations)

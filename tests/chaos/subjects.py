@@ -1,0 +1,157 @@
+"""The applications that are hurt: what is fed to each, and what must come of it.
+
+A subject knows from the input alone what the outputs and the state have to be; nothing here asks
+kstash.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from tests.chaos.checkers import Outputs, by_key, check_chains, check_counts
+from tests.chaos.harness import Chaos, Record, values_by_key
+
+VOCABULARY = [f"w{number:03}" for number in range(200)]
+KEYWORDS = ["UCB", "ucb", "weather", "UCB campus"]
+CHAIN_KEYS = 40
+
+
+class Subject(ABC):
+    """One application with topics of its own, which no other test uses.
+
+    Args:
+        chaos: the run; gives the seed of the input.
+        partition_count: of every topic.
+        replicas: of every user topic.
+    """
+
+    name: ClassVar[str]
+    module: ClassVar[str]
+    store: ClassVar[str]
+    input_names: ClassVar[tuple[str, ...]]
+    rate: ClassVar[int]
+
+    def __init__(self, chaos: Chaos, *, partition_count: int, replicas: int = 1) -> None:
+        mark = uuid4().hex[:8]
+        self.application_id = f"app-{mark}"
+        self.inputs = tuple(f"{name}-{mark}" for name in self.input_names)
+        self.output = f"output-{mark}"
+        self.partition_count = partition_count
+        self.choice = random.Random(chaos.seed)
+        chaos.create_topics(partition_count, *self.inputs, self.output, replicas=replicas)
+
+    def options(self, checkpoint_interval_ms: int) -> list[str]:
+        """The command line that every application gets."""
+        named = [option for topic in self.inputs for option in ("--input", topic)]
+        return [
+            *("--application-id", self.application_id, *named, "--output", self.output),
+            *("--checkpoint-interval-ms", str(checkpoint_interval_ms)),
+        ]
+
+    @abstractmethod
+    def record(self, index: int) -> Record:
+        """The next input; called with 0, 1, 2 and so on."""
+
+    @abstractmethod
+    def output_count(self, sent: Sequence[Record]) -> int:
+        """How many outputs that input makes."""
+
+    @abstractmethod
+    def check(self, outputs: Outputs, sent: Sequence[Record]) -> None:
+        """Whether these are all outputs of that input, once each and in order.
+
+        Raises:
+            AssertionError: they are not; names the key and where it went wrong.
+        """
+
+    def last_outputs(self, outputs: Outputs) -> dict[str, Any]:
+        """What the store must hold: the last output of each key."""
+        return {key.decode(): json.loads(values[-1]) for key, values in by_key(outputs).items()}
+
+
+class WordCount(Subject):
+    """Two stages with a repartition topic between."""
+
+    name = "word_count"
+    module = "kstash.apps.word_count"
+    store = "words"
+    input_names = ("sentences",)
+    rate = 200
+
+    def record(self, index: int) -> Record:
+        """A sentence of eight words."""
+        # The square makes some words frequent and some rare.
+        chosen = [int(self.choice.random() ** 2 * len(VOCABULARY)) for _ in range(8)]
+        text = " ".join(VOCABULARY[number] for number in chosen)
+        return self.inputs[0], index % self.partition_count, None, text
+
+    def expected(self, sent: Sequence[Record]) -> Counter[str]:
+        """How often each word was sent."""
+        return Counter(word for *_, line in sent for word in line.split())
+
+    def output_count(self, sent: Sequence[Record]) -> int:
+        """One for each word."""
+        return self.expected(sent).total()
+
+    def check(self, outputs: Outputs, sent: Sequence[Record]) -> None:
+        """Each word's outputs are 1, 2, 3 … n."""
+        check_counts(outputs, self.expected(sent))
+
+
+class KeywordCount(Subject):
+    """Two inputs merged, a filter, one key."""
+
+    name = "keyword_count"
+    module = "kstash.apps.keyword_count"
+    store = "queries"
+    input_names = ("queries-1", "queries-2")
+    rate = 1_000
+
+    def record(self, index: int) -> Record:
+        """A query, into both topics in turn."""
+        value = json.dumps({"user_id": index, "keyword": self.choice.choice(KEYWORDS)})
+        return self.inputs[index % 2], self.choice.randrange(self.partition_count), None, value
+
+    def output_count(self, sent: Sequence[Record]) -> int:
+        """One for each query of the keyword."""
+        return sum(json.loads(value)["keyword"] == "UCB" for *_, value in sent)
+
+    def check(self, outputs: Outputs, sent: Sequence[Record]) -> None:
+        """The keyword's outputs are 1, 2, 3 … n over both topics."""
+        check_counts(outputs, {"UCB": self.output_count(sent)})
+
+
+class RollingHash(Subject):
+    """Two inputs merged without a repartition topic: every output hangs on the order of all."""
+
+    name = "rolling_hash"
+    module = "tests.chaos.rolling_hash_app"
+    store = "chains"
+    input_names = ("left", "right")
+    rate = 500
+
+    def record(self, index: int) -> Record:
+        """A value that no other record has."""
+        number = self.choice.randrange(CHAIN_KEYS)
+        side = self.choice.randrange(2)
+        # The same partition for the same key in both topics: keyed alike.
+        place = number % self.partition_count
+        return self.inputs[side], place, f"key-{number}", f"{side}-{index}"
+
+    def output_count(self, sent: Sequence[Record]) -> int:
+        """One for each input."""
+        return len(sent)
+
+    def check(self, outputs: Outputs, sent: Sequence[Record]) -> None:
+        """Each key's outputs are one chain over some interleaving of both topics."""
+        values = values_by_key(list(sent))
+        check_chains(outputs, [values[topic] for topic in self.inputs])
+
+
+SUBJECTS: tuple[type[Subject], ...] = (WordCount, KeywordCount, RollingHash)

@@ -1,0 +1,80 @@
+"""Every kind of fault once, over all applications, on three brokers and three workers.
+
+`make chaos` does the same with every kind for every application, for as many rounds as wanted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.cluster import Cluster, running_cluster
+from tests.chaos.faults import KINDS, plan
+from tests.chaos.harness import choose_seed
+from tests.chaos.storm import storm
+from tests.chaos.subjects import SUBJECTS, Subject
+from tests.chaos.table import Table
+
+pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Three brokers for all storms."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def seed() -> int:
+    """One for all storms of a session, so that together they have every fault."""
+    return choose_seed()
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[Table]:
+    """Adds up what the storms did."""
+    table = Table()
+    yield table
+    print(f"\n{table.text()}")
+
+
+def hand(seed: int, subject: type[Subject]) -> list[str]:
+    """The kinds of faults that fall to an application: dealt like cards."""
+    deck = sorted(KINDS)
+    random.Random(seed).shuffle(deck)
+    return deck[SUBJECTS.index(subject) :: len(SUBJECTS)]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: str(subject.name))
+def test_exactly_once_in_a_storm(
+    cluster: Cluster, tmp_path: Path, seed: int, table: Table, subject: type[Subject]
+) -> None:
+    """Outputs, state, assignment and processes are as if nothing had happened."""
+    storm(cluster, tmp_path, subject, hand(seed, subject), table, seed=seed)
+
+
+def test_a_seed_repeats_its_plan() -> None:
+    """The same seed gives the same faults at the same times, and every fault has its turn."""
+    kinds = sorted(KINDS)
+    one, other = (plan(random.Random(7), kinds, 3) for _ in range(2))
+    assert one == other
+    assert one != plan(random.Random(8), kinds, 3)
+    assert sorted(kind for subject in SUBJECTS for kind in hand(7, subject)) == kinds
+
+
+def test_a_victim_has_one_fault_at_a_time() -> None:
+    """Faults of one worker never overlap, nor do those of brokers; others do."""
+    hits = plan(random.Random(7), sorted(KINDS) * 5, 3)
+    spans: dict[tuple[str, int], float] = {}
+    overlaps = 0
+    for hit in hits:
+        victims = KINDS[hit.kind].victims
+        place = (victims, hit.victim if victims == "worker" else 0)
+        assert spans.get(place, 0.0) <= hit.at_s
+        overlaps += any(end > hit.at_s for end in spans.values())
+        spans[place] = hit.at_s + hit.lasts_s
+    assert overlaps > 10
