@@ -229,8 +229,11 @@ class NewTopic:
 class Admin(Protocol):
     """Topic administration; past its deadline a call raises `KafkaUnavailableError`."""
 
-    def describe(self, topics: Sequence[str]) -> dict[str, TopicInfo]:
-        """Existing topics among `topics`, with their settings; missing ones are left out."""
+    def describe(self, topics: Sequence[str], *, are_created: bool = False) -> dict[str, TopicInfo]:
+        """Existing topics among `topics`, with their settings; missing ones are left out.
+
+        With `are_created` they were just created, and are waited for until every broker knows them.
+        """
 
     def create(self, topics: Sequence[NewTopic]) -> None:
         """Create topics; one that exists already is left as it is."""

@@ -61,8 +61,11 @@ class KafkaAdmin:
         self._monotonic = monotonic
         self._client = AdminClient(dict(settings), logger=client_logger(str(settings["client.id"])))
 
-    def describe(self, topics: Sequence[str]) -> dict[str, TopicInfo]:
+    def describe(self, topics: Sequence[str], *, are_created: bool = False) -> dict[str, TopicInfo]:
         """Existing topics among `topics`, with their settings; missing ones are left out.
+
+        Each request may go to another broker, and a new topic is known to all of them only after a
+        moment: with `are_created` an answer that does not know it is not believed.
 
         Raises:
             KafkaUnavailableError: no answer within the deadline.
@@ -71,7 +74,9 @@ class KafkaAdmin:
         names = sorted(set(topics))
         if not names:
             return {}
-        found = self._descriptions(names)
+        # Beyond the deadline: it raises rather than to leave one out.
+        grace_s = 2 * self._deadline_s if are_created else 0.0
+        found = self._descriptions(names, grace_s=grace_s)
         resources = {name: ConfigResource(ConfigResource.Type.TOPIC, name) for name in found}
         configs = self._ask_all(
             "describe the topics' settings",
@@ -80,6 +85,7 @@ class KafkaAdmin:
                 rest, request_timeout=self._request_timeout_s
             ),
             absent=failures.MISSING_TOPIC_CODES,
+            grace_s=grace_s,
         )
         return {
             name: TopicInfo(
@@ -120,13 +126,7 @@ class KafkaAdmin:
             ),
             absent={KafkaError.TOPIC_ALREADY_EXISTS},
         )
-        deadline = self._monotonic() + self._deadline_s
-        while len(self.describe(list(by_name))) < len(by_name):
-            if self._monotonic() > deadline:
-                raise failures.unavailable(
-                    self._bootstrap_servers, "show new topics", self._deadline_s, "not listed"
-                )
-            time.sleep(RETRY_PAUSE_S)
+        self.describe(list(by_name), are_created=True)
 
     def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """High watermark of each partition (`read_uncommitted` end).

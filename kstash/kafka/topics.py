@@ -93,12 +93,12 @@ def check_topics(
         _check_is_new(admin, topology, found, config, has_local_state=has_local_state)
     with around("topics.create"):
         admin.create([NewTopic(topic, -1, None, {}) for topic in missing])
-    found |= admin.describe(missing)
+    found |= admin.describe(missing, are_created=True)
     largest = max(found[topic].partition_count for topic in topology.input_topics)
     missing = [topic for topic in own if topic not in found]
     with around("topics.create"):
         admin.create(_own_topics(missing, largest, config))
-    found |= admin.describe(missing)
+    found |= admin.describe(missing, are_created=True)
     for topic in own:
         _check_partition_count(found[topic], largest)
     for stage in topology.stages:

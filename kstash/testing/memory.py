@@ -237,7 +237,12 @@ class MemoryAdmin:
     def __init__(self, kafka: MemoryKafka) -> None:
         self._kafka = kafka
 
-    def describe(self, topics: Sequence[str]) -> dict[str, TopicInfo]:
+    def describe(
+        self,
+        topics: Sequence[str],
+        *,
+        are_created: bool = False,  # noqa: ARG002 - there is one broker
+    ) -> dict[str, TopicInfo]:
         """Existing topics among `topics`."""
         self._check()
         existing = self._kafka.topics()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 import kstash
 from kstash.broker import DevBroker
-from kstash.errors import TopicMismatchError, TopicMissingError
+from kstash.errors import KafkaUnavailableError, TopicMismatchError, TopicMissingError
 from kstash.kafka import KafkaCluster, check_topics
+from kstash.kafka.admin import KafkaAdmin
 from kstash.kafka.topics import internal_topic_config, lineage_topic_config
 from kstash.ports import NewTopic, TopicInfo
 
@@ -78,6 +81,27 @@ def test_own_topics_are_created(program: Program) -> None:
     ):
         assert found[topic].partition_count == 3
         assert {setting: found[topic].config[setting] for setting in config} == config
+
+
+def test_a_topic_that_not_every_broker_knows_yet(program: Program) -> None:
+    """What was just created is waited for; what never comes is an error, not an absence."""
+    late = threading.Timer(0.5, program.create, (program.input, 1))
+    late.start()
+    try:
+        assert set(program.admin.describe([program.input], are_created=True)) == {program.input}
+    finally:
+        late.join()
+    with (
+        closing(KafkaAdmin(admin_settings(program), deadline_s=0.5)) as impatient,
+        pytest.raises(KafkaUnavailableError, match="describe the topics"),
+    ):
+        impatient.describe([program.lineage], are_created=True)
+
+
+def admin_settings(program: Program) -> dict[str, Any]:
+    """Settings of an admin client."""
+    servers = program.app.config.bootstrap_servers
+    return {"bootstrap.servers": servers, "client.id": program.name}
 
 
 def test_missing_user_topics(program: Program) -> None:
