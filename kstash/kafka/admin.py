@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from confluent_kafka import (
@@ -28,6 +29,9 @@ from kstash.ports import NewTopic, Partition, TopicInfo
 
 DEADLINE_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
+FIRST_TIMEOUT_S = 2.0
+"""Of a first attempt, doubled with each further one: the client waits in vain for a broker that
+hangs, and looks for another one only when it is asked again."""
 MISSING_GRACE_S = 2.0
 """A topic that was just created may be unknown to a broker for a moment."""
 RETRY_PAUSE_S = 0.1
@@ -81,9 +85,7 @@ class KafkaAdmin:
         configs = self._ask_all(
             "describe the topics' settings",
             list(resources.values()),
-            lambda rest: self._client.describe_configs(
-                rest, request_timeout=self._request_timeout_s
-            ),
+            lambda rest, timeout_s: self._client.describe_configs(rest, request_timeout=timeout_s),
             absent=failures.MISSING_TOPIC_CODES,
             grace_s=grace_s,
         )
@@ -112,7 +114,7 @@ class KafkaAdmin:
         self._ask_all(
             "create topics",
             sorted(by_name),
-            lambda rest: self._client.create_topics(
+            lambda rest, timeout_s: self._client.create_topics(
                 [
                     ClientNewTopic(
                         name,
@@ -122,7 +124,7 @@ class KafkaAdmin:
                     )
                     for name in rest
                 ],
-                request_timeout=self._request_timeout_s,
+                request_timeout=timeout_s,
             ),
             absent={KafkaError.TOPIC_ALREADY_EXISTS},
         )
@@ -176,10 +178,10 @@ class KafkaAdmin:
         found = self._ask_all(
             "list offsets",
             list(wanted),
-            lambda rest: self._client.list_offsets(
+            lambda rest, timeout_s: self._client.list_offsets(
                 dict.fromkeys(rest, spec),
                 isolation_level=IsolationLevel.READ_UNCOMMITTED,
-                request_timeout=self._request_timeout_s,
+                request_timeout=timeout_s,
             ),
             absent=(),
         )
@@ -198,8 +200,8 @@ class KafkaAdmin:
         return self._ask_all(
             "describe the topics",
             topics,
-            lambda rest: self._client.describe_topics(
-                TopicCollection(rest), request_timeout=self._request_timeout_s
+            lambda rest, timeout_s: self._client.describe_topics(
+                TopicCollection(rest), request_timeout=timeout_s
             ),
             absent=failures.MISSING_TOPIC_CODES,
             grace_s=grace_s,
@@ -209,24 +211,25 @@ class KafkaAdmin:
         self,
         what: str,
         items: list[K],
-        ask: Callable[[list[K]], Mapping[K, Future[T]]],
+        ask: Callable[[list[K], float], Mapping[K, Future[T]]],
         *,
         absent: Collection[int],
         grace_s: float = 0.0,
     ) -> dict[K, T]:
         """Ask for items until each has an answer; those with an `absent` code are left out.
 
-        A code that says so is believed only after `grace_s`.
+        A code that says so is believed only after `grace_s`. `ask` takes items and a time-out.
         """
         started = self._monotonic()
+        timeout_s = min(FIRST_TIMEOUT_S, self._request_timeout_s)
         results: dict[K, T] = {}
         rest = items
         while rest:
             again: list[K] = []
             last_error: object = "no answer"
-            for item, future in ask(rest).items():
+            for item, future in ask(rest, timeout_s).items():
                 try:
-                    results[item] = future.result(self._request_timeout_s + 1)
+                    results[item] = future.result(timeout_s + 1)
                 except (KafkaException, TimeoutError) as error:
                     last_error = error
                     is_absent = self._is_absent(what, error, absent)
@@ -238,8 +241,15 @@ class KafkaAdmin:
                 )
             rest = again
             if rest:
+                self._look_for_brokers(timeout_s)
+                timeout_s = min(2 * timeout_s, self._request_timeout_s)
                 time.sleep(RETRY_PAUSE_S)
         return results
+
+    def _look_for_brokers(self, timeout_s: float) -> None:
+        """Have the client forget a controller that hangs: by itself it waits for it for ever."""
+        with suppress(KafkaException):
+            self._client.list_topics(timeout=timeout_s)
 
     def _is_absent(self, what: str, error: BaseException, absent: Iterable[int]) -> bool:
         """Whether an item is absent; False: ask again. Raises what waiting does not mend."""

@@ -27,7 +27,8 @@ def build(request: dict[str, Any]) -> kstash.App:
             app = word_count.build(application_id, input_topic=inputs[0], **names)
         case "keyword_count":
             app = keyword_count.build(application_id, input_topics=inputs, **names)
-        case "rolling_hash":
+        case "both_deliveries":
+            names["transactional_output"] = request["transactional_output"]
             app = rolling_hash_app.build(application_id, input_topics=inputs, **names)
         case other:
             raise AssertionError(f"no such application: {other}")

@@ -91,7 +91,14 @@ def running_cluster() -> Iterator[Cluster]:
         for node in range(BROKERS)
     }
     with (
-        DevBroker(brokers=BROKERS, heap_mb=HEAP_MB, config=CONFIG, listeners=listeners) as brokers,
+        DevBroker(
+            brokers=BROKERS,
+            heap_mb=HEAP_MB,
+            # Nodes that live for seconds want a fast start more than fast code.
+            java_options=["-XX:TieredStopAtLevel=1"],
+            config=CONFIG,
+            listeners=listeners,
+        ) as brokers,
         Proxy(lanes) as proxy,
     ):
         yield Cluster(brokers, proxy.lanes)

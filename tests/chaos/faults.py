@@ -1,7 +1,8 @@
 """What is done to workers and brokers, and the plan that a seed makes of it.
 
-A fault is a generator: it does harm, yields for as long as the harm lasts, and mends what it did.
-The plan is made in full before the first fault, so that a seed repeats it.
+A fault is a generator: it does harm, yields how long that lasts, and mends what it did. Where it
+has to wait for something it yields too, so that no fault holds up the end of another one. The plan
+is made in full before the first fault, so that a seed repeats it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tests.chaos.cluster import Cluster
-from tests.chaos.harness import Chaos, Worker, wait_until
+from tests.chaos.harness import Chaos, Worker
 from tests.chaos.proxy import Lane
 from tests.chaos.subjects import Subject
 
@@ -28,8 +30,11 @@ RECOVERS_S = 4.0
 STOP_S_MAX = 60.0
 """Longer than `shutdown_timeout_ms` twice: an orderly stop beyond a broken broker has to wait."""
 
+JOIN_S_MAX = 90.0
+"""It has to wait for a rebalance while the others may be frozen or cut off."""
+
 DISK_S_MAX = 30.0
-LEADER_S_MAX = 30.0
+POLL_S = 0.05
 
 
 @dataclass(slots=True)
@@ -39,7 +44,7 @@ class Ground:
     Attributes:
         workers: those that stay; each on the lane of its index.
         guest: a worker that comes and goes, on the last lane.
-        is_hurt: per worker, whether something is being done to it, so that its end is expected.
+        is_hurt: workers to which something is being done, so that their end is expected.
     """
 
     chaos: Chaos
@@ -47,7 +52,7 @@ class Ground:
     subject: Subject
     workers: list[Worker]
     guest: Worker
-    is_hurt: dict[str, bool] = field(default_factory=dict)
+    is_hurt: set[str] = field(default_factory=set)
 
     def lane(self, victim: int) -> Lane:
         """The connections of a worker."""
@@ -70,117 +75,142 @@ class Hit:
     at_s: float
     lasts_s: float
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """What is exclusively hurt: a worker, the guest, or the cluster.
+
+        A cluster of three bears the loss of one node, so all nodes are one.
+        """
+        victims = KINDS[self.kind].victims
+        return victims, self.victim if victims == "worker" else 0
+
     def __str__(self) -> str:
         return f"{self.kind} (victim {self.victim}, {self.lasts_s:.1f} s)"
 
 
-def _kill(ground: Ground, hit: Hit) -> Iterator[None]:
+def _until(condition: Callable[[], bool], deadline_s: float, what: str) -> Iterator[float]:
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come within {deadline_s:g} s"
+        yield POLL_S
+
+
+def _aside(work: Callable[[], object]) -> Iterator[float]:
+    """Do what takes long in a thread of its own."""
+    with ThreadPoolExecutor(1) as threads:
+        done = threads.submit(work)
+        while not done.done():
+            yield POLL_S
+        done.result()
+
+
+def _kill(ground: Ground, hit: Hit) -> Iterator[float]:
     worker = ground.workers[hit.victim]
     worker.kill()
-    yield
+    yield hit.lasts_s
     worker.start()
 
 
-def _kill_and_wipe(ground: Ground, hit: Hit) -> Iterator[None]:
+def _kill_and_wipe(ground: Ground, hit: Hit) -> Iterator[float]:
     worker = ground.workers[hit.victim]
     worker.kill()
     shutil.rmtree(ground.chaos.state_folder(worker.name))
-    yield
+    yield hit.lasts_s
     worker.start()
 
 
-def _freeze(ground: Ground, hit: Hit) -> Iterator[None]:
+def _freeze(ground: Ground, hit: Hit) -> Iterator[float]:
     worker = ground.workers[hit.victim]
     worker.send(signal.SIGSTOP)
-    yield
+    yield hit.lasts_s
     worker.send(signal.SIGCONT)
 
 
-def _stop(ground: Ground, hit: Hit) -> Iterator[None]:
+def _stop(ground: Ground, hit: Hit) -> Iterator[float]:
     worker = ground.workers[hit.victim]
     worker.send(signal.SIGTERM)
-    yield
-    code = worker.wait(STOP_S_MAX)
+    yield hit.lasts_s
+    yield from _until(lambda: not worker.is_running(), STOP_S_MAX, f"the end of {worker.name}")
+    code = worker.exit_code()
     worker.start()
     assert code == 0, f"{worker.name} left with exit code {code} after SIGTERM"
 
 
-def _join_and_leave(ground: Ground, _: Hit) -> Iterator[None]:
-    ground.guest.start()
-    yield
-    ground.guest.send(signal.SIGTERM)
-    code = ground.guest.wait(STOP_S_MAX)
-    assert code == 0, f"the guest left with exit code {code} after SIGTERM"
+def _join_and_leave(ground: Ground, hit: Hit) -> Iterator[float]:
+    guest = ground.guest
+    guest.start()
+    yield from _until(guest.is_ready, JOIN_S_MAX, "READY of the guest")
+    yield hit.lasts_s
+    guest.send(signal.SIGTERM)
+    yield from _until(lambda: not guest.is_running(), STOP_S_MAX, "the end of the guest")
+    assert guest.exit_code() == 0, f"the guest left with {guest.exit_code()} after SIGTERM"
 
 
-def _kill_leader(ground: Ground, topic: str, hit: Hit) -> Iterator[None]:
+def _kill_leader(ground: Ground, topic: str, hit: Hit) -> Iterator[float]:
     cluster = ground.cluster
-    cluster.wait_in_sync()
-    partition = hit.victim % ground.subject.partition_count
-    wait_until(lambda: cluster.leader(topic, partition) >= 0, LEADER_S_MAX, f"leader of {topic}")
-    node = cluster.leader(topic, partition)
+    yield from _aside(cluster.wait_in_sync)
+    node = cluster.leader(topic, hit.victim % ground.subject.partition_count)
     cluster.brokers.kill(node)
     ground.chaos.note(f"node {node} is dead")
-    yield
-    cluster.brokers.restart(node)
+    yield hit.lasts_s
+    yield from _aside(lambda: cluster.brokers.restart(node))
     ground.chaos.note(f"node {node} is back")
 
 
-def _kill_lineage_leader(ground: Ground, hit: Hit) -> Iterator[None]:
+def _kill_lineage_leader(ground: Ground, hit: Hit) -> Iterator[float]:
     return _kill_leader(ground, f"{ground.subject.application_id}-lineage", hit)
 
 
-def _kill_output_leader(ground: Ground, hit: Hit) -> Iterator[None]:
+def _kill_output_leader(ground: Ground, hit: Hit) -> Iterator[float]:
     return _kill_leader(ground, ground.subject.output, hit)
 
 
-def _restart_broker(ground: Ground, hit: Hit) -> Iterator[None]:
-    ground.cluster.wait_in_sync()
-    ground.cluster.brokers.restart(hit.victim)
+def _restart_broker(ground: Ground, hit: Hit) -> Iterator[float]:
+    yield from _aside(ground.cluster.wait_in_sync)
+    yield from _aside(lambda: ground.cluster.brokers.restart(hit.victim))
     ground.chaos.note(f"node {hit.victim} was restarted")
-    yield
 
 
-def _freeze_broker(ground: Ground, hit: Hit) -> Iterator[None]:
-    ground.cluster.wait_in_sync()
+def _freeze_broker(ground: Ground, hit: Hit) -> Iterator[float]:
+    yield from _aside(ground.cluster.wait_in_sync)
     ground.cluster.brokers.pause(hit.victim)
-    yield
+    yield hit.lasts_s
     ground.cluster.brokers.resume(hit.victim)
 
 
-def _cut(ground: Ground, hit: Hit) -> Iterator[None]:
+def _cut(ground: Ground, hit: Hit) -> Iterator[float]:
     ground.lane(hit.victim).cut()
-    yield
+    yield hit.lasts_s
     ground.lane(hit.victim).cut()
 
 
-def _shut(ground: Ground, hit: Hit) -> Iterator[None]:
+def _shut(ground: Ground, hit: Hit) -> Iterator[float]:
     ground.lane(hit.victim).shut()
-    yield
+    yield hit.lasts_s
     ground.lane(hit.victim).open()
 
 
-def _stall(ground: Ground, hit: Hit) -> Iterator[None]:
+def _stall(ground: Ground, hit: Hit) -> Iterator[float]:
     ground.lane(hit.victim).stall()
-    yield
+    yield hit.lasts_s
     ground.lane(hit.victim).heal()
 
 
-def _slow(ground: Ground, hit: Hit) -> Iterator[None]:
+def _slow(ground: Ground, hit: Hit) -> Iterator[float]:
     ground.lane(hit.victim).slow(delay_s=0.1, bytes_per_s=200_000)
-    yield
+    yield hit.lasts_s
     ground.lane(hit.victim).heal()
 
 
-def _fill_disk(ground: Ground, hit: Hit) -> Iterator[None]:
+def _fill_disk(ground: Ground, hit: Hit) -> Iterator[float]:
     worker = ground.workers[hit.victim]
     logged = worker.log_path.stat().st_size
     # No file of the process may grow: to it that is a full disk, and needs no privileges.
     limit = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-    yield
+    yield hit.lasts_s
     deadline = time.monotonic() + DISK_S_MAX
     while worker.is_running() and time.monotonic() < deadline:
-        time.sleep(0.05)
+        yield POLL_S
     if worker.is_running():
         # One without a task has nothing to write; the disk has room again.
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, limit)
@@ -206,7 +236,7 @@ class Kind:
     title: str
     victims: Literal["worker", "guest", "broker"]
     lasts_s: tuple[float, float]
-    act: Callable[[Ground, Hit], Iterator[None]]
+    act: Callable[[Ground, Hit], Iterator[float]]
 
 
 KINDS = {
@@ -243,8 +273,7 @@ def plan(choice: random.Random, kinds: Sequence[str], worker_count: int) -> list
         at_s += choice.uniform(1.5, 4.0)
         lasts_s = choice.uniform(*kind.lasts_s)
         victim = choice.randrange(worker_count)
-        # A cluster of three bears the loss of one node, so all nodes are one victim.
-        place = (kind.victims, victim if kind.victims == "worker" else 0)
+        place = Hit(name, victim, at_s, lasts_s).place
         at_s = max(at_s, rests.get(place, 0.0))
         rests[place] = at_s + lasts_s + RECOVERS_S
         hits.append(Hit(name, victim, at_s, lasts_s))

@@ -184,7 +184,12 @@ class Feeder(threading.Thread):
         self._rate = rate
         self._stopping = threading.Event()
         self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0}
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "linger.ms": 0,
+                "log_level": 2,
+            }
         )
         self.sent: list[Record] = []
 

@@ -4,7 +4,8 @@ Two topics with the same keys are merged and folded into one hash for each key, 
 topic between: which record comes next is decided by this worker alone, so a recovery that does not
 replay the logged order gets other hashes.
 
-    python -m tests.chaos.rolling_hash_app [--without-chunks] [options of the applications]
+    python -m tests.chaos.rolling_hash_app [--without-chunks] [--transactional-output TOPIC]
+        [options of the applications]
 """
 
 from __future__ import annotations
@@ -28,23 +29,37 @@ def follow(state: State, value: str) -> State:
 
 
 def build(
-    application_id: str, *, input_topics: tuple[str, ...], output_topic: str, **settings: Any
+    application_id: str,
+    *,
+    input_topics: tuple[str, ...],
+    output_topic: str,
+    transactional_output: str | None = None,
+    **settings: Any,
 ) -> kstash.App:
-    """Declare the program: merge the inputs, fold each key's values into a chain of hashes."""
+    """Declare the program: merge the inputs, fold each key's values into a chain of hashes.
+
+    Args:
+        application_id: of the application.
+        input_topics: two.
+        output_topic: gets the outputs by immediate delivery.
+        transactional_output: gets the same ones by transactional delivery, if given.
+        settings: of `kstash.Config`.
+    """
     app = kstash.App(application_id, **settings)
     first, second = (
         app.stream(topic, key=kstash.text, value=kstash.text) for topic in input_topics
     )
-    (
-        first.merge(second)
-        .aggregate(
-            "chains",
-            initial=lambda: {"count": 0, "hash": "", "last": ""},
-            function=follow,
-            value=kstash.json,
-        )
-        .to(output_topic, key=kstash.text, value=kstash.json)
+    chains = first.merge(second).aggregate(
+        "chains",
+        initial=lambda: {"count": 0, "hash": "", "last": ""},
+        function=follow,
+        value=kstash.json,
     )
+    chains.to(output_topic, key=kstash.text, value=kstash.json)
+    if transactional_output is not None:
+        chains.to(
+            transactional_output, key=kstash.text, value=kstash.json, delivery="transactional"
+        )
     return app
 
 
@@ -63,6 +78,7 @@ def leave_chunks_out() -> None:
 def main(
     options: Options,
     without_chunks: Annotated[bool, typer.Option(help="Break the protocol on purpose.")] = False,
+    transactional_output: Annotated[str | None, typer.Option(help="A second output.")] = None,
 ) -> None:
     """Fold two topics into one chain of hashes for each key."""
     if without_chunks:
@@ -72,6 +88,7 @@ def main(
             options.application_id,
             input_topics=options.inputs,
             output_topic=options.output,
+            transactional_output=transactional_output,
             **options.settings,
         )
     )

@@ -7,14 +7,14 @@ another.
 
 from __future__ import annotations
 
-import heapq
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,16 @@ from kafka.admin import KafkaAdminClient
 
 from tests.chaos.checkers import Outputs, check_same, read_committed, read_with_rule
 from tests.chaos.cluster import LANES, Cluster
-from tests.chaos.faults import KINDS, SESSION_TIMEOUT_MS, STOP_S_MAX, Ground, Hit, plan
+from tests.chaos.faults import (
+    KINDS,
+    POLL_S,
+    RECOVERS_S,
+    SESSION_TIMEOUT_MS,
+    STOP_S_MAX,
+    Ground,
+    Hit,
+    plan,
+)
 from tests.chaos.harness import REPOSITORY, Chaos, Feeder, Worker, chaos_run, wait_until
 from tests.chaos.subjects import Subject
 from tests.chaos.table import Table
@@ -99,44 +108,53 @@ class Storm:
     def _carry_out(self, hits: Sequence[Hit]) -> list[tuple[Hit, float]]:
         """Begin and end each fault at its time; returns when each began."""
         start = time.monotonic()
+        waiting = deque(hits)
+        under_way: list[tuple[float, Hit, Iterator[float]]] = []
+        rests: dict[tuple[str, int], float] = {}
         begun: list[tuple[Hit, float]] = []
-        todo: list[tuple[float, int, Callable[[], None]]] = []
-
-        def begin(number: int, hit: Hit) -> None:
-            acts = KINDS[hit.kind].act(self._ground, hit)
-            self._hurt(hit, is_hurt=True)
-            self.chaos.note(str(hit))
-            begun.append((hit, time.monotonic()))
-            with self._checking(f"during {hit.kind}"):
-                next(acts)
-            end_s = time.monotonic() - start + hit.lasts_s
-            heapq.heappush(todo, (end_s, len(hits) + number, lambda: end(hit, acts)))
-
-        def end(hit: Hit, acts: Iterator[None]) -> None:
-            with self._checking(f"after {hit.kind}"):
-                next(acts, None)
-            self._hurt(hit, is_hurt=False)
-            self.chaos.note(f"end of {hit.kind} (victim {hit.victim})")
-
-        for number, hit in enumerate(hits):
-            todo.append((hit.at_s, number, lambda n=number, h=hit: begin(n, h)))  # type: ignore[misc]
-        heapq.heapify(todo)
-        while todo:
+        while waiting or under_way:
+            now = time.monotonic()
             self._look_after_workers()
-            if time.monotonic() - start < todo[0][0]:
-                time.sleep(0.05)
-                continue
-            heapq.heappop(todo)[2]()
+            # What takes longer than planned holds up the next fault of the same victim.
+            busy = {hit.place for _, hit, _ in under_way}
+            if waiting and now >= start + waiting[0].at_s:
+                hit = waiting[0]
+                if hit.place not in busy and now >= rests.get(hit.place, 0.0):
+                    waiting.popleft()
+                    begun.append((hit, now))
+                    self._hurt(hit, is_hurt=True)
+                    self.chaos.note(str(hit))
+                    under_way.append((now, hit, KINDS[hit.kind].act(self._ground, hit)))
+            later = []
+            for due, hit, acts in under_way:
+                pause_s = self._go_on(hit, acts) if now >= due else due - now
+                if pause_s is None:
+                    rests[hit.place] = time.monotonic() + RECOVERS_S
+                else:
+                    later.append((now + pause_s, hit, acts))
+            under_way = later
+            time.sleep(POLL_S)
         return begun
+
+    def _go_on(self, hit: Hit, acts: Iterator[float]) -> float | None:
+        """Let a fault take its next step; None when it is over."""
+        with self._checking(f"{hit.kind} of {hit.victim}"):
+            pause_s = next(acts, None)
+            if pause_s is not None:
+                return pause_s
+        self._hurt(hit, is_hurt=False)
+        self.chaos.note(f"end of {hit.kind} (victim {hit.victim})")
+        return None
 
     def _hurt(self, hit: Hit, *, is_hurt: bool) -> None:
         if KINDS[hit.kind].victims == "worker":
-            self._ground.is_hurt[self._ground.workers[hit.victim].name] = is_hurt
+            name = self._ground.workers[hit.victim].name
+            (self._ground.is_hurt.add if is_hurt else self._ground.is_hurt.discard)(name)
 
     def _look_after_workers(self) -> None:
         """A worker that ends by itself is a violation; it is started again to see the others."""
         for worker in self._ground.workers:
-            if not worker.is_running() and not self._ground.is_hurt.get(worker.name):
+            if not worker.is_running() and worker.name not in self._ground.is_hurt:
                 self._violate(f"{worker.name} ended by itself with {worker.exit_code()}")
                 worker.start()
 
@@ -186,8 +204,21 @@ class Storm:
             accepted = read_with_rule(self.cluster.bootstrap, self.subject.output)
             self.subject.check(accepted, sent)
             check_same(outputs, accepted)
+        if self.subject.transactional_output is not None:
+            with self._checking("transactional delivery"):
+                self._check_transactional(self.subject.transactional_output, outputs)
         with self._checking("state"):
             self._check_state(outputs)
+
+    def _check_transactional(self, topic: str, outputs: Outputs) -> None:
+        """The other sink has the same outputs, in records that nobody can tell are ours."""
+        plain = read_committed(self.cluster.bootstrap, topic)
+        self.subject.check(plain, self._feeder.sent)
+        check_same(outputs, plain)
+        headers = {
+            name for place in plain.values() for output in place for name, _ in output.headers
+        }
+        assert not headers, f"records of transactional delivery carry {headers}"
 
     def _check_assignment(self) -> None:
         """Every task group has one worker, and no worker is missing."""
@@ -259,6 +290,7 @@ def audit(subject: Subject, chaos: Chaos, bootstrap: str, keys: Sequence[str]) -
         "application_id": subject.application_id,
         "inputs": subject.inputs,
         "output": subject.output,
+        "transactional_output": subject.transactional_output,
         "store": subject.store,
         "keys": list(keys),
         "report": str(report),

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
+from kafka.partitioner.default import murmur2
+
 from tests.chaos.checkers import Outputs, by_key, check_chains, check_counts
 from tests.chaos.harness import Chaos, Record, values_by_key
 
@@ -35,6 +37,9 @@ class Subject(ABC):
     module: ClassVar[str]
     store: ClassVar[str]
     input_names: ClassVar[tuple[str, ...]]
+    stages_behind: ClassVar[tuple[str, ...]] = ()
+    """Stages behind a repartition topic."""
+
     rate: ClassVar[int]
 
     def __init__(self, chaos: Chaos, *, partition_count: int, replicas: int = 1) -> None:
@@ -42,9 +47,20 @@ class Subject(ABC):
         self.application_id = f"app-{mark}"
         self.inputs = tuple(f"{name}-{mark}" for name in self.input_names)
         self.output = f"output-{mark}"
+        self.transactional_output: str | None = None
         self.partition_count = partition_count
         self.choice = random.Random(chaos.seed)
         chaos.create_topics(partition_count, *self.inputs, self.output, replicas=replicas)
+
+    @property
+    def compacted_topics(self) -> list[str]:
+        """Topics of the application with one live record per key."""
+        return [f"{self.application_id}-{name}" for name in ("lineage", "checkpoints")]
+
+    @property
+    def purged_topics(self) -> list[str]:
+        """Topics of the application whose beginning is deleted from time to time."""
+        return [f"{self.application_id}-{name}-repartition" for name in self.stages_behind]
 
     def options(self, checkpoint_interval_ms: int) -> list[str]:
         """The command line that every application gets."""
@@ -82,6 +98,7 @@ class WordCount(Subject):
     module = "kstash.apps.word_count"
     store = "words"
     input_names = ("sentences",)
+    stages_behind = ("words",)
     rate = 200
 
     def record(self, index: int) -> Record:
@@ -111,6 +128,7 @@ class KeywordCount(Subject):
     module = "kstash.apps.keyword_count"
     store = "queries"
     input_names = ("queries-1", "queries-2")
+    stages_behind = ("queries",)
     rate = 1_000
 
     def record(self, index: int) -> Record:
@@ -140,9 +158,10 @@ class RollingHash(Subject):
         """A value that no other record has."""
         number = self.choice.randrange(CHAIN_KEYS)
         side = self.choice.randrange(2)
-        # The same partition for the same key in both topics: keyed alike.
-        place = number % self.partition_count
-        return self.inputs[side], place, f"key-{number}", f"{side}-{index}"
+        key = f"key-{number}"
+        # As every client does with a key: the same partition of both topics.
+        place = (murmur2(key.encode()) & 0x7FFFFFFF) % self.partition_count
+        return self.inputs[side], place, key, f"{side}-{index}"
 
     def output_count(self, sent: Sequence[Record]) -> int:
         """One for each input."""
@@ -154,4 +173,22 @@ class RollingHash(Subject):
         check_chains(outputs, [values[topic] for topic in self.inputs])
 
 
-SUBJECTS: tuple[type[Subject], ...] = (WordCount, KeywordCount, RollingHash)
+class BothDeliveries(RollingHash):
+    """The rolling hash with a second sink: the same outputs by transactional delivery."""
+
+    name = "both_deliveries"
+
+    def __init__(self, chaos: Chaos, *, partition_count: int, replicas: int = 1) -> None:
+        super().__init__(chaos, partition_count=partition_count, replicas=replicas)
+        self.transactional_output = f"transactional-{self.output}"
+        chaos.create_topics(partition_count, self.transactional_output, replicas=replicas)
+
+    def options(self, checkpoint_interval_ms: int) -> list[str]:
+        """With the second output."""
+        assert self.transactional_output is not None
+        more = ["--transactional-output", self.transactional_output]
+        return super().options(checkpoint_interval_ms) + more
+
+
+SUBJECTS: tuple[type[Subject], ...] = (WordCount, KeywordCount, BothDeliveries)
+"""What storms go over: one or two hops, one or two inputs, both deliveries."""

@@ -72,7 +72,7 @@ class Scene:
             *("--application-id", self.application_id, "--output", self.output),
             *(option for topic in self.inputs for option in ("--input", topic)),
             *("--checkpoint-interval-ms", "1000", "--instance-id", instance_id),
-            KSTASH_LINEAGE_ACK_DELAY_MS=str(ACK_DELAY_MS),
+            environment={"KSTASH_LINEAGE_ACK_DELAY_MS": str(ACK_DELAY_MS)},
         )
 
     def finish(self, worker: Worker) -> None:
