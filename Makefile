@@ -5,9 +5,10 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 SEEDS ?= 1000000
 ROUNDS ?= 10
+SECONDS ?= 3600
 QUICK := $(wildcard tests/unit tests/property tests/traces)
 
-.PHONY: demo test check bench chaos simulate format clean
+.PHONY: demo test check bench chaos soak simulate format clean
 
 ## A word count on a real Kafka, killed halfway; DEMO_SECONDS=20 shortens it.
 demo: $(STAMP)
@@ -31,9 +32,13 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(PY) -m benchmarks
 
-## Crash tests, as many rounds as wanted, each with other seeds; stops at the first failure.
+## Storms of all faults on three brokers, as many rounds as wanted, each with another seed; a table.
 chaos: $(STAMP)
-	for round in $$(seq $(ROUNDS)); do $(PY) -m pytest -q tests/chaos || exit 1; done
+	$(PY) -m tests.chaos --rounds $(ROUNDS)
+
+## A long quiet run: memory, file handles and topics must stay flat. An hour, or SECONDS.
+soak: $(STAMP)
+	$(PY) -m tests.chaos.soak --seconds $(SECONDS)
 
 ## The protocol's simulator for as many seeds as wanted.
 simulate: $(STAMP)
