@@ -77,7 +77,7 @@ class Pair:
         delay = {"KSTASH_LINEAGE_ACK_DELAY_MS": str(ACK_DELAY_MS)}
         options = ["--application-id", name, "--instance-id", name]
         options += ["--checkpoint-interval-ms", "1000"]
-        return self.chaos.worker(name, *command, *options, **delay, **environment)
+        return self.chaos.worker(name, *command, *options, environment=delay | environment)
 
 
 def test_the_second_application_survives_kills_of_both(broker: str, tmp_path: Path) -> None:
