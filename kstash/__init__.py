@@ -7,6 +7,7 @@ Everything public is here, in `kstash.readers` (for programs that read what ksta
 from kstash.app import App, FinalState
 from kstash.config import Config
 from kstash.errors import (
+    ApplicationIdTakenError,
     CheckpointCorruptError,
     ClusterError,
     CommittedPositionLostError,
@@ -33,6 +34,7 @@ from kstash.errors import (
     TopicMissingError,
     TopologyError,
     WireCorruptError,
+    WorkerFailedError,
 )
 from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_text, raw, text
 from kstash.streams import Record, Stream
@@ -40,6 +42,7 @@ from kstash.topology import Topology
 
 __all__ = [
     "App",
+    "ApplicationIdTakenError",
     "CheckpointCorruptError",
     "ClusterError",
     "CommittedPositionLostError",
@@ -72,6 +75,7 @@ __all__ = [
     "Topology",
     "TopologyError",
     "WireCorruptError",
+    "WorkerFailedError",
     "float_text",
     "int_text",
     "json",

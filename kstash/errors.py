@@ -242,6 +242,22 @@ class MemberFencedError(ClusterError):
     """Another process took this worker's place in the group; this worker must end at once."""
 
 
+class ApplicationIdTakenError(ClusterError):
+    """Another program, or the same one under another guarantee, runs under this application id.
+
+    Attributes:
+        members: who runs it, as the group knows them.
+    """
+
+    def __init__(self, application_id: str, members: Sequence[str]) -> None:
+        super().__init__(
+            f"application_id {application_id!r} is in use by another program, or under another "
+            f"guarantee ({', '.join(members)}): stop that one, or give this one another "
+            "application_id"
+        )
+        self.members = tuple(members)
+
+
 class ProducerFailedError(ClusterError):
     """A producer lost a record or failed for good; every task behind it must claim again.
 

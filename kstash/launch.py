@@ -6,6 +6,7 @@ The composition root behind `App.run`: the one place that knows the runtime and 
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ import structlog
 
 from kstash.errors import ConfigError, MemberFencedError, OperatorError, SerdeError
 from kstash.kafka import KafkaCluster
+from kstash.kafka.strangers import refuse_strangers
 from kstash.kafka.topics import check_topics
 from kstash.observe import Observer
 from kstash.observe.logs import configure_logs
@@ -163,6 +165,8 @@ def _run_worker(
         finally:
             admin.close()
         topology = settled(topology, config, cluster=cluster, clock=clock)
+        cluster.program = _short_name(topology, config)
+        refuse_strangers(config, cluster.program, waits=True)
         state = RocksBackend(
             Path(config.state_dir),
             config.application_id,
@@ -183,9 +187,15 @@ def _run_worker(
                     on_ready=lambda: on_ready(worker.context.layout.group_count),
                     started=clock.monotonic() - _process_age_s(),
                 )
-                _loop(worker, stop, observer, state, on_end)
+                _loop(worker, cluster.program, stop, observer, state, on_end)
         finally:
             state.close()
+
+
+def _short_name(topology: Topology, config: Config) -> str:
+    """What all members of one group must have in common."""
+    kind = "lineage" if config.guarantee in ("exactly_once", "write_first") else config.guarantee
+    return hashlib.blake2b(f"{topology.hash} {kind}".encode(), digest_size=4).hexdigest()
 
 
 @contextmanager
@@ -203,16 +213,21 @@ def _seldom_collecting() -> Iterator[None]:
 
 def _loop(
     worker: Worker,
+    program: str,
     stop: StopSignal,
     observer: Observer,
     state: RocksBackend,
     on_end: Callable[[FinalState], None] | None,
 ) -> None:
-    is_graceful = False
+    is_graceful = is_checked = False
     memory_due = 0.0
     try:
         while not stop.is_set and not worker.is_done:
             worker.step(STEP_S)
+            if not is_checked and worker.is_live:
+                # Once more as a member: who started at the same moment was not there before.
+                is_checked = True
+                refuse_strangers(worker.context.config, program, waits=False)
             observer.show(worker.status)
             if time.monotonic() >= memory_due:
                 memory_due = time.monotonic() + MEMORY_INTERVAL_S

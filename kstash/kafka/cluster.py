@@ -21,10 +21,13 @@ class KafkaCluster:
 
     Args:
         config: the application's settings.
+        program: short name of what the application runs: members that name another one are
+            refused (`kstash.kafka.strangers`).
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, program: str = "any") -> None:
         self._config = config
+        self.program = program
         self._positions: CommittedPositionsReader | None = None
 
     @property
@@ -39,7 +42,7 @@ class KafkaCluster:
     def member(self) -> Member:
         """The worker's consumer: membership, lineage tail and data."""
         return KafkaMember(
-            settings.member(self._config),
+            settings.member(self._config, self.program),
             reader_settings=settings.reader(self._config),
             admin_settings=settings.admin(self._config),
             lineage_topic=self.lineage_topic,

@@ -35,6 +35,23 @@ def holder_of(
     Raises:
         KafkaException: no answer; it may come later.
     """
+    for member in members_of(settings, group=group, timeout_s=timeout_s):
+        if member.id[: -(_UUID_LENGTH + 1)] == instance_id:
+            return str(member.id)
+    return None
+
+
+def members_of(settings: Mapping[str, Any], *, group: str, timeout_s: float) -> list[Any]:
+    """Members of a group: objects with `id`, `client_id` and `client_host`.
+
+    Args:
+        settings: of an admin client.
+        group: consumer group.
+        timeout_s: deadline in seconds.
+
+    Raises:
+        KafkaException: no answer; it may come later.
+    """
     client = AdminClient(dict(settings), logger=client_logger(str(settings["client.id"])))
     with warnings.catch_warnings():
         # The calls that replace it look up the coordinator, and such a call crashes the process
@@ -44,7 +61,4 @@ def holder_of(
     known = [answer for answer in answers if answer.id == group and answer.error is None]
     if not known:
         raise KafkaException(KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE))
-    for member in (member for answer in known for member in answer.members):
-        if member.id[: -(_UUID_LENGTH + 1)] == instance_id:
-            return str(member.id)
-    return None
+    return [member for answer in known for member in answer.members]

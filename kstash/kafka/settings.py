@@ -91,7 +91,12 @@ def _consumer(config: Config, role: str) -> tuple[Settings, Settings]:
     return tunable, decided
 
 
-def member(config: Config) -> Settings:
+def member_id(config: Config, program: str) -> str:
+    """Client id of a member, which tells the group's other members what it runs."""
+    return f"{config.application_id}-member-{program}"
+
+
+def member(config: Config, program: str) -> Settings:
     """Settings of the client that is the worker's place in the group; it consumes nothing."""
     tunable, decided = _consumer(config, "member")
     decided |= {
@@ -101,6 +106,7 @@ def member(config: Config) -> Settings:
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": config.session_timeout_ms,
         "heartbeat.interval.ms": config.heartbeat_interval_ms,
+        "client.id": member_id(config, program),
     }
     if config.instance_id is not None:
         decided["group.instance.id"] = config.instance_id

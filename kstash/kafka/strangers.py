@@ -1,0 +1,68 @@
+"""Whether the group of an application has members that run something else.
+
+Two programs under one id would share out the task groups between them, and each would read what the
+other wrote as its own. What has run before is in the lineage topic; what runs now is in the group:
+each member's client id names its program.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from kstash.config import Config
+from kstash.errors import ApplicationIdTakenError
+from kstash.kafka import failures, settings
+from kstash.kafka.place import members_of
+
+ANSWER_S_MAX = 1.0
+LOOK_S = 0.5
+PLACE_GRACE_S = 2.0
+"""What the broker may take beyond a session to see that it has ended."""
+
+log = structlog.get_logger("kstash.kafka")
+
+
+def refuse_strangers(config: Config, program: str, *, waits: bool) -> None:
+    """Make sure that all members of the application's group run this program.
+
+    Args:
+        config: the application's settings.
+        program: short name of what it runs.
+        waits: whether places of members that have stopped may still be there: they are waited for
+            as long as a session lasts.
+
+    Raises:
+        ApplicationIdTakenError: others run another program, or under another guarantee.
+    """
+    deadline = time.monotonic() + config.session_timeout_ms / 1000 + PLACE_GRACE_S
+    is_told = False
+    while strangers := _strangers(config, program):
+        if not waits or time.monotonic() >= deadline:
+            raise ApplicationIdTakenError(config.application_id, strangers)
+        if not is_told:
+            is_told = True
+            log.info("waiting for members that run another program to be gone", members=strangers)
+        time.sleep(LOOK_S)
+
+
+def _strangers(config: Config, program: str) -> list[str]:
+    """Names of members that run something else. Own places are taken over, whoever has them."""
+    try:
+        members = members_of(
+            settings.admin(config), group=config.application_id, timeout_s=ANSWER_S_MAX
+        )
+    except failures.CLIENT_ERRORS as error:
+        # A cluster on which no group has ever been has nobody to ask.
+        log.debug("the group gave no answer", error=failures.describe(error))
+        return []
+    own = settings.member_id(config, program)
+    kind = settings.member_id(config, "")
+    return sorted(
+        f"{member.id} at {member.client_host}"
+        for member in members
+        if member.client_id != own
+        and member.client_id.startswith(kind)
+        and not (config.instance_id and member.id.startswith(f"{config.instance_id}-"))
+    )
