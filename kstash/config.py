@@ -26,6 +26,8 @@ folders, and `<application id>-<name>-repartition` must fit into Kafka's 249 cha
 SKIP_PATTERN = r"^[a-zA-Z0-9._-]+/\d+/\d+(,[a-zA-Z0-9._-]+/\d+/\d+)*$"
 """Records as `topic/partition/offset`, comma-separated."""
 
+STORE_PATTERN = r"^(topic|none|(s3|gs|az)://[^/]+.*|file:///.+)$"
+
 RESERVED = frozenset(
     {
         "acks",
@@ -85,6 +87,12 @@ class Config(BaseSettings):
         checkpoint_lineage_bytes_max: lineage since the last checkpoint that makes the next one
             due, in bytes.
         checkpoint_events_max: the same in events: it bounds the replay.
+        checkpoint_store: where checkpoints are kept besides this disk: `topic` (the topic
+            `<application_id>-checkpoints`), a URL `s3://…`, `gs://…`, `az://…` or `file:///…`
+            (needs the extra `kstash[objects]`), or `none`: then a lost disk means a replay from
+            the start of the inputs, and nothing internal is ever trimmed.
+        checkpoints_retained: newest remote checkpoints of a task that are kept, 2 to 100.
+        checkpoint_upload_bytes_per_s: bandwidth of a worker's uploads; None or 0: no bound.
         sink_commit_interval_ms: time between two commits of the sinks, 1 or more: how much later
             a plain `read_committed` reader sees a record.
         transaction_timeout_ms: after which the broker aborts a silent worker's transaction; 15000
@@ -135,6 +143,10 @@ class Config(BaseSettings):
     checkpoint_interval_ms: int = Field(default=10_000, ge=100)
     checkpoint_lineage_bytes_max: Bytes = 16 * 1024 * 1024
     checkpoint_events_max: int = Field(default=5_000_000, ge=1)
+
+    checkpoint_store: Annotated[str, Field(pattern=STORE_PATTERN)] = "topic"
+    checkpoints_retained: int = Field(default=2, ge=2, le=100)
+    checkpoint_upload_bytes_per_s: Annotated[int, Field(ge=0)] | None = None
 
     sink_commit_interval_ms: Milliseconds = 100
     transaction_timeout_ms: int = Field(default=15_000, ge=15_000)

@@ -278,6 +278,10 @@ class KafkaUnavailableError(ClusterError):
     """Kafka did not answer within the deadline; it may later."""
 
 
+class CheckpointStoreError(ClusterError):
+    """The store of remote checkpoints did not do what it was asked; it may later."""
+
+
 class BookmarkTooLargeError(LocatedError, ClusterError):
     """A reader's table does not fit into the metadata of a committed offset.
 
@@ -439,3 +443,7 @@ class WorkerFailedError(KstashError):
             f"with {ended_with}, and is given up; the other workers were stopped; its last "
             f"lines:\n{shown}"
         )
+
+
+class JobCancelledError(KstashError):
+    """Nobody wants the result of this background job any more; never leaves its thread."""

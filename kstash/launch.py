@@ -19,12 +19,16 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 import structlog
 
+from kstash.background import Threads
+from kstash.config import Config
 from kstash.errors import ConfigError, MemberFencedError, OperatorError, SerdeError
 from kstash.kafka import KafkaCluster
 from kstash.kafka.strangers import refuse_strangers
 from kstash.kafka.topics import check_topics
+from kstash.objects import open_store
 from kstash.observe import Observer
 from kstash.observe.logs import configure_logs
+from kstash.ports import CheckpointStore
 from kstash.runtime.final import GroupsFinalState
 from kstash.runtime.program import settled
 from kstash.runtime.worker import Worker
@@ -52,6 +56,19 @@ through; with the default of 700 new objects there were about eighty passes a se
 _IMPORTED = time.monotonic()
 
 log = structlog.get_logger("kstash")
+
+
+def checkpoint_store(cluster: KafkaCluster, config: Config) -> CheckpointStore | None:
+    """The store that the settings name; None: checkpoints stay on this disk.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    if config.checkpoint_store == "none" or config.guarantee == "none":
+        return None
+    if config.checkpoint_store == "topic":
+        return cluster.checkpoint_store()
+    return open_store(config.checkpoint_store, config.application_id)
 
 
 class SystemClock:
@@ -181,6 +198,8 @@ def _run_worker(
                     config,
                     cluster=cluster,
                     state=state,
+                    store=checkpoint_store(cluster, config),
+                    background=Threads(),
                     clock=clock,
                     metrics=observer.metrics,
                     until=until,

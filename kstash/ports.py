@@ -17,6 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kstash.core.records import FileEntry as FileEntry
+from kstash.storage import Background as Background
+from kstash.storage import CheckpointStore as CheckpointStore
+from kstash.storage import Job as Job
+from kstash.storage import KeyValueStore as KeyValueStore
+from kstash.storage import StateBackend as StateBackend
+from kstash.storage import StoreSpec as StoreSpec
+from kstash.storage import TaskState as TaskState
 
 Partition = tuple[str, int]
 """A Kafka partition: (topic, partition number)."""
@@ -297,74 +304,6 @@ class Clock(Protocol):
 
     def time_ms(self) -> int:
         """Unix time in milliseconds."""
-
-
-class KeyValueStore(Protocol):
-    """One store of a task: encoded keys, live decoded values, written back behind."""
-
-    def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
-        """Make all of `keys` resident and mark them dirty; absent keys stay absent in the dict.
-
-        The caller reads and assigns values in the returned live dict during this batch only.
-        Assigning None deletes the key at the next write-back.
-        """
-
-    def items(self) -> list[tuple[bytes, Any]]:
-        """All entries in key order: for tests, queries and verification, not the hot path."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreSpec:
-    """A store of a stage: its name and how its values become bytes."""
-
-    name: str
-    serialize: Callable[[Any], bytes]
-    deserialize: Callable[[bytes], Any]
-
-
-class TaskState(Protocol):
-    """The stores of one task."""
-
-    def store(self, name: str) -> KeyValueStore:
-        """A store of the task by its name."""
-
-    def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
-        """Freeze and write all dirty state in one batch, then take a durable checkpoint `label`.
-
-        Raises `StateError` naming the folder (disk full, I/O error); nothing is lost: the live
-        state stays in memory and the older checkpoints on disk.
-        """
-
-    def close(self) -> None:
-        """Let go of the state; what is not in a checkpoint is lost."""
-
-
-class StateBackend(Protocol):
-    """Where the states of a worker's tasks live."""
-
-    def verify(self, stage: str, partition: int, label: str, files: Sequence[FileEntry]) -> bool:
-        """Whether this worker has that checkpoint, whole and with the right checksums."""
-
-    def open(
-        self,
-        stage: str,
-        partition: int,
-        stores: Sequence[StoreSpec],
-        *,
-        base: str | None,
-        fresh: Collection[str] = (),
-    ) -> TaskState:
-        """Open the state as of checkpoint `base` (None: empty); live files are thrown away.
-
-        Stores that the base does not hold begin empty, and so do those named in `fresh`; what it
-        holds besides `stores` is left behind.
-        """
-
-    def retain(self, stage: str, partition: int, labels: Collection[str]) -> None:
-        """Delete all checkpoints of the task but these."""
-
-    def close(self) -> None:
-        """Close all states."""
 
 
 class Metrics(Protocol):

@@ -118,6 +118,11 @@ class Topology:
     retired: tuple[tuple[int, str], ...] = ()
 
     @property
+    def checkpoints_topic(self) -> str:
+        """Topic with the files of remote checkpoints, unless they go elsewhere."""
+        return f"{self.application_id}-checkpoints"
+
+    @property
     def lineage_topic(self) -> str:
         """Topic that holds the lineage and the membership."""
         return f"{self.application_id}-lineage"

@@ -155,6 +155,15 @@ class GroupCore:
                 f"offset {self.view.claim}"
             )
 
+    def remote_checkpoints(self, task: TaskId) -> list[Checkpoint]:
+        """Remote checkpoints of a task on the adopted history, oldest first, each once.
+
+        What an idle task says again is the same checkpoint.
+        """
+        found = candidates(self.view, task, self._chain)
+        by_label = {c.label: c for c in reversed(found) if c.is_remote}
+        return list(by_label.values())
+
     def _begin(self, _: Event) -> list[Effect]:
         self.view = LineageView()
         self.claim_offset = -1

@@ -5,12 +5,13 @@ from __future__ import annotations
 from kstash.config import Config
 from kstash.kafka import settings
 from kstash.kafka.admin import KafkaAdmin
+from kstash.kafka.checkpoint_topic import CheckpointTopic
 from kstash.kafka.member import KafkaMember
 from kstash.kafka.positions import CommittedPositionsReader
 from kstash.kafka.producers import DelayedAcks, KafkaProducer
 from kstash.kafka.scanner import KafkaScanner
 from kstash.kafka.sink import KafkaSinkProducer
-from kstash.ports import Admin, Member, Producer, Scanner, SinkProducer
+from kstash.ports import Admin, CheckpointStore, Member, Producer, Scanner, SinkProducer
 
 
 class KafkaCluster:
@@ -85,6 +86,10 @@ class KafkaCluster:
             positions=self._positions,
             bootstrap_servers=self._config.bootstrap_servers,
         )
+
+    def checkpoint_store(self) -> CheckpointStore:
+        """The store of remote checkpoints in the topic `<application id>-checkpoints`."""
+        return CheckpointTopic(self._config, admin=self.admin)
 
     def _scanner(self, role: str) -> KafkaScanner:
         return KafkaScanner(

@@ -21,6 +21,10 @@ CONSUMER_QUEUE_KBYTES_MAX = 32 * 1024
 """Fetched and not yet handed out, of all partitions of one consumer together."""
 
 
+CHECKPOINT_DEADLINE_MS = 30_000
+"""How long a chunk of a checkpoint file may wait for its acknowledgement, or for its record."""
+
+
 class _KnownNoise(logging.Filter):
     """Drops lines of the client that are no news.
 
@@ -141,6 +145,15 @@ def scanner(config: Config, role: str = "scan") -> Settings:
     return _merge(config, tunable, decided)
 
 
+def checkpoint_reader(config: Config) -> Settings:
+    """Settings of a consumer that reads chunks of checkpoint files."""
+    return scanner(config) | {
+        "client.id": f"{config.application_id}-checkpoints",
+        # It reads runs of offsets: what is fetched beyond the end of one is thrown away.
+        "queued.max.messages.kbytes": 4 * 1024,
+    }
+
+
 def positions_group(config: Config) -> str:
     """Consumer group that holds the committed positions of the sinks."""
     return f"{config.application_id}-positions"
@@ -193,6 +206,17 @@ def lineage_producer(config: Config) -> Settings:
         "enable.gapless.guarantee": True,
         "message.timeout.ms": 0,
     }
+    return _merge(config, tunable, decided)
+
+
+def checkpoint_producer(config: Config) -> Settings:
+    """Settings of the producer of checkpoint files: large records, nobody waits for them.
+
+    A record that is not acknowledged in time fails the upload, which is then tried anew.
+    """
+    tunable, decided = _producer(config, "checkpoints")
+    tunable |= {"linger.ms": 5, "compression.type": "none"}  # RocksDB has compressed them
+    decided |= {"enable.idempotence": True, "message.timeout.ms": CHECKPOINT_DEADLINE_MS}
     return _merge(config, tunable, decided)
 
 

@@ -13,6 +13,7 @@ import structlog
 from kstash.config import Config
 from kstash.errors import TopicMismatchError, TopicMissingError
 from kstash.failpoints import around
+from kstash.kafka.checkpoint_topic import CHUNK_BYTES
 from kstash.ports import Admin, NewTopic, TopicInfo
 from kstash.topology import Stage, StageOutput, Topology
 
@@ -35,6 +36,21 @@ def lineage_topic_config() -> dict[str, str]:
         # What a zombie trims must not be gone before its successor has read it (H7).
         "min.compaction.lag.ms": str(MINUTE_MS),
         "min.cleanable.dirty.ratio": "0.1",
+        "delete.retention.ms": str(10 * MINUTE_MS),
+        "unclean.leader.election.enable": "false",
+    }
+
+
+def checkpoints_topic_config() -> dict[str, str]:
+    """Settings of the checkpoints topic: what is deleted frees its space soon."""
+    return {
+        "cleanup.policy": "compact",
+        "segment.ms": str(10 * MINUTE_MS),
+        "segment.bytes": str(64 * 1024 * 1024),
+        "max.compaction.lag.ms": str(10 * MINUTE_MS),
+        # A reader that is at a file when it is deleted gets to its end (H7).
+        "min.compaction.lag.ms": str(MINUTE_MS),
+        "min.cleanable.dirty.ratio": "0.3",
         "delete.retention.ms": str(10 * MINUTE_MS),
         "unclean.leader.election.enable": "false",
     }
@@ -82,6 +98,9 @@ def check_topics(
     """
     user = list(dict.fromkeys([*topology.input_topics, *topology.output_topics]))
     own = [*topology.internal_topics, topology.lineage_topic]
+    has_checkpoints = config.checkpoint_store == "topic" and config.guarantee != "none"
+    if has_checkpoints:
+        own.append(topology.checkpoints_topic)
     found = admin.describe([*user, *own])
     missing = [topic for topic in user if topic not in found]
     if missing and not config.create_topics:
@@ -130,7 +149,10 @@ def _check_is_new(
 
 
 def _own_topics(topics: Iterable[str], partition_count: int, config: Config) -> list[NewTopic]:
-    lineage_topic = f"{config.application_id}-lineage"
+    configs = {
+        f"{config.application_id}-lineage": lineage_topic_config(),
+        f"{config.application_id}-checkpoints": checkpoints_topic_config(),
+    }
     replication_factor = config.internal_replication_factor
     durable = {"min.insync.replicas": "2"} if (replication_factor or 0) >= 3 else {}
     return [
@@ -138,8 +160,7 @@ def _own_topics(topics: Iterable[str], partition_count: int, config: Config) -> 
             topic,
             partition_count,
             replication_factor,
-            (lineage_topic_config() if topic == lineage_topic else internal_topic_config())
-            | durable,
+            configs.get(topic, internal_topic_config()) | durable,
         )
         for topic in topics
     ]
@@ -186,6 +207,9 @@ def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: 
             if recovers and not output.internal and not output.is_transactional:
                 _check_immediate_sink(output, found[output.topic], config)
     _check(found[topology.lineage_topic], lineage_topic_config(), "cleanup.policy")
+    if topology.checkpoints_topic in found:
+        _check(found[topology.checkpoints_topic], checkpoints_topic_config(), "cleanup.policy")
+        _check_record_size(found[topology.checkpoints_topic], CHUNK_BYTES + RECORD_OVERHEAD_BYTES)
     for topic in topology.internal_topics:
         for setting in ("cleanup.policy", "retention.ms", "message.timestamp.type"):
             _check(found[topic], internal_topic_config(), setting)

@@ -113,6 +113,34 @@ METRICS = (
         (),
         _FAST,
     ),
+    MetricSpec("checkpoints_remote", "counter", "Remote checkpoints published."),
+    MetricSpec("checkpoint_uploads", "counter", "Checkpoints stored in the checkpoint store."),
+    MetricSpec("checkpoint_upload_bytes", "counter", "Bytes of new files stored there."),
+    MetricSpec(
+        "checkpoint_upload_seconds",
+        "histogram",
+        "Time from the start of an upload to its end.",
+        (),
+        _RECOVERY,
+    ),
+    MetricSpec("checkpoint_upload_failures", "counter", "Uploads that failed and are tried again."),
+    MetricSpec(
+        "checkpoint_files_deleted", "counter", "Old files deleted from the checkpoint store."
+    ),
+    MetricSpec("restore_bytes", "counter", "Bytes fetched from the checkpoint store."),
+    MetricSpec(
+        "restore_seconds",
+        "histogram",
+        "Time of a task group's restore that fetched something.",
+        (),
+        _RECOVERY,
+    ),
+    MetricSpec(
+        "restore_eta_seconds",
+        "gauge",
+        "Time that the restore of a task group will still take, at its speed so far.",
+        ("group",),
+    ),
     MetricSpec("commits", "counter", "Transactions of sinks committed."),
     MetricSpec("app_state", "gauge", "1 for the state that this worker is in, else 0.", ("state",)),
 )

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from functools import partial
 
+import structlog
+
 from kstash.core.records import Checkpoint
 from kstash.runtime.context import Context
 from kstash.runtime.lineage import LineageWriter
+from kstash.runtime.recovery import Recovery
 from kstash.runtime.task import Task
+from kstash.runtime.uploads import Uploads
+
+UPLOAD_SHARE = 0.75
+"""Of `shutdown_timeout_ms`, for uploads; the rest is for the RELEASE."""
+
+log = structlog.get_logger("kstash.checkpoints")
 
 
 class Checkpoints:
     """Freezes states when due, and publishes them in the lineage topic when they are covered."""
 
     def __init__(self, context: Context, group: int, lineage: LineageWriter) -> None:
+        self.uploads = Uploads(context, group, lineage)
         self._context = context
         self._group = group
         self._lineage = lineage
         self._tasks: list[Task] = []
         self._due: dict[int, float] = {}
         self._published: dict[int, Checkpoint] = {}
+        self._upload_end_s = 0.0
+        self._is_upload_given_up = False
 
-    def add(self, task: Task, base: Checkpoint | None) -> None:
-        """Take care of a task that was restored from `base`."""
+    def add(self, task: Task, base: Checkpoint | None, recovery: Recovery | None) -> None:
+        """Take care of a task that was restored from `base` by a recovery, if there was one."""
         stage = task.stage.index
         interval_s = self._context.config.checkpoint_interval_ms / 1000
         # Spread over the interval, so that tasks do not all checkpoint at once.
@@ -31,6 +43,9 @@ class Checkpoints:
         self._due[stage] = self._context.clock.monotonic() + interval_s * (0.5 + share)
         if base is not None:
             self._published[stage] = base
+        if recovery is not None:
+            damaged = recovery.restores.damaged.get(task.core.task, ())
+            self.uploads.add(task, base, recovery.remote[task.core.task], damaged)
 
     def tick(self, now: float, *, may_publish: bool) -> None:
         """Freeze what is due, publish what may be.
@@ -46,22 +61,45 @@ class Checkpoints:
                 self._freeze(task)
             if may_publish:
                 self._publish(task)
+        self.uploads.tick(now, may_publish=may_publish)
 
     def begin_drain(self) -> None:
         """Freeze every task that is past its checkpoint or has none."""
+        config = self._context.config
+        self._upload_end_s = (
+            self._context.clock.monotonic() + config.shutdown_timeout_ms / 1000 * UPLOAD_SHARE
+        )
         for task in self._tasks:
             is_new = task.core.position > task.checkpointed_position
             if task.pending is None and (is_new or task.stage.index not in self._published):
                 self._freeze(task)
 
     def drain(self, *, may_publish: bool) -> bool:
-        """Publish what `begin_drain` froze; returns whether all of it is acknowledged."""
+        """Publish what `begin_drain` froze; returns whether all of it is acknowledged.
+
+        Uploads get their share of the time: without them the next owner needs this disk.
+        """
         for task in self._tasks:
             if task.pending is None and task.core.position > task.checkpointed_position:
                 self._freeze(task)  # one frozen before the drain began was of an older position
             if may_publish:
                 self._publish(task)
-        return all(task.pending is None and task.publishing is None for task in self._tasks)
+        now = self._context.clock.monotonic()
+        self.uploads.tick(now, may_publish=may_publish)
+        if any(task.pending is not None or task.publishing is not None for task in self._tasks):
+            return False
+        if not self.uploads.is_busy:
+            return True
+        if now < self._upload_end_s and not self.uploads.is_failing:
+            return False
+        if not self._is_upload_given_up:
+            self._is_upload_given_up = True
+            log.warning(
+                "the last checkpoint is not in the checkpoint store: the next start needs this "
+                "disk, or replays from the remote checkpoint before",
+                group=self._group,
+            )
+        return True
 
     def _is_due(self, task: Task, now: float) -> bool:
         config = self._context.config
@@ -100,6 +138,9 @@ class Checkpoints:
             labels.add(previous.label)
         if task.pending is not None:
             labels.add(task.pending.label)
+        if not record.is_remote:
+            self.uploads.offer(task, record)
+        labels |= self.uploads.labels(task)
         self._context.state.retain(stage.name, self._group, labels)
         self._context.metrics.count("checkpoints")
         self._context.metrics.count("checkpoint_bytes", sum(file.size for file in record.files))

@@ -9,6 +9,8 @@ from kstash.config import Config
 from kstash.core.partitioner import Partitioner
 from kstash.ports import (
     Admin,
+    Background,
+    CheckpointStore,
     Clock,
     Cluster,
     Member,
@@ -70,6 +72,8 @@ class Context:
     scans: ScanService
     producers: Producers
     state: StateBackend
+    store: CheckpointStore | None
+    background: Background
     clock: Clock
     metrics: Metrics
     nonce: Callable[[], bytes]

@@ -31,6 +31,7 @@ from kstash.runtime.lineage import LineageWriter
 from kstash.runtime.recovery import Recovery
 from kstash.runtime.sinks import Sinks
 from kstash.runtime.stateless import NoState
+from kstash.runtime.tails import fresh_plans
 from kstash.runtime.task import REPLAY_SLICE_EVENTS, Task, TaskInput
 from kstash.runtime.trim import Trimmer
 from kstash.topology import Stage
@@ -94,7 +95,7 @@ class TaskGroup:
                 before_start=before_start,
             )
         else:
-            self._open(self._fresh_plans())
+            self._open(fresh_plans(context, number))
 
     # -- opening the tasks -----------------------------------------------------------------------
 
@@ -108,20 +109,6 @@ class TaskGroup:
         """What outputs are signed with: readers drop nothing of the guarantees without fences."""
         return self.incarnation if self.context.has_lineage else NO_INCARNATION
 
-    def _fresh_plans(self) -> dict[TaskId, TaskPlan]:
-        """Plans for the guarantee `none`: empty state, inputs from where new ones start."""
-        plans = {}
-        context = self.context
-        earliest = context.config.auto_offset_reset == "earliest"
-        look_up = context.admin.start_offsets if earliest else context.admin.end_offsets
-        for stage in context.layout.stages_of(self.number):
-            task = TaskId(stage.index, self.number)
-            inputs = context.layout.inputs_of(stage, self.number)
-            known = look_up(list(inputs.values()))
-            offsets = {index: known[partition] for index, partition in inputs.items()}
-            plans[task] = TaskPlan(task, None, 0, 0, 0, (), (), {}, {}, 0, offsets, {}, {})
-        return plans
-
     def _open(self, plans: dict[TaskId, TaskPlan]) -> None:
         context = self.context
         if self.recovery is not None:
@@ -131,7 +118,7 @@ class TaskGroup:
         for stage in context.layout.stages_of(self.number):
             plan = plans[TaskId(stage.index, self.number)]
             task = self.tasks[stage.index] = self._open_task(stage, plan)
-            self._checkpoints.add(task, plan.base)
+            self._checkpoints.add(task, plan.base, self.recovery)
             # Lineage that only headers held goes to the topic before any new output (H29).
             self.lineage.flush(task)
         if self._sink_producers:
@@ -299,8 +286,10 @@ class TaskGroup:
         assert self.recovery is not None
         assert self.trimmer is not None
         for message in messages:
-            self.trimmer.see(message)
+            record = self.trimmer.see(message)
             self.recovery.core.check_fenced()
+            if record is not None:
+                self._checkpoints.uploads.read_back(record)
 
     def _replay(self) -> None:
         for task in self.tasks.values():
@@ -430,6 +419,7 @@ class TaskGroup:
     def close(self) -> None:
         """Give the group up: stop consuming, drop the clients and the state."""
         self.lineage.close()
+        self._checkpoints.uploads.close()
         if self.recovery is not None:
             self.recovery.cancel()
         self._stop_consuming()

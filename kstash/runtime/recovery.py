@@ -41,6 +41,7 @@ from kstash.core.events import (
 from kstash.core.group import GroupCore, GroupState
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.records import (
+    Checkpoint,
     Claim,
     Config,
     LineageRecord,
@@ -67,6 +68,7 @@ from kstash.runtime.context import Context
 from kstash.runtime.emit import StoredRecord
 from kstash.runtime.history import LineageReader
 from kstash.runtime.points import ACKS, APPENDS
+from kstash.runtime.restore import Restores, check_inputs
 from kstash.runtime.scan import ScanJob
 from kstash.runtime.tails import TailReader, first_offsets
 
@@ -83,6 +85,8 @@ class Recovery:
         plans: what each task replays, once planned.
         start: the START record, once appended.
         stored: scanned output records by sequence, to compare replayed ones with.
+        restores: finds the base of each task.
+        remote: remote checkpoints of each task on its history, oldest first, once planned.
         phase_s: seconds of each phase that is over, by its name; they add up.
     """
 
@@ -109,6 +113,8 @@ class Recovery:
         self.phase_s = dict.fromkeys(PHASES.values(), 0.0)
         self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
         self.start: Start | None = None
+        self.restores = Restores(context, group)
+        self.remote: dict[TaskId, list[Checkpoint]] = {}
         layout = context.layout
         self.core = GroupCore(
             group,
@@ -146,6 +152,7 @@ class Recovery:
             effect = self._retry[1]
             self._retry = None
             self._perform(effect)
+        self.restores.tick(self._context.clock.monotonic())
         while self._inbox:
             event = self._inbox.popleft()
             if isinstance(event, Exception):
@@ -172,6 +179,7 @@ class Recovery:
         """Ignore everything that still arrives."""
         self._is_cancelled = True
         self._inbox.clear()
+        self.restores.cancel()
         for job in self._jobs:
             job.is_cancelled = True
 
@@ -301,27 +309,11 @@ class Recovery:
         self._append(self._context.producers.markers, effect.record, SealAppended)
 
     def _verify(self, effect: VerifyCheckpoints) -> None:
-        usable: set[tuple[TaskId, str]] = set()
-        stages = {s.index: s for s in self._context.layout.topology.stages}
-        for task, found in effect.candidates.items():
-            if not stages[task.stage].stores:
-                usable.update((task, checkpoint.label) for checkpoint in found)  # no files to miss
-                continue
-            for checkpoint in found:
-                # Without files: the stage had no store yet.
-                if not checkpoint.files or self._context.state.verify(
-                    stages[task.stage].name, task.partition, checkpoint.label, checkpoint.files
-                ):
-                    # The best one that opens is the base: older ones need no look.
-                    usable.add((task, checkpoint.label))
-                    break
-                log.warning(
-                    "local checkpoint is missing or damaged, falling back to an older one",
-                    task=str(task),
-                    label=checkpoint.label,
-                    position=checkpoint.position,
-                )
-        self._post(CheckpointsVerified(frozenset(usable)))
+        self.restores.begin(
+            effect.candidates,
+            on_done=lambda usable: self._post(CheckpointsVerified(usable)),
+            on_error=self._post,
+        )
 
     def _scan_tails(self, effect: ScanTails) -> None:
         initial = first_offsets(self._context, self.group, effect.missing_inputs)
@@ -331,6 +323,7 @@ class Recovery:
 
     def _append_start(self, effect: AppendStart) -> None:
         self.start = effect.record
+        check_inputs(self._context, self.group, self.core.plans, effect.record)
         self._before_start(
             self,
             lambda: self._append(
@@ -339,6 +332,7 @@ class Recovery:
         )
 
     def _recover(self, effect: Recover) -> None:
+        self.remote = {task: self.core.remote_checkpoints(task) for task in effect.plans}
         self._on_recover(dict(effect.plans))
         self.charge("restore")
 

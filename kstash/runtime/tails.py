@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kstash.core.frames import decode_frame
 from kstash.core.ids import OutPartition, TaskId
-from kstash.core.recovery import TailScan
+from kstash.core.recovery import TailScan, TaskPlan
 from kstash.core.wire import (
     IDENTITY_HEADER,
     LINEAGE_HEADER,
@@ -156,3 +156,17 @@ def first_offsets(
     for (stage_index, index), partition in wanted.items():
         first.setdefault(stage_index, {})[index] = offsets[partition]
     return first
+
+
+def fresh_plans(context: Context, group: int) -> dict[TaskId, TaskPlan]:
+    """Plans for the guarantee `none`: empty state, inputs from where new ones start."""
+    plans = {}
+    earliest = context.config.auto_offset_reset == "earliest"
+    look_up = context.admin.start_offsets if earliest else context.admin.end_offsets
+    for stage in context.layout.stages_of(group):
+        task = TaskId(stage.index, group)
+        inputs = context.layout.inputs_of(stage, group)
+        known = look_up(list(inputs.values()))
+        offsets = {index: known[partition] for index, partition in inputs.items()}
+        plans[task] = TaskPlan(task, None, 0, 0, 0, (), (), {}, {}, 0, offsets, {}, {})
+    return plans

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -368,6 +368,28 @@ class Task:
             input_offsets=pending.input_offsets,
             sequences=pending.sequences,
             readers=pending.readers,
+            scan_from=self.core.scan_from(),
+            reached=self.core.stable,
+        )
+
+    def remote_record(self, local: Checkpoint, files: tuple[FileEntry, ...]) -> Checkpoint | None:
+        """The record that makes a published checkpoint a remote one, once its conditions hold.
+
+        Args:
+            local: of this incarnation, or the base that it was restored from.
+            files: with their locations.
+        """
+        # A base lies below what was adopted: the scan starts of this incarnation, which the record
+        # takes, skip what only headers held until that is in the lineage topic (H29).
+        if not self.core.may_publish_checkpoint(max(local.position, self.core.adopted)):
+            return None
+        self.checkpoint_number += 1
+        return replace(
+            local,
+            incarnation=self.incarnation,
+            number=self.checkpoint_number,
+            is_remote=True,
+            files=files,
             scan_from=self.core.scan_from(),
             reached=self.core.stable,
         )

@@ -23,6 +23,8 @@ from kstash.errors import (
     ProducerFailedError,
 )
 from kstash.ports import (
+    Background,
+    CheckpointStore,
     Clock,
     Cluster,
     Message,
@@ -63,6 +65,8 @@ class Worker:
         config: settings.
         cluster: factory of Kafka clients.
         state: where the tasks' states live.
+        store: where remote checkpoints go; None: they stay on this disk.
+        background: runs what waits for disks and stores.
         clock: time.
         metrics: what is counted.
         until: None runs for ever; `"end"` to the end offsets found at the start; `"drain"` until
@@ -80,6 +84,8 @@ class Worker:
         *,
         cluster: Cluster,
         state: StateBackend,
+        store: CheckpointStore | None,
+        background: Background,
         clock: Clock,
         metrics: Metrics,
         until: str | None = None,
@@ -104,6 +110,8 @@ class Worker:
             scans=ScanService(cluster.scanner()),
             producers=producers,
             state=state,
+            store=store,
+            background=background,
             clock=clock,
             metrics=metrics,
             nonce=nonce or partial(os.urandom, 16),
@@ -167,6 +175,7 @@ class Worker:
         timeout_s = min(timeout_s, self._poll_timeout())
         # Serving callbacks first frees what waited for acknowledgements before more is taken.
         self._serve_producers()
+        context.background.poll()
         if context.scans.pump():
             timeout_s = 0.0
         messages = context.member.poll(timeout_s)
@@ -399,6 +408,9 @@ class Worker:
         finally:
             for number in list(self.groups):
                 self._drop(number)
+            self.context.background.close()
+            if self.context.store is not None:
+                self.context.store.close()
             config = self.context.config
             leave = config.instance_id is None or config.leave_on_stop
             self.context.member.close(leave=leave and is_graceful)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from kstash.errors import CheckpointCorruptError
 from kstash.failpoints import around
 from kstash.ports import FileEntry
 from kstash.state.folder import sync_folder
@@ -17,6 +19,9 @@ PARTIAL_PREFIX = ".partial-"
 
 _IMMUTABLE_SUFFIX = ".sst"
 """RocksDB never changes these after writing them; every other file of it may grow."""
+
+READ_BYTES = 256 * 1024
+"""Read at once for an upload: what a bounded bandwidth lets through in one piece."""
 
 DIGEST_BYTES = 16
 """Content names the file, so two files must not share a digest by chance."""
@@ -59,7 +64,11 @@ def describe(folder: Path, known: Mapping[str, FileEntry]) -> tuple[FileEntry, .
 
 def immutable(files: Sequence[FileEntry]) -> dict[str, FileEntry]:
     """The entries that stay true for as long as files of these names exist."""
-    return {entry.name: entry for entry in files if entry.name.endswith(_IMMUTABLE_SUFFIX)}
+    return {
+        entry.name: replace(entry, location="")
+        for entry in files
+        if entry.name.endswith(_IMMUTABLE_SUFFIX)
+    }
 
 
 def matches(folder: Path, files: Sequence[FileEntry]) -> bool:
@@ -73,6 +82,66 @@ def matches(folder: Path, files: Sequence[FileEntry]) -> bool:
         )
     except OSError:
         return False
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """Content of a file, in blocks."""
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            yield block
+
+
+def assemble(
+    partial: Path,
+    files: Sequence[FileEntry],
+    sources: Sequence[Path],
+    fetch: Callable[[FileEntry], Iterable[bytes]],
+) -> None:
+    """Make a new folder of these files: of what other folders hold, and of what is fetched.
+
+    Args:
+        partial: the new folder.
+        files: what it shall hold.
+        sources: folders that may hold files of the same content, under any name.
+        fetch: content of a file that none of them holds.
+
+    Raises:
+        CheckpointCorruptError: a fetched content has another digest.
+        OSError: as the operating system says it.
+    """
+    partial.mkdir(parents=True)
+    by_size: dict[int, list[Path]] = {}
+    for folder in sources:
+        for path in folder.iterdir():
+            by_size.setdefault(path.stat().st_size, []).append(path)
+    for entry in files:
+        check_label(entry.name)
+        target = partial / entry.name
+        here = next(
+            (path for path in by_size.get(entry.size, ()) if digest(path) == entry.digest), None
+        )
+        if here is None:
+            _write(target, entry, fetch(entry))
+        elif target.suffix == _IMMUTABLE_SUFFIX and here.suffix == _IMMUTABLE_SUFFIX:
+            os.link(here, target)
+        else:
+            shutil.copyfile(here, target)
+
+
+def _write(target: Path, entry: FileEntry, content: Iterable[bytes]) -> None:
+    found = new_digest()
+    with target.open("wb") as file:
+        for block in content:
+            found.update(block)
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    if found.hexdigest() != entry.digest:
+        raise CheckpointCorruptError(
+            f"file {entry.name} has the digest {found.hexdigest()}, its checkpoint says "
+            f"{entry.digest}",
+            entry.location,
+        )
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -6,23 +6,30 @@ The stores are the same `CachedStore`s as over RocksDB, so spilling and write-ba
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kstash.errors import CheckpointCorruptError
+import msgspec
+
+from kstash.errors import CheckpointCorruptError, StateError
 from kstash.ports import FileEntry, StoreSpec
 from kstash.state.cache import CachedStore, Changes, MemoryBudget
 
 _MEMORY_BYTES = 1 << 30
 
+_POSITION = "position"
+_SUFFIX = ".table"
+_Entries = list[tuple[bytes, bytes]]
+
 
 @dataclass(frozen=True, slots=True)
 class _Frozen:
-    """A checkpoint: position, and for each store its encoded entries."""
+    """A checkpoint, of which its files are made: position, encoded entries of each store."""
 
     position: int
     tables: Mapping[str, Mapping[bytes, bytes]]
     files: tuple[FileEntry, ...]
+    is_sound: bool = True
 
 
 class MemoryBackend:
@@ -40,7 +47,55 @@ class MemoryBackend:
     def verify(self, stage: str, partition: int, label: str, files: Sequence[FileEntry]) -> bool:
         """Whether the checkpoint is there with these files."""
         frozen = self._checkpoints.get((stage, partition), {}).get(label)
-        return frozen is not None and sorted(frozen.files, key=_name) == sorted(files, key=_name)
+        return frozen is not None and _content_of(frozen.files) == _content_of(files)
+
+    def read(self, stage: str, partition: int, label: str, name: str) -> Iterator[bytes]:
+        """Content of one file of a checkpoint, in one block.
+
+        Raises:
+            StateError: there is no such file.
+        """
+        frozen = self._checkpoints.get((stage, partition), {}).get(label)
+        if frozen is None:
+            raise StateError(f"there is no checkpoint {label!r}", f"{stage}_{partition}")
+        yield _contents(frozen.position, frozen.tables)[name]
+
+    def adopt(
+        self,
+        stage: str,
+        partition: int,
+        label: str,
+        files: Sequence[FileEntry],
+        fetch: Callable[[FileEntry], Iterable[bytes]],
+    ) -> None:
+        """Make checkpoint `label` of these files: of what is here, and of what `fetch` gives.
+
+        Raises:
+            CheckpointCorruptError: a fetched content has another digest.
+            KstashError: whatever `fetch` raises.
+        """
+        checkpoints = self._checkpoints.setdefault((stage, partition), {})
+        here = {
+            _digest(content): content
+            for frozen in checkpoints.values()
+            if frozen.is_sound
+            for content in _contents(frozen.position, frozen.tables).values()
+        }
+        contents = {}
+        for entry in files:
+            content = here.get(entry.digest)
+            if content is None:
+                content = b"".join(fetch(entry))
+                if _digest(content) != entry.digest:
+                    raise CheckpointCorruptError(f"file {entry.name} is damaged", entry.location)
+            contents[entry.name] = content
+        tables = {
+            name.removesuffix(_SUFFIX): dict(msgspec.msgpack.decode(content, type=_Entries))
+            for name, content in contents.items()
+            if name.endswith(_SUFFIX)
+        }
+        position = int(contents[_POSITION])
+        checkpoints[label] = _Frozen(position, tables, _describe(position, tables))
 
     def open(
         self,
@@ -92,7 +147,7 @@ class MemoryBackend:
         checkpoints = self._checkpoints[stage, partition]
         frozen = checkpoints[label]
         damaged = tuple(replace(entry, digest=entry.digest[::-1]) for entry in frozen.files)
-        checkpoints[label] = replace(frozen, files=damaged)
+        checkpoints[label] = replace(frozen, files=damaged, is_sound=False)
 
 
 class MemoryTaskState:
@@ -141,10 +196,7 @@ class MemoryTaskState:
             self._tables[name].apply(change)
             self._stores[name].mark_written(change)
         tables = {name: dict(table.entries) for name, table in self._tables.items()}
-        entries = (
-            FileEntry("position", 8, _digest(b"%d" % position)),
-            *(_describe(name, table) for name, table in tables.items()),
-        )
+        entries = _describe(position, tables)
         self._keep(label, _Frozen(position, tables, entries))
         self.position = position
         return entries
@@ -179,14 +231,27 @@ class _DictTable:
             self.entries.pop(key, None)
 
 
-def _describe(name: str, table: Mapping[bytes, bytes]) -> FileEntry:
-    content = b"".join(key + value for key, value in sorted(table.items()))
-    return FileEntry(f"{name}.table", len(content), _digest(content))
+def _contents(position: int, tables: Mapping[str, Mapping[bytes, bytes]]) -> dict[str, bytes]:
+    """A checkpoint as files, by name."""
+    return {
+        _POSITION: b"%d" % position,
+        **{
+            name + _SUFFIX: msgspec.msgpack.encode(sorted(table.items()))
+            for name, table in tables.items()
+        },
+    }
+
+
+def _describe(position: int, tables: Mapping[str, Mapping[bytes, bytes]]) -> tuple[FileEntry, ...]:
+    return tuple(
+        FileEntry(name, len(content), _digest(content))
+        for name, content in _contents(position, tables).items()
+    )
 
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _name(entry: FileEntry) -> str:
-    return entry.name
+def _content_of(files: Sequence[FileEntry]) -> set[tuple[str, int, str]]:
+    return {(entry.name, entry.size, entry.digest) for entry in files}

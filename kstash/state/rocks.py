@@ -26,7 +26,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from kstash.errors import CheckpointCorruptError, StateError
+from kstash.errors import CheckpointCorruptError, KstashError
 from kstash.failpoints import around
 from kstash.ports import FileEntry, StoreSpec
 from kstash.state import files
@@ -92,6 +92,7 @@ class RocksBackend:
         self._block_cache = Cache(max(_BLOCK_CACHE_BYTES_MIN, memory_bytes // _BLOCK_CACHE_SHARE))
         self._open: dict[tuple[str, int], RocksTaskState] = {}
         self._open_count = 0
+        self._adopt_count = 0
         # Checksums of immutable files found right by `verify`: the first checkpoint after an
         # `open` would else read the whole state again.
         self._verified: dict[Path, dict[str, FileEntry]] = {}
@@ -108,6 +109,43 @@ class RocksBackend:
             return False
         self._verified[folder] = files.immutable(files_)
         return True
+
+    def read(self, stage: str, partition: int, label: str, name: str) -> Iterator[bytes]:
+        """Content of one file of a checkpoint, in blocks.
+
+        Raises:
+            StateError: the file cannot be read.
+        """
+        files.check_label(name)
+        folder = self._checkpoint_folder(stage, partition, label)
+        with _disk(folder, f"reading {name}"):
+            yield from files.blocks(folder / name)
+
+    def adopt(
+        self,
+        stage: str,
+        partition: int,
+        label: str,
+        files_: Sequence[FileEntry],
+        fetch: Callable[[FileEntry], Iterable[bytes]],
+    ) -> None:
+        """Make checkpoint `label` of these files: of what is here, and of what `fetch` gives.
+
+        Raises `CheckpointCorruptError`, `StateError`, and what `fetch` raises, as the port has it.
+        """
+        final = self._checkpoint_folder(stage, partition, label)
+        # A job that was cancelled may still write under its own name.
+        self._adopt_count += 1
+        partial = final.with_name(f"{files.PARTIAL_PREFIX}{self._adopt_count}-{label}")
+        with _disk(final.parent, f"restoring checkpoint {label!r}"):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            # Partial ones too: what an interrupted restore has fetched need not be fetched again.
+            with around("restore.assemble"):
+                files.assemble(partial, files_, list(final.parent.iterdir()), fetch)
+                if final.exists():
+                    shutil.rmtree(final)
+            files.complete(partial, final)
+        self._verified[final] = files.immutable(files_)
 
     def open(
         self,
@@ -356,7 +394,7 @@ def _disk(folder: Path, action: str) -> Iterator[None]:
     """Turn what RocksDB and the file system raise into a `StateError`."""
     try:
         yield
-    except StateError:
+    except KstashError:
         raise
     except Exception as error:  # rocksdict raises bare Exceptions
         raise io_error(folder, action, error) from error

@@ -24,10 +24,12 @@ from kstash.runtime.program import settled
 from kstash.runtime.worker import Worker
 from kstash.serdes import Serde
 from kstash.state.memory import MemoryBackend, MemoryTaskState
+from kstash.testing.background import ManualBackground
 from kstash.testing.clock import ManualClock
 from kstash.testing.log import MemoryRecord, PartitionLog
 from kstash.testing.memory import MemoryCluster, MemoryKafka
 from kstash.testing.metrics import MemoryMetrics
+from kstash.testing.stores import MemoryCheckpointStore
 from kstash.topology import StageOutput
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ class TestDriver:
         clock: the manual clock; move it with `advance`.
         kafka: the cluster, for tests that want to look into topics or bend links.
         metrics: what the worker counted, over all its lives.
+        store: its remote checkpoints.
+        background: its uploads and restores, done as soon as they are asked for.
     """
 
     __test__ = False  # pytest must not collect it where it is imported
@@ -110,6 +114,8 @@ class TestDriver:
         self.kafka = MemoryKafka(self.clock)
         self.metrics = MemoryMetrics()
         self._backend = _RememberingBackend()
+        self.store = MemoryCheckpointStore()
+        self.background = ManualBackground(self._note_activity)
         self._cluster: MemoryCluster | None = None
         self._worker: Worker | None = None
         self._readers: dict[Partition, _Reader] = {}
@@ -219,6 +225,7 @@ class TestDriver:
         self._cluster.kill()
         self._cluster = self._worker = None
         self._backend.opened.clear()
+        self.background.close()
 
     def recover(self, app: App | None = None) -> None:
         """Start a new worker after a crash or a drain, until it is live and has nothing left to do.
@@ -268,6 +275,8 @@ class TestDriver:
             self._config,
             cluster=self._cluster,
             state=self._backend,
+            store=None if self._config.checkpoint_store == "none" else self.store,
+            background=self.background,
             clock=self.clock,
             metrics=self.metrics,
             # Fresh, as it must be, and the same in every run of the same calls.
@@ -317,6 +326,9 @@ class TestDriver:
         counts[self._topology.lineage_topic] = Layout(self._topology, counts).group_count
         for topic, count in counts.items():
             self.kafka.create_topic(topic, count)
+
+    def _note_activity(self) -> None:
+        self.kafka.activity += 1
 
     def _settle(self) -> None:
         """Step the worker until nothing happens any more while the clock stands still."""

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,9 @@ CRASH_S_MAX = 45.0
 
 STOPPING = ("lineage.flush", "lineage.release.append", "lineage.release.ack", "state.live.close")
 """Points that lie in an orderly stop."""
+
+DISKLESS = "restore."
+"""Reached by a worker whose disk is gone."""
 
 LEFTOVERS = "state.live.delete"
 """Reached by a worker whose predecessor was killed."""
@@ -185,6 +189,8 @@ class Lane:
                 self._doing = point
                 self._crash(point)
                 is_killed = number % 2 == 0 or following[number].startswith(LEFTOVERS)
+                # An orderly end leaves a remote checkpoint to restore.
+                is_killed &= not following[number].startswith(DISKLESS)
                 self._recover(is_killed=is_killed)
         finally:
             self._stopping.set()
@@ -198,6 +204,8 @@ class Lane:
         self._expect(worker, 0, "an orderly end")
 
     def _crash(self, point: str) -> None:
+        if point.startswith(DISKLESS):
+            shutil.rmtree(self.folder / f"state-{self.name}")
         worker = self._bear(point)
         if point.startswith(STOPPING) and worker.wait("is_ready", CRASH_S_MAX):
             os.kill(worker.pid, signal.SIGTERM)

@@ -21,9 +21,11 @@ from kstash.runtime.layout import Layout
 from kstash.runtime.worker import Worker
 from kstash.state.memory import MemoryBackend
 from kstash.testing import ManualClock, MemoryCluster, MemoryKafka
+from kstash.testing.background import ManualBackground
 from kstash.testing.log import MemoryRecord
 from kstash.testing.metrics import MemoryMetrics
 from kstash.testing.producers import MemoryProducer
+from kstash.testing.stores import MemoryCheckpointStore
 
 NAMES = ("a", "b")
 KEYS = ("k0", "k1", "k2")
@@ -71,9 +73,11 @@ class Fleet:
         self.sent: list[str] = []
         self.workers: dict[str, Worker] = {}
         self.clusters: dict[str, MemoryCluster] = {}
-        self.zombies: list[tuple[Worker, MemoryCluster]] = []
+        self.zombies: list[tuple[Worker, MemoryCluster, ManualBackground]] = []
         self.late: list[MemoryProducer] = []
         self.backends = {name: MemoryBackend() for name in NAMES}
+        self.store = MemoryCheckpointStore()
+        self.backgrounds: dict[str, ManualBackground] = {}
         self.metrics = MemoryMetrics()
         self.nonces = itertools.count()
         self.seen: dict[int, list[MemoryRecord]] = defaultdict(list)
@@ -90,11 +94,14 @@ class Fleet:
         # Much in flight at a crash is what the protocol is for.
         for kind, delays_s in DELAYS_S.items():
             cluster.links[kind].delay_s = self.random.choice(delays_s)
+        background = self.backgrounds[name] = ManualBackground(self._note_activity)
         self.workers[name] = Worker(
             self.topology,
             self.config,
             cluster=cluster,
             state=self.backends[name],
+            store=self.store,
+            background=background,
             clock=self.clock,
             metrics=self.metrics,
             nonce=lambda: next(self.nonces).to_bytes(16, "big"),
@@ -125,6 +132,7 @@ class Fleet:
         """End a worker at once; what it had under way may arrive later, or never."""
         if self.workers.pop(name, None) is not None:
             arrive_late = self.random.random() < 0.5
+            self.backgrounds.pop(name).close()
             late = self.clusters.pop(name).kill(arrive_late=arrive_late)
             if arrive_late:
                 self.late += late
@@ -132,7 +140,9 @@ class Fleet:
     def suspend(self, name: str) -> None:
         """Stop a worker without ending it: a successor may start, the zombie may wake up."""
         if name in self.workers:
-            self.zombies.append((self.workers.pop(name), self.clusters.pop(name)))
+            self.zombies.append(
+                (self.workers.pop(name), self.clusters.pop(name), self.backgrounds.pop(name))
+            )
             # The zombie holds the lock of its state folder: a successor needs another one.
             self.backends[name] = MemoryBackend()
 
@@ -140,9 +150,10 @@ class Fleet:
         """Let a zombie take some turns, then end it."""
         if not self.zombies:
             return
-        worker, cluster = self.zombies.pop(self.random.randrange(len(self.zombies)))
+        worker, cluster, background = self.zombies.pop(self.random.randrange(len(self.zombies)))
         for link in cluster.links.values():
             link.holds_requests = link.holds_acks = False
+        background.held_lanes.clear()
         try:
             for _ in range(self.random.randrange(6)):
                 worker.step(0.0)
@@ -162,6 +173,21 @@ class Fleet:
             link = self.clusters[name].links[self.random.choice(LINKS)]
             link.holds_requests = self.random.random() < 0.4
             link.holds_acks = self.random.random() < 0.4
+
+    def slow_down(self, name: str) -> None:
+        """Uploads or restores of a worker take long, or are done."""
+        if name in self.backgrounds:
+            lane = self.random.choice(("upload", "restore"))
+            self.backgrounds[name].held_lanes ^= {lane}
+
+    def lose_disk(self, name: str) -> None:
+        """The disk of a worker that does not run is gone."""
+        if name not in self.workers:
+            self.backends[name] = MemoryBackend()
+
+    def turn_store_away(self) -> None:
+        """The checkpoint store goes away, or comes back."""
+        self.store.is_away = not self.store.is_away
 
     def deliver_late(self) -> None:
         """Requests of a dead worker's producer arrive after all."""
@@ -205,7 +231,9 @@ class Fleet:
                 link.holds_requests = link.holds_acks = False
                 link.error = None
                 link.delay_s = 0.0
-        self.kafka.is_away = False
+        for background in self.backgrounds.values():
+            background.held_lanes.clear()
+        self.kafka.is_away = self.store.is_away = False
         while self.late:
             self.deliver_late()
         while self.zombies:
@@ -243,6 +271,9 @@ class Fleet:
             assert link == chains[key], f"history of {key} broke at {value}"
         assert Counter(values) == Counter(self.sent), "lost or doubled"
 
+    def _note_activity(self) -> None:
+        self.kafka.activity += 1
+
     def _accepts(self, partition: int, record: MemoryRecord) -> bool:
         identity = dict(record.headers() or ())[IDENTITY_HEADER]
         assert identity is not None
@@ -266,15 +297,36 @@ MOVES = {
     "suspend": 1.0,
     "wake_zombie": 1.0,
     "compact": 1.0,
+    "slow_down": 1.0,
+    "lose_disk": 1.0,
     "fail_link": 0.7,
     "turn_away": 0.4,
+    "turn_store_away": 0.4,
 }
 """Moves of a schedule, by how often they come."""
 
-MOVES_OF_A_WORKER = frozenset({"step", "start", "bend", "expire", "kill", "suspend", "fail_link"})
+MOVES_OF_A_WORKER = frozenset(
+    {
+        "step",
+        "start",
+        "bend",
+        "expire",
+        "kill",
+        "suspend",
+        "fail_link",
+        "slow_down",
+        "lose_disk",
+    }
+)
 
 
-def run(seed: int, moves: int, **settings: object) -> Fleet:
+MOVES_OF_STORES = frozenset({"slow_down", "lose_disk", "turn_store_away"})
+"""Left out of schedules that found a fault before there were remote checkpoints."""
+
+
+def run(
+    seed: int, moves: int, *, without: frozenset[str] = frozenset(), **settings: object
+) -> Fleet:
     """Run one random schedule to its end and check it.
 
     Raises:
@@ -283,7 +335,8 @@ def run(seed: int, moves: int, **settings: object) -> Fleet:
     fleet = Fleet(seed, **settings)
     for name in NAMES:
         fleet.start(name)
-    for move in fleet.random.choices(list(MOVES), list(MOVES.values()), k=moves):
+    weights = {move: weight for move, weight in MOVES.items() if move not in without}
+    for move in fleet.random.choices(list(weights), list(weights.values()), k=moves):
         if move in MOVES_OF_A_WORKER:
             name = fleet.random.choice(NAMES)
             for _ in range(fleet.random.randrange(1, 8) if move == "step" else 1):

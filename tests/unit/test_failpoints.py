@@ -35,6 +35,7 @@ WRITES = {
 
 PER_RECORD = "called per record; the runtime's calls, one a batch, are enclosed"
 BY_CALLER = "enclosed where it is called"
+BY_STORE = "the upload and the collection enclose what they ask of a store"
 IN_THREAD = "asks the adapter's thread, where the operation is enclosed"
 NOTHING_YET = "an empty folder or a file without a name: a crash leaves what a start overwrites"
 FOR_PEOPLE = "who holds the lock, for people: nothing reads it"
@@ -67,6 +68,18 @@ EXEMPT = {
     ("runtime/recovery.py", "Recovery._fence", "initialise"): IN_THREAD,
     ("runtime/recovery.py", "Recovery._fence.initialise", "initialise"): IN_THREAD,
     ("runtime/sinks.py", "Sinks._close", "commit"): IN_THREAD,
+    ("kafka/checkpoint_topic.py", "CheckpointTopic._producing.send", "produce"): BY_STORE,
+    ("kafka/checkpoint_topic.py", "CheckpointTopic._producing.wait", "flush"): BY_STORE,
+    ("objects.py", "ObjectCheckpointStore.put", "put"): BY_STORE,
+    ("objects.py", "ObjectCheckpointStore.delete", "delete"): BY_STORE,
+    ("objects.py", "_sync", "fsync"): BY_STORE,
+    ("state/files.py", "assemble", "mkdir"): BY_CALLER,
+    ("state/files.py", "assemble", "link"): BY_CALLER,
+    ("state/files.py", "assemble", "copyfile"): BY_CALLER,
+    ("state/files.py", "_write", "write"): BY_CALLER,
+    ("state/files.py", "_write", "flush"): BY_CALLER,
+    ("state/files.py", "_write", "fsync"): BY_CALLER,
+    ("state/rocks.py", "RocksBackend.adopt", "mkdir"): NOTHING_YET,
     ("state/files.py", "link_or_copy", "mkdir"): BY_CALLER,
     ("state/files.py", "link_or_copy", "link"): BY_CALLER,
     ("state/files.py", "link_or_copy", "copyfile"): BY_CALLER,

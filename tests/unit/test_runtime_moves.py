@@ -12,7 +12,9 @@ from kstash.runtime.layout import Layout
 from kstash.runtime.worker import Worker
 from kstash.state.memory import MemoryBackend
 from kstash.testing import ManualClock, MemoryKafka
+from kstash.testing.background import ManualBackground
 from kstash.testing.metrics import MemoryMetrics
+from kstash.testing.stores import MemoryCheckpointStore
 
 STEPS_MAX = 2_000
 
@@ -42,6 +44,8 @@ class Pair:
             self.config,
             cluster=cluster,
             state=MemoryBackend(),
+            store=MemoryCheckpointStore(),
+            background=ManualBackground(),
             clock=self.clock,
             metrics=self.metrics,
             nonce=lambda: next(self.nonces).to_bytes(16, "big"),

@@ -1,0 +1,193 @@
+"""Ports for what a worker keeps: live state, checkpoints on its disk, checkpoints in a store.
+
+`kstash.ports` offers these names too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from kstash.core.records import FileEntry
+
+
+class KeyValueStore(Protocol):
+    """One store of a task: encoded keys, live decoded values, written back behind."""
+
+    def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
+        """Make all of `keys` resident and mark them dirty; absent keys stay absent in the dict.
+
+        The caller reads and assigns values in the returned live dict during this batch only.
+        Assigning None deletes the key at the next write-back.
+        """
+
+    def items(self) -> list[tuple[bytes, Any]]:
+        """All entries in key order: for tests, queries and verification, not the hot path."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """A store of a stage: its name and how its values become bytes."""
+
+    name: str
+    serialize: Callable[[Any], bytes]
+    deserialize: Callable[[bytes], Any]
+
+
+class TaskState(Protocol):
+    """The stores of one task."""
+
+    def store(self, name: str) -> KeyValueStore:
+        """A store of the task by its name."""
+
+    def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
+        """Freeze and write all dirty state in one batch, then take a durable checkpoint `label`.
+
+        Raises `StateError` naming the folder (disk full, I/O error); nothing is lost: the live
+        state stays in memory and the older checkpoints on disk.
+        """
+
+    def close(self) -> None:
+        """Let go of the state; what is not in a checkpoint is lost."""
+
+
+class StateBackend(Protocol):
+    """Where the states of a worker's tasks live."""
+
+    # `verify`, `read` and `adopt` are called by background jobs: any thread, files only.
+
+    def verify(self, stage: str, partition: int, label: str, files: Sequence[FileEntry]) -> bool:
+        """Whether this worker has that checkpoint, whole and with the right digests."""
+
+    def read(self, stage: str, partition: int, label: str, name: str) -> Iterator[bytes]:
+        """Content of one file of a checkpoint, in blocks.
+
+        Raises `StateError`: the file cannot be read.
+        """
+
+    def adopt(
+        self,
+        stage: str,
+        partition: int,
+        label: str,
+        files: Sequence[FileEntry],
+        fetch: Callable[[FileEntry], Iterable[bytes]],
+    ) -> None:
+        """Make checkpoint `label` of these files, durably; one that is there is replaced.
+
+        Files whose content this worker has already, in any checkpoint of the task, are taken from
+        there, also what an interrupted call left; `fetch` gives the content of the others. The
+        checkpoint appears whole or not at all.
+
+        Raises `CheckpointCorruptError` when a fetched content has another digest, `StateError` for
+        the disk, and whatever `fetch` raises.
+        """
+
+    def open(
+        self,
+        stage: str,
+        partition: int,
+        stores: Sequence[StoreSpec],
+        *,
+        base: str | None,
+        fresh: Collection[str] = (),
+    ) -> TaskState:
+        """Open the state as of checkpoint `base` (None: empty); live files are thrown away.
+
+        Stores that the base does not hold begin empty, and so do those named in `fresh`; what it
+        holds besides `stores` is left behind.
+        """
+
+    def retain(self, stage: str, partition: int, labels: Collection[str]) -> None:
+        """Delete all checkpoints of the task but these."""
+
+    def close(self) -> None:
+        """Close all states."""
+
+
+class CheckpointStore(Protocol):
+    """Where the files of remote checkpoints are; a store outlives every worker and its disk.
+
+    Calls wait, up to a deadline of their own, and may come from several threads at once: only
+    background jobs make them. A call that the store does not answer raises `CheckpointStoreError`;
+    it may be tried again.
+    """
+
+    def put(self, group: int, name: str, blocks: Iterable[bytes]) -> str:
+        """Store one file; durable when this returns.
+
+        Args:
+            group: task group that the file belongs to.
+            name: `<stage>_<partition>/<generation>-<claim offset>/<digest>`: of plain characters.
+            blocks: the content.
+
+        Returns:
+            Its location, by which alone it is found again; it contains the name.
+        """
+
+    def get(self, location: str) -> Iterator[bytes]:
+        """Content of a stored file, in blocks.
+
+        Raises `CheckpointCorruptError`: it is not there, not whole, or in another store.
+        """
+
+    def missing(self, locations: Collection[str]) -> set[str]:
+        """Those of `locations` of which a cheap look says that they are not there."""
+
+    def strays(self, group: int, folder: str, known: Collection[str]) -> list[tuple[str, str]]:
+        """(Name, location) of what is stored under `<folder>/` and is not among `known`.
+
+        What an interrupted `put` left behind is listed too. `known` may hold locations of other
+        folders of the group: it spares looking at them.
+        """
+
+    def delete(self, locations: Collection[str]) -> None:
+        """Delete stored files; those that are not there do not matter."""
+
+    def close(self) -> None:
+        """Close; calls under way may fail."""
+
+
+class Job(Protocol):
+    """Work beside the loop, as the work itself and its owner see it."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants the result any more."""
+
+    def cancel(self) -> None:
+        """Say so; the owner hears nothing of the job any more."""
+
+    def pause(self, seconds: float) -> None:
+        """Wait, in the job; a cancelled job waits no longer.
+
+        Raises `JobCancelledError`: the job is cancelled.
+        """
+
+
+T = TypeVar("T")
+
+
+class Background(Protocol):
+    """Runs what waits for disks and stores beside the loop."""
+
+    def submit(
+        self,
+        lane: str,
+        work: Callable[[Job], T],
+        on_done: Callable[[T | None, Exception | None], None],
+    ) -> Job:
+        """Run `work` in a thread.
+
+        Args:
+            lane: `restore` (several at once) or `upload` (one after the other).
+            work: takes its own job; touches nothing that the loop changes.
+            on_done: gets the result or the error, inside `poll`; not called after `cancel`.
+        """
+
+    def poll(self) -> None:
+        """Tell owners what is done."""
+
+    def close(self) -> None:
+        """Cancel everything; returns at the latest after a few seconds."""
