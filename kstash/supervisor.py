@@ -55,6 +55,10 @@ STOP_GRACE_S = 10.0
 """What a worker may need beyond `shutdown_timeout_ms` to close its clients."""
 
 LINES_KEPT = 20
+READS_MAX = 16
+END_S = 0.05
+"""From the moment that a process closes its files to the one that it can be waited for."""
+
 LOOK_S = 0.1
 """Longest turn of the loop, so that signals and due starts are seen soon."""
 
@@ -117,8 +121,8 @@ class Place:
             What tells it that this worker is ready; to be called with the number of task groups,
             since workers beyond it have nothing to get ready.
         """
-        link = socket.socket(fileno=os.dup(self.link))
-        os.set_inheritable(self.link, False)  # a child of the program's own must not keep it open
+        link = socket.socket(fileno=self.link)
+        link.set_inheritable(False)  # a child of the program's own must not keep it open
 
         def watch() -> None:
             while link.recv(1):
@@ -150,32 +154,40 @@ class _Worker:
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._rest = b""
 
-    def read_log(self) -> list[str]:
-        """Lines that the process has logged since the last call."""
-        if self.process is None or self.process.stderr is None:
-            return []
-        data = self._rest
-        while True:
+    def read_log(self) -> tuple[list[str], bool]:
+        """Lines that the process has logged since the last call, and whether more may come."""
+        assert self.process is not None
+        assert self.process.stderr is not None
+        data, is_open = self._rest, True
+        # Bounded: one that logs without end must not keep the others waiting.
+        for _ in range(READS_MAX):
             try:
                 more = os.read(self.process.stderr.fileno(), 65_536)
             except BlockingIOError:
                 break
             if not more:
-                data += b"" if data.endswith(b"\n") or not data else b"\n"
+                is_open = False
+                data += b"\n" if data and not data.endswith(b"\n") else b""
                 break
             data += more
         *lines, self._rest = data.split(b"\n")
         found = [line.decode(errors="replace") for line in lines]
         self.lines.extend(found)
-        return found
+        return found, is_open
 
-    def read_link(self) -> None:
-        """Learn whether the process is ready."""
+    def read_link(self) -> bool:
+        """Learn whether the process is ready; returns whether it still holds its end."""
+        assert self.process is not None
         assert self.link is not None
         with contextlib.suppress(BlockingIOError, ConnectionError):
             told = self.link.recv(16)
-            if told:
-                self.is_ready, self.group_count = True, int(told)
+            if not told:
+                # It is about to end, which should be seen now, not at the next look.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(END_S)
+                return False
+            self.is_ready, self.group_count = True, int(told)
+        return True
 
 
 class Supervisor:
@@ -264,10 +276,9 @@ class Supervisor:
     def _listen(self, timeout_s: float) -> None:
         for key, _ in self._selector.select(timeout_s):
             worker, is_link = key.data
-            if is_link:
-                worker.read_link()
-            else:
-                self._show(worker, worker.read_log())
+            is_open = worker.read_link() if is_link else self._show(worker)
+            if not is_open:
+                self._selector.unregister(key.fileobj)  # it would be readable for ever
 
     def _start(self, worker: _Worker) -> None:
         ours, theirs = socket.socketpair()
@@ -337,9 +348,10 @@ class Supervisor:
         assert process is not None
         assert process.stderr is not None
         assert link is not None
-        self._show(worker, worker.read_log())
-        self._selector.unregister(process.stderr)
-        self._selector.unregister(link)
+        self._show(worker)
+        for file in (process.stderr, link):
+            if file.fileno() in self._selector.get_map():
+                self._selector.unregister(file)
         process.stderr.close()
         link.close()
         worker.exit_code = process.returncode
@@ -376,11 +388,14 @@ class Supervisor:
 
     # -- what people see -------------------------------------------------------------------------
 
-    def _show(self, worker: _Worker, lines: Sequence[str]) -> None:
+    def _show(self, worker: _Worker) -> bool:
+        """Pass on what a worker has logged; returns whether more may come."""
+        lines, is_open = worker.read_log()
         if lines:
             prefix = "" if self._config.log_format == "json" else f"{worker.name} | "
             sys.stderr.write("".join(f"{prefix}{line}\n" for line in lines))
             sys.stderr.flush()
+        return is_open
 
     def _show_status(self) -> None:
         """One line whenever the numbers change."""

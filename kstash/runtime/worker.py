@@ -54,6 +54,10 @@ RESTART_BACKOFF_S = 0.5
 RESTART_BACKOFF_MAX_S = 5.0
 """Pause before a fenced or failed group claims again, doubled each time (I10)."""
 
+MOVE_S_MAX = 240.0
+"""Longest drain of groups that move. A member that does not join again within the client's
+`max.poll.interval.ms`, 300 s, is put out of the group when others come or go meanwhile."""
+
 log = structlog.get_logger("kstash.worker")
 
 
@@ -307,7 +311,7 @@ class Worker:
         """Begin to finish what moves; the other groups go on meanwhile."""
         log.info("task groups move to another worker", groups=sorted(numbers))
         now = self.context.clock.monotonic()
-        deadline = now + self.context.config.shutdown_timeout_ms / 1000
+        deadline = now + min(self.context.config.shutdown_timeout_ms / 1000, MOVE_S_MAX)
         for number in numbers:
             self._restarts.pop(number, None)
             self._leaving[number] = deadline

@@ -5,7 +5,7 @@
 Each life notes its process id in `FOLDER/<index>`. Behaviours: `run` (the default: until SIGTERM),
 `end` (exit code 0 at once), `fenced`, `fails` (with words on standard error),
 `fails-first` (its first life; then `end`), `stubborn` (ignores SIGTERM), `spare` (runs, and is
-never ready).
+never ready), `mute` (closes its standard error).
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def main() -> None:
         sys.exit(3)
     if behaviour != "spare":
         tell_ready(GROUPS)
+    if behaviour == "mute":
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     while behaviour not in ("end", "fails-first"):
         signal.pause()
 

@@ -188,6 +188,22 @@ def test_spare_workers_are_not_waited_for(tmp_path: Path) -> None:
     assert stop.is_set
 
 
+def test_a_worker_that_closes_its_files_costs_nothing(tmp_path: Path) -> None:
+    """A closed log is readable for ever; the loop turns no faster for it."""
+    stop = Stop()
+    turns: list[float] = []
+
+    def count() -> None:
+        turns.append(time.monotonic())
+        stop.is_set = len(turns) > 20
+
+    watched = _supervisor(
+        tmp_path, 1, "0:mute", on_ready=lambda: setattr(watched, "at_turn", count)
+    )
+    watched.run(stop)
+    assert turns[-1] - turns[0] > 20 * module.LOOK_S / 2
+
+
 def test_a_worker_that_does_not_stop_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
