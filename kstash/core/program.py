@@ -52,7 +52,8 @@ class Program:
         guarantee: the setting.
         partitions: partition count of every topic, internal ones too.
         topic_ids: ids that the cluster gave the topics; those that are not known are left out.
-        retired: (stage number, topic) of sinks that the stage wrote once and writes no more.
+        retired: (stage number, topic) of immediate sinks that the stage wrote once and writes no
+            more, or writes transactionally.
     """
 
     stages: tuple[StageShape, ...]
@@ -171,11 +172,12 @@ def renumbered(old: Program, new: Program) -> Program:
 
 
 def _sinks(stages: Iterable[StageShape]) -> set[tuple[int, str]]:
+    # Records of transactional sinks have no sequences that a reader could know.
     return {
         (stage.number, topic)
         for stage in stages
-        for topic, is_internal, _ in stage.outputs
-        if not is_internal
+        for topic, is_internal, delivery in stage.outputs
+        if not is_internal and delivery == "immediate"
     }
 
 

@@ -302,6 +302,39 @@ def test_an_output_that_comes_back_is_refused() -> None:
         driver.crash()
 
 
+def delivered(delivery: str) -> App:
+    """Counts with a delivery of one's choice."""
+    app = App("shop")
+    counts = app.stream("lines", key=kstash.text, value=kstash.text).count("lines")
+    counts.to("counts", value=kstash.int_text, delivery=delivery)
+    return app
+
+
+def test_a_delivery_may_change_once() -> None:
+    """Readers with the rule know where the sequences were, and would see a gap behind them."""
+    with TestDriver(delivered("transactional")) as driver:
+        seen = []
+        for delivery in ("immediate", "transactional"):
+            driver.send("lines", "x", "a")
+            driver.advance(1)
+            driver.drain()
+            seen += values(driver, "counts")
+            driver.recover(delivered(delivery))
+        driver.crash()
+        driver.recover()
+        driver.send("lines", "x", "a")
+        driver.drain()
+        assert seen + values(driver, "counts") == [1, 2, 3]
+        records, _ = driver.kafka.log(("counts", 0)).read(0, 100, is_committed=True)
+        assert [bool(record.headers()) for record in records] == [False, True, False]
+        with pytest.raises(ProgramChangedError) as caught:
+            driver.recover(delivered("immediate"))
+        assert caught.value.refused == (
+            "~ output counts comes back: its readers would drop what is new",
+        )
+        driver.crash()
+
+
 # -- topics made anew ----------------------------------------------------------------------------
 
 
