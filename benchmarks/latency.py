@@ -28,7 +28,9 @@ def measure(
 ) -> dict[str, Any]:
     """One run at a steady rate: percentiles in ms for each kind of reader, CPU of the worker.
 
-    `settings` is more of the worker's environment.
+    `settings` is more of the worker's environment. `commit_adds` of the result is how much later
+    the `read_committed` reader saw a marker than the other one did, marker by marker: a machine
+    that is busy slows both down.
     """
     inputs = [f"bench-live-{name}" for name in case.inputs]
     bench.create_topics(inputs)
@@ -56,6 +58,14 @@ def measure(
     for isolation, view in seen.items():
         late = [(m.read - m.due) / 1e6 for m in view.marks if begin <= m.due < end]
         result[isolation] = percentiles(late)
+    committed = {m.due: m.read for m in seen["read_committed"].marks}
+    result["commit_adds"] = percentiles(
+        [
+            (committed[m.due] - m.read) / 1e6
+            for m in seen["read_uncommitted"].marks
+            if begin <= m.due < end and m.due in committed
+        ]
+    )
     return result
 
 

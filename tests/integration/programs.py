@@ -39,10 +39,16 @@ def words(app: kstash.App, inputs: list[str], output: str, options: dict[str, An
     )
 
 
-def merged(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
-    """Count each key's records of all inputs together, with no internal topic between."""
+def merged(app: kstash.App, inputs: list[str], output: str, options: dict[str, Any]) -> None:
+    """Count each key's records of all inputs together, with no internal topic between.
+
+    The counts also go to a topic in option `plain`, by a transactional sink.
+    """
     streams = [app.stream(topic, key=kstash.text, value=kstash.text) for topic in inputs]
-    streams[0].merge(*streams[1:]).count("both").to(output, value=kstash.int_text)
+    counts = streams[0].merge(*streams[1:]).count("both")
+    counts.to(output, value=kstash.int_text)
+    if "plain" in options:
+        counts.to(options["plain"], value=kstash.int_text, delivery="transactional")
 
 
 def copy(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
