@@ -93,8 +93,9 @@ class Config(BaseSettings):
             the start of the inputs, and nothing internal is ever trimmed.
         checkpoints_retained: newest remote checkpoints of a task that are kept, 2 to 100.
         checkpoint_upload_bytes_per_s: bandwidth of a worker's uploads; None or 0: no bound.
-        sink_commit_interval_ms: time between two commits of the sinks, 1 or more: how much later
-            a plain `read_committed` reader sees a record.
+        sink_commit_interval_ms: time between two commits of the sinks, 1 or more and at most half
+            of the transaction timeout: how much later a plain `read_committed` reader sees a
+            record.
         transaction_timeout_ms: after which the broker aborts a silent worker's transaction; 15000
             or more, since a broker that is slower ends in a recovery.
         lineage_header_bytes_max: lineage that an output may carry, 256 or more; above it the
@@ -181,6 +182,12 @@ class Config(BaseSettings):
             raise ValueError(
                 f"heartbeat_interval_ms is {self.heartbeat_interval_ms}, more than a third of "
                 f"session_timeout_ms ({self.session_timeout_ms}): lower it"
+            )
+        if self.sink_commit_interval_ms * 2 > self.transaction_timeout_ms:
+            raise ValueError(
+                f"sink_commit_interval_ms is {self.sink_commit_interval_ms}, more than half of "
+                f"transaction_timeout_ms ({self.transaction_timeout_ms}), so that the broker would "
+                "abort transactions before they are committed: raise the latter"
             )
         for name in self.kafka:
             if name in RESERVED:

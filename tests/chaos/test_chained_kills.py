@@ -118,7 +118,7 @@ def test_the_second_application_does_not_wait_for_commits(broker: str, tmp_path:
         pair = Pair(chaos)
         minute = {
             "KSTASH_SINK_COMMIT_INTERVAL_MS": "60000",
-            "KSTASH_TRANSACTION_TIMEOUT_MS": "90000",
+            "KSTASH_TRANSACTION_TIMEOUT_MS": "120000",
         }
         first, second = pair.first(**minute), pair.second()
         for worker in (first, second):

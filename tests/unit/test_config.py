@@ -56,6 +56,7 @@ def test_every_setting_is_documented_and_has_a_valid_default() -> None:
         ({"lineage_ack_delay_ms": 1001}, "setting lineage_ack_delay_ms: "),
         ({"transaction_timeout_ms": 1000}, "setting transaction_timeout_ms: "),
         ({"heartbeat_interval_ms": 4000}, "more than a third of session_timeout_ms"),
+        ({"sink_commit_interval_ms": 7501}, "more than half of transaction_timeout_ms"),
         ({"kafka": {"acks": "1"}}, "kafka: 'acks' is decided by kstash: remove it"),
         ({"application_id": "a b"}, "application_id 'a b' is not allowed"),
     ],
