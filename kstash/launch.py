@@ -24,7 +24,7 @@ from kstash.config import Config
 from kstash.errors import ConfigError, MemberFencedError, OperatorError, SerdeError
 from kstash.kafka import KafkaCluster
 from kstash.kafka.strangers import refuse_strangers
-from kstash.kafka.topics import check_topics
+from kstash.kafka.topics import batch_bytes_max, check_topics
 from kstash.objects import open_store
 from kstash.observe import Observer
 from kstash.observe.logs import configure_logs
@@ -178,7 +178,8 @@ def _run_worker(
         try:
             folder = Path(config.state_dir) / config.application_id
             has_state = any(folder.glob("*/checkpoints/*"))
-            check_topics(admin, topology, config, has_local_state=has_state)
+            found = check_topics(admin, topology, config, has_local_state=has_state)
+            cluster.batch_bytes_max = batch_bytes_max(found.values())
         finally:
             admin.close()
         topology = settled(topology, config, cluster=cluster, clock=clock)

@@ -13,6 +13,9 @@ from kstash.kafka.scanner import KafkaScanner
 from kstash.kafka.sink import KafkaSinkProducer
 from kstash.ports import Admin, CheckpointStore, Member, Producer, Scanner, SinkProducer
 
+BATCH_BYTES_MAX = 1_000_000
+"""The client's default of `batch.size`."""
+
 
 class KafkaCluster:
     """`kstash.ports.Cluster` over confluent-kafka.
@@ -24,11 +27,16 @@ class KafkaCluster:
         config: the application's settings.
         program: short name of what the application runs: members that name another one are
             refused (`kstash.kafka.strangers`).
+
+    Attributes:
+        batch_bytes_max: largest request for one partition that a producer makes of several
+            records: a topic that takes less refuses all of them, each time anew.
     """
 
     def __init__(self, config: Config, program: str = "any") -> None:
         self._config = config
         self.program = program
+        self.batch_bytes_max = BATCH_BYTES_MAX
         self._positions: CommittedPositionsReader | None = None
 
     @property
@@ -60,11 +68,11 @@ class KafkaCluster:
 
     def data_producer(self) -> Producer:
         """The producer of frames and END markers."""
-        return KafkaProducer(settings.data_producer(self._config))
+        return KafkaProducer(self._limited(settings.data_producer(self._config)))
 
     def lineage_producer(self) -> Producer:
         """The producer of segments, hints and checkpoint records."""
-        producer = KafkaProducer(settings.lineage_producer(self._config))
+        producer = KafkaProducer(self._limited(settings.lineage_producer(self._config)))
         delay_s = self._config.lineage_ack_delay_ms / 1000
         return DelayedAcks(producer, delay_s) if delay_s else producer
 
@@ -81,7 +89,7 @@ class KafkaCluster:
         if self._positions is None:
             self._positions = CommittedPositionsReader(settings.positions(self._config))
         return KafkaSinkProducer(
-            settings.sink_producer(self._config, group, slot),
+            self._limited(settings.sink_producer(self._config, group, slot)),
             position=(self.lineage_topic, group),
             positions=self._positions,
             bootstrap_servers=self._config.bootstrap_servers,
@@ -90,6 +98,10 @@ class KafkaCluster:
     def checkpoint_store(self) -> CheckpointStore:
         """The store of remote checkpoints in the topic `<application id>-checkpoints`."""
         return CheckpointTopic(self._config, admin=self.admin)
+
+    def _limited(self, producer: settings.Settings) -> settings.Settings:
+        asked = int(producer.get("batch.size", BATCH_BYTES_MAX))
+        return producer | {"batch.size": min(asked, self.batch_bytes_max)}
 
     def _scanner(self, role: str) -> KafkaScanner:
         return KafkaScanner(

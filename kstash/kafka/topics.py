@@ -37,6 +37,8 @@ def lineage_topic_config() -> dict[str, str]:
         "min.compaction.lag.ms": str(MINUTE_MS),
         "min.cleanable.dirty.ratio": "0.1",
         "delete.retention.ms": str(10 * MINUTE_MS),
+        # Brokers refuse what claims to be of the future, and roll segments by what records say.
+        "message.timestamp.type": "LogAppendTime",
         "unclean.leader.election.enable": "false",
     }
 
@@ -52,6 +54,7 @@ def checkpoints_topic_config() -> dict[str, str]:
         "min.compaction.lag.ms": str(MINUTE_MS),
         "min.cleanable.dirty.ratio": "0.3",
         "delete.retention.ms": str(10 * MINUTE_MS),
+        "message.timestamp.type": "LogAppendTime",
         "unclean.leader.election.enable": "false",
     }
 
@@ -260,6 +263,12 @@ def _check_record_size(topic: TopicInfo, needed: int) -> None:
             str(needed),
             f"{needed} or more (or lower frame_bytes_max)",
         )
+
+
+def batch_bytes_max(topics: Iterable[TopicInfo]) -> int:
+    """What every one of these topics takes as one batch of records, in bytes."""
+    limits = (int(topic.config.get("max.message.bytes", str(LONG_MAX))) for topic in topics)
+    return min(limits, default=LONG_MAX)
 
 
 def _check_durability(topics: Iterable[TopicInfo], recovers: bool) -> None:

@@ -24,6 +24,10 @@ from kstash.errors import LocatedError, WireCorruptError
 from kstash.operators.batch import Batch
 from kstash.ports import Headers, Message
 
+NO_ZERO_MS = 1
+"""Stands for the timestamp 0 of an input record: a producer takes 0 for "now", so that an output
+would get another timestamp in each replay."""
+
 BATCH_RECORDS = 2_000
 """Logical records in a batch of frames, at which it is closed: bounds memory and the wait of the
 outputs of its first record for its last one."""
@@ -110,7 +114,7 @@ def decode_external(messages: Sequence[Message], skips: Collection[int] = ()) ->
     batch = Batch(
         [m.key() for m in messages],
         [m.value() for m in messages],
-        [m.timestamp()[1] for m in messages],
+        [m.timestamp()[1] or NO_ZERO_MS for m in messages],
         headers,
     )
     return Events(batch, count, end, end, sizes, offsets, count)
@@ -189,7 +193,7 @@ def _single(message: Message) -> Columns:
     return Columns(
         [message.key()],
         [message.value()],
-        [message.timestamp()[1]],
+        [message.timestamp()[1] or NO_ZERO_MS],
         [headers] if headers else None,
     )
 

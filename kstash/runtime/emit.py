@@ -16,10 +16,14 @@ from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, SEQUENCE, Identity
 from kstash.errors import NullKeyError, RecordTooLargeError
 from kstash.operators.batch import Batch
 from kstash.ports import Headers, OnDelivery
+from kstash.runtime.context import Context
 from kstash.topology import StageOutput
 
 RECORD_OVERHEAD_BYTES = 64
 """Room for lengths, timestamps and Kafka's own framing of one logical record."""
+
+SINK_OVERHEAD_BYTES = 256
+"""Kafka's framing of a batch (61 bytes), the identity header and the names of both headers."""
 
 _BYTE_VALUES = 256
 
@@ -40,6 +44,7 @@ class Target:
     Attributes:
         has_identity: whether records carry kstash's headers.
         needs_keys: whether the topic is compacted, so that the broker refuses null keys.
+        record_bytes_max: size of a record that fits whatever lineage it carries; None: any.
     """
 
     topic: str
@@ -48,18 +53,54 @@ class Target:
     has_values: bool
     has_identity: bool = True
     needs_keys: bool = False
+    record_bytes_max: int | None = None
 
     @classmethod
-    def of(cls, output: StageOutput, partitioner: Partitioner, *, is_compacted: bool) -> Target:
+    def of(cls, output: StageOutput, context: Context) -> Target:
         """The target of a stage's output."""
+        record_bytes_max = context.layout.message_bytes_max.get(output.topic)
+        if output.internal:
+            record_bytes_max = None
+        elif record_bytes_max is not None:
+            record_bytes_max -= SINK_OVERHEAD_BYTES
+            if not output.is_transactional:
+                # The first time an output may have no lineage to carry, and in a replay a whole
+                # cap of it: a record that fits once must fit always.
+                record_bytes_max -= context.config.lineage_header_bytes_max
         return cls(
             output.topic,
-            partitioner,
+            context.partitioners[output.topic],
             output.internal,
             output.value is not None,
             not output.is_transactional,
-            is_compacted,
+            output.topic in context.layout.compacted,
+            record_bytes_max,
         )
+
+    def check_sizes(self, outputs: Batch) -> None:
+        """Refuse records that fit at times only, before anything of their event is out.
+
+        (Those of internal topics are checked as frames are made.)
+
+        Raises:
+            RecordTooLargeError: naming the topic.
+        """
+        limit = self.record_bytes_max
+        if limit is None:
+            return
+        if outputs.headers is None:
+            values, keys = filter(None, outputs.values), filter(None, outputs.keys)
+            total = sum(map(len, values)) + sum(map(len, keys))
+            if total + RECORD_OVERHEAD_BYTES <= limit:
+                return
+        largest = max(_sizes(outputs), default=0)
+        if largest > limit:
+            raise RecordTooLargeError(
+                f"a record of {largest} bytes was made, and {limit} fit with the lineage that it "
+                "may have to carry (max.message.bytes less lineage_header_bytes_max and framing); "
+                "raise the topic's max.message.bytes, or make smaller records",
+                topic=self.topic,
+            )
 
     def check_keys(self, batch: Batch) -> None:
         """Refuse what the broker would refuse, over and over again.

@@ -173,10 +173,7 @@ class TaskGroup:
             is_logging=context.has_lineage,
         )
         core.inherit_scan_from(plan.scan_from)
-        targets = [
-            Target.of(o, context.partitioners[o.topic], is_compacted=o.topic in layout.compacted)
-            for o in stage.outputs
-        ]
+        targets = [Target.of(output, context) for output in stage.outputs]
         task = Task(
             name=name,
             stage=stage,

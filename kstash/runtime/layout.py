@@ -26,6 +26,8 @@ class Layout:
     partition_counts: Mapping[str, int]
     compacted: frozenset[str] = frozenset()
     topic_ids: Mapping[str, str] = field(default_factory=dict)
+    message_bytes_max: Mapping[str, int] = field(default_factory=dict)
+    """`max.message.bytes` of the topics that tell it."""
 
     @classmethod
     def found(cls, topology: Topology, admin: Admin) -> Layout:
@@ -39,11 +41,13 @@ class Layout:
         missing = [topic for topic in wanted if topic not in topics]
         if missing:
             raise TopicMissingError(missing)
+        size = "max.message.bytes"
         return cls(
             topology,
             {topic: topics[topic].partition_count for topic in wanted},
             frozenset(t for t in wanted if "compact" in topics[t].config.get("cleanup.policy", "")),
             {topic: topics[topic].topic_id for topic in wanted if topics[topic].topic_id},
+            {t: int(topics[t].config[size]) for t in wanted if size in topics[t].config},
         )
 
     @cached_property

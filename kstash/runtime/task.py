@@ -247,11 +247,15 @@ class Task:
         except (OperatorError, SerdeError) as error:
             error.at(*source.partition, offset_of(events, error.record_index))
             raise
+        made = self.program.take_outputs()
+        if not self.is_replaying:
+            for output_index, outputs in made:
+                self.targets[output_index].check_sizes(outputs)
         self.core.advance(entries, self.core.position + events.count)
         self.records_in += len(batch)
         if batch.timestamps:
             self.newest_timestamp = batch.timestamps[-1]
-        for output_index, outputs in self.program.take_outputs():
+        for output_index, outputs in made:
             self._emit(output_index, outputs)
 
     def _process_sliced(self, input_index: int, batch: Batch) -> None:

@@ -23,6 +23,10 @@ class ManualClock:
         """Unix time in milliseconds."""
         return self._start_ms + self._elapsed_us // 1000
 
+    def step(self, seconds: float) -> None:
+        """Set the Unix time forward, or back with a negative number; `monotonic` does not move."""
+        self._start_ms += round(seconds * 1000)
+
     def advance(self, seconds: float) -> None:
         """Move the clock forward by `seconds`, 0 or more."""
         if seconds < 0:

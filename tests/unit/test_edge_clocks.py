@@ -1,0 +1,42 @@
+"""Clocks that are set back and forth while an application runs."""
+
+from __future__ import annotations
+
+import kstash
+from kstash.testing import TestDriver
+
+
+def test_a_clock_that_is_set_back_and_forth() -> None:
+    """Counts stay exact over crashes, whatever time it is; timestamps are the inputs'."""
+    app = kstash.App("jumps")
+    one, two = (app.stream(topic, key=kstash.text, value=kstash.text) for topic in ("one", "two"))
+    one.merge(two).count("both").to("out", value=kstash.int_text)
+    found: list[int] = []
+    with TestDriver(app, lineage_delay_s=1) as driver:
+        for number, hours in enumerate((0, 5, -48, 30, -1000, 3000)):
+            driver.kafka.clock.step(hours * 3600)
+            driver.send("one", "a", key="k", timestamp=number + 1)
+            driver.crash()
+            driver.kafka.clock.step(-hours * 1800)
+            driver.recover()
+            driver.send("two", "b", key="k", timestamp=number + 1)
+            driver.advance(12)
+            found += [record.value for record in driver.read("out")]
+        assert driver.state("both") == {"k": 12}
+        stamps = [record.timestamp()[1] for record in driver.kafka.read("out")]
+    assert found == list(range(1, 13))
+    assert stamps == [number + 1 for number in range(6) for _ in range(2)]
+
+
+def test_records_of_the_first_millisecond() -> None:
+    """Timestamp 0 becomes 1: an output that said "now" would be another one in each replay."""
+    app = kstash.App("epoch")
+    one, two = (app.stream(topic, key=kstash.text, value=kstash.text) for topic in ("one", "two"))
+    one.merge(two).count("both").to("out", value=kstash.int_text)
+    with TestDriver(app, lineage_delay_s=1) as driver:
+        driver.send("one", "a", key="k", timestamp=0)
+        driver.crash()
+        driver.recover()
+        stamps = {r.timestamp()[1] for r in driver.kafka.read("out", is_committed=False)}
+        assert stamps == {1}
+        assert driver.state("both") == {"k": 1}
