@@ -32,6 +32,7 @@ class Until(StrEnum):
     """When a bounded run ends."""
 
     END = "end"
+    DRAIN = "drain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Options:
         application_id: names the consumer group and the internal topics.
         inputs: input topics, as many as the application reads.
         output: output topic.
-        until: `end` stops at the input ends found at start; None runs until stopped.
+        until: `end` stops at the input ends found at start, `drain` when what is in flight is
+            finished; None runs until stopped.
         workers: processes to supervise; None works in this one.
         settings: for `kstash.App`, only those that were given.
     """
@@ -50,7 +52,7 @@ class Options:
     application_id: str
     inputs: tuple[str, ...]
     output: str
-    until: Literal["end"] | None
+    until: Literal["end", "drain"] | None
     workers: int | None
     settings: dict[str, Any]
 
@@ -66,6 +68,21 @@ class Options:
         app.run(until=self.until, workers=self.workers, on_ready=_print_ready, on_end=on_end)
 
 
+_Until = Annotated[
+    Until | None,
+    typer.Option(
+        envvar="KSTASH_UNTIL",
+        metavar="WHEN",
+        help="end: stop at the ends of the inputs; drain: finish what is in flight and stop, so "
+        "that a changed program may start.",
+    ),
+]
+
+_DropStore = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Give up a store that was removed or changed."),
+]
+
 _Workers = Annotated[
     int | None,
     typer.Option(
@@ -75,6 +92,12 @@ _Workers = Annotated[
         help="Processes to supervise; without it this one works.",
     ),
 ]
+
+
+def _until(given: Until | None) -> Literal["end", "drain"] | None:
+    if given is None:
+        return None
+    return "drain" if given is Until.DRAIN else "end"
 
 
 def _print_ready() -> None:
@@ -122,12 +145,8 @@ def _parse(
     http_port: Annotated[
         int | None, typer.Option(metavar="N", help="Port of /metrics; 0 turns it off.")
     ] = None,
-    until: Annotated[
-        Until | None,
-        typer.Option(
-            envvar="KSTASH_UNTIL", metavar="end", help="end: stop at the ends of the inputs."
-        ),
-    ] = None,
+    until: _Until = None,
+    drop_store: _DropStore = None,
     workers: _Workers = None,
 ) -> Options:
     settings = {
@@ -138,13 +157,14 @@ def _parse(
         "sink_commit_interval_ms": sink_commit_interval_ms,
         "instance_id": instance_id,
         "http_port": http_port,
+        "drop_stores": ",".join(drop_store) if drop_store else None,
     }
     given = {name: value for name, value in settings.items() if value is not None}
     return Options(
         application_id,
         tuple(input_topics or ()),
         output,
-        "end" if until else None,
+        _until(until),
         workers,
         given,
     )

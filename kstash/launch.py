@@ -25,6 +25,7 @@ from kstash.errors import ConfigError, MemberFencedError, OperatorError, SerdeEr
 from kstash.kafka import KafkaCluster
 from kstash.kafka.strangers import refuse_strangers
 from kstash.kafka.topics import batch_bytes_max, check_topics
+from kstash.kafka.upkeep import Upkeep
 from kstash.objects import open_store
 from kstash.observe import Observer
 from kstash.observe.logs import configure_logs
@@ -33,7 +34,7 @@ from kstash.runtime.final import GroupsFinalState
 from kstash.runtime.program import settled
 from kstash.runtime.worker import Worker
 from kstash.state import RocksBackend
-from kstash.supervisor import EXIT_FENCED, Place, Supervisor, program_command
+from kstash.supervisor import EXIT_FENCED, PLACE_VARIABLE, Place, Supervisor, program_command
 
 if TYPE_CHECKING:
     from kstash.app import App, FinalState
@@ -48,6 +49,9 @@ STEP_S = 0.1
 
 MEMORY_INTERVAL_S = 1.0
 """How often the size of the state in memory is reported."""
+
+SESSION_MARGIN_S = 5.0
+"""The broker looks for silent members only now and then."""
 
 COLLECT_THRESHOLDS = (20_000, 20, 50)
 """For `gc.set_threshold`. A batch is a few lists of thousands of words, which each pass looks
@@ -132,6 +136,9 @@ def run_app(
             "guarantee",
         )
     topology = app.topology()
+    if until == "drain" and PLACE_VARIABLE not in os.environ:
+        configure_logs(config.log_format, config.log_level)
+        _wait_for_stop(config)
     place = Place.of_this_process(config.application_id)
     if place is not None:
         _run_place(topology, config, place, until, on_end)
@@ -283,6 +290,17 @@ def _process_age_s() -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except OSError:  # no such file system here
         return time.monotonic() - _IMPORTED
+
+
+def _wait_for_stop(config: Config) -> None:
+    """Wait until no worker is active: a group that one keeps would never be drained."""
+
+    def tell(members: list[str]) -> None:
+        log.info("waiting for workers to leave", workers=members)
+
+    Upkeep(config.bootstrap_servers, config.kafka).wait_for_stop(
+        config.application_id, config.session_timeout_ms / 1000 + SESSION_MARGIN_S, tell
+    )
 
 
 def _pin_hash_seed() -> None:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kstash.cli import broker, lineage, programs, records, topics
+from kstash.cli import broker, drain, lineage, programs, records, reset, topics
 from kstash.errors import KstashError, OperatorError, SerdeError
 
 app = typer.Typer(
@@ -25,7 +25,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("broker")(broker.run_broker)
+app.command("reset")(reset.reset)
 app.command("run")(programs.run_program)
+app.command("drain")(drain.drain)
 app.command("topology")(programs.show_topology)
 app.command("send")(records.send)
 app.add_typer(topics.app, name="topics")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,17 @@ Program = Annotated[
         help="A module that Python can import from here, and the name of the App in it, or of a "
         "function without arguments that returns one (without a name: app).",
         show_default=False,
+    ),
+]
+
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting of kstash.Config, over what the program says; kafka.NAME=VALUE "
+        "for a setting of the Kafka client.",
     ),
 ]
 
@@ -82,19 +94,34 @@ def run_program(
             show_default=False,
         ),
     ] = None,
-    settings: Annotated[
+    drop_store: Annotated[
         list[str] | None,
         typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Any setting of kstash.Config, over what the program says; kafka.NAME=VALUE "
-            "for a setting of the Kafka client.",
+            metavar="NAME",
+            help="Give up what a store holds that this program has removed or changed since the "
+            "application ran last; repeat it for several.",
         ),
     ] = None,
+    settings: Settings = None,
 ) -> None:
     """Run a program until SIGTERM or Ctrl-C, or to the end of its input.
 
     Prints READY once all tasks that this process, or each of its workers, got are live.
+    """
+    app = load_configured(program, bootstrap_servers, settings)
+    if drop_store:
+        app.configure(drop_stores=",".join(drop_store))
+    end: Literal["end"] | None = "end" if until is Until.END else None
+    app.run(until=end, workers=workers, on_ready=lambda: print("READY", flush=True))
+
+
+def load_configured(
+    program: str, bootstrap_servers: str | None, settings: Sequence[str] | None
+) -> App:
+    """The `App` of a program with the settings of the command line.
+
+    Raises:
+        ConfigError: no such program, or a setting is unknown or out of range.
     """
     app = load_app(program)
     overrides: dict[str, Any] = {}
@@ -110,8 +137,7 @@ def run_program(
         overrides["bootstrap_servers"] = bootstrap_servers
     if overrides:
         app.configure(**overrides)
-    end: Literal["end"] | None = "end" if until is Until.END else None
-    app.run(until=end, workers=workers, on_ready=lambda: print("READY", flush=True))
+    return app
 
 
 def show_topology(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -179,6 +180,30 @@ class KafkaTools:
         try:
             consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
             yield from self._messages(consumer, set(offsets), follow)
+        finally:
+            consumer.close()
+
+    def offsets(
+        self, partitions: Sequence[tuple[str, int]], *, is_end: bool
+    ) -> dict[tuple[str, int], int]:
+        """First offset of each partition, or the one behind its last record.
+
+        Raises:
+            KafkaUnavailableError: no answer within the deadline.
+        """
+        consumer = Consumer({**self._settings, "group.id": "kstash-tools"})
+        try:
+            return {
+                place: self._call(
+                    partial(
+                        consumer.get_watermark_offsets,
+                        TopicPartition(*place),
+                        timeout=self._deadline_s,
+                    ),
+                    "tell offsets",
+                )[int(is_end)]
+                for place in partitions
+            }
         finally:
             consumer.close()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import structlog
+
 from kstash.core.frames import decode_frame
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.recovery import TailScan, TaskPlan
@@ -18,11 +20,13 @@ from kstash.core.wire import (
     decode_marker,
     writer_bytes,
 )
-from kstash.errors import LocatedError
+from kstash.errors import LocatedError, WireCorruptError
 from kstash.ports import Headers, Message, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.decode import located, user_headers
 from kstash.runtime.emit import StoredRecord
+
+log = structlog.get_logger("kstash.recovery")
 
 
 class TailReader:
@@ -130,7 +134,13 @@ class TailReader:
                 user_headers(headers) if len(headers) > 1 else None,
             )
             return
-        keys, values, timestamps, framed = decode_frame(message.value(), identity.count)
+        try:
+            keys, values, timestamps, framed = decode_frame(message.value(), identity.count)
+        except WireCorruptError as error:
+            # Its writer needs no more than the headers; who reads it will stop, or skip it.
+            place = f"{message.topic()}/{message.partition()}/{message.offset()}"
+            log.warning("damaged frame cannot be compared", record=place, reason=str(error))
+            return
         for index in range(identity.count):
             record_headers = framed[index] if framed is not None else None
             stored[identity.first_seq + index] = StoredRecord(

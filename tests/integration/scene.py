@@ -110,6 +110,23 @@ class Scene:
         for future in self.admin.delete_topics([topic]).values():
             future.result(timeout=30)
 
+    def wait_deleted(self, topic: str) -> None:
+        """Wait until the broker does not list a topic any more."""
+        wait_until(
+            lambda: topic not in self.admin.list_topics(timeout=30).topics,
+            WAIT_S_MAX,
+            f"topic {topic} is gone",
+        )
+
+    def wait_gone(self, group: str) -> None:
+        """Wait until a consumer group has no members: a stopped static one stays for a session."""
+
+        def is_empty() -> bool:
+            future = self.admin.describe_consumer_groups([group])[group]
+            return not future.result(30).members
+
+        wait_until(is_empty, WAIT_S_MAX, f"members of {group} are gone")
+
     def send(self, topic: str, records: Iterable[Sent]) -> None:
         """Append records and wait until they are acknowledged."""
         for record in records:

@@ -25,7 +25,8 @@ ALL = {
     "--sink-commit-interval-ms": "50",
     "--instance-id": "one",
     "--http-port": "8080",
-    "--until": "end",
+    "--until": "drain",
+    "--drop-store": "old",
     "--workers": "3",
 }
 
@@ -58,12 +59,13 @@ def test_every_option_reaches_its_setting() -> None:
     given = [part for pair in ALL.items() for part in pair]
     options, own = _parse(*given, "--input", "a", "--input", "b", "--own", "x")
     assert (options.application_id, options.inputs, options.output) == ("mine", ("a", "b"), "out")
-    assert (options.until, options.workers, own) == ("end", 3, "x")
+    assert (options.until, options.workers, own) == ("drain", 3, "x")
     config = Config.load(application_id=options.application_id, **options.settings)
     assert config.bootstrap_servers == "broker:9092"
     assert (config.guarantee, config.state_dir) == ("write_first", "/state")
     assert (config.checkpoint_interval_ms, config.sink_commit_interval_ms) == (1500, 50)
     assert (config.instance_id, config.http_port) == ("one", 8080)
+    assert config.dropped_stores() == {"old"}
 
 
 def test_what_is_no_setting_has_a_variable_too() -> None:

@@ -15,7 +15,12 @@ from kstash import App
 from kstash.core.ids import Incarnation
 from kstash.core.program import Program
 from kstash.core.records import Start, decode_record, encode_key, encode_value
-from kstash.errors import ProgramChangedError, TopicMadeAnewError, TopicMismatchError
+from kstash.errors import (
+    ProgramChangedError,
+    TopicMadeAnewError,
+    TopicMismatchError,
+    WireCorruptError,
+)
 from kstash.testing import TestDriver
 
 
@@ -382,3 +387,34 @@ def test_a_description_survives_its_encoding() -> None:
     program = more_words().topology().program("exactly_once", {"lines": 2}, {"lines": "id"})
     assert Program.decode(program.encode()) == program
     assert Program.decode(program.encode()).encode() == program.encode()
+
+
+# -- a damaged record on an internal topic -------------------------------------------------------
+
+
+def test_a_damaged_frame_stops_its_reader_until_it_is_skipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error names the record; skipped, it is passed over for good, and its writer recovers."""
+    with TestDriver(words()) as driver:
+        driver.send("lines", "a")
+        log = driver.kafka.log(("shop-by-word-repartition", 0))
+        offset = log.end_offset
+        append = log.append
+
+        def damaged(key: Any, value: Any, *rest: Any) -> Any:
+            return append(key, value and b"\xff" + value[1:], *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(log, "append", damaged)
+            with pytest.raises(WireCorruptError, match=f"offset {offset}"):
+                driver.send("lines", "b")
+        with pytest.raises(WireCorruptError):
+            driver.recover()
+        driver._config = words(skip_records=f"shop-by-word-repartition/0/{offset}").config
+        driver.recover()
+        driver._config = words().config
+        driver.send("lines", "a")
+        driver.crash()
+        driver.recover()
+        assert driver.state("words") == {"a": 2}

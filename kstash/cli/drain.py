@@ -1,0 +1,34 @@
+"""`kstash drain`: finish what is in flight, checkpoint everything, stop."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kstash.cli.options import BootstrapServers
+from kstash.cli.programs import Program, Settings, load_configured
+
+
+def drain(
+    program: Program,
+    bootstrap_servers: BootstrapServers = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="As for `kstash run`, if the application ran with it: its workers have state "
+            "folders of their own.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Finish what is in flight, checkpoint everything and stop: then a changed program may start.
+
+    Give it the program that ran last. Nothing new is read from the inputs. Workers that run are
+    waited for as long as a session takes to end, and then named: stop them with SIGTERM first.
+    """
+    app = load_configured(program, bootstrap_servers, settings)
+    app.run(until="drain", workers=workers)
+    print(f"drained: a changed program of {app.application_id} may start")
