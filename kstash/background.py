@@ -18,7 +18,7 @@ from kstash.storage import Job
 
 T = TypeVar("T")
 
-LANES = {"restore": 4, "upload": 1}
+LANES = {"restore": 4, "upload": 1, "look": 1}
 """Threads of each lane. One uploads: that keeps the files of a checkpoint together in the store,
 and bounds what uploads take from the processing."""
 

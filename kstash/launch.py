@@ -238,6 +238,20 @@ def _seldom_collecting() -> Iterator[None]:
         gc.unfreeze()
 
 
+def _look_for_strangers(worker: Worker, program: str) -> None:
+    """Look once more as a member: who started at the same moment was not there before."""
+
+    def looked(_: None, error: Exception | None) -> None:
+        if error is not None:
+            raise error
+
+    # In a thread: a broker that does not answer must not hold up the loop.
+    config = worker.context.config
+    worker.context.background.submit(
+        "look", lambda _: refuse_strangers(config, program, waits=False), looked
+    )
+
+
 def _loop(
     worker: Worker,
     program: str,
@@ -252,9 +266,8 @@ def _loop(
         while not stop.is_set and not worker.is_done:
             worker.step(STEP_S)
             if not is_checked and worker.is_live:
-                # Once more as a member: who started at the same moment was not there before.
                 is_checked = True
-                refuse_strangers(worker.context.config, program, waits=False)
+                _look_for_strangers(worker, program)
             observer.show(worker.status)
             if time.monotonic() >= memory_due:
                 memory_due = time.monotonic() + MEMORY_INTERVAL_S

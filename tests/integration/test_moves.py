@@ -139,8 +139,7 @@ def test_workers_join_and_leave_under_load(scene: Scene, program: str) -> None:
         _check_copies(scene, sink, feeder)
     lives = [life for worker in (first, second, third) for life in _live(worker)]
     assert len(lives) >= PARTITIONS + 4
-    if program == "copy":  # without state the checkpoint is its record, which every worker has
-        assert all(replayed == 0 for _, replayed in lives), lives
+    assert all(replayed == 0 for _, replayed in lives), lives
     for worker in (first, second, third):
         for line in ("starts over", "were taken by another worker", "not released", "Traceback"):
             assert line not in worker.log()

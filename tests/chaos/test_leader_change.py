@@ -1,0 +1,109 @@
+"""Sinks when the leader of their partition dies at the same moment as their writer.
+
+Sinks hold no marker of the protocol's, so a recovery reads them to the end that is listed behind
+`init_transactions` (protocol, H24). A new leader may know less of what is committed than the old
+one did: were an acknowledged record beyond the listed end, a successor would make it again.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from kstash.config import Config
+from kstash.kafka import KafkaCluster
+from kstash.ports import NewTopic, Partition, SinkProducer
+from tests.chaos.cluster import Cluster
+
+pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+
+ROUNDS = 3
+RECORDS = 200
+DEADLINE_S = 60.0
+"""For the election of a leader and for a coordinator that moves, on a busy machine."""
+
+
+def _until(condition: Callable[[], object], step: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited for {what} in vain"
+        step()
+        time.sleep(0.001)
+
+
+def _initialised(clients: KafkaCluster) -> SinkProducer:
+    """A sink producer that has fenced its predecessor; tried again as a task group would."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        sink = clients.sink_producer(0)
+        told: list[Exception | None] = []
+        sink.initialise(lambda error, _: told.append(error))  # noqa: B023 - called in this turn only
+        _until(lambda: told, sink.poll, "init_transactions")  # noqa: B023 - called in this turn only
+        if told[0] is None:
+            return sink
+        sink.close()
+        assert time.monotonic() < deadline, told[0]
+
+
+def _write(sink: SinkProducer, topic: str, mark: bytes) -> list[int]:
+    """Offsets of acknowledged records; the last transaction stays open."""
+    acked: list[int] = []
+
+    def delivered(error: Any, message: Any) -> None:
+        assert error is None, error
+        acked.append(message.offset())
+
+    for _ in range(RECORDS):
+        sink.produce(topic, mark, None, 0, delivered, 0, None)
+    _until(lambda: len(acked) == RECORDS, sink.poll, "acknowledgements")
+    return acked
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_listed_end_holds_what_was_acknowledged(cluster: Cluster, is_open: bool) -> None:
+    """Open or committed: behind `init_transactions` the listed end is past every acked record."""
+    application_id = f"leaders-{uuid.uuid4().hex[:8]}"
+    config = Config.load(application_id=application_id, bootstrap_servers=cluster.bootstrap)
+    clients = KafkaCluster(config)
+    topic = f"{application_id}-out"
+    partition: Partition = (topic, 0)
+    with closing(clients.admin()) as admin:
+        admin.create([NewTopic(topic, 1, 3, {"min.insync.replicas": "2"})])
+        admin.create([NewTopic(clients.lineage_topic, 1, 3, {"min.insync.replicas": "2"})])
+    for round_number in range(ROUNDS):
+        cluster.wait_in_sync(topic)
+        sink = _initialised(clients)
+        mark = b"%d" % round_number
+        acked = _write(sink, topic, mark)
+        if not is_open:
+            done: list[Exception | None] = []
+            sink.commit(f"position {round_number}", done.append)
+            _until(lambda: done, sink.poll, "the commit")  # noqa: B023 - called in this turn only
+            assert done == [None]
+        leader = cluster.leader(topic, 0)
+        cluster.brokers.kill(leader)
+        try:
+            successor = _initialised(clients)
+            with closing(clients.admin()) as admin:
+                end = admin.end_offsets([partition])[partition]
+            assert end > max(acked), (
+                f"round {round_number}: {end} listed, {max(acked)} acknowledged"
+            )
+            with closing(clients.scanner()) as scanner:
+                scanner.add({partition: acked[0]})
+                seen: list[int] = []
+                _until(
+                    lambda: len(seen) >= RECORDS,  # noqa: B023 - called in this turn only
+                    lambda: seen.extend(m.offset() for m in scanner.poll(0.1) if m.value() == mark),  # noqa: B023 - called in this turn only
+                    "the records",
+                )
+                assert seen == acked
+            successor.close()
+            sink.close()
+        finally:
+            cluster.brokers.restart(leader)
