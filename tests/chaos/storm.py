@@ -15,7 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
@@ -34,6 +34,7 @@ from tests.chaos.faults import (
     plan,
 )
 from tests.chaos.harness import REPOSITORY, Chaos, Feeder, Worker, chaos_run, wait_until
+from tests.chaos.live_bytes import LiveBytes
 from tests.chaos.subjects import Subject
 from tests.chaos.table import Table
 from tests.chaos.watch import Watch
@@ -45,6 +46,9 @@ OUTPUTS_S_MAX = 120.0
 
 ASSIGNED_S_MAX = 60.0
 AUDIT_S_MAX = 120.0
+
+LIVE_BYTES_MAX = 2 << 20
+"""Of one internal topic: some seconds of input, and some checkpoints of a small state."""
 
 
 class Storm:
@@ -196,6 +200,8 @@ class Storm:
             self._stop_workers()
         with self._checking("processes"):
             self._check_processes()
+        with self._checking("live bytes"):
+            self._check_live_bytes()
         outputs: Outputs = {}
         with self._checking("read_committed"):
             outputs = read_committed(self.cluster.bootstrap, self.subject.output)
@@ -261,6 +267,16 @@ class Storm:
             if self.subject.application_id in (process.info["cmdline"] or []):
                 left.append(process.info["pid"])
         assert not left, f"processes left behind: {left}"
+
+    def _check_live_bytes(self) -> None:
+        """What internal topics keep depends on the checkpoint interval, not on the run's length."""
+        subject = self.subject
+        topics = LiveBytes(self.cluster.bootstrap, subject.compacted_topics, subject.purged_topics)
+        with closing(topics):
+            found = topics.look()
+        self.chaos.note(f"live bytes: {found}")
+        too_many = {topic: size for topic, size in found.items() if size > LIVE_BYTES_MAX}
+        assert not too_many, f"more than {LIVE_BYTES_MAX} live bytes: {too_many}"
 
     def _check_state(self, outputs: Outputs) -> None:
         """What an auditor finds in the store is the last output of each key."""
