@@ -121,7 +121,9 @@ class Checkpoints:
         self._context.metrics.observe("checkpoint_seconds", clock.monotonic() - started)
 
     def _publish(self, task: Task) -> None:
-        record = task.publishable()
+        # One at a time: when one is acknowledged, others are deleted from the disk, and one that is
+        # still on its way to the lineage topic must not be among them.
+        record = task.publishable() if task.publishing is None else None
         if record is not None:
             task.pending = None
             task.publishing = record
