@@ -41,31 +41,40 @@ def chained(state: str, value: str) -> str:
     return f"{value} {digest}"
 
 
-def rolling_hash(**settings: object) -> kstash.App:
-    """Two topics, two stages; the first has an order to log."""
+def rolling_hash(*, is_mixed: bool, **settings: object) -> kstash.App:
+    """Two topics, two stages; the first has an order to log.
+
+    With `is_mixed` both stages have a transactional sink, the second one beside its immediate one.
+    """
     app = kstash.App("fleet", **settings)
-    (
-        app.stream("left", "right", value=kstash.text)
-        .key_by(lambda text: text.split()[0], key=kstash.text)
-        .aggregate("chains", str, chained, value=kstash.text)
-        .to("links", value=kstash.text)
+    texts = app.stream("left", "right", value=kstash.text)
+    chains = texts.key_by(lambda text: text.split()[0], key=kstash.text).aggregate(
+        "chains", str, chained, value=kstash.text
     )
+    chains.to("links", value=kstash.text)
+    if is_mixed:
+        texts.to("texts", delivery="transactional")
+        chains.to("plain", value=kstash.text, delivery="transactional")
     return app
 
 
 class Fleet:
     """Workers, topics and clock; every method is one move of a schedule."""
 
-    def __init__(self, seed: int, **settings: object) -> None:
+    def __init__(self, seed: int, *, is_mixed: bool = True, **settings: object) -> None:
         self.random = random.Random(seed)
         self.clock = ManualClock()
         self.kafka = MemoryKafka(self.clock)
         self.kafka.fetch_max = self.random.choice([1, 3, 500])
-        app = rolling_hash(**settings)
+        app = rolling_hash(is_mixed=is_mixed, **settings)
         self.topology = app.topology()
         self.config = app.config
         counts = dict.fromkeys(
-            ("left", "right", "links", *self.topology.internal_topics), PARTITIONS
+            (
+                *("left", "right", *self.topology.output_topics),
+                *self.topology.internal_topics,
+            ),
+            PARTITIONS,
         )
         counts[self.topology.lineage_topic] = Layout(self.topology, counts).group_count
         for topic, count in counts.items():
@@ -259,6 +268,12 @@ class Fleet:
         committed = self.kafka.read("links")
         assert _pairs(accepted) == _pairs(committed), "the two readers differ"
         self._check_history(committed)
+        if "plain" in self.topology.output_topics:
+            plain, texts = self.kafka.read("plain"), self.kafka.read("texts")
+            assert _pairs(plain) == _pairs(committed), "the two deliveries differ"
+            values = Counter((record.value() or b"").decode() for record in texts)
+            assert values == Counter(self.sent), "lost or doubled in the first stage's sink"
+            assert not any(record.headers() for record in (*plain, *texts)), "headers"
 
     def _check_history(self, records: Iterable[MemoryRecord]) -> None:
         chains: dict[str, str] = {}
@@ -325,14 +340,19 @@ MOVES_OF_STORES = frozenset({"slow_down", "lose_disk", "turn_store_away"})
 
 
 def run(
-    seed: int, moves: int, *, without: frozenset[str] = frozenset(), **settings: object
+    seed: int,
+    moves: int,
+    *,
+    without: frozenset[str] = frozenset(),
+    is_mixed: bool = True,
+    **settings: object,
 ) -> Fleet:
     """Run one random schedule to its end and check it.
 
     Raises:
         AssertionError, KstashError: a rule was broken, or a worker gave up that should not have.
     """
-    fleet = Fleet(seed, **settings)
+    fleet = Fleet(seed, is_mixed=is_mixed, **settings)
     for name in NAMES:
         fleet.start(name)
     weights = {move: weight for move, weight in MOVES.items() if move not in without}

@@ -25,10 +25,10 @@ FOUND = {
 """Schedules that found a fault once."""
 
 
-def checked(seed: int, without: frozenset[str] = frozenset()) -> Fleet:
+def checked(seed: int, without: frozenset[str] = frozenset(), *, is_mixed: bool = True) -> Fleet:
     """Run one schedule; a failure tells the seed."""
     try:
-        return run(seed, MOVES, without=without, checkpoint_interval_ms=1_000)
+        return run(seed, MOVES, without=without, is_mixed=is_mixed, checkpoint_interval_ms=1_000)
     except (AssertionError, KstashError) as error:
         error.add_note(f"seed {seed}")
         raise
@@ -44,7 +44,7 @@ def test_random_schedules_keep_one_history(block: int) -> None:
 @pytest.mark.parametrize("seed", FOUND)
 def test_schedules_that_found_a_fault(seed: int) -> None:
     """They stay found."""
-    checked(seed, MOVES_OF_STORES)
+    checked(seed, MOVES_OF_STORES, is_mixed=False)
 
 
 def test_schedules_do_what_they_are_for() -> None:
