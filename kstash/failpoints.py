@@ -69,6 +69,7 @@ POINTS: Mapping[str, str] = {
     "upload.delete": "files that no retained checkpoint names are deleted there",
     "checkpoint.delete": "a checkpoint folder that is no longer needed is deleted",
     "lineage.tombstone.append": "a tombstone of lineage that a remote checkpoint covers",
+    "internal.purge": "internal topics are purged of what no recovery needs",
     "end.append": "END of a bounded run to an internal partition",
     "end.ack": _ACK,
     "lineage.flush": "lineage is awaited in an orderly stop",

@@ -258,6 +258,22 @@ class Admin(Protocol):
             partition whose answer failed is left out).
         """
 
+    def ask_start_offsets(
+        self, partitions: Collection[Partition]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """The same for log start offsets."""
+
+    def delete_records(
+        self, limits: Mapping[Partition, int]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """Delete the records of each partition below an offset, without waiting.
+
+        Returns:
+            A function that gives None until the answer is there, then the new log start offsets. A
+            partition where it failed is logged and left out; a limit below its log start changes
+            nothing.
+        """
+
     def start_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Log start offset of each partition."""
 

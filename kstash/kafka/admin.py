@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
+import structlog
 from confluent_kafka import (
     IsolationLevel,
     KafkaError,
@@ -38,6 +40,8 @@ RETRY_PAUSE_S = 0.1
 
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+
+log = structlog.get_logger("kstash.kafka")
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -143,8 +147,37 @@ class KafkaAdmin:
         self, partitions: Collection[Partition]
     ) -> Callable[[], dict[Partition, int] | None]:
         """Ask for end offsets without waiting; the result is None until the answer is there."""
+        return self._ask_offsets(partitions, _LATEST)
+
+    def ask_start_offsets(
+        self, partitions: Collection[Partition]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """Ask for log start offsets without waiting, as `ask_end_offsets`."""
+        return self._ask_offsets(partitions, _EARLIEST)
+
+    def delete_records(
+        self, limits: Mapping[Partition, int]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """Delete records below these offsets without waiting; what failed is logged, left out."""
+        futures = self._client.delete_records(
+            [TopicPartition(topic, number, at) for (topic, number), at in limits.items()],
+            request_timeout=self._request_timeout_s,
+        )
+        return partial(_starts_after_deletion, futures)
+
+    def start_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Log start offset of each partition; raises as `end_offsets`."""
+        return self._list_offsets(partitions, _EARLIEST)
+
+    def close(self) -> None:
+        """Close; the client ends with its last reference."""
+        del self._client
+
+    def _ask_offsets(
+        self, partitions: Collection[Partition], spec: OffsetSpec
+    ) -> Callable[[], dict[Partition, int] | None]:
         futures = self._client.list_offsets(
-            {TopicPartition(*partition): _LATEST for partition in partitions},
+            {TopicPartition(*partition): spec for partition in partitions},
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
             request_timeout=self._request_timeout_s,
         )
@@ -159,14 +192,6 @@ class KafkaAdmin:
             }
 
         return answer
-
-    def start_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
-        """Log start offset of each partition; raises as `end_offsets`."""
-        return self._list_offsets(partitions, _EARLIEST)
-
-    def close(self) -> None:
-        """Close; the client ends with its last reference."""
-        del self._client
 
     def _list_offsets(
         self, partitions: Collection[Partition], spec: OffsetSpec
@@ -265,6 +290,26 @@ class KafkaAdmin:
         if inner.code() in _PASSING_CODES:
             return False
         raise ClusterError(f"Kafka refused to {what}: {failures.describe(error)}")
+
+
+def _starts_after_deletion(
+    futures: Mapping[TopicPartition, Future[Any]],
+) -> dict[Partition, int] | None:
+    if not all(future.done() for future in futures.values()):
+        return None
+    starts: dict[Partition, int] = {}
+    for place, future in futures.items():
+        error = future.exception()
+        if error is None:
+            starts[place.topic, place.partition] = future.result().low_watermark
+        else:
+            log.warning(
+                "records not deleted, trying again later",
+                topic=place.topic,
+                partition=place.partition,
+                reason=failures.describe(error),
+            )
+    return starts
 
 
 _PASSING_CODES = frozenset(

@@ -62,6 +62,12 @@ METRICS = (
         "Offsets between the end of an input partition and the task that reads it.",
         ("topic", "partition"),
     ),
+    MetricSpec(
+        "input_margin_records",
+        "gauge",
+        "Offsets between an input partition's log start and the oldest retained checkpoint.",
+        ("topic", "partition"),
+    ),
     MetricSpec("task_position", "gauge", "Number of events that a task has processed.", ("task",)),
     MetricSpec("task_live", "gauge", "Whether a task is live (1) or recovering (0).", ("task",)),
     # Lineage
@@ -79,6 +85,7 @@ METRICS = (
         _ROUND_TRIP,
     ),
     MetricSpec("tombstones", "counter", "Records of the lineage topic given up as covered."),
+    MetricSpec("purged_offsets", "counter", "Offsets of internal topics deleted as covered."),
     MetricSpec("header_bytes", "counter", "Bytes of kstash headers on outputs.", ("stage",)),
     MetricSpec("stalls", "counter", "Times that inputs were paused to wait for acknowledgements."),
     # Recovery

@@ -59,6 +59,33 @@ class Producers:
             producer.close()
 
 
+@dataclass(frozen=True, slots=True)
+class LineageTimes:
+    """Settings of the lineage topic that the runtime minds (H23).
+
+    Attributes:
+        segment_s: an idle group writes once in this time, so that its segment is rolled.
+        tombstone_s: tombstones stay this long at least: no read may take longer.
+    """
+
+    segment_s: float = 600.0
+    tombstone_s: float = 600.0
+
+    @classmethod
+    def found(cls, topic: str, admin: Admin) -> LineageTimes:
+        """As the topic has them; defaults where it does not exist or does not say.
+
+        Raises:
+            KafkaUnavailableError: no answer within the deadline.
+        """
+        info = admin.describe([topic]).get(topic)
+        config = info.config if info is not None else {}
+        return cls(
+            float(config.get("segment.ms", 600_000)) / 1000,
+            float(config.get("delete.retention.ms", 600_000)) / 1000,
+        )
+
+
 @dataclass(slots=True)
 class Context:
     """One worker's clients, settings and partition counts."""
@@ -80,6 +107,7 @@ class Context:
     application: int
     partitioners: dict[str, Partitioner]
     start_settings: Mapping[str, str]
+    lineage_times: LineageTimes
     run_ends: dict[Partition, int] = field(default_factory=dict)
 
     @property

@@ -17,10 +17,6 @@ HINT_RECORDS = 5_000
 """Outputs since the last hint that make the next one due at once: a successor scans as many, and
 those since the last commit. Five microseconds each, the dearest part of a scan."""
 
-KEEP_ALIVE_S = 600.0
-"""Kafka rolls and compacts a segment only when something is written: once per `segment.ms` of the
-lineage topic an idle group repeats its hints (H23)."""
-
 
 class Hints:
     """Appends hints, and asks where the outputs end that tasks have nothing unstable in (H40)."""
@@ -42,7 +38,9 @@ class Hints:
             return
         self._due = now + HINT_INTERVAL_S
         self._hinted_at = records
-        is_silent = now - self._lineage.appended_s >= KEEP_ALIVE_S
+        # Kafka rolls and compacts a segment only when something is written: once per `segment.ms`
+        # of the lineage topic an idle group repeats its hints (H23).
+        is_silent = now - self._lineage.appended_s >= self._context.lineage_times.segment_s
         for task in self._tasks.values():
             hint = task.core.take_hint(is_repeated=is_silent)
             if hint is not None:

@@ -9,8 +9,8 @@ from kstash.core.records import (
     decode_record,
     key_incarnation,
 )
-from kstash.errors import LocatedError
-from kstash.ports import Headers, Message
+from kstash.errors import KafkaUnavailableError, LocatedError
+from kstash.ports import Headers, Message, Partition
 from kstash.runtime.decode import located
 
 
@@ -53,6 +53,17 @@ class LineageReader:
             assert record is not None, "hints without a value are not kept"
             self._records.append((message.offset(), record))
         self._hints.clear()
+
+
+def too_slow(partition: Partition, seconds: float, seconds_max: float) -> KafkaUnavailableError:
+    """The error for a read that took longer than tombstones stay in the topic."""
+    topic, number = partition
+    return KafkaUnavailableError(
+        f"reading topic {topic!r}, partition {number} took {seconds:.0f} s, longer than tombstones "
+        f"stay there ({seconds_max:.0f} s): it is read anew. Should that be as slow each time: "
+        f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} "
+        f"--add-config delete.retention.ms={4000 * seconds:.0f}"
+    )
 
 
 def lineage_record(message: Message) -> LineageRecord | None:

@@ -133,6 +133,27 @@ class Layout:
         """Whether any task of a group writes a user topic."""
         return any(not o.internal for stage in self.stages_of(group) for o in stage.outputs)
 
+    def readers_of(self, partition: Partition) -> list[tuple[TaskId, int]]:
+        """All tasks that read a partition, each with the index of that input."""
+        topic, number = partition
+        return [
+            (TaskId(stage.index, number), index)
+            for stage in self.topology.stages
+            for index, source in enumerate(stage.inputs)
+            if source.topic == topic and number < self.partition_counts[topic]
+        ]
+
+    def outputs_to(self, partition: Partition) -> list[tuple[TaskId, OutPartition]]:
+        """All tasks that write an internal partition, each with the output that it is to them."""
+        topic, number = partition
+        return [
+            (TaskId(stage.index, group), (index, number))
+            for stage in self.topology.stages
+            for index, output in enumerate(stage.outputs)
+            if output.internal and output.topic == topic
+            for group in range(self.task_count(stage))
+        ]
+
     def writers_of(self, topic: str) -> list[TaskId]:
         """All tasks that write an internal topic."""
         return [

@@ -66,7 +66,7 @@ from kstash.ports import (
 )
 from kstash.runtime.context import Context
 from kstash.runtime.emit import StoredRecord
-from kstash.runtime.history import LineageReader
+from kstash.runtime.history import LineageReader, too_slow
 from kstash.runtime.points import ACKS, APPENDS
 from kstash.runtime.restore import Restores, check_inputs
 from kstash.runtime.scan import ScanJob
@@ -108,7 +108,7 @@ class Recovery:
         self._is_cancelled = False
         self._fence_offsets: dict[Partition, int] = {}
         self._retry: tuple[float, Effect] | None = None
-        self._step_started = context.clock.monotonic()
+        self._step_started = self._read_started = context.clock.monotonic()
         self.started = self._step_started
         self.phase_s = dict.fromkeys(PHASES.values(), 0.0)
         self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
@@ -238,13 +238,23 @@ class Recovery:
 
     def _read_lineage(self, effect: ReadLineage) -> None:
         partition = self._context.lineage_topic, self.group
+        if effect.start == 0:
+            self._read_started = self._context.clock.monotonic()
         if effect.through is not None:
             end = effect.through + 1
         else:
             end = self._context.admin.end_offsets([partition])[partition]
         reader = LineageReader()
-        ranges = {partition: (effect.start, end)}
-        self._scan(ranges, reader.take, lambda: LineageRead(reader.read()))
+
+        def done() -> Event | Exception:
+            seconds = self._context.clock.monotonic() - self._read_started
+            longest = self._context.lineage_times.tombstone_s
+            if seconds > longest:
+                # All reads of an attempt are one: a tombstone may be gone before it was met (H23).
+                return too_slow(partition, seconds, longest)
+            return LineageRead(reader.read())
+
+        self._scan({partition: (effect.start, end)}, reader.take, done)
 
     def _append_config(self, effect: AppendConfig) -> None:
         record = Config(self._context.nonce(), self._context.clock.time_ms())
@@ -343,7 +353,7 @@ class Recovery:
         self,
         ranges: dict[Partition, tuple[int, int]],
         take: Callable[[Message, Headers], None],
-        event: Callable[[], Event],
+        event: Callable[[], Event | Exception],
     ) -> None:
         def take_safely(message: Message, headers: Headers) -> None:
             try:

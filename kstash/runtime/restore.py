@@ -283,36 +283,36 @@ def _fetch(
 def check_inputs(
     context: Context, group: int, plans: Mapping[TaskId, TaskPlan], start: Start
 ) -> None:
-    """Refuse to replay from the start of inputs that are no longer there (H13, H21).
-
-    Only tasks without a base are looked at: for them the first records are needed.
+    """Refuse a replay whose inputs are gone in part (H13, H21).
 
     Raises:
         OffsetOutOfRangeError: names the partition, the offset needed and what is left.
     """
-    needed: dict[Partition, tuple[str, int]] = {}
+    needed: dict[Partition, tuple[int, str, bool]] = {}
     for stage in context.layout.stages_of(group):
         plan = plans[TaskId(stage.index, group)]
-        if plan.base is not None or start.parent is None:
+        if start.parent is None:
             continue
         initial = start.tasks[stage.index].initial_offsets
         for index, partition in context.layout.inputs_of(stage, group).items():
             offset = plan.input_offsets.get(index, initial.get(index, 0))
-            name = f"{stage.name}_{group}"
-            if partition not in needed or offset < needed[partition][1]:
-                needed[partition] = name, offset
+            need = offset, f"{stage.name}_{group}", plan.base is not None
+            needed[partition] = min(need, needed.get(partition, need))
     if not needed:
         return
     first = context.admin.start_offsets(list(needed))
-    for partition, (task, offset) in needed.items():
-        if first[partition] > offset:
-            raise OffsetOutOfRangeError(
-                f"task {task} has no checkpoint that can be restored, neither on this disk nor in "
-                "the checkpoint store, so it must process its inputs again from their start; the "
-                f"earliest offset that it needs is {offset}, but the first that is left is "
-                f"{first[partition]}; restore a checkpoint (state_dir, checkpoint_store), or start "
-                "afresh under another application_id",
-                topic=partition[0],
-                partition=partition[1],
-                offset=offset,
+    for partition, (offset, task, has_base) in needed.items():
+        if first[partition] <= offset:
+            continue
+        why = "goes on from its checkpoint"
+        if not has_base:
+            why = (
+                "has no checkpoint that can be restored, neither on this disk nor in the "
+                "checkpoint store, so it must process its inputs again from their start"
             )
+        raise OffsetOutOfRangeError(
+            f"task {task} {why}; the earliest offset that it needs is {offset}, but the first that "
+            f"is left is {first[partition]}: retention or a deletion was faster. Restore a "
+            "checkpoint (state_dir, checkpoint_store), or start afresh under another "
+            "application_id; keep inputs (retention.ms) for longer than a worker may ever be down"
+        ).at(*partition, offset)

@@ -34,11 +34,13 @@ from kstash.ports import (
     WorkerStatus,
 )
 from kstash.runtime.bounded import BoundedRun
-from kstash.runtime.context import Context, Producers
+from kstash.runtime.context import Context, LineageTimes, Producers
 from kstash.runtime.group import Phase, TaskGroup
 from kstash.runtime.intake import Intake
 from kstash.runtime.layout import Layout, check_commit_metadata
+from kstash.runtime.margin import Margin
 from kstash.runtime.program import start_settings
+from kstash.runtime.purge import Purger
 from kstash.runtime.recovery import Recovery
 from kstash.runtime.report import Reporter
 from kstash.runtime.scan import ScanService
@@ -124,6 +126,7 @@ class Worker:
                 topic: Partitioner(count) for topic, count in layout.partition_counts.items()
             },
             start_settings=start_settings(layout, config),
+            lineage_times=LineageTimes.found(topology.lineage_topic, admin),
         )
         self.groups: dict[int, TaskGroup] = {}
         self.is_stopping = False
@@ -138,6 +141,8 @@ class Worker:
         self._waiting_since = started
         self._intake = Intake(self.context)
         self._reporter = Reporter(self.context)
+        self._purger = Purger(self.context)
+        self._margin = Margin(self.context)
         self.context.member.subscribe(
             on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
         )
@@ -293,6 +298,8 @@ class Worker:
         if self._on_ready is not None and self.is_live and not self.is_stopping:
             on_ready, self._on_ready = self._on_ready, None
             on_ready()
+        self._purger.tick(now, self.groups)
+        self._margin.tick(now, self.groups)
         self._reporter.tick(now, self.groups, is_stopping=self.is_stopping)
 
     # -- membership ------------------------------------------------------------------------------

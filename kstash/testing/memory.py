@@ -266,6 +266,23 @@ class MemoryAdmin:
         ends = self.end_offsets(partitions)
         return lambda: ends
 
+    def ask_start_offsets(
+        self, partitions: Collection[Partition]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """The answer is there at once."""
+        starts = self.start_offsets(partitions)
+        return lambda: starts
+
+    def delete_records(
+        self, limits: Mapping[Partition, int]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """Done at once."""
+        self._check()
+        for partition, limit in limits.items():
+            self._kafka.log(partition).delete_before(limit)
+        starts = self.start_offsets(limits)
+        return lambda: starts
+
     def start_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Log start offset of each partition."""
         self._check()

@@ -1,8 +1,8 @@
 """The application of the fail-point tests, and the process that its workers are forked from.
 
-Two topics are merged, spread by key, and folded into one chain of hashes for each key; each step
-goes through an internal topic into a second chain for each third of the keys, and that into the
-sinks. So a crash anywhere shows: every output depends on all inputs of its third before it, in
+Two topics are merged, spread by key twice, and folded into one chain of hashes for each key; each
+step goes through an internal topic into a second chain for each third of the keys, and that into
+the sinks. So a crash anywhere shows: every output depends on all inputs of its third before it, in
 their order.
 
     python -m tests.chaos.crash_app
@@ -92,6 +92,8 @@ def build(life: Life) -> kstash.App:
     thirds = (
         left.merge(right)
         .repartition("spread")
+        .map_values(str)
+        .repartition("again", value=kstash.text)
         .aggregate("keys", initial=new, function=follow, value=kstash.json)
         .key_by(third_of, key=kstash.text, value=kstash.json)
         .aggregate("thirds", initial=new, function=follow_all, value=kstash.json)

@@ -162,6 +162,25 @@ def test_record_comes_back_as_it_was_produced(world: World) -> None:
     }
 
 
+def test_records_are_deleted_below_a_limit(world: World) -> None:
+    """The log starts there; asked for without waiting. A lower limit, or none there, says so."""
+    producer = world.closing(world.main.data_producer())
+    for _ in range(5):
+        producer.produce(world.data, b"v", None, 1, None, 0, None)
+    until(lambda: len(producer) == 0, producer.poll)
+
+    def answer(ask: Callable[[], dict[Partition, int] | None]) -> dict[Partition, int]:
+        found: list[dict[Partition, int]] = []
+        until(lambda: bool(found), lambda: found.extend(a for a in [ask()] if a is not None))
+        return found[0]
+
+    both = [(world.data, 0), (world.data, 1)]
+    assert answer(world.admin.delete_records({both[1]: 3})) == {both[1]: 3}
+    assert answer(world.admin.delete_records({both[1]: 1})) == {both[1]: 3}
+    assert answer(world.admin.ask_start_offsets(both)) == {both[0]: 0, both[1]: 3}
+    assert len(read(world.scanner({both[1]: 3}), 2)) == 2
+
+
 def test_transaction_is_seen_at_once_or_at_its_commit(world: World) -> None:
     """A scanner sees open transactions; a member waits, also for what others wrote behind."""
     sink, plain = world.sink(), world.closing(world.main.data_producer())

@@ -61,6 +61,7 @@ EXEMPT = {
     ("kafka/sink.py", "KafkaSinkProducer.produce", "produce"): PER_RECORD,
     ("kafka/sink.py", "KafkaSinkProducer.flush", "flush"): "only tests call it",
     ("kafka/admin.py", "KafkaAdmin.create", "create_topics"): BY_CALLER,
+    ("kafka/admin.py", "KafkaAdmin.delete_records", "delete_records"): BY_CALLER,
     ("runtime/worker.py", "Worker._drain", "flush"): "the adapter encloses it",
     ("runtime/intake.py", "Intake._commit", "commit"): "the adapter encloses it",
     ("runtime/emit.py", "Emitter._produce_frames", "produce"): BY_CALLER,

@@ -16,6 +16,7 @@ from kstash.config import Config
 from kstash.core.records import Claim, Hint, LineageRecord, decode_record
 from kstash.errors import (
     CommittedPositionLostError,
+    KafkaUnavailableError,
     OffsetOutOfRangeError,
     ProducerFailedError,
     ProgramChangedError,
@@ -24,11 +25,12 @@ from kstash.errors import (
 )
 from kstash.kafka.topics import check_topics
 from kstash.ports import Partition
-from kstash.runtime.hints import KEEP_ALIVE_S
+from kstash.runtime.context import LineageTimes
 from kstash.runtime.sinks import POSITIONS_REFRESH_S
+from kstash.runtime.worker import Worker
 from kstash.testing import MemoryKafka, TestDriver
 from kstash.testing.log import PartitionLog
-from kstash.testing.memory import MemoryAdmin
+from kstash.testing.memory import MemoryAdmin, MemoryCluster
 
 
 def last_two(state: str, value: str) -> str:
@@ -82,7 +84,7 @@ def test_h13_an_input_changed_by_compaction_stops_the_replay() -> None:
 
 
 def test_h13_an_input_cut_by_retention_stops_the_replay() -> None:
-    """H13: what a replay needs is no longer there: refused, with the offset it begins at."""
+    """H13: what a replay needs is no longer there: refused, with the offset that is needed."""
     with TestDriver(merged()) as driver:
         for topic in "llr":
             driver.send(topic, topic, "key")
@@ -91,8 +93,9 @@ def test_h13_an_input_cut_by_retention_stops_the_replay() -> None:
         with pytest.raises(
             OffsetOutOfRangeError,
             match="earliest offset that it needs is 0, but the first that is left is 1",
-        ):
+        ) as caught:
             driver.recover()
+        assert (caught.value.topic, caught.value.partition, caught.value.offset) == ("l", 0, 0)
 
 
 def test_h13_retention_below_the_checkpoint_is_harmless() -> None:
@@ -210,10 +213,38 @@ def test_h23_an_idle_group_keeps_its_lineage_partition_moving() -> None:
         log = driver.kafka.log(("holes-lineage", 0))
         end = log.end_offset
         for _ in range(3):
-            driver.clock.advance(KEEP_ALIVE_S / 2)
+            driver.clock.advance(LineageTimes().segment_s / 2)
             driver.advance(2)
         assert end < log.end_offset <= end + 2
         assert isinstance(records_of(driver, 0, Hint)[-1], Hint)
+
+
+def test_h23_a_slow_read_of_the_lineage_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """H23: it took longer than tombstones stay, so one may be gone that it needed: read anew."""
+    restart, cluster = Worker._restart, MemoryKafka.cluster
+    errors: list[Exception] = []
+
+    def slow(kafka: MemoryKafka, application_id: str) -> MemoryCluster:
+        made = cluster(kafka, application_id)
+        made.links["marker"].delay_s = 3.0
+        return made
+
+    def restarted(worker: Worker, number: int, error: Exception) -> None:
+        errors.append(error)
+        worker.context.cluster.links["marker"].delay_s = 0.0  # type: ignore[attr-defined] # it is a MemoryCluster
+        restart(worker, number, error)
+
+    monkeypatch.setattr(MemoryKafka, "cluster", slow)
+    monkeypatch.setattr(Worker, "_restart", restarted)
+    driver = TestDriver(spread())
+    driver.crash()
+    driver.kafka._topics["holes-lineage"][1]["delete.retention.ms"] = "1000"
+    driver.recover()
+    driver.send("in", "word")
+    driver.advance(1)
+    assert outputs(driver) == [1]
+    assert [type(error) for error in errors] == [KafkaUnavailableError]
+    assert "delete.retention.ms=" in str(errors[0])
 
 
 def test_h24_a_listed_end_that_lags_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
