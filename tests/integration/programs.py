@@ -49,7 +49,8 @@ def merged(app: kstash.App, inputs: list[str], output: str, options: dict[str, A
     The counts also go to a topic in option `plain`, by a transactional sink.
     """
     streams = [app.stream(topic, key=kstash.text, value=kstash.text) for topic in inputs]
-    counts = streams[0].merge(*streams[1:]).count("both")
+    stream = streams[0].merge(*streams[1:]) if len(streams) > 1 else streams[0]
+    counts = stream.count("both")
     counts.to(output, value=kstash.int_text)
     if "plain" in options:
         counts.to(options["plain"], value=kstash.int_text, delivery="transactional")

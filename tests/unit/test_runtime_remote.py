@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 import kstash
+from kstash.core.ids import Incarnation
 from kstash.core.records import Checkpoint, decode_record
+from kstash.errors import OffsetOutOfRangeError, StepDeadlineError
+from kstash.runtime.uploads import Collection
 from kstash.testing import TestDriver
+from kstash.testing.background import ManualJob
+from kstash.testing.stores import MemoryCheckpointStore
 
 
 def published(driver: TestDriver, topic: str) -> list[Checkpoint]:
@@ -44,3 +51,255 @@ def test_a_checkpoint_on_its_way_keeps_its_files() -> None:
                 newest = checkpoints[-1]
                 assert newest.label in driver._backend.labels("words", 0)
         assert seen > 3
+
+
+def count(**settings: object) -> kstash.App:
+    """Words counted straight from their topic: one task with a store."""
+    app = kstash.App("remote", **settings)
+    app.stream("in", key=kstash.text, value=kstash.text).count("n").to("out", value=kstash.int_text)
+    return app
+
+
+def remote(driver: TestDriver) -> list[Checkpoint]:
+    """Remote checkpoints of the counting task, oldest first, each as it was last said."""
+    found = [c for c in published(driver, "remote-lineage") if c.is_remote]
+    return list({c.label: c for c in found}.values())
+
+
+def feed(driver: TestDriver, *keys: str) -> None:
+    """Each key once, then time for a checkpoint and its upload."""
+    for key in keys:
+        driver.send("in", "x", key)
+    driver.advance(20)
+
+
+def replayed(driver: TestDriver) -> float:
+    """Records that were processed again, over all lives."""
+    driver.advance(2)  # counted once a second
+    return driver.metrics.counts.get("replayed_records", 0)
+
+
+def lose_disk(driver: TestDriver) -> None:
+    """As on another machine."""
+    driver._backend._checkpoints.clear()
+
+
+def test_a_published_checkpoint_is_stored_and_committed_by_a_second_record() -> None:
+    """Same label and position, a number of its own, and a location for every file."""
+    with TestDriver(count()) as driver:
+        feed(driver, "a", "b")
+        local, after = published(driver, "remote-lineage")[:2]
+        assert not local.is_remote
+        assert after.is_remote
+        assert (after.label, after.position) == (local.label, local.position)
+        assert after.number != local.number
+        assert {f.location for f in after.files} == set(driver.store.files)
+        assert {f.location for f in local.files} == {""}
+
+
+def test_a_lost_disk_comes_back_from_the_store() -> None:
+    """State and outputs go on where they were; only what came after the checkpoint is replayed."""
+    with TestDriver(count()) as driver:
+        feed(driver, "a", "b", "a")
+        driver.send("in", "x", "a")
+        driver.crash()
+        lose_disk(driver)
+        driver.recover()
+        assert driver.metrics.counts["restore_bytes"] > 0
+        assert replayed(driver) == 1
+        assert driver.state("n") == {"a": 3, "b": 1}
+        driver.send("in", "x", "b")
+        assert [r.value for r in driver.read("out")] == [1, 1, 2, 3, 2]
+
+
+def test_files_that_are_here_are_not_fetched() -> None:
+    """Of a damaged local checkpoint what is whole is linked, by its digest."""
+    with TestDriver(count()) as driver:
+        feed(driver, "a")
+        driver.crash()
+        label = remote(driver)[-1].label
+        driver._backend.corrupt("n", 0, label)
+        driver.recover()
+        fetched = driver.metrics.counts["restore_bytes"]
+        assert fetched == sum(f.size for f in remote(driver)[0].files)
+        driver.crash()
+        driver.recover()
+        assert driver.metrics.counts["restore_bytes"] == fetched
+
+
+def test_files_of_the_base_are_referred_to() -> None:
+    """What has not changed is not stored again, also by the next incarnation."""
+    with TestDriver(count()) as driver:
+        feed(driver, "a")
+        driver.crash()
+        driver.recover()
+        names = [name.rsplit("/", 1)[1] for name in driver.store.puts]
+        feed(driver, "b")
+        assert len(remote(driver)) >= 2
+        again = [name.rsplit("/", 1)[1] for name in driver.store.puts[len(names) :]]
+        assert again
+        assert not set(names) & set(again)
+
+
+def test_a_damaged_file_falls_back_to_the_older_checkpoint() -> None:
+    """It is not referred to again either."""
+    with TestDriver(count()) as driver:
+        for key in "ab":
+            feed(driver, key)
+        older, newest = remote(driver)[-2:]
+        bad = next(f for f in newest.files if f not in older.files)
+        driver.store.corrupt(bad.location)
+        driver.crash()
+        lose_disk(driver)
+        driver.recover()
+        assert replayed(driver) == 1
+        assert driver.state("n") == {"a": 1, "b": 1}
+        feed(driver, "c")
+        assert bad.location not in {f.location for f in remote(driver)[-1].files}
+
+
+def test_processing_goes_on_while_the_store_is_away() -> None:
+    """Failures are counted; the newest checkpoint is stored when the store is back."""
+    with TestDriver(count()) as driver:
+        driver.store.is_away = True
+        for key in "abc":
+            feed(driver, key)
+        assert driver.state("n") == {"a": 1, "b": 1, "c": 1}
+        assert remote(driver) == []
+        assert driver.metrics.counts["checkpoint_upload_failures"] >= 2
+        labels = [c.label for c in published(driver, "remote-lineage")]
+        driver.store.is_away = False
+        driver.advance(70)
+        assert [c.label for c in remote(driver)] == labels[-1:]
+
+
+def test_a_restore_waits_for_the_store() -> None:
+    """A store that does not answer is asked again: an old checkpoint would be no answer."""
+    with TestDriver(count()) as driver:
+        feed(driver, "a")
+        driver.crash()
+        lose_disk(driver)
+        driver.store.is_away = True
+        with pytest.raises(StepDeadlineError):
+            driver.recover()
+        driver.store.is_away = False
+        driver.advance(15)
+        assert driver.state("n") == {"a": 1}
+        assert replayed(driver) == 0
+
+
+def test_a_slow_upload_is_overtaken_by_the_newest_checkpoint() -> None:
+    """What came in between is never stored, and the files of the slow one survive on the disk."""
+    with TestDriver(count()) as driver:
+        driver.background.held_lanes.add("upload")
+        for key in "abcd":
+            feed(driver, key)
+        labels = [c.label for c in published(driver, "remote-lineage")]
+        assert len(labels) == 4
+        assert labels[0] in driver._backend.labels("n", 0)
+        driver.background.held_lanes.clear()
+        driver.advance(5)
+        assert [c.label for c in remote(driver)] == [labels[0], labels[3]]
+
+
+def test_old_files_are_deleted_once_two_newer_checkpoints_are_remote() -> None:
+    """Never one that a retained checkpoint names; what a crashed upload left goes too."""
+    with TestDriver(count()) as driver:
+        stray = driver.store.put(0, "n_0/1-1/feed", [b"of a crashed upload"])
+        for number in range(6):
+            feed(driver, f"k{number}")
+            kept = {f.location for c in remote(driver)[-2:] for f in c.files}
+            assert kept <= set(driver.store.files)
+        assert set(driver.store.files) == kept
+        assert stray not in driver.store.files
+
+
+def test_more_checkpoints_are_retained_when_asked() -> None:
+    """`checkpoints_retained`."""
+    with TestDriver(count(checkpoints_retained=4)) as driver:
+        for number in range(6):
+            feed(driver, f"k{number}")
+        kept = {f.location for c in remote(driver)[-4:] for f in c.files}
+        assert set(driver.store.files) == kept
+
+
+def test_a_zombie_deletes_nothing_of_its_successor() -> None:
+    """Files of a higher incarnation are none of a collection's business."""
+    store = MemoryCheckpointStore()
+    older, own, newer = (store.put(0, f"n_0/1-{inc}/{inc}", [b"x"]) for inc in (4, 5, 6))
+    foreign = store.put(0, "n_0/odd", [b"x"])
+    collection = Collection(store, 0, "n_0", Incarnation(1, 5), set(), known=set())
+    collection.run(ManualJob("upload", lambda _: None, lambda *_: None))
+    assert set(store.files) == {own, newer, foreign}
+    assert older not in store.files
+
+
+def test_bandwidth_is_bounded() -> None:
+    """An upload takes its bytes divided by `checkpoint_upload_bytes_per_s`."""
+    with TestDriver(count(checkpoint_upload_bytes_per_s=10)) as driver:
+        driver.background.held_lanes.add("upload")
+        feed(driver, "a")
+        (job,) = driver.background.jobs
+        driver.background.held_lanes.clear()
+        driver.advance(1)
+        size = sum(f.size for f in remote(driver)[0].files)
+        assert job.paused_s == pytest.approx(size / 10)
+
+
+def test_a_local_base_becomes_remote_without_a_new_event() -> None:
+    """A crash before the upload, and an idle task after it: the next life stores the base."""
+    with TestDriver(count()) as driver:
+        driver.background.held_lanes.add("upload")
+        feed(driver, "a")
+        driver.crash()
+        assert remote(driver) == []
+        driver.background.held_lanes.clear()
+        driver.recover()
+        driver.advance(1)
+        (stored,) = remote(driver)
+        assert stored.position == 1
+        driver.crash()
+        lose_disk(driver)
+        driver.recover()
+        assert driver.state("n") == {"a": 1}
+
+
+def test_an_orderly_stop_stores_the_last_checkpoint() -> None:
+    """So that the next owner replays nothing, wherever it is."""
+    driver = TestDriver(count())
+    driver.send("in", "x", "a")
+    driver.close()
+    lose_disk(driver)
+    driver.recover()
+    assert replayed(driver) == 0
+    assert driver.state("n") == {"a": 1}
+    driver.close()
+
+
+def test_an_orderly_stop_does_not_wait_for_a_store_that_is_away() -> None:
+    """The local checkpoint and the RELEASE still go out."""
+    driver = TestDriver(count())
+    driver.send("in", "x", "a")
+    driver.store.is_away = True
+    driver.close()
+    driver.recover()
+    assert replayed(driver) == 0
+    driver.close()
+
+
+def test_without_a_checkpoint_the_inputs_are_processed_again() -> None:
+    """As long as they begin where the application began."""
+    with TestDriver(count(checkpoint_store="none")) as driver:
+        feed(driver, "a", "b")
+        driver.crash()
+        lose_disk(driver)
+        driver.recover()
+        assert driver.state("n") == {"a": 1, "b": 1}
+        driver.crash()
+        lose_disk(driver)
+        driver.kafka.log(("in", 0)).delete_before(1)
+        with pytest.raises(
+            OffsetOutOfRangeError, match="needs is 0, but the first that is left is 1"
+        ) as caught:
+            driver.recover()
+        assert (caught.value.topic, caught.value.partition, caught.value.offset) == ("in", 0, 0)
