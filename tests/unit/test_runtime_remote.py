@@ -101,15 +101,16 @@ def test_a_lost_disk_comes_back_from_the_store() -> None:
     """State and outputs go on where they were; only what came after the checkpoint is replayed."""
     with TestDriver(count()) as driver:
         feed(driver, "a", "b", "a")
-        driver.send("in", "x", "a")
+        driver.send("in", "x", "a")  # a checkpoint is due by now
+        driver.send("in", "x", "b")
         driver.crash()
         lose_disk(driver)
         driver.recover()
         assert driver.metrics.counts["restore_bytes"] > 0
         assert replayed(driver) == 1
-        assert driver.state("n") == {"a": 3, "b": 1}
+        assert driver.state("n") == {"a": 3, "b": 2}
         driver.send("in", "x", "b")
-        assert [r.value for r in driver.read("out")] == [1, 1, 2, 3, 2]
+        assert [r.value for r in driver.read("out")] == [1, 1, 2, 3, 2, 3]
 
 
 def test_files_that_are_here_are_not_fetched() -> None:
