@@ -22,7 +22,7 @@ from tests.chaos.cluster import Cluster
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
-ROUNDS = 3
+ROUNDS = 2
 RECORDS = 200
 DEADLINE_S = 60.0
 """For the election of a leader and for a coordinator that moves, on a busy machine."""
