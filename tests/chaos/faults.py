@@ -128,6 +128,8 @@ def _freeze(ground: Ground, hit: Hit) -> Iterator[float]:
 
 def _stop(ground: Ground, hit: Hit) -> Iterator[float]:
     worker = ground.workers[hit.victim]
+    # One that is still importing itself would just die.
+    yield from _until(worker.is_ready, JOIN_S_MAX, f"READY of {worker.name}")
     worker.send(signal.SIGTERM)
     yield hit.lasts_s
     yield from _until(lambda: not worker.is_running(), STOP_S_MAX, f"the end of {worker.name}")
@@ -204,6 +206,7 @@ def _slow(ground: Ground, hit: Hit) -> Iterator[float]:
 
 def _fill_disk(ground: Ground, hit: Hit) -> Iterator[float]:
     worker = ground.workers[hit.victim]
+    yield from _until(worker.is_ready, JOIN_S_MAX, f"READY of {worker.name}")
     logged = worker.log_path.stat().st_size
     # No file of the process may grow: to it that is a full disk, and needs no privileges.
     limit = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))

@@ -8,10 +8,7 @@ another.
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -33,7 +30,7 @@ from tests.chaos.faults import (
     Hit,
     plan,
 )
-from tests.chaos.harness import REPOSITORY, Chaos, Feeder, Worker, chaos_run, wait_until
+from tests.chaos.harness import Chaos, Feeder, Worker, chaos_run, wait_until
 from tests.chaos.live_bytes import LiveBytes
 from tests.chaos.subjects import Subject
 from tests.chaos.table import Table
@@ -45,6 +42,7 @@ OUTPUTS_S_MAX = 120.0
 """For what was held up by the last fault, on a machine with other work."""
 
 ASSIGNED_S_MAX = 60.0
+READY_S_MAX = 60.0
 AUDIT_S_MAX = 120.0
 
 LIVE_BYTES_MAX = 2 << 20
@@ -254,6 +252,9 @@ class Storm:
         ]
 
     def _stop_workers(self) -> None:
+        # One that was just started would not yet know what SIGTERM means.
+        for worker in self._ground.workers:
+            wait_until(worker.is_ready, READY_S_MAX, f"READY of {worker.name}")
         # Together, as a deployment stops; each hands over nothing and keeps what it has.
         for worker in self._ground.workers:
             worker.send(signal.SIGTERM)
@@ -317,18 +318,21 @@ def audit(subject: Subject, chaos: Chaos, bootstrap: str, keys: Sequence[str]) -
             "internal_replication_factor": 3,
         },
     }
-    log = chaos.folder / "auditor.log"
-    with log.open("wb") as stderr:
-        code = subprocess.run(
-            [sys.executable, "-m", "tests.chaos.auditor", json.dumps(request)],
-            cwd=REPOSITORY,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
-            stderr=stderr,
-            timeout=AUDIT_S_MAX,
-            check=False,
-        ).returncode
-    tail = log.read_text(errors="replace")[-2000:]
-    assert code == 0, f"the auditor left with exit code {code}: {tail}"
+    auditor = Worker(
+        "auditor",
+        ["tests.chaos.auditor", json.dumps(request)],
+        chaos.folder,
+        {"PYTHONFAULTHANDLER": "1", "KSTASH_LOG_LEVEL": "debug"},
+    )
+    chaos.workers.append(auditor)
+    auditor.start()
+    try:
+        code = auditor.wait(AUDIT_S_MAX)
+    except AssertionError:
+        auditor.send(signal.SIGABRT)  # has it write down where each thread is
+        auditor.wait()
+        raise
+    assert code == 0, f"the auditor left with exit code {code}"
     found: dict[str, object] = json.loads(report.read_text())
     return found
 
