@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from kstash.ports import Partition
+from kstash.ports import Job, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.group import Phase, TaskGroup
 
@@ -15,16 +15,21 @@ BACKLOG_RECORDS_MAX = 200_000
 
 COMMIT_INTERVAL_S = 1.0
 
+LOOK_INTERVAL_S = 60.0
+"""How often it is looked whether inputs have grown: nobody adds partitions often."""
+
 log = structlog.get_logger("kstash.worker")
 
 
 class Intake:
-    """Backpressure, and the input offsets that are committed for lag tools."""
+    """Backpressure, input offsets for lag tools, and a look at whether inputs have grown."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._is_paused = False
         self._commit_due = 0.0
+        self._look_due = context.clock.monotonic() + LOOK_INTERVAL_S
+        self._grown: dict[str, int] = {}
 
     def tick(self, now: float, groups: Mapping[int, TaskGroup]) -> None:
         """Do what is due."""
@@ -32,6 +37,9 @@ class Intake:
         if now >= self._commit_due:
             self._commit_due = now + COMMIT_INTERVAL_S
             self._commit(groups)
+        if now >= self._look_due:
+            self._look_due = now + LOOK_INTERVAL_S
+            self._context.background.submit("look", self._count_partitions, self._counted)
 
     def look_anew(self, groups: Mapping[int, TaskGroup]) -> None:
         """Let all inputs flow until the next look, which counts a new group's inputs too."""
@@ -78,6 +86,29 @@ class Intake:
         }
         if offsets:
             self._context.member.commit(offsets)
+
+    def _count_partitions(self, _: Job) -> dict[str, int]:
+        admin = self._context.cluster.admin()
+        try:
+            found = admin.describe(self._context.layout.topology.input_topics)
+        finally:
+            admin.close()
+        return {topic: info.partition_count for topic, info in found.items()}
+
+    def _counted(self, found: dict[str, int] | None, error: Exception | None) -> None:
+        """Say once that records are not read: the number of partitions is pinned (H16)."""
+        if error is not None:
+            log.debug("partitions not counted, looking again", reason=str(error))
+        pinned = self._context.layout.partition_counts
+        for topic, count in (found or {}).items():
+            if count > pinned[topic] and self._grown.get(topic) != count:
+                self._grown[topic] = count
+                log.error(
+                    "partitions were added to an input, their records are not read",
+                    topic=topic,
+                    partitions=count,
+                    read=pinned[topic],
+                )
 
 
 def _consumed(groups: Mapping[int, TaskGroup]) -> list[Partition]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import pytest
+
 import kstash
 from kstash.core.records import Claim, encode_key, encode_value
 from kstash.runtime.group import TaskGroup
@@ -13,6 +15,7 @@ from kstash.runtime.worker import Worker
 from kstash.state.memory import MemoryBackend
 from kstash.testing import ManualClock, MemoryKafka
 from kstash.testing.background import ManualBackground
+from kstash.testing.log import PartitionLog
 from kstash.testing.metrics import MemoryMetrics
 from kstash.testing.stores import MemoryCheckpointStore
 
@@ -159,3 +162,18 @@ def test_stopping_worker_answers_what_it_owes() -> None:
     assert set(second.groups) == {0, 1}
     assert second.is_live
     assert pair.metrics.counts.get("replayed_records", 0) == 0
+
+
+def test_added_partitions_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are not read, and the log says so within a minute; once for each number."""
+    pair, first = _live_pair(checkpoint_interval_ms=60_000)
+    logs, _ = pair.kafka._topics["in"]
+    logs.append(PartitionLog("in", 2))
+    pair.kafka.append("in", b"beyond", partition=2)
+    for _ in range(3):
+        pair.clock.advance(61.0)
+        pair.turn(5)
+    line = "partitions were added to an input, their records are not read"
+    assert capsys.readouterr().out.count(line) == 1
+    assert first.is_live
+    assert pair.outputs(0) + pair.outputs(1) == [b"BEFORE", b"BEFORE"]
