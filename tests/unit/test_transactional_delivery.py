@@ -251,3 +251,39 @@ def test_guarantees_without_transactions(guarantee: str) -> None:
         assert len(driver.read("plain")) == 4
         records, _ = driver.kafka.log(("plain", 0)).read(0, 100, is_committed=False)
         assert not any(record.headers() for record in records)
+
+
+def pipeline(hops: int, delivery: str, interval_ms: int) -> kstash.App:
+    """Records through so many topics, the sink included."""
+    app = kstash.App("pipeline", sink_commit_interval_ms=interval_ms)
+    stream = app.stream("input", key=kstash.text, value=kstash.text)
+    for number in range(1, hops):
+        stream = stream.repartition(f"hop-{number}")
+    stream.to("output", delivery=delivery)
+    return app
+
+
+def waits_ms(app: kstash.App, interval_ms: int) -> list[int]:
+    """How long a `read_committed` reader waits for each record of a steady stream."""
+    tick_ms = interval_ms // 10
+    sent: list[int] = []
+    waits: list[int] = []
+    with TestDriver(app) as driver:
+        for now_ms in range(0, 5 * interval_ms, tick_ms):
+            seen = len(driver.kafka.read("output"))
+            waits += [now_ms - at_ms for at_ms in sent[len(waits) : seen]]
+            driver.send("input", "value", "key")
+            sent.append(now_ms)
+            driver.advance(tick_ms / 1000)
+    return waits
+
+
+@pytest.mark.parametrize("delivery", ["immediate", "transactional"])
+@pytest.mark.parametrize("interval_ms", [10, 100, 1000])
+def test_inner_hops_do_not_wait_for_commits(delivery: str, interval_ms: int) -> None:
+    """Behind three hops a plain reader waits as long as behind one: an interval at most, in all."""
+    one, three = (waits_ms(pipeline(n, delivery, interval_ms), interval_ms) for n in (1, 3))
+    slack_ms = 2 * (interval_ms // 10)
+    assert 0.8 * interval_ms <= max(three) <= interval_ms + slack_ms
+    assert abs(max(one) - max(three)) <= slack_ms
+    assert len(three) >= 35
