@@ -180,7 +180,7 @@ def test_without_any_sound_checkpoint(scene: Scene, inputs: str) -> None:
     count.worker.start_ready()
     count.feed()
     assert count.worker.stop() == 0
-    assert count.worker.log().count("remote checkpoint is damaged, falling back") == 2
+    assert count.worker.log().count("remote checkpoint is damaged, falling back") >= 2
     assert "base=0" in count.worker.log()
     count.check()
 
