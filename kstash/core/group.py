@@ -112,6 +112,7 @@ class GroupCore:
             The description of the program is one of them (`kstash.core.program`).
         skips: (stage, input, offset) of records that an operator told to skip (H17).
         drop_stores: stores that a changed program may leave behind.
+        checkpoints_retained: newest remote checkpoints of a task that are kept, 2 or more.
     """
 
     group: int
@@ -121,6 +122,7 @@ class GroupCore:
     settings: Mapping[str, str]
     skips: frozenset[tuple[int, int, int]] = frozenset()
     drop_stores: frozenset[str] = frozenset()
+    checkpoints_retained: int = 2
     state: GroupState = GroupState.NEW
     view: LineageView = field(default_factory=LineageView)
     claim_offset: int = -1
@@ -165,7 +167,7 @@ class GroupCore:
         return list(by_label.values())
 
     def _begin(self, _: Event) -> list[Effect]:
-        self.view = LineageView()
+        self.view = LineageView(retained=self.checkpoints_retained)
         self.claim_offset = -1
         self.plans = {}
         self.state = GroupState.LOOKING

@@ -47,6 +47,7 @@ class LineageView:
         generation: of the CONFIG with the lowest offset, or None before one was seen.
         claim: offset of the highest CLAIM, or -1.
         next_offset: offset behind the last folded record.
+        retained: newest remote checkpoints of a task that a recovery may fall back to, 2 or more.
         first_offsets: where a reset said that inputs begin, by topic.
     """
 
@@ -60,6 +61,7 @@ class LineageView:
     hints: dict[TaskId, Hint] = field(default_factory=dict)
     releases: dict[Incarnation, tuple[int, Release]] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
+    retained: int = 2
 
     def fold(self, offset: int, record: LineageRecord) -> None:
         """Take the next record into account; offsets must rise."""

@@ -16,12 +16,12 @@ from kstash.core.task import TaskCore
 
 
 def retained_remote(view: LineageView, task: TaskId) -> Checkpoint | None:
-    """The second-newest valid remote checkpoint of a task: the oldest one that is retained.
+    """The oldest remote checkpoint of a task that is retained: the second-newest, as a rule.
 
     What an idle task says again of one position is one checkpoint.
     """
     remote = {c.position: c for _, c in view.checkpoints.get(task, ()) if may_trim_by(c)}
-    return remote[sorted(remote)[-2]] if len(remote) > 1 else None
+    return remote[sorted(remote)[-view.retained]] if len(remote) >= view.retained else None
 
 
 def may_trim_by(checkpoint: Checkpoint) -> bool:

@@ -88,8 +88,9 @@ class Purger:
         if len(ends) < self._context.layout.group_count:
             return  # not all of them are known now: the next round asks again
         ranges = {}
+        retained = self._context.config.checkpoints_retained
         for (topic, group), end in ends.items():
-            self._views.setdefault(group, LineageView())
+            self._views.setdefault(group, LineageView(retained=retained))
             ranges[topic, group] = self._next.get(group, 0), max(end, self._next.get(group, 0))
             self._next[group] = ranges[topic, group][1]
         self._job = ScanJob(ranges, self._take, self._purge)

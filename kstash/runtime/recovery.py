@@ -127,6 +127,7 @@ class Recovery:
             context.start_settings,
             layout.skips_of(group, context.config.skipped_records()),
             context.config.dropped_stores(),
+            context.config.checkpoints_retained,
         )
         self._post(Begin())
 

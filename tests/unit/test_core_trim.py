@@ -52,6 +52,16 @@ def test_the_second_newest_remote_checkpoint_is_retained() -> None:
     assert retained_remote(view, TASK) == two
 
 
+def test_more_checkpoints_may_be_retained() -> None:
+    """`checkpoints_retained`: what any of them needs stays."""
+    view = view_of(config(), claim(), start(1), *(remote(1, 10 * n, n) for n in (1, 2, 3, 4)))
+    view.retained = 3
+    assert retained_remote(view, TASK) == remote(1, 20, 2)
+    view.retained = 5
+    assert retained_remote(view, TASK) is None
+    assert tombstones(view, [TASK]) == []
+
+
 def test_h21_local_checkpoints_trim_nothing() -> None:
     """H21: a lost disk could not be replayed."""
     local = [checkpoint(1, 10 * n, number=n) for n in (1, 2, 3)]

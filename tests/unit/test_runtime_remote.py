@@ -216,12 +216,20 @@ def test_old_files_are_deleted_once_two_newer_checkpoints_are_remote() -> None:
 
 
 def test_more_checkpoints_are_retained_when_asked() -> None:
-    """`checkpoints_retained`."""
+    """`checkpoints_retained`: the oldest of them still serves, its lineage is kept."""
     with TestDriver(count(checkpoints_retained=4)) as driver:
         for number in range(6):
             feed(driver, f"k{number}")
         kept = {f.location for c in remote(driver)[-4:] for f in c.files}
         assert set(driver.store.files) == kept
+        oldest = {f.location for f in remote(driver)[-4].files}
+        for location in kept - oldest:
+            driver.store.corrupt(location)
+        driver.crash()
+        lose_disk(driver)
+        driver.recover()
+        assert replayed(driver) == 3
+        assert driver.state("n") == {f"k{number}": 1 for number in range(6)}
 
 
 def test_a_zombie_deletes_nothing_of_its_successor() -> None:
