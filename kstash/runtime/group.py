@@ -34,6 +34,7 @@ from kstash.runtime.stateless import NoState
 from kstash.runtime.tails import fresh_plans
 from kstash.runtime.task import REPLAY_SLICE_EVENTS, Task, TaskInput
 from kstash.runtime.trim import Trimmer
+from kstash.runtime.waits import Waits
 from kstash.topology import Stage
 
 BUFFER_HIGH, BUFFER_LOW = 10_000, 1_000
@@ -79,6 +80,7 @@ class TaskGroup:
         self.recovery: Recovery | None = None
         self._targets: dict[Partition, tuple[Task, int]] = {}
         self._paused: set[Partition] = set()
+        self._waits = Waits(context.clock.monotonic())
         self._checkpoints = Checkpoints(context, number, self.lineage)
         self._hints = Hints(context, self.lineage, self.tasks)
         self._run_end: RunEnd | None = None
@@ -229,6 +231,7 @@ class TaskGroup:
             self.recovery.pump()
             if self.tasks:
                 self._replay()
+            self._waits.look(now, self.recovery, self.tasks)
         if self.sinks is not None:
             self.sinks.tick(now, is_draining=self.phase is Phase.DRAINING)
         else:

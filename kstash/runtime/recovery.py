@@ -84,6 +84,7 @@ class Recovery:
     Attributes:
         plans: what each task replays, once planned.
         start: the START record, once appended.
+        jobs: its scans, those that are done too.
         stored: scanned output records by sequence, to compare replayed ones with.
         restores: finds the base of each task.
         remote: remote checkpoints of each task on its history, oldest first, once planned.
@@ -104,7 +105,7 @@ class Recovery:
         self._on_recover = on_recover
         self._before_start = before_start
         self._inbox: deque[Event | Exception] = deque()
-        self._jobs: list[ScanJob] = []
+        self.jobs: list[ScanJob] = []
         self._is_cancelled = False
         self._fence_offsets: dict[Partition, int] = {}
         self._retry: tuple[float, Effect] | None = None
@@ -140,6 +141,11 @@ class Recovery:
     def state(self) -> GroupState:
         """Where the attempt stands."""
         return self.core.state
+
+    @property
+    def scanned(self) -> int:
+        """Sum of all scans' positions: changes while any of them gets records."""
+        return sum(sum(job.next_offsets.values()) for job in self.jobs)
 
     def pump(self) -> None:
         """Take the events that have arrived and carry out what follows.
@@ -181,7 +187,7 @@ class Recovery:
         self._is_cancelled = True
         self._inbox.clear()
         self.restores.cancel()
-        for job in self._jobs:
+        for job in self.jobs:
             job.is_cancelled = True
 
     # -- plumbing --------------------------------------------------------------------------------
@@ -363,7 +369,7 @@ class Recovery:
                 self._post(error)
 
         job = ScanJob(ranges, take_safely, lambda: self._post(event()))
-        self._jobs.append(job)
+        self.jobs.append(job)
         self._context.scans.submit(job)
 
 

@@ -92,7 +92,6 @@ class RocksBackend:
         self._block_cache = Cache(max(_BLOCK_CACHE_BYTES_MIN, memory_bytes // _BLOCK_CACHE_SHARE))
         self._open: dict[tuple[str, int], RocksTaskState] = {}
         self._open_count = 0
-        self._adopt_count = 0
         # Checksums of immutable files found right by `verify`: the first checkpoint after an
         # `open` would else read the whole state again.
         self._verified: dict[Path, dict[str, FileEntry]] = {}
@@ -134,9 +133,9 @@ class RocksBackend:
         Raises `CheckpointCorruptError`, `StateError`, and what `fetch` raises, as the port has it.
         """
         final = self._checkpoint_folder(stage, partition, label)
-        # A job that was cancelled may still write under its own name.
-        self._adopt_count += 1
-        partial = final.with_name(f"{files.PARTIAL_PREFIX}{self._adopt_count}-{label}")
+        # A job that was cancelled may still write under its own name, and a process that died in
+        # a restore of this very checkpoint has left one.
+        partial = final.with_name(f"{files.PARTIAL_PREFIX}{time.time_ns()}-{label}")
         with _disk(final.parent, f"restoring checkpoint {label!r}"):
             final.parent.mkdir(parents=True, exist_ok=True)
             # Partial ones too: what an interrupted restore has fetched need not be fetched again.

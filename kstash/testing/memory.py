@@ -262,15 +262,15 @@ class MemoryAdmin:
     def ask_end_offsets(
         self, partitions: Collection[Partition]
     ) -> Callable[[], dict[Partition, int] | None]:
-        """The answer is there at once."""
-        ends = self.end_offsets(partitions)
+        """The answer is there at once; nothing is known while Kafka is away."""
+        ends = {} if self._kafka.is_away else self.end_offsets(partitions)
         return lambda: ends
 
     def ask_start_offsets(
         self, partitions: Collection[Partition]
     ) -> Callable[[], dict[Partition, int] | None]:
-        """The answer is there at once."""
-        starts = self.start_offsets(partitions)
+        """The answer is there at once; nothing is known while Kafka is away."""
+        starts = {} if self._kafka.is_away else self.start_offsets(partitions)
         return lambda: starts
 
     def delete_records(

@@ -173,6 +173,31 @@ def test_checkpoint_after_an_interrupted_one(tmp_path: Path, backend: RocksBacke
     assert backend.verify("count", 0, "1", state.checkpoint("1", 1))
 
 
+def test_restore_after_an_interrupted_one(tmp_path: Path, backend: RocksBackend) -> None:
+    """A process that died in a restore does not stop the next one from restoring the same."""
+    state = open_task(backend)
+    put(state, {b"a": 1})
+    entries = state.checkpoint("1", 1)
+    contents = {
+        entry.name: b"".join(backend.read("count", 0, "1", entry.name)) for entry in entries
+    }
+
+    def fetch_some(entry: FileEntry) -> list[bytes]:
+        if entry != entries[0]:
+            raise KeyError(entry.name)
+        return [contents[entry.name]]
+
+    elsewhere = tmp_path / "elsewhere"
+    first = new_backend(elsewhere)
+    with pytest.raises(StateError, match="restoring"):
+        first.adopt("count", 0, "1", entries, fetch_some)
+    first.close()
+    second = new_backend(elsewhere)
+    second.adopt("count", 0, "1", entries, lambda entry: [contents[entry.name]])
+    assert second.verify("count", 0, "1", entries)
+    second.close()
+
+
 def test_only_new_files_are_read_for_checksums(
     backend: RocksBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
