@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kstash.cli import broker, drain, lineage, programs, records, reset, topics
+from kstash.cli import broker, drain, lineage, programs, records, reset, topics, verify
 from kstash.errors import KstashError, OperatorError, SerdeError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command("broker")(broker.run_broker)
 app.command("reset")(reset.reset)
+app.command("verify")(verify.verify)
 app.command("run")(programs.run_program)
 app.command("drain")(drain.drain)
 app.command("topology")(programs.show_topology)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.integration.scene import Process, Scene, lines
+from tests.integration.scene import Process, Scene, Sent, lines
 
 pytestmark = pytest.mark.integration
 
@@ -34,8 +34,8 @@ class Shop:
             version, ["kstash.cli.main", "run", f"tests.integration.shop:{version}", *options]
         )
 
-    def command(self, *arguments: str, code: int = 0) -> str:
-        """A `kstash` command that ends by itself with `code`: what it prints."""
+    def command(self, *arguments: str, code: int = 0, is_error: bool = True) -> str:
+        """A `kstash` command that ends by itself with `code`: what it prints, or its error."""
         done = subprocess.run(
             [sys.executable, "-m", "kstash.cli.main", *arguments],
             capture_output=True,
@@ -44,7 +44,7 @@ class Shop:
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout if code == 0 else done.stderr
+        return done.stderr if code and is_error else done.stdout
 
     def send(self, *texts: str) -> None:
         """Append lines to the input's partitions in turn."""
@@ -101,6 +101,7 @@ def test_a_reset_by_the_command_line(shop: Shop) -> None:
     expected = {
         f"delete topic {lineage} (2 partitions)",
         f"delete topic {edge} (2 partitions)",
+        f"delete topic {shop.id}-checkpoints (2 partitions)",
         f"delete consumer group {shop.id} with its offsets",
         f"delete consumer group {shop.id}-positions with its offsets",
         f"delete folder {shop.state_dir / shop.id}",
@@ -176,6 +177,30 @@ def test_a_lineage_topic_made_anew_is_refused(shop: Shop) -> None:
         b"b",
         b"b",
     ]
+
+
+def test_verify_by_the_command_line(shop: Shop) -> None:
+    """Nothing is found in what an application leaves; what is wrong is named by its offset."""
+    shop.send("a b a", "c a")
+    shop.command("run", program("first"), "--until", "end")
+    assert "everything is as it should be" in shop.command("verify", shop.id)
+    found = json.loads(shop.command("verify", shop.id, "--json"))
+    assert found["findings"] == []
+    counted = {p["topic"]: 0 for p in found["partitions"]}
+    for partition in found["partitions"]:
+        counted[partition["topic"]] += partition["records"]
+    assert counted[shop.counts] == 5
+    lineage = f"{shop.id}-lineage"
+    end = sum(p["records"] for p in found["partitions"] if p["topic"] == lineage)
+    outputs = shop.scene.outputs(shop.counts)
+    number, record = next((p, records[0]) for p, records in outputs.items() if records)
+    copy = Sent(record.value, record.key, number, [(n, v) for n, v in record.headers])
+    shop.scene.send(shop.counts, [copy])
+    shop.scene.send(lineage, [Sent(b"garbage", b"key", 0)])
+    printed = shop.command("verify", shop.id, code=1, is_error=False)
+    assert f"duplicate: {shop.counts}, partition {number}, offset" in printed
+    assert f"unreadable: {lineage}, partition 0, offset" in printed
+    assert end > 0
 
 
 def generation(shop: Shop) -> int:

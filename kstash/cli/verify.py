@@ -1,0 +1,185 @@
+"""`kstash verify`: an independent check of what an application left in Kafka."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kstash.cli.options import BootstrapServers
+from kstash.config import Config
+from kstash.errors import CheckpointCorruptError, TopicMissingError
+from kstash.kafka import KafkaCluster
+from kstash.kafka.tools import KafkaTools
+from kstash.launch import checkpoint_store
+from kstash.verify.checks import LineageCheck, Report, SequenceCheck
+from kstash.verify.formats import UnreadableError
+
+EXIT_FINDINGS = 1
+
+Fetch = Callable[[str], Iterable[bytes]]
+
+
+def verify(
+    application_id: Annotated[str, typer.Argument(help="The App's id.", show_default=False)],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of tables.")
+    ] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint-store",
+            metavar="STORE",
+            help="Where remote checkpoints are, as the setting says. "
+            "[default: KSTASH_CHECKPOINT_STORE or topic]",
+            show_default=False,
+        ),
+    ] = None,
+    bootstrap_servers: BootstrapServers = None,
+) -> None:
+    """Check lineage, remote checkpoints and the outputs' sequence headers; changes nothing.
+
+    Reports gaps, duplicates and what cannot be read, with topic, partition and offset, and exits
+    with 1 when there is anything. The application may run meanwhile. What transactional sinks hold
+    carries no headers, and cannot be checked this way.
+    """
+    given = {"bootstrap_servers": bootstrap_servers, "checkpoint_store": store}
+    config = Config.load(
+        application_id=application_id, **{k: v for k, v in given.items() if v is not None}
+    )
+    with KafkaTools(config.bootstrap_servers, config.kafka) as tools, _store(config) as fetch:
+        report = examine(config, tools, fetch)
+    if as_json:
+        print(json.dumps(_as_data(report)))
+    else:
+        _show(report)
+    if report.findings:
+        raise typer.Exit(EXIT_FINDINGS)
+
+
+@contextmanager
+def _store(config: Config) -> Iterator[Fetch | None]:
+    store = checkpoint_store(KafkaCluster(config), config)
+    if store is None:
+        yield None
+        return
+
+    def fetch(location: str) -> Iterator[bytes]:
+        try:
+            yield from store.get(location)
+        except CheckpointCorruptError as error:
+            raise UnreadableError(str(error)) from error
+
+    try:
+        yield fetch
+    finally:
+        store.close()
+
+
+def examine(config: Config, tools: KafkaTools, fetch: Fetch | None) -> Report:
+    """Walk through everything.
+
+    Raises:
+        TopicMissingError: there is no lineage topic.
+    """
+    report = Report()
+    topics = {info.name: info.partition_count for info in tools.topics()}
+    lineage = f"{config.application_id}-lineage"
+    if lineage not in topics:
+        raise TopicMissingError([lineage], "check the application id; it is made by the first run")
+    programs = []
+    for number in range(topics[lineage]):
+        check = LineageCheck(report)
+        for message in tools.read({(lineage, number): -2}, uncommitted=True):
+            check.take(message)
+        check.finish(fetch)
+        programs += check.programs
+    if not programs:
+        report.notes.append("no START names any topic: outputs are not checked")
+    tag = int.from_bytes(hashlib.blake2b(config.application_id.encode(), digest_size=8).digest())
+    internal, sinks = _outputs(programs)
+    for topic in sorted({*internal, *sinks}):
+        if topic not in topics:
+            report.notes.append(f"topic {topic} is gone: not checked")
+        elif topic in sinks and sinks[topic] != "immediate":
+            report.notes.append(f"topic {topic} is a {sinks[topic]} sink: it carries no headers")
+        else:
+            for number in range(topics[topic]):
+                _examine_partition(tools, report, tag, (topic, number), topic in internal)
+    return report
+
+
+def _outputs(
+    programs: list[dict[str, list[dict[str, list[tuple[str, bool, str]]]]]],
+) -> tuple[set[str], dict[str, str]]:
+    """Internal topics of all programs, and sinks with their delivery in the newest one."""
+    internal, sinks = set(), {}
+    for program in programs:
+        for stage in program["stages"]:
+            for topic, is_internal, delivery in stage["outputs"]:
+                if is_internal:
+                    internal.add(topic)
+                else:
+                    sinks[topic] = delivery
+    return internal, sinks
+
+
+def _examine_partition(
+    tools: KafkaTools, report: Report, tag: int, place: tuple[str, int], is_internal: bool
+) -> None:
+    is_whole = tools.offsets([place], is_end=False)[place] == 0
+    check = SequenceCheck(tag, is_internal=is_internal, is_whole=is_whole, report=report)
+    # Nothing on an internal topic is in a transaction, and plain readers see committed ones only.
+    for message in tools.read({place: -2}, uncommitted=is_internal):
+        check.take(message)
+
+
+def _as_data(report: Report) -> dict[str, object]:
+    return {
+        "findings": [finding.as_data() for finding in report.findings],
+        "partitions": [
+            {
+                "topic": topic,
+                "partition": number,
+                "records": count,
+                "dropped_by_readers": report.dropped[topic, number],
+            }
+            for (topic, number), count in sorted(report.records.items())
+        ],
+        "notes": report.notes,
+    }
+
+
+def _show(report: Report) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    found = {(f.topic, f.partition): 0 for f in report.findings}
+    for finding in report.findings:
+        found[finding.topic, finding.partition] += 1
+    table = Table(
+        "topic", "partition", "records", "dropped by readers", "findings", box=None, pad_edge=False
+    )
+    for place, count in sorted(report.records.items()):
+        table.add_row(
+            place[0],
+            str(place[1]),
+            str(count),
+            str(report.dropped[place]),
+            str(found.get(place, 0)),
+        )
+    console.print(table)
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False)
+    for finding in report.findings:
+        console.print(
+            f"{finding.kind}: {finding.topic}, partition {finding.partition}, offset "
+            f"{finding.offset}: {finding.detail}",
+            markup=False,
+        )
+    count = len(report.findings)
+    console.print("everything is as it should be" if not count else f"{count} findings")

@@ -1,0 +1,284 @@
+"""What must hold of an application's topics, and where it does not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from kstash.verify import formats
+from kstash.verify.formats import Record, UnreadableError
+
+RETAINED = 2
+"""Remote checkpoints of a task whose files must be there: older ones may have been collected."""
+
+
+class Message(Protocol):
+    """A consumed Kafka record."""
+
+    def topic(self) -> str:
+        """Name of the topic."""
+
+    def partition(self) -> int:
+        """Partition number."""
+
+    def offset(self) -> int:
+        """Offset in the partition."""
+
+    def key(self) -> bytes | None:
+        """Key."""
+
+    def value(self) -> bytes | None:
+        """Value; None is a tombstone."""
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None:
+        """Headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that must not be.
+
+    Attributes:
+        kind: `gap`, `duplicate`, `void`, `unreadable` or `missing`.
+        topic: where.
+        partition: where.
+        offset: of the record at which it shows.
+        detail: for people.
+    """
+
+    kind: str
+    topic: str
+    partition: int
+    offset: int
+    detail: str
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Report:
+    """Findings, and what was looked at: number of records by topic and partition."""
+
+    findings: list[Finding] = field(default_factory=list)
+    records: Counter[tuple[str, int]] = field(default_factory=Counter)
+    dropped: Counter[tuple[str, int]] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def find(self, kind: str, message: Message, detail: str) -> None:
+        """Report something about a record."""
+        place = message.topic(), message.partition(), message.offset()
+        self.findings.append(Finding(kind, *place, detail))
+
+
+class SequenceCheck:
+    """Sequence headers of one partition of an output or internal topic.
+
+    On an internal topic older copies and records of fenced writers are as they should be: its
+    reader drops them. On a sink that is read `read_committed` there must be none.
+
+    Args:
+        application: the application's tag; records of others are passed by.
+        is_internal: whether the topic holds frames.
+        is_whole: whether the partition is read from offset 0.
+        report: takes what is found.
+    """
+
+    def __init__(
+        self, application: int, *, is_internal: bool, is_whole: bool, report: Report
+    ) -> None:
+        self._application = application
+        self._is_internal = is_internal
+        self._is_whole = is_whole
+        self._report = report
+        self._newest: dict[int, tuple[int, int]] = {}
+        self._last: dict[tuple[int, int], int] = {}
+
+    def take(self, message: Message) -> None:
+        """Look at the next record."""
+        self._report.records[message.topic(), message.partition()] += 1
+        headers = message.headers()
+        try:
+            marker = formats.header(headers, formats.MARKER)
+            if marker is not None:
+                self._take_marker(marker)
+                return
+            data = formats.header(headers, formats.IDENTITY)
+            if data is None:
+                if self._is_internal:
+                    raise UnreadableError("record without an identity header")
+                return
+            found = formats.identity(data)
+            if found.application != self._application:
+                return
+            chunk = formats.header(headers, formats.LINEAGE)
+            if chunk is not None:
+                formats.check_chunk(chunk)
+            if self._is_internal:
+                formats.check_frame(message.value(), found.records)
+        except UnreadableError as error:
+            self._report.find("unreadable", message, str(error))
+            return
+        self._take_identity(found, message)
+
+    def _take_marker(self, data: bytes) -> None:
+        application, groups = formats.fenced(data)
+        if application == self._application:
+            for group, *incarnation in groups:
+                self._rise(group, (incarnation[0], incarnation[1]))
+
+    def _rise(self, group: int, incarnation: tuple[int, int]) -> None:
+        before = self._newest.get(group)
+        if before is None or incarnation > before:
+            self._newest[group] = incarnation
+            if before is not None and before[0] > 0 and incarnation[0] > before[0]:
+                for task in [task for task in self._last if task[1] == group]:
+                    self._last[task] = 0
+
+    def _take_identity(self, found: formats.Identity, message: Message) -> None:
+        incarnation = found.generation, found.claim
+        task = found.stage, found.partition
+        name = f"task {found.stage}_{found.partition}, incarnation {found.generation}:{found.claim}"
+        last_of_frame = found.first + found.records - 1
+        if incarnation == (0, 0):  # no fences: copies are what the guarantee allows
+            self._last[task] = last_of_frame
+            return
+        if incarnation < self._newest.get(found.partition, (0, 0)):
+            self._drop("void", message, f"{name} was fenced before")
+            return
+        self._rise(found.partition, incarnation)
+        last = self._last.get(task)
+        if last is None:
+            last = 0 if self._is_internal and self._is_whole else found.first - 1
+        if found.first > last + 1:
+            self._report.find("gap", message, f"{name}: sequence {found.first} comes after {last}")
+        elif last_of_frame <= last:
+            self._drop("duplicate", message, f"{name}: sequence {found.first} comes again")
+        self._last[task] = max(last, last_of_frame)
+
+    def _drop(self, kind: str, message: Message, detail: str) -> None:
+        if self._is_internal:
+            self._report.dropped[message.topic(), message.partition()] += 1
+        else:
+            self._report.find(kind, message, detail)
+
+
+class LineageCheck:
+    """One partition of the lineage topic.
+
+    Attributes:
+        programs: what the STARTs say about the program, oldest first.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.programs: list[dict[str, Any]] = []
+        self._report = report
+        self._generation: int | None = None
+        self._is_headless = False
+        self._claims: list[int] = []
+        self._starts: dict[tuple[int, int], tuple[Any, Message]] = {}
+        self._numbers: dict[tuple[tuple[int, int], tuple[int, int]], int] = {}
+        self._remote: dict[tuple[int, int], list[tuple[Record, Message]]] = defaultdict(list)
+
+    def take(self, message: Message) -> None:
+        """Look at the next record."""
+        self._report.records[message.topic(), message.partition()] += 1
+        value = message.value()
+        if value is None:
+            return
+        try:
+            record = formats.lineage_record(message.key(), value)
+        except UnreadableError as error:
+            self._report.find("unreadable", message, str(error))
+            return
+        try:
+            self._take(record, message)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            self._report.find(
+                "unreadable", message, f"{record.kind} with a body of its own: {error!r}"
+            )
+
+    def _take(self, record: Record, message: Message) -> None:
+        if record.kind == "config":
+            if self._generation is None:
+                self._generation = int(record.body["generation"])
+            return
+        if self._generation is None and not self._is_headless:
+            self._report.find("missing", message, f"{record.kind} before any CONFIG")
+            self._is_headless = True
+        if record.kind == "claim":
+            self._claims.append(message.offset())
+            return
+        self._check_claim(record, message)
+        if record.kind == "start":
+            self._starts[record.incarnation] = record.body["parent"], message
+            program = record.body["settings"].get("program")
+            if program is not None:
+                self.programs.append(json.loads(program))
+        elif record.kind == "segment":
+            self._check_number(record, message)
+        elif record.kind == "checkpoint" and record.body["remote"]:
+            is_void = any(claim > record.incarnation[1] for claim in self._claims)
+            if not is_void and record.task is not None:
+                self._remote[record.task].append((record, message))
+
+    def _check_claim(self, record: Record, message: Message) -> None:
+        generation, claim = record.incarnation
+        if self._generation is not None and generation != self._generation:
+            detail = f"{record.kind} of generation {generation}, the topic's is {self._generation}"
+            self._report.find("void", message, detail)
+        elif claim not in self._claims and self._claims and claim > self._claims[0]:
+            detail = f"{record.kind} of incarnation {generation}:{claim}, whose CLAIM is not there"
+            self._report.find("missing", message, detail)
+
+    def _check_number(self, record: Record, message: Message) -> None:
+        # Trimming takes away the oldest; what is left of an incarnation must hang together.
+        assert record.task is not None
+        place = record.incarnation, record.task
+        before = self._numbers.get(place)
+        if before is not None and record.number > before + 1:
+            stage, partition = record.task
+            detail = f"segment {record.number} of task {stage}_{partition} comes after {before}"
+            self._report.find("gap", message, detail)
+        self._numbers[place] = max(record.number, before or 0)
+
+    def finish(self, fetch: Callable[[str], Iterable[bytes]] | None) -> None:
+        """Check what needs the whole partition: the chain of STARTs, the newest checkpoints.
+
+        Args:
+            fetch: content of a stored file by its location; None: no store to look into.
+        """
+        oldest = min(self._starts, default=(0, 0))
+        for incarnation, (parent, message) in self._starts.items():
+            if parent is not None and tuple(parent) not in self._starts and tuple(parent) > oldest:
+                detail = f"START {incarnation[0]}:{incarnation[1]} follows one that is not there"
+                self._report.find("missing", message, detail)
+        if fetch is None:
+            return
+        for records in self._remote.values():
+            for record, message in records[-RETAINED:]:
+                self._check_files(record, message, fetch)
+
+    def _check_files(
+        self, record: Record, message: Message, fetch: Callable[[str], Iterable[bytes]]
+    ) -> None:
+        assert record.task is not None
+        stage, partition = record.task
+        for name, size, digest, location in record.body["files"]:
+            what = f"file {name} of a checkpoint of task {stage}_{partition}"
+            found, content = 0, hashlib.blake2b(digest_size=16)
+            try:
+                for block in fetch(location):
+                    found += len(block)
+                    content.update(block)
+            except UnreadableError as error:
+                self._report.find("missing", message, f"{what}: {error}")
+                continue
+            if found != size or content.hexdigest() != digest:
+                detail = f"{what} is not what was stored ({found} bytes of {size})"
+                self._report.find("unreadable", message, detail)
