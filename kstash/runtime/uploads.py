@@ -26,9 +26,7 @@ from kstash.core.ids import Incarnation
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.errors import (
     CheckpointCorruptError,
-    CheckpointStoreError,
     JobCancelledError,
-    StateError,
 )
 from kstash.failpoints import around
 from kstash.ports import CheckpointStore, Job, StateBackend
@@ -195,12 +193,12 @@ class Uploads:
         record, line.uploading = line.uploading, None
         assert record is not None
         now = context.clock.monotonic()
-        if isinstance(error, CheckpointStoreError | StateError):
+        if isinstance(error, AssertionError):
+            raise error
+        if error is not None:  # whatever a store's client raises: processing goes on
             self._failed(line, now, error)
             line.offered = line.offered or record
             return
-        if error is not None:
-            raise error
         assert files is not None
         line.failures = 0
         line.is_looked_at = True
@@ -219,7 +217,7 @@ class Uploads:
             task=line.task.name,
             failures=line.failures,
             pause_s=pause_s,
-            reason=str(error),
+            reason=str(error) or repr(error),
         )
 
     def _publish(self, line: _Line, local: Checkpoint, files: tuple[FileEntry, ...]) -> None:
@@ -275,14 +273,14 @@ class Uploads:
     def _collected(
         self, line: _Line, old: list[Checkpoint], count: int | None, error: Exception | None
     ) -> None:
-        if isinstance(error, CheckpointStoreError | StateError):
+        if isinstance(error, AssertionError):
+            raise error
+        if error is not None:
             # What is still there goes with the next collection.
             log.warning(
                 "old checkpoint files could not be deleted", task=line.task.name, reason=str(error)
             )
             return
-        if error is not None:
-            raise error
         line.is_swept = True
         line.old = [checkpoint for checkpoint in line.old if checkpoint not in old]
         self._context.metrics.count("checkpoint_files_deleted", count or 0)

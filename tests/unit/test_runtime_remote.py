@@ -174,6 +174,23 @@ def test_processing_goes_on_while_the_store_is_away() -> None:
         assert [c.label for c in remote(driver)] == labels[-1:]
 
 
+def test_no_error_of_a_store_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that its client has never announced."""
+
+    def surprise(*_: object) -> str:
+        raise ValueError("bucket has a strange name")
+
+    with TestDriver(count()) as driver:
+        monkeypatch.setattr(driver.store, "put", surprise)
+        for key in "ab":
+            feed(driver, key)
+        assert driver.metrics.counts["checkpoint_upload_failures"] >= 1
+        assert driver.state("n") == {"a": 1, "b": 1}
+        monkeypatch.undo()
+        driver.advance(70)
+        assert remote(driver)
+
+
 def test_a_restore_waits_for_the_store() -> None:
     """A store that does not answer is asked again: an old checkpoint would be no answer."""
     with TestDriver(count()) as driver:
