@@ -61,6 +61,24 @@ def read_with_rule(bootstrap: str, topic: str, *, deadline_s: float = 60) -> Out
     }
 
 
+def read_inputs(
+    bootstrap: str, topics: Sequence[str], *, deadline_s: float = 120
+) -> list[tuple[str, int, str | None, str]]:
+    """(topic, partition, key, value) of all input, each partition in order.
+
+    What was fed is not what the feeder asked for: a producer whose broker hangs may write a batch
+    twice in spite of idempotence, when it had to begin a new session. The topic is the truth.
+    """
+    found = []
+    for topic in topics:
+        for partition, records in _read(bootstrap, topic, "read_committed", deadline_s).items():
+            for record in records:
+                assert record.value is not None, f"null value at {_place(record)}"
+                key = None if record.key is None else record.key.decode()
+                found.append((topic, partition, key, record.value.decode()))
+    return found
+
+
 def _read(bootstrap: str, topic: str, isolation_level: str, deadline_s: float) -> Outputs:
     deadline = time.monotonic() + deadline_s
     consumer = KafkaConsumer(
@@ -180,7 +198,7 @@ def check_chains(
 
     Args:
         outputs: values are JSON `{"count": n, "hash": h, "last": value consumed}`.
-        inputs: per input topic, the values of each key in order; all values are distinct.
+        inputs: per input topic, the values of each key in order; no value is in two topics.
         is_complete: every input must have made its output already.
     """
     found = by_key(outputs)

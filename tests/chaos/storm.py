@@ -18,7 +18,13 @@ from pathlib import Path
 import psutil
 from kafka.admin import KafkaAdminClient
 
-from tests.chaos.checkers import Outputs, check_same, read_committed, read_with_rule
+from tests.chaos.checkers import (
+    Outputs,
+    check_same,
+    read_committed,
+    read_inputs,
+    read_with_rule,
+)
 from tests.chaos.cluster import LANES, Cluster
 from tests.chaos.faults import (
     KINDS,
@@ -30,7 +36,7 @@ from tests.chaos.faults import (
     Hit,
     plan,
 )
-from tests.chaos.harness import Chaos, Feeder, Worker, chaos_run, wait_until
+from tests.chaos.harness import Chaos, Feeder, Record, Worker, chaos_run, wait_until
 from tests.chaos.live_bytes import LiveBytes
 from tests.chaos.subjects import Subject
 from tests.chaos.table import Table
@@ -186,9 +192,13 @@ class Storm:
     # -- checks ----------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        sent = self._feeder.sent
+        sent = read_inputs(self.cluster.bootstrap, self.subject.inputs)
+        with self._checking("input"):
+            lost = len(set(self._feeder.sent) - set(sent))
+            assert not lost, f"the test lost {lost} of its own inputs"
         due = self.subject.output_count(sent)
-        self.chaos.note(f"{len(sent)} inputs sent, {due} outputs expected")
+        asked = len(self._feeder.sent)
+        self.chaos.note(f"{asked} inputs sent, {len(sent)} in the topics, {due} outputs expected")
         with self._checking("outputs"):
             self._wait_count(due)
         self._watch.finish()
@@ -210,14 +220,14 @@ class Storm:
             check_same(outputs, accepted)
         if self.subject.transactional_output is not None:
             with self._checking("transactional delivery"):
-                self._check_transactional(self.subject.transactional_output, outputs)
+                self._check_transactional(self.subject.transactional_output, outputs, sent)
         with self._checking("state"):
             self._check_state(outputs)
 
-    def _check_transactional(self, topic: str, outputs: Outputs) -> None:
+    def _check_transactional(self, topic: str, outputs: Outputs, sent: Sequence[Record]) -> None:
         """The other sink has the same outputs, in records that nobody can tell are ours."""
         plain = read_committed(self.cluster.bootstrap, topic)
-        self.subject.check(plain, self._feeder.sent)
+        self.subject.check(plain, sent)
         check_same(outputs, plain)
         headers = {
             name for place in plain.values() for output in place for name, _ in output.headers

@@ -130,3 +130,11 @@ def test_readers_must_agree() -> None:
     check_same(_numbers(1, 2), _numbers(1, 2))
     with pytest.raises(AssertionError, match="differ from output 2"):
         check_same(_numbers(1, 2), _numbers(1))
+
+
+def test_an_input_that_is_twice_in_its_topic_counts_twice() -> None:
+    """What a producer wrote again is input like any other: it must be consumed, in its place."""
+    inputs = ({"k": ["a1", "a2", "a1"]}, {"k": ["b1"]})
+    check_chains(_chain("a1", "a2", "b1", "a1"), inputs)
+    with pytest.raises(AssertionError, match="made no output"):
+        check_chains(_chain("a1", "a2", "b1"), inputs)
