@@ -49,6 +49,8 @@ class Knobs:
         self.rate_recreate = rng.choice((0.0, 0.0, 0.0, 0.5))
         self.has_finale = rng.random() < 0.4
         self.switches = rng.random() < 0.6
+        # Graceful moves; of a choice that is made already, so that older seeds stay what they were.
+        self.rate_release = 0.05 if self.steps == 160 and not self.is_bounded else 0.0
         if self.rate_recreate:
             # A purged internal topic cannot be read anew from 0 under a new lineage topic.
             self.rate_purge = 0.0
@@ -74,6 +76,7 @@ class Mutations:
     trims_without_reading_back = False
     ends_before_stable = False
     switches_before_acks = False
+    releases_before_checkpoints = False
     counts_first_position = False
 
     def cleaner_key(self, key: bytes) -> bytes:

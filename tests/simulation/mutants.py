@@ -351,6 +351,12 @@ def _first_position(_: Patch) -> Mutations:
     return mutations
 
 
+def _early_release(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.releases_before_checkpoints = True
+    return mutations
+
+
 MUTANTS = (
     Mutant("H1", "fence in the reader rule", _h1),
     Mutant("H2", "tails are read behind the fences", _h2),
@@ -391,9 +397,14 @@ MUTANTS = (
     Mutant("S4", "what hints skip is adopted", _skipped_forgotten, shapes.IMPLICIT),
     Mutant("S5", "END fixes the history", _end_without_position, shapes.IMPLICIT_ENDS),
     Mutant(
-        "S9", "damaged checkpoints tell scan starts", _purge_by_files, shapes.PURGED_AND_DAMAGED
+        "S9",
+        "damaged checkpoints tell scan starts",
+        _purge_by_files,
+        shapes.PURGED_AND_DAMAGED,
+        (378,),
     ),
     Mutant("S6", "next transaction behind acks", _early_switch, {"switches": True}),
     Mutant("S7", "what is committed is adopted", _committed_forgotten, shapes.HEADERLESS),
     Mutant("S8", "the newest position read counts", _first_position, shapes.HEADERLESS),
+    Mutant("S10", "RELEASE behind the last checkpoint", _early_release, {"rate_release": 0.05}),
 )

@@ -154,7 +154,9 @@ class Schedule:
             return
         if rng.random() < knobs.rate_follow:
             group.follow()
-        if group.is_live:
+        if group.is_draining:
+            self.drain(group)
+        elif group.is_live:
             for task in group.tasks.values():
                 if rng.random() < 0.7:
                     task.run_batch(rng, knobs.batch)
@@ -177,6 +179,17 @@ class Schedule:
             group.answer_listings()
         if rng.random() < knobs.rate_commit:
             group.commit()
+
+    def drain(self, group: SimGroup) -> None:
+        """A step of a graceful move: the next owner gets the group when RELEASE is acknowledged."""
+        world = self.world
+        if group.pending:
+            group.publish(self.rng)
+        group.release()
+        if group.is_released:
+            group.close()
+            del group.worker.groups[group.number]
+            world.move(group.number, int(self.rng.random() * len(world.workers)))
 
     def faults(self, worker: Worker) -> None:
         """Perhaps a fault."""
@@ -213,6 +226,12 @@ class Schedule:
             if world.purges and rng.random() < 0.7:
                 log, limit = world.purges.pop(int(rng.random() * len(world.purges)))
                 log.purge(limit)
+            return
+        roll -= knobs.rate_purge
+        if roll < knobs.rate_release and worker.groups:
+            group = worker.groups[min(worker.groups)]
+            if group.is_live and not group.is_draining:
+                group.begin_release()
 
     def fail(self, worker: Worker) -> None:
         """A delivery error, or a transaction that takes too long."""

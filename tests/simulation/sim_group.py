@@ -20,6 +20,7 @@ from tests.simulation.programs import IMMEDIATE, INTERNAL
 from tests.simulation.sim_kafka import NEXT, Log, OnAck, Record, Session
 from tests.simulation.sim_live import LiveGroup
 from tests.simulation.sim_task import Saved, SimTask
+from tests.simulation.truth import ViolationError
 
 if TYPE_CHECKING:
     from tests.simulation.world import Worker
@@ -253,6 +254,7 @@ class SimGroup(LiveGroup):
                 stage: effect.plans[TaskId(stage, self.number)].committed for stage in sink_stages
             }
             self.committer = SinkCommitter(incarnation.generation, positions)
+        self._check_graceful(effect)
         for task, plan in sorted(effect.plans.items()):
             saved = None if plan.base is None else self._files_of(plan.base)
             if plan.base is not None and saved is None:
@@ -264,6 +266,24 @@ class SimGroup(LiveGroup):
         # What only headers held goes into the lineage topic before any new output.
         for sim_task in self.tasks.values():
             self.flush(sim_task)
+
+    def _check_graceful(self, effect: effects.Recover) -> None:
+        """Behind a RELEASE nothing is replayed, unless its checkpoint was damaged since."""
+        chain = self.core.view.chain(self.core.view.parent_of(self.core.incarnation))
+        if not chain or chain[-1].incarnation not in self.core.view.releases:
+            return
+        _, release = self.core.view.releases[chain[-1].incarnation]
+        for task, plan in sorted(effect.plans.items()):
+            known = {c.position: c.label for _, c in self.core.view.checkpoints.get(task, ())}
+            label = known.get(release.positions[task.stage])
+            if (task, label) in self.world.checkers.damaged:
+                continue
+            if not plan.position == plan.adopted == release.positions[task.stage]:
+                raise ViolationError(
+                    "RELEASE",
+                    f"{task} was released at {release.positions[task.stage]}, but replays "
+                    f"[{plan.position}, {plan.adopted})",
+                )
 
     def _replay(self, rng: Random, budget: int) -> None:
         for task in self.tasks.values():

@@ -10,6 +10,7 @@ from kstash.core.group import GroupCore
 from kstash.core.records import (
     Checkpoint,
     LineageRecord,
+    Release,
     decode_record,
     encode_key,
     encode_value,
@@ -66,6 +67,8 @@ class LiveGroup:
         self.checkpoint_number = 0
         self.listings: list[tuple[SimTask, tuple[int, int], int, int]] = []
         self.sent_count = 0
+        self.is_draining = self.is_releasing = self.is_released = False
+        self.checkpoints_unacked = 0
 
     def follow(self) -> None:
         """Read what is new in the lineage topic; raises when a higher CLAIM is there."""
@@ -295,7 +298,8 @@ class LiveGroup:
             final = replace(record, scan_from=core.scan_from(), reached=core.stable)
             history = pending.saved.history
             ghost = (pending.saved.snapshot, history)
-            self._to_lineage(self.worker.lineage, final, None, ghost)
+            self.checkpoints_unacked += 1
+            self._to_lineage(self.worker.lineage, final, self._on_checkpoint, ghost)
             self.published.append(final)
             if self.world.mutations.trims_without_reading_back:
                 mine = self.core.view.checkpoints.setdefault(final.task, [])
@@ -305,6 +309,33 @@ class LiveGroup:
                 mine += [(offset + i, c) for i, c in enumerate(late)]
                 self._send_tombstones()
                 mine[:] = before
+
+    def _on_checkpoint(self, *_: Any) -> None:
+        self.checkpoints_unacked -= 1
+
+    # ---- a graceful move
+
+    def begin_release(self) -> None:
+        """Take no more input; checkpoint every task where it stands."""
+        self.is_draining = True
+        for task in self.tasks.values():
+            self.checkpoint(task, is_remote=True)
+
+    def release(self) -> None:
+        """Append RELEASE once every checkpoint is in the lineage topic."""
+        waits = bool(self.pending or self.checkpoints_unacked)
+        if self.world.mutations.releases_before_checkpoints:
+            waits = False
+        if self.is_releasing or waits:
+            return
+        self.is_releasing = True
+        positions = {stage: task.core.position for stage, task in self.tasks.items()}
+        release = Release(self.core.incarnation, positions)
+        self._to_lineage(self.worker.lineage, release, self._on_release)
+
+    def _on_release(self, error: str | None, _: Any) -> None:
+        if not self.dead and error is None:
+            self.is_released = True
 
     def _trim(self) -> None:
         view = self.core.view

@@ -282,7 +282,8 @@ class World:
                 if self.owners[number] == worker.number and number not in worker.groups:
                     worker.start_over(number)
             for number, group in list(worker.groups.items()):
-                if self.owners[number] != worker.number:
+                if self.owners[number] != worker.number or group.is_released:
+                    is_quiet = is_quiet and not group.is_released
                     group.close()
                     del worker.groups[number]
                     continue
@@ -297,18 +298,20 @@ class World:
         if group.core.claim_offset >= 0 and group.tasks:
             group.follow()
             for task in group.tasks.values():
-                if group.is_live:
+                if group.is_live and not group.is_draining:
                     while task.run_batch(rng, 6):
                         pass
                 group.flush(task)
             group.commit()
             if group.is_live:
                 group.publish(rng)
+                if group.is_draining:
+                    group.release()
                 if self.knobs.is_bounded:
                     group.send_ends()
 
     def _is_quiet(self, group: SimGroup) -> bool:
-        if group.dead or not group.is_live:
+        if group.dead or not group.is_live or group.is_draining:
             return False
         for task in group.tasks.values():
             core = task.core
