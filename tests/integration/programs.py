@@ -56,6 +56,16 @@ def merged(app: kstash.App, inputs: list[str], output: str, options: dict[str, A
         counts.to(options["plain"], value=kstash.int_text, delivery="transactional")
 
 
+def spread(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
+    """Count words of all inputs together, behind an internal topic."""
+    (
+        app.stream(*inputs, value=kstash.text)
+        .key_by(str, name="by-word", key=kstash.text)
+        .count("words")
+        .to(output, value=kstash.int_text)
+    )
+
+
 def copy(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
     """Copy the union of the inputs as the bytes that they are."""
     app.stream(*inputs).to(output)
@@ -91,6 +101,7 @@ def newest(app: kstash.App, inputs: list[str], output: str, _options: dict[str, 
 PROGRAMS: dict[str, Build] = {
     "words": words,
     "merged": merged,
+    "spread": spread,
     "copy": copy,
     "through": through,
     "relay": relay,
