@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,7 @@ def main(
     folder: Annotated[Path | None, typer.Option(help="For logs and state.")] = None,
 ) -> None:
     """Run storms and print the table."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no process is to outlive this one
     base = folder or Path(tempfile.mkdtemp(prefix="kstash-chaos-"))
     wanted = kinds.split(",") if kinds else sorted(KINDS)
     subjects = [subject for subject in SUBJECTS if only in ("", subject.name)]

@@ -10,6 +10,7 @@ At the end every output must be there once. The exit code is 1 when something gr
 
 from __future__ import annotations
 
+import signal
 import statistics
 import tempfile
 import time
@@ -145,6 +146,7 @@ def main(
     workers: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
 ) -> None:
     """Run a soak and say what grew."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no process is to outlive this one
     with (
         DevBroker() as broker,
         tempfile.TemporaryDirectory(prefix="kstash-soak-") as folder,
