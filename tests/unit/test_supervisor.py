@@ -225,12 +225,14 @@ def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    assert b"READY\n" in iter(process.stdout.readline, b""), "the supervisor ended"
-    workers = [_lives(tmp_path, index)[0] for index in (0, 1)]
-    assert all(map(_is_alive, workers))
-    process.kill()
-    process.wait(DEADLINE_S)
-    process.stdout.close()
+    try:
+        assert b"READY\n" in iter(process.stdout.readline, b""), "the supervisor ended"
+        workers = [_lives(tmp_path, index)[0] for index in (0, 1)]
+        assert all(map(_is_alive, workers))
+    finally:
+        process.kill()
+        process.wait(DEADLINE_S)
+        process.stdout.close()
     deadline = time.monotonic() + DEADLINE_S
     while any(map(_is_running, workers)):
         assert time.monotonic() < deadline, "a worker outlived its supervisor"
