@@ -326,6 +326,7 @@ _PASSING_CODES = frozenset(
         KafkaError.REPLICA_NOT_AVAILABLE,
         KafkaError.UNKNOWN_LEADER_EPOCH,  # the client knows the leader before the broker does
         KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._DESTROY_BROKER,  # a bootstrap address, once the client knows the nodes
         KafkaError._TIMED_OUT_QUEUE,
         KafkaError._WAIT_COORD,
         KafkaError._NOENT,  # a partition without a leader

@@ -240,6 +240,8 @@ class Chaos:
     def create_topics(self, partition_count: int, *topics: str, replicas: int = 1) -> None:
         """Create user topics."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        # The client drops what it asked at a bootstrap address once it knows the nodes.
+        admin.list_topics(timeout=30)
         made = admin.create_topics([NewTopic(topic, partition_count, replicas) for topic in topics])
         for future in made.values():
             future.result(timeout=30)
