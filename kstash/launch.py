@@ -29,12 +29,13 @@ from kstash.kafka.upkeep import Upkeep
 from kstash.objects import open_store
 from kstash.observe import Observer
 from kstash.observe.logs import configure_logs
+from kstash.places import PLACE_VARIABLE, STANDBY, Place
 from kstash.ports import CheckpointStore
 from kstash.runtime.final import GroupsFinalState
 from kstash.runtime.program import settled
 from kstash.runtime.worker import Worker
 from kstash.state import RocksBackend
-from kstash.supervisor import EXIT_FENCED, PLACE_VARIABLE, Place, Supervisor, program_command
+from kstash.supervisor import EXIT_FENCED, Supervisor, program_command
 
 if TYPE_CHECKING:
     from kstash.app import App, FinalState
@@ -151,7 +152,8 @@ def run_app(
             supervisor.run(stop)
     else:
         _pin_hash_seed()
-        _run_worker(topology, config, until, lambda _: on_ready and on_ready(), on_end)
+        started = time.monotonic() - _process_age_s()
+        _run_worker(topology, config, until, lambda _: on_ready and on_ready(), on_end, started)
 
 
 def _run_place(
@@ -162,11 +164,17 @@ def _run_place(
     on_end: Callable[[FinalState], None] | None,
 ) -> NoReturn:
     """Run a supervised worker. What follows `run` in the program is for the supervisor to do."""
+    age_s = _process_age_s()
+    if place.index == STANDBY:
+        if config.http_port:
+            import kstash.observe.server  # noqa: F401 - imported late otherwise
+        place, age_s = place.wait(), 0.0
+    started = time.monotonic() - age_s
     tell_ready = place.join()
     config = place.settings(config)
     if config.log_format == "json":
         structlog.contextvars.bind_contextvars(worker=f"worker-{place.index}")
-    _run_worker(topology, config, until, tell_ready, on_end)
+    _run_worker(topology, config, until, tell_ready, on_end, started)
     raise SystemExit(0)
 
 
@@ -176,8 +184,12 @@ def _run_worker(
     until: Literal["end", "drain"] | None,
     on_ready: Callable[[int], None],
     on_end: Callable[[FinalState], None] | None,
+    started: float,
 ) -> None:
-    """Be one worker; `on_ready` is called with the number of task groups of the application."""
+    """Be one worker since `started` (monotonic seconds).
+
+    `on_ready` is called with the number of task groups of the application.
+    """
     clock = SystemClock()
     with Observer(config) as observer:
         cluster = KafkaCluster(config)
@@ -212,7 +224,7 @@ def _run_worker(
                     metrics=observer.metrics,
                     until=until,
                     on_ready=lambda: on_ready(worker.context.layout.group_count),
-                    started=clock.monotonic() - _process_age_s(),
+                    started=started,
                 )
                 _loop(worker, cluster.program, stop, observer, state, on_end)
         finally:

@@ -1,7 +1,8 @@
 """Several workers on one machine: starts a process for each, and starts a dead one again.
 
 The supervisor has no Kafka client and no state. Each process runs the whole program again, since
-lambdas cannot be sent to another process, and finds its place in the environment.
+lambdas cannot be sent to another process, and finds its place in the environment. One process more
+stands by: it has run the program up to there, imports and all, and waits to be given a place.
 
 Invariants:
 
@@ -21,26 +22,19 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 import structlog
 
 from kstash.config import Config
 from kstash.errors import ConfigError, WorkerFailedError
-
-PLACE_VARIABLE = "KSTASH_WORKER_PLACE"
-"""`index/link/application id`: how a process learns that it is a supervised worker, and which."""
+from kstash.places import PLACE_VARIABLE, STANDBY
 
 EXIT_FENCED = 3
 """Exit code of a worker whose place was taken: it must not be started again."""
-
-EXIT_ORPHANED = 4
-"""Exit code of a worker whose supervisor has gone."""
 
 QUICK_LIFE_S = 10.0
 """A process that ends sooner than this after its start died quickly."""
@@ -53,6 +47,9 @@ BACKOFF_S = 0.5
 
 STOP_GRACE_S = 10.0
 """What a worker may need beyond `shutdown_timeout_ms` to close its clients."""
+
+STANDBY_PAUSE_S = 10.0
+"""After the end of a process that stood by, until the next one."""
 
 LINES_KEPT = 20
 READS_MAX = 16
@@ -72,77 +69,12 @@ class Stop(Protocol):
     is_set: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a supervised process is told.
-
-    Attributes:
-        index: number of the worker on this machine, from 0.
-        link: file descriptor of its end of the socket pair.
-        application_id: of the application that is supervised.
-    """
-
-    index: int
-    link: int
-    application_id: str
-
-    @classmethod
-    def of_this_process(cls, application_id: str) -> Self | None:
-        """The place of this process; None where nobody supervises it.
-
-        Raises:
-            ConfigError: the program runs another application before the supervised one.
-        """
-        given = os.environ.get(PLACE_VARIABLE)
-        if given is None:
-            return None
-        index, link, supervised = given.split("/", 2)
-        if supervised != application_id:
-            raise ConfigError(
-                f"this process was started as a worker of {supervised!r}, and its program runs "
-                f"{application_id!r} before that: give each application a program of its own",
-                "workers",
-            )
-        return cls(int(index), int(link), supervised)
-
-    def settings(self, config: Config) -> Config:
-        """The settings of this worker: name, folder and port of its own."""
-        base = config.instance_id or socket.gethostname()
-        return config.override(
-            instance_id=f"{base}-{self.index}",
-            state_dir=os.path.join(config.state_dir, f"worker-{self.index}"),  # noqa: PTH118 - stays as it was written
-            http_port=config.http_port + self.index if config.http_port else 0,
-        )
-
-    def join(self) -> Callable[[int], None]:
-        """End with the supervisor from now on.
-
-        Returns:
-            What tells it that this worker is ready; to be called with the number of task groups,
-            since workers beyond it have nothing to get ready.
-        """
-        link = socket.socket(fileno=self.link)
-        link.set_inheritable(False)  # a child of the program's own must not keep it open
-
-        def watch() -> None:
-            while link.recv(1):
-                pass
-            os._exit(EXIT_ORPHANED)
-
-        threading.Thread(target=watch, name="kstash-supervisor", daemon=True).start()
-
-        def tell(group_count: int) -> None:
-            link.sendall(b"%d\n" % group_count)
-
-        return tell
-
-
 class _Worker:
     """One place, and the process that has it now."""
 
     def __init__(self, index: int, count_max: int) -> None:
         self.index = index
-        self.name = f"worker-{index}"
+        self.name = f"worker-{index}" if index != STANDBY else "standby"
         self.process: subprocess.Popen[bytes] | None = None
         self.link: socket.socket | None = None
         self.is_ready = False
@@ -174,6 +106,14 @@ class _Worker:
         found = [line.decode(errors="replace") for line in lines]
         self.lines.extend(found)
         return found, is_open
+
+    def take(self, standby: _Worker) -> None:
+        """Go on with the process that stood by."""
+        assert standby.link is not None
+        self.process, self.link, self._rest = standby.process, standby.link, standby._rest
+        # When it has died meanwhile, that is seen as the worker's death.
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            self.link.sendall(b"%d\n" % self.index)
 
     def read_link(self) -> bool:
         """Learn whether the process is ready; returns whether it still holds its end."""
@@ -226,6 +166,7 @@ class Supervisor:
         self._is_bounded = is_bounded
         self._on_ready = on_ready
         self._workers = [_Worker(index, count) for index in range(count)]
+        self._standby = _Worker(STANDBY, count)
         self._selector = selectors.DefaultSelector()
         self._shown: dict[str, int] = {}
 
@@ -245,7 +186,7 @@ class Supervisor:
                 log.info("stopping")
             self._stop_all()
         finally:
-            for worker in self._workers:
+            for worker in (*self._workers, self._standby):
                 self._kill(worker)
             self._selector.close()
         if any(worker.exit_code == EXIT_FENCED for worker in self._workers):
@@ -257,11 +198,11 @@ class Supervisor:
     def _turn(self) -> None:
         self._listen(LOOK_S)
         for worker in self._workers:
-            if worker.process is not None:
-                if worker.process.poll() is not None:
-                    self._ended(worker)
-            elif not worker.is_over and time.monotonic() >= worker.due:
+            if worker.process is not None and worker.process.poll() is not None:
+                self._ended(worker)
+            if worker.process is None and not worker.is_over and time.monotonic() >= worker.due:
                 self._start(worker)
+        self._keep_standby()
         self._show_status()
         if self._on_ready is not None and self._are_ready:
             on_ready, self._on_ready = self._on_ready, None
@@ -280,7 +221,33 @@ class Supervisor:
             if not is_open:
                 self._selector.unregister(key.fileobj)  # it would be readable for ever
 
+    def _keep_standby(self) -> None:
+        """Have a process stand by; not while others need the processor to get ready."""
+        standby = self._standby
+        if standby.process is not None:
+            if standby.process.poll() is not None:
+                self._forget(standby)
+                standby.due = time.monotonic() + STANDBY_PAUSE_S
+        elif not self._is_bounded and self._are_ready and time.monotonic() >= standby.due:
+            self._spawn(standby)
+
     def _start(self, worker: _Worker) -> None:
+        standby = self._standby
+        # One that has just ended is seen by `_keep_standby`.
+        if standby.process is None or standby.process.poll() is not None:
+            self._spawn(worker)
+        else:
+            assert standby.process.stderr is not None
+            assert standby.link is not None
+            worker.take(standby)
+            for file, is_link in ((standby.process.stderr, False), (standby.link, True)):
+                if file.fileno() in self._selector.get_map():
+                    self._selector.modify(file, selectors.EVENT_READ, (worker, is_link))
+            standby.process = standby.link = None
+        worker.started = time.monotonic()
+        worker.lines.clear()
+
+    def _spawn(self, worker: _Worker) -> None:
         ours, theirs = socket.socketpair()
         place = f"{worker.index}/{theirs.fileno()}/{self._config.application_id}"
         with theirs:
@@ -298,8 +265,6 @@ class Supervisor:
         os.set_blocking(worker.process.stderr.fileno(), False)
         ours.setblocking(False)
         worker.link = ours
-        worker.started = time.monotonic()
-        worker.lines.clear()
         self._selector.register(worker.process.stderr, selectors.EVENT_READ, (worker, False))
         self._selector.register(ours, selectors.EVENT_READ, (worker, True))
 
@@ -361,6 +326,7 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """Ask all workers to stop in order, and kill those that do not within the deadline."""
+        self._kill(self._standby)  # it has nothing to finish
         running = [worker for worker in self._workers if worker.process is not None]
         for worker in running:
             assert worker.process is not None

@@ -2,7 +2,8 @@
 
     fake_worker.py FOLDER [INDEX:BEHAVIOUR ...]
 
-Each life notes its process id in `FOLDER/<index>`. Behaviours: `run` (the default: until SIGTERM),
+Each life notes its process id in `FOLDER/<index>`, and before in `FOLDER/standby` if it stands by
+at first. Behaviours: `run` (the default: until SIGTERM),
 `end` (exit code 0 at once), `fenced`, `fails` (with words on standard error),
 `fails-first` (its first life; then `end`), `stubborn` (ignores SIGTERM), `spare` (runs, and is
 never ready), `mute` (closes its standard error).
@@ -15,7 +16,7 @@ import signal
 import sys
 from pathlib import Path
 
-from kstash.supervisor import Place
+from kstash.places import STANDBY, Place
 
 GROUPS = 2
 
@@ -25,6 +26,9 @@ def main() -> None:
     place = Place.of_this_process("fake")
     assert place is not None
     folder = Path(sys.argv[1])
+    if place.index == STANDBY:
+        (folder / "standby").write_text(str(os.getpid()))
+        place = place.wait()
     behaviours = dict(word.split(":") for word in sys.argv[2:])
     behaviour = behaviours.get(str(place.index), "run")
     tell_ready = place.join()

@@ -15,7 +15,8 @@ from kstash.cli.main import app as command_line
 from kstash.config import Config
 from kstash.kafka.topics import internal_topic_config, lineage_topic_config
 from kstash.observe.table import METRICS, PREFIX, MetricSpec
-from kstash.supervisor import EXIT_FENCED, EXIT_ORPHANED
+from kstash.places import EXIT_ORPHANED
+from kstash.supervisor import EXIT_FENCED
 from kstash.testing import TestDriver
 from tests.simulation.mutants import MUTANTS
 

@@ -15,7 +15,8 @@ import pytest
 from kstash import supervisor as module
 from kstash.config import Config
 from kstash.errors import ConfigError, WorkerFailedError
-from kstash.supervisor import PLACE_VARIABLE, Place, Supervisor, program_command
+from kstash.places import PLACE_VARIABLE, Place
+from kstash.supervisor import Supervisor, program_command
 
 PROGRAM = Path(__file__).with_name("fake_worker.py")
 DEADLINE_S = 60.0
@@ -149,6 +150,51 @@ def test_a_killed_worker_is_started_again(tmp_path: Path) -> None:
     watched.at_turn = stop_when_back
     watched.run(stop)
     assert (len(_lives(tmp_path, 0)), len(_lives(tmp_path, 1))) == (1, 2)
+
+
+def test_the_process_that_stands_by_takes_the_place_of_a_dead_one(tmp_path: Path) -> None:
+    """It has started before, is given the place, and is replaced; none of them is left behind."""
+    stop = Stop()
+    standby = tmp_path / "standby"
+    stood_by: list[int] = []
+
+    def kill_and_stop() -> None:
+        if standby.exists() and standby.read_text() and len(stood_by) < 2:
+            stood_by.append(int(standby.read_text()))
+            standby.unlink()
+            if len(stood_by) == 1:
+                os.kill(_lives(tmp_path, 0)[0], signal.SIGKILL)
+        stop.is_set = len(stood_by) == 2
+
+    watched = _supervisor(tmp_path, 2)
+    watched.at_turn = kill_and_stop
+    watched.run(stop)
+    assert _lives(tmp_path, 0)[1:] == stood_by[:1]
+    assert len(_lives(tmp_path, 1)) == 1
+    assert not any(map(_is_alive, stood_by))
+
+
+def test_one_that_stands_by_and_dies_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its death is nobody's loss: after a pause there is another one."""
+    monkeypatch.setattr(module, "STANDBY_PAUSE_S", 0.001)
+    stop = Stop()
+    standby = tmp_path / "standby"
+    stood_by: set[int] = set()
+
+    def kill_and_stop() -> None:
+        if standby.exists() and standby.read_text():
+            stood_by.add(int(standby.read_text()))
+            if len(stood_by) == 1:
+                standby.unlink()
+                os.kill(next(iter(stood_by)), signal.SIGKILL)
+        stop.is_set = len(stood_by) == 2
+
+    watched = _supervisor(tmp_path, 1)
+    watched.at_turn = kill_and_stop
+    watched.run(stop)
+    assert len(_lives(tmp_path, 0)) == 1
 
 
 def test_a_worker_that_dies_again_and_again_is_given_up(

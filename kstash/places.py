@@ -1,0 +1,96 @@
+"""The place of a supervised process: how it learns of it, and of the end of its supervisor."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
+
+from kstash.config import Config
+from kstash.errors import ConfigError
+
+PLACE_VARIABLE = "KSTASH_WORKER_PLACE"
+"""`index/link/application id`: how a process learns that it is a supervised worker, and which. The
+index is -1 for the one that stands by."""
+
+STANDBY = -1
+
+
+EXIT_ORPHANED = 4
+"""Exit code of a worker whose supervisor has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a supervised process is told.
+
+    Attributes:
+        index: number of the worker on this machine, from 0; `STANDBY`: not yet known.
+        link: file descriptor of its end of the socket pair.
+        application_id: of the application that is supervised.
+    """
+
+    index: int
+    link: int
+    application_id: str
+
+    @classmethod
+    def of_this_process(cls, application_id: str) -> Self | None:
+        """The place of this process; None where nobody supervises it.
+
+        Raises:
+            ConfigError: the program runs another application before the supervised one.
+        """
+        given = os.environ.get(PLACE_VARIABLE)
+        if given is None:
+            return None
+        index, link, supervised = given.split("/", 2)
+        if supervised != application_id:
+            raise ConfigError(
+                f"this process was started as a worker of {supervised!r}, and its program runs "
+                f"{application_id!r} before that: give each application a program of its own",
+                "workers",
+            )
+        return cls(int(index), int(link), supervised)
+
+    def settings(self, config: Config) -> Config:
+        """The settings of this worker: name, folder and port of its own."""
+        base = config.instance_id or socket.gethostname()
+        return config.override(
+            instance_id=f"{base}-{self.index}",
+            state_dir=os.path.join(config.state_dir, f"worker-{self.index}"),  # noqa: PTH118 - stays as it was written
+            http_port=config.http_port + self.index if config.http_port else 0,
+        )
+
+    def wait(self) -> Self:
+        """Stand by until this process is given a place: that of a worker that has died."""
+        with socket.socket(fileno=os.dup(self.link)) as link:
+            given = link.recv(16)
+        if not given:
+            os._exit(EXIT_ORPHANED)
+        return replace(self, index=int(given))
+
+    def join(self) -> Callable[[int], None]:
+        """End with the supervisor from now on.
+
+        Returns:
+            What tells it that this worker is ready; to be called with the number of task groups,
+            since workers beyond it have nothing to get ready.
+        """
+        link = socket.socket(fileno=self.link)
+        link.set_inheritable(False)  # a child of the program's own must not keep it open
+
+        def watch() -> None:
+            while link.recv(1):
+                pass
+            os._exit(EXIT_ORPHANED)
+
+        threading.Thread(target=watch, name="kstash-supervisor", daemon=True).start()
+
+        def tell(group_count: int) -> None:
+            link.sendall(b"%d\n" % group_count)
+
+        return tell
