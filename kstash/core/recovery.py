@@ -173,6 +173,14 @@ class TailScan:
             self.chunks.append((identity.incarnation, chunk))
         return True
 
+    def on_next(self, partition: OutPartition, application: int, sequence: int) -> None:
+        """Take a record that differs from the last one accepted there in its sequence only.
+
+        That is the next one, and `on_record` was not called for the partition in between: so the
+        reader rule accepts it.
+        """
+        self._tables[partition].last_seq[application, self.task] = sequence
+
     @staticmethod
     def _after_gap(table: ReaderTable, identity: Identity) -> int:
         # A scan begins midway, so a jump is no corruption here: a successor without the newest

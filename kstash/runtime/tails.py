@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -13,6 +14,7 @@ from kstash.core.wire import (
     IDENTITY_HEADER,
     LINEAGE_HEADER,
     MARKER_HEADER,
+    SEQUENCE,
     WRITER_BYTES,
     Identity,
     decode_identity,
@@ -27,6 +29,23 @@ from kstash.runtime.decode import located, user_headers
 from kstash.runtime.emit import StoredRecord
 
 log = structlog.get_logger("kstash.recovery")
+
+
+@dataclass(slots=True)
+class _Run:
+    """Sink records of one batch, one behind the other: they differ in their sequence only.
+
+    Attributes:
+        prefix: of their identity headers.
+        sequence: of the last one, which was accepted.
+        stored: where they are kept.
+    """
+
+    scan: TailScan
+    out: OutPartition
+    prefix: bytes
+    sequence: int
+    stored: dict[int, StoredRecord]
 
 
 class TailReader:
@@ -51,6 +70,7 @@ class TailReader:
         self._fence_offsets = fence_offsets
         self._readers: dict[Partition, dict[bytes, tuple[TailScan, OutPartition]]] = {}
         self._starts: dict[Partition, int] = {}
+        self._runs: dict[Partition, _Run] = {}
         self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
         stages = {stage.index: stage for stage in context.layout.topology.stages}
         for scan in scans:
@@ -80,16 +100,36 @@ class TailReader:
         Raises:
             WireCorruptError, SequenceGapError: naming topic, partition and offset.
         """
-        readers = self._readers[message.topic(), message.partition()]
+        partition = message.topic(), message.partition()
+        if len(headers) == 1 and self._goes_on(partition, message, headers[0][1] or b""):
+            return
+        readers = self._readers[partition]
         for name, value in headers:
             if name == IDENTITY_HEADER:
                 # Most records of a shared topic are others': look before decoding.
                 found = readers.get((value or b"")[WRITER_BYTES])
                 if found is not None:
+                    # Another incarnation's record may void what follows in the run.
+                    self._runs.pop(partition, None)
                     self._take(*found, message, value or b"", headers)
             elif name == MARKER_HEADER:
                 for scan, out in readers.values():
                     self._mark(scan, out, message, value or b"")
+
+    def _goes_on(self, partition: Partition, message: Message, value: bytes) -> bool:
+        """Take the next record of a run, as nearly all of a sink are; the rule need not look."""
+        run = self._runs.get(partition)
+        if run is None or value[: -SEQUENCE.size] != run.prefix:
+            return False
+        (sequence,) = SEQUENCE.unpack(value[-SEQUENCE.size :])
+        if sequence != run.sequence + 1:
+            return False
+        run.sequence = sequence
+        run.scan.on_next(run.out, self._context.application, sequence)
+        run.stored[sequence] = StoredRecord(
+            message.key(), message.value(), message.timestamp()[1], None
+        )
+        return True
 
     def _mark(self, scan: TailScan, out: OutPartition, message: Message, value: bytes) -> None:
         try:
@@ -133,6 +173,9 @@ class TailReader:
                 message.timestamp()[1],
                 user_headers(headers) if len(headers) > 1 else None,
             )
+            partition = message.topic(), message.partition()
+            prefix = identity.encode_prefix()
+            self._runs[partition] = _Run(scan, out, prefix, identity.first_seq, stored)
             return
         try:
             keys, values, timestamps, framed = decode_frame(message.value(), identity.count)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import random
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
 import pytest
 
 import kstash
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import Claim, Hint, LineageRecord, decode_record, encode_key, encode_value
+from kstash.core.recovery import TailScan, TaskSpec
+from kstash.core.wire import IDENTITY_HEADER, Identity
 from kstash.errors import WireCorruptError
+from kstash.ports import Headers
 from kstash.runtime.hints import HINT_INTERVAL_S, HINT_RECORDS
 from kstash.runtime.history import LineageReader
+from kstash.runtime.tails import TailReader
 from kstash.testing import TestDriver
 from kstash.testing.log import MemoryRecord
+
+if TYPE_CHECKING:
+    from kstash.runtime.context import Context
 
 TASK, OTHER = TaskId(0, 0), TaskId(1, 0)
 
@@ -53,6 +64,61 @@ def test_a_damaged_hint_that_counts_is_told_with_its_place() -> None:
     reader.take(message(7, hint(1), b"damaged"), [])
     with pytest.raises(WireCorruptError, match=r"topic 'l', partition 0, offset 7"):
         reader.read()
+
+
+def test_scan_of_a_sink_takes_what_the_reader_rule_accepts() -> None:
+    """Batches of outputs are not decoded record by record, and nothing else comes out of it."""
+    for seed in range(300):
+        log = _tail(random.Random(seed))
+        assert _scanned(log, TailReader) == _scanned(log, _OneByOne), seed
+
+
+class _OneByOne(TailReader):
+    """Applies the rule to each record."""
+
+    def _goes_on(self, *_: object) -> bool:
+        return False
+
+
+def _tail(chance: random.Random) -> list[MemoryRecord]:
+    """Batches of incarnations that write in turn: zombies, repetitions, jumps, user headers."""
+    log: list[MemoryRecord] = []
+    sequences = dict.fromkeys((3, 5, 9), 1)
+    positions = dict.fromkeys(sequences, 1)
+    for _ in range(15):
+        writer = chance.choice(list(sequences))
+        task = TASK if chance.random() < 0.9 else OTHER
+        if chance.random() < 0.3:
+            sequences[writer] = max(1, sequences[writer] + chance.randrange(-3, 4))
+        if chance.random() < 0.5:  # else it goes on with a batch that another one interrupted
+            positions[writer] += 1
+        for _ in range(chance.randrange(1, 4)):
+            incarnation, sequence = Incarnation(1, writer), sequences[writer]
+            identity = Identity(7, task, incarnation, positions[writer], 1, sequence)
+            headers: Headers = [(IDENTITY_HEADER, identity.encode())]
+            if chance.random() < 0.1:
+                headers.insert(0, ("user", b"header"))
+            value = b"%d" % len(log)
+            log.append(MemoryRecord("out", 0, len(log), b"key", value, headers, 5))
+            sequences[writer] += 1
+    return log
+
+
+def _scanned(log: list[MemoryRecord], reader: type[TailReader]) -> object:
+    """What a scan of the whole tail finds."""
+    spec = TaskSpec(TASK, implicit=True, sink_outputs=((0, 0),))
+    scan = TailScan(spec, {(0, 0): (0, Incarnation(1, 1))})
+    context = SimpleNamespace(
+        application=7,
+        layout=SimpleNamespace(
+            topology=SimpleNamespace(stages=[SimpleNamespace(index=0)]),
+            kafka_partition=lambda *_: ("out", 0),
+        ),
+    )
+    tails = reader(cast("Context", context), [scan], {})
+    for record in log:
+        tails.take(record, record.headers() or [])
+    return scan.position, tails.stored, scan._tables[0, 0].last_seq if scan._tables else None
 
 
 def test_many_outputs_make_a_hint_due_before_its_time() -> None:
