@@ -160,11 +160,34 @@ class Worker:
             end = self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
             raise BenchError("\n".join([f"worker {what}: {' '.join(self._command)}", *end]))
 
-    def cpu_s(self) -> float:
-        """CPU seconds that the process has used, all its threads together."""
+    def children(self) -> list[int]:
+        """Processes that a supervisor runs, by age: the worker, then the one that stands by."""
+        assert self._process is not None
+        pid = self._process.pid
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def crash(self) -> int:
+        """SIGKILL for the worker of a supervisor; returns when, in Unix nanoseconds.
+
+        Call `wait_standby` before: the supervisor keeps a process for the place of this one.
+        """
+        (victim, *_) = self.children()
+        killed = time.time_ns()
+        os.kill(victim, signal.SIGKILL)
+        return killed
+
+    def wait_standby(self) -> None:
+        """Wait until the supervisor of a ready worker has a process that stands by."""
+        deadline = time.monotonic() + READY_S_MAX
+        while len(self.children()) < 2:
+            self.check(time.monotonic() < deadline, f"nobody stands by within {READY_S_MAX:g} s")
+            time.sleep(0.05)
+
+    def cpu_s(self, pid: int | None = None) -> float:
+        """CPU seconds that the process (or a child) has used, all its threads together."""
         assert self._process is not None
         try:
-            stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+            stat = Path(f"/proc/{pid or self._process.pid}/stat").read_text()
         except OSError:  # no such file system here
             return 0.0
         user, system = stat.rpartition(")")[2].split()[11:13]
@@ -203,6 +226,8 @@ class Bench:
         self._running = bootstrap
         self._stack = contextlib.ExitStack()
         self._run = 0
+        # A broker that is shared remembers the applications of others for a while.
+        self._tag = time.time_ns() // 1_000_000 & 0xFFFF_FFFF
 
     def __enter__(self) -> Bench:
         folder = tempfile.TemporaryDirectory(prefix="kstash-bench-", ignore_cleanup_errors=True)
@@ -232,6 +257,7 @@ class Bench:
         linger_ms: int,
         partitions: int = PARTITIONS,
         settings: Mapping[str, str] = MappingProxyType({}),
+        is_supervised: bool = False,
     ) -> Iterator[tuple[Worker, Any]]:
         """A worker with an application of its own, not started; its topics are deleted at the end.
 
@@ -241,13 +267,14 @@ class Bench:
             linger_ms: of its producers.
             partitions: of its output topic.
             settings: more of its environment.
+            is_supervised: the process started is a supervisor, and the worker its child.
 
         Yields:
             The worker, and a function that returns the metrics it serves.
         """
         self._run += 1
         self.create_topics([self.output], partitions)
-        worker, port = self._worker(case, inputs, linger_ms, settings, "")
+        worker, port = self._worker(case, inputs, linger_ms, settings, "", is_supervised)
         try:
             yield worker, lambda: {} if case.guarantee == BARE else _scrape(port)
         finally:
@@ -259,7 +286,7 @@ class Bench:
         self, case: Case, inputs: list[str], *, linger_ms: int, settings: Mapping[str, str]
     ) -> Iterator[Worker]:
         """Another worker, not started, of the application of the current run."""
-        worker, _ = self._worker(case, inputs, linger_ms, settings, "-second")
+        worker, _ = self._worker(case, inputs, linger_ms, settings, "-second", False)
         try:
             yield worker
         finally:
@@ -272,6 +299,7 @@ class Bench:
         linger_ms: int,
         settings: Mapping[str, str],
         suffix: str,
+        is_supervised: bool,
     ) -> tuple[Worker, int]:
         port = _free_port()
         command = _command(case, self._name, inputs, self.output, self.bootstrap)
@@ -279,6 +307,7 @@ class Bench:
             command += ["--guarantee", case.guarantee, "--http-port", str(port)]
             command += ["--instance-id", f"bench{suffix}"]
             command += ["--state-dir", str(self.folder / f"{self._name}{suffix}")]
+            command += ["--workers", "1"] if is_supervised else []
         environment = {
             "KSTASH_LINGER_MS": str(linger_ms),
             "KSTASH_LINEAGE_ACK_DELAY_MS": str(case.ack_delay_ms),
@@ -299,7 +328,7 @@ class Bench:
 
     @property
     def _name(self) -> str:
-        return f"bench-{self._run}"
+        return f"bench-{self._tag:x}-{self._run}"
 
     def create_topics(self, names: list[str], partitions: int = PARTITIONS) -> None:
         """Create topics and wait for them."""

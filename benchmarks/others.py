@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.clients import BIN_MS, Load, Outside, View
 from benchmarks.harness import PARTITIONS, Bench, Case
 from benchmarks.latency import LINGER_MS, RATES, percentiles
-from benchmarks.recovery import log_lines, timeline
+from benchmarks.recovery import log_lines, timeline, wait_live
 
 CASE = Case("rolling hash", "exactly_once")
 STEADY_S = 5.0
@@ -37,7 +37,10 @@ def measure(bench: Bench, rate: int | None = None) -> dict[str, Any]:
     bench.create_topics(inputs)
     try:
         with (
-            bench.run(CASE, inputs, linger_ms=LINGER_MS, settings=settings) as (dying, _),
+            bench.run(CASE, inputs, linger_ms=LINGER_MS, settings=settings, is_supervised=True) as (
+                dying,
+                _,
+            ),
             bench.second_worker(CASE, inputs, linger_ms=LINGER_MS, settings=settings) as other,
         ):
             dying.start()
@@ -47,12 +50,13 @@ def measure(bench: Bench, rate: int | None = None) -> dict[str, Any]:
             load = Load(CASE, inputs, rate or RATES[CASE.program], None)
             outside = Outside(bench.bootstrap, load, bench.output)
             try:
+                dying.wait_standby()
                 outside.start()
                 time.sleep(STEADY_S)
-                killed = time.time_ns()
-                dying.kill()
-                dying.start()
-                dying.wait_ready()
+                logged = dying.log.stat().st_size
+                killed = dying.crash()
+                wait_live(dying, logged, PARTITIONS // 2)
+                ready_ms = (time.time_ns() - killed) / 1e6
                 time.sleep(AFTER_S)
                 outside.stop_feeding()
                 outside.wait_fed()
@@ -62,7 +66,6 @@ def measure(bench: Bench, rate: int | None = None) -> dict[str, Any]:
             live = [
                 line["group"] for line in log_lines(other.log) if line["event"] == "task group live"
             ]
-            ready_ms = (dying.ready - killed) / 1e6
             dying.stop()
             other.stop()
     finally:

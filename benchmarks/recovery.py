@@ -2,8 +2,8 @@
 
 Each case has an application of its own: the keys are put into its state, a burst shows what it
 takes, half of that is fed at a steady rate, and at a moment that only the case decides the worker
-is killed. Its next process starts as a supervisor starts it: at once, under the same instance id
-and with the hash seed set. The load goes on all the while; two plain readers tell what comes out.
+is killed. It is the one worker of a supervisor, which gives its place to the process that stands
+by. The load goes on all the while; two plain readers tell what comes out.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -119,6 +118,7 @@ def measure(bench: Bench, crash: Crash) -> dict[str, Any]:
             linger_ms=LINGER_MS,
             partitions=crash.partitions,
             settings=settings,
+            is_supervised=True,
         ) as (worker, _):
             capacity = _fill(bench, crash, inputs, worker)
             rate = int(capacity * crash.load_share / WORDS_PER_SENTENCE)
@@ -171,18 +171,20 @@ def _fill(bench: Bench, crash: Crash, inputs: list[str], worker: Worker) -> floa
 def _crash(crash: Crash, worker: Worker, outside: Outside, state_dir: Path) -> dict[str, Any]:
     # Anywhere between two checkpoints, but the same for the same case.
     more_s = random.Random(str(crash)).random() * crash.interval_ms / 1000
+    worker.wait_standby()
     outside.start()
+    _wait_until_caught_up(worker, outside, 0)
     time.sleep(crash.steady_s + more_s)
-    cpu_s, since = worker.cpu_s(), time.monotonic()
+    (process, *_) = worker.children()
+    cpu_s, since = worker.cpu_s(process), time.monotonic()
     time.sleep(1.0)
-    cpu_percent = (worker.cpu_s() - cpu_s) * 100 / (time.monotonic() - since)
+    cpu_percent = (worker.cpu_s(process) - cpu_s) * 100 / (time.monotonic() - since)
     logged = worker.log.stat().st_size
-    killed = time.time_ns()
-    worker.kill()
     if crash.disk == "lost":
-        shutil.rmtree(state_dir)
-    worker.start()
-    worker.wait_ready()
+        # Before the kill, since nothing comes between that and the next process.
+        state_dir.rename(state_dir.with_name(f"{state_dir.name}-lost"))
+    killed = worker.crash()
+    wait_live(worker, logged, crash.partitions)
     _wait_until_caught_up(worker, outside, killed)
     time.sleep(AFTER_S)
     outside.stop_feeding()
@@ -192,9 +194,7 @@ def _crash(crash: Crash, worker: Worker, outside: Outside, state_dir: Path) -> d
     result: dict[str, Any] = {
         "kill_after_s": crash.steady_s + 1 + more_s,
         "worker_cpu_percent": cpu_percent,
-        "restarted_ms": (worker.started - killed) / 1e6,
-        "ready_ms": (worker.ready - killed) / 1e6,
-        **_told(worker.log, logged),
+        **_told(worker.log, logged, killed),
     }
     for isolation, view in seen.items():
         result[isolation] = _seen(view, killed)
@@ -202,25 +202,41 @@ def _crash(crash: Crash, worker: Worker, outside: Outside, state_dir: Path) -> d
     return result
 
 
-def _wait_until_caught_up(worker: Worker, outside: Outside, killed: int) -> None:
+def _wait_until_caught_up(worker: Worker, outside: Outside, since: int) -> None:
+    """Wait until the readers see at once what was due after `since` (Unix nanoseconds)."""
     deadline = time.monotonic() + PROGRESS_S_MAX
     while True:
         behind_ms = (time.time_ns() - outside.newest()) / 1e6
-        if outside.newest() > killed and behind_ms < CAUGHT_UP_MS:
+        if outside.newest() > since and behind_ms < CAUGHT_UP_MS:
             return
         worker.check(time.monotonic() < deadline, f"is {behind_ms:,.0f} ms behind")
         time.sleep(SAMPLE_S)
 
 
-def _told(path: Path, start: int) -> dict[str, Any]:
+def wait_live(worker: Worker, logged: int, groups: int) -> None:
+    """Wait until so many task groups are live again, by what stands behind `logged` in the log."""
+    deadline = time.monotonic() + PROGRESS_S_MAX
+    while len(_live(log_lines(worker.log, logged))) < groups:
+        worker.check(time.monotonic() < deadline, f"not live within {PROGRESS_S_MAX:g} s")
+        time.sleep(SAMPLE_S)
+
+
+def _live(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if line["event"] == "task group live"]
+
+
+def _told(path: Path, start: int, killed: int) -> dict[str, Any]:
     """What the log says of the recovery: times by phase, of the group that was live last."""
     lines = list(log_lines(path, start))
-    live = [line for line in lines if line["event"] == "task group live"]
+    live = _live(lines)
+    restarted = next(line for line in lines if line["event"].startswith("worker ended"))
     began = [_at(line) for line in lines if line["event"] == "replaying"]
     replayed = sum(line["replayed"] for line in live)
     last = max(live, key=_at)
     replay_s = _at(last) - min(began) if began else 0.0
     return {
+        "restarted_ms": (_at(restarted) - killed / 1e9) * 1000,
+        "ready_ms": (_at(last) - killed / 1e9) * 1000,
         "replayed": replayed,
         "suppressed": sum(line["suppressed"] for line in live),
         "replay_per_s": replayed / replay_s if replay_s else None,
