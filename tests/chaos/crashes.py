@@ -185,7 +185,7 @@ class Lane:
             following = [*self.points[1:], ""]
             for number, point in enumerate(self.points):
                 if number == 0:
-                    self._recover(is_killed=True)
+                    self._recover(is_killed=not point.startswith(DISKLESS))
                 self._doing = point
                 self._crash(point)
                 is_killed = number % 2 == 0 or following[number].startswith(LEFTOVERS)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
+from kafka.admin import KafkaAdminClient
 from kafka.partitioner.default import murmur2
 
 from tests.chaos.checkers import by_key, check_chains, read_committed, read_with_rule
@@ -23,6 +26,7 @@ from tests.chaos.harness import (
     chaos_run,
     values_by_key,
     wait_for_outputs,
+    wait_until,
 )
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
@@ -36,6 +40,13 @@ ACK_DELAY_MS = 300
 def partition_of(key: str) -> int:
     """Where a key lives, by the partitioner of another client."""
     return int(murmur2(key.encode()) & 0x7FFFFFFF) % PARTITION_COUNT
+
+
+def has_positions(bootstrap: str, application_id: str) -> bool:
+    """Whether all groups of an application have committed positions."""
+    group = f"{application_id}-positions"
+    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+        return len(admin.list_group_offsets(group)[group]) == PARTITION_COUNT
 
 
 class Pair:
@@ -125,6 +136,8 @@ def test_the_second_application_does_not_wait_for_commits(broker: str, tmp_path:
             worker.start()
         for worker in (first, second):
             worker.wait_ready()
+        # A group commits its positions once as it begins, and would take these outputs along.
+        wait_until(partial(has_positions, broker, pair.names[0]), 30, "the first commit")
         producer = Producer({"bootstrap.servers": broker})
         for number in range(50):
             producer.produce(pair.left, f"l-{number}", "key", partition=partition_of("key"))
