@@ -15,6 +15,7 @@ from tests.simulation.world import World
 QUIET: dict[str, object] = {
     "rate_crash": 0.0,
     "rate_move": 0.0,
+    "rate_release": 0.0,
     "rate_pause": 0.0,
     "rate_fail": 0.0,
     "rate_recreate": 0.0,
