@@ -102,15 +102,16 @@ def test_damaged_checkpoints(scene: Scene, damaged: str) -> None:
 
 
 def test_state_of_another_program(scene: Scene) -> None:
-    """The state folder of a program that has changed is refused, with what to do."""
+    """The state of a program that has changed is refused, with the difference and what to do."""
     source, sink = scene.topic("sentences"), scene.topic("counts")
     worker = scene.worker("words", [source], sink)
     worker.start_ready()
     assert worker.stop() == 0
     changed = scene.worker("through", [source], sink)
     assert changed.run() == 1
-    assert "StateError" in changed.log()
-    assert str(scene.folder / "state-worker") in changed.log()
+    assert "ProgramChangedError" in changed.log()
+    assert "- store words of stage words" in changed.log()
+    assert "--drop-store NAME" in changed.log()
 
 
 def test_two_workers_on_one_folder(scene: Scene) -> None:

@@ -81,7 +81,7 @@ def test_records_deleted_before_they_were_read(scene: Scene) -> None:
     log = worker.log()
     assert "OffsetOutOfRangeError" in log
     assert f"(topic '{source}', partition 0, offset 2)" in log
-    assert "earliest offset there is 4" in log
+    assert "needs is 2, but the first that is left is 4" in log
 
 
 def test_records_deleted_that_a_replay_needs(scene: Scene) -> None:
@@ -97,4 +97,4 @@ def test_records_deleted_that_a_replay_needs(scene: Scene) -> None:
     log = worker.log()
     assert "OffsetOutOfRangeError" in log
     assert f"(topic '{source}', partition 0, offset 0)" in log
-    assert "earliest offset there is 8" in log
+    assert "needs is 0, but the first that is left is 8" in log
