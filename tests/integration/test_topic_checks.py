@@ -14,7 +14,11 @@ from kstash.broker import DevBroker
 from kstash.errors import KafkaUnavailableError, TopicMismatchError, TopicMissingError
 from kstash.kafka import KafkaCluster, check_topics
 from kstash.kafka.admin import KafkaAdmin
-from kstash.kafka.topics import internal_topic_config, lineage_topic_config
+from kstash.kafka.topics import (
+    checkpoints_topic_config,
+    internal_topic_config,
+    lineage_topic_config,
+)
 from kstash.ports import NewTopic, TopicInfo
 
 pytestmark = pytest.mark.integration
@@ -29,6 +33,7 @@ class Program:
         self.output = f"{application_id}-out"
         self.internal = f"{application_id}-counts-repartition"
         self.lineage = f"{application_id}-lineage"
+        self.checkpoints = f"{application_id}-checkpoints"
         self.app = kstash.App(application_id, bootstrap_servers=broker.bootstrap_servers)
         self.admin = KafkaCluster(self.app.config).admin()
 
@@ -69,16 +74,18 @@ def program(kafka_broker: DevBroker, application_id: str) -> Iterator[Program]:
 
 
 def test_own_topics_are_created(program: Program) -> None:
-    """Internal and lineage topics get as many partitions as the input, and the settings needed."""
+    """Our topics get as many partitions as the input, and the settings needed."""
     program.create(program.input, 3)
     program.create(program.output, 1)
     found = program.check()
     assert found == program.check(), "a second start finds what the first made"
-    assert set(found) == {program.input, program.output, program.internal, program.lineage}
-    for topic, config in (
-        (program.internal, internal_topic_config()),
-        (program.lineage, lineage_topic_config()),
-    ):
+    ours = {
+        program.internal: internal_topic_config(),
+        program.lineage: lineage_topic_config(),
+        program.checkpoints: checkpoints_topic_config(),
+    }
+    assert set(found) == {program.input, program.output, *ours}
+    for topic, config in ours.items():
         assert found[topic].partition_count == 3
         assert {setting: found[topic].config[setting] for setting in config} == config
 
