@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from kstash.errors import (
+    KafkaUnavailableError,
     KstashError,
     MemberFencedError,
     OffsetOutOfRangeError,
@@ -127,6 +128,7 @@ class AssignedConsumer:
         Raises:
             MemberFencedError: another process took this member's place; every later call too.
             OffsetOutOfRangeError: a consumed offset is no longer (or not yet) in the log.
+            KafkaUnavailableError: the client lost its place.
             TopicMissingError: a consumed topic is gone.
         """
         if self._fenced is not None:
@@ -225,8 +227,16 @@ class AssignedConsumer:
             f"({failures.describe(error)})"
         )
 
-    def _out_of_range(self, error: KafkaError, message: KafkaMessage) -> OffsetOutOfRangeError:
+    def _out_of_range(self, error: KafkaError, message: KafkaMessage) -> KstashError:
         place = TopicPartition(message.topic() or "", message.partition() or 0)
+        offset = message.offset()
+        if offset is None or offset < 0:
+            # Nothing is gone: the client asked for a committed offset where it was given one. Seen
+            # once, as a broker hung just behind a restart; a worker that starts again is right.
+            return KafkaUnavailableError(
+                f"{self._name}: the client lost its place in {place.topic!r} [{place.partition}]; "
+                f"start this worker again, nothing is lost ({failures.describe(error)})"
+            )
         left = ""
         with contextlib.suppress(*failures.CLIENT_ERRORS):
             earliest, end = self._client.get_watermark_offsets(place, timeout=LOOKUP_DEADLINE_S)
@@ -236,7 +246,7 @@ class AssignedConsumer:
             f"retention or a deletion was faster{left} ({failures.describe(error)})",
             topic=place.topic,
             partition=place.partition,
-            offset=message.offset(),
+            offset=offset,
         )
 
     def _check_topics(self) -> None:
