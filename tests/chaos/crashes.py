@@ -199,7 +199,11 @@ class Lane:
         worker = self._bear(None)
         assert worker.wait("is_ready", CRASH_S_MAX), "no worker is READY at the end"
         for topic, _ in self.sinks:
-            wait_for_outputs(self.bootstrap, topic, len(self.sent))
+            try:
+                wait_for_outputs(self.bootstrap, topic, len(self.sent))
+            except AssertionError:
+                self._check()  # says which are missing, and since when
+                raise
         os.kill(worker.pid, signal.SIGTERM)
         self._expect(worker, 0, "an orderly end")
 
