@@ -127,6 +127,7 @@ class Lane:
         points: as `KSTASH_FAIL_POINT` takes them.
         is_bounded: each life runs to the end of its input; else the input flows all the time.
         sinks: (topic, delivery) of each.
+        is_short: outputs were missing in the end, of an application that was live.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Lane:
     def __post_init__(self) -> None:
         self._lives = 0
         self._doing = "begin"
+        self.is_short = False
         self._stopping = threading.Event()
         # Idempotent: without it a retry changes the order of the input.
         settings = {"bootstrap.servers": self.bootstrap, "enable.idempotence": True}
@@ -202,6 +204,7 @@ class Lane:
             try:
                 wait_for_outputs(self.bootstrap, topic, len(self.sent))
             except AssertionError:
+                self.is_short = True
                 self._check()  # says which are missing, and since when
                 raise
         os.kill(worker.pid, signal.SIGTERM)
