@@ -94,10 +94,6 @@ class ScanService:
         if starts:
             self._scanner.add(starts)
 
-    def _next_offset(self, partition: Partition, starts: Mapping[Partition, int]) -> int:
-        start = starts.get(partition)
-        return start if start is not None else self._scanner.position(partition)
-
     def _finish(self) -> None:
         finished: list[Partition] = []
         done: list[ScanJob] = []
