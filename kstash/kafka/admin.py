@@ -188,7 +188,7 @@ class KafkaAdmin:
             return {
                 (partition.topic, partition.partition): future.result().offset
                 for partition, future in futures.items()
-                if future.exception() is None
+                if future.exception() is None and _is_listed(future.result())
             }
 
         return answer
@@ -209,6 +209,7 @@ class KafkaAdmin:
                 request_timeout=timeout_s,
             ),
             absent=(),
+            is_answer=_is_listed,
         )
         return {wanted[partition]: result.offset for partition, result in found.items()}
 
@@ -240,10 +241,12 @@ class KafkaAdmin:
         *,
         absent: Collection[int],
         grace_s: float = 0.0,
+        is_answer: Callable[[T], bool] = lambda _: True,
     ) -> dict[K, T]:
         """Ask for items until each has an answer; those with an `absent` code are left out.
 
-        A code that says so is believed only after `grace_s`. `ask` takes items and a time-out.
+        A code that says so is believed only after `grace_s`. `ask` takes items and a time-out; what
+        is no answer by `is_answer` is asked for again.
         """
         started = self._monotonic()
         timeout_s = min(FIRST_TIMEOUT_S, self._request_timeout_s)
@@ -254,7 +257,11 @@ class KafkaAdmin:
             last_error: object = "no answer"
             for item, future in ask(rest, timeout_s).items():
                 try:
-                    results[item] = future.result(timeout_s + 1)
+                    result = future.result(timeout_s + 1)
+                    if is_answer(result):
+                        results[item] = result
+                    else:
+                        again.append(item)
                 except (KafkaException, TimeoutError) as error:
                     last_error = error
                     is_absent = self._is_absent(what, error, absent)
@@ -290,6 +297,15 @@ class KafkaAdmin:
         if inner.code() in _PASSING_CODES:
             return False
         raise ClusterError(f"Kafka refused to {what}: {failures.describe(error)}")
+
+
+def _is_listed(result: Any) -> bool:
+    """Whether a listed offset is one.
+
+    A request to a leader that fails or times out leaves the client's own "no offset", below 0, and
+    no error: its `ListOffsets` drops that of a part (librdkafka 2.16).
+    """
+    return int(result.offset) >= 0
 
 
 def _starts_after_deletion(

@@ -19,7 +19,6 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from kstash.errors import (
-    KafkaUnavailableError,
     KstashError,
     MemberFencedError,
     OffsetOutOfRangeError,
@@ -79,6 +78,8 @@ class AssignedConsumer:
 
     def add(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions from the given offsets on; one that is read already moves there."""
+        # Below 0 are words of the client's: it would look for a committed offset, say.
+        assert all(at >= 0 for at in offsets.values()), f"no offsets: {offsets}"
         self._warm(offsets)
         known = [partition for partition in offsets if partition in self._assigned]
         if known:
@@ -128,7 +129,6 @@ class AssignedConsumer:
         Raises:
             MemberFencedError: another process took this member's place; every later call too.
             OffsetOutOfRangeError: a consumed offset is no longer (or not yet) in the log.
-            KafkaUnavailableError: the client lost its place.
             TopicMissingError: a consumed topic is gone.
         """
         if self._fenced is not None:
@@ -227,16 +227,12 @@ class AssignedConsumer:
             f"({failures.describe(error)})"
         )
 
-    def _out_of_range(self, error: KafkaError, message: KafkaMessage) -> KstashError:
+    def _out_of_range(self, error: KafkaError, message: KafkaMessage) -> OffsetOutOfRangeError:
         place = TopicPartition(message.topic() or "", message.partition() or 0)
         offset = message.offset()
-        if offset is None or offset < 0:
-            # Nothing is gone: the client asked for a committed offset where it was given one. Seen
-            # once, as a broker hung just behind a restart; a worker that starts again is right.
-            return KafkaUnavailableError(
-                f"{self._name}: the client lost its place in {place.topic!r} [{place.partition}]; "
-                f"start this worker again, nothing is lost ({failures.describe(error)})"
-            )
+        if (offset is None or offset < 0) and (place.topic, place.partition) in self._assigned:
+            # Of a log that was truncated the client tells the offset in the text only.
+            offset = self.position((place.topic, place.partition))
         left = ""
         with contextlib.suppress(*failures.CLIENT_ERRORS):
             earliest, end = self._client.get_watermark_offsets(place, timeout=LOOKUP_DEADLINE_S)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from threading import Timer
 
 import pytest
+from confluent_kafka import Producer
 
 from kstash.kafka.admin import KafkaAdmin
 from kstash.ports import NewTopic
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster import ANSWER_S_MAX, BROKERS, Cluster
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
@@ -29,3 +31,30 @@ def test_a_hanging_broker_holds_up_no_question(cluster: Cluster) -> None:
     finally:
         cluster.brokers.resume(1)
         cluster.wait_in_sync()
+
+
+HANGS_S = 4.0
+"""Longer than a first question waits for its answer."""
+
+
+def test_a_hanging_leader_is_asked_until_it_answers(cluster: Cluster) -> None:
+    """An end that its leader does not tell in time is asked for again, never made up."""
+    settings = {"bootstrap.servers": cluster.bootstrap, "client.id": "asker"}
+    expected = {("led", number): number + 1 for number in range(BROKERS)}
+    with closing(KafkaAdmin(settings)) as admin:
+        admin.create([NewTopic("led", BROKERS, None, {})])
+        producer = Producer({"bootstrap.servers": cluster.bootstrap})
+        for (topic, number), count in expected.items():
+            for _ in range(count):
+                producer.produce(topic, "x", partition=number)
+        assert producer.flush(ANSWER_S_MAX) == 0
+        assert admin.end_offsets(list(expected)) == expected
+        node = cluster.leader("led", 0)
+        cluster.brokers.pause(node)
+        back = Timer(HANGS_S, cluster.brokers.resume, [node])
+        back.start()
+        try:
+            assert admin.end_offsets(list(expected)) == expected
+        finally:
+            back.join()
+            cluster.wait_in_sync()

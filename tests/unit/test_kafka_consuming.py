@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import OFFSET_INVALID, KafkaError, Message
 
-from kstash.errors import KafkaUnavailableError, KstashError, OffsetOutOfRangeError
+from kstash.errors import OffsetOutOfRangeError
 from kstash.kafka.consuming import AssignedConsumer
 
 
@@ -28,21 +28,22 @@ def consumer(monkeypatch: pytest.MonkeyPatch) -> Iterator[AssignedConsumer]:
 
 
 @pytest.mark.parametrize(
-    ("offset", "expected", "text"),
-    [
-        (17, OffsetOutOfRangeError, "partition 3, offset 17"),
-        (-1001, KafkaUnavailableError, r"app-scan: the client lost its place in 'data' \[3\]"),
-    ],
+    ("offset", "shown"),
+    [(17, 17), (OFFSET_INVALID, 4)],
+    ids=["below the log's start", "of a truncated log"],
 )
-def test_an_offset_that_is_gone_is_not_a_lost_place(
-    consumer: AssignedConsumer,
-    monkeypatch: pytest.MonkeyPatch,
-    offset: int,
-    expected: type[KstashError],
-    text: str,
+def test_records_that_are_gone_are_named(
+    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch, offset: int, shown: int
 ) -> None:
-    """An error without an offset says nothing of the log: starting again is all that it takes."""
+    """The error names the offset, also that of a truncated log, where the client gives none."""
     monkeypatch.setattr(consumer, "_fetch", lambda _: [failure(offset)])
+    consumer.add({("data", 3): 4})
     assert consumer.poll(0) == []
-    with pytest.raises(expected, match=text):
+    with pytest.raises(OffsetOutOfRangeError, match=f"partition 3, offset {shown}"):
         consumer.poll(0)
+
+
+def test_what_is_no_offset_is_refused(consumer: AssignedConsumer) -> None:
+    """Below 0 the client would go to a committed offset, or to one end of the log."""
+    with pytest.raises(AssertionError, match="no offsets"):
+        consumer.add({("data", 3): OFFSET_INVALID})
