@@ -60,8 +60,8 @@ class Message(Protocol):
 class DeliveredMessage(Protocol):
     """What a delivery callback gets: the produced record with its offset."""
 
-    def offset(self) -> int:
-        """Offset that the record got."""
+    def offset(self) -> int | None:
+        """Offset that the record got; None when only a repetition was acknowledged, without it."""
 
 
 OnDelivery = Callable[[Any, DeliveredMessage], None]

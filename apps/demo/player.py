@@ -39,11 +39,13 @@ class Player(threading.Thread):
         self._partition_count = partition_count
         self._play_s = play_s
         self._stopping = threading.Event()
-        # Idempotent, so that the demo's own input has neither losses nor duplicates.
+        # Idempotent, and one request at a time, so that the demo's own input has neither losses nor
+        # duplicates (docs/decisions/0020-the-first-record-goes-alone.md).
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
                 "enable.idempotence": True,
+                "max.in.flight.requests.per.connection": 1,
                 "linger.ms": 0,
                 "log_level": 0,  # its log lines would tear the live table
             }

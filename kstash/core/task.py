@@ -66,7 +66,7 @@ class _Output:
     sent: int = 0
     held: deque[_Held] = field(default_factory=deque)
     in_flight: deque[int] = field(default_factory=deque)
-    acked: deque[tuple[int, int]] = field(default_factory=deque)
+    acked: deque[tuple[int, int | None]] = field(default_factory=deque)
     scan_from: int | None = None
 
 
@@ -229,8 +229,11 @@ class TaskCore:
 
     # -- acknowledgements ------------------------------------------------------------------------
 
-    def on_output_acked(self, partition: OutPartition, position: int, offset: int) -> None:
-        """The last record of a batch's outputs to a partition was acknowledged at `offset`."""
+    def on_output_acked(self, partition: OutPartition, position: int, offset: int | None) -> None:
+        """The last record of a batch's outputs to a partition was acknowledged.
+
+        Without an offset it is durable all the same; a scan starts before it then.
+        """
         output = self._outputs[partition]
         while output.in_flight and output.in_flight[0] <= position:
             output.in_flight.popleft()
@@ -284,7 +287,7 @@ class TaskCore:
         limit = position if output.is_sink else self.hint_limit()
         while output.acked and output.acked[0][0] <= limit:
             _, offset = output.acked.popleft()
-            if output.has_lineage:
+            if output.has_lineage and offset is not None:
                 output.scan_from = offset
 
     def hint_limit(self) -> int:

@@ -254,10 +254,11 @@ class CheckpointTopic:
             group: int, key: str, value: bytes | None, on_offset: Callable[[int], object]
         ) -> None:
             def delivered(error: Any, message: DeliveredMessage) -> None:
-                if error is None:
-                    on_offset(message.offset())
+                offset = message.offset()
+                if error is None and offset is not None:
+                    on_offset(offset)
                 else:
-                    failures.append(error)
+                    failures.append(error or "acknowledged without an offset")
 
             producer.produce(self._topic, value, key.encode(), group, delivered)
             wait(IN_FLIGHT_MAX)

@@ -18,6 +18,7 @@ from confluent_kafka import Producer as Client
 from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError, TopicMissingError
 from kstash.failpoints import around
 from kstash.kafka import failures
+from kstash.kafka.opening import Opening
 from kstash.kafka.settings import client_logger
 from kstash.ports import Headers, OnDelivery, Producer
 
@@ -48,6 +49,7 @@ class KafkaProducer:
         )
         # Untyped: the stubs know no callbacks for a structural message type.
         self._produce: Callable[..., None] = self._client.produce
+        self._opening = Opening(self._send, monotonic())
         with contextlib.suppress(*failures.CLIENT_ERRORS):
             # When the broker is away, records wait in the queue until it is back.
             self._client.list_topics("", timeout=WARM_DEADLINE_S)
@@ -70,9 +72,14 @@ class KafkaProducer:
             ProducerFailedError: this producer failed for good, or its queue was full for 60 s.
         """
         try:
-            # Positions, since keywords cost half as much again: callback, on_delivery (its other
-            # name), timestamp, headers.
-            self._produce(topic, value, key, partition, on_delivery, None, timestamp, headers)
+            if (topic, partition) in self._opening.open:
+                # Positions, since keywords cost half as much again: callback, on_delivery (its
+                # other name), timestamp, headers.
+                self._produce(topic, value, key, partition, on_delivery, None, timestamp, headers)
+            elif self._failure is not None:
+                raise self._failure
+            else:
+                self._opening.offer(topic, value, key, partition, on_delivery, timestamp, headers)
         except BufferError:
             self._wait_for_room()
             self.produce(topic, value, key, partition, on_delivery, timestamp, headers)
@@ -87,6 +94,7 @@ class KafkaProducer:
         """
         try:
             self._client.poll(0)
+            self._opening.release(self._monotonic())
         except failures.CLIENT_ERRORS as error:
             self._failure = self._failure or failures.producer_failed(self._name, error)
         if self._failure is not None:
@@ -94,20 +102,37 @@ class KafkaProducer:
 
     def flush(self, timeout_s: float) -> int:
         """Wait for acknowledgements, serving callbacks; returns how many are missing."""
+        deadline = self._monotonic() + timeout_s
         try:
             with around("lineage.flush"):
-                return self._client.flush(timeout_s)
+                missing = self._client.flush(timeout_s)
+                while self._opening.release(now := self._monotonic()):
+                    missing = self._client.flush(max(0.0, deadline - now))
         except failures.CLIENT_ERRORS as error:
             raise failures.producer_failed(self._name, error) from error
+        return missing + len(self._opening)
 
     def close(self) -> None:
         """Purge what is queued and in flight, and destroy the client; no callback runs."""
+        self._opening.clear()
         self._client.purge(blocking=False)
         # Not the client's `close`: it would flush without a deadline. The last reference destroys.
         del self._client, self._produce
 
     def __len__(self) -> int:
-        return len(self._client)
+        return len(self._client) + len(self._opening)
+
+    def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        on_delivery: OnDelivery | None,
+        timestamp: int,
+        headers: Headers | None,
+    ) -> None:
+        self._produce(topic, value, key, partition, on_delivery, None, timestamp, headers)
 
     def _on_error(self, error: KafkaError) -> None:
         # Connection errors are the member's to tell, the client mends them.

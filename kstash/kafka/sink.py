@@ -27,6 +27,7 @@ from confluent_kafka import Producer as Client
 from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError
 from kstash.failpoints import around
 from kstash.kafka import failures
+from kstash.kafka.opening import Opening
 from kstash.kafka.positions import CommittedPositionsReader
 from kstash.kafka.settings import client_logger
 from kstash.ports import DeliveredMessage, Headers, OnDelivery, OnDone, Partition
@@ -84,6 +85,7 @@ class KafkaSinkProducer:
         self._monotonic = monotonic
         self._client: Client | None = None
         self._produce: Callable[..., None] | None = None
+        self._opening = Opening(self._send, monotonic())
         self._is_busy = False
         self._is_closed = False
         self._failure: ProducerFailedError | None = None
@@ -119,12 +121,13 @@ class KafkaSinkProducer:
             RecordTooLargeError: it can never fit.
             ProducerFailedError: fenced, or failed for good.
         """
-        if on_delivery is not None:
-            on_delivery = partial(self._deliver, on_delivery)
         try:
-            self._produce(  # type: ignore[misc] # set by _initialise
-                topic, value, key, partition, on_delivery, None, timestamp, headers
-            )
+            if (topic, partition) in self._opening.open:
+                self._send(topic, value, key, partition, on_delivery, timestamp, headers)
+            elif self._failure is not None:
+                raise self._failure
+            else:
+                self._opening.offer(topic, value, key, partition, on_delivery, timestamp, headers)
         except BufferError:
             self._wait_for_room()
             self.produce(topic, value, key, partition, on_delivery, timestamp, headers)
@@ -157,6 +160,11 @@ class KafkaSinkProducer:
         told = self._told
         while told:
             told.popleft()()
+        if not self._is_busy and self._client is not None:
+            try:
+                self._opening.release(self._monotonic())
+            except failures.CLIENT_ERRORS as error:
+                self._fail(error)
         if self._is_busy and self._commit_deadline is not None:
             self._check_commit(self._commit_deadline)
         if self._failure is not None and not self._is_busy:
@@ -166,17 +174,21 @@ class KafkaSinkProducer:
         """Wait for acknowledgements, serving callbacks; returns how many are missing."""
         if self._client is None:
             return 0
+        deadline = self._monotonic() + timeout_s
         try:
-            missing = self._client.flush(timeout_s)
+            self._client.flush(timeout_s)
+            self.poll()  # sends what waited behind the first records
+            self._client.flush(max(0.0, deadline - self._monotonic()))
         except failures.CLIENT_ERRORS as error:
             raise self._fail(error) from error
         self.poll()
-        return missing
+        return len(self)
 
     def close(self) -> None:
         """Give up: nothing more is told, the open transaction is left to the successor."""
         self._is_closed = True
         self._told.clear()
+        self._opening.clear()
         if self._client is not None:
             self._client.purge(blocking=False)
         self._jobs.put(None)
@@ -186,7 +198,7 @@ class KafkaSinkProducer:
             self._thread.join(JOIN_DEADLINE_S)
 
     def __len__(self) -> int:
-        return 0 if self._client is None else len(self._client)
+        return 0 if self._client is None else len(self._client) + len(self._opening)
 
     # --- in the thread ------------------------------------------------------------------------
 
@@ -267,10 +279,10 @@ class KafkaSinkProducer:
                 inner = failures.kafka_error(error)
                 is_waiting = inner is not None and inner.code() == KafkaError._TIMED_OUT
                 client.poll(0)  # brings the log lines
-                if not is_waiting or log.is_refused or self._is_closed:
-                    return error
-                if self._monotonic() > deadline:
-                    return error
+                is_over = log.is_refused or self._is_closed or self._monotonic() > deadline
+                if not is_waiting or is_over:
+                    # Its traceback holds this frame, and so a client that may still take over.
+                    return error.with_traceback(None)
             else:
                 return None
 
@@ -297,6 +309,22 @@ class KafkaSinkProducer:
         self._client.begin_transaction()
 
     # --- for both -----------------------------------------------------------------------------
+
+    def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        on_delivery: OnDelivery | None,
+        timestamp: int,
+        headers: Headers | None,
+    ) -> None:
+        if on_delivery is not None:
+            on_delivery = partial(self._deliver, on_delivery)
+        self._produce(  # type: ignore[misc] # set by _initialise
+            topic, value, key, partition, on_delivery, None, timestamp, headers
+        )
 
     def _deliver(self, on_delivery: OnDelivery, error: Any, message: DeliveredMessage) -> None:
         self._told.append(partial(on_delivery, error, message))

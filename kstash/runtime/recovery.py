@@ -221,9 +221,10 @@ class Recovery:
         """Append to the group's lineage partition; a failed append that may be repeated is."""
 
         def delivered(error: Any, message: DeliveredMessage) -> None:
-            if error is None:
+            offset = message.offset()
+            if error is None and offset is not None:
                 with around(ACKS[type(record)]):
-                    self._post(event(message.offset()))
+                    self._post(event(offset))
             elif again is not None and not self._is_cancelled:
                 log.warning("append failed, trying again", group=self.group, error=str(error))
                 self._retry = (self._context.clock.monotonic() + CLAIM_BACKOFF_S, again)
@@ -287,11 +288,12 @@ class Recovery:
 
         def fence(partition: Partition) -> None:
             def delivered(error: Any, message: DeliveredMessage) -> None:
-                if error is not None:
+                offset = message.offset()
+                if error is not None or offset is None:
                     self._post(ProducerFailedError(f"cannot fence {partition}: {error}"))
                     return
                 with around("fence.ack"):
-                    self._fence_offsets[partition] = message.offset()
+                    self._fence_offsets[partition] = offset
                     arrived(partition)
 
             with around("fence.append"):

@@ -96,11 +96,10 @@ class Sinks:
     def _close(self) -> None:
         committer = self._committer
         if not committer.is_switched:
+            if len(self._producers[self._closing]):
+                return  # acknowledged in a moment
             # What the cap holds belongs into this transaction, or behind what does.
-            is_held = any(task.core.held_count for task in self._tasks.values())
-            if not is_held:
-                if len(self._producers[self._closing]):
-                    return  # acknowledged in a moment
+            if not any(task.core.held_count for task in self._tasks.values()):
                 committer.switch()
                 self._open = 1 - self._closing
                 self._send_queued()

@@ -50,9 +50,12 @@ class Lane:
         self._writers: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
+        self._answers = asyncio.Event()
+        self._answers.set()
         self._delay_s = 0.0
         self._bytes_per_s = 0.0
         self.connection_count = 0
+        self.held_answers = 0
 
     @property
     def bootstrap_servers(self) -> str:
@@ -73,15 +76,19 @@ class Lane:
 
     def stall(self) -> None:
         """Let no byte pass until `heal`: connections stay and nobody is told."""
-        self._order(self._set(flows=False, delay_s=0.0, bytes_per_s=0.0))
+        self._order(self._set(flows=False))
+
+    def mute(self) -> None:
+        """Let requests pass and hold answers back until `heal`; `held_answers` counts them."""
+        self._order(self._set(answers=False))
 
     def slow(self, *, delay_s: float, bytes_per_s: float) -> None:
         """Delay every chunk, and let so many bytes pass each way of a connection, until `heal`."""
-        self._order(self._set(flows=True, delay_s=delay_s, bytes_per_s=bytes_per_s))
+        self._order(self._set(delay_s=delay_s, bytes_per_s=bytes_per_s))
 
     def heal(self) -> None:
         """Let everything pass at once."""
-        self._order(self._set(flows=True, delay_s=0.0, bytes_per_s=0.0))
+        self._order(self._set())
 
     def _order(self, order: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(order, self._loop).result(ORDER_S_MAX)
@@ -107,12 +114,21 @@ class Lane:
         for writer in self._writers:
             writer.transport.abort()
 
-    async def _set(self, *, flows: bool, delay_s: float, bytes_per_s: float) -> None:
+    async def _set(
+        self,
+        *,
+        flows: bool = True,
+        answers: bool = True,
+        delay_s: float = 0.0,
+        bytes_per_s: float = 0.0,
+    ) -> None:
         self._delay_s, self._bytes_per_s = delay_s, bytes_per_s
-        if flows:
-            self._flows.set()
-        else:
-            self._flows.clear()
+        for event, passes in ((self._flows, flows), (self._answers, answers)):
+            if passes:
+                event.set()
+            else:
+                event.clear()
+        self.held_answers = 0
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: int
@@ -128,8 +144,8 @@ class Lane:
             return
         self._writers.add(back)
         pumps = [
-            asyncio.create_task(self._pump(reader, back)),
-            asyncio.create_task(self._pump(there, writer)),
+            asyncio.create_task(self._pump(reader, back, is_answer=False)),
+            asyncio.create_task(self._pump(there, writer, is_answer=True)),
         ]
         try:
             # Either side's end is the end of both: Kafka's connections are never half closed.
@@ -142,7 +158,9 @@ class Lane:
                 end.transport.abort()
                 self._writers.discard(end)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool
+    ) -> None:
         with suppress(OSError):
             while chunk := await reader.read(CHUNK_BYTES):
                 pause_s = self._delay_s
@@ -151,6 +169,9 @@ class Lane:
                 if pause_s:
                     await asyncio.sleep(pause_s)
                 await self._flows.wait()
+                if is_answer and not self._answers.is_set():
+                    self.held_answers += 1
+                    await self._answers.wait()
                 writer.write(chunk)
                 await writer.drain()
 

@@ -42,7 +42,7 @@ def test_producers_append_and_acknowledge(world: World, kind: str) -> None:
     """Each kind writes key, value, headers and timestamp and calls back with offsets."""
     topic = world.create(f"{world.application_id}-t", 2)
     producer: Producer = getattr(world.cluster(), f"{kind}_producer")()
-    offsets: list[tuple[Any, int]] = []
+    offsets: list[tuple[Any, int | None]] = []
     headers: list[tuple[str, bytes | None]] = [("__kstash.s", b"\x00\x01"), ("n", None)]
     for index in range(3):
         producer.produce(
@@ -133,7 +133,7 @@ def test_committed_position_is_read_back(world: World) -> None:
     """The metadata of the last commit is what the next producer of the group reads."""
     out = world.create(f"{world.application_id}-out")
     sink = world.sink(1, expect=None)
-    offsets: list[int] = []
+    offsets: list[int | None] = []
     sink.produce(out, b"a", None, 0, lambda _, m: offsets.append(m.offset()), 0, None)
     assert offsets == [], "callbacks run in poll only"
     commit(sink, "1;5;0:7")
@@ -184,7 +184,7 @@ def test_groups_commit_side_by_side(world: World) -> None:
     """Two groups of a worker commit at the same time, and neither waits for the other's poll."""
     out = world.create(f"{world.application_id}-out")
     sinks = [world.sink(0), world.sink(1)]
-    told: list[int] = []
+    told: list[int | None] = []
     for group, sink in enumerate(sinks):
         sink.produce(out, b"%d" % group, None, 0, None, 0, None)
 

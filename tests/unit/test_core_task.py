@@ -226,6 +226,18 @@ def test_suppressed_outputs_count() -> None:
     assert emit(core).first_seq == 5
 
 
+def test_an_acknowledgement_without_an_offset_moves_no_scan_start() -> None:
+    """A repetition is acknowledged without one: the output is durable, a scan starts before it."""
+    core = task_core()
+    for position, offset in ((1, 5), (2, None)):
+        run_batch(core, 1)
+        emit(core)
+        flush(core)
+        core.on_output_acked(OUT, position, offset)
+    assert core.may_publish_checkpoint(2)
+    assert core.scan_from() == {OUT: 5}
+
+
 # -- checkpoints ---------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ def test_records_are_held_back_in_order() -> None:
     kafka = MemoryKafka(clock)
     kafka.create_topic("t", 1)
     producer = delayed(kafka, clock, 0.5)
-    told: list[int] = []
+    told: list[int | None] = []
 
     def on_delivery(error: Any, message: Any) -> None:
         assert error is None
@@ -55,7 +55,7 @@ def test_flush_waits_for_the_delay_up_to_its_deadline() -> None:
     kafka = MemoryKafka(clock)
     kafka.create_topic("t", 1)
     producer = delayed(kafka, clock, 0.5)
-    told: list[int] = []
+    told: list[int | None] = []
     producer.produce("t", b"a", None, 0, lambda _, message: told.append(message.offset()))
     assert producer.flush(0.2) == 1
     assert told == []
@@ -69,7 +69,7 @@ def test_close_loses_what_is_held_back() -> None:
     kafka = MemoryKafka(clock)
     kafka.create_topic("t", 1)
     producer = delayed(kafka, clock, 0.5)
-    told: list[int] = []
+    told: list[int | None] = []
     producer.produce("t", b"a", None, 0, lambda _, message: told.append(message.offset()))
     producer.poll()
     producer.close()

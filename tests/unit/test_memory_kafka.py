@@ -134,7 +134,7 @@ def test_record_is_durable_and_acknowledged_by_poll() -> None:
     """Nothing is in the log before poll; the callback gets the offset."""
     kafka = kafka_with(t=1)
     producer = kafka.cluster("app").data_producer()
-    acks: list[tuple[Any, int]] = []
+    acks: list[tuple[Any, int | None]] = []
     for _ in range(2):
         producer.produce(
             "t", b"v", None, 0, lambda error, m: acks.append((error, m.offset())), 0, None
