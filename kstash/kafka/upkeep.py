@@ -122,6 +122,10 @@ class Upkeep:
             found = consumer.offsets_for_times(
                 [TopicPartition(*partition, time_ms) for partition in partitions], DEADLINE_S
             )
+            for part in found:
+                if part.error is not None:
+                    # Its "offset" is the time that was asked for.
+                    raise KafkaException(part.error)
             return {
                 (part.topic, part.partition): part.offset
                 if part.offset >= 0
