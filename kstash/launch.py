@@ -201,7 +201,9 @@ def _run_worker(
             cluster.batch_bytes_max = batch_bytes_max(found.values())
         finally:
             admin.close()
-        topology = settled(topology, config, cluster=cluster, clock=clock)
+        topology = settled(
+            topology, config, cluster=cluster, clock=clock, has_local_state=has_state
+        )
         cluster.program = _short_name(topology, config)
         refuse_strangers(config, cluster.program, waits=True)
         state = RocksBackend(

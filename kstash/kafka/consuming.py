@@ -233,13 +233,15 @@ class AssignedConsumer:
         if (offset is None or offset < 0) and (place.topic, place.partition) in self._assigned:
             # Of a log that was truncated the client tells the offset in the text only.
             offset = self.position((place.topic, place.partition))
-        left = ""
+        left, why = "", "retention or a deletion was faster"
         with contextlib.suppress(*failures.CLIENT_ERRORS):
             earliest, end = self._client.get_watermark_offsets(place, timeout=LOOKUP_DEADLINE_S)
             left = f"; the earliest offset there is {earliest}, the end is {end}"
+            if offset is not None and end < offset:
+                why = "the topic was deleted and made anew, or its leader lost records"
         return OffsetOutOfRangeError(
             "records that were not processed yet, or that a replay needs, are gone from the log: "
-            f"retention or a deletion was faster{left} ({failures.describe(error)})",
+            f"{why}{left} ({failures.describe(error)})",
             topic=place.topic,
             partition=place.partition,
             offset=offset,

@@ -59,13 +59,27 @@ def start_settings(layout: Layout, config: Config) -> dict[str, str]:
     }
 
 
-def settled(topology: Topology, config: Config, *, cluster: Cluster, clock: Clock) -> Topology:
+def settled(
+    topology: Topology,
+    config: Config,
+    *,
+    cluster: Cluster,
+    clock: Clock,
+    has_local_state: bool = False,
+) -> Topology:
     """The topology with the numbers that its stages have had before.
+
+    Args:
+        topology: of the program.
+        config: of the application.
+        cluster: where it runs.
+        clock: for deadlines.
+        has_local_state: this machine has checkpoints of the application.
 
     Raises:
         ProgramChangedError: another program ran last, and has not been drained, or its state
             cannot be taken over.
-        TopicMadeAnewError: the lineage topic is new, and internal topics are not.
+        TopicMadeAnewError: the lineage topic is new, and internal topics or the state here are not.
         TopicMissingError: a topic that the application reads or writes is not there.
         TopicMismatchError: a newly used internal topic holds records of an earlier program.
         KafkaUnavailableError: no answer within the deadline.
@@ -81,6 +95,9 @@ def settled(topology: Topology, config: Config, *, cluster: Cluster, clock: Cloc
         views = _read_lineage(topology.lineage_topic, admin, scanner, clock)
         starts = [view.starts[max(view.starts)] for view in views if view.starts]
         if not starts:
+            # `kstash reset` leaves a generation there: state left on other machines is no matter.
+            if has_local_state and all(view.generation is None for view in views):
+                raise TopicMadeAnewError([topology.lineage_topic])
             _check_is_new(topology, filled, views, scanner, clock)
             return topology
         settings = start_settings(layout, config)

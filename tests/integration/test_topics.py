@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -141,6 +142,38 @@ def test_a_deleted_lineage_topic(scene: Scene, program: str) -> None:
     log = worker.log()
     assert f"no such topic: '{lineage}'; to fix it: the application has worked before" in log
     assert f"delete {state}/{scene.application_id}" in log
+    values = [o.value for outputs in scene.outputs(sink).values() for o in outputs]
+    assert len(values) == 100
+
+
+@pytest.mark.parametrize("program", ["words", "merged"])
+def test_a_lineage_topic_made_anew_under_a_worker(scene: Scene, program: str) -> None:
+    """With no time to miss it: the worker stops, and no start takes the new topic for a history.
+
+    A program without internal topics has nothing in Kafka that tells it but its own state.
+    """
+    inputs = [scene.topic("one", 2), scene.topic("two", 2)]
+    sink = scene.topic("counts", 2)
+    worker = scene.worker(program, inputs, sink, checkpoint_interval_ms=100)
+    worker.start_ready()
+    scene.send(inputs[0], [Sent(b"word", b"word", i % 2) for i in range(100)])
+    scene.wait_outputs(sink, 100)
+    state = scene.folder / "state-worker"
+    wait_until(lambda: any(state.glob("*/*/checkpoints/*/CURRENT")), 30, "a checkpoint")
+    lineage = f"{scene.application_id}-lineage"
+    scene.delete(lineage)
+    scene.wait_deleted(lineage)
+    scene.exact_topic(lineage, 2, cleanup_policy="compact")
+    assert worker.wait(ERROR_S_MAX) == 1
+    log = worker.log()
+    assert re.search(
+        "OffsetOutOfRangeError: .*the topic was deleted and made anew, or its leader lost records"
+        rf".*\(topic '{lineage}', partition [01], offset \d+\)",
+        log,
+    )
+    for _ in range(2):
+        assert worker.run() == 1
+    assert f"made anew since the application read it: '{lineage}'" in worker.log()
     values = [o.value for outputs in scene.outputs(sink).values() for o in outputs]
     assert len(values) == 100
 
