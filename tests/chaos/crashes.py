@@ -305,6 +305,9 @@ class Lane:
             read.append(read_committed(self.bootstrap, topic))
             if delivery == "immediate":
                 read.append(read_with_rule(self.bootstrap, topic))
+            else:
+                headers = {h for place in read[-1].values() for o in place for h, _ in o.headers}
+                assert not headers, f"records of {topic} carry {headers}"
         for outputs in read:
             check_thirds(outputs, self.sent)
         for outputs in read[1:]:

@@ -58,7 +58,7 @@ OFTEN = {
 }
 """Reached many times in each life, so the crash is at one of the first few times."""
 
-DELIVERIES = ("immediate",)
+DELIVERIES = ("immediate", "transactional")
 
 
 @pytest.fixture
