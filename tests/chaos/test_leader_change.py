@@ -18,9 +18,9 @@ import pytest
 from kstash.config import Config
 from kstash.kafka import KafkaCluster
 from kstash.ports import NewTopic, Partition, SinkProducer
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster import ONE_CLUSTER, Cluster
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration, ONE_CLUSTER]
 
 ROUNDS = 2
 RECORDS = 200
