@@ -109,6 +109,10 @@ class ObjectCheckpointStore:
         """(Name, location) of what is stored under `<folder>/` and is not among `known`."""
         return [(name, SCHEME + name) for name in self._names(folder) if SCHEME + name not in known]
 
+    def everything(self) -> list[str]:
+        """Locations of all that is stored for the application."""
+        return [SCHEME + name for name in self._names()]
+
     def delete(self, locations: Collection[str]) -> None:
         """Delete stored files."""
         import obstore
@@ -127,11 +131,11 @@ class ObjectCheckpointStore:
     def close(self) -> None:
         """There is nothing to close."""
 
-    def _names(self, folder: str) -> list[str]:
+    def _names(self, folder: str = "") -> list[str]:
         import obstore
 
-        with self._asking(f"list {folder}"):
-            prefix = self._path(folder)
+        with self._asking(f"list {self._path(folder)}"):
+            prefix = self._path(folder).rstrip("/")
             listing = obstore.list(self._store, prefix=f"{prefix}/")
             return [
                 entry["path"].removeprefix(f"{self._application_id}/")

@@ -38,6 +38,7 @@ from kstash.errors import ApplicationRunningError, ConfigError, StateError, Wire
 from kstash.kafka.tools import KafkaTools
 from kstash.kafka.topics import lineage_topic_config
 from kstash.kafka.upkeep import Upkeep
+from kstash.objects import ObjectCheckpointStore, open_store
 from kstash.ports import Message, NewTopic, Partition, TopicInfo
 from kstash.state.folder import LOCK_FILE, METADATA_FILE
 
@@ -51,6 +52,7 @@ class Plan:
         topics: all others to delete.
         groups: consumer groups to delete.
         folders: state folders to delete.
+        files: locations in the object store to delete.
         generation: of the new lineage topic, in Unix ms: above the old one.
         first: where inputs begin; empty: where `auto_offset_reset` says.
         left_alone: topics whose names look like the application's, and that are not known to be.
@@ -60,6 +62,7 @@ class Plan:
     topics: list[TopicInfo] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     generation: int = 0
     first: dict[Partition, int] = field(default_factory=dict)
     left_alone: list[str] = field(default_factory=list)
@@ -100,8 +103,8 @@ def reset(
 
     Inputs and outputs are never touched. Afterwards the application starts as if it had never run,
     with a new generation, so that readers take its outputs, which are made again, for new ones.
-    Folders on other machines must be deleted there; checkpoints in an object store stay until
-    somebody deletes them, and are not used any more.
+    Folders on other machines must be deleted there. Checkpoints in an object store are deleted when
+    the settings name it (KSTASH_CHECKPOINT_STORE, or MODULE:APP).
     """
     config = _config(application, bootstrap_servers, state_dir)
     moment = None if to is None else parse_moment(to)
@@ -110,7 +113,7 @@ def reset(
         raise ApplicationRunningError(config.application_id, members)
     with KafkaTools(config.bootstrap_servers, config.kafka) as tools:
         plan = make_plan(config, tools, upkeep, moment)
-        for line in describe(plan, config.application_id, is_dry=dry_run):
+        for line in describe(plan, config, is_dry=dry_run):
             print(line)
         if not dry_run:
             carry_out(plan, config, tools, upkeep)
@@ -176,6 +179,8 @@ def make_plan(config: Config, tools: KafkaTools, upkeep: Upkeep, moment: str | i
             else:
                 plan.left_alone.append(topic)
     plan.groups = upkeep.groups([name, f"{name}-positions"])
+    if (store := _object_store(config)) is not None:
+        plan.files = store.everything()
     if moment is not None:
         inputs = {t for p in programs for s in p.stages for t, internal in s.inputs if not internal}
         if not inputs:
@@ -250,6 +255,12 @@ def _folders(config: Config) -> list[Path]:
     return folders
 
 
+def _object_store(config: Config) -> ObjectCheckpointStore | None:
+    if config.checkpoint_store in ("topic", "none"):
+        return None
+    return open_store(config.checkpoint_store, config.application_id)
+
+
 def _check_unused(folder: Path) -> None:
     with suppress(FileNotFoundError):
         descriptor = os.open(folder / LOCK_FILE, os.O_RDWR)
@@ -271,8 +282,9 @@ def _folder_program(folder: Path) -> Program | None:
 # --- what is done -------------------------------------------------------------------------------
 
 
-def describe(plan: Plan, application_id: str, *, is_dry: bool) -> Iterable[str]:
+def describe(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
     """One line for each thing that is, or would be, deleted or made."""
+    application_id = config.application_id
     verb = "would delete" if is_dry else "delete"
     topics = [*([plan.lineage] if plan.lineage else []), *plan.topics]
     for topic in topics:
@@ -281,6 +293,9 @@ def describe(plan: Plan, application_id: str, *, is_dry: bool) -> Iterable[str]:
         yield f"{verb} consumer group {group} with its offsets"
     for folder in plan.folders:
         yield f"{verb} folder {folder}"
+    if plan.files:
+        place = f"{config.checkpoint_store.rstrip('/')}/{application_id}/"
+        yield f"{verb} {len(plan.files)} files below {place}"
     for topic_name in plan.left_alone:
         yield f"leave topic {topic_name} alone: nothing in it is of {application_id}"
     if plan.lineage is not None:
@@ -288,7 +303,7 @@ def describe(plan: Plan, application_id: str, *, is_dry: bool) -> Iterable[str]:
         yield f"{verb} topic {plan.lineage.name} anew, generation {plan.generation}"
     for (topic_name, number), offset in sorted(plan.first.items()):
         yield f"input {topic_name} begins at offset {offset} of partition {number}"
-    if not topics and not plan.groups and not plan.folders:
+    if not (topics or plan.groups or plan.folders or plan.files):
         yield f"there is nothing of {application_id} here"
 
 
@@ -297,6 +312,7 @@ def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Upkeep) -> 
 
     Raises:
         StateError: a folder cannot be deleted.
+        CheckpointStoreError: the object store does not answer.
         ClusterError: the cluster refuses something.
     """
     if plan.lineage is not None:
@@ -308,6 +324,8 @@ def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Upkeep) -> 
             shutil.rmtree(folder)
         except OSError as error:
             raise StateError(f"cannot be deleted: {error}", str(folder)) from error
+    if (store := _object_store(config)) is not None:
+        store.delete(plan.files)
     if plan.lineage is not None:
         _make_lineage(plan, plan.lineage, config, tools)
     print(f"reset: {config.application_id} starts afresh")

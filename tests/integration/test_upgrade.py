@@ -143,6 +143,27 @@ def test_a_reset_lets_the_changed_program_start(shop: Shop) -> None:
     ]
 
 
+def test_a_reset_deletes_checkpoints_in_an_object_store(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of this application only, and only behind a dry run that counts them."""
+    store = shop.scene.folder / "store"
+    monkeypatch.setenv("KSTASH_CHECKPOINT_STORE", f"file://{store}")
+    worker = shop.worker("first", "--until", "end")
+    shop.send("a", "b")
+    assert worker.run() == 0
+    shop.scene.wait_gone(shop.id)
+    other = store / "other" / "file"
+    other.parent.mkdir()
+    other.touch()
+    count = len([path for path in (store / shop.id).rglob("*") if path.is_file()])
+    assert count > 0
+    line = f"delete {count} files below file://{store}/{shop.id}/"
+    assert f"would {line}" in shop.command("reset", shop.id, "--dry-run").splitlines()
+    assert line in shop.command("reset", shop.id).splitlines()
+    assert [path for path in store.rglob("*") if path.is_file()] == [other]
+
+
 def test_an_input_made_anew_is_refused(shop: Shop) -> None:
     """A topic of the same name is another one, also when it has as many records."""
     shop.send("a", "b", "c", "d")
