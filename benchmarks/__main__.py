@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,29 +38,31 @@ def main() -> None:
     # Wide enough for the tables, also when the output goes to a file.
     console = Console(width=None if sys.stdout.isatty() else 130)
     results = Results()
+    failed = False
     with Bench() as bench:
         about = machine(is_pinned=bench.is_pinned)
         if not bench.is_pinned:
             console.print("the worker has no core of its own here: compare with care")
         console.print("  ".join(f"{name} {value}" for name, value in about.items()))
         cases = [c for c in [*WORD_COUNT, *ROLLING_HASH] if _is_wanted(c, options.case)]
+
+        def save() -> None:
+            settings = {"seconds": options.seconds, "rounds": options.rounds}
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(results.as_json(about, settings)) + "\n")
+
         try:
-            _measure(bench, cases, options, results, console)
+            _measure(bench, cases, options, results, console, save)
         except (KeyboardInterrupt, BenchError) as error:
             # What was measured until then is shown all the same.
             console.print(f"stopped: {error!s}", markup=False)
             failed = True
-        else:
-            failed = False
     results.show(console)
-    settings = {"seconds": options.seconds, "rounds": options.rounds}
-    path: Path = options.json
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results.as_json(about, settings)) + "\n")
-    console.print(f"written to {path}")
+    save()
+    console.print(f"written to {options.json}")
     if "recovery" in results.runs:
         _draw(results, options.picture, console)
-    sys.exit(failed)
+    sys.exit(failed or results.has_failures)
 
 
 def _draw(results: Results, path: Path, console: Console) -> None:
@@ -67,7 +70,7 @@ def _draw(results: Results, path: Path, console: Console) -> None:
     runs = [
         (str(case), rounds[0]["timeline"]["read_uncommitted"])
         for case, rounds in results.runs["recovery"].items()
-        if case in wanted or len(results.runs["recovery"]) == 1
+        if (case in wanted or len(results.runs["recovery"]) == 1) and "error" not in rounds[0]
     ]
     apart = next(iter(results.runs.get("others", {}).values()), None)
     try:
@@ -119,6 +122,7 @@ def _measure(
     options: argparse.Namespace,
     results: Results,
     console: Console,
+    save: Callable[[], None],
 ) -> None:
     inputs: dict[str, list[str]] = {}
     counts: dict[str, int] = {}
@@ -136,6 +140,7 @@ def _measure(
 
         def keep(kind: str, case: object, run: dict[str, Any], n: int = number) -> None:
             results.add(kind, case, n, run)
+            save()  # a run that ends early has lost nothing
             console.print(f"round {n + 1}  {kind}  {case}  {_short(run)}", highlight=False)
 
         for case in cases:
@@ -150,7 +155,7 @@ def _measure(
         if "recovery" in options.only:
             for crash in recovery.FULL if options.full else recovery.SHORT:
                 if _is_wanted(crash, options.case):
-                    keep("recovery", crash, recovery.measure(bench, crash))
+                    keep("recovery", crash, _crash(bench, crash))
             if _is_wanted("others", options.case):
                 keep("others", "rolling hash, two workers", others.measure(bench))
         if "hops" in options.only:
@@ -159,6 +164,14 @@ def _measure(
                     keep("hops", pipeline, hops.measure(bench, pipeline, options.seconds))
         if "checkpoints" in options.only:
             _measure_checkpoints(bench, options, keep)
+
+
+def _crash(bench: Bench, crash: recovery.Crash) -> dict[str, Any]:
+    """One case; what goes wrong is its result, and the others are measured all the same."""
+    try:
+        return recovery.measure(bench, crash)
+    except BenchError as error:
+        return {"error": str(error)}
 
 
 def _measure_checkpoints(bench: Bench, options: argparse.Namespace, keep: Any) -> None:

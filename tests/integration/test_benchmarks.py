@@ -33,7 +33,10 @@ def test_a_crash_is_measured_shown_and_drawn(kafka_broker: DevBroker, tmp_path: 
     assert set(run["phases_ms"]) == set(recovery.PHASES)
     assert sum(run["phases_ms"].values()) == pytest.approx(run["live_s"] * 1000, abs=10)
     assert run["replayed"] > 0
-    assert run["aim_ms"] > recovery.AIM_S * 1000
+    assert run["bound_ms"] > recovery.AIM_S * 1000
+    assert run["is_met"] == (run["after_restart_ms"] <= run["bound_ms"])
+    assert run["is_steady"]
+    assert 0 < run["load_per_s"] < run["capacity_per_s"]
     results = Results()
     results.add("recovery", CRASH, 0, run)
     console = Console(width=200, record=True)
@@ -42,6 +45,34 @@ def test_a_crash_is_measured_shown_and_drawn(kafka_broker: DevBroker, tmp_path: 
     timeline = run["timeline"]["read_uncommitted"]
     picture.draw([(str(CRASH), timeline)], None, tmp_path / "crash.svg")
     assert "<svg" in (tmp_path / "crash.svg").read_text()
+
+
+def test_a_case_that_went_wrong_is_shown_beside_the_others() -> None:
+    """No lag drained within the deadline is a result, and so is a worker that was never live."""
+    seen = {"first_output_ms": 4000.0, "drained_ms": None, "peak_ms": 9000.0}
+    run = {
+        "read_uncommitted": seen,
+        "restarted_ms": 10.0,
+        "replayed": 1000,
+        "replay_per_s": 500.0,
+        "live_per_s": 250.0,
+        "is_steady": True,
+    }
+    run |= recovery._judged(run)
+    assert (run["bound_ms"], run["after_restart_ms"], run["is_met"]) == (3000.0, 3990.0, False)
+    assert run["replay_to_live"] == 2.0
+    results = Results()
+    results.add("recovery", CRASH, 0, run)
+    had_failures = results.has_failures
+    results.add("recovery", recovery.Crash(2_000), 0, {"error": "not live within 60 s"})
+    assert (had_failures, results.has_failures) == (False, True)
+    console = Console(width=250, record=True)
+    results.show(console)
+    text = console.export_text()
+    assert "not drained" in text
+    assert "failed" in text
+    raw = results.as_json({}, {})["recovery"]
+    assert [entry["runs"][0].get("error") for entry in raw] == [None, "not live within 60 s"]
 
 
 def test_others_are_measured_while_one_is_killed(kafka_broker: DevBroker) -> None:
