@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -23,14 +24,14 @@ from kstash.background import Threads
 from kstash.config import Config
 from kstash.errors import ConfigError, MemberFencedError, OperatorError, SerdeError
 from kstash.kafka import KafkaCluster
-from kstash.kafka.strangers import refuse_strangers
+from kstash.kafka.strangers import find_strangers, refuse_strangers
 from kstash.kafka.topics import batch_bytes_max, check_topics
 from kstash.kafka.upkeep import Upkeep
 from kstash.objects import open_store
 from kstash.observe import Observer
 from kstash.observe.logs import configure_logs
 from kstash.places import PLACE_VARIABLE, STANDBY, Place
-from kstash.ports import CheckpointStore
+from kstash.ports import CheckpointStore, TopicInfo
 from kstash.runtime.final import GroupsFinalState
 from kstash.runtime.program import settled
 from kstash.runtime.worker import Worker
@@ -47,6 +48,10 @@ HASH_SEED = "0"
 
 STEP_S = 0.1
 """Longest turn of the loop, so that signals are seen soon."""
+
+RENEW_S = 300.0
+"""How long clients of a process that stands by are kept: brokers close connections that are idle
+for ten minutes, and metadata is forgotten after fifteen."""
 
 MEMORY_INTERVAL_S = 1.0
 """How often the size of the state in memory is reported."""
@@ -153,7 +158,12 @@ def run_app(
     else:
         _pin_hash_seed()
         started = time.monotonic() - _process_age_s()
-        _run_worker(topology, config, until, lambda _: on_ready and on_ready(), on_end, started)
+
+        def tell(_: int) -> None:
+            if on_ready is not None:
+                on_ready()
+
+        _run_worker(topology, config, KafkaCluster(config), until, tell, on_end, started)
 
 
 def _run_place(
@@ -165,22 +175,27 @@ def _run_place(
 ) -> NoReturn:
     """Run a supervised worker. What follows `run` in the program is for the supervisor to do."""
     age_s = _process_age_s()
+    cluster = KafkaCluster(config)
     if place.index == STANDBY:
         if config.http_port:
             import kstash.observe.server  # noqa: F401 - imported late otherwise
-        place, age_s = place.wait(), 0.0
+        configure_logs(config.log_format, config.log_level)
+        cluster.prepare(topology.topics)
+        place = place.wait(RENEW_S, lambda: cluster.renew(topology.topics))
+        age_s = 0.0
     started = time.monotonic() - age_s
     tell_ready = place.join()
     config = place.settings(config)
     if config.log_format == "json":
         structlog.contextvars.bind_contextvars(worker=f"worker-{place.index}")
-    _run_worker(topology, config, until, tell_ready, on_end, started)
+    _run_worker(topology, config, cluster, until, tell_ready, on_end, started)
     raise SystemExit(0)
 
 
 def _run_worker(
     topology: Topology,
     config: Config,
+    cluster: KafkaCluster,
     until: Literal["end", "drain"] | None,
     on_ready: Callable[[int], None],
     on_end: Callable[[FinalState], None] | None,
@@ -188,24 +203,13 @@ def _run_worker(
 ) -> None:
     """Be one worker since `started` (monotonic seconds).
 
-    `on_ready` is called with the number of task groups of the application.
+    `cluster` may have been prepared, before the worker's place was known. `on_ready` is called with
+    the number of task groups of the application.
     """
     clock = SystemClock()
-    with Observer(config) as observer:
-        cluster = KafkaCluster(config)
-        admin = cluster.admin()
-        try:
-            folder = Path(config.state_dir) / config.application_id
-            has_state = any(folder.glob("*/checkpoints/*"))
-            found = check_topics(admin, topology, config, has_local_state=has_state)
-            cluster.batch_bytes_max = batch_bytes_max(found.values())
-        finally:
-            admin.close()
-        topology = settled(
-            topology, config, cluster=cluster, clock=clock, has_local_state=has_state
-        )
-        cluster.program = _short_name(topology, config)
-        refuse_strangers(config, cluster.program, waits=True)
+    with Observer(config) as observer, closing(cluster):
+        cluster.take_place(config, _short_name(topology, config), topology.topics)
+        topology, topics = _look(topology, config, cluster, clock)
         state = RocksBackend(
             Path(config.state_dir),
             config.application_id,
@@ -227,10 +231,44 @@ def _run_worker(
                     until=until,
                     on_ready=lambda: on_ready(worker.context.layout.group_count),
                     started=started,
+                    topics=topics,
                 )
                 _loop(worker, cluster.program, stop, observer, state, on_end)
         finally:
             state.close()
+
+
+def _look(
+    topology: Topology, config: Config, cluster: KafkaCluster, clock: SystemClock
+) -> tuple[Topology, Mapping[str, TopicInfo]]:
+    """What must be right before the group is joined: topics, program, members.
+
+    Returns:
+        The topology with the numbers that its stages have had, and its topics.
+    """
+    admin = cluster.admin()
+    cluster.spares.keep("admin", admin)
+    folder = Path(config.state_dir) / config.application_id
+    has_state = any(folder.glob("*/checkpoints/*"))
+    with ThreadPoolExecutor(1) as threads:
+        strangers = threads.submit(find_strangers, config, cluster.program)
+        topics = check_topics(admin, topology, config, has_local_state=has_state)
+        cluster.limit_batches(batch_bytes_max(topics.values()))
+        cluster.prepare(topology.topics)
+        scanner = cluster.scanner()
+        cluster.spares.keep("scan", scanner)
+        topology = settled(
+            topology,
+            config,
+            topics=topics,
+            admin=admin,
+            scanner=scanner,
+            clock=clock,
+            has_local_state=has_state,
+        )
+        found = strangers.result()
+    refuse_strangers(config, cluster.program, waits=True, found=found)
+    return topology, topics
 
 
 def _short_name(topology: Topology, config: Config) -> str:

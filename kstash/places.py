@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -65,9 +66,19 @@ class Place:
             http_port=config.http_port + self.index if config.http_port else 0,
         )
 
-    def wait(self) -> Self:
-        """Stand by until this process is given a place: that of a worker that has died."""
+    def wait(
+        self, idle_s: float | None = None, on_idle: Callable[[], object] = lambda: None
+    ) -> Self:
+        """Stand by until this process is given a place: that of a worker that has died.
+
+        Args:
+            idle_s: seconds of waiting after which, each time, `on_idle` is called; None: never.
+            on_idle: keeps ready what the place will need.
+        """
         with socket.socket(fileno=os.dup(self.link)) as link:
+            # Not a time-out of the socket: that would change the link for all who hold it.
+            while not select.select([link], [], [], idle_s)[0]:
+                on_idle()
             given = link.recv(16)
         if not given:
             os._exit(EXIT_ORPHANED)

@@ -143,6 +143,12 @@ class Topology:
         topics = (o.topic for s in self.stages for o in s.outputs if not o.internal)
         return tuple(dict.fromkeys(topics))
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All topics that a worker reads or writes, but for checkpoints; each once."""
+        read = (*self.input_topics, *self.internal_topics)
+        return tuple(dict.fromkeys((*read, *self.output_topics, self.lineage_topic)))
+
     def program(
         self,
         guarantee: str = "exactly_once",

@@ -198,19 +198,22 @@ class KafkaAdmin:
     ) -> dict[Partition, int]:
         if not partitions:
             return {}
-        self._check_existence(partitions)
-        wanted = {TopicPartition(*partition): partition for partition in partitions}
-        found = self._ask_all(
-            "list offsets",
-            list(wanted),
-            lambda rest, timeout_s: self._client.list_offsets(
+
+        def ask(rest: list[TopicPartition], timeout_s: float) -> Mapping[TopicPartition, Any]:
+            if asked:
+                return asked.pop()
+            return self._client.list_offsets(
                 dict.fromkeys(rest, spec),
                 isolation_level=IsolationLevel.READ_UNCOMMITTED,
                 request_timeout=timeout_s,
-            ),
-            absent=(),
-            is_answer=_is_listed,
-        )
+            )
+
+        wanted = {TopicPartition(*partition): partition for partition in partitions}
+        asked: list[Mapping[TopicPartition, Any]] = []
+        # Beside the check, since a recovery waits for both.
+        asked.append(ask(list(wanted), min(FIRST_TIMEOUT_S, self._request_timeout_s)))
+        self._check_existence(partitions)
+        found = self._ask_all("list offsets", list(wanted), ask, absent=(), is_answer=_is_listed)
         return {wanted[partition]: result.offset for partition, result in found.items()}
 
     def _check_existence(self, partitions: Collection[Partition]) -> None:

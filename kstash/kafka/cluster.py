@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from kstash.config import Config
 from kstash.kafka import settings
 from kstash.kafka.admin import KafkaAdmin
@@ -11,6 +13,7 @@ from kstash.kafka.positions import CommittedPositionsReader
 from kstash.kafka.producers import DelayedAcks, KafkaProducer
 from kstash.kafka.scanner import KafkaScanner
 from kstash.kafka.sink import KafkaSinkProducer
+from kstash.kafka.spares import Spares
 from kstash.ports import Admin, CheckpointStore, Member, Producer, Scanner, SinkProducer
 
 BATCH_BYTES_MAX = 1_000_000
@@ -20,8 +23,8 @@ BATCH_BYTES_MAX = 1_000_000
 class KafkaCluster:
     """`kstash.ports.Cluster` over confluent-kafka.
 
-    Each call makes a new client; whoever calls closes it. Producers are warmed, so make them
-    first thing in the process.
+    Each call makes a new client, or hands out the one that `prepare` made; whoever calls closes
+    it. Producers are warmed, so make them first thing in the process.
 
     Args:
         config: the application's settings.
@@ -29,15 +32,71 @@ class KafkaCluster:
             refused (`kstash.kafka.strangers`).
 
     Attributes:
-        batch_bytes_max: largest request for one partition that a producer makes of several
-            records: a topic that takes less refuses all of them, each time anew.
+        spares: clients that are there already; closed with `close`.
     """
 
     def __init__(self, config: Config, program: str = "any") -> None:
         self._config = config
         self.program = program
-        self.batch_bytes_max = BATCH_BYTES_MAX
+        self.spares = Spares()
+        self._batch_bytes_max = BATCH_BYTES_MAX
         self._positions: CommittedPositionsReader | None = None
+
+    def prepare(self, topics: Collection[str] = ()) -> None:
+        """Begin to make the clients that do not depend on the worker's place.
+
+        They connect to the brokers and do nothing there: nobody is fenced, no group is joined.
+
+        Args:
+            topics: that the application reads; known then to who scans them.
+        """
+        self._positions = self._positions or self._new_positions()
+        for name, make in (
+            ("admin", self._new_admin),
+            ("scan", lambda: self._scanner("scan", topics)),
+            ("data", self._new_data_producer),
+            ("lineage", self._new_lineage_producer),
+            ("markers", self._new_marker_producer),
+            ("claims", self._new_claim_producer),
+        ):
+            self.spares.make(name, make)
+
+    def renew(self, topics: Collection[str] = ()) -> None:
+        """Prepare anew: connections may be gone by now, and metadata forgotten."""
+        self.spares.clear()
+        self.prepare(topics)
+
+    def take_place(self, config: Config, program: str, topics: Collection[str] = ()) -> None:
+        """Go on as a certain worker, whose member begins to look for the group's coordinator.
+
+        Args:
+            config: differs from the one before in what belongs to the place only.
+            program: short name of what the application runs.
+            topics: that the member will read; it joins the group when it subscribes.
+        """
+        self._config, self.program = config, program
+
+        def make() -> KafkaMember:
+            member = self._new_member()
+            member.warm(topics)
+            return member
+
+        self.spares.make("member", make)
+
+    def limit_batches(self, bytes_max: int) -> None:
+        """Make no larger request for one partition out of several records.
+
+        A topic that takes less refuses all of them, each time anew.
+        """
+        asked = int(self._config.kafka.get("batch.size", BATCH_BYTES_MAX))
+        if min(asked, bytes_max) != min(asked, self._batch_bytes_max):
+            self.spares.drop("data")
+            self.spares.drop("lineage")
+        self._batch_bytes_max = bytes_max
+
+    def close(self) -> None:
+        """Close the clients that nobody has taken."""
+        self.spares.close()
 
     @property
     def lineage_topic(self) -> str:
@@ -46,17 +105,13 @@ class KafkaCluster:
 
     def admin(self) -> Admin:
         """Topic administration."""
-        return KafkaAdmin(settings.admin(self._config))
+        admin: Admin = self.spares.take("admin", self._new_admin)
+        return admin
 
     def member(self) -> Member:
         """The worker's consumer: membership, lineage tail and data."""
-        return KafkaMember(
-            settings.member(self._config, self.program),
-            reader_settings=settings.reader(self._config),
-            admin_settings=settings.admin(self._config),
-            lineage_topic=self.lineage_topic,
-            bootstrap_servers=self._config.bootstrap_servers,
-        )
+        member: Member = self.spares.take("member", self._new_member)
+        return member
 
     def uncommitted_member(self) -> Scanner:
         """The consumer for inputs that are another application's immediate sinks."""
@@ -64,30 +119,32 @@ class KafkaCluster:
 
     def scanner(self) -> Scanner:
         """A consumer for recovery."""
-        return self._scanner("scan")
+        scanner: Scanner = self.spares.take("scan", lambda: self._scanner("scan"))
+        return scanner
 
     def data_producer(self) -> Producer:
         """The producer of frames and END markers."""
-        return KafkaProducer(self._limited(settings.data_producer(self._config)))
+        producer: Producer = self.spares.take("data", self._new_data_producer)
+        return producer
 
     def lineage_producer(self) -> Producer:
         """The producer of segments, hints and checkpoint records."""
-        producer = KafkaProducer(self._limited(settings.lineage_producer(self._config)))
-        delay_s = self._config.lineage_ack_delay_ms / 1000
-        return DelayedAcks(producer, delay_s) if delay_s else producer
+        producer: Producer = self.spares.take("lineage", self._new_lineage_producer)
+        return producer
 
     def marker_producer(self) -> Producer:
         """The producer of FENCE, SEAL and START."""
-        return KafkaProducer(settings.marker_producer(self._config))
+        producer: Producer = self.spares.take("markers", self._new_marker_producer)
+        return producer
 
     def claim_producer(self) -> Producer:
         """The producer of CONFIG and CLAIM."""
-        return KafkaProducer(settings.claim_producer(self._config))
+        producer: Producer = self.spares.take("claims", self._new_claim_producer)
+        return producer
 
     def sink_producer(self, group: int, slot: int = 0) -> SinkProducer:
         """A transactional producer of a task group, which has two."""
-        if self._positions is None:
-            self._positions = CommittedPositionsReader(settings.positions(self._config))
+        self._positions = self._positions or self._new_positions()
         return KafkaSinkProducer(
             self._limited(settings.sink_producer(self._config, group, slot)),
             position=(self.lineage_topic, group),
@@ -101,10 +158,41 @@ class KafkaCluster:
 
     def _limited(self, producer: settings.Settings) -> settings.Settings:
         asked = int(producer.get("batch.size", BATCH_BYTES_MAX))
-        return producer | {"batch.size": min(asked, self.batch_bytes_max)}
+        return producer | {"batch.size": min(asked, self._batch_bytes_max)}
 
-    def _scanner(self, role: str) -> KafkaScanner:
-        return KafkaScanner(
+    def _new_admin(self) -> KafkaAdmin:
+        return KafkaAdmin(settings.admin(self._config))
+
+    def _new_member(self) -> KafkaMember:
+        return KafkaMember(
+            settings.member(self._config, self.program),
+            reader_settings=settings.reader(self._config),
+            admin_settings=settings.admin(self._config),
+            lineage_topic=self.lineage_topic,
+            bootstrap_servers=self._config.bootstrap_servers,
+        )
+
+    def _new_data_producer(self) -> KafkaProducer:
+        return KafkaProducer(self._limited(settings.data_producer(self._config)))
+
+    def _new_lineage_producer(self) -> Producer:
+        producer = KafkaProducer(self._limited(settings.lineage_producer(self._config)))
+        delay_s = self._config.lineage_ack_delay_ms / 1000
+        return DelayedAcks(producer, delay_s) if delay_s else producer
+
+    def _new_marker_producer(self) -> KafkaProducer:
+        return KafkaProducer(settings.marker_producer(self._config))
+
+    def _new_claim_producer(self) -> KafkaProducer:
+        return KafkaProducer(settings.claim_producer(self._config))
+
+    def _new_positions(self) -> CommittedPositionsReader:
+        return CommittedPositionsReader(settings.positions(self._config))
+
+    def _scanner(self, role: str, topics: Collection[str] = ()) -> KafkaScanner:
+        scanner = KafkaScanner(
             settings.scanner(self._config, role),
             bootstrap_servers=self._config.bootstrap_servers,
         )
+        scanner.warm(topics)
+        return scanner

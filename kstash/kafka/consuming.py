@@ -80,7 +80,7 @@ class AssignedConsumer:
         """Read these partitions from the given offsets on; one that is read already moves there."""
         # Below 0 are words of the client's: it would look for a committed offset, say.
         assert all(at >= 0 for at in offsets.values()), f"no offsets: {offsets}"
-        self._warm(offsets)
+        self.warm({topic for topic, _ in offsets})
         known = [partition for partition in offsets if partition in self._assigned]
         if known:
             self._client.incremental_unassign(topic_partitions(known))
@@ -91,6 +91,14 @@ class AssignedConsumer:
         for partition in offsets:
             self._ends.pop(partition, None)
         self.resume(offsets)
+
+    def warm(self, topics: Collection[str]) -> None:
+        """Look topics up before they are read, each once; may run in another thread."""
+        # A topic that the client does not know is looked up by a timer of one second; asking for
+        # it first takes milliseconds.
+        for topic in set(topics) - self._known_topics:
+            if self._look_up(topic, LOOKUP_DEADLINE_S) is None:
+                self._known_topics.add(topic)
 
     def remove(self, partitions: Collection[Partition]) -> None:
         """Stop reading these; messages of them already fetched are dropped."""
@@ -170,13 +178,6 @@ class AssignedConsumer:
     def _forget(self, partitions: Iterable[Partition]) -> list[Partition]:
         """Forget partitions; returns those that the client still reads."""
         return [p for p in partitions if self._assigned.pop(p, None) is not None]
-
-    def _warm(self, offsets: Mapping[Partition, int]) -> None:
-        # A topic that the client does not know is looked up by a timer of one second; asking for
-        # it first takes milliseconds.
-        for topic in {topic for topic, _ in offsets} - self._known_topics:
-            self._look_up(topic, LOOKUP_DEADLINE_S)
-            self._known_topics.add(topic)
 
     def _look_up(self, topic: str | None, timeout_s: float) -> KafkaError | None:
         """Ask for a topic (None: for any of those that are read); returns what went wrong."""

@@ -140,6 +140,10 @@ class KafkaMember(AssignedConsumer):
         self._settle(timeout_s)
         return []
 
+    def warm(self, topics: Collection[str]) -> None:
+        """Look topics up before they are read; may run in another thread."""
+        self._reader.warm(topics)
+
     def follow(self, group: int, offset: int) -> None:
         """Consume the lineage partition of an owned group from `offset` on."""
         assert group in self._owned, f"task group {group} is not owned"
@@ -178,7 +182,7 @@ class KafkaMember(AssignedConsumer):
         except failures.CLIENT_ERRORS as error:
             self._log.debug("offsets for lag tools not committed", error=failures.describe(error))
 
-    def close(self, *, leave: bool) -> None:  # type: ignore[override] # a member has a place
+    def close(self, *, leave: bool = False) -> None:
         """Close; a static member keeps its place in the group unless `leave`.
 
         Leaving takes 0.4 s, and 5 s at most when the broker does not answer.

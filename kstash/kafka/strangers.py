@@ -24,7 +24,9 @@ PLACE_GRACE_S = 2.0
 log = structlog.get_logger("kstash.kafka")
 
 
-def refuse_strangers(config: Config, program: str, *, waits: bool) -> None:
+def refuse_strangers(
+    config: Config, program: str, *, waits: bool, found: list[str] | None = None
+) -> None:
     """Make sure that all members of the application's group run this program.
 
     Args:
@@ -32,23 +34,29 @@ def refuse_strangers(config: Config, program: str, *, waits: bool) -> None:
         program: short name of what it runs.
         waits: whether places of members that have stopped may still be there: they are waited for
             as long as a session lasts.
+        found: what `find_strangers` has just returned; None: it is asked here.
 
     Raises:
         ApplicationIdTakenError: others run another program, or under another guarantee.
     """
     deadline = time.monotonic() + config.session_timeout_ms / 1000 + PLACE_GRACE_S
     is_told = False
-    while strangers := _strangers(config, program):
+    strangers = find_strangers(config, program) if found is None else found
+    while strangers:
         if not waits or time.monotonic() >= deadline:
             raise ApplicationIdTakenError(config.application_id, strangers)
         if not is_told:
             is_told = True
             log.info("waiting for members that run another program to be gone", members=strangers)
         time.sleep(LOOK_S)
+        strangers = find_strangers(config, program)
 
 
-def _strangers(config: Config, program: str) -> list[str]:
-    """Names of members that run something else. Own places are taken over, whoever has them."""
+def find_strangers(config: Config, program: str) -> list[str]:
+    """Names of members that run something else. Own places are taken over, whoever has them.
+
+    Empty as well when the group gives no answer within a second.
+    """
     try:
         members = members_of(
             settings.admin(config), group=config.application_id, timeout_s=ANSWER_S_MAX

@@ -19,6 +19,7 @@ from kstash.ports import (
     Producer,
     Scanner,
     StateBackend,
+    TopicInfo,
 )
 from kstash.runtime.layout import Layout
 from kstash.runtime.scan import ScanService
@@ -72,13 +73,8 @@ class LineageTimes:
     tombstone_s: float = 600.0
 
     @classmethod
-    def found(cls, topic: str, admin: Admin) -> LineageTimes:
-        """As the topic has them; defaults where it does not exist or does not say.
-
-        Raises:
-            KafkaUnavailableError: no answer within the deadline.
-        """
-        info = admin.describe([topic]).get(topic)
+    def of(cls, info: TopicInfo | None) -> LineageTimes:
+        """As the topic has them; defaults where it does not exist or does not say."""
         config = info.config if info is not None else {}
         return cls(
             float(config.get("segment.ms", 600_000)) / 1000,

@@ -10,7 +10,7 @@ from kstash.core.ids import OutPartition, TaskId
 from kstash.core.recovery import TaskSpec
 from kstash.core.sink import METADATA_BYTES_MAX, CommittedPositions
 from kstash.errors import TopicMissingError, TopologyError
-from kstash.ports import Admin, Partition
+from kstash.ports import Partition, TopicInfo
 from kstash.topology import Stage, Topology
 
 
@@ -30,14 +30,13 @@ class Layout:
     """`max.message.bytes` of the topics that tell it."""
 
     @classmethod
-    def found(cls, topology: Topology, admin: Admin) -> Layout:
-        """The layout on the topics as they are.
+    def of(cls, topology: Topology, topics: Mapping[str, TopicInfo]) -> Layout:
+        """The layout on the topics as they were just found; others are left aside.
 
         Raises:
             TopicMissingError: a topic that the application reads or writes is not there.
         """
         wanted = [*topology.input_topics, *topology.internal_topics, *topology.output_topics]
-        topics = admin.describe(wanted)
         missing = [topic for topic in wanted if topic not in topics]
         if missing:
             raise TopicMissingError(missing)

@@ -32,7 +32,7 @@ from kstash.errors import (
     TopicMadeAnewError,
     TopicMismatchError,
 )
-from kstash.ports import Admin, Clock, Cluster, Message, Partition, Scanner
+from kstash.ports import Admin, Clock, Message, Partition, Scanner, TopicInfo
 from kstash.runtime.decode import kstash_headers, located
 from kstash.runtime.history import lineage_record
 from kstash.runtime.layout import Layout
@@ -63,16 +63,20 @@ def settled(
     topology: Topology,
     config: Config,
     *,
-    cluster: Cluster,
+    topics: Mapping[str, TopicInfo],
+    admin: Admin,
+    scanner: Scanner,
     clock: Clock,
     has_local_state: bool = False,
 ) -> Topology:
     """The topology with the numbers that its stages have had before.
 
     Args:
-        topology: of the program.
-        config: of the application.
-        cluster: where it runs.
+        topology: what this process is to run.
+        config: its settings.
+        topics: the application's, as they were just found.
+        admin: asks for offsets.
+        scanner: reads; it has no partitions before and after.
         clock: for deadlines.
         has_local_state: this machine has checkpoints of the application.
 
@@ -86,25 +90,24 @@ def settled(
     """
     if config.guarantee == "none":
         return topology
-    admin = cluster.admin()
-    scanner = cluster.scanner()
-    try:
-        layout = Layout.found(topology, admin)
-        # Before the lineage is read: who has written there since has said so in the lineage.
-        filled = _filled(layout, admin)
-        views = _read_lineage(topology.lineage_topic, admin, scanner, clock)
-        starts = [view.starts[max(view.starts)] for view in views if view.starts]
-        if not starts:
-            # `kstash reset` leaves a generation there: state left on other machines is no matter.
-            if has_local_state and all(view.generation is None for view in views):
-                raise TopicMadeAnewError([topology.lineage_topic])
-            _check_is_new(topology, filled, views, scanner, clock)
-            return topology
-        settings = start_settings(layout, config)
-        return _continued(topology, config, settings, views, starts, filled)
-    finally:
-        scanner.close()
-        admin.close()
+    layout = Layout.of(topology, topics)
+    # Before the lineage is read: who has written there since has said so in the lineage.
+    filled = _filled(layout, admin)
+    lineage = topics.get(topology.lineage_topic)
+    partitions = [
+        (topology.lineage_topic, number)
+        for number in range(lineage.partition_count if lineage is not None else 0)
+    ]
+    views = _read_lineage(partitions, admin, scanner, clock)
+    starts = [view.starts[max(view.starts)] for view in views if view.starts]
+    if not starts:
+        # `kstash reset` leaves a generation there: state left on other machines is no matter.
+        if has_local_state and all(view.generation is None for view in views):
+            raise TopicMadeAnewError([topology.lineage_topic])
+        _check_is_new(topology, filled, views, scanner, clock)
+        return topology
+    settings = start_settings(layout, config)
+    return _continued(topology, config, settings, views, starts, filled)
 
 
 def _continued(
@@ -201,10 +204,10 @@ def _filled(layout: Layout, admin: Admin) -> dict[Partition, int]:
     return {p: starts[p] for p in partitions if ends[p] > starts[p]}
 
 
-def _read_lineage(topic: str, admin: Admin, scanner: Scanner, clock: Clock) -> list[LineageView]:
+def _read_lineage(
+    partitions: Collection[Partition], admin: Admin, scanner: Scanner, clock: Clock
+) -> list[LineageView]:
     """One view a task group, of who started and released it, and nothing else."""
-    info = admin.describe([topic]).get(topic)
-    partitions = [(topic, number) for number in range(info.partition_count if info else 0)]
     views = {partition: LineageView() for partition in partitions}
     starts, ends = admin.start_offsets(partitions), admin.end_offsets(partitions)
 

@@ -84,11 +84,15 @@ class TailReader:
         """What to read: internal topics to the own FENCE, sinks to the end listed now."""
         if not self._starts:
             return {}
+        admin = self._context.admin
+        # Both at once, since all groups wait: the answer is mostly there behind the other one.
+        asked = admin.ask_start_offsets(list(self._starts))
         ends = {partition: offset + 1 for partition, offset in self._fence_offsets.items()}
         sinks = [partition for partition in self._starts if partition not in ends]
         if sinks:
-            ends.update(self._context.admin.end_offsets(sinks))
-        floors = self._context.admin.start_offsets(list(self._starts))
+            ends.update(admin.end_offsets(sinks))
+        floors = asked() or {}
+        floors |= admin.start_offsets([p for p in self._starts if p not in floors])
         return {
             partition: (max(start, floors[partition]), ends[partition])
             for partition, start in self._starts.items()

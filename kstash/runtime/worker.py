@@ -7,7 +7,7 @@ group do what is due. Nothing in it waits but the consumer's poll.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import structlog
@@ -31,6 +31,7 @@ from kstash.ports import (
     Metrics,
     Partition,
     StateBackend,
+    TopicInfo,
     WorkerStatus,
 )
 from kstash.runtime.bounded import BoundedRun
@@ -81,6 +82,7 @@ class Worker:
         nonce: gives 16 fresh random bytes a call, for the keys of CLAIM and CONFIG.
         started: monotonic seconds at which the process began: since then the groups that it is
             given first have been waiting. None: since they are given.
+        topics: the application's, when they were just looked at. None: they are looked at.
     """
 
     def __init__(
@@ -98,13 +100,15 @@ class Worker:
         on_ready: Callable[[], None] | None = None,
         nonce: Callable[[], bytes] | None = None,
         started: float | None = None,
+        topics: Mapping[str, TopicInfo] | None = None,
     ) -> None:
         if config.guarantee in ("exactly_once", "write_first"):
             check_commit_metadata(topology)
         # Producers first: a fresh idempotent one needs up to a second before its first ack.
         producers = Producers.create(cluster)
         admin = cluster.admin()
-        layout = Layout.found(topology, admin)
+        topics = topics if topics is not None else admin.describe(topology.topics)
+        layout = Layout.of(topology, topics)
         has_uncommitted = any(i.immediate_of for s in topology.stages for i in s.inputs)
         self.context = Context(
             config=config,
@@ -126,7 +130,7 @@ class Worker:
                 topic: Partitioner(count) for topic, count in layout.partition_counts.items()
             },
             start_settings=start_settings(layout, config),
-            lineage_times=LineageTimes.found(topology.lineage_topic, admin),
+            lineage_times=LineageTimes.of(topics.get(topology.lineage_topic)),
         )
         self.groups: dict[int, TaskGroup] = {}
         self.is_stopping = False

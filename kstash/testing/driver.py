@@ -267,9 +267,17 @@ class TestDriver:
         self._create_topics(self._partitions)
         self._cluster = self.kafka.cluster(self._topology.application_id)
         self._cluster.links["lineage"].delay_s = self._lineage_delay_s
+        admin, scanner = self._cluster.admin(), self._cluster.scanner()
         self._topology = settled(
-            self._topology, self._config, cluster=self._cluster, clock=self.clock
+            self._topology,
+            self._config,
+            topics=admin.describe(self._topology.topics),
+            admin=admin,
+            scanner=scanner,
+            clock=self.clock,
         )
+        scanner.close()
+        admin.close()
         self._worker = Worker(
             self._topology,
             self._config,

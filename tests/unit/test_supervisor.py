@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 from kstash import supervisor as module
 from kstash.config import Config
 from kstash.errors import ConfigError, WorkerFailedError
-from kstash.places import PLACE_VARIABLE, Place
+from kstash.places import PLACE_VARIABLE, STANDBY, Place
 from kstash.supervisor import Supervisor, program_command
 
 PROGRAM = Path(__file__).with_name("fake_worker.py")
@@ -96,6 +97,23 @@ def test_place_is_told_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     assert Place.of_this_process("fake") == Place(1, 7, "fake")
     with pytest.raises(ConfigError, match="'fake', and its program runs 'other'"):
         Place.of_this_process("other")
+
+
+def test_who_stands_by_is_woken_to_keep_ready() -> None:
+    """As often as it is told; the place that it is given ends the wait; the link still blocks."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        woken: list[bool] = []
+
+        def wake() -> None:
+            woken.append(True)
+            if len(woken) == 2:
+                ours.sendall(b"3\n")
+
+        place = Place(STANDBY, theirs.fileno(), "fake").wait(0.001, wake)
+        assert place == Place(3, theirs.fileno(), "fake")
+        assert len(woken) == 2
+        assert os.get_blocking(theirs.fileno())
 
 
 def test_impossible_numbers_are_refused() -> None:
