@@ -130,6 +130,7 @@ class Recovery:
             context.config.dropped_stores(),
             context.config.checkpoints_retained,
         )
+        context.scans.expect_tails(group)
         self._post(Begin())
 
     @property
@@ -185,6 +186,7 @@ class Recovery:
     def cancel(self) -> None:
         """Ignore everything that still arrives."""
         self._is_cancelled = True
+        self._context.scans.forget_tails(self.group)
         self._inbox.clear()
         self.restores.cancel()
         for job in self.jobs:
@@ -262,7 +264,8 @@ class Recovery:
                 return too_slow(partition, seconds, longest)
             return LineageRead(reader.read())
 
-        self._scan({partition: (effect.start, end)}, reader.take, done)
+        job = self._job({partition: (effect.start, end)}, reader.take, done)
+        self._context.scans.submit(job)
 
     def _append_config(self, effect: AppendConfig) -> None:
         record = Config(self._context.nonce(), self._context.clock.time_ms())
@@ -338,7 +341,8 @@ class Recovery:
         initial = first_offsets(self._context, self.group, effect.missing_inputs)
         tails = TailReader(self._context, effect.scans, self._fence_offsets)
         self.stored = tails.stored
-        self._scan(tails.ranges(), tails.take, lambda: TailsScanned(initial))
+        job = self._job(tails.ranges(), tails.take, lambda: TailsScanned(initial))
+        self._context.scans.submit_tails(self.group, job, self._context.clock.monotonic())
 
     def _append_start(self, effect: AppendStart) -> None:
         self.start = effect.record
@@ -358,12 +362,12 @@ class Recovery:
     def _go_live(self, _: GoLive) -> None:
         self.stored = {}
 
-    def _scan(
+    def _job(
         self,
         ranges: dict[Partition, tuple[int, int]],
         take: Callable[[Message, Headers], None],
         event: Callable[[], Event | Exception],
-    ) -> None:
+    ) -> ScanJob:
         def take_safely(message: Message, headers: Headers) -> None:
             try:
                 take(message, headers)
@@ -372,7 +376,7 @@ class Recovery:
 
         job = ScanJob(ranges, take_safely, lambda: self._post(event()))
         self.jobs.append(job)
-        self._context.scans.submit(job)
+        return job
 
 
 PHASES: dict[GroupState, str] = {

@@ -1,6 +1,7 @@
 """Reads of lineage partitions and output tails during recovery, by one scan consumer.
 
-Jobs that are submitted together and touch the same partitions share one pass over them.
+Jobs that are submitted together and touch the same partitions share one pass over them. So tail
+scans wait for those of the other task groups that recover, for a moment.
 """
 
 from __future__ import annotations
@@ -9,6 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kstash.ports import Headers, Message, Partition, Scanner
+
+GATHER_S = 0.2
+"""How long the first tail scan waits for others at the most. Groups that were claimed together come
+to their scans within some 50 ms, as fast as the coordinators answer their sinks; one pass over the
+tails takes as long or longer, and reads of lineage would wait behind it."""
 
 
 @dataclass(slots=True)
@@ -32,24 +38,55 @@ class ScanService:
     def __init__(self, scanner: Scanner) -> None:
         self._scanner = scanner
         self._waiting: list[ScanJob] = []
+        self._expected: set[int] = set()
+        self._gathered: list[ScanJob] = []
+        self._gathers_until = 0.0
         self._running: dict[Partition, list[ScanJob]] = {}
 
     @property
     def is_busy(self) -> bool:
         """Whether any job is waiting or running."""
-        return bool(self._waiting or self._running)
+        return bool(self._waiting or self._gathered or self._running)
+
+    def expect_tails(self, group: int) -> None:
+        """A task group begins to recover, and will scan its tails unless it is forgotten."""
+        self._expected.add(group)
+
+    def forget_tails(self, group: int) -> None:
+        """A task group will not scan its tails, or not again."""
+        self._expected.discard(group)
+
+    def submit_tails(self, group: int, job: ScanJob, now: float) -> None:
+        """Queue the tail scan of a group; it begins with those that are expected soon.
+
+        Args:
+            group: which is not expected any more.
+            job: what to read.
+            now: monotonic seconds.
+        """
+        self._expected.discard(group)
+        if not self._gathered:
+            self._gathers_until = now + GATHER_S
+        self._gathered.append(job)
 
     def submit(self, job: ScanJob) -> None:
         """Queue a job."""
         job.next_offsets = {p: start for p, (start, end) in job.ranges.items() if start < end}
         self._waiting.append(job)
 
-    def pump(self) -> bool:
+    def pump(self, now: float) -> bool:
         """Start what is waiting, then take what is there; calls the jobs' callbacks.
+
+        Args:
+            now: monotonic seconds.
 
         Returns:
             Whether there was anything: then there may be more at once.
         """
+        if self._gathered and (not self._expected or now >= self._gathers_until):
+            gathered, self._gathered = self._gathered, []
+            for job in gathered:
+                self.submit(job)
         self._start_waiting()
         if not self._running:
             return False

@@ -189,7 +189,7 @@ class Worker:
         # Serving callbacks first frees what waited for acknowledgements before more is taken.
         self._serve_producers()
         context.background.poll()
-        if context.scans.pump():
+        if context.scans.pump(context.clock.monotonic()):
             timeout_s = 0.0
         messages = context.member.poll(timeout_s)
         if context.uncommitted is not None:
