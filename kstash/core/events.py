@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kstash.core.ids import TaskId
-from kstash.core.records import LineageRecord
+from kstash.core.records import Gone, LineageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Begin:
 class LineageRead:
     """The next records of the group's lineage partition, up to what `ReadLineage` asked for."""
 
-    records: Sequence[tuple[int, LineageRecord]]
+    records: Sequence[tuple[int, LineageRecord | Gone]]
 
 
 @dataclass(frozen=True, slots=True)

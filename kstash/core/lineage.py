@@ -4,7 +4,8 @@ Invariants:
 
 - a CHECKPOINT, HINT or RELEASE behind a higher CLAIM is void for ever (protocol, H6, H10);
 - a SEGMENT counts wherever it lies: it is true information about its incarnation;
-- tombstones are never information: a record that is still there counts.
+- a CHECKPOINT, HINT or RELEASE with a tombstone behind it does not count: the cleaner may have
+  taken the CLAIM that makes it void, and not have come to it yet. Other tombstones say nothing.
 """
 
 from __future__ import annotations
@@ -15,15 +16,22 @@ from dataclasses import dataclass, field
 from kstash.core.determinants import Determinant, lineage_until
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import (
+    CHECKPOINT,
+    HINT,
+    RELEASE,
+    RUN,
     Checkpoint,
     Claim,
     Config,
+    Gone,
     Hint,
     LineageRecord,
     Release,
     Run,
     Segment,
     Start,
+    encode_key,
+    key_incarnation,
 )
 
 UNBOUNDED = 1 << 62
@@ -49,6 +57,9 @@ class LineageView:
         next_offset: offset behind the last folded record.
         retained: newest remote checkpoints of a task that a recovery may fall back to, 2 or more.
         first_offsets: where a reset said that inputs begin, by topic.
+        claims: offset of each CLAIM by its key.
+        passing: incarnation by key of each SEAL, HINT and RELEASE, and of what is void: of no use
+            once a later incarnation has its checkpoints.
     """
 
     generation: int | None = None
@@ -61,9 +72,11 @@ class LineageView:
     hints: dict[TaskId, Hint] = field(default_factory=dict)
     releases: dict[Incarnation, tuple[int, Release]] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
+    claims: dict[bytes, int] = field(default_factory=dict)
+    passing: dict[bytes, Incarnation] = field(default_factory=dict)
     retained: int = 2
 
-    def fold(self, offset: int, record: LineageRecord) -> None:
+    def fold(self, offset: int, record: LineageRecord | Gone) -> None:
         """Take the next record into account; offsets must rise."""
         assert offset >= self.next_offset, "lineage folded out of order"
         self.next_offset = offset + 1
@@ -73,6 +86,7 @@ class LineageView:
                 self.first_offsets = dict(record.first_offsets)
         elif isinstance(record, Claim):
             self.claim = offset
+            self.claims[encode_key(record)] = offset
         elif isinstance(record, Start):
             self.starts[record.incarnation] = record
         elif isinstance(record, Segment):
@@ -82,11 +96,41 @@ class LineageView:
         elif isinstance(record, Checkpoint):
             if not self.is_late(record.incarnation):
                 self.checkpoints.setdefault(record.task, []).append((offset, record))
-        elif isinstance(record, Hint):
-            if not self.is_late_hint(record.incarnation):
-                self.hints[record.task] = record
-        elif isinstance(record, Release) and not self.is_late(record.incarnation):
-            self.releases[record.incarnation] = (offset, record)
+            else:
+                self.note_void(record)
+        elif isinstance(record, Gone):
+            self.forget(record.key)
+        else:
+            self.passing[encode_key(record)] = record.incarnation
+            if isinstance(record, Hint):
+                if not self.is_late_hint(record.incarnation):
+                    self.hints[record.task] = record
+            elif isinstance(record, Release) and not self.is_late(record.incarnation):
+                self.releases[record.incarnation] = (offset, record)
+
+    def note_void(self, record: Checkpoint) -> None:
+        """Remember to give up what is void, before the CLAIM that makes it so is given up."""
+        self.passing[encode_key(record)] = record.incarnation
+
+    def forget(self, key: bytes) -> None:
+        """A record was given up: what may be void without showing it does not count any more.
+
+        Raises:
+            WireCorruptError: not a key.
+        """
+        incarnation, kind = key_incarnation(key)
+        self.claims.pop(key, None)  # the CLAIM itself counts while it is there
+        self.passing.pop(key, None)
+        if kind == CHECKPOINT:
+            for found in self.checkpoints.values():
+                found[:] = [item for item in found if encode_key(item[1]) != key]
+        elif kind == HINT:
+            for task in [t for t, hint in self.hints.items() if encode_key(hint) == key]:
+                del self.hints[task]
+        elif kind == RELEASE:
+            self.releases.pop(incarnation, None)
+        elif kind == RUN:
+            self.runs[:-1] = [run for run in self.runs[:-1] if encode_key(run) != key]
 
     def is_late(self, incarnation: Incarnation) -> bool:
         """Whether a CLAIM higher than `incarnation` lies before the current record (H6)."""

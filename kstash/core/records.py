@@ -163,6 +163,13 @@ class Checkpoint:
     reached: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A tombstone: the record under this key was given up, whether it is still there or not."""
+
+    key: bytes
+
+
 LineageRecord = Config | Claim | Seal | Start | Release | Run | Segment | Hint | Checkpoint
 
 

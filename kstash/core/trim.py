@@ -35,7 +35,7 @@ def may_trim_now(view: LineageView, own: Checkpoint) -> bool:
 
 
 def tombstones(view: LineageView, tasks: Sequence[TaskId]) -> list[bytes]:
-    """Keys of lineage records of a group's tasks that are covered and may be tombstoned."""
+    """Keys of lineage records of a group's tasks that are covered, in the order to give them up."""
     covered: list[LineageRecord] = []
     oldest: list[Incarnation] = []
     for task in tasks:
@@ -53,10 +53,39 @@ def tombstones(view: LineageView, tasks: Sequence[TaskId]) -> list[bytes]:
             # Said again later, of the same position.
             or (may_trim_by(c) and newest[c.position] is not c)
         ]
-    # The START chain must reach down to every retained checkpoint's incarnation.
+    # Of every task's oldest retained checkpoint: what only older incarnations need may go.
     floor = min(oldest)
-    covered += [start for inc, start in sorted(view.starts.items()) if inc < floor]
-    return [encode_key(record) for record in covered]
+    keys = [encode_key(record) for record in covered]
+    kept = _newest_run_release(view)
+    keys += [key for key, inc in view.passing.items() if inc < floor and key != kept]
+    # Only the newest run may still have to be finished.
+    keys += [encode_key(run) for run in view.runs[:-1] if run.incarnation < floor]
+    keys += starts_below(view, floor)
+    # Last, and the oldest first: while the void is there, what makes it void must be there.
+    keys += claims_below(view, floor)
+    return keys
+
+
+def _newest_run_release(view: LineageView) -> bytes | None:
+    """Key of the RELEASE that says that the group is through with the newest bounded run."""
+    of_runs = [r for _, (_, r) in sorted(view.releases.items()) if r.run is not None]
+    return encode_key(of_runs[-1]) if of_runs else None
+
+
+def starts_below(view: LineageView, floor: Incarnation) -> list[bytes]:
+    """Keys of the STARTs below: the chain must reach down to every retained checkpoint (H9)."""
+    return [encode_key(start) for inc, start in sorted(view.starts.items()) if inc < floor]
+
+
+def claims_below(view: LineageView, floor: Incarnation) -> list[bytes]:
+    """Keys of the CLAIMs below, oldest first: those from there on make void what comes late (H6).
+
+    What they made void lies before the CLAIM of the floor itself, so the owner has seen it all.
+    """
+    if view.generation is None:
+        return []
+    by_offset = sorted((offset, key) for key, offset in view.claims.items())
+    return [key for offset, key in by_offset if Incarnation(view.generation, offset) < floor]
 
 
 def reader_limit(view: LineageView, task: TaskId, input_index: int) -> int:

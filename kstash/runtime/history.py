@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from kstash.core.records import (
+    CHECKPOINT,
+    CLAIM,
     HINT,
+    RELEASE,
+    RUN,
+    SEAL,
     Claim,
+    Gone,
     LineageRecord,
     decode_record,
     key_incarnation,
@@ -22,7 +28,7 @@ class LineageReader:
     """
 
     def __init__(self) -> None:
-        self._records: list[tuple[int, LineageRecord]] = []
+        self._records: list[tuple[int, LineageRecord | Gone]] = []
         self._hints: dict[bytes, Message] = {}
 
     def take(self, message: Message, _: Headers) -> None:
@@ -42,7 +48,7 @@ class LineageReader:
             self._decode_hints()  # those behind it are void for the incarnations before
         self._records.append((message.offset(), record))
 
-    def read(self) -> list[tuple[int, LineageRecord]]:
+    def read(self) -> list[tuple[int, LineageRecord | Gone]]:
         """Offset and record of what was taken, in order, without the hints that others replace."""
         self._decode_hints()
         return sorted(self._records, key=lambda entry: entry[0])
@@ -66,19 +72,24 @@ def too_slow(partition: Partition, seconds: float, seconds_max: float) -> KafkaU
     )
 
 
-def lineage_record(message: Message) -> LineageRecord | None:
-    """Decode a record of the lineage topic; None for a tombstone.
+def lineage_record(message: Message) -> LineageRecord | Gone | None:
+    """Decode a record of the lineage topic; None for a tombstone that says nothing.
 
     Raises:
         WireCorruptError: naming topic, partition and offset.
     """
-    value = message.value()
-    if value is None:
-        return None
+    key, value = message.key(), message.value()
     try:
-        return decode_record(message.key(), value)
+        if value is None:
+            is_said = key is not None and key_incarnation(key)[1] in _TOLD_GONE
+            return Gone(key) if is_said and key is not None else None
+        return decode_record(key, value)
     except LocatedError as error:
         raise located(error, message) from error
+
+
+_TOLD_GONE = frozenset({CHECKPOINT, HINT, RELEASE, CLAIM, SEAL, RUN})
+"""Kinds whose tombstones a view takes into account; most are of segments."""
 
 
 def _is_hint(key: bytes) -> bool:

@@ -22,6 +22,7 @@ from kstash.core.ids import TaskId
 from kstash.core.records import (
     CHECKPOINT,
     Checkpoint,
+    Gone,
     LineageRecord,
     Segment,
     encode_key,
@@ -34,7 +35,7 @@ from kstash.runtime.history import lineage_record
 from kstash.runtime.lineage import LineageWriter
 from kstash.runtime.task import Task
 
-Record = TypeVar("Record", bound=LineageRecord)
+Record = TypeVar("Record", bound=LineageRecord | Gone)
 
 RUNS_MAX = 10_000
 """Runs of segments kept per task; above it neighbours are merged, so that they go together."""
@@ -102,13 +103,14 @@ class Trimmer:
             WireCorruptError: naming topic, partition and offset.
         """
         view, key = self._view, message.key()
-        if key is None or message.value() is None or message.offset() < view.next_offset:
+        if key is None or message.offset() < view.next_offset:
             return None
         incarnation, kind = key_incarnation(key)
         if incarnation == self._own and kind != CHECKPOINT:
             return None  # segments are known; nothing else of one's own is given up
         record = lineage_record(message)
-        assert record is not None, "no tombstone"
+        if record is None:
+            return None
         slimmed = slim(record)
         view.fold(message.offset(), slimmed)
         if not isinstance(record, Checkpoint) or not isinstance(slimmed, Checkpoint):
@@ -170,6 +172,8 @@ class Trimmer:
         for incarnation, start in list(view.starts.items()):
             if encode_key(start) in keys:
                 del view.starts[incarnation]
+        for key in keys:
+            view.forget(key)
         self._runs_max.clear()
 
     def _merge(self, task: TaskId) -> None:

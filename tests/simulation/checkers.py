@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tests.simulation.online import OnlineCheckers
@@ -163,6 +163,12 @@ class Checkers(OnlineCheckers):
                     raise ViolationError(
                         "I6", f"{what}: {info.visible[key]} of {len(values)} outputs on {key} valid"
                     )
+
+    def check_void(self, log: Log, offsets: Iterable[int]) -> None:
+        """Checkpoints that somebody counts were not void when they came, and never will be (H6)."""
+        for offset in offsets:
+            if (log.key, offset) not in self.checkpoints:
+                raise ViolationError("void", f"{log}@{offset}: a void checkpoint counts")
 
     def check_trim(self, task: Task, inc: Inc) -> None:
         """For each retained checkpoint, lineage and inputs from it on are still there (I7)."""

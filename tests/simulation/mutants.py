@@ -357,6 +357,34 @@ def _early_release(_: Patch) -> Mutations:
     return mutations
 
 
+def _void_left(patch: Patch) -> Mutations:
+    patch.set(LineageView, "note_void", lambda *_: None)
+    return Mutations()
+
+
+def _claims_too_early(patch: Patch) -> Mutations:
+    def below(view: LineageView, floor: Incarnation) -> list[bytes]:
+        del floor
+        return list(view.claims)
+
+    patch.set(core_trim, "claims_below", below)
+    return Mutations()
+
+
+def _starts_too_early(patch: Patch) -> Mutations:
+    def below(view: LineageView, floor: Incarnation) -> list[bytes]:
+        keys: list[bytes] = before(view, max(floor, *view.starts))
+        return keys
+
+    before = patch.set(core_trim, "starts_below", below)
+    return Mutations()
+
+
+def _gone_counts(patch: Patch) -> Mutations:
+    patch.set(LineageView, "forget", lambda *_: None)
+    return Mutations()
+
+
 MUTANTS = (
     Mutant("H1", "fence in the reader rule", _h1),
     Mutant("H2", "tails are read behind the fences", _h2),
@@ -407,4 +435,8 @@ MUTANTS = (
     Mutant("S7", "what is committed is adopted", _committed_forgotten, shapes.HEADERLESS),
     Mutant("S8", "the newest position read counts", _first_position, shapes.HEADERLESS),
     Mutant("S10", "RELEASE behind the last checkpoint", _early_release, {"rate_release": 0.05}),
+    Mutant("S11", "the void goes before its CLAIM", _void_left, shapes.TRIMMED_CLAIMS),
+    Mutant("S12", "CLAIMs from the floor on stay", _claims_too_early, shapes.TRIMMED_CLAIMS),
+    Mutant("S13", "STARTs from the floor on stay", _starts_too_early, shapes.TRIMMED_CLAIMS),
+    Mutant("S14", "what is given up does not count", _gone_counts, shapes.HALF_CLEANED),
 )

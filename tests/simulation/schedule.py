@@ -271,7 +271,12 @@ class Schedule:
             elif rng.random() < 0.6 and log.end:
                 end = int(rng.random() * (log.end + 1))
                 drop = int(rng.random() * end) if rng.random() < 0.5 else 0
-                log.compact(end, drop_tombstones_below=drop)
+                if self.world.is_reading_lineage(log.partition):
+                    drop = 0  # no read takes longer than `delete.retention.ms` (H23)
+                # Half of the time the cleaner is still under way.
+                step = self.world.step
+                cleaned = end if step % 2 else end * (step // 2 % 7) // 7
+                log.compact(end, drop_tombstones_below=drop, cleaned=cleaned)
 
     def finale(self) -> None:
         """Everything is checkpointed, trimmed and lost; what is left must be enough."""

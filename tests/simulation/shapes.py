@@ -139,6 +139,27 @@ SLOW_DATA: Shape = {**ZOMBIES, "slow_kinds": "data"}
 
 TRIMMED: Shape = {**ZOMBIES, "rate_compact": 0.1, "has_loss": True}
 
+TRIMMED_CLAIMS: Shape = {
+    **ZOMBIES,
+    "first_sink": "",
+    "sparse": (1, 8),
+    "slow_kinds": "lineage",
+    "slow_worker": 0,
+    "rate_compact": 0.1,
+    "rate_commit": 0.8,
+    "rate_land": 0.9,
+    "rate_hint": 0.9,
+    "rate_crash": 0.0,
+    "rate_recreate": 0.0,
+    "has_loss": True,
+    "is_bounded": False,
+    "steps": 240,
+    "input_count": 60,
+}
+"""Zombies that commit nothing, and so do not notice; their checkpoints are late."""
+
+HALF_CLEANED: Shape = {**TRIMMED_CLAIMS, "rate_compact": 0.03, "rate_purge": 0.4}
+
 LOST_DISKS: Shape = {
     "rate_checkpoint": 0.2,
     "rate_remote": 0.3,

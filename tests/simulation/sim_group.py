@@ -12,18 +12,31 @@ from typing import TYPE_CHECKING, Any
 from kstash.core import effects, events
 from kstash.core.group import GroupState
 from kstash.core.ids import TaskId
-from kstash.core.records import Checkpoint, Claim, Config, LineageRecord
+from kstash.core.records import Checkpoint, Claim, Config, Gone, LineageRecord
 from kstash.core.recovery import TailScan
 from kstash.core.sink import SinkCommitter
 from kstash.core.wire import End, Fence, decode_lineage, decode_marker, encode_marker
 from tests.simulation.programs import IMMEDIATE, INTERNAL
 from tests.simulation.sim_kafka import NEXT, Log, OnAck, Record, Session
-from tests.simulation.sim_live import LiveGroup
+from tests.simulation.sim_live import LiveGroup, told_by
 from tests.simulation.sim_task import Saved, SimTask
 from tests.simulation.truth import ViolationError
 
 if TYPE_CHECKING:
     from tests.simulation.world import Worker
+
+
+BEFORE_SEAL = frozenset(
+    {
+        GroupState.LOOKING,
+        GroupState.CONFIGURING,
+        GroupState.CLAIMING,
+        GroupState.READING_CLAIM,
+        GroupState.FENCING,
+        GroupState.SEALING,
+        GroupState.READING_SEAL,
+    }
+)
 
 
 class SimGroup(LiveGroup):
@@ -34,7 +47,7 @@ class SimGroup(LiveGroup):
         self._read_position = 0
         self._read_through = -1
         self._is_reading = False
-        self._collected: list[tuple[int, LineageRecord]] = []
+        self._collected: list[tuple[int, LineageRecord | Gone]] = []
         self._fences_missing = 0
         self._sinks_missing = 0
         self._committed_read: list[str | None] = []
@@ -56,6 +69,11 @@ class SimGroup(LiveGroup):
     def is_live(self) -> bool:
         """Whether recovery is over."""
         return self.core.state is GroupState.LIVE
+
+    @property
+    def is_reading_lineage(self) -> bool:
+        """Whether it is between the first record of the lineage topic and its SEAL."""
+        return self.core.state in BEFORE_SEAL
 
     def close(self) -> None:
         """End this attempt."""
@@ -85,8 +103,8 @@ class SimGroup(LiveGroup):
         log = self.lineage_log
         found, position = log.fetch(self._read_position, limit, committed=True)
         for record in found:
-            if record.offset <= self._read_through and record.value is not None:
-                self._collected.append((record.offset, record.value))
+            if record.offset <= self._read_through:
+                self._collected.append((record.offset, told_by(record)))
         self._read_position = position
         if position > self._read_through:
             self._is_reading = False
@@ -255,6 +273,9 @@ class SimGroup(LiveGroup):
             }
             self.committer = SinkCommitter(incarnation.generation, positions)
         self._check_graceful(effect)
+        counted = self.core.view.checkpoints.values()
+        offsets = [offset for found in counted for offset, _ in found]
+        self.world.checkers.check_void(self.lineage_log, offsets)
         for task, plan in sorted(effect.plans.items()):
             saved = None if plan.base is None else self._files_of(plan.base)
             if plan.base is not None and saved is None:

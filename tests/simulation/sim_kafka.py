@@ -118,11 +118,13 @@ class Log:
         """Whether a `read_committed` reader at `position` has offsets to read."""
         return position < self.last_stable()
 
-    def compact(self, end: int, *, drop_tombstones_below: int) -> None:
+    def compact(self, end: int, *, drop_tombstones_below: int, cleaned: int | None = None) -> None:
         """Keep the last record of each key among the records below `end`, and all others.
 
         A tombstone goes only when it lies below `drop_tombstones_below` (`delete.retention.ms`).
+        The cleaner goes over the segments in order: so far it has come to `cleaned`.
         """
+        cleaned = end if cleaned is None else cleaned
         last: dict[bytes | None, int] = {}
         for record in self.records:
             if record.offset >= end:
@@ -131,7 +133,7 @@ class Log:
         kept = [
             record
             for record in self.records
-            if record.offset >= end
+            if record.offset >= cleaned
             or (
                 last[record.key] == record.offset
                 and (record.value is not None or record.offset >= drop_tombstones_below)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kstash.core.group import GroupCore
 from kstash.core.records import (
     Checkpoint,
+    Gone,
     LineageRecord,
     Release,
     decode_record,
@@ -26,6 +27,15 @@ from tests.simulation.understanding import understand
 
 if TYPE_CHECKING:
     from tests.simulation.world import Worker, World
+
+
+def told_by(record: Record) -> LineageRecord | Gone:
+    """What a record of the lineage topic says."""
+    if record.value is not None:
+        told: LineageRecord = record.value
+        return told
+    assert record.key is not None
+    return Gone(record.key)
 
 
 class Pending:
@@ -75,8 +85,7 @@ class LiveGroup:
         view = self.core.view
         found, _ = self.lineage_log.fetch(view.next_offset, 1 << 30, committed=True)
         for record in found:
-            if record.value is not None:
-                view.fold(record.offset, record.value)
+            view.fold(record.offset, told_by(record))
         self.core.check_fenced()
         if self.published:
             self._trim()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kstash.core.records import Claim
 from tests.simulation.knobs import Knobs, Mutations
 from tests.simulation.schedule import Schedule
 from tests.simulation.sim_kafka import Record
@@ -24,6 +25,9 @@ QUIET: dict[str, object] = {
     "starts_twice": False,
     "is_bounded": False,
 }
+
+
+RESTARTS: dict[str, float] = {"rate_release": 0.03, "rate_crash": 0.01}
 
 
 def quiet_world(seed: int, **shape: Any) -> World:
@@ -47,10 +51,15 @@ def live_lineage(world: World) -> int:
     return sum(len(log.records) for log in world.lineage_logs)
 
 
+@pytest.mark.parametrize("faults", [{}, RESTARTS])
 @pytest.mark.parametrize("seed", range(5))
-def test_live_lineage_does_not_grow_with_the_run(seed: int) -> None:
-    """Eight times the input leaves no more live lineage when checkpoints keep pace."""
+def test_live_lineage_does_not_grow_with_the_run(seed: int, faults: dict[str, float]) -> None:
+    """Eight times the input, and the restarts, leave no more live lineage.
+
+    It flows until the end: who stands still keeps what its last two checkpoints need.
+    """
     shape = {
+        **faults,
         "rate_checkpoint": 0.2,
         "rate_remote": 1.0,
         "rate_follow": 0.6,
@@ -59,12 +68,16 @@ def test_live_lineage_does_not_grow_with_the_run(seed: int) -> None:
         "rate_commit": 0.8,
         "slow_kinds": "",
     }
-    short = quiet_world(seed, steps=200, input_count=60, **shape)
-    long = quiet_world(seed, steps=1600, input_count=480, **shape)
+    short = quiet_world(seed, steps=200, input_count=100, **shape)
+    long = quiet_world(seed, steps=1600, input_count=800, **shape)
     assert sum(log.end for log in long.lineage_logs) > 4 * sum(
         log.end for log in short.lineage_logs
     )
     assert live_lineage(long) <= 3 * live_lineage(short)
+    if faults:
+        assert long.live_count > 20
+        left = [record for log in long.lineage_logs for record in log.records]
+        assert sum(isinstance(record.meaning, Claim) for record in left) <= 10
 
 
 @pytest.mark.parametrize("seed", range(5))

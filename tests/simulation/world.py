@@ -18,6 +18,7 @@ from tests.simulation.layout import APPLICATION, LINEAGE, MIDDLE, specs_of, stag
 from tests.simulation.programs import INTERNAL
 from tests.simulation.sim_group import SimGroup
 from tests.simulation.sim_kafka import Cluster, Log, Record, Session
+from tests.simulation.sim_live import told_by
 from tests.simulation.sim_task import Saved, SimTask
 from tests.simulation.truth import ViolationError
 
@@ -214,6 +215,11 @@ class World:
 
     # ---- trimming
 
+    def is_reading_lineage(self, number: int) -> bool:
+        """Whether some attempt at a group is between its first record and its SEAL."""
+        groups = [worker.groups.get(number) for worker in self.workers]
+        return any(group is not None and group.is_reading_lineage for group in groups)
+
     def plan_purges(self) -> None:
         """Read all of the lineage topic and find what may be purged; it is done later."""
         if self.rng.random() < 0.5:
@@ -225,8 +231,9 @@ class World:
         for log in self.lineage_logs:
             view = views[log.partition] = LineageView()
             for record in log.records:
-                if record.value is not None:
-                    view.fold(record.offset, record.value)
+                view.fold(record.offset, told_by(record))
+            counted = [offset for found in view.checkpoints.values() for offset, _ in found]
+            self.checkers.check_void(log, counted)
         limits: list[tuple[Log, int]] = []
         for topic in sorted(
             {o.topic for s in self.stages for o in s.outputs if o.kind == INTERNAL}

@@ -6,7 +6,7 @@ import pytest
 
 from kstash.core.determinants import UNKNOWN_OFFSET, Run
 from kstash.core.lineage import UNBOUNDED, LineageView, Owner, history_part, owners_of
-from kstash.core.records import Hint, Release
+from kstash.core.records import Gone, Hint, Release, encode_key
 from kstash.core.records import Run as BoundedRun
 from tests.unit.core_cases import (
     OUT,
@@ -72,6 +72,26 @@ def test_a_release_behind_a_higher_claim_is_void() -> None:
     assert view.releases == {}
     view = view_of(config(), claim(), Release(inc(1), {STAGE: 5}))
     assert view.releases == {inc(1): (2, Release(inc(1), {STAGE: 5}))}
+
+
+def test_what_was_given_up_does_not_count() -> None:
+    """The cleaner takes the CLAIM that makes a record void before it comes to that record."""
+    late = checkpoint(1, 9), Hint(inc(1), TASK, 1, {OUT: 5}, 0), Release(inc(1), {STAGE: 9})
+    stays = checkpoint(1, 5, number=2)
+    view = view_of(config(), claim(), *late, stays)
+    assert len(view.checkpoints[TASK]) == 2
+    for record in late:
+        view.fold(view.next_offset, Gone(encode_key(record)))
+    assert [c for _, c in view.checkpoints[TASK]] == [stays]
+    assert (view.hints, view.releases, view.passing) == ({}, {}, {})
+
+
+def test_a_claim_that_was_given_up_counts_while_it_is_there() -> None:
+    """A CLAIM is not taken back; only nobody needs to give it up again."""
+    view = view_of(config(), claim(), (4, claim()))
+    view.fold(5, Gone(encode_key(claim())))
+    assert (view.claim, view.claims) == (4, {})
+    assert view.is_late(inc(1))
 
 
 def test_a_segment_behind_a_higher_claim_is_information() -> None:

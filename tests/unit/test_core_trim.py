@@ -5,8 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kstash.core.ids import TaskId
-from kstash.core.records import Checkpoint, Claim, LineageRecord, encode_key
+from kstash.core.lineage import LineageView
+from kstash.core.records import (
+    Checkpoint,
+    Claim,
+    Hint,
+    LineageRecord,
+    Release,
+    Run,
+    Seal,
+    encode_key,
+)
 from kstash.core.trim import (
+    claims_below,
     may_trim_by,
     may_trim_now,
     purge_limit,
@@ -104,6 +115,73 @@ def test_starts_are_kept_from_the_retained_incarnation_on() -> None:
     assert retained_remote(view, TASK) == remote(3, 7)
     assert set(tombstones(view, [TASK])) == keys(old)
     assert not set(tombstones(view, [TASK])) & keys(config(), Claim(b"n", "worker"))
+
+
+def restarted(*more: LineageRecord | tuple[int, LineageRecord]) -> LineageView:
+    """Incarnations 1, 6 and 20; the retained checkpoints are of 6."""
+    return view_of(
+        config(),
+        (1, Claim(b"1", "")),
+        Seal(inc(1)),
+        start(1),
+        Hint(inc(1), TASK, 1, {OUT: 5}, 0),
+        Release(inc(1), {TASK.stage: 0}),
+        (6, Claim(b"6", "")),
+        *more,
+        (10, Seal(inc(6))),
+        start(6, 1, adopted=5),
+        Hint(inc(6), TASK, 1, {OUT: 7}, 0),
+        remote(6, 7),
+        remote(6, 8, 2),
+        (20, Claim(b"20", "")),
+        Seal(inc(20)),
+        start(20, 6, adopted=8),
+    )
+
+
+def test_what_only_older_incarnations_need_goes_with_their_checkpoints() -> None:
+    """I8: CLAIM, SEAL, START, HINT and RELEASE below the oldest retained checkpoint's incarnation.
+
+    Section 4: CLAIMs and STARTs from there on stay.
+    """
+    gone = tombstones(restarted(), [TASK])
+    older = Seal(inc(1)), Hint(inc(1), TASK, 1, {}, 0), Release(inc(1), {}), start(1)
+    assert set(gone) == keys(*older, Claim(b"1", ""))
+    assert tombstones(restarted(), [TASK, OTHER_TASK]) == []
+
+
+def test_the_newest_bounded_run_stays_with_its_release() -> None:
+    """Section 8: without them a later start would go on with a run that is over."""
+    runs = [Run(inc(1), number, ()) for number in (1, 2)]
+    ended, left = Release(inc(1), {}, run=2), Release(inc(3), {})
+    view = restarted(*runs)
+    view.releases[inc(1)] = 5, ended
+    assert encode_key(ended) not in tombstones(view, [TASK])
+    assert keys(*runs) & set(tombstones(view, [TASK])) == keys(runs[0])
+    view.releases[inc(3)] = 9, left
+    assert encode_key(ended) not in tombstones(view, [TASK])
+    for key in tombstones(view, [TASK]):
+        view.forget(key)
+    assert view.runs == runs[1:]
+
+
+def test_h6_the_void_goes_before_the_claim_that_makes_it_void() -> None:
+    """H6: without the CLAIM of 6, the late checkpoint of 1 would count again."""
+    late, later = remote(1, 90, 9), remote(1, 95, 10)
+    view = restarted(late)
+    view.fold(30, later)
+    gone = tombstones(view, [TASK])
+    assert gone[-1] == encode_key(Claim(b"1", ""))
+    assert {encode_key(late), encode_key(later)} <= set(gone[:-1])
+    assert all(c != late for _, c in view.checkpoints[TASK])
+
+
+def test_claims_go_oldest_first_and_of_this_generation_only() -> None:
+    """What is left of the CLAIMs is a tail of them, whatever the cleaner has come to."""
+    view = view_of(config(), *((n, Claim(b"%d" % n, "")) for n in (5, 3 + 4, 9)))
+    assert claims_below(view, inc(9)) == [encode_key(Claim(b"%d" % n, "")) for n in (5, 7)]
+    assert claims_below(view, inc(9, generation=1)) == []
+    assert claims_below(view_of(Claim(b"n", "")), inc(9)) == []
 
 
 def test_a_task_without_a_retained_checkpoint_keeps_every_start() -> None:

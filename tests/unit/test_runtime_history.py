@@ -10,7 +10,16 @@ import pytest
 
 import kstash
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.records import Claim, Hint, LineageRecord, decode_record, encode_key, encode_value
+from kstash.core.records import (
+    Claim,
+    Gone,
+    Hint,
+    LineageRecord,
+    Segment,
+    decode_record,
+    encode_key,
+    encode_value,
+)
 from kstash.core.recovery import TailScan, TaskSpec
 from kstash.core.wire import IDENTITY_HEADER, Identity
 from kstash.errors import WireCorruptError
@@ -36,6 +45,18 @@ def message(offset: int, record: LineageRecord, value: bytes | None = None) -> M
 def hint(number: int, task: TaskId = TASK) -> Hint:
     """A hint of incarnation 5."""
     return Hint(Incarnation(1, 5), task, number, {(0, 0): number}, number)
+
+
+def test_tombstones_are_told_but_those_of_segments() -> None:
+    """A view must know of them (a void record may stand without its CLAIM); segments are many."""
+    reader = LineageReader()
+    segment = Segment(Incarnation(1, 5), TASK, 1, 0, 1, ())
+    records: list[LineageRecord] = [hint(1), segment]
+    for offset, record in enumerate(records):
+        reader.take(MemoryRecord("l", 0, offset, encode_key(record), None, None, 0), [])
+    assert reader.read() == [(0, Gone(encode_key(hint(1))))]
+    with pytest.raises(WireCorruptError, match="offset 7"):
+        reader.take(MemoryRecord("l", 0, 7, b"short", None, None, 0), [])
 
 
 def test_of_hints_the_last_before_each_claim_is_decoded() -> None:

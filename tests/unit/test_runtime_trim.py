@@ -16,8 +16,13 @@ from kstash.core.group import GroupCore
 from kstash.core.records import (
     Checkpoint,
     Claim,
+    Hint,
     LineageRecord,
+    Release,
+    Run,
+    Seal,
     Segment,
+    Start,
     decode_record,
     encode_key,
     encode_value,
@@ -103,6 +108,27 @@ def test_what_a_predecessor_left_is_trimmed_too() -> None:
         work(driver, 4)
         _, core = parts(driver)
         assert {segment.incarnation for segment in live(driver, Segment)} == {core.incarnation}
+
+
+@pytest.mark.parametrize("is_graceful", [False, True])
+def test_restarts_leave_nothing_behind(is_graceful: bool) -> None:
+    """I8: CLAIM, SEAL, START, HINT and RELEASE of incarnations that nobody falls back to go too."""
+    with TestDriver(merged()) as driver:
+        for _ in range(8):
+            work(driver, 4)
+            if is_graceful:
+                driver.drain()
+            else:
+                driver.crash()
+            driver.recover()
+        work(driver, 4)
+        _, core = parts(driver)
+        kinds = [type(record) for record in live(driver, object)]  # type: ignore[type-var]
+        assert kinds.count(Claim) == kinds.count(Seal) == kinds.count(Start) == 1
+        # The newest drain is over, which a later one must be able to see.
+        assert kinds.count(Release) == kinds.count(Run) == int(is_graceful)
+        assert {hint.incarnation for hint in live(driver, Hint)} == {core.incarnation}
+        assert len(kinds) <= 16
 
 
 @pytest.mark.parametrize("is_zombie", [False, True])
