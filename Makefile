@@ -18,7 +18,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(PY) -m pytest -q -n 2 --hypothesis-profile=ci $(QUICK) $(wildcard tests/simulation)
 	$(PY) -m pytest -q tests/integration
-	$(PY) -m pytest -q -n 2 --dist loadgroup tests/chaos
+	$(PY) -m pytest -q -n 2 tests/chaos
 
 ## Format, lint, types, layers, docstrings and the quick tests; two minutes at most.
 check: $(STAMP)

@@ -7,16 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from kstash.broker import DevBroker
 from tests.chaos.harness import wait_until
 from tests.chaos.proxy import Lane, Proxy, free_ports
-
-ONE_CLUSTER = pytest.mark.xdist_group("cluster")
-"""Mark of tests that use it: one process runs them all, since two clusters are too many."""
 
 BROKERS = 3
 LANES = 4

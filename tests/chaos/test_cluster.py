@@ -10,9 +10,9 @@ from confluent_kafka import Producer
 
 from kstash.kafka.admin import KafkaAdmin
 from kstash.ports import NewTopic
-from tests.chaos.cluster import ANSWER_S_MAX, BROKERS, ONE_CLUSTER, Cluster
+from tests.chaos.cluster import ANSWER_S_MAX, BROKERS, Cluster
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration, ONE_CLUSTER]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
 QUESTIONS = 12
 """Each by a client of its own: which node it takes for the controller is chance."""

@@ -23,11 +23,11 @@ from confluent_kafka.cimpl import NewTopic
 from kstash.config import Config
 from kstash.kafka.cluster import KafkaCluster
 from tests.chaos.checkers import read_committed
-from tests.chaos.cluster import ONE_CLUSTER, Cluster
+from tests.chaos.cluster import Cluster
 from tests.chaos.harness import wait_until
 from tests.chaos.proxy import Lane
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration, ONE_CLUSTER]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
 DEADLINE_S = 60.0  # a killed broker's replicas count for a session time-out, 9 s
 LEADER, FOLLOWER = 0, 1

@@ -18,9 +18,9 @@ import pytest
 from kstash.config import Config
 from kstash.kafka import KafkaCluster
 from kstash.ports import NewTopic, Partition, SinkProducer
-from tests.chaos.cluster import ONE_CLUSTER, Cluster
+from tests.chaos.cluster import Cluster
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration, ONE_CLUSTER]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
 ROUNDS = 2
 RECORDS = 200

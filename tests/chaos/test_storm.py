@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.cluster import ONE_CLUSTER, Cluster
+from tests.chaos.cluster import Cluster
 from tests.chaos.faults import KINDS, plan
 from tests.chaos.harness import choose_seed
 from tests.chaos.storm import storm
 from tests.chaos.subjects import SUBJECTS, Subject
 from tests.chaos.table import Table
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration, ONE_CLUSTER]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
 
 @pytest.fixture(scope="module")
