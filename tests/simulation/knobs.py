@@ -51,6 +51,9 @@ class Knobs:
         self.switches = rng.random() < 0.6
         # Graceful moves; of a choice that is made already, so that older seeds stay what they were.
         self.rate_release = 0.05 if self.steps == 160 and not self.is_bounded else 0.0
+        # Likewise of choices that are made already.
+        self.rate_lead = 0.05 if self.batch == 6 else 0.0
+        self.expires = self.rate_hint == 0.2 and not self.is_bounded
         if self.rate_recreate:
             # A purged internal topic cannot be read anew from 0 under a new lineage topic.
             self.rate_purge = 0.0
@@ -77,6 +80,7 @@ class Mutations:
     ends_before_stable = False
     switches_before_acks = False
     releases_before_checkpoints = False
+    releases_before_commits = False
     counts_first_position = False
 
     def cleaner_key(self, key: bytes) -> bytes:
@@ -90,6 +94,11 @@ class Mutations:
         """Where the scan of an output partition ends."""
         del group, log
         return end
+
+    def read_end(self, group: SimGroup, through: int) -> int:
+        """Offset up to which the lineage topic is read, the own record's."""
+        del group
+        return through
 
     def committed_before_fence(self, group: SimGroup) -> list[str | None] | None:
         """The committed position as read before `init_transactions()`, when a mutant does so."""

@@ -245,6 +245,29 @@ def _h32(patch: Patch) -> Mutations:
     return Mutations()
 
 
+class _ListedEnds(Mutations):
+    def read_end(self, group: SimGroup, through: int) -> int:
+        return min(through, group.lineage_log.listed_end - 1)
+
+    def scan_end(self, group: SimGroup, log: Log, end: int) -> int:
+        return min(end, log.listed_end) if log.key in group._fence_offsets else end
+
+
+def _h24(_: Patch) -> Mutations:
+    return _ListedEnds()
+
+
+def _h33(patch: Patch) -> Mutations:
+    patch.set(core_group.GroupCore, "_check_committed", lambda *_: None)
+    return Mutations()
+
+
+def _uncommitted_release(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.releases_before_commits = True
+    return mutations
+
+
 def _h34(_: Patch) -> Mutations:
     mutations = Mutations()
     mutations.claims_are_retried = True
@@ -402,6 +425,7 @@ MUTANTS = (
     Mutant("H14", "purge minds the writers", _h14, shapes.PURGED),
     Mutant("H19", "cap of the header", _h19),
     Mutant("H21", "trim by remote checkpoints", _h21, shapes.LOST_DISKS),
+    Mutant("H24", "read to an own record", _h24, {"rate_lead": 0.2}),
     Mutant("H25", "no state of an abandoned branch", _h25, shapes.BRANCHES),
     Mutant("H26", "generation in the incarnation", _h26, shapes.RECREATED),
     Mutant("H27", "commit behind stable lineage", _h27),
@@ -410,6 +434,7 @@ MUTANTS = (
     Mutant("H30", "hints behind stable lineage", _h30, shapes.SELDOM_FLUSHED),
     Mutant("H31", "hints on sinks are committed", _h31, shapes.SELDOM_FLUSHED),
     Mutant("H32", "sinks suppress by the commit", _h32),
+    Mutant("H33", "no start without a position", _h33, {"expires": True, "is_bounded": False}),
     Mutant("H34", "nonce keys are never repeated", _h34),
     Mutant("H35", "fences of unknown writers stay", _h35),
     Mutant("H36", "adopt what identity shows", _h36),
@@ -435,6 +460,7 @@ MUTANTS = (
     Mutant("S7", "what is committed is adopted", _committed_forgotten, shapes.HEADERLESS),
     Mutant("S8", "the newest position read counts", _first_position, shapes.HEADERLESS),
     Mutant("S10", "RELEASE behind the last checkpoint", _early_release, {"rate_release": 0.05}),
+    Mutant("S15", "RELEASE behind the commits", _uncommitted_release, {"rate_release": 0.05}),
     Mutant("S11", "the void goes before its CLAIM", _void_left, shapes.TRIMMED_CLAIMS),
     Mutant("S12", "CLAIMs from the floor on stay", _claims_too_early, shapes.TRIMMED_CLAIMS),
     Mutant("S13", "STARTs from the floor on stay", _starts_too_early, shapes.TRIMMED_CLAIMS),

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping
 from random import Random
 
-from kstash.errors import KstashError
+from kstash.errors import CommittedPositionLostError, KstashError
 from tests.simulation.knobs import Knobs, Mutations
 from tests.simulation.sim_group import SimGroup
 from tests.simulation.sim_kafka import OPEN, OffsetOutOfRange, Pipe, Record
@@ -79,6 +79,8 @@ class Schedule:
             self.lose_all()
         if self.knobs.has_finale:
             self.finale()
+        if self.knobs.expires:
+            self.expire()
 
     def step(self) -> None:
         """One step: the network, then one worker, then perhaps a fault."""
@@ -232,6 +234,12 @@ class Schedule:
             group = worker.groups[min(worker.groups)]
             if group.is_live and not group.is_draining:
                 group.begin_release()
+            return
+        roll -= knobs.rate_release
+        if roll < knobs.rate_lead:
+            logs = list(world.cluster.logs.values())
+            log = logs[world.step % len(logs)]
+            log.lag = 0 if log.lag else 1 + world.step % 9
 
     def fail(self, worker: Worker) -> None:
         """A delivery error, or a transaction that takes too long."""
@@ -336,6 +344,26 @@ class Schedule:
         if not self.knobs.is_bounded:
             world.inputs_left += int(self.rng.random() * 8)
         world.settle()
+        world.check()
+
+    def expire(self) -> None:
+        """Everything is down for a week, and Kafka forgets the committed positions (H33).
+
+        Who cannot know which outputs are out must not start.
+        """
+        world = self.world
+        world.is_settling = True
+        self._checkpoint_all()
+        world.inputs_left += 12
+        world.settle()
+        for worker in world.workers:
+            worker.crash(loses_disk=False)
+        world.cluster.requests.clear()
+        world.cluster.positions.clear()
+        try:
+            world.settle()
+        except CommittedPositionLostError:
+            return
         world.check()
 
     def recreate(self) -> None:

@@ -94,7 +94,10 @@ class SimGroup(LiveGroup):
     def _read_lineage(self, effect: effects.ReadLineage) -> None:
         log = self.lineage_log
         self._read_position = effect.start
-        self._read_through = log.end - 1 if effect.through is None else effect.through
+        if effect.through is None:
+            self._read_through = log.listed_end - 1
+        else:
+            self._read_through = self.world.mutations.read_end(self, effect.through)
         self._collected = []
         self._is_reading = True
 

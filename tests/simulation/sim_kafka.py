@@ -10,6 +10,7 @@ Faults, and why each is legal for the protocol to meet:
 - Marker sessions are not idempotent: a write may be appended twice.
 - Transactions: `initialise` raises the epoch of a transactional id and aborts what is open; writes
   and commits of an older epoch are refused.
+- A new leader lists an end that lies before what is durable, for a while.
 - Compaction keeps the last value of each key of any prefix; purge raises the log start.
 
 Nothing in here knows the lineage protocol.
@@ -66,7 +67,7 @@ class Record:
 class Log:
     """One partition. `records` are in order of offsets, which may have gaps."""
 
-    __slots__ = ("end", "key", "offsets", "open", "partition", "records", "start", "topic")
+    __slots__ = ("end", "key", "lag", "offsets", "open", "partition", "records", "start", "topic")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
@@ -77,6 +78,12 @@ class Log:
         self.start = 0
         self.end = 0
         self.open: dict[Transaction, int] = {}
+        self.lag = 0
+
+    @property
+    def listed_end(self) -> int:
+        """The end as a new leader tells it, whose high watermark may lag (H24)."""
+        return max(self.start, self.end - self.lag)
 
     def __repr__(self) -> str:
         return f"{self.topic}[{self.partition}]"

@@ -128,7 +128,7 @@ class LiveGroup:
         for o, output in enumerate(task.stage.outputs):
             for p in range(self.world.groups):
                 if task.core.is_idle_at((o, p)):
-                    end = self.world.cluster.log(output.topic, p).end
+                    end = self.world.cluster.log(output.topic, p).listed_end
                     self.listings.append((task, (o, p), end, self.sent_count))
 
     def answer_listings(self) -> None:
@@ -298,9 +298,10 @@ class LiveGroup:
                     where = self.world.remote if record.is_remote else self.worker.disk
                     where[record.task, record.label] = pending.saved
                 continue
-            if self.committer is not None and self.committer.is_fresh:
-                continue
-            if not task.core.may_publish_checkpoint(record.position):
+            is_early = self.is_draining and self.world.mutations.releases_before_commits
+            if not self._may_publish(task, record) and not (
+                is_early and task.core.stable >= record.position
+            ):
                 continue
             self.pending.remove(pending)
             core = task.core
@@ -318,6 +319,11 @@ class LiveGroup:
                 mine += [(offset + i, c) for i, c in enumerate(late)]
                 self._send_tombstones()
                 mine[:] = before
+
+    def _may_publish(self, task: SimTask, record: Checkpoint) -> bool:
+        if self.committer is not None and self.committer.is_fresh:
+            return False
+        return task.core.may_publish_checkpoint(record.position)
 
     def _on_checkpoint(self, *_: Any) -> None:
         self.checkpoints_unacked -= 1

@@ -20,6 +20,7 @@ QUIET: dict[str, object] = {
     "rate_pause": 0.0,
     "rate_fail": 0.0,
     "rate_recreate": 0.0,
+    "rate_lead": 0.0,
     "has_loss": False,
     "has_finale": False,
     "starts_twice": False,

@@ -261,6 +261,8 @@ class World:
     def settle(self) -> None:
         """Stop all faults and let the system catch up (I10)."""
         self.is_settling = True
+        for log in self.cluster.logs.values():
+            log.lag = 0
         for worker in self.workers:
             worker.paused_until = 0
             if not worker.is_alive:
