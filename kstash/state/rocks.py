@@ -59,6 +59,7 @@ _STALL_RETRY_S = 0.002
 _STALL_MAX_S = 30.0
 """Far above any compaction of one level; a disk that is so slow cannot carry the worker."""
 
+_MANIFEST_BYTES_MAX = 64 * 1024
 _INFO_LOG_BYTES_MAX = 1 << 20
 
 
@@ -442,6 +443,8 @@ def _options(block_cache: Cache) -> Options:
     options.set_keep_log_file_num(1)
     options.set_max_log_file_size(_INFO_LOG_BYTES_MAX)
     options.set_manifest_preallocation_size(4096)
+    # It is part of every checkpoint, and grows with each: made anew when it is larger than this.
+    options.set_max_manifest_file_size(_MANIFEST_BYTES_MAX)
     # No background statistics: they cost writes for every database.
     options.set_stats_dump_period_sec(0)
     options.set_stats_persist_period_sec(0)

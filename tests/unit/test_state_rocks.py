@@ -11,7 +11,7 @@ import pytest
 
 from kstash.errors import CheckpointCorruptError, StateError
 from kstash.ports import FileEntry, StateBackend, StoreSpec
-from kstash.state import files
+from kstash.state import files, rocks
 from kstash.state.rocks import RocksBackend, RocksTaskState
 
 SPEC = StoreSpec("words", lambda value: b"%d" % value, int)
@@ -235,6 +235,21 @@ def test_checkpoints_share_their_immutable_files(tmp_path: Path, backend: RocksB
     state.checkpoint("2", 2)
     name = next(entry.name for entry in entries if entry.name.endswith(".sst"))
     assert folder_of(tmp_path, "1").joinpath(name).samefile(folder_of(tmp_path, "2") / name)
+
+
+def test_checkpoints_do_not_grow_with_their_number(
+    backend: RocksBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest, which every flush adds to and every checkpoint holds, begins anew in time."""
+    monkeypatch.setattr(rocks, "_MANIFEST_BYTES_MAX", 4096)
+    state = open_task(backend)
+    sizes = []
+    for number in range(60):
+        put(state, {b"a": number})
+        entries = state.checkpoint(str(number), number)
+        backend.retain("count", 0, [str(number)])
+        sizes.append(sum(entry.size for entry in entries if entry.name.startswith("MANIFEST")))
+    assert max(sizes) < 2 * 4096
 
 
 def test_tasks_and_stores_are_apart(backend: RocksBackend) -> None:
