@@ -92,7 +92,12 @@ def _feed(bootstrap: str, load: Load, stop: Event) -> None:
         mark = f"{MARK}{due}" if index % every == 0 else None
         topic, key, value = records.next(mark)
         partition = partition_of(index, key, load.partitions)
-        producer.produce(load.inputs[topic], value, key, partition)
+        while True:
+            try:
+                producer.produce(load.inputs[topic], value, key, partition)
+                break
+            except BufferError:  # the broker is far behind: what is late shows as latency
+                producer.poll(0.05)
         index += 1
     producer.flush(30)
 
