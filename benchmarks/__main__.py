@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -35,6 +36,7 @@ PRELOADED_PER_S = {"word count": 20_000, "rolling hash": 50_000}
 def main() -> None:
     """Measure, print tables, write JSON."""
     options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no worker is to outlive this one
     # Wide enough for the tables, also when the output goes to a file.
     console = Console(width=None if sys.stdout.isatty() else 130)
     results = Results()
