@@ -33,7 +33,9 @@ def refuse_strangers(
         config: the application's settings.
         program: short name of what it runs.
         waits: whether places of members that have stopped may still be there: they are waited for
-            as long as a session lasts.
+            as long as a session lasts. So is the own place, where another program has it: the
+            broker keeps the client id of who had it first, and whoever comes next would take this
+            member for the other program.
         found: what `find_strangers` has just returned; None: it is asked here.
 
     Raises:
@@ -41,7 +43,7 @@ def refuse_strangers(
     """
     deadline = time.monotonic() + config.session_timeout_ms / 1000 + PLACE_GRACE_S
     is_told = False
-    strangers = find_strangers(config, program) if found is None else found
+    strangers = find_strangers(config, program, has_place=not waits) if found is None else found
     while strangers:
         if not waits or time.monotonic() >= deadline:
             raise ApplicationIdTakenError(config.application_id, strangers)
@@ -49,11 +51,11 @@ def refuse_strangers(
             is_told = True
             log.info("waiting for members that run another program to be gone", members=strangers)
         time.sleep(LOOK_S)
-        strangers = find_strangers(config, program)
+        strangers = find_strangers(config, program, has_place=not waits)
 
 
-def find_strangers(config: Config, program: str) -> list[str]:
-    """Names of members that run something else. Own places are taken over, whoever has them.
+def find_strangers(config: Config, program: str, *, has_place: bool = False) -> list[str]:
+    """Names of members that run something else; with `has_place` the own one is not looked at.
 
     Empty as well when the group gives no answer within a second.
     """
@@ -72,5 +74,7 @@ def find_strangers(config: Config, program: str) -> list[str]:
         for member in members
         if member.client_id != own
         and member.client_id.startswith(kind)
-        and not (config.instance_id and member.id.startswith(f"{config.instance_id}-"))
+        and not (
+            has_place and config.instance_id and member.id.startswith(f"{config.instance_id}-")
+        )
     )

@@ -110,6 +110,20 @@ def test_a_stranger_under_a_running_id_is_refused(
     scene.check_words(sink, texts)
 
 
+def test_places_that_another_program_left_are_not_inherited(scene: Scene) -> None:
+    """The broker keeps the client id of a place taken over: the next one would be refused."""
+    source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
+    settings: dict[str, Any] = {"guarantee": "none", "session_timeout_ms": 6_000}
+    before = scene.worker("words", [source], sink, name="first", **settings)
+    before.start_ready()
+    assert before.stop() == 0  # its place stays, for a session
+    first = scene.worker("copy", [source], sink, name="first", **settings)
+    second = scene.worker("copy", [source], sink, name="second", **settings)
+    first.start_ready()
+    second.start_ready()
+    assert [first.stop(), second.stop()] == [0, 0]
+
+
 def test_a_partition_that_is_added_while_running(scene: Scene) -> None:
     """The count is pinned: what runs goes on with what it has, and the next start is refused."""
     source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
