@@ -75,13 +75,17 @@ class Crash:
     def __str__(self) -> str:
         guarantee = "" if self.guarantee == "exactly_once" else f", {self.guarantee}"
         tasks = "1 group" if self.partitions == 1 else f"{self.partitions} groups"
-        return f"{self.keys:,} keys, disk {self.disk}, {tasks}{guarantee}"
+        often = "" if self.interval_ms == 1000 else f", every {self.interval_ms / 1000:g} s"
+        return f"{self.keys:,} keys, disk {self.disk}, {tasks}{guarantee}{often}"
 
     @property
     def case(self) -> Case:
         """The program that is killed."""
         return Case("word count", self.guarantee)
 
+
+LONG_REPLAY = Crash(10_000, interval_ms=10_000, steady_s=12.0)
+"""Enough events that the replay's own speed shows, and not what comes before it."""
 
 FULL = [
     *(
@@ -91,11 +95,13 @@ FULL = [
         for partitions in (4, 1)
     ),
     *(Crash(10_000, guarantee=guarantee) for guarantee in ("write_first", "at_least_once")),
+    LONG_REPLAY,
 ]
 SHORT = [
     *(Crash(keys) for keys in (10_000, 100_000, 1_000_000)),
     Crash(100_000, partitions=1),
     Crash(100_000, "lost"),
+    LONG_REPLAY,
 ]
 
 
