@@ -192,6 +192,11 @@ class Outside:
         """When the newest marker was due that all readers have seen; 0: none yet."""
         return int(min(newest.value for newest in self._newest.values()))
 
+    @property
+    def is_feeding(self) -> bool:
+        """Whether input is still written."""
+        return self._feeder.is_alive()
+
     def stop_feeding(self) -> None:
         """End a load without an end of its own."""
         self._stop_feeding.set()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import statistics
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ CAUGHT_UP_MS = 250
 """Latency below which the lag counts as drained: two commits, and a slow poll. Above it what was
 usual before counts as well."""
 
+BEHIND_MS_MAX = 400
+"""How far readers may be behind, one of them by a commit, for a load to count as sustained."""
+
+SLOWER = 0.7
 AFTER_S = 2.0
 SAMPLE_S = 0.05
 AIM_S = 1.0
@@ -133,7 +138,8 @@ def measure(bench: Bench, crash: Crash) -> dict[str, Any]:
         ) as (worker, _):
             burst = _fill(bench, crash, inputs, worker)
             capacity = _probe(bench, crash, inputs, worker, burst)
-            rate = int(capacity * crash.load_share / WORDS_PER_SENTENCE)
+            sustained = _sustained(bench, crash, inputs, worker, capacity)
+            rate = int(sustained * crash.load_share / WORDS_PER_SENTENCE)
             load = Load(crash.case, inputs, rate, None, crash.keys, crash.partitions)
             outside = Outside(bench.bootstrap, load, bench.output)
             try:
@@ -146,6 +152,7 @@ def measure(bench: Bench, crash: Crash) -> dict[str, Any]:
     result |= {
         "burst_per_s": burst,
         "capacity_per_s": capacity,
+        "sustained_per_s": sustained,
         "load_per_s": rate * WORDS_PER_SENTENCE,
         # Words and sentences: what `replayed` counts.
         "live_per_s": capacity * (1 + 1 / WORDS_PER_SENTENCE),
@@ -198,6 +205,40 @@ def _probe(bench: Bench, crash: Crash, inputs: list[str], worker: Worker, burst:
         return _rate(bench, crash, worker, before, words)
     finally:
         outside.close()
+
+
+def _sustained(bench: Bench, crash: Crash, inputs: list[str], worker: Worker, most: float) -> float:
+    """Outputs a second up to which the readers are not far behind what is fed.
+
+    Less than what the worker makes of a backlog, in large batches.
+    """
+    rate = most
+    while True:
+        sentences = int(rate / WORDS_PER_SENTENCE)
+        load = Load(crash.case, inputs, sentences, PROBE_S, crash.keys, crash.partitions)
+        outside = Outside(bench.bootstrap, load, bench.output)
+        behind_ms: list[float] = []
+        try:
+            outside.start()
+            while outside.is_feeding:
+                time.sleep(SAMPLE_S)
+                behind_ms.append((time.time_ns() - outside.newest()) / 1e6)
+            outside.wait_fed()
+            _settle(bench, crash, worker)
+        finally:
+            outside.close()
+        if statistics.median(behind_ms[len(behind_ms) // 2 :]) < BEHIND_MS_MAX:
+            return rate
+        rate *= SLOWER
+
+
+def _settle(bench: Bench, crash: Crash, worker: Worker) -> None:
+    """Wait until nothing comes out any more."""
+    seen, deadline = -1, time.monotonic() + PROGRESS_S_MAX
+    while (end := bench.end_offsets(bench.output, crash.partitions)) != seen:
+        seen = end
+        worker.check(time.monotonic() < deadline, "its output does not end")
+        time.sleep(0.5)
 
 
 def _rate(bench: Bench, crash: Crash, worker: Worker, before: int, words: int) -> float:
