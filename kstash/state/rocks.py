@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from rocksdict import (
-    BlockBasedOptions,
     Cache,
     Checkpoint,
-    DBCompressionType,
     Options,
     Rdict,
     WriteBatch,
@@ -32,6 +30,7 @@ from kstash.ports import FileEntry, StoreSpec
 from kstash.state import files
 from kstash.state.cache import CachedStore, Changes, MemoryBudget
 from kstash.state.folder import ApplicationFolder, io_error
+from kstash.state.options import rocks_options
 
 _LIVE_PREFIX = "live-"
 """A number follows: RocksDB keeps the lock of a path until nothing refers to the database."""
@@ -43,14 +42,9 @@ _STORE_PREFIX = "store-"
 _META_FAMILY = "default"
 _POSITION_KEY = b"position"
 
-_WRITE_BUFFER_BYTES = 4 << 20
-"""Per column family. Checkpoints flush it anyhow; a worker may have hundreds of them."""
-
 _BLOCK_CACHE_BYTES_MIN = 8 << 20
 _BLOCK_CACHE_SHARE = 16
 """The dict in front is the real cache: RocksDB's, shared by all tasks, gets a sixteenth of it."""
-
-_OPEN_FILES_MAX = 256
 
 _STALL_TEXT = "incomplete"
 """In RocksDB's answer to a write that would have to wait."""
@@ -58,9 +52,6 @@ _STALL_TEXT = "incomplete"
 _STALL_RETRY_S = 0.002
 _STALL_MAX_S = 30.0
 """Far above any compaction of one level; a disk that is so slow cannot carry the worker."""
-
-_MANIFEST_BYTES_MAX = 64 * 1024
-_INFO_LOG_BYTES_MAX = 1 << 20
 
 
 class RocksBackend:
@@ -243,12 +234,12 @@ class RocksTaskState:
         families = {_META_FAMILY} | {_STORE_PREFIX + spec.name for spec in stores}
         if not is_empty:
             kept = families - {_STORE_PREFIX + name for name in fresh}
-            _drop_families(self._live, kept, _options(block_cache))
+            _drop_families(self._live, kept, rocks_options(block_cache))
         with around("state.live.open"):
             self._database = Rdict(
                 str(self._live),
-                _options(block_cache),
-                column_families={name: _options(block_cache) for name in sorted(families)},
+                rocks_options(block_cache),
+                column_families={name: rocks_options(block_cache) for name in sorted(families)},
             )
         self._write_options = WriteOptions()
         # The stub declares a method; in the extension it is an attribute.
@@ -422,30 +413,3 @@ def _drop_families(live: Path, kept: Collection[str], options: Options) -> None:
         for name in dropped:
             database.drop_column_family(name)
         database.close()
-
-
-def _options(block_cache: Cache) -> Options:
-    """Small settings: many databases share a process, and a dict in front does the caching."""
-    table = BlockBasedOptions()
-    table.set_block_cache(block_cache)
-    table.set_bloom_filter(10, block_based=False)
-    options = Options(raw_mode=True)
-    options.create_if_missing(create_if_missing=True)
-    options.create_missing_column_families(create_missing_cfs=True)
-    # Without a write-ahead log only this keeps a position and its state together.
-    options.set_atomic_flush(atomic_flush=True)
-    options.set_block_based_table_factory(table)
-    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
-    options.set_max_write_buffer_number(2)
-    options.set_max_background_jobs(2)
-    options.set_compression_type(DBCompressionType.lz4())
-    options.set_max_open_files(_OPEN_FILES_MAX)
-    options.set_keep_log_file_num(1)
-    options.set_max_log_file_size(_INFO_LOG_BYTES_MAX)
-    options.set_manifest_preallocation_size(4096)
-    # It is part of every checkpoint, and grows with each: made anew when it is larger than this.
-    options.set_max_manifest_file_size(_MANIFEST_BYTES_MAX)
-    # No background statistics: they cost writes for every database.
-    options.set_stats_dump_period_sec(0)
-    options.set_stats_persist_period_sec(0)
-    return options

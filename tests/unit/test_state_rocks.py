@@ -11,7 +11,7 @@ import pytest
 
 from kstash.errors import CheckpointCorruptError, StateError
 from kstash.ports import FileEntry, StateBackend, StoreSpec
-from kstash.state import files, rocks
+from kstash.state import files, options
 from kstash.state.rocks import RocksBackend, RocksTaskState
 
 SPEC = StoreSpec("words", lambda value: b"%d" % value, int)
@@ -241,7 +241,7 @@ def test_checkpoints_do_not_grow_with_their_number(
     backend: RocksBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The manifest, which every flush adds to and every checkpoint holds, begins anew in time."""
-    monkeypatch.setattr(rocks, "_MANIFEST_BYTES_MAX", 4096)
+    monkeypatch.setattr(options, "MANIFEST_BYTES_MAX", 4096)
     state = open_task(backend)
     sizes = []
     for number in range(60):
