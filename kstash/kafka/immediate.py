@@ -137,6 +137,7 @@ class ImmediateReader:
         self._metadata_bytes_max = metadata_bytes_max
         self._bookmarks: dict[Partition, Bookmark] = {}
         self._changed: set[Partition] = set()
+        self._is_closing = False
         self._client.subscribe(
             list(topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose
         )
@@ -219,6 +220,7 @@ class ImmediateReader:
 
     def close(self) -> None:
         """Leave the group and close; commits nothing."""
+        self._is_closing = True
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -256,6 +258,10 @@ class ImmediateReader:
         return counts
 
     def _assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._is_closing:
+            # A member that left just before gives its partitions up to this one. What was committed
+            # for them is not to be had any more, from a client that closes.
+            partitions = []
         restored = self._restore_all(client, partitions)
         for partition in partitions:
             name = partition.topic, partition.partition
