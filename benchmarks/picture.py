@@ -68,8 +68,10 @@ def _split(run: dict[str, Any]) -> list[tuple[str, Timeline]]:
 
 
 def _throughput(timeline: Timeline) -> list[tuple[float, float]]:
-    """Thousands of records a second over seconds since the kill."""
-    sums = dict.fromkeys(_bins(), 0.0)
+    """Thousands of records a second over seconds since the kill, as long as there is a load."""
+    last_ms = max((due for due, *_ in timeline["latency"]), default=0.0)
+    fed = [number for number in _bins() if number * BIN_S < last_ms / 1000 - BIN_S]
+    sums = dict.fromkeys(fed, 0.0)
     for bins in timeline["records"].values():
         for ms, count in bins:
             number = int(ms / 1000 // BIN_S)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import accumulate
 
 from confluent_kafka import Producer
 
 from benchmarks.harness import PARTITIONS, Case
+from kstash.core.partitioner import Partitioner
 
 WORDS = 5_000
 WORDS_PER_SENTENCE = 10
@@ -74,8 +76,13 @@ def outputs_per_record(case: Case) -> int:
 
 
 def partition_of(index: int, key: bytes | None, partitions: int = PARTITIONS) -> int:
-    """Input partition of record `index`: in turn, or the same for the same key."""
-    return index % partitions if key is None else sum(key) % partitions
+    """Input partition of record `index`: in turn, or the one that an output of its key goes to."""
+    return index % partitions if key is None else _partitioner(partitions)[key]
+
+
+@cache
+def _partitioner(count: int) -> Partitioner:
+    return Partitioner(count)
 
 
 def each_key_once(keys: int) -> Iterator[bytes]:
