@@ -59,6 +59,9 @@ def main() -> None:
             # What was measured until then is shown all the same.
             console.print(f"stopped: {error!s}", markup=False)
             failed = True
+    if not results.runs:
+        console.print(f"no case begins with any of {options.case}", markup=False)
+        failed = True
     results.show(console)
     save()
     console.print(f"written to {options.json}")
