@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import others, picture, recovery
+from benchmarks import checkpoints, others, picture, recovery
 from benchmarks.harness import PARTITIONS, Bench
 from benchmarks.report import Results
 from kstash.broker import DevBroker
@@ -84,3 +84,14 @@ def test_others_are_measured_while_one_is_killed(kafka_broker: DevBroker) -> Non
     assert len(run["kept_partitions"]) == PARTITIONS // 2
     assert run["records_per_s_before"] > 0
     assert run["latency_during"]["count"] > 0
+
+
+def test_the_cost_of_checkpoints_is_measured(kafka_broker: DevBroker) -> None:
+    """Outputs, checkpoints and the time that they hold the loop up, of preloaded words."""
+    words = 400_000
+    with Bench(kafka_broker.bootstrap_servers) as bench:
+        checkpoints.preload(bench, "bench-sweep", words)
+        run = checkpoints.measure(bench, "bench-sweep", words, 200)
+    assert run["outputs_per_s"] > 0
+    assert run["checkpoints"] > 0
+    assert 0 < run["stall_share"] < 1
