@@ -14,11 +14,10 @@ QUICK := $(wildcard tests/unit tests/property tests/traces)
 demo: $(STAMP)
 	$(PY) -m kstash.apps.demo
 
-## Everything: quick tests and simulation, then what needs a broker, then chaos, in two processes.
+## Everything: quick tests and simulation in two processes, then what needs a broker, one by one.
 test: $(STAMP)
 	$(PY) -m pytest -q -n 2 --hypothesis-profile=ci $(QUICK) $(wildcard tests/simulation)
-	$(PY) -m pytest -q tests/integration
-	$(PY) -m pytest -q -n 2 tests/chaos
+	$(PY) -m pytest -q tests/integration tests/chaos
 
 ## Format, lint, types, layers, docstrings and the quick tests; two minutes at most.
 check: $(STAMP)
