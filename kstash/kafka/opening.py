@@ -22,50 +22,42 @@ from kstash.ports import DeliveredMessage, Headers, OnDelivery, Partition
 
 REST_S = 3600.0
 
-_Record = tuple[str, bytes | None, bytes | None, int, OnDelivery | None, int, Headers | None]
+Record = tuple[str, bytes | None, bytes | None, int, OnDelivery | None, int, Headers | None]
+"""The arguments of `kstash.ports.Producer.produce`."""
 
 
 class Opening:
     """Holds records back until their partition is open.
 
     Args:
-        send: takes the arguments of `kstash.ports.Producer.produce`; a `BufferError` says that
-            there is no room now.
+        send: hands a record to the client; a `BufferError` says that there is no room now.
         now: monotonic seconds.
 
     Attributes:
         open: partitions to which the caller sends by itself; of all others it gives to `offer`.
     """
 
-    def __init__(self, send: Callable[..., None], now: float) -> None:
+    def __init__(self, send: Callable[[Record], None], now: float) -> None:
         self.open: set[Partition] = set()
         self._send = send
         self._resting: set[Partition] = set()
         self._rest_due = now + REST_S
-        self._waiting: dict[Partition, deque[_Record]] = {}
+        self._waiting: dict[Partition, deque[Record]] = {}
         self._acked: deque[Partition] = deque()
 
-    def offer(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        partition: int,
-        on_delivery: OnDelivery | None,
-        timestamp: int,
-        headers: Headers | None,
-    ) -> None:
+    def offer(self, record: Record) -> None:
         """Send a record if it is the first one of its partition, else keep it."""
+        topic, value, key, partition, on_delivery, timestamp, headers = record
         place = topic, partition
         waiting = self._waiting.get(place)
         if waiting is not None:
-            waiting.append((topic, value, key, partition, on_delivery, timestamp, headers))
+            waiting.append(record)
         elif place in self._resting:
-            self._send(topic, value, key, partition, on_delivery, timestamp, headers)
+            self._send(record)
             self.open.add(place)
         else:
             first = partial(self._delivered, place, on_delivery)
-            self._send(topic, value, key, partition, first, timestamp, headers)
+            self._send((topic, value, key, partition, first, timestamp, headers))
             self._waiting[place] = deque()
 
     def release(self, now: float) -> bool:
@@ -82,7 +74,7 @@ class Opening:
             waiting = self._waiting[place]
             while waiting:
                 try:
-                    self._send(*waiting[0])
+                    self._send(waiting[0])
                 except BufferError:
                     return is_any
                 waiting.popleft()

@@ -18,7 +18,7 @@ from confluent_kafka import Producer as Client
 from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError, TopicMissingError
 from kstash.failpoints import around
 from kstash.kafka import failures
-from kstash.kafka.opening import Opening
+from kstash.kafka.opening import Opening, Record
 from kstash.kafka.settings import client_logger
 from kstash.ports import Headers, OnDelivery, Producer
 
@@ -79,7 +79,7 @@ class KafkaProducer:
             elif self._failure is not None:
                 raise self._failure
             else:
-                self._opening.offer(topic, value, key, partition, on_delivery, timestamp, headers)
+                self._opening.offer((topic, value, key, partition, on_delivery, timestamp, headers))
         except BufferError:
             self._wait_for_room()
             self.produce(topic, value, key, partition, on_delivery, timestamp, headers)
@@ -122,17 +122,9 @@ class KafkaProducer:
     def __len__(self) -> int:
         return len(self._client) + len(self._opening)
 
-    def _send(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        partition: int,
-        on_delivery: OnDelivery | None,
-        timestamp: int,
-        headers: Headers | None,
-    ) -> None:
-        self._produce(topic, value, key, partition, on_delivery, None, timestamp, headers)
+    def _send(self, record: Record) -> None:
+        *place, timestamp, headers = record
+        self._produce(*place, None, timestamp, headers)
 
     def _on_error(self, error: KafkaError) -> None:
         # Connection errors are the member's to tell, the client mends them.

@@ -27,7 +27,7 @@ from confluent_kafka import Producer as Client
 from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError
 from kstash.failpoints import around
 from kstash.kafka import failures
-from kstash.kafka.opening import Opening
+from kstash.kafka.opening import Opening, Record
 from kstash.kafka.positions import CommittedPositionsReader
 from kstash.kafka.settings import client_logger
 from kstash.ports import DeliveredMessage, Headers, OnDelivery, OnDone, Partition
@@ -123,11 +123,15 @@ class KafkaSinkProducer:
         """
         try:
             if (topic, partition) in self._opening.open:
-                self._send(topic, value, key, partition, on_delivery, timestamp, headers)
+                # Nearly every record: no call more than the client's own.
+                told = on_delivery and partial(self._deliver, on_delivery)
+                self._produce(  # type: ignore[misc] # set by _initialise
+                    topic, value, key, partition, told, None, timestamp, headers
+                )
             elif self._failure is not None:
                 raise self._failure
             else:
-                self._opening.offer(topic, value, key, partition, on_delivery, timestamp, headers)
+                self._opening.offer((topic, value, key, partition, on_delivery, timestamp, headers))
         except BufferError:
             self._wait_for_room()
             self.produce(topic, value, key, partition, on_delivery, timestamp, headers)
@@ -310,20 +314,12 @@ class KafkaSinkProducer:
 
     # --- for both -----------------------------------------------------------------------------
 
-    def _send(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        partition: int,
-        on_delivery: OnDelivery | None,
-        timestamp: int,
-        headers: Headers | None,
-    ) -> None:
+    def _send(self, record: Record) -> None:
+        *place, on_delivery, timestamp, headers = record
         if on_delivery is not None:
             on_delivery = partial(self._deliver, on_delivery)
         self._produce(  # type: ignore[misc] # set by _initialise
-            topic, value, key, partition, on_delivery, None, timestamp, headers
+            *place, on_delivery, None, timestamp, headers
         )
 
     def _deliver(self, on_delivery: OnDelivery, error: Any, message: DeliveredMessage) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kstash.kafka.opening import REST_S, Opening
+from kstash.kafka.opening import REST_S, Opening, Record
 
 TOPIC = "t"
 
@@ -19,18 +19,11 @@ class Client:
         self.sent: list[tuple[int, bytes]] = []
         self.callbacks: dict[bytes, Any] = {}
 
-    def send(
-        self,
-        topic: str,
-        value: bytes,
-        _key: object,
-        partition: int,
-        on_delivery: Any,
-        _timestamp: int,
-        _headers: object,
-    ) -> None:
+    def send(self, record: Record) -> None:
         """Take one record."""
-        assert topic == TOPIC
+        topic, value, _, partition, on_delivery, *_ = record
+        assert (topic, type(value)) == (TOPIC, bytes)
+        assert value is not None
         if len(self.sent) == self.room:
             raise BufferError
         self.sent.append((partition, value))
@@ -44,7 +37,7 @@ class Client:
 def offer(opening: Opening, *values: bytes, partition: int = 0, told: Any = None) -> None:
     """Give records to it."""
     for value in values:
-        opening.offer(TOPIC, value, None, partition, told, 0, None)
+        opening.offer((TOPIC, value, None, partition, told, 0, None))
 
 
 def test_h41_others_wait_for_the_first_one() -> None:
