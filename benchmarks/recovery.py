@@ -46,6 +46,10 @@ BEHIND_MS_MAX = 400
 """How far readers may be behind, one of them by a commit, for a load to count as sustained."""
 
 SLOWER = 0.7
+LEAST_SHARE = 0.1
+"""Of what the worker makes at most, that it is taken to sustain anyhow: a machine whose disk holds
+every commit up shows readers far behind at any load."""
+
 AFTER_S = 2.0
 SAMPLE_S = 0.05
 AIM_S = 1.0
@@ -139,7 +143,7 @@ def measure(bench: Bench, crash: Crash) -> dict[str, Any]:
             burst = _fill(bench, crash, inputs, worker)
             capacity = _probe(bench, crash, inputs, worker, burst)
             sustained = _sustained(bench, crash, inputs, worker, capacity)
-            rate = int(sustained * crash.load_share / WORDS_PER_SENTENCE)
+            rate = max(1, int(sustained * crash.load_share / WORDS_PER_SENTENCE))
             load = Load(crash.case, inputs, rate, None, crash.keys, crash.partitions)
             outside = Outside(bench.bootstrap, load, bench.output)
             try:
@@ -213,8 +217,8 @@ def _sustained(bench: Bench, crash: Crash, inputs: list[str], worker: Worker, mo
     Less than what the worker makes of a backlog, in large batches.
     """
     rate = most
-    while True:
-        sentences = int(rate / WORDS_PER_SENTENCE)
+    while rate > LEAST_SHARE * most:
+        sentences = max(1, int(rate / WORDS_PER_SENTENCE))
         load = Load(crash.case, inputs, sentences, PROBE_S, crash.keys, crash.partitions)
         outside = Outside(bench.bootstrap, load, bench.output)
         behind_ms: list[float] = []
@@ -228,8 +232,9 @@ def _sustained(bench: Bench, crash: Crash, inputs: list[str], worker: Worker, mo
         finally:
             outside.close()
         if statistics.median(behind_ms[len(behind_ms) // 2 :]) < BEHIND_MS_MAX:
-            return rate
+            break
         rate *= SLOWER
+    return rate
 
 
 def _settle(bench: Bench, crash: Crash, worker: Worker) -> None:
@@ -244,16 +249,29 @@ def _settle(bench: Bench, crash: Crash, worker: Worker) -> None:
 def _rate(bench: Bench, crash: Crash, worker: Worker, before: int, words: int) -> float:
     """Outputs a second while so many words are counted, behind so many earlier outputs."""
     first, last = (before + words * share for share in MEASURED)
-    samples: list[tuple[float, int]] = []
+    samples = [(time.monotonic(), before)]
     deadline = time.monotonic() + PROGRESS_S_MAX
-    while not samples or samples[-1][1] < before + words:
+    while samples[-1][1] < before + words:
         end = bench.end_offsets(bench.output, crash.partitions)
         samples.append((time.monotonic(), end))
         worker.check(time.monotonic() < deadline, f"made {end - before} of {words} outputs")
         time.sleep(SAMPLE_S)
-    within = [sample for sample in samples if first <= sample[1] <= last]
-    begin, end_ = (within[0], within[-1]) if len(within) > 1 else (samples[0], samples[-1])
-    return (end_[1] - begin[1]) / (end_[0] - begin[0])
+    return _rate_between(samples, first, last)
+
+
+def _rate_between(samples: list[tuple[float, int]], first: float, last: float) -> float:
+    """Outputs a second from the sample that reached the one number to that of the other.
+
+    Args:
+        samples: seconds and outputs until then, in order; the last one reached `last`.
+        first: outputs, which a sample before that may have reached already.
+        last: outputs.
+    """
+    begin, end = (next(s for s in samples if s[1] >= number) for number in (first, last))
+    if begin is end:
+        # A small burst is over within one look: from the beginning, then.
+        begin = samples[0]
+    return (end[1] - begin[1]) / (end[0] - begin[0])
 
 
 def _crash(crash: Crash, worker: Worker, outside: Outside, state_dir: Path) -> dict[str, Any]:

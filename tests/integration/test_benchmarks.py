@@ -47,6 +47,14 @@ def test_a_crash_is_measured_shown_and_drawn(kafka_broker: DevBroker, tmp_path: 
     assert "<svg" in (tmp_path / "crash.svg").read_text()
 
 
+def test_a_worker_that_pauses_is_not_taken_for_one_that_makes_nothing() -> None:
+    """Two looks at the same number of outputs say nothing of the speed; nor does one of all."""
+    paused = [(0.0, 0), (1.0, 50), (1.5, 50), (2.0, 100)]
+    assert recovery._rate_between(paused, 30, 90) == 50
+    at_once = [(0.0, 0), (0.5, 100)]
+    assert recovery._rate_between(at_once, 30, 90) == 200
+
+
 def test_a_case_that_went_wrong_is_shown_beside_the_others() -> None:
     """No lag drained within the deadline is a result, and so is a worker that was never live."""
     seen = {"first_output_ms": 4000.0, "drained_ms": None, "peak_ms": 9000.0}
