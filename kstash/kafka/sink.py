@@ -323,6 +323,9 @@ class KafkaSinkProducer:
         )
 
     def _deliver(self, on_delivery: OnDelivery, error: Any, message: DeliveredMessage) -> None:
+        if error is not None:
+            # The client goes on behind it, and what waits no more counts as acknowledged.
+            self._fail(error)
         self._told.append(partial(on_delivery, error, message))
 
     def _wait_for_room(self) -> None:

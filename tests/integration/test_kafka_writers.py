@@ -210,6 +210,33 @@ def test_refused_record_fails_the_transaction(world: World) -> None:
     assert committed_values(world, out) == []
 
 
+@pytest.mark.usefixtures("lineage")
+@pytest.mark.parametrize("is_told", [True, False])
+def test_refused_record_fails_its_producer(world: World, is_told: bool) -> None:
+    """`poll` says so, before any commit, also when only what comes behind it has a callback.
+
+    What is not written any more would else count as acknowledged, and the other producer of the
+    group would write what follows.
+    """
+    out = world.create(f"{world.application_id}-out", max_message_bytes="2000")
+    sink = world.sink()
+    errors: list[Any] = []
+
+    def on_delivery(error: Any, _: Any) -> None:
+        errors.append(error)
+
+    sink.produce(out, b"opens the partition", None, 0)
+    wait_for(lambda: not len(sink), sink.poll, "an acknowledgement")
+    sink.produce(out, bytes(5000), None, 0, on_delivery if is_told else None)
+    sink.produce(out, b"behind", None, 0, on_delivery)
+    with pytest.raises(ProducerFailedError, match="MSG_SIZE_TOO_LARGE|_PURGE"):
+        wait_for(lambda: not len(sink), sink.poll, "the end of what waits")
+    assert errors
+    assert all(error is not None for error in errors)
+    sink.close()
+    assert committed_values(world, out) == []
+
+
 # --- admin --------------------------------------------------------------------------------------
 
 
