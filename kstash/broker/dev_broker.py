@@ -223,6 +223,12 @@ class DevBroker:
                     f"was made with format {found['format']} and {found['nodes']} nodes, wanted "
                     f"are format {wanted[0]} and {wanted[1]} nodes; use another folder",
                 )
+            if _version(found["kafka"]) > _version(kafka_jars.KAFKA_VERSION):
+                raise BrokerFolderError(
+                    str(self._folder),
+                    f"was made by Kafka {found['kafka']}, which {kafka_jars.KAFKA_VERSION} cannot "
+                    "read; use another folder",
+                )
             self._cluster_id = str(found["cluster_id"])
             return
         self._cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -276,6 +282,10 @@ class DevBroker:
                     f"nodes {sorted(nodes)} gave no answer within {self._start_timeout_s:g} s"
                 )
             time.sleep(0.02)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
 
 
 def _choose_ports(count: int, first: int) -> list[tuple[int, int]]:

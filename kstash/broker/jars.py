@@ -19,7 +19,7 @@ from typing import Any
 
 from kstash.broker.errors import BrokerDownloadError, BrokerExtraMissingError
 
-KAFKA_VERSION = "4.3.1"
+KAFKA_VERSION = "4.2.1"
 _ENDPOINT = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
 # Kafka logs through SLF4J 1.7; without a provider a broker that cannot start says nothing at all.
 _LOGGING_ENDPOINT = "org.slf4j:slf4j-simple:1.7.36"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.checkers import check_same, read_committed, read_with_rule
+from tests.chaos.checkers import check_same, read_committed, read_inputs, read_with_rule
 from tests.chaos.harness import (
     Chaos,
     Feeder,
@@ -33,22 +33,24 @@ KILLS = 6
 LATE_LINEAGE = {"KSTASH_LINEAGE_ACK_DELAY_MS": "500"}
 
 
-def _both_readers(chaos: Chaos, subject: Subject, sent: Sequence[Record]) -> None:
+def _both_readers(chaos: Chaos, subject: Subject, inputs: Sequence[Record]) -> None:
     committed = read_committed(chaos.bootstrap, subject.output)
-    subject.check(committed, sent)
+    subject.check(committed, inputs)
     accepted = read_with_rule(chaos.bootstrap, subject.output)
-    subject.check(accepted, sent)
+    subject.check(accepted, inputs)
     check_same(committed, accepted)
 
 
 def _finish(chaos: Chaos, feeder: Feeder, workers: list[Worker], subject: Subject) -> None:
-    count = subject.output_count(feeder.sent)
-    chaos.note(f"{len(feeder.sent)} inputs sent, {count} outputs expected")
+    inputs = read_inputs(chaos.bootstrap, subject.inputs)
+    assert not set(feeder.sent) - set(inputs), "the test lost inputs of its own"
+    count = subject.output_count(inputs)
+    chaos.note(f"{len(feeder.sent)} inputs sent, {len(inputs)} there, {count} outputs expected")
     wait_for_outputs(chaos.bootstrap, subject.output, count)
     for worker in workers:
         code = worker.stop()
         assert code == 0, f"{worker.name} left with exit code {code}"
-    _both_readers(chaos, subject, feeder.sent)
+    _both_readers(chaos, subject, inputs)
 
 
 def test_word_count_survives_kills(broker: str, tmp_path: Path) -> None:

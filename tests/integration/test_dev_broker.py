@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -137,13 +138,20 @@ def test_a_paused_node_answers_again_when_resumed(broker: DevBroker) -> None:
 
 
 def test_a_given_folder_is_kept_and_opened_again(tmp_path: Path) -> None:
-    """Topics survive in a given folder, on other ports; another number of nodes is refused."""
+    """Topics survive in a given folder, on other ports.
+
+    Another number of nodes is refused, and what a newer Kafka wrote.
+    """
     with DevBroker(folder=tmp_path) as broker:
         make_topic(broker, "durable", partitions=3)
     with DevBroker(folder=tmp_path) as broker:
         assert "durable" in topic_names(broker)
     with pytest.raises(BrokerFolderError, match="1 nodes, wanted"):
         DevBroker(folder=tmp_path, brokers=3).start()
+    cluster = tmp_path / "cluster.json"
+    cluster.write_text(json.dumps(json.loads(cluster.read_text()) | {"kafka": "99.0.0"}))
+    with pytest.raises(BrokerFolderError, match=r"was made by Kafka 99\.0\.0"):
+        DevBroker(folder=tmp_path).start()
 
 
 def test_a_busy_port_is_named() -> None:
