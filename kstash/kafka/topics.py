@@ -6,7 +6,7 @@ what is needed and the command that fixes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -112,7 +112,8 @@ def check_topics(
             "create them (`kstash topics create` does), or set create_topics=True",
         )
     if topology.lineage_topic not in found and config.guarantee != "none":
-        _check_is_new(admin, topology, found, config, has_local_state=has_local_state)
+        others = [topic for topic in own if topic in found]
+        _check_is_new(admin, topology, others, found, config, has_local_state=has_local_state)
     with around("topics.create"):
         admin.create([NewTopic(topic, -1, None, {}) for topic in missing])
     found |= admin.describe(missing, are_created=True)
@@ -132,17 +133,20 @@ def check_topics(
 def _check_is_new(
     admin: Admin,
     topology: Topology,
+    others: Collection[str],
     found: Mapping[str, TopicInfo],
     config: Config,
     *,
     has_local_state: bool,
 ) -> None:
-    """Refuse to make a lineage topic anew: what it held is lost, and all would be counted again."""
-    internal = [topic for topic in topology.internal_topics if topic in found]
-    ends = admin.end_offsets([(t, p) for t in internal for p in range(found[t].partition_count)])
+    """Refuse to make a lineage topic anew: what it held is lost, and all would be counted again.
+
+    `others`: its own topics that are there.
+    """
+    ends = admin.end_offsets([(t, p) for t in others for p in range(found[t].partition_count)])
     if not has_local_state and not any(ends.values()):
         return
-    deletions = "".join(f", kafka-topics.sh --delete --topic {topic}" for topic in internal)
+    deletions = "".join(f", kafka-topics.sh --delete --topic {topic}" for topic in others)
     raise TopicMissingError(
         [topology.lineage_topic],
         "the application has worked before, and what it knew of that was in this topic; restore "

@@ -7,7 +7,7 @@ numbers of the stages, which all workers must give alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 
@@ -83,7 +83,8 @@ def settled(
     Raises:
         ProgramChangedError: another program ran last, and has not been drained, or its state
             cannot be taken over.
-        TopicMadeAnewError: the lineage topic is new, and internal topics or the state here are not.
+        TopicMadeAnewError: the lineage topic is new; internal topics, checkpoints there or the
+            state here are not.
         TopicMissingError: a topic that the application reads or writes is not there.
         TopicMismatchError: a newly used internal topic holds records of an earlier program.
         KafkaUnavailableError: no answer within the deadline.
@@ -92,7 +93,8 @@ def settled(
         return topology
     layout = Layout.of(topology, topics)
     # Before the lineage is read: who has written there since has said so in the lineage.
-    filled = _filled(layout, admin)
+    filled = _filled(admin, topics, topology.internal_topics)
+    has_checkpoints = bool(_filled(admin, topics, [topology.checkpoints_topic]))
     lineage = topics.get(topology.lineage_topic)
     partitions = [
         (topology.lineage_topic, number)
@@ -102,7 +104,8 @@ def settled(
     starts = [view.starts[max(view.starts)] for view in views if view.starts]
     if not starts:
         # `kstash reset` leaves a generation there: state left on other machines is no matter.
-        if has_local_state and all(view.generation is None for view in views):
+        has_state = has_local_state or has_checkpoints
+        if has_state and all(view.generation is None for view in views):
             raise TopicMadeAnewError([topology.lineage_topic])
         _check_is_new(topology, filled, views, scanner, clock)
         return topology
@@ -193,12 +196,15 @@ def _is_drained(
 # --- reading ------------------------------------------------------------------------------------
 
 
-def _filled(layout: Layout, admin: Admin) -> dict[Partition, int]:
-    """Start offsets of the internal partitions that hold records."""
+def _filled(
+    admin: Admin, topics: Mapping[str, TopicInfo], names: Iterable[str]
+) -> dict[Partition, int]:
+    """Start offsets of the partitions of these topics that hold records, or held some."""
     partitions = [
         (topic, number)
-        for topic in layout.topology.internal_topics
-        for number in range(layout.partition_counts[topic])
+        for topic in names
+        if topic in topics
+        for number in range(topics[topic].partition_count)
     ]
     starts, ends = admin.start_offsets(partitions), admin.end_offsets(partitions)
     return {p: starts[p] for p in partitions if ends[p] > starts[p]}

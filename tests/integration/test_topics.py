@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,7 +135,7 @@ def test_a_deleted_lineage_topic(scene: Scene, program: str) -> None:
     scene.send(inputs[0], [Sent(b"word", b"word", i % 2) for i in range(100)])
     scene.wait_outputs(sink, 100)
     state = scene.folder / "state-worker"
-    wait_until(lambda: any(state.glob("*/*/checkpoints/*/CURRENT")), 30, "a checkpoint")
+    _wait_checkpoints(scene, state)
     lineage = f"{scene.application_id}-lineage"
     scene.delete(lineage)
     assert worker.wait(ERROR_S_MAX) == 1
@@ -142,6 +144,9 @@ def test_a_deleted_lineage_topic(scene: Scene, program: str) -> None:
     log = worker.log()
     assert f"no such topic: '{lineage}'; to fix it: the application has worked before" in log
     assert f"delete {state}/{scene.application_id}" in log
+    shutil.rmtree(state)
+    assert worker.run() == 1
+    assert worker.log().count("the application has worked before") == 2
     values = [o.value for outputs in scene.outputs(sink).values() for o in outputs]
     assert len(values) == 100
 
@@ -150,7 +155,7 @@ def test_a_deleted_lineage_topic(scene: Scene, program: str) -> None:
 def test_a_lineage_topic_made_anew_under_a_worker(scene: Scene, program: str) -> None:
     """With no time to miss it: the worker stops, and no start takes the new topic for a history.
 
-    A program without internal topics has nothing in Kafka that tells it but its own state.
+    A program without internal topics has its state that tells it, and the checkpoints in Kafka.
     """
     inputs = [scene.topic("one", 2), scene.topic("two", 2)]
     sink = scene.topic("counts", 2)
@@ -159,7 +164,7 @@ def test_a_lineage_topic_made_anew_under_a_worker(scene: Scene, program: str) ->
     scene.send(inputs[0], [Sent(b"word", b"word", i % 2) for i in range(100)])
     scene.wait_outputs(sink, 100)
     state = scene.folder / "state-worker"
-    wait_until(lambda: any(state.glob("*/*/checkpoints/*/CURRENT")), 30, "a checkpoint")
+    _wait_checkpoints(scene, state)
     lineage = f"{scene.application_id}-lineage"
     scene.delete(lineage)
     scene.wait_deleted(lineage)
@@ -173,7 +178,9 @@ def test_a_lineage_topic_made_anew_under_a_worker(scene: Scene, program: str) ->
     )
     for _ in range(2):
         assert worker.run() == 1
-    assert f"made anew since the application read it: '{lineage}'" in worker.log()
+    shutil.rmtree(state)
+    assert worker.run() == 1
+    assert worker.log().count(f"made anew since the application read it: '{lineage}'") == 3
     values = [o.value for outputs in scene.outputs(sink).values() for o in outputs]
     assert len(values) == 100
 
@@ -209,6 +216,13 @@ def test_a_deleted_sink_topic(scene: Scene) -> None:
     assert worker.stop() == 0
     (outputs,) = scene.outputs(sink).values()
     assert [(o.key, o.value) for o in outputs] == [(b"three", b"1")]
+
+
+def _wait_checkpoints(scene: Scene, state: Path) -> None:
+    """Wait for a checkpoint on the disk, and for one in Kafka."""
+    topic = f"{scene.application_id}-checkpoints"
+    wait_until(lambda: any(state.glob("*/*/checkpoints/*/CURRENT")), 30, "a checkpoint")
+    wait_until(lambda: any(_end_offset(scene, topic, p) for p in (0, 1)), 30, "a remote one")
 
 
 def _end_offset(scene: Scene, topic: str, partition: int) -> int:
