@@ -115,22 +115,21 @@ def _encode_column(items: Sequence[bytes | None]) -> list[bytes]:
 def _decode_column(data: bytes, i: int, count: int) -> tuple[list[bytes | None], int]:
     lengths = _from_bytes("I", data, i, count)
     i += 4 * count
-    if _NONE in lengths:
-        items: list[bytes | None] = []
-        for length in lengths:
-            if length == _NONE:
-                items.append(None)
-            else:
-                items.append(data[i : i + length])
-                i += length
-        end = i
-    else:
-        ends = list(accumulate(lengths, initial=i))
-        end = ends[-1]
-        items = [data[a:b] for a, b in pairwise(ends)]
-    if end > len(data):
-        raise WireCorruptError(f"frame of {len(data)} bytes with a column up to {end}")
-    return items, end
+    ends = list(accumulate(lengths, initial=i))
+    end = ends[-1]
+    if end <= len(data):
+        # No null among them, whose length would be 4 GiB.
+        return [data[a:b] for a, b in pairwise(ends)], end
+    items: list[bytes | None] = []
+    for length in lengths:
+        if length == _NONE:
+            items.append(None)
+        else:
+            items.append(data[i : i + length])
+            i += length
+    if i > len(data):
+        raise WireCorruptError(f"frame of {len(data)} bytes with a column up to {i}")
+    return items, i
 
 
 def _encode_headers(headers: RecordHeaders) -> bytes:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from kstash.core.frames import Columns, decode_frame
 from kstash.core.reader import ReaderTable
 from kstash.core.wire import (
     HEADER_PREFIX,
     IDENTITY_HEADER,
-    LINEAGE_HEADER,
     MARKER_HEADER,
     Identity,
-    Lineage,
     Marker,
     decode_identity,
-    decode_lineage,
     decode_marker,
 )
 from kstash.errors import LocatedError, WireCorruptError
@@ -56,22 +52,13 @@ class Events:
     taken: int
 
 
-class KstashHeaders(NamedTuple):
-    """The protocol's headers of one record, decoded."""
-
-    identity: Identity | None
-    lineage: Lineage | None
-    marker: Marker | None
-
-
-def kstash_headers(message: Message, *, with_lineage: bool) -> KstashHeaders:
-    """Decode the protocol's headers of a record; `with_lineage` decodes the chunk too.
+def kstash_headers(message: Message) -> tuple[Identity | None, Marker | None]:
+    """Decode what a record's headers say of itself; its chunk is for recovery only.
 
     Raises:
         WireCorruptError: naming topic, partition and offset.
     """
     identity: Identity | None = None
-    lineage: Lineage | None = None
     marker: Marker | None = None
     try:
         for name, value in message.headers() or ():
@@ -79,11 +66,9 @@ def kstash_headers(message: Message, *, with_lineage: bool) -> KstashHeaders:
                 identity = decode_identity(value or b"")
             elif name == MARKER_HEADER:
                 marker = decode_marker(value or b"")
-            elif name == LINEAGE_HEADER and with_lineage:
-                lineage = decode_lineage(value or b"")
     except WireCorruptError as error:
         raise located(error, message) from error
-    return KstashHeaders(identity, lineage, marker)
+    return identity, marker
 
 
 def located(error: LocatedError, message: Message) -> LocatedError:
@@ -121,17 +106,19 @@ def decode_external(messages: Sequence[Message], skips: Collection[int] = ()) ->
 
 
 def decode_ruled(
-    messages: Sequence[Message],
+    messages: Iterable[Message],
     table: ReaderTable,
     *,
     is_frames: bool,
     skips: Collection[int] = (),
+    events_max: int | None = None,
 ) -> Events:
     """Records under the reader rule: frames of an internal topic, or another app's outputs.
 
     A record at an offset of `skips` is an event without logical records (H17).
 
-    Takes records until the batch holds `BATCH_RECORDS` logical ones, at least one record.
+    Takes records until the batch holds `BATCH_RECORDS` logical ones or `events_max` events, at
+    least one record.
 
     Raises:
         WireCorruptError, SequenceGapError: naming topic, partition and offset.
@@ -140,11 +127,13 @@ def decode_ruled(
     sizes: list[int] = []
     offsets: list[int] = []
     taken = 0
+    last: Message | None = None
     for message in messages:
-        if len(batch.keys) >= BATCH_RECORDS:
+        if len(batch.keys) >= BATCH_RECORDS or len(sizes) == events_max:
             break
         taken += 1
-        identity, _, marker = kstash_headers(message, with_lineage=False)
+        last = message
+        identity, marker = kstash_headers(message)
         try:
             if marker is not None:
                 table.mark(marker)
@@ -172,9 +161,9 @@ def decode_ruled(
         _extend(batch, columns, skip)
         sizes.append(identity.count - skip)
         offsets.append(message.offset())
+    assert last is not None
     end = offsets[-1] + 1 if offsets else -1
-    next_offset = messages[taken - 1].offset() + 1
-    return Events(batch, len(sizes), end, next_offset, sizes, offsets, taken)
+    return Events(batch, len(sizes), end, last.offset() + 1, sizes, offsets, taken)
 
 
 def offset_of(events: Events, record_index: int) -> int | None:

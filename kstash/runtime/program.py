@@ -245,7 +245,7 @@ def _check_is_new(
     generations = {view.generation for view in views}
 
     def take(message: Message) -> None:
-        identity, _, marker = kstash_headers(message, with_lineage=False)
+        identity, marker = kstash_headers(message)
         if identity is not None:
             found = {identity.incarnation.generation}
         elif isinstance(marker, Fence):

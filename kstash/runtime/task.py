@@ -185,19 +185,17 @@ class Task:
         if source.table is None:
             taken = [source.buffer.popleft() for _ in range(min(count, len(source.buffer)))]
             return decode_external(taken, source.skips)
-        # Dropped records and markers are no events: take one by one until the count is full.
-        parts: list[Events] = []
-        found = 0
-        while source.buffer and found < count:
-            part = decode_ruled(
-                [source.buffer.popleft()],
-                source.table,
-                is_frames=source.is_internal,
-                skips=source.skips,
-            )
-            parts.append(part)
-            found += part.count
-        return _joined(parts)
+        # Dropped records and markers are no events: they do not count.
+        events = decode_ruled(
+            source.buffer,
+            source.table,
+            is_frames=source.is_internal,
+            skips=source.skips,
+            events_max=count,
+        )
+        for _ in range(events.taken):
+            source.buffer.popleft()
+        return events
 
     def _verify_input(self, source: TaskInput, events: Events, end_offset: int) -> None:
         """Verify that the input still is what the lineage says (H13)."""
@@ -401,22 +399,3 @@ class Task:
     def close(self) -> None:
         """Give up the state; outputs on their way are somebody else's business."""
         self.state.close()
-
-
-def _joined(parts: list[Events]) -> Events:
-    batch = Batch()
-    sizes: list[int] = []
-    offsets: list[int] = []
-    end = -1
-    for part in parts:
-        if part.batch.headers is not None and batch.headers is None:
-            batch.headers = [None] * len(batch)
-        if batch.headers is not None:
-            batch.headers += part.batch.headers or [None] * len(part.batch)
-        batch.keys += part.batch.keys
-        batch.values += part.batch.values
-        batch.timestamps += part.batch.timestamps
-        sizes += part.sizes or ()
-        offsets += part.offsets
-        end = max(end, part.end_offset)
-    return Events(batch, len(sizes), end, parts[-1].next_offset, sizes, offsets, len(sizes))

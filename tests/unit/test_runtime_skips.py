@@ -6,18 +6,23 @@ in every replay whose chain holds that START.
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
 import kstash
 from kstash import App, ConfigError, OperatorError
 from kstash.config import Config
-from kstash.core.ids import NO_INCARNATION, TaskId
+from kstash.core.frames import encode_frame
+from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.wire import IDENTITY_HEADER
 from kstash.runtime.decode import decode_external, decode_ruled, offset_of
 from kstash.testing import TestDriver
 from kstash.testing.log import MemoryRecord
 from tests.unit.core_cases import identity
+
+OLDER, NEWER = Incarnation(1, 5), Incarnation(1, 9)
 
 
 def parsed(value: str) -> int:
@@ -102,6 +107,20 @@ def test_h17_a_skipped_frame_is_not_even_decoded() -> None:
     events = decode_ruled([message], table, is_frames=True, skips={9})
     assert (events.count, events.sizes, events.offsets, events.end_offset) == (1, [0], [9], 10)
     assert list(table.last_seq.values()) == [3]
+
+
+def test_what_the_reader_rule_drops_is_no_event() -> None:
+    """A replay asks for so many events: what was taken before comes on top, what follows stays."""
+    task, frame = TaskId(0, 0), encode_frame([b"k"], None, [1], None)
+    headers = [identity(NEWER, first, 1, task=task).encode() for first in (1, 1, 2, 2, 3)]
+    headers[1] = identity(OLDER, 1, 1, task=task).encode()
+    messages = [record(offset, frame, header) for offset, header in enumerate(headers)]
+    table = ReaderTable()
+    events = decode_ruled(deque(messages), table, is_frames=True, events_max=2)
+    assert (events.count, events.taken, events.offsets) == (2, 3, [0, 2])
+    assert (events.end_offset, events.next_offset) == (3, 3)
+    events = decode_ruled(messages[events.taken :], table, is_frames=True, events_max=2)
+    assert (events.count, events.taken, events.offsets) == (1, 2, [4])
 
 
 @pytest.mark.parametrize("value", ["t/0", "t/0/x", "t/0/1,", "", "t/-1/0"])
