@@ -5,6 +5,8 @@ Source: Austin Appleby's MurmurHash2 with Kafka's seed; KIP-480 leaves keyed rec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 CACHE_KEYS_MAX = 200_000
 """Keys kept per partition count: about 30 MB at the worst; real key sets are skewed."""
 
@@ -50,3 +52,12 @@ class Partitioner(dict[bytes | None, int]):
         partition = (murmur2(key) & 0x7FFFFFFF) % self.partition_count
         self[key] = partition
         return partition
+
+
+def partitioners(counts: Mapping[str, int]) -> dict[str, Partitioner]:
+    """Return the partitioner of each topic, by its partition count.
+
+    Topics of as many partitions share one: what a stage has hashed the next one need not.
+    """
+    by_count = {count: Partitioner(count) for count in counts.values()}
+    return {topic: by_count[count] for topic, count in counts.items()}

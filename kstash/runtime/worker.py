@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from kstash.config import Config
-from kstash.core.partitioner import Partitioner
+from kstash.core.partitioner import partitioners
 from kstash.core.records import Run
 from kstash.core.wire import application_tag
 from kstash.errors import (
@@ -126,9 +126,7 @@ class Worker:
             metrics=metrics,
             nonce=nonce or partial(os.urandom, 16),
             application=application_tag(topology.application_id),
-            partitioners={
-                topic: Partitioner(count) for topic, count in layout.partition_counts.items()
-            },
+            partitioners=partitioners(layout.partition_counts),
             start_settings=start_settings(layout, config),
             lineage_times=LineageTimes.of(topics.get(topology.lineage_topic)),
         )

@@ -7,7 +7,7 @@ import random
 import pytest
 from kafka.partitioner.default import murmur2 as oracle
 
-from kstash.core.partitioner import CACHE_KEYS_MAX, Partitioner, murmur2
+from kstash.core.partitioner import CACHE_KEYS_MAX, Partitioner, murmur2, partitioners
 
 # Kafka's own test of its Java client (UtilsTest.testMurmur2), as signed integers.
 JAVA = [
@@ -58,3 +58,10 @@ def test_memory_is_bounded() -> None:
         assert partitioner[b"%d" % number] < 3
     assert len(partitioner) <= CACHE_KEYS_MAX + 1
     assert partitioner[None] == 2
+
+
+def test_topics_of_as_many_partitions_share_what_is_remembered() -> None:
+    """A key that one stage has hashed is known to the next one."""
+    found = partitioners({"a": 3, "b": 3, "c": 4})
+    assert found["a"] is found["b"]
+    assert [found[topic].partition_count for topic in "abc"] == [3, 3, 4]
