@@ -116,32 +116,38 @@ class Target:
             )
 
 
-def split(batch: Batch, partitioner: Partitioner, null_partition: int) -> list[tuple[int, Batch]]:
-    """Split a batch by the partition of its keys, keeping the order; partitions ascending."""
+Mask = Sequence[int]
+"""Which records of a batch are meant, as 0 and 1."""
+
+
+def split(
+    keys: Sequence[bytes | None], partitioner: Partitioner, null_partition: int
+) -> list[tuple[int, Mask | None]]:
+    """Partitions that records of these keys go to, ascending, and which of them; None: all."""
     count = partitioner.partition_count
     if count == 1:
-        return [(0, batch)]
+        return [(0, None)]
     partitioner[None] = null_partition % count
-    partitions = list(map(partitioner.__getitem__, batch.keys))
+    partitions = list(map(partitioner.__getitem__, keys))
     if partitions.count(partitions[0]) == len(partitions):
         # Always so where a stage leaves the keys as they are and writes as many partitions.
-        return [(partitions[0], batch)]
-    has_values = batch.values.count(None) < len(partitions)
-    parts: list[tuple[int, Batch]] = []
-    for partition, mask in _masks(partitions, count):
-        keys = list(compress(batch.keys, mask))
-        part = Batch(
-            keys,
-            list(compress(batch.values, mask)) if has_values else [None] * len(keys),
-            list(compress(batch.timestamps, mask)),
-            None if batch.headers is None else list(compress(batch.headers, mask)),
-        )
-        parts.append((partition, part))
-    return parts
+        return [(partitions[0], None)]
+    return list(_masks(partitions, count))
 
 
-def _masks(partitions: list[int], count: int) -> Iterator[tuple[int, Sequence[int]]]:
-    """Which records go to each partition that occurs, as 0 and 1."""
+def part_of(batch: Batch, mask: Mask, *, has_values: bool) -> Batch:
+    """The records of a batch that a mask means, in their order; without values all are None."""
+    keys = list(compress(batch.keys, mask))
+    return Batch(
+        keys,
+        list(compress(batch.values, mask)) if has_values else [None] * len(keys),
+        list(compress(batch.timestamps, mask)),
+        None if batch.headers is None else list(compress(batch.headers, mask)),
+    )
+
+
+def _masks(partitions: list[int], count: int) -> Iterator[tuple[int, Mask]]:
+    """Which records go to each partition that occurs."""
     if count > _BYTE_VALUES:
         for partition in sorted(set(partitions)):
             yield partition, [p == partition for p in partitions]

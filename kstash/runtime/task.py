@@ -31,6 +31,7 @@ from kstash.runtime.emit import (
     StoredRecord,
     Target,
     drop_head,
+    part_of,
     slice_of,
     split,
     stored_record,
@@ -113,7 +114,11 @@ class Task:
         self._only_input = next(iter(inputs)) if self._implicit else -1
         self._committed = plan.committed
         self._last_valid = dict(plan.last_valid)
-        self._stored = stored
+        # Without what was scanned as damaged only.
+        self._stored = {out: records for out, records in stored.items() if records}
+        self._scanned = {
+            out: range(min(records), max(records) + 1) for out, records in self._stored.items()
+        }
         self._send = send
         self._partition = core.task.partition
         self._replay: deque[Determinant] = deque(
@@ -273,40 +278,52 @@ class Task:
     def _emit(self, output_index: int, outputs: Batch) -> None:
         target = self.targets[output_index]
         target.check_keys(outputs)
-        for partition, batch in split(outputs, target.partitioner, self._partition):
+        for partition, mask in split(outputs.keys, target.partitioner, self._partition):
             out = (output_index, partition)
-            if self._last_valid or self._stored or self.core.position <= self._committed:
-                left = self._suppress(out, target, batch)
-                if left is None:
-                    continue
-                batch = left
+            count = len(outputs) if mask is None else mask.count(1)
+            first = self.core.next_sequence(out)
+            suppressed = self._suppressed(out, target, first, count)
+            is_stored = self._is_stored(out, first, count)
+            if suppressed:
+                self.core.skip(out, suppressed)
+                self.suppressed += suppressed
+                if suppressed == count and not is_stored:
+                    continue  # most of a replay: nobody needs the records themselves
+            batch = outputs
+            if mask is not None:
+                batch = part_of(outputs, mask, has_values=target.has_values)
+            if is_stored:
+                self._compare(out, target, batch, first)
+            if suppressed == count:
+                continue
+            if suppressed:
+                batch = drop_head(batch, suppressed)
             self.records_out += len(batch)
             outgoing = self.core.emit(out, len(batch), batch)
             if outgoing is not None:
                 self._send(self, outgoing)
 
-    def _suppress(self, out: OutPartition, target: Target, batch: Batch) -> Batch | None:
-        """Count what is out already, compare it with what stands there, return the rest."""
-        first = self.core.next_sequence(out)
-        self._compare(out, target, batch, first)
-        if target.is_internal:
-            last_valid = self._last_valid.get(out, 0)
-            count = min(len(batch), max(0, last_valid + 1 - first))
-            if last_valid <= first + len(batch) - 1:
-                self._last_valid.pop(out, None)
-        else:
-            count = len(batch) if self.core.position <= self._committed else 0
-        if count:
-            self.core.skip(out, count)
-            self.suppressed += count
-        if count == len(batch):
-            return None
-        return drop_head(batch, count) if count else batch
+    def _suppressed(self, out: OutPartition, target: Target, first: int, count: int) -> int:
+        """How many of the next outputs, from sequence `first` on, are out already."""
+        if not target.is_internal:
+            return count if self.core.position <= self._committed else 0
+        last_valid = self._last_valid.get(out, 0)
+        if last_valid < first + count:
+            self._last_valid.pop(out, None)
+        return min(count, max(0, last_valid + 1 - first))
+
+    def _is_stored(self, out: OutPartition, first: int, count: int) -> bool:
+        """Whether a scan found outputs among whose sequences these are: then they are compared."""
+        if out not in self._stored:
+            return False
+        scanned = self._scanned[out]
+        if first >= scanned.stop:
+            del self._stored[out]  # what is left was made before the base
+            return False
+        return first + count > scanned.start
 
     def _compare(self, out: OutPartition, target: Target, batch: Batch, first: int) -> None:
-        stored = self._stored.get(out)
-        if not stored:
-            return
+        stored = self._stored[out]
         for index in range(len(batch)):
             there = stored.pop(first + index, None)
             if there is None:
@@ -319,8 +336,6 @@ class Task:
                     f"task {self.name}, sequence {first + index}: replay made {here}, but "
                     f"{there} is stored; is the program deterministic?"
                 ).at(target.topic, out[1])
-        if not stored:
-            del self._stored[out]
 
     def on_delivery(self, outgoing: Outgoing) -> Callable[[Any, DeliveredMessage], None]:
         """Callback for the last record of one batch to one partition."""

@@ -5,6 +5,7 @@ Source: protocol, section 9. The worker is the real one, over an Apache Kafka in
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from typing import Any
 
@@ -66,6 +67,56 @@ def records_of(driver: TestDriver, group: int, kind: type[LineageRecord]) -> lis
         for record in driver.kafka.read("holes-lineage", group)
     ]
     return [record for record in decoded if isinstance(record, kind)]
+
+
+# -- I9 ------------------------------------------------------------------------------------------
+
+
+def numbered(column: str) -> App:
+    """Counts words; what stands in a column of its frames or sink records differs each time."""
+    numbers = itertools.count()
+    app = App("holes")
+    words = app.stream("l", value=kstash.text)
+    if column == "frame key":
+        words = words.map_values(lambda word: f"{word}{next(numbers)}")
+    counts = words.key_by(str, key=kstash.text).count("counts")
+    if column == "sink value":
+        counts = counts.map_values(lambda count: count + next(numbers))
+    counts.to("out", value=kstash.int_text)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("column", "pause_s"), [("frame key", 0), ("sink value", 0), ("sink value", 15)]
+)
+def test_i9_outputs_that_differ_from_stored_ones_stop_the_replay(column: str, pause_s: int) -> None:
+    """Every output that a scan has found is compared, from the beginning or a checkpoint on."""
+    with TestDriver(numbered(column)) as driver:
+        for word in "abc":
+            driver.send("l", word)
+        driver.advance(pause_s)
+        driver.send("l", "a")
+        driver.crash()
+        with pytest.raises(ReplayDivergedError, match="is the program deterministic") as caught:
+            driver.recover()
+        assert (caught.value.topic == "out") == (column == "sink value")
+
+
+def test_i9_what_a_scan_found_is_forgotten_once_it_is_passed() -> None:
+    """It may have found outputs before the base too, which nobody makes again."""
+    with TestDriver(numbered("")) as driver:
+        for word in "ab":
+            driver.send("l", word)
+            driver.advance(15)
+            driver.send("l", word)
+        driver.crash()
+        driver.recover()
+        assert driver._worker is not None
+        tasks = driver._worker.groups[0].tasks.values()
+        assert any(task._stored for task in tasks)
+        driver.send("l", "b")
+        assert not any(task._stored for task in tasks)
+        assert outputs(driver) == [1, 2, 1, 2, 3]
 
 
 # -- H13 -----------------------------------------------------------------------------------------
