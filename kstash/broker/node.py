@@ -60,8 +60,7 @@ def node_settings(
         "transaction.state.log.num.partitions": 4,
         # The default of 3 s is for fleets that start at once.
         "group.initial.rebalance.delay.ms": 0,
-        # A killed node is refused until its last session ends; the default of 9 s is a long wait.
-        "broker.session.timeout.ms": 3_000,
+        # A node is let in with a heartbeat; the default is 2 s.
         "broker.heartbeat.interval.ms": 500,
     }
     if listeners:

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from kstash.broker import DevBroker
-from tests.chaos.harness import wait_until
+from tests.chaos.harness import MORTAL, wait_until
 from tests.chaos.proxy import Lane, Proxy, free_ports
 
 BROKERS = 3
@@ -22,6 +22,7 @@ IN_SYNC_S_MAX = 90.0
 # Three nodes on a small machine; one replica of three may be gone, a second one may not.
 HEAP_MB = 256
 CONFIG = {
+    **MORTAL,
     "num.network.threads": 1,
     "num.io.threads": 2,
     "num.replica.fetchers": 1,

@@ -31,6 +31,13 @@ STOP_S_MAX = 30
 LOG_LINES_SHOWN = 40
 SEED_VARIABLE = "KSTASH_CHAOS_SEED"
 
+MORTAL = {"broker.session.timeout.ms": 3_000}
+"""Settings of a broker that a test kills: it is let in again when its last session has ended.
+
+Kafka's 9 s are for all others: a busy machine may hold heartbeats up for more than 3 s, and a
+broker whose controller misses them leads nothing for a while.
+"""
+
 
 def wait_until(condition: Callable[[], bool], deadline_s: float, what: str) -> None:
     """Wait for a condition.

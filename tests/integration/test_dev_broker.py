@@ -18,6 +18,7 @@ from kstash.broker import DevBroker
 from kstash.broker.errors import BrokerFolderError, BrokerStartError, PortBusyError
 from kstash.kafka.tools import KafkaTools
 from kstash.ports import NewTopic
+from tests.chaos.harness import MORTAL
 
 DEADLINE_S = 20.0
 
@@ -38,7 +39,7 @@ time.sleep(600)
 @pytest.fixture(scope="module")
 def broker() -> Iterator[DevBroker]:
     """A node of this module's own: its tests kill and pause it."""
-    with DevBroker() as broker:
+    with DevBroker(config=MORTAL) as broker:
         yield broker
 
 
@@ -178,7 +179,7 @@ def test_ctrl_c_of_the_terminal_does_not_reach_the_broker(broker: DevBroker) -> 
 def test_three_nodes_serve_on_without_one() -> None:
     """With one of three nodes down, records are acknowledged by all in-sync ones and read back."""
     overrides = {1: {"log.cleaner.threads": 2}}
-    with DevBroker(brokers=3, node_config=overrides, heap_mb=256) as broker:
+    with DevBroker(brokers=3, config=MORTAL, node_config=overrides, heap_mb=256) as broker:
         settings = (broker.folder / "node-1" / "server.properties").read_text()
         assert "log.cleaner.threads=2" in settings
         make_topic(broker, "spread", partitions=3)

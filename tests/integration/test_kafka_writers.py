@@ -22,6 +22,7 @@ from kstash.ports import (
     Partition,
     Producer,
 )
+from tests.chaos.harness import MORTAL
 from tests.integration.kafka_world import (
     DEADLINE_S,
     World,
@@ -278,7 +279,7 @@ def test_admin_says_what_to_check_when_nobody_answers(application_id: str) -> No
 
 def test_broker_killed_and_restarted(application_id: str, tmp_path: Path) -> None:
     """While the broker is away clients wait and say so once; then all goes on, nothing is lost."""
-    with DevBroker(folder=tmp_path) as broker:
+    with DevBroker(folder=tmp_path, config=MORTAL) as broker:
         world = World(broker, application_id)
         world.create(world.lineage_topic, 2)
         data = world.create(f"{application_id}-data")

@@ -12,6 +12,7 @@ import pytest
 
 from kstash.broker import DevBroker
 from tests.chaos.checkers import check_counts
+from tests.chaos.harness import MORTAL
 from tests.integration.scene import Process, Scene, Sent, lines, sentences
 
 pytestmark = pytest.mark.integration
@@ -23,7 +24,7 @@ PAUSE_S = 17.0
 @pytest.fixture(scope="module")
 def fragile_broker() -> Iterator[DevBroker]:
     """A broker that these tests may hurt."""
-    with DevBroker() as broker:
+    with DevBroker(config=MORTAL) as broker:
         yield broker
 
 

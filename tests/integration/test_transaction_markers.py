@@ -16,7 +16,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from kstash.broker import DevBroker
 from tests.chaos.checkers import read_committed
-from tests.chaos.harness import wait_until
+from tests.chaos.harness import MORTAL, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +79,7 @@ def test_transactions_end_where_nobody_leads() -> None:
     Kafka 4.3 leaves the markers out: what was aborted shows with the successor's first
     commit, and what was committed does not show at all.
     """
-    with DevBroker(brokers=3) as broker:
+    with DevBroker(brokers=3, config=MORTAL) as broker:
         scene = Scene(broker)
         aborted, committed = scene.topic(), scene.topic()
         left = scene.producer(aborted)
