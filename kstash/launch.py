@@ -326,7 +326,7 @@ def _loop(
                 observer.metrics.gauge("state_memory_bytes", state.used_memory_bytes)
         log.info("stopping" if stop.is_set else "end of input reached")
         if worker.is_done and on_end is not None:
-            on_end(GroupsFinalState(worker.context.layout, worker.groups))
+            on_end(GroupsFinalState(worker.context.layout, worker.ended_groups))
         is_graceful = True
     except MemberFencedError as error:
         log.error("another process took this worker's place; it stops", reason=str(error))  # noqa: TRY400 - expected, no traceback

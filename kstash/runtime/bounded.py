@@ -30,7 +30,8 @@ class BoundedRun:
     """Finds the unfinished run of the application, or begins one on the owner of group 0.
 
     The RUN record is read back from the lineage topic before any START of the run. A run is over
-    when every group has released it; until then a start continues it.
+    when every group has released it; until then a start continues it. When it is over nobody starts
+    a group any more: a worker that leaves hands those that are done to one that has not heard yet.
 
     A drain is a run without ends: nothing new is read, what is on its way between stages is
     finished. Drains continue drains, and runs to an end such runs.
@@ -48,18 +49,17 @@ class BoundedRun:
         self._context = context
         self._is_drain = is_drain
         self._waiting: list[tuple[Recovery, Callable[[Run], None]]] = []
+        self._asking: list[tuple[Recovery, Callable[[Run], None]]] = []
+        self._beginner: Recovery | None = None  # whose RUN is on its way
         self._look_at: float | None = None
         self._is_looking = False
         self.run: Run | None = None
         self.is_over = False
 
     def wait(self, recovery: Recovery, go_on: Callable[[Run], None]) -> None:
-        """Call `go_on` once the run is known; `recovery` is the group that waits."""
-        if self.run is not None:
-            go_on(self.run)
-            return
+        """Call `go_on` once the run is known and not over; `recovery` is the group that waits."""
         self._waiting.append((recovery, go_on))
-        if not self._is_looking and self._look_at is None:
+        if not self._is_looking:
             self._look()
 
     def tick(self, now: float) -> None:
@@ -78,12 +78,14 @@ class BoundedRun:
 
     def _look_later(self, reason: object) -> None:
         log.warning("cannot find out about the bounded run now, looking again", reason=str(reason))
-        self._is_looking = False
+        self._is_looking, self._beginner = False, None
         self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
 
     def _look(self) -> None:
         context = self._context
-        self._is_looking = True
+        self._is_looking, self._look_at = True, None
+        # What comes to wait during the look may have been released since.
+        self._asking, self._waiting = [*self._asking, *self._waiting], []
         partitions = [(context.lineage_topic, g) for g in range(context.layout.group_count)]
         try:
             ends = context.admin.end_offsets(partitions)
@@ -114,9 +116,12 @@ class BoundedRun:
         is_mine = bool(runs) and self._is_drain == (not runs[-1].ends)
         if is_mine and not is_over(runs[-1]):
             self._decide(runs[-1])
+            if self._waiting:
+                self._look()
             return
-        for recovery, _ in self._waiting:
-            if recovery.group == 0:
+        for recovery, _ in reversed(self._asking):
+            if recovery.group == 0 and recovery is not self._beginner:
+                self._beginner = recovery
                 self._begin(recovery)
                 return
         self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
@@ -166,8 +171,8 @@ class BoundedRun:
         self.run = run
         ends = {(t, p): end for t, p, end in run.ends}
         self._context.run_ends.update({p: ends.get(p, 0) for p in self._inputs()})
-        waiting, self._waiting = self._waiting, []
-        for _, go_on in waiting:
+        asking, self._asking = self._asking, []
+        for _, go_on in asking:
             go_on(run)
 
 

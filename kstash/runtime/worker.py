@@ -161,7 +161,19 @@ class Worker:
     @property
     def is_done(self) -> bool:
         """Whether a bounded run is over, for all groups of the application."""
-        return self._bounded is not None and self._bounded.is_over and self._has_released_all
+        return (
+            self._bounded is not None
+            and self._bounded.is_over
+            and all(group.phase is Phase.RELEASED for group in self.ended_groups.values())
+        )
+
+    @property
+    def ended_groups(self) -> dict[int, TaskGroup]:
+        """Of a bounded run that is over, those that this worker ran.
+
+        Others may have been handed over behind its end; they are never started.
+        """
+        return {n: group for n, group in self.groups.items() if group.run is not None}
 
     @property
     def _has_released_all(self) -> bool:

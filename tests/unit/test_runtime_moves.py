@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import kstash
-from kstash.core.records import Claim, encode_key, encode_value
+from kstash.core.records import START, Claim, encode_key, encode_value, key_incarnation
 from kstash.runtime.group import TaskGroup
 from kstash.runtime.layout import Layout
 from kstash.runtime.worker import Worker
@@ -39,7 +39,7 @@ class Pair:
         self.nonces = itertools.count()
         self.workers: list[Worker] = []
 
-    def start(self, name: str) -> Worker:
+    def start(self, name: str, until: str | None = None) -> Worker:
         """Start one more worker."""
         cluster = self.kafka.cluster("moves", member_id=name)
         worker = Worker(
@@ -52,6 +52,7 @@ class Pair:
             clock=self.clock,
             metrics=self.metrics,
             nonce=lambda: next(self.nonces).to_bytes(16, "big"),
+            until=until,
         )
         self.workers.append(worker)
         return worker
@@ -177,3 +178,31 @@ def test_added_partitions_are_told_once(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out.count(line) == 1
     assert first.is_live
     assert pair.outputs(0) + pair.outputs(1) == [b"BEFORE", b"BEFORE"]
+
+
+def test_what_is_done_is_not_started_again_by_who_has_not_heard_yet() -> None:
+    """A run is over, and who hears it first leaves: the other one gets its group, and ends too."""
+    pair = Pair()
+    pair.send("all")
+    first = pair.start("a", "end")
+    second = pair.start("b", "end")
+    for _ in range(STEPS_MAX):
+        if first.is_done:
+            break
+        pair.turn(1)
+        # It has not heard yet: its next look is still to come.
+        if second._bounded is not None and second._bounded.run is not None:
+            second._bounded._look_at = None
+    assert [first.is_done, second.is_done] == [True, False]
+    pair.workers.remove(first)
+    first.close()
+    pair.turn()
+    assert set(second.groups) == {0, 1}
+    assert second.is_done
+    assert len(second.ended_groups) == 1
+    for partition in (0, 1):
+        log = pair.kafka.log((pair.topology.lineage_topic, partition))
+        records = log.read(0, 1_000, is_committed=False)[0]
+        kinds = [key_incarnation(record.key() or b"")[1] for record in records]
+        assert kinds.count(START) == 1
+    second.close()
