@@ -65,7 +65,6 @@ class BoundedRun:
     def tick(self, now: float) -> None:
         """Look again when due."""
         if self._look_at is not None and now >= self._look_at:
-            self._look_at = None
             self._look()
 
     def wait_for_end(self) -> None:

@@ -93,8 +93,11 @@ def settled(
         return topology
     layout = Layout.of(topology, topics)
     # Before the lineage is read: who has written there since has said so in the lineage.
-    filled = _filled(admin, topics, topology.internal_topics)
-    has_checkpoints = bool(_filled(admin, topics, [topology.checkpoints_topic]))
+    own = [*topology.internal_topics, topology.checkpoints_topic]
+    filled = _filled(admin, topics, own)
+    checkpoints = [p for p in filled if p[0] == topology.checkpoints_topic]
+    for partition in checkpoints:
+        del filled[partition]
     lineage = topics.get(topology.lineage_topic)
     partitions = [
         (topology.lineage_topic, number)
@@ -104,7 +107,7 @@ def settled(
     starts = [view.starts[max(view.starts)] for view in views if view.starts]
     if not starts:
         # `kstash reset` leaves a generation there: state left on other machines is no matter.
-        has_state = has_local_state or has_checkpoints
+        has_state = has_local_state or checkpoints
         if has_state and all(view.generation is None for view in views):
             raise TopicMadeAnewError([topology.lineage_topic])
         _check_is_new(topology, filled, views, scanner, clock)

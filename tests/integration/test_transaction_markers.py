@@ -87,8 +87,12 @@ def test_transactions_end_where_nobody_leads() -> None:
         done = scene.producer(committed)
         _write(done, committed, b"committed")
         broker.kill(LONELY)
-        for topic in (aborted, committed):
-            wait_until(lambda: scene.leader(topic) == NOBODY, DEADLINE_S, "a lost leader")  # noqa: B023
+        topics = aborted, committed
+        wait_until(
+            lambda: all(scene.leader(topic) == NOBODY for topic in topics),
+            DEADLINE_S,
+            "a lost leader",
+        )
         heir = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": aborted})
         with suppress(KafkaException):  # waits for the markers
             heir.init_transactions(3)
