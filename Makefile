@@ -5,19 +5,29 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 SEEDS ?= 1000000
 ROUNDS ?= 10
+MINUTES ?= 60
 SECONDS ?= 3600
-QUICK := $(wildcard tests/unit tests/property tests/traces)
+MODULES ?= $(patsubst kstash/%,%,$(filter-out %__init__.py,$(wildcard kstash/core/*.py kstash/runtime/*.py)))
+QUICK := tests/unit tests/property tests/traces
+# tests/conftest.py says what is a proof.
+PROOF := -m prove
+NO_PROOF := -m "not prove"
 
-.PHONY: demo test check bench chaos soak simulate format clean
+.PHONY: demo test prove check bench chaos adversary soak simulate mutants format clean
 
 ## A word count on a real Kafka, killed halfway; DEMO_SECONDS=20 shortens it.
 demo: $(STAMP)
 	$(PY) -m kstash.apps.demo
 
-## Everything: quick tests and simulation in two processes, then what needs a broker, one by one.
+## For who has just cloned, twelve minutes at most: the quick tests, some simulation, a real Kafka.
 test: $(STAMP)
-	$(PY) -m pytest -q -n 2 --hypothesis-profile=ci $(QUICK) $(wildcard tests/simulation)
-	$(PY) -m pytest -q tests/integration tests/chaos
+	$(PY) -m pytest -q -n 2 $(NO_PROOF) --hypothesis-profile=ci $(QUICK) tests/simulation
+	$(PY) -m pytest -q $(NO_PROOF) tests/integration tests/chaos
+
+## All other tests, what fails soonest first: what needs a broker goes one by one.
+prove: $(STAMP)
+	$(PY) -m pytest -q -n 2 $(PROOF) --hypothesis-profile=ci $(QUICK) tests/simulation
+	$(PY) -m pytest -q $(PROOF) --durations=25 tests/integration tests/chaos
 
 ## Format, lint, types, layers, docstrings and the quick tests; two minutes at most.
 check: $(STAMP)
@@ -26,7 +36,7 @@ check: $(STAMP)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/interrogate -q kstash apps
-	$(PY) -m pytest -q -n 2 $(QUICK)
+	$(PY) -m pytest -q -n 2 $(NO_PROOF) $(QUICK)
 
 ## Speed and latency of the four guarantees side by side, recovery time, cost of checkpoints.
 bench: $(STAMP)
@@ -36,6 +46,10 @@ bench: $(STAMP)
 chaos: $(STAMP)
 	$(PY) -m tests.chaos --rounds $(ROUNDS)
 
+## Chains of stages killed where it hurts most, for so many minutes; seeds are printed; a table.
+adversary: $(STAMP)
+	$(PY) -m tests.chaos.adversary --minutes $(MINUTES)
+
 ## A long quiet run: memory, file handles and topics must stay flat. An hour, or SECONDS.
 soak: $(STAMP)
 	$(PY) -m tests.chaos.soak --seconds $(SECONDS)
@@ -44,16 +58,23 @@ soak: $(STAMP)
 simulate: $(STAMP)
 	$(PY) -m tests.simulation --seeds $(SEEDS)
 
+## Mutations of the code itself: all of core and runtime (hours), or MODULES="core/sink.py"; survivors are listed.
+mutants: $(STAMP)
+	$(VENV)/bin/mutmut run $(foreach module,$(MODULES),"kstash.$(subst /,.,$(module:.py=)).*")
+	$(VENV)/bin/mutmut results
+
 format: $(STAMP)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants
 
-$(STAMP): pyproject.toml
+# The versions that the tests passed with, so that a new release of somebody's breaks nobody's build.
+$(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "kstash needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
 	@touch $@

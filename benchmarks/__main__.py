@@ -13,7 +13,17 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import checkpoints, hops, latency, others, picture, recovery, throughput, workload
+from benchmarks import (
+    checkpoints,
+    hops,
+    latency,
+    others,
+    partitions,
+    picture,
+    recovery,
+    throughput,
+    workload,
+)
 from benchmarks.harness import BARE, GUARANTEES, REPOSITORY, Bench, BenchError, Case, machine
 from benchmarks.report import Results
 
@@ -22,7 +32,7 @@ ROLLING_HASH = [
     *(Case("rolling hash", g, ms) for ms in (0, 5, 50) for g in ("exactly_once", "write_first")),
     *(Case("rolling hash", g) for g in ("at_least_once", "none")),
 ]
-KINDS = ("throughput", "latency", "recovery", "checkpoints", "hops")
+KINDS = ("throughput", "latency", "recovery", "checkpoints", "hops", "partitions")
 SWEEP_WORDS, SWEEP_WORDS_FULL = 5_000_000, 20_000_000
 """Enough for a checkpoint interval of 10 s, and of 30 s."""
 
@@ -167,6 +177,10 @@ def _measure(
             for pipeline in hops.PIPELINES:
                 if _is_wanted(pipeline, options.case):
                     keep("hops", pipeline, hops.measure(bench, pipeline, options.seconds))
+        if "partitions" in options.only:
+            for spread in partitions.SPREADS:
+                if _is_wanted(spread, options.case):
+                    keep("partitions", spread, partitions.measure(bench, spread, options.seconds))
         if "checkpoints" in options.only:
             _measure_checkpoints(bench, options, keep)
 

@@ -139,15 +139,15 @@ class Worker:
                 if line.strip() == b"READY":
                     self.ready = time.time_ns()
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, seconds_max: float = READY_S_MAX) -> None:
         """Wait for READY.
 
         Raises:
             BenchError: the process ended, or was not ready in time.
         """
-        deadline = time.monotonic() + READY_S_MAX
+        deadline = time.monotonic() + seconds_max
         while not self.ready:
-            self.check(time.monotonic() < deadline, f"not READY within {READY_S_MAX:g} s")
+            self.check(time.monotonic() < deadline, f"not READY within {seconds_max:g} s")
             time.sleep(0.005)
 
     def check(self, condition: bool, what: str) -> None:

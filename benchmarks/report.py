@@ -80,6 +80,8 @@ class Results:
             console.print(self._hops())
         if "checkpoints" in self.runs:
             console.print(self._checkpoints())
+        if "partitions" in self.runs:
+            console.print(self._partitions())
 
     def _throughput(self) -> Table:
         table = _table(
@@ -137,6 +139,18 @@ class Results:
                 figure("{:.1f}", "commit_adds", "p50_ms"),
                 figure("{:.1f}", "commit_adds", "p99_ms"),
                 figure("{:.1f}", "commit_adds", "max_ms"),
+            )
+        return table
+
+    def _partitions(self) -> Table:
+        table = _table("Partitions with little to do", "READY s", "idle CPU %", "CPU us/record")
+        for case in self.runs["partitions"]:
+            figure = self._figure("partitions", case)
+            table.add_row(
+                str(case).removeprefix("partitions: "),
+                figure("{:.1f}", "start_s"),
+                figure("{:.1f}", "idle_percent"),
+                figure("{:,.0f}", "cpu_us_per_record"),
             )
         return table
 

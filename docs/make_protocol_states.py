@@ -17,12 +17,13 @@ from kstash.core.events import (
     LineageRead,
     Replayed,
     SealAppended,
+    SkipsLocated,
     StartAppended,
     TailsScanned,
 )
 from kstash.core.group import TRANSITIONS, GroupCore, GroupState
-from kstash.core.ids import TaskId
-from kstash.core.records import Claim, Config
+from kstash.core.ids import Incarnation, TaskId
+from kstash.core.records import Claim, Config, Start, TaskStart
 from kstash.core.recovery import TaskSpec
 
 PAGE = Path(__file__).parent / "protocol-states.md"
@@ -47,10 +48,26 @@ FIRST_START: list[Event] = [
     Fenced(()),
     SealAppended(2),
     LineageRead([]),
+    LineageRead([CONFIG]),
     CheckpointsVerified(frozenset()),
     TailsScanned({}),
     StartAppended(),
     Replayed(),
+]
+
+PARENT = (2, Start(Incarnation(1, 1), None, {0: TaskStart(0, 5, {})}, {}))
+NEW_SKIP: list[Event] = [
+    Begin(),
+    LineageRead([CONFIG, CLAIM, PARENT]),
+    ClaimAppended(3),
+    LineageRead([(3, Claim(b"m", "worker"))]),
+    Fenced(()),
+    SealAppended(4),
+    LineageRead([]),
+    LineageRead([CONFIG]),
+    CheckpointsVerified(frozenset()),
+    TailsScanned({}),
+    SkipsLocated(((5,),)),
 ]
 
 Arrow = tuple[GroupState, str, str, GroupState]
@@ -60,8 +77,9 @@ def arrows() -> list[Arrow]:
     """(from, event, effects, to) of every transition, in the order of a recovery."""
     found: dict[Arrow, None] = {}
     taken = set()
-    for events in (FIRST_START, TAKEOVER):
-        core = GroupCore(0, 0, [TaskSpec(TaskId(0, 0), implicit=True)], {}, {})
+    spec = TaskSpec(TaskId(0, 0), implicit=True, internal_outputs=((0, 0),))
+    for events, skips in ((FIRST_START, ()), (TAKEOVER, ()), (NEW_SKIP, ((0, 0, 7),))):
+        core = GroupCore(0, 0, [spec], {}, {}, frozenset(skips))
         for event in events:
             before = core.state
             effects = ", ".join(type(effect).__name__ for effect in core.step(event))

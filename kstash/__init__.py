@@ -4,78 +4,121 @@ Everything public is here, in `kstash.readers` (for programs that read what ksta
 `kstash.broker` (a Kafka for development) and in `kstash.testing`.
 """
 
+from importlib import metadata
+
 from kstash.app import App, FinalState
 from kstash.config import Config
 from kstash.errors import (
     ApplicationIdTakenError,
+    ApplicationRunningError,
+    BookmarkTooLargeError,
     CheckpointCorruptError,
+    CheckpointStoreError,
     ClusterError,
     CommittedPositionLostError,
     ConfigError,
+    ForeignRecordError,
     IncarnationFencedError,
     KafkaUnavailableError,
     KstashError,
     LineageGapError,
+    LocatedError,
     MemberFencedError,
+    MisplacedKeyError,
     NullKeyError,
     OffsetOutOfRangeError,
+    OpenFilesError,
     OperatorError,
     ProducerFailedError,
+    ProducerRefusedError,
     ProgramChangedError,
     ProgramError,
     ProtocolError,
+    RecordRefusedError,
     RecordTooLargeError,
+    RecordUnreadableError,
     ReplayDivergedError,
+    ResetUnfinishedError,
     SequenceGapError,
     SerdeError,
+    SkipTooLateError,
     StateError,
     StepDeadlineError,
+    TopicMadeAnewError,
     TopicMismatchError,
     TopicMissingError,
+    TopicSharedError,
     TopologyError,
+    UnknownWordError,
     WireCorruptError,
     WorkerFailedError,
 )
 from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_text, raw, text
-from kstash.streams import Record, Stream
+from kstash.streams import DELETE, Deletion, Record, Stream
 from kstash.topology import Topology
 
+__version__ = metadata.version("kstash")
+
+# Shown as what users import, above all in the last line of a traceback.
+for _error in list(globals().values()):
+    if isinstance(_error, type) and issubclass(_error, KstashError):
+        _error.__module__ = __name__
+del _error
+
 __all__ = [
+    "DELETE",
     "App",
     "ApplicationIdTakenError",
+    "ApplicationRunningError",
+    "BookmarkTooLargeError",
     "CheckpointCorruptError",
+    "CheckpointStoreError",
     "ClusterError",
     "CommittedPositionLostError",
     "Config",
     "ConfigError",
+    "Deletion",
     "FinalState",
+    "ForeignRecordError",
     "IncarnationFencedError",
     "KafkaUnavailableError",
     "KstashError",
     "LineageGapError",
+    "LocatedError",
     "MemberFencedError",
+    "MisplacedKeyError",
     "NullKeyError",
     "OffsetOutOfRangeError",
+    "OpenFilesError",
     "OperatorError",
     "ProducerFailedError",
+    "ProducerRefusedError",
     "ProgramChangedError",
     "ProgramError",
     "ProtocolError",
     "Record",
+    "RecordRefusedError",
     "RecordTooLargeError",
+    "RecordUnreadableError",
     "ReplayDivergedError",
+    "ResetUnfinishedError",
     "SequenceGapError",
     "Serde",
     "SerdeError",
+    "SkipTooLateError",
     "StateError",
     "StepDeadlineError",
     "Stream",
+    "TopicMadeAnewError",
     "TopicMismatchError",
     "TopicMissingError",
+    "TopicSharedError",
     "Topology",
     "TopologyError",
+    "UnknownWordError",
     "WireCorruptError",
     "WorkerFailedError",
+    "__version__",
     "float_text",
     "int_text",
     "json",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, overload
 
 from kstash import nodes as n
-from kstash.checks import check_serde, check_topic
+from kstash.checks import check_function, check_serde, check_topic
 from kstash.compiler import compile_topology
 from kstash.config import Config
-from kstash.errors import TopologyError
+from kstash.errors import ConfigError, KstashError, TopologyError
 from kstash.serdes import Serde, raw
+from kstash.stopping import StopRequest
 from kstash.streams import Stream, merged
 from kstash.topology import Topology
+from kstash.tracebacks import shortened
+from kstash.words import APP_WORDS, missing
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -59,6 +62,7 @@ class App:
         self._nodes: list[n.Node] = []
         self._sources: dict[str, n.Source] = {}
         self._stores: dict[str, str] = {}
+        self._stop = StopRequest()
 
     @property
     def application_id(self) -> str:
@@ -137,11 +141,15 @@ class App:
         on_ready: Callable[[], None] | None = None,
         on_end: Callable[[FinalState], None] | None = None,
     ) -> None:
-        """Run until told to stop (SIGTERM, SIGINT), or to the end of the input.
+        """Run until told to stop (`stop`, SIGTERM, SIGINT), or to the end of the input.
 
         With `workers` this process becomes the supervisor of so many, and starts again what dies.
         Each worker executes the whole program up to here; what follows `run` is done once, by the
-        supervisor.
+        supervisor. So does a program of one worker, once, to pin Python's hash seed. Neither is
+        possible at a prompt, in a notebook, a thread, an event loop or a test: there `workers` is
+        refused, and the seed stays what it is, with a warning.
+
+        Signals are heard in the main thread only: elsewhere it ends by `stop`.
 
         Args:
             until: `end`: read the inputs to the end offsets found at the start, drain, checkpoint
@@ -155,12 +163,40 @@ class App:
                 `workers` it is called in each of them, not in the supervisor.
 
         Raises:
+            ConfigError: `until` is something else, or `workers` cannot be had here.
             KstashError: what stopped it; nothing is lost, a new start goes on.
             WorkerFailedError: a supervised worker died again and again.
         """
         from kstash.launch import run_app
 
-        run_app(self, until=until, workers=workers, on_ready=on_ready, on_end=on_end)
+        if until not in (None, "end", "drain"):
+            raise ConfigError(f"until is 'end', 'drain' or None, not {until!r}", "until")
+        location = n.user_location()
+        if on_ready is not None:
+            check_function("on_ready", on_ready, location)
+        if on_end is not None:
+            check_function("on_end", on_end, location, "state")
+        try:
+            run_app(
+                self, self._stop, until=until, workers=workers, on_ready=on_ready, on_end=on_end
+            )
+        except KstashError as error:
+            raise shortened(error) from error.__cause__
+        finally:
+            self._stop = StopRequest()
+
+    def stop(self) -> None:
+        """Ask the `run` of this application to end in order, as SIGTERM does; return at once.
+
+        For other threads, `on_ready` and signal handlers. Where it comes before `run` does, that
+        run ends as soon as it has begun.
+        """
+        self._stop.is_set = True
+
+    if not TYPE_CHECKING:  # a type checker would believe that every name is there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise missing(self, name, APP_WORDS, n.user_location())
 
     # --- for streams ----------------------------------------------------------------------------
 

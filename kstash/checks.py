@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
+from inspect import (
+    Signature,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    signature,
+)
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
 
 from kstash.config import NAME_PATTERN
 from kstash.errors import TopologyError
+from kstash.nodes import function_place
 from kstash.serdes import Serde
 
 TOPIC_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z")
@@ -29,26 +41,96 @@ def check_topic(name: str, location: str | None) -> None:
     _check("topic", name, TOPIC_PATTERN, 249, location)
 
 
-def check_function(verb: str, function: object, location: str | None) -> None:
-    """Refuse what cannot be called.
+def check_function(
+    verb: str,
+    function: object,
+    location: str | None,
+    *takes: str,
+    generates: bool = False,
+) -> None:
+    """Refuse what cannot be called as it will be, before the first record is.
+
+    Args:
+        verb: what needs the function.
+        function: the user's.
+        location: of the user's code.
+        takes: what it is called with, by position; names for people.
+        generates: it may be a generator function: what it yields is used.
 
     Raises:
         TopologyError: with the location of the user's code.
     """
     if not callable(function):
         raise TopologyError(f"{verb} needs a function, not {function!r}", location)
+    inner: Any = function
+    while isinstance(inner, partial):
+        inner = inner.func
+    if not isinstance(inner, type | FunctionType | MethodType | BuiltinFunctionType):
+        inner = inner.__call__
+    name = function_place(function)
+    if iscoroutinefunction(inner) or isasyncgenfunction(inner):
+        raise TopologyError(
+            f"{verb} needs a plain function, and {name} is async: nobody would await it. What is "
+            "asked of a network may be another thing in a replay: do it before the input topic, or "
+            "behind the output",
+            location,
+        )
+    if isgeneratorfunction(inner) and not generates:
+        raise TopologyError(
+            f"{verb} needs a function that returns, and {name} is a generator (it has a yield), "
+            "which would run nothing: flat_map takes generators",
+            location,
+        )
+    _check_arity(verb, function, name, takes, location)
+
+
+def _check_arity(
+    verb: str,
+    function: Callable[..., object],
+    name: str,
+    takes: tuple[str, ...],
+    location: str | None,
+) -> None:
+    try:
+        # Not what a decorator wraps: it may take other arguments than that.
+        found = signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return  # of some that are written in C nobody knows
+    try:
+        found.bind(*takes)
+    except TypeError as error:
+        needed = ", ".join(takes)
+        hint = ""
+        if takes == ("value",) and _takes_two(found):
+            hint = "; who needs the key puts records() before it, which makes each value a Record"
+        raise TopologyError(
+            f"{verb} calls its function as f({needed}), and {name} takes {found}: {error}{hint}",
+            location,
+        ) from None
+
+
+def _takes_two(found: Signature) -> bool:
+    try:
+        found.bind("key", "value")
+    except TypeError:
+        return False
+    return True
 
 
 def check_serde(argument: str, serde: object, location: str | None) -> None:
-    """Refuse what is no serde; None stands for none given.
+    """Refuse what is no serde, or one whose functions cannot work; None stands for none given.
 
     Raises:
         TopologyError: with the location of the user's code.
     """
-    if serde is not None and not isinstance(serde, Serde):
+    if serde is None:
+        return
+    if not isinstance(serde, Serde):
         raise TopologyError(
             f"{argument}= takes a serde such as kstash.text, not {serde!r}", location
         )
+    check_function(f"serde {serde.name!r}: serialize", serde.serialize, location, "value")
+    check_function(f"serde {serde.name!r}: deserialize", serde.deserialize, location, "data")
 
 
 def _check(

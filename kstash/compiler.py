@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kstash import nodes as n
+from kstash.core import names
 from kstash.errors import TopologyError
 from kstash.nodes import KeyBy, Node, Sink, Source, Stateful
 from kstash.ports import StoreSpec
@@ -105,26 +106,32 @@ class _Compiler:
 
     def _name_edges(self) -> dict[int, str]:
         """A name for every wide edge: given, or after the stateful operator behind it."""
-        names: dict[int, str] = {}
+        edges: dict[int, str] = {}
         taken: set[str] = set()
         for node in self.nodes:
             if node.index not in self.wide:
                 continue
             assert isinstance(node, KeyBy)
             if node.name is not None:
-                if node.name in taken:
-                    raise TopologyError(f"a second wide edge named {node.name!r}", node.location)
+                if self._edge_topic(node.name) in taken:
+                    raise TopologyError(
+                        f"a second wide edge named {node.name!r}, where - and _ are one",
+                        node.location,
+                    )
                 name = node.name
             else:
                 stateful = self._first_stateful(node)
                 assert stateful is not None
                 name, number = stateful.name, 1
-                while name in taken:
+                while self._edge_topic(name) in taken:
                     number += 1
                     name = f"{stateful.name}-{number}"
-            taken.add(name)
-            names[node.index] = name
-        return names
+            taken.add(self._edge_topic(name))
+            edges[node.index] = name
+        return edges
+
+    def _edge_topic(self, name: str) -> str:
+        return names.repartition_topic(self.application_id, name)
 
     def _groups(self) -> list[tuple[list[Node], list[Node]]]:
         """(entries, nodes) of each part of the graph that hangs together by narrow edges.
@@ -214,7 +221,7 @@ class _Compiler:
         return f"from-{name}"
 
     def _topic(self, node: Node) -> str:
-        return f"{self.application_id}-{self.edge_names[node.index]}-repartition"
+        return self._edge_topic(self.edge_names[node.index])
 
     def _edge_value(self, node: KeyBy) -> Serde[Any] | None:
         if node.index not in self.value_readers:

@@ -10,23 +10,55 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from kstash.core import names
 from kstash.errors import ConfigError
 
 PREFIX = "KSTASH_"
+
+POLL_INTERVAL_MS = 300_000
+"""The Kafka client's own `max.poll.interval.ms`."""
 
 NAME_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,100}\Z")
 """What an application id and the name of an operator may be: they become parts of topics and
 folders, and `<application id>-<name>-repartition` must fit into Kafka's 249 characters."""
 
-SKIP_PATTERN = r"^[a-zA-Z0-9._-]+/\d+/\d+(,[a-zA-Z0-9._-]+/\d+/\d+)*$"
-"""Records as `topic/partition/offset`, comma-separated."""
+PLACE_PATTERN = r"[a-zA-Z0-9._-]+/\d+/\d+(/\d+|/all|-\d+)?"
+SKIP_PATTERN = rf"^{PLACE_PATTERN}(,{PLACE_PATTERN})*$"
+"""Records as `topic/partition/offset`, comma-separated, and the other forms of `SkippedPlace`."""
 
 STORE_PATTERN = r"^(topic|none|(s3|gs|az)://[^/]+.*|file:///.+)$"
+
+NEAR = 0.6
+"""Least likeness of a name that is suggested: a name that has nothing to do with it misleads."""
+
+OTHER_WORDS = {
+    **dict.fromkeys(
+        ("broker", "brokers", "broker_address", "bootstrap_server"), "bootstrap_servers"
+    ),
+    **dict.fromkeys(
+        ("id", "app_id", "group_id", "consumer_group", "name"), "application_id: it names the group"
+    ),
+    **dict.fromkeys(("store", "datadir", "data_dir", "tabledir", "state_folder"), "state_dir"),
+    **dict.fromkeys(("processing_guarantee", "exactly_once", "semantics"), "guarantee"),
+    **dict.fromkeys(("offset_reset", "consumer_auto_offset_reset"), "auto_offset_reset"),
+    **dict.fromkeys(
+        ("key_serializer", "value_serializer", "key_serde", "value_serde"),
+        "key= and value= of stream() and to()",
+    ),
+    **dict.fromkeys(("commit_interval", "commit_interval_ms"), "sink_commit_interval_ms"),
+    **dict.fromkeys(("num_threads", "concurrency", "processes", "workers"), "run(workers=N)"),
+    **dict.fromkeys(("producer_config", "consumer_config", "client", "security"), "kafka={...}"),
+    **dict.fromkeys(("web_port", "port", "metrics_port"), "http_port"),
+    **dict.fromkeys(("auto_create_topics", "topic_allow_declare"), "create_topics"),
+}
+"""Settings of other libraries, and what stands in their place."""
 
 RESERVED = frozenset(
     {
@@ -55,6 +87,52 @@ RESERVED = frozenset(
 )
 """Client settings that the protocol or another setting decides."""
 
+
+@dataclass(frozen=True, slots=True)
+class SkippedPlace:
+    """One entry of `skip_records`.
+
+    Attributes:
+        offset: of the Kafka record.
+        index: of one record of a frame, from 0 (`topic/partition/offset/index`).
+        is_whole: all records of a frame are meant (`topic/partition/offset/all`).
+        last: last offset of a batch that cannot be read (`topic/partition/first-last`).
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    index: int | None = None
+    is_whole: bool = False
+    last: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Decode what `PLACE_PATTERN` matches.
+
+        Raises:
+            ValueError: the last offset lies before the first one.
+        """
+        topic, partition, offset, *rest = text.split("/")
+        first, _, last = offset.partition("-")
+        if last and int(last) < int(first):
+            raise ValueError(f"skip_records: {text} ends before it begins")
+        part = rest[0] if rest else ""
+        return cls(
+            topic,
+            int(partition),
+            int(first),
+            int(part) if part.isdecimal() else None,
+            part == "all",
+            int(last) if last else None,
+        )
+
+    def __str__(self) -> str:
+        end = "" if self.last is None else f"-{self.last}"
+        part = "/all" if self.is_whole else "" if self.index is None else f"/{self.index}"
+        return f"{self.topic}/{self.partition}/{self.offset}{end}{part}"
+
+
 Milliseconds = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=1)]
 
@@ -64,7 +142,8 @@ class Config(BaseSettings):
 
     Attributes:
         application_id: prefix of topics, groups, transactional ids and folders; 1 to 100 letters,
-            digits, dots, underscores or hyphens.
+            digits, dots, underscores or hyphens; does not end in `-positions`, and is not
+            `worker-` and a number, which are other applications' names.
         bootstrap_servers: `host:port`, comma-separated.
         instance_id: static name of this worker in the group: a restart under the same name gets
             its tasks back at once. None: a dynamic member.
@@ -73,8 +152,10 @@ class Config(BaseSettings):
         guarantee: `exactly_once` (lineage written behind), `write_first` (lineage written before
             each output), `at_least_once` (no lineage) or `none` (no recovery at all).
         auto_offset_reset: where a new application starts: `earliest` or `latest`.
-        skip_records: `topic/partition/offset`, comma-separated: records that user code fails on and
-            that are to be passed over, for good: every later start knows them.
+        skip_records: `topic/partition/offset`, comma-separated: records that cannot be processed
+            and that are to be passed over, for good: every later start knows them. Of a frame on an
+            internal topic `…/offset/index` names one record, `…/offset/all` all of them;
+            `…/first-last` a batch that cannot be read. Errors say which is right.
         drop_stores: names, comma-separated: stores that a changed program removes or changes, and
             whose contents are given up; no effect on a store that has not changed.
         create_topics: create missing user topics at the start.
@@ -104,7 +185,7 @@ class Config(BaseSettings):
             1000.
         lineage_ack_timeout_ms: age of unacknowledged lineage at which the inputs are paused.
         lineage_ack_delay_ms: for tests: lineage is written, and so acknowledged, this much later,
-            0 to 1000: a crash then loses lineage that outputs rely on.
+            0 to 10000: a crash then loses lineage that outputs rely on.
         stash_bytes_max: unacknowledged lineage of a task at which its inputs are paused.
         session_timeout_ms: how long a silent worker keeps its tasks, 6000 (the least that brokers
             allow by default) or more.
@@ -154,7 +235,7 @@ class Config(BaseSettings):
     lineage_header_bytes_max: int = Field(default=4096, ge=256)
     lineage_linger_ms: int = Field(default=1, ge=0, le=1000)
     lineage_ack_timeout_ms: Milliseconds = 5_000
-    lineage_ack_delay_ms: int = Field(default=0, ge=0, le=1000)
+    lineage_ack_delay_ms: int = Field(default=0, ge=0, le=10_000)
     stash_bytes_max: Bytes = 4 * 1024 * 1024
 
     session_timeout_ms: int = Field(default=10_000, ge=6_000)
@@ -171,6 +252,30 @@ class Config(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @field_validator("bootstrap_servers", "skip_records", "drop_stores", mode="before")
+    @classmethod
+    def _join(cls, given: object) -> object:
+        """A list is meant as its items with commas between them."""
+        is_list = isinstance(given, list | tuple) and all(isinstance(item, str) for item in given)
+        return ",".join(given) if is_list and isinstance(given, list | tuple) else given
+
+    @field_validator("state_dir", "checkpoint_store", mode="before")
+    @classmethod
+    def _path(cls, given: object, info: ValidationInfo) -> object:
+        """A `Path` is meant as its text, and as a URL where it is a store."""
+        if not isinstance(given, Path):
+            return given
+        return str(given) if info.field_name == "state_dir" else f"file://{given.absolute()}"
+
+    @field_validator("guarantee", "auto_offset_reset", "log_format", "log_level", mode="before")
+    @classmethod
+    def _word(cls, given: object) -> object:
+        """`INFO` and `exactly-once` are meant as the words that stand in their place."""
+        if not isinstance(given, str):
+            return given
+        word = given.strip().lower().replace("-", "_")
+        return {"warn": "warning"}.get(word, word)
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if not NAME_PATTERN.match(self.application_id):
@@ -178,6 +283,8 @@ class Config(BaseSettings):
                 f"application_id {self.application_id!r} is not allowed: 1 to 100 letters, digits, "
                 "dots, underscores or hyphens"
             )
+        if reason := names.refusal(self.application_id):
+            raise ValueError(f"application_id {self.application_id!r} is not allowed: {reason}")
         if self.heartbeat_interval_ms * 3 > self.session_timeout_ms:
             raise ValueError(
                 f"heartbeat_interval_ms is {self.heartbeat_interval_ms}, more than a third of "
@@ -189,6 +296,7 @@ class Config(BaseSettings):
                 f"transaction_timeout_ms ({self.transaction_timeout_ms}), so that the broker would "
                 "abort transactions before they are committed: raise the latter"
             )
+        self.skipped_records()
         for name in self.kafka:
             if name in RESERVED:
                 raise ValueError(f"kafka: {name!r} is decided by kstash: remove it")
@@ -209,10 +317,14 @@ class Config(BaseSettings):
         except ValidationError as error:
             raise _config_error(error) from None
 
-    def skipped_records(self) -> list[tuple[str, int, int]]:
-        """`skip_records` as (topic, partition, offset)."""
-        places = [place.split("/") for place in (self.skip_records or "").split(",") if place]
-        return [(topic, int(partition), int(offset)) for topic, partition, offset in places]
+    @property
+    def poll_interval_s(self) -> float:
+        """Seconds after which a member that did not poll is put out of its group."""
+        return float(self.kafka.get("max.poll.interval.ms", POLL_INTERVAL_MS)) / 1000
+
+    def skipped_records(self) -> list[SkippedPlace]:
+        """`skip_records` as places."""
+        return [SkippedPlace.parse(text) for text in (self.skip_records or "").split(",") if text]
 
     def dropped_stores(self) -> frozenset[str]:
         """`drop_stores` as a set of names."""
@@ -231,9 +343,18 @@ class Config(BaseSettings):
 
 
 def _refuse_unknown(name: str, shown: str, known: Iterable[str]) -> None:
-    if name not in known:
-        nearest = difflib.get_close_matches(name, known, 1, 0)[0]
-        raise ConfigError(f"unknown setting {shown!r}, did you mean {nearest!r}?", name)
+    if name in known:
+        return
+    nearest = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1, NEAR)
+    if name in OTHER_WORDS:
+        hint = f"use {OTHER_WORDS[name]}"
+    elif "." in name:
+        hint = f"a setting of the Kafka client is given by kafka={{{name!r}: ...}}"
+    elif nearest:
+        hint = f"did you mean {nearest[0]!r}?"
+    else:
+        hint = "kstash.Config describes all that there are"
+    raise ConfigError(f"unknown setting {shown!r}, {hint}", name)
 
 
 def _refuse_misspelt_variables(environment: Iterable[str], known: Iterable[str]) -> None:

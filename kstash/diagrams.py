@@ -20,11 +20,9 @@ def draw(topology: Topology, format: str) -> str:  # noqa: A002 - the command li
     """
     drawer = _DRAWERS.get(format)
     if drawer is None:
-        nearest = difflib.get_close_matches(format, _DRAWERS, 1, 0)
-        raise TopologyError(
-            f"unknown format {format!r}, did you mean {nearest[0]!r}? "
-            f"There are {', '.join(_DRAWERS)}"
-        )
+        nearest = difflib.get_close_matches(format, _DRAWERS, 1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise TopologyError(f"unknown format {format!r}, {hint}there are {', '.join(_DRAWERS)}")
     return drawer(topology)
 
 

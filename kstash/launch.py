@@ -8,43 +8,42 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import structlog
 
 from kstash.background import Threads
 from kstash.config import Config
-from kstash.errors import ConfigError, MemberFencedError, OperatorError, SerdeError
+from kstash.errors import ConfigError, KstashError, MemberFencedError, OperatorError, SerdeError
 from kstash.kafka import KafkaCluster
 from kstash.kafka.strangers import find_strangers, refuse_strangers
 from kstash.kafka.topics import batch_bytes_max, check_topics
 from kstash.kafka.upkeep import Upkeep
+from kstash.mainprogram import command, hashing, is_in_event_loop, obstacle, pin_hash_seed
 from kstash.objects import open_store
 from kstash.observe import Observer
 from kstash.observe.logs import configure_logs
-from kstash.places import PLACE_VARIABLE, STANDBY, Place
+from kstash.openfiles import OpenFiles, needed, raise_limit
+from kstash.places import STANDBY, Place
 from kstash.ports import CheckpointStore, TopicInfo
 from kstash.runtime.final import GroupsFinalState
 from kstash.runtime.program import settled
 from kstash.runtime.worker import Worker
 from kstash.state import RocksBackend
-from kstash.supervisor import EXIT_FENCED, Supervisor, program_command
+from kstash.stopping import Stop, StopRequest
+from kstash.supervisor import EXIT_FENCED, Supervisor
+from kstash.tracebacks import with_user_frames
 
 if TYPE_CHECKING:
     from kstash.app import App, FinalState
     from kstash.config import Config
     from kstash.topology import Topology
-
-HASH_SEED = "0"
-"""Pinned, because iteration over sets must be the same on replay (protocol, section 3)."""
 
 STEP_S = 0.1
 """Longest turn of the loop, so that signals are seen soon."""
@@ -93,44 +92,24 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
-class StopSignal:
-    """SIGTERM and SIGINT: the first asks for an orderly stop, the second ends the process."""
-
-    def __init__(self) -> None:
-        self.is_set = False
-        self._before: dict[int, signal.Handlers | int | Callable[..., object] | None] = {}
-
-    def __enter__(self) -> StopSignal:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.is_set:
-            os._exit(128 + number)
-        self.is_set = True
-
-
 def run_app(
     app: App,
+    request: StopRequest,
     *,
     until: Literal["end", "drain"] | None = None,
     workers: int | None = None,
     on_ready: Callable[[], None] | None = None,
     on_end: Callable[[FinalState], None] | None = None,
 ) -> None:
-    """Run an application until a signal, the end of its input, or an error.
+    """Run an application until it is told to stop, the end of its input, or an error.
 
-    The program is executed again with a pinned hash seed when it runs with another one, and once
-    for each of several workers.
+    The program is executed again with a pinned hash seed when it runs with another one and can be,
+    and once for each of several workers.
 
     Raises:
         KstashError: what stopped it; nothing is lost, a new start goes on.
-        SystemExit: with `EXIT_FENCED` when another process took this worker's place.
+        SystemExit: with `EXIT_FENCED` when another process took this worker's place and the program
+            is the main one; elsewhere that is a `MemberFencedError`.
     """
     if not __debug__:
         raise ConfigError("kstash relies on its assertions: run without python -O")
@@ -142,28 +121,42 @@ def run_app(
             "guarantee",
         )
     topology = app.topology()
-    if until == "drain" and PLACE_VARIABLE not in os.environ:
-        configure_logs(config.log_format, config.log_level)
-        _wait_for_stop(config)
+    configure_logs(config.log_format, config.log_level)
     place = Place.of_this_process(config.application_id)
-    if place is not None:
-        _run_place(topology, config, place, until, on_end)
-    elif workers is not None:
-        configure_logs(config.log_format, config.log_level)
-        supervisor = Supervisor(
-            program_command(), config, workers, is_bounded=until is not None, on_ready=on_ready
+    hindered_by = obstacle()
+    if workers is not None and place is None and hindered_by is not None:
+        raise ConfigError(
+            f"workers run the program again, and that cannot be done here: {hindered_by}. Put "
+            "run(workers=...) into a program of its own, or run without workers here",
+            "workers",
         )
-        with StopSignal() as stop:
+    if workers is None or place is not None:
+        pin_hash_seed(hindered_by)
+    if is_in_event_loop():
+        log.warning(
+            "run() holds up the event loop until it returns",
+            fix="await asyncio.to_thread(app.run), and app.stop() to end it",
+        )
+    if until == "drain" and place is None:
+        _wait_for_stop(config)
+    stop = Stop(request, is_guest=hindered_by is not None)
+    if place is not None:
+        _run_place(topology, config, place, until, stop, on_end)
+    elif workers is not None:
+        supervisor = Supervisor(
+            command(), config, workers, is_bounded=until is not None, on_ready=on_ready
+        )
+        with stop:
             supervisor.run(stop)
     else:
-        _pin_hash_seed()
-        started = time.monotonic() - _process_age_s()
+        # A guest has not waited since the process began.
+        started = time.monotonic() - (0.0 if stop.is_guest else _process_age_s())
 
         def tell(_: int) -> None:
             if on_ready is not None:
                 on_ready()
 
-        _run_worker(topology, config, KafkaCluster(config), until, tell, on_end, started)
+        _run_worker(topology, config, KafkaCluster(config), until, stop, tell, on_end, started)
 
 
 def _run_place(
@@ -171,6 +164,7 @@ def _run_place(
     config: Config,
     place: Place,
     until: Literal["end", "drain"] | None,
+    stop: Stop,
     on_end: Callable[[FinalState], None] | None,
 ) -> NoReturn:
     """Run a supervised worker. What follows `run` in the program is for the supervisor to do."""
@@ -179,7 +173,6 @@ def _run_place(
     if place.index == STANDBY:
         if config.http_port:
             import kstash.observe.server  # noqa: F401 - imported late otherwise
-        configure_logs(config.log_format, config.log_level)
         cluster.prepare(topology.topics)
         place = place.wait(RENEW_S, lambda: cluster.renew(topology.topics))
         age_s = 0.0
@@ -188,7 +181,7 @@ def _run_place(
     config = place.settings(config)
     if config.log_format == "json":
         structlog.contextvars.bind_contextvars(worker=f"worker-{place.index}")
-    _run_worker(topology, config, cluster, until, tell_ready, on_end, started)
+    _run_worker(topology, config, cluster, until, stop, tell_ready, on_end, started)
     raise SystemExit(0)
 
 
@@ -197,6 +190,7 @@ def _run_worker(
     config: Config,
     cluster: KafkaCluster,
     until: Literal["end", "drain"] | None,
+    stop: Stop,
     on_ready: Callable[[int], None],
     on_end: Callable[[FinalState], None] | None,
     started: float,
@@ -207,7 +201,11 @@ def _run_worker(
     the number of task groups of the application.
     """
     clock = SystemClock()
-    with Observer(config) as observer, closing(cluster):
+    has_transactions = config.guarantee in ("exactly_once", "write_first")
+    files = OpenFiles(
+        raise_limit(), partial(needed, topology=topology, has_transactions=has_transactions)
+    )
+    with files.explained(), Observer(config) as observer, closing(cluster):
         cluster.take_place(config, _short_name(topology, config), topology.topics)
         topology, topics = _look(topology, config, cluster, clock)
         state = RocksBackend(
@@ -218,7 +216,7 @@ def _run_worker(
             memory_bytes=config.state_memory_bytes,
         )
         try:
-            with StopSignal() as stop, _seldom_collecting():
+            with stop, _seldom_collecting():
                 worker = Worker(
                     topology,
                     config,
@@ -232,8 +230,11 @@ def _run_worker(
                     on_ready=lambda: on_ready(worker.context.layout.group_count),
                     started=started,
                     topics=topics,
+                    beat=observer.beat,
+                    admit=files.admit,
+                    hashing=hashing(),
                 )
-                _loop(worker, cluster.program, stop, observer, state, on_end)
+                _loop(worker, cluster.program, stop, observer, state, files, on_end)
         finally:
             state.close()
 
@@ -307,9 +308,10 @@ def _look_for_strangers(worker: Worker, program: str) -> None:
 def _loop(
     worker: Worker,
     program: str,
-    stop: StopSignal,
+    stop: Stop,
     observer: Observer,
     state: RocksBackend,
+    files: OpenFiles,
     on_end: Callable[[FinalState], None] | None,
 ) -> None:
     is_graceful = is_checked = False
@@ -324,12 +326,15 @@ def _loop(
             if time.monotonic() >= memory_due:
                 memory_due = time.monotonic() + MEMORY_INTERVAL_S
                 observer.metrics.gauge("state_memory_bytes", state.used_memory_bytes)
+                files.check()
         log.info("stopping" if stop.is_set else "end of input reached")
         if worker.is_done and on_end is not None:
             on_end(GroupsFinalState(worker.context.layout, worker.ended_groups))
         is_graceful = True
     except MemberFencedError as error:
         log.error("another process took this worker's place; it stops", reason=str(error))  # noqa: TRY400 - expected, no traceback
+        if stop.is_guest:
+            raise
         raise SystemExit(EXIT_FENCED) from error
     except (OperatorError, SerdeError) as error:
         # The cause alone: whoever shows the error may show its message only, and frames of ours
@@ -340,8 +345,13 @@ def _loop(
             topic=error.topic,
             partition=error.partition,
             offset=error.offset,
-            exc_info=error.cause,
+            skip_records=error.skip,
+            exc_info=with_user_frames(error.cause),
         )
+        raise
+    except KstashError as error:
+        # At once: whoever shows the error does so after the clients are closed.
+        log.error("the worker stops; nothing is lost", reason=str(error))  # noqa: TRY400 - raised
         raise
     finally:
         worker.close(is_graceful=is_graceful)
@@ -366,13 +376,3 @@ def _wait_for_stop(config: Config) -> None:
     Upkeep(config.bootstrap_servers, config.kafka).wait_for_stop(
         config.application_id, config.session_timeout_ms / 1000 + SESSION_MARGIN_S, tell
     )
-
-
-def _pin_hash_seed() -> None:
-    if os.environ.get("PYTHONHASHSEED") == HASH_SEED:
-        return
-    os.environ["PYTHONHASHSEED"] = HASH_SEED
-    arguments = list(sys.orig_argv)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, *arguments[1:]])

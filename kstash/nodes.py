@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kstash.serdes import Serde
@@ -209,6 +210,16 @@ def function_name(function: Callable[..., Any]) -> str:
     """The short name of a user's function, for labels: `split`, `lambda`, `Parser`."""
     name = getattr(function, "__name__", None) or type(function).__name__
     return "lambda" if name == "<lambda>" else str(name)
+
+
+def function_place(function: Callable[..., Any]) -> str:
+    """`name at file:line` of a user's function, or its name where Python knows no line."""
+    inner: Any = function
+    while isinstance(inner, partial):
+        inner = inner.func
+    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
+    name = function_name(inner)
+    return name if code is None else f"{name} at {code.co_filename}:{code.co_firstlineno}"
 
 
 def user_location() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +48,11 @@ def open_store(url: str, application_id: str) -> ObjectCheckpointStore:
         if parts.scheme == "file":
             # The folder itself, to sync it: obstore leaves that to the system.
             folder = Path(unquote(parts.path))
+            # Where it is new, for this user alone; who shares it among users makes it first.
+            with suppress(FileExistsError):
+                folder.mkdir(0o700, parents=True)
+            with suppress(FileExistsError):
+                (folder / application_id).mkdir(0o700)
             return ObjectCheckpointStore(
                 from_url(f"file://{parts.path}", mkdir=True), application_id, folder=folder
             )
@@ -88,7 +93,7 @@ class ObjectCheckpointStore:
                 _sync(self._folder, self._folder / path)
         return SCHEME + name
 
-    def get(self, location: str) -> Iterator[bytes]:
+    def get(self, location: str, size: int) -> Iterator[bytes]:  # noqa: ARG002 - the store knows it
         """Content of a stored file, in blocks."""
         import obstore
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from kstash.config import Config
+from kstash.core.names import worker_folder
 from kstash.errors import ConfigError
 
 PLACE_VARIABLE = "KSTASH_WORKER_PLACE"
@@ -62,7 +63,7 @@ class Place:
         base = config.instance_id or socket.gethostname()
         return config.override(
             instance_id=f"{base}-{self.index}",
-            state_dir=os.path.join(config.state_dir, f"worker-{self.index}"),  # noqa: PTH118 - stays as it was written
+            state_dir=os.path.join(config.state_dir, worker_folder(self.index)),  # noqa: PTH118 - stays as it was written
             http_port=config.http_port + self.index if config.http_port else 0,
         )
 

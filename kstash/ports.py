@@ -31,6 +31,9 @@ Partition = tuple[str, int]
 Headers = list[tuple[str, bytes | None]]
 """Kafka record headers, in order, repeats allowed."""
 
+LOG_APPEND_TIME = 2
+"""Kind of a timestamp that the broker gave (`message.timestamp.type`), as Kafka numbers it."""
+
 
 class Message(Protocol):
     """A consumed Kafka record; `confluent_kafka.Message` fulfils it as it is."""
@@ -51,10 +54,13 @@ class Message(Protocol):
         """Value; None is a tombstone."""
 
     def headers(self) -> Headers | None:
-        """Headers, None when there are none."""
+        """Headers, None when there are none.
+
+        Raises `RecordUnreadableError`, with the place: the name of one is no UTF-8.
+        """
 
     def timestamp(self) -> tuple[int, int]:
-        """(Kind, Unix time in milliseconds)."""
+        """(Kind, Unix time in milliseconds); kind `LOG_APPEND_TIME`: the broker's, not ours."""
 
 
 class DeliveredMessage(Protocol):
@@ -68,6 +74,23 @@ OnDelivery = Callable[[Any, DeliveredMessage], None]
 """`(error or None, message)`: called once, when the record is acknowledged or failed for good."""
 
 OnDone = Callable[[Exception | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Who is in the group, as the cluster says.
+
+    Attributes:
+        is_settled: no rebalance is under way.
+        members: ids of all members.
+        owners: the member that each task group is given to; those that are nobody's are left out.
+        own: id of the member that was asked.
+    """
+
+    is_settled: bool
+    members: frozenset[str]
+    owners: Mapping[int, str]
+    own: str
 
 
 class Member(Protocol):
@@ -108,6 +131,9 @@ class Member(Protocol):
         A partition that was paused before is fetched.
         """
 
+    def pass_over(self, gaps: Mapping[Partition, Sequence[tuple[int, int]]]) -> None:
+        """Go on behind these (first, last) offsets where what lies there cannot be read."""
+
     def remove(self, partitions: Collection[Partition]) -> None:
         """Stop consuming data partitions; messages of them already fetched are dropped."""
 
@@ -123,8 +149,34 @@ class Member(Protocol):
         Raises:
             MemberFencedError: another process took this member's place (fatal).
             OffsetOutOfRangeError: a consumed offset is no longer in the log; names the partition.
+            RecordUnreadableError: what lies there cannot be read, now or later; names the offsets.
             TopicMissingError: a consumed topic is gone.
         """
+
+    def serve(self) -> None:
+        """Keep the place in the group while the caller has no time for `poll`; does not wait.
+
+        Reads nothing. What happens to the group, and errors, are told by the next `poll`.
+        """
+
+    def census(self) -> Census | None:
+        """Ask who has which task group; may run in another thread, and takes a second at most.
+
+        Returns:
+            None while there is no answer.
+        """
+
+    def share_out(self, topic: str) -> None:
+        """Make the members share out the task groups anew; those with an owner stay where they are.
+
+        May run in another thread, and takes some seconds at most.
+
+        Args:
+            topic: any one that exists, and is not the lineage topic.
+        """
+
+    def rejoin(self) -> None:
+        """Leave the group and join it again, in the next `poll`; the task groups are lost."""
 
     def position(self, partition: Partition) -> int:
         """Offset that will be read next; moves past transaction markers at the end of the log."""
@@ -137,13 +189,25 @@ class Member(Protocol):
 
 
 class Scanner(Protocol):
-    """A consumer for recovery: assign only, `read_uncommitted`, never a group member."""
+    """A consumer for recovery, and for inputs that are read before they are committed.
+
+    Assign only, `read_uncommitted`, never a group member.
+    """
 
     def add(self, offsets: Mapping[Partition, int]) -> None:
-        """Read these partitions from the given offsets on."""
+        """Read these partitions from the given offsets on; one that was paused is fetched."""
+
+    def pass_over(self, gaps: Mapping[Partition, Sequence[tuple[int, int]]]) -> None:
+        """Go on behind these (first, last) offsets where what lies there cannot be read."""
 
     def remove(self, partitions: Collection[Partition]) -> None:
         """Stop reading these."""
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Fetch no more of these until `resume`; partitions that are not read are ignored."""
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Fetch these again; partitions that are not read are ignored."""
 
     def poll(self, timeout_s: float) -> list[Message]:
         """Like `Member.poll`."""
@@ -236,10 +300,13 @@ class NewTopic:
 class Admin(Protocol):
     """Topic administration; past its deadline a call raises `KafkaUnavailableError`."""
 
-    def describe(self, topics: Sequence[str], *, are_created: bool = False) -> dict[str, TopicInfo]:
+    def describe(
+        self, topics: Sequence[str], *, are_created: bool = False, may_be_new: bool = False
+    ) -> dict[str, TopicInfo]:
         """Existing topics among `topics`, with their settings; missing ones are left out.
 
         With `are_created` they were just created, and are waited for until every broker knows them.
+        With `may_be_new` somebody else may just have done so: they are looked for some seconds.
         """
 
     def create(self, topics: Sequence[NewTopic]) -> None:
@@ -293,8 +360,8 @@ class Cluster(Protocol):
     def uncommitted_member(self) -> Scanner:
         """The consumer for inputs that are another application's immediate sinks."""
 
-    def scanner(self) -> Scanner:
-        """A consumer for one recovery."""
+    def scanner(self, *, is_committed: bool = False) -> Scanner:
+        """A consumer for one recovery; with `is_committed` it sees what a task sees of an input."""
 
     def data_producer(self) -> Producer:
         """Idempotent, gapless, `message.timeout.ms=0`: frames and END markers."""

@@ -126,10 +126,15 @@ class CheckpointStore(Protocol):
             Its location, by which alone it is found again; it contains the name.
         """
 
-    def get(self, location: str) -> Iterator[bytes]:
-        """Content of a stored file, in blocks.
+    def get(self, location: str, size: int) -> Iterator[bytes]:
+        """Content of a stored file, in blocks; it may come out longer than `size`.
 
-        Raises `CheckpointCorruptError`: it is not there, not whole, or in another store.
+        Args:
+            location: as `put` returned it, or as somebody made it up.
+            size: of the file in bytes, as its checkpoint says.
+
+        Raises `CheckpointCorruptError`: it is not there, not whole, in another store, or no file of
+        that size can be there.
         """
 
     def missing(self, locations: Collection[str]) -> set[str]:

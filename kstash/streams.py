@@ -1,11 +1,14 @@
 """The fluent surface: a `Stream` is a point in the declared graph, and each method adds a node.
 
-Nothing runs here. Three rules hold for all methods:
+Nothing runs here. Four rules hold for all methods:
 
 - A function is given the *value*. Who needs the key, the timestamp or the headers puts `records`
   before, which makes each value a `Record` of all of them.
 - Each output has the timestamp and the headers of the record it was made of, and its key until
   `key_by` gives another one.
+- None as a value is Kafka's null, a tombstone where it leaves for a topic: `map` may make it, and
+  `count` counts it. It is never a state: what `reduce` and `aggregate` return is the new state, or
+  `DELETE`.
 - State is kept per key. `map` and `flat_map` make new things of which the key may no longer be
   the right one, so that state behind them needs `key_by`; `map_values` and `flat_map_values` say
   that the key stands.
@@ -13,15 +16,27 @@ Nothing runs here. Three rules hold for all methods:
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    NamedTuple,
+    NoReturn,
+    Protocol,
+    TypeVar,
+    cast,
+)
 
 from kstash import nodes as n
 from kstash.checks import check_function, check_name, check_serde, check_topic
 from kstash.errors import TopologyError
 from kstash.ports import Headers
 from kstash.serdes import Serde, int_text, number_text
+from kstash.words import STREAM_WORDS, missing, refuse_columns, refuse_loops
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -31,6 +46,17 @@ S = TypeVar("S")
 
 DELIVERIES = ("immediate", "transactional")
 """How a sink's records become visible."""
+
+
+class Deletion(enum.Enum):
+    """The type of `DELETE`, for annotations: `def f(state: S, value: V) -> S | kstash.Deletion`."""
+
+    DELETE = "DELETE"
+
+
+DELETE: Final = Deletion.DELETE
+"""Returned by the function of `reduce` or `aggregate`: the state of the key is deleted, and None is
+sent on, a tombstone. The next record of the key begins anew."""
 
 
 class Record(NamedTuple):
@@ -79,15 +105,18 @@ class Stream(Generic[K, V]):
     # --- one record at a time -------------------------------------------------------------------
 
     def map(self, function: Callable[[V], V2]) -> Stream[K, V2]:
-        """Make a new value of each value. State behind it needs `key_by`."""
+        """Make a new value of each value, None for a tombstone. State behind it needs `key_by`."""
         return self._apply("map", "map", function)
 
     def map_values(self, function: Callable[[V], V2]) -> Stream[K, V2]:
-        """Make a new value of each value, of which the key is still the right one."""
+        """Make a new value of each, or None; its key is still the right one."""
         return self._apply("map_values", "map", function)
 
     def flat_map(self, function: Callable[[V], Iterable[V2]]) -> Stream[K, V2]:
-        """Make any number of new values of each value. State behind it needs `key_by`."""
+        """Make any number of new values of each value: an iterable, not None.
+
+        State behind it needs `key_by`.
+        """
         return self._apply("flat_map", "flat_map", function)
 
     def flat_map_values(self, function: Callable[[V], Iterable[V2]]) -> Stream[K, V2]:
@@ -95,11 +124,11 @@ class Stream(Generic[K, V]):
         return self._apply("flat_map_values", "flat_map", function)
 
     def filter(self, predicate: Callable[[V], object]) -> Stream[K, V]:
-        """Keep the records for whose value the predicate is true."""
+        """Keep the records for whose value the predicate is true, as Python sees it: not None."""
         return self._apply("filter", "filter", predicate)
 
     def filter_not(self, predicate: Callable[[V], object]) -> Stream[K, V]:
-        """Keep the records for whose value the predicate is false."""
+        """Keep the records for whose value the predicate is false, as Python sees it: None is."""
         return self._apply("filter_not", "filter_not", predicate)
 
     def peek(self, function: Callable[[V], object]) -> Stream[K, V]:
@@ -141,7 +170,7 @@ class Stream(Generic[K, V]):
         if not predicates:
             raise TopologyError("split needs a predicate", location)
         for predicate in predicates:
-            check_function("split", predicate, location)
+            check_function("split", predicate, location, "value")
         node = self._add(lambda index: n.Split(index, (self.node,), location, predicates))
 
         def branch(number: int) -> Stream[K, V]:
@@ -163,7 +192,8 @@ class Stream(Generic[K, V]):
         """Give each record a new key.
 
         Where keyed state follows, the records move: they pass through the internal topic
-        `<application id>-<name>-repartition`, so that equal keys meet in one task.
+        `<application id>-<name>-repartition`, so that equal keys meet in one task; hyphens of the
+        name are underscores there.
 
         Args:
             function: makes the key of the value; None is a null key, which has no state.
@@ -175,7 +205,7 @@ class Stream(Generic[K, V]):
         Raises:
             TopologyError: a name that Kafka does not allow.
         """
-        check_function("key_by", function, n.user_location())
+        check_function("key_by", function, n.user_location(), "value")
         return self._key_by(function, name, key, value or self.value_serde)
 
     def repartition(self, name: str, *, value: Serde[V] | None = None) -> Stream[K, V]:
@@ -197,7 +227,7 @@ class Stream(Generic[K, V]):
     # --- state ----------------------------------------------------------------------------------
 
     def count(self, name: str) -> Stream[K, int]:
-        """Count the records of each key; each record sends the new count on.
+        """Count the records of each key, whatever their values; each record sends the new count on.
 
         Args:
             name: of the operator and its store: required, so that an edit does not move state.
@@ -210,6 +240,8 @@ class Stream(Generic[K, V]):
     def sum(self, name: str, *, value: Serde[V] | None = None) -> Stream[K, V]:
         """Add up the values of each key, from 0; each record sends the new sum on.
 
+        None cannot be added: an `OperatorError`.
+
         Args:
             name: of the operator and its store.
             value: serde of the sum; by default decimals, of an integer or a float.
@@ -220,16 +252,17 @@ class Stream(Generic[K, V]):
         return self._stateful("sum", name, value or number_text)
 
     def reduce(
-        self, name: str, function: Callable[[V, V], V | None], *, value: Serde[V] | None = None
+        self, name: str, function: Callable[[V, V], V | Deletion], *, value: Serde[V] | None = None
     ) -> Stream[K, V]:
         """Fold the values of each key: the first stands as it is, then `function(state, value)`.
 
         What the function is given as state is what the serde makes of what it returned, also when
-        nothing was restored. None deletes the state.
+        nothing was restored; what the serde cannot keep is a `SerdeError`.
 
         Args:
             name: of the operator and its store.
-            function: `(state, value) -> state`.
+            function: `(state, value) -> state`, or `DELETE`. None is an `OperatorError`, as a
+                return value and as the first value of a key.
             value: serde of the state; inherited where it is known.
 
         Raises:
@@ -242,33 +275,35 @@ class Stream(Generic[K, V]):
                 "give it as value=",
                 n.user_location(),
             )
-        check_function("reduce", function, n.user_location())
+        check_function("reduce", function, n.user_location(), "state", "value")
         return self._stateful("reduce", name, serde, function=function)
 
     def aggregate(
         self,
         name: str,
         initial: Callable[[], S],
-        function: Callable[[S, V], S | None],
+        function: Callable[[S, V], S | Deletion],
         *,
         value: Serde[S],
     ) -> Stream[K, S]:
         """Keep a state of any kind for each key; each record sends the new state on.
 
         What the function is given as state is what the serde makes of what it returned, also when
-        nothing was restored: a list for a tuple, under json. None deletes the state.
+        nothing was restored: a list for a tuple, under json; what the serde cannot keep is a
+        `SerdeError`.
 
         Args:
             name: of the operator and its store.
-            initial: makes the state of a new key.
-            function: `(state, value) -> state`; may change the state in place and return it.
+            initial: makes the state of a new key, another object each time.
+            function: `(state, value) -> state`, or `DELETE`; may change the state in place and
+                return it. None is an `OperatorError`.
             value: serde of the state.
 
         Raises:
             TopologyError: no key, or the name is taken.
         """
         check_function("aggregate", initial, n.user_location())
-        check_function("aggregate", function, n.user_location())
+        check_function("aggregate", function, n.user_location(), "state", "value")
         made = self._stateful("aggregate", name, value, initial=initial, function=function)
         return cast("Stream[K, S]", made)
 
@@ -322,6 +357,14 @@ class Stream(Generic[K, V]):
             )
         )
 
+    if not TYPE_CHECKING:  # a type checker would believe that every name is there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise missing(self, name, STREAM_WORDS, n.user_location())
+
+        __getitem__ = __setitem__ = refuse_columns
+        __iter__ = __aiter__ = refuse_loops
+
     # --- inside ---------------------------------------------------------------------------------
 
     def _add(self, make: Callable[[int], n.Node]) -> n.Node:
@@ -329,7 +372,7 @@ class Stream(Generic[K, V]):
 
     def _apply(self, verb: str, action: str, function: Callable[[Any], Any]) -> Stream[Any, Any]:
         location = n.user_location()
-        check_function(verb, function, location)
+        check_function(verb, function, location, "value", generates=action == "flat_map")
         node = self._add(
             lambda index: n.Apply(index, (self.node,), location, verb, action, function)
         )

@@ -31,6 +31,7 @@ import structlog
 
 from kstash.config import Config
 from kstash.errors import ConfigError, WorkerFailedError
+from kstash.mainprogram import HASH_SEED, SEED_VARIABLE
 from kstash.places import PLACE_VARIABLE, STANDBY
 
 EXIT_FENCED = 3
@@ -66,7 +67,9 @@ log = structlog.get_logger("kstash.supervisor")
 class Stop(Protocol):
     """Says when to stop."""
 
-    is_set: bool
+    @property
+    def is_set(self) -> bool:
+        """Whether it is time."""
 
 
 class _Worker:
@@ -254,7 +257,7 @@ class Supervisor:
             worker.process = subprocess.Popen(
                 self._command,
                 # With the pinned seed the program need not execute itself again.
-                env={**os.environ, PLACE_VARIABLE: place, "PYTHONHASHSEED": "0"},
+                env={**os.environ, PLACE_VARIABLE: place, SEED_VARIABLE: HASH_SEED},
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),
@@ -375,23 +378,6 @@ class Supervisor:
         if now != self._shown:
             self._shown = now
             log.info("workers", application=self._config.application_id, **now)
-
-
-def program_command() -> list[str]:
-    """What runs this program again.
-
-    Raises:
-        ConfigError: it was typed into an interpreter, or came from standard input.
-    """
-    main = sys.modules["__main__"]
-    is_inline = "-c" in sys.orig_argv
-    if not is_inline and getattr(main, "__file__", None) is None:
-        raise ConfigError(
-            "workers run the program again, and this one was not started from a file: put it into "
-            "one",
-            "workers",
-        )
-    return [sys.executable, *sys.orig_argv[1:]]
 
 
 def _described(code: int | None) -> str:

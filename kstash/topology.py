@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kstash.core import names
 from kstash.core.program import Program, StageShape
 from kstash.nodes import Node, Sink, Stateful, label
 from kstash.ports import StoreSpec
@@ -120,12 +121,12 @@ class Topology:
     @property
     def checkpoints_topic(self) -> str:
         """Topic with the files of remote checkpoints, unless they go elsewhere."""
-        return f"{self.application_id}-checkpoints"
+        return names.checkpoints_topic(self.application_id)
 
     @property
     def lineage_topic(self) -> str:
         """Topic that holds the lineage and the membership."""
-        return f"{self.application_id}-lineage"
+        return names.lineage_topic(self.application_id)
 
     @property
     def input_topics(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What all tests share: Hypothesis profiles, and a marker by folder."""
+"""What all tests share: Hypothesis profiles, a marker by folder, and which tests are proofs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # Other work shares the machine's two cores: a slow example is no finding here.
@@ -17,13 +18,54 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 _MARKED_FOLDERS = ("integration", "chaos", "simulation")
 
+_BROKER_FOLDERS = ("integration", "chaos")
+
+TELL_MOST = (
+    "chaos/test_checkers.py",
+    "chaos/test_kills.py::test_order_of_inputs_survives_kills[1000]",
+    "chaos/test_mixed_sinks.py::test_both_deliveries_survive_kills",
+    "chaos/test_proxy.py",
+    "chaos/test_storm.py::test_a_short_storm",
+    "chaos/test_storm.py::test_a_seed_repeats_its_plan",
+    "chaos/test_storm.py::test_a_victim_has_one_fault_at_a_time",
+    "chaos/test_tower_checks.py",
+    "chaos/test_tower_in_memory.py",
+    "integration/test_bounded.py",
+    "integration/test_chained.py",
+    "integration/test_guarantees.py",
+    "integration/test_kafka_adapters.py",
+    "integration/test_kafka_writers.py",
+    "integration/test_moves.py",
+    "integration/test_ports_contract.py",
+    "integration/test_transactional.py",
+    "integration/test_workers.py",
+)
+"""Tests of the folders with a broker that `make test` runs: those that tell most in the few minutes
+it has for them. All others there are proofs (`make prove`), and so is what is marked `prove`."""
+
+
+def pytest_runtest_setup() -> None:
+    """Logs are nobody's when a test begins, whatever the one before has run."""
+    structlog.reset_defaults()
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by the folder it lies in, so that `-m "not chaos"` works."""
+    """Mark each test by the folder it lies in, and as a proof when `make test` leaves it out.
+
+    So `-m "not prove"` is `make test`, and `-m prove` all the rest.
+    """
     root = Path(__file__).parent
     for item in items:
         if not item.path.is_relative_to(root):
             continue
-        folder = item.path.relative_to(root).parts[0]
+        path = item.path.relative_to(root)
+        folder = path.parts[0]
         if folder in _MARKED_FOLDERS:
             item.add_marker(folder)
+        if folder in _BROKER_FOLDERS and not tells_most(f"{path.as_posix()}::{item.name}"):
+            item.add_marker("prove")
+
+
+def tells_most(test: str) -> bool:
+    """Whether `TELL_MOST` has a test, by its name or its file's."""
+    return test in TELL_MOST or test.split("::")[0] in TELL_MOST

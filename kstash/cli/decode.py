@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from kstash.cli.escape import printable
 from kstash.core.determinants import Determinant, Fired, Run
 from kstash.core.frames import decode_frame
 from kstash.core.ids import Incarnation, TaskId
+from kstash.core.names import is_internal
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Segment, decode_record, key_incarnation
 from kstash.core.wire import (
@@ -25,10 +27,8 @@ from kstash.core.wire import (
     decode_lineage,
     decode_marker,
 )
-from kstash.errors import SequenceGapError, WireCorruptError
+from kstash.errors import RecordUnreadableError, SequenceGapError, WireCorruptError
 from kstash.ports import Headers, Message
-
-_INTERNAL_SUFFIX = "-repartition"
 
 
 class RecordDecoder:
@@ -40,17 +40,19 @@ class RecordDecoder:
     def decode(self, message: Message) -> Iterator[dict[str, Any]]:
         """What one Kafka record holds: itself, or the records of its frame, or a marker.
 
-        Bytes that should be kstash's and do not decode are given as a record with an `error`.
+        Bytes that should be kstash's and do not decode are given as a record with an `error`, and
+        so is a record whose headers cannot be read.
         """
         place: dict[str, Any] = {
             "partition": message.partition(),
             "offset": message.offset(),
             "timestamp": message.timestamp()[1],
         }
-        headers = message.headers() or []
+        headers: Headers = []
         try:
+            headers = message.headers() or []
             yield from self._decode(message, place, headers)
-        except WireCorruptError as error:
+        except (WireCorruptError, RecordUnreadableError) as error:
             yield place | _record(message.key(), message.value(), headers) | {"error": str(error)}
 
     def _decode(
@@ -78,7 +80,7 @@ class RecordDecoder:
         identity = decode_identity(known[IDENTITY_HEADER])
         place["identity"] = as_data(identity)
         skip = _skipped(table, identity)
-        if not message.topic().endswith(_INTERNAL_SUFFIX):
+        if not is_internal(message.topic()):
             yield place | _record(message.key(), message.value(), own) | {"dropped": skip > 0}
             return
         columns = decode_frame(message.value(), identity.count)
@@ -143,10 +145,10 @@ def as_text(shown: dict[str, Any], *, with_headers: bool) -> str:
     mark = "!" if shown.get("dropped") else ""
     line = f"{mark}{place}\t{_shown(shown['key'])}\t{_shown(shown['value'])}"
     if "error" in shown:
-        line += f"\t# corrupt: {shown['error']}"
+        line += f"\t# corrupt: {printable(shown['error'])}"
     if not with_headers:
         return line
-    notes = [f"\t{name}: {_shown(content)}" for name, content in shown["headers"]]
+    notes = [f"\t{printable(name)}: {_shown(content)}" for name, content in shown["headers"]]
     if not shown.get("index"):  # all records of a frame share them
         if "identity" in shown:
             notes.append(f"\t# identity {_pairs(shown['identity'])}")
@@ -163,12 +165,14 @@ _PLACE = {"partition", "offset", "timestamp"}
 
 
 def _shown(text: str | None) -> str:
-    return "(null)" if text is None else text.replace("\n", "\\n").replace("\t", "\\t")
+    return "(null)" if text is None else printable(text)
 
 
 def _pairs(data: dict[str, Any], without: set[str] | None = None) -> str:
     return " ".join(
-        f"{name}={value}" for name, value in data.items() if name not in (without or set())
+        printable(f"{name}={value}")
+        for name, value in data.items()
+        if name not in (without or set())
     )
 
 

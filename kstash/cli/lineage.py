@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from kstash.cli.decode import lineage_entry
+from kstash.cli.escape import printable
 from kstash.cli.options import BootstrapServers, open_tools
 from kstash.cli.topics import Output
+from kstash.core import names
 from kstash.errors import TopicMissingError
 
 app = typer.Typer(help="Look into the lineage of an application.", no_args_is_help=True)
@@ -31,7 +33,7 @@ def show(
     bootstrap_servers: BootstrapServers = None,
 ) -> None:
     """Print every record of the lineage topic, decoded: GROUP:OFFSET, its kind, its fields."""
-    topic = f"{application_id}-lineage"
+    topic = names.lineage_topic(application_id)
     with open_tools(bootstrap_servers) as tools:
         if topic not in {info.name for info in tools.topics()}:
             raise TopicMissingError(
@@ -51,7 +53,7 @@ def show(
 def as_line(entry: dict[str, Any]) -> str:
     """One lineage record as a line."""
     rest = " ".join(
-        f"{name}={value}"
+        printable(f"{name}={value}")
         for name, value in entry.items()
         if name not in {"group", "offset", "kind"} and value not in ({}, [], None)
     )

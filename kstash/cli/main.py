@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from importlib import metadata
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+import kstash
 from kstash.cli import broker, drain, lineage, programs, records, reset, topics, verify
 from kstash.errors import KstashError, OperatorError, SerdeError
 
@@ -37,7 +37,7 @@ app.add_typer(lineage.app, name="lineage")
 
 def _show_version(is_wanted: bool) -> None:
     if is_wanted:
-        print(f"kstash {metadata.version('kstash')}")
+        print(f"kstash {kstash.__version__}")
         raise typer.Exit
 
 

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -58,6 +59,10 @@ def load_app(program: str) -> App:
     """
     module_name, _, name = program.partition(":")
     name = name or "app"
+    if module_name.endswith(".py") or "/" in module_name:
+        path = module_name.removesuffix(".py").removeprefix("./").strip("/")
+        meant = f"{path.replace('/', '.')}:{name}"
+        raise ConfigError(f"{module_name!r} is a file: give its module, such as {meant}")
     if "" not in sys.path:
         sys.path.insert(0, "")  # as `python -m` does: the current folder
     try:
@@ -65,6 +70,11 @@ def load_app(program: str) -> App:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # something that the user's module imports is missing: their traceback tells
+        if module_name.startswith("kstash.") and Path("kstash").is_dir():
+            raise ConfigError(
+                f"no module {module_name!r}: the folder kstash here is hidden by the package of "
+                "that name, or hides it from programs here: give the folder another name"
+            ) from None
         raise ConfigError(
             f"no module {module_name!r} here: give MODULE:APP as Python would import it, "
             f"such as examples.wordcount:app, from the folder that holds it"

@@ -1,7 +1,12 @@
 """`kstash reset`: forget everything that an application knows, and let it start afresh.
 
-Order of deletion: the lineage topic goes first, so that whatever a crash leaves behind is refused
-by the next start instead of being taken for its own; the new one is made when all else is gone.
+Order: the journal comes first, a topic with what a second run must know once the lineage topic is
+gone. While it exists no worker starts, and a reset that was cut short is done again as a whole.
+Then the lineage topic goes, all else after it; the new one is made then, and the journal goes last.
+
+A worker that is no member any more may be asleep, and wake up later: what it then writes into the
+topics that were made anew counts for nothing (protocol, H46), and its sinks are fenced here, behind
+the deletion of what it could claim again.
 """
 
 from __future__ import annotations
@@ -22,11 +27,13 @@ from urllib.parse import quote
 import typer
 
 from kstash.cli.options import BootstrapServers
+from kstash.cli.past import read_past, records
 from kstash.cli.programs import load_app
 from kstash.config import Config
-from kstash.core.program import Program, program_of
+from kstash.core import names
+from kstash.core.program import Program
 from kstash.core.records import Config as Generation
-from kstash.core.records import Start, decode_record, encode_key, encode_value
+from kstash.core.records import encode_key, encode_value
 from kstash.core.wire import (
     IDENTITY_HEADER,
     MARKER_HEADER,
@@ -34,12 +41,18 @@ from kstash.core.wire import (
     decode_identity,
     decode_marker,
 )
-from kstash.errors import ApplicationRunningError, ConfigError, StateError, WireCorruptError
+from kstash.errors import (
+    ApplicationRunningError,
+    ConfigError,
+    RecordUnreadableError,
+    StateError,
+    WireCorruptError,
+)
 from kstash.kafka.tools import KafkaTools
-from kstash.kafka.topics import lineage_topic_config
+from kstash.kafka.topics import internal_topic_config, lineage_topic_config
 from kstash.kafka.upkeep import Upkeep
 from kstash.objects import ObjectCheckpointStore, open_store
-from kstash.ports import Message, NewTopic, Partition, TopicInfo
+from kstash.ports import Headers, Message, NewTopic, Partition, TopicInfo
 from kstash.state.folder import LOCK_FILE, METADATA_FILE
 
 
@@ -49,6 +62,10 @@ class Plan:
 
     Attributes:
         lineage: the lineage topic, when it exists.
+        journal: of a reset that was cut short, when it exists.
+        starts: (partition, key, value) of a START of each program that ever ran: for the journal.
+        group_count: task groups that the application had, as far as anything tells; 0: none.
+        made: the lineage topic as it is made; None when nothing tells that the application ran.
         topics: all others to delete.
         groups: consumer groups to delete.
         folders: state folders to delete.
@@ -59,6 +76,10 @@ class Plan:
     """
 
     lineage: TopicInfo | None = None
+    journal: TopicInfo | None = None
+    starts: list[tuple[int, bytes, bytes]] = field(default_factory=list)
+    group_count: int = 0
+    made: NewTopic | None = None
     topics: list[TopicInfo] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
@@ -161,28 +182,24 @@ def make_plan(config: Config, tools: KafkaTools, upkeep: Upkeep, moment: str | i
     """
     name = config.application_id
     topics = {info.name: info for info in tools.topics()}
-    plan = Plan(lineage=topics.get(f"{name}-lineage"), folders=_folders(config))
-    programs = [found for folder in plan.folders if (found := _folder_program(folder))]
-    generation = 0
-    if plan.lineage is not None:
-        generation, said = _read_lineage(tools, plan.lineage)
-        programs = [*said, *programs]
-    plan.generation = max(time.time_ns() // 1_000_000, generation + 1)
-    known = {t for p in programs for s in p.stages for t, internal in s.inputs if internal}
-    for topic, info in topics.items():
-        if topic == f"{name}-checkpoints" or topic in known:
-            plan.topics.append(info)
-        elif topic.startswith(f"{name}-") and topic.endswith("-repartition"):
-            # Another application may be called alike: `a` and `a-b`.
-            if _is_written_by(tools, info, application_tag(name)):
-                plan.topics.append(info)
-            else:
-                plan.left_alone.append(topic)
-    plan.groups = upkeep.groups([name, f"{name}-positions"])
+    plan = Plan(
+        lineage=topics.get(names.lineage_topic(name)),
+        journal=topics.get(names.reset_journal(name)),
+        folders=_folders(config),
+    )
+    past = read_past(tools, [topic for topic in (plan.journal, plan.lineage) if topic])
+    plan.generation = max(time.time_ns() // 1_000_000, past.generation + 1)
+    plan.starts = list(past.starts.values())
+    on_disk = [found for folder in plan.folders if (found := _folder_program(folder))]
+    programs = [*past.programs.values(), *on_disk]
+    plan.topics, plan.left_alone = _own_topics(name, tools, topics, programs)
+    current = {t for p in (past.newest.values() or on_disk) for t in _inputs(p)}
+    _size(plan, config, topics, current)
+    plan.groups = upkeep.groups([name, names.positions_group(name)])
     if (store := _object_store(config)) is not None:
         plan.files = store.everything()
     if moment is not None:
-        inputs = {t for p in programs for s in p.stages for t, internal in s.inputs if not internal}
+        inputs = sorted({t for p in programs for t in _inputs(p)} & topics.keys())
         if not inputs:
             raise ConfigError(
                 f"nothing says what {name!r} reads, since it has never run or its lineage is gone: "
@@ -190,45 +207,76 @@ def make_plan(config: Config, tools: KafkaTools, upkeep: Upkeep, moment: str | i
                 "--to",
             )
         partitions = [
-            (topic, number)
-            for topic in sorted(inputs & topics.keys())
-            for number in range(topics[topic].partition_count)
+            (topic, number) for topic in inputs for number in range(topics[topic].partition_count)
         ]
         plan.first = _offsets(tools, upkeep, partitions, moment)
     return plan
 
 
-def _read_lineage(tools: KafkaTools, info: TopicInfo) -> tuple[int, list[Program]]:
-    """Highest generation, and all programs that ever started; what does not decode is passed."""
-    generation, texts = 0, {}
-    places = {(info.name, number): -2 for number in range(info.partition_count)}
-    for message in tools.read(places, uncommitted=True):
-        if message.value() is None:
-            continue
-        with suppress(WireCorruptError):
-            record = decode_record(message.key() or b"", message.value() or b"")
-            if isinstance(record, Generation):
-                generation = max(generation, record.generation)
-            elif isinstance(record, Start):
-                generation = max(generation, record.incarnation.generation)
-                program = program_of(record.settings)
-                if program is not None:
-                    texts[program.encode()] = program
-    return generation, list(texts.values())
+def _inputs(program: Program) -> set[str]:
+    return {topic for s in program.stages for topic, internal in s.inputs if not internal}
 
 
-def _is_written_by(tools: KafkaTools, info: TopicInfo, tag: int) -> bool:
-    """Whether the first record of any partition carries the application's tag."""
+def _own_topics(
+    name: str, tools: KafkaTools, topics: dict[str, TopicInfo], programs: list[Program]
+) -> tuple[list[TopicInfo], list[str]]:
+    """Internal and checkpoint topics; and names of those that only look so."""
+    own, others = [], []
+    known = {t for p in programs for s in p.stages for t, internal in s.inputs if internal}
+    for topic, info in topics.items():
+        if topic == names.checkpoints_topic(name):
+            own.append(info)
+        elif topic in known or (topic.startswith(f"{name}-") and names.is_internal(topic)):
+            # Another application may be called alike, `a` and `a-b`, and older versions did not
+            # keep their topics apart.
+            tags = _writers(tools, info)
+            is_own = topic in known or names.is_internal_of(name, topic)
+            if tags == {application_tag(name)} or (is_own and not tags):
+                own.append(info)
+            else:
+                others.append(topic)
+    return own, others
+
+
+def _size(plan: Plan, config: Config, topics: dict[str, TopicInfo], inputs: set[str]) -> None:
+    """How many task groups there were, and the lineage topic for those that there will be."""
+    kept = [topic for topic in (plan.lineage, plan.journal) if topic]
+    # Each was made with as many partitions as the largest input had.
+    old = [*kept, *plan.topics]
+    read = [topics[topic] for topic in inputs & topics.keys()]
+    plan.group_count = max((topic.partition_count for topic in [*old, *read]), default=0)
+    if plan.group_count == 0:
+        return
+    # Of inputs that are all there the largest counts now: it may have grown since.
+    like = read if read and inputs <= topics.keys() else [*old, *read]
+    count = max(topic.partition_count for topic in like)
+    known = max(topic.replication_factor for topic in kept or like)
+    replicas = config.internal_replication_factor or known
+    settings = lineage_topic_config() | _durable(replicas)
+    plan.made = NewTopic(names.lineage_topic(config.application_id), count, replicas, settings)
+
+
+def _durable(replicas: int) -> dict[str, str]:
+    return {"min.insync.replicas": "2"} if replicas >= 3 else {}
+
+
+def _writers(tools: KafkaTools, info: TopicInfo) -> set[int]:
+    """Tags of the applications that wrote the first record of each partition."""
+    tags: set[int] = set()
     for number in range(info.partition_count):
         for message in tools.read({(info.name, number): -2}, uncommitted=True):
-            if _tag_of(message) == tag:
-                return True
+            tag = _tag_of(message)
+            if tag is not None:
+                tags.add(tag)
             break
-    return False
+    return tags
 
 
 def _tag_of(message: Message) -> int | None:
-    for name, value in message.headers() or ():
+    headers: Headers = []
+    with suppress(RecordUnreadableError):
+        headers = message.headers() or []
+    for name, value in headers:
         with suppress(WireCorruptError):
             if name == IDENTITY_HEADER:
                 return decode_identity(value or b"").application
@@ -287,6 +335,8 @@ def describe(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
     application_id = config.application_id
     verb = "would delete" if is_dry else "delete"
     topics = [*([plan.lineage] if plan.lineage else []), *plan.topics]
+    if plan.journal is not None:
+        yield f"a reset was cut short, of which {plan.journal.name} tells: it is done again"
     for topic in topics:
         yield f"{verb} topic {topic.name} ({topic.partition_count} partitions)"
     for group in plan.groups:
@@ -297,13 +347,13 @@ def describe(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
         place = f"{config.checkpoint_store.rstrip('/')}/{application_id}/"
         yield f"{verb} {len(plan.files)} files below {place}"
     for topic_name in plan.left_alone:
-        yield f"leave topic {topic_name} alone: nothing in it is of {application_id}"
-    if plan.lineage is not None:
+        yield f"leave topic {topic_name} alone: it is not of {application_id} alone"
+    if plan.made is not None:
         verb = "would make" if is_dry else "make"
-        yield f"{verb} topic {plan.lineage.name} anew, generation {plan.generation}"
+        yield f"{verb} topic {plan.made.name} anew, generation {plan.generation}"
     for (topic_name, number), offset in sorted(plan.first.items()):
         yield f"input {topic_name} begins at offset {offset} of partition {number}"
-    if not (topics or plan.groups or plan.folders or plan.files):
+    if not (plan.journal or topics or plan.groups or plan.folders or plan.files):
         yield f"there is nothing of {application_id} here"
 
 
@@ -315,6 +365,9 @@ def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Upkeep) -> 
         CheckpointStoreError: the object store does not answer.
         ClusterError: the cluster refuses something.
     """
+    journal = names.reset_journal(config.application_id)
+    if plan.made is not None:
+        _write_journal(plan, journal, plan.made.replication_factor or 0, tools)
     if plan.lineage is not None:
         upkeep.delete_topics([plan.lineage.name])
     upkeep.delete_topics([topic.name for topic in plan.topics])
@@ -326,22 +379,47 @@ def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Upkeep) -> 
             raise StateError(f"cannot be deleted: {error}", str(folder)) from error
     if (store := _object_store(config)) is not None:
         store.delete(plan.files)
-    if plan.lineage is not None:
-        _make_lineage(plan, plan.lineage, config, tools)
+    upkeep.fence(
+        [
+            names.transactional_id(config.application_id, group, slot)
+            for group in range(plan.group_count)
+            for slot in (0, 1)
+        ]
+    )
+    if plan.made is not None:
+        _make_lineage(plan, plan.made, config, tools)
+        upkeep.delete_topics([journal])
     print(f"reset: {config.application_id} starts afresh")
 
 
-def _make_lineage(plan: Plan, old: TopicInfo, config: Config, tools: KafkaTools) -> None:
-    replicas = config.internal_replication_factor or old.replication_factor
-    durable = {"min.insync.replicas": "2"} if replicas >= 3 else {}
-    settings = lineage_topic_config() | durable
-    tools.create([NewTopic(old.name, old.partition_count, replicas, settings)])
-    for number in range(old.partition_count):
+def _write_journal(plan: Plan, journal: str, replicas: int, tools: KafkaTools) -> None:
+    """What a second run must know: groups, generation, programs. Each run appends its own."""
+    count = plan.group_count if plan.journal is None else plan.journal.partition_count
+    # Neither compacted nor purged: STARTs of two lives may have the same key.
+    settings = internal_topic_config() | _durable(replicas)
+    tools.create([NewTopic(journal, count, replicas, settings)])
+    for number, key, value in plan.starts:
+        tools.send(journal, number % count, key, value)
+    record = Generation(os.urandom(16), plan.generation)
+    tools.send(journal, 0, encode_key(record), encode_value(record))
+    tools.flush()
+
+
+def _make_lineage(plan: Plan, made: NewTopic, config: Config, tools: KafkaTools) -> None:
+    tools.create([made])
+    for number in range(made.partition_count):
         first = tuple(
             (topic, offset)
             for (topic, part), offset in sorted(plan.first.items())
             if part == number
         )
         record = Generation(os.urandom(16), plan.generation, first)
-        tools.send(old.name, number, encode_key(record), encode_value(record))
+        tools.send(made.name, number, encode_key(record), encode_value(record))
     tools.flush()
+    # A worker that is asleep and wakes up here may have been faster, with what it knows.
+    for number in range(made.partition_count):
+        for _, found in records(tools, {(made.name, number): -2}):
+            if isinstance(found, Generation):
+                if found.generation != plan.generation:
+                    raise ApplicationRunningError(config.application_id, [f"of group {number}"])
+                break

@@ -63,7 +63,7 @@ def create(
             else:
                 print(
                     f"{name} exists with {found} partitions, not {partitions}: a topic's records "
-                    "are spread by their number, so take another name or delete it",
+                    "are spread by their number, so take another name",
                     file=sys.stderr,
                 )
                 is_right = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -12,18 +12,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from kstash.cli.escape import printable
 from kstash.cli.options import BootstrapServers
 from kstash.config import Config
+from kstash.core import names
 from kstash.errors import CheckpointCorruptError, TopicMissingError
 from kstash.kafka import KafkaCluster
 from kstash.kafka.tools import KafkaTools
 from kstash.launch import checkpoint_store
-from kstash.verify.checks import LineageCheck, Report, SequenceCheck
+from kstash.verify.bodies import Program
+from kstash.verify.checks import Fetch, LineageCheck, Report, SequenceCheck
 from kstash.verify.formats import UnreadableError
 
 EXIT_FINDINGS = 1
-
-Fetch = Callable[[str], Iterable[bytes]]
 
 
 def verify(
@@ -70,9 +71,9 @@ def _store(config: Config) -> Iterator[Fetch | None]:
         yield None
         return
 
-    def fetch(location: str) -> Iterator[bytes]:
+    def fetch(location: str, size: int) -> Iterator[bytes]:
         try:
-            yield from store.get(location)
+            yield from store.get(location, size)
         except CheckpointCorruptError as error:
             raise UnreadableError(str(error)) from error
 
@@ -90,7 +91,7 @@ def examine(config: Config, tools: KafkaTools, fetch: Fetch | None) -> Report:
     """
     report = Report()
     topics = {info.name: info.partition_count for info in tools.topics()}
-    lineage = f"{config.application_id}-lineage"
+    lineage = names.lineage_topic(config.application_id)
     if lineage not in topics:
         raise TopicMissingError([lineage], "check the application id; it is made by the first run")
     programs = []
@@ -116,7 +117,7 @@ def examine(config: Config, tools: KafkaTools, fetch: Fetch | None) -> Report:
 
 
 def _outputs(
-    programs: list[dict[str, list[dict[str, list[tuple[str, bool, str]]]]]],
+    programs: Sequence[Program],
 ) -> tuple[set[str], dict[str, str]]:
     """Internal topics of all programs, and sinks with their delivery in the newest one."""
     internal, sinks = set(), {}
@@ -174,11 +175,11 @@ def _show(report: Report) -> None:
         )
     console.print(table)
     for note in report.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {printable(note)}", markup=False)
     for finding in report.findings:
         console.print(
             f"{finding.kind}: {finding.topic}, partition {finding.partition}, offset "
-            f"{finding.offset}: {finding.detail}",
+            f"{finding.offset}: {printable(finding.detail)}",
             markup=False,
         )
     count = len(report.findings)

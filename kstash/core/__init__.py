@@ -11,7 +11,11 @@
 | `task` | the live path of one task: chunk rule, cap, segments, hints, checkpoint conditions |
 | `reader` | the reader rule |
 | `lineage` | what the lineage topic says about one task group |
+| `manifest` | what the list of files of a checkpoint may say |
 | `recovery` | from lineage and scanned tails to a replay plan |
+| `hashes` | rolling hashes of what a task makes |
+| `replay` | what a replay takes next, what it suppresses and compares |
+| `skips` | records that are passed over, and when that is too late |
 | `group` | claim, fence, seal, read, scan, start, replay, live: a transition table |
 | `sink` | when a transaction may be committed, and the committed position |
 | `trim` | what may be tombstoned and purged |

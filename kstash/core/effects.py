@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from kstash.core.ids import TaskId
 from kstash.core.records import Checkpoint, Seal, Start
 from kstash.core.recovery import TailScan, TaskPlan
+from kstash.core.skips import Asked
 from kstash.core.wire import Fence
 
 
@@ -76,6 +77,13 @@ class ScanTails:
 
 
 @dataclass(frozen=True, slots=True)
+class LocateSkips:
+    """Count the events before places that are to be passed over from now on (H50)."""
+
+    asked: tuple[Asked, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AppendStart:
     """Append START and wait for it."""
 
@@ -102,6 +110,7 @@ Effect = (
     | AppendSeal
     | VerifyCheckpoints
     | ScanTails
+    | LocateSkips
     | AppendStart
     | Recover
     | GoLive

@@ -66,6 +66,13 @@ class TailsScanned:
 
 
 @dataclass(frozen=True, slots=True)
+class SkipsLocated:
+    """Of each question, how many events lie before each of its offsets, in its order."""
+
+    before: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StartAppended:
     """The START is acknowledged."""
 
@@ -84,6 +91,7 @@ Event = (
     | SealAppended
     | CheckpointsVerified
     | TailsScanned
+    | SkipsLocated
     | StartAppended
     | Replayed
 )

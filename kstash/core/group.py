@@ -25,6 +25,7 @@ from kstash.core.effects import (
     Effect,
     FenceOutputs,
     GoLive,
+    LocateSkips,
     ReadLineage,
     Recover,
     ScanTails,
@@ -40,6 +41,7 @@ from kstash.core.events import (
     LineageRead,
     Replayed,
     SealAppended,
+    SkipsLocated,
     StartAppended,
     TailsScanned,
 )
@@ -60,14 +62,17 @@ from kstash.core.recovery import (
     TaskSpec,
     candidates,
     plan_task,
+    reached_by,
     release_covers,
     scan_starts,
 )
 from kstash.core.sink import CommittedPositions
+from kstash.core.skips import Asked, Gap, Skip, check_answers, questions
 from kstash.core.upgrade import (
     Adapter,
     fresh_stores,
     had_sinks,
+    program_changed,
     replays_another_program,
     signature,
 )
@@ -75,7 +80,6 @@ from kstash.core.wire import Fence
 from kstash.errors import (
     CommittedPositionLostError,
     IncarnationFencedError,
-    ProgramChangedError,
     TopicMadeAnewError,
 )
 
@@ -91,8 +95,10 @@ class GroupState(enum.Enum):
     FENCING = "fencing"
     SEALING = "sealing"
     READING_SEAL = "reading to the seal"
+    CHECKING = "looking at the config again"
     VERIFYING = "verifying checkpoints"
     SCANNING = "scanning"
+    LOCATING = "locating skips"
     STARTING = "starting"
     REPLAYING = "replaying"
     LIVE = "live"
@@ -110,7 +116,8 @@ class GroupCore:
             at 0).
         settings: what must not change between a crash and its replay (topology hash, seed …).
             The description of the program is one of them (`kstash.core.program`).
-        skips: (stage, input, offset) of records that an operator told to skip (H17).
+        skips: records that an operator told to skip (H17).
+        gaps: offsets of which an operator told that they hold no event.
         drop_stores: stores that a changed program may leave behind.
         checkpoints_retained: newest remote checkpoints of a task that are kept, 2 or more.
     """
@@ -120,9 +127,10 @@ class GroupCore:
     specs: Sequence[TaskSpec]
     external_inputs: Mapping[int, Sequence[int]]
     settings: Mapping[str, str]
-    skips: frozenset[tuple[int, int, int]] = frozenset()
+    skips: frozenset[Skip] = frozenset()
     drop_stores: frozenset[str] = frozenset()
     checkpoints_retained: int = 2
+    gaps: frozenset[Gap] = frozenset()
     state: GroupState = GroupState.NEW
     view: LineageView = field(default_factory=LineageView)
     claim_offset: int = -1
@@ -131,6 +139,8 @@ class GroupCore:
     _chain: list[Start] = field(default_factory=list)
     _bases: dict[TaskId, Checkpoint | None] = field(default_factory=dict)
     _scans: list[TailScan] = field(default_factory=list)
+    _start: Start | None = None
+    _asked: tuple[Asked, ...] = ()
 
     @property
     def incarnation(self) -> Incarnation:
@@ -144,18 +154,23 @@ class GroupCore:
 
         Raises:
             IncarnationFencedError: a higher CLAIM exists: begin anew, or stop.
-            LineageGapError, CommittedPositionLostError, ProgramChangedError: the group cannot
-                start; nothing was changed.
+            LineageGapError, CommittedPositionLostError, ProgramChangedError, SkipTooLateError: the
+                group cannot start; nothing was changed.
         """
         return TRANSITIONS[self.state, type(event)](self, event)
 
+    @property
+    def chain(self) -> Sequence[Start]:
+        """STARTs that the group's history goes back on, oldest first; known behind the SEAL."""
+        return self._chain
+
     def check_fenced(self) -> None:
-        """Raise when a CLAIM above the own one was seen (a late one of our own included)."""
-        if self.view.claim > self.claim_offset:
-            raise IncarnationFencedError(
-                f"task group {self.group}: incarnation {self.incarnation} was fenced by a claim at "
-                f"offset {self.view.claim}"
-            )
+        """Raise when a CLAIM above the own one was seen (a late one of our own included).
+
+        Likewise when the topic was made anew: nothing of this incarnation counts there (H46).
+        """
+        if reason := self.view.outlived(self.claim_offset):
+            raise IncarnationFencedError(f"task group {self.group}: {reason}")
 
     def remote_checkpoints(self, task: TaskId) -> list[Checkpoint]:
         """Remote checkpoints of a task on the adopted history, oldest first, each once.
@@ -215,6 +230,19 @@ class GroupCore:
     def _read_seal(self, event: Event) -> list[Effect]:
         self._fold(event)
         self.check_fenced()
+        assert self.view.config is not None
+        offset, _ = self.view.config
+        self.state = GroupState.CHECKING
+        return [ReadLineage(offset, offset)]
+
+    def _checked(self, event: Event) -> list[Effect]:
+        # A reset deletes the lineage topic, then fences the sinks, then makes the topic anew. Who
+        # slept meanwhile has read a part of either, and may have initialised its sinks since (H63).
+        assert isinstance(event, LineageRead)
+        if self.view.is_another(event.records):
+            raise IncarnationFencedError(
+                f"task group {self.group}: the lineage topic was made anew: its CONFIG is another"
+            )
         program = program_of(self.settings)
         if program is not None:
             Adapter(self.view, program).adapt()
@@ -237,7 +265,12 @@ class GroupCore:
             self._bases[spec.task] = usable[0] if usable else None
             self._check_committed(spec)
         self._scans = [
-            TailScan(spec, scan_starts(self.view, spec, self._bases[spec.task]))
+            TailScan(
+                spec,
+                scan_starts(self.view, spec, self._bases[spec.task]),
+                self.view.starts,
+                reached_by(self.view, spec.task, self._bases[spec.task]),
+            )
             for spec in self.specs
         ]
         self.state = GroupState.SCANNING
@@ -256,10 +289,27 @@ class GroupCore:
                 committed=self._committed_position(spec),
             )
         self._check_program()
+        self._start = self._start_record(event.initial_offsets)
+        places = {*self.skips, *self.gaps}
+        self._asked = questions(places, self._chain, self._start, self.specs, self.plans)
+        if self._asked:
+            self.state = GroupState.LOCATING
+            return [LocateSkips(self._asked)]
+        return self._append_start()
+
+    def _located(self, event: Event) -> list[Effect]:
+        assert isinstance(event, SkipsLocated)
+        check_answers(self._asked, event.before)
+        return self._append_start()
+
+    def _append_start(self) -> list[Effect]:
+        assert self._start is not None
         self.state = GroupState.STARTING
-        return [AppendStart(self._start_record(event.initial_offsets))]
+        return [AppendStart(self._start)]
 
     def _started(self, _: Event) -> list[Effect]:
+        assert self._start is not None
+        self.view.starts[self.incarnation] = self._start
         self.state = GroupState.REPLAYING
         return [Recover(self.plans)]
 
@@ -305,25 +355,13 @@ class GroupCore:
             not all(self._is_drained(spec) for spec in self.specs)
             or refusals(changes, self.drop_stores)
         ):
-            raise self._changed(before, changes)
+            raise program_changed(before, now, changes, self.drop_stores)
         for plan in self.plans.values():
             made_by = replays_another_program(self._chain, now, plan)
             if made_by is not None:
-                raise self._changed(made_by.settings, changes)
+                raise program_changed(made_by.settings, now, changes, self.drop_stores)
         if program is not None:
             self._drop_stores(program)
-
-    def _changed(self, before: Mapping[str, str], changes: Sequence[Change]) -> ProgramChangedError:
-        was, now = signature(before), signature(self.settings)
-        return ProgramChangedError(
-            {
-                name: (was.get(name), now.get(name))
-                for name in sorted({*was, *now})
-                if was.get(name) != now.get(name)
-            },
-            [change.text for change in changes],
-            [change.text for change in refusals(changes, self.drop_stores)],
-        )
 
     def _drop_stores(self, program: Program) -> None:
         for task, plan in self.plans.items():
@@ -377,7 +415,15 @@ class GroupCore:
         parent = self._chain[-1].incarnation if self._chain else None
         # Once said, a skip is part of the history: every later START says it again (H17).
         skips = self.skips.union(*(start.skips for start in self._chain))
-        return Start(self.incarnation, parent, tasks, dict(self.settings), tuple(sorted(skips)))
+        gaps = self.gaps.union(*(start.gaps for start in self._chain))
+        return Start(
+            self.incarnation,
+            parent,
+            tasks,
+            dict(self.settings),
+            tuple(sorted(skips)),
+            tuple(sorted(gaps)),
+        )
 
 
 Transition = Callable[[GroupCore, Event], list[Effect]]
@@ -390,8 +436,10 @@ TRANSITIONS: dict[tuple[GroupState, type[Event]], Transition] = {
     (GroupState.FENCING, Fenced): GroupCore._fenced,
     (GroupState.SEALING, SealAppended): GroupCore._sealed,
     (GroupState.READING_SEAL, LineageRead): GroupCore._read_seal,
+    (GroupState.CHECKING, LineageRead): GroupCore._checked,
     (GroupState.VERIFYING, CheckpointsVerified): GroupCore._verified,
     (GroupState.SCANNING, TailsScanned): GroupCore._scanned,
+    (GroupState.LOCATING, SkipsLocated): GroupCore._located,
     (GroupState.STARTING, StartAppended): GroupCore._started,
     (GroupState.REPLAYING, Replayed): GroupCore._replayed,
     # From any state: assigned, or starting over after a failure.

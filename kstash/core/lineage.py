@@ -2,19 +2,24 @@
 
 Invariants:
 
-- a CHECKPOINT, HINT or RELEASE behind a higher CLAIM is void for ever (protocol, H6, H10);
+- nothing of another generation counts: the topic was made anew since (protocol, H46);
+- a CHECKPOINT, HINT, RELEASE or RUN behind a higher CLAIM is void for ever (H6, H10, H47);
+- a CHECKPOINT whose files cannot be (`core.manifest`) is void too: nothing is opened, deleted or
+  trimmed by it;
 - a SEGMENT counts wherever it lies: it is true information about its incarnation;
-- a CHECKPOINT, HINT or RELEASE with a tombstone behind it does not count: the cleaner may have
+- a CHECKPOINT, HINT, RELEASE or RUN with a tombstone behind it does not count: the cleaner may have
   taken the CLAIM that makes it void, and not have come to it yet. Other tombstones say nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kstash.core.determinants import Determinant, lineage_until
+from kstash.core.hashes import OutputHashes
 from kstash.core.ids import Incarnation, TaskId
+from kstash.core.manifest import is_sound
 from kstash.core.records import (
     CHECKPOINT,
     HINT,
@@ -28,6 +33,7 @@ from kstash.core.records import (
     LineageRecord,
     Release,
     Run,
+    Seal,
     Segment,
     Start,
     encode_key,
@@ -36,6 +42,9 @@ from kstash.core.records import (
 
 UNBOUNDED = 1 << 62
 """Above every position."""
+
+OwnRecord = Seal | Start | Segment | Hint | Checkpoint | Release | Run
+"""What an incarnation writes, under its own name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +61,21 @@ class LineageView:
     """The state of one partition of the lineage topic, up to what was folded.
 
     Attributes:
-        generation: of the CONFIG with the lowest offset, or None before one was seen.
+        config: the CONFIG with the lowest offset, and that offset; None before one was seen.
         claim: offset of the highest CLAIM, or -1.
         next_offset: offset behind the last folded record.
         retained: newest remote checkpoints of a task that a recovery may fall back to, 2 or more.
-        first_offsets: where a reset said that inputs begin, by topic.
         claims: offset of each CLAIM by its key.
+        runs: bounded runs that were begun, oldest first.
         passing: incarnation by key of each SEAL, HINT and RELEASE, and of what is void: of no use
             once a later incarnation has its checkpoints.
+        later_generation: a record is of a higher generation: what is folded here is of a topic that
+            is gone, and its reader has not noticed.
     """
 
-    generation: int | None = None
+    config: tuple[int, Config] | None = None
     claim: int = -1
     next_offset: int = 0
-    first_offsets: Mapping[str, int] = field(default_factory=dict)
     starts: dict[Incarnation, Start] = field(default_factory=dict)
     segments: dict[TaskId, list[Segment]] = field(default_factory=dict)
     checkpoints: dict[TaskId, list[tuple[int, Checkpoint]]] = field(default_factory=dict)
@@ -75,40 +85,62 @@ class LineageView:
     claims: dict[bytes, int] = field(default_factory=dict)
     passing: dict[bytes, Incarnation] = field(default_factory=dict)
     retained: int = 2
+    later_generation: bool = False
+
+    @property
+    def generation(self) -> int | None:
+        """Of the CONFIG, in Unix ms; None before one was seen."""
+        return self.config[1].generation if self.config is not None else None
+
+    @property
+    def first_offsets(self) -> Mapping[str, int]:
+        """Where a reset said that inputs begin, by topic."""
+        return dict(self.config[1].first_offsets) if self.config is not None else {}
 
     def fold(self, offset: int, record: LineageRecord | Gone) -> None:
         """Take the next record into account; offsets must rise."""
         assert offset >= self.next_offset, "lineage folded out of order"
         self.next_offset = offset + 1
         if isinstance(record, Config):
-            if self.generation is None:
-                self.generation = record.generation
-                self.first_offsets = dict(record.first_offsets)
+            if self.config is None:
+                self.config = offset, record
         elif isinstance(record, Claim):
             self.claim = offset
             self.claims[encode_key(record)] = offset
-        elif isinstance(record, Start):
+        elif isinstance(record, Gone):
+            self.forget(record.key)
+        elif self.is_foreign(record.incarnation):
+            if self.generation is not None:
+                self.later_generation |= record.incarnation.generation > self.generation
+            self.note_void(record)
+        else:
+            self._fold_own(offset, record)
+
+    def _fold_own(self, offset: int, record: OwnRecord) -> None:
+        if isinstance(record, Start):
             self.starts[record.incarnation] = record
         elif isinstance(record, Segment):
             self.segments.setdefault(record.task, []).append(record)
-        elif isinstance(record, Run):
-            self.runs.append(record)
         elif isinstance(record, Checkpoint):
-            if not self.is_late(record.incarnation):
+            if not self.is_late(record.incarnation) and is_sound(record):
                 self.checkpoints.setdefault(record.task, []).append((offset, record))
             else:
                 self.note_void(record)
-        elif isinstance(record, Gone):
-            self.forget(record.key)
+        elif isinstance(record, Run):
+            if not self.is_late_run(record.incarnation):
+                # Its producer may write it twice.
+                self.runs = [*(run for run in self.runs if run != record), record]
+            else:
+                self.note_void(record)
         else:
-            self.passing[encode_key(record)] = record.incarnation
+            self.note_void(record)  # of use until then
             if isinstance(record, Hint):
                 if not self.is_late_hint(record.incarnation):
                     self.hints[record.task] = record
             elif isinstance(record, Release) and not self.is_late(record.incarnation):
                 self.releases[record.incarnation] = (offset, record)
 
-    def note_void(self, record: Checkpoint) -> None:
+    def note_void(self, record: OwnRecord) -> None:
         """Remember to give up what is void, before the CLAIM that makes it so is given up."""
         self.passing[encode_key(record)] = record.incarnation
 
@@ -130,11 +162,37 @@ class LineageView:
         elif kind == RELEASE:
             self.releases.pop(incarnation, None)
         elif kind == RUN:
-            self.runs[:-1] = [run for run in self.runs[:-1] if encode_key(run) != key]
+            self.runs = [run for run in self.runs if encode_key(run) != key]
+
+    def outlived(self, claim: int) -> str | None:
+        """Why the incarnation of a CLAIM at this offset, which was read, is over; None if not."""
+        if self.later_generation:
+            return f"the lineage topic was made anew since its claim at offset {claim}"
+        if self.generation is None or self.claim < claim:
+            return f"its claim is not at offset {claim}: the lineage topic was made anew"
+        if self.claim > claim:
+            own = Incarnation(self.generation, claim)
+            return f"incarnation {own} was fenced by a claim at offset {self.claim}"
+        return None
+
+    def is_another(self, found: Sequence[tuple[int, LineageRecord | Gone]]) -> bool:
+        """Whether what lies now where the CONFIG was says that the topic was made anew (H63)."""
+        return list(found) != [self.config]
+
+    def is_foreign(self, incarnation: Incarnation) -> bool:
+        """Whether a record is of another life of the lineage topic than this one (H46).
+
+        What lies before the first CONFIG is, too: nobody has claimed yet.
+        """
+        return incarnation.generation != self.generation
 
     def is_late(self, incarnation: Incarnation) -> bool:
         """Whether a CLAIM higher than `incarnation` lies before the current record (H6)."""
         return self.claim > incarnation.offset
+
+    def is_late_run(self, incarnation: Incarnation) -> bool:
+        """The same test for RUNs: the owner of group 0 that wrote it was fenced before (H47)."""
+        return self.is_late(incarnation)
 
     def is_late_hint(self, incarnation: Incarnation) -> bool:
         """The same test for hints (H10)."""
@@ -153,6 +211,10 @@ class LineageView:
             parent = self.starts.get(parent.parent) if parent.parent is not None else None
         chain.reverse()
         return chain
+
+    def newest_chain(self) -> list[Start]:
+        """The START chain that ends with the newest START: what the next recovery goes by."""
+        return self.chain(self.starts[max(self.starts)] if self.starts else None)
 
     def record_segments(
         self, task: TaskId
@@ -194,3 +256,45 @@ def history_part(
     if limit is None:
         return []
     return lineage_until(entries, limit)
+
+
+def is_on_history(chain: list[Start], checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint holds a state of the chain's history, not of an abandoned branch (H25).
+
+    Its incarnation is on the START chain, and no later START adopted less than its position.
+    """
+    incarnations = [start.incarnation for start in chain]
+    if checkpoint.incarnation not in incarnations:
+        return False
+    return all(
+        checkpoint.position <= start.tasks[checkpoint.task.stage].adopted
+        for start in chain
+        if start.incarnation > checkpoint.incarnation and checkpoint.task.stage in start.tasks
+    )
+
+
+def known_hashes(
+    view: LineageView, task: TaskId, owners: list[Owner], made: OutputHashes, adopted: int
+) -> tuple[OutputHashes, ...]:
+    """Hashes of outputs that incarnations of the history have said (H44), by position.
+
+    Args:
+        view: of the lineage topic.
+        task: the task.
+        owners: of its history.
+        made: at the base; what began elsewhere, or is not above it, is left out.
+        adopted: end of the history.
+    """
+    said: list[tuple[Incarnation, OutputHashes | None]] = []
+    for _, checkpoint in view.checkpoints.get(task, ()):
+        said += [(checkpoint.incarnation, h) for h in (checkpoint.made, checkpoint.checked)]
+    if task in view.hints:
+        said.append((view.hints[task].incarnation, view.hints[task].checked))
+    known = {}
+    for incarnation, hashes in said:
+        if hashes is None or hashes.since != made.since:
+            continue
+        limit = history_limit(owners, incarnation)
+        if limit is not None and made.position < hashes.position <= min(limit, adopted):
+            known[hashes.position] = hashes
+    return tuple(hashes for _, hashes in sorted(known.items()))

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-CACHE_KEYS_MAX = 200_000
-"""Keys kept per partition count: about 30 MB at the worst; real key sets are skewed."""
+CACHE_BYTES_MAX = 32 * 1024 * 1024
+"""Memory for the keys kept per partition count; real key sets are skewed."""
+
+KEY_OVERHEAD_BYTES = 150
+"""What a key takes beside its bytes: the object, and its place in the dict while that grows."""
 
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
@@ -43,12 +46,15 @@ class Partitioner(dict[bytes | None, int]):
         super().__init__()
         self.partition_count = partition_count
         self[None] = 0
+        self._size_bytes = 0
 
     def __missing__(self, key: bytes) -> int:
-        if len(self) > CACHE_KEYS_MAX:
+        self._size_bytes += len(key) + KEY_OVERHEAD_BYTES
+        if self._size_bytes > CACHE_BYTES_MAX:
             null_partition = self[None]
             self.clear()
             self[None] = null_partition
+            self._size_bytes = len(key) + KEY_OVERHEAD_BYTES
         partition = (murmur2(key) & 0x7FFFFFFF) % self.partition_count
         self[key] = partition
         return partition

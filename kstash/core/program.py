@@ -15,10 +15,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kstash.core import fields
 from kstash.errors import WireCorruptError
 
 PROGRAM_SETTING = "program"
 """Name under which START's settings hold the encoded program."""
+
+HASHING_SETTING = "hashing"
+"""Likewise for what tells a worker's hash seed from others; absent where it was the pinned one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +106,32 @@ class Program:
             data: Any = json.loads(text)
             return cls(
                 tuple(_stage(entry) for entry in data["stages"]),
-                int(data["next_number"]),
-                str(data["guarantee"]),
-                {str(topic): int(count) for topic, count, _ in data["topics"]},
-                {str(topic): str(id_) for topic, _, id_ in data["topics"] if id_},
-                tuple((int(number), str(topic)) for number, topic in data["retired"]),
+                fields.number(data["next_number"]),
+                fields.text(data["guarantee"]),
+                {fields.text(topic): fields.number(count) for topic, count, _ in data["topics"]},
+                {fields.text(topic): fields.text(id_) for topic, _, id_ in data["topics"] if id_},
+                tuple(
+                    (fields.number(number), fields.text(topic)) for number, topic in data["retired"]
+                ),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except WireCorruptError as error:
+            error.detail = f"malformed program description: {error.detail}"
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WireCorruptError(f"malformed program description: {error!r}") from error
 
 
 def _stage(data: Any) -> StageShape:
     return StageShape(
-        int(data["number"]),
-        str(data["name"]),
-        tuple((str(topic), bool(internal)) for topic, internal in data["inputs"]),
-        tuple((str(t), bool(internal), str(d)) for t, internal, d in data["outputs"]),
-        tuple((str(name), str(kind)) for name, kind in data["stores"]),
-        tuple(str(label) for label in data["operators"]),
+        fields.number(data["number"]),
+        fields.text(data["name"]),
+        tuple((fields.text(topic), fields.flag(internal)) for topic, internal in data["inputs"]),
+        tuple(
+            (fields.text(t), fields.flag(internal), fields.text(d))
+            for t, internal, d in data["outputs"]
+        ),
+        tuple((fields.text(name), fields.text(kind)) for name, kind in data["stores"]),
+        tuple(fields.text(label) for label in data["operators"]),
     )
 
 
@@ -245,7 +257,9 @@ def difference(old: Program, new: Program) -> list[Change]:
         changes.append(Change(text, Needs.RESET))
     changes.extend(_topic_changes(old, new))
     if old.guarantee != new.guarantee:
-        changes.append(Change(f"~ guarantee: was {old.guarantee}, is {new.guarantee}"))
+        # Nothing is taken over by who keeps nothing (H57).
+        needs = Needs.RESET if "none" in (old.guarantee, new.guarantee) else Needs.DRAIN
+        changes.append(Change(f"~ guarantee: was {old.guarantee}, is {new.guarantee}", needs))
     return changes
 
 

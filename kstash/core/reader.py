@@ -6,7 +6,12 @@ Invariants:
 
 - what was accepted once is never withdrawn;
 - accepted sequences of a task are dense: 1, 2, 3 … on an internal topic read from its beginning;
-- no record of an incarnation is accepted behind a FENCE or record of a higher one of its group.
+- no record of an incarnation is accepted behind a FENCE or record of a higher one of its group,
+  nor on an internal topic before the FENCE of its own incarnation.
+
+`NO_INCARNATION` is none: what the guarantees without fences write. Their own internal topics take
+all of it, those of the exact guarantees nothing: it can only be late, since who changes the
+guarantee drains first. A reader of a sink takes it always, as any other reader there (H57).
 """
 
 from __future__ import annotations
@@ -14,9 +19,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kstash.core.fields import flag, number, tag
 from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.core.wire import End, Fence, Identity, Marker
 from kstash.errors import SequenceGapError, WireCorruptError
+
+UNKNOWN_SEQUENCE = -1
+"""Of a writer whose next numbered record, whatever its number is, is the next one."""
 
 
 @dataclass(slots=True)
@@ -29,12 +38,17 @@ class ReaderTable:
         last_seq: last accepted sequence per (application, task).
         ends: counted END markers of a bounded run, per (application, task): the run.
         is_internal: the partition is an internal topic's, read from its beginning.
+        is_fenced: the reader's own guarantee has fences; of an internal topic only, and not saved.
+        application: tag of the one application that may write there, likewise; None: anybody.
+            Neither says what was read, so tables are equal without them.
     """
 
     is_internal: bool = True
     max_incarnation: dict[tuple[int, int], Incarnation] = field(default_factory=dict)
     last_seq: dict[tuple[int, TaskId], int] = field(default_factory=dict)
     ends: dict[tuple[int, TaskId], int] = field(default_factory=dict)
+    is_fenced: bool = field(default=True, compare=False)
+    application: int | None = field(default=None, compare=False)
 
     def accept(self, identity: Identity) -> int:
         """Apply the rule to one record or frame.
@@ -46,17 +60,19 @@ class ReaderTable:
         Raises:
             SequenceGapError: records of the writer are missing before this one.
         """
+        writer = identity.application, identity.task
+        if identity.incarnation == NO_INCARNATION:
+            if not self._takes_unfenced:
+                return identity.count
+            # Its number may come again with something else, and the next ones follow from another.
+            self.last_seq[writer] = UNKNOWN_SEQUENCE
+            return 0
         if not self._passes_fence(identity.application, identity.task, identity.incarnation):
             return identity.count
-        writer = identity.application, identity.task
-        last = self.last_seq.get(writer)
         first = identity.first_seq
-        if identity.incarnation == NO_INCARNATION:
-            # Written under a guarantee without recovery: the rule drops nothing.
-            self.last_seq[writer] = first + identity.count - 1
-            return 0
-        if last is None:
-            last = 0 if self.is_internal else first - 1
+        last = self.last_seq.get(writer, 0 if self.is_internal else UNKNOWN_SEQUENCE)
+        if last == UNKNOWN_SEQUENCE:
+            last = first - 1
         if first > last + 1:
             raise SequenceGapError(
                 f"task {identity.task} of incarnation {identity.incarnation} wrote sequence "
@@ -79,18 +95,42 @@ class ReaderTable:
         """Whether no higher incarnation of a task group was seen."""
         return incarnation >= self.max_incarnation.get((application, group), NO_INCARNATION)
 
+    @property
+    def _takes_unfenced(self) -> bool:
+        return not (self.is_internal and self.is_fenced)
+
     def _end_counts(self, end: End) -> bool:
+        if end.incarnation == NO_INCARNATION:
+            # Behind all that the same producer wrote, whatever the numbers were.
+            return self._takes_unfenced
         if not self._passes_fence(end.application, end.task, end.incarnation):
             return False
-        return end.last_seq == self.last_seq.get((end.application, end.task), 0)
+        writer = end.application, end.task
+        if self.last_seq.get(writer) == UNKNOWN_SEQUENCE:
+            # Of this incarnation nothing came since: all that it counts was there before (H57).
+            self.last_seq[writer] = end.last_seq
+        return end.last_seq == self.last_seq.get(writer, 0)
 
     def _passes_fence(self, application: int, task: TaskId, incarnation: Incarnation) -> bool:
-        known = self.max_incarnation.get((application, task.partition), NO_INCARNATION)
+        known = self.max_incarnation.get((application, task.partition))
+        if self.needs_fence() and (known is None or incarnation > known):
+            return False
+        if known is None:
+            known = NO_INCARNATION
         if incarnation < known:
             return False
         if incarnation > known:
             self._raise(application, task.partition, incarnation)
         return True
+
+    def needs_fence(self) -> bool:
+        """Whether a record is void whose own incarnation's FENCE was not seen (H46, H45).
+
+        Each incarnation writes one before its first frame. Where there is none, the topic was made
+        anew by a reset, and who writes there does not know it yet; that of an incarnation before
+        may have been on its way.
+        """
+        return self.is_internal
 
     def _raise(self, application: int, group: int, incarnation: Incarnation) -> None:
         known = self.max_incarnation.get((application, group), NO_INCARNATION)
@@ -106,7 +146,12 @@ class ReaderTable:
     def copy(self) -> ReaderTable:
         """Return an independent copy (for a checkpoint)."""
         return ReaderTable(
-            self.is_internal, dict(self.max_incarnation), dict(self.last_seq), dict(self.ends)
+            self.is_internal,
+            dict(self.max_incarnation),
+            dict(self.last_seq),
+            dict(self.ends),
+            self.is_fenced,
+            self.application,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -127,14 +172,13 @@ class ReaderTable:
         """
         try:
             return cls(
-                bool(data["internal"]),
-                {(int(a), int(g)): Incarnation(int(x), int(y)) for a, g, x, y in data["inc"]},
-                _task_table(data["seq"]),
-                _task_table(data["end"]),
+                flag(data["internal"]),
+                {(tag(a), number(g)): Incarnation(tag(x), tag(y)) for a, g, x, y in data["inc"]},
+                {
+                    (tag(a), TaskId(number(s), number(p))): number(v + 1) - 1
+                    for a, s, p, v in data["seq"]
+                },
+                {(tag(a), TaskId(number(s), number(p))): tag(run) for a, s, p, run in data["end"]},
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise WireCorruptError(f"malformed reader table: {error!r}") from error
-
-
-def _task_table(rows: Any) -> dict[tuple[int, TaskId], int]:
-    return {(int(a), TaskId(int(s), int(p))): int(v) for a, s, p, v in rows}

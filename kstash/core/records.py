@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from kstash.core import fields
 from kstash.core.determinants import Determinant
+from kstash.core.hashes import OutputHashes
 from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.wire import decode_lineage, encode_lineage, with_checksum, without_checksum
@@ -67,14 +69,17 @@ class TaskStart:
 class Start:
     """An incarnation's history: that of its parent up to `adopted`, then its own.
 
-    `skips` are (stage, input, offset) of poison records; `settings` are those that change results.
+    `skips` are (stage, input, offset) of poison records, or (stage, input, offset, index) of one in
+    a frame; `gaps` are (stage, input, first, last) offsets that hold no event (`core.skips`);
+    `settings` are those that change results.
     """
 
     incarnation: Incarnation
     parent: Incarnation | None
     tasks: dict[int, TaskStart]
     settings: dict[str, str]
-    skips: tuple[tuple[int, int, int], ...] = ()
+    skips: tuple[tuple[int, ...], ...] = ()
+    gaps: tuple[tuple[int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,8 @@ class Hint:
     """Per output partition, the offset where a recovery may start its scan.
 
     What lies before those offsets is skipped, and with it the positions in its headers: the history
-    reaches at least to `reached`, the end of the stable lineage (H36).
+    reaches at least to `reached`, the end of the stable lineage (H36). `checked` are the hashes of
+    all outputs up to a position at or below it that had some, which covers what is skipped (H44).
     """
 
     incarnation: Incarnation
@@ -120,6 +126,7 @@ class Hint:
     number: int
     offsets: dict[OutPartition, int]
     reached: int
+    checked: OutputHashes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +151,9 @@ class Checkpoint:
     """A task's state at `position`, with everything that a replay from there needs.
 
     `input_offsets` are next offsets per input, `sequences` the last sequence per output partition,
-    `readers` the reader table per internal input, `scan_from` and `reached` as in `Hint`: of the
-    moment of publishing, which is later than `position`.
+    `readers` the reader table per internal input, `made` the hashes of all outputs up to
+    `position`; `scan_from`, `reached` and `checked` as in `Hint`: those of the moment of
+    publishing, which is later.
     """
 
     incarnation: Incarnation
@@ -161,6 +169,8 @@ class Checkpoint:
     scan_from: dict[OutPartition, int]
     timers: dict[int, int] = field(default_factory=dict)
     reached: int = 0
+    made: OutputHashes | None = None
+    checked: OutputHashes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,11 +266,42 @@ def _partitions(table: dict[OutPartition, int]) -> list[list[int]]:
 
 
 def _from_partitions(data: Any) -> dict[OutPartition, int]:
-    return {(int(output), int(partition)): int(value) for output, partition, value in data}
+    return {
+        (fields.number(output), fields.number(partition)): fields.number(value)
+        for output, partition, value in data
+    }
 
 
 def _int_table(data: Any) -> dict[int, int]:
-    return {int(key): int(value) for key, value in data}
+    return {fields.number(key): fields.number(value) for key, value in data}
+
+
+def _hashes_to_json(**named: OutputHashes | None) -> dict[str, Any]:
+    return {
+        name: {
+            "since": hashes.since,
+            "position": hashes.position,
+            "outputs": [[output, *columns] for output, columns in sorted(hashes.outputs.items())],
+        }
+        for name, hashes in named.items()
+        if hashes is not None
+    }
+
+
+def _hashes_from_json(data: Any) -> OutputHashes | None:
+    if data is None:
+        return None
+    outputs = {
+        fields.number(output): (
+            fields.tag(keys),
+            fields.tag(values),
+            fields.tag(timestamps),
+            fields.tag(headers),
+            fields.tag(records),
+        )
+        for output, keys, values, timestamps, headers, records in data["outputs"]
+    }
+    return OutputHashes(fields.number(data["since"]), fields.number(data["position"]), outputs)
 
 
 def _start_to_json(r: Any) -> dict[str, Any]:
@@ -272,18 +313,29 @@ def _start_to_json(r: Any) -> dict[str, Any]:
         ],
         "settings": r.settings,
         "skips": r.skips,
-    }
+    } | ({"gaps": r.gaps} if r.gaps else {})
 
 
 def _start_from_json(inc: Incarnation, _: bytes, d: Any) -> Start:
-    parent = None if d["parent"] is None else Incarnation(*map(int, d["parent"]))
+    parent = None if d["parent"] is None else Incarnation(*map(fields.tag, d["parent"]))
     tasks = {
-        int(stage): TaskStart(int(base), int(adopted), _int_table(offsets))
+        fields.number(stage): TaskStart(
+            fields.number(base), fields.number(adopted), _int_table(offsets)
+        )
         for stage, base, adopted, offsets in d["tasks"]
     }
-    settings = {str(k): str(v) for k, v in d["settings"].items()}
-    skips = tuple((int(s), int(i), int(o)) for s, i, o in d["skips"])
-    return Start(inc, parent, tasks, settings, skips)
+    settings = {fields.text(k): fields.text(v) for k, v in d["settings"].items()}
+    skips = tuple(tuple(map(fields.number, skip)) for skip in d["skips"])
+    gaps = tuple(
+        (fields.number(s), fields.number(i), fields.number(a), fields.number(b))
+        for s, i, a, b in d.get("gaps", ())
+    )
+    if parent is not None and parent >= inc:
+        # A chain of STARTs would have no end.
+        raise WireCorruptError(f"START {inc} after its own time: its parent is {parent}")
+    if any(len(skip) not in (3, 4) for skip in skips):
+        raise WireCorruptError(f"START with skips {skips}")
+    return Start(inc, parent, tasks, settings, skips, gaps)
 
 
 def _checkpoint_to_json(r: Any) -> dict[str, Any]:
@@ -298,7 +350,7 @@ def _checkpoint_to_json(r: Any) -> dict[str, Any]:
         "scan_from": _partitions(r.scan_from),
         "timers": sorted(r.timers.items()),
         "reached": r.reached,
-    }
+    } | _hashes_to_json(made=r.made, checked=r.checked)
 
 
 def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
@@ -307,32 +359,43 @@ def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
         inc,
         TaskId(stage, partition),
         number,
-        is_remote=bool(d["remote"]),
-        position=int(d["position"]),
-        label=str(d["label"]),
-        files=tuple(FileEntry(str(n), int(s), str(g), str(at)) for n, s, g, at in d["files"]),
+        is_remote=fields.flag(d["remote"]),
+        position=fields.number(d["position"]),
+        label=fields.text(d["label"]),
+        files=tuple(
+            FileEntry(fields.text(n), fields.tag(s), fields.text(g), fields.text(at))
+            for n, s, g, at in d["files"]
+        ),
         input_offsets=_int_table(d["inputs"]),
         sequences=_from_partitions(d["sequences"]),
-        readers={int(i): ReaderTable.from_json(t) for i, t in d["readers"]},
+        readers={fields.number(i): ReaderTable.from_json(t) for i, t in d["readers"]},
         scan_from=_from_partitions(d["scan_from"]),
         timers=_int_table(d["timers"]),
-        reached=int(d["reached"]),
+        reached=fields.number(d["reached"]),
+        made=_hashes_from_json(d.get("made")),
+        checked=_hashes_from_json(d.get("checked")),
     )
 
 
 def _hint_from_json(inc: Incarnation, key: bytes, d: Any) -> Hint:
     stage, partition, _ = _TASK_KEY.unpack(key)
     offsets = _from_partitions(d["offsets"])
-    return Hint(inc, TaskId(stage, partition), int(d["number"]), offsets, int(d["reached"]))
+    checked = _hashes_from_json(d.get("checked"))
+    task = TaskId(stage, partition)
+    return Hint(inc, task, fields.tag(d["number"]), offsets, fields.number(d["reached"]), checked)
 
 
 def _release_from_json(inc: Incarnation, _: bytes, d: Any) -> Release:
-    run = None if d["run"] is None else int(d["run"])
+    run = None if d["run"] is None else fields.tag(d["run"])
     return Release(inc, _int_table(d["positions"]), run)
 
 
 def _run_from_json(inc: Incarnation, _: bytes, d: Any) -> Run:
-    return Run(inc, int(d["run"]), tuple((str(t), int(p), int(e)) for t, p, e in d["ends"]))
+    return Run(
+        inc,
+        fields.tag(d["run"]),
+        tuple((fields.text(t), fields.number(p), fields.number(e)) for t, p, e in d["ends"]),
+    )
 
 
 _KINDS: dict[type, int] = {
@@ -360,15 +423,18 @@ _TO_JSON: dict[int, Callable[[Any], dict[str, Any]]] = {
         "number": r.number,
         "offsets": _partitions(r.offsets),
         "reached": r.reached,
+        **_hashes_to_json(checked=r.checked),
     },
     CHECKPOINT: _checkpoint_to_json,
 }
 
 _FROM_JSON: dict[int, Callable[[Incarnation, bytes, Any], LineageRecord]] = {
     CONFIG: lambda _, nonce, d: Config(
-        nonce, int(d["generation"]), tuple((str(t), int(o)) for t, o in d.get("first", ()))
+        nonce,
+        fields.tag(d["generation"]),
+        tuple((fields.text(t), fields.number(o)) for t, o in d.get("first", ())),
     ),
-    CLAIM: lambda _, nonce, d: Claim(nonce, str(d["worker"])),
+    CLAIM: lambda _, nonce, d: Claim(nonce, fields.text(d["worker"])),
     SEAL: lambda inc, _, __: Seal(inc),
     START: _start_from_json,
     RELEASE: _release_from_json,

@@ -5,7 +5,7 @@ Pure functions; `core.group` calls them in the order of protocol section 6.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kstash.core.determinants import (
@@ -16,8 +16,17 @@ from kstash.core.determinants import (
     join,
     lineage_until,
 )
-from kstash.core.ids import Incarnation, OutPartition, TaskId
-from kstash.core.lineage import LineageView, Owner, history_limit, history_part, owners_of
+from kstash.core.hashes import OutputHashes
+from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
+from kstash.core.lineage import (
+    LineageView,
+    Owner,
+    history_limit,
+    history_part,
+    is_on_history,
+    known_hashes,
+    owners_of,
+)
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, Hint, Start
 from kstash.core.wire import Fence, Identity, Lineage, Marker
@@ -66,6 +75,10 @@ class TaskPlan:
         readers: reader table per internal input at `position`.
         scan_from: scan starts that are still valid for the new incarnation.
         fresh_stores: stores that begin empty, whatever the base holds under their names.
+        made: hashes of the outputs up to `position`, to go on from.
+        checks: hashes at later positions, which the replay must come to (H44); ascending.
+        said_by: (output partition, offset) of the first record in a tail that says that the history
+            goes to `adopted`; None when none does.
     """
 
     task: TaskId
@@ -83,6 +96,9 @@ class TaskPlan:
     scan_from: Mapping[OutPartition, int]
     timers: Mapping[int, int] = field(default_factory=dict)
     fresh_stores: frozenset[str] = frozenset()
+    made: OutputHashes = field(default_factory=lambda: OutputHashes(0, 0, {}))
+    checks: tuple[OutputHashes, ...] = ()
+    said_by: tuple[OutPartition, int] | None = None
 
     @property
     def base_label(self) -> str | None:
@@ -99,21 +115,6 @@ def candidates(view: LineageView, task: TaskId, chain: list[Start]) -> list[Chec
     ]
     usable.sort(key=lambda item: item[:2], reverse=True)
     return [checkpoint for _, _, checkpoint in usable]
-
-
-def is_on_history(chain: list[Start], checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint holds a state of the chain's history, not of an abandoned branch (H25).
-
-    Its incarnation is on the START chain, and no later START adopted less than its position.
-    """
-    incarnations = [start.incarnation for start in chain]
-    if checkpoint.incarnation not in incarnations:
-        return False
-    return all(
-        checkpoint.position <= start.tasks[checkpoint.task.stage].adopted
-        for start in chain
-        if start.incarnation > checkpoint.incarnation and checkpoint.task.stage in start.tasks
-    )
 
 
 def scan_starts(
@@ -143,11 +144,30 @@ def scan_starts(
 
 
 class TailScan:
-    """Collects what the tails of one task's output partitions say (protocol, section 6 step 5)."""
+    """Collects what the tails of one task's output partitions say (protocol, section 6 step 5).
+
+    Args:
+        spec: of the task.
+        starts: where each partition's tail begins, and the incarnation that vouches for it.
+        known: incarnations that a START is known of. On a sink others may write too: what is of
+            another incarnation there is nobody's (H52).
+        reached: position that no record before the starts is beyond.
+    """
 
     def __init__(
-        self, spec: TaskSpec, starts: Mapping[OutPartition, tuple[int, Incarnation]]
+        self,
+        spec: TaskSpec,
+        starts: Mapping[OutPartition, tuple[int, Incarnation]],
+        known: Container[Incarnation],
+        reached: int = 0,
     ) -> None:
+        self._known = known
+        self._reached = reached
+        self._places: list[tuple[int, OutPartition, int]] = []
+        # Of each sink partition, by incarnation, the sequences seen as [first, last]; those of the
+        # record accepted last.
+        self._seen: dict[OutPartition, dict[Incarnation, list[list[int]]]] = {}
+        self._newest: dict[OutPartition, list[list[int]]] = {}
         self.task = spec.task
         self.starts = dict(starts)
         self.position = 0
@@ -158,28 +178,66 @@ class TailScan:
     def on_record(
         self, partition: OutPartition, offset: int, identity: Identity, chunk: Lineage | None
     ) -> bool:
-        """Take one record of this task into account; returns whether the reader rule accepts it."""
-        if not self._starts_at(partition, offset):
+        """Take one record of this task into account.
+
+        Returns:
+            Whether it is one to compare with what the replay makes. On a sink a copy may repeat a
+            record that lies before the scan: what is stable anyway is not compared there.
+        """
+        # What was written without fences has no history (H57).
+        if not self._starts_at(partition, offset) or identity.incarnation == NO_INCARNATION:
             return False
-        table = self._table(partition, identity.application)
-        try:
-            skip = table.accept(identity)
-        except SequenceGapError:
-            skip = self._after_gap(table, identity)
-        if skip == identity.count:
+        if partition in self.internal:
+            table = self._table(partition, identity.application)
+            try:
+                skip = table.accept(identity)
+            except SequenceGapError:
+                skip = self._after_gap(table, identity)
+            if skip == identity.count:
+                return False
+        elif not self._is_own(partition, identity) or self._is_copy(partition, identity):
             return False
-        self.position = max(self.position, identity.position)
         if chunk is not None:
             self.chunks.append((identity.incarnation, chunk))
+        reach = max(identity.position, chunk.end if chunk is not None else 0)
+        if reach > (self._places[-1][0] if self._places else 0):
+            self._places.append((reach, partition, offset))
+        self.position = max(self.position, identity.position)
+        return partition in self.internal or identity.position > self._reached
+
+    def _is_own(self, partition: OutPartition, identity: Identity) -> bool:
+        """Whether a record of a sink is of an incarnation that may have written it."""
+        if identity.incarnation not in self._known or identity.count != 1:
+            return False
+        return identity.incarnation >= self.starts[partition][1]
+
+    def _is_copy(self, partition: OutPartition, identity: Identity) -> bool:
+        """Whether this incarnation has written that sequence there before: it never does twice."""
+        seen = self._seen.setdefault(partition, {}).setdefault(identity.incarnation, [])
+        sequence = identity.first_seq
+        if _is_within(seen, sequence):
+            return True
+        if not seen or seen[-1][1] + 1 != sequence:
+            seen.append([sequence, sequence])
+        seen[-1][1] = sequence
+        self._newest[partition] = seen
+        return False
+
+    def on_next(self, partition: OutPartition, sequence: int) -> bool:
+        """Take a record of a sink that differs from the last one accepted in its sequence only.
+
+        That is the next one, and `on_record` was not called for the partition in between. Returns
+        whether it is accepted.
+        """
+        seen = self._newest[partition]
+        if len(seen) > 1 and _is_within(seen, sequence):
+            return False
+        seen[-1][1] = sequence
         return True
 
-    def on_next(self, partition: OutPartition, application: int, sequence: int) -> None:
-        """Take a record that differs from the last one accepted there in its sequence only.
-
-        That is the next one, and `on_record` was not called for the partition in between: so the
-        reader rule accepts it.
-        """
-        self._tables[partition].last_seq[application, self.task] = sequence
+    def place_of(self, position: int) -> tuple[OutPartition, int] | None:
+        """(Output partition, offset) of the first record that says that the history goes so far."""
+        return next(((out, at) for reach, out, at in self._places if reach >= position), None)
 
     @staticmethod
     def _after_gap(table: ReaderTable, identity: Identity) -> int:
@@ -221,6 +279,10 @@ class TailScan:
             table = ReaderTable(False, {group: self.starts[partition][1]})
             self._tables[partition] = table
         return table
+
+
+def _is_within(ranges: Iterable[Sequence[int]], number: int) -> bool:
+    return any(first <= number <= last for first, last in ranges)
 
 
 def plan_task(
@@ -265,9 +327,12 @@ def plan_task(
         if seen > adopted:
             raise LineageGapError(
                 f"task {spec.task}: an output at position {seen} is valid, but lineage is known "
-                f"only through {adopted} (base at {start})"
+                f"only through {adopted} (base at {start})",
+                said_by=scan.place_of(seen),
+                stage=spec.task.stage,
             )
     sequences = dict(base.sequences) if base is not None else {}
+    made = OutputHashes(start, start, {}) if base is None or base.made is None else base.made
     last_valid = {p: sequences.get(p, 0) for p in spec.internal_outputs}
     for partition, sequence in scan.last_valid(application).items():
         last_valid[partition] = max(sequence, last_valid.get(partition, 0))
@@ -285,7 +350,10 @@ def plan_task(
         input_offsets=_input_offsets(chain, spec.task.stage, base),
         readers={i: table.copy() for i, table in base.readers.items()} if base else {},
         scan_from={p: offset for p, (offset, _) in scan.starts.items() if offset > 0},
+        said_by=scan.place_of(adopted),
         timers=dict(base.timers) if base is not None else {},
+        made=made,
+        checks=known_hashes(view, spec.task, owners, made, adopted),
     )
 
 
@@ -314,10 +382,19 @@ def skipped_floor(
     """
     if not (spec.internal_outputs or spec.sink_outputs):
         return 0
-    sources: list[Checkpoint | Hint] = [*_vouching(view, spec.task, base)]
-    if spec.task in view.hints:
-        sources.append(view.hints[spec.task])
+    sources = _told_by(view, spec.task, base)
     return max((_cut(owners, s.incarnation, s.reached) for s in sources), default=0)
+
+
+def reached_by(view: LineageView, task: TaskId, base: Checkpoint | None) -> int:
+    """No record before a scan start is of a later position: its lineage was stable then."""
+    return max((source.reached for source in _told_by(view, task, base)), default=0)
+
+
+def _told_by(view: LineageView, task: TaskId, base: Checkpoint | None) -> list[Checkpoint | Hint]:
+    """Everything that tells scan starts of a task."""
+    hint = view.hints.get(task)
+    return [*_vouching(view, task, base), *((hint,) if hint is not None else ())]
 
 
 def _vouching(view: LineageView, task: TaskId, base: Checkpoint | None) -> list[Checkpoint]:

@@ -3,11 +3,13 @@
 Invariants (protocol, section 7):
 
 - a transaction with position `pos` of a task, with those before it, contains every sink output of
-  the task up to `pos`;
+  the task up to `pos`, held ones too: in a replay the cap may hold an output although the lineage
+  through its own position is stable, since its chunk reaches to the adopted end (H37, H42);
 - it is committed only when the lineage topic is acknowledged through `pos` (H27);
-- newer outputs are produced into the next transaction only behind `switch`, when every record of
+- newer outputs are produced into the next transaction only after `switch`, when every record of
   the one being closed is acknowledged: so the order in each partition, and what a chunk relies on,
-  are those of one producer. Transactions are committed in the order in which they were opened.
+  are those of one producer. Transactions are committed in the order in which they were opened, each
+  after its switch.
 
 A group has two producers, so that the wait for stable lineage and for the commit holds nothing up
 (docs/decisions/0012).
@@ -81,14 +83,20 @@ class CommittedPositions:
             pairs = [entry.split(":") for entry in table.split(",") if entry]
             positions = {int(stage): int(position) for stage, position in pairs}
             if version != _VERSION:
-                raise WireCorruptError(f"committed position of version {version!r}")
-            return cls(int(generation), positions)
+                raise WireCorruptError(f"committed position of version {version[:80]!r}")
+            found = cls(int(generation), positions)
+            if found.encode() != metadata or min((found.generation, *positions.values())) < 0:
+                raise ValueError
         except ValueError as error:
-            raise WireCorruptError(f"malformed committed position {metadata!r}") from error
+            raise WireCorruptError(f"malformed committed position {metadata[:80]!r}") from error
+        return found
 
 
-class StableTask(Protocol):
+class SinkTask(Protocol):
     """What the commit rule needs of a task (`core.task.TaskCore`)."""
+
+    def is_held_through(self, position: int) -> bool:
+        """Whether the cap holds a sink output of a position up to this one."""
 
     @property
     def stable(self) -> int:
@@ -108,7 +116,7 @@ class SinkCommitter:
 
     Attributes:
         is_fresh: nothing was committed yet; the first checkpoint waits for it (H33).
-        is_switched: newer outputs go into the next transaction while this one is committed.
+        is_switched: newer outputs go into the next transaction; this one is complete.
     """
 
     def __init__(self, generation: int, positions: Mapping[int, int]) -> None:
@@ -117,7 +125,7 @@ class SinkCommitter:
         self.committed = CommittedPositions(generation, dict(positions))
         self._sent: dict[int, int] = {}
         self._closing: dict[int, int] = dict(positions)
-        self._is_refresh_due = True
+        self._is_refresh_due = self._is_closing_empty = True
         self.is_fresh = True
         self.is_switched = False
 
@@ -128,17 +136,23 @@ class SinkCommitter:
         """
         if self.state is CommitState.OPEN or self.is_switched:
             return True
-        return self.state is CommitState.CLOSING and position <= self._closing[stage]
+        return position <= self._closing[stage]
 
     def on_sent(self, stage: int, position: int) -> None:
         """An output was produced: into the open transaction, or the one being closed (H37)."""
         if self.state is CommitState.CLOSING and not self.is_switched:
+            self._is_closing_empty = False
             return  # its position is at or below the closing one
         self._sent[stage] = max(self._sent.get(stage, 0), position)
 
     def refresh(self) -> None:
         """Let the next transaction commit even when it is empty (positions expire)."""
         self._is_refresh_due = True
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no transaction, open or on its way to the commit, holds an output."""
+        return not self._sent and (self.state is CommitState.OPEN or self._is_closing_empty)
 
     @property
     def is_due(self) -> bool:
@@ -150,11 +164,26 @@ class SinkCommitter:
         assert self.is_due
         self.state = CommitState.CLOSING
         self._closing = {**self.committed.positions, **self._sent}
+        self._is_closing_empty = not self._sent
         self._sent = {}
         self._is_refresh_due = False
 
+    def may_switch(self, tasks: Mapping[int, SinkTask], unacked: int) -> bool:
+        """Whether newer outputs may go on into the next transaction.
+
+        Args:
+            tasks: by stage.
+            unacked: records of the transaction being closed that are not acknowledged.
+        """
+        if self.state is not CommitState.CLOSING or self.is_switched or unacked:
+            return False
+        # What the cap holds up to the closing positions belongs into this transaction.
+        return not any(
+            tasks[stage].is_held_through(position) for stage, position in self._closing.items()
+        )
+
     def switch(self) -> None:
-        """Every record of the transaction is acknowledged and none is held: go on with the next."""
+        """The transaction is complete: newer outputs go on into the next one."""
         assert self.state is CommitState.CLOSING
         assert not self.is_switched
         self.is_switched = True
@@ -163,13 +192,27 @@ class SinkCommitter:
         """Position at which the transaction being closed or committed ends for a task."""
         return self._closing[stage]
 
-    def is_stable(self, tasks: Mapping[int, StableTask]) -> bool:
-        """Whether lineage is stable through the closing positions (H27); `tasks` by stage."""
-        return all(tasks[stage].stable >= position for stage, position in self._closing.items())
+    def may_commit(self, tasks: Mapping[int, SinkTask]) -> bool:
+        """Whether the transaction being closed may be committed; `tasks` by stage."""
+        return self.state is CommitState.CLOSING and self.is_switched and self.is_stable(tasks)
+
+    def is_stable(self, tasks: Mapping[int, SinkTask]) -> bool:
+        """Whether lineage is stable through the closing positions (H27); `tasks` by stage.
+
+        A task that has nothing in the transaction is not waited for: its position was committed
+        before, and while it replays it is below that, for as long as that takes (H59).
+        """
+        committed = self.committed.positions
+        return all(
+            tasks[stage].stable >= position
+            for stage, position in self._closing.items()
+            if position > committed.get(stage, 0)
+        )
 
     def commit(self) -> str:
         """All outputs are in: start the commit and return its metadata."""
         assert self.state is CommitState.CLOSING
+        assert self.is_switched
         self.state = CommitState.COMMITTING
         return CommittedPositions(self.committed.generation, self._closing).encode()
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kstash.core.determinants import Determinant
+from kstash.core.hashes import OutputHasher, OutputHashes, RecordHeaders
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.records import Hint, Segment
 from kstash.core.stash import Stash
@@ -67,7 +68,10 @@ class _Output:
     held: deque[_Held] = field(default_factory=deque)
     in_flight: deque[int] = field(default_factory=deque)
     acked: deque[tuple[int, int | None]] = field(default_factory=deque)
-    scan_from: int | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        return not (self.held or self.in_flight or self.acked)
 
 
 class TaskCore:
@@ -88,6 +92,7 @@ class TaskCore:
         transactional: frozenset[int] = frozenset(),
         header_bytes_max: int,
         is_logging: bool = True,
+        made: OutputHashes | None = None,
     ) -> None:
         """Start at the base's `position`; replay goes to `adopted`.
 
@@ -104,6 +109,7 @@ class TaskCore:
             transactional: those of them whose records carry no lineage and are not scanned.
             header_bytes_max: cap of a chunk; 0 is write-first.
             is_logging: whether lineage is kept at all (not for the guarantees without it).
+            made: hashes of the outputs up to `position`; None begins them there.
         """
         self.task = task
         self.incarnation = incarnation
@@ -115,12 +121,21 @@ class TaskCore:
         self._transactional = transactional
         start = min(stable, adopted)
         self.stash = Stash(implicit=implicit, stable=start, end=adopted, entries=lineage)
+        # Made with the first output: of many partitions a task writes few, or none for long.
         self._outputs: dict[OutPartition, _Output] = {}
+        # Those that are not settled; nothing is on its way, held or uncommitted on the others.
+        self._unsettled: dict[OutPartition, _Output] = {}
+        self._scan_from: dict[OutPartition, int] = {}
+        self._has_moved = False
         for partition, sequence in sequences.items():
             self._output(partition).sequence = sequence
         self._segment_number = 0
         self._hint_number = 0
-        self._last_hint: dict[OutPartition, int] = {}
+        self._last_hint: tuple[dict[OutPartition, int], OutputHashes | None] = ({}, None)
+        self._hasher: OutputHasher | None = None
+        self._marks: deque[OutputHashes] = deque()
+        if is_logging:
+            self._hasher = OutputHasher(made or OutputHashes(position, position, {}))
         self.held_count = 0
 
     # -- processing ------------------------------------------------------------------------------
@@ -138,6 +153,41 @@ class TaskCore:
             else:
                 self.stash.append(entries, position)
 
+    def note_made(
+        self,
+        output: int,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None] | None,
+        timestamps: Sequence[int],
+        headers: Sequence[RecordHeaders | None] | None,
+    ) -> None:
+        """The last batch made these records, suppressed or not; as of `OutputHasher.add`."""
+        if self._hasher is not None:
+            self._hasher.add(output, keys, values, timestamps, headers)
+
+    def mark_made(self) -> None:
+        """All that the last batch made was noted: its position is one that hashes are said of."""
+        if self._hasher is None:
+            return
+        self._drop_marks()
+        self._marks.append(self._hasher.at(self.position))
+
+    def made(self) -> OutputHashes | None:
+        """Hashes of all that was made up to the current position; None where none are kept."""
+        return self._hasher.at(self.position) if self._hasher is not None else None
+
+    def checked(self) -> OutputHashes | None:
+        """Hashes of all outputs whose lineage is stable; None when there are none."""
+        self._drop_marks()
+        marks = self._marks
+        return marks[0] if marks and marks[0].position <= self.stable else None
+
+    def _drop_marks(self) -> None:
+        # The newest one that is stable says all that those before it say.
+        marks, stable = self._marks, self.stable
+        while len(marks) > 1 and marks[1].position <= stable:
+            marks.popleft()
+
     def skip(self, partition: OutPartition, count: int) -> int:
         """Count outputs that are suppressed in replay; returns the first one's sequence."""
         output = self._output(partition)
@@ -147,7 +197,8 @@ class TaskCore:
 
     def next_sequence(self, partition: OutPartition) -> int:
         """Sequence that the next output to a partition gets."""
-        return self._output(partition).sequence + 1
+        output = self._outputs.get(partition)
+        return output.sequence + 1 if output is not None else 1
 
     def emit(self, partition: OutPartition, count: int, payload: Any) -> Outgoing | None:
         """Number `count` outputs of the last batch and attach their chunk.
@@ -158,6 +209,7 @@ class TaskCore:
         output = self._output(partition)
         first = output.sequence + 1
         output.sequence += count
+        self._unsettled[partition] = output
         outgoing = _Held(self.position, self.lineage_end(), first, count, payload)
         if not output.held:
             ready = self._attach(partition, output, outgoing)
@@ -211,8 +263,7 @@ class TaskCore:
         released: list[Outgoing] = []
         if not self.held_count:
             return released
-        for partition in sorted(self._outputs):
-            output = self._outputs[partition]
+        for partition, output in sorted(self._unsettled.items()):
             while output.held:
                 ready = self._attach(partition, output, output.held[0])
                 if ready is None:
@@ -221,6 +272,15 @@ class TaskCore:
                 self.held_count -= 1
                 released.append(ready)
         return released
+
+    def is_held_through(self, position: int) -> bool:
+        """Whether the cap holds a sink output of a position up to this one."""
+        if not self.held_count:
+            return False
+        return any(
+            output.is_sink and output.held and output.held[0].position <= position
+            for output in self._unsettled.values()
+        )
 
     @property
     def stable(self) -> int:
@@ -238,38 +298,38 @@ class TaskCore:
         while output.in_flight and output.in_flight[0] <= position:
             output.in_flight.popleft()
         output.acked.append((position, offset))
+        self._has_moved = True
         if not output.is_sink:
-            self._move_scan_start(output, position)
+            self._move_scan_start(partition, output, position)
 
     def on_committed(self, position: int) -> None:
         """A transaction with all sink outputs up to `position` was committed."""
-        for output in self._outputs.values():
+        self._has_moved = True
+        for partition, output in list(self._unsettled.items()):
             if output.is_sink:
-                self._move_scan_start(output, position)
+                self._move_scan_start(partition, output, position)
 
     def on_idle_end(self, partition: OutPartition, end_offset: int) -> None:
-        """The end of an output partition was listed while the task had nothing unstable there.
+        """An output partition ended there, now or some time ago: it counts while the task is idle.
 
-        The caller discards the answer when an output went out after the question.
+        What the task wrote behind it since is settled by now, and needs no scan either.
         """
-        output = self._output(partition)
-        if self.is_idle_at(partition):
-            output.scan_from = max(end_offset, output.scan_from or 0)
+        if self.is_idle_at(partition) and end_offset > self._scan_from.get(partition, -1):
+            self._scan_from[partition] = end_offset
 
     def is_idle_at(self, partition: OutPartition) -> bool:
         """Whether nothing of this task is unacknowledged (sinks: uncommitted) or unstable here.
 
         Never true of a transactional sink, whose tail nobody scans.
         """
-        output = self._output(partition)
-        if not output.has_lineage or output.in_flight or output.held or self.position > self.stable:
+        if partition in self._unsettled or self.position > self.stash.stable:
             return False
-        return not output.acked
+        return partition[0] not in self._transactional
 
     def outputs_done_through(self) -> int:
         """Position through which all outputs are acknowledged (sinks: committed)."""
         done = self.position
-        for output in self._outputs.values():
+        for output in self._unsettled.values():
             if output.held:
                 done = min(done, output.held[0].position - 1)
             if output.in_flight:
@@ -282,13 +342,15 @@ class TaskCore:
         """Conditions (i) and (iii) of protocol section 5 for a checkpoint at `position`."""
         return self.outputs_done_through() >= position and self.stable >= position
 
-    def _move_scan_start(self, output: _Output, position: int) -> None:
+    def _move_scan_start(self, partition: OutPartition, output: _Output, position: int) -> None:
         # Internal outputs wait for stable lineage, sinks for the commit (which implies it).
         limit = position if output.is_sink else self.hint_limit()
         while output.acked and output.acked[0][0] <= limit:
             _, offset = output.acked.popleft()
             if output.has_lineage and offset is not None:
-                output.scan_from = offset
+                self._scan_from[partition] = offset
+        if output.is_settled:
+            self._unsettled.pop(partition, None)
 
     def hint_limit(self) -> int:
         """Records up to this position may be skipped by a scan: their lineage is stable."""
@@ -298,26 +360,34 @@ class TaskCore:
 
     def scan_from(self) -> dict[OutPartition, int]:
         """Per output partition, where a recovery may start its scan."""
-        for output in self._outputs.values():
+        for partition, output in list(self._unsettled.items()):
             if not output.is_sink:
-                self._move_scan_start(output, self.stable)
-        return {
-            partition: output.scan_from
-            for partition, output in sorted(self._outputs.items())
-            if output.scan_from is not None
-        }
+                self._move_scan_start(partition, output, self.stable)
+        return dict(sorted(self._scan_from.items()))
+
+    @property
+    def may_hint(self) -> bool:
+        """Whether something was acknowledged or committed since the last HINT.
+
+        Ends that were listed do not count: an idle task hints nothing.
+        """
+        return self._has_moved
 
     def take_hint(self, *, is_repeated: bool = False) -> Hint | None:
         """The HINT to append now, or None when nothing moved since the last one.
 
         `is_repeated`: give it anyway, to write something at all (H23).
         """
-        offsets = self.scan_from()
-        if offsets == self._last_hint and not is_repeated:
+        offsets, checked = self.scan_from(), self.checked()
+        # What is acknowledged and not yet stable will move with the next acknowledged segment.
+        self._has_moved = bool(self._unsettled)
+        # What scans skip moves with the offsets; records that no scan sees have the hashes alone.
+        said = offsets, checked if self._transactional else None
+        if said == self._last_hint and not is_repeated:
             return None
-        self._last_hint = offsets
+        self._last_hint = said
         self._hint_number += 1
-        return Hint(self.incarnation, self.task, self._hint_number, offsets, self.stable)
+        return Hint(self.incarnation, self.task, self._hint_number, offsets, self.stable, checked)
 
     def sequences(self) -> dict[OutPartition, int]:
         """Last sequence per output partition at the current position."""
@@ -325,8 +395,8 @@ class TaskCore:
 
     def inherit_scan_from(self, offsets: Mapping[OutPartition, int]) -> None:
         """Take over scan starts that recovery found valid (the base's or a hint's)."""
-        for partition, offset in offsets.items():
-            self._output(partition).scan_from = offset
+        self._scan_from.update(offsets)
+        self._has_moved = True
 
     def _output(self, partition: OutPartition) -> _Output:
         output = self._outputs.get(partition)

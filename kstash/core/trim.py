@@ -10,18 +10,39 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from kstash.core.ids import Incarnation, OutPartition, TaskId
-from kstash.core.lineage import LineageView
-from kstash.core.records import Checkpoint, LineageRecord, encode_key
+from kstash.core.lineage import LineageView, is_on_history
+from kstash.core.records import Checkpoint, FileEntry, LineageRecord, encode_key
 from kstash.core.task import TaskCore
 
 
 def retained_remote(view: LineageView, task: TaskId) -> Checkpoint | None:
     """The oldest remote checkpoint of a task that is retained: the second-newest, as a rule.
 
-    What an idle task says again of one position is one checkpoint.
+    What an idle task says again of one position is one checkpoint. What no recovery would take, as
+    its branch was given up, is none (H25).
     """
-    remote = {c.position: c for _, c in view.checkpoints.get(task, ()) if may_trim_by(c)}
+    chain = view.newest_chain()
+    remote = {
+        c.position: c
+        for _, c in view.checkpoints.get(task, ())
+        if may_trim_by(c) and is_on_history(chain, c)
+    }
     return remote[sorted(remote)[-view.retained]] if len(remote) >= view.retained else None
+
+
+def oldest_needed(view: LineageView, base: Checkpoint) -> Incarnation:
+    """The oldest incarnation whose START a recovery from a checkpoint needs (H49).
+
+    It is the one that made the event at the checkpoint's position, and may lie below the one that
+    published it: who takes over a local checkpoint stores its files in its own name, though it goes
+    on only at the end of what it adopted.
+    """
+    chain = [s for s in view.newest_chain() if s.incarnation <= base.incarnation]
+    for start in reversed(chain):
+        task = start.tasks.get(base.task.stage)
+        if task is not None and task.adopted <= base.position:
+            return start.incarnation
+    return chain[0].incarnation if chain else base.incarnation
 
 
 def may_trim_by(checkpoint: Checkpoint) -> bool:
@@ -43,7 +64,7 @@ def tombstones(view: LineageView, tasks: Sequence[TaskId]) -> list[bytes]:
         if base is None:
             oldest.append(Incarnation(0, 0))
             continue
-        oldest.append(base.incarnation)
+        oldest.append(oldest_needed(view, base))
         covered += [s for s in view.segments.get(task, ()) if s.end <= base.position]
         newest = {c.position: c for _, c in view.checkpoints.get(task, ()) if may_trim_by(c)}
         covered += [
@@ -53,7 +74,7 @@ def tombstones(view: LineageView, tasks: Sequence[TaskId]) -> list[bytes]:
             # Said again later, of the same position.
             or (may_trim_by(c) and newest[c.position] is not c)
         ]
-    # Of every task's oldest retained checkpoint: what only older incarnations need may go.
+    # Below what every task's oldest retained checkpoint needs.
     floor = min(oldest)
     keys = [encode_key(record) for record in covered]
     kept = _newest_run_release(view)
@@ -105,28 +126,63 @@ def writer_limit(view: LineageView, task: TaskId, partition: OutPartition) -> in
     return max((c.scan_from.get(partition, 0) for _, c in found if may_trim_by(c)), default=0)
 
 
-def said_again(newest: Checkpoint, core: TaskCore, number: int) -> Checkpoint | None:
-    """A task's newest remote checkpoint with scan starts of today, when they have moved on.
+def said_again(
+    newest: Checkpoint, core: TaskCore, number: int, input_offsets: Mapping[int, int]
+) -> Checkpoint | None:
+    """A task's newest remote checkpoint as of today, when scan starts or inputs have moved on.
 
     A task that is idle takes no new checkpoint, but others go on writing where it may write: what
-    it says again lets the purge follow them (H40). State, position and label are the same.
+    it says again lets the purge follow them (H40). Its inputs move on too, over what holds no
+    record for it; retention deletes that in the end, and what a replay begins with must not be
+    there. State, position and label are the same.
 
     Args:
         newest: what the task said last and read back from the lineage topic.
         core: of the task.
         number: of the new record, unique for the incarnation.
+        input_offsets: positions in inputs without a reader table, by input.
     """
-    starts = core.scan_from()
-    if core.position != newest.position or starts == newest.scan_from:
+    if core.position != newest.position:
         return None
-    if not core.may_publish_checkpoint(core.position):
+    starts = core.scan_from()
+    offsets = {**newest.input_offsets, **input_offsets}
+    if (starts, offsets) == (newest.scan_from, newest.input_offsets):
         return None
     return replace(
         newest,
         incarnation=core.incarnation,
         number=number,
+        input_offsets=offsets,
         scan_from=starts,
         reached=core.stable,
+        checked=core.checked(),
+    )
+
+
+def made_remote(
+    local: Checkpoint, core: TaskCore, number: int, files: tuple[FileEntry, ...]
+) -> Checkpoint | None:
+    """The record that makes a published checkpoint a remote one, once its conditions hold.
+
+    Args:
+        local: of the task's incarnation, or the base that it was restored from.
+        core: of the task.
+        number: of the new record, unique for the incarnation.
+        files: with their locations.
+    """
+    # A base lies below what was adopted: the scan starts of this incarnation, which the record
+    # takes, skip what only headers held until that is in the lineage topic (H29).
+    if not core.may_publish_checkpoint(max(local.position, core.adopted)):
+        return None
+    return replace(
+        local,
+        incarnation=core.incarnation,
+        number=number,
+        is_remote=True,
+        files=files,
+        scan_from=core.scan_from(),
+        reached=core.stable,
+        checked=core.checked(),
     )
 
 

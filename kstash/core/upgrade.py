@@ -7,22 +7,35 @@ they are: a program never replays those of another one (protocol, H15).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.lineage import LineageView, owners_of
-from kstash.core.program import PROGRAM_SETTING, Program, StageShape, program_of
+from kstash.core.program import (
+    HASHING_SETTING,
+    PROGRAM_SETTING,
+    Change,
+    Program,
+    StageShape,
+    program_of,
+    refusals,
+)
 from kstash.core.records import Checkpoint, Hint, Start, TaskStart
 from kstash.core.recovery import TaskPlan
+from kstash.errors import ProgramChangedError
 
 T = TypeVar("T")
+P = TypeVar("P", bound=tuple[int, ...])
+
+_NOT_COMPARED = (PROGRAM_SETTING, HASHING_SETTING)
+"""One is compared in its parts; the other makes no difference to most programs."""
 
 
 def signature(settings: Mapping[str, str]) -> dict[str, str]:
     """What of START's settings must be equal for one program to replay another's lineage."""
-    return {name: text for name, text in settings.items() if name != PROGRAM_SETTING}
+    return {name: text for name, text in settings.items() if name not in _NOT_COMPARED}
 
 
 class Adapter:
@@ -61,15 +74,15 @@ class Adapter:
 
     def _start(self, start: Start) -> Start:
         tasks: dict[int, TaskStart] = {}
-        skips = set(start.skips)
+        skips, gaps = set(start.skips), set(start.gaps)
         for stage, task in start.tasks.items():
             inputs = self._moves(start.incarnation, stage, _input_topics)
             tasks[stage] = task
             if inputs is not None:
                 tasks[stage] = replace(task, initial_offsets=_moved(task.initial_offsets, inputs))
-                own = {skip for skip in skips if skip[0] == stage}
-                skips = (skips - own) | {(s, inputs[i], o) for s, i, o in own if i in inputs}
-        return replace(start, tasks=tasks, skips=tuple(sorted(skips)))
+                skips = _moved_places(skips, stage, inputs)
+                gaps = _moved_places(gaps, stage, inputs)
+        return replace(start, tasks=tasks, skips=tuple(sorted(skips)), gaps=tuple(sorted(gaps)))
 
     def _checkpoint(self, record: Checkpoint) -> Checkpoint:
         inputs = self._moves(record.incarnation, record.task.stage, _input_topics)
@@ -123,6 +136,12 @@ class Adapter:
         }
 
 
+def _moved_places(places: set[P], stage: int, inputs: Mapping[int, int]) -> set[P]:
+    own = {place for place in places if place[0] == stage}
+    moved = {(stage, inputs[place[1]], *place[2:]) for place in own if place[1] in inputs}
+    return (places - own) | cast("set[P]", moved)
+
+
 def _input_topics(stage: StageShape) -> list[str]:
     return [topic for topic, _ in stage.inputs]
 
@@ -141,18 +160,54 @@ def _moved_partitions(
     return {(moved[out], p): value for (out, p), value in table.items() if out in moved}
 
 
+def program_changed(
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    changes: Collection[Change],
+    dropped: Collection[str],
+) -> ProgramChangedError:
+    """The error that tells how the program of an earlier START and this one differ.
+
+    Args:
+        before: settings of the START.
+        now: settings of this program.
+        changes: between the two programs.
+        dropped: stores that are given up.
+    """
+    was, is_now = signature(before), signature(now)
+    return ProgramChangedError(
+        {
+            name: (was.get(name), is_now.get(name))
+            for name in sorted({*was, *is_now})
+            if was.get(name) != is_now.get(name)
+        },
+        [change.text for change in changes],
+        [change.text for change in refusals(changes, dropped)],
+    )
+
+
 def replays_another_program(
     chain: Sequence[Start], settings: Mapping[str, str], plan: TaskPlan
 ) -> Start | None:
     """The newest START of another program whose determinants a plan would replay."""
     own = signature(settings)
+    return next((s for s in _replayed(chain, plan) if signature(s.settings) != own), None)
+
+
+def replays_another_seed(
+    chain: Sequence[Start], settings: Mapping[str, str], plan: TaskPlan
+) -> bool:
+    """Whether a plan would replay what was made under another hash seed."""
+    own = settings.get(HASHING_SETTING)
+    return any(start.settings.get(HASHING_SETTING) != own for start in _replayed(chain, plan))
+
+
+def _replayed(chain: Sequence[Start], plan: TaskPlan) -> Iterator[Start]:
+    """STARTs whose determinants a plan would replay, the newest first."""
     starts = {start.incarnation: start for start in chain}
     for owner in reversed(owners_of(list(chain), plan.task.stage)):
-        start = starts[owner.incarnation]
-        is_replayed = max(owner.start, plan.position) < min(owner.end, plan.adopted)
-        if is_replayed and signature(start.settings) != own:
-            return start
-    return None
+        if max(owner.start, plan.position) < min(owner.end, plan.adopted):
+            yield starts[owner.incarnation]
 
 
 def fresh_stores(

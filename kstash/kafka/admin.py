@@ -34,8 +34,11 @@ REQUEST_TIMEOUT_S = 10.0
 FIRST_TIMEOUT_S = 2.0
 """Of a first attempt, doubled with each further one: the client waits in vain for a broker that
 hangs, and looks for another one only when it is asked again."""
-MISSING_GRACE_S = 2.0
-"""A topic that was just created may be unknown to a broker for a moment."""
+MISSING_GRACE_S = 5.0
+"""A topic that was just created may be unknown to a broker for a moment: 20 ms with one partition,
+1 to 3 s with 200 of them on a busy machine."""
+NEW_GRACE_S = 10.0
+"""The same for topics that decide whether a worker starts at all."""
 RETRY_PAUSE_S = 0.1
 
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -69,11 +72,14 @@ class KafkaAdmin:
         self._monotonic = monotonic
         self._client = AdminClient(dict(settings), logger=client_logger(str(settings["client.id"])))
 
-    def describe(self, topics: Sequence[str], *, are_created: bool = False) -> dict[str, TopicInfo]:
+    def describe(
+        self, topics: Sequence[str], *, are_created: bool = False, may_be_new: bool = False
+    ) -> dict[str, TopicInfo]:
         """Existing topics among `topics`, with their settings; missing ones are left out.
 
         Each request may go to another broker, and a new topic is known to all of them only after a
-        moment: with `are_created` an answer that does not know it is not believed.
+        moment: with `are_created` an answer that does not know it is not believed, with
+        `may_be_new` only after `NEW_GRACE_S`.
 
         Raises:
             KafkaUnavailableError: no answer within the deadline.
@@ -83,7 +89,7 @@ class KafkaAdmin:
         if not names:
             return {}
         # Beyond the deadline: it raises rather than to leave one out.
-        grace_s = 2 * self._deadline_s if are_created else 0.0
+        grace_s = 2 * self._deadline_s if are_created else NEW_GRACE_S if may_be_new else 0.0
         found = self._descriptions(names, grace_s=grace_s)
         resources = {name: ConfigResource(ConfigResource.Type.TOPIC, name) for name in found}
         configs = self._ask_all(

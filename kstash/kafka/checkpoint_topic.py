@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -23,6 +24,7 @@ from functools import partial
 from typing import Any
 
 from kstash.config import Config
+from kstash.core import names
 from kstash.core.wire import with_checksum, without_checksum
 from kstash.errors import (
     CheckpointCorruptError,
@@ -44,10 +46,17 @@ SCHEME = "topic:"
 CHUNK_BYTES = 512 * 1024
 """Well below the broker's default limit of 1 MiB a record; its overhead does not show."""
 
+CHUNKS_MAX = 1 << 21
+"""Of one file: 1 TiB, which no file of a state has."""
+
 IN_FLIGHT_MAX = 16
 """Chunks on their way: 8 MiB keep a fast link busy."""
 
 POLL_S = 0.05
+
+_RUN = r"[0-9]{1,19}\+[1-9][0-9]{0,18}"
+_LOCATION = re.compile(rf"topic:([0-9]{{1,9}}):((?:{_RUN}(?:,{_RUN})*)?):(.+)", re.DOTALL)
+_INDEX = re.compile(r"[0-9]{1,9}")
 
 DEADLINE_S = settings.CHECKPOINT_DEADLINE_MS / 1000
 
@@ -91,17 +100,25 @@ class Place:
                 "it is in another checkpoint store than the one that checkpoint_store names",
                 location,
             )
-        try:
-            partition, ranges, key = location.removeprefix(SCHEME).split(":")
-            runs = [text.split("+") for text in ranges.split(",") if text]
-            return cls(int(partition), tuple((int(a), int(b)) for a, b in runs), key)
-        except ValueError as error:
-            raise CheckpointCorruptError(f"malformed location ({error})", location) from error
+        found = _LOCATION.fullmatch(location)
+        if found is None:
+            raise CheckpointCorruptError("malformed location", location[:200])
+        partition, ranges, key = found.groups()
+        runs = [text.split("+") for text in ranges.split(",") if text]
+        place = cls(int(partition), tuple((int(a), int(b)) for a, b in runs), key)
+        if place.count > CHUNKS_MAX:
+            raise CheckpointCorruptError(f"no file has {place.count} chunks", location[:200])
+        return place
 
     @property
-    def offsets(self) -> list[int]:
-        """Offsets of the chunks, in order."""
-        return [first + n for first, count in self.ranges for n in range(count)]
+    def count(self) -> int:
+        """Number of chunks."""
+        return sum(count for _, count in self.ranges)
+
+    def offsets(self) -> Iterator[int]:
+        """Offsets of the chunks, in order; one after the other, as their number is only claimed."""
+        for first, count in self.ranges:
+            yield from range(first, first + count)
 
 
 class CheckpointTopic:
@@ -121,13 +138,14 @@ class CheckpointTopic:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
-        self._topic = f"{config.application_id}-checkpoints"
+        self._topic = names.checkpoints_topic(config.application_id)
         self._make_admin = admin
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
         self._admin: Admin | None = None
         self._idle_readers: list[KafkaScanner] = []
+        self._ends: dict[Partition, int] = {}
         self._is_closed = False
         # Of one process and one start of it: attempts of others have other numbers.
         self._attempts = itertools.count()
@@ -148,32 +166,29 @@ class CheckpointTopic:
                 )
         return str(Place.of(group, [offsets[index] for index in range(len(offsets))], key))
 
-    def get(self, location: str) -> Iterator[bytes]:
+    def get(self, location: str, size: int) -> Iterator[bytes]:
         """Content of a stored file, chunk by chunk."""
         place = Place.parse(location)
-        wanted = {
-            offset: f"{place.key}/{index}".encode() for index, offset in enumerate(place.offsets)
-        }
+        if place.count > size:
+            raise CheckpointCorruptError(
+                f"it claims {place.count} chunks for {size} bytes", location
+            )
+        self._check_end(place, location)
+        wanted = enumerate(place.offsets())
         try:
             for message in self._read(place.partition, place.ranges):
-                key = wanted.pop(message.offset(), None)
-                if key is not None:
-                    yield self._content(message, key, location)
+                index, offset = next(wanted)
+                if message.offset() != offset:
+                    raise self._gone(place, offset, location)
+                yield self._content(message, f"{place.key}/{index}".encode(), location)
         except (OffsetOutOfRangeError, TopicMissingError) as error:
             raise CheckpointCorruptError(str(error), location) from error
-        if wanted:
-            raise CheckpointCorruptError(
-                f"the records at {len(wanted)} offsets of {self._topic!r}[{place.partition}] are "
-                f"gone, the first at {min(wanted)}",
-                location,
-            )
+        for _, offset in wanted:
+            raise self._gone(place, offset, location)
 
     def missing(self, locations: Collection[str]) -> set[str]:
         """Those beyond the ends of their partitions, as after the topic was made anew."""
-        found: dict[str, Place] = {}
-        for location in locations:
-            with contextlib.suppress(CheckpointCorruptError):
-                found[location] = Place.parse(location)
+        found = _places(locations)
         partitions = [(self._topic, number) for number in {p.partition for p in found.values()}]
         with self._asking() as admin:
             ends, starts = admin.end_offsets(partitions), admin.start_offsets(partitions)
@@ -193,7 +208,7 @@ class CheckpointTopic:
 
         Reads what no known location covers: tombstones, and what compaction has not removed yet.
         """
-        places = [Place.parse(location) for location in known if location.startswith(SCHEME)]
+        places = _places(known).values()
         partition = (self._topic, group)
         with self._asking() as admin:
             end = admin.end_offsets([partition])[partition]
@@ -204,11 +219,11 @@ class CheckpointTopic:
         alive: dict[str, set[int]] = {}
         for message in self._read(group, _gaps(start, end, covered)):
             key, _, index = (message.key() or b"").decode(errors="replace").rpartition("/")
-            if not key.startswith(f"{folder}/") or not index.isdigit():
+            if not key.startswith(f"{folder}/") or _INDEX.fullmatch(index) is None:
                 continue
             if message.value() is None:
                 alive.get(key, set()).discard(int(index))
-            else:
+            elif int(index) < CHUNKS_MAX:
                 alive.setdefault(key, set()).add(int(index))
         return [
             # Chunks of an interrupted upload, or deletion: the keys up to the last one there is.
@@ -220,11 +235,9 @@ class CheckpointTopic:
     def delete(self, locations: Collection[str]) -> None:
         """Write tombstones for all chunks; compaction frees the space."""
         with self._producing("deleting files") as send:
-            for location in locations:
-                if not location.startswith(SCHEME):
-                    continue  # left behind in the store that was set before
-                place = Place.parse(location)
-                for index in range(len(place.offsets)):
+            # What is none of ours was left behind in the store that was set before.
+            for place in _places(locations).values():
+                for index in range(place.count):
                     send(place.partition, f"{place.key}/{index}", None, lambda _: None)
 
     def close(self) -> None:
@@ -329,6 +342,24 @@ class CheckpointTopic:
                     yield message
         reader.remove([partition])
 
+    def _check_end(self, place: Place, location: str) -> None:
+        """Refuse offsets that no record has yet: a reader would wait for them."""
+        if not place.ranges:
+            return
+        partition, end = (self._topic, place.partition), max(map(sum, place.ranges))
+        if end > self._ends.get(partition, 0):
+            with self._asking() as admin:
+                self._ends[partition] = admin.end_offsets([partition])[partition]
+        if end > self._ends[partition]:
+            raise CheckpointCorruptError(
+                f"{self._topic!r}[{place.partition}] ends at {self._ends[partition]}", location
+            )
+
+    def _gone(self, place: Place, offset: int, location: str) -> CheckpointCorruptError:
+        return CheckpointCorruptError(
+            f"the record at offset {offset} of {self._topic!r}[{place.partition}] is gone", location
+        )
+
     def _content(self, message: Message, key: bytes, location: str) -> bytes:
         place = f"{self._topic!r}[{message.partition()}] at offset {message.offset()}"
         if message.key() != key:
@@ -348,6 +379,15 @@ class CheckpointTopic:
             raise CheckpointCorruptError(str(error), self._topic) from error
         except ClusterError as error:
             raise CheckpointStoreError(f"{self._topic!r}: {error}") from error
+
+
+def _places(locations: Iterable[str]) -> dict[str, Place]:
+    """Those of the locations that are of this store, taken apart."""
+    found = {}
+    for location in locations:
+        with contextlib.suppress(CheckpointCorruptError):
+            found[location] = Place.parse(location)
+    return found
 
 
 def _chunks(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 
 from kstash.config import Config
+from kstash.core import names
 from kstash.kafka import settings
 from kstash.kafka.admin import KafkaAdmin
 from kstash.kafka.checkpoint_topic import CheckpointTopic
@@ -15,6 +17,9 @@ from kstash.kafka.scanner import KafkaScanner
 from kstash.kafka.sink import KafkaSinkProducer
 from kstash.kafka.spares import Spares
 from kstash.ports import Admin, CheckpointStore, Member, Producer, Scanner, SinkProducer
+
+SINKS_DEADLINE_S = 1.0
+"""For all threads of producers together: what still waits for a broker ends with the process."""
 
 BATCH_BYTES_MAX = 1_000_000
 """The client's default of `batch.size`."""
@@ -41,6 +46,8 @@ class KafkaCluster:
         self.spares = Spares()
         self._batch_bytes_max = BATCH_BYTES_MAX
         self._positions: CommittedPositionsReader | None = None
+        # The newest of each transactional id.
+        self._sinks: dict[tuple[int, int], KafkaSinkProducer] = {}
 
     def prepare(self, topics: Collection[str] = ()) -> None:
         """Begin to make the clients that do not depend on the worker's place.
@@ -95,13 +102,16 @@ class KafkaCluster:
         self._batch_bytes_max = bytes_max
 
     def close(self) -> None:
-        """Close the clients that nobody has taken."""
+        """Close the clients that nobody has taken, and wait a moment for threads of closed ones."""
         self.spares.close()
+        deadline = time.monotonic() + SINKS_DEADLINE_S
+        for sink in self._sinks.values():
+            sink.join(deadline - time.monotonic())
 
     @property
     def lineage_topic(self) -> str:
         """Topic whose partitions are the task groups."""
-        return f"{self._config.application_id}-lineage"
+        return names.lineage_topic(self._config.application_id)
 
     def admin(self) -> Admin:
         """Topic administration."""
@@ -117,8 +127,10 @@ class KafkaCluster:
         """The consumer for inputs that are another application's immediate sinks."""
         return self._scanner("immediate")
 
-    def scanner(self) -> Scanner:
-        """A consumer for recovery."""
+    def scanner(self, *, is_committed: bool = False) -> Scanner:
+        """A consumer for recovery; `is_committed` as a task reads its inputs."""
+        if is_committed:
+            return self._scanner("committed")
         scanner: Scanner = self.spares.take("scan", lambda: self._scanner("scan"))
         return scanner
 
@@ -145,12 +157,14 @@ class KafkaCluster:
     def sink_producer(self, group: int, slot: int = 0) -> SinkProducer:
         """A transactional producer of a task group, which has two."""
         self._positions = self._positions or self._new_positions()
-        return KafkaSinkProducer(
+        self._sinks[group, slot] = sink = KafkaSinkProducer(
             self._limited(settings.sink_producer(self._config, group, slot)),
             position=(self.lineage_topic, group),
             positions=self._positions,
             bootstrap_servers=self._config.bootstrap_servers,
+            predecessor=self._sinks.get((group, slot)),
         )
+        return sink
 
     def checkpoint_store(self) -> CheckpointStore:
         """The store of remote checkpoints in the topic `<application id>-checkpoints`."""

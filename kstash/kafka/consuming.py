@@ -4,15 +4,17 @@ Invariants:
 
 - an error never costs messages: those fetched with it are handed out first, the error is raised
   by the next `poll`. Only a fenced member hands out nothing any more;
-- a partition that is added is read: the client itself keeps a pause over removal and addition.
+- a partition that is added is read: the client itself keeps a pause over removal and addition;
+- what the client says of a partition counts while that partition is read, and for the assignment
+  that it was said of: errors that wait to be raised go with the partition.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -22,10 +24,14 @@ from kstash.errors import (
     KstashError,
     MemberFencedError,
     OffsetOutOfRangeError,
+    RecordUnreadableError,
     TopicMissingError,
 )
 from kstash.kafka import failures
+from kstash.kafka.closing import close_in_time
+from kstash.kafka.headers import with_headers_read
 from kstash.kafka.settings import client_logger
+from kstash.kafka.unreadable import last_offset_of
 from kstash.kafka.watch import BrokerWatch
 from kstash.ports import Message, Partition
 
@@ -33,6 +39,10 @@ POLL_RECORDS_MAX = 500
 TOPIC_MISSING_GRACE_S = 2.0
 """A topic may look missing for a moment while leaders move, so it is looked up again after this."""
 LOOKUP_DEADLINE_S = 1.0
+UNREADABLE_S = 2.0
+TROUBLE_S = 60.0
+"""How long a batch that cannot be read, or any other error of one partition, is tried again without
+a record of that partition in between, until the worker gives up and says so."""
 
 _error_of = KafkaMessage.error
 
@@ -40,6 +50,14 @@ _error_of = KafkaMessage.error
 def topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
     """Return the client's form of partitions, without offsets."""
     return [TopicPartition(topic, number) for topic, number in partitions]
+
+
+class _Failure(NamedTuple):
+    """An error that waits to be raised; without a partition it is about the client as a whole."""
+
+    partition: Partition | None
+    error: KstashError
+    due_s: float
 
 
 class AssignedConsumer:
@@ -50,6 +68,8 @@ class AssignedConsumer:
         bootstrap_servers: for messages.
         watch: says that the broker is away; None: one of its own.
         monotonic: seconds that never go back.
+        grace_s: how long an error of a partition waits until it is raised, in seconds: after a long
+            sleep the group has given the partition to another worker, which is told in a moment.
     """
 
     def __init__(
@@ -59,6 +79,7 @@ class AssignedConsumer:
         bootstrap_servers: str,
         watch: BrokerWatch | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        grace_s: float = 0.0,
     ) -> None:
         self._name = str(settings["client.id"])
         self._settings = {**settings, "error_cb": self._on_error}
@@ -72,8 +93,12 @@ class AssignedConsumer:
         self._paused: set[Partition] = set()
         self._known_topics: set[str] = set()
         self._missing_since: float | None = None
-        self._failures: list[KstashError] = []
+        self._grace_s = grace_s
+        self._failures: list[_Failure] = []
         self._fenced: MemberFencedError | None = None
+        self._gaps: dict[Partition, Sequence[tuple[int, int]]] = {}
+        # Per partition the error that it has had since its last record: code, offset, since when.
+        self._troubles: dict[Partition, tuple[int, int, float]] = {}
         self._ends: dict[Partition, int] = {}
 
     def add(self, offsets: Mapping[Partition, int]) -> None:
@@ -81,15 +106,13 @@ class AssignedConsumer:
         # Below 0 are words of the client's: it would look for a committed offset, say.
         assert all(at >= 0 for at in offsets.values()), f"no offsets: {offsets}"
         self.warm({topic for topic, _ in offsets})
-        known = [partition for partition in offsets if partition in self._assigned]
+        known = self._forget(offsets)
         if known:
             self._client.incremental_unassign(topic_partitions(known))
         self._client.incremental_assign(
             [TopicPartition(topic, number, at) for (topic, number), at in offsets.items()]
         )
         self._assigned.update(offsets)
-        for partition in offsets:
-            self._ends.pop(partition, None)
         self.resume(offsets)
 
     def warm(self, topics: Collection[str]) -> None:
@@ -105,6 +128,10 @@ class AssignedConsumer:
         known = self._forget(partitions)
         if known:
             self._client.incremental_unassign(topic_partitions(known))
+
+    def pass_over(self, gaps: Mapping[Partition, Sequence[tuple[int, int]]]) -> None:
+        """Go on behind these (first, last) offsets where a batch in them cannot be read."""
+        self._gaps.update(gaps)
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """Fetch no more of these until `resume`; partitions that are not read are ignored."""
@@ -138,14 +165,18 @@ class AssignedConsumer:
             MemberFencedError: another process took this member's place; every later call too.
             OffsetOutOfRangeError: a consumed offset is no longer (or not yet) in the log.
             TopicMissingError: a consumed topic is gone.
+            RecordUnreadableError: a batch cannot be read, now and later; names its offsets.
         """
         if self._fenced is not None:
             raise self._fenced
         if self._failures:
-            raise self._failures.pop(0)
+            self._raise_due()
         messages = self._fetch(timeout_s)
         if any(map(_error_of, messages)):
             messages = [message for message in messages if not self._is_failure(message)]
+        elif self._troubles:
+            for message in messages:
+                self._troubles.pop(cast("Partition", (message.topic(), message.partition())), None)
         if self._fenced is not None:
             raise self._fenced
         if self._watch.is_worried:
@@ -153,7 +184,7 @@ class AssignedConsumer:
         if self._missing_since is not None:
             self._check_topics()
         # The client's messages fulfil the port; its stubs say that any of them may be an error.
-        return cast("list[Message]", messages)
+        return cast("list[Message]", with_headers_read(messages))
 
     def position(self, partition: Partition) -> int:
         """Offset that will be read next; moves past transaction markers at the end of the log."""
@@ -161,9 +192,12 @@ class AssignedConsumer:
         return max(self._assigned[partition], at, self._ends.get(partition, 0))
 
     def close(self) -> None:
-        """Close the client."""
+        """Close the client; one that waits for a broker that is away is left behind."""
         self._assigned.clear()
-        self._client.close()
+        self._close_client()
+
+    def _close_client(self) -> None:
+        close_in_time(self._name, self._client.close)
 
     def _connect(self) -> Consumer:
         return Consumer(self._settings, logger=client_logger(self._name))
@@ -176,8 +210,13 @@ class AssignedConsumer:
         return [first, *self._client.consume(POLL_RECORDS_MAX - 1, 0)]
 
     def _forget(self, partitions: Iterable[Partition]) -> list[Partition]:
-        """Forget partitions; returns those that the client still reads."""
-        return [p for p in partitions if self._assigned.pop(p, None) is not None]
+        """Forget partitions, and what was said of them; returns those that the client reads."""
+        known = [p for p in partitions if self._assigned.pop(p, None) is not None]
+        for partition in known:
+            self._ends.pop(partition, None)
+            self._troubles.pop(partition, None)
+        self._failures = [failure for failure in self._failures if failure.partition not in known]
+        return known
 
     def _look_up(self, topic: str | None, timeout_s: float) -> KafkaError | None:
         """Ask for a topic (None: for any of those that are read); returns what went wrong."""
@@ -203,23 +242,92 @@ class AssignedConsumer:
 
     def _take_error(self, error: KafkaError, message: KafkaMessage | None) -> None:
         code = error.code()
-        topic = message.topic() if message is not None else None
-        if code == KafkaError._PARTITION_EOF:
-            assert message is not None
-            self._ends[cast(Partition, (topic, message.partition()))] = message.offset() or 0
-        elif error.fatal() or code in failures.FATAL_CODES:
+        partition = _partition_of(message)
+        if error.fatal() or code in failures.FATAL_CODES:
             self._on_fatal(error)
+        elif partition is not None and partition not in self._assigned:
+            return  # it was given up meanwhile: nobody here needs what is wrong with it
+        elif code == KafkaError._PARTITION_EOF:
+            assert message is not None
+            assert partition is not None
+            self._ends[partition] = message.offset() or 0
         elif code in failures.OUT_OF_RANGE_CODES and message is not None:
-            self._failures.append(self._out_of_range(error, message))
+            self._fail(partition, self._out_of_range(error, message))
         elif code in failures.MISSING_TOPIC_CODES:
             if self._missing_since is None:
                 self._missing_since = self._monotonic()
         elif code in failures.REFUSED_CODES:
-            self._failures.append(failures.refused(f"{self._name}: consuming", error))
+            self._fail(partition, failures.refused(f"{self._name}: consuming", error))
         elif code in failures.UNREACHABLE_CODES:
             self._watch.worry(failures.describe(error))
+        elif partition is not None and message is not None:
+            self._take_trouble(error, partition, message.offset() or 0)
         else:
             self._log.warning("consumer error", client=self._name, error=failures.describe(error))
+
+    def _take_trouble(self, error: KafkaError, partition: Partition, offset: int) -> None:
+        """Take an error of one partition, which may pass or not."""
+        is_unreadable = error.code() in failures.UNREADABLE_CODES
+        gaps = self._gaps.get(partition, ())
+        behind = next((last + 1 for first, last in gaps if first <= offset <= last), None)
+        if is_unreadable and behind is not None:
+            self._move(partition, behind)
+            return
+        now = self._monotonic()
+        code, at, since = self._troubles.get(partition, (0, 0, now))
+        if (code, at) != (error.code(), offset):
+            self._troubles[partition] = error.code(), offset, now
+            topic, number = partition
+            self._log.warning(
+                "consumer error",
+                client=self._name,
+                topic=topic,
+                partition=number,
+                offset=offset,
+                error=failures.describe(error),
+            )
+        elif now - since >= (UNREADABLE_S if is_unreadable else TROUBLE_S):
+            del self._troubles[partition]
+            self._fail(partition, self._unreadable(error, partition, offset))
+
+    def _move(self, partition: Partition, offset: int) -> None:
+        """Read a partition from another offset on; one that is paused stays so."""
+        self._client.incremental_unassign(topic_partitions([partition]))
+        self._client.incremental_assign([TopicPartition(*partition, offset)])
+        self._assigned[partition] = offset
+        self._ends.pop(partition, None)
+        self._troubles.pop(partition, None)
+
+    def _unreadable(
+        self, error: KafkaError, partition: Partition, offset: int
+    ) -> RecordUnreadableError:
+        told = failures.describe(error)
+        last = None
+        if error.code() in failures.UNREADABLE_CODES:
+            last = last_offset_of(self._settings, partition, offset)
+        if last is None:
+            made = RecordUnreadableError(
+                f"nothing can be read from here on, and that does not pass: {told}"
+            )
+        else:
+            made = RecordUnreadableError(
+                f"the batch of offsets {offset} to {last} cannot be read, it is damaged or larger "
+                f"than the client takes: {told}"
+            )
+            made.skip = f"{partition[0]}/{partition[1]}/{offset}-{last}"
+        return made.at(*partition, offset)
+
+    def _fail(self, partition: Partition | None, error: KstashError) -> None:
+        """Keep an error for the first `poll` behind the grace."""
+        pause_s = self._grace_s if partition is not None else 0.0
+        self._failures.append(_Failure(partition, error, self._monotonic() + pause_s))
+
+    def _raise_due(self) -> None:
+        now = self._monotonic()
+        for failure in self._failures:
+            if now >= failure.due_s:
+                self._failures.remove(failure)
+                raise failure.error
 
     def _on_fatal(self, error: KafkaError) -> None:
         """Take an error after which this client does nothing more."""
@@ -263,8 +371,15 @@ class AssignedConsumer:
             missing.append(topic)
         self._missing_since = None
         if missing:
-            self._failures.append(TopicMissingError(missing))
+            self._fail(None, TopicMissingError(missing))
 
     def _topics(self) -> set[str]:
         """Topics that this consumer needs."""
         return {topic for topic, _ in self._assigned}
+
+
+def _partition_of(message: KafkaMessage | None) -> Partition | None:
+    """The partition that an error is about; None: the client as a whole."""
+    if message is None or message.topic() is None or (message.partition() or 0) < 0:
+        return None
+    return cast("Partition", (message.topic(), message.partition()))

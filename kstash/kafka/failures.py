@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException
 
-from kstash.errors import ClusterError, KafkaUnavailableError, ProducerFailedError
+from kstash.errors import (
+    ClusterError,
+    KafkaUnavailableError,
+    ProducerFailedError,
+    ProducerRefusedError,
+    RecordRefusedError,
+)
+from kstash.ports import Partition
 
 _RAISED: tuple[type[Any], ...] = (KafkaException, KafkaError)
 CLIENT_ERRORS: tuple[type[BaseException], ...] = tuple(
@@ -43,6 +52,15 @@ OUT_OF_RANGE_CODES = frozenset(
         KafkaError.FENCED_LEADER_EPOCH,
     }
 )
+UNREADABLE_CODES = frozenset(
+    {
+        KafkaError._BAD_COMPRESSION,
+        KafkaError._BAD_MSG,
+        KafkaError._NOT_IMPLEMENTED,  # a codec that this client does not have
+        KafkaError.INVALID_MSG,
+    }
+)
+"""A batch is damaged, or larger than the client takes. It comes again and again."""
 UNREACHABLE_CODES = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,
@@ -65,6 +83,41 @@ REFUSED_CODES = frozenset(
 )
 TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
+_Suspect = Literal["timestamp", "size", "record"]
+REFUSED_RECORDS: Mapping[int, _Suspect | None] = {
+    KafkaError.INVALID_TIMESTAMP: "timestamp",
+    KafkaError.MSG_SIZE_TOO_LARGE: "size",
+    KafkaError.RECORD_LIST_TOO_LARGE: "size",
+    KafkaError.INVALID_MSG_SIZE: "size",
+    KafkaError.INVALID_RECORD: "record",
+    KafkaError.POLICY_VIOLATION: None,
+    KafkaError.TOPIC_EXCEPTION: None,
+    KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT: None,
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: None,
+}
+"""What a broker refuses each time that it is sent, and what of the record is the reason.
+
+(A batch damaged on its way, INVALID_MSG, is sent again by the client.)
+"""
+
+_CONSEQUENCES = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._STATE})
+"""What is told of records and calls behind the one that failed."""
+
+_REQUEST = re.compile(r"ProduceRequest for (\S+) \[(\d+)\] .*?failed: (.*?) \(broker ")
+"""How the client words the end of an idempotent or transactional producer."""
+
+_PARTITIONS = re.compile(
+    r"Failed to add partition\(s\) to transaction on .*?: (Broker: .*?) \(after "
+)
+"""The same, of a transaction that the coordinator let no partition into."""
+
+_BY_TEXT = {KafkaError(code).str(): code for code in (*REFUSED_RECORDS, *REFUSED_CODES)}
+
+REFUSED_HELP = (
+    "check the client's credentials and the ACLs: WRITE and DESCRIBE on the topics and on the "
+    "transactional ids that begin with the application id, READ on the groups of that prefix"
+)
+
 
 def kafka_error(error: object) -> KafkaError | None:
     """Return the client's error in what it raised or called back with; None if there is none."""
@@ -81,16 +134,45 @@ def describe(error: object) -> str:
     return str(error) if inner is None else f"{inner.name()}: {inner.str()}"
 
 
-def producer_failed(client: str, error: object) -> ProducerFailedError:
-    """Return the error of a producer that failed for good.
+def producer_failed(
+    client: str, error: object, *, place: Partition | None = None, log: str = ""
+) -> ProducerFailedError:
+    """Return the error of a producer that failed for good, by what the cause means.
 
     Args:
         client: which producer, for the message.
         error: what the client raised or called back with.
+        place: topic and partition concerned, when they are known.
+        log: the client's last words, which name the cause where `error` is a consequence.
+
+    Returns:
+        A `RecordRefusedError`, a `ProducerRefusedError`, or neither: then a new attempt may do.
     """
     inner = kafka_error(error)
-    is_fenced = inner is not None and inner.code() in FENCED_CODES
-    return ProducerFailedError(f"{client}: {describe(error)}", is_fenced=is_fenced)
+    code = None if inner is None else inner.code()
+    text = describe(error)
+    if inner is not None and (inner.fatal() or code in _CONSEQUENCES or place is None):
+        for words in (inner.str(), log):
+            if (found := _REQUEST.search(words)) is not None:
+                topic, partition, why = found.groups()
+                place, code, text = (topic, int(partition)), _BY_TEXT.get(why, code), words
+                break
+            if (found := _PARTITIONS.search(words)) is not None:
+                code, text = _BY_TEXT.get(found.group(1), code), words
+                break
+    if code is not None and code in REFUSED_RECORDS:
+        where, number = place or (None, None)
+        return RecordRefusedError(
+            f"{client}: the topic refuses a record, and will whenever it is sent ({text})",
+            topic=where,
+            partition=number,
+            suspect=REFUSED_RECORDS[code],
+        )
+    if code in REFUSED_CODES or code in MISSING_TOPIC_CODES:
+        at = "" if place is None else f" for {place[0]!r}"
+        help_ = REFUSED_HELP if code in REFUSED_CODES else "create the topic"
+        return ProducerRefusedError(f"{client} was refused{at}: {text}; {help_}")
+    return ProducerFailedError(f"{client}: {text}", is_fenced=code in FENCED_CODES)
 
 
 def refused(what: str, error: object) -> ClusterError:

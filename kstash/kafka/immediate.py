@@ -28,6 +28,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from kstash.core.fields import number
 from kstash.core.reader import ReaderTable
 from kstash.core.wire import HEADER_PREFIX, IDENTITY_HEADER, decode_identity
 from kstash.errors import (
@@ -38,10 +39,15 @@ from kstash.errors import (
     WireCorruptError,
 )
 from kstash.kafka import failures
+from kstash.kafka.headers import HeaderlessMessage
+from kstash.kafka.positions import metadata_of
 from kstash.ports import Partition
 
 METADATA_BYTES_MAX = 4096
 """Kafka's default of `offset.metadata.max.bytes`."""
+BOOKMARK_BYTES_MAX = 16 << 20
+"""Of a bookmark's JSON: 50 bytes for each task that writes the partition. Some
+MB of zlib can stand for gigabytes, and who can commit offsets for the group can make them up."""
 COMMITTED_DEADLINE_S = 30.0
 
 _DECIDED: Mapping[str, Any] = {
@@ -75,16 +81,18 @@ class Bookmark:
         """Decode what `encode` gave.
 
         Raises:
-            WireCorruptError: not a bookmark.
+            WireCorruptError: not a bookmark, or one of more than `BOOKMARK_BYTES_MAX` bytes.
         """
         version, _, data = text.partition(";")
         if version != "z1":
             raise WireCorruptError(f"{text[:40]!r} is not a bookmark of a kstash reader")
         try:
-            fields = json.loads(zlib.decompress(base64.b64decode(data, validate=True)))
-            return cls(int(fields["offset"]), ReaderTable.from_json(fields["table"]))
+            found = json.loads(_inflated(base64.b64decode(data, validate=True)))
+            return cls(number(found["offset"] + 1) - 1, ReaderTable.from_json(found["table"]))
         except (binascii.Error, zlib.error, ValueError, KeyError, TypeError) as error:
             raise WireCorruptError(f"malformed bookmark: {error!r}") from error
+        except RecursionError as error:
+            raise WireCorruptError("bookmark nested too deep") from error
 
 
 class ImmediateReader:
@@ -153,6 +161,7 @@ class ImmediateReader:
 
         Raises:
             ProtocolError: a record breaks the protocol; names topic, partition and offset.
+            RecordUnreadableError: the name of a header is no UTF-8; names the place too.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -242,7 +251,10 @@ class ImmediateReader:
         if bookmark is None:
             return False  # fetched before the partition was given up: its next owner's
         counts = True
-        headers = message.headers()
+        try:
+            headers = message.headers()
+        except SystemError:
+            headers = HeaderlessMessage(message).headers()  # raises, with the place
         if isinstance(headers, list):
             try:
                 for name, value in headers:
@@ -289,12 +301,12 @@ class ImmediateReader:
                 continue
             name = committed.topic, committed.partition
             try:
-                restored[name] = Bookmark.decode(committed.metadata or "")
+                restored[name] = Bookmark.decode(metadata_of(committed) or "")
             except WireCorruptError as error:
                 # With an empty table in its place, outputs could be seen twice.
                 error.detail += (
                     "; the group's offset was committed by another program: use a group.id of "
-                    "the reader's own, or delete the group's offsets to begin afresh"
+                    "the reader's own"
                 )
                 raise error.at(*name, committed.offset) from None
         return restored
@@ -312,6 +324,14 @@ class ImmediateReader:
             client.incremental_unassign(partitions)
         else:
             client.unassign()
+
+
+def _inflated(data: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    inflated = inflater.decompress(data, BOOKMARK_BYTES_MAX)
+    if inflater.unconsumed_tail or not inflater.eof or inflater.unused_data:
+        raise WireCorruptError(f"no bookmark of at most {BOOKMARK_BYTES_MAX} bytes")
+    return inflated
 
 
 def _names(partitions: Iterable[TopicPartition]) -> list[Partition]:

@@ -8,6 +8,8 @@ Invariants:
 - the member's client is told about a rebalance exactly once per callback. An assignment is answered
   at once, with an empty one; a revocation when the last of its groups is released;
 - what callbacks remove is not handed out any more: the member is polled before the reader;
+- callbacks of the caller run inside `poll` only, in the order of what happened; one that is about
+  groups which are gone by then leaves these out;
 - after `close` begins, no callback of the caller runs;
 - a static member counts as fenced only when another process has its place in the group.
 """
@@ -16,7 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -25,14 +29,20 @@ from kstash.errors import MemberFencedError
 from kstash.failpoints import around
 from kstash.kafka import failures
 from kstash.kafka.consuming import AssignedConsumer
-from kstash.kafka.place import holder_of
-from kstash.ports import Message, Partition
+from kstash.kafka.place import census_of, holder_of, share_out
+from kstash.ports import Census, Message, Partition
 
 OnGroups = Callable[[list[int]], None]
 
 LEAVE_DEADLINE_S = 5.0
+SHARE_OUT_DEADLINE_S = 5.0
+COMMIT_DEADLINE_S = 1.0
+COMMIT_PAUSE_S = 0.01
 HOLDER_DEADLINE_S = 1.0
 HOLDER_RETRY_S = 0.5
+HEARTBEATS_OF_GRACE = 3
+"""Heartbeats that are waited for before an error of a partition is raised: one that comes after a
+long sleep is answered with the loss of the place in the group, and the partition with it."""
 
 
 class KafkaMember(AssignedConsumer):
@@ -71,16 +81,22 @@ class KafkaMember(AssignedConsumer):
             bootstrap_servers=bootstrap_servers,
             watch=self._watch,
             monotonic=monotonic,
+            grace_s=HEARTBEATS_OF_GRACE * float(settings["heartbeat.interval.ms"]) / 1000,
         )
         self._admin_settings = admin_settings
+        self._bootstrap_servers = bootstrap_servers
         self._subscribe: Callable[[], None] | None = None
         self._on_lost: OnGroups | None = None
         self._suspected: MemberFencedError | None = None
         self._next_look = 0.0
         self._member_ids: set[str] = set()
         self._is_commit_pending = False
+        # What was to be committed while another commit was under way: the last counts.
+        self._unsent: Mapping[Partition, int] | None = None
         self._owned: set[int] = set()
         self._revoked: set[int] = set()
+        self._must_rejoin = False
+        self._untold: deque[Callable[[], None]] = deque()
         self._is_closing = False
 
     def subscribe(self, *, on_assigned: OnGroups, on_revoked: OnGroups, on_lost: OnGroups) -> None:
@@ -93,8 +109,7 @@ class KafkaMember(AssignedConsumer):
             groups = sorted(partition.partition for partition in partitions)
             self._owned.update(groups)
             self._note_member_id()
-            if groups:
-                on_assigned(groups)
+            self._untold.append(partial(self._tell, on_assigned, groups, self._owned))
 
         def revoke(client: Consumer, partitions: list[TopicPartition]) -> None:
             groups = sorted(partition.partition for partition in partitions)
@@ -106,13 +121,12 @@ class KafkaMember(AssignedConsumer):
             # Changes nothing, and keeps the binding from giving the answer itself, which it does
             # behind a callback that made no such call.
             client.incremental_assign([])
-            on_revoked(groups)
+            self._untold.append(partial(self._tell, on_revoked, groups, self._revoked))
 
         def lose(client: Consumer, partitions: list[TopicPartition]) -> None:
             groups = sorted(partition.partition for partition in partitions)
             self._forget_groups(groups)
-            if groups and not self._is_closing:
-                on_lost(groups)
+            self._untold.append(partial(self._tell, on_lost, groups, groups))
             client.incremental_unassign([])
 
         def subscribe() -> None:
@@ -132,13 +146,55 @@ class KafkaMember(AssignedConsumer):
 
     def poll(self, timeout_s: float) -> list[Message]:
         """As of every consumer; a place that was lost to nobody is taken again."""
+        if self._must_rejoin and not self._is_fatal:
+            self._leave()
+            self._rejoin()
         if not self._is_suspected():
             # Where something is read, that is what ends the wait.
             super().poll(0.0 if self._reader.is_reading else timeout_s)
+            self._tell_all()
             if not self._is_suspected():
                 return self._reader.poll(timeout_s) if self._reader.is_reading else []
         self._settle(timeout_s)
         return []
+
+    def serve(self) -> None:
+        """Let the client see that this process is alive; its callbacks are told by `poll`."""
+        if not self._is_fatal:
+            for message in self._fetch(0.0):
+                self._is_failure(message)  # kept for `poll`: this client consumes nothing
+
+    def census(self) -> Census | None:
+        """Ask who has which task group; may run in another thread."""
+        try:
+            return census_of(
+                self._admin_settings,
+                group=self._group,
+                topic=self._lineage_topic,
+                own=self._client.memberid() or "",
+                timeout_s=HOLDER_DEADLINE_S,
+            )
+        except failures.CLIENT_ERRORS as error:
+            self._log.debug("the group gave no answer", error=failures.describe(error))
+            return None
+
+    def share_out(self, topic: str) -> None:
+        """Make the members share out the task groups anew; may run in another thread."""
+        settings = {
+            name: value
+            for name, value in self._settings.items()
+            if name not in ("group.instance.id", "error_cb", "on_commit")
+        }
+        try:
+            share_out(settings, topic, SHARE_OUT_DEADLINE_S)
+        except failures.CLIENT_ERRORS as error:
+            raise failures.unavailable(
+                self._bootstrap_servers, "share out the task groups", SHARE_OUT_DEADLINE_S, error
+            ) from error
+
+    def rejoin(self) -> None:
+        """Join again with a fresh client, in the next `poll`."""
+        self._must_rejoin = True
 
     def warm(self, topics: Collection[str]) -> None:
         """Look topics up before they are read; may run in another thread."""
@@ -152,6 +208,10 @@ class KafkaMember(AssignedConsumer):
     def add(self, offsets: Mapping[Partition, int]) -> None:
         """Consume these from explicit offsets."""
         self._reader.add(offsets)
+
+    def pass_over(self, gaps: Mapping[Partition, Sequence[tuple[int, int]]]) -> None:
+        """Go on behind these offsets where a batch in them cannot be read."""
+        self._reader.pass_over(gaps)
 
     def remove(self, partitions: Collection[Partition]) -> None:
         """Stop consuming these; messages of them already fetched are dropped."""
@@ -172,8 +232,14 @@ class KafkaMember(AssignedConsumer):
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commit input offsets for lag tools, asynchronously; a failure is logged, not raised."""
         # One at a time: what piles up while the broker is away would be of a member that is gone.
-        if not offsets or self._is_commit_pending or self._is_fatal:
+        if not offsets or self._is_fatal:
             return
+        self._unsent = offsets
+        if not self._is_commit_pending:
+            self._send_positions()
+
+    def _send_positions(self) -> None:
+        offsets, self._unsent = self._unsent or {}, None
         positions = [TopicPartition(topic, p, at) for (topic, p), at in offsets.items()]
         try:
             with around("inputs.commit"):
@@ -192,6 +258,7 @@ class KafkaMember(AssignedConsumer):
             # The client would wait for the answer.
             self._forget_groups(tuple(self._revoked))
             self._answer()
+        self._finish_commits()
         if leave and self._is_static and not self._is_fatal:
             # `close` of a static member does not leave; to unsubscribe does.
             self._client.unsubscribe()
@@ -202,6 +269,27 @@ class KafkaMember(AssignedConsumer):
             self._client.poll(0.2)
         super().close()
         self._reader.close()
+
+    def _finish_commits(self) -> None:
+        """Send the last commit; the client waits for its answer when it closes."""
+        deadline = self._monotonic() + COMMIT_DEADLINE_S
+        while self._unsent is not None and self._is_commit_pending:
+            if self._is_fatal or self._monotonic() >= deadline:
+                return
+            self.serve()
+            time.sleep(COMMIT_PAUSE_S)
+        if self._unsent is not None:
+            self._send_positions()
+
+    def _tell(self, callback: OnGroups, groups: list[int], still: Collection[int]) -> None:
+        """Run a callback for those of the groups that are among `still`."""
+        left = [group for group in groups if group in still]
+        if left and not self._is_closing:
+            callback(left)
+
+    def _tell_all(self) -> None:
+        while self._untold:
+            self._untold.popleft()()
 
     def _forget_groups(self, groups: Collection[int]) -> None:
         self._owned.difference_update(groups)
@@ -259,9 +347,18 @@ class KafkaMember(AssignedConsumer):
             raise self._fenced
         self._rejoin()
 
+    def _leave(self) -> None:
+        self._is_closing = True  # whatever the client tells now is answered at once
+        if self._revoked:
+            self._answer()
+        self._close_client()
+        self._is_closing = False
+
     def _rejoin(self) -> None:
         """Go on with a fresh client; the groups are lost, whoever has them now."""
         self._log.warning("the worker lost its place in the group for a while, it joins again")
+        self._must_rejoin = False
+        self._tell_all()
         groups = sorted(self._owned)
         self._forget_groups(groups)
         self._suspected = None

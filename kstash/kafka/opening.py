@@ -7,6 +7,10 @@ counts as a duplicate, and librdkafka reports it *delivered*, with no offset. Wi
 flight that cannot happen, and once the broker has a record of the producer it refuses gaps
 (docs/decisions/0020-the-first-record-goes-alone.md).
 
+A first record that fails is the end of its producer, as any other is (H12): nothing is sent behind
+it, and whoever has the producer learns of it (`error`). Producers that are not idempotent have no
+sequences, and need none of this.
+
 Brokers forget a producer that wrote nothing to a partition for `producer.id.expiration.ms`, a day
 by default: a partition at rest for an hour or two begins anew.
 """
@@ -35,10 +39,12 @@ class Opening:
 
     Attributes:
         open: partitions to which the caller sends by itself; of all others it gives to `offer`.
+        error: of the first record that failed, as the client called back with it, and its place.
     """
 
     def __init__(self, send: Callable[[Record], None], now: float) -> None:
         self.open: set[Partition] = set()
+        self.error: tuple[Any, Partition] | None = None
         self._send = send
         self._resting: set[Partition] = set()
         self._rest_due = now + REST_S
@@ -99,8 +105,9 @@ class Opening:
         error: Any,
         message: DeliveredMessage,
     ) -> None:
-        # A failed record makes its producer fail as a whole: nothing goes out behind it.
-        if error is None and place in self._waiting:
+        if error is not None:
+            self.error = self.error or (error, place)
+        elif place in self._waiting:
             self._acked.append(place)
         if on_delivery is not None:
             on_delivery(error, message)

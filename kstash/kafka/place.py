@@ -8,14 +8,20 @@ replaced, and the client calls that fatal, so the group is asked who is there.
 
 from __future__ import annotations
 
+import struct
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from kstash.kafka.closing import close_in_time
 from kstash.kafka.settings import client_logger
+from kstash.ports import Census
+
+_SETTLED = ("Stable", "Empty")
 
 _UUID_LENGTH = 36
 """The broker calls a static member `<instance id>-<uuid>`."""
@@ -52,6 +58,88 @@ def members_of(settings: Mapping[str, Any], *, group: str, timeout_s: float) -> 
     Raises:
         KafkaException: no answer; it may come later.
     """
+    return [member for answer in _groups(settings, group, timeout_s) for member in answer.members]
+
+
+def census_of(
+    settings: Mapping[str, Any], *, group: str, topic: str, own: str, timeout_s: float
+) -> Census:
+    """Who has which partition of a topic in a group.
+
+    Args:
+        settings: of an admin client.
+        group: consumer group.
+        topic: the one whose partitions are looked at.
+        own: member id of who asks.
+        timeout_s: deadline in seconds.
+
+    Raises:
+        KafkaException: no answer; it may come later.
+    """
+    answers = _groups(settings, group, timeout_s)
+    owners = {
+        partition: str(member.id)
+        for answer in answers
+        for member in answer.members
+        for partition in assigned(member.assignment or b"", topic)
+    }
+    return Census(
+        is_settled=all(answer.state in _SETTLED for answer in answers),
+        members=frozenset(str(m.id) for answer in answers for m in answer.members),
+        owners=owners,
+        own=own,
+    )
+
+
+def assigned(data: bytes, topic: str) -> list[int]:
+    """Partitions of a topic in what a group's leader gave a member (ConsumerProtocolAssignment)."""
+    if not data:
+        return []
+    at = 6
+    found: list[int] = []
+    (topic_count,) = struct.unpack_from(">i", data, 2)
+    for _ in range(topic_count):
+        (length,) = struct.unpack_from(">h", data, at)
+        name = data[at + 2 : at + 2 + length].decode()
+        at += 2 + length
+        (count,) = struct.unpack_from(">i", data, at)
+        if name == topic:
+            found += struct.unpack_from(f">{count}i", data, at + 4)
+        at += 4 + 4 * count
+    return found
+
+
+def share_out(settings: Mapping[str, Any], topic: str, deadline_s: float) -> None:
+    """Have a group rebalance: a member of another topic's comes, gets all of it, and goes.
+
+    The others keep what they have, as far as it is evenly spread, and do not stop for it.
+
+    Args:
+        settings: of a member, without an instance id.
+        topic: any one that the others do not subscribe to.
+        deadline_s: seconds that it may take to join.
+
+    Raises:
+        KafkaException: the cluster did not let it.
+    """
+    client = Consumer(dict(settings), logger=client_logger(str(settings["client.id"])))
+    is_there = False
+
+    def assign(_: Consumer, __: list[TopicPartition]) -> None:
+        nonlocal is_there
+        is_there = True
+        client.incremental_assign([])  # nothing is read
+
+    try:
+        client.subscribe([topic], on_assign=assign)
+        deadline = time.monotonic() + deadline_s
+        while not is_there and time.monotonic() < deadline:
+            client.poll(0.1)
+    finally:
+        close_in_time(str(settings["client.id"]), client.close)
+
+
+def _groups(settings: Mapping[str, Any], group: str, timeout_s: float) -> list[Any]:
     client = AdminClient(dict(settings), logger=client_logger(str(settings["client.id"])))
     with warnings.catch_warnings():
         # The calls that replace it look up the coordinator, and such a call crashes the process
@@ -61,4 +149,4 @@ def members_of(settings: Mapping[str, Any], *, group: str, timeout_s: float) -> 
     known = [answer for answer in answers if answer.id == group and answer.error is None]
     if not known:
         raise KafkaException(KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE))
-    return [member for answer in known for member in answer.members]
+    return known

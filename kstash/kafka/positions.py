@@ -9,6 +9,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from kstash.errors import WireCorruptError
 from kstash.kafka import failures
 from kstash.kafka.settings import client_logger
 from kstash.ports import Partition
@@ -57,7 +58,7 @@ class CommittedPositionsReader:
                     found = self._client.committed([TopicPartition(*position)], ATTEMPT_TIMEOUT_S)
                 if found[0].error is not None:
                     raise KafkaException(found[0].error)
-                return found[0].metadata if found[0].offset >= 0 else None
+                return metadata_of(found[0]) if found[0].offset >= 0 else None
             except failures.CLIENT_ERRORS as error:
                 inner = failures.kafka_error(error)
                 if inner is not None and inner.code() in failures.REFUSED_CODES:
@@ -67,3 +68,15 @@ class CommittedPositionsReader:
                         self._bootstrap_servers, what, READ_DEADLINE_S, error
                     ) from error
             time.sleep(RETRY_PAUSE_S)
+
+
+def metadata_of(committed: TopicPartition) -> str | None:
+    """The metadata of a committed offset.
+
+    Raises:
+        WireCorruptError: it is no UTF-8, so nothing of kstash's.
+    """
+    try:
+        return committed.metadata
+    except UnicodeDecodeError as error:
+        raise WireCorruptError(f"metadata of a committed offset: {error}") from error

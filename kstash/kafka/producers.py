@@ -50,6 +50,7 @@ class KafkaProducer:
         # Untyped: the stubs know no callbacks for a structural message type.
         self._produce: Callable[..., None] = self._client.produce
         self._opening = Opening(self._send, monotonic())
+        self._is_idempotent = bool(settings["enable.idempotence"])
         with contextlib.suppress(*failures.CLIENT_ERRORS):
             # When the broker is away, records wait in the queue until it is back.
             self._client.list_topics("", timeout=WARM_DEADLINE_S)
@@ -78,8 +79,11 @@ class KafkaProducer:
                 self._produce(topic, value, key, partition, on_delivery, None, timestamp, headers)
             elif self._failure is not None:
                 raise self._failure
-            else:
+            elif self._is_idempotent:
                 self._opening.offer((topic, value, key, partition, on_delivery, timestamp, headers))
+            else:
+                told = on_delivery and partial(self._tell, on_delivery)
+                self._produce(topic, value, key, partition, told, None, timestamp, headers)
         except BufferError:
             self._wait_for_room()
             self.produce(topic, value, key, partition, on_delivery, timestamp, headers)
@@ -97,6 +101,9 @@ class KafkaProducer:
             self._opening.release(self._monotonic())
         except failures.CLIENT_ERRORS as error:
             self._failure = self._failure or failures.producer_failed(self._name, error)
+        if self._failure is None and self._opening.error is not None:
+            cause, place = self._opening.error
+            self._failure = failures.producer_failed(self._name, cause, place=place)
         if self._failure is not None:
             raise self._failure
 
@@ -126,6 +133,13 @@ class KafkaProducer:
         *place, timestamp, headers = record
         self._produce(*place, None, timestamp, headers)
 
+    def _tell(self, on_delivery: OnDelivery, error: Any, message: Any) -> None:
+        """Tell of one record of a producer that goes on behind a failed one."""
+        if error is not None:
+            place = message.topic(), message.partition()
+            error = failures.producer_failed(self._name, error, place=place)
+        on_delivery(error, message)
+
     def _on_error(self, error: KafkaError) -> None:
         # Connection errors are the member's to tell, the client mends them.
         if error.fatal() or error.code() in failures.FATAL_CODES:
@@ -154,7 +168,8 @@ class KafkaProducer:
                 f"{self._name}: {failures.describe(error)}", topic=topic, partition=partition
             )
         if code in failures.MISSING_TOPIC_CODES:
-            return TopicMissingError([f"{topic}[{partition}]"])
+            is_partition = code == KafkaError._UNKNOWN_PARTITION
+            return TopicMissingError([f"{topic}[{partition}]" if is_partition else topic])
         return self._failure or failures.producer_failed(self._name, error)
 
 

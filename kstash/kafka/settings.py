@@ -10,6 +10,7 @@ import logging
 from typing import Any
 
 from kstash.config import Config
+from kstash.core import names
 
 Settings = dict[str, Any]
 
@@ -132,15 +133,18 @@ def reader(config: Config) -> Settings:
 
 
 def scanner(config: Config, role: str = "scan") -> Settings:
-    """Settings of a consumer that is no member and sees records of open transactions."""
+    """Settings of a consumer that is no member.
+
+    It sees records of open transactions, unless its role is `committed`.
+    """
     tunable, decided = _consumer(config, role)
     tunable["fetch.wait.max.ms"] = 10  # recovery waits for it
     decided |= {
         # The client wants a name; nothing is ever committed or joined under it.
         "group.id": f"{config.application_id}-{role}",
-        "isolation.level": "read_uncommitted",
+        "isolation.level": "read_committed" if role == "committed" else "read_uncommitted",
         # Tells the end behind batches that compaction has emptied.
-        "enable.partition.eof": role == "scan",
+        "enable.partition.eof": role in ("scan", "committed"),
     }
     return _merge(config, tunable, decided)
 
@@ -156,7 +160,7 @@ def checkpoint_reader(config: Config) -> Settings:
 
 def positions_group(config: Config) -> str:
     """Consumer group that holds the committed positions of the sinks."""
-    return f"{config.application_id}-positions"
+    return names.positions_group(config.application_id)
 
 
 def positions(config: Config) -> Settings:
@@ -243,12 +247,14 @@ def sink_producer(config: Config, group: int, slot: int) -> Settings:
     tunable, decided = _producer(config, f"sink-{group}{suffix}")
     tunable |= {
         # Taking over from a dead predecessor is waiting for the coordinator: be quick to ask.
+        # Doubled with each attempt: with a broker that is away, a hundred connections a second of
+        # each producer would cost a tenth of a core.
         "reconnect.backoff.ms": 1,
-        "reconnect.backoff.max.ms": 10,
+        "reconnect.backoff.max.ms": 500,
         "retry.backoff.max.ms": 20,
     }
     decided |= {
-        "transactional.id": f"{config.application_id}-{group}{suffix}",
+        "transactional.id": names.transactional_id(config.application_id, group, slot),
         "transaction.timeout.ms": config.transaction_timeout_ms,
         # The client wants it within the transaction's.
         "message.timeout.ms": config.transaction_timeout_ms,

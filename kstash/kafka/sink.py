@@ -24,13 +24,18 @@ from typing import Any
 from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka import Producer as Client
 
-from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError
+from kstash.errors import (
+    KstashError,
+    ProducerFailedError,
+    RecordRefusedError,
+    RecordTooLargeError,
+)
 from kstash.failpoints import around
 from kstash.kafka import failures
 from kstash.kafka.opening import Opening, Record
 from kstash.kafka.positions import CommittedPositionsReader
 from kstash.kafka.settings import client_logger
-from kstash.ports import DeliveredMessage, Headers, OnDelivery, OnDone, Partition
+from kstash.ports import Headers, OnDelivery, OnDone, Partition
 
 INIT_DEADLINE_S = 60.0
 INIT_SLICE_S = 0.02
@@ -42,17 +47,26 @@ COMMIT_GRACE_S = 2.0
 ROOM_DEADLINE_S = 15.0
 
 
-class _RefusalLog:
-    """Passes a client's log on, and notes that the coordinator refused it: only the log tells."""
+class _ClientLog:
+    """Passes a client's log on, and notes what only the log tells.
+
+    Attributes:
+        is_refused: the coordinator refused the client, for now.
+        cause: why its first transaction that failed did; empty when none has. What is told of the
+            records behind the one that failed is that they were purged.
+    """
 
     def __init__(self, logger: logging.Logger) -> None:
         self.is_refused = False
+        self.cause = ""
         self._logger = logger
 
     def log(self, level: int, message: str, *arguments: object) -> None:
         """Take one line, as `logging.Logger.log`; its first argument is the event's name."""
         if "GETPID" in arguments or "GETPID" in message:
             self.is_refused = True
+        if "TXNERR" in arguments or "TXNERR" in message:
+            self.cause = self.cause or " ".join(map(str, (message, *arguments)))
         self._logger.log(level, message, *arguments)
 
 
@@ -64,6 +78,8 @@ class KafkaSinkProducer:
         position: `(lineage topic, task group)`, whose offset carries the committed position.
         positions: reads it.
         bootstrap_servers: for messages.
+        predecessor: of the same transactional id, closed: its thread must not take over any more
+            when this one does.
         monotonic: seconds that never go back.
     """
 
@@ -74,8 +90,10 @@ class KafkaSinkProducer:
         position: Partition,
         positions: CommittedPositionsReader,
         bootstrap_servers: str,
+        predecessor: KafkaSinkProducer | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._predecessor = predecessor
         self._name = str(settings["client.id"])
         self._settings = {**settings, "error_cb": self._on_error}
         self._timeout_s = float(settings["transaction.timeout.ms"]) / 1000
@@ -84,6 +102,7 @@ class KafkaSinkProducer:
         self._bootstrap_servers = bootstrap_servers
         self._monotonic = monotonic
         self._client: Client | None = None
+        self._log: _ClientLog | None = None
         self._produce: Callable[..., None] | None = None
         self._opening = Opening(self._send, monotonic())
         self._is_busy = False
@@ -189,17 +208,21 @@ class KafkaSinkProducer:
         return len(self)
 
     def close(self) -> None:
-        """Give up: nothing more is told, the open transaction is left to the successor."""
+        """Give up, without a wait: the open transaction is left to the successor.
+
+        The thread ends by itself; a commit that hangs on a broker that is away holds up nobody.
+        """
         self._is_closed = True
         self._told.clear()
         self._opening.clear()
         if self._client is not None:
             self._client.purge(blocking=False)
         self._jobs.put(None)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the thread of a closed producer has ended, up to a deadline."""
         if self._thread is not None:
-            # A commit that hangs on a broker that is away must not hold up the worker: the thread
-            # ends with it, by itself.
-            self._thread.join(JOIN_DEADLINE_S)
+            self._thread.join(max(0.0, timeout_s))
 
     def __len__(self) -> int:
         return 0 if self._client is None else len(self._client) + len(self._opening)
@@ -227,7 +250,7 @@ class KafkaSinkProducer:
         except KstashError as failure:
             error = failure
         except Exception as failure:  # the thread's errors belong to the caller
-            error = failures.producer_failed(self._name, failure)
+            error = self._failed(failure)
 
         def tell() -> None:
             self._is_busy = False
@@ -240,6 +263,9 @@ class KafkaSinkProducer:
             self._told.append(tell)
 
     def _initialise(self) -> str | None:
+        predecessor, self._predecessor = self._predecessor, None
+        if predecessor is not None and predecessor._is_closed:
+            predecessor.join(JOIN_DEADLINE_S)
         self._client = self._take_over()
         self._produce = self._client.produce
         self._client.begin_transaction()
@@ -254,18 +280,18 @@ class KafkaSinkProducer:
         deadline = self._monotonic() + INIT_DEADLINE_S
         pause_s = REFUSED_PAUSE_S_MIN
         while True:
-            log = _RefusalLog(client_logger(self._name))
+            log = _ClientLog(client_logger(self._name))
             client = Client(self._settings, logger=log)
             error = self._attempt(client, log, deadline)
             if error is None:
-                self._failure = None  # of a client before this one
+                self._failure, self._log = None, log  # of a client before this one
                 return client
             # The last reference destroys it; its own `close` would wait for the coordinator.
             del client
             what = f"{self._name}: init_transactions"
             inner = failures.kafka_error(error)
             if inner is not None and inner.code() in failures.REFUSED_CODES:
-                raise failures.refused(what, error) from error
+                raise failures.producer_failed(what, error) from error
             if self._monotonic() > deadline or self._is_closed:
                 raise failures.unavailable(
                     self._bootstrap_servers, f"answer {what}", INIT_DEADLINE_S, error
@@ -273,7 +299,7 @@ class KafkaSinkProducer:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, REFUSED_PAUSE_S_MAX)
 
-    def _attempt(self, client: Client, log: _RefusalLog, deadline: float) -> BaseException | None:
+    def _attempt(self, client: Client, log: _ClientLog, deadline: float) -> BaseException | None:
         """Wait until the coordinator accepted, refused, or the deadline; returns the error."""
         while True:
             try:
@@ -322,10 +348,10 @@ class KafkaSinkProducer:
             *place, on_delivery, None, timestamp, headers
         )
 
-    def _deliver(self, on_delivery: OnDelivery, error: Any, message: DeliveredMessage) -> None:
+    def _deliver(self, on_delivery: OnDelivery, error: Any, message: Any) -> None:
         if error is not None:
             # The client goes on behind it, and what waits no more counts as acknowledged.
-            self._fail(error)
+            self._fail(error, (message.topic(), message.partition()))
         self._told.append(partial(on_delivery, error, message))
 
     def _wait_for_room(self) -> None:
@@ -358,10 +384,16 @@ class KafkaSinkProducer:
             self._is_busy, self._commit_deadline = False, None
             raise self._fail(f"a commit did not end within {self._timeout_s + COMMIT_GRACE_S:g} s")
 
-    def _fail(self, error: object) -> ProducerFailedError:
-        if self._failure is None:
-            self._failure = failures.producer_failed(self._name, error)
+    def _fail(self, error: object, place: Partition | None = None) -> ProducerFailedError:
+        """Note an error, of which the first one counts, but for what follows from a refusal."""
+        failure = self._failed(error, place)
+        if self._failure is None or isinstance(failure, RecordRefusedError):
+            self._failure = failure
         return self._failure
+
+    def _failed(self, error: object, place: Partition | None = None) -> ProducerFailedError:
+        log = self._log.cause if self._log is not None else ""
+        return failures.producer_failed(self._name, error, place=place, log=log)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in failures.FATAL_CODES:

@@ -22,8 +22,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic as KafkaNewTopic
 
 from kstash.errors import ClusterError, KafkaUnavailableError, TopicMissingError
+from kstash.kafka.admin import MISSING_GRACE_S
 from kstash.kafka.failures import CLIENT_ERRORS, UNREACHABLE_CODES, describe, kafka_error
 from kstash.kafka.failures import unavailable as unavailable_error
+from kstash.kafka.headers import with_headers_read
 from kstash.ports import Message, NewTopic, TopicInfo
 
 _DEADLINE_S = 15.0
@@ -75,15 +77,19 @@ class KafkaTools:
         ]
 
     def partition_count(self, topic: str) -> int:
-        """Number of partitions of a topic.
+        """Number of partitions of a topic, which may have been created a moment ago.
 
         Raises:
             TopicMissingError: there is no such topic.
         """
-        for info in self.topics():
-            if info.name == topic:
-                return info.partition_count
-        raise TopicMissingError([topic], f"kstash topics create {topic} --partitions N")
+        deadline = time.monotonic() + MISSING_GRACE_S
+        while True:
+            for info in self.topics():
+                if info.name == topic:
+                    return info.partition_count
+            if time.monotonic() > deadline:
+                raise TopicMissingError([topic], f"kstash topics create {topic} --partitions N")
+            time.sleep(_POLL_S)
 
     def create(self, topics: Sequence[NewTopic]) -> list[str]:
         """Create topics and wait until the cluster lists them.
@@ -231,7 +237,7 @@ class KafkaTools:
             messages = consumer.consume(_CONSUME_RECORDS_MAX, _POLL_S)
             if not messages and not is_connected and time.monotonic() > deadline:
                 raise self._unavailable("serve records", "nothing was heard")
-            for message in messages:
+            for message in with_headers_read(messages):
                 error = message.error()
                 if error is None:
                     is_connected = True

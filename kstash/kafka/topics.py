@@ -11,11 +11,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import structlog
 
 from kstash.config import Config
-from kstash.errors import TopicMismatchError, TopicMissingError
+from kstash.core import names
+from kstash.errors import ResetUnfinishedError, TopicMismatchError, TopicMissingError
 from kstash.failpoints import around
 from kstash.kafka.checkpoint_topic import CHUNK_BYTES
 from kstash.ports import Admin, NewTopic, TopicInfo
 from kstash.topology import Stage, StageOutput, Topology
+
+log = structlog.get_logger("kstash.kafka")
 
 MINUTE_MS = 60_000
 LONG_MAX = 2**63 - 1
@@ -97,6 +100,7 @@ def check_topics(
         TopicMissingError: user topics are missing and are not to be created, or the lineage topic
             of an application that has worked before.
         TopicMismatchError: a topic cannot be worked with.
+        ResetUnfinishedError: a reset is under way, or was cut short.
         KafkaUnavailableError: Kafka did not answer.
     """
     user = list(dict.fromkeys([*topology.input_topics, *topology.output_topics]))
@@ -104,8 +108,14 @@ def check_topics(
     has_checkpoints = config.checkpoint_store == "topic" and config.guarantee != "none"
     if has_checkpoints:
         own.append(topology.checkpoints_topic)
-    found = admin.describe([*user, *own])
+    journal = names.reset_journal(config.application_id)
+    found = admin.describe([*user, *own, journal])
+    if journal in found:
+        raise ResetUnfinishedError(config.application_id, journal)
     missing = [topic for topic in user if topic not in found]
+    if missing and not config.create_topics:
+        found |= _look_again(admin, missing)
+        missing = [topic for topic in user if topic not in found]
     if missing and not config.create_topics:
         raise TopicMissingError(
             missing,
@@ -123,11 +133,17 @@ def check_topics(
         admin.create(_own_topics(missing, largest, config))
     found |= admin.describe(missing, are_created=True)
     for topic in own:
-        _check_partition_count(found[topic], largest)
+        _check_partition_count(found[topic], largest, config.application_id)
     for stage in topology.stages:
         _check_copartitioning(stage, found)
     _check_settings(topology, found, config)
     return found
+
+
+def _look_again(admin: Admin, topics: list[str]) -> dict[str, TopicInfo]:
+    """Topics that may have been created a moment ago: brokers come to know them one by one."""
+    log.info("topics are not there, looking again for some seconds", topics=", ".join(topics))
+    return admin.describe(topics, may_be_new=True)
 
 
 def _check_is_new(
@@ -146,19 +162,21 @@ def _check_is_new(
     ends = admin.end_offsets([(t, p) for t in others for p in range(found[t].partition_count)])
     if not has_local_state and not any(ends.values()):
         return
-    deletions = "".join(f", kafka-topics.sh --delete --topic {topic}" for topic in others)
+    if _look_again(admin, [topology.lineage_topic]):
+        return  # another worker has just made it: creating it finds it there
     raise TopicMissingError(
         [topology.lineage_topic],
         "the application has worked before, and what it knew of that was in this topic; restore "
-        "it, or start afresh, which makes all outputs again: stop all workers, delete "
-        f"{config.state_dir}/{config.application_id}{deletions}",
+        "it, or start afresh, which gives up the state and makes all outputs again: stop all "
+        "workers, then "
+        f"`kstash reset {config.application_id}`",
     )
 
 
 def _own_topics(topics: Iterable[str], partition_count: int, config: Config) -> list[NewTopic]:
     configs = {
-        f"{config.application_id}-lineage": lineage_topic_config(),
-        f"{config.application_id}-checkpoints": checkpoints_topic_config(),
+        names.lineage_topic(config.application_id): lineage_topic_config(),
+        names.checkpoints_topic(config.application_id): checkpoints_topic_config(),
     }
     replication_factor = config.internal_replication_factor
     durable = {"min.insync.replicas": "2"} if (replication_factor or 0) >= 3 else {}
@@ -173,7 +191,7 @@ def _own_topics(topics: Iterable[str], partition_count: int, config: Config) -> 
     ]
 
 
-def _check_partition_count(topic: TopicInfo, needed: int) -> None:
+def _check_partition_count(topic: TopicInfo, needed: int, application_id: str) -> None:
     if topic.partition_count != needed:
         raise TopicMismatchError(
             topic.name,
@@ -181,8 +199,9 @@ def _check_partition_count(topic: TopicInfo, needed: int) -> None:
             found=topic.partition_count,
             needed=f"{needed}, as many as the largest input has",
             # Adding partitions would move keys away from their state (H16).
-            fix="give the inputs their old partition counts, or start afresh: stop all workers, "
-            f"delete the state folder, and kafka-topics.sh --delete --topic {topic.name}",
+            fix="give the program another application_id, and it begins anew beside what is "
+            "there. To give up the state of this one, and to make all its outputs again: stop all "
+            f"workers, then `kstash reset {application_id}`",
         )
 
 
@@ -208,7 +227,7 @@ def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: 
     recovers = config.guarantee in ("exactly_once", "write_first")
     if recovers:
         for topic in topology.input_topics:
-            _check_no_compaction(found[topic], "compaction would change what a replay reads")
+            _check_is_log(found[topic])
     for stage in topology.stages:
         for output in stage.outputs:
             if recovers and not output.internal and not output.is_transactional:
@@ -218,8 +237,9 @@ def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: 
         _check(found[topology.checkpoints_topic], checkpoints_topic_config(), "cleanup.policy")
         _check_record_size(found[topology.checkpoints_topic], CHUNK_BYTES + RECORD_OVERHEAD_BYTES)
     for topic in topology.internal_topics:
-        for setting in ("cleanup.policy", "retention.ms", "message.timestamp.type"):
-            _check(found[topic], internal_topic_config(), setting)
+        # All at once: `delete` with a retention of before would take what nobody has read yet.
+        settings = ("cleanup.policy", "retention.ms", "message.timestamp.type")
+        _check(found[topic], internal_topic_config(), *settings)
         needed = config.frame_bytes_max + config.lineage_header_bytes_max + RECORD_OVERHEAD_BYTES
         _check_record_size(found[topic], needed)
     _check_record_size(
@@ -228,31 +248,51 @@ def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: 
     _check_durability(found.values(), recovers)
 
 
-def _check(topic: TopicInfo, needed: Mapping[str, str], setting: str) -> None:
-    found = topic.config.get(setting, "unknown")
-    if found != needed[setting]:
-        raise _mismatch(topic.name, setting, found, needed[setting], needed[setting])
+def _check(topic: TopicInfo, needed: Mapping[str, str], *settings: str) -> None:
+    for setting in settings:
+        found = topic.config.get(setting, "unknown")
+        if found != needed[setting]:
+            all_needed = {name: needed[name] for name in settings}
+            raise _mismatch(topic.name, setting, found, all_needed, needed[setting])
 
 
-def _check_no_compaction(topic: TopicInfo, reason: str) -> None:
-    policy = topic.config.get("cleanup.policy", "delete")
-    if "compact" in policy:
-        raise _mismatch(topic.name, "cleanup.policy", policy, "delete", f"delete ({reason})")
+def _is_compacted(topic: TopicInfo) -> bool:
+    return "compact" in topic.config.get("cleanup.policy", "delete")
+
+
+def _check_is_log(topic: TopicInfo) -> None:
+    """Refuse a compacted input, without a word that would put retention on somebody's table."""
+    if _is_compacted(topic):
+        raise TopicMismatchError(
+            topic.name,
+            "cleanup.policy",
+            found=topic.config["cleanup.policy"],
+            needed="delete: a replay reads an input again, and compaction has taken records out",
+            fix="leave that topic as it is (with another policy Kafka would delete its older "
+            "values), and read one that holds every change: have its producer, or a connector, "
+            "write each record to a topic that is not compacted too. Or run with "
+            "guarantee='at_least_once', which takes compacted inputs",
+        )
 
 
 def _check_immediate_sink(output: StageOutput, topic: TopicInfo, config: Config) -> None:
-    _check_no_compaction(
-        topic,
-        "the cleaner removes records that immediate delivery has already shown; or keep it, and "
-        'write it by .to(..., delivery="transactional")',
-    )
+    if _is_compacted(topic):
+        raise TopicMismatchError(
+            topic.name,
+            "cleanup.policy",
+            found=topic.config["cleanup.policy"],
+            needed="delete for delivery='immediate': the cleaner would remove records that "
+            "readers need to tell what they have seen",
+            fix="leave the topic as it is, and write it by "
+            '.to(..., delivery="transactional"), or write to another topic',
+        )
     retention_ms = int(topic.config.get("retention.ms", "-1"))
     if 0 <= retention_ms <= config.outage_ms_max:
         raise _mismatch(
             output.topic,
             "retention.ms",
             str(retention_ms),
-            str(2 * config.outage_ms_max),
+            {"retention.ms": str(2 * config.outage_ms_max)},
             f"more than outage_ms_max ({config.outage_ms_max}), or lower that setting",
         )
 
@@ -264,7 +304,7 @@ def _check_record_size(topic: TopicInfo, needed: int) -> None:
             topic.name,
             "max.message.bytes",
             str(found),
-            str(needed),
+            {"max.message.bytes": str(needed)},
             f"{needed} or more (or lower frame_bytes_max)",
         )
 
@@ -281,23 +321,29 @@ def _check_durability(topics: Iterable[TopicInfo], recovers: bool) -> None:
     for topic in topics:
         unclean = topic.config.get("unclean.leader.election.enable", "false")
         if recovers and unclean != "false":
-            raise _mismatch(topic.name, "unclean.leader.election.enable", unclean, "false", "false")
+            value = {"unclean.leader.election.enable": "false"}
+            raise _mismatch(topic.name, "unclean.leader.election.enable", unclean, value, "false")
         in_sync = int(topic.config.get("min.insync.replicas", "2"))
         if recovers and topic.replication_factor >= 3 and in_sync < 2:
-            raise _mismatch(topic.name, "min.insync.replicas", str(in_sync), "2", "2 or more")
+            value = {"min.insync.replicas": "2"}
+            raise _mismatch(topic.name, "min.insync.replicas", str(in_sync), value, "2 or more")
     if fragile:
-        structlog.get_logger("kstash.kafka").warning(
+        log.warning(
             "topics with fewer than 3 replicas lose records with a broker: fit for development",
             topics=", ".join(fragile),
         )
 
 
-def _mismatch(topic: str, setting: str, found: str, value: str, needed: str) -> TopicMismatchError:
+def _mismatch(
+    topic: str, setting: str, found: str, values: Mapping[str, str], needed: str
+) -> TopicMismatchError:
+    """The error with a command that sets `values`; none may let Kafka delete more than before."""
+    pairs = ",".join(f"{name}={value}" for name, value in values.items())
     return TopicMismatchError(
         topic,
         setting,
         found=found,
         needed=needed,
         fix="kafka-configs.sh --alter --entity-type topics "
-        f"--entity-name {topic} --add-config {setting}={value}",
+        f"--entity-name {topic} --add-config {pairs}",
     )

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
+    Producer,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -23,6 +25,8 @@ from kstash.ports import Partition
 
 DEADLINE_S = 30.0
 RETRY_PAUSE_S = 0.2
+FENCE_THREADS = 16
+"""Each call waits for a coordinator."""
 
 _GONE = failures.MISSING_TOPIC_CODES | {
     KafkaError.GROUP_ID_NOT_FOUND,
@@ -109,6 +113,23 @@ class Upkeep:
             if time.monotonic() > deadline_s:
                 raise self._failed(f"delete {sorted(left)}", "they are still listed")
             time.sleep(RETRY_PAUSE_S)
+
+    def fence(self, transactional_ids: Collection[str]) -> None:
+        """Abort what is open under transactional ids, and bar the producers that use them now.
+
+        Raises:
+            ClusterError: the cluster refuses it.
+        """
+        with ThreadPoolExecutor(FENCE_THREADS) as pool:
+            for _ in pool.map(self._fence_one, transactional_ids):
+                pass
+
+    def _fence_one(self, transactional_id: str) -> None:
+        producer = Producer({**self._settings, "transactional.id": transactional_id})
+        try:
+            producer.init_transactions(DEADLINE_S)
+        except (KafkaException, TimeoutError) as error:
+            raise self._failed(f"fence transactional id {transactional_id!r}", error) from error
 
     def offsets_at(self, partitions: Collection[Partition], time_ms: int) -> dict[Partition, int]:
         """Offset of the first record that is not older than a time; the end where there is none.

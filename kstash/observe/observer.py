@@ -19,15 +19,13 @@ if TYPE_CHECKING:
 STATUS_INTERVAL_S = 0.2
 """How often the loop's status is taken: `/ready` follows a change this fast."""
 
-STUCK_S = 60.0
-"""A loop that has not turned for this long is dead to `/health`. A checkpoint of a large state, or
-a broker that does not answer, may hold it for some seconds."""
-
 
 class Observer:
     """A context manager: logs and, when `http_port` is set, HTTP are on inside it.
 
-    The loop calls `show` at every turn; the HTTP thread reads only the frozen status it left.
+    The loop calls `show` at every turn; the HTTP thread reads only the frozen status it left. A
+    loop that has not turned for as long as the group waits for a member is dead to `/health`: until
+    then a slow function may hold it.
 
     Raises:
         ConfigError: the port is in use; names it and the fix.
@@ -81,6 +79,10 @@ class Observer:
         )
         self._server = HttpServer(self._config.http_host, port, views)
 
+    def beat(self) -> None:
+        """Note that the loop is alive within a turn that takes long."""
+        self._turned = self._monotonic()
+
     def show(self, status: Callable[[], WorkerStatus]) -> None:
         """Note that the loop turns; ask for its status a few times a second."""
         now = self._turned = self._monotonic()
@@ -93,7 +95,7 @@ class Observer:
 
     def _health(self) -> tuple[bool, str]:
         stuck_s = self._stuck_s()
-        if stuck_s > STUCK_S:
+        if stuck_s > self._config.poll_interval_s:
             return False, f"the loop has not turned for {stuck_s:.0f} s"
         return True, "ok"
 
@@ -114,5 +116,5 @@ class Observer:
             self._status,
             self.metrics.total,
             uptime_s=self._monotonic() - self._started,
-            is_stuck=self._stuck_s() > STUCK_S,
+            is_stuck=self._stuck_s() > self._config.poll_interval_s,
         )

@@ -15,8 +15,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kstash.errors import ConfigError
+from kstash.observe.connections import BoundedConnection
 
-_START_MAX_S = 5.0
+KEEP_ALIVE_S = 5
+HEAD_BYTES_MAX = 16 * 1024
+
 _STOP_MAX_S = 5.0
 
 
@@ -62,6 +65,9 @@ class HttpServer:
             lifespan="off",
             timeout_graceful_shutdown=1,
             ws="none",
+            http=BoundedConnection,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            h11_max_incomplete_event_size=HEAD_BYTES_MAX,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from kstash.errors import OperatorError, SerdeError
-from kstash.serdes import Serde, int_text, raw
+from kstash.serdes import Serde, encode_json, int_text, json, raw
 
 _encode_int = msgspec.json.Encoder().encode
 
@@ -27,7 +27,9 @@ def call_each(function: Callable[[Any], Any], column: Sequence[Any], operator: s
     results: list[Any] = []
     try:
         results.extend(map(function, column))
-    except Exception as cause:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as cause:  # SystemExit too: a worker must not end as if all was done
         raise OperatorError(operator, len(results), cause) from cause
     if len(results) != len(column):
         # `map` takes a StopIteration out of the function for its own end.
@@ -57,7 +59,11 @@ def serialize_column(
     if serde is raw and types <= {bytes, NoneType}:
         return column
     has_none = NoneType in types
-    encoded = _convert(serde, serde.serialize, "serialize", column, has_none, operator, field)
+    convert = encode_json if serde is json else serde.serialize
+    encoded = _convert(serde, convert, "serialize", column, has_none, operator, field)
+    if serde is json and b"null" in b"".join(filter(None, encoded)):
+        # Only then may it be that something was lost.
+        encoded = _convert(serde, serde.serialize, "serialize", column, has_none, operator, field)
     for index, data in enumerate(encoded):
         # One look is enough to find a serializer that makes text.
         if data is not None:
@@ -97,7 +103,9 @@ def _convert(
             results.extend(None if item is None else convert(item) for item in column)
         else:
             results.extend(map(convert, column))
-    except Exception as cause:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as cause:
         raise SerdeError(operator, serde.name, action, field, len(results), cause) from cause
     if len(results) != len(column):
         failure = RuntimeError("the serde raised StopIteration")

@@ -7,12 +7,15 @@ the order of the input: the result is that of batches of one record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from kstash import nodes as n
-from kstash.errors import OperatorError, SerdeError
+from kstash.core.partitioner import Partitioner
+from kstash.errors import MisplacedKeyError, OperatorError, SerdeError
 from kstash.operators.aggregate import stateful_step
 from kstash.operators.batch import Batch, concatenate
 from kstash.operators.columns import deserialize_column, serialize_column
@@ -30,16 +33,46 @@ from kstash.serdes import Serde, raw
 from kstash.topology import Stage, StageInput
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the records of an input are: partition `number`, and what says where keys belong."""
+
+    number: int
+    partitioner: Partitioner
+
+
+def _check_place(keys: list[bytes | None], place: Place, operator: str) -> None:
+    """Refuse keys that belong elsewhere (H56); null keys are the operator's business."""
+    where = place.partitioner
+    if set(map(where.__getitem__, keys)) == {place.number}:
+        return
+    for index, key in enumerate(keys):
+        if key is not None and where[key] != place.number:
+            raise MisplacedKeyError(
+                operator, index, key=key, partition=place.number, needed=where[key]
+            )
+
+
 class StageProgram:
     """The operators of one task.
 
     Args:
         stage: what to run.
         stores: one for each of the stage's stores, by name.
+        seconds: a clock that never goes back, to tell which operator takes long.
+        places: by input index, of inputs of which nobody knows that they are spread as others are.
     """
 
-    def __init__(self, stage: Stage, stores: Mapping[str, KeyValueStore]) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        stores: Mapping[str, KeyValueStore],
+        seconds: Callable[[], float] = lambda: 0.0,
+        places: Mapping[int, Place] = MappingProxyType({}),
+    ) -> None:
         self._stage = stage
+        self._seconds = seconds
+        self._slowest: tuple[float, n.Node] | None = None
         self._pending: list[list[Batch]] = [[] for _ in stage.outputs]
         self._sinks = {
             node.index: _Emitter(node, output.key, output.value, self._pending[number])
@@ -47,15 +80,26 @@ class StageProgram:
         }
         self._steps = self._make_steps(stores)
         self._plans = [self._plan(entry) for entry in stage.entries]
+        reached = Counter(node.index for plan in self._plans for node in plan.nodes)
+        self._shared = {
+            node.index
+            for node in stage.nodes
+            if isinstance(node, n.Stateful) and reached[node.index] > 1
+        }
+        self._places = places
+        self._place: Place | None = None
 
-    def process(self, input_index: int, batch: Batch) -> None:
+    def process(self, input_index: int, batch: Batch, *, is_new: bool = True) -> None:
         """Run records through the stage; what they make waits for `take_outputs`.
 
         Args:
             input_index: which of the stage's inputs they are from.
             batch: encoded columns, any number of records.
+            is_new: whether they were never processed before. Whether a key is where it belongs is
+                asked of new ones only: what was counted elsewhere already replays as it was.
 
         Raises:
+            MisplacedKeyError: a record of state over several topics is not where its key belongs.
             OperatorError: a user's function failed; the state may hold part of the batch, so the
                 task must not go on. `record_index` is the index in `batch`.
             SerdeError: the same for a serde.
@@ -63,15 +107,33 @@ class StageProgram:
         if not len(batch):
             return
         plan = self._plans[input_index]
+        self._place = self._places.get(input_index) if is_new else None
         flows: dict[int, Flow | None] = {}
         node = self._stage.entries[input_index]
+        seconds, self._slowest = self._seconds, None
+        started = seconds()
         try:
             flows[node.index] = self._decode(plan, self._stage.inputs[input_index], node, batch)
             for node in plan.nodes:
                 flows[node.index] = self._run(node, flows)
+                ended = seconds()
+                if self._slowest is None or ended - started > self._slowest[0]:
+                    self._slowest = ended - started, node
+                started = ended
         except (OperatorError, SerdeError) as error:
             error.record_index = self._trace(plan, node, error.record_index, flows)
             raise
+
+    @property
+    def slowest(self) -> tuple[float, str]:
+        """Seconds that the operator took which took most of the last `process`, and its name.
+
+        Decoding counts as the first one's.
+        """
+        if self._slowest is None:
+            return 0.0, ""
+        took_s, node = self._slowest
+        return took_s, f"{n.label(node)} at {node.location}"
 
     def take_outputs(self) -> list[tuple[int, Batch]]:
         """What was made since the last call: (output index, encoded columns), by output index."""
@@ -152,6 +214,9 @@ class StageProgram:
             return None
         step = self._steps.get(node.index)
         if step is not None:
+            if self._place is not None and node.index in self._shared:
+                assert isinstance(node, n.Stateful)
+                _check_place(flow.encoded_keys(node.key, step.label), self._place, step.label)
             flow = step.run(flow)
         sink = self._sinks.get(node.index)
         if sink is not None and flow is not None:

@@ -64,14 +64,19 @@ class FlatMapStep:
         results = call_each(self.function, flow.values, self.label)
         try:
             counts = list(map(len, results))
-        except TypeError:
-            # Generators and other iterables without a length: their code runs now.
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            # Generators and other iterables without a length: their code runs now. What a `len()`
+            # of the user's own raises comes again there, with its place.
             results = call_each(list, results, self.label)
             counts = list(map(len, results))
         self._counts = counts
         try:
             values = list(chain.from_iterable(results))
-        except Exception as cause:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as cause:
             index = self._failing(results)
             raise OperatorError(self.label, index, cause) from cause
         if len(values) != sum(counts):
@@ -84,7 +89,7 @@ class FlatMapStep:
             try:
                 if len(list(result)) != len(result):
                     return index
-            except Exception:
+            except BaseException:
                 return index
         return 0
 

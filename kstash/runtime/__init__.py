@@ -2,8 +2,10 @@
 
 | module | holds |
 |---|---|
-| `worker` | the loop: consumer, routing, membership, restarts, shutdown |
+| `worker` | the loop: consumer, routing, shutdown |
+| `groups` | the groups of this process: membership, moves, restarts |
 | `group` | one task group: its life, from recovery to release |
+| `opening` | makes a group's tasks |
 | `lineage`, `sinks`, `checkpoints`, `hints` | what a live group does behind its tasks |
 | `recovery` | carries out the effects of `core.group` |
 | `task` | one task: replay and live processing |

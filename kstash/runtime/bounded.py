@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -16,12 +16,16 @@ from kstash.failpoints import around
 from kstash.ports import DeliveredMessage, Headers, Message, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.history import lineage_record
+from kstash.runtime.positions import client_position
 from kstash.runtime.recovery import Recovery
 from kstash.runtime.scan import ScanJob
-from kstash.runtime.task import Task
+from kstash.runtime.task import Task, TaskInput
 
 LOOK_AGAIN_S = 0.2
 """Pause between looks for what another worker is about to append: a RUN, or its RELEASEs."""
+
+LOOK_S_MAX = 60.0
+"""Longest look: a lineage topic that was made anew never gets as far as the one before was."""
 
 log = structlog.get_logger("kstash.bounded")
 
@@ -29,9 +33,11 @@ log = structlog.get_logger("kstash.bounded")
 class BoundedRun:
     """Finds the unfinished run of the application, or begins one on the owner of group 0.
 
-    The RUN record is read back from the lineage topic before any START of the run. A run is over
-    when every group has released it; until then a start continues it. When it is over nobody starts
-    a group any more: a worker that leaves hands those that are done to one that has not heard yet.
+    The RUN record is read back from the lineage topic before any START of the run, and counts only
+    with no higher CLAIM of group 0 before it (H47): a fenced owner's run would end at inputs of
+    long ago. A run is over when every group has released it; until then a start continues it. When
+    it is over nobody starts a group any more: a worker that leaves hands those that are done to one
+    that has not heard yet.
 
     A drain is a run without ends: nothing new is read, what is on its way between stages is
     finished. Drains continue drains, and runs to an end such runs.
@@ -52,18 +58,25 @@ class BoundedRun:
         self._asking: list[tuple[Recovery, Callable[[Run], None]]] = []
         self._beginner: Recovery | None = None  # whose RUN is on its way
         self._look_at: float | None = None
-        self._is_looking = False
+        self._looking: ScanJob | None = None
+        self._looking_since = 0.0
+        # Of partition 0: the offset behind the own RUN. A listed end may lie before it (H24).
+        self._written = 0
         self.run: Run | None = None
         self.is_over = False
 
     def wait(self, recovery: Recovery, go_on: Callable[[Run], None]) -> None:
         """Call `go_on` once the run is known and not over; `recovery` is the group that waits."""
         self._waiting.append((recovery, go_on))
-        if not self._is_looking:
+        if self._looking is None:
             self._look()
 
     def tick(self, now: float) -> None:
         """Look again when due."""
+        if self._looking is not None and now >= self._looking_since + LOOK_S_MAX:
+            self._looking.is_cancelled = True
+            self._looking, self._written = None, 0
+            self._look_later(f"the lineage topic was not read within {LOOK_S_MAX:g} s")
         if self._look_at is not None and now >= self._look_at:
             self._look()
 
@@ -72,17 +85,17 @@ class BoundedRun:
 
         A worker that left before the others would hand them groups that are done.
         """
-        if not self.is_over and not self._is_looking and self._look_at is None:
+        if not self.is_over and self._looking is None and self._look_at is None:
             self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
 
     def _look_later(self, reason: object) -> None:
         log.warning("cannot find out about the bounded run now, looking again", reason=str(reason))
-        self._is_looking, self._beginner = False, None
+        self._beginner = None
         self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
 
     def _look(self) -> None:
         context = self._context
-        self._is_looking, self._look_at = True, None
+        self._look_at = None
         # What comes to wait during the look may have been released since.
         self._asking, self._waiting = [*self._asking, *self._waiting], []
         partitions = [(context.lineage_topic, g) for g in range(context.layout.group_count)]
@@ -91,6 +104,9 @@ class BoundedRun:
         except KafkaUnavailableError as error:
             self._look_later(error)
             return
+        first = context.lineage_topic, 0
+        seals = [r.core.view.next_offset for r, _ in self._asking if r.group == 0]
+        ends[first] = max(ends[first], self._written, *seals)
         views = {partition: LineageView() for partition in partitions}
 
         def take(message: Message, _: Headers) -> None:
@@ -98,12 +114,13 @@ class BoundedRun:
             if record is not None:
                 views[message.topic(), message.partition()].fold(message.offset(), record)
 
-        context.scans.submit(
-            ScanJob({p: (0, ends[p]) for p in partitions}, take, lambda: self._looked(views))
-        )
+        ranges = {p: (0, ends[p]) for p in partitions}
+        self._looking = ScanJob(ranges, take, lambda: self._looked(views))
+        self._looking_since = context.clock.monotonic()
+        context.scans.submit(self._looking)
 
     def _looked(self, views: dict[Partition, LineageView]) -> None:
-        self._is_looking = False
+        self._looking = None
 
         def is_over(run: Run) -> bool:
             return all(_has_released(view, run.run) for view in views.values())
@@ -121,11 +138,11 @@ class BoundedRun:
         for recovery, _ in reversed(self._asking):
             if recovery.group == 0 and recovery is not self._beginner:
                 self._beginner = recovery
-                self._begin(recovery)
+                self._begin(recovery, views.values())
                 return
         self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
 
-    def _begin(self, recovery: Recovery) -> None:
+    def _begin(self, recovery: Recovery, views: Iterable[LineageView]) -> None:
         context = self._context
         inputs = [] if self._is_drain else self._inputs()
         try:
@@ -135,16 +152,20 @@ class BoundedRun:
             return
         run = Run(
             recovery.core.incarnation,
-            context.clock.time_ms(),
+            # A clock that was set back must not make it one that is over.
+            max(context.clock.time_ms(), 1 + max(_run_numbers(views), default=0)),
             tuple((topic, partition, ends[topic, partition]) for topic, partition in inputs),
         )
 
-        def delivered(error: Any, _: DeliveredMessage) -> None:
+        def delivered(error: Any, message: DeliveredMessage) -> None:
             # When it did get there in spite of an error, the next look finds it.
-            if error is not None:
+            offset = message.offset()
+            if error is not None or offset is None:
                 self._look_later(error)
-            else:
-                with around("lineage.run.ack"):
+                return
+            with around("lineage.run.ack"):
+                self._written = offset + 1
+                if self._looking is None:
                     self._look()
 
         with around("lineage.run.append"):
@@ -206,15 +227,16 @@ class RunEnd:
     def _is_at_end(self, task: Task) -> bool:
         context = self._context
         for index, source in task.inputs.items():
+            if source.buffer:
+                return False
             if source.is_internal:
                 assert source.table is not None
                 for writer in context.layout.writers_of(source.partition[0]):
                     if source.table.ends.get((context.application, writer)) != self._run:
                         return False
             else:
-                is_uncommitted = task.stage.inputs[index].immediate_of is not None
-                consumer = context.consumer(is_uncommitted=is_uncommitted)
-                reached = max(consumer.position(source.partition), source.next_offset)
+                # Not the task's position: a drain is at its end wherever that is.
+                reached = client_position(context, task, index)
                 if reached < context.run_ends.get(source.partition, 0):
                     return False
         return True
@@ -252,13 +274,22 @@ class RunEnd:
 
 
 def before_end(
-    ends: Mapping[Partition, int], partition: Partition, messages: Sequence[Message]
+    ends: Mapping[Partition, int], source: TaskInput, messages: Sequence[Message]
 ) -> Sequence[Message]:
     """Of consumed records those that belong to the run: the rest is for the next one."""
-    end = ends.get(partition)
+    end = ends.get(source.partition)
     if end is None or not messages or messages[-1].offset() < end:
         return messages
-    return [message for message in messages if message.offset() < end]
+    mine = [message for message in messages if message.offset() < end]
+    if source.left_from is None:
+        source.left_from = messages[len(mine)].offset()
+    return mine
+
+
+def _run_numbers(views: Iterable[LineageView]) -> Iterator[int]:
+    for view in views:
+        yield from (run.run for run in view.runs)
+        yield from (r.run for _, r in view.releases.values() if r.run is not None)
 
 
 def _has_released(view: LineageView, run: int) -> bool:

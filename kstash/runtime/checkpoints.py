@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 
 import structlog
 
@@ -62,6 +63,19 @@ class Checkpoints:
             if may_publish:
                 self._publish(task)
         self.uploads.tick(now, may_publish=may_publish)
+
+    def next_s(self, now: float) -> float:
+        """When `tick` is needed, if nothing comes before: now, while a checkpoint is under way."""
+        due = inf
+        if self.uploads.is_busy:
+            return now
+        for task in self._tasks:
+            if task.pending is not None or task.publishing is not None:
+                return now
+            stage = task.stage.index
+            if task.core.position > task.checkpointed_position or stage not in self._published:
+                due = min(due, self._due[stage])
+        return due
 
     def begin_drain(self) -> None:
         """Freeze every task that is past its checkpoint or has none."""

@@ -21,7 +21,11 @@ from kstash.ports import (
     StateBackend,
     TopicInfo,
 )
+from kstash.runtime.ends import IdleEnds
+from kstash.runtime.gate import Gate
 from kstash.runtime.layout import Layout
+from kstash.runtime.load import Load
+from kstash.runtime.pace import Paces
 from kstash.runtime.scan import ScanService
 
 
@@ -104,7 +108,14 @@ class Context:
     partitioners: dict[str, Partitioner]
     start_settings: Mapping[str, str]
     lineage_times: LineageTimes
+    gate: Gate
+    paces: Paces
+    pulse: Callable[[], None]
+    ends: IdleEnds
+    load: Load = field(default_factory=Load)
     run_ends: dict[Partition, int] = field(default_factory=dict)
+    # Since when the history of a task group went beyond its inputs.
+    doubts: dict[int, float] = field(default_factory=dict)
 
     @property
     def lineage_topic(self) -> str:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kstash.core.frames import Columns, decode_frame
+from kstash.core.names import may_be_internal_of
 from kstash.core.reader import ReaderTable
+from kstash.core.skips import NO_SKIPS, InputSkips
 from kstash.core.wire import (
     HEADER_PREFIX,
     IDENTITY_HEADER,
     MARKER_HEADER,
     Identity,
     Marker,
+    application_tag,
     decode_identity,
     decode_marker,
 )
-from kstash.errors import LocatedError, WireCorruptError
+from kstash.errors import LocatedError, RecordUnreadableError, TopicSharedError, WireCorruptError
 from kstash.operators.batch import Batch
-from kstash.ports import Headers, Message
+from kstash.ports import Headers, Message, Partition
 
 NO_ZERO_MS = 1
 """Stands for the timestamp 0 of an input record: a producer takes 0 for "now", so that an output
@@ -41,6 +44,7 @@ class Events:
         sizes: logical records per event; None when each event is one record.
         offsets: offsets of the events, to name the record that user code failed on.
         taken: records taken of those given.
+        cuts: of each event that is a frame, how much of its head had come before.
     """
 
     batch: Batch
@@ -50,6 +54,7 @@ class Events:
     sizes: list[int] | None
     offsets: list[int]
     taken: int
+    cuts: list[int] = field(default_factory=list)
 
 
 def kstash_headers(message: Message) -> tuple[Identity | None, Marker | None]:
@@ -58,22 +63,37 @@ def kstash_headers(message: Message) -> tuple[Identity | None, Marker | None]:
     Raises:
         WireCorruptError: naming topic, partition and offset.
     """
-    identity: Identity | None = None
-    marker: Marker | None = None
     try:
-        for name, value in message.headers() or ():
-            if name == IDENTITY_HEADER:
-                identity = decode_identity(value or b"")
-            elif name == MARKER_HEADER:
-                marker = decode_marker(value or b"")
+        return _headers(message)
     except WireCorruptError as error:
         raise located(error, message) from error
+
+
+def _headers(message: Message) -> tuple[Identity | None, Marker | None]:
+    identity: Identity | None = None
+    marker: Marker | None = None
+    for name, value in message.headers() or ():
+        if name == IDENTITY_HEADER:
+            identity = decode_identity(value or b"")
+        elif name == MARKER_HEADER:
+            marker = decode_marker(value or b"")
     return identity, marker
 
 
 def located(error: LocatedError, message: Message) -> LocatedError:
     """Add a record's place to an error."""
     return error.at(message.topic(), message.partition(), message.offset())
+
+
+def readable_headers(message: Message) -> Headers:
+    """Headers of a record; none where they cannot be read.
+
+    So it is nobody's of ours in a scan; whoever takes the record as input will tell.
+    """
+    try:
+        return message.headers() or []
+    except RecordUnreadableError:
+        return []
 
 
 def user_headers(headers: Headers | None) -> Headers | None:
@@ -84,13 +104,21 @@ def user_headers(headers: Headers | None) -> Headers | None:
     return kept or None
 
 
-def decode_external(messages: Sequence[Message], skips: Collection[int] = ()) -> Events:
-    """Records of a user topic: every one is an event, also one at an offset of `skips` (H17)."""
+def decode_external(messages: Sequence[Message], skips: InputSkips = NO_SKIPS) -> Events:
+    """Records of a user topic: every one is an event, also one that is skipped (H17).
+
+    Those in a gap of `skips` are none.
+
+    Raises:
+        RecordUnreadableError: headers cannot be read; names topic, partition and offset.
+    """
+    next_offset, taken = messages[-1].offset() + 1, len(messages)
+    if skips.gaps:
+        messages = [m for m in messages if skips.gap_end(m.offset()) is None]
     offsets = [m.offset() for m in messages]
-    end, count = offsets[-1] + 1, len(messages)
     sizes: list[int] | None = None
-    if skips:
-        sizes = [int(offset not in skips) for offset in offsets]
+    if skips.whole:
+        sizes = [int(offset not in skips.whole) for offset in offsets]
         messages = [m for m, size in zip(messages, sizes, strict=True) if size]
     headers: list[Headers | None] | None = [user_headers(m.headers()) for m in messages]
     assert headers is not None
@@ -102,7 +130,8 @@ def decode_external(messages: Sequence[Message], skips: Collection[int] = ()) ->
         [m.timestamp()[1] or NO_ZERO_MS for m in messages],
         headers,
     )
-    return Events(batch, count, end, end, sizes, offsets, count)
+    end = offsets[-1] + 1 if offsets else -1
+    return Events(batch, len(offsets), end, next_offset, sizes, offsets, taken)
 
 
 def decode_ruled(
@@ -110,69 +139,177 @@ def decode_ruled(
     table: ReaderTable,
     *,
     is_frames: bool,
-    skips: Collection[int] = (),
+    skips: InputSkips = NO_SKIPS,
     events_max: int | None = None,
+    records_max: int = BATCH_RECORDS,
 ) -> Events:
     """Records under the reader rule: frames of an internal topic, or another app's outputs.
 
-    A record at an offset of `skips` is an event without logical records (H17).
+    A record that is skipped is an event without logical records (H17); so is one whose headers do
+    not decode or break the rule, but that one is no event, as nobody can tell whose it is.
 
-    Takes records until the batch holds `BATCH_RECORDS` logical ones or `events_max` events, at
+    Takes records until the batch holds `records_max` logical ones or `events_max` events, at
     least one record.
 
     Raises:
-        WireCorruptError, SequenceGapError: naming topic, partition and offset.
+        WireCorruptError, SequenceGapError, TopicSharedError, RecordUnreadableError: naming topic,
+            partition and offset.
     """
     batch = Batch()
     sizes: list[int] = []
     offsets: list[int] = []
+    cuts: list[int] = []
     taken = 0
     last: Message | None = None
     for message in messages:
-        if len(batch.keys) >= BATCH_RECORDS or len(sizes) == events_max:
+        if len(batch.keys) >= records_max or len(sizes) == events_max:
             break
         taken += 1
         last = message
-        identity, marker = kstash_headers(message)
         try:
-            if marker is not None:
-                table.mark(marker)
+            event = read_event(message, table, is_frames=is_frames, skips=skips)
+            if event is None:
                 continue
-            if identity is None:
-                raise WireCorruptError(
-                    "record without an identity header"
-                    if is_frames
-                    else "record without an identity header: immediate_of= is for sinks with "
-                    "immediate delivery; read any other topic without it"
-                )
-            skip = table.accept(identity)
-            if skip == identity.count:
-                continue
-            if message.offset() in skips:
-                sizes.append(0)
-                offsets.append(message.offset())
-                continue
-            if is_frames:
-                columns = decode_frame(message.value(), identity.count)
+            cut, count = event
+            offset = message.offset()
+            if skips and offset in skips.whole:
+                size = 0
             else:
-                columns = _single(message)
+                columns = decode_frame(message.value(), count) if is_frames else _single(message)
+                parts = skips.parts.get(offset) if skips else None
+                if parts:
+                    columns, cut_here = _without(columns, cut, parts), 0
+                else:
+                    cut_here = cut
+                _extend(batch, columns, cut_here)
+                size = len(columns.keys) - cut_here
         except LocatedError as error:
+            if isinstance(error, WireCorruptError | RecordUnreadableError):
+                error.skip = place_of(message, "all" if is_frames else None)
             raise located(error, message) from error
-        _extend(batch, columns, skip)
-        sizes.append(identity.count - skip)
-        offsets.append(message.offset())
+        sizes.append(size)
+        offsets.append(offset)
+        cuts.append(cut)
     assert last is not None
     end = offsets[-1] + 1 if offsets else -1
-    return Events(batch, len(sizes), end, last.offset() + 1, sizes, offsets, taken)
+    return Events(batch, len(sizes), end, last.offset() + 1, sizes, offsets, taken, cuts)
 
 
-def offset_of(events: Events, record_index: int) -> int | None:
-    """Offset of the Kafka record that held logical record `record_index` of the batch."""
+def read_event(
+    message: Message, table: ReaderTable, *, is_frames: bool, skips: InputSkips = NO_SKIPS
+) -> tuple[int, int] | None:
+    """Apply the reader rule to one record.
+
+    Markers count on internal topics only: what looks like one elsewhere is nobody's.
+
+    Returns:
+        How much of its head had come before, and its number of logical records; None when it is
+        no event.
+
+    Raises:
+        WireCorruptError, SequenceGapError: without the place.
+        TopicSharedError: naming topic, partition and offset.
+    """
+    if skips and skips.gap_end(message.offset()) is not None:
+        return None
+    try:
+        if is_frames:
+            identity, marker = _headers(message)
+            check_owner(message, identity or marker, table.application)
+            if marker is not None:
+                table.mark(marker)
+                return None
+            if identity is None:
+                raise WireCorruptError("record without an identity header")
+        else:
+            identity = _identity(message)
+            if identity is None:
+                raise WireCorruptError(
+                    "record without an identity header: immediate_of= is for sinks with "
+                    "immediate delivery; read any other topic without it"
+                )
+        cut = table.accept(identity)
+    except LocatedError:
+        if message.offset() in skips.whole:
+            return None
+        raise
+    return None if cut == identity.count else (cut, identity.count)
+
+
+def check_owner(
+    message: Message, writer: Identity | Marker | None, application: int | None
+) -> None:
+    """Refuse what another application wrote into an internal topic.
+
+    Args:
+        message: the record.
+        writer: what its headers say of it.
+        application: tag of the one that may write there; None: anybody.
+
+    Raises:
+        TopicSharedError: naming topic, partition and offset.
+    """
+    if writer is None or application is None or writer.application == application:
+        return
+    topic, tag = message.topic(), writer.application
+    known = (id_ for id_ in may_be_internal_of(topic) if application_tag(id_) == tag)
+    raise located(TopicSharedError(topic, next(known, f"{tag:016x}")), message)
+
+
+def _identity(message: Message) -> Identity | None:
+    for name, value in message.headers() or ():
+        if name == IDENTITY_HEADER:
+            identity = decode_identity(value or b"")
+            if identity.count != 1:
+                raise WireCorruptError(f"identity of {identity.count} records on a sink's record")
+            return identity
+    return None
+
+
+def place_of(message: Message, index: int | str | None = None) -> str:
+    """A record as `skip_records` takes it; `index`: which one of a frame."""
+    place = f"{message.topic()}/{message.partition()}/{message.offset()}"
+    return place if index is None else f"{place}/{index}"
+
+
+def tell_place(
+    error: LocatedError,
+    partition: Partition,
+    events: Events,
+    record_index: int,
+    *,
+    skips: InputSkips,
+    is_frames: bool,
+) -> None:
+    """Add to an error the place of logical record `record_index` of a batch."""
+    found = record_of(events, record_index, skips)
+    if found is None:
+        error.at(*partition)
+        return
+    offset, index = found
+    error.at(*partition, offset)
+    error.skip = f"{partition[0]}/{partition[1]}/{offset}"
+    if is_frames:
+        error.index = index
+        error.skip += f"/{index}"
+
+
+def record_of(
+    events: Events, record_index: int, skips: InputSkips = NO_SKIPS
+) -> tuple[int, int] | None:
+    """(Offset of the Kafka record, index in it) of logical record `record_index` of the batch."""
     if events.sizes is None:
-        return events.offsets[record_index] if record_index < len(events.offsets) else None
-    for size, offset in zip(events.sizes, events.offsets, strict=True):
+        if record_index < len(events.offsets):
+            return events.offsets[record_index], 0
+        return None
+    cuts = events.cuts or [0] * len(events.offsets)
+    for size, offset, cut in zip(events.sizes, events.offsets, cuts, strict=True):
         if record_index < size:
-            return offset
+            index, skipped = cut, skips.parts.get(offset, ())
+            while record_index or index in skipped:
+                record_index -= index not in skipped
+                index += 1
+            return offset, index
         record_index -= size
     return None
 
@@ -184,6 +321,18 @@ def _single(message: Message) -> Columns:
         [message.value()],
         [message.timestamp()[1] or NO_ZERO_MS],
         [headers] if headers else None,
+    )
+
+
+def _without(columns: Columns, cut: int, parts: Collection[int]) -> Columns:
+    """Columns without their head, and without the records at some indices."""
+    kept = [index for index in range(cut, len(columns.keys)) if index not in parts]
+    headers = columns.headers
+    return Columns(
+        [columns.keys[index] for index in kept],
+        [columns.values[index] for index in kept],
+        [columns.timestamps[index] for index in kept],
+        None if headers is None else [headers[index] for index in kept],
     )
 
 

@@ -19,8 +19,14 @@ from kstash.ports import Headers, OnDelivery
 from kstash.runtime.context import Context
 from kstash.topology import StageOutput
 
+FRAME_RECORDS_MAX = 500
+"""Records in a frame, at most: a frame is one event, which nothing interrupts at its reader."""
+
 RECORD_OVERHEAD_BYTES = 64
 """Room for lengths, timestamps and Kafka's own framing of one logical record."""
+
+RECORD_MEMORY_BYTES = 256
+"""What a record takes in memory beside its bytes: our objects and the client's."""
 
 SINK_OVERHEAD_BYTES = 256
 """Kafka's framing of a batch (61 bytes), the identity header and the names of both headers."""
@@ -29,11 +35,15 @@ _BYTE_VALUES = 256
 
 
 class StoredRecord(NamedTuple):
-    """A logical record as it stands in a topic, to compare a replayed output with (I9)."""
+    """A logical record as it stands in a topic, to compare a replayed output with (I9).
+
+    Attributes:
+        timestamp: Unix time in milliseconds; None where it is the broker's (H43).
+    """
 
     key: bytes | None
     value: bytes | None
-    timestamp: int
+    timestamp: int | None
     headers: Headers | None
 
 
@@ -170,12 +180,18 @@ def drop_head(batch: Batch, count: int) -> Batch:
     return Batch(batch.keys[count:], batch.values[count:], batch.timestamps[count:], headers)
 
 
-def stored_record(batch: Batch, index: int) -> StoredRecord:
-    """One record of a batch in the form that is compared."""
+def stored_record(batch: Batch, index: int, *, has_values: bool) -> StoredRecord:
+    """One record of a batch in the form that is compared, which a topic may have no values in."""
     headers = batch.headers[index] if batch.headers is not None else None
-    return StoredRecord(
-        batch.keys[index], batch.values[index], batch.timestamps[index], headers or None
-    )
+    value = batch.values[index] if has_values else None
+    return StoredRecord(batch.keys[index], value, batch.timestamps[index], headers or None)
+
+
+def is_same(made: StoredRecord, stored: StoredRecord) -> bool:
+    """Whether a record that was made again is the stored one."""
+    if stored.timestamp is None:
+        made = made._replace(timestamp=None)
+    return made == stored
 
 
 class Emitter:
@@ -249,9 +265,13 @@ class Emitter:
 
     def _frames(self, batch: Batch, target: Target) -> Iterator[Batch]:
         limit = self._frame_bytes_max
-        total = sum(map(len, filter(None, batch.keys))) + sum(map(len, filter(None, batch.values)))
+        total = _content_bytes(batch)
         if batch.headers is None and total + len(batch) * RECORD_OVERHEAD_BYTES <= limit:
-            yield batch
+            if len(batch) <= FRAME_RECORDS_MAX:
+                yield batch
+                return
+            for start in range(0, len(batch), FRAME_RECORDS_MAX):
+                yield slice_of(batch, start, start + FRAME_RECORDS_MAX)
             return
         start = size = 0
         for index, record_size in enumerate(_sizes(batch)):
@@ -261,7 +281,8 @@ class Emitter:
                     f"frame_bytes_max={limit} bytes; raise it together with the topic's "
                     "max.message.bytes"
                 ).at(target.topic)
-            if index > start and size + record_size > limit:
+            is_full = size + record_size > limit or index - start == FRAME_RECORDS_MAX
+            if index > start and is_full:
                 yield slice_of(batch, start, index)
                 start, size = index, 0
             size += record_size
@@ -339,6 +360,19 @@ def _produce_plain(
         batch.keys, batch.values, batch.timestamps, headers, callbacks, strict=True
     ):
         produce(topic, value, key, partition, callback, timestamp, record_headers)
+
+
+def bytes_of(batch: Batch) -> int:
+    """Memory that the records of a batch take, about: keys, values, headers, and each record."""
+    size = _content_bytes(batch)
+    for headers in batch.headers or ():
+        size += sum(len(name) + len(content or b"") for name, content in headers or ())
+    return size + len(batch) * RECORD_MEMORY_BYTES
+
+
+def _content_bytes(batch: Batch) -> int:
+    """Of all keys and values."""
+    return sum(map(len, filter(None, batch.keys))) + sum(map(len, filter(None, batch.values)))
 
 
 def _sizes(batch: Batch) -> Iterator[int]:

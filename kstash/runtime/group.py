@@ -7,38 +7,35 @@ replay, then commits, checkpoints and hints, so that a step sees all that came b
 from __future__ import annotations
 
 import enum
-from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from kstash.core.group import GroupState
 from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
-from kstash.core.reader import ReaderTable
 from kstash.core.records import Release
 from kstash.core.recovery import TaskPlan
 from kstash.core.sink import SinkCommitter
-from kstash.core.task import Outgoing, TaskCore
+from kstash.core.task import Outgoing
 from kstash.failpoints import around
-from kstash.ports import Message, Partition, SinkProducer, TaskState
+from kstash.ports import Message, Partition, SinkProducer
 from kstash.runtime.bounded import RunEnd, before_end
 from kstash.runtime.checkpoints import Checkpoints
 from kstash.runtime.context import Context
-from kstash.runtime.emit import Emitter, Target
 from kstash.runtime.hints import Hints
 from kstash.runtime.lineage import LineageWriter
+from kstash.runtime.opening import open_task
+from kstash.runtime.pace import BATCH_S
+from kstash.runtime.positions import note_positions
 from kstash.runtime.recovery import Recovery
 from kstash.runtime.sinks import Sinks
-from kstash.runtime.stateless import NoState
 from kstash.runtime.tails import fresh_plans
-from kstash.runtime.task import REPLAY_SLICE_EVENTS, Task, TaskInput
+from kstash.runtime.task import Task
 from kstash.runtime.trim import Trimmer
 from kstash.runtime.waits import Waits
-from kstash.topology import Stage
 
-BUFFER_HIGH, BUFFER_LOW = 10_000, 1_000
-"""Records buffered for one input during a replay above which it is paused, and resumed below."""
+IDLE_TICK_S = 1.0
+"""How often a group gets its turn at least: what comes from outside, a fence, shows then."""
 
 log = structlog.get_logger("kstash.group")
 
@@ -59,6 +56,9 @@ class TaskGroup:
     Attributes:
         tasks: by stage index, once recovery has planned them.
         run: id of the bounded run that ends here, set by the worker before START.
+        ready: stages of the tasks that may have something to process, those that waited longest
+            first.
+        wakes_at: monotonic time before which a tick would do nothing, if nothing comes.
     """
 
     def __init__(
@@ -74,15 +74,17 @@ class TaskGroup:
         self.phase = Phase.RECOVERING
         self.tasks: dict[int, Task] = {}
         self.run: int | None = None
+        self.ready: dict[int, None] = {}
         self.started = started
+        self.wakes_at = 0.0
         self.lineage = LineageWriter(context, number, self._send)
         self.sinks: Sinks | None = None
         self.recovery: Recovery | None = None
         self._targets: dict[Partition, tuple[Task, int]] = {}
-        self._paused: set[Partition] = set()
+        self._is_consuming = False
         self._waits = Waits(context.clock.monotonic())
         self._checkpoints = Checkpoints(context, number, self.lineage)
-        self._hints = Hints(context, self.lineage, self.tasks)
+        self._hints: Hints  # made with the tasks
         self._run_end: RunEnd | None = None
         self.trimmer: Trimmer | None = None
         self._sink_producers: list[SinkProducer] = []
@@ -119,10 +121,21 @@ class TaskGroup:
             self.lineage.on_segment = self.trimmer.add_segment
         for stage in context.layout.stages_of(self.number):
             plan = plans[TaskId(stage.index, self.number)]
-            task = self.tasks[stage.index] = self._open_task(stage, plan)
+            task = self.tasks[stage.index] = open_task(
+                context,
+                stage,
+                plan,
+                incarnation=self.incarnation,
+                writer=self._writer,
+                recovery=self.recovery,
+                send=self._send,
+            )
+            for index, source in task.inputs.items():
+                self._targets[source.partition] = (task, index)
             self._checkpoints.add(task, plan.base, self.recovery)
             # Lineage that only headers held goes to the topic before any new output (H29).
             self.lineage.flush(task)
+        self._hints = Hints(context, self.lineage, self.tasks)
         if self._sink_producers:
             committed = {
                 stage: plans[task.core.task].committed
@@ -139,80 +152,29 @@ class TaskGroup:
         if self.recovery is None:
             self._go_live()
 
-    def _open_task(self, stage: Stage, plan: TaskPlan) -> Task:
-        context = self.context
-        layout = context.layout
-        name = f"{stage.name}_{self.number}"
-        initial = {}
-        skips = layout.skips_of(self.number, context.config.skipped_records())
-        if self.recovery is not None and self.recovery.start is not None:
-            initial = self.recovery.start.tasks[stage.index].initial_offsets
-            skips = frozenset(self.recovery.start.skips)
-        inputs = {}
-        for index, partition in layout.inputs_of(stage, self.number).items():
-            source = stage.inputs[index]
-            table = None
-            if source.internal or source.immediate_of is not None:
-                table = plan.readers.get(index) or ReaderTable(is_internal=source.internal)
-            offset = plan.input_offsets.get(index, initial.get(index, 0))
-            skipped = frozenset(o for s, i, o in skips if (s, i) == (stage.index, index))
-            inputs[index] = TaskInput(partition, source.internal, offset, table, skipped)
-        core = TaskCore(
-            plan.task,
-            self.incarnation,
-            implicit=len(inputs) == 1,
-            position=plan.position,
-            adopted=plan.adopted,
-            stable=plan.stable,
-            lineage=plan.lineage,
-            sequences=plan.sequences,
-            # Without transactions there is no commit to wait for: acknowledged is done.
-            sinks=frozenset(
-                i for i, o in enumerate(stage.outputs) if context.has_lineage and not o.internal
-            ),
-            transactional=frozenset(i for i, o in enumerate(stage.outputs) if o.is_transactional),
-            header_bytes_max=context.header_bytes_max,
-            is_logging=context.has_lineage,
-        )
-        core.inherit_scan_from(plan.scan_from)
-        targets = [Target.of(output, context) for output in stage.outputs]
-        task = Task(
-            name=name,
-            stage=stage,
-            plan=plan,
-            core=core,
-            incarnation=self.incarnation,
-            inputs=inputs,
-            state=self._open_state(stage, plan) if stage.stores else NoState(),
-            targets=targets,
-            emitter=Emitter(
-                context.application, plan.task, self._writer, context.config.frame_bytes_max
-            ),
-            stored=self.recovery.stored.get(plan.task, {}) if self.recovery is not None else {},
-            send=self._send,
-        )
-        for index, task_input in inputs.items():
-            self._targets[task_input.partition] = (task, index)
-        if plan.adopted > plan.position:
-            log.info(
-                "replaying", task=name, events=plan.adopted - plan.position, base=plan.position
-            )
-        return task
-
-    def _open_state(self, stage: Stage, plan: TaskPlan) -> TaskState:
-        return self.context.state.open(
-            *(stage.name, self.number, stage.stores), base=plan.base_label, fresh=plan.fresh_stores
-        )
-
     def _consume(self) -> None:
         offsets: dict[bool, dict[Partition, int]] = {False: {}, True: {}}
+        gaps: dict[Partition, Sequence[tuple[int, int]]] = {}
         for task in self.tasks.values():
             for index, source in task.inputs.items():
                 is_uncommitted = task.stage.inputs[index].immediate_of is not None
                 offsets[is_uncommitted][source.partition] = source.next_offset
+                gaps[source.partition] = source.skips.gaps
         for is_uncommitted, wanted in offsets.items():
             if wanted:
-                self.context.consumer(is_uncommitted=is_uncommitted).add(wanted)
+                consumer = self.context.consumer(is_uncommitted=is_uncommitted)
+                consumer.pass_over({partition: gaps[partition] for partition in wanted})
+                consumer.add(wanted)
+        self._is_consuming = True
+
+    def consumed(self) -> dict[bool, list[Partition]]:
+        """Input partitions by whether they are read uncommitted; kinds without any are left out."""
+        found: dict[bool, list[Partition]] = {}
+        for task in self.tasks.values():
+            for index, source in task.inputs.items():
+                is_uncommitted = task.stage.inputs[index].immediate_of is not None
+                found.setdefault(is_uncommitted, []).append(source.partition)
+        return found
 
     def inputs(self) -> dict[Partition, tuple[Task, int]]:
         """Input partitions of the group's tasks, as (task, input index)."""
@@ -220,8 +182,8 @@ class TaskGroup:
 
     # -- one turn --------------------------------------------------------------------------------
 
-    def tick(self, now: float) -> None:
-        """Do what is due.
+    def tick(self, now: float, *, is_urgent: bool = False) -> None:
+        """Do what is due; what is sent is committed as soon as possible when that is urgent.
 
         Raises:
             IncarnationFencedError, ProducerFailedError: this incarnation is over; begin anew.
@@ -229,11 +191,10 @@ class TaskGroup:
         """
         if self.recovery is not None and self.phase is Phase.RECOVERING:
             self.recovery.pump()
-            if self.tasks:
-                self._replay()
+            self._end_replay()
             self._waits.look(now, self.recovery, self.tasks)
         if self.sinks is not None:
-            self.sinks.tick(now, is_draining=self.phase is Phase.DRAINING)
+            self.sinks.tick(now, is_urgent=is_urgent or self.phase is Phase.DRAINING)
         else:
             for producer in self._sink_producers:
                 producer.poll()
@@ -241,41 +202,100 @@ class TaskGroup:
             if self.context.has_recovery:
                 self._checkpoints.tick(now, may_publish=self._may_publish)
             if self.context.has_lineage:
-                self._hints.tick(now)
+                self._hints.tick(now, self.trimmer if self._may_publish else None)
             if self.trimmer is not None:
-                self.trimmer.tick(now, may_publish=self._may_publish)
+                self.trimmer.tick()
             if self._run_end is not None:
                 self._run_end.tick()
         elif self.phase is Phase.DRAINING:
             self._drain()
+        self.wakes_at = self._next_s(now)
 
-    def deliver(self, task: Task, input_index: int, messages: list[Any]) -> None:
-        """Give consumed records to a task."""
-        if self.phase is Phase.RECOVERING:
-            task.offer(input_index, messages)
-            return
-        if self.phase is not Phase.LIVE:
+    def _next_s(self, now: float) -> float:
+        """When the next tick is needed, if nothing comes before."""
+        if self.phase is not Phase.LIVE or self._run_end is not None or self.lineage.has_unacked:
+            return now
+        if self.sinks is not None and not self.sinks.is_at_rest:
+            return now
+        if self.trimmer is not None and self.trimmer.is_busy:
+            return now
+        due = [now + IDLE_TICK_S]
+        if self.context.has_recovery:
+            due.append(self._checkpoints.next_s(now))
+        if self.context.has_lineage:
+            due.append(self._hints.next_s(now))
+        return min(due)
+
+    def deliver(self, task: Task, input_index: int, messages: Sequence[Message]) -> None:
+        """Give consumed records to a task, which keeps them until `work`."""
+        self.wakes_at = 0.0
+        if self.phase is Phase.LIVE:
+            messages = before_end(self.context.run_ends, task.inputs[input_index], messages)
+        elif self.phase is not Phase.RECOVERING:
             return  # draining: what comes now is for the next owner
-        if self.context.run_ends:
-            partition = task.inputs[input_index].partition
-            messages = list(before_end(self.context.run_ends, partition, messages))
-            if not messages:
-                return
-        clock = self.context.clock
-        started = clock.monotonic()
-        if task.inputs[input_index].buffer:
+        if messages:
             task.offer(input_index, messages)
-            while task.drain_buffer():
-                pass
-        else:
-            task.process(input_index, messages)
+            self.ready[task.stage.index] = None
+            self._balance(task)
+
+    def note_positions(self) -> None:
+        """Have the tasks of a live group know how far their inputs were read."""
+        if self._is_consuming and self.phase is Phase.LIVE:
+            for task in self.tasks.values():
+                note_positions(self.context, task)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no transaction holds outputs."""
+        if self.sinks is None:
+            return True
+        return self.sinks.is_settled and not any(t.core.held_count for t in self.tasks.values())
+
+    def longest_s(self, now: float) -> float:
+        """Seconds that the next batch of any of the tasks may take."""
+        return max(
+            (s.pace.longest_s(now) for task in self.tasks.values() for s in task.inputs.values()),
+            default=0.0,
+        )
+
+    def work(self, deadline: float) -> None:
+        """Process what waits: batches of each task in turn, at least one, until `deadline`.
+
+        Before that when so much of what was made waits that no more fits (`Load`).
+
+        Raises:
+            IncarnationFencedError, ProducerFailedError: this incarnation is over; begin anew.
+            KstashError: the worker must stop.
+        """
+        clock = self.context.clock
+        self.wakes_at = 0.0
+        for stage in list(self.ready):
+            del self.ready[stage]
+            task = self.tasks[stage]
+            until = min(deadline, clock.monotonic() + BATCH_S)
+            # Runs of a merge may be as short as one record: in a replay many of them make a batch.
+            while self._live_batch(task) if self.phase is Phase.LIVE else task.replay_slice():
+                if clock.monotonic() >= until or self.context.load.is_full:
+                    if task.has_waiting:
+                        self.ready[stage] = None
+                    break
+            self.lineage.flush(task)
+            self._balance(task)
+            if clock.monotonic() >= deadline or self.context.load.is_full:
+                return
+
+    def _live_batch(self, task: Task) -> bool:
+        clock, stage = self.context.clock, task.stage.name
+        started = clock.monotonic()
+        if not task.process():
+            return False
+        self.lineage.flush(task)
         metrics = self.context.metrics
-        stage = task.stage.name
         metrics.observe("process_seconds", clock.monotonic() - started, stage=stage)
         if task.newest_timestamp:
             age_ms = max(0, clock.time_ms() - task.newest_timestamp)
             metrics.observe("end_to_end_seconds", age_ms / 1000, stage=stage)
-        self.lineage.flush(task)
+        return True
 
     def see_lineage(self, messages: list[Message]) -> None:
         """Take records from the tail of the lineage partition into account.
@@ -285,57 +305,42 @@ class TaskGroup:
         """
         assert self.recovery is not None
         assert self.trimmer is not None
+        self.wakes_at = 0.0
         for message in messages:
             record = self.trimmer.see(message)
             self.recovery.core.check_fenced()
             if record is not None:
                 self._checkpoints.uploads.read_back(record)
 
-    def _replay(self) -> None:
-        for task in self.tasks.values():
-            # Runs of a merge may be as short as one record: many of them make a slice.
-            end = task.core.position + REPLAY_SLICE_EVENTS
-            while task.is_replaying and task.core.position < end and task.replay_slice():
-                pass
-            self.lineage.flush(task)
-        self._balance_buffers()
-        if not any(task.is_replaying for task in self.tasks.values()):
-            assert self.recovery is not None
-            if self.recovery.state is GroupState.REPLAYING:
-                self.recovery.replayed()
-                self.recovery.pump()
-                self._go_live()
+    def _end_replay(self) -> None:
+        if not self.tasks or any(task.is_replaying for task in self.tasks.values()):
+            return
+        assert self.recovery is not None
+        if self.recovery.state is GroupState.REPLAYING:
+            self.recovery.replayed()
+            self.recovery.pump()
+            self._go_live()
 
-    def _balance_buffers(self) -> None:
-        """Pause inputs that run ahead of a replay, and resume them when it catches up."""
-        for task in self.tasks.values():
-            wanted = task.wanted_input()
-            for index, source in task.inputs.items():
-                if source.table is not None and not source.is_internal:
-                    continue  # the uncommitted consumer knows no pause; its buffers may grow
-                waiting = len(source.buffer)
-                if source.partition in self._paused:
-                    if waiting < BUFFER_LOW or wanted == index:
-                        self._paused.discard(source.partition)
-                        self.context.member.resume([source.partition])
-                elif waiting > BUFFER_HIGH and wanted != index:
-                    self._paused.add(source.partition)
-                    self.context.member.pause([source.partition])
+    def _balance(self, task: Task) -> None:
+        """Pause inputs of which too much waits, and resume them when it is done."""
+        for source in task.inputs.values():
+            if source.is_full and source.buffer.is_little:
+                source.is_full = False
+                self.context.gate.resume([source.partition], "buffer")
+            elif not source.is_full and source.buffer.is_much:
+                source.is_full = True
+                self.context.gate.pause([source.partition], "buffer")
 
     def _go_live(self) -> None:
         self.phase = Phase.LIVE
-        if self._paused:
-            self.context.member.resume(sorted(self._paused))
-            self._paused.clear()
-        for task in self.tasks.values():
+        for stage, task in self.tasks.items():
             for source in task.inputs.values():
                 # Only now: a replay needs what the lineage says, ends or not.
-                source.buffer = deque(
-                    before_end(self.context.run_ends, source.partition, source.buffer)
-                )
-            while task.drain_buffer():
-                pass
-            self.lineage.flush(task)
+                kept = before_end(self.context.run_ends, source, list(source.buffer))
+                source.buffer.keep(len(kept))
+            self._balance(task)
+            if task.has_waiting:
+                self.ready[stage] = None
         self._tell_live()
 
     def _tell_live(self) -> None:
@@ -397,12 +402,19 @@ class TaskGroup:
 
     def begin_drain(self) -> None:
         """Take no more input; finish what was taken, checkpoint, release."""
+        self.wakes_at = 0.0
+        self.note_positions()
         if self.phase in (Phase.RECOVERING, Phase.LIVE):
             if self.phase is Phase.RECOVERING or not self.context.has_recovery:
                 self.phase = Phase.RELEASED  # nothing of its own to finish
+                self.ready.clear()
                 return
             self.phase = Phase.DRAINING
+            if self.trimmer is not None and self._may_publish:
+                for task in self.tasks.values():
+                    self.trimmer.say_again(task)
             self._stop_consuming()
+            self.ready.clear()  # what waits is for the next owner
             self._checkpoints.begin_drain()
 
     def _drain(self) -> None:
@@ -429,12 +441,7 @@ class TaskGroup:
             task.close()
 
     def _stop_consuming(self) -> None:
-        for is_uncommitted in (False, True):
-            partitions = [
-                source.partition
-                for task in self.tasks.values()
-                for index, source in task.inputs.items()
-                if (task.stage.inputs[index].immediate_of is not None) == is_uncommitted
-            ]
-            if partitions:
-                self.context.consumer(is_uncommitted=is_uncommitted).remove(partitions)
+        self._is_consuming = False
+        for is_uncommitted, partitions in self.consumed().items():
+            self.context.gate.forget(partitions)
+            self.context.consumer(is_uncommitted=is_uncommitted).remove(partitions)

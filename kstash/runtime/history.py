@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import structlog
+
+from kstash.core.manifest import check_manifest
 from kstash.core.records import (
     CHECKPOINT,
     CLAIM,
@@ -9,15 +12,18 @@ from kstash.core.records import (
     RELEASE,
     RUN,
     SEAL,
+    Checkpoint,
     Claim,
     Gone,
     LineageRecord,
     decode_record,
     key_incarnation,
 )
-from kstash.errors import KafkaUnavailableError, LocatedError
+from kstash.errors import CheckpointCorruptError, KafkaUnavailableError, LocatedError
 from kstash.ports import Headers, Message, Partition
 from kstash.runtime.decode import located
+
+log = structlog.get_logger("kstash.recovery")
 
 
 class LineageReader:
@@ -44,6 +50,8 @@ class LineageReader:
         record = lineage_record(message)
         if record is None:
             return
+        if isinstance(record, Checkpoint):
+            _tell_unsound(record, message)
         if isinstance(record, Claim):
             self._decode_hints()  # those behind it are void for the incarnations before
         self._records.append((message.offset(), record))
@@ -90,6 +98,21 @@ def lineage_record(message: Message) -> LineageRecord | Gone | None:
 
 _TOLD_GONE = frozenset({CHECKPOINT, HINT, RELEASE, CLAIM, SEAL, RUN})
 """Kinds whose tombstones a view takes into account; most are of segments."""
+
+
+def _tell_unsound(checkpoint: Checkpoint, message: Message) -> None:
+    """Say that a checkpoint will not be used, whatever else recovery finds (`core.manifest`)."""
+    try:
+        check_manifest(checkpoint)
+    except CheckpointCorruptError as error:
+        log.warning(
+            "checkpoint record is damaged, falling back to an older one",
+            topic=message.topic(),
+            partition=message.partition(),
+            offset=message.offset(),
+            position=checkpoint.position,
+            reason=str(error),
+        )
 
 
 def _is_hint(key: bytes) -> bool:

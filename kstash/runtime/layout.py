@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Self
 
+from kstash.config import SkippedPlace
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.recovery import TaskSpec
 from kstash.core.sink import METADATA_BYTES_MAX, CommittedPositions
-from kstash.errors import TopicMissingError, TopologyError
+from kstash.core.skips import Gap, Skip
+from kstash.errors import ConfigError, TopicMissingError, TopologyError
 from kstash.ports import Partition, TopicInfo
 from kstash.topology import Stage, Topology
 
@@ -75,16 +78,67 @@ class Layout:
         return [i for i in self.inputs_of(stage, group) if not stage.inputs[i].internal]
 
     def skips_of(
-        self, group: int, records: Collection[tuple[str, int, int]]
-    ) -> frozenset[tuple[int, int, int]]:
-        """(stage, input, offset) of each input that reads one of `records`, as START names them."""
-        return frozenset(
-            (stage.index, index, offset)
+        self, group: int, places: Collection[SkippedPlace]
+    ) -> tuple[frozenset[Skip], frozenset[Gap]]:
+        """What START says of `places`: skipped records and gaps of the inputs that read them."""
+        found = [
+            (stage.index, index, place)
             for stage in self.stages_of(group)
             for index, partition in self.inputs_of(stage, group).items()
-            for topic, number, offset in records
-            if partition == (topic, number)
-        )
+            for place in places
+            if partition == (place.topic, place.partition)
+        ]
+        skips: set[Skip] = set()
+        gaps: set[Gap] = set()
+        for stage_index, index, place in found:
+            if place.last is not None:
+                gaps.add((stage_index, index, place.offset, place.last))
+            elif place.index is not None:
+                skips.add((stage_index, index, place.offset, place.index))
+            else:
+                skips.add((stage_index, index, place.offset))
+        return frozenset(skips), frozenset(gaps)
+
+    @staticmethod
+    def gaps_of(
+        places: Collection[SkippedPlace],
+    ) -> dict[Partition, list[tuple[int, int]]]:
+        """(First, last) offsets by partition that `places` say cannot be read."""
+        gaps: dict[Partition, list[tuple[int, int]]] = {}
+        for place in places:
+            if place.last is not None:
+                gaps.setdefault((place.topic, place.partition), []).append(
+                    (place.offset, place.last)
+                )
+        return gaps
+
+    def check_skips(self, places: Collection[SkippedPlace]) -> Self:
+        """Refuse places that name nothing, or more than they seem to; returns the layout.
+
+        Raises:
+            ConfigError: with the place, and what would be right.
+        """
+        topology = self.topology
+        for place in places:
+            if place.topic == topology.lineage_topic:
+                raise _no_such_place(
+                    place, "nothing in the lineage topic can be passed over: put it right, or reset"
+                )
+            if self.partition_counts.get(place.topic, 0) <= place.partition:
+                raise _no_such_place(place, "the application reads and writes no such partition")
+            is_frame = place.topic in topology.internal_topics
+            is_part = place.index is not None or place.is_whole
+            if is_frame and not is_part and place.last is None:
+                raise _no_such_place(
+                    place,
+                    "what lies there is a frame of many records: add which one, as the error at it "
+                    f"does, such as {place}/0, or {place}/all for each of them",
+                )
+            if is_part and not is_frame:
+                raise _no_such_place(
+                    place, "only internal topics hold frames: name topic/partition/offset"
+                )
+        return self
 
     def output_partitions(self, stage: Stage, *, internal: bool) -> list[OutPartition]:
         """Output partitions of any task of a stage."""
@@ -161,6 +215,10 @@ class Layout:
             if any(o.internal and o.topic == topic for o in stage.outputs)
             for partition in range(self.task_count(stage))
         ]
+
+
+def _no_such_place(place: SkippedPlace, why: str) -> ConfigError:
+    return ConfigError(f"skip_records names {place}: {why}", "skip_records")
 
 
 def check_commit_metadata(topology: Topology) -> None:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 import structlog
 
 from kstash.config import Config
+from kstash.core.group import GroupCore
+from kstash.core.ids import NO_INCARNATION
 from kstash.core.lineage import LineageView
 from kstash.core.program import (
+    HASHING_SETTING,
     PROGRAM_SETTING,
-    Change,
     Program,
     difference,
     program_of,
@@ -23,17 +25,17 @@ from kstash.core.program import (
     renumbered,
 )
 from kstash.core.records import CLAIM, CONFIG, RELEASE, START, Start, key_incarnation
-from kstash.core.upgrade import signature
-from kstash.core.wire import Fence
+from kstash.core.recovery import TaskPlan
+from kstash.core.upgrade import program_changed, replays_another_seed, signature
+from kstash.core.wire import Fence, application_tag
 from kstash.errors import (
     KafkaUnavailableError,
     LocatedError,
-    ProgramChangedError,
     TopicMadeAnewError,
     TopicMismatchError,
 )
 from kstash.ports import Admin, Clock, Message, Partition, Scanner, TopicInfo
-from kstash.runtime.decode import kstash_headers, located
+from kstash.runtime.decode import check_owner, kstash_headers, located
 from kstash.runtime.history import lineage_record
 from kstash.runtime.layout import Layout
 from kstash.topology import Topology
@@ -46,10 +48,15 @@ POLL_S = 0.1
 log = structlog.get_logger("kstash.program")
 
 
-def start_settings(layout: Layout, config: Config) -> dict[str, str]:
-    """What START says of the settings that change results, and of the program."""
+def start_settings(layout: Layout, config: Config, hashing: str = "") -> dict[str, str]:
+    """What START says of the settings that change results, and of the program.
+
+    `hashing`: tells a hash seed from others; empty: it is the pinned one, which goes without saying
+    (older releases had no other).
+    """
     counts = layout.partition_counts
     return {
+        **({HASHING_SETTING: hashing} if hashing else {}),
         "topology": layout.topology.hash,
         "lineage": str(config.guarantee in ("exactly_once", "write_first")),
         "partitions": ",".join(f"{topic}={n}" for topic, n in sorted(counts.items())),
@@ -87,10 +94,9 @@ def settled(
             state here are not.
         TopicMissingError: a topic that the application reads or writes is not there.
         TopicMismatchError: a newly used internal topic holds records of an earlier program.
+        TopicSharedError: an internal topic holds records of another application.
         KafkaUnavailableError: no answer within the deadline.
     """
-    if config.guarantee == "none":
-        return topology
     layout = Layout.of(topology, topics)
     # Before the lineage is read: who has written there since has said so in the lineage.
     own = [*topology.internal_topics, topology.checkpoints_topic]
@@ -105,6 +111,9 @@ def settled(
     ]
     views = _read_lineage(partitions, admin, scanner, clock)
     starts = [view.starts[max(view.starts)] for view in views if view.starts]
+    if config.guarantee == "none":
+        _check_never_recovered(starts, start_settings(layout, config))
+        return topology
     if not starts:
         # `kstash reset` leaves a generation there: state left on other machines is no matter.
         has_state = has_local_state or checkpoints
@@ -113,7 +122,25 @@ def settled(
         _check_is_new(topology, filled, views, scanner, clock)
         return topology
     settings = start_settings(layout, config)
-    return _continued(topology, config, settings, views, starts, filled)
+    try:
+        return _continued(topology, config, settings, views, starts, filled)
+    except TopicMismatchError as error:
+        found = {p: start for p, start in filled.items() if p[0] == error.topic}
+        _check_owners(topology, found, scanner, clock)
+        raise
+
+
+def _check_never_recovered(starts: Collection[Start], settings: Mapping[str, str]) -> None:
+    """Refuse `none` where another guarantee has worked (H57).
+
+    It would begin with nothing beside internal topics that are full, and leave frames there that
+    no lineage knows of.
+    """
+    for start in starts:
+        before = program_of(start.settings)
+        if before is not None:
+            changes = difference(before, renumbered(before, _program(settings)))
+            raise program_changed(start.settings, settings, changes, ())
 
 
 def _continued(
@@ -140,9 +167,9 @@ def _continued(
     if not changed:
         return numbered
     changes = difference(before, program)
-    refused = refusals(changes, config.dropped_stores())
-    if refused or not _is_drained(views, changed, is_begun=is_same):
-        raise _changed_error(changed[0], own, changes=changes, refused=refused)
+    dropped = config.dropped_stores()
+    if refusals(changes, dropped) or not _is_drained(views, changed, is_begun=is_same):
+        raise program_changed(changed[0].settings, settings, changes, dropped)
     used = {topic for stage in before.stages for topic, internal in stage.inputs if internal}
     for topic, _ in filled:
         if topic not in used:
@@ -151,7 +178,8 @@ def _continued(
                 "number of records",
                 found="more than 0",
                 needed="0, since the program that ran last did not use it: they are older",
-                fix=f"kafka-topics.sh --delete --topic {topic}",
+                fix="give the key edge of the program another name (`name=` of key_by, or the "
+                "name in repartition), and leave that topic alone",
             )
     log.info("program changed", changes=[change.text for change in changes])
     return numbered
@@ -159,25 +187,6 @@ def _continued(
 
 def _program(settings: Mapping[str, str]) -> Program:
     return Program.decode(settings[PROGRAM_SETTING])
-
-
-def _changed_error(
-    before: Start,
-    own: Mapping[str, str],
-    *,
-    changes: Collection[Change],
-    refused: Collection[Change],
-) -> ProgramChangedError:
-    was = signature(before.settings)
-    return ProgramChangedError(
-        {
-            name: (was.get(name), own.get(name))
-            for name in sorted({*was, *own})
-            if was.get(name) != own.get(name)
-        },
-        [change.text for change in changes],
-        [change.text for change in refused],
-    )
 
 
 def _is_drained(
@@ -194,6 +203,18 @@ def _is_drained(
                 release = view.releases.get(start.incarnation)
                 runs.add(release[1].run if release is not None else None)
     return None not in runs and (is_begun or len(runs) == 1)
+
+
+def tell_seed(core: GroupCore, plans: Iterable[TaskPlan]) -> None:
+    """Warn of a replay of what was made under another hash seed."""
+    if any(replays_another_seed(core.chain, core.settings, plan) for plan in plans):
+        log.warning(
+            "replay under another hash seed",
+            group=core.group,
+            effect="if a result depends on hash() or on the order of a set, it ends with "
+            "ReplayDivergedError",
+            fix="run all workers with PYTHONHASHSEED=0, as a main program does by itself",
+        )
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -234,6 +255,23 @@ def _read_lineage(
     return list(views.values())
 
 
+def _check_owners(
+    topology: Topology, filled: Mapping[Partition, int], scanner: Scanner, clock: Clock
+) -> None:
+    """Refuse internal topics that another application writes; `filled`: where their records start.
+
+    Raises:
+        TopicSharedError: names the other one.
+    """
+    application = application_tag(topology.application_id)
+
+    def take(message: Message) -> None:
+        identity, marker = kstash_headers(message)
+        check_owner(message, identity or marker, application)
+
+    _read({p: (start, start + 1) for p, start in filled.items()}, take, scanner, clock)
+
+
 def _check_is_new(
     topology: Topology,
     filled: Mapping[Partition, int],
@@ -246,9 +284,21 @@ def _check_is_new(
     Their frames would pass as the beginning of the new history.
     """
     generations = {view.generation for view in views}
+    application = application_tag(topology.application_id)
 
     def take(message: Message) -> None:
         identity, marker = kstash_headers(message)
+        check_owner(message, identity or marker, application)
+        if identity is not None and identity.incarnation == NO_INCARNATION:
+            raise TopicMismatchError(
+                message.topic(),
+                "number of records",
+                found="more than 0",
+                needed="0: they were written under guarantee 'none', or the lineage topic is gone, "
+                "so nothing says how far they were processed",
+                fix="give the program another application_id; "
+                f"`kstash reset {topology.application_id}` gives up what this one has",
+            )
         if identity is not None:
             found = {identity.incarnation.generation}
         elif isinstance(marker, Fence):

@@ -2,23 +2,26 @@
 
 The worker with task group 0 does it for the whole application: it reads the checkpoints in all
 partitions of the lineage topic, each round what is new there. Who else still believes to own group
-0 does no harm: a limit holds whoever computes it, and whenever.
+0 does no harm: a limit holds whoever computes it, and whenever, as long as the topics are the same
+ones. So the CONFIG is looked at again before anything is deleted (as in H63): after a reset a limit
+of before would delete what nobody has read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
 from kstash.core.lineage import LineageView
-from kstash.core.records import CHECKPOINT, CLAIM, CONFIG, key_incarnation
+from kstash.core.records import CHECKPOINT, CLAIM, CONFIG, START, key_incarnation
 from kstash.core.trim import purge_limit, retained_remote
 from kstash.failpoints import around
 from kstash.ports import Headers, Message, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.group import Phase, TaskGroup
-from kstash.runtime.history import lineage_record
+from kstash.runtime.history import LineageReader, lineage_record
 from kstash.runtime.scan import ScanJob
 from kstash.runtime.trim import slim
 
@@ -83,22 +86,26 @@ class Purger:
         self._job = self._ends = self._deletion = None
         self._views.clear()
         self._next.clear()
+        self._starts.clear()
 
     def _read(self, ends: Mapping[Partition, int]) -> None:
         if len(ends) < self._context.layout.group_count:
             return  # not all of them are known now: the next round asks again
+        if any(end < self._next.get(group, 0) for (_, group), end in ends.items()):
+            self._forget()  # the topic was made anew
+            return
         ranges = {}
         retained = self._context.config.checkpoints_retained
         for (topic, group), end in ends.items():
             self._views.setdefault(group, LineageView(retained=retained))
-            ranges[topic, group] = self._next.get(group, 0), max(end, self._next.get(group, 0))
-            self._next[group] = ranges[topic, group][1]
+            ranges[topic, group] = self._next.get(group, 0), end
+            self._next[group] = end
         self._job = ScanJob(ranges, self._take, self._purge)
         self._context.scans.submit(self._job)
 
     def _take(self, message: Message, _: Headers) -> None:
         key = message.key()
-        if key is None or key_incarnation(key)[1] not in (CONFIG, CLAIM, CHECKPOINT):
+        if key is None or key_incarnation(key)[1] not in (CONFIG, CLAIM, START, CHECKPOINT):
             return  # most of the topic is segments
         record = lineage_record(message)
         if record is not None:
@@ -118,9 +125,21 @@ class Purger:
                 if limit > self._starts.get(partition, 0):
                     limits[partition] = limit
         self._drop_old()
-        if limits:
-            with around("internal.purge"):
-                self._deletion = context.admin.delete_records(limits)
+        config = self._views[0].config
+        if limits and config is not None:
+            offset, _ = config
+            ranges = {(context.lineage_topic, 0): (offset, offset + 1)}
+            reader = LineageReader()
+            self._job = ScanJob(ranges, reader.take, partial(self._delete, reader, limits))
+            context.scans.submit(self._job)
+
+    def _delete(self, reader: LineageReader, limits: Mapping[Partition, int]) -> None:
+        self._job = None
+        if self._views[0].is_another(reader.read()):
+            self._forget()  # a reset; the worker finds out for itself
+            return
+        with around("internal.purge"):
+            self._deletion = self._context.admin.delete_records(limits)
 
     def _drop_old(self) -> None:
         """Keep of each task's checkpoints only those that still count."""

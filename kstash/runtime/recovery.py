@@ -20,6 +20,7 @@ from kstash.core.effects import (
     Effect,
     FenceOutputs,
     GoLive,
+    LocateSkips,
     ReadLineage,
     Recover,
     ScanTails,
@@ -35,6 +36,7 @@ from kstash.core.events import (
     LineageRead,
     Replayed,
     SealAppended,
+    SkipsLocated,
     StartAppended,
     TailsScanned,
 )
@@ -50,26 +52,25 @@ from kstash.core.records import (
     encode_value,
 )
 from kstash.core.recovery import TaskPlan
-from kstash.core.wire import (
-    MARKER_HEADER,
-    encode_marker,
+from kstash.core.wire import MARKER_HEADER, encode_marker
+from kstash.errors import (
+    LineageGapError,
+    LocatedError,
+    ProducerFailedError,
+    ProducerRefusedError,
+    RecordRefusedError,
+    SkipTooLateError,
 )
-from kstash.errors import LocatedError, ProducerFailedError
 from kstash.failpoints import around
-from kstash.ports import (
-    DeliveredMessage,
-    Headers,
-    Message,
-    Partition,
-    Producer,
-    SinkProducer,
-)
+from kstash.ports import DeliveredMessage, Headers, Message, Partition, Producer, SinkProducer
 from kstash.runtime.context import Context
 from kstash.runtime.emit import StoredRecord
 from kstash.runtime.history import LineageReader, too_slow
 from kstash.runtime.points import ACKS, APPENDS
-from kstash.runtime.restore import Restores, check_inputs
+from kstash.runtime.program import tell_seed
+from kstash.runtime.restore import Restores, check_inputs, tell_record
 from kstash.runtime.scan import ScanJob
+from kstash.runtime.skips import SkipLocator, place_of_skip
 from kstash.runtime.tails import TailReader, first_offsets
 
 CLAIM_BACKOFF_S = 0.2
@@ -116,7 +117,9 @@ class Recovery:
         self.start: Start | None = None
         self.restores = Restores(context, group)
         self.remote: dict[TaskId, list[Checkpoint]] = {}
+        self._locator: SkipLocator | None = None
         layout = context.layout
+        skips, gaps = layout.skips_of(group, context.config.skipped_records())
         self.core = GroupCore(
             group,
             context.application,
@@ -126,9 +129,10 @@ class Recovery:
             ],
             {s.index: layout.external_inputs_of(s, group) for s in layout.stages_of(group)},
             context.start_settings,
-            layout.skips_of(group, context.config.skipped_records()),
+            skips,
             context.config.dropped_stores(),
             context.config.checkpoints_retained,
+            gaps,
         )
         context.scans.expect_tails(group)
         self._post(Begin())
@@ -161,12 +165,21 @@ class Recovery:
             self._retry = None
             self._perform(effect)
         self.restores.tick(self._context.clock.monotonic())
+        if self._locator is not None:
+            self._locator.pump(self._context.clock.monotonic())
         while self._inbox:
             event = self._inbox.popleft()
             if isinstance(event, Exception):
                 raise event
             before = self.core.state
-            effects = self.core.step(event)
+            try:
+                effects = self.core.step(event)
+            except SkipTooLateError as error:
+                raise place_of_skip(error, self._context.layout, self.group) from None
+            except LineageGapError as error:
+                if error.stage is not None:
+                    tell_record(error, self._context.layout, error.stage, error.said_by)
+                raise
             self._observe(before)
             for effect in effects:
                 self._perform(effect)
@@ -189,6 +202,8 @@ class Recovery:
         self._context.scans.forget_tails(self.group)
         self._inbox.clear()
         self.restores.cancel()
+        if self._locator is not None:
+            self._locator.close()
         for job in self.jobs:
             job.is_cancelled = True
 
@@ -227,6 +242,8 @@ class Recovery:
             if error is None and offset is not None:
                 with around(ACKS[type(record)]):
                     self._post(event(offset))
+            elif isinstance(error, ProducerRefusedError | RecordRefusedError):
+                self._post(error)  # a right or the topic is missing, or the record will never do
             elif again is not None and not self._is_cancelled:
                 log.warning("append failed, trying again", group=self.group, error=str(error))
                 self._retry = (self._context.clock.monotonic() + CLAIM_BACKOFF_S, again)
@@ -248,11 +265,10 @@ class Recovery:
 
     def _read_lineage(self, effect: ReadLineage) -> None:
         partition = self._context.lineage_topic, self.group
-        if effect.start == 0:
-            self._read_started = self._context.clock.monotonic()
         if effect.through is not None:
             end = effect.through + 1
         else:
+            self._read_started = self._context.clock.monotonic()
             end = self._context.admin.end_offsets([partition])[partition]
         reader = LineageReader()
 
@@ -292,6 +308,9 @@ class Recovery:
         def fence(partition: Partition) -> None:
             def delivered(error: Any, message: DeliveredMessage) -> None:
                 offset = message.offset()
+                if isinstance(error, ProducerRefusedError | RecordRefusedError):
+                    self._post(error)
+                    return
                 if error is not None or offset is None:
                     self._post(ProducerFailedError(f"cannot fence {partition}: {error}"))
                     return
@@ -344,9 +363,23 @@ class Recovery:
         job = self._job(tails.ranges(), tails.take, lambda: TailsScanned(initial))
         self._context.scans.submit_tails(self.group, job, self._context.clock.monotonic())
 
+    def _locate_skips(self, effect: LocateSkips) -> None:
+        self._locator = SkipLocator(
+            self._context,
+            self.core,
+            effect.asked,
+            on_done=lambda before: self._post(SkipsLocated(before)),
+            on_error=self._post,
+        )
+        self.jobs += self._locator.jobs
+
     def _append_start(self, effect: AppendStart) -> None:
+        if self._locator is not None:
+            self._locator.close()
+            self._locator = None
         self.start = effect.record
-        check_inputs(self._context, self.group, self.core.plans, effect.record)
+        plans, fences = self.core.plans, self._fence_offsets
+        check_inputs(self._context, self.group, plans, effect.record, fences)
         self._before_start(
             self,
             lambda: self._append(
@@ -355,6 +388,7 @@ class Recovery:
         )
 
     def _recover(self, effect: Recover) -> None:
+        tell_seed(self.core, effect.plans.values())
         self.remote = {task: self.core.remote_checkpoints(task) for task in effect.plans}
         self._on_recover(dict(effect.plans))
         self.charge("restore")
@@ -388,8 +422,10 @@ PHASES: dict[GroupState, str] = {
     GroupState.FENCING: "fence",
     GroupState.SEALING: "fence",
     GroupState.READING_SEAL: "scan",
+    GroupState.CHECKING: "scan",
     GroupState.VERIFYING: "restore",
     GroupState.SCANNING: "scan",
+    GroupState.LOCATING: "start",
     GroupState.STARTING: "start",
     GroupState.REPLAYING: "replay",
 }
@@ -403,6 +439,7 @@ _HANDLERS: dict[type, Any] = {
     AppendSeal: Recovery._append_seal,
     VerifyCheckpoints: Recovery._verify,
     ScanTails: Recovery._scan_tails,
+    LocateSkips: Recovery._locate_skips,
     AppendStart: Recovery._append_start,
     Recover: Recovery._recover,
     GoLive: Recovery._go_live,

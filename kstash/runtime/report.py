@@ -25,7 +25,7 @@ class Reporter:
         self._context = context
         self._due = self._lag_due = 0.0
         # Keyed by the task object: a new incarnation counts from zero again.
-        self._seen: dict[int, tuple[Task, tuple[int, ...]]] = {}
+        self._seen: dict[int, tuple[Task, tuple[int, ...], tuple[int, Phase]]] = {}
         self._ends: dict[Partition, int] = {}
         self._answer: Callable[[], dict[Partition, int] | None] | None = None
 
@@ -93,7 +93,10 @@ class Reporter:
         )
         known = self._seen.get(id(task))
         before = known[1] if known is not None and known[0] is task else (0,) * len(counts)
-        self._seen[id(task)] = (task, counts)
+        state = (task.core.position, group.phase)
+        if known is not None and known == (task, counts, state):
+            return  # most tasks of many have nothing new to say
+        self._seen[id(task)] = (task, counts, state)
         names = (
             "records_in",
             "records_out",

@@ -6,10 +6,11 @@ scans wait for those of the other task groups that recover, for a moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kstash.ports import Headers, Message, Partition, Scanner
+from kstash.runtime.decode import readable_headers
 
 GATHER_S = 0.2
 """How long the first tail scan waits for others at the most. Groups that were claimed together come
@@ -33,10 +34,18 @@ class ScanJob:
 
 
 class ScanService:
-    """Runs scan jobs, a slice at each `pump`."""
+    """Runs scan jobs, a slice at each `pump`.
 
-    def __init__(self, scanner: Scanner) -> None:
+    Args:
+        scanner: reads.
+        gaps: (first, last) offsets by partition of what cannot be read, and is passed over.
+    """
+
+    def __init__(
+        self, scanner: Scanner, gaps: Mapping[Partition, Sequence[tuple[int, int]]] | None = None
+    ) -> None:
         self._scanner = scanner
+        self._scanner.pass_over(gaps or {})
         self._waiting: list[ScanJob] = []
         self._expected: set[int] = set()
         self._gathered: list[ScanJob] = []
@@ -95,7 +104,7 @@ class ScanService:
             partition = message.topic(), message.partition()
             offset = message.offset()
             # Decoded once for all jobs: the dearest part of a scan.
-            headers = message.headers() or []
+            headers = readable_headers(message)
             for job in self._running.get(partition, ()):
                 if job.next_offsets[partition] <= offset < job.ranges[partition][1]:
                     job.next_offsets[partition] = offset + 1

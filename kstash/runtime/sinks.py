@@ -59,6 +59,22 @@ class Sinks:
         """Whether nothing was committed yet: the first checkpoint waits for it (H33)."""
         return self._committer.is_fresh
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was made is committed."""
+        return self._committer.is_settled and not self._queue
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing waits for an acknowledgement or a commit, and none is due."""
+        return not (
+            self._queue
+            or self._failure
+            or self.is_committing
+            or self._committer.is_due
+            or any(map(len, self._producers))
+        )
+
     def send(self, task: Task, outgoing: Outgoing) -> None:
         """Produce an output, or queue it until the other producer may take over."""
         stage = task.stage.index
@@ -72,8 +88,8 @@ class Sinks:
         with around("sink.append"):
             task.emitter.produce(outgoing, target, produce, task.on_delivery(outgoing))
 
-    def tick(self, now: float, *, is_draining: bool) -> None:
-        """Serve callbacks, and commit when due.
+    def tick(self, now: float, *, is_urgent: bool) -> None:
+        """Serve callbacks, and commit when due, or as soon as possible when that is urgent.
 
         Raises:
             ProducerFailedError, IncarnationFencedError: the group must start over.
@@ -86,7 +102,7 @@ class Sinks:
         if now >= self._refresh_due:
             self._refresh_due = now + POSITIONS_REFRESH_S
             committer.refresh()
-        if committer.is_due and (now >= self._commit_due or is_draining):
+        if committer.is_due and (now >= self._commit_due or is_urgent):
             self._commit_due = now + self._context.config.sink_commit_interval_ms / 1000
             committer.close()
             self._closing = self._open
@@ -95,17 +111,14 @@ class Sinks:
 
     def _close(self) -> None:
         committer = self._committer
-        if not committer.is_switched:
-            if len(self._producers[self._closing]):
-                return  # acknowledged in a moment
-            # What the cap holds belongs into this transaction, or behind what does.
-            if not any(task.core.held_count for task in self._tasks.values()):
-                committer.switch()
-                self._open = 1 - self._closing
-                self._send_queued()
         cores = {stage: task.core for stage, task in self._tasks.items()}
-        if committer.is_stable(cores):
-            self._producers[self._closing].commit(committer.commit(), self._committed)
+        closing = self._producers[self._closing]
+        if committer.may_switch(cores, len(closing)):
+            committer.switch()
+            self._open = 1 - self._closing
+            self._send_queued()
+        if committer.may_commit(cores):
+            closing.commit(committer.commit(), self._committed)
 
     def _committed(self, error: Exception | None) -> None:
         if error is not None:

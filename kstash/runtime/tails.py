@@ -23,9 +23,9 @@ from kstash.core.wire import (
     writer_bytes,
 )
 from kstash.errors import LocatedError, WireCorruptError
-from kstash.ports import Headers, Message, Partition
+from kstash.ports import LOG_APPEND_TIME, Headers, Message, Partition
 from kstash.runtime.context import Context
-from kstash.runtime.decode import located, user_headers
+from kstash.runtime.decode import located, place_of, user_headers
 from kstash.runtime.emit import StoredRecord
 
 log = structlog.get_logger("kstash.recovery")
@@ -71,6 +71,13 @@ class TailReader:
         self._readers: dict[Partition, dict[bytes, tuple[TailScan, OutPartition]]] = {}
         self._starts: dict[Partition, int] = {}
         self._runs: dict[Partition, _Run] = {}
+        # Offsets that an operator said are nobody's: (first, last).
+        self._foreign: dict[Partition, list[tuple[int, int]]] = {}
+        for place in context.config.skipped_records():
+            if place.index is None:
+                partition = place.topic, place.partition
+                last = place.offset if place.last is None else place.last
+                self._foreign.setdefault(partition, []).append((place.offset, last))
         self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
         stages = {stage.index: stage for stage in context.layout.topology.stages}
         for scan in scans:
@@ -105,9 +112,14 @@ class TailReader:
             WireCorruptError, SequenceGapError: naming topic, partition and offset.
         """
         partition = message.topic(), message.partition()
+        if self._foreign and self._is_foreign(message) and not self._is_internal(partition):
+            return
         if len(headers) == 1 and self._goes_on(partition, message, headers[0][1] or b""):
             return
         readers = self._readers[partition]
+        is_marked = len(headers) > 1 and any(name == MARKER_HEADER for name, _ in headers)
+        if is_marked and not self._is_internal(partition):
+            return  # on a sink a marker is nobody's, and so is all that stands beside it
         for name, value in headers:
             if name == IDENTITY_HEADER:
                 # Most records of a shared topic are others': look before decoding.
@@ -118,7 +130,8 @@ class TailReader:
                     self._take(*found, message, value or b"", headers)
             elif name == MARKER_HEADER:
                 for scan, out in readers.values():
-                    self._mark(scan, out, message, value or b"")
+                    if out in scan.internal:  # on a sink it is nobody's
+                        self._mark(scan, out, message, value or b"")
 
     def _goes_on(self, partition: Partition, message: Message, value: bytes) -> bool:
         """Take the next record of a run, as nearly all of a sink are; the rule need not look."""
@@ -128,18 +141,17 @@ class TailReader:
         (sequence,) = SEQUENCE.unpack(value[-SEQUENCE.size :])
         if sequence != run.sequence + 1:
             return False
+        if not run.scan.on_next(run.out, sequence):
+            return False
         run.sequence = sequence
-        run.scan.on_next(run.out, self._context.application, sequence)
-        run.stored[sequence] = StoredRecord(
-            message.key(), message.value(), message.timestamp()[1], None
-        )
+        run.stored[sequence] = _stored(message, None)
         return True
 
     def _mark(self, scan: TailScan, out: OutPartition, message: Message, value: bytes) -> None:
         try:
             scan.on_marker(out, message.offset(), decode_marker(value))
-        except LocatedError as error:
-            raise located(error, message) from error
+        except WireCorruptError as error:
+            self._damaged(message, error)
 
     def _take(
         self,
@@ -156,10 +168,33 @@ class TailReader:
             if len(headers) > 1:
                 chunk = dict(headers).get(LINEAGE_HEADER)
                 lineage = None if chunk is None else decode_lineage(chunk)
-            if scan.on_record(out, message.offset(), identity, lineage):
-                self._store(scan, out, identity, message, headers)
+            is_taken = scan.on_record(out, message.offset(), identity, lineage)
+        except WireCorruptError as error:
+            if out in scan.internal:
+                self._damaged(message, error)
+            else:
+                # One of ours is whole: Kafka's checksum sees to that (H52).
+                log.warning(
+                    "record of somebody else in a sink", record=place_of(message), reason=str(error)
+                )
+            return
         except LocatedError as error:
             raise located(error, message) from error
+        if is_taken:
+            self._store(scan, out, identity, message, headers)
+
+    def _damaged(self, message: Message, error: WireCorruptError) -> None:
+        """Stop at headers on an internal topic that do not decode, unless they are nobody's."""
+        if not self._is_foreign(message):
+            error.skip = place_of(message, "all")
+            raise located(error, message) from error
+
+    def _is_internal(self, partition: Partition) -> bool:
+        return any(out in scan.internal for scan, out in self._readers[partition].values())
+
+    def _is_foreign(self, message: Message) -> bool:
+        ranges = self._foreign.get((message.topic(), message.partition()), ())
+        return any(first <= message.offset() <= last for first, last in ranges)
 
     def _store(
         self,
@@ -171,12 +206,8 @@ class TailReader:
     ) -> None:
         stored = self.stored.setdefault(scan.task, {}).setdefault(out, {})
         if out not in scan.internal:
-            stored[identity.first_seq] = StoredRecord(
-                message.key(),
-                message.value(),
-                message.timestamp()[1],
-                user_headers(headers) if len(headers) > 1 else None,
-            )
+            kept = user_headers(headers) if len(headers) > 1 else None
+            stored[identity.first_seq] = _stored(message, kept)
             partition = message.topic(), message.partition()
             prefix = identity.encode_prefix()
             self._runs[partition] = _Run(scan, out, prefix, identity.first_seq, stored)
@@ -185,7 +216,7 @@ class TailReader:
             keys, values, timestamps, framed = decode_frame(message.value(), identity.count)
         except WireCorruptError as error:
             # Its writer needs no more than the headers; who reads it will stop, or skip it.
-            place = f"{message.topic()}/{message.partition()}/{message.offset()}"
+            place = place_of(message, "all")
             log.warning("damaged frame cannot be compared", record=place, reason=str(error))
             return
         for index in range(identity.count):
@@ -193,6 +224,13 @@ class TailReader:
             stored[identity.first_seq + index] = StoredRecord(
                 keys[index], values[index], timestamps[index], record_headers or None
             )
+
+
+def _stored(message: Message, headers: Headers | None) -> StoredRecord:
+    kind, timestamp = message.timestamp()
+    # A topic with message.timestamp.type=LogAppendTime does not keep ours (H43).
+    kept = None if kind == LOG_APPEND_TIME else timestamp
+    return StoredRecord(message.key(), message.value(), kept, headers)
 
 
 def first_offsets(

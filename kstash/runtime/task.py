@@ -2,44 +2,59 @@
 
 Replay and live run the same code on the same bytes; what differs is who decides which input comes
 next (the lineage, or what the consumer handed out) and that outputs which are out already are
-suppressed. Batches of a replay are cut at the committed position and at the adopted end, because
-an output's position is its batch's end.
+suppressed (`core.replay`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
-from kstash.core.determinants import UNKNOWN_OFFSET, Attachment, Determinant, Run
+from kstash.core.determinants import Determinant, Run
+from kstash.core.hashes import OutputHashes
 from kstash.core.ids import Incarnation, OutPartition
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.recovery import TaskPlan
+from kstash.core.replay import Replay, Step, Stored
+from kstash.core.skips import NO_SKIPS, InputSkips
 from kstash.core.task import Outgoing, TaskCore
+from kstash.core.trim import made_remote
 from kstash.errors import LineageGapError, OperatorError, ReplayDivergedError, SerdeError
 from kstash.failpoints import around
 from kstash.operators.batch import Batch
-from kstash.operators.program import StageProgram
+from kstash.operators.program import Place, StageProgram
 from kstash.ports import DeliveredMessage, Message, Partition, TaskState
-from kstash.runtime.decode import BATCH_RECORDS, Events, decode_external, decode_ruled, offset_of
+from kstash.runtime.decode import (
+    BATCH_RECORDS,
+    Events,
+    decode_external,
+    decode_ruled,
+    tell_place,
+)
 from kstash.runtime.emit import (
     Emitter,
-    StoredRecord,
     Target,
+    bytes_of,
     drop_head,
+    is_same,
     part_of,
     slice_of,
     split,
     stored_record,
 )
+from kstash.runtime.load import Load
+from kstash.runtime.pace import BATCH_S, Pace
+from kstash.runtime.refusals import Sent
+from kstash.runtime.waiting import Waiting
 from kstash.topology import Stage
 
 REPLAY_SLICE_EVENTS = 500
-"""Events replayed at once, so that live tasks and callbacks get their turn."""
+"""Events replayed at once, at most."""
 
 
 @dataclass(slots=True)
@@ -47,18 +62,26 @@ class TaskInput:
     """One input partition of a task.
 
     Attributes:
-        next_offset: behind the last record that the task has taken.
+        next_offset: the task's position: where the next record that it takes may be. That is behind
+            the last one that it has taken, and behind what holds no record for it
+            (`kstash.runtime.positions`).
         table: the reader rule's state; None for plain topics.
-        skips: offsets of records that count and do nothing (H17).
-        buffer: consumed records that replay does not need yet.
+        skips: records that count and do nothing (H17), and what holds no events.
+        buffer: consumed records that wait to be processed.
+        pace: how many of them are taken at once.
+        is_full: whether so many wait that the input is paused.
+        left_from: of a bounded run, the first record that came and belongs to the next one.
     """
 
     partition: Partition
     is_internal: bool
     next_offset: int
     table: ReaderTable | None
-    skips: frozenset[int] = frozenset()
-    buffer: deque[Message] = field(default_factory=deque)
+    skips: InputSkips = NO_SKIPS
+    buffer: Waiting = field(default_factory=Waiting)
+    pace: Pace = field(default_factory=Pace)
+    is_full: bool = False
+    left_from: int | None = None
 
 
 @dataclass(slots=True)
@@ -71,6 +94,7 @@ class PendingCheckpoint:
     files: tuple[FileEntry, ...]
     input_offsets: dict[int, int]
     sequences: dict[OutPartition, int]
+    made: OutputHashes | None
     readers: dict[int, ReaderTable]
 
 
@@ -78,7 +102,11 @@ SendOutput = Callable[["Task", Outgoing], None]
 
 
 class Task:
-    """One incarnation of one task."""
+    """One incarnation of one task.
+
+    `clock` gives monotonic seconds. `pulse` is called while a batch goes on for long: it keeps the
+    place in the group. `look` takes (operator, records, seconds, now) of a slow one.
+    """
 
     def __init__(
         self,
@@ -90,10 +118,15 @@ class Task:
         incarnation: Incarnation,
         inputs: dict[int, TaskInput],
         state: TaskState,
+        places: Mapping[int, Place],
         targets: Sequence[Target],
         emitter: Emitter,
-        stored: dict[OutPartition, dict[int, StoredRecord]],
+        stored: Stored,
         send: SendOutput,
+        clock: Callable[[], float],
+        pulse: Callable[[], None],
+        look: Callable[[str, int, float, float], None],
+        load: Load,
     ) -> None:
         self.name = name
         self.stage = stage
@@ -103,7 +136,8 @@ class Task:
         self.state = state
         self.targets = targets
         self.emitter = emitter
-        self.program = StageProgram(stage, {s.name: state.store(s.name) for s in stage.stores})
+        stores = {spec.name: state.store(spec.name) for spec in stage.stores}
+        self.program = StageProgram(stage, stores, clock, places)
         self.pending: PendingCheckpoint | None = None
         self.publishing: Checkpoint | None = None
         self.checkpoint_number = 0
@@ -111,19 +145,19 @@ class Task:
         self.records_in = self.records_out = self.suppressed = self.replayed = 0
         self.newest_timestamp = 0
         self._implicit = len(inputs) == 1
-        self._only_input = next(iter(inputs)) if self._implicit else -1
-        self._committed = plan.committed
-        self._last_valid = dict(plan.last_valid)
-        # Without what was scanned as damaged only.
-        self._stored = {out: records for out, records in stored.items() if records}
-        self._scanned = {
-            out: range(min(records), max(records) + 1) for out, records in self._stored.items()
-        }
-        self._send = send
-        self._partition = core.task.partition
-        self._replay: deque[Determinant] = deque(
-            entry for entry in plan.lineage if not isinstance(entry, Attachment)
+        self.replay = Replay(
+            plan,
+            name=name,
+            only_input=next(iter(inputs)) if self._implicit else None,
+            topics=[target.topic for target in targets],
+            internal=frozenset(i for i, target in enumerate(targets) if target.is_internal),
+            stored=stored,
         )
+        self.sent = Sent(load)
+        self._send = send
+        self._clock, self._pulse, self._look = clock, pulse, look
+        self._order = deque(sorted(inputs))
+        self._partition = core.task.partition
 
     # -- replay ----------------------------------------------------------------------------------
 
@@ -132,158 +166,169 @@ class Task:
         """Whether the task has not reached its adopted end yet."""
         return self.core.position < self.core.adopted
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether consumed records wait to be processed."""
+        return any(source.buffer for source in self.inputs.values())
+
     def offer(self, input_index: int, messages: Sequence[Message]) -> None:
-        """Buffer consumed records while the lineage decides what comes next."""
+        """Buffer consumed records until their turn."""
         self.inputs[input_index].buffer.extend(messages)
 
     def replay_slice(self) -> bool:
         """Replay some buffered events; returns whether anything was done."""
-        input_index, count, end_offset = self._next_replay()
-        source = self.inputs[input_index]
+        if not self.is_replaying:
+            return False
+        step = self._next_step()
+        source = self.inputs[step.input]
         if not source.buffer:
             return False
-        count = min(count, REPLAY_SLICE_EVENTS, self._distance_to_cut())
-        events = self._take(source, count)
+        events = self._take(source, step.count)
         if events.count:
-            self._verify_input(source, events, end_offset)
+            try:
+                self.replay.verify(step, events.count, events.end_offset)
+            except ReplayDivergedError as error:
+                error.at(*source.partition, events.end_offset)
+                raise
             before = self.records_in
-            self._run(input_index, events, ())
+            self._run(step.input, events, ())
             self.replayed += self.records_in - before
         source.next_offset = events.next_offset
         return True
 
-    def drain_buffer(self) -> bool:
-        """Process live what replay left in the buffers; returns whether there was anything."""
-        for index, source in sorted(self.inputs.items()):
-            if source.buffer:
-                messages = list(source.buffer)
-                source.buffer.clear()
-                self.process(index, messages)
-                return True
-        return False
-
     def wanted_input(self) -> int | None:
         """In replay, the input whose records come next; the others may be paused."""
-        return self._next_replay()[0] if self.is_replaying else None
+        return self._next_step().input if self.is_replaying else None
 
-    def _next_replay(self) -> tuple[int, int, int]:
-        position = self.core.position
-        if self._implicit:
-            return self._only_input, self.core.adopted - position, UNKNOWN_OFFSET
-        while self._replay:
-            entry = self._replay[0]
-            if not isinstance(entry, Run):
-                raise LineageGapError(f"task {self.name}: cannot replay {entry}")
-            left = entry.position + entry.count - position
-            if left > 0:
-                return entry.input, left, entry.end_offset
-            self._replay.popleft()
-        raise LineageGapError(f"task {self.name}: no lineage for position {position}")
-
-    def _distance_to_cut(self) -> int:
-        position = self.core.position
-        cut = self._committed if position < self._committed else self.core.adopted
-        return min(cut, self.core.adopted) - position
+    def _next_step(self) -> Step:
+        step = self.replay.next_step(self.core.position, REPLAY_SLICE_EVENTS)
+        if not isinstance(step, Step):
+            raise LineageGapError(f"task {self.name}: cannot replay {step}")
+        return step
 
     def _take(self, source: TaskInput, count: int) -> Events:
         """Take buffered records that are at most `count` events, one or more records."""
         if source.table is None:
-            taken = [source.buffer.popleft() for _ in range(min(count, len(source.buffer)))]
-            return decode_external(taken, source.skips)
+            count = source.buffer.batch(min(count, source.pace.size))
+            return decode_external(source.buffer.take(count), source.skips)
         # Dropped records and markers are no events: they do not count.
         events = decode_ruled(
-            source.buffer,
+            islice(source.buffer, source.buffer.batch(BATCH_RECORDS)),
             source.table,
             is_frames=source.is_internal,
             skips=source.skips,
             events_max=count,
+            records_max=source.pace.size,
         )
-        for _ in range(events.taken):
-            source.buffer.popleft()
+        source.buffer.take(events.taken)
         return events
-
-    def _verify_input(self, source: TaskInput, events: Events, end_offset: int) -> None:
-        """Verify that the input still is what the lineage says (H13)."""
-        if end_offset == UNKNOWN_OFFSET:
-            return
-        _, left, _ = self._next_replay()
-        topic, partition = source.partition
-        at_end = events.count == left
-        if (at_end and events.end_offset != end_offset) or events.end_offset > end_offset:
-            raise ReplayDivergedError(
-                f"task {self.name}: {events.count} records end at offset {events.end_offset}, the "
-                f"lineage says {end_offset}: the input was changed by compaction or retention"
-            ).at(topic, partition, events.end_offset)
 
     # -- processing ------------------------------------------------------------------------------
 
-    def process(self, input_index: int, messages: Sequence[Message]) -> None:
-        """Process consumed records live, in the order given."""
-        source = self.inputs[input_index]
-        if messages[0].offset() < source.next_offset:
-            messages = [m for m in messages if m.offset() >= source.next_offset]
-            if not messages:
-                return
-        if source.table is None:
-            self._process_live(input_index, decode_external(messages, source.skips))
-            return
-        while messages:
-            events = decode_ruled(
-                messages, source.table, is_frames=source.is_internal, skips=source.skips
-            )
-            self._process_live(input_index, events)
-            messages = messages[events.taken :]
+    def process(self) -> bool:
+        """Process a batch of buffered records live, of the inputs in turn.
 
-    def _process_live(self, input_index: int, events: Events) -> None:
+        Returns:
+            Whether there was anything.
+        """
+        for _ in self.inputs:
+            index = self._order[0]
+            self._order.rotate(-1)
+            source = self.inputs[index]
+            source.buffer.drop_before(source.next_offset)
+            if source.buffer:
+                self._process_live(index, source)
+                return True
+        return False
+
+    def _process_live(self, input_index: int, source: TaskInput) -> None:
+        events = self._take(source, len(source.buffer))
         if events.count:
             entries: tuple[Determinant, ...] = ()
             if not self._implicit:
                 entries = (Run(self.core.position, input_index, events.count, events.end_offset),)
             self._run(input_index, events, entries)
-        self.inputs[input_index].next_offset = events.next_offset
+        source.next_offset = events.next_offset
 
     def _run(self, input_index: int, events: Events, entries: Sequence[Determinant]) -> None:
         source = self.inputs[input_index]
         batch = events.batch
         try:
-            self._process_sliced(input_index, batch)
+            self._process_sliced(input_index, source.pace, batch)
         except (OperatorError, SerdeError) as error:
-            error.at(*source.partition, offset_of(events, error.record_index))
+            tell_place(
+                error,
+                source.partition,
+                events,
+                error.record_index,
+                skips=source.skips,
+                is_frames=source.is_internal,
+            )
             raise
         made = self.program.take_outputs()
+        sizes = [bytes_of(outputs) for _, outputs in made]
+        source.pace.made(len(batch), sum(sizes))
         if not self.is_replaying:
             for output_index, outputs in made:
                 self.targets[output_index].check_sizes(outputs)
         self.core.advance(entries, self.core.position + events.count)
+        if made:
+            self.sent.made_of(
+                self.core.position, source.partition, events.offsets[0], events.end_offset
+            )
         self.records_in += len(batch)
         if batch.timestamps:
             self.newest_timestamp = batch.timestamps[-1]
-        for output_index, outputs in made:
-            self._emit(output_index, outputs)
+        if made or self.replay.is_checked_at(self.core.position):
+            self._note(made)
+        for (output_index, outputs), size_bytes in zip(made, sizes, strict=True):
+            self._emit(output_index, outputs, size_bytes)
 
-    def _process_sliced(self, input_index: int, batch: Batch) -> None:
-        # A frame may hold tens of thousands of records, and the state of what is processed at
-        # once must be in memory (`state_memory_bytes`).
-        if len(batch) <= BATCH_RECORDS:
-            self.program.process(input_index, batch)
-            return
-        for start in range(0, len(batch), BATCH_RECORDS):
+    def _process_sliced(self, input_index: int, pace: Pace, batch: Batch) -> None:
+        # A frame is one event, whatever it holds: what exceeds the pace goes through in slices, and
+        # so does what exceeds the memory for states (`state_memory_bytes`).
+        began = now = self._clock()
+        start, count = 0, len(batch)
+        while start < count:
+            if start:
+                self._pulse()
+            end = start + pace.size
+            part = batch if not start and count <= end else slice_of(batch, start, end)
+            before = self._clock()
             try:
-                part = slice_of(batch, start, start + BATCH_RECORDS)
-                self.program.process(input_index, part)
+                self.program.process(input_index, part, is_new=not self.is_replaying)
             except (OperatorError, SerdeError) as error:
                 error.record_index += start
                 raise
+            now = self._clock()
+            if now - before > BATCH_S:
+                seconds, operator = self.program.slowest
+                self._look(operator, len(part), seconds, now)
+            pace.took(len(part), now - before)
+            start = end
+        pace.lasted(now - began, now)
 
-    def _emit(self, output_index: int, outputs: Batch) -> None:
+    def _note(self, made: Sequence[tuple[int, Batch]]) -> None:
+        """Hash what was made, suppressed or not, before any of it is out (H44)."""
+        core = self.core
+        for output_index, outputs in made:
+            values = outputs.values if self.targets[output_index].has_values else None
+            core.note_made(output_index, outputs.keys, values, outputs.timestamps, outputs.headers)
+        core.mark_made()
+        if self.replay.is_checked_at(core.position):
+            hashes = core.made()
+            assert hashes is not None
+            self.replay.check(hashes)
+
+    def _emit(self, output_index: int, outputs: Batch, size_bytes: int) -> None:
         target = self.targets[output_index]
         target.check_keys(outputs)
         for partition, mask in split(outputs.keys, target.partitioner, self._partition):
             out = (output_index, partition)
             count = len(outputs) if mask is None else mask.count(1)
             first = self.core.next_sequence(out)
-            suppressed = self._suppressed(out, target, first, count)
-            is_stored = self._is_stored(out, first, count)
+            suppressed = self.replay.suppressed(out, self.core.position, first, count)
+            is_stored = self.replay.is_stored(out, first, count)
             if suppressed:
                 self.core.skip(out, suppressed)
                 self.suppressed += suppressed
@@ -299,46 +344,19 @@ class Task:
             if suppressed:
                 batch = drop_head(batch, suppressed)
             self.records_out += len(batch)
+            left_bytes = size_bytes if batch is outputs else bytes_of(batch)
+            self.sent.made(out, self.core.position, left_bytes)
             outgoing = self.core.emit(out, len(batch), batch)
             if outgoing is not None:
                 self._send(self, outgoing)
 
-    def _suppressed(self, out: OutPartition, target: Target, first: int, count: int) -> int:
-        """How many of the next outputs, from sequence `first` on, are out already."""
-        if not target.is_internal:
-            return count if self.core.position <= self._committed else 0
-        last_valid = self._last_valid.get(out, 0)
-        if last_valid < first + count:
-            self._last_valid.pop(out, None)
-        return min(count, max(0, last_valid + 1 - first))
-
-    def _is_stored(self, out: OutPartition, first: int, count: int) -> bool:
-        """Whether a scan found outputs among whose sequences these are: then they are compared."""
-        if out not in self._stored:
-            return False
-        scanned = self._scanned[out]
-        if first >= scanned.stop:
-            del self._stored[out]  # what is left was made before the base
-            return False
-        return first + count > scanned.start
-
     def _compare(self, out: OutPartition, target: Target, batch: Batch, first: int) -> None:
-        stored = self._stored[out]
-        for index in range(len(batch)):
-            there = stored.pop(first + index, None)
-            if there is None:
-                continue
-            here = stored_record(batch, index)
-            if not target.has_values:
-                there = there._replace(value=here.value)
-            if here != there:
-                raise ReplayDivergedError(
-                    f"task {self.name}, sequence {first + index}: replay made {here}, but "
-                    f"{there} is stored; is the program deterministic?"
-                ).at(target.topic, out[1])
+        made = partial(stored_record, batch, has_values=target.has_values)
+        self.replay.compare(out, first, len(batch), made, is_same)
 
     def on_delivery(self, outgoing: Outgoing) -> Callable[[Any, DeliveredMessage], None]:
         """Callback for the last record of one batch to one partition."""
+        self.sent.add(outgoing)
         return partial(self._delivered, outgoing.partition, outgoing.position)
 
     def _delivered(
@@ -346,6 +364,7 @@ class Task:
     ) -> None:
         # A failed record makes its producer fail as a whole, which its `poll` reports.
         if error is None:
+            self.sent.acked(partition, position)
             with around("frame.ack" if self.targets[partition[0]].is_internal else "sink.ack"):
                 self.core.on_output_acked(partition, position, message.offset())
 
@@ -364,6 +383,7 @@ class Task:
             files,
             {index: source.next_offset for index, source in sorted(self.inputs.items())},
             self.core.sequences(),
+            self.core.made(),
             {i: s.table.copy() for i, s in sorted(self.inputs.items()) if s.table is not None},
         )
         self.checkpointed_position = position
@@ -387,6 +407,8 @@ class Task:
             readers=pending.readers,
             scan_from=self.core.scan_from(),
             reached=self.core.stable,
+            made=pending.made,
+            checked=self.core.checked(),
         )
 
     def remote_record(self, local: Checkpoint, files: tuple[FileEntry, ...]) -> Checkpoint | None:
@@ -396,21 +418,12 @@ class Task:
             local: of this incarnation, or the base that it was restored from.
             files: with their locations.
         """
-        # A base lies below what was adopted: the scan starts of this incarnation, which the record
-        # takes, skip what only headers held until that is in the lineage topic (H29).
-        if not self.core.may_publish_checkpoint(max(local.position, self.core.adopted)):
-            return None
-        self.checkpoint_number += 1
-        return replace(
-            local,
-            incarnation=self.incarnation,
-            number=self.checkpoint_number,
-            is_remote=True,
-            files=files,
-            scan_from=self.core.scan_from(),
-            reached=self.core.stable,
-        )
+        record = made_remote(local, self.core, self.checkpoint_number + 1, files)
+        if record is not None:
+            self.checkpoint_number += 1
+        return record
 
     def close(self) -> None:
         """Give up the state; outputs on their way are somebody else's business."""
+        self.sent.close()
         self.state.close()

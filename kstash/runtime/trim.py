@@ -46,9 +46,6 @@ LOCAL_MAX = 1_000
 TOMBSTONES_PER_TURN = 100
 """So that a burst of them does not delay the lineage behind them."""
 
-SAY_AGAIN_S = 10.0
-"""How often an idle task may say its newest checkpoint again, for the purge (H40)."""
-
 
 class Trimmer:
     """Follows one group's lineage partition and tombstones what is covered.
@@ -80,7 +77,6 @@ class Trimmer:
         self._given_up: deque[Iterator[bytes]] = deque()
         # The remote checkpoint of each task that was last read back, or that it began from.
         self._newest = {base.task: base for base in bases if base is not None and base.is_remote}
-        self._say_again_due = 0.0
         for segments in core.view.segments.values():
             segments[:] = [replace(segment, entries=()) for segment in segments]
         for found in core.view.checkpoints.values():
@@ -123,8 +119,8 @@ class Trimmer:
             self._give_up()
         return record
 
-    def tick(self, now: float, *, may_publish: bool) -> None:
-        """Send some of the tombstones, and say checkpoints of idle tasks again when due."""
+    def tick(self) -> None:
+        """Send some of the tombstones."""
         sent = 0
         while self._given_up and sent < TOMBSTONES_PER_TURN:
             keys = list(islice(self._given_up[0], TOMBSTONES_PER_TURN - sent))
@@ -135,9 +131,11 @@ class Trimmer:
                 self._given_up.popleft()
         if sent:
             self._context.metrics.count("tombstones", sent)
-        if may_publish and now >= self._say_again_due:
-            self._say_again_due = now + SAY_AGAIN_S
-            self._say_again()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether tombstones are left for the next tick."""
+        return bool(self._given_up)
 
     def oldest_offset(self, task: TaskId, input_index: int) -> int | None:
         """Next offset of an input in the oldest checkpoint that a recovery may fall back to.
@@ -209,16 +207,24 @@ class Trimmer:
 
     # -- idle tasks ------------------------------------------------------------------------------
 
-    def _say_again(self) -> None:
-        for task in self._tasks.values():
-            newest = self._newest.get(task.core.task)
-            if newest is None or task.pending is not None or task.publishing is not None:
-                continue
-            record = said_again(newest, task.core, task.checkpoint_number + 1)
-            if record is not None:
-                task.checkpoint_number += 1
-                del self._newest[task.core.task]  # until it is read back
-                self._lineage.append(record, _nothing)
+    def say_again(self, task: Task) -> bool:
+        """Say the newest remote checkpoint of an idle task again, for the purge (H40).
+
+        Returns:
+            Whether its scan starts are said now, or were already.
+        """
+        newest = self._newest.get(task.core.task)
+        if newest is None or task.pending is not None or task.publishing is not None:
+            return False
+        # A table is of the offset at which the checkpoint was taken.
+        offsets = {i: s.next_offset for i, s in task.inputs.items() if s.table is None}
+        record = said_again(newest, task.core, task.checkpoint_number + 1, offsets)
+        if record is None:
+            return newest.scan_from == task.core.scan_from()
+        task.checkpoint_number += 1
+        del self._newest[task.core.task]  # until it is read back
+        self._lineage.append(record, _nothing)
+        return True
 
 
 def slim(record: Record) -> Record:

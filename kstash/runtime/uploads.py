@@ -23,7 +23,7 @@ from functools import partial
 import structlog
 
 from kstash.core.ids import Incarnation
-from kstash.core.records import Checkpoint, FileEntry
+from kstash.core.records import Checkpoint, FileEntry, encode_key
 from kstash.errors import (
     CheckpointCorruptError,
     JobCancelledError,
@@ -77,6 +77,12 @@ class _Line:
     @property
     def is_busy(self) -> bool:
         return any((self.offered, self.uploading, self.stored, self.sent))
+
+    @property
+    def on_way(self) -> list[Checkpoint]:
+        """Checkpoints whose files are being stored, or are stored, and which are not published."""
+        stored = None if self.stored is None else self.stored[0]
+        return [c for c in (self.uploading, stored, self.sent) if c is not None]
 
     def keep(self, job: Job) -> None:
         """Remember a job, to cancel it; only the newest ones may still be under way."""
@@ -240,29 +246,44 @@ class Uploads:
     def read_back(self, record: Checkpoint) -> None:
         """An own record was read back, with no higher CLAIM before it: old files may go."""
         line = self._lines.get(record.task.stage)
-        if line is not None and record == line.sent:
+        if line is None:
+            return
+        # By its key, which no two records share (H8): what was read back was decoded meanwhile.
+        key = encode_key(record)
+        if line.sent is not None and key == encode_key(line.sent):
             self._on_published(line, line.sent)  # its acknowledgement is not served yet
-        if line is None or record not in line.remote:
+        keys = [encode_key(checkpoint) for checkpoint in line.remote]
+        if key not in keys:
             return  # a local one, or one that is said again
         context = self._context
         assert context.store is not None
-        end = line.remote.index(record) + 1
+        end = keys.index(key) + 1
         first = max(0, end - context.config.checkpoints_retained)
         line.old += line.remote[:first]
         del line.remote[:first]
         kept = {entry.location for checkpoint in line.remote for entry in checkpoint.files}
+        # A file is stored by its digest, so one on its way may be what an older checkpoint named.
+        on_way = {entry.digest for checkpoint in line.on_way for entry in checkpoint.files}
         known = {
             entry.location
             for other in self._lines.values()
             for checkpoint in other.remote
             for entry in checkpoint.files
         }
+        folder = task_folder(line.task.stage.name, self._group)
         collection = Collection(
             context.store,
             group=self._group,
-            folder=task_folder(line.task.stage.name, self._group),
+            folder=folder,
             incarnation=line.task.incarnation,
-            dropped={e.location for c in line.old for e in c.files} - kept,
+            dropped={
+                entry.location
+                for checkpoint in line.old
+                for entry in checkpoint.files
+                # What others have is not ours to delete, whatever a record says.
+                if entry.digest not in on_way and f":{folder}/" in entry.location
+            }
+            - kept,
             known=None if line.is_swept else known,
         )
         old = list(line.old)

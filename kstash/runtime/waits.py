@@ -24,11 +24,14 @@ WAIT_MAX_S = 120.0
 """Time without progress after which a scan or replay starts over: brokers elect leaders, and
 clients look for them anew, within a fraction of it."""
 
-_GIVES_UP = frozenset(
+GIVES_UP = frozenset(
     {
+        GroupState.LOOKING,
         GroupState.READING_CLAIM,
         GroupState.READING_SEAL,
+        GroupState.CHECKING,
         GroupState.SCANNING,
+        GroupState.LOCATING,
         GroupState.REPLAYING,
     }
 )
@@ -41,14 +44,20 @@ class Waits:
 
     def __init__(self, now: float) -> None:
         self._seen: object = None
-        self._since = self._shown = now
+        self._since = self._shown = self._looked = now
 
     def look(self, now: float, recovery: Recovery, tasks: Mapping[int, Task]) -> None:
         """See whether anything has moved since the last look.
 
+        Time in which the worker did something else, a long batch, does not count.
+
         Raises:
             KafkaUnavailableError: a scan or replay got nothing for `WAIT_MAX_S`.
         """
+        missed_s, self._looked = now - self._looked, now
+        if missed_s > WAIT_SHOWN_S:
+            self._since += missed_s
+            self._shown += missed_s
         replayed = [
             (task.core.position, *(s.next_offset + len(s.buffer) for s in task.inputs.values()))
             for task in tasks.values()
@@ -70,7 +79,7 @@ class Waits:
             seconds=waited_s,
             waits_for=what,
         )
-        if waited_s >= WAIT_MAX_S and recovery.state in _GIVES_UP:
+        if waited_s >= WAIT_MAX_S and recovery.state in GIVES_UP:
             raise KafkaUnavailableError(
                 f"the recovery of task group {recovery.group} got nothing for {waited_s:g} s, "
                 f"{recovery.state.value}; it waits for {what}"

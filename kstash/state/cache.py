@@ -119,7 +119,9 @@ class CachedStore:
             values = [self._live[key] for key in keys]
         try:
             return Changes(keys, list(map(self._serialize, values)), deletions)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a user's code, which may call sys.exit
             raise self._unserializable(keys, error) from error
 
     def mark_written(self, changes: Changes) -> None:
@@ -155,9 +157,20 @@ class CachedStore:
     def _fetch(self, missing: list[bytes]) -> None:
         live = self._live
         deserialize = self._deserialize
-        for key, value in zip(missing, self._table.fetch(missing), strict=True):
-            if value is not None:
-                live[key] = deserialize(value)
+        fetched = self._table.fetch(missing)
+        key = b""
+        try:
+            for key, value in zip(missing, fetched, strict=True):
+                if value is not None:
+                    live[key] = deserialize(value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a user's code, which may call sys.exit
+            raise StateError(
+                f"store {self.name!r}: the state of key {key!r} cannot be deserialized "
+                f"({type(error).__name__}: {error}): the serde is not the one that wrote it, and a "
+                "changed format wants a serde of a new name"
+            ) from error
 
     def _sample(self) -> None:
         """Weigh the entries of the last batch: the caller has assigned them by now."""
@@ -177,11 +190,11 @@ class CachedStore:
             sampled = sum(sizes) / len(sizes)
             self._entry_bytes += (sampled - self._entry_bytes) * weight
 
-    def _unserializable(self, keys: list[bytes], error: Exception) -> StateError:
+    def _unserializable(self, keys: list[bytes], error: BaseException) -> StateError:
         for key in keys:
             try:
                 self._serialize(self._live[key])
-            except Exception:
+            except BaseException:
                 return StateError(
                     f"store {self.name!r}: the value of key {key!r} cannot be serialized "
                     f"({type(error).__name__}: {error}); give the store a serde that fits"

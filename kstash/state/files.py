@@ -5,14 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from kstash.core.manifest import check_name
 from kstash.errors import CheckpointCorruptError
 from kstash.failpoints import around
 from kstash.ports import FileEntry
-from kstash.state.folder import sync_folder
+from kstash.state.folder import (
+    FILE_MODE,
+    FOLDER_MODE,
+    create_private,
+    make_private_folder,
+    sync_folder,
+)
 
 PARTIAL_PREFIX = ".partial-"
 """A checkpoint folder of this name was never completed."""
@@ -25,12 +33,6 @@ READ_BYTES = 256 * 1024
 
 DIGEST_BYTES = 16
 """Content names the file, so two files must not share a digest by chance."""
-
-
-def check_label(label: str) -> None:
-    """Refuse labels that are no plain file name (an `assert`: labels are made by the runtime)."""
-    is_plain = bool(label) and "/" not in label and not label.startswith(".")
-    assert is_plain, f"checkpoint label {label!r} is no plain file name"
 
 
 def digest(path: Path) -> str:
@@ -77,7 +79,7 @@ def matches(folder: Path, files: Sequence[FileEntry]) -> bool:
         if {path.name for path in folder.iterdir()} != {entry.name for entry in files}:
             return False
         # Sizes first: they find most damage without reading.
-        return all((folder / entry.name).stat().st_size == entry.size for entry in files) and all(
+        return all(_regular_size(folder / entry.name) == entry.size for entry in files) and all(
             digest(folder / entry.name) == entry.digest for entry in files
         )
     except OSError:
@@ -109,13 +111,14 @@ def assemble(
         CheckpointCorruptError: a fetched content has another digest.
         OSError: as the operating system says it.
     """
-    partial.mkdir(parents=True)
+    make_private_folder(partial)
     by_size: dict[int, list[Path]] = {}
     for folder in sources:
         for path in folder.iterdir():
-            by_size.setdefault(path.stat().st_size, []).append(path)
+            if (size := _regular_size(path)) is not None:
+                by_size.setdefault(size, []).append(path)
     for entry in files:
-        check_label(entry.name)
+        check_name(entry.name)
         target = partial / entry.name
         here = next(
             (path for path in by_size.get(entry.size, ()) if digest(path) == entry.digest), None
@@ -125,12 +128,12 @@ def assemble(
         elif target.suffix == _IMMUTABLE_SUFFIX and here.suffix == _IMMUTABLE_SUFFIX:
             os.link(here, target)
         else:
-            shutil.copyfile(here, target)
+            _copy(here, target)
 
 
 def _write(target: Path, entry: FileEntry, content: Iterable[bytes]) -> None:
     found = new_digest()
-    with target.open("wb") as file:
+    with create_private(target) as file:
         for block in content:
             found.update(block)
             file.write(block)
@@ -150,12 +153,12 @@ def link_or_copy(source: Path, target: Path) -> None:
     Raises:
         OSError: as the operating system says it.
     """
-    target.mkdir(parents=True)
+    make_private_folder(target)
     for path in source.iterdir():
         if path.suffix == _IMMUTABLE_SUFFIX:
             os.link(path, target / path.name)
         else:
-            shutil.copyfile(path, target / path.name)
+            _copy(path, target / path.name)
 
 
 def complete(partial: Path, final: Path) -> None:
@@ -166,7 +169,9 @@ def complete(partial: Path, final: Path) -> None:
     Raises:
         OSError: as the operating system says it.
     """
+    partial.chmod(FOLDER_MODE)
     for path in partial.iterdir():
+        path.chmod(FILE_MODE)  # RocksDB leaves it to the umask
         if path.suffix != _IMMUTABLE_SUFFIX:
             with path.open("rb") as file, around("checkpoint.fsync"):
                 os.fsync(file.fileno())
@@ -176,6 +181,17 @@ def complete(partial: Path, final: Path) -> None:
         partial.rename(final)
     with around("checkpoint.rename.sync"):
         sync_folder(final.parent)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with create_private(target) as copy, source.open("rb") as file:
+        shutil.copyfileobj(file, copy)
+
+
+def _regular_size(path: Path) -> int | None:
+    """Size of a file in bytes; None for links, and whatever else is no file."""
+    found = path.lstat()
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def delete_others(checkpoints: Path, labels: Collection[str]) -> None:

@@ -16,6 +16,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 from kstash.errors import StateError
@@ -24,25 +25,40 @@ from kstash.failpoints import around
 FORMAT_VERSION = 1
 """Of the folder's layout and of the databases in it. Raised when old folders become unreadable."""
 
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+"""State is as secret as what the topics hold."""
+
 LOCK_FILE = ".lock"
 METADATA_FILE = "kstash-metadata.json"
 
 _LOCK_RETRY_S = 0.02
 
 
-def io_error(folder: Path, action: str, error: BaseException) -> StateError:
-    """A `StateError` that says what failed where, and what to do about it."""
+def limit_hit(error: BaseException) -> str | None:
+    """What limit of the disk or the process an error is about, with the fix; None: another one."""
     text = str(error)
     code = error.errno if isinstance(error, OSError) else None
     if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "quota" in text.lower():
-        fix = "the disk is full: free space, or move state_dir to a larger disk, and start again"
-    elif code == errno.EFBIG or "File too large" in text:
-        fix = "a file size limit was hit: raise it (ulimit -f) and start again"
-    elif code in (errno.EACCES, errno.EPERM, errno.EROFS) or "Permission denied" in text:
-        fix = "give this user write access to the folder, or set another state_dir"
-    else:
-        fix = "check the disk (dmesg, df), or set state_dir to a sound one, and start again"
-    return StateError(f"{action} failed ({text}); {fix}; nothing is lost", str(folder))
+        return "the disk is full: free space, or move state_dir to a larger disk, and start again"
+    if code in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
+        return "the limit of open files was hit: raise it (ulimit -n) and start again"
+    if code == errno.EFBIG or "File too large" in text:
+        return "a file size limit was hit: raise it (ulimit -f) and start again"
+    if code == errno.ELOOP:
+        return (
+            "a link stands where kstash has a file of its own: see who put it there, and delete it"
+        )
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS) or "Permission denied" in text:
+        return "give this user write access to the folder, or set another state_dir"
+    return None
+
+
+def io_error(folder: Path, action: str, error: BaseException) -> StateError:
+    """A `StateError` that says what failed where, and what to do about it."""
+    other = "check the disk (dmesg, df), or set state_dir to a sound one, and start again"
+    fix = limit_hit(error) or other
+    return StateError(f"{action} failed ({error}); {fix}; nothing is lost", str(folder))
 
 
 class ApplicationFolder:
@@ -72,8 +88,12 @@ class ApplicationFolder:
     ) -> None:
         self.path = state_dir / quote(application_id, safe="")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            make_private_folder(self.path)
+            self._lock = os.open(
+                self.path / LOCK_FILE,
+                os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
+                FILE_MODE,
+            )
         except OSError as error:
             raise io_error(self.path, "opening the state folder", error) from error
         try:
@@ -129,8 +149,8 @@ class ApplicationFolder:
             found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         except (OSError, ValueError) as error:
             raise StateError(
-                f"{METADATA_FILE} cannot be read ({error}); delete this folder to start from "
-                "the lineage topic and the inputs",
+                f"{METADATA_FILE} cannot be read ({error}): make it readable or, if it is damaged, "
+                "move it out of this folder, which is left as it is otherwise: it is written anew",
                 str(self.path),
             ) from error
         for name, value in wanted.items():
@@ -138,8 +158,8 @@ class ApplicationFolder:
                 was = found.get(name) if isinstance(found, dict) else None
                 raise StateError(
                     f"the state was written with {name} {was!r}, this program has {value!r}; "
-                    "run the program that wrote it, or set another application_id, or delete "
-                    "this folder and the application's topics to start anew",
+                    "run what wrote it, or give this worker another state_dir: its state comes "
+                    "from the checkpoint store then, or from a replay",
                     str(self.path),
                 )
         if found != metadata:
@@ -148,8 +168,10 @@ class ApplicationFolder:
     def _write_metadata(self, path: Path, metadata: dict[str, object]) -> None:
         partial = path.with_suffix(".partial")
         try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(json.dumps(metadata, indent=2) + "\n")
+            # Anew: what lies there was left by a crash, or put there by somebody else.
+            partial.unlink(missing_ok=True)
+            with create_private(partial) as file:
+                file.write(json.dumps(metadata, indent=2).encode() + b"\n")
                 file.flush()
                 with around("folder.metadata.fsync"):
                     os.fsync(file.fileno())
@@ -159,6 +181,32 @@ class ApplicationFolder:
                 sync_folder(self.path)
         except OSError as error:
             raise io_error(self.path, f"writing {METADATA_FILE}", error) from error
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user alone.
+
+    One that is there and belongs to this user becomes so too: older releases left that to the
+    umask. One of somebody else's is taken as it is, as a volume of a container.
+
+    Raises:
+        OSError: as the operating system says it.
+    """
+    for folder in reversed((path, *path.parents)):
+        with suppress(FileExistsError):
+            folder.mkdir(FOLDER_MODE)
+    if path.stat().st_uid == os.geteuid():
+        path.chmod(FOLDER_MODE)
+
+
+def create_private(path: Path) -> BinaryIO:
+    """Make a file for this user alone, and open it to write; no link is followed.
+
+    Raises:
+        OSError: as the operating system says it; also where there is one of this name.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, FILE_MODE), "wb")
 
 
 def sync_folder(path: Path) -> None:

@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from rocksdict import (
-    Cache,
-    Checkpoint,
-    Options,
-    Rdict,
-    WriteBatch,
-    WriteOptions,
-)
+from rocksdict import Cache, Checkpoint, Options, Rdict
 
+from kstash.core.manifest import check_name
 from kstash.errors import CheckpointCorruptError, KstashError
 from kstash.failpoints import around
 from kstash.ports import FileEntry, StoreSpec
 from kstash.state import files
 from kstash.state.cache import CachedStore, Changes, MemoryBudget
-from kstash.state.folder import ApplicationFolder, io_error
+from kstash.state.folder import ApplicationFolder, io_error, limit_hit, make_private_folder
 from kstash.state.options import rocks_options
+from kstash.state.writes import Writer, delete_all, put_all
 
 _LIVE_PREFIX = "live-"
 """A number follows: RocksDB keeps the lock of a path until nothing refers to the database."""
@@ -45,13 +38,6 @@ _POSITION_KEY = b"position"
 _BLOCK_CACHE_BYTES_MIN = 8 << 20
 _BLOCK_CACHE_SHARE = 16
 """The dict in front is the real cache: RocksDB's, shared by all tasks, gets a sixteenth of it."""
-
-_STALL_TEXT = "incomplete"
-"""In RocksDB's answer to a write that would have to wait."""
-
-_STALL_RETRY_S = 0.002
-_STALL_MAX_S = 30.0
-"""Far above any compaction of one level; a disk that is so slow cannot carry the worker."""
 
 
 class RocksBackend:
@@ -107,7 +93,7 @@ class RocksBackend:
         Raises:
             StateError: the file cannot be read.
         """
-        files.check_label(name)
+        check_name(name)
         folder = self._checkpoint_folder(stage, partition, label)
         with _disk(folder, f"reading {name}"):
             yield from files.blocks(folder / name)
@@ -129,7 +115,7 @@ class RocksBackend:
         # a restore of this very checkpoint has left one.
         partial = final.with_name(f"{files.PARTIAL_PREFIX}{time.time_ns()}-{label}")
         with _disk(final.parent, f"restoring checkpoint {label!r}"):
-            final.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(final.parent)
             # Partial ones too: what an interrupted restore has fetched need not be fetched again.
             with around("restore.assemble"):
                 files.assemble(partial, files_, list(final.parent.iterdir()), fetch)
@@ -179,11 +165,12 @@ class RocksBackend:
                 on_close=lambda: self._open.pop(key, None),
             )
         except Exception as error:  # rocksdict raises bare Exceptions
-            if source is None:
-                raise io_error(task_folder, "creating the state", error) from error
+            if source is None or limit_hit(error) is not None:
+                raise io_error(task_folder, "opening the state", error) from error
             raise CheckpointCorruptError(
-                f"the checkpoint cannot be opened ({error}); delete its folder to recover from "
-                "an older one",
+                f"the checkpoint cannot be opened ({error}); check the disk (dmesg), or move "
+                "the checkpoint's folder elsewhere to recover from an older one: do not delete "
+                "it, a replay may need what Kafka no longer has",
                 str(source),
             ) from error
         self._open[key] = state
@@ -206,7 +193,7 @@ class RocksBackend:
         self._folder.close()
 
     def _checkpoint_folder(self, stage: str, partition: int, label: str) -> Path:
-        files.check_label(label)
+        check_name(label)
         return self._folder.task_folder(stage, partition) / _CHECKPOINTS / label
 
 
@@ -241,11 +228,6 @@ class RocksTaskState:
                 rocks_options(block_cache),
                 column_families={name: rocks_options(block_cache) for name in sorted(families)},
             )
-        self._write_options = WriteOptions()
-        # The stub declares a method; in the extension it is an attribute.
-        self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
-        # On a full disk a write would else wait without end for a flush that cannot succeed.
-        self._write_options.no_slowdown = True
         self._handles = {
             name: self._database.get_column_family_handle(name) for name in sorted(families)
         }
@@ -258,6 +240,8 @@ class RocksTaskState:
             self._stores[spec.name] = CachedStore(
                 spec, _RocksTable(table, self._live), budget, is_table_empty=is_empty
             )
+        shown = [self._database, *self._tables]
+        self._writer = Writer(self._database, shown, live, live.parent.name)
         position = self._database.get(_POSITION_KEY)
         self.position = 0 if position is None else int(position)
         """Of the checkpoint that was opened, or of the last one taken; 0 for an empty state."""
@@ -272,7 +256,7 @@ class RocksTaskState:
         return tuple(self._stores.values())
 
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
-        """Write all dirty state in one batch, then take a durable checkpoint `label`.
+        """Write all dirty state, then take a durable checkpoint `label`.
 
         Args:
             label: a plain file name; a checkpoint of that name is replaced.
@@ -285,17 +269,18 @@ class RocksTaskState:
             StateError: disk full, I/O error, or a value that cannot be serialized. The live state
                 stays in memory, dirty as it was, and older checkpoints stay on disk.
         """
-        files.check_label(label)
-        batch, changes = self._batch()
-        batch.put(_POSITION_KEY, b"%d" % position, self._handles[_META_FAMILY])
+        check_name(label)
+        changes = self._changes()
+        meta = self._handles[_META_FAMILY]
         partial = self._checkpoints / (files.PARTIAL_PREFIX + label)
         final = self._checkpoints / label
         with _disk(self._checkpoints, f"checkpoint {label!r}"):
-            self._write(batch)
+            self._write(changes)
+            self._writer.apply(lambda batch: batch.put(_POSITION_KEY, b"%d" % position, meta))
             for folder in (partial, final):
                 if folder.exists():
                     shutil.rmtree(folder)
-            self._checkpoints.mkdir(exist_ok=True)
+            make_private_folder(self._checkpoints)
             # Flushes the column families together, syncs the new files and links all of them.
             with around("checkpoint.create"):
                 Checkpoint(self._database).create_checkpoint(str(partial))
@@ -313,35 +298,23 @@ class RocksTaskState:
         Raises:
             StateError: the disk is full or fails; all entries stay resident.
         """
-        batch, changes = self._batch()
+        changes = self._changes()
         with _disk(self._live, "writing state to make room in memory"):
-            self._write(batch)
+            self._write(changes)
         for name, change in changes.items():
             self._stores[name].drop_written(change)
 
-    def _batch(self) -> tuple[WriteBatch, dict[str, Changes]]:
-        """All dirty entries, by store and as one batch."""
-        batch = WriteBatch(raw_mode=True)
-        changes = {name: store.changes() for name, store in self._stores.items()}
+    def _changes(self) -> dict[str, Changes]:
+        """All dirty entries, by store, encoded."""
+        return {name: store.changes() for name, store in self._stores.items()}
+
+    def _write(self, changes: Mapping[str, Changes]) -> None:
         for name, change in changes.items():
             handle = self._handles[_STORE_PREFIX + name]
-            # deque drains the iterator at C speed: there may be a million entries.
-            deque(map(batch.put, change.keys, change.values, repeat(handle)), maxlen=0)
-            deque(map(batch.delete, change.deletions, repeat(handle)), maxlen=0)
-        return batch, changes
-
-    def _write(self, batch: WriteBatch) -> None:
-        """Write, waiting within a deadline while RocksDB has flushes or compactions to catch up."""
-        deadline_s = time.monotonic() + _STALL_MAX_S
-        while True:
-            try:
-                with around("state.write"):
-                    self._database.write(batch, self._write_options)
-                return
-            except Exception as error:  # rocksdict raises bare Exceptions
-                if _STALL_TEXT not in str(error) or time.monotonic() >= deadline_s:
-                    raise
-                time.sleep(_STALL_RETRY_S)
+            for fill in put_all(handle, change.keys, change.values):
+                self._writer.apply(fill)
+            for fill in delete_all(handle, change.deletions):
+                self._writer.apply(fill)
 
     def close(self) -> None:
         """Close and delete the live files; checkpoints stay. Again is fine."""
@@ -398,7 +371,7 @@ def _renew_live(live: Path, source: Path | None) -> None:
             shutil.rmtree(path)
     with around("state.live.create"):
         if source is None:
-            live.mkdir(parents=True)
+            make_private_folder(live)
         else:
             files.link_or_copy(source, live)
 

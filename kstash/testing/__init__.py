@@ -1,7 +1,8 @@
 """What kstash ships for tests of programs that are written with it."""
 
 from kstash.testing.clock import ManualClock
-from kstash.testing.driver import OutputRecord, TestDriver
+from kstash.testing.driver import TestDriver
 from kstash.testing.memory import MemoryCluster, MemoryKafka
+from kstash.testing.outputs import OutputRecord
 
 __all__ = ["ManualClock", "MemoryCluster", "MemoryKafka", "OutputRecord", "TestDriver"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kstash.errors import MemberFencedError
-from kstash.ports import Message, Partition
+from kstash.errors import MemberFencedError, RecordUnreadableError
+from kstash.ports import Census, Message, Partition
 from kstash.testing.group import ConsumerGroup, Membership
 
 if TYPE_CHECKING:
@@ -30,12 +30,17 @@ class MemoryScanner:
         self._kafka = kafka
         self._is_committed = is_committed
         self._positions: dict[Partition, int] = {}
+        self._gaps: dict[Partition, Sequence[tuple[int, int]]] = {}
         self._paused: set[Partition] = set()
 
     def add(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions from the given offsets on."""
         self._positions.update(offsets)
         self._paused.difference_update(offsets)
+
+    def pass_over(self, gaps: Mapping[Partition, Sequence[tuple[int, int]]]) -> None:
+        """Go on behind these offsets where the log cannot be read."""
+        self._gaps.update(gaps)
 
     def remove(self, partitions: Collection[Partition]) -> None:
         """Stop reading these."""
@@ -57,6 +62,7 @@ class MemoryScanner:
         Raises:
             OffsetOutOfRangeError: a position is no longer in its log.
             TopicMissingError: a topic is gone.
+            RecordUnreadableError: a position lies in what cannot be read.
         """
         messages: list[Message] = []
         if self._kafka.is_away:
@@ -69,6 +75,8 @@ class MemoryScanner:
                 continue
             log = self._kafka.log(partition)
             position = self._positions.pop(partition)
+            if log.unreadable is not None and position in log.unreadable:
+                position = self._behind(partition, log.unreadable)
             self._positions[partition] = position  # now the last in turn
             records, self._positions[partition] = log.read(
                 position, count_max, is_committed=self._is_committed
@@ -76,6 +84,14 @@ class MemoryScanner:
             messages.extend(records)
         self._kafka.activity += len(messages)
         return messages
+
+    def _behind(self, partition: Partition, unreadable: range) -> int:
+        for first, last in self._gaps.get(partition, ()):
+            if first <= unreadable.start <= last:
+                return last + 1
+        error = RecordUnreadableError("the batch cannot be read").at(*partition, unreadable.start)
+        error.skip = f"{partition[0]}/{partition[1]}/{unreadable.start}-{unreadable.stop - 1}"
+        raise error
 
     def position(self, partition: Partition) -> int:
         """Offset that will be read next; moves past transaction markers in `poll`."""
@@ -113,6 +129,7 @@ class MemoryMember(MemoryScanner):
         self._callbacks: tuple[OnGroups, OnGroups, OnGroups] | None = None
         self._known: list[int] = []
         self._revoked: set[int] = set()
+        self._polled_s = kafka.clock.monotonic()
         self.committed: dict[Partition, int] = {}
         """Input offsets last committed, for lag tools."""
 
@@ -142,6 +159,7 @@ class MemoryMember(MemoryScanner):
             OffsetOutOfRangeError: a position is no longer in its log.
             TopicMissingError: a topic is gone.
         """
+        self.serve()
         if self._membership.is_fenced:
             raise MemberFencedError(
                 f"member {self._membership.member_id!r}: another process took its place"
@@ -149,6 +167,33 @@ class MemoryMember(MemoryScanner):
         if self._callbacks is not None and not self._kafka.is_away:
             self._rebalance(*self._callbacks)
         return super().poll(timeout_s)
+
+    def serve(self) -> None:
+        """Show that this process is alive; one that did not for too long is out of the group."""
+        now = self._kafka.clock.monotonic()
+        if now > self._polled_s + self._kafka.poll_interval_s:
+            self._group.leave(self._membership)
+        self._polled_s = now
+
+    def census(self) -> Census | None:
+        """Who has which task group."""
+        if self._kafka.is_away:
+            return None
+        members = frozenset(self._group.member_ids)
+        return Census(
+            is_settled=True,
+            members=members,
+            owners=self._group.owners,
+            own=self._membership.member_id,
+        )
+
+    def share_out(self, topic: str) -> None:  # noqa: ARG002 - here it needs none
+        """A rebalance."""
+        self._group.share_out()
+
+    def rejoin(self) -> None:
+        """Leave the group; the next poll joins it again."""
+        self._group.leave(self._membership)
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Note input offsets for lag tools."""

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import structlog
+
 from kstash.core.partitioner import Partitioner
-from kstash.core.reader import ReaderTable
-from kstash.core.wire import HEADER_PREFIX, IDENTITY_HEADER, decode_identity
 from kstash.errors import ConfigError, KstashError, StepDeadlineError
 from kstash.nodes import Stateful
+from kstash.observe.logs import configure_logs
 from kstash.ports import Headers, Partition, StoreSpec
 from kstash.runtime.layout import Layout
 from kstash.runtime.program import settled
@@ -26,9 +26,9 @@ from kstash.serdes import Serde
 from kstash.state.memory import MemoryBackend, MemoryTaskState
 from kstash.testing.background import ManualBackground
 from kstash.testing.clock import ManualClock
-from kstash.testing.log import MemoryRecord, PartitionLog
 from kstash.testing.memory import MemoryCluster, MemoryKafka
 from kstash.testing.metrics import MemoryMetrics
+from kstash.testing.outputs import OutputReader, OutputRecord
 from kstash.testing.stores import MemoryCheckpointStore
 from kstash.topology import StageOutput
 
@@ -46,25 +46,6 @@ STEPS_MAX = 100_000
 
 RECOVERY_S_MAX = 120
 """Seconds by the manual clock within which a worker must be live."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutputRecord:
-    """One record that the application wrote, decoded with the serdes of its sink.
-
-    Attributes:
-        key: decoded key, or None.
-        value: decoded value, or None.
-        timestamp: Unix time in milliseconds.
-        partition: of the output topic.
-        headers: user headers; those of kstash are left out.
-    """
-
-    key: Any
-    value: Any
-    timestamp: int
-    partition: int
-    headers: Headers
 
 
 class TestDriver:
@@ -108,6 +89,9 @@ class TestDriver:
     ) -> None:
         self._topology = app.topology()
         self._config = app.config
+        if not structlog.is_configured():
+            # By itself it would print all, also what is for debugging, to standard output.
+            configure_logs(self._config.log_format, self._config.log_level)
         self._partitions = partitions
         self._lineage_delay_s = lineage_delay_s
         self.clock = ManualClock(start_ms)
@@ -118,7 +102,7 @@ class TestDriver:
         self.background = ManualBackground(self._note_activity)
         self._cluster: MemoryCluster | None = None
         self._worker: Worker | None = None
-        self._readers: dict[Partition, _Reader] = {}
+        self._readers: dict[Partition, OutputReader] = {}
         self._nonces = itertools.count()
         self.recover()
 
@@ -150,13 +134,43 @@ class TestDriver:
                 gone then, as after `crash`.
         """
         key_serde, value_serde = self._input_serdes(topic)
-        raw_key = None if key is None else key_serde.serialize(key)
-        if partition is None:
-            partition = Partitioner(self.kafka.topics()[topic].partition_count)[raw_key]
-        self.kafka.append(
+        self.send_raw(
             topic,
             None if value is None else value_serde.serialize(value),
-            key=raw_key,
+            None if key is None else key_serde.serialize(key),
+            timestamp=timestamp,
+            partition=partition,
+            headers=headers,
+        )
+
+    def send_raw(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        *,
+        timestamp: int | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        """Append one record of these very bytes, as a producer that knows no serde; else as `send`.
+
+        So a test sees what becomes of bytes that a serde cannot take, such as `b"{"` under json.
+
+        Raises:
+            ConfigError: the application has no such input topic, or these are no bytes.
+            KstashError: as for `send`, a `SerdeError` above all.
+        """
+        self._input_serdes(topic)
+        for name, given in (("value", value), ("key", key)):
+            if not isinstance(given, bytes | None):
+                raise ConfigError(f"send_raw takes bytes as {name}, not {given!r}: see send")
+        if partition is None:
+            partition = Partitioner(self.kafka.topics()[topic].partition_count)[key]
+        self.kafka.append(
+            topic,
+            value,
+            key=key,
             partition=partition,
             timestamp_ms=timestamp,
             headers=headers,
@@ -175,13 +189,7 @@ class TestDriver:
         """
         output = self._output(topic)
         return [
-            OutputRecord(
-                _decoded(output.key, record.key()),
-                _decoded(output.value, record.value()),
-                record.timestamp()[1],
-                record.partition(),
-                [h for h in record.headers() or [] if not h[0].startswith(HEADER_PREFIX)],
-            )
+            OutputRecord.of(record, output)
             for partition in range(self.kafka.topics()[topic].partition_count)
             for record in self._reader((topic, partition)).read()
         ]
@@ -191,16 +199,22 @@ class TestDriver:
 
         Raises:
             ConfigError: the application has no such store.
+            ValueError: two of its keys are equal to Python (0.0 and -0.0), so that a dict has
+                place for one of them only.
         """
         assert self._worker is not None, "crashed: there is no live state before recover()"
         for stage in self._topology.stages:
             for node in stage.nodes:
                 if isinstance(node, Stateful) and node.name == store:
-                    return {
-                        node.key.deserialize(key): value
+                    entries = [
+                        (node.key.deserialize(key), value)
                         for state in self._backend.opened_of(stage.name)
                         for key, value in state.store(store).items()
-                    }
+                    ]
+                    if len(dict(entries)) < len(entries):
+                        keys = [key for key, _ in entries]
+                        raise ValueError(f"store {store!r} has keys that are equal: {keys}")
+                    return dict(entries)
         names = sorted(spec.name for stage in self._topology.stages for spec in stage.stores)
         raise ConfigError(f"no store {store!r}; the application has {names}")
 
@@ -347,7 +361,8 @@ class TestDriver:
             for _ in range(STEPS_MAX):
                 before = self.kafka.activity
                 self._worker.step(0.0)
-                quiet_steps = quiet_steps + 1 if self.kafka.activity == before else 0
+                is_quiet = self.kafka.activity == before and not self._worker.is_busy
+                quiet_steps = quiet_steps + 1 if is_quiet else 0
                 if quiet_steps == QUIET_STEPS:
                     return
         except KstashError:
@@ -374,37 +389,13 @@ class TestDriver:
             f" {list(self._topology.output_topics)}"
         )
 
-    def _reader(self, partition: Partition) -> _Reader:
+    def _reader(self, partition: Partition) -> OutputReader:
         if partition not in self._readers:
             is_committed = self._output(partition[0]).is_transactional
-            has_rule = self._config.guarantee in ("exactly_once", "write_first")
-            self._readers[partition] = _Reader(
-                self.kafka.log(partition), has_rule=has_rule, is_committed=is_committed
+            self._readers[partition] = OutputReader(
+                self.kafka.log(partition), is_committed=is_committed
             )
         return self._readers[partition]
-
-
-class _Reader:
-    """Reads each record of one output partition once, by the reader rule if there is one."""
-
-    def __init__(self, log: PartitionLog, *, has_rule: bool, is_committed: bool) -> None:
-        self._log = log
-        self._is_committed = is_committed
-        self._table = ReaderTable(is_internal=False)
-        self._has_rule = has_rule
-        self._offset = 0
-
-    def read(self) -> list[MemoryRecord]:
-        records, self._offset = self._log.read(
-            self._offset, self._log.end_offset, is_committed=self._is_committed
-        )
-        return [record for record in records if not self._has_rule or self._counts(record)]
-
-    def _counts(self, record: MemoryRecord) -> bool:
-        for name, value in record.headers() or ():
-            if name == IDENTITY_HEADER and value is not None:
-                return self._table.accept(decode_identity(value)) == 0
-        return True
 
 
 class _RememberingBackend(MemoryBackend):
@@ -431,7 +422,3 @@ class _RememberingBackend(MemoryBackend):
         """The live states of a stage's tasks, by partition."""
         places = sorted(place for place in self.opened if place[0] == stage)
         return [self.opened[place] for place in places]
-
-
-def _decoded(serde: Serde[Any] | None, data: bytes | None) -> Any:
-    return None if data is None or serde is None else serde.deserialize(data)

@@ -37,9 +37,15 @@ class ConsumerGroup:
         self._members: list[Membership] = []
         self._owners: dict[int, Membership] = {}
         self._targets: dict[int, Membership] = {}
+        # Given up by nobody: their owner died when it had been asked to, and has its place back.
+        self._stranded: set[int] = set()
 
     def join(self, member: Membership) -> None:
-        """Add a member; a static one takes the place of its predecessor with the same id."""
+        """Add a member; a static one takes the place of its predecessor with the same id.
+
+        That is no rebalance: it has what its predecessor was to keep. What that was to give up is
+        nobody's until the next one.
+        """
         old = self._find(member.member_id)
         if old is None:
             self._members.append(member)
@@ -51,7 +57,10 @@ class ConsumerGroup:
                 partition: member if owner is old else owner
                 for partition, owner in self._targets.items()
             }
+            moving = {p for p in self.owned(old) if self._targets.get(p) is not member}
+            self._stranded |= moving
             self._drop_owner(old)
+            return
         self._balance()
 
     def leave(self, member: Membership) -> None:
@@ -91,13 +100,29 @@ class ConsumerGroup:
         return sorted(
             partition
             for partition, target in self._targets.items()
-            if target is member and partition not in self._owners
+            if target is member
+            and partition not in self._owners
+            and partition not in self._stranded
         )
 
     def revoke(self, partitions: list[int]) -> None:
-        """Free partitions that their owner gave up."""
+        """Free partitions that their owner gave up; it joins again, which is a rebalance."""
         for partition in partitions:
             del self._owners[partition]
+        self._stranded.clear()
+
+    def share_out(self) -> None:
+        """A rebalance for no other reason."""
+        self._balance()
+
+    @property
+    def owners(self) -> dict[int, str]:
+        """Who has which partition, by member id; what is to be given up is nobody's already."""
+        return {
+            p: owner.member_id
+            for p, owner in sorted(self._owners.items())
+            if self._targets.get(p) is owner
+        }
 
     def assign(self, member: Membership, partitions: list[int]) -> None:
         """Make a member the owner of free partitions."""
@@ -117,6 +142,7 @@ class ConsumerGroup:
 
     def _balance(self) -> None:
         """Spread the partitions evenly; each member keeps what it has as far as that is even."""
+        self._stranded.clear()
         if not self._members:
             self._targets = {}
             return

@@ -8,15 +8,16 @@ records; compaction and deletion leave gaps and never move the end.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from kstash.errors import OffsetOutOfRangeError
-from kstash.ports import Headers
+from kstash.ports import LOG_APPEND_TIME, Headers
+from kstash.testing.clock import ManualClock
 
 CREATE_TIME = 1
-"""Kind of timestamp that every record carries: the one that its producer gave."""
+"""Kind of a timestamp that the record's producer gave."""
 
 
 class Outcome(Enum):
@@ -51,7 +52,7 @@ class MemoryRecord:
         "_key",
         "_offset",
         "_partition",
-        "_timestamp_ms",
+        "_timestamp",
         "_topic",
         "_value",
         "is_marker",
@@ -69,6 +70,7 @@ class MemoryRecord:
         timestamp_ms: int,
         transaction: Transaction | None = None,
         *,
+        timestamp_kind: int = CREATE_TIME,
         is_marker: bool = False,
     ) -> None:
         self._topic = topic
@@ -77,7 +79,7 @@ class MemoryRecord:
         self._key = key
         self._value = value
         self._headers = headers
-        self._timestamp_ms = timestamp_ms
+        self._timestamp = timestamp_kind, timestamp_ms
         self.transaction = transaction
         self.is_marker = is_marker
 
@@ -107,7 +109,7 @@ class MemoryRecord:
 
     def timestamp(self) -> tuple[int, int]:
         """Kind of timestamp, and Unix time in milliseconds."""
-        return CREATE_TIME, self._timestamp_ms
+        return self._timestamp
 
     def __repr__(self) -> str:
         return (
@@ -117,13 +119,26 @@ class MemoryRecord:
 
 
 class PartitionLog:
-    """One partition: records and markers by offset."""
+    """One partition: records and markers by offset.
 
-    def __init__(self, topic: str, partition: int) -> None:
+    Args:
+        topic: its topic.
+        partition: its number.
+        config: of the topic, as it is at each append.
+        clock: tells the time where `message.timestamp.type` is `LogAppendTime`.
+    """
+
+    def __init__(
+        self, topic: str, partition: int, config: Mapping[str, str], clock: ManualClock
+    ) -> None:
         self.topic = topic
         self.partition = partition
+        self._config = config
+        self._clock = clock
         self.start_offset = 0
         self.end_offset = 0
+        self.unreadable: range | None = None
+        """Offsets of a batch that no consumer can read."""
         self._entries: list[MemoryRecord] = []
         self._first_offsets: dict[Transaction, int] = {}
 
@@ -161,6 +176,9 @@ class PartitionLog:
         *,
         is_marker: bool,
     ) -> MemoryRecord:
+        kind = CREATE_TIME
+        if self._config.get("message.timestamp.type") == "LogAppendTime":
+            kind, timestamp_ms = LOG_APPEND_TIME, self._clock.time_ms()
         record = MemoryRecord(
             self.topic,
             self.partition,
@@ -170,6 +188,7 @@ class PartitionLog:
             headers,
             timestamp_ms,
             transaction,
+            timestamp_kind=kind,
             is_marker=is_marker,
         )
         self._entries.append(record)
@@ -192,6 +211,8 @@ class PartitionLog:
                 offset=offset,
             )
         limit = self.last_stable_offset if is_committed else self.end_offset
+        if self.unreadable is not None and offset < self.unreadable.start:
+            limit = min(limit, self.unreadable.start)
         records: list[MemoryRecord] = []
         for index in range(self._index(offset), len(self._entries)):
             record = self._entries[index]

@@ -8,8 +8,10 @@ and let their sessions expire. The same calls always give the same logs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from kstash.core import names
 from kstash.errors import KafkaUnavailableError, TopicMissingError
 from kstash.ports import Headers, NewTopic, Partition, TopicInfo
 from kstash.testing.clock import ManualClock
@@ -31,12 +33,15 @@ class MemoryKafka:
         fetch_max: records that a consumer takes of one partition before it goes on to the next.
         poll_max: records that one poll of a consumer returns at most.
         is_away: while set, nothing is carried out or read, and admin calls fail.
+        poll_interval_s: a member that does not poll for longer is put out of its group; by default
+            none ever is.
         activity: a count that rises with everything that happens; standing still is idleness.
     """
 
     def __init__(self, clock: ManualClock | None = None) -> None:
         self.clock = clock or ManualClock()
-        self.coordinator = TransactionCoordinator()
+        self.coordinator = TransactionCoordinator(self.clock)
+        self.poll_interval_s = math.inf
         self.fetch_max = 500
         self.poll_max = 500
         self.is_away = False
@@ -53,8 +58,11 @@ class MemoryKafka:
         if topic not in self._topics:
             self._made_count += 1
             self._topic_ids[topic] = f"id-{self._made_count}"
-        logs = [PartitionLog(topic, partition) for partition in range(partition_count)]
-        self._topics.setdefault(topic, (logs, dict(config or {})))
+        settings = dict(config or {})
+        logs = [
+            PartitionLog(topic, number, settings, self.clock) for number in range(partition_count)
+        ]
+        self._topics.setdefault(topic, (logs, settings))
 
     def delete_topic(self, topic: str) -> None:
         """Delete a topic with its records."""
@@ -124,7 +132,7 @@ class MemoryKafka:
 
     def group(self, application_id: str) -> ConsumerGroup:
         """The consumer group of an application."""
-        lineage_topic = f"{application_id}-lineage"
+        lineage_topic = names.lineage_topic(application_id)
 
         def partition_count() -> int:
             logs, _ = self._topics.get(lineage_topic, ([], {}))
@@ -161,7 +169,7 @@ class MemoryCluster:
         return MemoryMember(
             self.kafka,
             self.kafka.group(self.application_id),
-            f"{self.application_id}-lineage",
+            names.lineage_topic(self.application_id),
             member_id=self.member_id,
             is_static=self._is_static,
         )
@@ -170,9 +178,9 @@ class MemoryCluster:
         """The consumer for inputs that are another application's immediate sinks."""
         return MemoryScanner(self.kafka)
 
-    def scanner(self) -> MemoryScanner:
+    def scanner(self, *, is_committed: bool = False) -> MemoryScanner:
         """A consumer for recovery."""
-        return MemoryScanner(self.kafka)
+        return MemoryScanner(self.kafka, is_committed=is_committed)
 
     def data_producer(self) -> MemoryProducer:
         """For frames and END markers."""
@@ -195,10 +203,10 @@ class MemoryCluster:
         producer = MemorySinkProducer(
             self.kafka,
             self.links["sink"],
-            transactional_id=f"{self.application_id}-{group}" + ("-next" if slot else ""),
+            transactional_id=names.transactional_id(self.application_id, group, slot),
             position=(
-                f"{self.application_id}-positions",
-                (f"{self.application_id}-lineage", group),
+                names.positions_group(self.application_id),
+                (names.lineage_topic(self.application_id), group),
             ),
         )
         self.producers.append(producer)
@@ -242,6 +250,7 @@ class MemoryAdmin:
         topics: Sequence[str],
         *,
         are_created: bool = False,  # noqa: ARG002 - there is one broker
+        may_be_new: bool = False,  # noqa: ARG002 - the same
     ) -> dict[str, TopicInfo]:
         """Existing topics among `topics`."""
         self._check()

@@ -30,12 +30,14 @@ class Link:
         holds_acks: what is carried out is not acknowledged.
         delay_s: seconds by the clock from a request until it is carried out, 0 or more.
         error: fails the next request that is carried out, once.
+        refusal: fails every request that is carried out, as long as it stands here.
     """
 
     holds_requests: bool = False
     holds_acks: bool = False
     delay_s: float = 0.0
     error: KstashError | None = None
+    refusal: KstashError | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +67,7 @@ class MemoryProducer:
         self._waiting: deque[Request] = deque()
         self._sent: deque[Request] = deque()
         self._fatal: KstashError | None = None
+        self._asked_s = 0.0  # of the request that is being carried out
 
     def produce(
         self,
@@ -144,6 +147,7 @@ class MemoryProducer:
             if self._waiting[0].asked_s + self._link.delay_s > now_s:
                 break
             request = self._waiting.popleft()
+            self._asked_s = request.asked_s
             self._sent.append(request)
             self._kafka.activity += 1
             try:
@@ -175,6 +179,8 @@ class MemoryProducer:
         if self._link.error is not None:
             error, self._link.error = self._link.error, None
             raise error
+        if self._link.refusal is not None:
+            raise self._link.refusal
 
     def _append(
         self,
@@ -239,7 +245,10 @@ class MemorySinkProducer(MemoryProducer):
         headers: Headers | None,
         timestamp_ms: int,
     ) -> MemoryRecord:
-        transaction = self._kafka.coordinator.begun(self._transactional_id, self._epoch)
+        # A real producer sends at once, whenever its caller polls.
+        transaction = self._kafka.coordinator.begun(
+            self._transactional_id, self._epoch, self._asked_s
+        )
         return log.append(key, value, headers, timestamp_ms, transaction)
 
 

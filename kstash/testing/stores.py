@@ -31,7 +31,7 @@ class MemoryCheckpointStore:
         self.files[SCHEME + name] = content
         return SCHEME + name
 
-    def get(self, location: str) -> Iterator[bytes]:
+    def get(self, location: str, size: int) -> Iterator[bytes]:  # noqa: ARG002 - as the port has it
         """Content of a stored file, in two blocks."""
         self._check()
         if location not in self.files:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from kstash.errors import ProducerFailedError
 from kstash.ports import Partition
+from kstash.testing.clock import ManualClock
 from kstash.testing.log import Outcome, Transaction
 
 
@@ -13,12 +15,20 @@ from kstash.testing.log import Outcome, Transaction
 class _Session:
     epoch: int = 0
     open: Transaction | None = None
+    opened_s: float = 0.0
 
 
 class TransactionCoordinator:
-    """Fences producers by the epoch of their transactional id, and keeps committed positions."""
+    """Fences producers by the epoch of their transactional id, and keeps committed positions.
 
-    def __init__(self) -> None:
+    Attributes:
+        timeout_s: a transaction that is open for longer is aborted, and its producer fenced; by
+            default none ever is.
+    """
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.timeout_s = math.inf
+        self._clock = clock
         self._sessions: dict[str, _Session] = {}
         self.positions: dict[tuple[str, Partition], str] = {}
         """Metadata last committed, by (consumer group, partition)."""
@@ -36,8 +46,8 @@ class TransactionCoordinator:
         """`transaction.timeout.ms` has passed: abort what is open and fence its producer."""
         self.fence(transactional_id)
 
-    def begun(self, transactional_id: str, epoch: int) -> Transaction:
-        """The open transaction of a producer; begins one when there is none.
+    def begun(self, transactional_id: str, epoch: int, since_s: float) -> Transaction:
+        """The open transaction of a producer; begins one, at `since_s`, when there is none.
 
         Raises:
             ProducerFailedError: a newer producer took over.
@@ -45,6 +55,7 @@ class TransactionCoordinator:
         session = self._checked(transactional_id, epoch)
         if session.open is None:
             session.open = Transaction(transactional_id)
+            session.opened_s = since_s
         return session.open
 
     def commit(
@@ -63,6 +74,9 @@ class TransactionCoordinator:
 
     def _checked(self, transactional_id: str, epoch: int) -> _Session:
         session = self._sessions[transactional_id]
+        is_open = session.open is not None
+        if is_open and self._clock.monotonic() > session.opened_s + self.timeout_s:
+            self.time_out(transactional_id)
         if epoch != session.epoch:
             raise ProducerFailedError(
                 f"transactional id {transactional_id!r}: epoch {epoch} is fenced by"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+
+import msgspec
+
+from kstash.verify.bodies import BODIES, Program
 
 IDENTITY, LINEAGE, MARKER = "__kstash.s", "__kstash.l", "__kstash.m"
 NULL = 0xFFFFFFFF
@@ -114,13 +117,23 @@ def _column(data: bytes, at: int, count: int) -> int:
     return at + 4 * count + size
 
 
-def check_chunk(data: bytes) -> tuple[int, int]:
-    """Walk through a lineage; returns the positions `[start, end)` that it is about."""
+class Run(NamedTuple):
+    """Records of one input in a lineage: the position and the offset behind the last one."""
+
+    input: int
+    position: int
+    offset: int
+
+
+def check_chunk(data: bytes) -> list[Run]:
+    """Walk through a lineage; returns its runs."""
     if not data or data[0] != 1:
         raise UnreadableError("lineage of an unknown version")
     start, at = _varint(data, 1)
     length, at = _varint(data, at)
     position = start
+    runs: list[Run] = []
+    ends: dict[int, int] = {}
     while at < len(data):
         tag, at = _varint(data, at)
         kind = tag & 3
@@ -129,8 +142,10 @@ def check_chunk(data: bytes) -> tuple[int, int]:
             if kind == 3:
                 gap, at = _varint(data, at)
             count, at = _varint(data, at)
-            _, at = _varint(data, at)
+            step, at = _varint(data, at)
             position += gap + count
+            ends[tag >> 2] = ends.get(tag >> 2, 0) + (step >> 1 ^ -(step & 1))
+            runs.append(Run(tag >> 2, position, ends[tag >> 2]))
         elif tag == 1:
             gap, at = _varint(data, at)
             for _ in range(2):
@@ -147,7 +162,7 @@ def check_chunk(data: bytes) -> tuple[int, int]:
             raise UnreadableError(f"lineage entry with tag {tag}")
     if at != len(data) or position > start + length:
         raise UnreadableError("lineage that goes beyond its end")
-    return start, start + length
+    return runs
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -183,12 +198,22 @@ def lineage_record(key: bytes | None, value: bytes) -> Record:
         check_chunk(content)
     else:
         try:
-            content = json.loads(content)
-        except ValueError as error:
-            raise UnreadableError(f"body that is no JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise UnreadableError("body that is no JSON object")
+            content = msgspec.json.decode(content, type=BODIES[kind])
+        except (ValueError, RecursionError) as error:
+            raise UnreadableError(f"{kind} with a body of its own: {_first_line(error)}") from error
     return Record(kind, (generation, claim), task, number, content)
+
+
+def program(text: str) -> Program:
+    """Decode what a START says about the program."""
+    try:
+        return msgspec.json.decode(text, type=Program)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"program that does not decode: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0][:200]
 
 
 def _checked(data: bytes) -> bytes:

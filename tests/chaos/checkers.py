@@ -47,6 +47,11 @@ def read_committed(bootstrap: str, topic: str, *, deadline_s: float = 60) -> Out
     return _read(bootstrap, topic, "read_committed", deadline_s)
 
 
+def read_everything(bootstrap: str, topic: str, *, deadline_s: float = 60) -> Outputs:
+    """Read a topic to its end, aborted and open transactions included."""
+    return _read(bootstrap, topic, "read_uncommitted", deadline_s)
+
+
 def read_with_rule(bootstrap: str, topic: str, *, deadline_s: float = 60) -> Outputs:
     """Read a topic to its end, aborted and open transactions included, by the reader rule.
 
@@ -54,7 +59,7 @@ def read_with_rule(bootstrap: str, topic: str, *, deadline_s: float = 60) -> Out
         AssertionError: a record without identity, a jump in a sequence.
     """
     rules: dict[int, ReaderRule] = defaultdict(ReaderRule)
-    everything = _read(bootstrap, topic, "read_uncommitted", deadline_s)
+    everything = read_everything(bootstrap, topic, deadline_s=deadline_s)
     return {
         partition: [output for output in outputs if rules[partition].accepts(output)]
         for partition, outputs in everything.items()
@@ -62,9 +67,15 @@ def read_with_rule(bootstrap: str, topic: str, *, deadline_s: float = 60) -> Out
 
 
 def read_inputs(
-    bootstrap: str, topics: Sequence[str], *, deadline_s: float = 120
+    bootstrap: str,
+    topics: Sequence[str],
+    *,
+    deadline_s: float = 120,
+    starts: Mapping[tuple[str, int], int] | None = None,
 ) -> list[tuple[str, int, str | None, str]]:
     """(topic, partition, key, value) of all input, each partition in order.
+
+    `starts` says by topic and partition where to begin, if not at the beginning.
 
     What was fed is not what the feeder asked for: a producer whose broker hangs may write a batch
     twice in spite of idempotence, when it had to begin a new session. The topic is the truth.
@@ -73,6 +84,8 @@ def read_inputs(
     for topic in topics:
         for partition, records in _read(bootstrap, topic, "read_committed", deadline_s).items():
             for record in records:
+                if record.offset < (starts or {}).get((topic, partition), 0):
+                    continue
                 assert record.value is not None, f"null value at {_place(record)}"
                 key = None if record.key is None else record.key.decode()
                 found.append((topic, partition, key, record.value.decode()))
@@ -116,6 +129,12 @@ def _read(bootstrap: str, topic: str, isolation_level: str, deadline_s: float) -
         return outputs
     finally:
         consumer.close()
+
+
+def generation_of(output: Output) -> int:
+    """The generation of the application that wrote this record."""
+    (header,) = (value for name, value in output.headers if name == IDENTITY_HEADER)
+    return int(_IDENTITY.unpack(header)[4])
 
 
 @dataclass(slots=True)

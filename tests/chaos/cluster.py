@@ -18,6 +18,8 @@ BROKERS = 3
 LANES = 4
 ANSWER_S_MAX = 10.0
 IN_SYNC_S_MAX = 90.0
+START_S_MAX = 240.0
+"""Of the brokers, also on a machine with much other work."""
 
 # Three nodes on a small machine; one replica of three may be gone, a second one may not.
 HEAP_MB = 256
@@ -82,23 +84,24 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster() -> Iterator[Cluster]:
-    """Start three brokers and the proxies; all are gone afterwards."""
-    ports = iter(free_ports(2 * BROKERS * LANES))
+def running_cluster(count: int = BROKERS) -> Iterator[Cluster]:
+    """Start brokers, three by default, and the proxies; all are gone afterwards."""
+    ports = iter(free_ports(2 * count * LANES))
     # By lane and node: where the proxy listens, and the listener of the node behind it.
-    lanes = [[(next(ports), next(ports)) for _ in range(BROKERS)] for _ in range(LANES)]
+    lanes = [[(next(ports), next(ports)) for _ in range(count)] for _ in range(LANES)]
     listeners = {
         node: [(behind, front) for front, behind in (lane[node] for lane in lanes)]
-        for node in range(BROKERS)
+        for node in range(count)
     }
     with (
         DevBroker(
-            brokers=BROKERS,
+            brokers=count,
             heap_mb=HEAP_MB,
             # Nodes that live for seconds want a fast start more than fast code.
             java_options=["-XX:TieredStopAtLevel=1"],
             config=CONFIG,
             listeners=listeners,
+            start_timeout_s=START_S_MAX,
         ) as brokers,
         Proxy(lanes) as proxy,
     ):

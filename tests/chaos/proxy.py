@@ -54,6 +54,7 @@ class Lane:
         self._answers.set()
         self._delay_s = 0.0
         self._bytes_per_s = 0.0
+        self._sign: bytes | None = None
         self.connection_count = 0
         self.held_answers = 0
 
@@ -77,6 +78,15 @@ class Lane:
     def stall(self) -> None:
         """Let no byte pass until `heal`: connections stay and nobody is told."""
         self._order(self._set(flows=False))
+
+    def stall_at(self, sign: bytes) -> None:
+        """Stall as soon as the worker sends something that contains `sign`: it is held up, too."""
+        self._order(self._set(sign=sign))
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether no byte passes."""
+        return not self._flows.is_set()
 
     def mute(self) -> None:
         """Let requests pass and hold answers back until `heal`; `held_answers` counts them."""
@@ -121,8 +131,9 @@ class Lane:
         answers: bool = True,
         delay_s: float = 0.0,
         bytes_per_s: float = 0.0,
+        sign: bytes | None = None,
     ) -> None:
-        self._delay_s, self._bytes_per_s = delay_s, bytes_per_s
+        self._delay_s, self._bytes_per_s, self._sign = delay_s, bytes_per_s, sign
         for event, passes in ((self._flows, flows), (self._answers, answers)):
             if passes:
                 event.set()
@@ -168,6 +179,8 @@ class Lane:
                     pause_s += len(chunk) / self._bytes_per_s
                 if pause_s:
                     await asyncio.sleep(pause_s)
+                if self._sign is not None and not is_answer and self._sign in chunk:
+                    self._flows.clear()
                 await self._flows.wait()
                 if is_answer and not self._answers.is_set():
                     self.held_answers += 1

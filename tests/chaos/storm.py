@@ -38,6 +38,7 @@ from tests.chaos.faults import (
 )
 from tests.chaos.harness import Chaos, Feeder, Record, Worker, chaos_run, wait_until
 from tests.chaos.live_bytes import LiveBytes
+from tests.chaos.owners import assigned
 from tests.chaos.subjects import Subject
 from tests.chaos.table import Table
 from tests.chaos.watch import Watch
@@ -251,15 +252,9 @@ class Storm:
     def _assigned(self) -> list[int]:
         admin = KafkaAdminClient(bootstrap_servers=self.cluster.bootstrap.split(","))
         try:
-            (group,) = admin.describe_groups([self.subject.application_id]).values()
+            return assigned(admin, self.subject.application_id)
         finally:
             admin.close()
-        return [
-            partition
-            for member in group["members"]
-            for topic in member["member_assignment"]["assigned_partitions"]
-            for partition in topic["partitions"]
-        ]
 
     def _stop_workers(self) -> None:
         # One that was just started would not yet know what SIGTERM means.

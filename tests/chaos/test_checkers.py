@@ -20,9 +20,8 @@ from tests.chaos.checkers import (
 APPLICATION = 77
 
 
-def _identified(
-    sequence: int, *, claim: int = 1, generation: int = 5, partition: int = 0
-) -> Output:
+def identified(sequence: int, *, claim: int = 1, generation: int = 5, partition: int = 0) -> Output:
+    """A record with an identity header."""
     fields = (1, APPLICATION, 0, partition, generation, claim, 99, 1, sequence)
     header = struct.pack(">BQHIQQQIQ", *fields)
     return Output(0, 0, b"k", b"v", (("user", b"x"), ("__kstash.s", header)))
@@ -36,25 +35,25 @@ def _accepted(*outputs: Output) -> list[bool]:
 def test_rule_drops_repetitions() -> None:
     """A sequence number that was accepted is not accepted again."""
     assert _accepted(
-        _identified(1), _identified(2), _identified(2, claim=3), _identified(3, claim=3)
+        identified(1), identified(2), identified(2, claim=3), identified(3, claim=3)
     ) == [True, True, False, True]
 
 
 def test_rule_drops_zombies() -> None:
     """A record of an older incarnation behind one of a newer is dropped, even with a new number."""
-    assert _accepted(_identified(1), _identified(2, claim=9), _identified(3)) == [True, True, False]
+    assert _accepted(identified(1), identified(2, claim=9), identified(3)) == [True, True, False]
 
 
 def test_rule_starts_over_with_a_new_lineage_topic() -> None:
     """A higher generation counts from 1 again; a CLAIM offset says nothing across generations."""
-    newer = [_identified(number, generation=6, claim=0) for number in (1, 2)]
-    assert _accepted(_identified(1), *newer) == [True, True, True]
+    newer = [identified(number, generation=6, claim=0) for number in (1, 2)]
+    assert _accepted(identified(1), *newer) == [True, True, True]
 
 
 def test_rule_sees_a_lost_record() -> None:
     """A jump in the sequence is an error, not an output."""
     with pytest.raises(AssertionError, match="jumps from sequence 1 to 3"):
-        _accepted(_identified(1), _identified(3))
+        _accepted(identified(1), identified(3))
 
 
 def test_rule_wants_an_identity() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from kafka.partitioner.default import murmur2
 
 from tests.chaos.checkers import (
     Outputs,
@@ -59,8 +60,10 @@ class Scene:
 
         def step(index: int) -> tuple[str, int, str | None, str]:
             number, side = choice.randrange(40), choice.randrange(2)
-            # The same partition for the same key in both topics: keyed alike.
-            return self.inputs[side], number % PARTITION_COUNT, f"key-{number}", f"{side}-{index}"
+            # As every client does with a key: the same partition of both topics.
+            key = f"key-{number}"
+            place = (murmur2(key.encode()) & 0x7FFFFFFF) % PARTITION_COUNT
+            return self.inputs[side], place, key, f"{side}-{index}"
 
         self.feeder = Feeder(chaos.bootstrap, step, rate=400)
 

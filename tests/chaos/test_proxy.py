@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from tests.chaos.harness import wait_until
 from tests.chaos.proxy import HOST, Lane, Proxy, free_ports
 
 DEADLINE_S = 20.0  # far above what a loaded machine takes for a few bytes
@@ -108,6 +109,23 @@ def test_a_stalled_lane_says_nothing_and_loses_nothing(lane: Lane) -> None:
         connection.settimeout(DEADLINE_S)
         lane.heal()
         assert connection.recv(5) == b"later"
+
+
+def test_a_lane_stalls_at_a_sign(lane: Lane) -> None:
+    """What contains the sign is held up, and all behind it, until the lane is healed."""
+    with _connected(lane) as connection:
+        lane.stall_at(b"sign")
+        assert _ask(connection) == b"question"
+        assert not lane.is_stalled
+        connection.sendall(b"a sign")
+        wait_until(lambda: lane.is_stalled, DEADLINE_S, "the stall")
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.settimeout(DEADLINE_S)
+        lane.heal()
+        assert connection.recv(6) == b"a sign"
+        assert _ask(connection, b"a sign") == b"a sign"
 
 
 def test_a_slow_lane_takes_its_time(lane: Lane) -> None:

@@ -15,10 +15,14 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.faults import KINDS, plan
 from tests.chaos.harness import choose_seed
 from tests.chaos.storm import storm
-from tests.chaos.subjects import SUBJECTS, Subject
+from tests.chaos.subjects import SUBJECTS, BothDeliveries, Subject
 from tests.chaos.table import Table
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+
+
+SHORT = ("kill", "cut", "lineage", "wipe")
+"""Four faults: a crash, a lost connection, a broker that dies, and a crash that costs the disk."""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,11 @@ def test_exactly_once_in_a_storm(
 ) -> None:
     """Outputs, state, assignment and processes are as if nothing had happened."""
     storm(cluster, tmp_path, subject, hand(seed, subject), table, seed=seed)
+
+
+def test_a_short_storm(cluster: Cluster, tmp_path: Path, seed: int, table: Table) -> None:
+    """The same under four faults only, for sinks of both deliveries that tell the inputs' order."""
+    storm(cluster, tmp_path, BothDeliveries, SHORT, table, seed=seed)
 
 
 def test_a_seed_repeats_its_plan() -> None:

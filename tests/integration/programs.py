@@ -71,6 +71,11 @@ def copy(app: kstash.App, inputs: list[str], output: str, _options: dict[str, An
     app.stream(*inputs).to(output)
 
 
+def copy_to(app: kstash.App, inputs: list[str], output: str, options: dict[str, Any]) -> None:
+    """Copy one input by the delivery in option `delivery`."""
+    app.stream(inputs[0]).to(output, delivery=options["delivery"])
+
+
 def through(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
     """Send records through an internal topic, and on as they are."""
     app.stream(inputs[0], key=kstash.raw).repartition("all").to(output)
@@ -103,6 +108,7 @@ PROGRAMS: dict[str, Build] = {
     "merged": merged,
     "spread": spread,
     "copy": copy,
+    "copy_to": copy_to,
     "through": through,
     "relay": relay,
     "newest": newest,

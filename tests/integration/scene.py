@@ -14,6 +14,7 @@ from typing import Any
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from kafka.partitioner.default import murmur2
 
 from tests.chaos.checkers import Outputs, check_counts, read_committed
 from tests.chaos.harness import Worker, wait_for_outputs, wait_until
@@ -30,6 +31,16 @@ class Sent:
     key: bytes | None = None
     partition: int = 0
     headers: Headers = field(default_factory=list)
+
+
+def place_of(key: bytes, partitions: int) -> int:
+    """The partition in which Java clients put a key, by another client's hash."""
+    return (int(murmur2(key)) & 0x7FFFFFFF) % partitions
+
+
+def key_in(partition: int, partitions: int) -> bytes:
+    """A key that belongs there."""
+    return next(key for n in range(99) if place_of(key := b"k%d" % n, partitions) == partition)
 
 
 def lines(*texts: str, partitions: int = 1) -> list[Sent]:

@@ -7,7 +7,7 @@ import uuid
 import pytest
 from confluent_kafka import Producer
 
-from tests.integration.scene import Scene, Sent, lines, sentences
+from tests.integration.scene import Scene, Sent, key_in, lines, sentences
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +41,7 @@ def test_inputs_that_end_with_markers(scene: Scene) -> None:
     for number in range(3):
         producer.begin_transaction()
         for partition in range(2):
-            producer.produce(committed, b"v", f"key-{partition}", partition=partition)
+            producer.produce(committed, b"v", key_in(partition, 2), partition=partition)
         producer.commit_transaction(30)
         producer.begin_transaction()
         producer.produce(aborted, b"never", f"gone-{number}", partition=0)
@@ -51,7 +51,7 @@ def test_inputs_that_end_with_markers(scene: Scene) -> None:
     assert worker.run() == 0
     found = scene.outputs(sink)
     counts = {(o.key, o.value) for outputs in found.values() for o in outputs}
-    expected = {(f"key-{p}".encode(), str(n).encode()) for p in range(2) for n in (1, 2, 3)}
+    expected = {(key_in(p, 2), str(n).encode()) for p in range(2) for n in (1, 2, 3)}
     assert counts == expected
 
 

@@ -72,7 +72,7 @@ def topic_cluster(servers: str) -> KafkaCluster:
 
 def content(store: CheckpointStore, location: str) -> bytes:
     """All of a stored file."""
-    return b"".join(store.get(location))
+    return b"".join(store.get(location, 1 << 30))
 
 
 @pytest.mark.parametrize("data", [b"", b"x", LARGE], ids=["empty", "small", "large"])
@@ -87,7 +87,7 @@ def test_what_is_stored_is_found_by_its_location(world: World, data: bytes) -> N
 def test_two_files_at_once_do_not_mix(world: World) -> None:
     """Reading one file while another one is read and a third is stored."""
     first, second = (world.store.put(1, f"count_1/10-5/{n}", [n * LARGE]) for n in (1, 2))
-    reading = world.store.get(first)
+    reading = world.store.get(first, len(LARGE))
     head = next(reading)
     assert content(world.store, second) == 2 * LARGE
     third = world.store.put(1, "count_1/10-5/3", [b"three"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kstash.state.files import PARTIAL_PREFIX
 from tests.chaos.harness import wait_until
 from tests.integration.scene import WAIT_S_MAX, Process, Scene, lines, sentences
 
@@ -14,9 +15,13 @@ pytestmark = pytest.mark.integration
 
 
 def _checkpoints(scene: Scene) -> list[Path]:
-    """Checkpoint folders of the counting task, oldest first."""
+    """Complete checkpoint folders of the counting task, oldest first."""
     state = scene.folder / "state-worker" / scene.application_id
-    found = [path for path in state.glob("words_0/checkpoints/*") if (path / "CURRENT").exists()]
+    found = [
+        path
+        for path in state.glob("words_0/checkpoints/*")
+        if not path.name.startswith(PARTIAL_PREFIX) and (path / "CURRENT").exists()
+    ]
     return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]))
 
 

@@ -36,3 +36,23 @@ def test_a_worker_whose_clock_jumps(scene: Scene) -> None:
     log = worker.log()
     assert "starts over" not in log
     assert "made anew" not in log
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "write_first"])
+def test_a_sink_with_the_brokers_timestamps(scene: Scene, guarantee: str) -> None:
+    """H43: `message.timestamp.type=LogAppendTime` keeps none of ours; a killed worker goes on."""
+    source = scene.topic("sentences")
+    sink = scene.topic("counts", message_timestamp_type="LogAppendTime")
+    worker = scene.worker(
+        "words", [source], sink, guarantee=guarantee, checkpoint_interval_ms=60_000
+    )
+    texts = sentences(30)
+    worker.start_ready()
+    scene.send(source, lines(*texts[:20]))
+    scene.wait_outputs(sink, 100)
+    worker.kill()
+    scene.send(source, lines(*texts[20:]))
+    worker.start_ready()
+    scene.wait_outputs(sink, 150)
+    assert worker.stop() == 0
+    scene.check_words(sink, texts)

@@ -100,7 +100,7 @@ def test_topics_stay_flat_while_the_inputs_grow(cleaning_broker: DevBroker, tmp_
     own = {
         f"{application}-lineage": SMALL_COMPACTED,
         f"{application}-checkpoints": SMALL_COMPACTED,
-        f"{application}-by-word-repartition": SMALL_PURGED,
+        f"{application}-by_word-repartition": SMALL_PURGED,
     }
     samples: list[dict[str, int]] = []
     sent: Counter[str] = Counter()

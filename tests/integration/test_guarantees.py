@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from tests.chaos.checkers import by_key, check_counts
-from tests.integration.scene import Process, Scene, Sent, lines, sentences, word_counts
+from tests.integration.scene import (
+    Process,
+    Scene,
+    Sent,
+    lines,
+    place_of,
+    sentences,
+    word_counts,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -50,7 +58,8 @@ def test_a_word_count_under_each_guarantee(scene: Scene) -> None:
 def test_a_merge_under_each_guarantee(scene: Scene) -> None:
     """Two topics merged into one state: the same outputs for each key (I12)."""
     left, right = scene.topic("left", 2), scene.topic("right", 2)
-    records = [Sent(b"v", b"k%d" % (i % 20), i % 2) for i in range(1000)]
+    keys = [b"k%d" % (i % 20) for i in range(1000)]
+    records = [Sent(b"v", key, place_of(key, 2)) for key in keys]
     for topic in (left, right):
         scene.send(topic, records)
     for sink in _run_all(scene, "merged", [left, right]):
@@ -84,3 +93,29 @@ def test_a_crash(scene: Scene, guarantee: str) -> None:
     for word, count in expected.items():
         missing = set(range(1, count + 1)) - numbers[word].keys()
         assert not missing, f"{word!r}: no output says {sorted(missing)[:5]}"
+
+
+def test_a_guarantee_may_change_between_runs(scene: Scene) -> None:
+    """H57: a run to the end is a drain: each record counts once, whatever comes next."""
+    source, sink = scene.topic("lines", 2), scene.topic("counts", 2)
+    texts: list[str] = []
+    for number, guarantee in enumerate(
+        ("exactly_once", "at_least_once", "write_first", "at_least_once", "exactly_once")
+    ):
+        more = [f"a b {number}", f"b {guarantee}"]
+        texts += more
+        scene.send(source, lines(*more, partitions=2))
+        worker = scene.worker(
+            "words",
+            [source],
+            sink,
+            until="end",
+            guarantee=guarantee,
+            # A worker that is gone keeps its place for so long, and another guarantee waits.
+            session_timeout_ms=6_000,
+        )
+        assert worker.run() == 0, worker.log()
+        scene.check_words(sink, texts)
+    refused = scene.worker("words", [source], sink, guarantee="none")
+    assert refused.run() == 1
+    assert "~ guarantee: was exactly_once, is none" in refused.log()

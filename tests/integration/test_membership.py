@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka.cimpl import NewPartitions
 
+from kstash.failpoints import EXIT_FAILED, VARIABLE
 from tests.chaos.harness import wait_until
 from tests.integration.scene import Process, Scene, lines, sentences
 
@@ -69,6 +70,36 @@ def test_scale_down_hands_over_at_once(scene: Scene) -> None:
     scene.check_words(sink, texts)
 
 
+def test_h60_a_worker_that_dies_while_it_gives_a_group_up(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H60: it is back under its name without a rebalance, and the group is nobody's for a while.
+
+    Its session is far from its end, so nothing but the look at the owners can mend that.
+    """
+    source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
+    texts = sentences(200)
+    scene.send(source, lines(*texts[:100], partitions=2))
+
+    def worker(name: str) -> Process:
+        return scene.worker("words", [source], sink, name=name, session_timeout_ms=LONG_SESSION_MS)
+
+    monkeypatch.setenv(VARIABLE, "lineage.release.append.before")
+    first = worker("first")
+    monkeypatch.delenv(VARIABLE)
+    again, second = worker("first"), worker("second")
+    first.start_ready()
+    second.start()
+    assert first.wait(MOVE_S_MAX) == EXIT_FAILED
+    again.start_ready()
+    second.wait_log("task group live", MOVE_S_MAX)
+    assert "task groups without an owner, they are shared out anew" in again.log() + second.log()
+    scene.send(source, lines(*texts[100:], partitions=2))
+    scene.wait_outputs(sink, 1_000)
+    assert [again.stop(), second.stop()] == [0, 0]
+    scene.check_words(sink, texts)
+
+
 def test_failover_without_a_restart(scene: Scene) -> None:
     """A worker that is gone for good is replaced when its session has timed out."""
     source, sink, first, second = _pair(scene, session_timeout_ms=6_000)
@@ -84,20 +115,21 @@ def test_failover_without_a_restart(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "guarantee", "error"),
+    ("running", "program", "guarantee", "error"),
     [
-        ("copy", "exactly_once", "ProgramChangedError"),
-        ("words", "at_least_once", "ProgramChangedError"),
+        ("exactly_once", "copy", "exactly_once", "ProgramChangedError"),
+        ("exactly_once", "words", "at_least_once", "ProgramChangedError"),
+        ("exactly_once", "words", "none", "ProgramChangedError"),
         # Without recovery there is no lineage that could tell: the group does.
-        ("words", "none", "ApplicationIdTakenError"),
+        ("none", "copy", "none", "ApplicationIdTakenError"),
     ],
 )
 def test_a_stranger_under_a_running_id_is_refused(
-    scene: Scene, program: str, guarantee: str, error: str
+    scene: Scene, running: str, program: str, guarantee: str, error: str
 ) -> None:
     """Another program, or another guarantee, does not start, and what runs is not disturbed."""
     source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
-    first = scene.worker("words", [source], sink, name="first")
+    first = scene.worker("words", [source], sink, name="first", guarantee=running)
     first.start_ready()
     stranger = scene.worker(program, [source], sink, name="stranger", guarantee=guarantee)
     assert stranger.run() == 1

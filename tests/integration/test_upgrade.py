@@ -97,7 +97,7 @@ def test_a_reset_by_the_command_line(shop: Shop) -> None:
     assert "are active" in shop.command("reset", shop.id, code=1)
     assert worker.stop() == 0
     shop.scene.wait_gone(shop.id)
-    lineage, edge = f"{shop.id}-lineage", f"{shop.id}-by-word-repartition"
+    lineage, edge = f"{shop.id}-lineage", f"{shop.id}-by_word-repartition"
     expected = {
         f"delete topic {lineage} (2 partitions)",
         f"delete topic {edge} (2 partitions)",

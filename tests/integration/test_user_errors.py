@@ -49,7 +49,7 @@ def test_bytes_that_a_serde_cannot_take(scene: Scene) -> None:
 
 
 def test_an_applications_error_line(scene: Scene) -> None:
-    """An application's command line ends with the message; the log has the user's traceback."""
+    """An application's command line ends with the message; the log has its cause."""
     source, sink = scene.topic("queries-1"), scene.topic("counts")
     scene.send(source, [Sent(b'{"keyword": 1'), Sent(b"{}")])
     worker = scene.process(
@@ -65,4 +65,4 @@ def test_an_applications_error_line(scene: Scene) -> None:
     log = worker.log()
     assert f"(topic '{source}', partition 0, offset 0)" in log
     assert "DecodeError: Input data was truncated" in log
-    assert "Traceback" in log
+    assert "operators/columns.py" not in log  # what is ours helps nobody

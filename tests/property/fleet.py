@@ -11,12 +11,22 @@ import hashlib
 import itertools
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import kstash
 from kstash.core.reader import ReaderTable
-from kstash.core.wire import IDENTITY_HEADER, decode_identity
+from kstash.core.wire import (
+    IDENTITY_HEADER,
+    LINEAGE_HEADER,
+    MARKER_HEADER,
+    Fence,
+    decode_identity,
+    encode_marker,
+)
 from kstash.errors import KafkaUnavailableError, MemberFencedError
+from kstash.ports import Headers
 from kstash.runtime.layout import Layout
 from kstash.runtime.worker import Worker
 from kstash.state.memory import MemoryBackend
@@ -32,7 +42,14 @@ KEYS = ("k0", "k1", "k2")
 LINKS = ("data", "lineage", "sink")
 DELAYS_S = {"data": (0, 0.05, 0.3), "lineage": (0, 0.1, 1.0, 3.0), "sink": (0, 0.05)}
 PARTITIONS = 2
+FOREIGN = b"foreign"
+"""Value of what others write into a sink."""
 ROUNDS_MAX = 4_000
+ROUND_S = 0.05
+POLL_INTERVAL_S = 300.0
+TRANSACTION_TIMEOUT_S = 15.0
+FUNCTION_S = ((0.03,), (0.4,), (0.0, 0.0, 0.0, 18.0), (7.0, 0.1), (40.0,))
+"""What functions of a slow application take for a record, in seconds, by its number."""
 
 
 def chained(state: str, value: str) -> str:
@@ -41,34 +58,59 @@ def chained(state: str, value: str) -> str:
     return f"{value} {digest}"
 
 
-def rolling_hash(*, is_mixed: bool, **settings: object) -> kstash.App:
+def rolling_hash(
+    *, is_mixed: bool, takes_time: Callable[[str], str] | None = None, **settings: object
+) -> kstash.App:
     """Two topics, two stages; the first has an order to log.
 
-    With `is_mixed` both stages have a transactional sink, the second one beside its immediate one.
+    With `is_mixed` both stages have sinks of both deliveries. `takes_time` gives back what it gets.
     """
     app = kstash.App("fleet", **settings)
     texts = app.stream("left", "right", value=kstash.text)
-    chains = texts.key_by(lambda text: text.split()[0], key=kstash.text).aggregate(
-        "chains", str, chained, value=kstash.text
-    )
+    if takes_time is not None:
+        texts = texts.map_values(takes_time)
+    chains = texts.key_by(
+        lambda text: text.split()[0], key=kstash.text, value=kstash.text
+    ).aggregate("chains", str, chained, value=kstash.text)
     chains.to("links", value=kstash.text)
     if is_mixed:
-        texts.to("texts", delivery="transactional")
+        texts.to("texts", value=kstash.text, delivery="transactional")
+        texts.to("texts-at-once", value=kstash.text)
         chains.to("plain", value=kstash.text, delivery="transactional")
     return app
+
+
+def take_time(clock: ManualClock, seconds: Sequence[float], value: str) -> str:
+    """Take as long for a value, whenever it comes."""
+    clock.advance(seconds[int(value.split()[1]) % len(seconds)])
+    return value
 
 
 class Fleet:
     """Workers, topics and clock; every method is one move of a schedule."""
 
-    def __init__(self, seed: int, *, is_mixed: bool = True, **settings: object) -> None:
+    until: str | None = None
+    """What the workers run until."""
+
+    def __init__(
+        self, seed: int, *, is_mixed: bool = True, is_slow: bool = False, **settings: object
+    ) -> None:
         self.random = random.Random(seed)
         self.clock = ManualClock()
         self.kafka = MemoryKafka(self.clock)
         self.kafka.fetch_max = self.random.choice([1, 3, 500])
-        app = rolling_hash(is_mixed=is_mixed, **settings)
+        takes_time = None
+        if is_slow:
+            self.kafka.poll_interval_s = POLL_INTERVAL_S
+            self.kafka.coordinator.timeout_s = TRANSACTION_TIMEOUT_S
+            seconds = self.random.choice(FUNCTION_S)
+            takes_time = partial(take_time, self.clock, seconds)
+        app = rolling_hash(is_mixed=is_mixed, takes_time=takes_time, **settings)
         self.topology = app.topology()
         self.config = app.config
+        if is_mixed and self.random.random() < 0.5:
+            # Far below what the setting takes: here a lineage of a few entries is a long one.
+            self.config = self.config.model_copy(update={"lineage_header_bytes_max": 16})
         counts = dict.fromkeys(
             (
                 *("left", "right", *self.topology.output_topics),
@@ -114,6 +156,7 @@ class Fleet:
             clock=self.clock,
             metrics=self.metrics,
             nonce=lambda: next(self.nonces).to_bytes(16, "big"),
+            until=self.until,
         )
 
     def send(self) -> None:
@@ -222,6 +265,33 @@ class Fleet:
         """Let time pass."""
         self.clock.advance(self.random.choice((0.01, 0.12, 1.1)))
 
+    def meddle(self) -> None:
+        """Somebody else writes into a sink what looks like a record of the application (H52)."""
+        partition = self.random.randrange(PARTITIONS)
+        own = [
+            value
+            for record in self.kafka.read("links", partition, is_committed=False)
+            for name, value in record.headers() or ()
+            if name == IDENTITY_HEADER and value is not None and record.value() != FOREIGN
+        ]
+        if not own:
+            return
+        copied = self.random.choice(own)
+        identity = decode_identity(copied)
+        unknown = identity.incarnation._replace(offset=1 << 40)
+        void = Fence(identity.application, tuple((group, unknown) for group in range(PARTITIONS)))
+        wild = replace(identity, incarnation=unknown, position=1 << 40, first_seq=1 << 40)
+        kinds: list[Headers] = [
+            [(IDENTITY_HEADER, copied)],
+            [(IDENTITY_HEADER, copied[:40])],
+            [(IDENTITY_HEADER, copied), (LINEAGE_HEADER, b"\xff")],
+            [(IDENTITY_HEADER, wild.encode())],
+            [(MARKER_HEADER, encode_marker(void))],
+            [(MARKER_HEADER, b"garbage"), (IDENTITY_HEADER, wild.encode())],
+        ]
+        headers = self.random.choice(kinds)
+        self.kafka.append("links", FOREIGN, partition=partition, headers=headers)
+
     def look(self) -> None:
         """Read the outputs by the reader rule; what was accepted once stays."""
         for partition in range(PARTITIONS):
@@ -229,12 +299,53 @@ class Fleet:
             records, self.offsets[partition] = log.read(
                 self.offsets[partition], 1_000_000, is_committed=False
             )
-            self.seen[partition] += [r for r in records if self._accepts(partition, r)]
+            own = [record for record in records if record.value() != FOREIGN]
+            self.seen[partition] += [r for r in own if self._accepts(partition, r)]
+
+    def run(self, weights: Mapping[str, float], moves: int) -> None:
+        """Run one random schedule to its end and check it.
+
+        Args:
+            weights: how often each move comes.
+            moves: how many of them.
+        """
+        for name in NAMES:
+            self.start(name)
+        for move in self.random.choices(list(weights), list(weights.values()), k=moves):
+            if move in MOVES_OF_A_WORKER:
+                name = self.random.choice(NAMES)
+                for _ in range(self.random.randrange(1, 8) if move == "step" else 1):
+                    getattr(self, move)(name)
+            else:
+                getattr(self, move)()
+        self.quiesce()
+        self.check()
 
     # -- what must hold --------------------------------------------------------------------------
 
     def quiesce(self) -> None:
         """Faults stop; everything that was sent is processed and committed."""
+        self.calm()
+        quiet = 0
+        for _ in range(ROUNDS_MAX):
+            before = self.kafka.activity
+            for name in NAMES:
+                self.start(name)
+                self.step(name)
+            self.clock.advance(ROUND_S)
+            quiet = quiet + 1 if self.kafka.activity == before else 0
+            # What is on its way may take longer than the quiet rounds.
+            if quiet > 40 and all(self._is_at_rest(worker) for worker in self.workers.values()):
+                return
+        raise AssertionError(f"not at rest: live {[w.is_live for w in self.workers.values()]}")
+
+    @staticmethod
+    def _is_at_rest(worker: Worker) -> bool:
+        groups = worker.groups.values()
+        return worker.is_live and not any(g.has_outstanding or g.sink_backlog for g in groups)
+
+    def calm(self) -> None:
+        """Faults stop, and all workers run."""
         for cluster in self.clusters.values():
             for link in cluster.links.values():
                 link.holds_requests = link.holds_acks = False
@@ -249,28 +360,19 @@ class Fleet:
             self.wake_zombie()
         for name in NAMES:
             self.start(name)
-        quiet = 0
-        for _ in range(ROUNDS_MAX):
-            before = self.kafka.activity
-            for name in NAMES:
-                self.start(name)
-                self.step(name)
-            self.clock.advance(0.05)
-            quiet = quiet + 1 if self.kafka.activity == before else 0
-            if quiet > 40 and all(worker.is_live for worker in self.workers.values()):
-                return
-        raise AssertionError(f"not at rest: live {[w.is_live for w in self.workers.values()]}")
 
     def check(self) -> None:
         """Both kinds of readers see one history with every input in it once."""
         self.look()
         accepted = [record for p in range(PARTITIONS) for record in self.seen[p]]
-        committed = self.kafka.read("links")
+        committed = [r for r in self.kafka.read("links") if r.value() != FOREIGN]
         assert _pairs(accepted) == _pairs(committed), "the two readers differ"
         self._check_history(committed)
         if "plain" in self.topology.output_topics:
             plain, texts = self.kafka.read("plain"), self.kafka.read("texts")
             assert _pairs(plain) == _pairs(committed), "the two deliveries differ"
+            at_once = self.kafka.read("texts-at-once")
+            assert _pairs(texts) == _pairs(at_once), "the first stage's two deliveries differ"
             values = Counter((record.value() or b"").decode() for record in texts)
             assert values == Counter(self.sent), "lost or doubled in the first stage's sink"
             assert not any(record.headers() for record in (*plain, *texts)), "headers"
@@ -317,6 +419,7 @@ MOVES = {
     "fail_link": 0.7,
     "turn_away": 0.4,
     "turn_store_away": 0.4,
+    "meddle": 0.7,
 }
 """Moves of a schedule, by how often they come."""
 
@@ -331,12 +434,13 @@ MOVES_OF_A_WORKER = frozenset(
         "fail_link",
         "slow_down",
         "lose_disk",
+        "take_over",
     }
 )
 
 
-MOVES_OF_STORES = frozenset({"slow_down", "lose_disk", "turn_store_away"})
-"""Left out of schedules that found a fault before there were remote checkpoints."""
+MOVES_OF_STORES = frozenset({"slow_down", "lose_disk", "turn_store_away", "meddle"})
+"""Left out of schedules that found a fault before these moves were there."""
 
 
 def run(
@@ -345,6 +449,7 @@ def run(
     *,
     without: frozenset[str] = frozenset(),
     is_mixed: bool = True,
+    is_slow: bool = False,
     **settings: object,
 ) -> Fleet:
     """Run one random schedule to its end and check it.
@@ -352,17 +457,6 @@ def run(
     Raises:
         AssertionError, KstashError: a rule was broken, or a worker gave up that should not have.
     """
-    fleet = Fleet(seed, is_mixed=is_mixed, **settings)
-    for name in NAMES:
-        fleet.start(name)
-    weights = {move: weight for move, weight in MOVES.items() if move not in without}
-    for move in fleet.random.choices(list(weights), list(weights.values()), k=moves):
-        if move in MOVES_OF_A_WORKER:
-            name = fleet.random.choice(NAMES)
-            for _ in range(fleet.random.randrange(1, 8) if move == "step" else 1):
-                getattr(fleet, move)(name)
-        else:
-            getattr(fleet, move)()
-    fleet.quiesce()
-    fleet.check()
+    fleet = Fleet(seed, is_mixed=is_mixed, is_slow=is_slow, **settings)
+    fleet.run({move: weight for move, weight in MOVES.items() if move not in without}, moves)
     return fleet

@@ -145,7 +145,7 @@ RECORDS: st.SearchStrategy[LineageRecord] = st.one_of(
         st.dictionaries(U16, st.builds(TaskStart, POSITIONS, POSITIONS, INTS), max_size=3),
         st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
         SKIPS,
-    ),
+    ).filter(lambda start: start.parent is None or start.parent < start.incarnation),
     st.builds(Release, INCARNATIONS, INTS, st.none() | U64),
     st.builds(
         records.Run,

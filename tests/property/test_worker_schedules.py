@@ -25,10 +25,22 @@ FOUND = {
 """Schedules that found a fault once."""
 
 
-def checked(seed: int, without: frozenset[str] = frozenset(), *, is_mixed: bool = True) -> Fleet:
+def checked(
+    seed: int,
+    without: frozenset[str] = frozenset(),
+    *,
+    is_mixed: bool = True,
+    is_slow: bool = False,
+) -> Fleet:
     """Run one schedule; a failure tells the seed."""
     try:
-        return run(seed, MOVES, without=without, is_mixed=is_mixed, checkpoint_interval_ms=1_000)
+        return run(
+            *(seed, MOVES),
+            without=without,
+            is_mixed=is_mixed,
+            is_slow=is_slow,
+            checkpoint_interval_ms=1_000,
+        )
     except (AssertionError, KstashError) as error:
         error.add_note(f"seed {seed}")
         raise
@@ -39,6 +51,15 @@ def test_random_schedules_keep_one_history(block: int) -> None:
     """Crashes, zombies, lost and late requests, failing producers, rebalances, compaction."""
     for seed in range(block, SEEDS, BLOCKS):
         checked(seed)
+
+
+def test_slow_functions_get_done() -> None:
+    """H58: records that take up to 40 s, on a cluster with time-outs: faults or not, all is done.
+
+    It comes to rest within as many turns as that of quick functions.
+    """
+    for seed in range(SEEDS // 10):
+        checked(seed, is_slow=True)
 
 
 @pytest.mark.parametrize("seed", FOUND)

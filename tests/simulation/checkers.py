@@ -203,6 +203,28 @@ class Checkers(OnlineCheckers):
                 if checkpoint.input_offsets.get(i, 0) < log.start:
                     raise ViolationError("I7", f"{log} purged to {log.start} above {checkpoint}")
 
+    def newest_remote(self, task: Task, inc: Inc) -> set[tuple[int, str]]:
+        """Position and label of the two newest remote checkpoints that the cleaner must keep."""
+        lineage = self.cluster.log(self.lineage_topic, task[1])
+        _, retained = self._retained(lineage, task, {})
+        found = {c.position: c.label for c in retained if self._counts(c, task, inc)}
+        return {(position, found[position]) for position in sorted(found)[-2:]}
+
+    def check_plan(
+        self, task: Task, inc: Inc, position: int, adopted: int, lineage: Iterable[Any]
+    ) -> None:
+        """A plan from a retained checkpoint reaches what was seen, by true lineage (I7)."""
+        seen = self.visible_until.get((task, inc), 0)
+        implicit = len(self.stages[task[0]].inputs) == 1
+        coverage = Coverage(self.histories[task, inc], position, implicit=implicit)
+        wrong = coverage.add(lineage)
+        if wrong is not None or coverage.advance() < adopted or adopted < seen:
+            raise ViolationError(
+                "I7",
+                f"{task} from {position} adopts {adopted}, covered: {coverage.end}, seen: {seen}, "
+                f"wrong: {wrong}",
+            )
+
     def _retained(
         self, lineage: Log, task: Task, ends: dict[Inc, int]
     ) -> tuple[list[tuple[Inc, Any]], list[Any]]:

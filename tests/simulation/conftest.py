@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+import kstash.core.stash as core_stash
+
 TABLE = "mutants"
+
+
+@pytest.fixture(autouse=True)
+def _own_bound_of_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A world cuts lineage into segments as small as its seed says; tests after it do not."""
+    monkeypatch.setattr(core_stash, "SEGMENT_ENTRIES_MAX", core_stash.SEGMENT_ENTRIES_MAX)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -6,8 +6,11 @@ from random import Random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tests.simulation.programs import Emission
     from tests.simulation.sim_group import SimGroup
     from tests.simulation.sim_kafka import Log
+    from tests.simulation.sim_task import SimTask
+    from tests.simulation.world import Worker
 
 
 class Knobs:
@@ -47,6 +50,8 @@ class Knobs:
         self.starts_twice = rng.random() < 0.3
         self.has_loss = rng.random() < 0.3
         self.rate_recreate = rng.choice((0.0, 0.0, 0.0, 0.5))
+        # Likewise of choices that are made already.
+        self.resets = self.batch == 1 and self.starts_twice
         self.has_finale = rng.random() < 0.4
         self.switches = rng.random() < 0.6
         # Graceful moves; of a choice that is made already, so that older seeds stay what they were.
@@ -54,6 +59,12 @@ class Knobs:
         # Likewise of choices that are made already.
         self.rate_lead = 0.05 if self.batch == 6 else 0.0
         self.expires = self.rate_hint == 0.2 and not self.is_bounded
+        if self.first_sink == "both" and self.header_bytes_max == 16 and not self.is_bounded:
+            # Replays that hold outputs, beside some that carry no lineage (H42).
+            self.first_inputs = ("first", "second")
+            self.segment_entries_max = 2
+            self.slow_kinds = "lineage"
+            self.rate_crash = max(self.rate_crash, 0.03)
         if self.rate_recreate:
             # A purged internal topic cannot be read anew from 0 under a new lineage topic.
             self.rate_purge = 0.0
@@ -78,10 +89,13 @@ class Mutations:
     generation_is_constant = False
     trims_without_reading_back = False
     ends_before_stable = False
-    switches_before_acks = False
     releases_before_checkpoints = False
     releases_before_commits = False
     counts_first_position = False
+
+    def first_question(self, worker: Worker) -> int:
+        """Number of the worker's question whose answer counts for tasks that are opened now."""
+        return worker.questions
 
     def cleaner_key(self, key: bytes) -> bytes:
         """The key that a lineage record is written under."""
@@ -99,6 +113,11 @@ class Mutations:
         """Offset up to which the lineage topic is read, the own record's."""
         del group
         return through
+
+    def made_again(self, task: SimTask, emissions: list[Emission]) -> list[Emission]:
+        """What the program makes in a replay of a batch."""
+        del task
+        return emissions
 
     def committed_before_fence(self, group: SimGroup) -> list[str | None] | None:
         """The committed position as read before `init_transactions()`, when a mutant does so."""

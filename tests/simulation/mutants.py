@@ -21,7 +21,8 @@ from kstash.core.determinants import lineage_from
 from kstash.core.ids import Incarnation
 from kstash.core.lineage import UNBOUNDED, LineageView
 from kstash.core.reader import ReaderTable
-from kstash.core.sink import CommitState, SinkCommitter
+from kstash.core.replay import Replay
+from kstash.core.sink import CommitState, CommittedPositions, SinkCommitter
 from kstash.core.task import TaskCore
 from kstash.core.wire import Fence
 from tests.simulation import shapes
@@ -228,9 +229,8 @@ def _h30(patch: Patch) -> Mutations:
 def _h31(patch: Patch) -> Mutations:
     def acked(core: TaskCore, partition: Any, position: int, offset: int) -> None:
         before(core, partition, position, offset)
-        output = core._outputs[partition]
-        if output.is_sink:
-            output.scan_from = offset
+        if core._outputs[partition].is_sink:
+            core._scan_from[partition] = offset
 
     before = patch.set(TaskCore, "on_output_acked", acked)
     return Mutations()
@@ -242,6 +242,11 @@ def _h32(patch: Patch) -> Mutations:
         return replace(made, committed=made.adopted)
 
     before = patch.set(core_group, "plan_task", plan)
+    return Mutations()
+
+
+def _uncut(patch: Patch) -> Mutations:
+    patch.set(Replay, "cut_after", lambda replay, _: replay.adopted)
     return Mutations()
 
 
@@ -298,6 +303,32 @@ def _h37(patch: Patch) -> Mutations:
     return Mutations()
 
 
+def _held_across(patch: Patch) -> Mutations:
+    patch.set(TaskCore, "is_held_through", lambda *_: False)
+    return Mutations()
+
+
+def _held_passed_over(patch: Patch) -> Mutations:
+    unacked_of: dict[int, int] = {}
+
+    def may_switch(committer: SinkCommitter, tasks: Any, unacked: int) -> bool:
+        unacked_of[id(committer)] = unacked
+        return bool(before(committer, tasks, unacked))
+
+    def may_commit(committer: SinkCommitter, tasks: Any) -> bool:
+        is_closing = committer.state is CommitState.CLOSING
+        return is_closing and not unacked_of.get(id(committer), 1) and committer.is_stable(tasks)
+
+    def commit(committer: SinkCommitter) -> str:
+        committer.state = CommitState.COMMITTING
+        return CommittedPositions(committer.committed.generation, committer._closing).encode()
+
+    before = patch.set(SinkCommitter, "may_switch", may_switch)
+    patch.set(SinkCommitter, "may_commit", may_commit)
+    patch.set(SinkCommitter, "commit", commit)
+    return Mutations()
+
+
 def _h38(_: Patch) -> Mutations:
     mutations = Mutations()
     mutations.hand_over_within_event = True
@@ -324,9 +355,15 @@ def _h40(patch: Patch) -> Mutations:
     return Mutations()
 
 
+def _h40_not_idle(patch: Patch) -> Mutations:
+    patch.set(TaskCore, "is_idle_at", lambda *_: True)
+    return Mutations()
+
+
 def _older_generations(patch: Patch) -> Mutations:
     def starts(view: Any, spec: Any, base: Any) -> Any:
-        return before(replace(view, generation=0), spec, base)
+        offset, config = view.config
+        return before(replace(view, config=(offset, replace(config, generation=0))), spec, base)
 
     before = patch.set(core_group, "scan_starts", starts)
     return Mutations()
@@ -357,10 +394,13 @@ def _early_ends(_: Patch) -> Mutations:
     return mutations
 
 
-def _early_switch(_: Patch) -> Mutations:
-    mutations = Mutations()
-    mutations.switches_before_acks = True
-    return mutations
+def _early_switch(patch: Patch) -> Mutations:
+    def may_switch(committer: SinkCommitter, tasks: Any, unacked: int) -> bool:
+        del unacked
+        return bool(before(committer, tasks, 0))
+
+    before = patch.set(SinkCommitter, "may_switch", may_switch)
+    return Mutations()
 
 
 def _committed_forgotten(patch: Patch) -> Mutations:
@@ -403,9 +443,58 @@ def _starts_too_early(patch: Patch) -> Mutations:
     return Mutations()
 
 
+def _own_starts(patch: Patch) -> Mutations:
+    patch.set(core_trim, "oldest_needed", lambda _, base: base.incarnation)
+    return Mutations()
+
+
+def _foreign_counts(patch: Patch) -> Mutations:
+    patch.set(LineageView, "is_foreign", lambda *_: False)
+    return Mutations()
+
+
+def _newer_counts(patch: Patch) -> Mutations:
+    def is_own(scan: Any, partition: Any, identity: Any) -> bool:
+        return bool(identity.incarnation >= scan.starts[partition][1])
+
+    patch.set(core_recovery.TailScan, "_is_own", is_own)
+    return Mutations()
+
+
+def _unfenced_frames(patch: Patch) -> Mutations:
+    patch.set(ReaderTable, "needs_fence", lambda *_: False)
+    return Mutations()
+
+
 def _gone_counts(patch: Patch) -> Mutations:
     patch.set(LineageView, "forget", lambda *_: None)
     return Mutations()
+
+
+def _any_fence(patch: Patch) -> Mutations:
+    def passes(table: ReaderTable, application: int, task: Any, incarnation: Incarnation) -> bool:
+        known = table.max_incarnation.get((application, task.partition))
+        if known is not None and incarnation > known:
+            table._raise(application, task.partition, incarnation)
+        return bool(before(table, application, task, incarnation))
+
+    before = patch.set(ReaderTable, "_passes_fence", passes)
+    return Mutations()
+
+
+def _topic_of_before(patch: Patch) -> Mutations:
+    patch.set(LineageView, "is_another", lambda *_: False)
+    return Mutations()
+
+
+class _OldEnds(Mutations):
+    def first_question(self, worker: Any) -> int:
+        del worker
+        return 0
+
+
+def _ends_of_before(_: Patch) -> Mutations:
+    return _OldEnds()
 
 
 MUTANTS = (
@@ -434,15 +523,26 @@ MUTANTS = (
     Mutant("H30", "hints behind stable lineage", _h30, shapes.SELDOM_FLUSHED),
     Mutant("H31", "hints on sinks are committed", _h31, shapes.SELDOM_FLUSHED),
     Mutant("H32", "sinks suppress by the commit", _h32),
+    Mutant("H32b", "batches of a replay are cut", _uncut),
     Mutant("H33", "no start without a position", _h33, {"expires": True, "is_bounded": False}),
     Mutant("H34", "nonce keys are never repeated", _h34),
     Mutant("H35", "fences of unknown writers stay", _h35),
     Mutant("H36", "adopt what identity shows", _h36),
     Mutant("H37", "held outputs go first", _h37),
+    Mutant("H37b", "no switch while outputs are held", _held_across, shapes.HELD),
+    Mutant("H42", "no commit past what is held", _held_passed_over, shapes.HELD),
     Mutant("H38", "whole events", _h38),
     Mutant("H39", "END only of the newest", _h39, shapes.ENDS),
     Mutant("H39b", "END in the reader table", _h39_forgotten, {"is_bounded": True}),
     Mutant("H40", "idle writers move on", _h40, {"has_finale": True}),
+    Mutant("H40b", "only idle writers do", _h40_not_idle),
+    Mutant("H45", "frames behind their own FENCE", _any_fence, shapes.LATE_FENCES, (448,)),
+    Mutant("H46", "one generation of lineage", _foreign_counts, shapes.RESET),
+    Mutant("H46b", "frames behind a FENCE only", _unfenced_frames, shapes.RESET),
+    Mutant("H48", "successors say nothing yet", _newer_counts, shapes.STALLED),
+    Mutant("H49", "STARTs of what was taken over", _own_starts, shapes.TAKEN_OVER),
+    Mutant("H63", "the CONFIG is looked at again", _topic_of_before, shapes.RESET),
+    Mutant("H64", "ends listed since the start", _ends_of_before, shapes.MOVED_RESET, (536,)),
     # Not in the protocol's table: found by this simulator.
     Mutant("S1", "older generations in sinks are void", _older_generations, shapes.RECREATED),
     Mutant("S2", "what a parent adopted stays", _parent_forgotten, shapes.HANDED_ON),

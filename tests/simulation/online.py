@@ -88,6 +88,13 @@ class OnlineCheckers:
         history.extend(base)
         return history
 
+    def reset(self) -> None:
+        """As `new_life`, and the internal topics are empty too."""
+        self.new_life()
+        for topic, p in self.readers:
+            if self.kinds[topic] == INTERNAL:
+                self.readers[topic, p] = OnlineReader()
+
     def new_life(self) -> None:
         """The lineage topic was made anew: outputs start over, readers of sinks see them again."""
         self.claims.clear()
@@ -125,6 +132,9 @@ class OnlineCheckers:
             return
         reader = self.readers[log.key]
         group = task[1]
+        # In an internal topic only behind the FENCE of its very incarnation.
+        if self.kinds[log.topic] == INTERNAL and inc > reader.fences.get(group, (0, 0)):
+            return
         if group in reader.fences and inc < reader.fences[group]:
             return
         reader.raise_fence(group, inc)
@@ -178,11 +188,18 @@ class OnlineCheckers:
         elif name == "Config":
             self.generations.setdefault(log.partition, meaning.generation)
         elif name == "Claim":
-            self.claims[log.partition] = (self.generations[log.partition], record.offset)
+            self.claims[log.partition] = (self.generations.get(log.partition, 0), record.offset)
         elif name == "Start":
             self._on_start(log.partition, meaning)
-        elif name == "Checkpoint" and self.claims[log.partition] <= meaning.incarnation:
+        elif (
+            name == "Checkpoint"
+            and self._is_of_this_life(log.partition, meaning.incarnation)
+            and self.claims[log.partition] <= meaning.incarnation
+        ):
             self._on_checkpoint(log, record, meaning)
+
+    def _is_of_this_life(self, group: int, inc: Inc) -> bool:
+        return inc[0] == self.generations.get(group)
 
     def _on_start(self, group: int, start: Any) -> None:
         inc, parent = start.incarnation, start.parent
@@ -190,20 +207,23 @@ class OnlineCheckers:
         if (group, inc) in self.starts:
             return
         self.starts[group, inc] = StartInfo(inc, parent, tasks)
+        # That of a zombie of before a reset counts for nobody (H46). It may have scanned topics
+        # that were made anew meanwhile, and so say anything.
+        is_void = not self._is_of_this_life(group, inc)
         for stage, (base, adopted) in tasks.items():
             task = stage, group
             if parent is None:
-                if adopted or base:
+                if (adopted or base) and not is_void:
                     raise ViolationError("I1", f"first START of {task} adopts [{base}, {adopted})")
             else:
                 if parent >= inc:
                     raise ViolationError("I1", f"START of {inc} with parent {parent}")
                 before = self.coverages[task, parent]
-                if before.advance() < adopted:
+                if before.advance() < adopted and not is_void:
                     raise ViolationError(
                         "I3", f"{task} {inc} adopts {adopted} of {parent}, covered: {before.end}"
                     )
-                if self.claims[group] <= inc:
+                if not is_void and self.claims[group] <= inc:
                     seen = self.visible_until.get((task, parent), 0)
                     if adopted < seen:
                         raise ViolationError(

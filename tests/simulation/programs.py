@@ -38,6 +38,11 @@ class Output(NamedTuple):
     kind: str
 
 
+def is_internal(output: Output) -> bool:
+    """Whether an output goes to an internal topic."""
+    return output.kind == INTERNAL
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One stage: `inputs` are topics, of which `internal` tells those that carry frames.

@@ -65,12 +65,16 @@ def run_many(start: int, count: int, processes: int | None = None) -> Iterator[l
 
 @dataclass(frozen=True)
 class Kill:
-    """How often one mutant was found out."""
+    """How often one mutant was found out.
+
+    A run that `crashed` counts as not found: the patch itself may be at fault.
+    """
 
     hole: str
     rule: str
     runs: int
     found: int
+    crashed: int
     invariants: str
     first_seed: int | None
 
@@ -80,18 +84,18 @@ def kill(index: int, *, runs_max: int, enough: int) -> Kill:
     mutant = MUTANTS[index]
     found: Counter[str] = Counter()
     first: int | None = None
-    runs = 0
+    runs = crashed = 0
     for seed in (*mutant.seeds, *range(runs_max)):
         runs += 1
         invariant, _ = run_guarded(seed, mutant)
-        # A plain crash may be the patch's own fault: it proves nothing about the rule.
+        crashed += invariant == CRASHED
         if invariant and invariant != CRASHED:
             found[invariant] += 1
             first = seed if first is None else first
             if found.total() >= enough:
                 break
     names = ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
-    return Kill(mutant.hole, mutant.rule, runs, found.total(), names, first)
+    return Kill(mutant.hole, mutant.rule, runs, found.total(), crashed, names, first)
 
 
 def kill_all(*, runs_max: int, enough: int, processes: int | None = None) -> list[Kill]:
@@ -105,13 +109,14 @@ def kill_all(*, runs_max: int, enough: int, processes: int | None = None) -> lis
 
 
 def table(kills: list[Kill]) -> str:
-    """Format the table: rule removed, violations found, in how many runs."""
+    """Format the table: rule removed, violations found, crashes, in how many runs."""
     lines = [
-        "| hole | rule removed | found | runs | by | first seed |",
-        "|---|---|---|---|---|---|",
+        "| hole | rule removed | found | crashed | runs | by | first seed |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {k.hole} | {k.rule} | {k.found} | {k.runs} | {k.invariants} | {k.first_seed} |"
+        f"| {k.hole} | {k.rule} | {k.found} | {k.crashed} | {k.runs} | {k.invariants} "
+        f"| {k.first_seed} |"
         for k in kills
     ]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping
 from random import Random
 
+from kstash.core.records import Config, encode_key
 from kstash.errors import CommittedPositionLostError, KstashError
 from tests.simulation.knobs import Knobs, Mutations
 from tests.simulation.sim_group import SimGroup
@@ -69,7 +70,11 @@ class Schedule:
         world, rng = self.world, self.rng
         for _ in range(self.knobs.steps):
             self.step()
-        if self.knobs.rate_recreate and rng.random() < self.knobs.rate_recreate:
+        if self.knobs.resets:
+            self.reset()
+            for _ in range(self.knobs.steps):
+                self.step()
+        elif self.knobs.rate_recreate and rng.random() < self.knobs.rate_recreate:
             self.recreate()
             for _ in range(self.knobs.steps):
                 self.step()
@@ -365,6 +370,46 @@ class Schedule:
         except CommittedPositionLostError:
             return
         world.check()
+
+    def reset(self) -> None:
+        """`kstash reset`: all topics of the application are made anew, and zombies know nothing.
+
+        Some workers are dead, the others asleep: what they have sent may land at any time, in the
+        topics as they are then. One comes back as a fresh process.
+        """
+        world, rng = self.world, self.rng
+        for worker in world.workers:
+            if worker.is_alive and rng.random() < 0.3:
+                worker.crash(loses_disk=True)
+            worker.paused_until = world.step + int(rng.random() * 60)
+        cluster = world.cluster
+        for log in (*world.lineage_logs, *world.internal_logs):
+            log.records, log.offsets, log.start, log.end, log.lag = [], [], 0, 0, 0
+        cluster.positions.clear()
+        world.remote.clear()
+        world.purges.clear()
+        world.life += 1
+        # Its transactional ids are fenced before the new lineage topic says that all is done.
+        for coordinator in cluster.coordinators.values():
+            cluster.expire(coordinator)
+        world.checkers.reset()
+        if rng.random() < 0.3:
+            self.network()
+        self._configure()
+        fresh = world.workers[int(rng.random() * len(world.workers))]
+        fresh.crash(loses_disk=True)
+        world.owners = [fresh.number] * world.groups
+        fresh.restart()
+
+    def _configure(self) -> None:
+        """Write the CONFIGs; a zombie's that was faster is not left there."""
+        world = self.world
+        for log in world.lineage_logs:
+            if any(isinstance(record.value, Config) for record in log.records):
+                log.records, log.offsets, log.end = [], [], 0
+                world.checkers.generations.pop(log.partition)
+            config = Config(world.next_nonce(), world.life * 1000)
+            world.cluster.append(log, Record(encode_key(config), config, None, config))
 
     def recreate(self) -> None:
         """The lineage topic is deleted and made anew while the application is down."""

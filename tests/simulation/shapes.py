@@ -65,6 +65,24 @@ SELDOM_FLUSHED: Shape = {
     "header_bytes_max": 4096,
 }
 
+HELD: Shape = {
+    "first_inputs": ("first", "second"),
+    "first_sink": "both",
+    "header_bytes_max": 16,
+    "segment_entries_max": 2,
+    "slow_kinds": "lineage",
+    "slow_worker": -1,
+    "sparse": (1, 4),
+    "rate_flush": 0.1,
+    "rate_commit": 0.8,
+    "rate_crash": 0.06,
+    "rate_checkpoint": 0.02,
+    "rate_hint": 0.02,
+    "rate_recreate": 0.0,
+    "switches": True,
+}
+"""Replays of more lineage than the cap, some of it stable, with outputs that carry none."""
+
 HANDED_ON: Shape = {
     "programs": ((True, True, False, False), (False, True, False, False)),
     "sparse": (1, 2),
@@ -182,3 +200,63 @@ HEADERLESS: Shape = {
     "switches": True,
 }
 """Plain sinks only, so that nothing but the committed position says what was seen."""
+
+TAKEN_OVER: Shape = {
+    "first_inputs": ("first", "second"),
+    "rate_checkpoint": 0.2,
+    "rate_remote": 0.3,
+    "rate_crash": 0.03,
+    "rate_disk_loss": 0.0,
+    "rate_follow": 0.6,
+    "rate_flush": 0.4,
+    "rate_commit": 0.8,
+    "rate_land": 0.9,
+    "rate_recreate": 0.0,
+    "has_loss": True,
+}
+"""Local checkpoints that successors on the same disk find, and store in their own name."""
+
+STALLED: Shape = {
+    "first_inputs": ("first", "second"),
+    "first_sink": "immediate",
+    "worker_count": 3,
+    "rate_move": 0.1,
+    "rate_pause": 0.15,
+    "rate_crash": 0.0,
+    "rate_follow": 0.03,
+    "rate_land": 0.9,
+    "rate_flush": 0.1,
+    "rate_hint": 0.02,
+    "rate_recreate": 0.0,
+    "header_bytes_max": 4096,
+    "is_bounded": False,
+    "steps": 160,
+}
+"""Claimants that stall between SEAL and the ends of the sinks."""
+
+RESET: Shape = {
+    **ZOMBIES,
+    "resets": True,
+    "rate_recreate": 0.0,
+    "rate_hint": 0.5,
+    "rate_pause": 0.05,
+    "rate_crash": 0.01,
+    "rate_commit": 0.8,
+    "has_loss": True,
+}
+
+MOVED_RESET: Shape = {**RESET, "worker_count": 2, "rate_move": 0.08}
+"""After a reset groups move to and fro between a fresh worker and one that slept."""
+
+LATE_FENCES: Shape = {
+    "resets": True,
+    "rate_recreate": 0.0,
+    "slow_kinds": "markers",
+    "slow_worker": -1,
+    "worker_count": 3,
+    "rate_move": 0.1,
+    "rate_land": 0.9,
+    "rate_pause": 0.0,
+    "sparse": (1, 1),
+}
+"""FENCEs that are on their way for long, also across a reset."""

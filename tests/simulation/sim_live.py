@@ -18,8 +18,9 @@ from kstash.core.records import (
 )
 from kstash.core.sink import CommitState, SinkCommitter
 from kstash.core.task import Outgoing
-from kstash.core.trim import may_trim_now, said_again, tombstones
+from kstash.core.trim import made_remote, may_trim_now, said_again, tombstones
 from kstash.core.wire import End, Identity, decode_identity
+from kstash.errors import IncarnationFencedError
 from tests.simulation.programs import IMMEDIATE, INTERNAL
 from tests.simulation.sim_kafka import OnAck, Record, Session
 from tests.simulation.sim_task import Saved, SimTask, as_meaning
@@ -75,14 +76,17 @@ class LiveGroup:
         self.newest: dict[int, Checkpoint] = {}
         self.trimmed: set[bytes] = set()
         self.checkpoint_number = 0
-        self.listings: list[tuple[SimTask, tuple[int, int], int, int]] = []
-        self.sent_count = 0
+        self.listings: dict[tuple[str, int], tuple[int, int]] = {}
+        # Of the worker's questions, the first one after the tasks were opened (H64).
+        self.first_question = 0
         self.is_draining = self.is_releasing = self.is_released = False
         self.checkpoints_unacked = 0
 
     def follow(self) -> None:
         """Read what is new in the lineage topic; raises when a higher CLAIM is there."""
         view = self.core.view
+        if view.next_offset > self.lineage_log.end:
+            raise IncarnationFencedError("the lineage topic was made anew: its end is below")
         found, _ = self.lineage_log.fetch(view.next_offset, 1 << 30, committed=True)
         for record in found:
             view.fold(record.offset, told_by(record))
@@ -129,30 +133,33 @@ class LiveGroup:
             for p in range(self.world.groups):
                 if task.core.is_idle_at((o, p)):
                     end = self.world.cluster.log(output.topic, p).listed_end
-                    self.listings.append((task, (o, p), end, self.sent_count))
+                    self.listings[output.topic, p] = self.worker.questions, end
+        self.worker.questions += 1
 
     def answer_listings(self) -> None:
-        """Give the listed ends to the tasks, unless an output went out after the question."""
-        for task, partition, end, sent_count in self.listings:
-            if sent_count == self.sent_count:
-                task.core.on_idle_end(partition, end)
+        """Give all tasks the ends that the worker knows, those of other groups' questions too."""
+        ends = self.worker.ends
+        ends |= self.listings
         self.listings.clear()
+        for task in self.tasks.values():
+            for o, output in enumerate(task.stage.outputs):
+                for p in range(self.world.groups):
+                    question, end = ends.get((output.topic, p), (-1, 0))
+                    if question >= self.first_question:
+                        task.core.on_idle_end((o, p), end)
 
     # ---- outputs
 
     def send(self, task: SimTask, outgoing: Outgoing) -> None:
         """Produce outputs, or queue them while a transaction is being committed."""
         output = task.stage.outputs[outgoing.partition[0]]
-        self.sent_count += 1
         if output.kind == INTERNAL:
             self._produce_frame(task, output.topic, outgoing)
             return
         committer = self.committer
         assert committer is not None
         stage = task.stage.index
-        if self.sink_queue and committer.state is CommitState.OPEN:
-            self.sink_queue.append((task, outgoing))
-        elif committer.admits(stage, outgoing.position):
+        if committer.admits(stage, outgoing.position):
             committer.on_sent(stage, outgoing.position)
             self._produce_to_sink(task, output.topic, output.kind, outgoing)
         else:
@@ -220,14 +227,13 @@ class LiveGroup:
             return
         tasks = {stage: task.core for stage, task in self.tasks.items()}
         slot = self.closing_slot
-        is_early = self.world.mutations.switches_before_acks
-        if self.world.knobs.switches and not committer.is_switched:
-            is_held = any(task.core.held_count for task in self.tasks.values())
-            if not is_held and (is_early or not self.sink_unacked[slot]):
-                committer.switch()
-                self.open_slot = 1 - slot
-                self.drain_queue()
-        if not committer.is_stable(tasks) or self.sink_unacked[slot]:
+        # A driver may take its time with the switch.
+        is_time = self.world.knobs.switches or committer.is_stable(tasks)
+        if is_time and committer.may_switch(tasks, self.sink_unacked[slot]):
+            committer.switch()
+            self.open_slot = 1 - slot
+            self.drain_queue()
+        if not committer.may_commit(tasks):
             return
         sink = self.sinks[slot]
         if sink.failed:
@@ -271,7 +277,7 @@ class LiveGroup:
         core = task.core
         task.checkpointed = core.position
         self.checkpoint_number += 1
-        label = f"{task.incarnation}/{self.checkpoint_number}"
+        label = f"{str(task.incarnation).replace(':', '-')}-{self.checkpoint_number}"
         record = Checkpoint(
             task.incarnation,
             task.id,
@@ -284,6 +290,7 @@ class LiveGroup:
             core.sequences(),
             {i: t.copy() for i, t in enumerate(task.tables) if t is not None},
             {},
+            made=core.made(),
         )
         self.pending.append(Pending(record, Saved(task.state.snapshot(), task.truth)))
 
@@ -295,7 +302,8 @@ class LiveGroup:
             if not pending.is_uploaded:
                 pending.is_uploaded = rng.random() < 0.7
                 if pending.is_uploaded:
-                    where = self.world.remote if record.is_remote else self.worker.disk
+                    is_remote = record.is_remote or record.incarnation != task.incarnation
+                    where = self.world.remote if is_remote else self.worker.disk
                     where[record.task, record.label] = pending.saved
                 continue
             is_early = self.is_draining and self.world.mutations.releases_before_commits
@@ -303,9 +311,21 @@ class LiveGroup:
                 is_early and task.core.stable >= record.position
             ):
                 continue
-            self.pending.remove(pending)
             core = task.core
-            final = replace(record, scan_from=core.scan_from(), reached=core.stable)
+            final: Checkpoint | None
+            if record.incarnation == task.incarnation:
+                final = replace(
+                    record,
+                    scan_from=core.scan_from(),
+                    reached=core.stable,
+                    checked=core.checked(),
+                )
+            else:
+                final = made_remote(record, core, self.checkpoint_number + 1, ())
+                if final is None:
+                    continue
+                self.checkpoint_number += 1
+            self.pending.remove(pending)
             history = pending.saved.history
             ghost = (pending.saved.snapshot, history)
             self.checkpoints_unacked += 1
@@ -319,6 +339,10 @@ class LiveGroup:
                 mine += [(offset + i, c) for i, c in enumerate(late)]
                 self._send_tombstones()
                 mine[:] = before
+
+    def take_over(self, base: Checkpoint, saved: Saved) -> None:
+        """A task comes back from a local checkpoint: its files are stored, it becomes remote."""
+        self.pending.append(Pending(base, saved))
 
     def _may_publish(self, task: SimTask, record: Checkpoint) -> bool:
         if self.committer is not None and self.committer.is_fresh:
@@ -370,7 +394,8 @@ class LiveGroup:
             return
         if self.committer is not None and self.committer.is_fresh:
             return
-        record = said_again(newest, task.core, self.checkpoint_number + 1)
+        offsets = {i: at for i, at in enumerate(task.offsets) if task.tables[i] is None}
+        record = said_again(newest, task.core, self.checkpoint_number + 1, offsets)
         if record is not None:
             self.checkpoint_number += 1
             ghost = (task.state.snapshot(), task.truth)
@@ -403,7 +428,7 @@ class LiveGroup:
                 if output.kind != INTERNAL:
                     continue
                 for p in range(self.world.groups):
-                    last = task.sequences.get((o, p), 0)
+                    last = core.next_sequence((o, p)) - 1
                     application, life = self.world.application, self.world.life
                     marker = End(application, life, task.id, task.incarnation, last, core.position)
                     record = Record(None, None, marker, ("end",))

@@ -1,7 +1,7 @@
-"""One task of the simulated worker: the real `TaskCore` around a tiny program.
+"""One task of the simulated worker: the real `TaskCore` and `Replay` around a tiny program.
 
-It carries out what protocol sections 4 to 6 ask of a runtime: whole batches, replay under recorded
-determinants, suppression. It also writes down the truth for the checkers.
+It carries out what protocol sections 4 to 6 ask of a runtime: whole batches, and in a replay what
+the lineage says comes next. It also writes down the truth for the checkers.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from kstash.core.determinants import UNKNOWN_OFFSET, Attachment, Determinant, Fired, Run
+from kstash.core.determinants import Attachment, Determinant, Fired, Run
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.recovery import TaskPlan
+from kstash.core.replay import Replay, Step, Stored
 from kstash.core.task import Outgoing, TaskCore
 from kstash.core.wire import End, Fence, Identity
 from tests.simulation.programs import (
@@ -53,13 +54,11 @@ class SimTask:
         "group",
         "id",
         "incarnation",
-        "last_valid",
         "notes",
         "offsets",
         "plan",
+        "replay",
         "seed",
-        "sequences",
-        "source_at",
         "stage",
         "state",
         "tables",
@@ -68,7 +67,13 @@ class SimTask:
     )
 
     def __init__(
-        self, group: LiveGroup, stage: Stage, plan: TaskPlan, saved: Saved | None, inc: Incarnation
+        self,
+        group: LiveGroup,
+        stage: Stage,
+        plan: TaskPlan,
+        saved: Saved | None,
+        inc: Incarnation,
+        stored: Stored,
     ) -> None:
         self.group = group
         self.world = group.world
@@ -94,10 +99,17 @@ class SimTask:
                 i for i, o in enumerate(stage.outputs) if o.kind == TRANSACTIONAL
             ),
             header_bytes_max=self.world.knobs.header_bytes_max,
+            made=plan.made,
         )
         self.core.inherit_scan_from(plan.scan_from)
-        self.sequences: dict[OutPartition, int] = dict(plan.sequences)
-        self.last_valid = dict(plan.last_valid)
+        self.replay = Replay(
+            plan,
+            name=str(self.id),
+            only_input=0 if len(stage.inputs) == 1 else None,
+            topics=[output.topic for output in stage.outputs],
+            internal=frozenset(i for i, o in enumerate(stage.outputs) if o.kind == INTERNAL),
+            stored=stored,
+        )
         self.offsets = [plan.input_offsets.get(i, 0) for i in range(len(stage.inputs))]
         self.tables: list[ReaderTable | None] = [
             plan.readers.get(i, ReaderTable()) if internal else None
@@ -106,16 +118,11 @@ class SimTask:
         self.state = State() if saved is None else State.restored(saved.snapshot)
         base = [] if saved is None else saved.history[: plan.position]
         self.truth = self.world.checkers.begin(self.id, inc, base)
-        self.notes: dict[tuple[int, int, int], Attachment] = {}
-        self.source_at: dict[int, Run | Fired] = {}
-        for entry in plan.lineage:
-            if isinstance(entry, Attachment):
-                self.notes[entry.position, entry.index, entry.k] = entry
-            elif isinstance(entry, Run):
-                for position in range(entry.position, entry.position + entry.count):
-                    self.source_at[position] = entry
-            else:
-                self.source_at[entry.position] = entry
+        self.notes = {
+            (entry.position, entry.index, entry.k): entry
+            for entry in plan.lineage
+            if isinstance(entry, Attachment)
+        }
 
     @property
     def is_replaying(self) -> bool:
@@ -255,74 +262,70 @@ class SimTask:
                 grouped[key].append(value)
             else:
                 grouped[key] = [value]
+        core, replay = self.core, self.replay
+        for output, _, (number, state) in emissions:
+            core.note_made(output, [b"%d" % number], [b"%d" % state], [number], None)
+        core.mark_made()
+        if replay.is_checked_at(core.position):
+            made = core.made()
+            assert made is not None
+            replay.check(made)
         for key, values in grouped.items():
-            suppressed = self._suppressed(key, len(values))
+            first = core.next_sequence(key)
+            suppressed = replay.suppressed(key, core.position, first, len(values))
+            if replay.is_stored(key, first, len(values)):
+                replay.compare(key, first, len(values), values.__getitem__)
             if suppressed:
-                first = self.core.skip(key, suppressed)
-                self.world.checkers.on_suppressed(
-                    self.stage.outputs[key[0]].topic,
-                    key[1],
-                    self.id,
-                    first,
-                    tuple(values[:suppressed]),
-                )
+                core.skip(key, suppressed)
+                topic = self.stage.outputs[key[0]].topic
+                gone = tuple(values[:suppressed])
+                self.world.checkers.on_suppressed(topic, key[1], self.id, first, gone)
                 values = values[suppressed:]
-                self.sequences[key] = self.sequences.get(key, 0) + suppressed
             if values:
-                self.sequences[key] = self.sequences.get(key, 0) + len(values)
-                outgoing = self.core.emit(key, len(values), tuple(values))
+                outgoing = core.emit(key, len(values), tuple(values))
                 if outgoing is not None:
                     self.group.send(self, outgoing)
-
-    def _suppressed(self, key: OutPartition, count: int) -> int:
-        if self.stage.outputs[key[0]].kind == INTERNAL:
-            missing = self.last_valid.get(key, 0) - self.sequences.get(key, 0)
-            return max(0, min(missing, count))
-        return count if self.core.position <= self.plan.committed else 0
 
     # ---- replay
 
     def replay_batch(self, size: int) -> None:
         """Run up to `size` events of the adopted history again."""
-        core = self.core
-        position = core.position
-        end = min(core.adopted, position + size)
-        if position < self.plan.committed < end:
-            end = self.plan.committed
+        position = self.core.position
+        end = min(position + size, self.replay.cut_after(position))
         emissions: list[Emission] = []
         while position < end:
-            entry = self.source_at.get(position)
-            if isinstance(entry, Fired):
-                if entry.timer not in self.state.timers:
-                    raise ViolationError(
-                        "I1", f"{self.id} {self.incarnation} replays {entry}, not armed"
-                    )
-                run_timer(
-                    self.stage, self.state, entry.timer, entry.now_ms, self.world.groups, emissions
+            step = self.replay.next_step(position, end - position)
+            if isinstance(step, Step):
+                position = self._replay_records(position, step, emissions)
+                continue
+            if step.timer not in self.state.timers:
+                raise ViolationError(
+                    "I1", f"{self.id} {self.incarnation} replays {step}, not armed"
                 )
-                self.truth.append((TIMER, entry.timer, entry.now_ms, 0, (), ()))
-            else:
-                self._replay_record(position, entry, emissions)
+            run_timer(self.stage, self.state, step.timer, step.now_ms, self.world.groups, emissions)
+            self.truth.append((TIMER, step.timer, step.now_ms, 0, (), ()))
             position += 1
-        core.advance((), position)
-        self._emit_all(emissions)
+        self.core.advance((), position)
+        self._emit_all(self.world.mutations.made_again(self, emissions))
 
-    def _replay_record(self, position: int, entry: Run | None, emissions: list[Emission]) -> None:
-        if entry is None and len(self.stage.inputs) > 1:
-            raise ViolationError(
-                "I1", f"{self.id} {self.incarnation}: no lineage of event {position}"
-            )
-        source = 0 if entry is None else entry.input
-        event = self.next_event(source)
-        if event is None:
-            raise ViolationError(
-                "I1", f"{self.id} {self.incarnation}: input of {position} is missing"
-            )
-        record, cut, _ = event
-        if entry is not None and position == entry.position + entry.count - 1:
-            end = entry.end_offset
-            if end not in (UNKNOWN_OFFSET, record.offset + 1):
-                raise ViolationError("I9", f"{self.id}: {entry} ends at offset {record.offset + 1}")
+    def _replay_records(self, position: int, step: Step, emissions: list[Emission]) -> int:
+        """Run the records of a step again; returns the position behind them."""
+        offset = 0
+        for event in range(position, position + step.count):
+            found = self.next_event(step.input)
+            if found is None:
+                raise ViolationError(
+                    "I1", f"{self.id} {self.incarnation}: input of {event} is missing"
+                )
+            record, cut, _ = found
+            self._replay_record(event, step.input, record, cut, emissions)
+            offset = record.offset
+        self.replay.verify(step, step.count, offset + 1)
+        return position + step.count
+
+    def _replay_record(
+        self, position: int, source: int, record: Record, cut: int, emissions: list[Emission]
+    ) -> None:
         asked: list[tuple[int, int, int, bytes]] = []
 
         def ask(index: int, k: int, kind: int) -> int:

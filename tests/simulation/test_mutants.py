@@ -7,13 +7,24 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation.conftest import TABLE
-from tests.simulation.runner import kill_all, table
+from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.runner import CRASHED, kill_all, run_guarded, table
 
 RUNS_MAX = 4_000
 ENOUGH = 5
 """Violations after which a mutant is run no more."""
 
 
+@pytest.mark.simulation
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.hole)
+def test_no_patch_crashes(mutant: Mutant) -> None:
+    """A patch fits the code that it patches: a run is found out or not, but does not break."""
+    for seed in range(3):
+        invariant, text = run_guarded(seed, mutant)
+        assert invariant != CRASHED, text
+
+
+@pytest.mark.prove
 @pytest.mark.simulation
 def test_every_mutant_is_killed(record_property: Callable[[str, object], None]) -> None:
     """Each rule removed is found out by at least one run; the summary says how often."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -9,15 +10,17 @@ import kstash.core.stash as core_stash
 from kstash.core.ids import TaskId
 from kstash.core.lineage import LineageView
 from kstash.core.reader import ReaderTable
+from kstash.core.recovery import TailScan, TaskSpec, candidates, plan_task, scan_starts
+from kstash.core.sink import CommittedPositions
 from kstash.core.trim import purge_limit
 from kstash.core.wire import End, Fence
-from kstash.errors import IncarnationFencedError
+from kstash.errors import IncarnationFencedError, KstashError, LineageGapError
 from tests.simulation.checkers import Checkers
 from tests.simulation.knobs import Knobs, Mutations
 from tests.simulation.layout import APPLICATION, LINEAGE, MIDDLE, specs_of, stages_of
-from tests.simulation.programs import INTERNAL
-from tests.simulation.sim_group import SimGroup
-from tests.simulation.sim_kafka import Cluster, Log, Record, Session
+from tests.simulation.programs import INTERNAL, is_internal
+from tests.simulation.sim_group import SimGroup, scan_record
+from tests.simulation.sim_kafka import Cluster, Log, OffsetOutOfRange, Record, Session
 from tests.simulation.sim_live import told_by
 from tests.simulation.sim_task import Saved, SimTask
 from tests.simulation.truth import ViolationError
@@ -45,6 +48,9 @@ class Worker:
         self.markers = Session(cluster, "markers", self.number)
         self.claims = Session(cluster, "claims", self.number)
         self.sessions = [self.data, self.lineage, self.markers, self.claims]
+        # Where partitions ended, and at which question; shared by all its groups.
+        self.ends: dict[tuple[str, int], tuple[int, int]] = {}
+        self.questions = 0
 
     def close(self) -> None:
         """All clients and groups are gone."""
@@ -105,10 +111,18 @@ class Worker:
                     sink.serve(count)
 
     def guard(self, number: int, action: Any, *args: Any) -> None:
-        """Run an action of a group; being fenced ends the attempt."""
+        """Run an action of a group; being fenced ends the attempt.
+
+        So does whatever a zombie of before a reset finds wrong in topics that are not its own.
+        """
+        group = self.groups[number]
         try:
             action(*args)
         except IncarnationFencedError:
+            self.start_over(number)
+        except (ViolationError, KstashError, OffsetOutOfRange):
+            if not group.is_of_an_older_life:
+                raise
             self.start_over(number)
 
 
@@ -138,6 +152,11 @@ class World:
             header_bytes_max=knobs.header_bytes_max,
         )
         self.lineage_logs = [self.cluster.log(LINEAGE, p) for p in range(self.groups)]
+        self.internal_logs = [
+            self.cluster.log(topic, p)
+            for topic in sorted({o.topic for s in self.stages for o in s.outputs if is_internal(o)})
+            for p in range(self.groups)
+        ]
         self.remote: dict[tuple[TaskId, str], Saved] = {}
         self.owners = [int(rng.random() * knobs.worker_count) for _ in range(self.groups)]
         self.is_settling = False
@@ -235,25 +254,22 @@ class World:
             counted = [offset for found in view.checkpoints.values() for offset, _ in found]
             self.checkers.check_void(log, counted)
         limits: list[tuple[Log, int]] = []
-        for topic in sorted(
-            {o.topic for s in self.stages for o in s.outputs if o.kind == INTERNAL}
-        ):
-            for p in range(self.groups):
-                readers = [
-                    (TaskId(stage.index, p), i)
-                    for stage in self.stages
-                    for i, name in enumerate(stage.inputs)
-                    if name == topic
-                ]
-                writers = [
-                    (TaskId(stage.index, group), (o, p))
-                    for stage in self.stages
-                    for o, output in enumerate(stage.outputs)
-                    if output.topic == topic
-                    for group in range(self.groups)
-                ]
-                limit = purge_limit(views, readers, writers)
-                limits.append((self.cluster.log(topic, p), limit))
+        for log in self.internal_logs:
+            topic, p = log.key
+            readers = [
+                (TaskId(stage.index, p), i)
+                for stage in self.stages
+                for i, name in enumerate(stage.inputs)
+                if name == topic
+            ]
+            writers = [
+                (TaskId(stage.index, group), (o, p))
+                for stage in self.stages
+                for o, output in enumerate(stage.outputs)
+                if output.topic == topic
+                for group in range(self.groups)
+            ]
+            limits.append((log, purge_limit(views, readers, writers)))
         return limits
 
     # ---- once faults have stopped
@@ -265,6 +281,9 @@ class World:
             log.lag = 0
         for worker in self.workers:
             worker.paused_until = 0
+            if any(group.is_of_an_older_life for group in worker.groups.values()):
+                # It looks every ten seconds whether topics were made anew, and ends then (H53).
+                worker.crash(loses_disk=False)
             if not worker.is_alive:
                 worker.restart()
         while self.inputs_left > 0:
@@ -367,6 +386,56 @@ class World:
                 del self.remote[task, retained[1]]
                 self.checkers.damaged.add((task, retained[1]))
 
+    def check_fallbacks(self, live: Mapping[tuple[int, int], tuple[int, int]]) -> None:
+        """Whichever of its retained checkpoints a task falls back to, it comes back (I7).
+
+        Of what the hardest compaction leaves, and for each of them as if the newer ones' files were
+        damaged. `live` gives the incarnation of each task.
+        """
+        for number, log in enumerate(self.lineage_logs):
+            left = Log(log.topic, log.partition)
+            left.records, left.end = list(log.records), log.end
+            left.compact(left.end, drop_tombstones_below=left.end)
+            view = LineageView()
+            for record in left.records:
+                view.fold(record.offset, told_by(record))
+            for spec in self.specs[number]:
+                self._check_fallbacks(view, spec, live[spec.task])
+
+    def _check_fallbacks(self, view: LineageView, spec: TaskSpec, live: tuple[int, int]) -> None:
+        chain = view.newest_chain()
+        usable = {
+            c.position: c for c in reversed(candidates(view, spec.task, chain)) if c.is_remote
+        }
+        newest = self.checkers.newest_remote(spec.task, live)
+        if missing := newest - {(c.position, c.label) for c in usable.values()}:
+            raise ViolationError("I7", f"{spec.task}: retained and no candidate: {missing}")
+        for position, label in newest:
+            scan = TailScan(spec, scan_starts(view, spec, usable[position]), view.starts)
+            self._scan(scan)
+            metadata = self.cluster.positions.get(f"app-{spec.task.partition}")
+            known = CommittedPositions.decode(metadata).positions if metadata else {}
+            committed = max(known.get(spec.task.stage, 0), position)
+            try:
+                plan = plan_task(
+                    view,
+                    spec,
+                    application=APPLICATION,
+                    chain=chain,
+                    base=usable[position],
+                    scan=scan,
+                    committed=committed,
+                )
+            except LineageGapError as error:
+                raise ViolationError("I7", f"{spec.task} from {label}: {error}") from error
+            self.checkers.check_plan(spec.task, live, plan.position, plan.adopted, plan.lineage)
+
+    def _scan(self, scan: TailScan) -> None:
+        for out, (start, _) in scan.starts.items():
+            log = self.cluster.log(self.stages[scan.task.stage].outputs[out[0]].topic, out[1])
+            for record in log.fetch(max(start, log.start), 1 << 30, committed=False)[0]:
+                scan_record(scan, out, record)
+
     def check(self) -> None:
         """Check everything, in a state that has settled."""
         live: dict[tuple[int, int], tuple[tuple[int, int], Any]] = {}
@@ -379,3 +448,4 @@ class World:
         self.check_late_readers()
         for task_id, (incarnation, _) in live.items():
             self.checkers.check_trim(task_id, incarnation)
+        self.check_fallbacks({task: incarnation for task, (incarnation, _) in live.items()})

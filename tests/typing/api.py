@@ -1,7 +1,7 @@
 # The public surface as a user writes it. Never run: mypy checks that each line has these types.
 from __future__ import annotations
 
-from typing import Any, TypedDict, assert_type
+from typing import Any, Literal, TypedDict, assert_type
 
 import kstash
 from kstash import App, Record, Serde, Stream
@@ -54,6 +54,20 @@ def collect(state: list[str], query: Query) -> list[str]:
     return [*state, query["keyword"]]
 
 
+def shorter(state: str, value: str) -> str | kstash.Deletion:
+    return kstash.DELETE if value == "" else min(state, value)
+
+
+assert_type(
+    keyed.map_values(keyword).reduce("shorter", shorter, value=kstash.text), Stream[int, str]
+)
+assert_type(kstash.DELETE, Literal[kstash.Deletion.DELETE])
+
+
+def forgets(state: list[str], query: Query) -> None:
+    state.append(query["keyword"])
+
+
 lists: Serde[list[str]] = Serde("list", kstash.json.serialize, kstash.json.deserialize)
 assert_type(keyed.aggregate("all", list, collect, value=lists), Stream[int, list[str]])
 
@@ -62,6 +76,7 @@ words.key_by(len, key=kstash.text)  # type: ignore[arg-type]
 counts.to("word-counts", value=kstash.text)  # type: ignore[arg-type]
 counts.to("word-counts", key=kstash.int_text)  # type: ignore[arg-type]
 keyed.merge(sentences)  # type: ignore[arg-type]
+keyed.aggregate("forgets", list, forgets, value=lists)  # type: ignore[arg-type]
 app.run(until="tomorrow")  # type: ignore[arg-type]
 
 app.run()

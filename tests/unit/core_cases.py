@@ -29,6 +29,7 @@ from kstash.core.records import (
     Checkpoint,
     Claim,
     Config,
+    Gone,
     LineageRecord,
     Segment,
     Start,
@@ -36,7 +37,7 @@ from kstash.core.records import (
 )
 from kstash.core.recovery import TaskSpec
 from kstash.core.task import Outgoing, TaskCore
-from kstash.core.wire import Identity
+from kstash.core.wire import Fence, Identity
 
 APP = 0x5BB8CE0E8A933C42
 GENERATION = 1_600_000_000_000
@@ -61,6 +62,14 @@ def identity(
 ) -> Identity:
     """An identity header."""
     return Identity(application, task, incarnation, position, count, first_seq)
+
+
+def fenced(*groups: int) -> ReaderTable:
+    """A reader of an internal partition that begins with the FENCEs of each group's first CLAIM."""
+    table = ReaderTable()
+    first = inc(0)
+    table.mark(Fence(APP, tuple((group, first) for group in groups or (TASK.partition,))))
+    return table
 
 
 def segment(
@@ -120,7 +129,7 @@ def checkpoint(
     )
 
 
-def view_of(*records: LineageRecord | tuple[int, LineageRecord]) -> LineageView:
+def view_of(*records: LineageRecord | Gone | tuple[int, LineageRecord | Gone]) -> LineageView:
     """A view of these records, at the offsets 0, 1, 2 … unless one is given with the record."""
     view = LineageView()
     for item in records:
@@ -187,7 +196,7 @@ class TaskPair:
     """
 
     core: TaskCore
-    table: ReaderTable = field(default_factory=ReaderTable)
+    table: ReaderTable = field(default_factory=fenced)
     log: list[tuple[Identity, bytes | None]] = field(default_factory=list)
     read: list[tuple[Identity, int]] = field(default_factory=list)
     next_offset: int = 0
@@ -221,6 +230,8 @@ class TaskPair:
         """Read on; returns the sequences taken."""
         taken: list[int] = []
         for header, _ in self.log[self.next_offset :]:
+            # Each incarnation has written its FENCE before its first frame.
+            self.table.mark(Fence(APP, ((header.task.partition, header.incarnation),)))
             skip = self.table.accept(header)
             taken += range(header.first_seq + skip, header.first_seq + header.count)
             if skip < header.count:
@@ -256,6 +267,7 @@ def events_of(
 ) -> list[Event]:
     """The events of an undisturbed recovery over a topic that holds `topic` from offset 0 on."""
     at = len(topic)
+    first_config = next(item for item in enumerate(topic) if isinstance(item[1], Config))
     return [
         Begin(),
         LineageRead(list(enumerate(topic))),
@@ -264,6 +276,7 @@ def events_of(
         Fenced((committed,)),
         SealAppended(at + 1),
         LineageRead([]),
+        LineageRead([first_config]),
         CheckpointsVerified(usable),
         TailsScanned(initial or {TASK.stage: {0: 0}}),
         StartAppended(),

@@ -11,7 +11,14 @@ from types import SimpleNamespace
 import pytest
 
 from kstash.broker import jars
+from kstash.broker.digests import DIGESTS, digest
 from kstash.broker.errors import BrokerDownloadError, BrokerExtraMissingError
+
+
+def write_jar(path: Path) -> None:
+    """A jar whose bytes are the same each time."""
+    with zipfile.ZipFile(path, "w") as jar:
+        jar.writestr(zipfile.ZipInfo("Main.class"), path.name)
 
 
 class Repository:
@@ -39,8 +46,7 @@ class Repository:
             if self.resolved_count <= self.truncated_count:
                 path.write_bytes(b"PK\x03\x04 cut off")
             else:
-                with zipfile.ZipFile(path, "w") as jar:
-                    jar.writestr("Main.class", name)
+                write_jar(path)
             return path
 
         return resolve
@@ -53,6 +59,16 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     folder.mkdir()
     repository = Repository(folder)
     monkeypatch.setitem(sys.modules, "jgo", repository)
+    digests = {}
+    for name in (
+        "kafka_2.13-0.jar",
+        "kafka_2.13-1.jar",
+        "slf4j-simple-0.jar",
+        "slf4j-simple-1.jar",
+    ):
+        write_jar(tmp_path / name)
+        digests[name] = digest(tmp_path / name)
+    monkeypatch.setattr(jars, "DIGESTS", digests)
     return repository
 
 
@@ -110,3 +126,38 @@ def test_a_missing_extra_says_what_to_install(
     monkeypatch.setitem(sys.modules, "jgo", None)
     with pytest.raises(BrokerExtraMissingError, match="bootstrap_servers"):
         jars.jars(lambda *_: None, tmp_path / "cache")
+
+
+def test_a_jar_that_was_changed_on_its_way_is_refused(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """A whole jar of another content is not run, and no cache appears."""
+    with zipfile.ZipFile(repository.folder / "kafka_2.13-1.jar", "w") as jar:
+        jar.writestr("Main.class", "what an enemy would have us run")
+    with pytest.raises(BrokerDownloadError, match=r"kafka_2.13-1.jar has the SHA-256 digest"):
+        jars.jars(lambda *_: None, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("kafka-*"))
+
+
+@pytest.mark.parametrize("change", ["content", "more", "less"])
+@pytest.mark.usefixtures("repository")
+def test_a_cache_that_was_changed_is_refused(tmp_path: Path, change: str) -> None:
+    """A jar that is changed, added or taken away later is noticed at the next start."""
+    cache = tmp_path / "cache"
+    fetched = jars.jars(lambda *_: None, cache)
+    if change == "content":
+        fetched[0].write_bytes(fetched[0].read_bytes() + b"!")
+    elif change == "more":
+        write_jar(fetched[0].with_name("another.jar"))
+    else:
+        fetched[0].unlink()
+    said = {"content": "is expected to have", "more": "another.jar .* is not expected"}
+    with pytest.raises(BrokerDownloadError, match=said.get(change, "lacks kafka_2.13-0.jar")):
+        jars.jars(lambda *_: None, cache)
+
+
+def test_each_jar_of_kafka_is_pinned() -> None:
+    """The list names the broker itself, at the version that is fetched, by whole digests."""
+    assert f"kafka_2.13-{jars.KAFKA_VERSION}.jar" in DIGESTS
+    assert f"kafka-clients-{jars.KAFKA_VERSION}.jar" in DIGESTS
+    assert all(len(value) == 64 for value in DIGESTS.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -30,11 +31,12 @@ from kstash.core.events import (
     LineageRead,
     Replayed,
     SealAppended,
+    SkipsLocated,
     StartAppended,
     TailsScanned,
 )
 from kstash.core.group import TRANSITIONS, GroupCore, GroupState
-from kstash.core.records import LineageRecord, Release, Seal, Start, TaskStart
+from kstash.core.records import Config, Hint, LineageRecord, Release, Seal, Start, TaskStart
 from kstash.core.sink import CommittedPositions
 from kstash.core.wire import Fence, Lineage
 from kstash.errors import (
@@ -90,6 +92,102 @@ def committed(position: int, generation: int = GENERATION) -> str:
     return CommittedPositions(generation, {STAGE: position}).encode()
 
 
+# -- a topic that was made anew -------------------------------------------------------------------
+
+
+def test_h46_a_start_of_another_generation_is_no_parent() -> None:
+    """H46: a zombie of before a reset may write any kind of record into the new topic."""
+    zombie = inc(1, GENERATION - 1)
+    left: Topic = [
+        replace(start(1, adopted=9), incarnation=zombie),
+        replace(segment(1, 1, 0, 9), incarnation=zombie),
+        replace(checkpoint(1, 5, is_remote=True), incarnation=zombie),
+        Hint(zombie, TASK, 1, {OUT: 70}, 9),
+    ]
+    for topic in ([config(), claim(), *left], [*left, config(), claim()]):
+        core = group_core()
+        events = events_of(topic)
+        drive(core, events[:8])
+        assert core.state is GroupState.VERIFYING
+        assert core.step(events[8]) == [ScanTails((), {STAGE: [0]})]
+        (effect,) = core.step(events[9])
+        assert isinstance(effect, AppendStart)
+        assert (effect.record.parent, effect.record.tasks[STAGE].adopted) == (None, 0)
+
+
+@pytest.mark.parametrize("at", [3, 6])
+def test_h46_who_meets_a_later_generation_starts_over(at: int) -> None:
+    """H46: the topic was made anew during the recovery, or since: what is known is of the old one.
+
+    The CLAIM has any offset there; only the incarnations of others tell.
+    """
+    events = events_of([config(), claim(), start(1, settings=SETTINGS)])
+    later = (at + 1, Seal(inc(1, GENERATION + 1)))
+    core = group_core()
+    drive(core, events[:at])
+    read = events[at]
+    assert isinstance(read, LineageRead)
+    with pytest.raises(IncarnationFencedError, match="made anew"):
+        core.step(LineageRead([*read.records, later]))
+    core = group_core()
+    drive(core, events)
+    core.view.fold(9, Hint(inc(1, GENERATION - 1), TASK, 1, {}, 0))
+    core.check_fenced()
+    core.view.fold(10, later[1])
+    with pytest.raises(IncarnationFencedError, match="made anew"):
+        core.check_fenced()
+
+
+@pytest.mark.parametrize("found", [[], [(3, Seal(inc(1)))]])
+def test_h46_a_claim_that_is_not_where_it_was_acknowledged(
+    found: list[tuple[int, LineageRecord]],
+) -> None:
+    """H46: in a topic that was made anew it may lie below what was read of the old one."""
+    core = group_core()
+    drive(core, events_of([config(), claim(), start(1)])[:3])
+    with pytest.raises(IncarnationFencedError, match="not at offset 3"):
+        core.step(LineageRead(found))
+    core = group_core()
+    drive(core, [Begin(), LineageRead([]), ConfigAppended(), ClaimAppended(0)])
+    with pytest.raises(IncarnationFencedError, match="not at offset 0"):
+        core.step(LineageRead([(0, claim())]))
+
+
+@pytest.mark.parametrize("found", [[], [(0, Config(b"other", GENERATION))], [(0, Seal(inc(1)))]])
+def test_h63_a_topic_made_anew_before_the_seal(found: list[tuple[int, LineageRecord]]) -> None:
+    """H63: a claimant that slept through a reset has initialised its sinks after it.
+
+    It found its CLAIM before, and reads nothing new up to a SEAL that lies in the other topic.
+    """
+    core = group_core()
+    drive(core, events_of([config(), claim(), start(1)])[:7])
+    with pytest.raises(IncarnationFencedError, match="CONFIG is another"):
+        core.step(LineageRead(found))
+
+
+def test_h48_what_a_successor_wrote_says_nothing_to_a_stalled_claimant() -> None:
+    """H48: it claimed behind the SEAL to which lineage was read, and its outputs are there already.
+
+    Taken into account, they rely on lineage that this incarnation has not read: it would refuse to
+    start for good, and stop the worker. As it is, it starts, and finds that it is fenced.
+    """
+    core = group_core(SINK_SPEC)
+    topic: Topic = [config(), claim(), start(1, settings=SETTINGS)]
+    events = events_of(topic, committed=committed(0))
+    (effect,) = drive(core, events[:9])
+    assert isinstance(effect, ScanTails)
+    (scan,) = effect.scans
+    assert scan.on_record(
+        OUT, 0, identity(inc(1), 1, position=1), Lineage(0, 1, (Run(0, 0, 1, 1),))
+    )
+    successor = inc(9)
+    assert not scan.on_record(OUT, 1, identity(successor, 2, position=7), None)
+    assert scan.position == 1
+    (started,) = core.step(events[9])
+    assert isinstance(started, AppendStart)
+    assert started.record.tasks[STAGE].adopted == 1
+
+
 # -- order ---------------------------------------------------------------------------------------
 
 
@@ -105,7 +203,8 @@ def test_the_first_start_of_all() -> None:
     assert core.incarnation == inc(1)
     assert core.step(Fenced(())) == [AppendSeal(Seal(inc(1)))]
     assert core.step(SealAppended(2)) == [ReadLineage(2, 2)]
-    assert core.step(LineageRead([(2, Seal(inc(1)))])) == [VerifyCheckpoints({TASK: []})]
+    assert core.step(LineageRead([(2, Seal(inc(1)))])) == [ReadLineage(0, 0)]
+    assert core.step(LineageRead([(0, config())])) == [VerifyCheckpoints({TASK: []})]
     # No incarnation ever started: there is nothing to scan.
     assert core.step(CheckpointsVerified(frozenset())) == [ScanTails((), {STAGE: [0]})]
     record = Start(inc(1), None, {STAGE: TaskStart(0, 0, {0: 42})}, SETTINGS)
@@ -128,8 +227,8 @@ def test_a_takeover() -> None:
     events = events_of(topic)
     assert drive(core, events[:2]) == [AppendClaim()]
     assert drive(core, events[2:3]) == [ReadLineage(4, 4)]
-    drive(core, events[3:7])
-    (scan,) = core.step(events[7])
+    drive(core, events[3:8])
+    (scan,) = core.step(events[8])
     assert isinstance(scan, ScanTails)
     assert [s.task for s in scan.scans] == [TASK]
     assert scan.missing_inputs == {}
@@ -153,8 +252,10 @@ def test_h2_h3_there_is_one_way_only() -> None:
         Fenced,
         SealAppended,
         LineageRead,
+        LineageRead,
         CheckpointsVerified,
         TailsScanned,
+        SkipsLocated,
         StartAppended,
         Replayed,
     ]
@@ -219,7 +320,7 @@ def test_the_base_is_the_best_that_opens() -> None:
     ]
     events = events_of(topic)
     core = group_core()
-    (effect,) = drive(core, events[:7])
+    (effect,) = drive(core, events[:8])
     assert effect == VerifyCheckpoints({TASK: [BASE, older]})
     core.step(CheckpointsVerified(frozenset({(TASK, older.label)})))
     (effect,) = core.step(TailsScanned({}))
@@ -305,6 +406,23 @@ def test_h17_skips_are_carried_on() -> None:
     assert recover(topic, told).skips == ((1, 0, 2), (1, 0, 17), (1, 1, 4))
 
 
+def test_h15_a_group_with_something_to_replay_is_not_drained() -> None:
+    """H15: a RELEASE covers the base's position, not what was found behind it."""
+    topic: Topic = [
+        config(),
+        claim(),
+        start(1, settings=SETTINGS),
+        segment(1, 1, 0, 5),
+        BASE,
+        Release(inc(1), {STAGE: 5}),
+    ]
+    core = group_core(settings=SETTINGS)
+    recover(topic, core)
+    assert core._is_drained(SPEC)
+    core.plans[TASK] = replace(core.plans[TASK], adopted=6)
+    assert not core._is_drained(SPEC)
+
+
 # -- H33 -----------------------------------------------------------------------------------------
 
 SINK_TOPIC: Topic = [
@@ -320,6 +438,16 @@ def test_h33_a_lost_committed_position_refuses_to_start() -> None:
     """H33: a checkpoint of a task with sinks, and no committed position: what is out already?"""
     with pytest.raises(CommittedPositionLostError, match="position 5"):
         recover(SINK_TOPIC, group_core(SINK_SPEC))
+
+
+def test_h33_a_lost_position_refuses_to_start_from_a_checkpoint_at_0_too() -> None:
+    """H33: a task that never had an event is checkpointed once, and may have put out much since."""
+    at_0 = checkpoint(1, 0, inputs={0: 70})
+    topic: Topic = [config(), claim(), start(1, settings=SETTINGS), at_0]
+    core = group_core(SINK_SPEC)
+    events = events_of(topic, usable=frozenset({(TASK, at_0.label)}))
+    with pytest.raises(CommittedPositionLostError, match="position 0"):
+        drive(core, events[:-1])
 
 
 def test_h33_a_committed_position_of_another_generation_is_none() -> None:

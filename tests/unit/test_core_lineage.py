@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
 
 from kstash.core.determinants import UNKNOWN_OFFSET, Run
-from kstash.core.lineage import UNBOUNDED, LineageView, Owner, history_part, owners_of
-from kstash.core.records import Gone, Hint, Release, encode_key
+from kstash.core.lineage import (
+    UNBOUNDED,
+    LineageView,
+    Owner,
+    OwnRecord,
+    history_part,
+    owners_of,
+)
+from kstash.core.records import Claim, Gone, Hint, Release, Seal, encode_key
 from kstash.core.records import Run as BoundedRun
 from tests.unit.core_cases import (
+    GENERATION,
     OUT,
     TASK,
     checkpoint,
@@ -94,6 +105,54 @@ def test_a_claim_that_was_given_up_counts_while_it_is_there() -> None:
     assert view.is_late(inc(1))
 
 
+def everything(generation: int) -> list[OwnRecord]:
+    """One record of each kind that an incarnation writes, of the CLAIM at 1."""
+    writer = inc(1, generation)
+    return [
+        Seal(writer),
+        replace(start(1), incarnation=writer),
+        replace(segment(1, 1, 0, 5), incarnation=writer),
+        Hint(writer, TASK, 1, {OUT: 5}, 5),
+        replace(checkpoint(1, 5, is_remote=True), incarnation=writer),
+        Release(writer, {STAGE: 5}, 7),
+        BoundedRun(writer, 7, ()),
+    ]
+
+
+@pytest.mark.parametrize("generation", [GENERATION - 1, GENERATION + 1])
+def test_h46_nothing_of_another_generation_counts(generation: int) -> None:
+    """H46: a zombie of before a reset writes into the topic that was made anew, of any kind.
+
+    Its CLAIM has any offset, so the test for late records would let it pass. The next recovery
+    neither takes its START for a parent nor anything else; it is given up like what is void.
+    """
+    records = everything(generation)
+    view = view_of(config(), claim(), *records)
+    assert (view.starts, view.segments, view.hints, view.checkpoints) == ({}, {}, {}, {})
+    assert (view.releases, view.runs) == ({}, [])
+    assert set(view.passing) == {encode_key(record) for record in records}
+    assert view.later_generation == (generation > GENERATION)
+    assert view.parent_of(inc(9)) is None
+
+
+def test_h46_before_the_config_nothing_counts() -> None:
+    """H46: a zombie's record may come before the CONFIG of the topic that was made anew."""
+    view = view_of(*everything(GENERATION - 1), config(), claim())
+    assert (view.starts, view.hints, view.checkpoints, view.runs) == ({}, {}, {}, [])
+    assert (view.generation, view.claim, len(view.passing)) == (GENERATION, 8, 7)
+
+
+def test_h46_a_tombstone_of_another_generation_takes_nothing_away() -> None:
+    """H46: a zombie gives up what it knows; keys name the incarnation."""
+    own = everything(GENERATION)
+    view = view_of(config(), claim(), *own)
+    before = deepcopy(view)
+    for record in everything(GENERATION - 1):
+        view.fold(view.next_offset, Gone(encode_key(record)))
+    view.fold(view.next_offset, Gone(encode_key(Claim(b"of before", "zombie"))))
+    assert replace(view, next_offset=0) == replace(before, next_offset=0)
+
+
 def test_a_segment_behind_a_higher_claim_is_information() -> None:
     """H3: a SEG after a later CLAIM is still a true history of its incarnation."""
     late = segment(1, 1, 0, 5)
@@ -105,6 +164,20 @@ def test_runs_are_kept() -> None:
     """Section 8: RUN records of partition 0."""
     run = BoundedRun(inc(1), 9, (("in", 0, 5),))
     assert view_of(config(), claim(), run).runs == [run]
+    assert view_of(config(), claim(), run, run).runs == [run]
+
+
+def test_h47_a_run_behind_a_higher_claim_is_void() -> None:
+    """H47: the RUN of a fenced owner of group 0 ends at inputs of long ago.
+
+    It goes before the CLAIM that makes it void, and does not count when only its tombstone is left.
+    """
+    run, late = BoundedRun(inc(2), 9, (("in", 0, 25),)), BoundedRun(inc(1), 8, (("in", 0, 5),))
+    view = view_of(config(), claim(), claim(), run, late)
+    assert view.runs == [run]
+    assert encode_key(late) in view.passing
+    view = view_of(config(), (4, run), late, Gone(encode_key(late)))
+    assert view.runs == [run]
 
 
 def test_the_parent_is_the_highest_start_below() -> None:

@@ -7,7 +7,7 @@ import random
 import pytest
 from kafka.partitioner.default import murmur2 as oracle
 
-from kstash.core.partitioner import CACHE_KEYS_MAX, Partitioner, murmur2, partitioners
+from kstash.core.partitioner import CACHE_BYTES_MAX, Partitioner, murmur2, partitioners
 
 # Kafka's own test of its Java client (UtilsTest.testMurmur2), as signed integers.
 JAVA = [
@@ -50,13 +50,22 @@ def test_null_key_goes_where_it_is_told() -> None:
     assert list(map(partitioner.__getitem__, [None, b"21", None])) == [3, partitioner[b"21"], 3]
 
 
-def test_memory_is_bounded() -> None:
-    """Many distinct keys do not grow the cache without end, and the null key's place is kept."""
+@pytest.mark.parametrize("key_bytes", [8, 8 * 1024, 1024 * 1024])
+def test_memory_is_bounded(key_bytes: int) -> None:
+    """Distinct keys of any size do not grow the cache without end; the null key's place is kept."""
     partitioner = Partitioner(3)
     partitioner[None] = 2
-    for number in range(CACHE_KEYS_MAX + 10):
-        assert partitioner[b"%d" % number] < 3
-    assert len(partitioner) <= CACHE_KEYS_MAX + 1
+    count = 2 * CACHE_BYTES_MAX // max(key_bytes, 150)
+    largest = 0
+    # Hashing a megabyte takes a second, and what it gives does not matter here.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kstash.core.partitioner.murmur2", len)
+        for number in range(count):
+            assert partitioner[number.to_bytes(key_bytes, "big")] < 3
+            largest = max(largest, len(partitioner))
+    assert largest * key_bytes <= CACHE_BYTES_MAX
+    assert largest <= CACHE_BYTES_MAX // 150
+    assert len(partitioner) < count
     assert partitioner[None] == 2
 
 

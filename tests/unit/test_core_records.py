@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kstash.core import determinants, records
+from kstash.core.hashes import OutputHashes
 from kstash.core.ids import TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.records import (
@@ -96,6 +97,13 @@ VECTORS: list[tuple[LineageRecord, str, int, bytes]] = [
         b'{"number":2,"offsets":[[0,1,33]],"reached":12}',
     ),
     (
+        Hint(inc(7), TASK, 2, {}, 12, OutputHashes(0, 11, {1: (5, 6, 7, 8, 9)})),
+        INC + "08" + TASK_HEX + "0000000000000000",
+        8,
+        b'{"number":2,"offsets":[],"reached":12,'
+        b'"checked":{"since":0,"position":11,"outputs":[[1,5,6,7,8,9]]}}',
+    ),
+    (
         Checkpoint(
             inc(7),
             TASK,
@@ -119,6 +127,41 @@ VECTORS: list[tuple[LineageRecord, str, int, bytes]] = [
         b'"inputs":[[0,50]],"sequences":[[0,0,40],[0,1,41]],"readers":[[0,'
         + TABLE_JSON.encode()
         + b']],"scan_from":[[0,0,30]],"timers":[[2,1600]],"reached":1003}',
+    ),
+    (
+        Checkpoint(
+            *(inc(7), TASK, 4),
+            is_remote=True,
+            position=9,
+            label="1",
+            files=(),
+            input_offsets={},
+            sequences={},
+            readers={},
+            scan_from={},
+            made=OutputHashes(3, 9, {0: (1, 2, 3, 4, 5)}),
+            checked=OutputHashes(3, 11, {}),
+        ),
+        INC + "09" + TASK_HEX + "0000000000000004",
+        9,
+        b'{"remote":true,"position":9,"label":"1","files":[],"inputs":[],"sequences":[],'
+        b'"readers":[],"scan_from":[],"timers":[],"reached":0,'
+        b'"made":{"since":3,"position":9,"outputs":[[0,1,2,3,4,5]]},'
+        b'"checked":{"since":3,"position":11,"outputs":[]}}',
+    ),
+    (
+        Start(inc(7), None, {}, {}, ((1, 0, 17), (1, 1, 4, 3)), ((1, 0, 30, 49),)),
+        INC + "04",
+        4,
+        b'{"parent":null,"tasks":[],"settings":{},"skips":[[1,0,17],[1,1,4,3]],'
+        b'"gaps":[[1,0,30,49]]}',
+    ),
+    (
+        Start(inc(7), None, {}, {"hashing": "00c0ffee00c0ffee", "topology": "abc"}),
+        INC + "04",
+        4,
+        b'{"parent":null,"tasks":[],"settings":{"hashing":"00c0ffee00c0ffee","topology":"abc"},'
+        b'"skips":[]}',
     ),
 ]
 NAMES = [f"{type(record).__name__}-{number}" for number, (record, *_) in enumerate(VECTORS)]

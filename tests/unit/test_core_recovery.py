@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from kstash.core.determinants import UNKNOWN_OFFSET, Determinant, Fired, Run
-from kstash.core.ids import Incarnation
+from kstash.core.ids import NO_INCARNATION, Incarnation
 from kstash.core.lineage import LineageView, owners_of
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, Hint, Release, Start
@@ -64,9 +64,14 @@ def plan(
     )
 
 
+KNOWN = frozenset(inc(offset) for offset in range(60))
+"""Incarnations that have a START."""
+
+
 def scan_of(spec: TaskSpec = SPEC, at: int = 0, oldest: Incarnation | None = None) -> TailScan:
     """A scan of all outputs from an offset on."""
-    return TailScan(spec, dict.fromkeys(spec.scanned_outputs, (at, oldest or inc(0))))
+    starts = dict.fromkeys(spec.scanned_outputs, (at, oldest or inc(0)))
+    return TailScan(spec, starts, KNOWN)
 
 
 # -- checkpoints ---------------------------------------------------------------------------------
@@ -106,6 +111,15 @@ def test_its_own_x_does_not_limit_a_checkpoint() -> None:
     assert candidates(view, TASK, [start(1), start(5, 1, adopted=10)]) == [own]
 
 
+def test_h57_what_was_written_without_fences_is_no_history() -> None:
+    """H57: a scan takes nothing of it, whatever position and number it names."""
+    scan = scan_of()
+    late = replace(identity(NO_INCARNATION, 9), position=999)
+    assert not scan.on_record(SPEC.internal_outputs[0], 5, late, None)
+    assert scan.position == 0
+    assert scan.last_valid(APP) == {}
+
+
 # -- scan starts ---------------------------------------------------------------------------------
 
 
@@ -139,8 +153,23 @@ def test_h10_who_vouches_for_a_scan_start() -> None:
     view = view_of(config(), (9, claim()), Hint(inc(9), TASK, 1, {OUT: 50}, 0))
     starts = scan_starts(view, SPEC, checkpoint(2, 10, scan_from={OUT: 40}))
     assert starts == {OUT: (50, inc(9))}
-    scan = TailScan(SPEC, starts)
+    scan = TailScan(SPEC, starts, KNOWN)
     assert not scan.on_record(OUT, 51, identity(inc(2), 7), chunk(0, 5))
+    assert scan.on_record(OUT, 52, identity(inc(9), 7), None)
+
+
+def test_h10_who_vouches_for_a_scan_start_never_falls() -> None:
+    """H10: a start further on that an older incarnation gave lies behind the newer one's FENCE too.
+
+    The hint of 2 is further on than the scan start that 9 said; what 5 wrote is void all the same.
+    """
+    view = view_of(config(), (2, claim()), Hint(inc(2), TASK, 1, {OUT: 50}, 0), (9, claim()))
+    newer = checkpoint(9, 10, is_remote=True, scan_from={OUT: 40})
+    view.fold(view.next_offset, newer)
+    starts = scan_starts(view, SPEC, newer)
+    assert starts == {OUT: (50, inc(9))}
+    scan = TailScan(SPEC, starts, KNOWN)
+    assert not scan.on_record(OUT, 51, identity(inc(5), 7), chunk(0, 5))
     assert scan.on_record(OUT, 52, identity(inc(9), 7), None)
 
 
@@ -251,6 +280,17 @@ def test_replay_starts_at_the_base() -> None:
     assert made.last_valid == {OUT: 12}
     assert made.readers == {1: table}
     assert made.readers[1] is not table
+
+
+def test_h36_a_scan_that_ends_below_the_base_takes_no_sequence_back() -> None:
+    """Its last record may be a repetition, by who lacked the base: replay suppresses up to it."""
+    base = checkpoint(1, 5, sequences={OUT: 12})
+    view = view_of(config(), (1, claim()), start(1), segment(1, 1, 0, 5), base)
+    scan = scan_of(at=40)
+    assert scan.on_record(OUT, 41, identity(inc(2), 3, 2, position=2), None)
+    assert plan(view, [start(1)], scan, base=base).last_valid == {OUT: 12}
+    assert scan.on_record(OUT, 42, identity(inc(2), 5, 9, position=5), None)
+    assert plan(view, [start(1)], scan, base=base).last_valid == {OUT: 13}
 
 
 def test_without_a_base_inputs_start_where_the_last_start_says() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kstash.core.determinants import Run
 from kstash.core.sink import METADATA_BYTES_MAX, CommitState, CommittedPositions, SinkCommitter
+from kstash.errors import WireCorruptError
 from tests.unit.core_cases import GENERATION, run_batch, task_core
 
 SINK = (0, 0)
@@ -14,9 +16,28 @@ def committer(**positions: int) -> SinkCommitter:
     """A committer that has made its first commit; `s1=5` is stage 1 committed at 5."""
     fresh = SinkCommitter(GENERATION, {int(name[1:]): p for name, p in positions.items()})
     fresh.close()
+    fresh.switch()
     fresh.commit()
     fresh.on_committed()
     return fresh
+
+
+def test_h59_a_task_with_nothing_in_a_transaction_is_not_waited_for() -> None:
+    """H59: it may replay for long, below the position that was committed before."""
+    replaying, live = task_core(), task_core()
+    run_batch(live, 6)
+    live.take_segments()
+    live.on_segment_acked(6)
+    sinks = SinkCommitter(GENERATION, {1: 10, 2: 4})
+    sinks.on_sent(2, 6)
+    sinks.close()
+    assert not sinks.is_settled
+    assert sinks.is_stable({1: replaying, 2: live})
+    assert sinks.may_switch({1: replaying, 2: live}, 0)
+    sinks.switch()
+    sinks.commit()
+    assert sinks.on_committed() == {1: 10, 2: 6}
+    assert sinks.is_settled
 
 
 def test_h33_the_first_commit_is_due_at_once() -> None:
@@ -24,6 +45,7 @@ def test_h33_the_first_commit_is_due_at_once() -> None:
     fresh = SinkCommitter(GENERATION, {1: 0, 2: 7})
     assert (fresh.is_fresh, fresh.is_due) == (True, True)
     fresh.close()
+    fresh.switch()
     assert fresh.commit() == f"1;{GENERATION};1:0,2:7"
     assert fresh.is_fresh
     assert fresh.on_committed() == {1: 0, 2: 7}
@@ -44,6 +66,7 @@ def test_h33_positions_are_refreshed() -> None:
     sinks.refresh()
     assert sinks.is_due
     sinks.close()
+    sinks.switch()
     assert sinks.commit() == f"1;{GENERATION};1:4"
     sinks.on_committed()
     assert not sinks.is_due
@@ -56,6 +79,7 @@ def test_every_commit_names_all_tasks() -> None:
     sinks.on_sent(2, 10)
     sinks.close()
     assert sinks.closing_position(2) == 11
+    sinks.switch()
     assert CommittedPositions.decode(sinks.commit()).positions == {1: 4, 2: 11}
     assert sinks.on_committed() == {1: 4, 2: 11}
 
@@ -69,11 +93,12 @@ def test_h27_a_commit_waits_for_stable_lineage() -> None:
     assert outgoing is not None
     sinks.on_sent(1, outgoing.position)
     sinks.close()
-    assert not sinks.is_stable({1: core})
+    sinks.switch()
+    assert not sinks.may_commit({1: core})
     core.take_segments()
     run_batch(core, 1)
     core.on_segment_acked(3)
-    assert sinks.is_stable({1: core})
+    assert sinks.may_commit({1: core})
 
 
 def test_h27_every_task_of_the_group_must_be_stable() -> None:
@@ -86,10 +111,11 @@ def test_h27_every_task_of_the_group_must_be_stable() -> None:
     sinks.on_sent(1, 3)
     sinks.on_sent(2, 3)
     sinks.close()
+    sinks.switch()
     one.on_segment_acked(3)
-    assert not sinks.is_stable({1: one, 2: two})
+    assert not sinks.may_commit({1: one, 2: two})
     two.on_segment_acked(3)
-    assert sinks.is_stable({1: one, 2: two})
+    assert sinks.may_commit({1: one, 2: two})
 
 
 def test_newer_outputs_are_held_back() -> None:
@@ -99,10 +125,13 @@ def test_newer_outputs_are_held_back() -> None:
     assert sinks.admits(1, 4)
     sinks.close()
     assert not sinks.admits(1, 4)
-    sinks.commit()
-    assert not sinks.admits(1, 3)
-    sinks.on_committed()
+    assert sinks.admits(1, 3)
+    sinks.switch()
     assert sinks.admits(1, 4)
+    sinks.on_sent(1, 4)
+    assert sinks.commit() == f"1;{GENERATION};1:3"
+    sinks.on_committed()
+    assert sinks.is_due, "what came after the switch is in the next one"
 
 
 def test_h37_outputs_that_the_cap_held_go_in_first() -> None:
@@ -130,6 +159,7 @@ def test_h37_outputs_that_the_cap_held_go_in_first() -> None:
     assert sinks.is_stable({1: core})
     for outgoing in freed:
         sinks.on_sent(1, outgoing.position)
+    sinks.switch()
     assert CommittedPositions.decode(sinks.commit()).positions == {1: 5}
     sinks.on_committed()
     assert not sinks.is_due, "what went in late is in the transaction that was committed"
@@ -151,3 +181,96 @@ def test_steps_out_of_order_are_programmers_errors() -> None:
         sinks.commit()
     with pytest.raises(AssertionError):
         sinks.on_committed()
+    sinks.refresh()
+    sinks.close()
+    with pytest.raises(AssertionError):
+        sinks.commit()
+
+
+def test_h37_producers_change_when_nothing_is_held_or_unacknowledged() -> None:
+    """H37, S6: what is held belongs into the old transaction; order needs its acknowledgements."""
+    sinks = committer(s1=0)
+    core = task_core(sinks=frozenset({0}), header_bytes_max=0)
+    run_batch(core, 1)
+    assert core.emit(SINK, 1, "held") is None
+    sinks.on_sent(1, 1)
+    assert not sinks.may_switch({1: core}, 0), "nothing is being closed"
+    sinks.close()
+    assert not sinks.may_switch({1: core}, 0)
+    core.take_segments()
+    assert core.on_segment_acked(1)
+    assert not sinks.may_switch({1: core}, 1)
+    assert sinks.may_switch({1: core}, 0)
+    sinks.switch()
+    assert not sinks.may_switch({1: core}, 0), "only once"
+
+
+def test_h42_a_commit_waits_for_what_a_replay_holds() -> None:
+    """H42: lineage is stable through the output's own position; its chunk reaches on to x."""
+    lineage = [Run(p, p % 2, 1, 10 + p) for p in range(20)]
+    core = task_core(
+        adopted=20,
+        stable=5,
+        lineage=lineage[5:],
+        sinks=frozenset({0, 1}),
+        transactional=frozenset({1}),
+        header_bytes_max=16,
+    )
+    sinks = committer(s1=0)
+    core.advance((), 3)
+    assert core.emit(SINK, 1, "held") is None
+    plain = core.emit((1, 0), 1, "plain")
+    assert plain is not None
+    sinks.on_sent(1, plain.position)
+    sinks.close()
+    assert core.stable == 3
+    assert not sinks.may_commit({1: core})
+    assert not sinks.may_switch({1: core}, 0)
+    core.take_segments()
+    core.on_segment_acked(20)
+    assert sinks.may_switch({1: core}, 0)
+
+
+def test_h42_what_is_held_above_the_closing_position_holds_nothing_up() -> None:
+    """It belongs into the next transaction; and internal outputs into none."""
+    core = task_core(sinks=frozenset({0}), header_bytes_max=0)
+    sinks = committer(s1=0)
+    run_batch(core, 1)
+    core.take_segments()
+    core.on_segment_acked(1)
+    assert core.emit(SINK, 1, "out") is not None
+    sinks.on_sent(1, 1)
+    run_batch(core, 1)
+    assert core.emit((1, 0), 1, "held, internal") is None
+    assert core.emit(SINK, 1, "held") is None
+    assert (core.is_held_through(1), core.is_held_through(2)) == (False, True)
+    sinks.close()
+    assert sinks.may_switch({1: core}, 0)
+
+
+def test_a_refresh_alone_holds_no_output_until_one_goes_in() -> None:
+    """A long batch need not wait for it (H58); what the cap held and goes into it counts (H37)."""
+    sinks = committer(s1=5)
+    sinks.refresh()
+    sinks.close()
+    assert sinks.is_settled
+    assert sinks.admits(1, 5)
+    sinks.on_sent(1, 5)
+    assert not sinks.is_settled
+
+
+def test_the_newest_position_keeps_its_generation() -> None:
+    """Of several answers the highest position of each task, in the generation asked for."""
+    answers = [f"1;{GENERATION};1:4,2:9", "", f"1;{GENERATION};1:7", f"1;{GENERATION + 1};1:99"]
+    assert CommittedPositions.newest(answers, GENERATION) == CommittedPositions(
+        GENERATION, {1: 7, 2: 9}
+    )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"), [("2;7;1:4", "version '2'"), ("1;7;1", "malformed .*'1;7;1'")]
+)
+def test_a_position_that_cannot_be_read_is_shown(metadata: str, words: str) -> None:
+    """The error quotes what was found."""
+    with pytest.raises(WireCorruptError, match=words):
+        CommittedPositions.decode(metadata)

@@ -156,3 +156,13 @@ def test_h38_a_segment_never_ends_within_an_event() -> None:
     assert (start, end) == (0, at + 1)
     assert entries[-4:] == (*notes, Run(at, 0, 1, at + 1))
     assert stash.take_segment() == (at + 1, at + 2, (Run(at + 1, 0, 1, at + 2),))
+
+
+def test_h38_an_event_larger_than_a_segment_stays_whole() -> None:
+    """H38: the bound gives way to an event with more attachments than it allows."""
+    stash = explicit()
+    notes = [Attachment(0, 0, k, CLOCK_READ, b"x") for k in range(SEGMENT_ENTRIES_MAX + 5)]
+    stash.append([*notes, Run(0, 0, 1, 1), Run(1, 0, 1, 2)], 2)
+    assert stash.take_segment() == (0, 1, (*notes, Run(0, 0, 1, 1)))
+    assert stash.take_segment() == (1, 2, (Run(1, 0, 1, 2),))
+    assert stash.take_segment() is None

@@ -396,6 +396,19 @@ def test_h40_a_listed_end_is_void_behind_a_new_output() -> None:
     assert core.scan_from() == {OUT: 17}
 
 
+def test_h40_a_task_with_unstable_lineage_is_idle_nowhere() -> None:
+    """H40: also where nothing of it is on its way: its next output there may rely on it."""
+    core = task_core()
+    run_batch(core, 3)
+    assert not core.is_idle_at(OUT)
+    core.on_idle_end(OUT, 100)
+    assert core.scan_from() == {}
+    flush(core)
+    assert core.is_idle_at(OUT)
+    core.on_idle_end(OUT, 100)
+    assert core.scan_from() == {OUT: 100}
+
+
 def test_h40_an_uncommitted_sink_is_not_idle() -> None:
     """HINT rule: for sinks nothing uncommitted may be there."""
     core = task_core(sinks=frozenset({1}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kstash.core.determinants import Run as Events
 from kstash.core.ids import TaskId
 from kstash.core.lineage import LineageView
 from kstash.core.records import (
@@ -18,8 +19,10 @@ from kstash.core.records import (
 )
 from kstash.core.trim import (
     claims_below,
+    made_remote,
     may_trim_by,
     may_trim_now,
+    oldest_needed,
     purge_limit,
     retained_remote,
     said_again,
@@ -42,7 +45,7 @@ from tests.unit.core_cases import (
 OTHER_TASK = TaskId(TASK.stage + 1, TASK.partition)
 
 
-def remote(offset: int, position: int, number: int = 1, task: TaskId = TASK) -> LineageRecord:
+def remote(offset: int, position: int, number: int = 1, task: TaskId = TASK) -> Checkpoint:
     """A remote checkpoint."""
     return checkpoint(offset, position, number=number, is_remote=True, task=task)
 
@@ -117,6 +120,51 @@ def test_starts_are_kept_from_the_retained_incarnation_on() -> None:
     assert not set(tombstones(view, [TASK])) & keys(config(), Claim(b"n", "worker"))
 
 
+def test_h49_starts_stay_that_a_taken_over_checkpoint_needs() -> None:
+    """H49: 3 took 1's local checkpoint at 5 over, adopted 9 and stored its files in its own name.
+
+    A recovery that falls back to it needs what 1 made from 5 to 9, and so the START of 1.
+    """
+    taken_over, newest = remote(3, 5), remote(3, 12, 2)
+    lineage = segment(1, 1, 5, 9), segment(3, 1, 9, 20)
+    starts = start(1), start(3, 1, base=5, adopted=9)
+    claims = Claim(b"1", ""), Claim(b"3", "")
+    view = view_of(
+        config(), (1, claims[0]), starts[0], (3, claims[1]), lineage[0], starts[1], lineage[1]
+    )
+    for record in (taken_over, newest):
+        view.fold(view.next_offset, record)
+    assert retained_remote(view, TASK) == taken_over
+    assert oldest_needed(view, taken_over) == inc(1)
+    assert tombstones(view, [TASK]) == []
+    # And once it is no longer retained, nothing of 1 is needed.
+    view.fold(view.next_offset, remote(3, 16, 3))
+    assert oldest_needed(view, newest) == inc(3)
+    assert set(tombstones(view, [TASK])) == keys(lineage[0], taken_over, starts[0], claims[0])
+
+
+def test_h49_without_any_start_below_its_position_the_oldest_one_is_needed() -> None:
+    """H49: what is left of the chain may begin above a checkpoint's position."""
+    view = view_of(config(), (3, claim()), start(3, 1, adopted=9), start(6, 3, adopted=9))
+    assert oldest_needed(view, remote(6, 5)) == inc(3)
+    assert oldest_needed(view_of(config()), remote(6, 5)) == inc(6)
+
+
+def test_h25_what_no_recovery_would_take_is_not_retained() -> None:
+    """H25: a checkpoint of an abandoned branch neither trims nor purges.
+
+    The newest one, of 1, was damaged, and its successor adopted less.
+    """
+    good, gone = remote(1, 5), remote(1, 20, 2)
+    view = view_of(config(), (1, claim()), start(1), segment(1, 1, 0, 5), good, gone)
+    assert retained_remote(view, TASK) == good
+    view.fold(view.next_offset, claim())
+    view.fold(view.next_offset, start(view.next_offset - 1, 1, adopted=9))
+    assert retained_remote(view, TASK) is None
+    view.fold(view.next_offset, replace(remote(6, 30), incarnation=max(view.starts)))
+    assert retained_remote(view, TASK) == good
+
+
 def restarted(*more: LineageRecord | tuple[int, LineageRecord]) -> LineageView:
     """Incarnations 1, 6 and 20; the retained checkpoints are of 6."""
     return view_of(
@@ -154,7 +202,8 @@ def test_the_newest_bounded_run_stays_with_its_release() -> None:
     """Section 8: without them a later start would go on with a run that is over."""
     runs = [Run(inc(1), number, ()) for number in (1, 2)]
     ended, left = Release(inc(1), {}, run=2), Release(inc(3), {})
-    view = restarted(*runs)
+    view = restarted()
+    view.runs += runs
     view.releases[inc(1)] = 5, ended
     assert encode_key(ended) not in tombstones(view, [TASK])
     assert keys(*runs) & set(tombstones(view, [TASK])) == keys(runs[0])
@@ -228,6 +277,16 @@ def test_h14_whoever_has_no_checkpoint_needs_everything() -> None:
     assert purge_limit({}, [], []) == 0
 
 
+def test_h14_a_checkpoint_that_says_nothing_of_a_partition_needs_all_of_it() -> None:
+    """H14: from offset 0 on, as a reader by that input and as a writer of that partition."""
+    newest = offsets(1, 20, 2, 60, 90)
+    view = view_of(config(), (1, claim()), start(1), offsets(1, 10, 1, 50, 70), newest)
+    views = {TASK.partition: view}
+    assert purge_limit(views, [(TASK, 0)], []) == 50
+    assert purge_limit(views, [(TASK, 7)], []) == 0
+    assert purge_limit(views, [], [(TASK, (7, 7))]) == 0
+
+
 def test_h14_local_and_void_checkpoints_purge_nothing() -> None:
     """H6, H21: neither a local one nor one behind a higher CLAIM counts."""
     older, newest = offsets(1, 10, 1, 50, 70), offsets(1, 20, 2, 60, 90)
@@ -240,14 +299,26 @@ def test_h40_an_idle_task_says_its_checkpoint_again() -> None:
     """H40: with scan starts of today, and only when they moved and nothing is under way."""
     core = task_core(position=20, incarnation=inc(1))
     newest = replace(checkpoint(1, 20, is_remote=True), scan_from={}, reached=20)
-    assert said_again(newest, core, 2) is None
+    assert said_again(newest, core, 2, {}) is None
     core.on_idle_end(OUT, 90)
-    again = said_again(newest, core, 2)
+    again = said_again(newest, core, 2, {})
     assert again == replace(newest, number=2, scan_from={OUT: 90})
     assert again is not None
-    assert said_again(again, core, 3) is None
+    assert said_again(again, core, 3, {}) is None
     run_batch(core, 1)
-    assert said_again(newest, core, 3) is None
+    assert said_again(newest, core, 3, {}) is None
+
+
+def test_h40_an_idle_task_says_again_how_far_its_inputs_were_read() -> None:
+    """Inputs move on over what holds no record, which retention may delete; once per move."""
+    core = task_core(position=20, incarnation=inc(1))
+    newest = checkpoint(1, 20, is_remote=True, inputs={0: 70, 1: 5})
+    newest = replace(newest, scan_from=core.scan_from(), reached=20)
+    assert said_again(newest, core, 2, {0: 70}) is None
+    again = said_again(newest, core, 2, {0: 75})
+    assert again == replace(newest, number=2, input_offsets={0: 75, 1: 5})
+    assert again is not None
+    assert said_again(again, core, 3, {0: 75}) is None
 
 
 def test_h40_what_is_said_again_is_one_checkpoint() -> None:
@@ -258,6 +329,29 @@ def test_h40_what_is_said_again_is_one_checkpoint() -> None:
     assert retained_remote(view, TASK) == older
     assert purge_limit({TASK.partition: view}, [], [(TASK, OUT)]) == 120
     assert set(tombstones(view, [TASK])) == keys(newest)
+
+
+def test_h29_a_base_is_made_remote_behind_its_adopted_lineage() -> None:
+    """H29: what only headers held of the adopted history must be stable first.
+
+    The record takes this incarnation's scan starts, which skip those headers; the successor that
+    begins there would find the lineage nowhere.
+    """
+    base = checkpoint(1, 5, inputs={0: 70})
+    core = task_core(
+        incarnation=inc(3), position=5, adopted=9, stable=5, lineage=(Events(5, 0, 4, 9),)
+    )
+    core.take_segments()
+    core.advance((), 7)
+    assert core.may_publish_checkpoint(5)
+    assert made_remote(base, core, 1, ()) is None
+    core.advance((), 9)
+    assert made_remote(base, core, 1, ()) is None
+    core.on_segment_acked(9)
+    made = made_remote(base, core, 2, ())
+    assert made is not None
+    assert (made.incarnation, made.number, made.position) == (inc(3), 2, 5)
+    assert (made.label, made.is_remote, made.reached) == (base.label, True, 9)
 
 
 def test_tombstones_carry_the_incarnation() -> None:

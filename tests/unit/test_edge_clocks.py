@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
+import pytest
+
 import kstash
+from kstash.errors import ReplayDivergedError
+from kstash.ports import LOG_APPEND_TIME
 from kstash.testing import TestDriver
 
 
@@ -40,3 +46,37 @@ def test_records_of_the_first_millisecond() -> None:
         stamps = {r.timestamp()[1] for r in driver.kafka.read("out", is_committed=False)}
         assert stamps == {1}
         assert driver.state("both") == {"k": 1}
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "write_first"])
+def test_h43_timestamps_that_the_broker_made_are_not_compared(guarantee: str) -> None:
+    """H43: a sink with message.timestamp.type=LogAppendTime keeps none of ours; the rest counts."""
+    app = kstash.App("brokers", guarantee=guarantee)
+    words = app.stream("in", key=kstash.text, value=kstash.text)
+    words.count("words").to("out", value=kstash.int_text)
+    with TestDriver(app) as driver:
+        driver.kafka._topics["out"][1]["message.timestamp.type"] = "LogAppendTime"
+        for number in range(5):
+            driver.send("in", "a", key="k", timestamp=number + 1)
+        driver.crash()
+        driver.recover()
+        driver.advance(5)
+        assert [record.value for record in driver.read("out")] == [1, 2, 3, 4, 5]
+        records = driver.kafka.read("out", is_committed=False)
+        assert len(records) == 10
+        assert {record.timestamp()[0] for record in records} == {LOG_APPEND_TIME}
+        assert min(record.timestamp()[1] for record in records) > 5
+
+
+def test_h43_what_the_broker_keeps_is_compared() -> None:
+    """H43: key, value and headers, of such a sink too; a clock in a function shows."""
+    numbers = itertools.count()
+    app = kstash.App("brokers")
+    words = app.stream("in", key=kstash.text, value=kstash.text)
+    words.map_values(lambda word: f"{word}{next(numbers)}").to("out", value=kstash.text)
+    with TestDriver(app) as driver:
+        driver.kafka._topics["out"][1]["message.timestamp.type"] = "LogAppendTime"
+        driver.send("in", "a", key="k")
+        driver.crash()
+        with pytest.raises(ReplayDivergedError, match="is the program deterministic"):
+            driver.recover()

@@ -26,6 +26,7 @@ WRITES = {
     *("incremental_alter_configs", "delete_consumer_groups", "alter_consumer_group_offsets"),
     # the disk
     *("fsync", "sync_folder", "rename", "replace", "link", "hardlink_to", "copyfile", "copy2"),
+    *("copyfileobj", "make_private_folder", "create_private"),
     *("rmtree", "unlink", "rmdir", "mkdir", "ftruncate", "pwrite", "write"),
     *("write_bytes", "write_text", "link_or_copy", "create_checkpoint", "Rdict"),
     # object stores
@@ -52,6 +53,7 @@ HARMLESS = {
 
 NO_WORKER = "maintenance while no worker runs; it is run again"
 EXEMPT = {
+    ("kafka/upkeep.py", "Upkeep._fence_one", "init_transactions"): NO_WORKER,
     ("kafka/upkeep.py", "Upkeep.delete_groups", "delete_consumer_groups"): NO_WORKER,
     ("kafka/upkeep.py", "Upkeep.delete_topics", "delete_topics"): NO_WORKER,
     ("kafka/producers.py", "KafkaProducer.produce", "_produce"): PER_RECORD,
@@ -79,23 +81,28 @@ EXEMPT = {
     ("objects.py", "ObjectCheckpointStore.put", "put"): BY_STORE,
     ("objects.py", "ObjectCheckpointStore.delete", "delete"): BY_STORE,
     ("objects.py", "_sync", "fsync"): BY_STORE,
-    ("state/files.py", "assemble", "mkdir"): BY_CALLER,
+    ("objects.py", "open_store", "mkdir"): NOTHING_YET,
+    ("state/files.py", "assemble", "make_private_folder"): BY_CALLER,
     ("state/files.py", "assemble", "link"): BY_CALLER,
-    ("state/files.py", "assemble", "copyfile"): BY_CALLER,
+    ("state/files.py", "_copy", "copyfileobj"): BY_CALLER,
+    ("state/files.py", "_copy", "create_private"): BY_CALLER,
+    ("state/files.py", "_write", "create_private"): BY_CALLER,
     ("state/files.py", "_write", "write"): BY_CALLER,
     ("state/files.py", "_write", "flush"): BY_CALLER,
     ("state/files.py", "_write", "fsync"): BY_CALLER,
-    ("state/rocks.py", "RocksBackend.adopt", "mkdir"): NOTHING_YET,
-    ("state/files.py", "link_or_copy", "mkdir"): BY_CALLER,
+    ("state/rocks.py", "RocksBackend.adopt", "make_private_folder"): NOTHING_YET,
+    ("state/files.py", "link_or_copy", "make_private_folder"): BY_CALLER,
     ("state/files.py", "link_or_copy", "link"): BY_CALLER,
-    ("state/files.py", "link_or_copy", "copyfile"): BY_CALLER,
-    ("state/folder.py", "ApplicationFolder.__init__", "mkdir"): NOTHING_YET,
+    ("state/folder.py", "ApplicationFolder.__init__", "make_private_folder"): NOTHING_YET,
+    ("state/folder.py", "ApplicationFolder._write_metadata", "create_private"): NOTHING_YET,
+    ("state/folder.py", "ApplicationFolder._write_metadata", "unlink"): NOTHING_YET,
+    ("state/folder.py", "make_private_folder", "mkdir"): BY_CALLER,
     ("state/folder.py", "ApplicationFolder._acquire", "ftruncate"): FOR_PEOPLE,
     ("state/folder.py", "ApplicationFolder._acquire", "pwrite"): FOR_PEOPLE,
     ("state/folder.py", "ApplicationFolder._write_metadata", "write"): NOTHING_YET,
     ("state/folder.py", "ApplicationFolder._write_metadata", "flush"): NOTHING_YET,
     ("state/folder.py", "sync_folder", "fsync"): BY_CALLER,
-    ("state/rocks.py", "RocksTaskState.checkpoint", "mkdir"): NOTHING_YET,
+    ("state/rocks.py", "RocksTaskState.checkpoint", "make_private_folder"): NOTHING_YET,
     ("state/rocks.py", "RocksTaskState.checkpoint", "rmtree"): (
         "a label is used once, so there is something to delete only after a failed attempt of the "
         "same process, which has to stop then"

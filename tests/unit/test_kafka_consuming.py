@@ -7,14 +7,24 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, Message
 
-from kstash.errors import OffsetOutOfRangeError
-from kstash.kafka.consuming import AssignedConsumer
+from kstash.config import Config
+from kstash.errors import OffsetOutOfRangeError, RecordUnreadableError
+from kstash.kafka import KafkaCluster
+from kstash.kafka.consuming import TROUBLE_S, UNREADABLE_S, AssignedConsumer
+from kstash.kafka.member import KafkaMember
+from kstash.testing import ManualClock
+
+HERE = "data", 3
 
 
-def failure(offset: int) -> Message:
+def failure(offset: int, code: int = KafkaError._AUTO_OFFSET_RESET) -> Message:
     """A consumed error, as the client hands it out."""
-    error = KafkaError(KafkaError._AUTO_OFFSET_RESET, "reason")
-    return Message(topic="data", partition=3, offset=offset, error=error)
+    return Message(topic="data", partition=3, offset=offset, error=KafkaError(code, "reason"))
+
+
+def end(offset: int) -> Message:
+    """What the client hands out at the end of a partition."""
+    return failure(offset, KafkaError._PARTITION_EOF)
 
 
 @pytest.fixture
@@ -43,7 +53,120 @@ def test_records_that_are_gone_are_named(
         consumer.poll(0)
 
 
+def given(consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch, *messages: Message) -> None:
+    """Poll, when the client has these."""
+    monkeypatch.setattr(consumer, "_fetch", lambda _: list(messages))
+    assert consumer.poll(0) == []
+    monkeypatch.setattr(consumer, "_fetch", lambda _: [])
+
+
+def test_an_error_of_a_partition_that_was_given_up_is_nothing(
+    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has it now has the trouble; it may come before or after the partition goes."""
+    consumer.add({HERE: 4})
+    given(consumer, monkeypatch, failure(4))
+    consumer.remove([HERE])
+    assert consumer.poll(0) == []
+    given(consumer, monkeypatch, failure(4), end(9))
+    assert consumer.poll(0) == []
+    consumer.add({HERE: 7})
+    assert consumer.poll(0) == []
+    assert consumer.position(HERE) == 7
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_what_was_said_of_an_older_assignment_does_not_count(
+    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch, is_removed: bool
+) -> None:
+    """A partition that is read anew from an earlier offset has not been read to its end."""
+    consumer.add({HERE: 9})
+    given(consumer, monkeypatch, end(9), failure(9))
+    if is_removed:
+        consumer.remove([HERE])
+    consumer.add({HERE: 4})
+    assert consumer.position(HERE) == 4
+    assert consumer.poll(0) == []
+
+
+def test_after_a_sleep_the_group_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of partitions wait for the answer to a heartbeat, which may take them away."""
+    clock = ManualClock()
+    monkeypatch.setattr("kstash.kafka.consuming.LOOKUP_DEADLINE_S", 0.05)
+    settings = {"client.id": "app-reader", "group.id": "app", "bootstrap.servers": "127.0.0.1:9"}
+    consumer = AssignedConsumer(
+        settings, bootstrap_servers="127.0.0.1:9", monotonic=clock.monotonic, grace_s=1.5
+    )
+    consumer.add({HERE: 4})
+    given(consumer, monkeypatch, failure(4))
+    clock.advance(1.4)
+    assert consumer.poll(0) == []
+    clock.advance(0.2)
+    with pytest.raises(OffsetOutOfRangeError):
+        consumer.poll(0)
+    assert consumer.poll(0) == []
+    consumer.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "patience_s"),
+    [(KafkaError._BAD_COMPRESSION, UNREADABLE_S), (KafkaError.UNKNOWN, TROUBLE_S)],
+)
+def test_an_error_of_a_partition_that_does_not_pass_is_raised(
+    monkeypatch: pytest.MonkeyPatch, code: int, patience_s: float
+) -> None:
+    """With its place; one that passes is logged, and so is one behind a record."""
+    clock = ManualClock()
+    monkeypatch.setattr("kstash.kafka.consuming.last_offset_of", lambda *_: 19)
+    settings = {"client.id": "app-reader", "group.id": "app", "bootstrap.servers": "127.0.0.1:9"}
+    consumer = AssignedConsumer(
+        settings, bootstrap_servers="127.0.0.1:9", monotonic=clock.monotonic
+    )
+    consumer.add({HERE: 4})
+    given(consumer, monkeypatch, failure(5, code))
+    clock.advance(patience_s - 0.1)
+    given(consumer, monkeypatch, failure(5, code))
+    monkeypatch.setattr(
+        consumer, "_fetch", lambda _: [Message(topic="data", partition=3, offset=5)]
+    )
+    assert len(consumer.poll(0)) == 1
+    for _ in range(2):
+        clock.advance(patience_s - 0.1)
+        given(consumer, monkeypatch, failure(6, code))
+    clock.advance(0.2)
+    given(consumer, monkeypatch, failure(6, code))
+    with pytest.raises(RecordUnreadableError, match="partition 3, offset 6") as caught:
+        consumer.poll(0)
+    assert caught.value.skip == ("data/3/6-19" if patience_s == UNREADABLE_S else None)
+    consumer.close()
+
+
+def test_a_batch_that_is_to_be_passed_over_is(
+    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would try it for ever: it is told to go on behind it."""
+    consumer.add({HERE: 4})
+    consumer.pass_over({HERE: [(5, 19)]})
+    given(consumer, monkeypatch, failure(5, KafkaError._BAD_COMPRESSION))
+    assert consumer.position(HERE) == 20
+    given(consumer, monkeypatch, failure(20, KafkaError._BAD_COMPRESSION))
+    assert consumer.position(HERE) == 20
+
+
 def test_what_is_no_offset_is_refused(consumer: AssignedConsumer) -> None:
     """Below 0 the client would go to a committed offset, or to one end of the log."""
     with pytest.raises(AssertionError, match="no offsets"):
         consumer.add({("data", 3): OFFSET_INVALID})
+
+
+def test_a_worker_waits_for_its_heartbeat() -> None:
+    """The reader beside the member waits for longer than the answer to a heartbeat takes."""
+    config = Config.load(
+        application_id="app", bootstrap_servers="127.0.0.1:9", heartbeat_interval_ms=700
+    )
+    cluster = KafkaCluster(config)
+    member = cluster.member()
+    assert isinstance(member, KafkaMember)
+    assert member._reader._grace_s > 2 * 0.7
+    member.close(leave=False)
+    cluster.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from kstash.errors import ClusterError
 from kstash.kafka.upkeep import Upkeep
@@ -48,3 +49,31 @@ def test_a_time_is_no_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert upkeep.offsets_at([("in", 0)], TIME_MS) == {("in", 0): 17}
     with pytest.raises(ClusterError, match="look up offsets by time: LEADER_NOT_AVAILABLE"):
         upkeep.offsets_at([("in", 0), ("in", 1)], TIME_MS)
+
+
+class FencingProducer:
+    """Notes whose transactions were initialised; one id is refused."""
+
+    fenced: ClassVar[list[str]] = []
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        self._id = settings["transactional.id"]
+
+    def init_transactions(self, timeout_s: float) -> None:
+        """As the client's."""
+        assert timeout_s > 0
+        if self._id == "refused":
+            raise KafkaException(KafkaError(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED))
+        self.fenced.append(self._id)
+
+
+def test_fencing_initialises_the_transactions_of_every_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what aborts and bars; one that is refused fails the whole, by its name."""
+    monkeypatch.setattr("kstash.kafka.upkeep.Producer", FencingProducer)
+    monkeypatch.setattr(FencingProducer, "fenced", [])
+    upkeep = Upkeep("127.0.0.1:9", {})
+    ids = [f"shop-{number}" for number in range(40)]
+    upkeep.fence(ids)
+    assert sorted(FencingProducer.fenced) == sorted(ids)
+    with pytest.raises(ClusterError, match="fence transactional id 'refused'"):
+        upkeep.fence(["shop-0", "refused"])

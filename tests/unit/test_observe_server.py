@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import structlog
 
-from kstash.config import Config
+from kstash.config import POLL_INTERVAL_MS, Config
 from kstash.errors import ConfigError
-from kstash.observe import Observer, configure_logs
-from kstash.observe.observer import STATUS_INTERVAL_S, STUCK_S
+from kstash.observe import Observer, configure_logs, connections
+from kstash.observe.observer import STATUS_INTERVAL_S
 from kstash.observe.page import render_page
 from kstash.ports import TaskStatus, WorkerStatus
 
@@ -107,14 +107,17 @@ def test_ready_only_when_all_tasks_are_live(observer: Observer, clock: FakeTime)
 def test_health_is_lost_when_the_loop_stands_still(observer: Observer, clock: FakeTime) -> None:
     """`/health` is 200 while the loop turns; a stuck loop is neither healthy nor ready."""
     show(observer, clock, LIVE)
-    clock.now += STUCK_S
+    clock.now += POLL_INTERVAL_MS / 1000
     assert get(observer, "/health")[::2] == (200, "ok\n")
     clock.now += 5
-    assert get(observer, "/health")[::2] == (503, f"the loop has not turned for {65:.0f} s\n")
+    assert get(observer, "/health")[::2] == (503, f"the loop has not turned for {305:.0f} s\n")
     assert get(observer, "/ready")[0] == 503
     assert "not responding" in get(observer, "/")[2]
     show(observer, clock, LIVE)
     assert get(observer, "/health")[0] == 200
+    clock.now += POLL_INTERVAL_MS / 1000 + 5
+    observer.beat()
+    assert get(observer, "/health")[0] == 200, "within a turn that takes long"
 
 
 def test_status_is_asked_for_a_few_times_a_second_only(observer: Observer, clock: FakeTime) -> None:
@@ -255,3 +258,53 @@ def test_unknown_level_is_a_programmer_error() -> None:
     """The settings validate levels before."""
     with pytest.raises(AssertionError, match="loud"):
         configure_logs("json", "loud")
+
+
+# --- connections --------------------------------------------------------------------------------
+
+
+def connected(observer: Observer) -> socket.socket:
+    """A connection that sends nothing."""
+    return socket.create_connection(("127.0.0.1", observer.http_port), timeout=10)
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the server has closed a connection; waits for it."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_idle_connections_take_no_place(observer: Observer) -> None:
+    """However many connect and send nothing: the oldest are closed, and a probe is answered."""
+    idle = [connected(observer) for _ in range(connections.CONNECTIONS_MAX + 20)]
+    assert all(map(is_closed, idle[:20]))
+    for _ in range(3):
+        assert get(observer, "/health")[0] == 200
+    for connection in idle:
+        connection.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n"])
+def test_a_connection_that_asks_nothing_more_is_closed(
+    monkeypatch: pytest.MonkeyPatch, observer: Observer, sent: bytes
+) -> None:
+    """One that is silent, stops within a request, or keeps its answered request's connection."""
+    monkeypatch.setattr(connections, "REQUEST_S", 0.2)
+    connection = connected(observer)
+    connection.sendall(sent)
+    while not is_closed(connection):
+        pass
+    connection.close()
+
+
+def test_a_request_without_an_end_is_refused(observer: Observer) -> None:
+    """A head of more than 16 KiB is an error, and not kept."""
+    connection = connected(observer)
+    connection.sendall(b"GET / HTTP/1.1\r\n" + b"x-long: " + b"a" * 20_000)
+    answer = b""
+    while part := connection.recv(4096):
+        answer += part
+    assert answer.startswith(b"HTTP/1.1 400")
+    connection.close()

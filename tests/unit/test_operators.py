@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -252,15 +253,75 @@ def test_a_state_is_what_its_serde_makes_of_it_at_once() -> None:
     assert seen == [(), ["x", 1]]
 
 
-def test_none_deletes_the_state() -> None:
-    """A function that returns None starts over; None is sent on as a tombstone."""
+def test_delete_deletes_the_state() -> None:
+    """The key starts over, and None is sent on as a tombstone."""
 
-    def program(app: App) -> None:
-        stream = texts(app)
-        stream.reduce("r", lambda old, new: None if new == "stop" else old + new).to("out")
+    def append(old: str, new: str) -> str | kstash.Deletion:
+        return kstash.DELETE if new == "stop" else old + new
 
-    task = Task(program).feed(b"a", b"stop", b"b")
-    assert task.values() == [b"a", None, b"b"]
+    task = Task(lambda app: texts(app).reduce("r", append).to("out"))
+    assert task.feed(b"a", b"stop", b"b").values() == [b"a", None, b"b"]
+    assert task.stores["r"].items() == [(b"k", "b")]
+    task = Task(lambda app: texts(app).aggregate("a", str, append, value=kstash.text).to("out"))
+    assert task.feed(b"a", b"stop").values() == [b"a", None]
+    assert task.stores["a"].items() == []
+
+
+def forgets(_state: Any, value: Any) -> Any:
+    """A function without its `return` for b."""
+    return None if value == "b" else value
+
+
+def none(_: str) -> Any:
+    """No value."""
+    return None
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda s: s.reduce("r", forgets),
+        lambda s: s.reduce("r", partial(forgets)),
+        lambda s: s.reduce("r", forgets, value=kstash.json),
+        lambda s: s.aggregate("a", str, forgets, value=kstash.text),
+    ],
+)
+def test_none_is_no_state(program: Callable[[kstash.Stream[str, str]], Any]) -> None:
+    """A forgotten return deletes nothing: the error names the function and its line."""
+    task = Task(lambda app: program(texts(app)))
+    line = forgets.__code__.co_firstlineno
+    with pytest.raises(OperatorError, match=f"forgets at .*:{line} returned None") as caught:
+        task.feed(b"x", b"y", b"b")
+    assert caught.value.record_index == 2
+
+
+def test_a_first_value_of_none_is_no_state() -> None:
+    """A tombstone cannot begin a reduction; a later one is the function's to judge."""
+    seen: list[Any] = []
+
+    def note(old: str, new: str) -> str:
+        seen.append(new)
+        return old
+
+    task = Task(lambda app: texts(app).reduce("r", note).to("out"))
+    assert task.feed(b"a", None).values() == [b"a", b"a"]
+    assert seen == [None]
+    with pytest.raises(OperatorError, match="first value of a key is None") as caught:
+        task.feed(b"a", None, keys=[b"k", b"other"])
+    assert caught.value.record_index == 1
+
+
+def test_none_of_other_functions() -> None:
+    """A value of None is a tombstone, counts as one record, and cannot be added or spread."""
+    task = Task(lambda app: texts(app).map_values(none).to("out", value=kstash.json))
+    assert task.feed(b"a").values() == [None]
+    task = Task(lambda app: texts(app).map_values(none).count("n").to("out"))
+    assert task.feed(b"a", b"b").values() == [b"1", b"2"]
+    assert Task(lambda app: texts(app).filter(none).to("out")).feed(b"a").values() == []
+    with pytest.raises(OperatorError, match="NoneType"):
+        Task(lambda app: texts(app).map_values(none).sum("s")).feed(b"a")
+    with pytest.raises(OperatorError, match="NoneType"):
+        Task(lambda app: texts(app).flat_map(none).to("out", value=kstash.text)).feed(b"a")
 
 
 def test_state_of_a_null_key_is_refused() -> None:
@@ -432,6 +493,16 @@ def test_a_value_that_does_not_decode_names_serde_and_record() -> None:
             "a", str, lambda _, v: object() if v == "b" else v, value=kstash.json
         ),
         lambda s: s.map_values(lambda v: 1j if v == "b" else 1).sum("s"),
+        # what would fail later only, at a checkpoint, or come back as something else
+        lambda s: s.reduce("r", lambda _, v: "\ud800" if v == "b" else v),
+        lambda s: s.map_values(lambda v: 10**5000 if v == "b" else 1).sum("s"),
+        lambda s: s.map_values(lambda v: float("nan") if v == "b" else 1).to(
+            "o", value=kstash.json
+        ),
+        lambda s: s.aggregate("a", list, lambda _, v: [v == "b" and 1e999], value=kstash.json),
+        lambda s: s.aggregate(
+            "a", dict, lambda _, v: {"x": -1e999 if v == "b" else None}, value=kstash.json
+        ),
     ],
 )
 def test_a_value_that_does_not_encode_names_the_record(
@@ -442,6 +513,22 @@ def test_a_value_that_does_not_encode_names_the_record(
     with pytest.raises(SerdeError, match="cannot serialize") as caught:
         task.feed(b"a", b"a", b"b")
     assert caught.value.record_index == 2
+
+
+EMPTY: Serde[Any] = Serde("empty", str.encode, lambda data: data.decode() or None)
+SHORT: Serde[Any] = Serde("short", lambda v: v[:3].encode(), lambda data: data.decode() + ".")
+
+
+@pytest.mark.parametrize(
+    ("serde", "message"), [(EMPTY, "stands for no state"), (SHORT, "would change")]
+)
+def test_a_serde_that_loses_a_state_names_the_record(serde: Serde[Any], message: str) -> None:
+    """What would be gone, or another state, after a restart is an error at once (H55)."""
+    task = Task(lambda app: texts(app).aggregate("a", str, lambda _, v: v, value=serde))
+    with pytest.raises(SerdeError, match=message) as caught:
+        task.feed(b"abc", b"")
+    assert caught.value.record_index == 1
+    assert caught.value.action == "deserialize"
 
 
 def test_a_serializer_must_return_bytes() -> None:

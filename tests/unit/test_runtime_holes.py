@@ -27,8 +27,8 @@ from kstash.errors import (
 from kstash.kafka.topics import check_topics
 from kstash.ports import Partition
 from kstash.runtime.context import LineageTimes
+from kstash.runtime.groups import Groups
 from kstash.runtime.sinks import POSITIONS_REFRESH_S
-from kstash.runtime.worker import Worker
 from kstash.testing import MemoryKafka, TestDriver
 from kstash.testing.log import PartitionLog
 from kstash.testing.memory import MemoryAdmin, MemoryCluster
@@ -113,9 +113,9 @@ def test_i9_what_a_scan_found_is_forgotten_once_it_is_passed() -> None:
         driver.recover()
         assert driver._worker is not None
         tasks = driver._worker.groups[0].tasks.values()
-        assert any(task._stored for task in tasks)
+        assert any(task.replay.has_stored for task in tasks)
         driver.send("l", "b")
-        assert not any(task._stored for task in tasks)
+        assert not any(task.replay.has_stored for task in tasks)
         assert outputs(driver) == [1, 2, 1, 2, 3]
 
 
@@ -188,7 +188,7 @@ def test_h16_added_partitions_stop_the_replay() -> None:
     with TestDriver(merged(), partitions=2) as driver:
         driver.send("l", "a", "key")
         driver.crash()
-        driver.kafka._topics["out"][0].append(PartitionLog("out", 2))
+        driver.kafka._topics["out"][0].append(PartitionLog("out", 2, {}, driver.clock))
         with pytest.raises(ProgramChangedError, match="~ partitions of out: were 2, are 3"):
             driver.recover()
 
@@ -209,6 +209,32 @@ def test_h20_unclean_elections_are_refused(topic: str) -> None:
     with pytest.raises(TopicMismatchError, match=r"unclean.leader.election.enable=false") as caught:
         check_topics(admin, spread().topology(), config)
     assert caught.value.topic == topic
+
+
+# -- retention, and the lag of the cleaner --------------------------------------------------------
+
+
+def test_a_sink_must_outlast_the_longest_outage() -> None:
+    """Section 7: retention that is equal to `outage_ms_max` is too short by the recovery itself."""
+    kafka = MemoryKafka()
+    config = Config.load(application_id="holes", state_dir="unused", outage_ms_max=3_600_000)
+    kafka.create_topic("in", 1)
+    kafka.create_topic("out", 1, {"retention.ms": "3600000"})
+    with pytest.raises(TopicMismatchError) as caught:
+        check_topics(MemoryAdmin(kafka), spread().topology(), config)
+    assert (caught.value.topic, caught.value.setting) == ("out", "retention.ms")
+    kafka._topics["out"][1]["retention.ms"] = "3600001"
+    check_topics(MemoryAdmin(kafka), spread().topology(), config)
+
+
+def test_h7_the_cleaner_of_the_lineage_topic_has_a_lag() -> None:
+    """H7: a zombie that has trimmed is found out by then, and a read is over (H23)."""
+    kafka = MemoryKafka()
+    for name in ("in", "out"):
+        kafka.create_topic(name, 1)
+    config = Config.load(application_id="holes", state_dir="unused")
+    check_topics(MemoryAdmin(kafka), spread().topology(), config)
+    assert int(kafka.topics()["holes-lineage"].config["min.compaction.lag.ms"]) >= 60_000
 
 
 # -- H22 -----------------------------------------------------------------------------------------
@@ -240,15 +266,15 @@ def test_h22_an_error_of_a_shared_producer_stops_every_group(link: str) -> None:
 def test_h22_an_error_of_a_sinks_producer_stops_its_group() -> None:
     """H22, section 6: there is a transactional producer for each group; the others go on."""
     with TestDriver(merged(), partitions=2) as driver:
-        driver.send("l", "a", "key", partition=0)
-        driver.send("l", "b", "key", partition=1)
+        driver.send("l", "a", "k")
+        driver.send("l", "b", "key")
         driver.advance(1)
         assert driver._cluster is not None
         driver._cluster.links["sink"].error = ProducerFailedError("a batch was refused")
-        driver.send("r", "c", "key", partition=1)
+        driver.send("r", "c", "key")
         driver.advance(5)
         assert claims(driver) == [1, 2]
-        driver.send("r", "d", "key", partition=0)
+        driver.send("r", "d", "k")
         driver.advance(1)
         assert sorted(outputs(driver)) == ["a", "ad", "b", "bc"]
 
@@ -272,7 +298,7 @@ def test_h23_an_idle_group_keeps_its_lineage_partition_moving() -> None:
 
 def test_h23_a_slow_read_of_the_lineage_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """H23: it took longer than tombstones stay, so one may be gone that it needed: read anew."""
-    restart, cluster = Worker._restart, MemoryKafka.cluster
+    restart, cluster = Groups.restart, MemoryKafka.cluster
     errors: list[Exception] = []
 
     def slow(kafka: MemoryKafka, application_id: str) -> MemoryCluster:
@@ -280,13 +306,13 @@ def test_h23_a_slow_read_of_the_lineage_is_repeated(monkeypatch: pytest.MonkeyPa
         made.links["marker"].delay_s = 3.0
         return made
 
-    def restarted(worker: Worker, number: int, error: Exception) -> None:
+    def restarted(groups: Groups, number: int, error: Exception) -> None:
         errors.append(error)
-        worker.context.cluster.links["marker"].delay_s = 0.0  # type: ignore[attr-defined] # it is a MemoryCluster
-        restart(worker, number, error)
+        groups._context.cluster.links["marker"].delay_s = 0.0  # type: ignore[attr-defined] # it is a MemoryCluster
+        restart(groups, number, error)
 
     monkeypatch.setattr(MemoryKafka, "cluster", slow)
-    monkeypatch.setattr(Worker, "_restart", restarted)
+    monkeypatch.setattr(Groups, "restart", restarted)
     driver = TestDriver(spread())
     driver.crash()
     driver.kafka._topics["holes-lineage"][1]["delete.retention.ms"] = "1000"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-import pytest
+from structlog.testing import capture_logs
 
 import kstash
-from kstash.core.records import START, Claim, encode_key, encode_value, key_incarnation
+from kstash.core.group import GroupState
+from kstash.core.records import CHECKPOINT, START, Claim, encode_key, encode_value, key_incarnation
 from kstash.runtime.group import TaskGroup
 from kstash.runtime.layout import Layout
 from kstash.runtime.worker import Worker
 from kstash.state.memory import MemoryBackend
-from kstash.testing import ManualClock, MemoryKafka
+from kstash.testing import ManualClock, MemoryCluster, MemoryKafka
 from kstash.testing.background import ManualBackground
 from kstash.testing.log import PartitionLog
 from kstash.testing.metrics import MemoryMetrics
@@ -57,6 +58,11 @@ class Pair:
         self.workers.append(worker)
         return worker
 
+    def kill(self, worker: Worker) -> None:
+        """End a worker as `kill -9` would; the cluster has not noticed yet."""
+        self.workers.remove(worker)
+        worker.context.cluster.kill()  # type: ignore[attr-defined] # it is a MemoryCluster
+
     def turn(self, count: int = 60) -> None:
         """Let each worker take turns while time passes: 10 ms each."""
         for _ in range(count):
@@ -77,7 +83,7 @@ class Pair:
 
 def _stall(group: TaskGroup) -> Callable[[], None]:
     """Let a group do nothing; returns what lets it go on."""
-    vars(group)["tick"] = lambda _: None
+    vars(group)["tick"] = lambda *_, **__: None
     return lambda: vars(group).pop("tick")
 
 
@@ -165,17 +171,18 @@ def test_stopping_worker_answers_what_it_owes() -> None:
     assert pair.metrics.counts.get("replayed_records", 0) == 0
 
 
-def test_added_partitions_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_added_partitions_are_told_once() -> None:
     """They are not read, and the log says so within a minute; once for each number."""
     pair, first = _live_pair(checkpoint_interval_ms=60_000)
-    logs, _ = pair.kafka._topics["in"]
-    logs.append(PartitionLog("in", 2))
+    logs, config = pair.kafka._topics["in"]
+    logs.append(PartitionLog("in", 2, config, pair.kafka.clock))
     pair.kafka.append("in", b"beyond", partition=2)
-    for _ in range(3):
-        pair.clock.advance(61.0)
-        pair.turn(5)
+    with capture_logs() as logged:
+        for _ in range(3):
+            pair.clock.advance(61.0)
+            pair.turn(5)
     line = "partitions were added to an input, their records are not read"
-    assert capsys.readouterr().out.count(line) == 1
+    assert [entry["event"] for entry in logged].count(line) == 1
     assert first.is_live
     assert pair.outputs(0) + pair.outputs(1) == [b"BEFORE", b"BEFORE"]
 
@@ -206,3 +213,89 @@ def test_what_is_done_is_not_started_again_by_who_has_not_heard_yet() -> None:
         kinds = [key_incarnation(record.key() or b"")[1] for record in records]
         assert kinds.count(START) == 1
     second.close()
+
+
+def test_h60_groups_without_an_owner_are_shared_out_anew() -> None:
+    """H60: who was asked to give a group up dies, and is back under its name: nobody has it.
+
+    The cluster sees no need to share out, so the workers that look have it do so within 30 s.
+    """
+    pair, first = _live_pair(checkpoint_interval_ms=60_000)
+    _stall(first.groups[1])
+    second = pair.start("b")
+    pair.turn(5)
+    assert set(first.groups) == {0, 1}, "it drains"
+    pair.kill(first)
+    again = pair.start("a")
+    pair.turn(100)
+    assert (set(again.groups), set(second.groups)) == ({0}, set())
+    pair.turn(2_900)
+    assert (set(again.groups), set(second.groups)) == ({0}, {1})
+    assert again.is_live
+    assert second.is_live
+    pair.send("after")
+    pair.turn()
+    assert pair.outputs(1) == [b"BEFORE", b"AFTER"]
+
+
+def test_a_member_that_the_group_knows_otherwise_joins_again() -> None:
+    """A worker that has other groups than the cluster gave it joins again, and has those."""
+    pair, first = _live_pair(checkpoint_interval_ms=60_000)
+    first._groups._drop(1)  # as a callback that was lost
+    pair.turn(1_000)
+    assert set(first.groups) == {0}
+    pair.turn(2_000)
+    assert set(first.groups) == {0, 1}
+    assert first.is_live
+
+
+def test_to_share_out_anew_disturbs_no_drain() -> None:
+    """H60: the cluster calls a group nobody's while its owner takes long to give it up."""
+    pair, first = _live_pair(checkpoint_interval_ms=60_000, shutdown_timeout_ms=60_000)
+    go_on = _stall(first.groups[1])
+    second = pair.start("b")
+    with capture_logs() as logs:
+        pair.turn(4_000)
+        assert set(first.groups) == {0, 1}
+        go_on()
+        pair.turn()
+    assert (set(first.groups), set(second.groups)) == ({0}, {1})
+    assert "task groups without an owner, they are shared out anew" in {
+        line["event"] for line in logs
+    }
+    assert pair.metrics.counts["recoveries"] == 3
+
+
+def test_h33_no_checkpoint_counts_before_the_first_commit() -> None:
+    """H33: a start from it would find no committed position, and refuse.
+
+    A task that has put out nothing is checkpointed once all the same, but behind the commit.
+    """
+    pair = Pair(checkpoint_interval_ms=1_000)
+    worker = pair.start("a")
+    cluster = worker.context.cluster
+    assert isinstance(cluster, MemoryCluster)
+    for _ in range(STEPS_MAX):
+        cluster.links["sink"].holds_requests = _are_past_their_fences(worker)
+        pair.turn(1)
+        if worker.is_live:
+            break
+    pair.turn(500)
+    assert pair.kafka.coordinator.positions == {}
+    assert not _checkpoints(pair)
+    cluster.links["sink"].holds_requests = False
+    pair.turn(500)
+    assert len(pair.kafka.coordinator.positions) == 2
+    assert _checkpoints(pair)
+
+
+def _are_past_their_fences(worker: Worker) -> bool:
+    """Whether the sinks of all groups are initialised, so that only a commit is held back."""
+    recoveries = [g.recovery for g in worker.groups.values() if g.recovery is not None]
+    later = list(GroupState)[list(GroupState).index(GroupState.SEALING) :]
+    return len(recoveries) == 2 and all(r.state in later for r in recoveries)
+
+
+def _checkpoints(pair: Pair) -> list[object]:
+    records = pair.kafka.read(pair.topology.lineage_topic)
+    return [r for r in records if key_incarnation(r.key() or b"")[1] == CHECKPOINT]

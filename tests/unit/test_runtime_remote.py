@@ -8,6 +8,7 @@ import kstash
 from kstash.core.ids import Incarnation
 from kstash.core.records import Checkpoint, decode_record
 from kstash.errors import OffsetOutOfRangeError, StepDeadlineError
+from kstash.runtime.checkpoints import Checkpoints
 from kstash.runtime.uploads import Collection
 from kstash.testing import TestDriver
 from kstash.testing.background import ManualJob
@@ -232,6 +233,19 @@ def test_old_files_are_deleted_once_two_newer_checkpoints_are_remote() -> None:
         assert stray not in driver.store.files
 
 
+def test_old_files_of_a_task_behind_a_hop_are_deleted() -> None:
+    """A checkpoint with reader tables is known again when it is read back and decoded."""
+    app = kstash.App("remote")
+    words = app.stream("in", key=kstash.text, value=kstash.text).repartition("hop")
+    words.count("n").to("out", value=kstash.int_text)
+    with TestDriver(app) as driver:
+        for number in range(6):
+            feed(driver, f"k{number}")
+        checkpoints = [c for c in remote(driver) if c.files]
+        assert all(c.readers for c in checkpoints)
+        assert set(driver.store.files) == {f.location for c in checkpoints[-2:] for f in c.files}
+
+
 def test_more_checkpoints_are_retained_when_asked() -> None:
     """`checkpoints_retained`: the oldest of them still serves, its lineage is kept."""
     with TestDriver(count(checkpoints_retained=4)) as driver:
@@ -313,6 +327,35 @@ def test_an_orderly_stop_does_not_wait_for_a_store_that_is_away() -> None:
     driver.close()
 
 
+class BusyUploads:
+    """An upload that does not end."""
+
+    is_busy = True
+
+    def __init__(self, *, is_failing: bool) -> None:
+        self.is_failing = is_failing
+
+    def tick(self, now: float, *, may_publish: bool) -> None:
+        """Nothing comes of it."""
+
+
+@pytest.mark.parametrize("is_failing", [False, True])
+def test_an_orderly_stop_waits_its_share_for_an_upload(*, is_failing: bool) -> None:
+    """A slow store gets three quarters of the shutdown's time, one that fails nothing."""
+    with TestDriver(count(shutdown_timeout_ms=20_000)) as driver:
+        assert driver._worker is not None
+        group = driver._worker.groups[0]
+        checkpoints = Checkpoints(driver._worker.context, 0, group.lineage)
+        checkpoints.uploads = BusyUploads(is_failing=is_failing)  # type: ignore[assignment]
+        checkpoints.begin_drain()
+        waited = 0
+        while not checkpoints.drain(may_publish=True):
+            driver.clock.advance(1.0)
+            waited += 1
+            assert waited < 20
+        assert waited == (0 if is_failing else 15)
+
+
 def test_without_a_checkpoint_the_inputs_are_processed_again() -> None:
     """As long as they begin where the application began."""
     with TestDriver(count(checkpoint_store="none")) as driver:
@@ -329,3 +372,64 @@ def test_without_a_checkpoint_the_inputs_are_processed_again() -> None:
         ) as caught:
             driver.recover()
         assert (caught.value.topic, caught.value.partition, caught.value.offset) == ("in", 0, 0)
+
+
+def last(**settings: object) -> kstash.App:
+    """The last value of each key: a state may become what it was before, file by file."""
+    app = kstash.App("remote", checkpoint_interval_ms=1_000, **settings)
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    stream.reduce("n", lambda _, new: new).to("out")
+    return app
+
+
+def set_last(driver: TestDriver, value: str) -> None:
+    """Make it the state, and let a checkpoint of it be taken and stored."""
+    driver.send("in", value, key="k")
+    driver.advance(3)
+
+
+def check_files(driver: TestDriver, retained: int = 2) -> None:
+    """All files of the newest remote checkpoints are there."""
+    for checkpoint in remote(driver)[-retained:]:
+        missing = driver.store.missing({entry.location for entry in checkpoint.files})
+        assert not missing, f"{checkpoint.label} misses {missing}"
+
+
+@pytest.mark.parametrize("retained", [2, 4])
+def test_only_files_of_the_two_newest_are_referred_to(retained: int) -> None:
+    """Others may be deleted at any time: by the collection under way, or by a zombie's."""
+    with TestDriver(last(checkpoints_retained=retained)) as driver:
+        for value in "abc":
+            set_last(driver, value)
+        puts = len(driver.store.puts)
+        set_last(driver, "a")
+        again = {entry.digest for entry in remote(driver)[-1].files}
+        first = {entry.digest for entry in remote(driver)[-4].files}
+        assert again & first, "the same files as the first one"
+        stored = {name.rpartition("/")[2] for name in driver.store.puts[puts:]}
+        assert again & first <= stored
+        check_files(driver)
+
+
+def test_a_file_that_is_stored_again_survives_the_collection_of_its_like() -> None:
+    """A checkpoint on its way may name what an older one named, and it is not deleted for that."""
+    with TestDriver(last()) as driver:
+        assert driver._worker is not None
+        assert driver._cluster is not None
+        for value in "ab":
+            set_last(driver, value)
+        # The third one is published, and not read back before the fourth one is on its way.
+        member = driver._worker.context.member
+        member.pause([("remote-lineage", 0)])
+        set_last(driver, "c")
+        driver.background.held_lanes.add("upload")
+        set_last(driver, "a")
+        driver._cluster.links["lineage"].holds_acks = True
+        driver.background.held_lanes.clear()
+        driver.advance(1)
+        member.resume([("remote-lineage", 0)])
+        driver.advance(3)
+        driver._cluster.links["lineage"].holds_acks = False
+        driver.advance(3)
+        assert len(remote(driver)) >= 4
+        check_files(driver)

@@ -14,13 +14,14 @@ import kstash
 from kstash import App, ConfigError, OperatorError
 from kstash.config import Config
 from kstash.core.frames import encode_frame
-from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
+from kstash.core.ids import Incarnation, TaskId
 from kstash.core.reader import ReaderTable
+from kstash.core.skips import InputSkips
 from kstash.core.wire import IDENTITY_HEADER
-from kstash.runtime.decode import decode_external, decode_ruled, offset_of
+from kstash.runtime.decode import decode_external, decode_ruled, record_of
 from kstash.testing import TestDriver
 from kstash.testing.log import MemoryRecord
-from tests.unit.core_cases import identity
+from tests.unit.core_cases import APP, identity
 
 OLDER, NEWER = Incarnation(1, 5), Incarnation(1, 9)
 
@@ -93,18 +94,19 @@ def record(offset: int, value: bytes, header: bytes | None = None) -> MemoryReco
 def test_h17_a_skipped_record_is_an_event_of_no_records() -> None:
     """Counts and offsets are those of all records, the batch that of the others."""
     messages = [record(offset, b"%d" % offset) for offset in (4, 5, 7)]
-    events = decode_external(messages, {5})
+    skips = InputSkips(frozenset({5}))
+    events = decode_external(messages, skips)
     assert events.batch.values == [b"4", b"7"]
     assert (events.count, events.end_offset, events.next_offset) == (3, 8, 8)
-    assert [offset_of(events, index) for index in (0, 1)] == [4, 7]
-    assert decode_external(messages[1:2], {5}).batch.values == []
+    assert [record_of(events, index) for index in (0, 1)] == [(4, 0), (7, 0)]
+    assert decode_external(messages[1:2], skips).batch.values == []
 
 
 def test_h17_a_skipped_frame_is_not_even_decoded() -> None:
     """A frame whose bytes are damaged can be passed over; its sequences count."""
-    table = ReaderTable()
-    message = record(9, b"damaged", identity(NO_INCARNATION, 1, 3, task=TaskId(0, 0)).encode())
-    events = decode_ruled([message], table, is_frames=True, skips={9})
+    table = ReaderTable(max_incarnation={(APP, 0): Incarnation(1, 1)})
+    message = record(9, b"damaged", identity(Incarnation(1, 1), 1, 3, task=TaskId(0, 0)).encode())
+    events = decode_ruled([message], table, is_frames=True, skips=InputSkips(frozenset({9})))
     assert (events.count, events.sizes, events.offsets, events.end_offset) == (1, [0], [9], 10)
     assert list(table.last_seq.values()) == [3]
 
@@ -115,7 +117,7 @@ def test_what_the_reader_rule_drops_is_no_event() -> None:
     headers = [identity(NEWER, first, 1, task=task).encode() for first in (1, 1, 2, 2, 3)]
     headers[1] = identity(OLDER, 1, 1, task=task).encode()
     messages = [record(offset, frame, header) for offset, header in enumerate(headers)]
-    table = ReaderTable()
+    table = ReaderTable(max_incarnation={(APP, task.partition): NEWER})
     events = decode_ruled(deque(messages), table, is_frames=True, events_max=2)
     assert (events.count, events.taken, events.offsets) == (2, 3, [0, 2])
     assert (events.end_offset, events.next_offset) == (3, 3)

@@ -27,10 +27,12 @@ from kstash.core.records import (
     encode_key,
     encode_value,
 )
+from kstash.ports import Partition
 from kstash.runtime import trim
 from kstash.runtime.trim import Trimmer
 from kstash.testing import TestDriver
 from kstash.testing.log import MemoryRecord
+from kstash.testing.memory import MemoryAdmin
 
 LINEAGE = "trimmed-lineage"
 
@@ -219,6 +221,45 @@ def test_the_purge_follows_the_checkpoints_of_all_groups(guarantee: str) -> None
         assert len(driver.read("out")) == 26 * 8
 
 
+def test_nothing_is_purged_by_what_was_known_before_a_reset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that sleeps in a round wakes up over other topics: nobody has read what is there."""
+    with TestDriver(passed_on(), partitions=2) as driver:
+        send(driver, 12, partition=0)
+        assert driver._worker is not None
+        purger, known = driver._worker._purger, []
+        delete = MemoryAdmin.delete_records
+
+        def deleted(admin: MemoryAdmin, limits: dict[Partition, int]) -> Any:
+            known.append(purger._views[0].config)
+            return delete(admin, limits)
+
+        monkeypatch.setattr(MemoryAdmin, "delete_records", deleted)
+        config = purger._views[0].config
+        assert config is not None
+        earlier = config[0], replace(config[1], nonce=b"of before the reset")
+        purger._views[0].config = earlier
+        send(driver, 24, partition=0)
+        # It has read the topic anew, and goes on with what it says.
+        assert known
+        assert set(known) == {config}
+
+
+@pytest.mark.parametrize("group", [0, 1])
+def test_a_lineage_topic_that_is_shorter_than_what_was_read_is_read_anew(group: int) -> None:
+    """It was made anew: what was known of any of its partitions is forgotten."""
+    with TestDriver(passed_on(), partitions=2) as driver:
+        send(driver, 12, partition=0)
+        assert driver._worker is not None
+        purger = driver._worker._purger
+        read, known = purger._next[group], purger._views[1 - group]
+        purger._next[group] = read + 1_000_000
+        send(driver, 24, partition=0)
+        assert read <= purger._next[group] < 1_000_000
+        assert purger._views[1 - group] is not known
+
+
 def test_h40_a_writer_that_falls_idle_does_not_hold_the_purge() -> None:
     """H40: it says its checkpoint again, where its outputs would be scanned from by now."""
     with TestDriver(passed_on(), partitions=2) as driver:
@@ -235,6 +276,17 @@ def test_h14_without_remote_checkpoints_nothing_is_purged() -> None:
     words.count("words").to("out", value=kstash.int_text)
     with TestDriver(app, partitions=2) as driver:
         send(driver, 10, partition=0)
+        assert [driver.kafka.log((MIDDLE, number)).start_offset for number in range(2)] == [0, 0]
+
+
+def test_h14_a_writer_whose_checkpoints_are_local_holds_the_purge() -> None:
+    """H14: its scans begin at 0, though who reads the topic needs nothing of it any more."""
+    app = App("trimmed", checkpoint_interval_ms=1_000, checkpoint_store="none")
+    counts = app.stream("l", key=kstash.text, value=kstash.text).count("n").map_values(str)
+    counts.repartition("middle", value=kstash.text).to("out", value=kstash.text)
+    with TestDriver(app, partitions=2) as driver:
+        send(driver, 10, partition=0)
+        assert len(driver.read("out")) == 80
         assert [driver.kafka.log((MIDDLE, number)).start_offset for number in range(2)] == [0, 0]
 
 

@@ -65,6 +65,28 @@ def test_floats_come_back_as_they_were(value: float) -> None:
         assert math.isnan(back) if math.isnan(value) else str(back) == str(value)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_json_refuses_what_it_has_no_word_for(value: float) -> None:
+    """Not a number and infinities, however deep, beside None and integers of any size."""
+    for inside in (value, [None, value], {"a": {"b": (1, value)}}, [2**70, value], {value}):
+        with pytest.raises(ValueError, match="use msgpack"):
+            kstash.json.serialize(inside)
+    look_alike = {"text": "\xcb\x7f\xf0", "bytes": b"\xcb\x7f\xf0", "none": None}
+    assert b"null" in kstash.json.serialize(look_alike)
+    assert kstash.json.serialize([2**70, None]) == b"[1180591620717411303424,null]"
+    back = kstash.msgpack.deserialize(kstash.msgpack.serialize([value]))
+    assert str(back) == str([value])
+
+
+@pytest.mark.parametrize("serde", [kstash.int_text, kstash.number_text, kstash.json])
+def test_an_integer_of_too_many_digits_is_no_infinity(serde: Serde[Any]) -> None:
+    """Python's limit of 4,300 digits is an error in both directions."""
+    with pytest.raises(ValueError, match="4300 digits"):
+        serde.serialize(10**5000)
+    with pytest.raises((ValueError, msgspec.DecodeError)):
+        serde.deserialize(b"-" + b"1" * 5000)
+
+
 @given(JSON_VALUES)
 def test_json_and_msgpack_come_back_and_are_deterministic(value: Any) -> None:
     """Equal values give equal bytes, and come back."""

@@ -17,7 +17,7 @@ from kstash import supervisor as module
 from kstash.config import Config
 from kstash.errors import ConfigError, WorkerFailedError
 from kstash.places import PLACE_VARIABLE, STANDBY, Place
-from kstash.supervisor import Supervisor, program_command
+from kstash.supervisor import Supervisor
 
 PROGRAM = Path(__file__).with_name("fake_worker.py")
 DEADLINE_S = 60.0
@@ -122,17 +122,6 @@ def test_impossible_numbers_are_refused() -> None:
         Supervisor(["x"], _config(), 0)
     with pytest.raises(ConfigError, match="no ports for 3 workers"):
         Supervisor(["x"], _config(http_port=65_534), 3)
-
-
-def test_a_program_without_a_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was typed into an interpreter cannot be run again; what came by -c can."""
-    assert program_command() == [sys.executable, *sys.orig_argv[1:]]
-    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)  # not under xdist
-    monkeypatch.setattr(sys, "orig_argv", ["python"])
-    with pytest.raises(ConfigError, match="not started from a file"):
-        program_command()
-    monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "run()"])
-    assert program_command()[1:] == ["-c", "run()"]
 
 
 def test_all_start_and_stop_in_order(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -162,7 +162,7 @@ def test_several_edges_to_one_operator_have_names_of_their_own() -> None:
         left.merge(right).count("n")
 
     topology = compiled(program)
-    assert topology.internal_topics == ("app-n-repartition", "app-n-2-repartition")
+    assert topology.internal_topics == ("app-n-repartition", "app-n_2-repartition")
 
 
 def test_a_second_edge_of_a_given_name_is_refused() -> None:

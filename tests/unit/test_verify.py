@@ -6,13 +6,15 @@ The records are made by the library; the checker knows only docs/wire-format.md.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 import kstash
+from kstash.core.determinants import Run
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import (
@@ -23,6 +25,7 @@ from kstash.core.records import (
     LineageRecord,
     Segment,
     Start,
+    TaskStart,
     encode_key,
     encode_value,
 )
@@ -88,7 +91,7 @@ def output(
     return Record(at, frame, [(IDENTITY_HEADER, header)])
 
 
-def fence(at: int, claim: int) -> Record:
+def fence(at: int, claim: int = 5) -> Record:
     """A FENCE of the task's group."""
     marker = Fence(APP, ((0, Incarnation(GENERATION, claim)),))
     return Record(at, None, [(MARKER_HEADER, encode_marker(marker))])
@@ -127,10 +130,21 @@ def test_sequences_of_a_sink(records: list[Any], found: list[tuple[str, int]]) -
 @pytest.mark.parametrize(
     ("records", "found"),
     [
-        ([output(0, 1, count=3), output(1, 4)], []),
-        ([output(0, 2)], [("gap", 0)]),
-        ([output(0, 1, count=2), fence(1, 9), output(2, 3), output(3, 1, claim=9, count=3)], []),
-        ([output(0, 1), fence(1, 9), output(2, 3, claim=9)], [("gap", 2)]),
+        ([fence(0), output(1, 1, count=3), output(2, 4)], []),
+        ([fence(0), output(1, 2)], [("gap", 1)]),
+        (
+            [
+                fence(0),
+                output(1, 1, count=2),
+                fence(2, 9),
+                output(3, 3),
+                output(4, 1, claim=9, count=3),
+            ],
+            [],
+        ),
+        ([fence(0), output(1, 1), fence(2, 9), output(3, 3, claim=9)], [("gap", 3)]),
+        # A zombie's frames in a topic that was made anew, before the first FENCE there.
+        ([output(0, 7, generation=GENERATION - 1), fence(1), output(2, 1)], []),
         ([Record(0)], [("unreadable", 0)]),
         ([Record(0, b"\x02", output(0, 1).header_list)], [("unreadable", 0)]),
         ([Record(0, None, [(MARKER_HEADER, b"\x01\x01garbage")])], [("unreadable", 0)]),
@@ -185,7 +199,16 @@ BEGINNING: list[LineageRecord] = [Config(b"n" * 16, GENERATION), Claim(b"m" * 16
             [("missing", 0)],
         ),
         ([*BEGINNING, Start(Incarnation(GENERATION, 2), INC, {}, {})], [("missing", 2)]),
-        ([*BEGINNING, Start(Incarnation(7, 1), None, {}, {})], [("void", 2)]),
+        ([*BEGINNING, Start(Incarnation(GENERATION + 1, 1), None, {}, {})], [("void", 2)]),
+        # Of a zombie from before the topic was made anew: neither does its START count.
+        (
+            [
+                *BEGINNING,
+                *(Start(Incarnation(7, n), Incarnation(7, 0), {}, {}) for n in (1, 2)),
+                replace(checkpoint(location="gone"), incarnation=Incarnation(7, 1)),
+            ],
+            [],
+        ),
         ([*BEGINNING, checkpoint(digest="0" * 32)], [("unreadable", 2)]),
         ([*BEGINNING, checkpoint(location="gone")], [("missing", 2)]),
     ],
@@ -197,13 +220,79 @@ def test_lineage(records: list[LineageRecord], found: list[tuple[str, int]]) -> 
     for offset, record in enumerate(records):
         check.take(Record(offset, encode_value(record), key_bytes=encode_key(record)))
 
-    def fetch(location: str) -> list[bytes]:
+    def fetch(location: str, size: int) -> list[bytes]:
+        assert size == len(CONTENT)
         if location != "there":
             raise UnreadableError("not there")
         return [CONTENT[:5], CONTENT[5:]]
 
     check.finish(fetch)
     assert [(finding.kind, finding.offset) for finding in report.findings] == found
+
+
+PROGRAM = json.dumps(
+    {
+        "stages": [
+            {"number": 1, "inputs": [["in", False]], "outputs": []},
+            {"number": 2, "inputs": [["in", False], ["other", False]], "outputs": []},
+        ]
+    }
+)
+SETTINGS = {"program": PROGRAM}
+
+
+def later(*skips: tuple[int, ...], stage: int = 1) -> list[LineageRecord]:
+    """A second incarnation, which adopts 8 events from position 5 on, and skips records."""
+    first = Start(INC, None, {stage: TaskStart(0, 0, {0: 10, 1: 10})}, SETTINGS, ((stage, 0, 12),))
+    tasks = {stage: TaskStart(0, 8, {0: 10, 1: 10})}
+    runs = (Run(0, 0, 4, 14), Run(4, 1, 2, 12), Run(6, 0, 2, 19))
+    lineage = Segment(INC, TaskId(2, 0), 1, 0, 8, runs)
+    claimed = [*BEGINNING, first, lineage, Claim(b"o" * 16, "w")]
+    return [*claimed, Start(Incarnation(GENERATION, 4), INC, tasks, SETTINGS, skips)]
+
+
+@pytest.mark.parametrize(
+    ("records", "found"),
+    [
+        (later((1, 0, 12), (1, 0, 18)), []),
+        (later((1, 0, 17)), [("order", 5)]),
+        (later((1, 0, 17, 3)), [("order", 5)]),
+        (later((2, 0, 12), (2, 0, 19), (2, 1, 12), stage=2), []),
+        (later((2, 0, 18), (2, 1, 11), stage=2), [("order", 5), ("order", 5)]),
+    ],
+)
+def test_h50_records_that_were_processed_and_passed_over(
+    records: list[LineageRecord], found: list[tuple[str, int]]
+) -> None:
+    """What a START says anew must lie behind what its history has taken."""
+    report = Report()
+    check = LineageCheck(report)
+    for offset, record in enumerate(records):
+        check.take(Record(offset, encode_value(record), key_bytes=encode_key(record)))
+    check.finish(None)
+    assert [(finding.kind, finding.offset) for finding in report.findings] == found
+
+
+@pytest.mark.parametrize(
+    ("marks", "found"),
+    [
+        ([(5, 50), (9, 50), (9, 50), (12, 90)], []),
+        ([(5, 50), (9, 49)], [3]),
+        ([(5, 50), (5, 49)], [3]),
+        ([(5, 49), (5, 50)], [3]),
+    ],
+)
+def test_h50_sequences_of_checkpoints_follow(
+    marks: list[tuple[int, int]], found: list[int]
+) -> None:
+    """At a later position no sequence is lower, and at one position there is one."""
+    report = Report()
+    check = LineageCheck(report)
+    made = [replace(checkpoint(), position=p, sequences={(0, 0): s}) for p, s in marks]
+    for offset, record in enumerate([*BEGINNING, *made]):
+        check.take(Record(offset, encode_value(record), key_bytes=encode_key(record)))
+    check.finish(None)
+    assert [(f.kind, f.offset) for f in report.findings] == [("order", at) for at in found]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 8])

@@ -1,0 +1,14 @@
+"""Text out of topics on a terminal: shown, and never obeyed."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    r"""Text in one line, with an escape such as `\x1b` or `\n` for all that is not printable.
+
+    An escape sequence of a terminal can move its cursor, hide lines, set its title and have it
+    answer as if its user had typed.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,228 @@
+"""What a task of a new incarnation runs again, and which of its outputs are out already.
+
+The lineage says which input comes next and where each run of it ends; the tails that recovery has
+scanned say which outputs need not go out again, and what was made at the time.
+
+Invariants (protocol, section 6 step 7):
+
+- a batch of a replay ends at the committed position and at the adopted end at the latest, because
+  an output's position is its batch's end, and those are what suppression and lineage go by;
+- internal outputs are suppressed up to the last valid sequence, also beyond the adopted end; sink
+  outputs up to the committed position (H32);
+- what is made again is compared with what a scan has found, whether it is suppressed or not (I9),
+  and as a whole by its hashes, where an incarnation before has said them (H44): batches end there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from operator import eq
+from typing import Any
+
+from kstash.core.determinants import UNKNOWN_OFFSET, Attachment, Fired, Run, end_of
+from kstash.core.hashes import OutputHashes
+from kstash.core.ids import OutPartition
+from kstash.core.recovery import TaskPlan
+from kstash.errors import LineageGapError, ReplayDivergedError
+
+Stored = Mapping[OutPartition, dict[int, Any]]
+"""Outputs that a scan has found, by sequence, in a form that can be compared for equality."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Events that come next: records of one input.
+
+    Attributes:
+        input: its index.
+        count: how many, at most.
+        left: how many are left of the run that they begin.
+        end_offset: of the input behind that run, or `UNKNOWN_OFFSET`.
+    """
+
+    input: int
+    count: int
+    left: int
+    end_offset: int
+
+
+class Replay:
+    """The replay of one task; behind its end, what is left to be suppressed."""
+
+    def __init__(
+        self,
+        plan: TaskPlan,
+        *,
+        name: str,
+        only_input: int | None,
+        topics: Sequence[str],
+        internal: Container[int],
+        stored: Stored,
+    ) -> None:
+        """Begin at the plan's base.
+
+        Args:
+            plan: of the task.
+            name: of the task, for errors.
+            only_input: its input, when it has just one, whose records need no determinants.
+            topics: of its outputs, for errors.
+            internal: indices of its outputs that are internal topics.
+            stored: what scans have found; it is emptied as it is passed.
+        """
+        self.name = name
+        self.adopted = plan.adopted
+        self.committed = plan.committed
+        self._only_input = only_input
+        self._topics = topics
+        self._internal = internal
+        self._last_valid = dict(plan.last_valid)
+        # Without what was scanned as damaged only.
+        self._stored = {out: records for out, records in stored.items() if records}
+        self._scanned = {
+            out: range(min(records), max(records) + 1) for out, records in self._stored.items()
+        }
+        self._checks = deque(plan.checks)
+        self._entries = deque(e for e in plan.lineage if not isinstance(e, Attachment))
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether outputs that a scan has found wait to be made again."""
+        return bool(self._stored)
+
+    # -- inputs ----------------------------------------------------------------------------------
+
+    def next_step(self, position: int, most: int) -> Step | Fired:
+        """What comes next at `position`, below the adopted end: a timer, or at most `most` events.
+
+        Raises:
+            LineageGapError: the lineage does not say.
+        """
+        entries = self._entries
+        while entries and end_of(entries[0]) <= position:
+            entries.popleft()
+        entry = entries[0] if entries else None
+        if entry is not None and entry.position <= position:
+            if not isinstance(entry, Run):
+                return entry
+            left = entry.position + entry.count - position
+            return self._step(position, most, entry.input, left, entry.end_offset)
+        if self._only_input is None:
+            raise LineageGapError(f"task {self.name}: no lineage for position {position}")
+        end = self.adopted if entry is None else min(entry.position, self.adopted)
+        return self._step(position, most, self._only_input, end - position, UNKNOWN_OFFSET)
+
+    def _step(self, position: int, most: int, source: int, left: int, end_offset: int) -> Step:
+        count = min(left, most, self.cut_after(position) - position)
+        return Step(source, count, left, end_offset)
+
+    def cut_after(self, position: int) -> int:
+        """Where a batch that begins at `position` must end at the latest."""
+        cut = self.adopted
+        if position < self.committed:
+            cut = min(cut, self.committed)
+        if self._checks:
+            cut = min(cut, self._checks[0].position)
+        return cut
+
+    def verify(self, step: Step, count: int, end_offset: int) -> None:
+        """Verify that the first `count` events of a step still are what the lineage says (H13).
+
+        Args:
+            step: as `next_step` gave it.
+            count: events read, at least 1.
+            end_offset: of the input behind the last of them.
+
+        Raises:
+            ReplayDivergedError: without the place, which is the input at `end_offset`.
+        """
+        if step.end_offset == UNKNOWN_OFFSET:
+            return
+        is_whole = count == step.left
+        if end_offset > step.end_offset or (is_whole and end_offset != step.end_offset):
+            raise ReplayDivergedError(
+                f"task {self.name}: {count} records end at offset {end_offset}, the "
+                f"lineage says {step.end_offset}: the input was changed by compaction or retention"
+            )
+
+    # -- outputs ---------------------------------------------------------------------------------
+
+    def suppressed(self, out: OutPartition, position: int, first: int, count: int) -> int:
+        """How many of a batch's outputs to a partition are out already, from the first on.
+
+        Args:
+            out: the output partition.
+            position: the task's, at the end of the batch.
+            first: sequence of the first output.
+            count: of the outputs.
+        """
+        if out[0] not in self._internal:
+            return count if position <= self.committed else 0
+        last_valid = self._last_valid.get(out, 0)
+        if last_valid < first + count:
+            self._last_valid.pop(out, None)
+        return min(count, max(0, last_valid + 1 - first))
+
+    def is_stored(self, out: OutPartition, first: int, count: int) -> bool:
+        """Whether a scan found outputs among whose sequences these are: then they are compared."""
+        if out not in self._stored:
+            return False
+        scanned = self._scanned[out]
+        if first >= scanned.stop:
+            del self._stored[out]  # what is left was made before the base
+            return False
+        return first + count > scanned.start
+
+    def compare(
+        self,
+        out: OutPartition,
+        first: int,
+        count: int,
+        made: Callable[[int], Any],
+        is_same: Callable[[Any, Any], bool] = eq,
+    ) -> None:
+        """Compare outputs with those that a scan has found under the same sequences.
+
+        Args:
+            out: the output partition; `is_stored` was true of it.
+            first: sequence of the first output.
+            count: of the outputs.
+            made: gives the output of an index below `count`, as stored ones are.
+            is_same: compares such a one with a stored one.
+
+        Raises:
+            ReplayDivergedError: naming topic and partition.
+        """
+        stored = self._stored[out]
+        for index in range(count):
+            there = stored.pop(first + index, None)
+            if there is None:
+                continue
+            here = made(index)
+            if not is_same(here, there):
+                raise ReplayDivergedError(
+                    f"task {self.name}, sequence {first + index}: replay made {here}, but "
+                    f"{there} is stored; is the program deterministic?"
+                ).at(self._topics[out[0]], out[1])
+
+    def is_checked_at(self, position: int) -> bool:
+        """Whether the hashes of what was made are known of this position."""
+        return bool(self._checks) and self._checks[0].position == position
+
+    def check(self, made: OutputHashes) -> None:
+        """Compare all that was made up to a position with what was made before (H44).
+
+        Args:
+            made: the hashes at a position of which `is_checked_at` is true.
+
+        Raises:
+            ReplayDivergedError: naming the topic.
+        """
+        before = self._checks.popleft()
+        for output, columns in made.differences(before).items():
+            raise ReplayDivergedError(
+                f"task {self.name}: the {' and '.join(columns)} of what replay made up to event "
+                f"{made.position} are not those of what was made before; is the program "
+                "deterministic?"
+            ).at(self._topics[output])

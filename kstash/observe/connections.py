@@ -1,0 +1,54 @@
+"""HTTP connections of which only so many are open, and each for so long.
+
+Each takes a file descriptor of the worker's, which its clients and databases need too. The server
+closes connections that rest after a request; by itself it leaves alone those that send nothing, or
+a part of a request, or that do not read their answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+CONNECTIONS_MAX = 64
+"""Scrapers, probes and people; when another one comes, the oldest is closed."""
+
+REQUEST_S = 10.0
+"""In this time a connection has to begin another request, or it is closed."""
+
+
+class BoundedConnection(H11Protocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._opened_s = 0.0
+        self._seen: object = None
+        self._check_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the place of the oldest connection when there are too many."""
+        others = [c for c in self.connections if isinstance(c, BoundedConnection)]
+        if len(others) >= CONNECTIONS_MAX:
+            oldest = min(others, key=lambda other: other._opened_s)
+            self.connections.discard(oldest)  # which it does by itself only in a later turn
+            oldest.transport.abort()
+        super().connection_made(transport)
+        self._opened_s = time.monotonic()
+        self._check_due = self.loop.call_later(REQUEST_S, self._check)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Look no more."""
+        if self._check_due is not None:
+            self._check_due.cancel()
+        super().connection_lost(exc)
+
+    def _check(self) -> None:
+        if self.cycle is self._seen:
+            self.transport.abort()
+            return
+        self._seen = self.cycle
+        self._check_due = self.loop.call_later(REQUEST_S, self._check)

@@ -1,0 +1,59 @@
+"""How a run is told to stop: by a signal, or by `App.stop`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass(slots=True)
+class StopRequest:
+    """Whether somebody asked for the end of a run. Any thread may set it, and a signal handler."""
+
+    is_set: bool = False
+
+
+class Stop:
+    """A context manager: within it the first SIGTERM or SIGINT asks for an orderly stop.
+
+    The second one ends the process; where that is not ours to end, Ctrl-C is a KeyboardInterrupt.
+    Python gives signals to the main thread only: elsewhere `request` is all that is heard.
+
+    Args:
+        request: set by others to ask for the stop, and by a signal.
+        is_guest: whether the process goes on after the run: a prompt, a notebook, a test.
+    """
+
+    def __init__(self, request: StopRequest, *, is_guest: bool = False) -> None:
+        self.is_guest = is_guest
+        self._request = request
+        self._is_signalled = False
+        self._before: dict[int, signal.Handlers | int | Callable[..., object] | None] = {}
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the run is to stop."""
+        return self._request.is_set
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            # None: not set by Python, and so not for Python to set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if not self._is_signalled:
+            self._is_signalled = self._request.is_set = True
+        elif self.is_guest and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            os._exit(128 + number)

@@ -1,0 +1,70 @@
+"""What an application wrote, as its readers see it; for `TestDriver.read`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from kstash.core.reader import ReaderTable
+from kstash.core.wire import HEADER_PREFIX, IDENTITY_HEADER, decode_identity
+from kstash.ports import Headers
+from kstash.serdes import Serde
+from kstash.testing.log import MemoryRecord, PartitionLog
+from kstash.topology import StageOutput
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """One record that the application wrote, decoded with the serdes of its sink.
+
+    Attributes:
+        key: decoded key, or None.
+        value: decoded value, or None.
+        timestamp: Unix time in milliseconds.
+        partition: of the output topic.
+        headers: user headers; those of kstash are left out.
+    """
+
+    key: Any
+    value: Any
+    timestamp: int
+    partition: int
+    headers: Headers
+
+    @classmethod
+    def of(cls, record: MemoryRecord, output: StageOutput) -> Self:
+        """Decode a record of an output topic."""
+        return cls(
+            _decoded(output.key, record.key()),
+            _decoded(output.value, record.value()),
+            record.timestamp()[1],
+            record.partition(),
+            [h for h in record.headers() or [] if not h[0].startswith(HEADER_PREFIX)],
+        )
+
+
+class OutputReader:
+    """Reads each record of one output partition once, by the reader rule."""
+
+    def __init__(self, log: PartitionLog, *, is_committed: bool) -> None:
+        self._log = log
+        self._is_committed = is_committed
+        self._table = ReaderTable(is_internal=False)
+        self._offset = 0
+
+    def read(self) -> list[MemoryRecord]:
+        """Records since the last call that count."""
+        records, self._offset = self._log.read(
+            self._offset, self._log.end_offset, is_committed=self._is_committed
+        )
+        return list(filter(self._counts, records))
+
+    def _counts(self, record: MemoryRecord) -> bool:
+        for name, value in record.headers() or ():
+            if name == IDENTITY_HEADER and value is not None:
+                return self._table.accept(decode_identity(value)) == 0
+        return True
+
+
+def _decoded(serde: Serde[Any] | None, data: bytes | None) -> Any:
+    return None if data is None or serde is None else serde.deserialize(data)

@@ -1,0 +1,43 @@
+"""What users see of an error that ends `App.run`: its line, and their own frames.
+
+Python shows every frame of an exception that nobody catches, and of what caused it. Frames of ours
+say nothing to whoever has to fix a program or a setting; with `log_level="debug"` they are logged.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TypeVar
+
+import structlog
+
+from kstash.errors import KstashError, OperatorError, SerdeError
+
+E = TypeVar("E", bound=BaseException)
+
+log = structlog.get_logger("kstash")
+
+
+def shortened(error: KstashError) -> KstashError:
+    """The same error without frames of ours, to be raised where the user has called.
+
+    Of what caused it only an exception of the user's own code is left.
+    """
+    log.debug("all frames of the error", exc_info=error)
+    error.__cause__ = None
+    if isinstance(error, OperatorError | SerdeError):
+        error.__cause__ = with_user_frames(error.cause)
+    return error.with_traceback(None)
+
+
+def with_user_frames(error: E) -> E:
+    """The same exception; its traceback begins with the first frame that is not ours."""
+    traceback = error.__traceback__
+    while traceback is not None and _is_ours(traceback):
+        traceback = traceback.tb_next
+    return error.with_traceback(traceback)
+
+
+def _is_ours(traceback: TracebackType) -> bool:
+    module = str(traceback.tb_frame.f_globals.get("__name__"))
+    return module.startswith("kstash.") and not module.startswith("kstash.apps.")

@@ -1,0 +1,131 @@
+"""What the JSON of a lineage record may hold, for the checker: the tables of docs/wire-format.md.
+
+A body that is anything else is unreadable, so what `kstash.verify.checks` works with has the types
+that it expects.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from msgspec import Meta
+
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Tag = Annotated[int, Meta(ge=0)]
+"""Of 64 bits, which no bound can be given for."""
+
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+Row = Annotated[list[Number], Meta(min_length=3, max_length=4)]
+Pairs = list[tuple[Number, Number]]
+Outputs = list[tuple[Number, Number, Number]]
+
+
+class Config(TypedDict):
+    """CONFIG."""
+
+    generation: Tag
+    first: NotRequired[list[tuple[str, Number]]]
+
+
+class Claim(TypedDict):
+    """CLAIM."""
+
+    worker: str
+
+
+class Seal(TypedDict):
+    """SEAL."""
+
+
+class Start(TypedDict):
+    """START."""
+
+    parent: tuple[Tag, Tag] | None
+    tasks: list[tuple[Number, Number, Number, Pairs]]
+    settings: dict[str, str]
+    skips: list[Row]
+    gaps: NotRequired[list[tuple[Number, Number, Number, Number]]]
+
+
+class Release(TypedDict):
+    """RELEASE."""
+
+    positions: Pairs
+    run: Tag | None
+
+
+class Run(TypedDict):
+    """RUN."""
+
+    run: Tag
+    ends: list[tuple[str, Number, Number]]
+
+
+class Hashes(TypedDict):
+    """Of what a task has made."""
+
+    since: Number
+    position: Number
+    outputs: list[tuple[Number, Tag, Tag, Tag, Tag, Tag]]
+
+
+class Hint(TypedDict):
+    """HINT."""
+
+    number: Tag
+    offsets: Outputs
+    reached: Number
+    checked: NotRequired[Hashes]
+
+
+class ReaderTable(TypedDict):
+    """The reader rule's state of one input."""
+
+    internal: bool
+    inc: list[tuple[Tag, Number, Tag, Tag]]
+    seq: list[tuple[Tag, Number, Number, int]]
+    end: list[tuple[Tag, Number, Number, Tag]]
+
+
+class Checkpoint(TypedDict):
+    """CKPT."""
+
+    remote: bool
+    position: Number
+    label: str
+    files: list[tuple[str, Tag, Digest, str]]
+    inputs: Pairs
+    sequences: Outputs
+    readers: list[tuple[Number, ReaderTable]]
+    scan_from: Outputs
+    timers: Pairs
+    reached: Number
+    made: NotRequired[Hashes]
+    checked: NotRequired[Hashes]
+
+
+class Stage(TypedDict):
+    """One stage of a program, as far as it is checked."""
+
+    number: Number
+    name: NotRequired[str]
+    inputs: list[tuple[str, bool]]
+    outputs: list[tuple[str, bool, str]]
+
+
+class Program(TypedDict):
+    """What START's settings say about the program, as far as it is checked."""
+
+    stages: list[Stage]
+
+
+BODIES: dict[str, Any] = {
+    "config": Config,
+    "claim": Claim,
+    "seal": Seal,
+    "start": Start,
+    "release": Release,
+    "run": Run,
+    "hint": Hint,
+    "checkpoint": Checkpoint,
+}

@@ -1,0 +1,94 @@
+"""A start right after topics were made looks again, as for topics that it makes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+import kstash
+from kstash import App
+from kstash.errors import TopicMissingError
+from kstash.kafka.topics import check_topics
+from kstash.ports import TopicInfo
+from kstash.testing import MemoryKafka
+from kstash.testing.clock import ManualClock
+from kstash.testing.memory import MemoryAdmin
+
+SETTINGS = {
+    "cleanup.policy": "compact",
+    "unclean.leader.election.enable": "false",
+    "max.message.bytes": "10000000",
+}
+
+
+class Lagging(MemoryAdmin):
+    """A broker that hears of some topics late: it knows them once it is asked again."""
+
+    def __init__(self, kafka: MemoryKafka, *late: str) -> None:
+        super().__init__(kafka)
+        self.late = set(late)
+        self.asked_again: list[str] = []
+
+    def describe(
+        self, topics: Sequence[str], *, are_created: bool = False, may_be_new: bool = False
+    ) -> dict[str, TopicInfo]:
+        """Without those that are late, but for who looks again."""
+        if may_be_new:
+            self.asked_again += topics
+        if are_created or may_be_new:
+            self.late -= set(topics)
+        known = [topic for topic in topics if topic not in self.late]
+        return super().describe(known)
+
+
+def words() -> App:
+    """A word count."""
+    app = App("shop", checkpoint_store="none")
+    keyed = app.stream("lines", value=kstash.text).key_by(lambda line: line, key=kstash.text)
+    keyed.count("words").to("counts")
+    return app
+
+
+@pytest.fixture
+def kafka() -> MemoryKafka:
+    """A cluster with the user topics."""
+    made = MemoryKafka(ManualClock(0))
+    for topic in ("lines", "counts"):
+        made.create_topic(topic, 2)
+    return made
+
+
+@pytest.mark.parametrize("late", [["lines"], ["counts"], ["lines", "counts"]])
+def test_a_user_topic_that_a_broker_does_not_know_yet(kafka: MemoryKafka, late: list[str]) -> None:
+    """Inputs and sinks alike: they are there, and the start goes on with their partitions."""
+    admin = Lagging(kafka, *late)
+    app = words()
+    topics = check_topics(admin, app.topology(), app.config)
+    assert admin.asked_again == late
+    assert topics["lines"].partition_count == topics["shop-lineage"].partition_count == 2
+
+
+def test_a_topic_that_is_nowhere_is_missing(kafka: MemoryKafka) -> None:
+    """It is looked for once more, and named; nothing was created meanwhile."""
+    kafka.delete_topic("counts")
+    admin = Lagging(kafka)
+    app = words()
+    with pytest.raises(TopicMissingError, match=r"no such topic: 'counts'.*kstash topics create"):
+        check_topics(admin, app.topology(), app.config)
+    assert admin.asked_again == ["counts"]
+    assert "shop-lineage" not in kafka.topics()
+
+
+def test_a_lineage_topic_that_another_worker_has_just_made(kafka: MemoryKafka) -> None:
+    """Records in an internal topic beside it do not mean that it is gone."""
+    app = words()
+    check_topics(MemoryAdmin(kafka), app.topology(), app.config)
+    kafka.append("shop-words-repartition", b"frame")
+    admin = Lagging(kafka, "shop-lineage")
+    topics = check_topics(admin, app.topology(), app.config)
+    assert admin.asked_again == ["shop-lineage"]
+    assert "shop-lineage" in topics
+    kafka.delete_topic("shop-lineage")
+    with pytest.raises(TopicMissingError, match=r"has worked before.*kstash reset shop"):
+        check_topics(Lagging(kafka), app.topology(), app.config)

@@ -1,0 +1,63 @@
+"""What the answers about committed positions are taken for; no broker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from confluent_kafka import OFFSET_INVALID, KafkaError
+
+from kstash.errors import ClusterError, KafkaUnavailableError
+from kstash.kafka.positions import READ_DEADLINE_S, CommittedPositionsReader
+from kstash.testing import ManualClock
+
+PLACE = "app-lineage", 0
+
+
+@dataclass
+class Answer:
+    """A committed offset as the client tells it: with an error it says nothing of the offset."""
+
+    error: KafkaError | None = None
+    offset: int = OFFSET_INVALID
+    metadata: str | None = None
+
+
+class Group:
+    """A client whose group gives one answer after the other; each takes some seconds."""
+
+    def __init__(self, clock: ManualClock, *answers: Answer) -> None:
+        self.clock = clock
+        self.answers = list(answers)
+
+    def committed(self, _partitions: Any, _timeout_s: float) -> list[Answer]:
+        """The next answer, the last one again and again."""
+        self.clock.advance(READ_DEADLINE_S / 3)
+        return [self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]]
+
+
+def read(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> str | None:
+    """What a reader makes of answers."""
+    clock = ManualClock()
+    settings = {"group.id": "app-positions", "bootstrap.servers": "127.0.0.1:9"}
+    reader = CommittedPositionsReader(settings, monotonic=clock.monotonic)
+    monkeypatch.setattr(reader, "_client", Group(clock, *answers))
+    monkeypatch.setattr("kstash.kafka.positions.RETRY_PAUSE_S", 0)
+    return reader.read(PLACE)
+
+
+def test_a_position_is_what_was_committed_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an offset there is none."""
+    assert read(monkeypatch, Answer(offset=0, metadata="1;5;0:7")) == "1;5;0:7"
+    assert read(monkeypatch, Answer()) is None
+
+
+def test_an_error_is_not_taken_for_no_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked again: else a replay would send again what is committed."""
+    passing = Answer(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS))
+    assert read(monkeypatch, passing, Answer(offset=0, metadata="1;5;0:7")) == "1;5;0:7"
+    with pytest.raises(KafkaUnavailableError):
+        read(monkeypatch, passing)
+    with pytest.raises(ClusterError, match="was refused"):
+        read(monkeypatch, Answer(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))

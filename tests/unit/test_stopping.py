@@ -1,0 +1,120 @@
+"""How a run is told to stop: signals in the main thread, `App.stop` everywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import kstash
+from kstash import launch
+from kstash.stopping import Stop, StopRequest
+
+
+def send(number: int) -> None:
+    """A signal to this process, handled when this returns."""
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_asks(number: int) -> None:
+    """The handlers of before are there again afterwards."""
+    before = signal.getsignal(number)
+    request = StopRequest()
+    with Stop(request) as stop:
+        seen = [stop.is_set]
+        send(number)
+        seen.append(stop.is_set)
+    assert seen == [False, True]
+    assert request.is_set
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, with the code of the signal."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with Stop(StopRequest()):
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+    assert codes == [128 + signal.SIGINT]
+
+
+def test_a_second_ctrl_c_leaves_a_notebook_alive() -> None:
+    """Where the process goes on after the run it is a KeyboardInterrupt; SIGTERM still ends it."""
+    with Stop(StopRequest(), is_guest=True):
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+
+def test_a_signal_after_a_request_is_the_first_one() -> None:
+    """Whoever asked by `App.stop` has sent no signal: one does not end the process."""
+    request = StopRequest()
+    with Stop(request) as stop:
+        request.is_set = True
+        send(signal.SIGINT)
+        assert stop.is_set
+
+
+def test_another_thread_sets_no_handlers() -> None:
+    """Python would refuse; the request is heard."""
+    request, seen = StopRequest(), []
+
+    def run() -> None:
+        with Stop(request) as stop:
+            request.is_set = True
+            seen.append(stop.is_set)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def _requests(
+    monkeypatch: pytest.MonkeyPatch, act: Callable[[], object] = lambda: None
+) -> list[bool]:
+    """Whether each run was asked to stop when it began; it does `act` and ends."""
+    seen: list[bool] = []
+
+    def run_app(_: kstash.App, request: StopRequest, **__: Any) -> None:
+        seen.append(request.is_set)
+        act()
+
+    monkeypatch.setattr(launch, "run_app", run_app)
+    return seen
+
+
+def test_app_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the run that is under way, or the next one where none is; and no later one."""
+    app = kstash.App("stopped")
+    seen = _requests(monkeypatch, app.stop)
+    app.stop()
+    for _ in range(3):
+        app.run()
+    assert seen == [True, False, False]
+
+
+def test_only_known_ends_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`END` would be a run without an end to one who looks for `drain`, and an end to others."""
+    seen = _requests(monkeypatch)
+    for until in ("END", "drained", True, 5):
+        with pytest.raises(kstash.ConfigError, match="until is 'end', 'drain' or None"):
+            kstash.App("ends").run(until=until)  # type: ignore[arg-type]
+    assert seen == []
+
+
+def test_workers_are_refused_where_nothing_can_be_executed_again() -> None:
+    """Each would run this test session again."""
+    app = kstash.App("workers")
+    app.stream("in").to("out")
+    with pytest.raises(kstash.ConfigError, match="workers run the program again") as caught:
+        app.run(workers=2)
+    assert caught.value.setting == "workers"

@@ -1,0 +1,76 @@
+"""`make test` and `make prove` together run every test, and none twice."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TELL_MOST
+
+ROOT = Path(__file__).parents[2]
+
+
+def collected(*arguments: str) -> Counter[str]:
+    """Ids that pytest finds with these arguments."""
+    command = [sys.executable, "-m", "pytest", *arguments, "-n", "0", "--collect-only"]
+    found = subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300
+    )
+    return Counter(line for line in found.stdout.splitlines() if "::" in line)
+
+
+def pytest_commands(target: str) -> list[list[str]]:
+    """The arguments of each pytest that a target of the Makefile runs."""
+    # Below a `make prove` its own flags would change what is printed.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    plan = subprocess.run(
+        ["make", "--dry-run", target],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return [
+        shlex.split(line.partition(" -m pytest ")[2])
+        for line in plan.stdout.splitlines()
+        if " -m pytest " in line
+    ]
+
+
+def test_what_tells_most_is_there() -> None:
+    """A test that `make test` names exists: renamed, it would move to `make prove` unnoticed."""
+    for entry in TELL_MOST:
+        file, _, test = entry.partition("::")
+        path = ROOT / "tests" / file
+        assert path.is_file(), entry
+        name = test.split("[")[0]
+        assert not name or f"\ndef {name}(" in path.read_text(encoding="utf-8"), entry
+
+
+@pytest.mark.prove
+def test_no_test_is_forgotten() -> None:
+    """What the two targets run is all that pytest finds here, each test in one of them only."""
+    parts = Counter[str]()
+    for target in ("test", "prove"):
+        for arguments in pytest_commands(target):
+            parts += collected(*arguments)
+    assert parts == collected("-q")
+
+
+def test_mutants_are_shown_the_tests_of_what_is_mutated() -> None:
+    """Every file of tests of the core and of the runtime; the drawing needs a folder beside."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        shown = tomllib.load(file)["tool"]["mutmut"]["pytest_add_cli_args_test_selection"]
+    unit = ROOT / "tests" / "unit"
+    files = {p.name for name in ("core", "runtime") for p in unit.glob(f"test_{name}_*.py")}
+    assert files - {Path(path).name for path in shown} == {"test_core_states.py"}
+    assert all((ROOT / path).exists() for path in shown)
