@@ -18,7 +18,6 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # exported without __all__
-    AdminClient,
     ConfigResource,
     OffsetSpec,
 )
@@ -26,7 +25,7 @@ from confluent_kafka.cimpl import NewTopic as ClientNewTopic
 
 from kstash.errors import ClusterError, TopicMissingError
 from kstash.kafka import failures
-from kstash.kafka.settings import client_logger
+from kstash.kafka.clients import make_admin
 from kstash.ports import NewTopic, Partition, TopicInfo
 
 DEADLINE_S = 30.0
@@ -70,7 +69,7 @@ class KafkaAdmin:
         self._deadline_s = deadline_s
         self._request_timeout_s = min(REQUEST_TIMEOUT_S, deadline_s)
         self._monotonic = monotonic
-        self._client = AdminClient(dict(settings), logger=client_logger(str(settings["client.id"])))
+        self._client = make_admin(settings)
 
     def describe(
         self, topics: Sequence[str], *, are_created: bool = False, may_be_new: bool = False

@@ -28,9 +28,9 @@ from kstash.errors import (
     TopicMissingError,
 )
 from kstash.kafka import failures
+from kstash.kafka.clients import make_consumer
 from kstash.kafka.closing import close_in_time
 from kstash.kafka.headers import with_headers_read
-from kstash.kafka.settings import client_logger
 from kstash.kafka.unreadable import last_offset_of
 from kstash.kafka.watch import BrokerWatch
 from kstash.ports import Message, Partition
@@ -82,7 +82,7 @@ class AssignedConsumer:
         grace_s: float = 0.0,
     ) -> None:
         self._name = str(settings["client.id"])
-        self._settings = {**settings, "error_cb": self._on_error}
+        self._settings = settings
         self._client = self._connect()
         self._watch = watch or BrokerWatch(
             self._name, bootstrap_servers, lookup=self._look_up, monotonic=monotonic
@@ -200,7 +200,7 @@ class AssignedConsumer:
         close_in_time(self._name, self._client.close)
 
     def _connect(self) -> Consumer:
-        return Consumer(self._settings, logger=client_logger(self._name))
+        return make_consumer(self._settings, on_error=self._on_error)
 
     def _fetch(self, timeout_s: float) -> list[KafkaMessage]:
         # `consume(n, t)` alone would wait for n messages.

@@ -39,6 +39,7 @@ from kstash.errors import (
     WireCorruptError,
 )
 from kstash.kafka import failures
+from kstash.kafka.clients import make_consumer
 from kstash.kafka.headers import HeaderlessMessage
 from kstash.kafka.positions import metadata_of
 from kstash.ports import Partition
@@ -134,7 +135,7 @@ class ImmediateReader:
         for setting, value in _DECIDED.items():
             if settings.get(setting, value) not in (value, str(value).lower()):
                 raise ConfigError(f"an immediate reader needs {setting}={value}", setting)
-        self._client = Consumer({"auto.offset.reset": "earliest", **settings, **_DECIDED})
+        self._client = make_consumer({"auto.offset.reset": "earliest", **settings, **_DECIDED})
         reset = str(settings.get("auto.offset.reset", "earliest"))
         self._start = OFFSET_END if reset in ("latest", "largest", "end") else OFFSET_BEGINNING
         self._is_cooperative = "cooperative" in str(

@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
+from kstash.kafka.clients import make_admin, make_consumer
 from kstash.kafka.closing import close_in_time
-from kstash.kafka.settings import client_logger
 from kstash.ports import Census
 
 _SETTLED = ("Stable", "Empty")
@@ -122,7 +121,7 @@ def share_out(settings: Mapping[str, Any], topic: str, deadline_s: float) -> Non
     Raises:
         KafkaException: the cluster did not let it.
     """
-    client = Consumer(dict(settings), logger=client_logger(str(settings["client.id"])))
+    client = make_consumer(settings)
     is_there = False
 
     def assign(_: Consumer, __: list[TopicPartition]) -> None:
@@ -140,7 +139,7 @@ def share_out(settings: Mapping[str, Any], topic: str, deadline_s: float) -> Non
 
 
 def _groups(settings: Mapping[str, Any], group: str, timeout_s: float) -> list[Any]:
-    client = AdminClient(dict(settings), logger=client_logger(str(settings["client.id"])))
+    client = make_admin(settings)
     with warnings.catch_warnings():
         # The calls that replace it look up the coordinator, and such a call crashes the process
         # when the coordinator moves meanwhile (librdkafka 2.16).

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from kstash.errors import WireCorruptError
 from kstash.kafka import failures
-from kstash.kafka.settings import client_logger
+from kstash.kafka.clients import make_consumer
 from kstash.ports import Partition
 
 READ_DEADLINE_S = 30.0
@@ -36,7 +36,7 @@ class CommittedPositionsReader:
         self._group = str(settings["group.id"])
         self._bootstrap_servers = str(settings["bootstrap.servers"])
         self._monotonic = monotonic
-        self._client = Consumer(dict(settings), logger=client_logger(self._group))
+        self._client = make_consumer(settings)
         # A consumer is not for several threads at once.
         self._lock = threading.Lock()
         # Of a consumer that is no member (generation -1); with it the group takes offsets from

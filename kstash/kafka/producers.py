@@ -13,13 +13,12 @@ from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError
-from confluent_kafka import Producer as Client
 
 from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError, TopicMissingError
 from kstash.failpoints import around
 from kstash.kafka import failures
+from kstash.kafka.clients import make_producer
 from kstash.kafka.opening import Opening, Record
-from kstash.kafka.settings import client_logger
 from kstash.ports import Headers, OnDelivery, Producer
 
 WARM_DEADLINE_S = 1.0
@@ -44,9 +43,7 @@ class KafkaProducer:
         self._name = str(settings["client.id"])
         self._monotonic = monotonic
         self._failure: ProducerFailedError | None = None
-        self._client = Client(
-            {**settings, "error_cb": self._on_error}, logger=client_logger(self._name)
-        )
+        self._client = make_producer(settings, on_error=self._on_error)
         # Untyped: the stubs know no callbacks for a structural message type.
         self._produce: Callable[..., None] = self._client.produce
         self._opening = Opening(self._send, monotonic())

@@ -6,7 +6,6 @@ decides (`kstash.config.RESERVED` refuses these earlier).
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from kstash.config import Config
@@ -24,29 +23,6 @@ CONSUMER_QUEUE_KBYTES_MAX = 32 * 1024
 
 CHECKPOINT_DEADLINE_MS = 30_000
 """How long a chunk of a checkpoint file may wait for its acknowledgement, or for its record."""
-
-
-class _KnownNoise(logging.Filter):
-    """Drops lines of the client that are no news.
-
-    CONFWARN says at every start that the gapless guarantee is experimental, and that a setting
-    for producers was given to a consumer as well; GETPID is a retry that succeeds; FAIL is a
-    connection that broke, of which each client has several: the member says once that the broker
-    is away, and refused credentials come as errors.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(("CONFWARN", "GETPID", "FAIL"))
-
-
-_noise = _KnownNoise()
-
-
-def client_logger(client: str) -> logging.Logger:
-    """Return the logger that a client's own log lines go to: `kstash.client.<client>`."""
-    logger = logging.getLogger(f"kstash.client.{client.replace('.', '-')}")
-    logger.addFilter(_noise)
-    return logger
 
 
 def common(config: Config, role: str) -> tuple[Settings, Settings]:

@@ -32,9 +32,9 @@ from kstash.errors import (
 )
 from kstash.failpoints import around
 from kstash.kafka import failures
+from kstash.kafka.clients import client_logger, make_producer
 from kstash.kafka.opening import Opening, Record
 from kstash.kafka.positions import CommittedPositionsReader
-from kstash.kafka.settings import client_logger
 from kstash.ports import Headers, OnDelivery, OnDone, Partition
 
 INIT_DEADLINE_S = 60.0
@@ -95,7 +95,7 @@ class KafkaSinkProducer:
     ) -> None:
         self._predecessor = predecessor
         self._name = str(settings["client.id"])
-        self._settings = {**settings, "error_cb": self._on_error}
+        self._settings = settings
         self._timeout_s = float(settings["transaction.timeout.ms"]) / 1000
         self._position = position
         self._positions = positions
@@ -281,7 +281,7 @@ class KafkaSinkProducer:
         pause_s = REFUSED_PAUSE_S_MIN
         while True:
             log = _ClientLog(client_logger(self._name))
-            client = Client(self._settings, logger=log)
+            client = make_producer(self._settings, logger=log, on_error=self._on_error)
             error = self._attempt(client, log, deadline)
             if error is None:
                 self._failure, self._log = None, log  # of a client before this one

@@ -18,11 +18,11 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic as KafkaNewTopic
 
 from kstash.errors import ClusterError, KafkaUnavailableError, TopicMissingError
 from kstash.kafka.admin import MISSING_GRACE_S
+from kstash.kafka.clients import make_admin, make_consumer, make_producer
 from kstash.kafka.failures import CLIENT_ERRORS, UNREACHABLE_CODES, describe, kafka_error
 from kstash.kafka.failures import unavailable as unavailable_error
 from kstash.kafka.headers import with_headers_read
@@ -59,7 +59,7 @@ class KafkaTools:
             # Errors are raised where they matter; the client's own lines would mix with output.
             "log_level": 0,
         }
-        self._admin = AdminClient(self._settings)
+        self._admin = make_admin(self._settings)
         self._producer: Producer | None = None
         self._delivery_error: KafkaError | None = None
 
@@ -173,7 +173,7 @@ class KafkaTools:
         Raises:
             KafkaUnavailableError: nothing was heard from the brokers within the deadline.
         """
-        consumer = Consumer(
+        consumer = make_consumer(
             {
                 **self._settings,
                 "group.id": "kstash-tools",  # wanted by the client; nothing is joined or committed
@@ -197,7 +197,7 @@ class KafkaTools:
         Raises:
             KafkaUnavailableError: no answer within the deadline.
         """
-        consumer = Consumer({**self._settings, "group.id": "kstash-tools"})
+        consumer = make_consumer({**self._settings, "group.id": "kstash-tools"})
         try:
             return {
                 place: self._call(
@@ -260,7 +260,7 @@ class KafkaTools:
 
     def _open_producer(self) -> Producer:
         if self._producer is None:
-            self._producer = Producer({**self._settings, "acks": "all", "linger.ms": 5})
+            self._producer = make_producer({**self._settings, "acks": "all", "linger.ms": 5})
         return self._producer
 
     def _on_delivery(self, error: KafkaError | None, _: object) -> None:

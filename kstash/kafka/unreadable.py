@@ -9,8 +9,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from kstash.kafka import failures
+from kstash.kafka.clients import make_consumer
 from kstash.kafka.closing import close_in_time
-from kstash.kafka.settings import client_logger
 from kstash.ports import Partition
 
 SEARCH_S_MAX = 10.0
@@ -45,7 +45,7 @@ def last_offset_of(
         "enable.partition.eof": True,
     }
     deadline = monotonic() + SEARCH_S_MAX
-    client = Consumer(chosen, logger=client_logger(str(settings["client.id"])))
+    client = make_consumer(chosen)
     try:
         _, end = client.get_watermark_offsets(TopicPartition(*partition), timeout=SEARCH_S_MAX)
         # `inside` is in the batch, `outside` is not.

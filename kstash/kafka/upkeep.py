@@ -11,16 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from confluent_kafka import (
-    Consumer,
     KafkaError,
     KafkaException,
-    Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 
 from kstash.errors import ApplicationRunningError, ClusterError
 from kstash.kafka import failures
+from kstash.kafka.clients import make_admin, make_consumer, make_producer
 from kstash.ports import Partition
 
 DEADLINE_S = 30.0
@@ -47,7 +45,7 @@ class Upkeep:
     def __init__(self, bootstrap_servers: str, settings: Mapping[str, Any]) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._settings = {**settings, "bootstrap.servers": bootstrap_servers, "log_level": 0}
-        self._admin = AdminClient(self._settings)
+        self._admin = make_admin(self._settings)
 
     def members(self, group: str) -> list[str]:
         """Names of a consumer group's members, with their hosts; none for a group that is not."""
@@ -125,7 +123,7 @@ class Upkeep:
                 pass
 
     def _fence_one(self, transactional_id: str) -> None:
-        producer = Producer({**self._settings, "transactional.id": transactional_id})
+        producer = make_producer({**self._settings, "transactional.id": transactional_id})
         try:
             producer.init_transactions(DEADLINE_S)
         except (KafkaException, TimeoutError) as error:
@@ -138,7 +136,7 @@ class Upkeep:
             partitions: that exist.
             time_ms: Unix time in milliseconds.
         """
-        consumer = Consumer({**self._settings, "group.id": "kstash-tools"})
+        consumer = make_consumer({**self._settings, "group.id": "kstash-tools"})
         try:
             found = consumer.offsets_for_times(
                 [TopicPartition(*partition, time_ms) for partition in partitions], DEADLINE_S

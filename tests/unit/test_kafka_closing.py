@@ -55,7 +55,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
     monkeypatch.setattr(closing, "CLOSE_DEADLINE_S", 0.01)
     client = Hanging()
     for module in ("place", "unreadable"):
-        monkeypatch.setattr(f"kstash.kafka.{module}.Consumer", lambda *_, **__: client)
+        monkeypatch.setattr(f"kstash.kafka.{module}.make_consumer", lambda *_, **__: client)
     yield client
     client.end()
 

@@ -53,7 +53,7 @@ def test_a_reader_that_closes_begins_nothing(
         clients.append(Closing(settings))
         return clients[-1]
 
-    monkeypatch.setattr(immediate, "Consumer", make)
+    monkeypatch.setattr(immediate, "make_consumer", make)
     reader = immediate.ImmediateReader({"partition.assignment.strategy": strategy}, ["out"])
     reader.close()
     assert clients[0].assigned == [[]]

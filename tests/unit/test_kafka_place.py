@@ -45,7 +45,7 @@ def census(monkeypatch: pytest.MonkeyPatch, **answer: Any) -> Census:
     ]
     told = {"id": "app", "error": None, "state": "Stable", "members": members} | answer
     client = SimpleNamespace(list_groups=lambda *_, **__: [SimpleNamespace(**told)])
-    monkeypatch.setattr("kstash.kafka.place.AdminClient", lambda *_, **__: client)
+    monkeypatch.setattr("kstash.kafka.place.make_admin", lambda *_, **__: client)
     settings = {"client.id": "look"}
     return census_of(settings, group="app", topic="lineage", own="first", timeout_s=1)
 

@@ -51,9 +51,9 @@ class FakeClient:
 
     made: ClassVar[list[FakeClient]] = []
 
-    def __init__(self, _settings: dict[str, Any], logger: Any) -> None:
+    def __init__(self, _settings: dict[str, Any], logger: Any, on_error: Any) -> None:
         self.made.append(self)
-        self.log = logger
+        self.log, self.on_error = logger, on_error
         self.calls: list[str] = []
         self.errors: dict[str, KafkaError] = {}
         self.unacked: deque[Callable[[Any, Any], None] | None] = deque()
@@ -120,7 +120,7 @@ class FakePositions:
 def producer(monkeypatch: pytest.MonkeyPatch) -> Iterator[KafkaSinkProducer]:
     """A sink producer that has taken over."""
     monkeypatch.setattr(FakeClient, "made", [])
-    monkeypatch.setattr(sink, "Client", FakeClient)
+    monkeypatch.setattr(sink, "make_producer", FakeClient)
     config = Config.load(application_id="shop", bootstrap_servers="nobody:1")
     made = KafkaSinkProducer(
         settings.sink_producer(config, 0, 0),

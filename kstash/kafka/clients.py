@@ -1,0 +1,183 @@
+"""The one place where Kafka clients are made: their log, their errors, and settings they refuse.
+
+Every client gets an `error_cb`, since librdkafka writes what nobody takes to standard error, and a
+logger. What is wrong with a setting comes as a `ConfigError` that names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka.admin import AdminClient
+
+from kstash.errors import ConfigError
+from kstash.kafka import failures
+
+OnError = Callable[[KafkaError], None]
+
+_NAMED = re.compile(
+    r'property:? "([\w.]+)"|^(?:Failed to create [\w ]+: )?`?([a-z][\w]*(?:\.[\w]+)+)|(oauth_cb)'
+)
+"""How the client says which setting is wrong."""
+
+_ALIASES = {
+    "sasl.mechanisms": "sasl.mechanism",
+    "queue.buffering.max.ms": "linger.ms",
+    "compression.codec": "compression.type",
+}
+"""Names that the client uses for settings which the user knows by another."""
+
+_JAVA = {
+    "sasl.jaas.config": "sasl.username and sasl.password",
+    "ssl.truststore.location": "ssl.ca.location, the CA certificates as a PEM file",
+    "ssl.truststore.password": "ssl.ca.location, the CA certificates as a PEM file",
+    "ssl.truststore.type": "ssl.ca.location, the CA certificates as a PEM file",
+    "ssl.keystore.type": "ssl.certificate.location and ssl.key.location, PEM files",
+}
+"""Settings of the Java client, and what stands in their place."""
+
+_FLAT = str.maketrans(".", "-")
+"""Dots in a client's name would make a tree of loggers."""
+
+_COMMON = (
+    "enable.ssl.certificate.verification",
+    "oauth_cb",
+    "sasl.mechanism",
+    "sasl.oauthbearer.config",
+    "sasl.password",
+    "sasl.username",
+    "security.protocol",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.certificate.location",
+    "ssl.certificate.pem",
+    "ssl.endpoint.identification.algorithm",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+)
+"""Settings that are misspelt most: those that a secured cluster needs."""
+
+
+class ClientLogger(Protocol):
+    """What a client's log lines are given to: a `logging.Logger`, or what passes them on."""
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        """Take one line."""
+
+
+class _KnownNoise(logging.Filter):
+    """Drops lines of the client that are no news.
+
+    CONFWARN says at every start that the gapless guarantee is experimental, and that a setting
+    for producers was given to a consumer as well; GETPID is a retry that succeeds; FAIL is a
+    connection that broke, of which each client has several: the member says once that the broker
+    is away, and refused credentials come as errors.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(("CONFWARN", "GETPID", "FAIL"))
+
+
+_noise = _KnownNoise()
+
+C = TypeVar("C")
+
+
+def client_logger(client: str) -> logging.Logger:
+    """Return the logger that a client's own log lines go to: `kstash.client.<client>`."""
+    logger = logging.getLogger(f"kstash.client.{client.translate(_FLAT)}")
+    logger.addFilter(_noise)
+    return logger
+
+
+def make_admin(settings: Mapping[str, Any], *, on_error: OnError | None = None) -> AdminClient:
+    """Make an admin client. Its errors and its log are served by its `poll` alone.
+
+    Args:
+        settings: of the client.
+        on_error: takes what the client says of its connections; None: nobody does.
+
+    Raises:
+        ConfigError: a setting that the client does not take; named.
+    """
+    return _make(AdminClient, settings, on_error, None)
+
+
+def make_consumer(settings: Mapping[str, Any], *, on_error: OnError | None = None) -> Consumer:
+    """Make a consumer, as `make_admin`."""
+    return _make(Consumer, settings, on_error, None)
+
+
+def make_producer(
+    settings: Mapping[str, Any],
+    *,
+    logger: ClientLogger | None = None,
+    on_error: OnError | None = None,
+) -> Producer:
+    """Make a producer, as `make_admin`; `logger` takes its log in the place of its own."""
+    return _make(Producer, settings, on_error, logger)
+
+
+def _make(
+    kind: Callable[[dict[str, Any]], C],
+    settings: Mapping[str, Any],
+    on_error: OnError | None,
+    logger: ClientLogger | None,
+) -> C:
+    # Both may be a user's own, in settings of a reader.
+    chosen = {"error_cb": on_error or _nobody, **settings}
+    if "logger" not in settings:
+        chosen["logger"] = logger or client_logger(str(settings.get("client.id", "tools")))
+    try:
+        return kind(chosen)
+    except (TypeError, ValueError) as error:
+        raise _refused(settings, error) from error
+    except failures.CLIENT_ERRORS as error:
+        raise _refused(settings, error) from error
+
+
+def _nobody(_: KafkaError) -> None:
+    """Take an error that is seen elsewhere: the call that it concerns fails or is tried again."""
+
+
+def _refused(settings: Mapping[str, Any], error: BaseException) -> ConfigError:
+    """The error for settings that no client can be made with, naming the setting and its fix."""
+    inner = failures.kafka_error(error)
+    words = (str(error) if inner is None else inner.str()).strip()
+    found = _NAMED.search(words)
+    name = next((group for group in found.groups() if group), "") if found else ""
+    if not name and "SASL mechanism" in words:
+        name = "sasl.mechanism"
+    if words.startswith("Java "):
+        name = next((setting for setting in settings if setting in _JAVA), "")
+    if name not in settings and _ALIASES.get(name, "") in settings:
+        name = _ALIASES[name]
+    where = f"kafka={{{name!r}: ...}}" if name else "kafka={...}"
+    return ConfigError(
+        f"{where} is refused by the Kafka client: {words}{_fix(name, words, settings)}", "kafka"
+    )
+
+
+def _fix(name: str, words: str, settings: Mapping[str, Any]) -> str:
+    if name in _JAVA:
+        return f"; that is a setting of the Java client: use {_JAVA[name]}"
+    if "No such configuration property" in words:
+        near = difflib.get_close_matches(name, _COMMON, 1, 0.7)
+        return f"; did you mean {near[0]!r}?" if near else "; remove it, or correct its name"
+    if name.endswith(".location") and name in settings:
+        file = Path(str(settings[name]))
+        if not file.exists():
+            return f"; there is no file {str(file)!r}"
+        return f"; {str(file)!r} must be readable, and hold PEM"
+    if "GSSAPI" in words:
+        return "; name the mechanism of the cluster in sasl.mechanism, such as SCRAM-SHA-512"
+    return ""
