@@ -1,12 +1,12 @@
 """Settings: one frozen object, validated once; the only reader of the environment.
 
 A setting comes from, in this order: the keyword given to `App` or `App.configure`, the variable
-`KSTASH_<SETTING>` of the environment, the default.
+`KSTASH_<SETTING>` of the environment, the default. Settings of the Kafka client are taken one by
+one, and a variable for one of them goes before `KSTASH_KAFKA`, which has several.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable
@@ -14,11 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from kstash.core import names
+from kstash.credentials import ClientVariables, masked_settings, masked_url, refuse_key
 from kstash.errors import ConfigError
+from kstash.misspellings import refuse_misspelt_variables, refuse_unknown
 
 PREFIX = "KSTASH_"
 
@@ -34,31 +48,6 @@ SKIP_PATTERN = rf"^{PLACE_PATTERN}(,{PLACE_PATTERN})*$"
 """Records as `topic/partition/offset`, comma-separated, and the other forms of `SkippedPlace`."""
 
 STORE_PATTERN = r"^(topic|none|(s3|gs|az)://[^/]+.*|file:///.+)$"
-
-NEAR = 0.6
-"""Least likeness of a name that is suggested: a name that has nothing to do with it misleads."""
-
-OTHER_WORDS = {
-    **dict.fromkeys(
-        ("broker", "brokers", "broker_address", "bootstrap_server"), "bootstrap_servers"
-    ),
-    **dict.fromkeys(
-        ("id", "app_id", "group_id", "consumer_group", "name"), "application_id: it names the group"
-    ),
-    **dict.fromkeys(("store", "datadir", "data_dir", "tabledir", "state_folder"), "state_dir"),
-    **dict.fromkeys(("processing_guarantee", "exactly_once", "semantics"), "guarantee"),
-    **dict.fromkeys(("offset_reset", "consumer_auto_offset_reset"), "auto_offset_reset"),
-    **dict.fromkeys(
-        ("key_serializer", "value_serializer", "key_serde", "value_serde"),
-        "key= and value= of stream() and to()",
-    ),
-    **dict.fromkeys(("commit_interval", "commit_interval_ms"), "sink_commit_interval_ms"),
-    **dict.fromkeys(("num_threads", "concurrency", "processes", "workers"), "run(workers=N)"),
-    **dict.fromkeys(("producer_config", "consumer_config", "client", "security"), "kafka={...}"),
-    **dict.fromkeys(("web_port", "port", "metrics_port"), "http_port"),
-    **dict.fromkeys(("auto_create_topics", "topic_allow_declare"), "create_topics"),
-}
-"""Settings of other libraries, and what stands in their place."""
 
 RESERVED = frozenset(
     {
@@ -148,7 +137,8 @@ class Config(BaseSettings):
         instance_id: static name of this worker in the group: a restart under the same name gets
             its tasks back at once. None: a dynamic member.
         kafka: settings passed to every Kafka client, such as `security.protocol`; those that the
-            protocol decides are refused.
+            protocol decides are refused. One of them by the environment: `sasl.password` is
+            `KSTASH_KAFKA__SASL_PASSWORD`, or is in the file that `…_FILE` names.
         guarantee: `exactly_once` (lineage written behind), `write_first` (lineage written before
             each output), `at_least_once` (no lineage) or `none` (no recovery at all).
         auto_offset_reset: where a new application starts: `earliest` or `latest`.
@@ -205,14 +195,17 @@ class Config(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     application_id: str
     bootstrap_servers: str = Field(default="localhost:9092", min_length=1)
     instance_id: str | None = None
-    # Not in the repr: it may hold passwords.
-    kafka: dict[str, str | int | float | bool] = Field(default_factory=dict, repr=False)
+    kafka: dict[str, str | int | float | bool] = Field(default_factory=dict)
     guarantee: Literal["exactly_once", "write_first", "at_least_once", "none"] = "exactly_once"
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
     skip_records: Annotated[str, Field(pattern=SKIP_PATTERN)] | None = None
@@ -276,6 +269,32 @@ class Config(BaseSettings):
         word = given.strip().lower().replace("-", "_")
         return {"warn": "warning"}.get(word, word)
 
+    @field_validator("checkpoint_store")
+    @classmethod
+    def _without_key(cls, url: str) -> str:
+        refuse_key(url)
+        return url
+
+    @field_serializer("kafka")
+    def _shown(self, kafka: dict[str, Any]) -> dict[str, object]:
+        """Dumps are for people and logs; who needs the values reads the attribute."""
+        return masked_settings(kafka)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return self.model_dump().items()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - likewise
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where settings come from; what stands first counts."""
+        return init_settings, ClientVariables(settings_cls), env_settings
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if not NAME_PATTERN.match(self.application_id):
@@ -310,12 +329,19 @@ class Config(BaseSettings):
             ConfigError: unknown (names the nearest setting), missing or out of range.
         """
         for name in settings:
-            _refuse_unknown(name, name, cls.model_fields)
-        _refuse_misspelt_variables(os.environ, cls.model_fields)
+            refuse_unknown(name, name, cls.model_fields)
+        refuse_misspelt_variables(PREFIX, os.environ, cls.model_fields)
         try:
             return cls(**settings)
         except ValidationError as error:
             raise _config_error(error) from None
+        except SettingsError:
+            # `kafka` alone is read as JSON.
+            raise ConfigError(
+                f"{PREFIX}KAFKA is no JSON: it takes an object of client settings, such as "
+                '{"security.protocol": "SSL"}',
+                "kafka",
+            ) from None
 
     @property
     def poll_interval_s(self) -> float:
@@ -338,39 +364,9 @@ class Config(BaseSettings):
             ConfigError: unknown or out of range.
         """
         for name in settings:
-            _refuse_unknown(name, name, type(self).model_fields)
-        return type(self).load(**{**self.model_dump(), **settings})
-
-
-def _refuse_unknown(name: str, shown: str, known: Iterable[str]) -> None:
-    if name in known:
-        return
-    nearest = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1, NEAR)
-    if name in OTHER_WORDS:
-        hint = f"use {OTHER_WORDS[name]}"
-    elif "." in name:
-        hint = f"a setting of the Kafka client is given by kafka={{{name!r}: ...}}"
-    elif nearest:
-        hint = f"did you mean {nearest[0]!r}?"
-    else:
-        hint = "kstash.Config describes all that there are"
-    raise ConfigError(f"unknown setting {shown!r}, {hint}", name)
-
-
-def _refuse_misspelt_variables(environment: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse a variable that looks like a setting and is none.
-
-    Other programs may share the prefix, so what resembles no setting is left alone.
-    """
-    for variable in environment:
-        name = variable.removeprefix(PREFIX).lower()
-        if variable.startswith(PREFIX) and name not in known:
-            nearest = difflib.get_close_matches(name, known, 1, 0.85)
-            if nearest:
-                raise ConfigError(
-                    f"unknown variable {variable}, did you mean {PREFIX}{nearest[0].upper()}?",
-                    name,
-                )
+            refuse_unknown(name, name, type(self).model_fields)
+        mine = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).load(**{**mine, **settings})
 
 
 def _config_error(error: ValidationError) -> ConfigError:
@@ -379,6 +375,11 @@ def _config_error(error: ValidationError) -> ConfigError:
     message = first["msg"].removeprefix("Value error, ")
     if setting is None:
         return ConfigError(message)
-    is_secret = setting == "kafka"
-    given = "" if first["type"] == "missing" or is_secret else f", not {first['input']!r}"
-    return ConfigError(f"setting {setting}: {message[0].lower()}{message[1:]}{given}", setting)
+    found, given = first["input"], ""
+    if setting == "kafka":
+        place = f"{setting}[{first['loc'][1]!r}]" if len(first["loc"]) > 1 else setting
+    else:
+        place = setting
+        shown = masked_url(found) if isinstance(found, str) else found
+        given = "" if first["type"] == "missing" else f", not {shown!r}"
+    return ConfigError(f"setting {place}: {message[0].lower()}{message[1:]}{given}", setting)

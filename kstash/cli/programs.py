@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +13,7 @@ import typer
 
 from kstash import App, ConfigError
 from kstash.cli.options import BootstrapServers, assignments
+from kstash.credentials import FILE_SUFFIX, is_secret, variable_of
 
 Program = Annotated[
     str,
@@ -31,7 +32,7 @@ Settings = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Any setting of kstash.Config, over what the program says; kafka.NAME=VALUE "
-        "for a setting of the Kafka client.",
+        "for a setting of the Kafka client. Not for passwords: others can read a command line.",
     ),
 ]
 
@@ -131,12 +132,14 @@ def load_configured(
     """The `App` of a program with the settings of the command line.
 
     Raises:
-        ConfigError: no such program, or a setting is unknown or out of range.
+        ConfigError: no such program, or a setting is unknown, out of range or a secret.
     """
+    given = assignments(settings or [], "--set")
+    _refuse_secrets(given)
     app = load_app(program)
     overrides: dict[str, Any] = {}
     client: dict[str, str | int | float | bool] = {}
-    for name, value in assignments(settings or [], "--set").items():
+    for name, value in given.items():
         if name.startswith("kafka."):
             client[name.removeprefix("kafka.")] = value
         else:
@@ -148,6 +151,24 @@ def load_configured(
     if overrides:
         app.configure(**overrides)
     return app
+
+
+def _refuse_secrets(names: Iterable[str]) -> None:
+    """Refuse what everybody on the machine could read as long as a worker runs."""
+    for name in names:
+        setting = name.removeprefix("kafka.")
+        if name == "kafka":
+            raise ConfigError(
+                "--set kafka=… takes one client setting at a time: --set kafka.NAME=VALUE", name
+            )
+        if name != setting and is_secret(setting):
+            variable = variable_of(setting)
+            raise ConfigError(
+                f"--set {name} would show a secret to everybody who can list the processes of this "
+                f"machine: give it in the environment as {variable}, or put it into a file and "
+                f"name that by {variable}{FILE_SUFFIX}",
+                "kafka",
+            )
 
 
 def show_topology(
