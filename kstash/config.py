@@ -47,6 +47,8 @@ PLACE_PATTERN = r"[a-zA-Z0-9._-]+/\d+/\d+(/\d+|/all|-\d+)?"
 SKIP_PATTERN = rf"^{PLACE_PATTERN}(,{PLACE_PATTERN})*$"
 """Records as `topic/partition/offset`, comma-separated, and the other forms of `SkippedPlace`."""
 
+HOSTS_PATTERN = r"^ *(\*|(\*\.)?[a-zA-Z0-9._-]+) *(, *(\*|(\*\.)?[a-zA-Z0-9._-]+) *)*$"
+
 STORE_PATTERN = r"^(topic|none|(s3|gs|az)://[^/]+.*|file:///.+)$"
 
 RESERVED = frozenset(
@@ -190,6 +192,9 @@ class Config(BaseSettings):
             broker's `message.max.bytes`.
         http_host: address that metrics and health are served on.
         http_port: its port; 0: no server.
+        http_hosts_allowed: names, comma-separated, that HTTP requests may be for, beside addresses,
+            names without a dot, `http_host` and the name of this machine. `*.example.com` is all
+            names below that, `*` any name.
         log_format: `console` (for people) or `json` (one object a line).
         log_level: `debug`, `info`, `warning` or `error`.
     """
@@ -242,10 +247,13 @@ class Config(BaseSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=0, ge=0, le=65535)
+    http_hosts_allowed: Annotated[str, Field(pattern=HOSTS_PATTERN)] | None = None
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("bootstrap_servers", "skip_records", "drop_stores", mode="before")
+    @field_validator(
+        "bootstrap_servers", "skip_records", "drop_stores", "http_hosts_allowed", mode="before"
+    )
     @classmethod
     def _join(cls, given: object) -> object:
         """A list is meant as its items with commas between them."""
@@ -356,6 +364,10 @@ class Config(BaseSettings):
         """`drop_stores` as a set of names."""
         names = (self.drop_stores or "").split(",")
         return frozenset(name.strip() for name in names if name.strip())
+
+    def http_hosts(self) -> list[str]:
+        """`http_hosts_allowed` as a list of names."""
+        return [name.strip() for name in (self.http_hosts_allowed or "").split(",") if name.strip()]
 
     def override(self, **settings: Any) -> Self:
         """A copy with other values, validated.

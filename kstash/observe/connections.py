@@ -2,7 +2,8 @@
 
 Each takes a file descriptor of the worker's, which its clients and databases need too. The server
 closes connections that rest after a request; by itself it leaves alone those that send nothing, or
-a part of a request, or that do not read their answer.
+a part of a request, or that do not read their answer. What is no request ends in an answer of 4xx,
+or in a closed connection, and in no line of the log.
 """
 
 from __future__ import annotations
@@ -45,6 +46,32 @@ class BoundedConnection(H11Protocol):
         if self._check_due is not None:
             self._check_due.cancel()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sends; close the connection where that cannot be answered."""
+        try:
+            super().data_received(data)
+        except Exception:
+            # As when it turns out in the middle of an answer that what follows is no request.
+            self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request, and answer nothing that was asked before it any more."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            if self.cycle.response_started and not self.cycle.response_complete:
+                self.transport.abort()
+                return
+        # The base class's answer lacks the headers that all others have.
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(msg)),
+            (b"connection", b"close"),
+        ]
+        lines = [b"HTTP/1.1 400 Bad Request", *(b": ".join(header) for header in headers)]
+        self.transport.write(b"\r\n".join([*lines, b"", msg.encode()]))
+        self.transport.close()
 
     def _check(self) -> None:
         if self.cycle is self._seen:

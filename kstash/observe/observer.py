@@ -77,7 +77,7 @@ class Observer:
             ready=self._ready,
             page=self._page,
         )
-        self._server = HttpServer(self._config.http_host, port, views)
+        self._server = HttpServer(self._config.http_host, port, views, self._config.http_hosts())
 
     def beat(self) -> None:
         """Note that the loop is alive within a turn that takes long."""

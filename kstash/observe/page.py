@@ -7,7 +7,7 @@ from html import escape
 
 from kstash.ports import TaskStatus, WorkerStatus
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --line: #d9dde3; --soft: #667085; --card: #f6f7f9;
   --good: #157f4b; --busy: #b25e09; --bad: #b42318; }
 @media (prefers-color-scheme: dark) { :root { --line: #343a44; --soft: #9aa4b2; --card: #1c2128;
@@ -95,7 +95,7 @@ def render_page(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="refresh" content="{REFRESH_S}">
 <title>{name} · {escape(state)} · kstash</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <header><h1>{name}</h1><span class="state {kind}">{escape(state)}</span>

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import hashlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kstash.errors import ConfigError
 from kstash.observe.connections import BoundedConnection
+from kstash.observe.guard import HEAD_BYTES_MAX, HEADERS, Guard, names_of
+from kstash.observe.page import STYLE
 
 KEEP_ALIVE_S = 5
-HEAD_BYTES_MAX = 16 * 1024
 
 _STOP_MAX_S = 5.0
+
+_STYLE_DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+
+CONTENT_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; sandbox allow-same-origin"
+)
+"""Of each answer: nothing is fetched, run, embedded or sent; one style is known."""
+
+log = structlog.get_logger("kstash.http")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +62,7 @@ class HttpServer:
         host: address to listen on.
         port: 1 to 65535, or 0 for one that is free (see the attribute).
         views: what to answer.
+        allowed: names that it may be asked under, beside its own (see `kstash.observe.guard`).
 
     Attributes:
         port: the port that is listened on.
@@ -55,13 +71,17 @@ class HttpServer:
         ConfigError: the address cannot be used; names setting and fix.
     """
 
-    def __init__(self, host: str, port: int, views: Views) -> None:
+    def __init__(self, host: str, port: int, views: Views, allowed: Collection[str] = ()) -> None:
         self._socket = _listen(host, port)
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
-            _application(views),
+            _application(views, names_of(host, allowed)),
             access_log=False,
             log_config=None,
+            # Whoever sends nonsense would write a line for each; what fails here is logged below.
+            log_level="critical",
+            server_header=False,
+            headers=[*HEADERS.items(), ("content-security-policy", CONTENT_POLICY)],
             lifespan="off",
             timeout_graceful_shutdown=1,
             ws="none",
@@ -114,28 +134,38 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _application(views: Views) -> Starlette:
-    def metrics(_: Request) -> Response:
+def _application(views: Views, names: Collection[str]) -> Starlette:
+    # Coroutines: others would each get a thread, of which a crowd of requests would make forty.
+    async def metrics(_: Request) -> Response:
         content, content_type = views.metrics()
         return Response(content, headers={"content-type": content_type})
 
-    def health(_: Request) -> Response:
+    async def health(_: Request) -> Response:
         return _verdict(views.health())
 
-    def ready(_: Request) -> Response:
+    async def ready(_: Request) -> Response:
         return _verdict(views.ready())
 
-    def page(_: Request) -> Response:
+    async def page(_: Request) -> Response:
         return HTMLResponse(views.page())
 
-    return Starlette(
+    async def failed(request: Request, error: Exception) -> Response:
+        log.error("an HTTP request failed", path=request.url.path, exc_info=error)
+        return PlainTextResponse("Internal Server Error\n", status_code=500)
+
+    application = Starlette(
         routes=[
             Route("/metrics", metrics),
             Route("/health", health),
             Route("/ready", ready),
             Route("/", page),
-        ]
+        ],
+        middleware=[Middleware(Guard, names=names)],
+        exception_handlers={Exception: failed},
     )
+    # It would send whoever asks for `/health/` to the host that they named themselves.
+    application.router.redirect_slashes = False
+    return application
 
 
 def _verdict(verdict: tuple[bool, str]) -> Response:

@@ -1,0 +1,100 @@
+"""What every HTTP request must be, before anything looks at what it asks for.
+
+A page of somebody else's in a browser reaches a server of the browser's own network by giving its
+own name that server's address (DNS rebinding). The browser then sends that name as `Host`, so a
+name that nobody has allowed is refused. An address cannot be given away like that; nor can a name
+without a dot, as container engines give one to each service, since nobody can register one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Collection, Sequence
+
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+HEAD_BYTES_MAX = 16 * 1024
+HEADERS_MAX = 64
+"""A browser sends about 15, a proxy in front of it adds some."""
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+"""Of each answer, beside `content-security-policy`."""
+
+
+class Guard:
+    """Passes on requests without a body, of a bounded head, under a name of this worker.
+
+    Args:
+        app: what answers them.
+        names: host names, lower case: `*.example.com` is all below it, `*` is any.
+    """
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        self._app = app
+        self._names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it and close its connection."""
+        refusal = self._refusal(scope["headers"])
+        if refusal is None:
+            await self._app(scope, receive, send)
+            return
+        status, text = refusal
+        answer = PlainTextResponse(f"{text}\n", status, headers={"connection": "close"})
+        await answer(scope, receive, send)
+
+    def _refusal(self, headers: Sequence[tuple[bytes, bytes]]) -> tuple[int, str] | None:
+        size = sum(len(name) + len(value) for name, value in headers)
+        if len(headers) > HEADERS_MAX or size > HEAD_BYTES_MAX:
+            return 431, f"at most {HEADERS_MAX} headers, of {HEAD_BYTES_MAX} bytes together"
+        for name, value in headers:
+            if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
+                return 413, "no request has a body here"
+            if name == b"host" and not is_allowed(value.decode("latin-1"), self._names):
+                return 421, "not a name of this worker: http_hosts_allowed has those that are"
+        return None
+
+
+def names_of(host: str, allowed: Collection[str]) -> frozenset[str]:
+    """The names that a worker answers to, beside addresses and names without a dot.
+
+    Args:
+        host: what it listens on.
+        allowed: what the settings add.
+    """
+    return frozenset(name.lower() for name in (host, socket.gethostname(), *allowed))
+
+
+def is_allowed(host: str, names: Collection[str]) -> bool:
+    """Whether a `Host` header may be answered.
+
+    Args:
+        host: its value: a name or address, perhaps with a port.
+        names: see `Guard`.
+    """
+    if host.startswith("["):
+        return _is_address(host[1:].partition("]")[0])
+    name = host.partition(":")[0].removesuffix(".").lower()
+    if not name:
+        return False
+    if "." not in name or _is_address(name) or name in names or "*" in names:
+        return True
+    _, *parents = name.split(".")
+    return any(f"*.{'.'.join(parents[depth:])}" in names for depth in range(len(parents)))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
