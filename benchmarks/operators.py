@@ -92,7 +92,7 @@ def main() -> None:
         between.clear()
         for batch in batches:
             splitter.process(0, batch)
-            between.extend(made for _, made in splitter.take_outputs())
+            between.extend(made for _, made, _ in splitter.take_outputs())
 
     def count() -> None:
         for batch in between:

@@ -39,6 +39,13 @@ PREFIX = "KSTASH_"
 POLL_INTERVAL_MS = 300_000
 """The Kafka client's own `max.poll.interval.ms`."""
 
+MESSAGE_BYTES_MAX = 100 * 1024 * 1024
+"""The Kafka client's `message.max.bytes` of all producers: topics decide, and say so before."""
+
+OWN_MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+"""`max.message.bytes` of new topics of kstash's own. A frame holds one record at least, and inputs
+are as large as Kafka's default lets them be (1 MiB), or what a function made of that."""
+
 NAME_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,100}\Z")
 """What an application id and the name of an operator may be: they become parts of topics and
 folders, and `<application id>-<name>-repartition` must fit into Kafka's 249 characters."""
@@ -188,8 +195,8 @@ class Config(BaseSettings):
             keeps the place for the restart.
         linger_ms: how long the producers gather records, 0 to 1000. 0 is slower than 1 under load:
             the client then turns in circles while records are on their way.
-        frame_bytes_max: largest frame on an internal topic; 1024 or more, and well below the
-            broker's `message.max.bytes`.
+        frame_bytes_max: largest frame of several records on an internal topic; 1024 or more, and
+            well below the topic's `max.message.bytes`. A larger record is a frame of its own.
         http_host: address that metrics and health are served on.
         http_port: its port; 0: no server.
         http_hosts_allowed: names, comma-separated, that HTTP requests may be for, beside addresses,
@@ -355,6 +362,11 @@ class Config(BaseSettings):
     def poll_interval_s(self) -> float:
         """Seconds after which a member that did not poll is put out of its group."""
         return float(self.kafka.get("max.poll.interval.ms", POLL_INTERVAL_MS)) / 1000
+
+    @property
+    def message_bytes_max(self) -> int:
+        """The largest record that a producer's client takes."""
+        return int(self.kafka.get("message.max.bytes", MESSAGE_BYTES_MAX))
 
     def skipped_records(self) -> list[SkippedPlace]:
         """`skip_records` as places."""

@@ -195,7 +195,22 @@ class RecordRefusedError(LocatedError, ProducerFailedError):
 
 
 class RecordTooLargeError(LocatedError, ClusterError):
-    """A record can never fit into the topic's `max.message.bytes`."""
+    """A record can never fit into the topic's `max.message.bytes`.
+
+    Attributes:
+        record_index: as for `OperatorError`, where a program made the record.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        topic: str | None = None,
+        partition: int | None = None,
+        record_index: int = 0,
+    ) -> None:
+        super().__init__(detail, topic=topic, partition=partition)
+        self.record_index = record_index
 
 
 class KafkaUnavailableError(ClusterError):

@@ -108,7 +108,15 @@ class SerdeError(LocatedError, ProgramError):
 
 
 class NullKeyError(LocatedError, ProgramError):
-    """A record without a key was made for a compacted topic, where Kafka refuses it."""
+    """A record without a key was made for a compacted topic, where Kafka refuses it.
+
+    Attributes:
+        record_index: as for `OperatorError`.
+    """
+
+    def __init__(self, detail: str, *, record_index: int) -> None:
+        super().__init__(detail)
+        self.record_index = record_index
 
 
 class ProgramChangedError(ProgramError):

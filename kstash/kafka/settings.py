@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kstash.config import Config
+from kstash.config import MESSAGE_BYTES_MAX, Config
 from kstash.core import names
 
 Settings = dict[str, Any]
@@ -158,7 +158,7 @@ def _producer(config: Config, role: str) -> tuple[Settings, Settings]:
         "queue.buffering.max.messages": PRODUCER_QUEUE_RECORDS_MAX,
         "queue.buffering.max.kbytes": PRODUCER_QUEUE_KBYTES_MAX,
         # Larger frames than the client's default of 1,000,000 are the broker's to refuse.
-        "message.max.bytes": 100 * 1024 * 1024,
+        "message.max.bytes": MESSAGE_BYTES_MAX,
         # The default (100, up to 1000) is how long a retry and a coordinator look-up rest.
         "retry.backoff.ms": 5,
         "retry.backoff.max.ms": 100,

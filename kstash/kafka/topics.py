@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import structlog
 
-from kstash.config import Config
+from kstash.config import OWN_MESSAGE_BYTES_MAX, Config
 from kstash.core import names
 from kstash.errors import ResetUnfinishedError, TopicMismatchError, TopicMissingError
 from kstash.failpoints import around
@@ -33,6 +33,7 @@ def lineage_topic_config() -> dict[str, str]:
     """Settings of the lineage topic (protocol, H23): compacted soon and never deleted by age."""
     return {
         "cleanup.policy": "compact",
+        "max.message.bytes": str(OWN_MESSAGE_BYTES_MAX),
         "segment.ms": str(10 * MINUTE_MS),
         "segment.bytes": str(16 * 1024 * 1024),
         "max.compaction.lag.ms": str(10 * MINUTE_MS),
@@ -50,6 +51,7 @@ def checkpoints_topic_config() -> dict[str, str]:
     """Settings of the checkpoints topic: what is deleted frees its space soon."""
     return {
         "cleanup.policy": "compact",
+        "max.message.bytes": str(OWN_MESSAGE_BYTES_MAX),
         "segment.ms": str(10 * MINUTE_MS),
         "segment.bytes": str(64 * 1024 * 1024),
         "max.compaction.lag.ms": str(10 * MINUTE_MS),
@@ -66,6 +68,7 @@ def internal_topic_config() -> dict[str, str]:
     """Settings of a repartition topic: only the purge of the protocol deletes from it."""
     return {
         "cleanup.policy": "delete",
+        "max.message.bytes": str(OWN_MESSAGE_BYTES_MAX),
         "retention.ms": "-1",
         "retention.bytes": "-1",
         # A purge frees whole segments.
@@ -185,10 +188,20 @@ def _own_topics(topics: Iterable[str], partition_count: int, config: Config) -> 
             topic,
             partition_count,
             replication_factor,
-            configs.get(topic, internal_topic_config()) | durable,
+            configs.get(topic, _internal_for(config)) | durable,
         )
         for topic in topics
     ]
+
+
+def _internal_for(config: Config) -> dict[str, str]:
+    """Of a new internal topic, which takes the frames that the settings ask for."""
+    needed = max(OWN_MESSAGE_BYTES_MAX, _frame_message_bytes(config))
+    return internal_topic_config() | {"max.message.bytes": str(needed)}
+
+
+def _frame_message_bytes(config: Config) -> int:
+    return config.frame_bytes_max + config.lineage_header_bytes_max + RECORD_OVERHEAD_BYTES
 
 
 def _check_partition_count(topic: TopicInfo, needed: int, application_id: str) -> None:
@@ -240,8 +253,7 @@ def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: 
         # All at once: `delete` with a retention of before would take what nobody has read yet.
         settings = ("cleanup.policy", "retention.ms", "message.timestamp.type")
         _check(found[topic], internal_topic_config(), *settings)
-        needed = config.frame_bytes_max + config.lineage_header_bytes_max + RECORD_OVERHEAD_BYTES
-        _check_record_size(found[topic], needed)
+        _check_record_size(found[topic], _frame_message_bytes(config))
     _check_record_size(
         found[topology.lineage_topic], LINEAGE_RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES
     )

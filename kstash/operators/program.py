@@ -15,11 +15,18 @@ from typing import Any
 
 from kstash import nodes as n
 from kstash.core.partitioner import Partitioner
-from kstash.errors import MisplacedKeyError, OperatorError, SerdeError
+from kstash.errors import (
+    MisplacedKeyError,
+    NullKeyError,
+    OperatorError,
+    RecordTooLargeError,
+    SerdeError,
+)
 from kstash.operators.aggregate import stateful_step
 from kstash.operators.batch import Batch, concatenate
 from kstash.operators.columns import deserialize_column, serialize_column
 from kstash.operators.flow import Flow, merge_flows
+from kstash.operators.sizes import Limit, bytes_of
 from kstash.operators.stateless import (
     BranchStep,
     KeyByStep,
@@ -31,6 +38,9 @@ from kstash.operators.step import Step
 from kstash.ports import KeyValueStore
 from kstash.serdes import Serde, raw
 from kstash.topology import Stage, StageInput
+
+RECORD_ERRORS = (OperatorError, SerdeError, RecordTooLargeError, NullKeyError)
+"""Errors at one record of a batch, which `record_index` names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,7 @@ class StageProgram:
         stores: one for each of the stage's stores, by name.
         seconds: a clock that never goes back, to tell which operator takes long.
         places: by input index, of inputs of which nobody knows that they are spread as others are.
+        limits: by output index, what the topics take; empty: anything.
     """
 
     def __init__(
@@ -69,14 +80,19 @@ class StageProgram:
         stores: Mapping[str, KeyValueStore],
         seconds: Callable[[], float] = lambda: 0.0,
         places: Mapping[int, Place] = MappingProxyType({}),
+        limits: Sequence[Limit] = (),
     ) -> None:
         self._stage = stage
         self._seconds = seconds
         self._slowest: tuple[float, n.Node] | None = None
-        self._pending: list[list[Batch]] = [[] for _ in stage.outputs]
         self._sinks = {
-            node.index: _Emitter(node, output.key, output.value, self._pending[number])
-            for number, (node, output) in enumerate(zip(stage.exits, stage.outputs, strict=True))
+            node.index: _Emitter(node, output.key, output.value, limit)
+            for node, output, limit in zip(
+                stage.exits,
+                stage.outputs,
+                limits or [Limit(output.topic) for output in stage.outputs],
+                strict=True,
+            )
         }
         self._steps = self._make_steps(stores)
         self._plans = [self._plan(entry) for entry in stage.entries]
@@ -88,6 +104,7 @@ class StageProgram:
         }
         self._places = places
         self._place: Place | None = None
+        self._is_new = True
 
     def process(self, input_index: int, batch: Batch, *, is_new: bool = True) -> None:
         """Run records through the stage; what they make waits for `take_outputs`.
@@ -95,19 +112,22 @@ class StageProgram:
         Args:
             input_index: which of the stage's inputs they are from.
             batch: encoded columns, any number of records.
-            is_new: whether they were never processed before. Whether a key is where it belongs is
-                asked of new ones only: what was counted elsewhere already replays as it was.
+            is_new: whether they were never processed before. Whether a key is where it belongs, and
+                whether a topic takes what is made, is asked of new ones only: what was counted
+                elsewhere, or is out, already replays as it was.
 
         Raises:
             MisplacedKeyError: a record of state over several topics is not where its key belongs.
             OperatorError: a user's function failed; the state may hold part of the batch, so the
                 task must not go on. `record_index` is the index in `batch`.
             SerdeError: the same for a serde.
+            RecordTooLargeError, NullKeyError: the same for what a topic would not take.
         """
         if not len(batch):
             return
         plan = self._plans[input_index]
         self._place = self._places.get(input_index) if is_new else None
+        self._is_new = is_new
         flows: dict[int, Flow | None] = {}
         node = self._stage.entries[input_index]
         seconds, self._slowest = self._seconds, None
@@ -120,7 +140,7 @@ class StageProgram:
                 if self._slowest is None or ended - started > self._slowest[0]:
                     self._slowest = ended - started, node
                 started = ended
-        except (OperatorError, SerdeError) as error:
+        except RECORD_ERRORS as error:
             error.record_index = self._trace(plan, node, error.record_index, flows)
             raise
 
@@ -135,13 +155,17 @@ class StageProgram:
         took_s, node = self._slowest
         return took_s, f"{n.label(node)} at {node.location}"
 
-    def take_outputs(self) -> list[tuple[int, Batch]]:
-        """What was made since the last call: (output index, encoded columns), by output index."""
-        taken: list[tuple[int, Batch]] = []
-        for index, batches in enumerate(self._pending):
-            if batches:
-                taken.append((index, concatenate(batches)))
-                batches.clear()
+    def take_outputs(self) -> list[tuple[int, Batch, int]]:
+        """What was made since the last call, by output index.
+
+        Returns:
+            (Output index, encoded columns, their size as of `bytes_of`).
+        """
+        taken: list[tuple[int, Batch, int]] = []
+        for index, sink in enumerate(self._sinks.values()):
+            if sink.pending:
+                taken.append((index, concatenate(sink.pending), sink.pending_bytes))
+                sink.pending, sink.pending_bytes = [], 0
         return taken
 
     # --- building -------------------------------------------------------------------------------
@@ -220,7 +244,7 @@ class StageProgram:
             flow = step.run(flow)
         sink = self._sinks.get(node.index)
         if sink is not None and flow is not None:
-            sink.emit(flow)
+            sink.emit(flow, is_new=self._is_new)
         return flow
 
     def _merge(self, node: n.Merge, flows: dict[int, Flow | None]) -> Flow | None:
@@ -268,14 +292,16 @@ class _Emitter:
     """Encodes the records that leave through one output."""
 
     def __init__(
-        self, node: n.Node, key: Serde[Any], value: Serde[Any] | None, pending: list[Batch]
+        self, node: n.Node, key: Serde[Any], value: Serde[Any] | None, limit: Limit
     ) -> None:
         self.label = f"{n.label(node)} at {node.location}"
         self.key = key
         self.value = value
-        self.pending = pending
+        self.limit = limit
+        self.pending: list[Batch] = []
+        self.pending_bytes = 0
 
-    def emit(self, flow: Flow) -> None:
+    def emit(self, flow: Flow, *, is_new: bool) -> None:
         """Add the records to the output."""
         if self.value is None:
             values: list[Any] = [None] * flow.count
@@ -283,4 +309,10 @@ class _Emitter:
             assert flow.values is not None
             values = serialize_column(self.value, flow.values, operator=self.label, field="value")
         keys = flow.encoded_keys(self.key, self.label)
-        self.pending.append(Batch(keys, values, flow.timestamps, flow.headers))
+        batch = Batch(keys, values, flow.timestamps, flow.headers)
+        size_bytes = bytes_of(batch)
+        if is_new:
+            self.limit.check_sizes(batch, size_bytes)
+        self.limit.check_keys(batch)
+        self.pending.append(batch)
+        self.pending_bytes += size_bytes

@@ -13,8 +13,8 @@ from kstash.core.ids import Incarnation, TaskId
 from kstash.core.partitioner import Partitioner
 from kstash.core.task import Outgoing
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, SEQUENCE, Identity
-from kstash.errors import NullKeyError, RecordTooLargeError
 from kstash.operators.batch import Batch
+from kstash.operators.sizes import RECORD_OVERHEAD_BYTES, Limit, content_bytes, record_sizes
 from kstash.ports import Headers, OnDelivery
 from kstash.runtime.context import Context
 from kstash.topology import StageOutput
@@ -22,14 +22,9 @@ from kstash.topology import StageOutput
 FRAME_RECORDS_MAX = 500
 """Records in a frame, at most: a frame is one event, which nothing interrupts at its reader."""
 
-RECORD_OVERHEAD_BYTES = 64
-"""Room for lengths, timestamps and Kafka's own framing of one logical record."""
-
-RECORD_MEMORY_BYTES = 256
-"""What a record takes in memory beside its bytes: our objects and the client's."""
-
-SINK_OVERHEAD_BYTES = 256
-"""Kafka's framing of a batch (61 bytes), the identity header and the names of both headers."""
+BATCH_OVERHEAD_BYTES = 256
+"""Kafka's framing of a batch (61 bytes), the identity header, the names of both headers, and the
+head of a frame."""
 
 _BYTE_VALUES = 256
 
@@ -53,8 +48,6 @@ class Target:
 
     Attributes:
         has_identity: whether records carry kstash's headers.
-        needs_keys: whether the topic is compacted, so that the broker refuses null keys.
-        record_bytes_max: size of a record that fits whatever lineage it carries; None: any.
     """
 
     topic: str
@@ -62,68 +55,37 @@ class Target:
     is_internal: bool
     has_values: bool
     has_identity: bool = True
-    needs_keys: bool = False
-    record_bytes_max: int | None = None
 
     @classmethod
     def of(cls, output: StageOutput, context: Context) -> Target:
         """The target of a stage's output."""
-        record_bytes_max = context.layout.message_bytes_max.get(output.topic)
-        if output.internal:
-            record_bytes_max = None
-        elif record_bytes_max is not None:
-            record_bytes_max -= SINK_OVERHEAD_BYTES
-            if not output.is_transactional:
-                # The first time an output may have no lineage to carry, and in a replay a whole
-                # cap of it: a record that fits once must fit always.
-                record_bytes_max -= context.config.lineage_header_bytes_max
         return cls(
             output.topic,
             context.partitioners[output.topic],
             output.internal,
             output.value is not None,
             not output.is_transactional,
-            output.topic in context.layout.compacted,
-            record_bytes_max,
         )
 
-    def check_sizes(self, outputs: Batch) -> None:
-        """Refuse records that fit at times only, before anything of their event is out.
 
-        (Those of internal topics are checked as frames are made.)
-
-        Raises:
-            RecordTooLargeError: naming the topic.
-        """
-        limit = self.record_bytes_max
-        if limit is None:
-            return
-        if outputs.headers is None:
-            values, keys = filter(None, outputs.values), filter(None, outputs.keys)
-            total = sum(map(len, values)) + sum(map(len, keys))
-            if total + RECORD_OVERHEAD_BYTES <= limit:
-                return
-        largest = max(_sizes(outputs), default=0)
-        if largest > limit:
-            raise RecordTooLargeError(
-                f"a record of {largest} bytes was made, and {limit} fit with the lineage that it "
-                "may have to carry (max.message.bytes less lineage_header_bytes_max and framing); "
-                "raise the topic's max.message.bytes, or make smaller records",
-                topic=self.topic,
-            )
-
-    def check_keys(self, batch: Batch) -> None:
-        """Refuse what the broker would refuse, over and over again.
-
-        Raises:
-            NullKeyError: naming the topic.
-        """
-        if self.needs_keys and None in batch.keys:
-            raise NullKeyError(
-                "a record without a key cannot be sent to a compacted topic: filter such records "
-                "out, or give them a key with key_by() before to()",
-                topic=self.topic,
-            )
+def limit_of(output: StageOutput, context: Context) -> Limit:
+    """What the topic of a stage's output takes."""
+    config, layout = context.config, context.layout
+    topic_max = layout.message_bytes_max.get(output.topic)
+    client_max = config.message_bytes_max
+    is_clients = topic_max is None or client_max < topic_max
+    reserved = BATCH_OVERHEAD_BYTES
+    if not output.is_transactional:
+        # The first time an output may have no lineage to carry, and in a replay a whole
+        # cap of it: a record that fits once must fit always.
+        reserved += config.lineage_header_bytes_max
+    return Limit(
+        output.topic,
+        (client_max if is_clients or topic_max is None else topic_max) - reserved,
+        reserved,
+        client_max if is_clients else None,
+        needs_keys=output.topic in layout.compacted,
+    )
 
 
 Mask = Sequence[int]
@@ -234,7 +196,7 @@ class Emitter:
     ) -> None:
         batch: Batch = outgoing.payload
         partition = outgoing.partition[1]
-        slices = list(self._frames(batch, target))
+        slices = list(self._frames(batch))
         first_seq = outgoing.first_seq
         chunk = outgoing.chunk
         for part in slices:
@@ -263,9 +225,9 @@ class Emitter:
             produce(target.topic, value, None, partition, callback, timestamp, headers)
             first_seq += len(part)
 
-    def _frames(self, batch: Batch, target: Target) -> Iterator[Batch]:
+    def _frames(self, batch: Batch) -> Iterator[Batch]:
         limit = self._frame_bytes_max
-        total = _content_bytes(batch)
+        total = content_bytes(batch)
         if batch.headers is None and total + len(batch) * RECORD_OVERHEAD_BYTES <= limit:
             if len(batch) <= FRAME_RECORDS_MAX:
                 yield batch
@@ -274,13 +236,8 @@ class Emitter:
                 yield slice_of(batch, start, start + FRAME_RECORDS_MAX)
             return
         start = size = 0
-        for index, record_size in enumerate(_sizes(batch)):
-            if record_size > limit:
-                raise RecordTooLargeError(
-                    f"a record of {record_size} bytes does not fit into a frame of "
-                    f"frame_bytes_max={limit} bytes; raise it together with the topic's "
-                    "max.message.bytes"
-                ).at(target.topic)
+        for index, record_size in enumerate(record_sizes(batch)):
+            # One that is larger than a frame may be is a frame of its own.
             is_full = size + record_size > limit or index - start == FRAME_RECORDS_MAX
             if index > start and is_full:
                 yield slice_of(batch, start, index)
@@ -360,28 +317,6 @@ def _produce_plain(
         batch.keys, batch.values, batch.timestamps, headers, callbacks, strict=True
     ):
         produce(topic, value, key, partition, callback, timestamp, record_headers)
-
-
-def bytes_of(batch: Batch) -> int:
-    """Memory that the records of a batch take, about: keys, values, headers, and each record."""
-    size = _content_bytes(batch)
-    for headers in batch.headers or ():
-        size += sum(len(name) + len(content or b"") for name, content in headers or ())
-    return size + len(batch) * RECORD_MEMORY_BYTES
-
-
-def _content_bytes(batch: Batch) -> int:
-    """Of all keys and values."""
-    return sum(map(len, filter(None, batch.keys))) + sum(map(len, filter(None, batch.values)))
-
-
-def _sizes(batch: Batch) -> Iterator[int]:
-    headers: Sequence[Headers | None] = batch.headers or [None] * len(batch)
-    for key, value, record_headers in zip(batch.keys, batch.values, headers, strict=True):
-        size = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
-        for name, content in record_headers or ():
-            size += 8 + len(name) + len(content or b"")
-        yield size
 
 
 def slice_of(batch: Batch, start: int, end: int) -> Batch:

@@ -14,7 +14,7 @@ from kstash.core.task import TaskCore
 from kstash.operators.program import Place
 from kstash.ports import TaskState
 from kstash.runtime.context import Context
-from kstash.runtime.emit import Emitter, Target
+from kstash.runtime.emit import Emitter, Target, limit_of
 from kstash.runtime.recovery import Recovery
 from kstash.runtime.stateless import NoState
 from kstash.runtime.task import SendOutput, Task, TaskInput
@@ -76,6 +76,7 @@ def open_task(
         state=_state(context, stage, plan) if stage.stores else NoState(),
         places=_places(context, stage, inputs),
         targets=[Target.of(output, context) for output in stage.outputs],
+        limits=[limit_of(output, context) for output in stage.outputs],
         emitter=Emitter(context.application, plan.task, writer, context.config.frame_bytes_max),
         stored=recovery.stored.get(plan.task, {}) if recovery is not None else {},
         send=send,

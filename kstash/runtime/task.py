@@ -24,10 +24,11 @@ from kstash.core.replay import Replay, Step, Stored
 from kstash.core.skips import NO_SKIPS, InputSkips
 from kstash.core.task import Outgoing, TaskCore
 from kstash.core.trim import made_remote
-from kstash.errors import LineageGapError, OperatorError, ReplayDivergedError, SerdeError
+from kstash.errors import LineageGapError, ReplayDivergedError
 from kstash.failpoints import around
 from kstash.operators.batch import Batch
-from kstash.operators.program import Place, StageProgram
+from kstash.operators.program import RECORD_ERRORS, Place, StageProgram
+from kstash.operators.sizes import Limit, bytes_of
 from kstash.ports import DeliveredMessage, Message, Partition, TaskState
 from kstash.runtime.decode import (
     BATCH_RECORDS,
@@ -39,7 +40,6 @@ from kstash.runtime.decode import (
 from kstash.runtime.emit import (
     Emitter,
     Target,
-    bytes_of,
     drop_head,
     is_same,
     part_of,
@@ -120,6 +120,7 @@ class Task:
         state: TaskState,
         places: Mapping[int, Place],
         targets: Sequence[Target],
+        limits: Sequence[Limit],
         emitter: Emitter,
         stored: Stored,
         send: SendOutput,
@@ -137,7 +138,7 @@ class Task:
         self.targets = targets
         self.emitter = emitter
         stores = {spec.name: state.store(spec.name) for spec in stage.stores}
-        self.program = StageProgram(stage, stores, clock, places)
+        self.program = StageProgram(stage, stores, clock, places, limits)
         self.pending: PendingCheckpoint | None = None
         self.publishing: Checkpoint | None = None
         self.checkpoint_number = 0
@@ -255,7 +256,7 @@ class Task:
         batch = events.batch
         try:
             self._process_sliced(input_index, source.pace, batch)
-        except (OperatorError, SerdeError) as error:
+        except RECORD_ERRORS as error:
             tell_place(
                 error,
                 source.partition,
@@ -266,11 +267,7 @@ class Task:
             )
             raise
         made = self.program.take_outputs()
-        sizes = [bytes_of(outputs) for _, outputs in made]
-        source.pace.made(len(batch), sum(sizes))
-        if not self.is_replaying:
-            for output_index, outputs in made:
-                self.targets[output_index].check_sizes(outputs)
+        source.pace.made(len(batch), sum(size_bytes for _, _, size_bytes in made))
         self.core.advance(entries, self.core.position + events.count)
         if made:
             self.sent.made_of(
@@ -281,7 +278,7 @@ class Task:
             self.newest_timestamp = batch.timestamps[-1]
         if made or self.replay.is_checked_at(self.core.position):
             self._note(made)
-        for (output_index, outputs), size_bytes in zip(made, sizes, strict=True):
+        for output_index, outputs, size_bytes in made:
             self._emit(output_index, outputs, size_bytes)
 
     def _process_sliced(self, input_index: int, pace: Pace, batch: Batch) -> None:
@@ -297,7 +294,7 @@ class Task:
             before = self._clock()
             try:
                 self.program.process(input_index, part, is_new=not self.is_replaying)
-            except (OperatorError, SerdeError) as error:
+            except RECORD_ERRORS as error:
                 error.record_index += start
                 raise
             now = self._clock()
@@ -308,10 +305,10 @@ class Task:
             start = end
         pace.lasted(now - began, now)
 
-    def _note(self, made: Sequence[tuple[int, Batch]]) -> None:
+    def _note(self, made: Sequence[tuple[int, Batch, int]]) -> None:
         """Hash what was made, suppressed or not, before any of it is out (H44)."""
         core = self.core
-        for output_index, outputs in made:
+        for output_index, outputs, _ in made:
             values = outputs.values if self.targets[output_index].has_values else None
             core.note_made(output_index, outputs.keys, values, outputs.timestamps, outputs.headers)
         core.mark_made()
@@ -322,7 +319,6 @@ class Task:
 
     def _emit(self, output_index: int, outputs: Batch, size_bytes: int) -> None:
         target = self.targets[output_index]
-        target.check_keys(outputs)
         for partition, mask in split(outputs.keys, target.partitioner, self._partition):
             out = (output_index, partition)
             count = len(outputs) if mask is None else mask.count(1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
+from kstash.config import OWN_MESSAGE_BYTES_MAX
 from kstash.core.partitioner import Partitioner
 from kstash.errors import ConfigError, KstashError, StepDeadlineError
 from kstash.nodes import Stateful
@@ -346,8 +347,10 @@ class TestDriver:
         largest = max(counts[topic] for topic in self._topology.input_topics)
         counts.update(dict.fromkeys(self._topology.internal_topics, largest))
         counts[self._topology.lineage_topic] = Layout(self._topology, counts).group_count
+        own = {"max.message.bytes": str(OWN_MESSAGE_BYTES_MAX)}
         for topic, count in counts.items():
-            self.kafka.create_topic(topic, count)
+            is_own = topic in (*self._topology.internal_topics, self._topology.lineage_topic)
+            self.kafka.create_topic(topic, count, own if is_own else {})
 
     def _note_activity(self) -> None:
         self.kafka.activity += 1

@@ -71,7 +71,13 @@ class MemoryKafka:
     def topics(self) -> dict[str, TopicInfo]:
         """All topics by name."""
         return {
-            name: TopicInfo(name, len(logs), 1, config, self._topic_ids[name])
+            name: TopicInfo(
+                name,
+                len(logs),
+                1,
+                {"max.message.bytes": str(MESSAGE_BYTES_MAX)} | config,
+                self._topic_ids[name],
+            )
             for name, (logs, config) in self._topics.items()
         }
 

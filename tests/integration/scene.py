@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # exported without __all__
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 from confluent_kafka.cimpl import NewTopic
 from kafka.partitioner.default import murmur2
 
@@ -115,6 +120,16 @@ class Scene:
         for future in made.values():
             future.result(timeout=30)
         return name
+
+    def alter(self, topic: str, **config: str) -> None:
+        """Change settings of a topic; with underscores for dots."""
+        entries = [
+            ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in config.items()
+        ]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+        for future in self.admin.incremental_alter_configs([resource]).values():
+            future.result(timeout=30)
 
     def delete(self, topic: str) -> None:
         """Delete a topic."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import pytest
 
 from kstash.failpoints import EXIT_FAILED, VARIABLE
+from kstash.kafka.topics import internal_topic_config
 from tests.integration.scene import Scene, Sent
 
 pytestmark = pytest.mark.integration
 
 SINK_BYTES_MAX = 100_000
 LINEAGE_BYTES_MAX = 4096
+INTERNAL = internal_topic_config() | {"max.message.bytes": "100000"}
 # As documented: the cap of the lineage, 256 bytes for framing and 64 for each record are kstash's.
 VALUE_BYTES_MAX = SINK_BYTES_MAX - LINEAGE_BYTES_MAX - 256 - 64
 
@@ -63,27 +66,51 @@ def test_a_record_too_large_for_a_sink(scene: Scene) -> None:
     log = worker.log()
     assert f"RecordTooLargeError: a record of {VALUE_BYTES_MAX + 65} bytes was made" in log
     assert "raise the topic's max.message.bytes, or make smaller records" in log
-    assert f"topic '{sink}'" in log
+    assert f"for topic '{sink}'" in log
+    assert f"(topic '{source}', partition 0, offset 1); skip_records={source}/0/1" in log
     worker = scene.worker("copy", [source], sink, until="end", skip_records=f"{source}/0/1")
     assert worker.run() == 0
     assert values(scene, sink) == [b"before", b"behind"]
 
 
-def test_a_record_too_large_for_a_frame(scene: Scene) -> None:
-    """The largest record that a frame takes goes through; one byte more names the way out."""
+def test_what_a_default_topic_lets_in_passes_an_internal_topic(scene: Scene) -> None:
+    """Words as large as Kafka's defaults take are counted, in frames of their own."""
     source, sink = scene.topic("in"), scene.topic("out")
-    largest = bytes(10_000 - 64 - 1)
-    scene.send(source, [Sent(largest, b"k")])
+    words = ["a", "b" * 600_000, "c", "d" * 900_000, "e" * 512 * 1024, "b" * 600_000, "a"]
+    scene.send(source, [Sent(word.encode()) for word in words[:4]])
+    worker = scene.worker("words", [source], sink)
+    worker.start_ready()
+    scene.wait_outputs(sink, 4)
+    worker.kill()
+    scene.send(source, [Sent(word.encode()) for word in words[4:]])
+    worker.start_ready()
+    scene.wait_outputs(sink, len(words))
+    assert worker.stop() == 0
+    counts = Counter(o.key for part in scene.outputs(sink).values() for o in part)
+    assert counts == Counter(word.encode() for word in words)
+
+
+def test_a_record_too_large_for_an_internal_topic(scene: Scene) -> None:
+    """An existing topic keeps its limit; what is above it names its input and the way out."""
+    source, sink = scene.topic("in"), scene.topic("out")
+    internal = scene.exact_topic(
+        f"{scene.application_id}-all-repartition",
+        1,
+        **{name.replace(".", "_"): value for name, value in INTERNAL.items()},
+    )
+    limit = 100_000 - LINEAGE_BYTES_MAX - 256
+    largest = bytes(limit - 64 - 1)
+    scene.send(source, [Sent(b"first", b"k"), Sent(largest, b"k"), Sent(largest + b"x", b"k")])
     worker = scene.worker("through", [source], sink, until="end", frame_bytes_max=10_000)
-    assert worker.run() == 0
-    assert values(scene, sink) == [largest]
-    scene.send(source, [Sent(largest + b"x", b"k")])
     assert worker.run() == 1
-    assert "RecordTooLargeError: a record of 10001 bytes does not fit into a frame" in worker.log()
-    assert f"{scene.application_id}-all-repartition" in worker.log()
-    worker = scene.worker("through", [source], sink, until="end", frame_bytes_max=20_000)
+    log = worker.log()
+    assert f"RecordTooLargeError: a record of {limit + 1} bytes was made" in log
+    assert f"for topic '{internal}', and {limit} fit" in log
+    assert f"--entity-name {internal} --add-config max.message.bytes=100001" in log
+    assert f"(topic '{source}', partition 0, offset 2); skip_records={source}/0/2" in log
+    scene.alter(internal, max_message_bytes="100001")
     assert worker.run() == 0
-    assert values(scene, sink) == sorted([largest, largest + b"x"])
+    assert values(scene, sink) == sorted([b"first", largest, largest + b"x"])
 
 
 def test_a_sink_of_small_batches(scene: Scene) -> None:

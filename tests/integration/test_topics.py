@@ -9,11 +9,6 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined] # exported without __all__
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-)
 
 from tests.chaos.harness import wait_until
 from tests.integration.scene import Process, Scene, Sent, key_in, lines, sentences
@@ -21,19 +16,6 @@ from tests.integration.scene import Process, Scene, Sent, key_in, lines, sentenc
 pytestmark = pytest.mark.integration
 
 ERROR_S_MAX = 60.0
-
-
-def _settings(scene: Scene, topic: str, **settings: str) -> None:
-    resource = ConfigResource(
-        ConfigResource.Type.TOPIC,
-        topic,
-        incremental_configs=[
-            ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
-            for name, value in settings.items()
-        ],
-    )
-    for future in scene.admin.incremental_alter_configs([resource]).values():
-        future.result(timeout=30)
 
 
 def _stopped_worker(scene: Scene, source: str, sink: str, **settings: Any) -> Process:
@@ -51,19 +33,19 @@ def test_settings_changed_between_two_runs(scene: Scene) -> None:
     source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
     worker = _stopped_worker(scene, source, sink)
     lineage = f"{scene.application_id}-lineage"
-    _settings(scene, lineage, cleanup_policy="delete")
+    scene.alter(lineage, cleanup_policy="delete")
     assert worker.run() == 1
     assert (
         f"topic '{lineage}': cleanup.policy is delete, needed is compact; to fix it: "
         f"kafka-configs.sh --alter --entity-type topics --entity-name {lineage} "
         "--add-config cleanup.policy=compact"
     ) in worker.log()
-    _settings(scene, lineage, cleanup_policy="compact")
+    scene.alter(lineage, cleanup_policy="compact")
 
-    _settings(scene, sink, cleanup_policy="compact")
+    scene.alter(sink, cleanup_policy="compact")
     assert worker.run() == 1
     assert f"topic '{sink}': cleanup.policy is compact, needed is delete" in worker.log()
-    _settings(scene, sink, cleanup_policy="delete")
+    scene.alter(sink, cleanup_policy="delete")
 
     worker.start_ready()
     scene.send(source, lines(*sentences(100), partitions=2))

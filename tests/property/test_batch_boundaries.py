@@ -104,7 +104,7 @@ def run(
             if topic not in inputs:
                 continue
             program.process(inputs[topic], batch)
-            for index, made in program.take_outputs():
+            for index, made, _ in program.take_outputs():
                 behind.append((stage.outputs[index].topic, made))
                 headers = made.headers or [None] * len(made)
                 columns = zip(made.keys, made.values, made.timestamps, headers, strict=True)

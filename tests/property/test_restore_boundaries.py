@@ -129,7 +129,7 @@ class Run:
         keys: list[Any] = [key for key, _ in records]
         values: list[Any] = [b"%d" % value for _, value in records]
         self.program.process(0, Batch(keys, values, [1] * len(records)))
-        for _, batch in self.program.take_outputs():
+        for _, batch, _ in self.program.take_outputs():
             self.outputs += zip(batch.keys, map(str, batch.values), strict=True)
 
     def entries(self) -> list[str]:

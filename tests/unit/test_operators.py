@@ -42,7 +42,7 @@ class Task:
         assert len(taken) <= 1
         return [
             record
-            for _, batch in taken
+            for _, batch, _ in taken
             for record in zip(batch.keys, batch.values, batch.timestamps, strict=True)
         ]
 
@@ -131,7 +131,7 @@ def test_split_sends_each_record_to_the_first_that_takes_it() -> None:
     task = Task(program).feed(b"A", b"bb", b"c", b"DD")
     taken = {
         task.stage.outputs[number].topic: batch.values
-        for number, batch in task.operators.take_outputs()
+        for number, batch, _ in task.operators.take_outputs()
     }
     assert taken == {"upper": [b"A", b"DD"], "long": [b"bb"], "rest": [b"c"]}
     assert asked == ["bb", "c"]
@@ -349,9 +349,9 @@ def test_user_headers_go_with_their_records() -> None:
     values: list[bytes] = [b"a b", b"", b"c"]
     task.operators.process(0, Batch([None] * 3, values, [1, 2, 3], [first, None, third]))
     task.feed(b"d")
-    ((_, batch),) = task.operators.take_outputs()
+    ((_, batch, _),) = task.operators.take_outputs()
     assert batch.headers == [first, first, third, None]
-    ((_, batch),) = task.feed(b"e").operators.take_outputs()
+    ((_, batch, _),) = task.feed(b"e").operators.take_outputs()
     assert batch.headers is None
 
 

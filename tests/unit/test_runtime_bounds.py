@@ -11,10 +11,10 @@ import pytest
 
 import kstash
 from kstash.operators.batch import Batch
+from kstash.operators.sizes import RECORD_MEMORY_BYTES, bytes_of
 from kstash.ports import Headers
 from kstash.runtime import load, waiting
 from kstash.runtime.decode import BATCH_RECORDS
-from kstash.runtime.emit import RECORD_MEMORY_BYTES, bytes_of
 from kstash.runtime.pace import MADE_BYTES, Pace
 from kstash.runtime.task import Task
 from kstash.runtime.waiting import BATCH_BYTES, BYTES_HIGH, Waiting

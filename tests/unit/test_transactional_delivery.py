@@ -17,6 +17,7 @@ from kstash.core.sink import METADATA_BYTES_MAX, CommittedPositions
 from kstash.core.task import Outgoing
 from kstash.errors import NullKeyError, TopologyError
 from kstash.operators.batch import Batch
+from kstash.operators.sizes import Limit
 from kstash.ports import Headers
 from kstash.runtime.emit import Emitter, Target
 from kstash.runtime.layout import check_commit_metadata
@@ -181,10 +182,11 @@ def test_records_are_the_users_alone() -> None:
 
 def test_a_null_key_is_refused_on_a_compacted_topic() -> None:
     """Kafka would refuse it at each attempt, and the group would start over for ever."""
-    target = Target("plain", Partitioner(1), False, True, False, needs_keys=True)
-    target.check_keys(Batch([b"k"], [None], [0]))
-    with pytest.raises(NullKeyError, match=r"key_by\(\) before to\(\) \(topic 'plain'\)"):
-        target.check_keys(Batch([b"k", None], [b"v", b"v"], [0, 0]))
+    limit = Limit("plain", needs_keys=True)
+    limit.check_keys(Batch([b"k"], [None], [0]))
+    with pytest.raises(NullKeyError, match=r"as 'plain' is: .*key_by\(\) before to\(\)") as caught:
+        limit.check_keys(Batch([b"k", None], [b"v", b"v"], [0, 0]))
+    assert caught.value.record_index == 1
 
 
 # -- the worker ----------------------------------------------------------------------------------

@@ -1,0 +1,130 @@
+"""Records larger than a frame, and larger than a topic takes: what passes, and what errors name."""
+
+from __future__ import annotations
+
+import pytest
+
+import kstash
+from kstash.errors import NullKeyError, RecordTooLargeError
+from kstash.operators.batch import Batch
+from kstash.operators.sizes import RECORD_OVERHEAD_BYTES, Limit, bytes_of
+from kstash.ports import Headers
+from kstash.testing import TestDriver
+
+KB = 1024
+
+
+def program(skip_records: str | None = None) -> kstash.App:
+    """Words counted behind an internal topic."""
+    app = kstash.App("limits", frame_bytes_max=KB, skip_records=skip_records)
+    (
+        app.stream("in", value=kstash.text)
+        .flat_map(str.split)
+        .key_by(str, key=kstash.text, name="by-word")
+        .count("words")
+        .to("out", key=kstash.text, value=kstash.int_text)
+    )
+    return app
+
+
+def frames(driver: TestDriver) -> list[int]:
+    """Bytes of the frames in the internal topic."""
+    values = [record.value() for record in driver.kafka.read("limits-by_word-repartition")]
+    return [len(value) for value in values if value is not None]
+
+
+def test_a_record_larger_than_a_frame_is_one_of_its_own() -> None:
+    """Its neighbours keep their frames and their order; after a crash nothing is missing."""
+    words = ["a", "b", "c" * 4 * KB, "d", "e" * 600 * KB, "f" * 2 * KB, "g"]
+    with TestDriver(program()) as driver:
+        driver.send("in", " ".join(words))
+        sizes = frames(driver)
+        assert [size > KB for size in sizes] == [False, True, False, True, True, False]
+        driver.crash()
+        driver.recover()
+        driver.send("in", " ".join(words))
+        keys = [record.key for record in driver.read("out")]
+        assert keys == words * 2
+
+
+def recover_with(driver: TestDriver, values: list[bytes]) -> None:
+    """Let records wait for a new life of the worker, which takes several at once."""
+    driver.crash()
+    for value in values:
+        driver.send_raw("in", value)
+    driver.recover()
+
+
+def test_what_an_internal_topic_does_not_take_names_its_input() -> None:
+    """Topic, partition and offset of the input, size and command; passed over, it goes on."""
+    large = 8 * 1024 * KB
+    values = [b"a", b"b b", b"", b"c", b"d", b"x " + b"y" * large + b" z", b"e"]
+    with TestDriver(program()) as driver:
+        with pytest.raises(RecordTooLargeError) as caught:
+            recover_with(driver, values)
+        error = caught.value
+        assert (error.topic, error.partition, error.offset) == ("in", 0, 5)
+        needed = large + RECORD_OVERHEAD_BYTES + 4096 + 256
+        command = (
+            f"--entity-name limits-by_word-repartition --add-config max.message.bytes={needed}"
+        )
+        assert command in str(error)
+        assert error.skip == "in/0/5"
+        assert len(driver.read("out")) == 0
+        driver.recover(program(skip_records=error.skip))
+        assert [record.key for record in driver.read("out")] == ["a", "b", "b", "c", "d", "e"]
+
+
+def test_a_null_key_names_its_input() -> None:
+    """On a compacted topic; which record of a batch made it is traced through the stage."""
+    app = kstash.App("nulls")
+    (
+        app.stream("in", key=kstash.text, value=kstash.text)
+        .filter(len)
+        .map_values(str.upper)
+        .key_by(lambda word: None if word == "NOBODY" else word, key=kstash.text)
+        .to("out", key=kstash.text, value=kstash.text, delivery="transactional")
+    )
+    with TestDriver(app) as driver:
+        driver.kafka._topics["out"][1]["cleanup.policy"] = "compact"
+        values = [b"a", b"b", b"", b"c", b"", b"nobody", b"d"]
+        with pytest.raises(NullKeyError, match=r"as 'out' is") as caught:
+            recover_with(driver, values)
+    error = caught.value
+    assert (error.topic, error.partition, error.offset) == ("in", 0, 5)
+    assert error.skip == "in/0/5"
+
+
+@pytest.mark.parametrize("has_headers", [False, True])
+def test_the_first_one_too_large_is_meant(has_headers: bool) -> None:
+    """By key, value and headers together; what fits exactly passes, however many there are."""
+    headers: list[Headers | None] | None = [[("é", b"1234")], None, None] if has_headers else None
+    value = b"v" * (100 - RECORD_OVERHEAD_BYTES - 1)
+    first = value[: -(8 + 2 + 4)] if has_headers else value
+    limit = Limit("t", 100, 20)
+    batch = Batch([b"k"] * 3, [first, value, None], [0] * 3, headers)
+    limit.check_sizes(batch, bytes_of(batch))
+    for index in range(3):
+        values: list[bytes | None] = [first, value, value]
+        values[index] = (values[index] or b"") + b"+"
+        batch = Batch([b"k"] * 3, values, [0] * 3, headers)
+        with pytest.raises(RecordTooLargeError, match=r"101 bytes.*max\.message\.bytes=121") as e:
+            limit.check_sizes(batch, bytes_of(batch))
+        assert e.value.record_index == index
+        Limit("t").check_sizes(batch, bytes_of(batch))
+
+
+def test_a_client_that_takes_less_than_the_topic() -> None:
+    """Its own setting is what has to be raised."""
+    limit = Limit("t", 80, 20, client_bytes_max=100)
+    batch = Batch([None], [bytes(100)], [0])
+    with pytest.raises(RecordTooLargeError, match=r"client takes 100: set kafka=\{'message\.max"):
+        limit.check_sizes(batch, bytes_of(batch))
+
+
+def test_only_a_compacted_topic_wants_keys() -> None:
+    """Any other takes null keys."""
+    batch = Batch([None], [None], [0])
+    Limit("t").check_keys(batch)
+    with pytest.raises(NullKeyError):
+        Limit("t", needs_keys=True).check_keys(batch)
