@@ -14,6 +14,8 @@ their message. Programmer errors inside kstash are `assert`s.
 
 from kstash.errors.base import KstashError as KstashError
 from kstash.errors.base import LocatedError as LocatedError
+from kstash.errors.base import shown as shown
+from kstash.errors.base import told as told
 from kstash.errors.cluster import ApplicationIdTakenError as ApplicationIdTakenError
 from kstash.errors.cluster import ApplicationRunningError as ApplicationRunningError
 from kstash.errors.cluster import BookmarkTooLargeError as BookmarkTooLargeError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kstash.errors.base import KstashError, LocatedError
+from kstash.errors.base import KstashError, LocatedError, shown, told
 
 
 class ProgramError(KstashError):
@@ -39,7 +39,7 @@ class OperatorError(LocatedError, ProgramError):
     """
 
     def __init__(self, operator: str, record_index: int, cause: BaseException) -> None:
-        super().__init__(f"operator {operator!r} failed: {type(cause).__name__}: {cause}")
+        super().__init__(f"operator {operator!r} failed: {told(cause)}")
         self.operator = operator
         self.record_index = record_index
         self.cause = cause
@@ -62,9 +62,9 @@ class MisplacedKeyError(OperatorError):
             operator,
             record_index,
             ValueError(
-                f"the state of key {key!r} is in partition {needed}, and this is {partition}: the "
-                "topic is not spread by Kafka's default partitioner (murmur2), as all topics of "
-                "one state must be. Put .repartition(NAME) behind the stream of that topic, or "
+                f"the state of key {shown(key)} is in partition {needed}, and this is {partition}: "
+                "the topic is not spread by Kafka's default partitioner (murmur2), as all topics "
+                "of one state must be. Put .repartition(NAME) behind the stream of that topic, or "
                 "have its producers use that one (librdkafka: partitioner=murmur2_random)"
             ),
         )
@@ -95,8 +95,7 @@ class SerdeError(LocatedError, ProgramError):
         cause: BaseException,
     ) -> None:
         super().__init__(
-            f"serde {serde!r} of {operator!r} cannot {action} a {field}: "
-            f"{type(cause).__name__}: {cause}"
+            f"serde {serde!r} of {operator!r} cannot {action} a {field}: {told(cause)}"
         )
         self.operator = operator
         self.serde = serde

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from kstash import nodes as n
-from kstash.errors import OperatorError, SerdeError
+from kstash.errors import OperatorError, SerdeError, shown
 from kstash.operators.flow import Flow
 from kstash.operators.step import OneToOne, Step
 from kstash.ports import KeyValueStore
@@ -115,11 +115,13 @@ class _StatefulStep(OneToOne, ABC):
             action = "deserialize"
             settled = self.serde.deserialize(data)
             if settled is None:
-                raise ValueError(f"it gives None back for {state!r}, which stands for no state")
+                raise ValueError(
+                    f"it gives None back for {shown(state)}, which stands for no state"
+                )
             if not self.is_steady and (again := self.serde.serialize(settled)) != data:
                 raise ValueError(
-                    f"what it gives back for {data!r} becomes {again!r}: the state would change "
-                    "with each restart"
+                    f"what it gives back for {shown(data)} becomes {shown(again)}: the state would "
+                    "change with each restart"
                 )
         except KeyboardInterrupt:
             raise

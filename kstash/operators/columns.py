@@ -7,6 +7,7 @@ the results so far tell: `list.extend` keeps what was made before the exception.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import NoneType
 from typing import Any
 
@@ -55,7 +56,8 @@ def serialize_column(
     types = set(map(type, column))
     if serde is int_text and types == {int}:
         # A third of the time of the serde's own function, which must check the type.
-        return list(map(_encode_int, column))
+        with suppress(ValueError):  # more digits than Python writes: the serde tells which one
+            return list(map(_encode_int, column))
     if serde is raw and types <= {bytes, NoneType}:
         return column
     has_none = NoneType in types

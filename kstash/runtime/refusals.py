@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from kstash.core.ids import OutPartition
 from kstash.core.task import Outgoing
-from kstash.errors import RecordRefusedError
+from kstash.errors import RecordRefusedError, shown
 from kstash.operators.batch import Batch
 from kstash.ports import Partition
 from kstash.runtime.load import Load
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 ORIGINS_MAX = 4096
 """Batches of which a task knows what they were made of: more than wait for acknowledgements."""
-
-KEY_SHOWN = 80
 
 _FIXES: Mapping[str | None, str] = {
     "timestamp": "let the topic take such timestamps (message.timestamp.before.max.ms and "
@@ -118,9 +116,7 @@ def name_record(error: RecordRefusedError, tasks: Iterable[Task], now_ms: int) -
     if found is not None:
         _, task, outgoing, record = found
         batch: Batch = outgoing.payload
-        key = repr(batch.keys[record])
-        if len(key) > KEY_SHOWN:
-            key = key[:KEY_SHOWN] + "..."
+        key = shown(batch.keys[record])
         error.detail += (
             f"; most likely it is sequence {outgoing.first_seq + record} of task {task.name}: key "
             f"{key}, timestamp {batch.timestamps[record]}, {task.sent.origin(outgoing.position)}"
