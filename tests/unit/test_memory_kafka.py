@@ -243,7 +243,7 @@ def test_admin_creates_and_describes() -> None:
     admin.create([NewTopic("t", 9, None, {}), NewTopic("u", 2, 1, {"cleanup.policy": "compact"})])
     found = admin.describe(["t", "u"])
     assert (found["t"].partition_count, found["u"].partition_count) == (1, 2)
-    assert found["u"].config == {"cleanup.policy": "compact"}
+    assert found["u"].config == {"cleanup.policy": "compact", "max.message.bytes": "1048588"}
     assert admin.end_offsets([("u", 1)]) == {("u", 1): 0}
 
 

@@ -6,17 +6,18 @@ import pytest
 
 import kstash
 from kstash.errors import NullKeyError, RecordTooLargeError
+from kstash.kafka.topics import check_topics
 from kstash.operators.batch import Batch
 from kstash.operators.sizes import RECORD_OVERHEAD_BYTES, Limit, bytes_of
-from kstash.ports import Headers
-from kstash.testing import TestDriver
+from kstash.ports import Headers, NewTopic
+from kstash.testing import ManualClock, MemoryKafka, TestDriver
 
 KB = 1024
 
 
-def program(skip_records: str | None = None) -> kstash.App:
+def program(skip_records: str | None = None, frame_bytes_max: int = KB) -> kstash.App:
     """Words counted behind an internal topic."""
-    app = kstash.App("limits", frame_bytes_max=KB, skip_records=skip_records)
+    app = kstash.App("limits", frame_bytes_max=frame_bytes_max, skip_records=skip_records)
     (
         app.stream("in", value=kstash.text)
         .flat_map(str.split)
@@ -128,3 +129,21 @@ def test_only_a_compacted_topic_wants_keys() -> None:
     Limit("t").check_keys(batch)
     with pytest.raises(NullKeyError):
         Limit("t", needs_keys=True).check_keys(batch)
+
+
+@pytest.mark.parametrize(("frame_bytes_max", "needed"), [(KB, 8 * KB * KB), (9 * KB * KB, 9445376)])
+def test_new_topics_of_our_own_take_eight_mebibytes(frame_bytes_max: int, needed: int) -> None:
+    """Or as much as the frames that are asked for; the user's topics get nothing of it."""
+    kafka = MemoryKafka(ManualClock(0))
+    admin = kafka.cluster("limits").admin()
+    app = program(frame_bytes_max=frame_bytes_max)
+    admin.create([NewTopic(name, 1, 1, {}) for name in ("in", "out")])
+    check_topics(admin, app.topology(), app.config)
+    sizes = {name: int(t.config["max.message.bytes"]) for name, t in kafka.topics().items()}
+    assert sizes == {
+        "in": 1_048_588,
+        "out": 1_048_588,
+        "limits-by_word-repartition": needed,
+        "limits-lineage": 8 * KB * KB,
+        "limits-checkpoints": 8 * KB * KB,
+    }
