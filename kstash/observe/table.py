@@ -89,7 +89,11 @@ METRICS = (
     MetricSpec("header_bytes", "counter", "Bytes of kstash headers on outputs.", ("stage",)),
     MetricSpec("stalls", "counter", "Times that inputs were paused to wait for acknowledgements."),
     # Recovery
-    MetricSpec("fenced", "counter", "Task groups given up because another worker took them."),
+    MetricSpec(
+        "fenced",
+        "counter",
+        "Task groups given up: this worker lost its place, or another incarnation took them.",
+    ),
     MetricSpec("recoveries", "counter", "Recoveries of task groups that went live."),
     MetricSpec(
         "recovery_seconds",

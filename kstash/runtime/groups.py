@@ -252,7 +252,7 @@ class Groups:
             self._context.member.release(moving)
 
     def _lost(self, numbers: list[int]) -> None:
-        log.warning("task groups were taken by another worker", groups=sorted(numbers))
+        log.warning("task groups lost with the place in the group", groups=sorted(numbers))
         self._context.metrics.count("fenced", len(numbers))
         for number in numbers:
             self._restarts.pop(number, None)

@@ -13,6 +13,7 @@ import structlog
 from kstash.ports import Census, Job
 from kstash.runtime.context import Context
 from kstash.runtime.groups import Groups
+from kstash.runtime.membership import Membership
 
 LOOK_INTERVAL_S = 8.0
 """Pause between two looks while all is well."""
@@ -45,9 +46,11 @@ class Owners:
         self._due: float | None = context.clock.monotonic() + LOOK_INTERVAL_S
         self._found: object = None
         self._looks = 0
+        self._membership = Membership(context, groups)
 
     def tick(self, now: float) -> None:
         """Look when due; not while the worker stops."""
+        self._membership.tick(now)
         if self._due is not None and now >= self._due and not self._groups.is_stopping:
             self._due = None
             self._context.background.submit("look", self._ask, self._answered)

@@ -1,4 +1,4 @@
-"""Turns what the tasks count into metrics, once a second: nothing on the hot path."""
+"""Turns what the tasks count into metrics and lines, once a second: nothing on the hot path."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from kstash.ports import Partition, TaskStatus, WorkerStatus
 from kstash.runtime.context import Context
 from kstash.runtime.group import Phase, TaskGroup
+from kstash.runtime.progress import Progress
 from kstash.runtime.task import Task
 
 REPORT_INTERVAL_S = 1.0
@@ -24,6 +25,7 @@ class Reporter:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._due = self._lag_due = 0.0
+        self._progress = Progress()
         # Keyed by the task object: a new incarnation counts from zero again.
         self._seen: dict[int, tuple[Task, tuple[int, ...], tuple[int, Phase]]] = {}
         self._ends: dict[Partition, int] = {}
@@ -34,6 +36,7 @@ class Reporter:
         if now < self._due:
             return
         self._due = now + REPORT_INTERVAL_S
+        self._progress.look(now, groups)
         metrics = self._context.metrics
         state = _state(groups, is_stopping=is_stopping)
         for name in STATES:

@@ -28,6 +28,7 @@ from kstash.errors import (
 from kstash.ports import Job, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.layout import Layout
+from kstash.runtime.pauses import Pauses
 from kstash.topology import Stage
 
 RETRY_S = 0.5
@@ -37,8 +38,8 @@ RETRY_MAX_S = 10.0
 DOUBT_S = 30.0
 """How long a history that goes beyond its inputs is looked at again and again, in seconds."""
 
-PROGRESS_S = 1.0
-"""Between two progress lines."""
+COUNT_S = 1.0
+"""How often what was fetched is counted, for the metrics."""
 
 log = structlog.get_logger("kstash.restore")
 
@@ -84,7 +85,8 @@ class Restores:
         self._failures = 0
         self._waiting = 0
         self._started_s = 0.0
-        self._reported_s = 0.0
+        self._counted_s = 0.0
+        self._pauses = Pauses(0.0)
         self._counted_bytes = 0
         self.damaged: dict[TaskId, set[str]] = {}
 
@@ -103,7 +105,8 @@ class Restores:
         """
         context = self._context
         stages = {stage.index: stage for stage in context.layout.topology.stages}
-        self._started_s = self._reported_s = context.clock.monotonic()
+        self._started_s = self._counted_s = context.clock.monotonic()
+        self._pauses = Pauses(self._started_s)
 
         def done(task: TaskId, result: Restored | None, error: Exception | None) -> None:
             if isinstance(error, CheckpointStoreError):
@@ -131,13 +134,13 @@ class Restores:
             on_done(frozenset(self._usable))
 
     def tick(self, now: float) -> None:
-        """Say once a second how far it is; ask a store again that did not answer."""
+        """Say now and then how far it is; ask a store again that did not answer."""
         for task, due in list(self._retries.items()):
             if now >= due:
                 del self._retries[task]
                 self._starts[task]()
-        if self._waiting and now >= self._reported_s + PROGRESS_S:
-            self._reported_s = now
+        if self._waiting and now >= self._counted_s + COUNT_S:
+            self._counted_s = now
             self._report(now)
 
     def cancel(self) -> None:
@@ -167,7 +170,7 @@ class Restores:
             reason=str(error),
         )
 
-    def _report(self, now: float) -> None:
+    def _report(self, now: float, *, is_over: bool = False) -> None:
         total = sum(progress.total_bytes for progress in self._progress.values())
         done = sum(progress.done_bytes for progress in self._progress.values())
         metrics = self._context.metrics
@@ -178,18 +181,21 @@ class Restores:
         rate = done / max(now - self._started_s, 1e-9)
         eta_s = (total - done) / rate if rate else None
         metrics.gauge("restore_eta_seconds", eta_s or 0.0, group=str(self._group))
+        if is_over or not self._pauses.is_over(now):
+            return
         log.info(
             "restoring from the checkpoint store",
             group=self._group,
             megabytes=round(done / 1e6, 1),
             of_megabytes=round(total / 1e6, 1),
-            percent=round(100 * done / total),
-            eta_s=None if eta_s is None else round(eta_s, 1),
+            percent=100 * done // total,
+            megabytes_per_s=round(rate / 1e6, 1),
+            remaining_s=None if eta_s is None else round(eta_s),
         )
 
     def _finish(self) -> None:
         now = self._context.clock.monotonic()
-        self._report(now)
+        self._report(now, is_over=True)
         if self._counted_bytes:
             seconds = now - self._started_s
             self._context.metrics.observe("restore_seconds", seconds)

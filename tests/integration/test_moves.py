@@ -141,7 +141,12 @@ def test_workers_join_and_leave_under_load(scene: Scene, program: str) -> None:
     assert len(lives) >= PARTITIONS + 4
     assert all(replayed == 0 for _, replayed in lives), lives
     for worker in (first, second, third):
-        for line in ("starts over", "were taken by another worker", "not released", "Traceback"):
+        for line in (
+            "starts over",
+            "lost with the place in the group",
+            "not released",
+            "Traceback",
+        ):
             assert line not in worker.log()
 
 

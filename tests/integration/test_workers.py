@@ -53,7 +53,7 @@ def test_supervised_workers_survive_a_kill_and_stop_in_order(scene: Scene) -> No
     assert log.count("worker ended, it is started again") == 1
     # Each has one group: only that of the one that came back was live again.
     assert log.count("task group live") == live + 1
-    assert "task groups were taken" not in log
+    assert "task groups lost" not in log
     folders = sorted(path.name for path in (scene.folder / "state-worker").iterdir())
     assert folders == ["worker-0", "worker-1", "worker-2"]
     scene.check_words(sink, texts)
