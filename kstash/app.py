@@ -140,7 +140,7 @@ class App:
         workers: int | None = None,
         on_ready: Callable[[], None] | None = None,
         on_end: Callable[[FinalState], None] | None = None,
-    ) -> None:
+    ) -> bool:
         """Run until told to stop (`stop`, SIGTERM, SIGINT), or to the end of the input.
 
         With `workers` this process becomes the supervisor of so many, and starts again what dies.
@@ -162,6 +162,9 @@ class App:
                 worker ran; of all workers of the application exactly one owns a key there. With
                 `workers` it is called in each of them, not in the supervisor.
 
+        Returns:
+            Whether a bounded run is over: False when it was told to stop before that.
+
         Raises:
             ConfigError: `until` is something else, or `workers` cannot be had here.
             KstashError: what stopped it; nothing is lost, a new start goes on.
@@ -177,7 +180,7 @@ class App:
         if on_end is not None:
             check_function("on_end", on_end, location, "state")
         try:
-            run_app(
+            return run_app(
                 self, self._stop, until=until, workers=workers, on_ready=on_ready, on_end=on_end
             )
         except KstashError as error:

@@ -95,10 +95,11 @@ class _Nothing:
 class _Armed(_Nothing):
     """The one armed point: counts how often it was reached."""
 
-    __slots__ = ("_is_before", "_left", "name")
+    __slots__ = ("_is_before", "_left", "name", "specification")
 
-    def __init__(self, name: str, *, is_before: bool, nth: int) -> None:
+    def __init__(self, name: str, *, is_before: bool, nth: int, specification: str) -> None:
         self.name = name
+        self.specification = specification
         self._is_before = is_before
         self._left = nth
 
@@ -149,7 +150,14 @@ def arm(specification: str | None) -> None:
             f"{VARIABLE}={specification}: there is no such point; one of "
             "kstash.failpoints.POINTS, with .before or .after behind it, and :<nth> or not"
         )
-    _armed = _Armed(name, is_before=side == "before", nth=int(nth or 1))
+    _armed = _Armed(
+        name, is_before=side == "before", nth=int(nth or 1), specification=specification
+    )
+
+
+def armed() -> str | None:
+    """What `arm` was given last; None: no point is armed."""
+    return None if _armed is None else _armed.specification
 
 
 arm(os.environ.get(VARIABLE))

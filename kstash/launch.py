@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -21,6 +22,7 @@ import structlog
 from kstash.background import Threads
 from kstash.config import Config
 from kstash.errors import ConfigError, KstashError, MemberFencedError, OperatorError, SerdeError
+from kstash.greeting import greet
 from kstash.kafka import KafkaCluster
 from kstash.kafka.strangers import find_strangers, refuse_strangers
 from kstash.kafka.topics import batch_bytes_max, check_topics
@@ -36,7 +38,7 @@ from kstash.runtime.final import GroupsFinalState
 from kstash.runtime.program import settled
 from kstash.runtime.worker import Worker
 from kstash.state import RocksBackend
-from kstash.stopping import Stop, StopRequest
+from kstash.stopping import Stop, StoppedEarlyError, StopRequest
 from kstash.supervisor import EXIT_FENCED, Supervisor
 from kstash.tracebacks import with_user_frames
 
@@ -100,11 +102,14 @@ def run_app(
     workers: int | None = None,
     on_ready: Callable[[], None] | None = None,
     on_end: Callable[[FinalState], None] | None = None,
-) -> None:
+) -> bool:
     """Run an application until it is told to stop, the end of its input, or an error.
 
     The program is executed again with a pinned hash seed when it runs with another one and can be,
     and once for each of several workers.
+
+    Returns:
+        Whether a bounded run is over; False when it was stopped before.
 
     Raises:
         KstashError: what stopped it; nothing is lost, a new start goes on.
@@ -137,70 +142,97 @@ def run_app(
             "run() holds up the event loop until it returns",
             fix="await asyncio.to_thread(app.run), and app.stop() to end it",
         )
-    if until == "drain" and place is None:
-        _wait_for_stop(config)
-    stop = Stop(request, is_guest=hindered_by is not None)
-    if place is not None:
-        _run_place(topology, config, place, until, stop, on_end)
-    elif workers is not None:
-        supervisor = Supervisor(
-            command(), config, workers, is_bounded=until is not None, on_ready=on_ready
-        )
-        with stop:
-            supervisor.run(stop)
-    else:
-        # A guest has not waited since the process began.
-        started = time.monotonic() - (0.0 if stop.is_guest else _process_age_s())
-
-        def tell(_: int) -> None:
-            if on_ready is not None:
-                on_ready()
-
-        _run_worker(topology, config, KafkaCluster(config), until, stop, tell, on_end, started)
+    run = Run(topology, config, until, Stop(request, is_guest=hindered_by is not None), on_end)
+    try:
+        with run.stop:
+            if place is not None:
+                _run_place(run, place)
+            elif workers is not None:
+                return _supervise(run, workers, on_ready)
+            return _run_alone(run, on_ready)
+    except StoppedEarlyError:
+        log.info("stopped before it had begun")
+        if place is not None:
+            raise SystemExit(0) from None
+        return False
 
 
-def _run_place(
-    topology: Topology,
-    config: Config,
-    place: Place,
-    until: Literal["end", "drain"] | None,
-    stop: Stop,
-    on_end: Callable[[FinalState], None] | None,
-) -> NoReturn:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is run in this process.
+
+    Attributes:
+        topology: of the application.
+        config: its settings.
+        until: when a bounded run is over.
+        stop: tells when to stop.
+        on_end: gets the state behind a bounded run.
+    """
+
+    topology: Topology
+    config: Config
+    until: Literal["end", "drain"] | None
+    stop: Stop
+    on_end: Callable[[FinalState], None] | None
+
+
+def _supervise(run: Run, workers: int, on_ready: Callable[[], None] | None) -> bool:
+    is_bounded = run.until is not None
+    greet(run.config, workers=workers)
+    if run.until == "drain":
+        _wait_for_stop(run.config)
+    supervisor = Supervisor(
+        command(), run.config, workers, is_bounded=is_bounded, on_ready=on_ready
+    )
+    run.stop.begin()
+    supervisor.run(run.stop)
+    return is_bounded and not run.stop.is_set
+
+
+def _run_alone(run: Run, on_ready: Callable[[], None] | None) -> bool:
+    # A guest has not waited since the process began.
+    started = time.monotonic() - (0.0 if run.stop.is_guest else _process_age_s())
+
+    def tell(_: int) -> None:
+        if on_ready is not None:
+            on_ready()
+
+    greet(run.config)
+    if run.until == "drain":
+        _wait_for_stop(run.config)
+    return _run_worker(run, KafkaCluster(run.config), tell, started)
+
+
+def _run_place(run: Run, place: Place) -> NoReturn:
     """Run a supervised worker. What follows `run` in the program is for the supervisor to do."""
     age_s = _process_age_s()
+    config, topics = run.config, run.topology.topics
     cluster = KafkaCluster(config)
     if place.index == STANDBY:
         if config.http_port:
             import kstash.observe.server  # noqa: F401 - imported late otherwise
-        cluster.prepare(topology.topics)
-        place = place.wait(RENEW_S, lambda: cluster.renew(topology.topics))
+        cluster.prepare(topics)
+        place = place.wait(RENEW_S, lambda: cluster.renew(topics))
         age_s = 0.0
     started = time.monotonic() - age_s
     tell_ready = place.join()
     config = place.settings(config)
     if config.log_format == "json":
         structlog.contextvars.bind_contextvars(worker=f"worker-{place.index}")
-    _run_worker(topology, config, cluster, until, stop, tell_ready, on_end, started)
+    greet(config)
+    _run_worker(replace(run, config=config), cluster, tell_ready, started)
     raise SystemExit(0)
 
 
 def _run_worker(
-    topology: Topology,
-    config: Config,
-    cluster: KafkaCluster,
-    until: Literal["end", "drain"] | None,
-    stop: Stop,
-    on_ready: Callable[[int], None],
-    on_end: Callable[[FinalState], None] | None,
-    started: float,
-) -> None:
+    run: Run, cluster: KafkaCluster, on_ready: Callable[[int], None], started: float
+) -> bool:
     """Be one worker since `started` (monotonic seconds).
 
     `cluster` may have been prepared, before the worker's place was known. `on_ready` is called with
-    the number of task groups of the application.
+    the number of task groups of the application. Returns whether a bounded run is over.
     """
-    clock = SystemClock()
+    clock, topology, config = SystemClock(), run.topology, run.config
     has_transactions = config.guarantee in ("exactly_once", "write_first")
     files = OpenFiles(
         raise_limit(), partial(needed, topology=topology, has_transactions=has_transactions)
@@ -216,7 +248,8 @@ def _run_worker(
             memory_bytes=config.state_memory_bytes,
         )
         try:
-            with stop, _seldom_collecting():
+            with _seldom_collecting():
+                run.stop.begin()
                 worker = Worker(
                     topology,
                     config,
@@ -226,7 +259,7 @@ def _run_worker(
                     background=Threads(),
                     clock=clock,
                     metrics=observer.metrics,
-                    until=until,
+                    until=run.until,
                     on_ready=lambda: on_ready(worker.context.layout.group_count),
                     started=started,
                     topics=topics,
@@ -234,7 +267,8 @@ def _run_worker(
                     admit=files.admit,
                     hashing=hashing(),
                 )
-                _loop(worker, cluster.program, stop, observer, state, files, on_end)
+                _loop(worker, cluster.program, run.stop, observer, state, files, run.on_end)
+                return worker.is_done
         finally:
             state.close()
 
@@ -369,10 +403,10 @@ def _process_age_s() -> float:
 
 def _wait_for_stop(config: Config) -> None:
     """Wait until no worker is active: a group that one keeps would never be drained."""
+    wait_s = config.session_timeout_ms / 1000 + SESSION_MARGIN_S
 
     def tell(members: list[str]) -> None:
-        log.info("waiting for workers to leave", workers=members)
+        log.info("waiting for workers to leave", workers=members, up_to_s=wait_s)
 
-    Upkeep(config.bootstrap_servers, config.kafka).wait_for_stop(
-        config.application_id, config.session_timeout_ms / 1000 + SESSION_MARGIN_S, tell
-    )
+    upkeep = Upkeep(config.bootstrap_servers, config.kafka)
+    upkeep.wait_for_stop(config.application_id, wait_s, tell)

@@ -17,11 +17,17 @@ class StopRequest:
     is_set: bool = False
 
 
+class StoppedEarlyError(BaseException):
+    """A signal came before anything had begun that would have to be finished."""
+
+
 class Stop:
     """A context manager: within it the first SIGTERM or SIGINT asks for an orderly stop.
 
-    The second one ends the process; where that is not ours to end, Ctrl-C is a KeyboardInterrupt.
-    Python gives signals to the main thread only: elsewhere `request` is all that is heard.
+    Before `begin` there is nothing to finish, and what is waited for may take long: the signal is
+    raised as a `StoppedEarlyError`. The second one ends the process; where that is not ours to
+    end, Ctrl-C is a KeyboardInterrupt. Python gives signals to the main thread only: elsewhere
+    `request` is all that is heard.
 
     Args:
         request: set by others to ask for the stop, and by a signal.
@@ -31,13 +37,17 @@ class Stop:
     def __init__(self, request: StopRequest, *, is_guest: bool = False) -> None:
         self.is_guest = is_guest
         self._request = request
-        self._is_signalled = False
+        self._is_signalled = self._has_begun = False
         self._before: dict[int, signal.Handlers | int | Callable[..., object] | None] = {}
 
     @property
     def is_set(self) -> bool:
         """Whether the run is to stop."""
         return self._request.is_set
+
+    def begin(self) -> None:
+        """From now on somebody looks at `is_set`, and stops in order."""
+        self._has_begun = True
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
@@ -53,6 +63,8 @@ class Stop:
     def _handle(self, number: int, _: FrameType | None) -> None:
         if not self._is_signalled:
             self._is_signalled = self._request.is_set = True
+            if not self._has_begun:
+                raise StoppedEarlyError
         elif self.is_guest and number == signal.SIGINT:
             raise KeyboardInterrupt
         else:

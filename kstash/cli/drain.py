@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -30,5 +31,7 @@ def drain(
     waited for as long as a session takes to end, and then named: stop them with SIGTERM first.
     """
     app = load_configured(program, bootstrap_servers, settings)
-    app.run(until="drain", workers=workers)
+    if not app.run(until="drain", workers=workers):
+        print("stopped before all was drained: run it again", file=sys.stderr)
+        raise typer.Exit(1)
     print(f"drained: a changed program of {app.application_id} may start")

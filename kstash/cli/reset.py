@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -51,6 +52,7 @@ from kstash.errors import (
 from kstash.kafka.tools import KafkaTools
 from kstash.kafka.topics import internal_topic_config, lineage_topic_config
 from kstash.kafka.upkeep import Upkeep
+from kstash.launch import SESSION_MARGIN_S
 from kstash.objects import ObjectCheckpointStore, open_store
 from kstash.ports import Headers, Message, NewTopic, Partition, TopicInfo
 from kstash.state.folder import LOCK_FILE, METADATA_FILE
@@ -124,20 +126,32 @@ def reset(
 
     Inputs and outputs are never touched. Afterwards the application starts as if it had never run,
     with a new generation, so that readers take its outputs, which are made again, for new ones.
+    Workers that were just stopped are waited for until their sessions have timed out, as
+    KSTASH_SESSION_TIMEOUT_MS or MODULE:APP says; one that runs is refused behind that.
     Folders on other machines must be deleted there. Checkpoints in an object store are deleted when
     the settings name it (KSTASH_CHECKPOINT_STORE, or MODULE:APP).
     """
     config = _config(application, bootstrap_servers, state_dir)
     moment = None if to is None else parse_moment(to)
     upkeep = Upkeep(config.bootstrap_servers, config.kafka)
-    if members := upkeep.members(config.application_id):
-        raise ApplicationRunningError(config.application_id, members)
+    # Before anything is looked at: what workers leave behind is not all there while they stop.
+    wait_s = config.session_timeout_ms / 1000 + SESSION_MARGIN_S
+    upkeep.wait_for_stop(config.application_id, wait_s, lambda names: tell_wait(names, wait_s))
     with KafkaTools(config.bootstrap_servers, config.kafka) as tools:
         plan = make_plan(config, tools, upkeep, moment)
         for line in describe(plan, config, is_dry=dry_run):
             print(line)
         if not dry_run:
             carry_out(plan, config, tools, upkeep)
+
+
+def tell_wait(members: list[str], wait_s: float) -> None:
+    """Say who is waited for, and for how long."""
+    print(
+        f"waiting up to {wait_s:g} s for {', '.join(members)} to leave the group: a worker that "
+        "was stopped or killed keeps its place until its session has timed out",
+        file=sys.stderr,
+    )
 
 
 def _config(application: str, bootstrap_servers: str | None, state_dir: Path | None) -> Config:

@@ -106,7 +106,8 @@ class ApplicationRunningError(ClusterError):
     def __init__(self, application_id: str, members: Sequence[str]) -> None:
         super().__init__(
             f"workers of {application_id!r} are active: {', '.join(members)}; stop them with "
-            "SIGTERM (a killed one counts until its session times out), then try again"
+            "SIGTERM (one that was stopped or killed counts until its session, session_timeout_ms, "
+            "has timed out), then try again"
         )
         self.members = tuple(members)
 

@@ -4,7 +4,15 @@ The only package that imports `confluent_kafka`. Adapters translate calls and er
 policy; what the client does, and why a setting has its value, stands beside the setting.
 """
 
+import confluent_kafka
+
 from kstash.kafka.cluster import KafkaCluster
 from kstash.kafka.topics import check_topics
 
-__all__ = ["KafkaCluster", "check_topics"]
+__all__ = ["KafkaCluster", "check_topics", "client_version"]
+
+
+def client_version() -> str:
+    """Which client speaks with Kafka, for people."""
+    library, _ = confluent_kafka.libversion()
+    return f"confluent-kafka {confluent_kafka.__version__}, librdkafka {library}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 
@@ -53,20 +54,42 @@ def test_stopping_in_the_middle_of_the_input(scene: Scene) -> None:
     scene.check_words(sink, texts)
 
 
-def test_stopping_before_anything_is_owned(scene: Scene) -> None:
-    """A worker that is told to stop while it starts ends soon, without a traceback."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("line", ["starting ", "topics with fewer than 3 replicas"])
+def test_stopping_before_anything_is_owned(scene: Scene, line: str, number: signal.Signals) -> None:
+    """A worker that is told to stop while it starts ends soon, in order, without a traceback."""
     source, sink = scene.topic("sentences"), scene.topic("counts")
     scene.send(source, lines("a"))
     worker = scene.worker("words", [source], sink)
     worker.start()
-    worker.wait_log("topics with fewer than 3 replicas")  # it has begun to work
-    worker.send(signal.SIGTERM)
-    assert worker.wait(STOP_S_MAX) in (0, -signal.SIGTERM)
+    worker.wait_log(line)  # it has begun to work
+    worker.send(number)
+    assert worker.wait(STOP_S_MAX) == 0
+    assert re.search("stopped", worker.log())
     assert "Traceback" not in worker.log()
     worker.start_ready()
     scene.wait_outputs(sink, 1)
     assert worker.stop() == 0
     scene.check_words(sink, ["a"])
+
+
+def test_a_reset_right_after_an_orderly_stop(scene: Scene) -> None:
+    """The place of a static member is kept for a session: it is waited for, and not refused."""
+    source, sink = scene.topic("sentences"), scene.topic("counts")
+    scene.send(source, lines("a b a"))
+    worker = scene.worker("words", [source], sink)
+    worker.start_ready()
+    scene.wait_outputs(sink, 3)
+    assert worker.stop() == 0
+    command = ["kstash.cli.main", "reset", scene.application_id, "-b", scene.bootstrap]
+    reset = scene.process("reset", [*command, "--state-dir", str(scene.folder / "state-worker")])
+    assert reset.run() == 0
+    assert re.search("waiting up to 15 s for worker at .* to leave the group", reset.log())
+    worker.start_ready()
+    scene.wait_outputs(sink, 6)
+    assert worker.stop() == 0
+    found = [(record.key, record.value) for record in scene.outputs(sink)[0]]
+    assert sorted(found) == sorted([(b"a", b"1"), (b"b", b"1"), (b"a", b"2")] * 2)
 
 
 def test_a_second_signal_ends_at_once(scene: Scene) -> None:

@@ -8,9 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from kstash.cli.reset import make_plan
+from kstash.cli import reset as module
+from kstash.cli.reset import Plan, make_plan
 from kstash.config import Config
 from kstash.core.wire import Fence, application_tag, encode_marker
+from kstash.errors import ApplicationRunningError
 from kstash.kafka.tools import KafkaTools
 from kstash.kafka.upkeep import Upkeep
 from kstash.ports import Message, Partition, TopicInfo
@@ -61,6 +63,57 @@ def planned(kafka: MemoryKafka, folder: Path, application_id: str) -> tuple[set[
     plan = make_plan(config, cast("KafkaTools", tools), cast("Upkeep", tools), None)
     assert plan.groups == [application_id, f"{application_id}-positions"]
     return {topic.name for topic in plan.topics}, set(plan.left_alone)
+
+
+class Clock:
+    """Time that passes while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let them pass."""
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("leaves_s", "is_done"), [(0.0, True), (9.0, True), (1e9, False)])
+def test_workers_that_were_stopped_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    leaves_s: float,
+    is_done: bool,
+) -> None:
+    """A static one keeps its place for a session. Nothing is looked at before, and nothing deleted.
+
+    One that runs never leaves: it is refused, by its name.
+    """
+    clock = Clock()
+    acts: list[float] = []
+    monkeypatch.setattr("kstash.kafka.upkeep.time", clock)
+    monkeypatch.setattr(
+        Upkeep, "members", lambda *_: ["a at /host"] if clock.now < leaves_s else []
+    )
+
+    def plan(*_: object) -> Plan:
+        acts.append(clock.now)
+        return Plan()
+
+    monkeypatch.setattr(module, "make_plan", plan)
+    monkeypatch.setattr(module, "carry_out", lambda *_: acts.append(clock.now))
+    if is_done:
+        module.reset("shop")
+        assert acts == [pytest.approx(leaves_s, abs=0.3)] * 2
+    else:
+        with pytest.raises(ApplicationRunningError, match="a at /host"):
+            module.reset("shop")
+        assert acts == []
+        assert clock.now == pytest.approx(15, abs=0.3)
+    told = capsys.readouterr().err
+    assert told.count("waiting up to 15 s for a at /host to leave") == (leaves_s > 0)
 
 
 def test_topics_of_an_application_that_is_called_alike_stay(

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 import kstash
 from kstash import launch
-from kstash.stopping import Stop, StopRequest
+from kstash.stopping import Stop, StoppedEarlyError, StopRequest
 
 
 def send(number: int) -> None:
@@ -26,6 +27,7 @@ def test_the_first_signal_asks(number: int) -> None:
     before = signal.getsignal(number)
     request = StopRequest()
     with Stop(request) as stop:
+        stop.begin()
         seen = [stop.is_set]
         send(number)
         seen.append(stop.is_set)
@@ -38,7 +40,8 @@ def test_a_second_signal_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> No
     """At once, with the code of the signal."""
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    with Stop(StopRequest()):
+    with Stop(StopRequest()) as stop:
+        stop.begin()
         send(signal.SIGTERM)
         send(signal.SIGINT)
     assert codes == [128 + signal.SIGINT]
@@ -46,7 +49,8 @@ def test_a_second_signal_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_second_ctrl_c_leaves_a_notebook_alive() -> None:
     """Where the process goes on after the run it is a KeyboardInterrupt; SIGTERM still ends it."""
-    with Stop(StopRequest(), is_guest=True):
+    with Stop(StopRequest(), is_guest=True) as stop:
+        stop.begin()
         send(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
@@ -56,9 +60,40 @@ def test_a_signal_after_a_request_is_the_first_one() -> None:
     """Whoever asked by `App.stop` has sent no signal: one does not end the process."""
     request = StopRequest()
     with Stop(request) as stop:
+        stop.begin()
         request.is_set = True
         send(signal.SIGINT)
         assert stop.is_set
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_what_has_not_begun(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has to be finished, and what is waited for may take long; a second one still ends."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    request = StopRequest()
+    with Stop(request):
+        with pytest.raises(StoppedEarlyError):
+            send(number)
+        assert codes == []
+        send(number)
+    assert codes == [128 + number]
+    assert request.is_set
+
+
+def test_a_run_that_is_stopped_early_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line and no traceback, and it is not over: a program behind it must not think so."""
+
+    def look(*_: object) -> None:
+        send(signal.SIGINT)
+
+    monkeypatch.setattr(launch, "_run_worker", look)
+    monkeypatch.setattr(launch, "configure_logs", lambda *_: None)
+    app = kstash.App("early")
+    app.stream("in").to("out")
+    with capture_logs() as lines:
+        assert app.run(until="end") is False
+    assert lines[-1]["event"] == "stopped before it had begun"
 
 
 def test_another_thread_sets_no_handlers() -> None:
