@@ -33,7 +33,7 @@ def test_stopped_workers_replay_nothing(scene: Scene) -> None:
     log = worker.log()
     assert log.count("task group live") == 6
     assert log.count("replayed=0") == 6
-    assert log.count("stopped") == 3
+    assert log.count("] stopped ") == 3
     assert "Traceback" not in log
     scene.check_words(sink, texts)
 
