@@ -168,7 +168,8 @@ class App:
         Raises:
             ConfigError: `until` is something else, or `workers` cannot be had here.
             KstashError: what stopped it; nothing is lost, a new start goes on.
-            WorkerFailedError: a supervised worker died again and again.
+            WorkerFailedError: a supervised worker died again and again, or of what a restart does
+                not mend.
         """
         from kstash.launch import run_app
 

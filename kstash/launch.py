@@ -32,7 +32,7 @@ from kstash.objects import open_store
 from kstash.observe import Observer
 from kstash.observe.logs import configure_logs
 from kstash.openfiles import OpenFiles, needed, raise_limit
-from kstash.places import STANDBY, Place
+from kstash.places import STANDBY, Place, failures_told
 from kstash.ports import CheckpointStore, TopicInfo
 from kstash.runtime.final import GroupsFinalState
 from kstash.runtime.program import settled
@@ -94,6 +94,7 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+@failures_told()
 def run_app(
     app: App,
     request: StopRequest,
@@ -114,7 +115,8 @@ def run_app(
     Raises:
         KstashError: what stopped it; nothing is lost, a new start goes on.
         SystemExit: with `EXIT_FENCED` when another process took this worker's place and the program
-            is the main one; elsewhere that is a `MemberFencedError`.
+            is the main one, elsewhere that is a `MemberFencedError`; in a supervised worker, when
+            its supervisor has been told of an error that a restart does not mend.
     """
     if not __debug__:
         raise ConfigError("kstash relies on its assertions: run without python -O")

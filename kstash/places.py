@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
 from kstash.config import Config
 from kstash.core.names import worker_folder
-from kstash.errors import ConfigError
+from kstash.errors import ConfigError, KstashError
 
 PLACE_VARIABLE = "KSTASH_WORKER_PLACE"
 """`index/link/application id`: how a process learns that it is a supervised worker, and which. The
@@ -23,6 +25,52 @@ STANDBY = -1
 
 EXIT_ORPHANED = 4
 """Exit code of a worker whose supervisor has gone."""
+
+
+EXIT_ERROR = 1
+
+MESSAGE_CHARACTERS_MAX = 16_384
+"""Of an error that is told: it fits into the buffer of the link, so telling waits for nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a worker ends, where a restart would not mend it.
+
+    Attributes:
+        error: name of the error's class.
+        message: its text.
+    """
+
+    error: str
+    message: str
+
+    def encode(self) -> bytes:
+        """One line."""
+        message = self.message[:MESSAGE_CHARACTERS_MAX]
+        return json.dumps([self.error, message]).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> Self:
+        """What `encode` has made."""
+        return cls(*json.loads(line))
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Tell the supervisor of an error that a restart does not mend, and end without more words.
+
+    In a process that nobody supervises it does nothing.
+    """
+    try:
+        yield
+    except KstashError as error:
+        given = os.environ.get(PLACE_VARIABLE)
+        if given is None or not error.is_lasting:
+            raise
+        with socket.socket(fileno=os.dup(int(given.split("/", 2)[1]))) as link:
+            link.sendall(Failure(type(error).__name__, str(error)).encode())
+        raise SystemExit(EXIT_ERROR) from error
 
 
 @dataclass(frozen=True, slots=True)

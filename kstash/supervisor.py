@@ -25,14 +25,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import structlog
 
 from kstash.config import Config
 from kstash.errors import ConfigError, WorkerFailedError
 from kstash.mainprogram import HASH_SEED, SEED_VARIABLE
-from kstash.places import PLACE_VARIABLE, STANDBY
+from kstash.places import PLACE_VARIABLE, STANDBY, Failure
 
 EXIT_FENCED = 3
 """Exit code of a worker whose place was taken: it must not be started again."""
@@ -87,7 +87,8 @@ class _Worker:
         self.started = self.due = 0.0
         self.restarts = self.quick_deaths = 0
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
-        self._rest = b""
+        self.failure: Failure | None = None
+        self._rest = self._told = b""
 
     def read_log(self) -> tuple[list[str], bool]:
         """Lines that the process has logged since the last call, and whether more may come."""
@@ -114,22 +115,28 @@ class _Worker:
         """Go on with the process that stood by."""
         assert standby.link is not None
         self.process, self.link, self._rest = standby.process, standby.link, standby._rest
+        self.failure, self._told = standby.failure, standby._told
         # When it has died meanwhile, that is seen as the worker's death.
         with contextlib.suppress(BlockingIOError, ConnectionError):
             self.link.sendall(b"%d\n" % self.index)
 
     def read_link(self) -> bool:
-        """Learn whether the process is ready; returns whether it still holds its end."""
+        """Learn whether the process is ready, or why it ends; returns whether it holds its end."""
         assert self.process is not None
         assert self.link is not None
         with contextlib.suppress(BlockingIOError, ConnectionError):
-            told = self.link.recv(16)
+            told = self.link.recv(65_536)
             if not told:
                 # It is about to end, which should be seen now, not at the next look.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(END_S)
                 return False
-            self.is_ready, self.group_count = True, int(told)
+            *lines, self._told = (self._told + told).split(b"\n")
+            for line in lines:
+                if line.isdigit():
+                    self.is_ready, self.group_count = True, int(line)
+                else:
+                    self.failure = Failure.decode(line)
         return True
 
 
@@ -177,7 +184,8 @@ class Supervisor:
         """Run until told to stop, or until all workers are over.
 
         Raises:
-            WorkerFailedError: a worker died again and again; the others were stopped in order.
+            WorkerFailedError: a worker died again and again, or of what a restart does not mend;
+                the others were stopped in order.
             SystemExit: with `EXIT_FENCED` when other processes took the places of workers.
         """
         try:
@@ -251,6 +259,7 @@ class Supervisor:
         worker.lines.clear()
 
     def _spawn(self, worker: _Worker) -> None:
+        worker.failure = None
         ours, theirs = socket.socketpair()
         place = f"{worker.index}/{theirs.fileno()}/{self._config.application_id}"
         with theirs:
@@ -285,18 +294,24 @@ class Supervisor:
         if code == 0 and self._is_bounded:
             worker.is_over = True
             return
+        if worker.failure is not None:
+            self._give_up(
+                worker,
+                f"{worker.failure.message} ({worker.failure.error} of {worker.name}: a restart "
+                "would end with it again, the workers were stopped)",
+                worker.failure.error,
+            )
         life_s = time.monotonic() - worker.started
         worker.quick_deaths = worker.quick_deaths + 1 if life_s < QUICK_LIFE_S else 0
         if worker.quick_deaths >= QUICK_DEATHS_MAX:
-            worker.is_over = True
             log.error("worker given up", worker=worker.name, exit=_described(code))
-            self._stop_all()
-            raise WorkerFailedError(
-                worker.name,
+            shown = "\n".join(worker.lines) or "(none)"
+            self._give_up(
+                worker,
+                f"{worker.name} ended {worker.quick_deaths} times within {QUICK_LIFE_S:g} s of its "
+                f"start, the last time with {_described(code)}, and is given up; the other workers "
+                f"were stopped; its last lines:\n{shown}",
                 _described(code),
-                deaths=worker.quick_deaths,
-                quick_life_s=QUICK_LIFE_S,
-                lines=worker.lines,
             )
         # At once, so that its place in the group is still free; unless that did not help.
         pause_s = BACKOFF_S * 2 ** (worker.quick_deaths - 2) if worker.quick_deaths > 1 else 0.0
@@ -310,6 +325,13 @@ class Supervisor:
             pause_s=pause_s,
         )
 
+    def _give_up(self, worker: _Worker, detail: str, ended_with: str) -> NoReturn:
+        worker.is_over = True
+        self._stop_all()
+        raise WorkerFailedError(
+            detail, worker=worker.name, ended_with=ended_with, lines=worker.lines
+        )
+
     def _forget(self, worker: _Worker) -> None:
         """Take leave of a process that has ended: its last lines, its files."""
         process, link = worker.process, worker.link
@@ -317,6 +339,7 @@ class Supervisor:
         assert process.stderr is not None
         assert link is not None
         self._show(worker)
+        worker.read_link()  # its last words may have come with its end
         for file in (process.stderr, link):
             if file.fileno() in self._selector.get_map():
                 self._selector.unregister(file)

@@ -37,7 +37,14 @@ def _cut(text: str, chars_max: int) -> str:
 
 
 class KstashError(Exception):
-    """Base of every error that kstash raises on purpose."""
+    """Base of every error that kstash raises on purpose.
+
+    Attributes:
+        is_lasting: whether a new start would end with it again, until somebody has changed the
+            program, its settings or what it asks of the cluster. A supervisor stops then.
+    """
+
+    is_lasting = False
 
 
 class LocatedError(KstashError):

@@ -23,6 +23,8 @@ class TopicMismatchError(ClusterError):
         fix: the command that fixes it.
     """
 
+    is_lasting = True
+
     def __init__(
         self, topic: str, setting: str, *, found: object, needed: object, fix: str
     ) -> None:
@@ -43,6 +45,8 @@ class TopicMissingError(ClusterError):
         topics: the missing topics.
         fix: the command that creates them, or None.
     """
+
+    is_lasting = True
 
     def __init__(self, topics: Sequence[str], fix: str | None = None) -> None:
         names = ", ".join(repr(topic) for topic in topics)
@@ -77,6 +81,7 @@ class TopicMadeAnewError(ClusterError):
         super().__init__(what)
         self.topics = tuple(topics)
         self.is_written = is_written
+        self.is_lasting = not is_written
 
 
 class TopicSharedError(LocatedError, ClusterError):
@@ -85,6 +90,8 @@ class TopicSharedError(LocatedError, ClusterError):
     Attributes:
         other: the other application's id, or its tag in hexadecimal where the id is not known.
     """
+
+    is_lasting = True
 
     def __init__(self, topic: str, other: str) -> None:
         super().__init__(
@@ -145,6 +152,8 @@ class ApplicationIdTakenError(ClusterError):
     Attributes:
         members: who runs it, as the group knows them.
     """
+
+    is_lasting = True
 
     def __init__(self, application_id: str, members: Sequence[str]) -> None:
         super().__init__(

@@ -18,6 +18,8 @@ class TopologyError(ProgramError):
         location: `file:line` of the user's code that declared it, or None.
     """
 
+    is_lasting = True
+
     def __init__(self, detail: str, location: str | None = None) -> None:
         super().__init__(f"{location}: {detail}" if location else detail)
         self.detail = detail
@@ -127,6 +129,8 @@ class ProgramChangedError(ProgramError):
         refused: those of them that a drain does not make possible.
     """
 
+    is_lasting = True
+
     def __init__(
         self,
         differences: Mapping[str, tuple[str | None, str | None]],
@@ -163,6 +167,8 @@ class ConfigError(KstashError):
         setting: its name, or None when the message is about several.
     """
 
+    is_lasting = True
+
     def __init__(self, detail: str, setting: str | None = None) -> None:
         super().__init__(detail)
         self.setting = setting
@@ -195,6 +201,8 @@ class OpenFilesError(ConfigError):
         limit: how many it may.
         needed: how many it should be allowed, about.
     """
+
+    is_lasting = False  # fewer task groups fall to it when others are back
 
     def __init__(self, detail: str, *, limit: int, needed: int) -> None:
         super().__init__(

@@ -58,3 +58,5 @@ class CommittedPositionLostError(ProtocolError):
 
     Replay cannot tell which outputs are out already.
     """
+
+    is_lasting = True

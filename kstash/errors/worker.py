@@ -38,32 +38,20 @@ class StepDeadlineError(KstashError):
 
 
 class WorkerFailedError(KstashError):
-    """A supervised worker died again and again.
+    """A supervised worker died again and again, or of what a restart does not mend.
 
     Attributes:
         worker: its name, `worker-<number>`.
-        ended_with: how the last process ended: `exit code <n>`, or the name of a signal.
+        ended_with: how the last process ended: `exit code <n>`, the name of a signal, or the name
+            of the error that a restart does not mend.
         lines: the last lines that it logged.
     """
 
-    def __init__(
-        self,
-        worker: str,
-        ended_with: str,
-        *,
-        deaths: int,
-        quick_life_s: float,
-        lines: Iterable[str],
-    ) -> None:
+    def __init__(self, detail: str, *, worker: str, ended_with: str, lines: Iterable[str]) -> None:
+        super().__init__(detail)
         self.worker = worker
         self.ended_with = ended_with
         self.lines = tuple(lines)
-        shown = "\n".join(self.lines) or "(none)"
-        super().__init__(
-            f"{worker} ended {deaths} times within {quick_life_s:g} s of its start, the last time "
-            f"with {ended_with}, and is given up; the other workers were stopped; its last "
-            f"lines:\n{shown}"
-        )
 
 
 class JobCancelledError(KstashError):

@@ -6,7 +6,8 @@ Each life notes its process id in `FOLDER/<index>`, and before in `FOLDER/standb
 at first. Behaviours: `run` (the default: until SIGTERM),
 `end` (exit code 0 at once), `fenced`, `fails` (with words on standard error),
 `fails-first` (its first life; then `end`), `stubborn` (ignores SIGTERM), `spare` (runs, and is
-never ready), `mute` (closes its standard error).
+never ready), `mute` (closes its standard error), `refused` (ends of what a restart does not mend),
+`refused-later` (the same when it was ready).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import signal
 import sys
 from pathlib import Path
 
-from kstash.places import STANDBY, Place
+from kstash.errors import ConfigError
+from kstash.places import STANDBY, Place, failures_told
 
 GROUPS = 2
 
@@ -42,14 +44,23 @@ def main() -> None:
     print(f"this is {place.index}", file=sys.stderr, flush=True)
     if behaviour == "fails" or (behaviour == "fails-first" and is_first):
         sys.exit("it cannot work\nbecause of this")
+    if behaviour == "refused":
+        _refuse()
     if behaviour == "fenced":
         sys.exit(3)
     if behaviour != "spare":
         tell_ready(GROUPS)
+    if behaviour == "refused-later":
+        _refuse()
     if behaviour == "mute":
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     while behaviour not in ("end", "fails-first"):
         signal.pause()
+
+
+@failures_told()
+def _refuse() -> None:
+    raise ConfigError("setting x is wrong:\n  é " + "y" * 20_000, "x")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,27 @@ def test_errors_are_sorted_by_fault(error: type[Exception], fault: type[Exceptio
     assert issubclass(error, fault)
 
 
+LASTING = {
+    *(
+        "ApplicationIdTakenError",
+        "CommittedPositionLostError",
+        "ConfigError",
+        "ProgramChangedError",
+    ),
+    *("SkipTooLateError", "TopicMismatchError", "TopicMissingError", "TopicSharedError"),
+    *("TopologyError", "UnknownWordError"),
+}
+"""Somebody has to change the program, its settings or the topics first."""
+
+
+def test_what_a_restart_does_not_mend() -> None:
+    """Told by the type; what passes by itself, or may pass, is tried again."""
+    public = [name for name in kstash.__all__ if name.endswith("Error")]
+    assert {name for name in public if getattr(kstash, name).is_lasting} == LASTING
+    assert kstash.TopicMadeAnewError(["read"]).is_lasting
+    assert not kstash.TopicMadeAnewError(["written"], is_written=True).is_lasting
+
+
 def test_the_innermost_place_stays() -> None:
     """A place is added as far as it is known, once."""
     error = kstash.WireCorruptError("garbage")

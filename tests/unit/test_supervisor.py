@@ -15,8 +15,8 @@ import pytest
 
 from kstash import supervisor as module
 from kstash.config import Config
-from kstash.errors import ConfigError, WorkerFailedError
-from kstash.places import PLACE_VARIABLE, STANDBY, Place
+from kstash.errors import ConfigError, KafkaUnavailableError, WorkerFailedError
+from kstash.places import PLACE_VARIABLE, STANDBY, Place, failures_told
 from kstash.supervisor import Supervisor
 
 PROGRAM = Path(__file__).with_name("fake_worker.py")
@@ -218,6 +218,72 @@ def test_a_worker_that_dies_again_and_again_is_given_up(
     assert len(_lives(tmp_path, 1)) == module.QUICK_DEATHS_MAX
     assert len(_lives(tmp_path, 0)) == 1
     assert not _is_alive(_lives(tmp_path, 0)[0])
+
+
+@pytest.mark.parametrize("behaviour", ["refused", "refused-later"])
+def test_what_a_restart_does_not_mend_ends_all_at_once(
+    behaviour: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The error says it once, in the words of the worker's; the others are stopped in order."""
+    with pytest.raises(WorkerFailedError) as caught:
+        _supervisor(tmp_path, 2, f"1:{behaviour}").run(Stop())
+    assert (caught.value.worker, caught.value.ended_with) == ("worker-1", "ConfigError")
+    message = str(caught.value)
+    assert message.startswith("setting x is wrong:\n  é yyy")
+    assert len(message) < 17_000, "bounded, so that telling it waits for nobody"
+    assert message.endswith(
+        "(ConfigError of worker-1: a restart would end with it again, the workers were stopped)"
+    )
+    assert len(_lives(tmp_path, 1)) == 1
+    assert not any(_is_alive(process) for process in _lives(tmp_path, 0))
+    shown = capfd.readouterr().err
+    assert "Traceback" not in shown
+    assert "setting x" not in shown
+
+
+PROGRAM_WITH_PORT = """
+import sys
+import kstash
+app = kstash.App("taken", state_dir=sys.argv[1], http_port=int(sys.argv[2]))
+app.stream("in").to("out")
+app.run(workers=2)
+"""
+
+
+def test_a_program_whose_workers_cannot_start(tmp_path: Path) -> None:
+    """As a user sees it: one message with the fix, and exit code 1; no second try."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM_WITH_PORT)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, str(program), str(tmp_path), port],
+            capture_output=True,
+            text=True,
+            timeout=2 * DEADLINE_S,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.count("is in use by another process: set another http_port") == 1
+    assert done.stderr.count("Traceback") == 1, "of the user's own line"
+    assert "it is started again" not in done.stderr
+
+
+def test_an_error_that_lasts_without_a_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is raised as it is; and so is one that a restart may mend, also under a supervisor."""
+    monkeypatch.delenv(PLACE_VARIABLE, raising=False)
+    with pytest.raises(ConfigError), failures_told():
+        raise ConfigError("wrong")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        monkeypatch.setenv(PLACE_VARIABLE, f"1/{theirs.fileno()}/fake")
+        with pytest.raises(KafkaUnavailableError), failures_told():
+            raise KafkaUnavailableError("away")
+        ours.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ours.recv(1)
 
 
 def test_a_fenced_worker_is_not_started_again(tmp_path: Path) -> None:
