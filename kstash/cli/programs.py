@@ -71,11 +71,7 @@ def load_app(program: str) -> App:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # something that the user's module imports is missing: their traceback tells
-        if module_name.startswith("kstash.") and Path("kstash").is_dir():
-            raise ConfigError(
-                f"no module {module_name!r}: the folder kstash here is hidden by the package of "
-                "that name, or hides it from programs here: give the folder another name"
-            ) from None
+        _refuse_hidden(module_name)
         raise ConfigError(
             f"no module {module_name!r} here: give MODULE:APP as Python would import it, "
             f"such as examples.wordcount:app, from the folder that holds it"
@@ -85,9 +81,35 @@ def load_app(program: str) -> App:
         found = found()
     if isinstance(found, App):
         return found
+    _refuse_hidden(module_name)
     apps = sorted(key for key, value in vars(module).items() if isinstance(value, App))
     hint = f"it has {', '.join(apps)}" if apps else "it has none at its top level"
     raise ConfigError(f"module {module_name!r} has no App named {name!r}: {hint}")
+
+
+def _refuse_hidden(module_name: str) -> None:
+    """Tell that a module is here, but another one of its name was imported before.
+
+    Those of kstash itself, of what it uses and of Python are there before any program is.
+    """
+    file = _file_here(module_name)
+    for name in (module_name, module_name.partition(".")[0]):
+        hiding = sys.modules.get(name)
+        if file is None or hiding is None:
+            continue
+        origin, here = getattr(hiding, "__file__", None), _file_here(name)
+        if here is not None and origin is not None and here.samefile(origin):
+            return
+        raise ConfigError(
+            f"{file} is hidden by another module {name!r} ({origin or 'of Python'}): give the "
+            "file, or the folder that it is in, another name"
+        ) from None
+
+
+def _file_here(module_name: str) -> Path | None:
+    path = Path(*module_name.split("."))
+    files = path.with_suffix(".py"), path / "__init__.py"
+    return next((file for file in files if file.is_file()), None)
 
 
 def run_program(

@@ -68,12 +68,61 @@ def test_a_file_in_place_of_a_module(program: str, meant: str) -> None:
         load_app(program)
 
 
-def test_a_folder_that_is_hidden_by_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("file", "program", "words"),
+    [
+        ("kstash/mine.py", "kstash.mine:app", ("kstash/mine.py", "module 'kstash'")),
+        ("kstash/__init__.py", "kstash:app", ("kstash/__init__.py", "module 'kstash'")),
+        ("kstash.py", "kstash", ("kstash.py", "module 'kstash'")),
+        ("queue.py", "queue:app", ("queue.py", "module 'queue'", "/queue.py")),
+        ("time.py", "time:app", ("time.py", "module 'time'", "of Python")),
+        ("typer/mine.py", "typer.mine:app", ("typer/mine.py", "module 'typer'")),
+    ],
+)
+def test_a_program_that_is_hidden_by_another_module(
+    file: str, program: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder `kstash` beside the program is not what Python looks into."""
-    (tmp_path / "kstash").mkdir()
-    (tmp_path / "kstash" / "mine.py").write_text("app = None")
+    """What kstash and Python have imported before is not looked for again: give it another name."""
+    import queue  # noqa: F401 - as somebody always has
+
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("app = None")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(kstash.ConfigError, match="give the folder another name"):
-        load_app("kstash.mine:app")
+    with pytest.raises(kstash.ConfigError, match="is hidden by another module") as caught:
+        load_app(program)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_program_that_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was imported from here, also by a link, and one that is nowhere."""
+    (tmp_path / "elsewhere.py").write_text("other = None")
+    name = f"linked_{tmp_path.name}"
+    (tmp_path / f"{name}.py").symlink_to(tmp_path / "elsewhere.py")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        with pytest.raises(kstash.ConfigError, match="has no App named 'app'"):
+            load_app(f"{name}:app")
+    with pytest.raises(kstash.ConfigError, match=r"no module 'kstash\.nowhere' here"):
+        load_app("kstash.nowhere:app")
+
+
+@pytest.mark.parametrize("file", ["kstash/mine.py", "kstash/__init__.py"])
+def test_python_m_kstash_beside_a_folder_of_that_name(file: str, tmp_path: Path) -> None:
+    """Python takes the folder for the package: the message says which, and what to do."""
+    path = tmp_path / file
+    path.parent.mkdir()
+    path.touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "kstash", "--version"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: {path.parent} hides the package kstash, since it has the same name: give it "
+        "another one, or start Python elsewhere\n"
+    )
