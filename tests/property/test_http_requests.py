@@ -125,7 +125,9 @@ def test_what_is_no_request_does_no_harm(port: int, sent: bytes) -> None:
     _check(port, sent)
 
 
-def test_the_server_is_alive_afterwards(port: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_server_is_alive_afterwards(
+    port: int, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """A request is answered behind any of these, and nothing was written for them."""
     for sent in (
         b"\0" * 5000,
@@ -136,10 +138,13 @@ def test_the_server_is_alive_afterwards(port: int, capfd: pytest.CaptureFixture[
         _check(port, sent)
         assert _is_alive(port)
     assert capfd.readouterr() == ("", "")
+    assert not caplog.records
 
 
 @pytest.mark.prove
-def test_many_of_them_leave_nothing(port: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_many_of_them_leave_nothing(
+    port: int, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither memory nor threads nor files grow with what was sent."""
     assert _is_alive(port)
     process = psutil.Process()
@@ -159,3 +164,4 @@ def test_many_of_them_leave_nothing(port: int, capfd: pytest.CaptureFixture[str]
     assert process.num_fds() <= files + 70
     assert process.memory_info().rss < memory[0] + 64 * 1024 * 1024
     assert capfd.readouterr() == ("", "")
+    assert not caplog.records

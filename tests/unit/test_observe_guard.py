@@ -16,11 +16,20 @@ import structlog
 
 from kstash import App, Config, ConfigError, text
 from kstash.observe import configure_logs, connections, guard
-from kstash.observe.guard import HEAD_BYTES_MAX, HEADERS, HEADERS_MAX, is_allowed
+from kstash.observe.guard import HEAD_BYTES_MAX, HEADERS_MAX, is_allowed
 from kstash.observe.server import CONTENT_POLICY, HttpServer, Views
 from kstash.testing import TestDriver
 
 DEADLINE_S = 60.0
+
+MARKS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
 
 
 def _broken() -> str:
@@ -193,12 +202,27 @@ def test_every_answer_is_marked(sent: bytes, code: int, serve: Serve) -> None:
     """Not to be embedded, guessed at, kept or passed on, whatever the answer is."""
     found, headers, body = _exchanged(serve(), sent)
     assert found == code
-    assert {name: headers[name] for name in HEADERS} == HEADERS
+    assert {name: headers.get(name) for name in MARKS} == MARKS
     assert headers["content-security-policy"] == CONTENT_POLICY
     assert "server" not in headers
     assert "location" not in headers
     assert set(headers.get("allow", "GET, HEAD").split(", ")) == {"GET", "HEAD"}
     assert bool(body) == (b"HEAD " not in sent)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9999999\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        b"GET / HTTP/1.1\r\nhost: evil.example\r\n\r\n",
+    ],
+)
+def test_what_is_refused_is_not_kept(sent: bytes, serve: Serve) -> None:
+    """The connection is closed with the answer; what would follow is not waited for."""
+    code, headers, _ = _exchanged(serve(), sent)
+    assert code in (413, 421)
+    assert headers["connection"] == "close"
 
 
 def test_the_policy_knows_the_style_of_the_page() -> None:
