@@ -47,21 +47,8 @@ class BoundedConnection(H11Protocol):
             self._check_due.cancel()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """Take what the client sends; close the connection where that cannot be answered."""
-        try:
-            super().data_received(data)
-        except Exception:
-            # As when it turns out in the middle of an answer that what follows is no request.
-            self.transport.abort()
-
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request, and answer nothing that was asked before it any more."""
-        if self.cycle is not None:
-            self.cycle.disconnected = True
-            if self.cycle.response_started and not self.cycle.response_complete:
-                self.transport.abort()
-                return
+        """Refuse what is no request."""
         # The base class's answer lacks the headers that all others have.
         headers = [
             *self.server_state.default_headers,

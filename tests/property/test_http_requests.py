@@ -152,7 +152,7 @@ def test_many_of_them_leave_nothing(
     memory: list[int] = []
 
     @given(sent=SENT)
-    @settings(deadline=None, max_examples=4000, database=None)
+    @settings(deadline=None, max_examples=1500, database=None)
     def send(sent: bytes) -> None:
         _check(port, sent)
         if not memory:
