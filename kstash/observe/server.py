@@ -31,9 +31,10 @@ _STYLE_DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode
 
 CONTENT_POLICY = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'; sandbox allow-same-origin"
+    "form-action 'none'; frame-ancestors 'none'"
 )
-"""Of each answer: nothing is fetched, run, embedded or sent; one style is known."""
+"""Of each answer: nothing is fetched, run, embedded or sent; one style is known. No `sandbox`: the
+page would not renew itself any more."""
 
 log = structlog.get_logger("kstash.http")
 

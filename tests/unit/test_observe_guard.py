@@ -238,6 +238,7 @@ def test_the_policy_knows_the_style_of_the_page() -> None:
     assert f"style-src 'sha256-{digest}'" in CONTENT_POLICY
     assert "default-src 'none'" in CONTENT_POLICY
     assert "frame-ancestors 'none'" in CONTENT_POLICY
+    assert "sandbox" not in CONTENT_POLICY, "which forbids the page to renew itself"
     assert not re.search("<script|style=|onload|src=", page)
 
 

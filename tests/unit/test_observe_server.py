@@ -64,11 +64,12 @@ def observer(clock: FakeTime, logs: None) -> Iterator[Observer]:  # noqa: ARG001
         yield made
 
 
-def get(observer: Observer, path: str) -> tuple[int, str, str]:
+def get(observer: Observer, path: str, host: str = "localhost") -> tuple[int, str, str]:
     """Status code, content type and text of a GET."""
     url = f"http://127.0.0.1:{observer.http_port}{path}"
+    request = urllib.request.Request(url, headers={"host": host})
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.status, answer.headers["content-type"], answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -178,6 +179,15 @@ def test_page_shows_replay_and_missing_values() -> None:
     assert "no tasks yet" in empty
 
 
+def test_names_come_from_the_settings(clock: FakeTime, logs: None) -> None:  # noqa: ARG001 - for its effect
+    """`http_hosts_allowed` is what requests are compared with."""
+    config = Config.load(application_id="a", http_hosts_allowed="*.example.com")
+    with Observer(config, monotonic=clock) as made:
+        made.serve(0)
+        assert get(made, "/health", "a.example.com")[0] == 200
+        assert get(made, "/health", "a.example.org")[0] == 421
+
+
 def test_unknown_path_is_404(observer: Observer) -> None:
     """Only four paths exist."""
     assert get(observer, "/nope")[0] == 404
@@ -276,8 +286,11 @@ def is_closed(connection: socket.socket) -> bool:
         return True
 
 
-def test_idle_connections_take_no_place(observer: Observer) -> None:
+def test_idle_connections_take_no_place(
+    monkeypatch: pytest.MonkeyPatch, observer: Observer
+) -> None:
     """However many connect and send nothing: the oldest are closed, and a probe is answered."""
+    monkeypatch.setattr(connections, "REQUEST_S", 3600.0)  # for their number, not for their time
     idle = [connected(observer) for _ in range(connections.CONNECTIONS_MAX + 20)]
     assert all(map(is_closed, idle[:20]))
     for _ in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -236,9 +237,19 @@ def test_what_a_restart_does_not_mend_ends_all_at_once(
     )
     assert len(_lives(tmp_path, 1)) == 1
     assert not any(_is_alive(process) for process in _lives(tmp_path, 0))
-    shown = capfd.readouterr().err
+    captured = capfd.readouterr()
+    shown = captured.out + captured.err
+    assert re.search("worker stopped .*worker-0", shown)
     assert "Traceback" not in shown
     assert "setting x" not in shown
+
+
+def test_the_last_words_come_with_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker has told is heard also when its end was seen before that."""
+    monkeypatch.setattr(Supervisor, "_listen", lambda *_: os.sched_yield())
+    with pytest.raises(WorkerFailedError) as caught:
+        _supervisor(tmp_path, 1, "0:refused").run(Stop())
+    assert caught.value.ended_with == "ConfigError"
 
 
 PROGRAM_WITH_PORT = """
