@@ -21,6 +21,10 @@ CONSUMER_QUEUE_KBYTES_MAX = 32 * 1024
 """Fetched and not yet handed out, of all partitions of one consumer together."""
 
 
+LEADERS_KNOWN_MS = 3_000
+"""How long the admin client, which follows no topic, believes what it was told of leaders. It goes
+on asking one that is dead; by default it would for a quarter of an hour: no lag, no purge."""
+
 CHECKPOINT_DEADLINE_MS = 30_000
 """How long a chunk of a checkpoint file may wait for its acknowledgement, or for its record."""
 
@@ -50,7 +54,9 @@ def _merge(config: Config, tunable: Settings, decided: Settings) -> Settings:
 
 def admin(config: Config) -> Settings:
     """Settings of the admin client."""
-    return _merge(config, *common(config, "admin"))
+    tunable, decided = common(config, "admin")
+    tunable["metadata.max.age.ms"] = LEADERS_KNOWN_MS
+    return _merge(config, tunable, decided)
 
 
 def _consumer(config: Config, role: str) -> tuple[Settings, Settings]:

@@ -1,4 +1,4 @@
-"""Sinks when the leader of their partition dies at the same moment as their writer.
+"""When the leader of a partition dies: sinks whose writer dies too, and what the admin client asks.
 
 Sinks hold no marker of the protocol's, so a recovery reads them to the end that is listed behind
 `init_transactions` (protocol, H24). A new leader may know less of what is committed than the old
@@ -17,7 +17,7 @@ import pytest
 
 from kstash.config import Config
 from kstash.kafka import KafkaCluster
-from kstash.ports import NewTopic, Partition, SinkProducer
+from kstash.ports import Admin, NewTopic, Partition, SinkProducer
 from tests.chaos.cluster import Cluster
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
@@ -107,3 +107,54 @@ def test_listed_end_holds_what_was_acknowledged(cluster: Cluster, is_open: bool)
             sink.close()
         finally:
             cluster.brokers.restart(leader)
+
+
+def _asked(admin: Admin, ask: Callable[[Admin], Callable[[], dict[Partition, int] | None]]) -> Any:
+    """The answer to a question, or what stands in its place after the request's own time-out."""
+    answer = ask(admin)
+    found: list[dict[Partition, int]] = []
+
+    def look() -> None:
+        answered = answer()
+        if answered is not None:
+            found.append(answered)
+
+    _until(lambda: found, look, "an answer")
+    return found[0]
+
+
+def test_questions_go_to_the_new_leader(cluster: Cluster) -> None:
+    """With a node dead, ends are listed and records deleted where others lead now."""
+    application_id = f"questions-{uuid.uuid4().hex[:8]}"
+    config = Config.load(application_id=application_id, bootstrap_servers=cluster.bootstrap)
+    topic = f"{application_id}-in"
+    partitions: list[Partition] = [(topic, 0), (topic, 1), (topic, 2)]
+    with closing(KafkaCluster(config).admin()) as admin:
+        admin.create([NewTopic(topic, len(partitions), 3, {"min.insync.replicas": "2"})])
+        cluster.wait_in_sync(topic)
+        _until(
+            lambda: len(_asked(admin, lambda a: a.ask_end_offsets(partitions))) == len(partitions),
+            lambda: time.sleep(0.1),
+            "the ends before",
+        )
+        dead = cluster.leader(topic, 0)
+        cluster.brokers.kill(dead)
+        try:
+            for number in range(len(partitions)):
+                _until(
+                    lambda: cluster.leader(topic, number) not in (dead, -1),  # noqa: B023 - called in this turn only
+                    lambda: time.sleep(0.1),
+                    "a new leader",
+                )
+            asked: dict[str, Callable[[Admin], Callable[[], dict[Partition, int] | None]]] = {
+                "ends": lambda admin: admin.ask_end_offsets(partitions),
+                "deletions": lambda admin: admin.delete_records(dict.fromkeys(partitions, 0)),
+            }
+            for what, ask in asked.items():
+                _until(
+                    lambda: set(_asked(admin, ask)) == set(partitions),  # noqa: B023 - called in this turn only
+                    lambda: time.sleep(0.1),
+                    f"{what} of all partitions",
+                )
+        finally:
+            cluster.brokers.restart(dead)
