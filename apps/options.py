@@ -213,5 +213,6 @@ def _report_errors(command: Callable[[], None]) -> None:
         command()
     except kstash.KstashError as error:
         # What the user can act on is in the message; a traceback of ours would bury it.
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        if not error.is_told:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

@@ -30,7 +30,8 @@ from kstash.kafka.upkeep import Upkeep
 from kstash.mainprogram import command, hashing, is_in_event_loop, obstacle, pin_hash_seed
 from kstash.objects import open_store
 from kstash.observe import Observer
-from kstash.observe.logs import configure_logs
+from kstash.observe.lines import take_over
+from kstash.observe.logs import configure_logs, is_json
 from kstash.openfiles import OpenFiles, needed, raise_limit
 from kstash.places import STANDBY, Place, failures_told
 from kstash.ports import CheckpointStore, TopicInfo
@@ -144,6 +145,7 @@ def run_app(
             "run() holds up the event loop until it returns",
             fix="await asyncio.to_thread(app.run), and app.stop() to end it",
         )
+    put_back = take_over(is_guest=hindered_by is not None)
     run = Run(topology, config, until, Stop(request, is_guest=hindered_by is not None), on_end)
     try:
         with run.stop:
@@ -157,6 +159,13 @@ def run_app(
         if place is not None:
             raise SystemExit(0) from None
         return False
+    except KstashError as error:
+        if is_json() and not error.is_told:
+            _tell(error)  # whoever shows it may show it otherwise
+        raise
+    finally:
+        if hindered_by is not None:
+            put_back()
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +278,7 @@ def _run_worker(
                     admit=files.admit,
                     hashing=hashing(),
                 )
-                _loop(worker, cluster.program, run.stop, observer, state, files, run.on_end)
+                _loop(worker, cluster.program, run, observer, state, files)
                 return worker.is_done
         finally:
             state.close()
@@ -344,12 +353,12 @@ def _look_for_strangers(worker: Worker, program: str) -> None:
 def _loop(
     worker: Worker,
     program: str,
-    stop: Stop,
+    run: Run,
     observer: Observer,
     state: RocksBackend,
     files: OpenFiles,
-    on_end: Callable[[FinalState], None] | None,
 ) -> None:
+    stop, on_end = run.stop, run.on_end
     is_graceful = is_checked = False
     memory_due = 0.0
     try:
@@ -363,12 +372,18 @@ def _loop(
                 memory_due = time.monotonic() + MEMORY_INTERVAL_S
                 observer.metrics.gauge("state_memory_bytes", state.used_memory_bytes)
                 files.check()
-        log.info("stopping" if stop.is_set else "end of input reached")
+        if stop.is_set:
+            log.info("stopping")
+        elif run.until == "drain":
+            log.info("what was in flight is finished")
+        else:
+            log.info("end of input reached")
         if worker.is_done and on_end is not None:
             on_end(GroupsFinalState(worker.context.layout, worker.ended_groups))
         is_graceful = True
     except MemberFencedError as error:
         log.error("another process took this worker's place; it stops", reason=str(error))  # noqa: TRY400 - expected, no traceback
+        error.is_told = True
         if stop.is_guest:
             raise
         raise SystemExit(EXIT_FENCED) from error
@@ -384,14 +399,20 @@ def _loop(
             skip_records=error.skip,
             exc_info=with_user_frames(error.cause),
         )
+        error.is_told = True
         raise
     except KstashError as error:
         # At once: whoever shows the error does so after the clients are closed.
-        log.error("the worker stops; nothing is lost", reason=str(error))  # noqa: TRY400 - raised
+        _tell(error)
         raise
     finally:
         worker.close(is_graceful=is_graceful)
     log.info("stopped")
+
+
+def _tell(error: KstashError) -> None:
+    log.error("the worker stops; nothing is lost", reason=str(error))
+    error.is_told = True
 
 
 def _process_age_s() -> float:

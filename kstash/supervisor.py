@@ -16,6 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import selectors
 import signal
@@ -384,10 +385,22 @@ class Supervisor:
         """Pass on what a worker has logged; returns whether more may come."""
         lines, is_open = worker.read_log()
         if lines:
-            prefix = "" if self._config.log_format == "json" else f"{worker.name} | "
-            sys.stderr.write("".join(f"{prefix}{line}\n" for line in lines))
+            shown = self._line_of_json if self._config.log_format == "json" else self._line
+            sys.stderr.write("".join(f"{shown(worker, line)}\n" for line in lines))
             sys.stderr.flush()
         return is_open
+
+    def _line(self, worker: _Worker, line: str) -> str:
+        return f"{worker.name} | {line}"
+
+    def _line_of_json(self, worker: _Worker, line: str) -> str:
+        """The line as it is when it is JSON; not so what was written beside the log."""
+        try:
+            if isinstance(json.loads(line), dict):
+                return line
+        except ValueError:
+            pass
+        return json.dumps({"worker": worker.name, "event": line, "logger": "stderr"})
 
     def _show_status(self) -> None:
         """One line whenever the numbers change."""

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from kstash.cli.escape import printable
 from kstash.core.determinants import Determinant, Fired, Run
 from kstash.core.frames import decode_frame
 from kstash.core.ids import Incarnation, TaskId
@@ -28,6 +27,7 @@ from kstash.core.wire import (
     decode_marker,
 )
 from kstash.errors import RecordUnreadableError, SequenceGapError, WireCorruptError
+from kstash.escape import printable
 from kstash.ports import Headers, Message
 
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from kstash.cli.decode import lineage_entry
-from kstash.cli.escape import printable
 from kstash.cli.options import BootstrapServers, open_tools
 from kstash.cli.topics import Output
 from kstash.core import names
 from kstash.errors import TopicMissingError
+from kstash.escape import printable
 
 app = typer.Typer(help="Look into the lineage of an application.", no_args_is_help=True)
 

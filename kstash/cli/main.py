@@ -16,6 +16,8 @@ from rich.console import Console
 import kstash
 from kstash.cli import broker, drain, lineage, programs, records, reset, topics, verify
 from kstash.errors import KstashError, OperatorError, SerdeError
+from kstash.escape import printable_lines
+from kstash.observe.logs import is_json
 
 app = typer.Typer(
     help="Exactly-once stream processing on Apache Kafka.",
@@ -51,17 +53,23 @@ def _options(
     """Exactly-once stream processing on Apache Kafka."""
 
 
+def _show_error(error: KstashError) -> None:
+    if isinstance(error, OperatorError | SerdeError) and not error.is_told:
+        # The user's own traceback is what they need to find the line.
+        text = "".join(traceback.format_exception(error.cause))
+        sys.stderr.write(printable_lines(text))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        f"error: {printable_lines(str(error))}", style="red", markup=False
+    )
+
+
 def main() -> None:
     """Run the command line and exit."""
     try:
         app()
     except KstashError as error:
-        if isinstance(error, OperatorError | SerdeError):
-            # The user's own traceback is what they need to find the line.
-            traceback.print_exception(error.cause)
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"error: {error}", style="red", markup=False
-        )
+        if not (error.is_told and is_json()):
+            _show_error(error)
         sys.exit(1)
     except BrokenPipeError:
         # `kstash topics read … | head`: the reader has what it wanted. Python would complain once

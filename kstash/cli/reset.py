@@ -49,6 +49,7 @@ from kstash.errors import (
     StateError,
     WireCorruptError,
 )
+from kstash.escape import printable
 from kstash.kafka.tools import KafkaTools
 from kstash.kafka.topics import internal_topic_config, lineage_topic_config
 from kstash.kafka.upkeep import Upkeep
@@ -147,9 +148,10 @@ def reset(
 
 def tell_wait(members: list[str], wait_s: float) -> None:
     """Say who is waited for, and for how long."""
+    who = printable(", ".join(members))
     print(
-        f"waiting up to {wait_s:g} s for {', '.join(members)} to leave the group: a worker that "
-        "was stopped or killed keeps its place until its session has timed out",
+        f"waiting up to {wait_s:g} s for {who} to leave the group: a worker that was stopped or "
+        "killed keeps its place until its session has timed out",
         file=sys.stderr,
     )
 

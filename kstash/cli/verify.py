@@ -12,11 +12,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from kstash.cli.escape import printable
 from kstash.cli.options import BootstrapServers
 from kstash.config import Config
 from kstash.core import names
 from kstash.errors import CheckpointCorruptError, TopicMissingError
+from kstash.escape import printable
 from kstash.kafka import KafkaCluster
 from kstash.kafka.tools import KafkaTools
 from kstash.launch import checkpoint_store

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Self
 
+from kstash.escape import printable_lines
+
 TOLD_CHARS = 2_000
 SHOWN_CHARS = 80
 
@@ -17,7 +19,8 @@ def told(error: BaseException) -> str:
         text = str(error)
     except Exception as again:
         text = f"(its text cannot be had: {type(again).__name__})"
-    return f"{type(error).__name__}: {_cut(text, TOLD_CHARS)}"
+    # On a terminal it is shown, and not obeyed.
+    return f"{type(error).__name__}: {printable_lines(_cut(text, TOLD_CHARS))}"
 
 
 def shown(value: object) -> str:
@@ -42,9 +45,11 @@ class KstashError(Exception):
     Attributes:
         is_lasting: whether a new start would end with it again, until somebody has changed the
             program, its settings or what it asks of the cluster. A supervisor stops then.
+        is_told: whether the log of the worker has it, with what caused it.
     """
 
     is_lasting = False
+    is_told = False
 
 
 class LocatedError(KstashError):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from kstash.errors.base import KstashError, LocatedError
+from kstash.escape import printable
 
 
 class ClusterError(KstashError):
@@ -111,9 +112,10 @@ class ApplicationRunningError(ClusterError):
     """
 
     def __init__(self, application_id: str, members: Sequence[str]) -> None:
+        who = printable(", ".join(members))
         super().__init__(
-            f"workers of {application_id!r} are active: {', '.join(members)}; stop them with "
-            "SIGTERM (one that was stopped or killed counts until its session, session_timeout_ms, "
+            f"workers of {application_id!r} are active: {who}; stop them with SIGTERM "
+            "(one that was stopped or killed counts until its session, session_timeout_ms, "
             "has timed out), then try again"
         )
         self.members = tuple(members)
@@ -158,7 +160,7 @@ class ApplicationIdTakenError(ClusterError):
     def __init__(self, application_id: str, members: Sequence[str]) -> None:
         super().__init__(
             f"application_id {application_id!r} is in use by another program, or under another "
-            f"guarantee ({', '.join(members)}): stop that one, or give this one another "
+            f"guarantee ({printable(', '.join(members))}): stop that one, or give this one another "
             "application_id"
         )
         self.members = tuple(members)

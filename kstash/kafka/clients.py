@@ -7,7 +7,6 @@ logger. What is wrong with a setting comes as a `ConfigError` that names it.
 from __future__ import annotations
 
 import difflib
-import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from kstash.errors import ConfigError
 from kstash.kafka import failures
+from kstash.kafka.lines import ClientLines
 
 OnError = Callable[[KafkaError], None]
 
@@ -42,9 +42,6 @@ _JAVA = {
 }
 """Settings of the Java client, and what stands in their place."""
 
-_FLAT = str.maketrans(".", "-")
-"""Dots in a client's name would make a tree of loggers."""
-
 _COMMON = (
     "enable.ssl.certificate.verification",
     "oauth_cb",
@@ -68,35 +65,18 @@ _COMMON = (
 
 
 class ClientLogger(Protocol):
-    """What a client's log lines are given to: a `logging.Logger`, or what passes them on."""
+    """What a client's log lines are given to: `ClientLines`, or what passes them on."""
 
     def log(self, level: int, message: str, *arguments: object) -> None:
         """Take one line."""
 
 
-class _KnownNoise(logging.Filter):
-    """Drops lines of the client that are no news.
-
-    CONFWARN says at every start that the gapless guarantee is experimental, and that a setting
-    for producers was given to a consumer as well; GETPID is a retry that succeeds; FAIL is a
-    connection that broke, of which each client has several: the member says once that the broker
-    is away, and refused credentials come as errors.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(("CONFWARN", "GETPID", "FAIL"))
-
-
-_noise = _KnownNoise()
-
 C = TypeVar("C")
 
 
-def client_logger(client: str) -> logging.Logger:
-    """Return the logger that a client's own log lines go to: `kstash.client.<client>`."""
-    logger = logging.getLogger(f"kstash.client.{client.translate(_FLAT)}")
-    logger.addFilter(_noise)
-    return logger
+def client_logger(client: str) -> ClientLogger:
+    """What takes a client's log lines: they become events of `kstash.client.<client>`."""
+    return ClientLines(client)
 
 
 def make_admin(settings: Mapping[str, Any], *, on_error: OnError | None = None) -> AdminClient:

@@ -55,6 +55,7 @@ class CommittedPositionsReader:
         while True:
             try:
                 with self._lock:
+                    self._client.poll(0)  # its log, which would pile up: it reads nothing
                     found = self._client.committed([TopicPartition(*position)], ATTEMPT_TIMEOUT_S)
                 if found[0].error is not None:
                     raise KafkaException(found[0].error)

@@ -12,7 +12,6 @@ lead to is queued and told on the caller's thread, in `poll`. Invariants:
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -32,7 +31,7 @@ from kstash.errors import (
 )
 from kstash.failpoints import around
 from kstash.kafka import failures
-from kstash.kafka.clients import client_logger, make_producer
+from kstash.kafka.clients import ClientLogger, client_logger, make_producer
 from kstash.kafka.opening import Opening, Record
 from kstash.kafka.positions import CommittedPositionsReader
 from kstash.ports import Headers, OnDelivery, OnDone, Partition
@@ -56,7 +55,7 @@ class _ClientLog:
             records behind the one that failed is that they were purged.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: ClientLogger) -> None:
         self.is_refused = False
         self.cause = ""
         self._logger = logger

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Literal, TextIO
 
 import structlog
+
+from kstash.escape import printable_lines
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -22,6 +25,29 @@ class NamedLogger(structlog.WriteLogger):
     def __init__(self, file: TextIO, name: str) -> None:
         super().__init__(file)
         self.name = name
+
+
+def is_json() -> bool:
+    """Whether what is logged comes as JSON."""
+    processors = structlog.get_config()["processors"]
+    return any(isinstance(step, structlog.processors.JSONRenderer) for step in processors)
+
+
+def _make_printable(
+    _: object, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Texts of an event may be somebody else's, such as that of an error with a record in it."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            # With one of these in it the renderer shows a field as Python writes it.
+            is_quoted = name != "event" and not set(value).isdisjoint(" \t=\r\n\"'")
+            event[name] = value if is_quoted else printable_lines(value)
+    return event
+
+
+def _write_traceback(file: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    """No locals, which would show users' records; and nothing that a terminal obeys."""
+    file.write("\n" + printable_lines("".join(traceback.format_exception(*exc_info)).rstrip("\n")))
 
 
 def configure_logs(log_format: Literal["console", "json"], log_level: str) -> None:
@@ -47,10 +73,11 @@ def configure_logs(log_format: Literal["console", "json"], log_level: str) -> No
     else:
         rendering = [
             structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            _make_printable,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
-                # Locals in tracebacks would show users' records.
-                exception_formatter=structlog.dev.plain_traceback,
+                sort_keys=False,  # what says most comes first
+                exception_formatter=_write_traceback,
             ),
         ]
     structlog.configure(

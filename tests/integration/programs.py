@@ -9,6 +9,7 @@ the size of files that the process may write, as a full disk is one).
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import resource
 import sys
@@ -76,6 +77,18 @@ def copy_to(app: kstash.App, inputs: list[str], output: str, options: dict[str, 
     app.stream(inputs[0]).to(output, delivery=options["delivery"])
 
 
+def prints(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
+    """Copy, and write each line to standard error; at `crash` the interpreter crashes."""
+    faulthandler.enable()
+
+    def look(line: str) -> None:
+        print(f"written beside the log: {line}", file=sys.stderr, flush=True)
+        if line == "crash":
+            faulthandler._sigsegv()  # type: ignore[attr-defined] # no stub has it
+
+    app.stream(inputs[0], value=kstash.text).peek(look).to(output, value=kstash.text)
+
+
 def through(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
     """Send records through an internal topic, and on as they are."""
     app.stream(inputs[0], key=kstash.raw).repartition("all").to(output)
@@ -109,6 +122,7 @@ PROGRAMS: dict[str, Build] = {
     "spread": spread,
     "copy": copy,
     "copy_to": copy_to,
+    "prints": prints,
     "through": through,
     "relay": relay,
     "newest": newest,

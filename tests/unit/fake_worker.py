@@ -7,7 +7,8 @@ at first. Behaviours: `run` (the default: until SIGTERM),
 `end` (exit code 0 at once), `fenced`, `fails` (with words on standard error),
 `fails-first` (its first life; then `end`), `stubborn` (ignores SIGTERM), `spare` (runs, and is
 never ready), `mute` (closes its standard error), `refused` (ends of what a restart does not mend),
-`refused-later` (the same when it was ready).
+`refused-later` (the same when it was ready), `json` (runs, and writes a line of JSON, and some
+that look like it).
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def main() -> None:
         lives.write(f"{os.getpid()}\n")
     is_first = len((folder / str(place.index)).read_text().split()) == 1
     print(f"this is {place.index}", file=sys.stderr, flush=True)
+    if behaviour == "json":
+        print('{"event": "mine",   "level": "info"}\n[1]\n{"event": ', file=sys.stderr, flush=True)
     if behaviour == "fails" or (behaviour == "fails-first" and is_first):
         sys.exit("it cannot work\nbecause of this")
     if behaviour == "refused":

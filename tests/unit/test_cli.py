@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import typer
@@ -30,6 +31,7 @@ from kstash.core.wire import (
     encode_lineage,
     encode_marker,
 )
+from kstash.observe import configure_logs
 from kstash.ports import Headers
 
 TASK = TaskId(1, 0)
@@ -187,6 +189,30 @@ def test_an_error_of_the_users_function_shows_its_traceback(
     assert 'raise ZeroDivisionError("by zero")' in printed
     assert "'ratio' failed" in printed
     assert "topic 'numbers', partition 2, offset 17" in printed
+
+
+@pytest.mark.parametrize(("log_format", "count"), [("console", 1), ("json", 0)])
+def test_what_the_log_has_is_not_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    log_format: Literal["console", "json"],
+    count: int,
+) -> None:
+    """A person has the message as the last line, without its cause once more; JSON stays JSON."""
+    error = OperatorError("map", 0, ValueError("bad \x1b[31m record"))
+    error.is_told = True
+
+    def fail() -> None:
+        configure_logs(log_format, "info")
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    shown = capsys.readouterr().err
+    assert shown.count("ValueError: bad \\x1b[31m record") == count
+    assert all(line.isprintable() for line in shown.splitlines())
 
 
 def test_assignments_are_split_at_the_first_equals_sign() -> None:

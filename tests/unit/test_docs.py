@@ -181,9 +181,11 @@ def log_lines() -> set[str]:
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
             logger = ast.unparse(node.func.value)
-            if node.func.attr not in ("info", "warning", "error") or "log" not in logger:
+            levels = ("info", "warning", "error", "critical", "log")
+            if node.func.attr not in levels or "log" not in logger:
                 continue
-            texts = [n.value for n in ast.walk(node.args[0]) if isinstance(n, ast.Constant)]
+            event = node.args[node.func.attr == "log"]  # behind the level
+            texts = [n.value for n in ast.walk(event) if isinstance(n, ast.Constant)]
             found.update(text for text in texts if isinstance(text, str))
     return found
 

@@ -30,9 +30,16 @@ class Group:
     def __init__(self, clock: ManualClock, *answers: Answer) -> None:
         self.clock = clock
         self.answers = list(answers)
+        self.calls: list[str] = []
+
+    def poll(self, timeout_s: float) -> None:
+        """Brings the log of the client, without waiting."""
+        assert timeout_s == 0
+        self.calls.append("poll")
 
     def committed(self, _partitions: Any, _timeout_s: float) -> list[Answer]:
         """The next answer, the last one again and again."""
+        self.calls.append("ask")
         self.clock.advance(READ_DEADLINE_S / 3)
         return [self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]]
 
@@ -61,3 +68,13 @@ def test_an_error_is_not_taken_for_no_position(monkeypatch: pytest.MonkeyPatch) 
         read(monkeypatch, passing)
     with pytest.raises(ClusterError, match="was refused"):
         read(monkeypatch, Answer(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
+
+
+def test_its_log_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the client says waits for a poll, and nothing else of it is ever polled for."""
+    reader = CommittedPositionsReader({"group.id": "g", "bootstrap.servers": "127.0.0.1:9"})
+    group = Group(ManualClock(), Answer())
+    monkeypatch.setattr(reader, "_client", group)
+    reader.read(PLACE)
+    reader.read(PLACE)
+    assert group.calls == ["poll", "ask"] * 2

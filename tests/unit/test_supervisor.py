@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -138,10 +139,13 @@ def test_all_start_and_stop_in_order(tmp_path: Path, capfd: pytest.CaptureFixtur
 
 
 def test_lines_of_json_stay_as_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """For machines nothing is put before a line."""
+    """For machines nothing is put before a line; what was written beside the log becomes one."""
     stop = Stop()
-    _supervisor(tmp_path, 1, on_ready=stop.set, log_format="json").run(stop)
-    assert "this is 0\n" in capfd.readouterr().err.splitlines(keepends=True)
+    _supervisor(tmp_path, 1, "0:json", on_ready=stop.set, log_format="json").run(stop)
+    shown = capfd.readouterr().err.splitlines()
+    assert '{"event": "mine",   "level": "info"}' in shown
+    for raw in ("this is 0", "[1]", '{"event": '):
+        assert json.dumps({"worker": "worker-0", "event": raw, "logger": "stderr"}) in shown
 
 
 def test_a_killed_worker_is_started_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Text out of topics on a terminal: shown, and never obeyed."""
+"""Text out of topics, and of others, on a terminal: shown, and never obeyed."""
 
 from __future__ import annotations
 
@@ -12,3 +12,10 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_lines(text: str) -> str:
+    r"""As `printable`, of a text of several lines: line ends and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or c.isprintable() else printable(c) for c in text)

@@ -6,10 +6,10 @@ import pytest
 
 from kstash.cli import verify
 from kstash.cli.decode import RecordDecoder, as_text, lineage_entry
-from kstash.cli.escape import printable
 from kstash.cli.lineage import as_line
 from kstash.core.ids import Incarnation
 from kstash.core.records import Claim, Start, encode_key, encode_value
+from kstash.escape import printable
 from kstash.testing.log import MemoryRecord
 from kstash.verify.checks import Finding, Report
 

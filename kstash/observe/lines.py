@@ -1,0 +1,111 @@
+"""What Python and other libraries would write to standard error by themselves, as the log has it.
+
+That is what Python's `logging` shows where nobody has set it up, its warnings, and errors that
+nobody catches. A program that has set any of them up itself keeps what it has chosen.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import TextIO
+
+import structlog
+
+from kstash.errors import KstashError
+from kstash.escape import printable_lines
+from kstash.observe.logs import is_json
+
+log = structlog.get_logger("kstash")
+
+
+class _LastResort(logging.Handler):
+    """For records of loggers that have no handler."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        exc = {"exc_info": record.exc_info} if record.exc_info else {}
+        structlog.get_logger(record.name).log(level, record.getMessage(), **exc)
+
+
+def take_over(*, is_guest: bool) -> Callable[[], None]:
+    """Have all of it in the log from now on.
+
+    Args:
+        is_guest: whether the process is somebody else's: what it says of its own errors is left
+            alone, unless the log is to be JSON.
+
+    Returns:
+        What puts everything back where it was.
+    """
+    before = (logging.lastResort, warnings.showwarning, sys.excepthook)
+    of_threads, of_nobody = threading.excepthook, sys.unraisablehook
+    logging.lastResort = _LastResort(logging.WARNING)
+    # Not where the program, or its test runner, shows them in its own way.
+    if before[1].__module__ == "warnings":
+        warnings.showwarning = _show_warning
+    if is_json() or not is_guest:
+        sys.excepthook = _tell_uncaught
+    if is_json():
+        threading.excepthook = _tell_uncaught_in_thread
+        sys.unraisablehook = _tell_unraisable
+
+    def put_back() -> None:
+        logging.lastResort, warnings.showwarning, sys.excepthook = before
+        threading.excepthook, sys.unraisablehook = of_threads, of_nobody
+
+    return put_back
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if file is not None:
+        file.write(warnings.formatwarning(message, category, filename, lineno, line))
+        return
+    logger = structlog.get_logger("py.warnings")
+    logger.warning(str(message), category=category.__name__, place=f"{filename}:{lineno}")
+
+
+def _tell_uncaught(
+    kind: type[BaseException], error: BaseException, frames: TracebackType | None
+) -> None:
+    """As the last words of the process, in the log's own form.
+
+    An error that is in the log already is not told twice with all that caused it.
+    """
+    is_told = isinstance(error, KstashError) and error.is_told
+    if is_json():
+        if not is_told:
+            log.critical("an error that nobody caught", exc_info=(kind, error, frames))
+        return
+    text = "".join(traceback.format_exception(kind, error, frames, chain=not is_told))
+    sys.stderr.write(printable_lines(text))
+    sys.stderr.flush()
+
+
+def _tell_uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
+    if found.exc_type is SystemExit or found.exc_value is None:
+        return
+    exc_info = (found.exc_type, found.exc_value, found.exc_traceback)
+    name = found.thread.name if found.thread is not None else ""
+    log.critical("an error in a thread that nobody caught", thread=name, exc_info=exc_info)
+
+
+def _tell_unraisable(found: sys.UnraisableHookArgs) -> None:
+    error = found.exc_value
+    exc_info = (found.exc_type, error, found.exc_traceback) if error is not None else None
+    what = found.err_msg or "Exception ignored in"
+    log.error(
+        "an error that nobody could catch", what=what, of=repr(found.object), exc_info=exc_info
+    )
