@@ -65,7 +65,12 @@ class Options:
             app: what to run.
             on_end: called with the final state when a bounded run is over.
         """
-        app.run(until=self.until, workers=self.workers, on_ready=_print_ready, on_end=on_end)
+        try:
+            app.run(until=self.until, workers=self.workers, on_ready=_print_ready, on_end=on_end)
+        except kstash.KstashError as error:
+            if app.config.log_format == "json":
+                raise typer.Exit(1) from error  # the log has it, and a line of ours is no JSON
+            raise
 
 
 _Until = Annotated[
@@ -213,6 +218,5 @@ def _report_errors(command: Callable[[], None]) -> None:
         command()
     except kstash.KstashError as error:
         # What the user can act on is in the message; a traceback of ours would bury it.
-        if not error.is_told:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

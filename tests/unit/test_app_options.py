@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import kstash
 from kstash.apps.keyword_count.__main__ import main as keyword_count
 from kstash.apps.log_count.__main__ import main as log_count
 from kstash.apps.options import Options, shared_options
@@ -97,24 +98,26 @@ def test_unknown_choices_are_refused(arguments: tuple[str, str]) -> None:
     assert arguments[1] in output
 
 
-@pytest.mark.parametrize("is_told", [False, True])
-def test_an_error_is_one_line(is_told: bool) -> None:
-    """What to do, without a traceback of ours; nothing more where the log has it already."""
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_an_error_is_one_line(log_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to do, without a traceback of ours. Where the log is JSON it has all of it."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise TopicMissingError(["in"], "create it")
 
     @shared_options(  # type: ignore[untyped-decorator] # mypy knows it under another name
         application_id="app", inputs=("in",), output="out"
     )
-    def main(_options: Options) -> None:
-        error = TopicMissingError(["in"], "create it")
-        error.is_told = is_told
-        raise error
+    def main(options: Options) -> None:
+        options.run(kstash.App("app", log_format=log_format))
 
+    monkeypatch.setattr(kstash.App, "run", fail)
     program = typer.Typer()
     program.command()(main)
     result = CliRunner().invoke(program, [])
     assert result.exit_code == 1
     line = "TopicMissingError: no such topic: 'in'; to fix it: create it\n"
-    assert result.stderr == ("" if is_told else line)
+    assert result.stderr == ("" if log_format == "json" else line)
 
 
 @pytest.mark.parametrize("command", [word_count, keyword_count, log_count])

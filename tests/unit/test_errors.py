@@ -84,3 +84,15 @@ def test_deadlines_and_folders_are_in_the_message() -> None:
     assert str(kstash.StepDeadlineError("fencing", 2.5)) == "fencing was not done within 2.5 s"
     assert str(kstash.StateError("disk full", "/state")) == "/state: disk full"
     assert str(kstash.StateError("disk full")) == "disk full"
+
+
+def test_what_somebody_elses_text_holds_is_shown_and_not_obeyed() -> None:
+    """A record in the text of a user's error may be an escape sequence of a terminal."""
+    cause = ValueError("bad \x1b]0;owned\x07 record")
+    for error in (
+        kstash.OperatorError("map", 0, cause),
+        kstash.SerdeError("map", "json", "deserialize", "value", 0, cause),
+        kstash.ApplicationRunningError("app", ["a\x1b[2J"]),
+        kstash.ApplicationIdTakenError("app", ["a\x1b[2J"]),
+    ):
+        assert str(error).isprintable()
