@@ -32,12 +32,22 @@ from pydantic_settings import (
 from kstash.core import names
 from kstash.credentials import ClientVariables, masked_settings, masked_url, refuse_key
 from kstash.errors import ConfigError
+from kstash.errors import shown as told
 from kstash.misspellings import refuse_misspelt_variables, refuse_unknown
 
 PREFIX = "KSTASH_"
 
 POLL_INTERVAL_MS = 300_000
 """The Kafka client's own `max.poll.interval.ms`."""
+
+MS_MAX = (1 << 31) - 1
+"""Of a time in `_ms`: what the Kafka client takes."""
+
+NUMBER_MAX = 1 << 53
+"""Of any other number: it may be counted with as a float."""
+
+CLIENT_NUMBERS = ("batch.size", "max.poll.interval.ms", "message.max.bytes")
+"""Settings of the client that kstash counts with too."""
 
 MESSAGE_BYTES_MAX = 100 * 1024 * 1024
 """The Kafka client's `message.max.bytes` of all producers: topics decide, and say so before."""
@@ -50,7 +60,8 @@ NAME_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,100}\Z")
 """What an application id and the name of an operator may be: they become parts of topics and
 folders, and `<application id>-<name>-repartition` must fit into Kafka's 249 characters."""
 
-PLACE_PATTERN = r"[a-zA-Z0-9._-]+/\d+/\d+(/\d+|/all|-\d+)?"
+_DIGITS = "[0-9]{1,18}"
+PLACE_PATTERN = rf"[a-zA-Z0-9._-]+/[0-9]{{1,10}}/{_DIGITS}(/{_DIGITS}|/all|-{_DIGITS})?"
 SKIP_PATTERN = rf"^{PLACE_PATTERN}(,{PLACE_PATTERN})*$"
 """Records as `topic/partition/offset`, comma-separated, and the other forms of `SkippedPlace`."""
 
@@ -312,6 +323,11 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        for name, value in self:
+            # `outage_ms_max` is compared with a topic's retention, which may be any.
+            largest = MS_MAX if name.endswith("_ms") else NUMBER_MAX
+            if isinstance(value, int) and value > largest:
+                raise ValueError(f"{name} is {told(value)}, must be {largest} or less")
         if not NAME_PATTERN.match(self.application_id):
             raise ValueError(
                 f"application_id {self.application_id!r} is not allowed: 1 to 100 letters, digits, "
@@ -331,6 +347,9 @@ class Config(BaseSettings):
                 "abort transactions before they are committed: raise the latter"
             )
         self.skipped_records()
+        for name in CLIENT_NUMBERS:
+            if name in self.kafka and not _is_number(self.kafka[name]):
+                raise ValueError(f"kafka: {name!r} must be a whole number of 1 to {MS_MAX}")
         for name in self.kafka:
             if name in RESERVED:
                 raise ValueError(f"kafka: {name!r} is decided by kstash: remove it")
@@ -393,6 +412,11 @@ class Config(BaseSettings):
         return type(self).load(**{**mine, **settings})
 
 
+def _is_number(value: object) -> bool:
+    """Whether it is one as the Kafka client takes them, in a text or not."""
+    return re.fullmatch("[0-9]{1,10}", str(value)) is not None and 1 <= int(str(value)) <= MS_MAX
+
+
 def _config_error(error: ValidationError) -> ConfigError:
     first = error.errors(include_url=False, include_context=False)[0]
     setting = str(first["loc"][0]) if first["loc"] else None
@@ -405,5 +429,5 @@ def _config_error(error: ValidationError) -> ConfigError:
     else:
         place = setting
         shown = masked_url(found) if isinstance(found, str) else found
-        given = "" if first["type"] == "missing" else f", not {shown!r}"
+        given = "" if first["type"] == "missing" else f", not {told(shown)}"
     return ConfigError(f"setting {place}: {message[0].lower()}{message[1:]}{given}", setting)

@@ -12,6 +12,7 @@ points, since it does nothing that a crash could interrupt.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from kstash.errors import ConfigError
@@ -119,6 +120,7 @@ class _Armed(_Nothing):
 
 _NOTHING = _Nothing()
 _armed: _Armed | None = None
+_COUNT = re.compile(r"(?:0*[1-9][0-9]{0,8})?")
 
 
 def around(name: str) -> _Nothing:
@@ -144,7 +146,7 @@ def arm(specification: str | None) -> None:
         return
     place, _, nth = specification.partition(":")
     name, _, side = place.rpartition(".")
-    is_count = not nth or (nth.isdecimal() and int(nth) > 0)
+    is_count = _COUNT.fullmatch(nth) is not None
     if name not in POINTS or side not in ("before", "after") or not is_count:
         raise ConfigError(
             f"{VARIABLE}={specification}: there is no such point; one of "

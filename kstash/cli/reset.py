@@ -337,7 +337,7 @@ def _check_unused(folder: Path) -> None:
 
 
 def _folder_program(folder: Path) -> Program | None:
-    with suppress(OSError, ValueError, KeyError, TypeError, WireCorruptError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, WireCorruptError):
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
         return Program.decode(json.dumps(metadata["program"]))
     return None

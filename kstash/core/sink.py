@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from kstash.core.fields import number
 from kstash.errors import WireCorruptError
 
 METADATA_BYTES_MAX = 4096
@@ -81,11 +82,11 @@ class CommittedPositions:
         try:
             version, generation, table = metadata.split(";")
             pairs = [entry.split(":") for entry in table.split(",") if entry]
-            positions = {int(stage): int(position) for stage, position in pairs}
+            positions = {number(int(stage)): number(int(position)) for stage, position in pairs}
             if version != _VERSION:
                 raise WireCorruptError(f"committed position of version {version[:80]!r}")
-            found = cls(int(generation), positions)
-            if found.encode() != metadata or min((found.generation, *positions.values())) < 0:
+            found = cls(number(int(generation)), positions)
+            if found.encode() != metadata:
                 raise ValueError
         except ValueError as error:
             raise WireCorruptError(f"malformed committed position {metadata[:80]!r}") from error

@@ -46,9 +46,10 @@ from kstash.ports import Partition
 
 METADATA_BYTES_MAX = 4096
 """Kafka's default of `offset.metadata.max.bytes`."""
-BOOKMARK_BYTES_MAX = 16 << 20
-"""Of a bookmark's JSON: 50 bytes for each task that writes the partition. Some
-MB of zlib can stand for gigabytes, and who can commit offsets for the group can make them up."""
+BOOKMARK_BYTES_MAX = 4 << 20
+"""Of a bookmark's JSON: 50 bytes for each task that writes the partition. Some kilobytes of zlib
+can stand for many megabytes, which JSON makes twenty times as large in memory, and who can commit
+offsets for the group can make them up."""
 COMMITTED_DEADLINE_S = 30.0
 
 _DECIDED: Mapping[str, Any] = {

@@ -16,6 +16,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from kstash.errors import WireCorruptError
 from kstash.kafka.clients import make_admin, make_consumer
 from kstash.kafka.closing import close_in_time
 from kstash.ports import Census
@@ -91,20 +92,30 @@ def census_of(
 
 
 def assigned(data: bytes, topic: str) -> list[int]:
-    """Partitions of a topic in what a group's leader gave a member (ConsumerProtocolAssignment)."""
+    """Partitions of a topic in what a group's leader gave a member (ConsumerProtocolAssignment).
+
+    Raises:
+        WireCorruptError: it is no such thing.
+    """
     if not data:
         return []
     at = 6
     found: list[int] = []
-    (topic_count,) = struct.unpack_from(">i", data, 2)
-    for _ in range(topic_count):
-        (length,) = struct.unpack_from(">h", data, at)
-        name = data[at + 2 : at + 2 + length].decode()
-        at += 2 + length
-        (count,) = struct.unpack_from(">i", data, at)
-        if name == topic:
-            found += struct.unpack_from(f">{count}i", data, at + 4)
-        at += 4 + 4 * count
+    try:
+        (topic_count,) = struct.unpack_from(">i", data, 2)
+        for _ in range(topic_count):  # each takes bytes, so that it ends with them
+            (length,) = struct.unpack_from(">H", data, at)
+            name = data[at + 2 : at + 2 + length].decode()
+            at += 2 + length
+            (count,) = struct.unpack_from(">I", data, at)
+            at += 4
+            if 4 * count > len(data) - at:
+                raise WireCorruptError(f"assignment of {count} partitions in {len(data)} bytes")
+            if name == topic:
+                found += struct.unpack_from(f">{count}i", data, at)
+            at += 4 * count
+    except (struct.error, UnicodeDecodeError) as error:
+        raise WireCorruptError(f"malformed assignment of a group's member: {error}") from error
     return found
 
 

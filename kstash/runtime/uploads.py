@@ -16,6 +16,7 @@ needs.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -307,6 +308,9 @@ class Uploads:
         self._context.metrics.count("checkpoint_files_deleted", count or 0)
 
 
+_NUMBERS = re.compile("[0-9]{1,20}-[0-9]{1,20}")
+
+
 def task_folder(stage: str, group: int) -> str:
     """Folder of a task's files in the store."""
     return f"{stage}_{group}"
@@ -318,7 +322,7 @@ def incarnation_of(name: str) -> Incarnation | None:
     if len(parts) != 3:
         return None
     generation, _, offset = parts[1].partition("-")
-    if not (generation.isdigit() and offset.isdigit()):
+    if _NUMBERS.fullmatch(parts[1]) is None:
         return None
     return Incarnation(int(generation), int(offset))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from kstash.errors import StateError
+from kstash.errors import StateError, shown
 from kstash.failpoints import around
 
 FORMAT_VERSION = 1
@@ -147,7 +147,7 @@ class ApplicationFolder:
         metadata = {**wanted, "topology_hash": topology_hash, "program": json.loads(program)}
         try:
             found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StateError(
                 f"{METADATA_FILE} cannot be read ({error}): make it readable or, if it is damaged, "
                 "move it out of this folder, which is left as it is otherwise: it is written anew",
@@ -157,7 +157,7 @@ class ApplicationFolder:
             if found is not None and (not isinstance(found, dict) or found.get(name) != value):
                 was = found.get(name) if isinstance(found, dict) else None
                 raise StateError(
-                    f"the state was written with {name} {was!r}, this program has {value!r}; "
+                    f"the state was written with {name} {shown(was)}, this program has {value!r}; "
                     "run what wrote it, or give this worker another state_dir: its state comes "
                     "from the checkpoint store then, or from a replay",
                     str(self.path),

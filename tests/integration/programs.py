@@ -72,6 +72,11 @@ def copy(app: kstash.App, inputs: list[str], output: str, _options: dict[str, An
     app.stream(*inputs).to(output)
 
 
+def drop(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
+    """Read the inputs, and send nothing on."""
+    app.stream(*inputs).filter(lambda _: False).to(output)
+
+
 def copy_to(app: kstash.App, inputs: list[str], output: str, options: dict[str, Any]) -> None:
     """Copy one input by the delivery in option `delivery`."""
     app.stream(inputs[0]).to(output, delivery=options["delivery"])
@@ -121,6 +126,7 @@ PROGRAMS: dict[str, Build] = {
     "merged": merged,
     "spread": spread,
     "copy": copy,
+    "drop": drop,
     "copy_to": copy_to,
     "prints": prints,
     "through": through,
@@ -149,6 +155,8 @@ def main(name: str, arguments: dict[str, Any]) -> None:
         workers=arguments.get("workers"),
         on_ready=lambda: print("READY", flush=True),
     )
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"PEAK {peak_kib >> 10} MiB", file=sys.stderr, flush=True)
     print("DONE", flush=True)
 
 
