@@ -17,6 +17,10 @@ PRODUCER_QUEUE_RECORDS_MAX = 1_000_000
 PRODUCER_QUEUE_KBYTES_MAX = 256 * 1024
 """Far above what the runtime's backpressure lets wait: hitting one of them is the exception."""
 
+FETCH_BYTES_MAX = 8 << 20
+"""Of one answer of a broker, as it comes: the client unpacks all batches of an answer at once. The
+default, 50 MB, holds 1 MB of each of 50 partitions; a batch that is larger comes alone."""
+
 CONSUMER_QUEUE_KBYTES_MAX = 32 * 1024
 """Fetched and not yet handed out, of all partitions of one consumer together."""
 
@@ -69,6 +73,7 @@ def _consumer(config: Config, role: str) -> tuple[Settings, Settings]:
         # The default of 1 s is how long fetching rests when the queue was full once.
         "fetch.queue.backoff.ms": 10,
         "queued.max.messages.kbytes": CONSUMER_QUEUE_KBYTES_MAX,
+        "fetch.max.bytes": FETCH_BYTES_MAX,
     }
     decided |= {
         "auto.offset.reset": "error",

@@ -1,0 +1,43 @@
+"""A state that is far larger than its memory, in a process of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KEYS = 1_000_000
+MEMORY_MIB = 32
+ROCKS_MIB = 16
+BYTES_PER_KEY = 15
+
+BASE = """
+import resource
+import benchmarks.large_state
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+def output(*arguments: str) -> str:
+    """Of a Python process that ends well."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+@pytest.mark.prove
+def test_a_million_keys_within_the_documented_bound() -> None:
+    """Peak memory is that of docs/operations.md: state, RocksDB, and a part for each key."""
+    base = int(output("-c", BASE))
+    told = output(
+        *("-m", "benchmarks.large_state", str(KEYS)),
+        *("--updates", "100000", "--memory-mib", str(MEMORY_MIB)),
+    )
+    peaks = [int(peak) for peak in re.findall(r"peak (\d+) MiB", told)]
+    bound = MEMORY_MIB * 3 / 2 + ROCKS_MIB + KEYS * BYTES_PER_KEY / 2**20
+    assert max(peaks) - base <= bound, told
