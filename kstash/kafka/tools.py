@@ -123,6 +123,8 @@ class KafkaTools:
                     raise ClusterError(
                         f"topic {name!r} was not created: {describe(error)}"
                     ) from error
+            except TimeoutError as error:
+                raise self._unavailable("create a topic", error) from error
         self._wait_listed({topic.name for topic in topics})
         return existing
 

@@ -186,8 +186,8 @@ class Restores:
         log.info(
             "restoring from the checkpoint store",
             group=self._group,
-            megabytes=round(done / 1e6, 1),
-            of_megabytes=round(total / 1e6, 1),
+            megabytes=round(done / 1e6, 3),
+            of_megabytes=round(total / 1e6, 3),
             percent=100 * done // total,
             megabytes_per_s=round(rate / 1e6, 1),
             remaining_s=None if eta_s is None else round(eta_s),
@@ -202,7 +202,7 @@ class Restores:
             log.info(
                 "restored from the checkpoint store",
                 group=self._group,
-                megabytes=round(self._counted_bytes / 1e6, 1),
+                megabytes=round(self._counted_bytes / 1e6, 3),
                 seconds=round(seconds, 3),
             )
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from kstash import ConfigError, OperatorError
+from kstash import App, ConfigError, OperatorError
 from kstash.cli import main as cli
 from kstash.cli.decode import RecordDecoder, as_text, lineage_entry, to_text
 from kstash.cli.lineage import as_line
@@ -213,6 +213,18 @@ def test_what_the_log_has_is_not_told_again(
     shown = capsys.readouterr().err
     assert shown.count("ValueError: bad \\x1b[31m record") == count
     assert all(line.isprintable() for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_drain_that_was_stopped_is_no_drain(
+    program: str, monkeypatch: pytest.MonkeyPatch, is_over: bool
+) -> None:
+    """Who reads that all was drained would start a changed program."""
+    monkeypatch.setattr(App, "run", lambda *_, **__: is_over)
+    result = CliRunner().invoke(cli.app, ["drain", f"{program}:counter"])
+    assert result.exit_code == (0 if is_over else 1)
+    assert ("drained:" in result.stdout) == is_over
+    assert ("stopped before all was drained" in result.stderr) != is_over
 
 
 def test_assignments_are_split_at_the_first_equals_sign() -> None:
