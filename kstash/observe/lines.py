@@ -47,7 +47,7 @@ def take_over(*, is_guest: bool) -> Callable[[], None]:
     of_threads, of_nobody = threading.excepthook, sys.unraisablehook
     logging.lastResort = _LastResort(logging.WARNING)
     # Not where the program, or its test runner, shows them in its own way.
-    if before[1].__module__ == "warnings":
+    if before[1] is getattr(warnings, "_showwarning_orig", None):
         warnings.showwarning = _show_warning
     if is_json() or not is_guest:
         sys.excepthook = _tell_uncaught
