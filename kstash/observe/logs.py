@@ -33,6 +33,13 @@ def is_json() -> bool:
     return any(isinstance(step, structlog.processors.JSONRenderer) for step in processors)
 
 
+def _put_first(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """People read JSON too: what every event has stands in front."""
+    common = ("timestamp", "level", "logger", "event")
+    first = {name: event.pop(name) for name in common if name in event}
+    return {**first, **event}
+
+
 def _make_printable(
     _: object, __: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
@@ -68,6 +75,7 @@ def configure_logs(log_format: Literal["console", "json"], log_level: str) -> No
         rendering: list[structlog.typing.Processor] = [
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _put_first,
             structlog.processors.JSONRenderer(),
         ]
     else:

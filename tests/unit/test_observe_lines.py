@@ -170,3 +170,11 @@ def test_fields_come_as_they_were_given(capsys: pytest.CaptureFixture[str]) -> N
     log.info("event", zebra=1, ant=2)
     shown = capsys.readouterr().err
     assert shown.index("zebra=1") < shown.index("ant=2")
+
+
+def test_what_every_event_has_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """In JSON too, which people read when something is wrong."""
+    configure_logs("json", "info")
+    log.info("event", zebra=1, ant=2)
+    found = list(json.loads(capsys.readouterr().err))
+    assert found == ["timestamp", "level", "logger", "event", "zebra", "ant"]
