@@ -28,6 +28,13 @@ def program(skip_records: str | None = None, frame_bytes_max: int = KB) -> kstas
     return app
 
 
+def copier(message_bytes_max: int) -> kstash.App:
+    """Copies values, through a client that takes so much."""
+    app = kstash.App("limits", kafka={"message.max.bytes": message_bytes_max})
+    app.stream("in", value=kstash.text).to("out", value=kstash.text)
+    return app
+
+
 def frames(driver: TestDriver) -> list[int]:
     """Bytes of the frames in the internal topic."""
     values = [record.value() for record in driver.kafka.read("limits-by_word-repartition")]
@@ -121,6 +128,25 @@ def test_a_client_that_takes_less_than_the_topic() -> None:
     batch = Batch([None], [bytes(100)], [0])
     with pytest.raises(RecordTooLargeError, match=r"client takes 100: set kafka=\{'message\.max"):
         limit.check_sizes(batch, bytes_of(batch))
+
+
+def test_the_clients_own_limit_is_known_before() -> None:
+    """What the client would refuse is refused in the stage, for sinks and internal topics."""
+    with TestDriver(copier(50_000)) as driver:
+        driver.send("in", "x" * 40_000)
+        with pytest.raises(RecordTooLargeError, match="the client takes 50000: set kafka=") as e:
+            driver.send("in", "x" * 50_000)
+    assert (e.value.topic, e.value.offset) == ("in", 1)
+
+
+def test_what_is_out_is_not_asked_about_again() -> None:
+    """A limit that was lowered since does not stop the replay of what fitted, and is out."""
+    with TestDriver(copier(50_000)) as driver:
+        driver.send("in", "x" * 40_000)
+        driver.crash()
+        driver.recover(copier(10_000))
+        driver.send("in", "y")
+        assert [len(record.value) for record in driver.read("out")] == [40_000, 1]
 
 
 def test_only_a_compacted_topic_wants_keys() -> None:
