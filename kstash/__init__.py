@@ -9,6 +9,7 @@ from importlib import metadata
 from kstash.app import App, FinalState
 from kstash.config import Config
 from kstash.errors import (
+    AccessRefusedError,
     ApplicationIdTakenError,
     ApplicationRunningError,
     BookmarkTooLargeError,
@@ -39,6 +40,7 @@ from kstash.errors import (
     RecordUnreadableError,
     ReplayDivergedError,
     ResetUnfinishedError,
+    RightMissingError,
     SequenceGapError,
     SerdeError,
     SkipTooLateError,
@@ -67,6 +69,7 @@ del _error
 
 __all__ = [
     "DELETE",
+    "AccessRefusedError",
     "App",
     "ApplicationIdTakenError",
     "ApplicationRunningError",
@@ -102,6 +105,7 @@ __all__ = [
     "RecordUnreadableError",
     "ReplayDivergedError",
     "ResetUnfinishedError",
+    "RightMissingError",
     "SequenceGapError",
     "Serde",
     "SerdeError",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -142,6 +142,9 @@ class SkippedPlace:
         return f"{self.topic}/{self.partition}/{self.offset}{end}{part}"
 
 
+ClientSetting = str | int | float | bool | Callable[..., Any]
+"""Of the Kafka client; the only function is `oauth_cb`."""
+
 Milliseconds = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=1)]
 
@@ -158,7 +161,8 @@ class Config(BaseSettings):
             its tasks back at once. None: a dynamic member.
         kafka: settings passed to every Kafka client, such as `security.protocol`; those that the
             protocol decides are refused. One of them by the environment: `sasl.password` is
-            `KSTASH_KAFKA__SASL_PASSWORD`, or is in the file that `…_FILE` names.
+            `KSTASH_KAFKA__SASL_PASSWORD`, or is in the file that `…_FILE` names. `oauth_cb` may be
+            a function that gives tokens.
         guarantee: `exactly_once` (lineage written behind), `write_first` (lineage written before
             each output), `at_least_once` (no lineage) or `none` (no recovery at all).
         auto_offset_reset: where a new application starts: `earliest` or `latest`.
@@ -228,7 +232,7 @@ class Config(BaseSettings):
     application_id: str
     bootstrap_servers: str = Field(default="localhost:9092", min_length=1)
     instance_id: str | None = None
-    kafka: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    kafka: dict[str, ClientSetting] = Field(default_factory=dict)
     guarantee: Literal["exactly_once", "write_first", "at_least_once", "none"] = "exactly_once"
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
     skip_records: Annotated[str, Field(pattern=SKIP_PATTERN)] | None = None
@@ -353,6 +357,9 @@ class Config(BaseSettings):
         for name in self.kafka:
             if name in RESERVED:
                 raise ValueError(f"kafka: {name!r} is decided by kstash: remove it")
+            if callable(self.kafka[name]) != (name == "oauth_cb"):
+                is_what = "must be a function" if name == "oauth_cb" else "takes no function"
+                raise ValueError(f"kafka: {name!r} {is_what}")
         return self
 
     @classmethod
@@ -380,12 +387,12 @@ class Config(BaseSettings):
     @property
     def poll_interval_s(self) -> float:
         """Seconds after which a member that did not poll is put out of its group."""
-        return float(self.kafka.get("max.poll.interval.ms", POLL_INTERVAL_MS)) / 1000
+        return float(str(self.kafka.get("max.poll.interval.ms", POLL_INTERVAL_MS))) / 1000
 
     @property
     def message_bytes_max(self) -> int:
         """The largest record that a producer's client takes."""
-        return int(self.kafka.get("message.max.bytes", MESSAGE_BYTES_MAX))
+        return int(str(self.kafka.get("message.max.bytes", MESSAGE_BYTES_MAX)))
 
     def skipped_records(self) -> list[SkippedPlace]:
         """`skip_records` as places."""

@@ -300,7 +300,7 @@ def _look(
         strangers = threads.submit(find_strangers, config, cluster.program)
         topics = check_topics(admin, topology, config, has_local_state=has_state)
         cluster.limit_batches(batch_bytes_max(topics.values()))
-        cluster.prepare(topology.topics)
+        cluster.prepare(topology.topics, are_there=True)
         scanner = cluster.scanner()
         cluster.spares.keep("scan", scanner)
         topology = settled(

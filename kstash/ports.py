@@ -278,6 +278,7 @@ class TopicInfo:
 
     Attributes:
         topic_id: changes when a topic is deleted and made anew; empty when it is not known.
+        operations: what this client may do there (`READ`, `WRITE` ...); empty when not known.
     """
 
     name: str
@@ -285,6 +286,7 @@ class TopicInfo:
     replication_factor: int
     config: Mapping[str, str] = field(default_factory=dict)
     topic_id: str = ""
+    operations: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ TELL_MOST = (
     "integration/test_kafka_writers.py",
     "integration/test_moves.py",
     "integration/test_ports_contract.py",
+    "integration/test_secured_rights.py::test_the_documented_rights_are_enough",
     "integration/test_transactional.py",
     "integration/test_workers.py",
 )

@@ -16,6 +16,7 @@ from kstash.errors.base import KstashError as KstashError
 from kstash.errors.base import LocatedError as LocatedError
 from kstash.errors.base import shown as shown
 from kstash.errors.base import told as told
+from kstash.errors.cluster import AccessRefusedError as AccessRefusedError
 from kstash.errors.cluster import ApplicationIdTakenError as ApplicationIdTakenError
 from kstash.errors.cluster import ApplicationRunningError as ApplicationRunningError
 from kstash.errors.cluster import BookmarkTooLargeError as BookmarkTooLargeError
@@ -30,6 +31,7 @@ from kstash.errors.cluster import RecordRefusedError as RecordRefusedError
 from kstash.errors.cluster import RecordTooLargeError as RecordTooLargeError
 from kstash.errors.cluster import RecordUnreadableError as RecordUnreadableError
 from kstash.errors.cluster import ResetUnfinishedError as ResetUnfinishedError
+from kstash.errors.cluster import RightMissingError as RightMissingError
 from kstash.errors.cluster import TopicMadeAnewError as TopicMadeAnewError
 from kstash.errors.cluster import TopicMismatchError as TopicMismatchError
 from kstash.errors.cluster import TopicMissingError as TopicMissingError

@@ -13,6 +13,47 @@ class ClusterError(KstashError):
     """Kafka does not offer what the application needs."""
 
 
+class AccessRefusedError(ClusterError):
+    """Kafka refuses this client: its user, its certificate, or how it connects.
+
+    Only at a start: what worked once is waited for.
+
+    Attributes:
+        setting: what is to be mended: `bootstrap_servers`, or one of `kafka`.
+    """
+
+    is_lasting = True
+
+    def __init__(self, detail: str, setting: str, *, is_lasting: bool = True) -> None:
+        super().__init__(detail)
+        self.setting = setting
+        self.is_lasting = is_lasting
+
+
+class RightMissingError(ClusterError):
+    """Kafka's access rules do not allow what the application needs. It may pass: rules are changed.
+
+    Attributes:
+        missing: (kind of resource, its name, operation) of each right: the kind is `topic`,
+            `group`, `transactional id` or `cluster`.
+    """
+
+    def __init__(self, missing: Sequence[tuple[str, str, str]], said: str = "") -> None:
+        rights = "; ".join(
+            operation + (f" on {kind} {name!r}" if name else f" on the {kind}")
+            for kind, name, operation in missing
+        )
+        kind, name, operation = missing[0]
+        option = {"transactional id": "--transactional-id"}.get(kind, f"--{kind}")
+        told = f" (Kafka says: {said})" if said else ""
+        super().__init__(
+            f"Kafka does not allow this client: {rights}{told}; check the client's credentials and "
+            "the ACLs: kafka-acls.sh --add --allow-principal User:... --operation "
+            f"{operation} {option}{f' {name}' if name else ''}"
+        )
+        self.missing = tuple(missing)
+
+
 class TopicMismatchError(ClusterError):
     """A topic exists with a setting that the application cannot work with.
 

@@ -26,6 +26,7 @@ from confluent_kafka.cimpl import NewTopic as ClientNewTopic
 from kstash.errors import ClusterError, TopicMissingError
 from kstash.kafka import failures
 from kstash.kafka.clients import make_admin
+from kstash.kafka.complaints import Complaints
 from kstash.ports import NewTopic, Partition, TopicInfo
 
 DEADLINE_S = 30.0
@@ -55,6 +56,8 @@ class KafkaAdmin:
     Args:
         settings: of the client.
         deadline_s: of each call, in seconds.
+        has_access: whether another client of these settings had an answer before: then the cluster
+            is away for a while when it does not answer.
         monotonic: seconds that never go back.
     """
 
@@ -63,13 +66,25 @@ class KafkaAdmin:
         settings: Mapping[str, Any],
         *,
         deadline_s: float = DEADLINE_S,
+        has_access: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bootstrap_servers = str(settings["bootstrap.servers"])
         self._deadline_s = deadline_s
         self._request_timeout_s = min(REQUEST_TIMEOUT_S, deadline_s)
         self._monotonic = monotonic
-        self._client = make_admin(settings)
+        # Topics of which a deletion has failed, and was told.
+        self._undeleted: set[str] = set()
+        self._complaints = Complaints(settings, monotonic=monotonic)
+        self._complaints.is_over = has_access
+        self._client = make_admin(
+            settings, logger=self._complaints, on_error=self._complaints.on_error
+        )
+
+    @property
+    def has_access(self) -> bool:
+        """Whether the cluster has answered once."""
+        return self._complaints.is_over
 
     def describe(
         self, topics: Sequence[str], *, are_created: bool = False, may_be_new: bool = False
@@ -97,6 +112,7 @@ class KafkaAdmin:
             lambda rest, timeout_s: self._client.describe_configs(rest, request_timeout=timeout_s),
             absent=failures.MISSING_TOPIC_CODES,
             grace_s=grace_s,
+            right="DESCRIBE_CONFIGS",
         )
         return {
             name: TopicInfo(
@@ -105,6 +121,7 @@ class KafkaAdmin:
                 min((len(p.replicas) for p in found[name].partitions), default=0),
                 {key: str(entry.value) for key, entry in configs[resource].items()},
                 str(found[name].topic_id),
+                frozenset(right.name for right in found[name].authorized_operations or ()),
             )
             for name, resource in resources.items()
             if resource in configs
@@ -136,6 +153,7 @@ class KafkaAdmin:
                 request_timeout=timeout_s,
             ),
             absent={KafkaError.TOPIC_ALREADY_EXISTS},
+            right="CREATE",
         )
         self.describe(list(by_name), are_created=True)
 
@@ -168,7 +186,7 @@ class KafkaAdmin:
             [TopicPartition(topic, number, at) for (topic, number), at in limits.items()],
             request_timeout=self._request_timeout_s,
         )
-        return partial(_starts_after_deletion, futures)
+        return partial(self._starts_after_deletion, futures)
 
     def start_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Log start offset of each partition; raises as `end_offsets`."""
@@ -235,7 +253,9 @@ class KafkaAdmin:
             "describe the topics",
             topics,
             lambda rest, timeout_s: self._client.describe_topics(
-                TopicCollection(rest), request_timeout=timeout_s
+                TopicCollection(rest),
+                include_authorized_operations=True,
+                request_timeout=timeout_s,
             ),
             absent=failures.MISSING_TOPIC_CODES,
             grace_s=grace_s,
@@ -250,14 +270,16 @@ class KafkaAdmin:
         absent: Collection[int],
         grace_s: float = 0.0,
         is_answer: Callable[[T], bool] = lambda _: True,
+        right: str = "DESCRIBE",
     ) -> dict[K, T]:
         """Ask for items until each has an answer; those with an `absent` code are left out.
 
         A code that says so is believed only after `grace_s`. `ask` takes items and a time-out; what
-        is no answer by `is_answer` is asked for again.
+        is no answer by `is_answer` is asked for again. `right` is what it takes on each topic.
         """
         started = self._monotonic()
         timeout_s = min(FIRST_TIMEOUT_S, self._request_timeout_s)
+        self._client.poll(0)  # its log, which would pile up
         results: dict[K, T] = {}
         rest = items
         while rest:
@@ -265,19 +287,23 @@ class KafkaAdmin:
             last_error: object = "no answer"
             for item, future in ask(rest, timeout_s).items():
                 try:
-                    result = future.result(timeout_s + 1)
+                    result = self._complaints.wait(self._client, future, timeout_s + 1)
                     if is_answer(result):
                         results[item] = result
                     else:
                         again.append(item)
                 except (KafkaException, TimeoutError) as error:
                     last_error = error
-                    is_absent = self._is_absent(what, error, absent)
+                    is_absent = self._is_absent(what, error, absent, (item, right))
                     if not is_absent or self._monotonic() - started < grace_s:
                         again.append(item)
             if again and self._monotonic() - started > self._deadline_s:
                 raise failures.unavailable(
-                    self._bootstrap_servers, what, self._deadline_s, last_error
+                    self._bootstrap_servers,
+                    what,
+                    self._deadline_s,
+                    last_error,
+                    self._complaints.reason,
                 )
             rest = again
             if rest:
@@ -286,12 +312,39 @@ class KafkaAdmin:
                 time.sleep(RETRY_PAUSE_S)
         return results
 
+    def _starts_after_deletion(
+        self, futures: Mapping[TopicPartition, Future[Any]]
+    ) -> dict[Partition, int] | None:
+        if not all(future.done() for future in futures.values()):
+            return None
+        starts: dict[Partition, int] = {}
+        for place, future in futures.items():
+            error = future.exception()
+            if error is None:
+                starts[place.topic, place.partition] = future.result().low_watermark
+                self._undeleted.discard(place.topic)
+            elif place.topic not in self._undeleted:
+                self._undeleted.add(place.topic)
+                log.warning(
+                    "records not deleted, trying again later",
+                    topic=place.topic,
+                    partition=place.partition,
+                    reason=failures.describe(error),
+                )
+        return starts
+
     def _look_for_brokers(self, timeout_s: float) -> None:
         """Have the client forget a controller that hangs: by itself it waits for it for ever."""
         with suppress(KafkaException):
             self._client.list_topics(timeout=timeout_s)
 
-    def _is_absent(self, what: str, error: BaseException, absent: Iterable[int]) -> bool:
+    def _is_absent(
+        self,
+        what: str,
+        error: BaseException,
+        absent: Iterable[int],
+        wanted: tuple[object, str] = ("", "DESCRIBE"),
+    ) -> bool:
         """Whether an item is absent; False: ask again. Raises what waiting does not mend."""
         inner = failures.kafka_error(error)
         if inner is None:
@@ -299,7 +352,9 @@ class KafkaAdmin:
         if inner.code() in absent:
             return True
         if inner.code() in failures.REFUSED_CODES:
-            raise failures.refused(what, error)
+            item, right = wanted
+            topic = getattr(item, "topic", None) or getattr(item, "name", None) or str(item)
+            raise failures.refused(what, error, right=("topic", topic, right))
         if inner.retriable() or inner.code() in failures.UNREACHABLE_CODES:
             return False
         if inner.code() in _PASSING_CODES:
@@ -314,26 +369,6 @@ def _is_listed(result: Any) -> bool:
     no error: its `ListOffsets` drops that of a part (librdkafka 2.16).
     """
     return int(result.offset) >= 0
-
-
-def _starts_after_deletion(
-    futures: Mapping[TopicPartition, Future[Any]],
-) -> dict[Partition, int] | None:
-    if not all(future.done() for future in futures.values()):
-        return None
-    starts: dict[Partition, int] = {}
-    for place, future in futures.items():
-        error = future.exception()
-        if error is None:
-            starts[place.topic, place.partition] = future.result().low_watermark
-        else:
-            log.warning(
-                "records not deleted, trying again later",
-                topic=place.topic,
-                partition=place.partition,
-                reason=failures.describe(error),
-            )
-    return starts
 
 
 _PASSING_CODES = frozenset(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -15,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
-from kstash.errors import ConfigError
+from kstash.errors import AccessRefusedError, ConfigError
 from kstash.kafka import failures
 from kstash.kafka.lines import ClientLines
 
@@ -79,22 +80,33 @@ def client_logger(client: str) -> ClientLogger:
     return ClientLines(client)
 
 
-def make_admin(settings: Mapping[str, Any], *, on_error: OnError | None = None) -> AdminClient:
+def make_admin(
+    settings: Mapping[str, Any],
+    *,
+    logger: ClientLogger | None = None,
+    on_error: OnError | None = None,
+) -> AdminClient:
     """Make an admin client. Its errors and its log are served by its `poll` alone.
 
     Args:
         settings: of the client.
+        logger: takes its log in the place of its own.
         on_error: takes what the client says of its connections; None: nobody does.
 
     Raises:
         ConfigError: a setting that the client does not take; named.
     """
-    return _make(AdminClient, settings, on_error, None)
+    return _make(AdminClient, settings, on_error, logger)
 
 
-def make_consumer(settings: Mapping[str, Any], *, on_error: OnError | None = None) -> Consumer:
+def make_consumer(
+    settings: Mapping[str, Any],
+    *,
+    logger: ClientLogger | None = None,
+    on_error: OnError | None = None,
+) -> Consumer:
     """Make a consumer, as `make_admin`."""
-    return _make(Consumer, settings, on_error, None)
+    return _make(Consumer, settings, on_error, logger)
 
 
 def make_producer(
@@ -113,6 +125,9 @@ def _make(
     on_error: OnError | None,
     logger: ClientLogger | None,
 ) -> C:
+    _check_tokens(settings)
+    if "oauth_cb" in settings:
+        settings = {**settings, "oauth_cb": _Tokens(settings)}
     # Both may be a user's own, in settings of a reader.
     chosen = {"error_cb": on_error or _nobody, **settings}
     if "logger" not in settings:
@@ -123,6 +138,62 @@ def _make(
         raise _refused(settings, error) from error
     except failures.CLIENT_ERRORS as error:
         raise _refused(settings, error) from error
+
+
+class _Tokens:
+    """A user's `oauth_cb`, called once before the client is made.
+
+    The client would wait for ten seconds for a token, and then not say why there is none.
+
+    Raises:
+        AccessRefusedError: there is no token.
+        ConfigError: it is no function.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._callback = settings["oauth_cb"]
+        if not callable(self._callback):
+            raise ConfigError(f"{_where('oauth_cb')} must be callable", "kafka")
+        argument = str(settings.get("sasl.oauthbearer.config", ""))
+        try:
+            self._first: Any = self._callback(argument)
+        except Exception as error:
+            raise AccessRefusedError(
+                f"no access to Kafka: oauth_cb raised {type(error).__name__}: {error}", "oauth_cb"
+            ) from error
+        match self._first:
+            case (str(), float() | int() as ends, *_) if ends <= time.time():
+                wrong = f"a token that is over already ({ends:.0f}, in seconds since 1970)"
+            case (str(), float() | int(), *_):
+                return
+            case _:
+                wrong = f"{type(self._first).__name__}, not a token and the time of its end"
+        raise AccessRefusedError(f"no access to Kafka: oauth_cb returned {wrong}", "oauth_cb")
+
+    def __call__(self, argument: str) -> Any:
+        """A token for the client, from a thread of its own."""
+        first, self._first = self._first, None
+        return self._callback(argument) if first is None else first
+
+
+def _check_tokens(settings: Mapping[str, Any]) -> None:
+    """Refuse tokens of nobody, for which the client would wait without a word."""
+    mechanism = settings.get("sasl.mechanism", settings.get("sasl.mechanisms"))
+    has_tokens = (
+        "oauth_cb" in settings
+        or settings.get("sasl.oauthbearer.method") == "oidc"
+        or str(settings.get("enable.sasl.oauthbearer.unsecure.jwt", "")).lower() == "true"
+    )
+    if mechanism == "OAUTHBEARER" and not has_tokens:
+        raise ConfigError(
+            f"{_where('sasl.mechanism')} OAUTHBEARER needs oauth_cb, a function that returns a "
+            "token and the time of its end in seconds since 1970, or sasl.oauthbearer.method=oidc",
+            "kafka",
+        )
+
+
+def _where(name: str) -> str:
+    return f"kafka={{{name!r}: ...}}" if name else "kafka={...}"
 
 
 def _nobody(_: KafkaError) -> None:
@@ -141,9 +212,9 @@ def _refused(settings: Mapping[str, Any], error: BaseException) -> ConfigError:
         name = next((setting for setting in settings if setting in _JAVA), "")
     if name not in settings and _ALIASES.get(name, "") in settings:
         name = _ALIASES[name]
-    where = f"kafka={{{name!r}: ...}}" if name else "kafka={...}"
     return ConfigError(
-        f"{where} is refused by the Kafka client: {words}{_fix(name, words, settings)}", "kafka"
+        f"{_where(name)} is refused by the Kafka client: {words}{_fix(name, words, settings)}",
+        "kafka",
     )
 
 

@@ -45,18 +45,25 @@ class KafkaCluster:
         self.program = program
         self.spares = Spares()
         self._batch_bytes_max = BATCH_BYTES_MAX
+        # A topic that producers ask for when they are made.
+        self._asked: str | None = None
+        # The first admin client, which learns whether there is access at all.
+        self._contact: KafkaAdmin | None = None
         self._positions: CommittedPositionsReader | None = None
         # The newest of each transactional id.
         self._sinks: dict[tuple[int, int], KafkaSinkProducer] = {}
 
-    def prepare(self, topics: Collection[str] = ()) -> None:
+    def prepare(self, topics: Collection[str] = (), *, are_there: bool = False) -> None:
         """Begin to make the clients that do not depend on the worker's place.
 
         They connect to the brokers and do nothing there: nobody is fenced, no group is joined.
 
         Args:
             topics: that the application reads; known then to who scans them.
+            are_there: the application's topics are known to exist, so that producers may ask for
+                one and be connected early. Asking may make a topic that does not exist.
         """
+        self._asked = self.lineage_topic if are_there else self._asked
         self._positions = self._positions or self._new_positions()
         for name, make in (
             ("admin", self._new_admin),
@@ -71,7 +78,7 @@ class KafkaCluster:
     def renew(self, topics: Collection[str] = ()) -> None:
         """Prepare anew: connections may be gone by now, and metadata forgotten."""
         self.spares.clear()
-        self.prepare(topics)
+        self.prepare(topics, are_there=True)
 
     def take_place(self, config: Config, program: str, topics: Collection[str] = ()) -> None:
         """Go on as a certain worker, whose member begins to look for the group's coordinator.
@@ -95,7 +102,7 @@ class KafkaCluster:
 
         A topic that takes less refuses all of them, each time anew.
         """
-        asked = int(self._config.kafka.get("batch.size", BATCH_BYTES_MAX))
+        asked = int(str(self._config.kafka.get("batch.size", BATCH_BYTES_MAX)))
         if min(asked, bytes_max) != min(asked, self._batch_bytes_max):
             self.spares.drop("data")
             self.spares.drop("lineage")
@@ -103,7 +110,7 @@ class KafkaCluster:
 
     def close(self) -> None:
         """Close the clients that nobody has taken, and wait a moment for threads of closed ones."""
-        self.spares.close()
+        self.spares.close(has_access=self._contact is None or self._contact.has_access)
         deadline = time.monotonic() + SINKS_DEADLINE_S
         for sink in self._sinks.values():
             sink.join(deadline - time.monotonic())
@@ -175,7 +182,10 @@ class KafkaCluster:
         return producer | {"batch.size": min(asked, self._batch_bytes_max)}
 
     def _new_admin(self) -> KafkaAdmin:
-        return KafkaAdmin(settings.admin(self._config))
+        has_access = self._contact is not None and self._contact.has_access
+        admin = KafkaAdmin(settings.admin(self._config), has_access=has_access)
+        self._contact = self._contact or admin
+        return admin
 
     def _new_member(self) -> KafkaMember:
         return KafkaMember(
@@ -187,18 +197,20 @@ class KafkaCluster:
         )
 
     def _new_data_producer(self) -> KafkaProducer:
-        return KafkaProducer(self._limited(settings.data_producer(self._config)))
+        return KafkaProducer(self._limited(settings.data_producer(self._config)), topic=self._asked)
 
     def _new_lineage_producer(self) -> Producer:
-        producer = KafkaProducer(self._limited(settings.lineage_producer(self._config)))
+        producer = KafkaProducer(
+            self._limited(settings.lineage_producer(self._config)), topic=self._asked
+        )
         delay_s = self._config.lineage_ack_delay_ms / 1000
         return DelayedAcks(producer, delay_s) if delay_s else producer
 
     def _new_marker_producer(self) -> KafkaProducer:
-        return KafkaProducer(settings.marker_producer(self._config))
+        return KafkaProducer(settings.marker_producer(self._config), topic=self._asked)
 
     def _new_claim_producer(self) -> KafkaProducer:
-        return KafkaProducer(settings.claim_producer(self._config))
+        return KafkaProducer(settings.claim_producer(self._config), topic=self._asked)
 
     def _new_positions(self) -> CommittedPositionsReader:
         return CommittedPositionsReader(settings.positions(self._config))

@@ -83,6 +83,7 @@ class AssignedConsumer:
     ) -> None:
         self._name = str(settings["client.id"])
         self._settings = settings
+        self._group = str(settings["group.id"])
         self._client = self._connect()
         self._watch = watch or BrokerWatch(
             self._name, bootstrap_servers, lookup=self._look_up, monotonic=monotonic
@@ -119,9 +120,12 @@ class AssignedConsumer:
         """Look topics up before they are read, each once; may run in another thread."""
         # A topic that the client does not know is looked up by a timer of one second; asking for
         # it first takes milliseconds.
-        for topic in set(topics) - self._known_topics:
-            if self._look_up(topic, LOOKUP_DEADLINE_S) is None:
+        for topic in sorted(set(topics) - self._known_topics):
+            error = self._look_up(topic, LOOKUP_DEADLINE_S)
+            if error is None:
                 self._known_topics.add(topic)
+            elif error.code() in failures.UNREACHABLE_CODES:
+                return  # neither would the others be answered
 
     def remove(self, partitions: Collection[Partition]) -> None:
         """Stop reading these; messages of them already fetched are dropped."""
@@ -221,12 +225,17 @@ class AssignedConsumer:
     def _look_up(self, topic: str | None, timeout_s: float) -> KafkaError | None:
         """Ask for a topic (None: for any of those that are read); returns what went wrong."""
         if topic is None:
-            topic = min(self._topics(), default="")
+            # Never of a topic "": the client would ask for that again and again.
+            topic = min(self._topics() or self._known_topics, default=None)
         try:
-            metadata = self._client.list_topics(topic, timeout=timeout_s)
+            metadata = (
+                self._client.list_topics(timeout=timeout_s)
+                if topic is None
+                else self._client.list_topics(topic, timeout=timeout_s)
+            )
         except failures.CLIENT_ERRORS as error:
             return failures.kafka_error(error)
-        found = metadata.topics.get(topic)
+        found = metadata.topics.get(topic) if topic is not None else None
         return None if found is None else found.error
 
     def _is_failure(self, message: KafkaMessage) -> bool:
@@ -256,8 +265,14 @@ class AssignedConsumer:
         elif code in failures.MISSING_TOPIC_CODES:
             if self._missing_since is None:
                 self._missing_since = self._monotonic()
+        elif code in failures.ACCESS_CODES and message is None:
+            # It had access when it started (`kstash.kafka.complaints`): an outage like others.
+            self._watch.worry(failures.describe(error))
         elif code in failures.REFUSED_CODES:
-            self._fail(partition, failures.refused(f"{self._name}: consuming", error))
+            topic = None if message is None else message.topic()
+            right = ("topic", topic, "READ") if topic else ("group", self._group, "READ")
+            told = failures.refused(f"{self._name}: consuming", error, right=right)
+            self._fail(partition, told)
         elif code in failures.UNREACHABLE_CODES:
             self._watch.worry(failures.describe(error))
         elif partition is not None and message is not None:

@@ -14,6 +14,7 @@ from kstash.errors import (
     ProducerFailedError,
     ProducerRefusedError,
     RecordRefusedError,
+    RightMissingError,
 )
 from kstash.ports import Partition
 
@@ -71,6 +72,8 @@ UNREACHABLE_CODES = frozenset(
         KafkaError.REQUEST_TIMED_OUT,
     }
 )
+ACCESS_CODES = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
+"""What is told of a connection that is refused."""
 REFUSED_CODES = frozenset(
     {
         KafkaError._AUTHENTICATION,
@@ -113,10 +116,14 @@ _PARTITIONS = re.compile(
 
 _BY_TEXT = {KafkaError(code).str(): code for code in (*REFUSED_RECORDS, *REFUSED_CODES)}
 
-REFUSED_HELP = (
-    "check the client's credentials and the ACLs: WRITE and DESCRIBE on the topics and on the "
-    "transactional ids that begin with the application id, READ on the groups of that prefix"
-)
+REFUSED_HELP = "check the client's credentials and the ACLs: "
+_LACKING = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "WRITE on the topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "READ on groups that begin with the application id",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "WRITE on transactional ids that begin with "
+    "the application id",
+}
+"""What a producer lacks."""
 
 
 def kafka_error(error: object) -> KafkaError | None:
@@ -170,20 +177,47 @@ def producer_failed(
         )
     if code in REFUSED_CODES or code in MISSING_TOPIC_CODES:
         at = "" if place is None else f" for {place[0]!r}"
-        help_ = REFUSED_HELP if code in REFUSED_CODES else "create the topic"
+        lacking = _LACKING.get(code, "see docs/operations.md, Rights")
+        help_ = REFUSED_HELP + lacking if code in REFUSED_CODES else "create the topic"
         return ProducerRefusedError(f"{client} was refused{at}: {text}; {help_}")
     return ProducerFailedError(f"{client}: {text}", is_fenced=code in FENCED_CODES)
 
 
-def refused(what: str, error: object) -> ClusterError:
-    """Return the error of a request that the cluster refused, which waiting does not mend."""
+_RIGHTS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactional id",
+}
+"""Errors for want of a right, and on what."""
+
+
+def refused(what: str, error: object, *, right: tuple[str, str, str] | None = None) -> ClusterError:
+    """Return the error of a request that the cluster refused, which waiting does not mend.
+
+    Args:
+        what: was asked.
+        error: what the client raised or called back with.
+        right: (kind, name, operation) that it takes; named if its kind is what is refused.
+    """
+    inner = kafka_error(error)
+    if right is not None and inner is not None and _RIGHTS.get(inner.code()) == right[0]:
+        return RightMissingError([right], describe(error))
     return ClusterError(
         f"{what} was refused: {describe(error)}; check the client's credentials and the ACLs"
     )
 
 
-def unavailable(bootstrap_servers: str, what: str, deadline_s: float, error: object) -> Exception:
-    """Return the error of a request that Kafka did not answer within its deadline."""
+def unavailable(
+    bootstrap_servers: str, what: str, deadline_s: float, error: object, reason: str = ""
+) -> Exception:
+    """Return the error of a request that Kafka did not answer within its deadline.
+
+    `reason` is what the client said meanwhile, with its fix, where that is known.
+    """
+    if reason:
+        return KafkaUnavailableError(
+            f"Kafka at {bootstrap_servers!r} did not {what} within {deadline_s:g} s: {reason}"
+        )
     return KafkaUnavailableError(
         f"Kafka at {bootstrap_servers!r} did not {what} within {deadline_s:g} s "
         f"({describe(error)}); check that a broker runs there, that the address can be reached "

@@ -40,6 +40,7 @@ from kstash.errors import (
 )
 from kstash.kafka import failures
 from kstash.kafka.clients import make_consumer
+from kstash.kafka.complaints import Complaints
 from kstash.kafka.headers import HeaderlessMessage
 from kstash.kafka.positions import metadata_of
 from kstash.ports import Partition
@@ -51,6 +52,9 @@ BOOKMARK_BYTES_MAX = 4 << 20
 can stand for many megabytes, which JSON makes twenty times as large in memory, and who can commit
 offsets for the group can make them up."""
 COMMITTED_DEADLINE_S = 30.0
+
+LOOK_S = 0.5
+"""How long a poll waits before it looks whether the cluster refuses the reader."""
 
 _DECIDED: Mapping[str, Any] = {
     "isolation.level": "read_uncommitted",
@@ -136,7 +140,13 @@ class ImmediateReader:
         for setting, value in _DECIDED.items():
             if settings.get(setting, value) not in (value, str(value).lower()):
                 raise ConfigError(f"an immediate reader needs {setting}={value}", setting)
-        self._client = make_consumer({"auto.offset.reset": "earliest", **settings, **_DECIDED})
+        # Until the group has answered: it is then the client that waits out what happens.
+        self._complaints = Complaints(settings)
+        self._client = make_consumer(
+            {"auto.offset.reset": "earliest", **settings, **_DECIDED},
+            logger=self._complaints,
+            on_error=self._complaints.on_error,
+        )
         reset = str(settings.get("auto.offset.reset", "earliest"))
         self._start = OFFSET_END if reset in ("latest", "largest", "end") else OFFSET_BEGINNING
         self._is_cooperative = "cooperative" in str(
@@ -164,10 +174,18 @@ class ImmediateReader:
         Raises:
             ProtocolError: a record breaks the protocol; names topic, partition and offset.
             RecordUnreadableError: the name of a header is no UTF-8; names the place too.
+            AccessRefusedError: the cluster refuses this client; only before its first answer.
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            message = self._client.poll(max(0.0, deadline - time.monotonic()))
+            left_s = max(0.0, deadline - time.monotonic())
+            if self._complaints.is_over:
+                message = self._client.poll(left_s)
+            else:
+                message = self._client.poll(min(left_s, LOOK_S))
+                self._complaints.check(is_asking=False)
+                if message is None and left_s > LOOK_S:
+                    continue
             if message is None or message.error() is not None or self._accept(message):
                 return message
             if time.monotonic() > deadline:
@@ -178,10 +196,11 @@ class ImmediateReader:
 
         Waits for `count` records or `timeout_s`, as the client's `consume` does. Raises as `poll`.
         """
+        messages = self._client.consume(count, timeout_s)
+        if not messages and not self._complaints.is_over:
+            self._complaints.check(is_asking=False)
         return [
-            message
-            for message in self._client.consume(count, timeout_s)
-            if message.error() is not None or self._accept(message)
+            message for message in messages if message.error() is not None or self._accept(message)
         ]
 
     def bookmarks(self) -> dict[Partition, Bookmark]:
@@ -272,6 +291,7 @@ class ImmediateReader:
         return counts
 
     def _assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        self._complaints.answered()
         if self._is_closing:
             # A member that left just before gives its partitions up to this one. What was committed
             # for them is not to be had any more, from a client that closes.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from kstash.errors import WireCorruptError
 from kstash.kafka import failures
@@ -62,13 +62,21 @@ class CommittedPositionsReader:
                 return metadata_of(found[0]) if found[0].offset >= 0 else None
             except failures.CLIENT_ERRORS as error:
                 inner = failures.kafka_error(error)
-                if inner is not None and inner.code() in failures.REFUSED_CODES:
-                    raise failures.refused(what, error) from error
+                # A group that may not be asked for times out, and the reason comes as a message.
+                for reason in (self._refusal(), inner):
+                    if reason is not None and reason.code() in failures.REFUSED_CODES:
+                        right = "group", self._group, "READ"
+                        raise failures.refused(what, reason, right=right) from error
                 if self._monotonic() > deadline:
                     raise failures.unavailable(
                         self._bootstrap_servers, what, READ_DEADLINE_S, error
                     ) from error
             time.sleep(RETRY_PAUSE_S)
+
+    def _refusal(self) -> KafkaError | None:
+        with self._lock:
+            message = self._client.poll(0)
+        return None if message is None else message.error()
 
 
 def metadata_of(committed: TopicPartition) -> str | None:

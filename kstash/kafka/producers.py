@@ -34,11 +34,17 @@ class KafkaProducer:
 
     Args:
         settings: of the client.
+        topic: one that exists, for which the client asks to be connected soon; None: it connects
+            when it has something to do.
         monotonic: seconds that never go back.
     """
 
     def __init__(
-        self, settings: Mapping[str, Any], *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        settings: Mapping[str, Any],
+        *,
+        topic: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = str(settings["client.id"])
         self._monotonic = monotonic
@@ -48,9 +54,10 @@ class KafkaProducer:
         self._produce: Callable[..., None] = self._client.produce
         self._opening = Opening(self._send, monotonic())
         self._is_idempotent = bool(settings["enable.idempotence"])
-        with contextlib.suppress(*failures.CLIENT_ERRORS):
-            # When the broker is away, records wait in the queue until it is back.
-            self._client.list_topics("", timeout=WARM_DEADLINE_S)
+        if topic is not None:
+            with contextlib.suppress(*failures.CLIENT_ERRORS):
+                # When the broker is away, records wait in the queue until it is back.
+                self._client.list_topics(topic, timeout=WARM_DEADLINE_S)
 
     def produce(
         self,

@@ -60,6 +60,9 @@ def admin(config: Config) -> Settings:
     """Settings of the admin client."""
     tunable, decided = common(config, "admin")
     tunable["metadata.max.age.ms"] = LEADERS_KNOWN_MS
+    # A listener that wants something else closes the connection, and only the log tells it
+    # (`kstash.kafka.complaints`).
+    tunable["log.connection.close"] = True
     return _merge(config, tunable, decided)
 
 
@@ -174,7 +177,8 @@ def _producer(config: Config, role: str) -> tuple[Settings, Settings]:
         "retry.backoff.ms": 5,
         "retry.backoff.max.ms": 100,
     }
-    return tunable, decided | {"acks": "all"}
+    # A question for a topic would make it, on brokers that let it: kstash makes topics itself.
+    return tunable, decided | {"acks": "all", "allow.auto.create.topics": False}
 
 
 def data_producer(config: Config) -> Settings:

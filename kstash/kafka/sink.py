@@ -287,7 +287,7 @@ class KafkaSinkProducer:
                 return client
             # The last reference destroys it; its own `close` would wait for the coordinator.
             del client
-            what = f"{self._name}: init_transactions"
+            what = f"{self._name}: init_transactions of {self._settings['transactional.id']!r}"
             inner = failures.kafka_error(error)
             if inner is not None and inner.code() in failures.REFUSED_CODES:
                 raise failures.producer_failed(what, error) from error

@@ -51,7 +51,16 @@ class Spares:
         for name in list(self._made):
             self.drop(name)
 
-    def close(self) -> None:
-        """Close what nobody has taken, and end."""
+    def close(self, *, has_access: bool = True) -> None:
+        """Close what nobody has taken, and end.
+
+        Args:
+            has_access: clients of a cluster that has never answered have nothing to close, and
+                would wait for it.
+        """
+        if not has_access:
+            self._made.clear()
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            return
         self.clear()
         self._threads.shutdown()

@@ -23,12 +23,22 @@ from confluent_kafka.cimpl import NewTopic as KafkaNewTopic
 from kstash.errors import ClusterError, KafkaUnavailableError, TopicMissingError
 from kstash.kafka.admin import MISSING_GRACE_S
 from kstash.kafka.clients import make_admin, make_consumer, make_producer
-from kstash.kafka.failures import CLIENT_ERRORS, UNREACHABLE_CODES, describe, kafka_error
+from kstash.kafka.complaints import Complaints, first_contact
+from kstash.kafka.failures import (
+    CLIENT_ERRORS,
+    REFUSED_CODES,
+    UNREACHABLE_CODES,
+    describe,
+    kafka_error,
+    refused,
+)
 from kstash.kafka.failures import unavailable as unavailable_error
 from kstash.kafka.headers import with_headers_read
 from kstash.ports import Message, NewTopic, TopicInfo
 
 _DEADLINE_S = 15.0
+GROUP = "kstash-tools"
+"""The client wants a name; nothing is joined or committed under it."""
 _CONSUME_RECORDS_MAX = 500
 _POLL_S = 0.1
 
@@ -56,10 +66,13 @@ class KafkaTools:
             "bootstrap.servers": bootstrap_servers,
             "reconnect.backoff.ms": 20,
             "reconnect.backoff.max.ms": 1000,
-            # Errors are raised where they matter; the client's own lines would mix with output.
-            "log_level": 0,
         }
-        self._admin = make_admin(self._settings)
+        self._complaints = Complaints(self._settings)
+        self._admin = make_admin(
+            self._settings, logger=self._complaints, on_error=self._complaints.on_error
+        )
+        # Errors are raised where they matter; the client's own lines would mix with output.
+        self._settings["log_level"] = 0
         self._producer: Producer | None = None
         self._delivery_error: KafkaError | None = None
 
@@ -110,6 +123,7 @@ class KafkaTools:
             )
             for topic in topics
         ]
+        self._connect()
         for name, future in self._admin.create_topics(requests).items():
             try:
                 future.result(timeout=self._deadline_s)
@@ -175,10 +189,11 @@ class KafkaTools:
         Raises:
             KafkaUnavailableError: nothing was heard from the brokers within the deadline.
         """
+        self._connect()
         consumer = make_consumer(
             {
                 **self._settings,
-                "group.id": "kstash-tools",  # wanted by the client; nothing is joined or committed
+                "group.id": GROUP,
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
@@ -199,7 +214,8 @@ class KafkaTools:
         Raises:
             KafkaUnavailableError: no answer within the deadline.
         """
-        consumer = make_consumer({**self._settings, "group.id": "kstash-tools"})
+        self._connect()
+        consumer = make_consumer({**self._settings, "group.id": GROUP})
         try:
             return {
                 place: self._call(
@@ -237,6 +253,7 @@ class KafkaTools:
         is_connected = False
         while unfinished or follow:
             messages = consumer.consume(_CONSUME_RECORDS_MAX, _POLL_S)
+            self._admin.poll(0)  # its log, which would pile up
             if not messages and not is_connected and time.monotonic() > deadline:
                 raise self._unavailable("serve records", "nothing was heard")
             for message in with_headers_read(messages):
@@ -251,7 +268,7 @@ class KafkaTools:
                     assert partition is not None
                     unfinished.discard((topic, partition))
                 elif error.code() not in UNREACHABLE_CODES:
-                    raise ClusterError(f"topic {message.topic()!r}: {describe(error)}")
+                    raise _refused("read", message.topic(), error)
 
     def _wait_listed(self, names: set[str]) -> None:
         deadline = time.monotonic() + self._deadline_s
@@ -262,6 +279,7 @@ class KafkaTools:
 
     def _open_producer(self) -> Producer:
         if self._producer is None:
+            self._connect()
             self._producer = make_producer({**self._settings, "acks": "all", "linger.ms": 5})
         return self._producer
 
@@ -273,11 +291,25 @@ class KafkaTools:
         if self._delivery_error is not None:
             raise ClusterError(f"a record was not delivered: {describe(self._delivery_error)}")
 
+    def _connect(self) -> None:
+        """Wait for the first answer of the cluster, and for no other."""
+        first_contact(self._admin, self._complaints, self._bootstrap_servers, self._deadline_s)
+
     def _call(self, call: Any, what: str) -> Any:
+        self._connect()
         try:
             return call()
         except CLIENT_ERRORS as error:
+            inner = kafka_error(error)
+            if inner is not None and inner.code() in REFUSED_CODES:
+                raise _refused(what, None, error) from error
             raise self._unavailable(what, error) from error
 
     def _unavailable(self, what: str, error: object) -> Exception:
         return unavailable_error(self._bootstrap_servers, what, self._deadline_s, error)
+
+
+def _refused(what: str, topic: str | None, error: object) -> ClusterError:
+    """The error of what the cluster does not allow; without a topic it is about the group."""
+    right = ("topic", topic, "READ") if topic else ("group", GROUP, "READ")
+    return refused(what if topic is None else f"{what} topic {topic!r}", error, right=right)

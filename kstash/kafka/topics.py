@@ -12,9 +12,15 @@ import structlog
 
 from kstash.config import OWN_MESSAGE_BYTES_MAX, Config
 from kstash.core import names
-from kstash.errors import ResetUnfinishedError, TopicMismatchError, TopicMissingError
+from kstash.errors import (
+    ResetUnfinishedError,
+    RightMissingError,
+    TopicMismatchError,
+    TopicMissingError,
+)
 from kstash.failpoints import around
 from kstash.kafka.checkpoint_topic import CHUNK_BYTES
+from kstash.kafka.rights import check_rights, explained
 from kstash.ports import Admin, NewTopic, TopicInfo
 from kstash.topology import Stage, StageOutput, Topology
 
@@ -112,10 +118,14 @@ def check_topics(
     if has_checkpoints:
         own.append(topology.checkpoints_topic)
     journal = names.reset_journal(config.application_id)
-    found = admin.describe([*user, *own, journal])
+    try:
+        found = admin.describe([*user, *own, journal])
+    except RightMissingError as error:
+        raise explained(error, topology, config) from error
     if journal in found:
         raise ResetUnfinishedError(config.application_id, journal)
     missing = [topic for topic in user if topic not in found]
+    check_rights(topology, config, found)
     if missing and not config.create_topics:
         found |= _look_again(admin, missing)
         missing = [topic for topic in user if topic not in found]
@@ -135,6 +145,7 @@ def check_topics(
     with around("topics.create"):
         admin.create(_own_topics(missing, largest, config))
     found |= admin.describe(missing, are_created=True)
+    check_rights(topology, config, found)
     for topic in own:
         _check_partition_count(found[topic], largest, config.application_id)
     for stage in topology.stages:

@@ -15,10 +15,12 @@ from confluent_kafka import (
     KafkaException,
     TopicPartition,
 )
+from confluent_kafka.admin import AdminClient
 
 from kstash.errors import ApplicationRunningError, ClusterError
 from kstash.kafka import failures
 from kstash.kafka.clients import make_admin, make_consumer, make_producer
+from kstash.kafka.complaints import Complaints, first_contact
 from kstash.ports import Partition
 
 DEADLINE_S = 30.0
@@ -44,8 +46,18 @@ class Upkeep:
 
     def __init__(self, bootstrap_servers: str, settings: Mapping[str, Any]) -> None:
         self._bootstrap_servers = bootstrap_servers
-        self._settings = {**settings, "bootstrap.servers": bootstrap_servers, "log_level": 0}
-        self._admin = make_admin(self._settings)
+        self._settings = {**settings, "bootstrap.servers": bootstrap_servers}
+        self._complaints = Complaints(self._settings)
+        self._client = make_admin(
+            self._settings, logger=self._complaints, on_error=self._complaints.on_error
+        )
+        self._settings["log_level"] = 0
+
+    @property
+    def _admin(self) -> AdminClient:
+        """The client, once the cluster has answered."""
+        first_contact(self._client, self._complaints, self._bootstrap_servers, DEADLINE_S)
+        return self._client
 
     def members(self, group: str) -> list[str]:
         """Names of a consumer group's members, with their hosts; none for a group that is not."""

@@ -34,6 +34,10 @@ REFUSED_GRACE_S = 15.0
 """How long a group starts over because a producer is refused a right or a topic. Rules for access
 take some seconds to reach all brokers; what is refused for longer waits for somebody's help."""
 
+REFUSED_AT_START_S = 5.5
+REFUSED_PAUSE_S_MAX = 0.5
+"""The same in a worker none of whose groups has been live: who starts it waits for a word."""
+
 CALM_S = 30.0
 """Time after which a live group's failures of before are forgotten: one that fails as soon as it is
 live must not begin with the shortest pause each time."""
@@ -95,6 +99,7 @@ class Groups:
         # Groups that move to another worker, and when they are given up at the latest.
         self._leaving: dict[int, float] = {}
         self._failing: dict[int, _Failing] = {}
+        self._has_been_live = False
         self._admit = admit
         self._admitted = 0
 
@@ -141,6 +146,7 @@ class Groups:
                 del self._restarts[number]
                 self._begin(number, since)
         self._release_drained(now)
+        self._has_been_live |= any(g.phase is Phase.LIVE for g in self.running.values())
         for number, failing in list(self._failing.items()):
             group = self.running.get(number)
             if group is None or group.phase is not Phase.LIVE:
@@ -155,7 +161,7 @@ class Groups:
 
         Raises:
             RecordRefusedError: no other attempt would do better.
-            ProducerRefusedError: the same refusal for `REFUSED_GRACE_S`.
+            ProducerRefusedError: a refusal for `REFUSED_GRACE_S`, or `REFUSED_AT_START_S`.
         """
         if self.running.get(number) is not group:
             return
@@ -185,9 +191,13 @@ class Groups:
         if isinstance(error, ProducerRefusedError):
             if failing.refused_since is None:
                 failing.refused_since = now
-            elif now - failing.refused_since >= REFUSED_GRACE_S:
+            elif now - failing.refused_since >= (
+                REFUSED_GRACE_S if self._has_been_live else REFUSED_AT_START_S
+            ):
                 raise error
         pause = min(RESTART_BACKOFF_S * 2**failing.attempts, RESTART_BACKOFF_MAX_S)
+        if failing.refused_since is not None and not self._has_been_live:
+            pause = min(pause, REFUSED_PAUSE_S_MAX)
         failing.attempts += 1
         # Contenders that claim in turn must not do so in step.
         pause *= 1 + self._context.nonce()[0] / 255

@@ -31,6 +31,9 @@ CHECKPOINTS_PER_ROUND = 3
 ROUND_S_MIN = 1.0
 """However short the checkpoint interval is, in seconds."""
 
+BACKOFF_MAX = 32
+"""Rounds are this many times as rare, at most, while deletions are refused."""
+
 Ask = Callable[[], dict[Partition, int] | None]
 
 log = structlog.get_logger("kstash.purge")
@@ -52,6 +55,8 @@ class Purger:
         self._ends: Ask | None = None
         self._deletion: Ask | None = None
         self._starts: dict[Partition, int] = {}
+        self._asked = 0
+        self._backoff = 1
 
     def tick(self, now: float, groups: Mapping[int, TaskGroup]) -> None:
         """Go on with a round, or begin one when due.
@@ -72,9 +77,13 @@ class Purger:
             starts = self._deletion()
             if starts is not None:
                 self._deletion = None
+                is_refused = len(starts) < self._asked
+                self._backoff = min(2 * self._backoff, BACKOFF_MAX) if is_refused else 1
+                if is_refused:
+                    self._due = now + self._interval_s * self._backoff
                 self._note(starts)
         elif self._job is None and now >= self._due:
-            self._due = now + self._interval_s
+            self._due = now + self._interval_s * self._backoff
             topic = self._context.lineage_topic
             partitions = [(topic, group) for group in range(self._context.layout.group_count)]
             self._ends = self._context.admin.ask_end_offsets(partitions)
@@ -140,6 +149,7 @@ class Purger:
             return
         with around("internal.purge"):
             self._deletion = self._context.admin.delete_records(limits)
+        self._asked = len(limits)
 
     def _drop_old(self) -> None:
         """Keep of each task's checkpoints only those that still count."""

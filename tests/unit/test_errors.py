@@ -33,6 +33,7 @@ def test_errors_are_sorted_by_fault(error: type[Exception], fault: type[Exceptio
 
 
 LASTING = {
+    "AccessRefusedError",
     *(
         "ApplicationIdTakenError",
         "CommittedPositionLostError",

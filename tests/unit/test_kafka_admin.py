@@ -64,6 +64,10 @@ class Client:
             future.set_result(Listed(self._offsets[place.partition].pop(0)))
         return futures
 
+    def poll(self, timeout: float) -> int:
+        """Serve nothing."""
+        return int(timeout)
+
     def list_topics(self, **_: object) -> None:
         """Nothing is new."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 
 import kstash.kafka
-from kstash.errors import ConfigError
+from kstash.config import Config
+from kstash.errors import AccessRefusedError, ConfigError
+from kstash.kafka import settings
 from kstash.kafka.clients import make_admin, make_consumer, make_producer
+from kstash.kafka.cluster import KafkaCluster
 from kstash.kafka.tools import KafkaTools
 
 NOWHERE = "127.0.0.1:1"
@@ -70,3 +74,70 @@ def test_clients_are_made_in_one_place() -> None:
     made = re.compile(r"(?<![\w.])(?:AdminClient|Consumer|Producer|Client)\((?!Protocol|Admin)")
     found = {file.name for file in folder.glob("*.py") if made.search(file.read_text())}
     assert not found - {"clients.py"}, f"clients are made in {found}"
+
+
+def test_a_function_that_gives_tokens() -> None:
+    """`oauth_cb` is a setting as others; no other function is, and it must be one."""
+
+    def token(_: str) -> tuple[str, float]:
+        return "secret", time.time() + 60
+
+    config = Config.load(application_id="shop", kafka={"oauth_cb": token})
+    assert settings.admin(config)["oauth_cb"] is token
+    assert config.override(linger_ms=5).kafka["oauth_cb"] is token
+    for wrong in ({"oauth_cb": "token"}, {"stats_cb": print}, {"client.rack": print}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            Config.load(application_id="shop", kafka=wrong)
+
+
+def test_each_client_has_its_token_before_it_is_made() -> None:
+    """Called once for each, with what `sasl.oauthbearer.config` says; so it is told when it fails.
+
+    The client would wait for ten seconds, and not say why.
+    """
+    asked: list[str] = []
+
+    def token(argument: str) -> tuple[str, float]:
+        asked.append(argument)
+        return "secret", time.time() + 3600
+
+    chosen = {
+        "bootstrap.servers": NOWHERE,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.config": "scope=all",
+    }
+    for make in MAKERS:
+        asked.clear()
+        make({**chosen, "oauth_cb": token})
+        assert asked == ["scope=all"]
+    for returned, words in ((("x", 1.0), "over already"), ("x", "a token and the time of its end")):
+        with pytest.raises(AccessRefusedError, match=words):
+            make_admin({**chosen, "oauth_cb": lambda _, made=returned: made})
+    with pytest.raises(ConfigError, match="OAUTHBEARER needs oauth_cb"):
+        make_admin(chosen)
+
+
+def test_no_question_of_a_producer_makes_a_topic() -> None:
+    """On brokers that make what is asked for (Kafka's default): kstash makes its topics itself."""
+    config = Config.load(application_id="shop")
+    made = [
+        settings.data_producer(config),
+        settings.lineage_producer(config),
+        settings.marker_producer(config),
+        settings.claim_producer(config),
+        settings.checkpoint_producer(config),
+        settings.sink_producer(config, 0, 0),
+    ]
+    assert [one["allow.auto.create.topics"] for one in made] == [False] * 6
+
+
+def test_later_clients_of_a_worker_know_that_there_is_access() -> None:
+    """The cluster has answered the first one: for the others an outage is an outage."""
+    cluster = KafkaCluster(Config.load(application_id="shop", bootstrap_servers=NOWHERE))
+    first = cluster._new_admin()
+    assert not first.has_access
+    assert not cluster._new_admin().has_access
+    first._complaints.answered()
+    assert cluster._new_admin().has_access
+    cluster.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import OFFSET_INVALID, KafkaError, Message
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message
 
 from kstash.config import Config
 from kstash.errors import OffsetOutOfRangeError, RecordUnreadableError
@@ -170,3 +170,50 @@ def test_a_worker_waits_for_its_heartbeat() -> None:
     assert member._reader._grace_s > 2 * 0.7
     member.close(leave=False)
     cluster.close()
+
+
+class Asked:
+    """A client that is asked for metadata, and gives none."""
+
+    def __init__(self) -> None:
+        self.topics: list[str | None] = []
+
+    def list_topics(self, topic: str | None = None, **_: object) -> None:
+        """Nobody answers."""
+        self.topics.append(topic)
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def test_a_topic_that_exists_is_asked_for(
+    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a topic "" the client would ask again and again, up to 50 times a second."""
+    asked = Asked()
+    monkeypatch.setattr(consumer, "_client", asked)
+    consumer._look_up(None, 0.1)
+    monkeypatch.setattr(consumer, "_known_topics", {"seen"})
+    consumer._look_up(None, 0.1)
+    monkeypatch.setattr(consumer, "_assigned", {("data", 0): 1})
+    consumer._look_up(None, 0.1)
+    assert asked.topics == [None, "seen", "data"]
+
+
+def test_topics_of_a_cluster_that_is_away_are_not_looked_up_one_by_one(
+    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would take a second, and a start that is refused would wait for all of them."""
+    asked = Asked()
+    monkeypatch.setattr(consumer, "_client", asked)
+    consumer.warm(["a", "b", "c"])
+    assert asked.topics == ["a"]
+
+
+@pytest.mark.parametrize("code", [KafkaError._AUTHENTICATION, KafkaError._SSL])
+def test_access_that_was_there_is_waited_for(consumer: AssignedConsumer, code: int) -> None:
+    """A consumer is made when the cluster has answered: its connections may break in any way."""
+    consumer._on_error(KafkaError(code))
+    assert consumer._watch.is_worried
+    assert consumer.poll(0) == []

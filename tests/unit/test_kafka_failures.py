@@ -66,7 +66,14 @@ def test_a_right_that_is_missing(code: int) -> None:
     failure = producer_failed("shop-sink-0", KafkaError(code), place=("out", 3))
     assert isinstance(failure, ProducerRefusedError)
     assert "for 'out'" in str(failure)
-    assert "ACLs: WRITE and DESCRIBE" in str(failure)
+    lacking = {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED: "WRITE on the topic",
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "WRITE on transactional ids",
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED: "Rights",
+        KafkaError.GROUP_AUTHORIZATION_FAILED: "READ on groups",
+    }
+    assert "check the client's credentials and the ACLs: " in str(failure)
+    assert lacking[code] in str(failure)
 
 
 def test_a_topic_that_is_missing() -> None:

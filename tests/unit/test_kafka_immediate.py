@@ -49,7 +49,7 @@ def test_a_reader_that_closes_begins_nothing(
     """What it is given then is not looked up: that would wait, and fail, within `close`."""
     clients: list[Closing] = []
 
-    def make(settings: Any) -> Closing:
+    def make(settings: Any, **_: object) -> Closing:
         clients.append(Closing(settings))
         return clients[-1]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError
 
-from kstash.errors import ClusterError, KafkaUnavailableError
+from kstash.errors import KafkaUnavailableError, RightMissingError
 from kstash.kafka.positions import READ_DEADLINE_S, CommittedPositionsReader
 from kstash.testing import ManualClock
 
@@ -66,7 +66,7 @@ def test_an_error_is_not_taken_for_no_position(monkeypatch: pytest.MonkeyPatch) 
     assert read(monkeypatch, passing, Answer(offset=0, metadata="1;5;0:7")) == "1;5;0:7"
     with pytest.raises(KafkaUnavailableError):
         read(monkeypatch, passing)
-    with pytest.raises(ClusterError, match="was refused"):
+    with pytest.raises(RightMissingError, match="READ on group 'app-positions'"):
         read(monkeypatch, Answer(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
 
 
@@ -78,3 +78,17 @@ def test_its_log_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     reader.read(PLACE)
     reader.read(PLACE)
     assert group.calls == ["poll", "ask"] * 2
+
+
+def test_a_group_that_may_not_be_asked_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call itself times out; the reason is a message of the client."""
+
+    @dataclass
+    class Told:
+        def error(self) -> KafkaError:
+            return KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
+
+    monkeypatch.setattr(Group, "poll", lambda *_: Told())
+    with pytest.raises(RightMissingError, match="READ on group 'app-positions'") as caught:
+        read(monkeypatch, Answer(KafkaError(KafkaError._TIMED_OUT)))
+    assert caught.value.missing == (("group", "app-positions", "READ"),)

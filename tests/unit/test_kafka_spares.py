@@ -96,3 +96,11 @@ def test_producers_that_would_make_too_large_requests_are_made_anew() -> None:
         cluster.limit_batches(bytes_max)
         assert [c.is_closed for c in prepared.values()] == [not is_kept, not is_kept, False]
         cluster.close()
+
+
+def test_clients_of_a_cluster_that_has_never_answered_are_not_closed() -> None:
+    """They have nothing to close, and each would wait for the cluster for seconds."""
+    spares, client = Spares(), Client()
+    spares.keep("member", client)
+    spares.close(has_access=False)
+    assert not client.is_closed

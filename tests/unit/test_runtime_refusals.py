@@ -13,7 +13,12 @@ from kstash.core.partitioner import Partitioner
 from kstash.core.records import Hint
 from kstash.errors import ProducerFailedError, ProducerRefusedError, RecordRefusedError
 from kstash.ports import OnDone
-from kstash.runtime.groups import CALM_S, REFUSED_GRACE_S, RESTART_BACKOFF_S
+from kstash.runtime.groups import (
+    CALM_S,
+    REFUSED_AT_START_S,
+    REFUSED_GRACE_S,
+    RESTART_BACKOFF_S,
+)
 from kstash.testing import TestDriver
 from kstash.testing.memory import MemoryCluster
 from kstash.testing.producers import MemorySinkProducer
@@ -146,12 +151,26 @@ def test_the_likeliest_record_of_a_request_is_named(suspect: Any, named: str | N
         assert len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize("kind", ["claim", "marker", "lineage", "data", "sink"])
+@pytest.mark.parametrize("kind", ["claim", "marker", "sink"])
+def test_a_right_that_is_not_there_ends_the_start(kind: str) -> None:
+    """With its reason, within ten seconds: who starts a worker waits for a word."""
+    with TestDriver(words()) as driver:
+        driver.send("in", "a", key="k")
+        cluster = restarted(driver)
+        cluster.links[kind].refusal = ProducerRefusedError("no WRITE on something")
+        started = driver.clock.monotonic()
+        with pytest.raises(ProducerRefusedError, match="no WRITE on something"):
+            work_for(driver, 10 * REFUSED_GRACE_S)
+        assert REFUSED_AT_START_S <= driver.clock.monotonic() - started < 10.0
+
+
+@pytest.mark.parametrize("kind", ["lineage", "data", "sink"])
 def test_a_right_that_stays_away_ends_the_worker(kind: str) -> None:
     """With its reason, after a while of attempts between which the pauses grow."""
     with TestDriver(words()) as driver:
         driver.send("in", "a", key="k")
-        cluster = restarted(driver)
+        cluster = cluster_of(driver)
+        driver.kafka.append("in", b"b", key=b"k", partition=0)
         cluster.links[kind].refusal = ProducerRefusedError("no WRITE on something")
         started = driver.clock.monotonic()
         with (

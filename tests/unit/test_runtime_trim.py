@@ -6,6 +6,7 @@ Source: protocol, section 5; H23; invariant I8.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
@@ -219,6 +220,31 @@ def test_the_purge_follows_the_checkpoints_of_all_groups(guarantee: str) -> None
         driver.recover()
         send(driver, 2, partition=1)
         assert len(driver.read("out")) == 26 * 8
+
+
+def test_a_purge_that_is_refused_is_tried_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No right to delete is no reason to ask every few seconds; once allowed, all is as before."""
+    asked: list[float] = []
+    delete = MemoryAdmin.delete_records
+    with TestDriver(passed_on(), partitions=2) as driver:
+
+        def refused(_: MemoryAdmin, limits: dict[Partition, int]) -> Any:
+            assert limits
+            asked.append(driver.clock.monotonic())
+            return dict
+
+        monkeypatch.setattr(MemoryAdmin, "delete_records", refused)
+        send(driver, 100, partition=0)
+        pauses = [later - earlier for earlier, later in pairwise(asked)]
+        assert pauses == sorted(pauses)
+        assert pauses[-1] >= 4 * pauses[0]
+        monkeypatch.setattr(MemoryAdmin, "delete_records", delete)
+        send(driver, 100, partition=0)
+        assert all(count < 400 for count in kept(driver))
+        assert driver._worker is not None
+        assert driver._worker._purger._backoff == 1
 
 
 def test_nothing_is_purged_by_what_was_known_before_a_reset(

@@ -1,0 +1,414 @@
+"""What a client says while it gets no answer, turned into one cause with the setting to mend.
+
+A client that cannot connect tries for ever, each time with an error, most of which say less than
+the first. So what it says is gathered here until the cluster has answered once. Of what is found
+
+- a refusal (credentials, mechanism, certificates) ends the wait at once: waiting mends none;
+- what looks like the wrong `security.protocol` does when it has come again and again, since a
+  broker that dies in a handshake looks the same, and a proxy before one that is not there yet;
+- an address that does not answer is told, and waited for: brokers start as well.
+
+After the first answer nothing here counts any more: an outage is survived.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from kstash.errors import AccessRefusedError
+from kstash.kafka import failures
+from kstash.kafka.clients import client_logger
+
+LOOK_S = 0.05
+TELL_S = 3.0
+"""How long a client has got no answer when the log says why."""
+STUBBORN_S = 5.0
+STUBBORN_COUNT = 3
+CERTIFICATE_TIMEOUT_S = 2.0
+OUTLIVE_S = 60.0
+ATTEMPT_S = 0.5
+ATTEMPT_S_MAX = 2.0
+"""How long one question of a tool may take before what the client says is looked at."""
+CONTACT_S = 8.0
+"""How long a tool waits for the first answer. A worker waits longer: brokers start as well."""
+
+log = structlog.get_logger("kstash.kafka")
+
+T = TypeVar("T")
+
+
+class Cause(NamedTuple):
+    """Why a client gets no answer.
+
+    Attributes:
+        what: what is wrong, of the address that stands before it.
+        fix: what to do.
+        setting: what is to be mended; `bootstrap_servers` or one of `kafka`.
+        weight: the heaviest cause found is told: 3 is a refusal, 2 one if it comes again and again.
+    """
+
+    what: str
+    fix: str
+    setting: str
+    weight: int
+
+
+USER = Cause(
+    "refuses the user or the password",
+    "set sasl.username and sasl.password to what the cluster knows",
+    "sasl.password",
+    3,
+)
+TOKEN = Cause(
+    "refuses the token", "have oauth_cb return one that the cluster accepts", "oauth_cb", 3
+)
+NO_SASL = Cause(
+    "wants no user: that listener does no SASL",
+    "set security.protocol to SSL or PLAINTEXT, or use the port of another listener",
+    "security.protocol",
+    3,
+)
+EXPIRED = Cause(
+    "has a certificate that is out of date",
+    "have it renewed on the broker (or set this machine's clock)",
+    "ssl.ca.location",
+    3,
+)
+UNKNOWN_CA = Cause(
+    "has a certificate of an authority that is not known here",
+    "set ssl.ca.location to the file with the cluster's CA certificate (PEM)",
+    "ssl.ca.location",
+    3,
+)
+OTHER_HOST = Cause(
+    "has a certificate for another host name",
+    "use a name in bootstrap_servers that the certificate has, or have one made for this name",
+    "bootstrap_servers",
+    3,
+)
+CERTIFICATE = Cause(
+    "has a certificate that does not hold",
+    "check ssl.ca.location, and the broker's certificate",
+    "ssl.ca.location",
+    3,
+)
+NO_CLIENT_CERTIFICATE = Cause(
+    "wants a certificate of the client, signed by an authority that it knows",
+    "set ssl.certificate.location and ssl.key.location",
+    "ssl.certificate.location",
+    3,
+)
+NO_TLS = Cause(
+    "does no TLS",
+    "set security.protocol to PLAINTEXT or SASL_PLAINTEXT, or use the port of a TLS listener",
+    "security.protocol",
+    2,
+)
+WANTS_TLS = Cause(
+    "closes the connection at the first request, as a TLS listener does",
+    "set security.protocol to SSL or SASL_SSL, or use the port of another listener",
+    "security.protocol",
+    2,
+)
+WANTS_SASL = Cause(
+    "closes the connection before an answer, as a listener does that wants a user",
+    "set security.protocol to SASL_SSL or SASL_PLAINTEXT, with sasl.mechanism, sasl.username and "
+    "sasl.password",
+    "security.protocol",
+    2,
+)
+UNRESOLVED = Cause(
+    "is not known to the name service",
+    "correct bootstrap_servers, or the broker's advertised.listeners",
+    "bootstrap_servers",
+    1,
+)
+NOBODY_LISTENS = Cause(
+    "has nobody listening (connection refused)",
+    "start the broker, or correct bootstrap_servers",
+    "bootstrap_servers",
+    1,
+)
+NO_ROUTE = Cause(
+    "cannot be reached from this machine",
+    "correct bootstrap_servers, or the network between",
+    "bootstrap_servers",
+    1,
+)
+NO_KAFKA = Cause(
+    "is connected, and does not answer as Kafka does",
+    "check that bootstrap_servers names a broker, and that it is well",
+    "bootstrap_servers",
+    1,
+)
+
+_BY_WORDS: tuple[tuple[str, Cause], ...] = (
+    (r"Unsupported SASL mechanism.*?mechanisms: ?(?P<more>[\w,. -]*?) ?(?:\(after|$)", USER),
+    (r"not valid in current SASL state", NO_SASL),
+    # Not "SaslAuthenticateRequest failed": a broker that dies meanwhile.
+    (r"SASL authentication error: \{", TOKEN),
+    (r"SASL authentication error: (?!SaslAuth)|Invalid username or password", USER),
+    (r"certificate verify failed", CERTIFICATE),
+    (r"certificate required|bad certificate|client SSL authentication|alert unknown ca|"
+     r"No matching issuer found", NO_CLIENT_CERTIFICATE),
+    (r"PLAINTEXT broker listener|wrong version number|unexpected message|in state SSL_HANDSHAKE",
+     NO_TLS),
+    (r"(?:Disconnected|closed by peer).*in state APIVERSION_QUERY", WANTS_TLS),
+    (r"(?:Disconnected|closed by peer).*in state UP", WANTS_SASL),
+    (r"Failed to resolve", UNRESOLVED),
+    (r"Connection refused", NOBODY_LISTENS),
+    (r"No route to host|Network is unreachable|Connection setup timed out|in state CONNECT",
+     NO_ROUTE),
+    (r"ApiVersionRequest failed|timed out|Invalid response size|Timed out", NO_KAFKA),
+)  # fmt: skip
+"""How the client words it; the first that fits counts."""
+
+_ADDRESS = re.compile(r"(?:^|\s|//)(\[[0-9a-f:]+\]|[\w.-]+):(\d+)/")
+_VERIFY_CODES = {
+    9: EXPIRED,  # not valid yet
+    10: EXPIRED,
+    18: UNKNOWN_CA,
+    19: UNKNOWN_CA,
+    20: UNKNOWN_CA,
+    21: UNKNOWN_CA,
+    62: OTHER_HOST,
+    64: OTHER_HOST,
+}
+"""OpenSSL's reasons for a certificate that does not hold."""
+
+
+def cause_of(words: str) -> Cause | None:
+    """The cause in one thing that the client said; None: none is known."""
+    for pattern, cause in _BY_WORDS:
+        found = re.search(pattern, words, re.DOTALL)
+        if found is None:
+            continue
+        if "more" in found.groupdict():
+            known = found["more"].strip(" ,.") or "others"
+            return Cause(
+                f"does not do this sasl.mechanism; it does {known}",
+                f"set sasl.mechanism to {known}",
+                "sasl.mechanism",
+                3,
+            )
+        return cause
+    return None
+
+
+class Complaints:
+    """Gathers what an admin client says of its connections until it is answered.
+
+    Args:
+        settings: of the client.
+        monotonic: seconds that never go back.
+
+    Attributes:
+        is_over: whether the cluster has answered; nothing is gathered any more.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any], *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.is_over = False
+        self._settings = settings
+        self._servers = str(settings.get("bootstrap.servers", ""))
+        self._monotonic = monotonic
+        self._logger = client_logger(str(settings.get("client.id", "tools")))
+        self._found: dict[Cause, tuple[str, str, int, float]] = {}
+        self._certificate: Cause | None = None
+        self._since: float | None = None
+        self._is_told = False
+
+    def on_error(self, error: KafkaError) -> None:
+        """Take an error of the client (`error_cb`)."""
+        self._take(error.str())
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        """Take a line of the client's log: some causes are told nowhere else."""
+        text = message % arguments if arguments else message
+        if text.startswith(("FAIL", "SSL")):
+            self._take(text)
+        if not text.startswith("SSL"):  # told with each connection, and part of the cause
+            self._logger.log(level, message, *arguments)
+
+    def wait(self, client: AdminClient, future: Future[T], timeout_s: float) -> T:
+        """Wait for an answer, the first one with an eye on what the client says meanwhile.
+
+        Raises:
+            AccessRefusedError: the cluster refuses this client, which waiting does not mend.
+            TimeoutError: no answer within `timeout_s`.
+        """
+        if self.is_over:
+            return future.result(timeout_s)
+        deadline = self._monotonic() + timeout_s
+        self.check()
+        try:
+            while not wait([future], LOOK_S).done:
+                client.poll(0)
+                self.check()
+                if self._monotonic() >= deadline:
+                    raise TimeoutError
+        except (AccessRefusedError, TimeoutError):
+            _outlive(client, future)
+            raise
+        try:
+            result = future.result(0)
+        except KafkaException as error:
+            inner = failures.kafka_error(error)
+            if inner is not None and inner.code() > 0:  # the client's own are below
+                self.answered()
+            raise
+        self.answered()
+        return result
+
+    def check(self, *, is_asking: bool = True) -> None:
+        """Look at what the client has said until now, and say once that there is no answer.
+
+        Args:
+            is_asking: an answer is due; else silence is no news.
+
+        Raises:
+            AccessRefusedError: the cluster refuses this client.
+        """
+        now = self._monotonic()
+        if self._since is None:
+            self._since = now
+        refusal = self._refusal()
+        if refusal is not None:
+            raise refusal
+        is_news = (is_asking or self._found) and not self.is_over and not self._is_told
+        if is_news and now - self._since >= TELL_S:
+            self._is_told = True
+            log.warning("Kafka does not answer, waiting", reason=self.reason or "no answer")
+
+    def answered(self) -> None:
+        """The cluster has answered: from now on outages are outages."""
+        self.is_over = True
+        self._found.clear()
+
+    @property
+    def reason(self) -> str:
+        """The heaviest cause found, in one line; empty when there is none."""
+        if not self._found:
+            return ""
+        return self._line(max(self._found, key=lambda cause: cause.weight))
+
+    def _line(self, cause: Cause) -> str:
+        address, words, _, _ = self._found[cause]
+        return f"{address} {cause.what}: {cause.fix} (the client says: {words})"
+
+    def _take(self, words: str) -> None:
+        cause = None if self.is_over else cause_of(words)
+        if cause is None:
+            return
+        found = _ADDRESS.search(words)
+        address = f"{found[1]}:{found[2]}" if found else self._servers
+        if cause is CERTIFICATE and found:
+            if self._certificate is None:
+                self._certificate = self._look(found[1], int(found[2]))
+            cause = self._certificate
+        at, first, count, since = self._found.get(
+            cause, (address, _short(words), 0, self._monotonic())
+        )
+        self._found[cause] = at, first or _short(words), count + 1, since
+
+    def _refusal(self) -> AccessRefusedError | None:
+        now = self._monotonic()
+        for cause, (_, _, count, since) in self._found.items():
+            is_stubborn = count >= STUBBORN_COUNT and now - since >= STUBBORN_S
+            if cause.weight == 3 or (cause.weight == 2 and is_stubborn):
+                return AccessRefusedError(
+                    f"no access to Kafka: {self._line(cause)}",
+                    cause.setting,
+                    is_lasting=cause.weight == 3,
+                )
+        return None
+
+    def _look(self, host: str, port: int) -> Cause:
+        """Why a certificate does not hold: the client says only that."""
+        host = host.strip("[]")
+        with suppress(OSError, ValueError):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            algorithm = self._settings.get("ssl.endpoint.identification.algorithm", "https")
+            context.check_hostname = algorithm != "none"
+            file, text = self._settings.get("ssl.ca.location"), self._settings.get("ssl.ca.pem")
+            if file or text:
+                context.load_verify_locations(cafile=file, cadata=text)
+            else:
+                context.load_default_certs()
+            try:
+                with (
+                    socket.create_connection((host, port), CERTIFICATE_TIMEOUT_S) as plain,
+                    context.wrap_socket(plain, server_hostname=host),
+                ):
+                    pass
+            except ssl.SSLCertVerificationError as error:
+                return _VERIFY_CODES.get(error.verify_code, CERTIFICATE)
+        return CERTIFICATE
+
+
+def _outlive(client: AdminClient, future: Future[Any]) -> None:
+    """Keep a client until its last request is over.
+
+    The end of a request is told in a thread of the client's own, where Python may collect garbage:
+    a client that is destroyed there takes the process with it (librdkafka 2.16 aborts).
+    """
+
+    def hold(_: AdminClient) -> None:
+        wait([future], OUTLIVE_S)
+        time.sleep(1.0)  # its callbacks run after that
+
+    threading.Thread(target=hold, args=(client,), name="kstash-refused", daemon=True).start()
+
+
+def first_contact(
+    client: AdminClient, complaints: Complaints, bootstrap_servers: str, deadline_s: float
+) -> None:
+    """Wait until a cluster has answered a client once.
+
+    Raises:
+        AccessRefusedError: it refuses this client.
+        KafkaUnavailableError: no answer within `deadline_s`, or `CONTACT_S` if that is less; says
+            why, where that is known.
+    """
+    if complaints.is_over:
+        return
+    deadline_s = min(deadline_s, CONTACT_S)
+    deadline = time.monotonic() + deadline_s
+    timeout_s = ATTEMPT_S
+    while not complaints.is_over:
+        complaints.check()
+        try:
+            # Any broker answers this; other questions wait for the controller.
+            client.list_topics(timeout=min(timeout_s, deadline_s))
+            complaints.answered()
+        except KafkaException as error:
+            inner = failures.kafka_error(error)
+            if inner is not None and inner.code() > 0:  # the client's own are below
+                complaints.answered()
+                return
+            client.poll(LOOK_S)
+            complaints.check()
+            if time.monotonic() >= deadline:
+                raise failures.unavailable(
+                    bootstrap_servers, "answer", deadline_s, error, complaints.reason
+                ) from error
+        timeout_s = min(2 * timeout_s, ATTEMPT_S_MAX)
+
+
+def _short(words: str) -> str:
+    """What the client said, without what comes before and behind."""
+    words = re.sub(r"^.*?/(?:bootstrap|\d+): ", "", words.strip(), flags=re.DOTALL)
+    return re.sub(r"\s*\(after \d+ms in state .*", "", words, flags=re.DOTALL)
