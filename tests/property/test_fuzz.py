@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -53,12 +54,14 @@ from kstash.errors import (
     WireCorruptError,
 )
 from kstash.escape import printable
-from kstash.kafka.checkpoint_topic import Place
+from kstash.kafka.checkpoint_topic import CheckpointTopic, Place
 from kstash.kafka.immediate import Bookmark
 from kstash.kafka.place import assigned
+from kstash.ports import Message
 from kstash.runtime.decode import decode_ruled
 from kstash.runtime.uploads import incarnation_of
 from kstash.state.folder import METADATA_FILE, ApplicationFolder
+from kstash.testing import MemoryKafka
 from kstash.testing.log import MemoryRecord
 from kstash.verify import formats
 from kstash.verify.checks import LineageCheck, Report, SequenceCheck
@@ -72,7 +75,7 @@ CPU_S_MAX = 10.0
 """Per input of 64 KiB, on a machine that has other work too."""
 
 SHORT_RUN = 300
-LONG_RUN_S = 55.0
+LONG_RUN_S = 45.0
 
 TOPIC = "corpus-words-repartition"
 
@@ -83,12 +86,15 @@ class Target:
 
     Attributes:
         seeds: right bytes.
-        decode: of any bytes; says what may come out of it as an exception.
+        decode: of any bytes.
+        raises: what may come out of it as an exception.
+        count: inputs of a short run; settings take a hundred times as long as a header.
     """
 
     seeds: Callable[[], list[bytes]]
     decode: Callable[[bytes], object]
     raises: tuple[type[Exception], ...] = ()
+    count: int = SHORT_RUN
 
 
 def text(data: bytes) -> str:
@@ -274,6 +280,37 @@ def setting_seeds() -> list[bytes]:
     ]
 
 
+@cache
+def config() -> Config:
+    """Settings of an application; they take a while to make."""
+    return Config.load(application_id="app")
+
+
+class OneRecord(CheckpointTopic):
+    """A checkpoints topic that holds one record."""
+
+    def __init__(self, record: Message) -> None:
+        kafka = MemoryKafka()
+        kafka.create_topic("app-checkpoints", 1)
+        super().__init__(config(), admin=kafka.cluster("app").admin)
+        self._record = record
+
+    def _read(self, _partition: int, _ranges: object) -> Iterator[Message]:
+        yield self._record
+
+
+def chunk(data: bytes) -> object:
+    """A chunk of a checkpoint's file."""
+    key, value = both(data)
+    record = message(value, key=key)
+    return OneRecord(record)._content(record, key, "somewhere")
+
+
+def stray(data: bytes) -> object:
+    """What a collection of old files makes of a record's key."""
+    return OneRecord(message(b"", key=data)).strays(0, "words_0", [])
+
+
 TARGETS: dict[str, Target] = {
     "identity": Target(lambda: corpus.seen().identities, decode_identity, (WireCorruptError,)),
     "lineage": Target(lambda: corpus.seen().chunks, decode_lineage, (WireCorruptError,)),
@@ -314,6 +351,12 @@ TARGETS: dict[str, Target] = {
         lambda data: Bookmark.decode(text(data)),
         (WireCorruptError,),
     ),
+    "chunk": Target(
+        lambda: [b"\1k" + with_checksum(b"content")],
+        chunk,
+        (CheckpointCorruptError,),
+    ),
+    "stray": Target(lambda: [b"words_0/1600000000000-7/" + b"0" * 32 + b"~ab/17"], stray),
     "committed position": Target(
         corpus.positions, lambda data: CommittedPositions.decode(text(data)), (WireCorruptError,)
     ),
@@ -358,11 +401,12 @@ TARGETS: dict[str, Target] = {
         setting_seeds, lambda data: assignments([text(data)], "--set"), (ConfigError,)
     ),
     "folder": Target(metadata_seeds, folder_metadata, (StateError,)),
-    "setting": Target(setting_seeds, setting, (ConfigError,)),
+    "setting": Target(setting_seeds, setting, (ConfigError,), count=80),
     "client setting": Target(
         lambda: [b"message.max.bytes=1000000", b"max.poll.interval.ms=300000", b"batch.size=1"],
         client_setting,
         (ConfigError,),
+        count=80,
     ),
     "fail point": Target(
         lambda: [b"sink.append.after:3", b"sink.ack.before"],
@@ -427,7 +471,7 @@ def test_whatever_bytes_come(name: str) -> None:
         target.decode(data)
     rng = random.Random(name)
     found = corpus.mutants(seeds, rng)
-    for _ in range(SHORT_RUN):
+    for _ in range(target.count):
         data = next(found)
         try:
             try_one(target, data)
