@@ -56,7 +56,7 @@ from kstash.kafka.upkeep import Upkeep
 from kstash.launch import SESSION_MARGIN_S
 from kstash.objects import ObjectCheckpointStore, open_store
 from kstash.ports import Headers, Message, NewTopic, Partition, TopicInfo
-from kstash.state.folder import LOCK_FILE, METADATA_FILE
+from kstash.state.folder import LOCK_FILE, METADATA_FILE, io_error, open_file, refuse_link
 
 
 @dataclass(slots=True)
@@ -313,6 +313,8 @@ def _folders(config: Config) -> list[Path]:
     """State folders here, those of supervised workers too; none of them may be in use."""
     parent, name = Path(config.state_dir), quote(config.application_id, safe="")
     found = [parent / name, *sorted(parent.glob(f"worker-*/{name}"))]
+    for path in found:
+        refuse_link(path)
     folders = [path for path in found if path.is_dir()]
     for folder in folders:
         _check_unused(folder)
@@ -326,19 +328,24 @@ def _object_store(config: Config) -> ObjectCheckpointStore | None:
 
 
 def _check_unused(folder: Path) -> None:
-    with suppress(FileNotFoundError):
-        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateError("the folder is in use: stop the worker", str(folder)) from None
-        finally:
-            os.close(descriptor)
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise io_error(folder, f"opening {LOCK_FILE}", error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StateError("the folder is in use: stop the worker", str(folder)) from None
+    finally:
+        os.close(descriptor)
 
 
 def _folder_program(folder: Path) -> Program | None:
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, WireCorruptError):
-        metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+        with open_file(folder / METADATA_FILE) as file:
+            metadata = json.loads(file.read())
         return Program.decode(json.dumps(metadata["program"]))
     return None
 

@@ -19,6 +19,7 @@ from kstash.state.folder import (
     FOLDER_MODE,
     create_private,
     make_private_folder,
+    open_file,
     sync_folder,
 )
 
@@ -37,7 +38,7 @@ DIGEST_BYTES = 16
 
 def digest(path: Path) -> str:
     """BLAKE2b-128 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, new_digest).hexdigest()
 
 
@@ -88,7 +89,7 @@ def matches(folder: Path, files: Sequence[FileEntry]) -> bool:
 
 def blocks(path: Path) -> Iterator[bytes]:
     """Content of a file, in blocks."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(READ_BYTES):
             yield block
 
@@ -173,7 +174,7 @@ def complete(partial: Path, final: Path) -> None:
     for path in partial.iterdir():
         path.chmod(FILE_MODE)  # RocksDB leaves it to the umask
         if path.suffix != _IMMUTABLE_SUFFIX:
-            with path.open("rb") as file, around("checkpoint.fsync"):
+            with open_file(path) as file, around("checkpoint.fsync"):
                 os.fsync(file.fileno())
     with around("checkpoint.sync"):
         sync_folder(partial)
@@ -184,7 +185,7 @@ def complete(partial: Path, final: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with create_private(target) as copy, source.open("rb") as file:
+    with open_file(source) as file, create_private(target) as copy:
         shutil.copyfileobj(file, copy)
 
 

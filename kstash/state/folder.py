@@ -27,10 +27,17 @@ FORMAT_VERSION = 1
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
-"""State is as secret as what the topics hold."""
+"""State is as secret as what the topics hold. Each folder from the application's down is closed, so
+that nobody else reaches the files that RocksDB makes, whose mode the umask decides."""
 
 LOCK_FILE = ".lock"
 METADATA_FILE = "kstash-metadata.json"
+
+LINK_HELP = (
+    "a link stands where kstash has a file or folder of its own, and is not followed: see who put "
+    "it there. If it is yours, move what it points at into its place; to have state on another "
+    "disk, set state_dir, which may be a link"
+)
 
 _LOCK_RETRY_S = 0.02
 
@@ -46,9 +53,7 @@ def limit_hit(error: BaseException) -> str | None:
     if code == errno.EFBIG or "File too large" in text:
         return "a file size limit was hit: raise it (ulimit -f) and start again"
     if code == errno.ELOOP:
-        return (
-            "a link stands where kstash has a file of its own: see who put it there, and delete it"
-        )
+        return LINK_HELP
     if code in (errno.EACCES, errno.EPERM, errno.EROFS) or "Permission denied" in text:
         return "give this user write access to the folder, or set another state_dir"
     return None
@@ -59,6 +64,29 @@ def io_error(folder: Path, action: str, error: BaseException) -> StateError:
     other = "check the disk (dmesg, df), or set state_dir to a sound one, and start again"
     fix = limit_hit(error) or other
     return StateError(f"{action} failed ({error}); {fix}; nothing is lost", str(folder))
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a link, also one that points nowhere, where a file or folder of kstash's stands.
+
+    Raises:
+        StateError: it is one; names the path.
+    """
+    if path.is_symlink():
+        raise StateError(LINK_HELP, str(path))
+
+
+def refuse_links_in(folder: Path) -> None:
+    """Refuse a folder that is a link, and links in it; one that is not there is fine.
+
+    Raises:
+        StateError: there is one; names the path.
+        OSError: as the operating system says it.
+    """
+    refuse_link(folder)
+    with suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            refuse_link(path)
 
 
 class ApplicationFolder:
@@ -87,6 +115,7 @@ class ApplicationFolder:
         lock_wait_s: float = 1.0,
     ) -> None:
         self.path = state_dir / quote(application_id, safe="")
+        refuse_link(self.path)
         try:
             make_private_folder(self.path)
             self._lock = os.open(
@@ -145,9 +174,12 @@ class ApplicationFolder:
         path = self.path / METADATA_FILE
         wanted = {"format": FORMAT_VERSION, "application_id": application_id}
         metadata = {**wanted, "topology_hash": topology_hash, "program": json.loads(program)}
+        found = None
         try:
-            found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            with suppress(FileNotFoundError), open_file(path) as file:
+                found = json.loads(file.read())
         except (OSError, ValueError, RecursionError) as error:
+            refuse_link(path)
             raise StateError(
                 f"{METADATA_FILE} cannot be read ({error}): make it readable or, if it is damaged, "
                 "move it out of this folder, which is left as it is otherwise: it is written anew",
@@ -209,13 +241,23 @@ def create_private(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, flags, FILE_MODE), "wb")
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read; no link is followed, and a pipe in its place is not waited for.
+
+    Raises:
+        OSError: as the operating system says it.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags), "rb")
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable.
 
     Raises:
         OSError: as the operating system says it.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         os.fsync(descriptor)
     finally:

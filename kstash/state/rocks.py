@@ -21,7 +21,13 @@ from kstash.failpoints import around
 from kstash.ports import FileEntry, StoreSpec
 from kstash.state import files
 from kstash.state.cache import CachedStore, Changes, MemoryBudget
-from kstash.state.folder import ApplicationFolder, io_error, limit_hit, make_private_folder
+from kstash.state.folder import (
+    ApplicationFolder,
+    io_error,
+    limit_hit,
+    make_private_folder,
+    refuse_links_in,
+)
 from kstash.state.options import rocks_options
 from kstash.state.writes import Writer, delete_all, put_all
 
@@ -144,13 +150,14 @@ class RocksBackend:
         """
         key = (stage, partition)
         assert key not in self._open, f"task {stage}_{partition} is open already"
-        task_folder = self._folder.task_folder(stage, partition)
+        task_folder = self._task_folder(stage, partition)
         self._open_count += 1
         live = task_folder / f"{_LIVE_PREFIX}{self._open_count}"
         source = None if base is None else self._checkpoint_folder(stage, partition, base)
         if source is not None and not source.is_dir():
             raise CheckpointCorruptError(f"there is no checkpoint {base!r}", str(source.parent))
         with _disk(task_folder, "making the live folder"):
+            make_private_folder(task_folder)
             _renew_live(live, source)
         known = self._verified.pop(source, {}) if source is not None else {}
         try:
@@ -182,7 +189,7 @@ class RocksBackend:
         Raises:
             StateError: a folder cannot be deleted.
         """
-        folder = self._folder.task_folder(stage, partition) / _CHECKPOINTS
+        folder = self._task_folder(stage, partition) / _CHECKPOINTS
         with _disk(folder, "deleting old checkpoints"):
             files.delete_others(folder, labels)
 
@@ -194,7 +201,15 @@ class RocksBackend:
 
     def _checkpoint_folder(self, stage: str, partition: int, label: str) -> Path:
         check_name(label)
-        return self._folder.task_folder(stage, partition) / _CHECKPOINTS / label
+        return self._task_folder(stage, partition) / _CHECKPOINTS / label
+
+    def _task_folder(self, stage: str, partition: int) -> Path:
+        """Folder of one task, in which no folder is a link; it may not exist yet."""
+        folder = self._folder.task_folder(stage, partition)
+        with _disk(folder, "reading the task's folder"):
+            for each in (folder, folder / _CHECKPOINTS):
+                refuse_links_in(each)
+        return folder
 
 
 class RocksTaskState:
@@ -275,6 +290,7 @@ class RocksTaskState:
         partial = self._checkpoints / (files.PARTIAL_PREFIX + label)
         final = self._checkpoints / label
         with _disk(self._checkpoints, f"checkpoint {label!r}"):
+            refuse_links_in(self._checkpoints)
             self._write(changes)
             self._writer.apply(lambda batch: batch.put(_POSITION_KEY, b"%d" % position, meta))
             for folder in (partial, final):

@@ -12,7 +12,7 @@ from kstash.cli import reset as module
 from kstash.cli.reset import Plan, make_plan
 from kstash.config import Config
 from kstash.core.wire import Fence, application_tag, encode_marker
-from kstash.errors import ApplicationRunningError
+from kstash.errors import ApplicationRunningError, StateError
 from kstash.kafka.tools import KafkaTools
 from kstash.kafka.upkeep import Upkeep
 from kstash.ports import Message, Partition, TopicInfo
@@ -140,3 +140,17 @@ def test_a_topic_that_two_applications_wrote_stays(kafka: MemoryKafka, tmp_path:
     write(kafka, topic, "shop", "shop-orders")
     assert planned(kafka, tmp_path, "shop") == (set(), {topic})
     assert planned(kafka, tmp_path, "shop-orders") == (set(), {topic})
+
+
+@pytest.mark.parametrize("name", ["shop", "shop/.lock", "worker-1/shop"])
+def test_links_in_place_of_state_are_refused_before_anything_is_deleted(
+    kafka: MemoryKafka, tmp_path: Path, name: str
+) -> None:
+    """While planning: what they point at is neither locked nor read."""
+    victim, link = tmp_path / "victim", tmp_path / name
+    victim.mkdir()
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(victim)
+    with pytest.raises(StateError, match=f"{tmp_path / name.removesuffix('/.lock')}.*a link"):
+        planned(kafka, tmp_path, "shop")
+    assert list(victim.iterdir()) == []
