@@ -3,7 +3,8 @@
 A page of somebody else's in a browser reaches a server of the browser's own network by giving its
 own name that server's address (DNS rebinding). The browser then sends that name as `Host`, so a
 name that nobody has allowed is refused. An address cannot be given away like that; nor can a name
-without a dot, as container engines give one to each service, since nobody can register one.
+without a dot, as container engines give one to each service, since nobody can register one. A
+request of HTTP/1.0 may come without `Host`: what cannot be compared is refused as well.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Guard:
         size = sum(len(name) + len(value) for name, value in headers)
         if len(headers) > HEADERS_MAX or size > HEAD_BYTES_MAX:
             return 431, f"at most {HEADERS_MAX} headers, of {HEAD_BYTES_MAX} bytes together"
+        if not any(name == b"host" for name, _ in headers):
+            return 400, "a request names this worker in a Host header"
         for name, value in headers:
             if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
                 return 413, "no request has a body here"

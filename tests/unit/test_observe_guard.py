@@ -145,11 +145,21 @@ def test_a_page_of_somebody_else_gets_nothing(
 
 
 def test_the_address_that_it_listens_on_is_its_name(serve: Serve) -> None:
-    """Also where that is all addresses; and a client of HTTP/1.0 has no name for it."""
+    """Also where that is all addresses."""
     port = serve(host="0.0.0.0")
     assert _exchanged(port, _request(host="10.0.0.1:9"))[0] == 200
-    assert _exchanged(port, b"GET /health HTTP/1.0\r\n\r\n")[0] == 200
-    assert _exchanged(port, b"GET /health HTTP/1.1\r\n\r\n")[0] == 400
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_request_without_a_name_is_refused(serve: Serve, host: str) -> None:
+    """HTTP/1.0 allows it, and the name rule has nothing to compare; with one it is answered."""
+    port = serve("*", host=host)
+    for version in (b"1.0", b"1.1"):
+        code, headers, _ = _exchanged(port, b"GET /health HTTP/%b\r\n\r\n" % version)
+        assert (code, headers["connection"]) == (400, "close")
+    body = _exchanged(port, b"GET /health HTTP/1.0\r\n\r\n")[2]
+    assert b"Host header" in body
+    assert _exchanged(port, b"GET /health HTTP/1.0\r\nhost: localhost\r\n\r\n")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -195,6 +205,7 @@ def test_what_is_no_name_is_refused(given: str) -> None:
         (_request("GET", "/health", "localhost", *["x: y"] * HEADERS_MAX), 431),
         (_request("GET", "/health", "localhost", "x: " + "y" * HEAD_BYTES_MAX), 431),
         (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
     ],
 )
