@@ -15,6 +15,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -241,7 +242,7 @@ def create_private(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, flags, FILE_MODE), "wb")
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a file to read; no link is followed, and a pipe in its place is not waited for.
 
     Raises:
