@@ -157,7 +157,6 @@ class RocksBackend:
         if source is not None and not source.is_dir():
             raise CheckpointCorruptError(f"there is no checkpoint {base!r}", str(source.parent))
         with _disk(task_folder, "making the live folder"):
-            make_private_folder(task_folder)
             _renew_live(live, source)
         known = self._verified.pop(source, {}) if source is not None else {}
         try:
@@ -386,6 +385,7 @@ def _renew_live(live: Path, source: Path | None) -> None:
         with around("state.live.delete"):
             shutil.rmtree(path)
     with around("state.live.create"):
+        make_private_folder(live.parent)
         if source is None:
             make_private_folder(live)
         else:
