@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, overload
 
 from kstash import nodes as n
-from kstash.checks import check_function, check_serde, check_topic
+from kstash.checks import check_application, check_function, check_serde, check_topic
 from kstash.compiler import compile_topology
 from kstash.config import Config
 from kstash.errors import ConfigError, KstashError, TopologyError
@@ -112,14 +112,15 @@ class App:
                 records are then seen at once and still exactly once.
 
         Raises:
-            TopologyError: no topic, a name that Kafka does not allow, or the topic was declared
-                before with other serdes.
+            TopologyError: no topic, a name that Kafka does not allow, no application's id, or the
+                topic was declared before with other serdes.
         """
         location = n.user_location()
         if not topics:
             raise TopologyError("stream needs a topic", location)
         check_serde("key", key, location)
         check_serde("value", value, location)
+        check_application("immediate_of", immediate_of, location)
         streams = tuple(
             self._source(topic, key, value or raw, immediate_of, location) for topic in topics
         )
@@ -175,6 +176,10 @@ class App:
 
         if until not in (None, "end", "drain"):
             raise ConfigError(f"until is 'end', 'drain' or None, not {until!r}", "until")
+        if workers is not None and (type(workers) is not int or workers < 1):
+            raise ConfigError(
+                f"workers is {workers!r}: give a number of processes, 1 or more", "workers"
+            )
         location = n.user_location()
         if on_ready is not None:
             check_function("on_ready", on_ready, location)

@@ -41,6 +41,16 @@ def check_topic(name: str, location: str | None) -> None:
     _check("topic", name, TOPIC_PATTERN, 249, location)
 
 
+def check_application(argument: str, name: str | None, location: str | None) -> None:
+    """Refuse what cannot be the id of an application; None stands for none given.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    if name is not None:
+        _check(f"{argument}=", name, NAME_PATTERN, 100, location)
+
+
 def check_function(
     verb: str,
     function: object,
@@ -117,17 +127,23 @@ def _takes_two(found: Signature) -> bool:
     return True
 
 
-def check_serde(argument: str, serde: object, location: str | None) -> None:
+def check_serde(
+    argument: str, serde: object, location: str | None, *, is_needed: bool = False
+) -> None:
     """Refuse what is no serde, or one whose functions cannot work; None stands for none given.
 
     Raises:
         TopologyError: with the location of the user's code.
     """
-    if serde is None:
+    if serde is None and not is_needed:
         return
     if not isinstance(serde, Serde):
         raise TopologyError(
             f"{argument}= takes a serde such as kstash.text, not {serde!r}", location
+        )
+    if not isinstance(serde.name, str) or not serde.name:
+        raise TopologyError(
+            f"{argument}= has a serde named {serde.name!r}: its name is a text, not empty", location
         )
     check_function(f"serde {serde.name!r}: serialize", serde.serialize, location, "value")
     check_function(f"serde {serde.name!r}: deserialize", serde.deserialize, location, "data")

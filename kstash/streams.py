@@ -156,6 +156,8 @@ class Stream(Generic[K, V]):
         streams = (self, *others)
         if not others:
             raise TopologyError("merge needs another stream", location)
+        if strangers := [other for other in others if not isinstance(other, Stream)]:
+            raise TopologyError(f"merge takes streams, not {strangers[0]!r}", location)
         if any(stream._graph is not self._graph for stream in others):
             raise TopologyError("merge of streams of two applications", location)
         return merged(self._graph, streams, location)
@@ -206,7 +208,7 @@ class Stream(Generic[K, V]):
             TopologyError: a name that Kafka does not allow.
         """
         check_function("key_by", function, n.user_location(), "value")
-        return self._key_by(function, name, key, value or self.value_serde)
+        return self._key_by(function, name, key, value)
 
     def repartition(self, name: str, *, value: Serde[V] | None = None) -> Stream[K, V]:
         """Pass all records through an internal topic, spread by the key they have.
@@ -219,9 +221,10 @@ class Stream(Generic[K, V]):
             TopologyError: merged streams whose keys differ; a name that Kafka does not allow.
         """
         location = n.user_location()
+        check_name(name, location)
         if self.key_serde is None:
             raise TopologyError(f"repartition {name!r} needs one key: {self.unkeyed}", location)
-        again = self._key_by(None, name, self.key_serde, value or self.value_serde)
+        again = self._key_by(None, name, self.key_serde, value)
         return cast("Stream[K, V]", replace(again, unkeyed=self.unkeyed))
 
     # --- state ----------------------------------------------------------------------------------
@@ -249,7 +252,7 @@ class Stream(Generic[K, V]):
         Raises:
             TopologyError: no key to sum by, or the name is taken.
         """
-        return self._stateful("sum", name, value or number_text)
+        return self._stateful("sum", name, number_text if value is None else value)
 
     def reduce(
         self, name: str, function: Callable[[V, V], V | Deletion], *, value: Serde[V] | None = None
@@ -268,7 +271,7 @@ class Stream(Generic[K, V]):
         Raises:
             TopologyError: no key, no serde, or the name is taken.
         """
-        serde = value or self.value_serde
+        serde = self.value_serde if value is None else value
         if serde is None:
             raise TopologyError(
                 f"reduce({name!r}) keeps values, but their serde is not known here: "
@@ -390,14 +393,15 @@ class Stream(Generic[K, V]):
         value: Serde[Any] | None,
     ) -> Stream[Any, Any]:
         location = n.user_location()
+        serde = self.value_serde if value is None else value
         if name is not None:
             check_name(name, location)
-        check_serde("key", key, location)
-        check_serde("value", value, location)
+        check_serde("key", key, location, is_needed=True)
+        check_serde("value", serde, location)
         node = self._add(
-            lambda index: n.KeyBy(index, (self.node,), location, function, name, key, value)
+            lambda index: n.KeyBy(index, (self.node,), location, function, name, key, serde)
         )
-        return Stream(self._graph, node, key, value, None)
+        return Stream(self._graph, node, key, serde, None)
 
     def _stateful(
         self,
@@ -410,7 +414,7 @@ class Stream(Generic[K, V]):
     ) -> Stream[Any, Any]:
         location = n.user_location()
         check_name(name, location)
-        check_serde("value", serde, location)
+        check_serde("value", serde, location, is_needed=True)
         if self.unkeyed is not None or self.key_serde is None:
             raise TopologyError(
                 f"{verb}({name!r}) keeps state per key, and the stream has none: {self.unkeyed}. "

@@ -40,6 +40,7 @@ from kstash.errors import (
 )
 from kstash.kafka import failures
 from kstash.kafka.clients import make_consumer
+from kstash.kafka.closing import close_in_time
 from kstash.kafka.complaints import Complaints
 from kstash.kafka.headers import HeaderlessMessage
 from kstash.kafka.positions import metadata_of
@@ -125,7 +126,7 @@ class ImmediateReader:
         metadata_bytes_max: the broker's `offset.metadata.max.bytes`.
 
     Raises:
-        ConfigError: a setting contradicts the reader.
+        ConfigError: a setting contradicts the reader, or an argument is of another kind.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class ImmediateReader:
         on_revoked: Callable[[list[Partition]], None] | None = None,
         metadata_bytes_max: int = METADATA_BYTES_MAX,
     ) -> None:
+        _check_arguments(settings, topics, restore, on_revoked, metadata_bytes_max)
         for setting, value in _DECIDED.items():
             if settings.get(setting, value) not in (value, str(value).lower()):
                 raise ConfigError(f"an immediate reader needs {setting}={value}", setting)
@@ -158,9 +160,16 @@ class ImmediateReader:
         self._bookmarks: dict[Partition, Bookmark] = {}
         self._changed: set[Partition] = set()
         self._is_closing = False
-        self._client.subscribe(
-            list(topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose
-        )
+        self._name = str(settings.get("client.id", "reader"))
+        try:
+            self._client.subscribe(
+                list(topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose
+            )
+        except failures.CLIENT_ERRORS as error:
+            raise ConfigError(
+                f"the topics {list(topics)} cannot be subscribed to: {failures.describe(error)}",
+                "topics",
+            ) from error
 
     def poll(self, timeout_s: float = 1.0) -> Message | None:
         """Return the next record that counts, or an error message of the client.
@@ -175,6 +184,8 @@ class ImmediateReader:
             ProtocolError: a record breaks the protocol; names topic, partition and offset.
             RecordUnreadableError: the name of a header is no UTF-8; names the place too.
             AccessRefusedError: the cluster refuses this client; only before its first answer.
+            KafkaUnavailableError: the bookmarks of partitions that the group gave to this reader
+                were not to be had; names them.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -194,9 +205,15 @@ class ImmediateReader:
     def consume(self, count: int = 500, timeout_s: float = 1.0) -> list[Message]:
         """Return the records that count among the next `count`; may be empty.
 
-        Waits for `count` records or `timeout_s`, as the client's `consume` does. Raises as `poll`.
+        Waits for `count` records or `timeout_s`, as the client's `consume` does. Raises as `poll`,
+        and `KafkaUnavailableError` where the client cannot read at all.
         """
-        messages = self._client.consume(count, timeout_s)
+        try:
+            messages = self._client.consume(count, timeout_s)
+        except failures.CLIENT_ERRORS as error:
+            raise KafkaUnavailableError(
+                f"nothing can be read: {failures.describe(error)}"
+            ) from error
         if not messages and not self._complaints.is_over:
             self._complaints.check(is_asking=False)
         return [
@@ -249,9 +266,20 @@ class ImmediateReader:
         self._changed.clear()
 
     def close(self) -> None:
-        """Leave the group and close; commits nothing."""
-        self._is_closing = True
-        self._client.close()
+        """Leave the group and close; commits nothing. Again is fine.
+
+        `on_revoked` is called before, in this thread, for what is still read. A broker that is away
+        is waited for 2 s; what the client does behind that ends with the process.
+        """
+        if self._is_closing:
+            return
+        held = list(self._bookmarks)
+        try:
+            if held and self._on_revoked is not None:
+                self._on_revoked(held)
+        finally:
+            self._is_closing = True
+            close_in_time(self._name, self._client.close)
 
     def __enter__(self) -> Self:
         return self
@@ -314,11 +342,16 @@ class ImmediateReader:
             found = {
                 (p.topic, p.partition): self._restore(p.topic, p.partition) for p in partitions
             }
+            for (topic, number), given in found.items():
+                if not isinstance(given, Bookmark | None):
+                    raise ConfigError(
+                        f"restore gives a Bookmark or None, not {given!r}, as it did for {topic!r} "
+                        f"partition {number}",
+                        "restore",
+                    )
             return {name: bookmark for name, bookmark in found.items() if bookmark is not None}
         restored: dict[Partition, Bookmark] = {}
-        for committed in client.committed(partitions, COMMITTED_DEADLINE_S) if partitions else ():
-            if committed.error is not None:
-                raise KafkaException(committed.error)
+        for committed in _committed(client, partitions):
             if committed.offset < 0:
                 continue
             name = committed.topic, committed.partition
@@ -334,7 +367,7 @@ class ImmediateReader:
         return restored
 
     def _revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._on_revoked is not None:
+        if self._on_revoked is not None and not self._is_closing:
             self._on_revoked([(p.topic, p.partition) for p in partitions])
         self._lose(client, partitions)
 
@@ -346,6 +379,51 @@ class ImmediateReader:
             client.incremental_unassign(partitions)
         else:
             client.unassign()
+
+
+def _check_arguments(
+    settings: object, topics: object, restore: object, on_revoked: object, bytes_max: object
+) -> None:
+    """Refuse arguments of another kind, before a client is made."""
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"settings is a dict of client settings, not {settings!r}", "settings")
+    if isinstance(topics, str | bytes) or not isinstance(topics, Sequence) or not topics:
+        raise ConfigError(f"topics is a list of names, one at least, not {topics!r}", "topics")
+    for topic in topics:
+        if not isinstance(topic, str) or not topic:
+            raise ConfigError(f"topics is a list of names, and {topic!r} is none", "topics")
+    for name, function in (("restore", restore), ("on_revoked", on_revoked)):
+        if function is not None and not callable(function):
+            raise ConfigError(f"{name} is a function, not {function!r}", name)
+    if type(bytes_max) is not int or bytes_max < 1:
+        raise ConfigError(
+            f"metadata_bytes_max is a number of bytes, not {bytes_max!r}", "metadata_bytes_max"
+        )
+
+
+def _committed(client: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """What the group has committed for partitions.
+
+    Raises:
+        KafkaUnavailableError: it is not to be had; names the partitions.
+    """
+    if not partitions:
+        return []
+    concerned, cause = partitions, None
+    try:
+        found = client.committed(partitions, COMMITTED_DEADLINE_S)
+    except failures.CLIENT_ERRORS as error:
+        cause, told = error, failures.describe(error)
+    else:
+        concerned = [each for each in found if each.error is not None]
+        if not concerned:
+            return found
+        told = failures.describe(concerned[0].error)
+    places = ", ".join(f"{topic!r} partition {number}" for topic, number in _names(concerned))
+    raise KafkaUnavailableError(
+        f"the bookmarks of {places} were not to be had: {told}; check that Kafka is up and that "
+        "this user may READ the group, close this reader and start another, which goes on there"
+    ) from cause
 
 
 def _inflated(data: bytes) -> bytes:

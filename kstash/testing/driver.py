@@ -10,11 +10,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import structlog
 
-from kstash.config import OWN_MESSAGE_BYTES_MAX
+from kstash.app import App
+from kstash.config import OWN_MESSAGE_BYTES_MAX, Config
 from kstash.core.partitioner import Partitioner
 from kstash.errors import ConfigError, KstashError, StepDeadlineError
 from kstash.nodes import Stateful
@@ -31,10 +32,7 @@ from kstash.testing.memory import MemoryCluster, MemoryKafka
 from kstash.testing.metrics import MemoryMetrics
 from kstash.testing.outputs import OutputReader, OutputRecord
 from kstash.testing.stores import MemoryCheckpointStore
-from kstash.topology import StageOutput
-
-if TYPE_CHECKING:
-    from kstash.app import App
+from kstash.topology import StageOutput, Topology
 
 TICK_S = 0.05
 """Seconds by which the clock moves at a time: short against every interval of the settings."""
@@ -88,8 +86,7 @@ class TestDriver:
         lineage_delay_s: float = 0.0,
         start_ms: int = 1_600_000_000_000,
     ) -> None:
-        self._topology = app.topology()
-        self._config = app.config
+        self._topology, self._config = _declared(app)
         if not structlog.is_configured():
             # By itself it would print all, also what is for debugging, to standard output.
             configure_logs(self._config.log_format, self._config.log_level)
@@ -254,7 +251,7 @@ class TestDriver:
             KstashError: whatever stopped the worker.
         """
         if app is not None:
-            self._topology, self._config = app.topology(), app.config
+            self._topology, self._config = _declared(app)
         self._start()
         self._until_live()
 
@@ -399,6 +396,12 @@ class TestDriver:
                 self.kafka.log(partition), is_committed=is_committed
             )
         return self._readers[partition]
+
+
+def _declared(app: App) -> tuple[Topology, Config]:
+    if not isinstance(app, App):
+        raise ConfigError(f"the test driver takes an App, not {app!r}")
+    return app.topology(), app.config
 
 
 class _RememberingBackend(MemoryBackend):

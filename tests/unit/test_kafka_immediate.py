@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import threading
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from structlog.testing import capture_logs
 
-from kstash.errors import WireCorruptError
-from kstash.kafka import immediate
+from kstash.errors import ConfigError, KafkaUnavailableError, WireCorruptError
+from kstash.kafka import closing, immediate
 
 
 class Closing:
@@ -58,6 +60,173 @@ def test_a_reader_that_closes_begins_nothing(
     reader.close()
     assert clients[0].assigned == [[]]
     assert reader.bookmarks() == {}
+
+
+class Group:
+    """A client that is given two partitions by its first `poll`, and gives them up in `close`.
+
+    Attributes:
+        acts: what was asked of it, in order.
+        refusal: what it says when it is asked for committed offsets, or raises.
+    """
+
+    def __init__(self) -> None:
+        self.acts: list[str] = []
+        self.refusal: KafkaError | KafkaException | None = None
+        self.is_away = threading.Event()
+        self._callbacks: dict[str, Callable[..., None]] = {}
+        self._held = [TopicPartition("out", 0), TopicPartition("out", 1)]
+
+    def subscribe(self, _topics: list[str], **callbacks: Callable[..., None]) -> None:
+        """Join the group."""
+        self._callbacks = callbacks
+
+    def committed(self, partitions: list[TopicPartition], _: float) -> list[TopicPartition]:
+        """Nothing, or not to be had: all, or that of partition 1."""
+        if isinstance(self.refusal, KafkaException):
+            raise self.refusal
+        return [Committed(p.partition, self.refusal if p.partition else None) for p in partitions]  # type: ignore[misc]
+
+    def assign(self, _: list[TopicPartition]) -> None:
+        """Read these."""
+        self.acts.append("assign")
+
+    def unassign(self) -> None:
+        """Read nothing."""
+
+    def poll(self, _: float) -> None:
+        """Nothing is there."""
+        self._callbacks["on_assign"](self, self._held)
+
+    def consume(self, *_: object) -> list[Any]:
+        """It cannot."""
+        raise KafkaException(KafkaError(KafkaError._FATAL))
+
+    def close(self) -> None:
+        """Give up what is held, and wait for the broker."""
+        self.acts.append("close")
+        if "on_revoke" in self._callbacks:
+            self._callbacks["on_revoke"](self, self._held)
+        self.is_away.wait(60)
+
+
+class Committed:
+    """What a client says that a group has committed."""
+
+    def __init__(self, partition: int, error: KafkaError | None) -> None:
+        self.topic, self.partition, self.error = "out", partition, error
+        self.offset, self.metadata = -1001, None
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> Iterator[Group]:
+    """A client whose broker answers until it is said to be away."""
+    client = Group()
+    client.is_away.set()
+    monkeypatch.setattr(immediate, "make_consumer", lambda _, **__: client)
+    yield client
+    client.is_away.set()
+
+
+def test_a_reader_does_not_wait_for_a_broker_that_is_away(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client would, for as long as that takes; again is fine."""
+    monkeypatch.setattr(closing, "CLOSE_DEADLINE_S", 0.01)
+    group.is_away.clear()
+    reader = immediate.ImmediateReader({"client.id": "mine"}, ["out"])
+    with capture_logs() as logs:
+        reader.close()
+        reader.close()
+    assert [line["client"] for line in logs] == ["mine"]
+    assert group.acts == ["close"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_reader_holds_is_saved_before_it_closes(group: Group, fails: bool) -> None:
+    """Once, in the caller's thread and however long it takes; what it raises is the caller's."""
+    told: list[tuple[list[tuple[str, int]], str]] = []
+
+    def save(partitions: list[tuple[str, int]]) -> None:
+        told.append((partitions, threading.current_thread().name))
+        group.acts.append("save")
+        if fails:
+            raise ZeroDivisionError
+
+    reader = immediate.ImmediateReader({}, ["out"], on_revoked=save)
+    reader.poll(0)
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            reader.close()
+    else:
+        reader.close()
+    assert told == [([("out", 0), ("out", 1)], threading.current_thread().name)]
+    assert group.acts == ["assign", "save", "close"]
+    assert reader.bookmarks() == {}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "places"),
+    [
+        (
+            KafkaException(KafkaError(KafkaError._TIMED_OUT)),
+            "'out' partition 0, 'out' partition 1 were",
+        ),
+        (KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED), "of 'out' partition 1 were"),
+    ],
+)
+def test_bookmarks_that_are_not_to_be_had(
+    group: Group, refusal: KafkaError | KafkaException, places: str
+) -> None:
+    """Which, and why; nothing is read then."""
+    group.refusal = refusal
+    reader = immediate.ImmediateReader({}, ["out"])
+    with pytest.raises(KafkaUnavailableError, match=places) as caught:
+        reader.poll(0)
+    assert ("_TIMED_OUT" in str(caught.value)) == isinstance(refusal, KafkaException)
+    assert group.acts == []
+
+
+def test_a_reader_that_cannot_read(group: Group) -> None:
+    """What its client raises is told as ours."""
+    reader = immediate.ImmediateReader({}, ["out"])
+    with pytest.raises(KafkaUnavailableError, match="_FATAL"):
+        reader.consume()
+    assert group.acts == []
+
+
+@pytest.mark.parametrize("wrong", [5, 0, 1.5, True, b"x", "out", "", object(), (5,), [""], [None]])
+def test_arguments_of_a_reader(group: Group, wrong: Any) -> None:
+    """Of another type: refused, by the name, before there is a client. A text is no list."""
+    arguments: dict[str, Any] = {"settings": {}, "topics": ["out"]}
+    for name in ("settings", "topics", "restore", "on_revoked", "metadata_bytes_max"):
+        if (name, wrong) == ("metadata_bytes_max", 5):
+            continue
+        with pytest.raises(ConfigError, match=name):
+            immediate.ImmediateReader(**{**arguments, name: wrong})
+    with pytest.raises(ConfigError, match="topics"):
+        immediate.ImmediateReader({}, [])
+    assert group.acts == []
+
+
+@pytest.mark.parametrize("wrong", [5, "z1;", {}, (3, None)])
+def test_what_restore_gives(group: Group, wrong: Any) -> None:
+    """A bookmark, not its text."""
+    reader = immediate.ImmediateReader({}, ["out"], restore=lambda *_: wrong)
+    with pytest.raises(ConfigError, match=r"restore gives .* for 'out' partition 0"):
+        reader.poll(0)
+    assert group.acts == []
+
+
+def test_topics_that_cannot_be_subscribed_to(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a pattern that is none."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._INVALID_ARG))
+
+    monkeypatch.setattr(group, "subscribe", refuse)
+    with pytest.raises(ConfigError, match=r"topics \['\^\('\] .*_INVALID_ARG"):
+        immediate.ImmediateReader({}, ["^("])
 
 
 def bookmark(data: bytes) -> str:

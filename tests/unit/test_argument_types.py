@@ -1,0 +1,145 @@
+"""What is of another type than an argument of a public name takes: one typed error, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kstash
+from kstash import App, ConfigError, KstashError, Stream, TopologyError
+from kstash.testing import TestDriver
+
+HERE = Path(__file__).name
+
+WRONG: tuple[Any, ...] = (5, 0, 1.5, True, b"x", b"", "", "no such name!", [1], [], {}, object())
+"""Of no type that any argument below takes; the empty ones are easily taken for none given."""
+
+
+def one(value: Any) -> Any:
+    """A function of one value."""
+    return value
+
+
+def fold(state: Any, value: Any) -> Any:
+    """A function of a state and a value."""
+    return state or value
+
+
+Declare = Callable[[App, Any, Any], object]
+DECLARATIONS: dict[str, Declare] = {
+    "stream(topic)": lambda app, _, x: app.stream(x),
+    "stream(a, topic)": lambda app, _, x: app.stream("a", x),
+    "stream(key)": lambda app, _, x: app.stream("a", key=x),
+    "stream(value)": lambda app, _, x: app.stream("a", value=x),
+    "stream(immediate_of)": lambda app, _, x: app.stream("a", immediate_of=x),
+    "map": lambda _, s, x: s.map(x),
+    "map_values": lambda _, s, x: s.map_values(x),
+    "flat_map": lambda _, s, x: s.flat_map(x),
+    "flat_map_values": lambda _, s, x: s.flat_map_values(x),
+    "filter": lambda _, s, x: s.filter(x),
+    "filter_not": lambda _, s, x: s.filter_not(x),
+    "peek": lambda _, s, x: s.peek(x),
+    "merge": lambda _, s, x: s.merge(x),
+    "merge(s, other)": lambda _, s, x: s.merge(s, x),
+    "split": lambda _, s, x: s.split(x),
+    "split(f, predicate)": lambda _, s, x: s.split(one, x),
+    "key_by(function)": lambda _, s, x: s.key_by(x, key=kstash.text),
+    "key_by(key)": lambda _, s, x: s.key_by(one, key=x),
+    "key_by(value)": lambda _, s, x: s.key_by(one, key=kstash.text, value=x),
+    "key_by(name)": lambda _, s, x: s.key_by(one, key=kstash.text, name=x),
+    "repartition(name)": lambda _, s, x: s.repartition(x),
+    "repartition(value)": lambda _, s, x: s.repartition("r", value=x),
+    "count(name)": lambda _, s, x: s.count(x),
+    "sum(name)": lambda _, s, x: s.sum(x),
+    "sum(value)": lambda _, s, x: s.sum("n", value=x),
+    "reduce(name)": lambda _, s, x: s.reduce(x, fold),
+    "reduce(function)": lambda _, s, x: s.reduce("n", x),
+    "reduce(value)": lambda _, s, x: s.reduce("n", fold, value=x),
+    "aggregate(name)": lambda _, s, x: s.aggregate(x, dict, fold, value=kstash.json),
+    "aggregate(initial)": lambda _, s, x: s.aggregate("n", x, fold, value=kstash.json),
+    "aggregate(function)": lambda _, s, x: s.aggregate("n", dict, x, value=kstash.json),
+    "aggregate(value)": lambda _, s, x: s.aggregate("n", dict, fold, value=x),
+    "to(topic)": lambda _, s, x: s.to(x),
+    "to(key)": lambda _, s, x: s.to("out", key=x),
+    "to(value)": lambda _, s, x: s.to("out", value=x),
+    "to(delivery)": lambda _, s, x: s.to("out", delivery=x),
+    "Serde(serialize)": lambda app, _, x: app.stream("a", value=kstash.Serde("s", x, one)),
+    "Serde(deserialize)": lambda app, _, x: app.stream("a", value=kstash.Serde("s", one, x)),
+}
+NEEDED = {
+    *("stream(topic)", "stream(a, topic)", "map", "map_values", "flat_map", "flat_map_values"),
+    *("filter", "filter_not", "peek", "merge", "merge(s, other)", "split", "split(f, predicate)"),
+    *("key_by(function)", "key_by(key)", "repartition(name)", "count(name)", "sum(name)"),
+    *("reduce(name)", "reduce(function)", "aggregate(name)", "aggregate(initial)"),
+    *("aggregate(function)", "aggregate(value)", "to(topic)", "to(delivery)"),
+    *("Serde(serialize)", "Serde(deserialize)"),
+}
+"""Where None is none either."""
+
+
+@pytest.mark.parametrize("name", DECLARATIONS)
+def test_each_argument_of_each_verb(name: str) -> None:
+    """Refused as it is declared, with the line, and nothing is declared by it."""
+    for wrong in (*WRONG, None) if name in NEEDED else WRONG:
+        app = App("types")
+        stream = app.stream("in", key=kstash.text, value=kstash.text)
+        with pytest.raises(TopologyError) as caught:
+            DECLARATIONS[name](app, stream, wrong)
+        assert HERE in str(caught.value.location), wrong
+
+
+def test_each_verb_is_here() -> None:
+    """One that is added has its arguments above."""
+    verbs = {name for name in vars(Stream) if name[0] != "_" and callable(getattr(Stream, name))}
+    assert verbs - {"records"} <= {name.partition("(")[0] for name in DECLARATIONS}
+
+
+@pytest.mark.parametrize("wrong", [5, 0, 1.5, b"x", "", None, [], {}])
+def test_the_name_of_a_serde(wrong: Any) -> None:
+    """It is in hashes and errors."""
+    with pytest.raises(TopologyError, match="value= has a serde named"):
+        App("types").stream("a", value=kstash.Serde(wrong, one, one))
+
+
+@pytest.mark.parametrize("wrong", ["2", "", 1.5, 1.0, True, False, 0, -1, b"2", [2], object()])
+def test_workers_of_run(wrong: Any) -> None:
+    """A number of processes; True is none."""
+    app = App("types")
+    app.stream("in").to("out")
+    with pytest.raises(ConfigError, match=r"workers is .*: give a number of processes"):
+        app.run(workers=wrong)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_arguments_of_run(wrong: Any) -> None:
+    """None of them gets as far as a cluster."""
+    app = App("types")
+    app.stream("in").to("out")
+    for name in ("until", "on_ready", "on_end"):
+        with pytest.raises(KstashError, match=name):
+            app.run(**{name: wrong})
+
+
+@pytest.mark.parametrize("wrong", [5, 1.5, True, [1], {}, object(), None, "", "a b"])
+def test_the_id_of_an_application(wrong: Any) -> None:
+    """A name."""
+    with pytest.raises(ConfigError, match="application_id"):
+        App(wrong)
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, None])
+def test_the_program_of_a_test_driver(wrong: Any) -> None:
+    """At its start, or for an upgrade."""
+    with pytest.raises(ConfigError, match="takes an App"):
+        TestDriver(wrong)
+    if wrong is not None:
+        app = App("types")
+        app.stream("in").to("out")
+        with TestDriver(app) as driver:
+            driver.crash()
+            with pytest.raises(ConfigError, match="takes an App"):
+                driver.recover(wrong)
+            driver.recover()
