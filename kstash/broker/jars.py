@@ -74,10 +74,12 @@ def jars(progress: Progress, cache: Path | None = None) -> list[Path]:
     found = sorted(folder.glob("*.jar"))
     # Each time: the folder may have come from elsewhere, as the error above advises.
     for jar in found:
-        _check(jar, f"delete {folder}")
+        _check(jar, f"move {folder} elsewhere")
     missing = set(DIGESTS) - {jar.name for jar in found}
     if missing:
-        raise BrokerDownloadError(f"{folder} lacks {', '.join(sorted(missing))}: delete it")
+        raise BrokerDownloadError(
+            f"{folder} lacks {', '.join(sorted(missing))}: move it elsewhere; it is fetched anew"
+        )
     return found
 
 
@@ -106,12 +108,13 @@ def _fetch(folder: Path, progress: Progress) -> None:
             # A description file that an earlier, killed download left cut off does not parse.
             raise BrokerDownloadError(
                 f"the packages that Kafka {KAFKA_VERSION} needs could not be listed ({error}); "
-                f"if it happens again, delete {Path.home() / '.m2' / 'repository' / 'org'}"
+                "if it happens again, a file that was cut off is in the way: move "
+                f"{Path.home() / '.m2/repository/org/apache/kafka'} elsewhere; it is fetched anew"
             ) from error
         for done, artifact in enumerate(artifacts):
             progress(done, len(artifacts))
             jar = _whole_jar(artifact)
-            _check(jar, f"delete {jar}")
+            _check(jar, f"move {jar} elsewhere")
             target = staging / jar.name
             if not target.exists():
                 shutil.copyfile(jar, target)

@@ -34,6 +34,21 @@ RECORD_OVERHEAD_BYTES = 4096
 LINEAGE_RECORD_BYTES_MAX = 16_384
 """What a segment of `core.stash.SEGMENT_ENTRIES_MAX` entries takes."""
 
+_NOT_EVERYWHERE = frozenset(
+    {"retention.bytes", "message.timestamp.before.max.ms", "message.timestamp.after.max.ms"}
+)
+"""Settings that older brokers do not know, or whose default is what is needed."""
+
+_INTERNAL_SETTINGS = (
+    "cleanup.policy",
+    "retention.ms",
+    "retention.bytes",
+    "message.timestamp.type",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.after.max.ms",
+)
+"""By which Kafka itself takes frames away, or does not take them."""
+
 
 def lineage_topic_config() -> dict[str, str]:
     """Settings of the lineage topic (protocol, H23): compacted soon and never deleted by age."""
@@ -262,8 +277,7 @@ def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: 
         _check_record_size(found[topology.checkpoints_topic], CHUNK_BYTES + RECORD_OVERHEAD_BYTES)
     for topic in topology.internal_topics:
         # All at once: `delete` with a retention of before would take what nobody has read yet.
-        settings = ("cleanup.policy", "retention.ms", "message.timestamp.type")
-        _check(found[topic], internal_topic_config(), *settings)
+        _check(found[topic], internal_topic_config(), *_INTERNAL_SETTINGS)
         _check_record_size(found[topic], _frame_message_bytes(config))
     _check_record_size(
         found[topology.lineage_topic], LINEAGE_RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES
@@ -273,9 +287,15 @@ def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: 
 
 def _check(topic: TopicInfo, needed: Mapping[str, str], *settings: str) -> None:
     for setting in settings:
+        if setting in _NOT_EVERYWHERE and setting not in topic.config:
+            continue
         found = topic.config.get(setting, "unknown")
         if found != needed[setting]:
-            all_needed = {name: needed[name] for name in settings}
+            all_needed = {
+                name: needed[name]
+                for name in settings
+                if name in topic.config or name not in _NOT_EVERYWHERE
+            }
             raise _mismatch(topic.name, setting, found, all_needed, needed[setting])
 
 

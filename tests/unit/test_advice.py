@@ -20,7 +20,7 @@ from kstash.testing.memory import MemoryKafka
 
 PACKAGE = Path(kstash.__file__).parent
 DESTROYING = re.compile(
-    r"--delete\b|--delete-|\brm -|or delete\b"
+    r"--delete\b|--delete-|\brm -|or delete\b|[,;:] delete $"
     r"|\bdelete (it|its|this|that|the) (\w+ )?(folder|topic|file|offsets|group|records)\b"
 )
 """Commands and advice that take something away for good. `kstash reset` is what it says, and is
@@ -89,13 +89,30 @@ def test_a_compacted_sink_is_left_alone() -> None:
     assert 'delivery="transactional"' in error.fix
 
 
-def test_an_internal_topic_gets_all_of_its_settings_at_once() -> None:
-    """`delete` alone, beside a retention of a day, would take what nobody has read yet."""
-    config = internal_topic_config() | {"cleanup.policy": "compact", "retention.ms": "86400000"}
+@pytest.mark.parametrize("retention", ["retention.ms", "retention.bytes"])
+def test_an_internal_topic_gets_all_of_its_settings_at_once(retention: str) -> None:
+    """`delete` alone, beside a retention by age or size, would take what nobody has read yet."""
+    config = internal_topic_config() | {"cleanup.policy": "compact", retention: "86400000"}
     error = _checked("advised-words-repartition", config)
     assert (error.topic, error.setting) == ("advised-words-repartition", "cleanup.policy")
     command = error.fix.partition(" --add-config ")[2]
-    assert {"cleanup.policy=delete", "retention.ms=-1"} <= set(command.split(","))
+    needed = {"cleanup.policy=delete", "retention.ms=-1", "retention.bytes=-1"}
+    assert needed <= set(command.split(","))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["retention.ms", "retention.bytes", "message.timestamp.before.max.ms"],
+)
+def test_what_would_take_frames_away_is_refused(setting: str) -> None:
+    """Or would refuse those of old records: the start says so, not a loss later."""
+    error = _checked("advised-words-repartition", internal_topic_config() | {setting: "1000"})
+    assert (error.topic, error.setting, error.found) == (
+        "advised-words-repartition",
+        setting,
+        "1000",
+    )
+    assert f"{setting}={internal_topic_config()[setting]}" in error.fix
 
 
 def _application(folder: Path, name: str = "app") -> ApplicationFolder:
