@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import re
 from collections.abc import Callable
 from functools import partial
@@ -57,6 +58,7 @@ def check_function(
     location: str | None,
     *takes: str,
     generates: bool = False,
+    returns: bool = True,
 ) -> None:
     """Refuse what cannot be called as it will be, before the first record is.
 
@@ -66,6 +68,7 @@ def check_function(
         location: of the user's code.
         takes: what it is called with, by position; names for people.
         generates: it may be a generator function: what it yields is used.
+        returns: what it returns is used.
 
     Raises:
         TopologyError: with the location of the user's code.
@@ -92,6 +95,31 @@ def check_function(
             location,
         )
     _check_arity(verb, function, name, takes, location)
+    if returns and isinstance(inner, FunctionType) and _forgets_return(inner):
+        raise TopologyError(
+            f"{verb} uses what {name} returns, and it returns nothing: is a `return` forgotten? "
+            "(If null is meant, say so by a lambda: `lambda value: None`)",
+            location,
+        )
+
+
+def _forgets_return(function: FunctionType) -> bool:
+    """Whether all that a function can return is None; one that always raises returns nothing."""
+    if function.__name__ == "<lambda>" or isgeneratorfunction(function):
+        return False
+    ends = 0
+    before = None
+    for step in dis.get_instructions(function):
+        if step.opname in ("RETURN_VALUE", "RETURN_CONST"):
+            told = step if step.opname == "RETURN_CONST" else before
+            if told is None or told.opname not in _CONSTANT or told.argval is not None:
+                return False
+            ends += 1
+        before = step
+    return ends > 0
+
+
+_CONSTANT = ("LOAD_CONST", "RETURN_CONST")
 
 
 def _check_arity(

@@ -61,6 +61,11 @@ def _encode_float(value: float) -> bytes:
 def _encode_number(value: float) -> bytes:
     if isinstance(value, int):
         return _encode_int(value)
+    if not isinstance(value, float):
+        raise TypeError(
+            f"it takes int and float, not {type(value).__name__}: use aggregate, with the serde of "
+            "that type as value="
+        )
     return _encode_float(value)
 
 

@@ -375,7 +375,8 @@ class Stream(Generic[K, V]):
 
     def _apply(self, verb: str, action: str, function: Callable[[Any], Any]) -> Stream[Any, Any]:
         location = n.user_location()
-        check_function(verb, function, location, "value", generates=action == "flat_map")
+        many, is_used = action == "flat_map", action != "peek"
+        check_function(verb, function, location, "value", generates=many, returns=is_used)
         node = self._add(
             lambda index: n.Apply(index, (self.node,), location, verb, action, function)
         )

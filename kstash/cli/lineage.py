@@ -39,7 +39,10 @@ def show(
             raise TopicMissingError(
                 [topic], "check the application id; it is made by the first run"
             )
-        groups = range(tools.partition_count(topic)) if group is None else [group]
+        available = range(tools.partition_count(topic))
+        if group is not None and group not in available:
+            raise TopicMissingError([f"{topic}, partition {group}"], "take a lower --group")
+        groups = available if group is None else [group]
         # Lineage is not transactional; uncommitted spares a wait for anything else in the topic.
         places = {(topic, number): -2 for number in groups}
         for message in tools.read(places, follow=follow, uncommitted=True):

@@ -63,6 +63,14 @@ def _show_error(error: KstashError) -> None:
     )
 
 
+def _is_undecodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def main() -> None:
     """Run the command line and exit."""
     try:
@@ -71,6 +79,12 @@ def main() -> None:
         if not (error.is_told and is_json()):
             _show_error(error)
         sys.exit(1)
+    except UnicodeEncodeError as error:
+        # Python has turned bytes that are no UTF-8 to surrogates, which no name in Kafka has.
+        if not any(map(_is_undecodable, sys.argv)):
+            raise
+        print(f"error: an argument is no UTF-8: {error.object!a}", file=sys.stderr)
+        sys.exit(2)
     except BrokenPipeError:
         # `kstash topics read … | head`: the reader has what it wanted. Python would complain once
         # more when it flushes standard output at exit.

@@ -41,7 +41,7 @@ def send(
         raise typer.BadParameter("give --key or --key-separator, not both")
     if key_separator == "":
         raise typer.BadParameter("--key-separator must not be empty")
-    lines: Iterable[bytes] = [v.encode() for v in values] if values else stdin_lines()
+    lines: Iterable[bytes] = [argument_bytes(v) for v in values] if values else stdin_lines()
     count = 0
     with open_tools(bootstrap_servers) as tools:
         partitioner = Partitioner(tools.partition_count(topic))
@@ -56,6 +56,11 @@ def send(
         finally:  # what stands before a bad line is sent: the error names the line
             tools.flush()
     print(f"sent {count} record{'' if count == 1 else 's'} to {topic}", file=sys.stderr)
+
+
+def argument_bytes(text: str) -> bytes:
+    """The bytes that an argument was given as: Python decodes what is no UTF-8 to surrogates."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def stdin_lines() -> Iterator[bytes]:
@@ -73,11 +78,11 @@ def keyed(
         typer.BadParameter: a line without the separator; names the line.
     """
     if separator is None:
-        fixed = None if key is None else key.encode()
+        fixed = None if key is None else argument_bytes(key)
         for line in lines:
             yield fixed, line
         return
-    mark = separator.encode()
+    mark = argument_bytes(separator)
     for number, line in enumerate(lines, 1):
         head, found, tail = line.partition(mark)
         if not found:

@@ -377,7 +377,7 @@ def describe(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
     for (topic_name, number), offset in sorted(plan.first.items()):
         yield f"input {topic_name} begins at offset {offset} of partition {number}"
     if not (plan.journal or topics or plan.groups or plan.folders or plan.files):
-        yield f"there is nothing of {application_id} here"
+        yield f"there was nothing of {application_id} here: is the application id right?"
 
 
 def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Upkeep) -> None:

@@ -20,6 +20,9 @@ app = typer.Typer(help="Create, list and read topics.", no_args_is_help=True)
 
 _BEGINNING, _END = -2, -1
 
+INT16_MAX, INT32_MAX, INT64_MAX = 2**15 - 1, 2**31 - 1, 2**63 - 1
+"""What Kafka's own fields take."""
+
 
 class Output(StrEnum):
     """How records are printed."""
@@ -38,10 +41,10 @@ class From(StrEnum):
 @app.command("create")
 def create(
     names: Annotated[list[str], typer.Argument(metavar="TOPIC...", show_default=False)],
-    partitions: Annotated[int, typer.Option("--partitions", "-p", min=1)] = 1,
+    partitions: Annotated[int, typer.Option("--partitions", "-p", min=1, max=INT32_MAX)] = 1,
     replication_factor: Annotated[
         int | None,
-        typer.Option(min=1, help="[default: the cluster's]", show_default=False),
+        typer.Option(min=1, max=INT16_MAX, help="[default: the cluster's]", show_default=False),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -87,12 +90,16 @@ def read(
     topic: Annotated[str, typer.Argument(help="Topic to read.", show_default=False)],
     partitions: Annotated[
         list[int] | None,
-        typer.Option("--partition", "-p", min=0, help="Only this one. [default: all]"),
+        typer.Option(
+            "--partition", "-p", min=0, max=INT32_MAX, help="Only this one. [default: all]"
+        ),
     ] = None,
     start: Annotated[From, typer.Option("--from", help="Where to start.")] = From.BEGINNING,
     offset: Annotated[
         int | None,
-        typer.Option(min=0, help="Start at this offset instead.", show_default=False),
+        typer.Option(
+            min=0, max=INT64_MAX, help="Start at this offset instead.", show_default=False
+        ),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
     limit: Annotated[

@@ -392,7 +392,8 @@ def first_contact(
         complaints.check()
         try:
             # Any broker answers this; other questions wait for the controller.
-            client.list_topics(timeout=min(timeout_s, deadline_s))
+            left_s = deadline - time.monotonic()
+            client.list_topics(timeout=max(LOOK_S, min(timeout_s, left_s)))
             complaints.answered()
         except KafkaException as error:
             inner = failures.kafka_error(error)

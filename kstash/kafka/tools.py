@@ -143,16 +143,25 @@ class KafkaTools:
         return existing
 
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None:
-        """Hand one record to the producer; `flush` makes sure of it."""
+        """Hand one record to the producer; `flush` makes sure of it.
+
+        Raises:
+            ClusterError: an earlier one was refused.
+            KafkaUnavailableError: the queue is full, and nothing was taken within the deadline.
+        """
         producer = self._open_producer()
+        deadline = time.monotonic() + self._deadline_s
         while True:
             try:
                 producer.produce(
                     topic, value, key, partition=partition, on_delivery=self._on_delivery
                 )
                 break
-            except BufferError:
+            except BufferError as error:
                 producer.poll(_POLL_S)
+                self._check_delivery()
+                if time.monotonic() > deadline:
+                    raise self._unavailable("take records", error) from error
         producer.poll(0)
         self._check_delivery()
 
@@ -187,7 +196,8 @@ class KafkaTools:
             uncommitted: also records of transactions that are open or were aborted.
 
         Raises:
-            KafkaUnavailableError: nothing was heard from the brokers within the deadline.
+            KafkaUnavailableError: nothing was heard of a partition within the deadline, as when it
+                has no leader; names it. With `follow` that counts until the first answer only.
         """
         self._connect()
         consumer = make_consumer(
@@ -249,20 +259,25 @@ class KafkaTools:
     def _messages(
         self, consumer: Consumer, unfinished: set[tuple[str, int]], follow: bool
     ) -> Iterator[Message]:
-        deadline = time.monotonic() + self._deadline_s
+        heard_at = time.monotonic()
         is_connected = False
         while unfinished or follow:
             messages = consumer.consume(_CONSUME_RECORDS_MAX, _POLL_S)
             self._admin.poll(0)  # its log, which would pile up
-            if not messages and not is_connected and time.monotonic() > deadline:
-                raise self._unavailable("serve records", "nothing was heard")
+            is_silent = time.monotonic() - heard_at > self._deadline_s
+            if not messages and is_silent and not (follow and is_connected):
+                silent = ", ".join(f"{topic} [{number}]" for topic, number in sorted(unfinished))
+                raise self._unavailable("serve records", f"nothing was heard of {silent}")
             for message in with_headers_read(messages):
                 error = message.error()
                 if error is None:
                     is_connected = True
                     yield cast(Message, message)  # its stub is wider than what comes
+                    # Whoever took it may have been slow.
+                    heard_at = time.monotonic()
                 elif error.code() == KafkaError._PARTITION_EOF:
                     is_connected = True
+                    heard_at = time.monotonic()
                     topic, partition = message.topic(), message.partition()
                     assert topic is not None
                     assert partition is not None

@@ -157,14 +157,16 @@ def check_topics(
     found |= admin.describe(missing, are_created=True)
     largest = max(found[topic].partition_count for topic in topology.input_topics)
     missing = [topic for topic in own if topic not in found]
+    # A start that is refused makes no topics: they would have the numbers of what was refused.
+    for stage in topology.stages:
+        _check_copartitioning(stage, found, largest)
+    _check_user_settings(topology, found, config)
     with around("topics.create"):
         admin.create(_own_topics(missing, largest, config))
     found |= admin.describe(missing, are_created=True)
     check_rights(topology, config, found)
     for topic in own:
         _check_partition_count(found[topic], largest, config.application_id)
-    for stage in topology.stages:
-        _check_copartitioning(stage, found)
     _check_settings(topology, found, config)
     return found
 
@@ -244,11 +246,12 @@ def _check_partition_count(topic: TopicInfo, needed: int, application_id: str) -
         )
 
 
-def _check_copartitioning(stage: Stage, found: Mapping[str, TopicInfo]) -> None:
-    """Keyed state behind several inputs needs them to be spread alike."""
+def _check_copartitioning(stage: Stage, found: Mapping[str, TopicInfo], largest: int) -> None:
+    """Keyed state behind several inputs needs them to be spread alike; new ones are as `largest`."""
     if not stage.needs_copartitioning:
         return
-    counts = {entry.topic: found[entry.topic].partition_count for entry in stage.inputs}
+    topics = [entry.topic for entry in stage.inputs]
+    counts = {t: found[t].partition_count if t in found else largest for t in topics}
     needed = max(counts.values())
     for topic, count in counts.items():
         if count != needed:
@@ -262,15 +265,21 @@ def _check_copartitioning(stage: Stage, found: Mapping[str, TopicInfo]) -> None:
             )
 
 
-def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: Config) -> None:
-    recovers = config.guarantee in ("exactly_once", "write_first")
-    if recovers:
-        for topic in topology.input_topics:
-            _check_is_log(found[topic])
+def _check_user_settings(
+    topology: Topology, found: Mapping[str, TopicInfo], config: Config
+) -> None:
+    if config.guarantee not in ("exactly_once", "write_first"):
+        return
+    for topic in topology.input_topics:
+        _check_is_log(found[topic])
     for stage in topology.stages:
         for output in stage.outputs:
-            if recovers and not output.internal and not output.is_transactional:
+            if not output.internal and not output.is_transactional:
                 _check_immediate_sink(output, found[output.topic], config)
+
+
+def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: Config) -> None:
+    recovers = config.guarantee in ("exactly_once", "write_first")
     _check(found[topology.lineage_topic], lineage_topic_config(), "cleanup.policy")
     if topology.checkpoints_topic in found:
         _check(found[topology.checkpoints_topic], checkpoints_topic_config(), "cleanup.policy")

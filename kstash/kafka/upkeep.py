@@ -119,10 +119,16 @@ class Upkeep:
             return
         self._each("delete topic", self._admin.delete_topics(list(topics)))
         deadline_s = time.monotonic() + DEADLINE_S
-        while left := set(topics) & set(self._admin.list_topics(timeout=DEADLINE_S).topics):
+        while left := set(topics) & self._listed():
             if time.monotonic() > deadline_s:
                 raise self._failed(f"delete {sorted(left)}", "they are still listed")
             time.sleep(RETRY_PAUSE_S)
+
+    def _listed(self) -> set[str]:
+        try:
+            return set(self._admin.list_topics(timeout=DEADLINE_S).topics)
+        except failures.CLIENT_ERRORS as error:
+            raise self._failed("list the topics", error) from error
 
     def fence(self, transactional_ids: Collection[str]) -> None:
         """Abort what is open under transactional ids, and bar the producers that use them now.

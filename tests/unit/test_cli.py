@@ -17,7 +17,7 @@ from kstash.cli.decode import RecordDecoder, as_text, lineage_entry, to_text
 from kstash.cli.lineage import as_line
 from kstash.cli.options import assignments
 from kstash.cli.programs import load_app
-from kstash.cli.records import keyed
+from kstash.cli.records import argument_bytes, keyed
 from kstash.core.determinants import Fired, Run
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
@@ -319,3 +319,40 @@ def test_lineage_records_are_decoded() -> None:
     tombstone = lineage_entry(Message(None, encode_key(segment)))
     assert (tombstone["kind"], tombstone["incarnation"]) == ("tombstone", str(OLD))
     assert lineage_entry(Message(b"junk", b"key"))["kind"] == "corrupt"
+
+
+def test_arguments_are_the_bytes_that_were_given() -> None:
+    """Also those that are no UTF-8: a record may have any."""
+    assert argument_bytes("\udcff\u00e4") == b"\xff\xc3\xa4"
+    assert list(keyed([b"v"], "\udcff", None)) == [(b"\xff", b"v")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["topics", "create", "t", "--partitions", str(10**20)],
+        ["topics", "create", "t", "--replication-factor", str(10**20)],
+        ["topics", "read", "t", "--partition", str(10**20)],
+        ["topics", "read", "t", "--offset", str(10**20)],
+    ],
+)
+def test_numbers_beyond_kafkas_are_wrong_usage(arguments: list[str]) -> None:
+    """And no `OverflowError` of the client."""
+    result = CliRunner().invoke(cli.app, arguments)
+    assert (result.exit_code, type(result.exception)) == (2, SystemExit)
+
+
+def test_a_name_that_is_no_utf_8(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wrong usage, with the argument; no traceback."""
+    monkeypatch.setattr("sys.argv", ["kstash", "topics", "create", "\udcff"])
+
+    def encoded() -> None:
+        "\udcff".encode()
+
+    monkeypatch.setattr(cli, "app", encoded)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: an argument is no UTF-8: '\\udcff'\n"

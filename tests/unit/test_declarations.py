@@ -52,8 +52,9 @@ class Waiting:
         return value
 
 
-def none() -> None:
+def none() -> Any:
     """Takes nothing."""
+    return {}
 
 
 def one(value: Any) -> Any:
@@ -292,3 +293,44 @@ def test_unknown_words_are_as_in_any_class(app: App, stream: Stream[Any, Any]) -
         with pytest.raises(AttributeError, match="object has no attribute 'frobnicate'") as caught:
             owner.frobnicate  # noqa: B018 - the access is what fails
         assert not isinstance(caught.value, TopologyError)
+
+
+def forgets(value: Any) -> Any:
+    """Has no `return`."""
+    value.strip()
+
+
+def forgets_two(state: Any, value: Any) -> Any:
+    """Has none either."""
+    state[value] = 1
+
+
+def forgets_at_times(value: Any) -> Any:
+    """Has one."""
+    if value:
+        return value
+    return None
+
+
+def fails(value: Any) -> Any:
+    """Never returns."""
+    raise ValueError(value)
+
+
+def prints(value: Any) -> None:
+    """What `peek` is for."""
+    print(value)
+
+
+@pytest.mark.parametrize("verb", sorted((ONE_VALUE | FOLDS).keys() - {"peek"}))
+def test_a_forgotten_return_is_refused(verb: str, stream: Stream[str, str]) -> None:
+    """Of a function that can return None only; it would be null, or false, for all records."""
+    with pytest.raises(TopologyError, match=r"forgets(_two)? at .*: is a `return` forgotten\?"):
+        (ONE_VALUE | FOLDS)[verb](stream, forgets if verb in ONE_VALUE else forgets_two)
+
+
+def test_what_may_return_none(stream: Stream[str, str]) -> None:
+    """At times, by a lambda, never at all, or where nobody asks."""
+    for function in (forgets_at_times, lambda _: None, fails):
+        stream.map_values(function)
+    stream.peek(prints)

@@ -8,9 +8,9 @@ import pytest
 
 import kstash
 from kstash import App
-from kstash.errors import TopicMissingError
+from kstash.errors import TopicMismatchError, TopicMissingError
 from kstash.kafka.topics import check_topics
-from kstash.ports import TopicInfo
+from kstash.ports import NewTopic, TopicInfo
 from kstash.testing import MemoryKafka
 from kstash.testing.clock import ManualClock
 from kstash.testing.memory import MemoryAdmin
@@ -92,3 +92,28 @@ def test_a_lineage_topic_that_another_worker_has_just_made(kafka: MemoryKafka) -
     kafka.delete_topic("shop-lineage")
     with pytest.raises(TopicMissingError, match=r"has worked before.*kstash reset shop"):
         check_topics(Lagging(kafka), app.topology(), app.config)
+
+
+@pytest.mark.parametrize(
+    ("topic", "settings", "setting"),
+    [
+        ("b", {}, "partition count"),
+        ("a", {"cleanup.policy": "compact"}, "cleanup.policy"),
+        ("out", {"cleanup.policy": "compact"}, "cleanup.policy"),
+    ],
+)
+def test_a_start_that_is_refused_makes_no_topics(
+    topic: str, settings: dict[str, str], setting: str
+) -> None:
+    """They would have as many partitions as what was refused, and be in the way afterwards."""
+    app = App("shop")
+    both = app.stream("a", key=kstash.text, value=kstash.text)
+    both.merge(app.stream("b", key=kstash.text, value=kstash.text)).count("n").to("out")
+    admin = MemoryKafka(ManualClock(0)).cluster("shop").admin()
+    counts = {"a": 2, "b": 3 if setting == "partition count" else 2, "out": 2}
+    admin.create([NewTopic(t, n, 1, settings if t == topic else {}) for t, n in counts.items()])
+    topology = app.topology()
+    with pytest.raises(TopicMismatchError) as refused:
+        check_topics(admin, topology, app.config)
+    assert refused.value.setting == setting
+    assert admin.describe([topology.lineage_topic, topology.checkpoints_topic]) == {}

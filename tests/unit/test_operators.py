@@ -272,9 +272,9 @@ def forgets(_state: Any, value: Any) -> Any:
     return None if value == "b" else value
 
 
-def none(_: str) -> Any:
+def none(value: str) -> Any:
     """No value."""
-    return None
+    return dict[str, str]().get(value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -139,3 +140,9 @@ def test_a_custom_serde_is_a_name_and_two_functions() -> None:
     upper = Serde("upper", lambda value: value.upper().encode(), lambda data: data.decode().lower())
     assert upper.deserialize(upper.serialize("kafka")) == "kafka"
     assert repr(upper) == "Serde('upper')"
+
+
+def test_a_sum_of_what_is_no_number() -> None:
+    """What the serde of `sum` does not take is named, and what takes it; no arithmetic of ours."""
+    with pytest.raises(TypeError, match="int and float, not Decimal: use aggregate"):
+        kstash.number_text.serialize(Decimal("1.5"))
