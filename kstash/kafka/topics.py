@@ -247,7 +247,7 @@ def _check_partition_count(topic: TopicInfo, needed: int, application_id: str) -
 
 
 def _check_copartitioning(stage: Stage, found: Mapping[str, TopicInfo], largest: int) -> None:
-    """Keyed state behind several inputs needs them to be spread alike; new ones are as `largest`."""
+    """Keyed state behind several inputs needs them spread alike; new ones are as `largest`."""
     if not stage.needs_copartitioning:
         return
     topics = [entry.topic for entry in stage.inputs]
