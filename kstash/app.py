@@ -182,9 +182,9 @@ class App:
             )
         location = n.user_location()
         if on_ready is not None:
-            check_function("on_ready", on_ready, location, returns=False)
+            check_function("on_ready", on_ready, location)
         if on_end is not None:
-            check_function("on_end", on_end, location, "state", returns=False)
+            check_function("on_end", on_end, location, "state")
         try:
             return run_app(
                 self, self._stop, until=until, workers=workers, on_ready=on_ready, on_end=on_end

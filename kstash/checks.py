@@ -24,6 +24,15 @@ from kstash.serdes import Serde
 TOPIC_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z")
 
 
+_YIELDING = frozenset({"flat_map", "flat_map_values"})
+"""Verbs that use what a generator function yields."""
+
+_CALLED_ONLY = frozenset({"peek", "on_ready", "on_end"})
+"""What uses nothing of what its function returns."""
+
+_CONSTANT = ("LOAD_CONST", "RETURN_CONST")
+
+
 def check_name(name: str, location: str | None) -> None:
     """Refuse a name that cannot stand in a topic or a folder.
 
@@ -52,14 +61,7 @@ def check_application(argument: str, name: str | None, location: str | None) -> 
         _check(f"{argument}=", name, NAME_PATTERN, 100, location)
 
 
-def check_function(
-    verb: str,
-    function: object,
-    location: str | None,
-    *takes: str,
-    generates: bool = False,
-    returns: bool = True,
-) -> None:
+def check_function(verb: str, function: object, location: str | None, *takes: str) -> None:
     """Refuse what cannot be called as it will be, before the first record is.
 
     Args:
@@ -67,8 +69,6 @@ def check_function(
         function: the user's.
         location: of the user's code.
         takes: what it is called with, by position; names for people.
-        generates: it may be a generator function: what it yields is used.
-        returns: what it returns is used.
 
     Raises:
         TopologyError: with the location of the user's code.
@@ -88,14 +88,14 @@ def check_function(
             "behind the output",
             location,
         )
-    if isgeneratorfunction(inner) and not generates:
+    if isgeneratorfunction(inner) and verb not in _YIELDING:
         raise TopologyError(
             f"{verb} needs a function that returns, and {name} is a generator (it has a yield), "
             "which would run nothing: flat_map takes generators",
             location,
         )
     _check_arity(verb, function, name, takes, location)
-    if returns and isinstance(inner, FunctionType) and _forgets_return(inner):
+    if verb not in _CALLED_ONLY and isinstance(inner, FunctionType) and _forgets_return(inner):
         raise TopologyError(
             f"{verb} uses what {name} returns, and it returns nothing: is a `return` forgotten? "
             "(If null is meant, say so by a lambda: `lambda value: None`)",
@@ -117,9 +117,6 @@ def _forgets_return(function: FunctionType) -> bool:
             ends += 1
         before = step
     return ends > 0
-
-
-_CONSTANT = ("LOAD_CONST", "RETURN_CONST")
 
 
 def _check_arity(

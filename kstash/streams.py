@@ -375,8 +375,7 @@ class Stream(Generic[K, V]):
 
     def _apply(self, verb: str, action: str, function: Callable[[Any], Any]) -> Stream[Any, Any]:
         location = n.user_location()
-        many, is_used = action == "flat_map", action != "peek"
-        check_function(verb, function, location, "value", generates=many, returns=is_used)
+        check_function(verb, function, location, "value")
         node = self._add(
             lambda index: n.Apply(index, (self.node,), location, verb, action, function)
         )

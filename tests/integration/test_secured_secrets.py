@@ -1,0 +1,68 @@
+"""A password that is in a file, on a broker that asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.scene import Scene, lines
+from tests.integration.secured import PASSWORD, Rights, SecuredBroker, documented_rights
+
+pytestmark = pytest.mark.integration
+
+END_S_MAX = 60.0
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> Iterator[SecuredBroker]:
+    """A broker with a user and a password."""
+    with SecuredBroker(tmp_path) as secured:
+        yield secured
+
+
+@pytest.fixture
+def scene(secured: SecuredBroker, tmp_path: Path) -> Iterator[Scene]:
+    """Topics and workers there; the test itself is the superuser."""
+    scene = Scene(secured.addresses["plain"], tmp_path)
+    yield scene
+    scene.close()
+
+
+def test_workers_take_the_password_from_a_file(
+    secured: SecuredBroker, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Supervised ones too: no command line or log has it; when it is wrong, all end at once."""
+    source, sink = scene.topic("in"), scene.topic("out")
+    Rights(secured.admin).give(documented_rights(scene.application_id, source, sink))
+    scene.send(source, lines("a a"))
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    monkeypatch.setenv("KSTASH_KAFKA__SASL_PASSWORD_FILE", str(file))
+    kafka = {name: value for name, value in secured.scram.items() if name != "sasl.password"}
+    worker = scene.worker(
+        "words",
+        [source],
+        sink,
+        workers=2,
+        bootstrap_servers=secured.addresses["scram"],
+        kafka=kafka,
+    )
+    worker.start_ready()
+    scene.wait_outputs(sink, 2)
+    supervisor = psutil.Process(worker.pid)
+    processes = [supervisor, *supervisor.children(recursive=True)]
+    assert len(processes) >= 3
+    assert not any(PASSWORD in " ".join(process.cmdline()) for process in processes)
+    assert worker.stop() == 0
+    assert PASSWORD not in worker.log()
+
+    file.write_text("wrong horse")
+    before = len(worker.log())
+    assert worker.run(END_S_MAX) == 1
+    log = worker.log()[before:]
+    assert log.count("refuses the user or the password") == 1, log
+    assert "it is started again" not in log
+    assert "wrong horse" not in log
