@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from kstash.core.fields import number
+from kstash.core.fields import number, tag
 from kstash.errors import WireCorruptError
 
 METADATA_BYTES_MAX = 4096
@@ -85,7 +85,7 @@ class CommittedPositions:
             positions = {number(int(stage)): number(int(position)) for stage, position in pairs}
             if version != _VERSION:
                 raise WireCorruptError(f"committed position of version {version[:80]!r}")
-            found = cls(number(int(generation)), positions)
+            found = cls(tag(int(generation)), positions)
             if found.encode() != metadata:
                 raise ValueError
         except ValueError as error:

@@ -116,7 +116,7 @@ def test_lineage_is_shown(
 
 
 def test_a_broker_that_is_not_there_is_told() -> None:
-    """No answer is an error that says which address was asked and what to check."""
+    """No answer is an error that says which address was asked, why, and what to do."""
     printed = CommandLine("127.0.0.1:9")("topics", "list", code=1)
-    assert "127.0.0.1:9" in printed
-    assert "check that a broker runs there" in printed
+    assert "127.0.0.1:9 has nobody listening" in printed
+    assert "start the broker" in printed
