@@ -74,6 +74,7 @@ FAILING = """
 import sys
 def leave(word):
     sys.exit(0)
+    return word
 app.stream({source!r}).map(leave).to({sink!r}, value=kstash.text)
 app.run(until="end")
 print("after")
