@@ -155,8 +155,9 @@ def main(name: str, arguments: dict[str, Any]) -> None:
         workers=arguments.get("workers"),
         on_ready=lambda: print("READY", flush=True),
     )
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"PEAK {peak_kib >> 10} MiB", file=sys.stderr, flush=True)
+    if name == "drop":
+        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f"PEAK {peak_kib >> 10} MiB", file=sys.stderr, flush=True)
     print("DONE", flush=True)
 
 
