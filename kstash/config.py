@@ -362,6 +362,11 @@ class Config(BaseSettings):
                 raise ValueError(f"kafka: {name!r} {is_what}")
         return self
 
+    @property
+    def has_lineage(self) -> bool:
+        """Whether the guarantee is one of the exactly-once ones."""
+        return self.guarantee in ("exactly_once", "write_first")
+
     @classmethod
     def load(cls, **settings: Any) -> Self:
         """Settings from keywords, the environment and defaults, in this order.

@@ -244,7 +244,7 @@ def _run_worker(
     the number of task groups of the application. Returns whether a bounded run is over.
     """
     clock, topology, config = SystemClock(), run.topology, run.config
-    has_transactions = config.guarantee in ("exactly_once", "write_first")
+    has_transactions = config.has_lineage
     files = OpenFiles(
         raise_limit(), partial(needed, topology=topology, has_transactions=has_transactions)
     )
@@ -319,7 +319,7 @@ def _look(
 
 def _short_name(topology: Topology, config: Config) -> str:
     """What all members of one group must have in common."""
-    kind = "lineage" if config.guarantee in ("exactly_once", "write_first") else config.guarantee
+    kind = "lineage" if config.has_lineage else config.guarantee
     return hashlib.blake2b(f"{topology.hash} {kind}".encode(), digest_size=4).hexdigest()
 
 

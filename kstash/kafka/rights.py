@@ -16,7 +16,7 @@ from kstash.topology import Topology
 
 def needed(topology: Topology, config: Config) -> dict[str, tuple[str, ...]]:
     """Operations on each topic of an application that its workers need."""
-    recovers = config.guarantee in ("exactly_once", "write_first")
+    recovers = config.has_lineage
     wanted: dict[str, dict[str, None]] = {}
 
     def want(topic: str, *operations: str) -> None:

@@ -28,7 +28,7 @@ log = structlog.get_logger("kstash.kafka")
 
 MINUTE_MS = 60_000
 LONG_MAX = 2**63 - 1
-RECORD_OVERHEAD_BYTES = 4096
+BATCH_OVERHEAD_BYTES = 4096
 """Bytes of a record batch besides value and lineage header: identity header, key, framing."""
 
 LINEAGE_RECORD_BYTES_MAX = 16_384
@@ -229,7 +229,7 @@ def _internal_for(config: Config) -> dict[str, str]:
 
 
 def _frame_message_bytes(config: Config) -> int:
-    return config.frame_bytes_max + config.lineage_header_bytes_max + RECORD_OVERHEAD_BYTES
+    return config.frame_bytes_max + config.lineage_header_bytes_max + BATCH_OVERHEAD_BYTES
 
 
 def _check_partition_count(topic: TopicInfo, needed: int, application_id: str) -> None:
@@ -268,7 +268,7 @@ def _check_copartitioning(stage: Stage, found: Mapping[str, TopicInfo], largest:
 def _check_user_settings(
     topology: Topology, found: Mapping[str, TopicInfo], config: Config
 ) -> None:
-    if config.guarantee not in ("exactly_once", "write_first"):
+    if not config.has_lineage:
         return
     for topic in topology.input_topics:
         _check_is_log(found[topic])
@@ -279,33 +279,30 @@ def _check_user_settings(
 
 
 def _check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: Config) -> None:
-    recovers = config.guarantee in ("exactly_once", "write_first")
     _check(found[topology.lineage_topic], lineage_topic_config(), "cleanup.policy")
     if topology.checkpoints_topic in found:
         _check(found[topology.checkpoints_topic], checkpoints_topic_config(), "cleanup.policy")
-        _check_record_size(found[topology.checkpoints_topic], CHUNK_BYTES + RECORD_OVERHEAD_BYTES)
+        _check_record_size(found[topology.checkpoints_topic], CHUNK_BYTES + BATCH_OVERHEAD_BYTES)
     for topic in topology.internal_topics:
         # All at once: `delete` with a retention of before would take what nobody has read yet.
         _check(found[topic], internal_topic_config(), *_INTERNAL_SETTINGS)
         _check_record_size(found[topic], _frame_message_bytes(config))
     _check_record_size(
-        found[topology.lineage_topic], LINEAGE_RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES
+        found[topology.lineage_topic], LINEAGE_RECORD_BYTES_MAX + BATCH_OVERHEAD_BYTES
     )
-    _check_durability(found.values(), recovers)
+    _check_durability(found.values(), config.has_lineage)
 
 
 def _check(topic: TopicInfo, needed: Mapping[str, str], *settings: str) -> None:
-    for setting in settings:
-        if setting in _NOT_EVERYWHERE and setting not in topic.config:
-            continue
+    wanted = {
+        name: needed[name]
+        for name in settings
+        if name in topic.config or name not in _NOT_EVERYWHERE
+    }
+    for setting, value in wanted.items():
         found = topic.config.get(setting, "unknown")
-        if found != needed[setting]:
-            all_needed = {
-                name: needed[name]
-                for name in settings
-                if name in topic.config or name not in _NOT_EVERYWHERE
-            }
-            raise _mismatch(topic.name, setting, found, all_needed, needed[setting])
+        if found != value:
+            raise _mismatch(topic.name, setting, found, wanted, value)
 
 
 def _is_compacted(topic: TopicInfo) -> bool:

@@ -125,7 +125,7 @@ class Context:
     @property
     def has_lineage(self) -> bool:
         """Whether the guarantee is one of the exactly-once ones."""
-        return self.config.guarantee in ("exactly_once", "write_first")
+        return self.config.has_lineage
 
     @property
     def has_recovery(self) -> bool:

@@ -105,7 +105,7 @@ class Worker:
         admit: Callable[[int], None] | None = None,
         hashing: str = "",
     ) -> None:
-        if config.guarantee in ("exactly_once", "write_first"):
+        if config.has_lineage:
             check_commit_metadata(topology)
         # Producers first: a fresh idempotent one needs up to a second before its first ack.
         producers = Producers.create(cluster)
