@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -37,6 +38,15 @@ MORTAL = {"broker.session.timeout.ms": 3_000}
 Kafka's 9 s are for all others: a busy machine may hold heartbeats up for more than 3 s, and a
 broker whose controller misses them leads nothing for a while.
 """
+
+
+def processes_of(application_id: str) -> list[int]:
+    """Ids of the processes whose command line has this application."""
+    return [
+        process.info["pid"]
+        for process in psutil.process_iter(["pid", "cmdline"])
+        if application_id in (process.info["cmdline"] or [])
+    ]
 
 
 def wait_until(condition: Callable[[], bool], deadline_s: float, what: str) -> None:

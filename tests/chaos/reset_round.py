@@ -28,7 +28,7 @@ from tests.chaos.acts import (
     wait_ready,
     wait_step,
 )
-from tests.chaos.checkers import Outputs, generation_of, read_committed, read_inputs, read_with_rule
+from tests.chaos.checkers import Outputs, generation_of, read_inputs
 from tests.chaos.counts import Counts
 from tests.chaos.harness import REPOSITORY, Record, Worker, wait_until
 from tests.chaos.rounds import Round
@@ -169,20 +169,8 @@ class ResetRound(Round):
 
     def read_views(self) -> list[Views]:
         """What readers find behind the reset; the rule is applied from the beginning on."""
-        views: list[Views] = []
-
-        def read() -> None:
-            for number in self.tower.stages:
-                at_once, plain = self.tower.sinks_of(number)
-                views.append(
-                    Views(
-                        self.cut(at_once, read_committed(self.bootstrap, at_once)),
-                        self.cut(at_once, read_with_rule(self.bootstrap, at_once)),
-                        self.cut(plain, read_committed(self.bootstrap, plain)),
-                    )
-                )
-
-        if not self.check("reading the sinks", read):
+        views = super().read_views()
+        if not views:
             return []
         for number, seen in zip(self.tower.stages, views, strict=True):
             for what, outputs in (("committed", seen.committed), ("accepted", seen.accepted)):

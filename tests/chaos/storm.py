@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import psutil
 from kafka.admin import KafkaAdminClient
 
 from tests.chaos.checkers import (
@@ -36,7 +35,15 @@ from tests.chaos.faults import (
     Hit,
     plan,
 )
-from tests.chaos.harness import Chaos, Feeder, Record, Worker, chaos_run, wait_until
+from tests.chaos.harness import (
+    Chaos,
+    Feeder,
+    Record,
+    Worker,
+    chaos_run,
+    processes_of,
+    wait_until,
+)
 from tests.chaos.live_bytes import LiveBytes
 from tests.chaos.owners import assigned
 from tests.chaos.subjects import Subject
@@ -268,10 +275,7 @@ class Storm:
 
     def _check_processes(self) -> None:
         """Nothing of this application runs any more."""
-        left = []
-        for process in psutil.process_iter(["pid", "cmdline"]):
-            if self.subject.application_id in (process.info["cmdline"] or []):
-                left.append(process.info["pid"])
+        left = processes_of(self.subject.application_id)
         assert not left, f"processes left behind: {left}"
 
     def _check_live_bytes(self) -> None:

@@ -13,9 +13,15 @@ from tests.integration.scene import Scene
 
 
 @pytest.fixture
-def scene(kafka_broker: DevBroker, tmp_path: Path) -> Iterator[Scene]:
-    """Topics and workers of this test's own on the session's broker."""
-    scene = Scene(kafka_broker.bootstrap_servers, tmp_path)
+def scene_address(kafka_broker: DevBroker) -> str:
+    """Bootstrap servers of `scene`: the session's broker, unless a module has one of its own."""
+    return kafka_broker.bootstrap_servers
+
+
+@pytest.fixture
+def scene(scene_address: str, tmp_path: Path) -> Iterator[Scene]:
+    """Topics and workers of this test's own."""
+    scene = Scene(scene_address, tmp_path)
     yield scene
     scene.close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,11 +28,9 @@ def fragile_broker() -> Iterator[DevBroker]:
 
 
 @pytest.fixture
-def scene(fragile_broker: DevBroker, tmp_path: Path) -> Iterator[Scene]:
-    """Topics and workers on that broker."""
-    scene = Scene(fragile_broker.bootstrap_servers, tmp_path)
-    yield scene
-    scene.close()
+def scene_address(fragile_broker: DevBroker) -> str:
+    """Topics and workers are on that broker."""
+    return fragile_broker.bootstrap_servers
 
 
 def _busy_worker(scene: Scene, source: str, sink: str, **settings: Any) -> Process:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -46,11 +45,9 @@ def fragile_broker() -> Iterator[DevBroker]:
 
 
 @pytest.fixture
-def scene(fragile_broker: DevBroker, tmp_path: Path) -> Iterator[Scene]:
-    """Topics and workers on that broker."""
-    scene = Scene(fragile_broker.bootstrap_servers, tmp_path)
-    yield scene
-    scene.close()
+def scene_address(fragile_broker: DevBroker) -> str:
+    """Topics and workers are on that broker."""
+    return fragile_broker.bootstrap_servers
 
 
 def set_config(scene: Scene, topic: str, name: str, value: str) -> None:

@@ -24,11 +24,9 @@ def secured(tmp_path: Path) -> Iterator[SecuredBroker]:
 
 
 @pytest.fixture
-def scene(secured: SecuredBroker, tmp_path: Path) -> Iterator[Scene]:
-    """Topics and workers there; the test itself is the superuser."""
-    scene = Scene(secured.addresses["plain"], tmp_path)
-    yield scene
-    scene.close()
+def scene_address(secured: SecuredBroker) -> str:
+    """Topics and workers are there; the test itself is the superuser."""
+    return secured.addresses["plain"]
 
 
 def test_workers_take_the_password_from_a_file(
