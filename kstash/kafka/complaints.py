@@ -4,8 +4,9 @@ A client that cannot connect tries for ever, each time with an error, most of wh
 the first. So what it says is gathered here until the cluster has answered once. Of what is found
 
 - a refusal (credentials, mechanism, certificates) ends the wait at once: waiting mends none;
-- what looks like the wrong `security.protocol` does when it has come again and again, since a
-  broker that dies in a handshake looks the same, and a proxy before one that is not there yet;
+- what looks like the wrong `security.protocol` does when it has come again and again from each of
+  `bootstrap_servers`, since a broker that dies in a handshake looks the same, and a proxy before
+  one that is not there: the others of the cluster answer then, if later;
 - an address that does not answer is told, and waited for: brokers start as well.
 
 After the first answer nothing here counts any more: an outage is survived.
@@ -227,6 +228,8 @@ class Complaints:
         self._monotonic = monotonic
         self._logger = client_logger(str(settings.get("client.id", "tools")))
         self._found: dict[Cause, tuple[str, str, int, float]] = {}
+        self._silent = _addresses(self._servers)
+        """Those that have not complained of the protocol: one of them may answer yet."""
         self._certificate: Cause | None = None
         self._since: float | None = None
         self._is_told = False
@@ -323,11 +326,14 @@ class Complaints:
             cause, (address, _short(words), 0, self._monotonic())
         )
         self._found[cause] = at, first or _short(words), count + 1, since
+        if cause.weight == 2:
+            self._silent.discard(address)
 
     def _refusal(self) -> AccessRefusedError | None:
         now = self._monotonic()
         for cause, (_, _, count, since) in self._found.items():
             is_stubborn = count >= STUBBORN_COUNT and now - since >= STUBBORN_S
+            is_stubborn = is_stubborn and not self._silent
             if cause.weight == 3 or (cause.weight == 2 and is_stubborn):
                 return AccessRefusedError(
                     f"no access to Kafka: {self._line(cause)}",
@@ -407,6 +413,12 @@ def first_contact(
                     bootstrap_servers, "answer", deadline_s, error, complaints.reason
                 ) from error
         timeout_s = min(2 * timeout_s, ATTEMPT_S_MAX)
+
+
+def _addresses(servers: str) -> set[str]:
+    """Each `host:port` of `bootstrap.servers`, as the client says it in its errors."""
+    names = (name.strip().rpartition("://")[2] for name in servers.split(","))
+    return {name if re.search(r":\d+$", name) else f"{name}:9092" for name in names if name}
 
 
 def _short(words: str) -> str:

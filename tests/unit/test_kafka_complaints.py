@@ -175,6 +175,22 @@ def test_the_wrong_protocol_is_a_refusal_when_it_comes_again_and_again(words: st
     assert once.reason.startswith(AT)
 
 
+def test_one_dead_broker_of_three_refuses_nobody() -> None:
+    """A proxy before a dead broker closes as a TLS listener does; the others answer, if later."""
+    servers = f"{AT},PLAINTEXT://127.0.0.1:9094, other"
+    clock = itertools.count(0.0, complaints.STUBBORN_S)
+    gathered = Complaints({"bootstrap.servers": servers}, monotonic=lambda: next(clock))
+    for _ in range(2 * complaints.STUBBORN_COUNT):
+        gathered.on_error(KafkaError(KafkaError._TRANSPORT, WANTS_TLS))
+        gathered.check()
+    assert "security.protocol" in gathered.reason  # told, if there is no answer in the end
+    gathered.on_error(KafkaError(KafkaError._TRANSPORT, WANTS_TLS.replace("9093", "9094")))
+    gathered.check()
+    gathered.on_error(KafkaError(KafkaError._TRANSPORT, WANTS_TLS.replace(AT, "other:9092")))
+    with pytest.raises(AccessRefusedError):
+        gathered.check()
+
+
 def test_an_address_that_does_not_answer_is_told_once_and_waited_for() -> None:
     """A broker that starts as well is waited for, and the log says what is missing."""
     client = Client()
