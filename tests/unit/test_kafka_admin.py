@@ -99,3 +99,30 @@ def test_no_offset_is_left_out_of_what_is_asked_without_waiting(
     admin = asking(monkeypatch, Client({0: [7, 1], 1: [NO_OFFSET, NO_OFFSET]}))
     assert admin.ask_end_offsets([("t", 0), ("t", 1)])() == {("t", 0): 7}
     assert admin.ask_start_offsets([("t", 0), ("t", 1)])() == {("t", 0): 1}
+
+
+def test_any_broker_that_answers_shows_that_there_is_access(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The node that is asked may be dead while others answer: its errors refuse nobody."""
+    client = Client({0: [NO_OFFSET, 7]})
+    listed = KafkaError(KafkaError._TRANSPORT)
+    answers: list[Any] = [KafkaException(listed), None]
+
+    def ask(_: object, **__: object) -> dict[TopicPartition, Future[Listed]]:
+        future = Future[Listed]()
+        future.set_exception(KafkaException(listed)) if answers else future.set_result(Listed(7))
+        return {TopicPartition("t", 0): future}
+
+    def list_topics(**_: object) -> None:
+        error = answers.pop(0)
+        if error:
+            raise error
+
+    monkeypatch.setattr(client, "list_offsets", ask)
+    monkeypatch.setattr(client, "list_topics", list_topics)
+    admin = asking(monkeypatch, client)
+    seen: list[bool] = []
+    monkeypatch.setattr("time.sleep", lambda _: seen.append(admin.has_access))
+    assert admin.end_offsets([("t", 0)]) == {("t", 0): 7}
+    assert seen == [False, True]
