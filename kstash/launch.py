@@ -248,7 +248,7 @@ def _run_worker(
     files = OpenFiles(
         raise_limit(), partial(needed, topology=topology, has_transactions=has_transactions)
     )
-    with files.explained(), Observer(config) as observer, closing(cluster):
+    with files.explained(), Observer(config, topology) as observer, closing(cluster):
         cluster.take_place(config, _short_name(topology, config), topology.topics)
         topology, topics = _look(topology, config, cluster, clock)
         state = RocksBackend(

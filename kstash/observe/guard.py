@@ -30,6 +30,12 @@ HEADERS = {
 }
 """Of each answer, beside `content-security-policy`."""
 
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Of each answer: the page's own files and nothing else; nothing inside of it, nothing embedded."""
+
 
 class Guard:
     """Passes on requests without a body, of a bounded head, under a name of this worker.

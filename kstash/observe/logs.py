@@ -10,6 +10,7 @@ from typing import Literal, TextIO
 import structlog
 
 from kstash.escape import printable_lines
+from kstash.observe.history import note_complaint
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -70,6 +71,7 @@ def configure_logs(log_format: Literal["console", "json"], log_level: str) -> No
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.stdlib.add_logger_name,
+        note_complaint,
     ]
     if log_format == "json":
         rendering: list[structlog.typing.Processor] = [

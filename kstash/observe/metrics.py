@@ -78,6 +78,15 @@ class PrometheusMetrics:
         assert name in self._specs, f"metric {name!r} is not in kstash.observe.table"
         return self._totals.get(name, 0)
 
+    def summed(self, name: str) -> tuple[float, float]:
+        """A histogram over all its labels: seconds in all, and how many times."""
+        (metric,) = self._metrics[name].collect()
+        seconds, times = (
+            sum(sample.value for sample in metric.samples if sample.name.endswith(ending))
+            for ending in ("_sum", "_count")
+        )
+        return seconds, times
+
     def render(self) -> bytes:
         """All metrics in Prometheus' text format (`CONTENT_TYPE`)."""
         self._drop_stale()

@@ -1,68 +1,69 @@
-"""The HTTP server of a worker: a daemon thread beside the loop."""
+"""The HTTP server of a worker or supervisor: a daemon thread beside the loop."""
 
 from __future__ import annotations
 
-import base64
 import errno
-import hashlib
 import socket
 import threading
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
+from typing import Any, Protocol
 
+import msgspec
 import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from kstash.errors import ConfigError
+from kstash.observe import schema
 from kstash.observe.connections import BoundedConnection
-from kstash.observe.guard import HEAD_BYTES_MAX, HEADERS, Guard, names_of
-from kstash.observe.page import STYLE
+from kstash.observe.files import page_files
+from kstash.observe.guard import CONTENT_POLICY, HEAD_BYTES_MAX, HEADERS, Guard, names_of
 
 KEEP_ALIVE_S = 5
 
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 _STOP_MAX_S = 5.0
-
-_STYLE_DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-
-CONTENT_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
-"""Of each answer: nothing is fetched, run, embedded or sent; one style is known. No `sandbox`: the
-page would not renew itself any more."""
 
 log = structlog.get_logger("kstash.http")
 
 
-@dataclass(frozen=True, slots=True)
-class Views:
-    """What the server answers with; each is called on its thread.
+class Source(Protocol):
+    """What the server answers with; all of it is called in its thread."""
 
-    Attributes:
-        metrics: text of `/metrics` and its content type.
-        health: whether the loop turns, and why not.
-        ready: whether all tasks are live, and why not.
-        page: HTML of `/`.
-    """
+    async def metrics(self) -> bytes:
+        """In Prometheus' text format."""
 
-    metrics: Callable[[], tuple[bytes, str]]
-    health: Callable[[], tuple[bool, str]]
-    ready: Callable[[], tuple[bool, str]]
-    page: Callable[[], str]
+    async def livez(self) -> schema.Verdict:
+        """Whether it makes progress, or need not."""
+
+    async def readyz(self) -> schema.Verdict:
+        """Whether it runs."""
+
+    async def status(self) -> schema.Status:
+        """What it does."""
+
+    async def workers(self) -> schema.Workers:
+        """What all workers of the application do."""
+
+    def topology(self) -> bytes:
+        """The application's stages and topics, as JSON."""
+
+    def settings(self) -> schema.Settings:
+        """Each setting and where it comes from."""
 
 
 class HttpServer:
-    """Serves `/metrics`, `/health`, `/ready` and `/` until `close`.
+    """Serves what a source says, and the status page, until `close`.
 
     Args:
         host: address to listen on.
         port: 1 to 65535, or 0 for one that is free (see the attribute).
-        views: what to answer.
+        source: what to answer.
         allowed: names that it may be asked under, beside its own (see `kstash.observe.guard`).
 
     Attributes:
@@ -72,11 +73,11 @@ class HttpServer:
         ConfigError: the address cannot be used; names setting and fix.
     """
 
-    def __init__(self, host: str, port: int, views: Views, allowed: Collection[str] = ()) -> None:
+    def __init__(self, host: str, port: int, source: Source, allowed: Collection[str] = ()) -> None:
         self._socket = _listen(host, port)
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
-            _application(views, names_of(host, allowed)),
+            _application(source, names_of(host, allowed)),
             access_log=False,
             log_config=None,
             # Whoever sends nonsense would write a line for each; what fails here is logged below.
@@ -121,7 +122,7 @@ def _listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(
                 f"http_port {port} on {host} is in use by another process: set another http_port "
-                "(each worker of a machine needs its own), or 0 for none",
+                "(each process of a machine needs its own), or 0 for none",
                 "http_port",
             ) from error
         if error.errno == errno.EACCES:
@@ -135,20 +136,28 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _application(views: Views, names: Collection[str]) -> Starlette:
+def _application(source: Source, names: Collection[str]) -> Starlette:
     # Coroutines: others would each get a thread, of which a crowd of requests would make forty.
     async def metrics(_: Request) -> Response:
-        content, content_type = views.metrics()
-        return Response(content, headers={"content-type": content_type})
+        return Response(await source.metrics(), headers={"content-type": METRICS_TYPE})
 
-    async def health(_: Request) -> Response:
-        return _verdict(views.health())
+    async def livez(_: Request) -> Response:
+        return _verdict(await source.livez())
 
-    async def ready(_: Request) -> Response:
-        return _verdict(views.ready())
+    async def readyz(_: Request) -> Response:
+        return _verdict(await source.readyz())
 
-    async def page(_: Request) -> Response:
-        return HTMLResponse(views.page())
+    async def status(_: Request) -> Response:
+        return _json(await source.status())
+
+    async def workers(_: Request) -> Response:
+        return _json(await source.workers())
+
+    async def topology(_: Request) -> Response:
+        return Response(source.topology(), media_type="application/json")
+
+    async def config(_: Request) -> Response:
+        return _json(source.settings())
 
     async def failed(request: Request, error: Exception) -> Response:
         log.error("an HTTP request failed", path=request.url.path, exc_info=error)
@@ -157,18 +166,40 @@ def _application(views: Views, names: Collection[str]) -> Starlette:
     application = Starlette(
         routes=[
             Route("/metrics", metrics),
-            Route("/health", health),
-            Route("/ready", ready),
-            Route("/", page),
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            Route("/status", status),
+            Route("/workers", workers),
+            Route("/topology", topology),
+            Route("/config", config),
+            *_pages(),
         ],
         middleware=[Middleware(Guard, names=names)],
         exception_handlers={Exception: failed},
     )
-    # It would send whoever asks for `/health/` to the host that they named themselves.
+    # It would send whoever asks for `/livez/` to the host that they named themselves.
     application.router.redirect_slashes = False
     return application
 
 
-def _verdict(verdict: tuple[bool, str]) -> Response:
-    is_good, text = verdict
-    return PlainTextResponse(text + "\n", status_code=200 if is_good else 503)
+def _pages() -> list[Route]:
+    """`/` and `/static/…`: a route for each file, so that no path leads anywhere else."""
+
+    def route(path: str, content: bytes, media_type: str) -> Route:
+        async def send(_: Request) -> Response:
+            return Response(content, media_type=media_type)
+
+        return Route(path, send)
+
+    return [
+        route("/" if name == "index.html" else f"/static/{name}", content, media_type)
+        for name, (content, media_type) in page_files().items()
+    ]
+
+
+def _json(answer: Any, status_code: int = 200) -> Response:
+    return Response(msgspec.json.encode(answer), status_code, media_type="application/json")
+
+
+def _verdict(verdict: schema.Verdict) -> Response:
+    return _json(verdict, 200 if verdict.ok else 503)

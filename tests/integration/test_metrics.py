@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -113,8 +114,8 @@ def worker(
 def test_a_worker_shows_what_it_does(worker: Worker) -> None:
     """Counts are exact, readiness follows the tasks, promtool and the page agree, SIGTERM ends."""
     worker.start()
-    worker.wait("/health", lambda: worker.get("/health")[0] == 200)
-    worker.wait("/ready", lambda: worker.get("/ready")[0] == 200)
+    worker.wait("/livez", lambda: worker.get("/livez")[0] == 200)
+    worker.wait("/readyz", lambda: worker.get("/readyz")[0] == 200)
     worker.wait_value("kstash_records_out_total", 2 * WORDS)
     assert worker.value("kstash_records_in_total") == SENTENCES + WORDS
     assert worker.value("kstash_records_out_total") == 2 * WORDS
@@ -133,11 +134,11 @@ def test_a_worker_shows_what_it_does(worker: Worker) -> None:
     assert 'kstash_app_state{state="recovering"} 0.0' in text
     _check_with_promtool(text)
     worker.wait("the lag", lambda: "kstash_input_lag_records{" in worker.get("/metrics")[1])
-    page = worker.get("/")[1]
-    assert "Tasks of this worker" in page
-    assert page.count('class="state good"') >= 4
+    assert "static/page.js" in worker.get("/")[1]
+    status = json.loads(worker.get("/status")[1])
+    assert [task["state"] for task in status["tasks"]] == ["live"] * 4
     assert worker.stop(signal.SIGTERM) == 0
-    assert worker.get("/health")[0] == 0
+    assert worker.get("/livez")[0] == 0
 
 
 def test_a_crash_shows_as_recovery_and_replay(worker: Worker) -> None:
@@ -146,7 +147,7 @@ def test_a_crash_shows_as_recovery_and_replay(worker: Worker) -> None:
     worker.wait_value("kstash_records_out_total", 2 * WORDS)
     worker.stop(signal.SIGKILL)
     worker.start()
-    worker.wait("/ready", lambda: worker.get("/ready")[0] == 200)
+    worker.wait("/readyz", lambda: worker.get("/readyz")[0] == 200)
     worker.wait_value("kstash_recoveries_total", 2)
     seconds = worker.value("kstash_recovery_seconds_sum")
     text = worker.get("/metrics")[1]

@@ -12,18 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kstash.observe.server import HttpServer, Views
+from kstash.observe import schema
+from kstash.observe.server import HttpServer
+from tests.unit.http_source import FakeSource
 
-ASKED = b"GET /health HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\nconnection: close\r\n\r\n"
+ASKED = b"GET /livez HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\nconnection: close\r\n\r\n"
 ANSWERS = {200, 400, 404, 405, 413, 421, 431}
 ANSWER_S = 30.0
 
 METHODS = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT", b"PRI"]
 TARGETS = [
     b"/",
-    b"/health",
-    b"/metrics",
-    b"/health/",
+    b"/livez",
+    *(b"/metrics", b"/status", b"/workers?peers=2", b"/static/page.js", b"/static/../x"),
+    b"/livez/",
     b"//x",
     b"*",
     b"http://a.b/",
@@ -79,13 +81,7 @@ SENT = st.one_of(_made(), _damaged(), st.binary(max_size=200))
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """Of a server that knows one word."""
-    views = Views(
-        metrics=lambda: (b"m", "text/plain"),
-        health=lambda: (True, "ok"),
-        ready=lambda: (True, "ok"),
-        page=lambda: "page",
-    )
-    server = HttpServer("127.0.0.1", 0, views)
+    server = HttpServer("127.0.0.1", 0, FakeSource(ready=schema.Verdict(ok=True)))
     yield server.port
     server.close()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 import socket
 import threading
@@ -16,9 +14,11 @@ import structlog
 
 from kstash import App, Config, ConfigError, text
 from kstash.observe import configure_logs, connections, guard
-from kstash.observe.guard import HEAD_BYTES_MAX, HEADERS_MAX, is_allowed
-from kstash.observe.server import CONTENT_POLICY, HttpServer, Views
+from kstash.observe.files import page_files
+from kstash.observe.guard import CONTENT_POLICY, HEAD_BYTES_MAX, HEADERS_MAX, is_allowed
+from kstash.observe.server import HttpServer
 from kstash.testing import TestDriver
+from tests.unit.http_source import FakeSource
 
 DEADLINE_S = 30.0
 
@@ -32,7 +32,7 @@ MARKS = {
 }
 
 
-def _broken() -> str:
+def _broken() -> bytes:
     raise ZeroDivisionError("inside")
 
 
@@ -44,14 +44,10 @@ def serve() -> Iterator[Serve]:
     """Start a server; gives its port."""
     servers: list[HttpServer] = []
 
-    def start(*allowed: str, host: str = "127.0.0.1", page: Callable[[], str] = lambda: "p") -> int:
-        views = Views(
-            metrics=lambda: (b"m 1\n", "text/plain; version=0.0.4"),
-            health=lambda: (True, "ok"),
-            ready=lambda: (False, "starting"),
-            page=page,
-        )
-        servers.append(HttpServer(host, 0, views, allowed))
+    def start(
+        *allowed: str, host: str = "127.0.0.1", text: Callable[[], bytes] = lambda: b"m 1\n"
+    ) -> int:
+        servers.append(HttpServer(host, 0, FakeSource(text=text), allowed))
         return servers[-1].port
 
     yield start
@@ -78,7 +74,7 @@ def _exchanged(port: int, sent: bytes) -> tuple[int, dict[str, str], bytes]:
 
 
 def _request(
-    method: str = "GET", path: str = "/health", host: str = "localhost", *lines: str
+    method: str = "GET", path: str = "/livez", host: str = "localhost", *lines: str
 ) -> bytes:
     head = [f"{method} {path} HTTP/1.1", f"host: {host}", "connection: close", *lines]
     return "\r\n".join([*head, "", ""]).encode()
@@ -155,11 +151,11 @@ def test_a_request_without_a_name_is_refused(serve: Serve, host: str) -> None:
     """HTTP/1.0 allows it, and the name rule has nothing to compare; with one it is answered."""
     port = serve("*", host=host)
     for version in (b"1.0", b"1.1"):
-        code, headers, _ = _exchanged(port, b"GET /health HTTP/%b\r\n\r\n" % version)
+        code, headers, _ = _exchanged(port, b"GET /livez HTTP/%b\r\n\r\n" % version)
         assert (code, headers["connection"]) == (400, "close")
-    body = _exchanged(port, b"GET /health HTTP/1.0\r\n\r\n")[2]
+    body = _exchanged(port, b"GET /livez HTTP/1.0\r\n\r\n")[2]
     assert b"Host header" in body
-    assert _exchanged(port, b"GET /health HTTP/1.0\r\nhost: localhost\r\n\r\n")[0] == 200
+    assert _exchanged(port, b"GET /livez HTTP/1.0\r\nhost: localhost\r\n\r\n")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -193,17 +189,17 @@ def test_what_is_no_name_is_refused(given: str) -> None:
         (_request(path="/metrics"), 200),
         (_request(path="/"), 200),
         (_request("HEAD", "/"), 200),
-        (_request(path="/ready"), 503),
+        (_request(path="/readyz"), 503),
         (_request(path="/nope"), 404),
-        (_request(path="/health/"), 404),
+        (_request(path="/livez/"), 404),
         (_request("POST"), 405),
         (_request("OPTIONS"), 405),
         (_request("DELETE", "/"), 405),
-        (_request("GET", "/health", "localhost", "content-length: 5"), 413),
-        (_request("POST", "/health", "localhost", "transfer-encoding: chunked"), 413),
+        (_request("GET", "/livez", "localhost", "content-length: 5"), 413),
+        (_request("POST", "/livez", "localhost", "transfer-encoding: chunked"), 413),
         (_request(host="evil.example"), 421),
-        (_request("GET", "/health", "localhost", *["x: y"] * HEADERS_MAX), 431),
-        (_request("GET", "/health", "localhost", "x: " + "y" * HEAD_BYTES_MAX), 431),
+        (_request("GET", "/livez", "localhost", *["x: y"] * HEADERS_MAX), 431),
+        (_request("GET", "/livez", "localhost", "x: " + "y" * HEAD_BYTES_MAX), 431),
         (b"nonsense\r\n\r\n", 400),
         (b"GET / HTTP/1.0\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
@@ -240,21 +236,19 @@ def test_what_is_refused_is_not_kept(
     assert headers["connection"] == "close"
 
 
-def test_the_policy_knows_the_style_of_the_page() -> None:
-    """By its digest; nothing else is allowed to be fetched or run."""
-    from kstash.observe.page import STYLE, render_page
-    from kstash.ports import WorkerStatus
-
-    status = WorkerStatus("a", "exactly_once", "live", ())
-    page = render_page(status, lambda _: 0, uptime_s=0, is_stuck=False)
-    (style,) = re.findall("<style>(.*?)</style>", page, re.DOTALL)
-    assert style == STYLE
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"style-src 'sha256-{digest}'" in CONTENT_POLICY
-    assert "default-src 'none'" in CONTENT_POLICY
+def test_the_policy_allows_the_page_and_nothing_else(serve: Serve) -> None:
+    """Files of the own origin; no style and no script within the page, which it would refuse."""
+    assert "default-src 'none'; script-src 'self'; style-src 'self'" in CONTENT_POLICY
     assert "frame-ancestors 'none'" in CONTENT_POLICY
-    assert "sandbox" not in CONTENT_POLICY, "which forbids the page to renew itself"
-    assert not re.search("<script|style=|onload|src=", page)
+    assert "unsafe" not in CONTENT_POLICY
+    port = serve()
+    for name, (content, media_type) in page_files().items():
+        path = "/" if name == "index.html" else f"/static/{name}"
+        code, headers, body = _exchanged(port, _request(path=path))
+        assert (code, headers["content-type"], body) == (200, media_type, content)
+        assert not re.search(rb"<style|<script>|style=\"|onload|https?://(?!www\.w3\.org/)", body)
+    for path in ("/static/", "/static/../server.py", "/static/%2e%2e/server.py", "/index.html"):
+        assert _exchanged(port, _request(path=path))[0] == 404
 
 
 def test_a_failure_of_ours_is_told_to_the_log_alone(
@@ -262,7 +256,7 @@ def test_a_failure_of_ours_is_told_to_the_log_alone(
 ) -> None:
     """Who asks sees that it failed; the traceback is in the worker's log, once."""
     configure_logs("console", "info")
-    code, headers, body = _exchanged(serve(page=_broken), _request(path="/"))
+    code, headers, body = _exchanged(serve(text=_broken), _request(path="/metrics"))
     assert (code, body) == (500, b"Internal Server Error\n")
     assert headers["content-security-policy"] == CONTENT_POLICY
     shown = "".join(capfd.readouterr())
@@ -319,10 +313,10 @@ def _drip(connection: socket.socket, part: bytes) -> bool:
 def test_who_does_not_read_is_closed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers that nobody takes are kept for a while only, and in bounded number."""
     monkeypatch.setattr(connections, "REQUEST_S", 0.5)
-    port = serve(page=lambda: "p" * 1_000_000)
+    port = serve(text=lambda: b"p" * 1_000_000)
     before = psutil.Process().memory_info().rss
     with _connected(port) as connection:
-        while _drip(connection, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 100):
+        while _drip(connection, b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n" * 100):
             pass
     assert psutil.Process().memory_info().rss < before + 64 * 1024 * 1024
     assert _exchanged(port, _request())[0] == 200

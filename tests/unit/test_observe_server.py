@@ -1,4 +1,4 @@
-"""HTTP, health, readiness, the status page and logs, over real sockets and no Kafka."""
+"""HTTP, probes, status and logs, over real sockets and no Kafka."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 import structlog
 
+import kstash
+from kstash import App
 from kstash.config import POLL_INTERVAL_MS, Config
 from kstash.errors import ConfigError
-from kstash.observe import Observer, configure_logs, connections
+from kstash.observe import Observer, configure_logs, connections, history
 from kstash.observe.observer import STATUS_INTERVAL_S
-from kstash.observe.page import render_page
 from kstash.ports import TaskStatus, WorkerStatus
+from kstash.topology import Topology
 
 TASK = TaskStatus(
     name="words_0",
@@ -30,6 +32,20 @@ TASK = TaskStatus(
     inputs=("sentences/0",),
 )
 LIVE = WorkerStatus("word-count", "exactly_once", "live", (TASK,))
+
+
+def _topology() -> Topology:
+    app = App("word-count")
+    (
+        app.stream("sentences", value=kstash.text)
+        .key_by(len, key=kstash.int_text)
+        .count("lengths")
+        .to("counts", key=kstash.int_text, value=kstash.int_text)
+    )
+    return app.topology()
+
+
+TOPOLOGY = _topology()
 
 
 class FakeTime:
@@ -59,7 +75,7 @@ def clock() -> FakeTime:
 def observer(clock: FakeTime, logs: None) -> Iterator[Observer]:  # noqa: ARG001 - for its effect
     """An observer that serves on a free port."""
     config = Config.load(application_id="word-count")
-    with Observer(config, monotonic=clock) as made:
+    with Observer(config, TOPOLOGY, monotonic=clock) as made:
         made.serve(0)
         yield made
 
@@ -91,34 +107,42 @@ def test_metrics_are_served_in_prometheus_text_format(observer: Observer) -> Non
     assert 'kstash_records_in_total{stage="words"} 7.0\n' in text
 
 
+def verdict(observer: Observer, path: str) -> tuple[int, list[str]]:
+    """Code and reasons of a probe."""
+    code, content_type, text = get(observer, path)
+    assert content_type == "application/json"
+    found = json.loads(text)
+    assert found["ok"] == (code == 200)
+    return code, found["reasons"]
+
+
 def test_ready_only_when_all_tasks_are_live(observer: Observer, clock: FakeTime) -> None:
-    """`/ready` is 503 with a reason until the worker and each of its tasks is live."""
-    assert get(observer, "/ready")[::2] == (503, "starting\n")
+    """`/readyz` is 503 with reasons until the worker and each of its tasks is live."""
+    assert verdict(observer, "/readyz") == (503, ["the worker is starting"])
     recovering = replace(TASK, name="words_1", state="recovering")
     show(observer, clock, replace(LIVE, state="recovering", tasks=(TASK, recovering)))
-    assert get(observer, "/ready")[::2] == (503, "recovering\n")
-    show(observer, clock, replace(LIVE, tasks=(TASK, recovering)))
-    assert get(observer, "/ready")[::2] == (503, "not live: words_1\n")
+    reasons = ["the worker is recovering", "words_1 is recovering"]
+    assert verdict(observer, "/readyz") == (503, reasons)
     show(observer, clock, LIVE)
-    assert get(observer, "/ready")[::2] == (200, "live: 1 tasks\n")
+    assert verdict(observer, "/readyz") == (200, [])
     show(observer, clock, replace(LIVE, state="stopping"))
-    assert get(observer, "/ready")[::2] == (503, "stopping\n")
+    assert verdict(observer, "/readyz") == (503, ["the worker is stopping"])
 
 
-def test_health_is_lost_when_the_loop_stands_still(observer: Observer, clock: FakeTime) -> None:
-    """`/health` is 200 while the loop turns; a stuck loop is neither healthy nor ready."""
+def test_a_loop_that_stands_still_is_not_alive(observer: Observer, clock: FakeTime) -> None:
+    """`/livez` is 200 while the loop turns; a stuck one is neither alive nor ready."""
     show(observer, clock, LIVE)
     clock.now += POLL_INTERVAL_MS / 1000
-    assert get(observer, "/health")[::2] == (200, "ok\n")
+    assert verdict(observer, "/livez") == (200, [])
     clock.now += 5
-    assert get(observer, "/health")[::2] == (503, f"the loop has not turned for {305:.0f} s\n")
-    assert get(observer, "/ready")[0] == 503
-    assert "not responding" in get(observer, "/")[2]
+    reasons = ["the loop has not turned for 305 s"]
+    assert verdict(observer, "/livez") == (503, reasons)
+    assert verdict(observer, "/readyz") == (503, reasons)
     show(observer, clock, LIVE)
-    assert get(observer, "/health")[0] == 200
+    assert verdict(observer, "/livez") == (200, [])
     clock.now += POLL_INTERVAL_MS / 1000 + 5
     observer.beat()
-    assert get(observer, "/health")[0] == 200, "within a turn that takes long"
+    assert verdict(observer, "/livez") == (200, []), "within a turn that takes long"
 
 
 def test_status_is_asked_for_a_few_times_a_second_only(observer: Observer, clock: FakeTime) -> None:
@@ -135,61 +159,90 @@ def test_status_is_asked_for_a_few_times_a_second_only(observer: Observer, clock
     assert 9 <= len(asked) <= 11
 
 
-def test_page_shows_tasks_positions_and_lag(observer: Observer, clock: FakeTime) -> None:
-    """`/` is HTML with the application's state and a row a task."""
-    observer.metrics.count("records_in", 5_000, stage="words")
+def status_of(observer: Observer) -> dict[str, Any]:
+    """What `/status` says."""
+    code, content_type, text = get(observer, "/status")
+    assert (code, content_type) == (200, "application/json")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_status_has_what_the_loop_left(observer: Observer, clock: FakeTime) -> None:
+    """Who it is, its tasks, its topics."""
     show(observer, clock, LIVE)
-    code, content_type, text = get(observer, "/")
-    assert code == 200
-    assert content_type.startswith("text/html")
-    for part in ("word-count", "words_0", "1\u2009234\u2009567", ">42<", "sentences/0"):
-        assert part in text
-    assert "5\u2009000" in text
+    found = status_of(observer)
+    assert (found["application_id"], found["state"]) == ("word-count", "live")
+    assert (found["guarantee"], found["kstash"]) == ("exactly_once", kstash.__version__)
+    (task,) = found["tasks"]
+    assert (task["name"], task["stage"], task["partition"]) == ("words_0", "words", 0)
+    assert (task["position"], task["lag_records"]) == (1_234_567, 42)
+    first, second = (stage.name for stage in TOPOLOGY.stages)
+    assert [(edge["from"], edge["to"], edge["kind"]) for edge in found["edges"]] == [
+        (None, first, "narrow"),
+        (first, second, "wide"),
+        (second, None, "narrow"),
+    ]
+    assert found["uptime_seconds"] == pytest.approx(clock.now - 100)
 
 
-def test_page_escapes_names() -> None:
-    """Names come from users: none of them becomes markup."""
-    evil = replace(TASK, name="<script>", inputs=("<b>/0",))
-    status = replace(LIVE, application_id="<i>", tasks=(evil,))
-    page = render_page(status, lambda _: 0, uptime_s=0, is_stuck=False)
-    assert "<script>" not in page
-    assert "<b>" not in page
-    assert "<i>" not in page
+def test_history_is_bounded_and_says_rates(observer: Observer, clock: FakeTime) -> None:
+    """A point every two seconds, as many as are kept."""
+    for _ in range(history.POINTS_MAX + 5):
+        observer.metrics.count("records_in", 20, stage="words")
+        observer.metrics.count("records_out", 10, stage="words")
+        observer.metrics.observe("end_to_end_seconds", 0.25, stage="words")
+        clock.now += history.INTERVAL_S - STATUS_INTERVAL_S
+        show(observer, clock, LIVE)
+    points = status_of(observer)["history"]
+    assert len(points) == history.POINTS_MAX
+    assert points[-1]["records_in_per_second"] == pytest.approx(10)
+    assert points[-1]["records_out_per_second"] == pytest.approx(5)
+    assert points[-1]["latency_seconds"] == pytest.approx(0.25)
+    clock.now += history.INTERVAL_S
+    show(observer, clock, LIVE)
+    assert status_of(observer)["history"][-1]["latency_seconds"] is None
 
 
-@pytest.mark.parametrize(
-    ("uptime_s", "text"),
-    [(5, "up 5 s"), (65, "up 1 min 5 s"), (7_260, "up 2 h 1 min"), (200_000, "up 2 d 7 h")],
-)
-def test_page_gives_uptime_in_two_units(uptime_s: float, text: str) -> None:
-    """Durations are readable at a glance."""
-    assert text in render_page(LIVE, lambda _: 0, uptime_s=uptime_s, is_stuck=False)
-
-
-def test_page_shows_replay_and_missing_values() -> None:
-    """A replaying task says how far it goes; an unknown lag is a dash; no tasks is said."""
-    task = replace(TASK, state="recovering", position=10, replay_end=2_000, lag=None)
-    page = render_page(
-        replace(LIVE, tasks=(task,)), lambda _: 3_000_000_000, uptime_s=1, is_stuck=False
+def test_errors_of_the_log_are_kept_with_their_place(observer: Observer) -> None:
+    """The newest warnings and errors, where they say so with operator and record; no other line."""
+    log = structlog.get_logger("kstash.group")
+    log.info("all is well")
+    for number in range(history.ERRORS_MAX):
+        log.warning("task group starts over", group=number, reason="fenced")
+    log.error(
+        "user code failed",
+        operator="map",
+        topic="in",
+        partition=1,
+        offset=7,
+        exc_info=KeyError("x"),
     )
-    assert "replaying to 2\u2009000" in page
-    assert "&ndash;" in page
-    assert "2.8 GiB" in page
-    empty = render_page(replace(LIVE, tasks=()), lambda _: 0, uptime_s=1, is_stuck=False)
-    assert "no tasks yet" in empty
+    found = status_of(observer)["errors"]
+    assert len(found) == history.ERRORS_MAX
+    assert (found[0]["place"], found[0]["error"]) == ("task group 1", "fenced")
+    assert (found[-1]["event"], found[-1]["logger"]) == ("user code failed", "kstash.group")
+    assert (found[-1]["place"], found[-1]["error"]) == ("map at in/1/7", "KeyError: 'x'")
+
+
+def test_topology_and_settings_are_shown(observer: Observer) -> None:
+    """`/topology` as `describe("json")` has it, `/config` with each setting."""
+    assert get(observer, "/topology")[2] == TOPOLOGY.describe("json")
+    found = {entry["name"]: entry for entry in json.loads(get(observer, "/config")[2])["settings"]}
+    assert set(found) == set(Config.model_fields)
+    assert found["application_id"]["value"] == "word-count"
 
 
 def test_names_come_from_the_settings(clock: FakeTime, logs: None) -> None:  # noqa: ARG001 - for its effect
     """`http_hosts_allowed` is what requests are compared with."""
     config = Config.load(application_id="a", http_hosts_allowed="*.example.com")
-    with Observer(config, monotonic=clock) as made:
+    with Observer(config, TOPOLOGY, monotonic=clock) as made:
         made.serve(0)
-        assert get(made, "/health", "a.example.com")[0] == 200
-        assert get(made, "/health", "a.example.org")[0] == 421
+        assert get(made, "/livez", "a.example.com")[0] == 200
+        assert get(made, "/livez", "a.example.org")[0] == 421
 
 
 def test_unknown_path_is_404(observer: Observer) -> None:
-    """Only four paths exist."""
+    """Only what is documented exists."""
     assert get(observer, "/nope")[0] == 404
 
 
@@ -201,7 +254,7 @@ def test_busy_port_names_setting_and_fix() -> None:
         port = taken.getsockname()[1]
         config = Config.load(application_id="a", http_port=port)
         with pytest.raises(ConfigError, match=rf"http_port {port}.*in use.*set another") as caught:
-            Observer(config).__enter__()
+            Observer(config, TOPOLOGY).__enter__()
         assert caught.value.setting == "http_port"
 
 
@@ -209,19 +262,19 @@ def test_foreign_address_names_setting(logs: None) -> None:  # noqa: ARG001 - fo
     """An address that is not this machine's is refused when it starts."""
     config = Config.load(application_id="a", http_host="203.0.113.1", http_port=9)
     with pytest.raises(ConfigError, match=r"http_host '203\.0\.113\.1'"):
-        Observer(config).__enter__()
+        Observer(config, TOPOLOGY).__enter__()
 
 
 def test_close_frees_the_port_at_once(logs: None) -> None:  # noqa: ARG001 - for its effect
     """After the worker stopped, its successor listens on the same port."""
     config = Config.load(application_id="a")
-    with Observer(config) as first:
+    with Observer(config, TOPOLOGY) as first:
         first.serve(0)
         port = first.http_port
-        get(first, "/health")
+        get(first, "/livez")
     assert first.http_port is None
-    with Observer(Config.load(application_id="a", http_port=port)) as second:
-        assert get(second, "/health")[0] == 200
+    with Observer(Config.load(application_id="a", http_port=port), TOPOLOGY) as second:
+        assert get(second, "/livez")[0] == 200
 
 
 def test_json_logs_are_one_object_a_line(
@@ -294,7 +347,7 @@ def test_idle_connections_take_no_place(
     idle = [connected(observer) for _ in range(connections.CONNECTIONS_MAX + 20)]
     assert all(map(is_closed, idle[:20]))
     for _ in range(3):
-        assert get(observer, "/health")[0] == 200
+        assert get(observer, "/livez")[0] == 200
     for connection in idle:
         connection.close()
 

@@ -1,0 +1,142 @@
+"""What a worker did in the last minutes, and what went wrong: bounded, for the status page."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+INTERVAL_S = 2.0
+POINTS_MAX = 150
+ERRORS_MAX = 20
+TEXT_LENGTH_MAX = 1000
+"""Of what an error says: it may have a record in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was counted in an interval; see `kstash.observe.schema.Point`."""
+
+    time: float
+    records_in_per_second: float
+    records_out_per_second: float
+    latency_seconds: float | None
+    lineage_unacked_bytes: int
+    state_bytes: int
+
+
+class Counted(Protocol):
+    """What is read of the metrics."""
+
+    def total(self, name: str) -> float:
+        """A counter over all its labels, or a gauge without labels."""
+
+    def summed(self, name: str) -> tuple[float, float]:
+        """A histogram over all its labels: seconds, and how many times."""
+
+
+class History:
+    """The last `POINTS_MAX` intervals of a worker.
+
+    Args:
+        metrics: what is counted.
+        now: monotonic seconds.
+        wall: Unix time in seconds.
+    """
+
+    def __init__(self, metrics: Counted, now: float, wall: Callable[[], float] = time.time) -> None:
+        self._metrics = metrics
+        self._wall = wall
+        self._moments: deque[Moment] = deque(maxlen=POINTS_MAX)
+        self._since = now
+        self._seen = (0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        """The oldest first."""
+        return tuple(self._moments)
+
+    def look(self, now: float) -> None:
+        """Note what was done, every `INTERVAL_S`."""
+        passed_s = now - self._since
+        if passed_s < INTERVAL_S:
+            return
+        self._since = now
+        total = self._metrics.total
+        before = self._seen
+        seconds, batches = self._metrics.summed("end_to_end_seconds")
+        self._seen = total("records_in"), total("records_out"), seconds, batches
+        came, left, latency_s, count = (
+            new - old for new, old in zip(self._seen, before, strict=True)
+        )
+        self._moments.append(
+            Moment(
+                time=self._wall(),
+                records_in_per_second=came / passed_s,
+                records_out_per_second=left / passed_s,
+                latency_seconds=latency_s / count if count else None,
+                lineage_unacked_bytes=int(total("lineage_unacked_bytes")),
+                state_bytes=int(total("state_memory_bytes")),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """A warning or error of the log; see `kstash.observe.schema.LoggedError`."""
+
+    time: float
+    logger: str
+    event: str
+    error: str | None
+    place: str | None
+
+
+complaints: deque[Complaint] = deque(maxlen=ERRORS_MAX)
+"""The newest of this process, as its log is one too; the oldest first."""
+
+
+def note_complaint(
+    _: object, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """A processor of the log, behind those that give a line its level and its logger's name."""
+    if event.get("level") in ("warning", "error", "critical"):
+        complaints.append(
+            Complaint(
+                time=time.time(),
+                logger=str(event.get("logger", "")),
+                event=_short(event.get("event", "")),
+                error=_error(event),
+                place=_place(event),
+            )
+        )
+    return event
+
+
+def _error(event: structlog.typing.EventDict) -> str | None:
+    found: Any = event.get("reason", event.get("exc_info"))
+    if isinstance(found, tuple):
+        found = found[1]
+    if isinstance(found, BaseException):
+        return _short(f"{type(found).__name__}: {found}")
+    return _short(found) if isinstance(found, str) else None
+
+
+def _place(event: structlog.typing.EventDict) -> str | None:
+    parts = []
+    if operator := event.get("operator"):
+        parts.append(str(operator))
+    if (topic := event.get("topic")) is not None:
+        place = (topic, event.get("partition"), event.get("offset"))
+        parts.append("/".join(str(part) for part in place if part is not None))
+    if (group := event.get("group")) is not None:
+        parts.append(f"task group {group}")
+    return _short(" at ".join(parts)) if parts else None
+
+
+def _short(text: object) -> str:
+    return str(text)[:TEXT_LENGTH_MAX]

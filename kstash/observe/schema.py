@@ -1,0 +1,217 @@
+"""What HTTP answers in JSON: the one source of `/status` and the other routes, and of their schema.
+
+Times are Unix time in seconds; what is not known (yet) is null.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+State = Literal["starting", "recovering", "live", "stopping"]
+"""Of a worker, as in the metric `app_state`."""
+
+Seconds = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a probe succeeds, and why not.
+
+    Attributes:
+        reasons: what is wrong; empty when nothing is.
+    """
+
+    ok: bool
+    reasons: tuple[str, ...] = ()
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A task of a worker.
+
+    Attributes:
+        name: `<stage>_<partition>`.
+        group: number of its task group, which is that of its partition.
+        state: `recovering`, `live` or `stopping`.
+        position: events processed.
+        checkpointed_position: position of the last checkpoint taken.
+        replay_end: position at which its replay ends, or ended.
+        lag_records: records behind the ends of its inputs.
+        lag_seconds: age of what it processed last, 0 when nothing waits.
+        inputs: its input partitions, as `topic/partition`.
+    """
+
+    name: str
+    stage: str
+    partition: Count
+    group: Count
+    state: str
+    position: Count
+    checkpointed_position: Count
+    replay_end: Count
+    lag_records: Count | None = None
+    lag_seconds: Seconds | None = None
+    inputs: tuple[str, ...] = ()
+
+
+class Edge(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from", "target": "to"}):
+    """A topic between two stages, or between a stage and the outside.
+
+    Attributes:
+        source: stage that writes it; null: somebody else.
+        target: stage that reads it; null: somebody else.
+        kind: `narrow` (a topic of the user's, partition by partition), `wide` (an internal topic
+            behind a `key_by`) or `mixed` (an input whose stage has wide ones too).
+        records_per_second: read from it, or written where nobody of the application reads it.
+    """
+
+    source: str | None
+    target: str | None
+    topic: str
+    kind: str
+    records_per_second: Annotated[float, Meta(ge=0)] | None = None
+    lag_records: Count | None = None
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker did in two seconds.
+
+    Attributes:
+        time: their end.
+        latency_seconds: age of outputs when they were handed over, the mean; null without any.
+        lineage_unacked_bytes: lineage that its topic has not acknowledged.
+        state_bytes: live state in memory.
+    """
+
+    time: float
+    records_in_per_second: Annotated[float, Meta(ge=0)]
+    records_out_per_second: Annotated[float, Meta(ge=0)]
+    latency_seconds: Seconds | None
+    lineage_unacked_bytes: Count
+    state_bytes: Count
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    """A recovery of a task group that ended in its being live.
+
+    Attributes:
+        ended: when.
+        seconds: how long it took in all.
+        replayed: events made again.
+        phases: seconds by phase: detect, claim, fence, scan, restore, start, replay.
+    """
+
+    group: Count
+    ended: float
+    seconds: Seconds
+    replayed: Count
+    phases: dict[str, float]
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest checkpoints of a task.
+
+    Attributes:
+        position: of the newest on this disk.
+        age_seconds: since it was taken.
+        remote_position: of the newest in the checkpoint store.
+        remote_age_seconds: since that one was taken.
+    """
+
+    task: str
+    position: Count
+    age_seconds: Seconds | None = None
+    remote_position: Count | None = None
+    remote_age_seconds: Seconds | None = None
+
+
+class LoggedError(msgspec.Struct, frozen=True, kw_only=True):
+    """A warning or error of the log.
+
+    Attributes:
+        event: what the line says.
+        error: the reason that it gives.
+        place: operator and record, or task group, that it names.
+    """
+
+    time: float
+    logger: str
+    event: str
+    error: str | None = None
+    place: str | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker does.
+
+    Attributes:
+        kstash: version.
+        worker: its name: `instance_id`, or host and process.
+        time: of this answer.
+        uptime_seconds: since the worker started.
+        history: a point every two seconds, the last 150.
+        recoveries: the newest 50.
+        errors: the newest 20 warnings and errors of the log.
+    """
+
+    application_id: str
+    guarantee: str
+    kstash: str
+    state: State
+    worker: str
+    time: float
+    uptime_seconds: Seconds
+    tasks: tuple[Task, ...] = ()
+    edges: tuple[Edge, ...] = ()
+    history: tuple[Point, ...] = ()
+    recoveries: tuple[Recovery, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    errors: tuple[LoggedError, ...] = ()
+
+
+class WorkerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker of the application.
+
+    Attributes:
+        address: where it was asked.
+        error: why it could not be reached.
+    """
+
+    address: str
+    is_reachable: bool
+    status: Status | None = None
+    error: str | None = None
+
+
+class Workers(msgspec.Struct, frozen=True, kw_only=True):
+    """All workers of the application that this one knows."""
+
+    workers: tuple[WorkerEntry, ...]
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting.
+
+    Attributes:
+        value: secrets are masked.
+        source: where it comes from.
+    """
+
+    name: str
+    value: str | int | float | bool | dict[str, str | int | float | bool | None] | None
+    source: str
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings."""
+
+    settings: tuple[Setting, ...]
+
+
+class TargetGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses to scrape, as Prometheus' HTTP service discovery takes them."""
+
+    targets: tuple[str, ...]
+    labels: dict[str, str]
