@@ -1,7 +1,7 @@
 """The command line that the applications share: one option for each setting they need.
 
-An option that is not given is left to the `KSTASH_*` variable of the same name, and that to the
-setting's default.
+An option goes before the `KSTASH_*` variable of the same name, that before the settings file, and
+that before what the program says.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -46,7 +46,7 @@ class Options:
         until: `end` stops at the input ends found at start, `drain` when what is in flight is
             finished; None runs until stopped.
         workers: processes to supervise; None works in this one.
-        settings: for `kstash.App`, only those that were given.
+        settings: for `kstash.App.configure`, only those that were given.
     """
 
     application_id: str
@@ -66,6 +66,8 @@ class Options:
             on_end: called with the final state when a bounded run is over.
         """
         try:
+            if self.settings:
+                app.configure(**self.settings)
             app.run(until=self.until, workers=self.workers, on_ready=_print_ready, on_end=on_end)
         except kstash.KstashError as error:
             if app.config.log_format == "json":
@@ -114,13 +116,9 @@ def _parse(
         str | None, typer.Option(metavar="HOST:PORT", help="Kafka brokers, comma-separated.")
     ] = None,
     application_id: Annotated[
-        str,
-        typer.Option(
-            envvar="KSTASH_APPLICATION_ID",
-            metavar="ID",
-            help="Names the group and the internal topics.",
-        ),
-    ] = "",
+        str | None,
+        typer.Option(metavar="ID", help="Names the group and the internal topics."),
+    ] = None,
     input_topics: Annotated[
         list[str] | None,
         typer.Option(
@@ -155,6 +153,7 @@ def _parse(
     workers: _Workers = None,
 ) -> Options:
     settings = {
+        "application_id": application_id,
         "bootstrap_servers": bootstrap_servers,
         "state_dir": state_dir,
         "guarantee": guarantee and guarantee.value,
@@ -166,7 +165,7 @@ def _parse(
     }
     given = {name: value for name, value in settings.items() if value is not None}
     return Options(
-        application_id,
+        application_id or "",
         tuple(input_topics or ()),
         output,
         _until(until),
@@ -183,11 +182,11 @@ def shared_options(
     The command's first parameter takes the `Options`; it sees no other shared option.
 
     Args:
-        application_id: default of `--application-id`.
+        application_id: what the program calls itself; `--application-id` goes before it.
         inputs: default of `--input`, which must be given as many times or not at all.
         output: default of `--output`.
     """
-    defaults = {"application_id": application_id, "input_topics": list(inputs), "output": output}
+    defaults = {"input_topics": list(inputs), "output": output}
     shared = [
         parameter.replace(default=defaults.get(name, parameter.default))
         for name, parameter in inspect.signature(_parse, eval_str=True).parameters.items()
@@ -199,6 +198,7 @@ def shared_options(
         @functools.wraps(command)
         def merged(**values: Any) -> None:
             options = _parse(**{parameter.name: values.pop(parameter.name) for parameter in shared})
+            options = replace(options, application_id=options.application_id or application_id)
             if len(options.inputs) != len(inputs):
                 raise typer.BadParameter(
                     f"{len(inputs)} needed, {len(options.inputs)} given", param_hint="--input"

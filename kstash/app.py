@@ -51,7 +51,8 @@ class App:
     Args:
         application_id: prefix of everything the application has in Kafka and on disk. Workers of
             the same id share the work.
-        settings: see `kstash.Config`; they go before `KSTASH_*` variables of the environment.
+        settings: see `kstash.Config`; the settings file, `KSTASH_*` variables of the
+            environment and what `configure` is given go before them.
 
     Raises:
         ConfigError: a setting is unknown or out of range.
@@ -70,7 +71,9 @@ class App:
         return self.config.application_id
 
     def configure(self, **settings: Any) -> None:
-        """Override settings, as the command line does before `run`.
+        """Override settings, wherever they came from: for what a command line says.
+
+        Settings of the Kafka client are overridden one by one.
 
         Raises:
             ConfigError: a setting is unknown or out of range.

@@ -1,41 +1,39 @@
-"""Settings: one frozen object, validated once; the only reader of the environment.
+"""Settings: one frozen object, validated once, that knows where each setting came from.
 
-A setting comes from, in this order: the keyword given to `App` or `App.configure`, the variable
-`KSTASH_<SETTING>` of the environment, the default. Settings of the Kafka client are taken one by
-one, and a variable for one of them goes before `KSTASH_KAFKA`, which has several.
+A setting comes from, in this order: the command line (`App.configure`), the variable
+`KSTASH_<SETTING>` of the environment, the settings file, the keyword given to `App`, the default.
+Settings of the Kafka client are taken one by one, and a variable for one of them goes before
+`KSTASH_KAFKA`, which has several. Environment and file are read by `kstash.sources`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    BaseModel,
+    ConfigDict,
     Field,
+    FieldSerializationInfo,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_serializer,
     field_validator,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
 
 from kstash.core import names
-from kstash.credentials import ClientVariables, masked_settings, masked_url, refuse_key
+from kstash.credentials import MASK, is_secret, masked_settings, masked_url, refuse_key
 from kstash.errors import ConfigError
 from kstash.errors import shown as told
-from kstash.misspellings import refuse_misspelt_variables, refuse_unknown
-
-PREFIX = "KSTASH_"
+from kstash.misspellings import refuse_unknown
+from kstash.skips import SKIP_PATTERN, SkippedPlace
+from kstash.sources import Layer, Origin, Sourced, find, merged, read_environment, read_file
 
 POLL_INTERVAL_MS = 300_000
 """The Kafka client's own `max.poll.interval.ms`."""
@@ -59,11 +57,6 @@ are as large as Kafka's default lets them be (1 MiB), or what a function made of
 NAME_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,100}\Z")
 """What an application id and the name of an operator may be: they become parts of topics and
 folders, and `<application id>-<name>-repartition` must fit into Kafka's 249 characters."""
-
-_DIGITS = "[0-9]{1,18}"
-PLACE_PATTERN = rf"[a-zA-Z0-9._-]+/[0-9]{{1,10}}/{_DIGITS}(/{_DIGITS}|/all|-{_DIGITS})?"
-SKIP_PATTERN = rf"^{PLACE_PATTERN}(,{PLACE_PATTERN})*$"
-"""Records as `topic/partition/offset`, comma-separated, and the other forms of `SkippedPlace`."""
 
 HOSTS_PATTERN = r"^ *(\*|(\*\.)?[a-zA-Z0-9._-]+) *(, *(\*|(\*\.)?[a-zA-Z0-9._-]+) *)*$"
 
@@ -97,51 +90,6 @@ RESERVED = frozenset(
 """Client settings that the protocol or another setting decides."""
 
 
-@dataclass(frozen=True, slots=True)
-class SkippedPlace:
-    """One entry of `skip_records`.
-
-    Attributes:
-        offset: of the Kafka record.
-        index: of one record of a frame, from 0 (`topic/partition/offset/index`).
-        is_whole: all records of a frame are meant (`topic/partition/offset/all`).
-        last: last offset of a batch that cannot be read (`topic/partition/first-last`).
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    index: int | None = None
-    is_whole: bool = False
-    last: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Decode what `PLACE_PATTERN` matches.
-
-        Raises:
-            ValueError: the last offset lies before the first one.
-        """
-        topic, partition, offset, *rest = text.split("/")
-        first, _, last = offset.partition("-")
-        if last and int(last) < int(first):
-            raise ValueError(f"skip_records: {text} ends before it begins")
-        part = rest[0] if rest else ""
-        return cls(
-            topic,
-            int(partition),
-            int(first),
-            int(part) if part.isdecimal() else None,
-            part == "all",
-            int(last) if last else None,
-        )
-
-    def __str__(self) -> str:
-        end = "" if self.last is None else f"-{self.last}"
-        part = "/all" if self.is_whole else "" if self.index is None else f"/{self.index}"
-        return f"{self.topic}/{self.partition}/{self.offset}{end}{part}"
-
-
 ClientSetting = str | int | float | bool | Callable[..., Any]
 """Of the Kafka client; the only function is `oauth_cb`."""
 
@@ -149,7 +97,7 @@ Milliseconds = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=1)]
 
 
-class Config(BaseSettings):
+class Config(BaseModel):
     """All settings of an application. Names end in their unit: `_ms`, `_bytes`, `_max`.
 
     Attributes:
@@ -221,13 +169,9 @@ class Config(BaseSettings):
         log_level: `debug`, `info`, `warning` or `error`.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        frozen=True,
-        extra="ignore",
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    _layers: tuple[Layer, ...] = PrivateAttr(default=())
 
     application_id: str
     bootstrap_servers: str = Field(default="localhost:9092", min_length=1)
@@ -305,25 +249,15 @@ class Config(BaseSettings):
         refuse_key(url)
         return url
 
-    @field_serializer("kafka")
-    def _shown(self, kafka: dict[str, Any]) -> dict[str, object]:
+    @field_serializer("*")
+    def _shown(self, value: Any, info: FieldSerializationInfo) -> Any:
         """Dumps are for people and logs; who needs the values reads the attribute."""
-        return masked_settings(kafka)
+        if info.field_name == "kafka":
+            return masked_settings(value)
+        return MASK if value is not None and is_secret(info.field_name) else value
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return self.model_dump().items()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's signature
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - likewise
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Where settings come from; what stands first counts."""
-        return init_settings, ClientVariables(settings_cls), env_settings
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -368,26 +302,35 @@ class Config(BaseSettings):
         return self.guarantee in ("exactly_once", "write_first")
 
     @classmethod
-    def load(cls, **settings: Any) -> Self:
-        """Settings from keywords, the environment and defaults, in this order.
+    def load(cls, command_line: Mapping[str, Any] | None = None, /, **settings: Any) -> Self:
+        """Settings from a command line, the environment, the file, keywords and defaults.
+
+        Args:
+            command_line: what goes before all others.
+            settings: what the program says: they count where nothing else is given.
 
         Raises:
             ConfigError: unknown (names the nearest setting), missing or out of range.
         """
-        for name in settings:
-            refuse_unknown(name, name, cls.model_fields)
-        refuse_misspelt_variables(PREFIX, os.environ, cls.model_fields)
+        known = cls.model_fields
+        for name in (*(command_line or {}), *settings):
+            refuse_unknown(name, name, known)
+        layers = [
+            Layer("command line", command_line or {}),
+            read_environment(os.environ, known),
+            read_file(os.environ, known),
+            Layer("code", settings),
+        ]
+        return cls._of([layer for layer in layers if layer.values])
+
+    @classmethod
+    def _of(cls, layers: Sequence[Layer]) -> Self:
         try:
-            return cls(**settings)
+            made = cls.model_validate(merged(layers))
         except ValidationError as error:
-            raise _config_error(error) from None
-        except SettingsError:
-            # `kafka` alone is read as JSON.
-            raise ConfigError(
-                f"{PREFIX}KAFKA is no JSON: it takes an object of client settings, such as "
-                '{"security.protocol": "SSL"}',
-                "kafka",
-            ) from None
+            raise _config_error(error, layers) from None
+        made._layers = tuple(layers)
+        return made
 
     @property
     def poll_interval_s(self) -> float:
@@ -412,16 +355,38 @@ class Config(BaseSettings):
         """`http_hosts_allowed` as a list of names."""
         return [name.strip() for name in (self.http_hosts_allowed or "").split(",") if name.strip()]
 
-    def override(self, **settings: Any) -> Self:
-        """A copy with other values, validated.
+    def override(self, origin: Origin = "command line", /, **settings: Any) -> Self:
+        """A copy with other values, validated; settings of the Kafka client one by one.
+
+        Args:
+            origin: who says so.
+            settings: they go before all that was given before, wherever it came from.
 
         Raises:
             ConfigError: unknown or out of range.
         """
         for name in settings:
             refuse_unknown(name, name, type(self).model_fields)
-        mine = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self).load(**{**mine, **settings})
+        return self._of([Layer(origin, settings), *self._given()])
+
+    def _given(self) -> tuple[Layer, ...]:
+        if self._layers:
+            return self._layers
+        return (Layer("code", {name: getattr(self, name) for name in self.model_fields_set}),)
+
+    def sources(self) -> list[Sourced]:
+        """Each setting, and each of the Kafka client: what it is, and where it comes from.
+
+        Secrets are masked.
+        """
+        layers = self._given()
+        found = []
+        for name, value in self.model_dump(mode="json").items():
+            if name != "kafka":
+                found.append(find(layers, name, value))
+                continue
+            found += [find(layers, f"kafka.{client}", item) for client, item in value.items()]
+        return found
 
 
 def _is_number(value: object) -> bool:
@@ -429,17 +394,21 @@ def _is_number(value: object) -> bool:
     return re.fullmatch("[0-9]{1,10}", str(value)) is not None and 1 <= int(str(value)) <= MS_MAX
 
 
-def _config_error(error: ValidationError) -> ConfigError:
+def _config_error(error: ValidationError, layers: Sequence[Layer]) -> ConfigError:
     first = error.errors(include_url=False, include_context=False)[0]
     setting = str(first["loc"][0]) if first["loc"] else None
     message = first["msg"].removeprefix("Value error, ")
     if setting is None:
         return ConfigError(message)
-    found, given = first["input"], ""
+    found, given, name = first["input"], "", setting
     if setting == "kafka":
         place = f"{setting}[{first['loc'][1]!r}]" if len(first["loc"]) > 1 else setting
+        name = f"kafka.{first['loc'][1]}" if len(first["loc"]) > 1 else setting
     else:
         place = setting
         shown = masked_url(found) if isinstance(found, str) else found
-        given = "" if first["type"] == "missing" else f", not {told(shown)}"
-    return ConfigError(f"setting {place}: {message[0].lower()}{message[1:]}{given}", setting)
+        is_shown = first["type"] != "missing" and not is_secret(setting)
+        given = f", not {told(shown)}" if is_shown else ""
+    source = find(layers, name, None)
+    where = f" ({source.place})" if source.place else ""
+    return ConfigError(f"setting {place}: {message[0].lower()}{message[1:]}{given}{where}", setting)

@@ -11,10 +11,6 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from typing import Any
-
-from pydantic.fields import FieldInfo
-from pydantic_settings import PydanticBaseSettingsSource
 
 from kstash.errors import ConfigError
 
@@ -109,33 +105,20 @@ def refuse_key(url: str) -> None:
 # -- where secrets come from ---------------------------------------------------------------------
 
 
-class ClientVariables(PydanticBaseSettingsSource):
-    """The single client settings of the environment, as a source of `kstash.Config`."""
-
-    def get_field_value(
-        self,
-        field: FieldInfo,  # noqa: ARG002 - the base class's signature
-        field_name: str,
-    ) -> tuple[Any, str, bool]:
-        """Nothing: fields are not asked for one by one."""
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """`kafka`, where there are any.
-
-        Raises:
-            ConfigError: see `client_settings`.
-        """
-        found = client_settings(os.environ)
-        return {"kafka": found} if found else {}
-
-
 def client_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Values of the client settings that variables give, by their names."""
+    return {name: value for name, (_, value) in client_variables(environment).items()}
+
+
+def client_variables(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Client settings that variables give: `KSTASH_KAFKA__SASL_PASSWORD` is `sasl.password`.
 
     With `_FILE` behind it a variable names a file whose content is the value, without a newline at
     its end. Files are read at each call: each worker and each restart reads them anew. Empty
     variables count as none, like those of all settings.
+
+    Returns:
+        The variable and the value of each, by its name.
 
     Raises:
         ConfigError: a file cannot be read or holds no text, a setting is given twice, or cannot be
@@ -164,8 +147,8 @@ def client_settings(environment: Mapping[str, str]) -> dict[str, str]:
             raise ConfigError(
                 f"{found[name][0]} and {variable} both give {name!r}: unset one of them", "kafka"
             )
-        found[name] = variable, _content(variable, text) if is_file else text
-    return {name: value for name, (_, value) in found.items()}
+        found[name] = variable, content(variable, text) if is_file else text
+    return found
 
 
 def _name(word: str) -> str:
@@ -173,33 +156,49 @@ def _name(word: str) -> str:
     return _WITH_UNDERSCORE.get(name, name)
 
 
-def _content(variable: str, path: str) -> str:
-    content, problem = b"", ""
-    try:
-        # Not blocking: a pipe that nobody writes to would be waited for without end.
-        with open(path, "rb", opener=_opened) as file:
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                content = file.read(FILE_BYTES_MAX + 1)
-            else:
-                problem = "what it names is no regular file, and each restart has to read it again"
-    except OSError as error:
-        problem = f"the file cannot be read ({error.strerror}); it takes a path, a value itself "
-        problem += f"goes into {variable.removesuffix(FILE_SUFFIX)}"
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        text, problem = "", "the file is no text in UTF-8"
+def content(variable: str, path: str) -> str:
+    """What is in the file that a variable names, without a newline at its end.
+
+    Raises:
+        ConfigError: it cannot be read, is empty or no text; quotes neither path nor content.
+    """
+    text, problem = read_text(path)
     value = text.removesuffix("\r\n" if text.endswith("\r\n") else "\n")
-    if not problem and len(content) > FILE_BYTES_MAX:
-        problem = f"the file has more than {FILE_BYTES_MAX} bytes"
     if not problem and "\0" in value:
         problem = "the file holds a NUL character, which the Kafka client cannot take"
     if not problem and not value:
         problem = "the file is empty"
+    if problem.startswith("the file cannot be read"):
+        problem += (
+            f"; it takes a path, a value itself goes into {variable.removesuffix(FILE_SUFFIX)}"
+        )
     if problem:
-        # Here and not above: what is being handled there holds the content.
         raise ConfigError(f"{variable}: {problem}", "kafka")
     return value
+
+
+def read_text(path: str) -> tuple[str, str]:
+    """The text of a regular file of at most 1 MiB, and what is wrong with it; one is empty.
+
+    Nothing is raised: what is being handled then would hold the content.
+    """
+    data, problem = b"", ""
+    try:
+        # Not blocking: a pipe that nobody writes to would be waited for without end.
+        with open(path, "rb", opener=_opened) as file:
+            found = os.fstat(file.fileno())
+            if stat.S_ISREG(found.st_mode):
+                data = file.read(min(max(found.st_size, 65_536), FILE_BYTES_MAX) + 1)
+            else:
+                problem = "what it names is no regular file, and each restart has to read it again"
+    except (OSError, ValueError) as error:
+        problem = f"the file cannot be read ({getattr(error, 'strerror', None) or error})"
+    if len(data) > FILE_BYTES_MAX:
+        return "", f"the file has more than {FILE_BYTES_MAX} bytes"
+    try:
+        return data.decode(), problem
+    except UnicodeDecodeError:
+        return "", "the file is no text in UTF-8"
 
 
 def _opened(path: str, flags: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from kstash.errors import ConfigError
 
@@ -54,7 +54,7 @@ def refuse_unknown(name: str, shown: str, known: Iterable[str]) -> None:
 
 
 def refuse_misspelt_variables(
-    prefix: str, environment: Iterable[str], known: Iterable[str]
+    prefix: str, environment: Iterable[str], known: Collection[str]
 ) -> None:
     """Refuse a variable that looks like a setting and is none.
 
@@ -65,10 +65,10 @@ def refuse_misspelt_variables(
     """
     for variable in environment:
         name = variable.removeprefix(prefix).lower()
-        if variable.startswith(prefix) and name not in known:
-            nearest = difflib.get_close_matches(name, known, 1, 0.85)
-            if nearest:
-                raise ConfigError(
-                    f"unknown variable {variable}, did you mean {prefix}{nearest[0].upper()}?",
-                    name,
-                )
+        if not variable.startswith(prefix) or (variable.isupper() and name in known):
+            continue
+        nearest = [name] if name in known else difflib.get_close_matches(name, known, 1, 0.85)
+        if nearest:
+            raise ConfigError(
+                f"unknown variable {variable}, did you mean {prefix}{nearest[0].upper()}?", name
+            )

@@ -110,6 +110,7 @@ class Place:
         """The settings of this worker: name, folder and port of its own."""
         base = config.instance_id or socket.gethostname()
         return config.override(
+            "supervisor",
             instance_id=f"{base}-{self.index}",
             state_dir=os.path.join(config.state_dir, worker_folder(self.index)),  # noqa: PTH118 - stays as it was written
             http_port=config.http_port + self.index if config.http_port else 0,

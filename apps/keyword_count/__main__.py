@@ -25,7 +25,6 @@ def main(
             input_topics=(first, second),
             output_topic=options.output,
             keyword=keyword,
-            **options.settings,
         )
     )
 

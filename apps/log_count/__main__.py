@@ -14,12 +14,7 @@ from . import KEY, build
 def main(options: Options) -> None:
     """Count exactly once the attacks in the lines of a server log."""
     (lines,) = options.inputs
-    app = build(
-        options.application_id,
-        input_topic=lines,
-        output_topic=options.output,
-        **options.settings,
-    )
+    app = build(options.application_id, input_topic=lines, output_topic=options.output)
 
     def print_number(state: kstash.FinalState) -> None:
         # The key has one task; of several workers only the one that ran it knows the number.

@@ -17,7 +17,6 @@ def main(options: Options) -> None:
             options.application_id,
             input_topic=sentences,
             output_topic=options.output,
-            **options.settings,
         )
     )
 

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from kstash.cli.options import assignments
+from kstash.cli.options import assignments, unconnected
 
 _CHECK_INTERVAL_S = 0.2
 
 
+@unconnected
 def run_broker(
     port: Annotated[
         int,

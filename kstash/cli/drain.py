@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from kstash.cli.options import BootstrapServers
+from kstash.cli.options import Connection, connected
 from kstash.cli.programs import Program, Settings, load_configured
 
 
+@connected
 def drain(
+    connection: Connection,
     program: Program,
-    bootstrap_servers: BootstrapServers = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -30,7 +31,7 @@ def drain(
     Give it the program that ran last. Nothing new is read from the inputs. Workers that run are
     waited for as long as a session takes to end, and then named: stop them with SIGTERM first.
     """
-    app = load_configured(program, bootstrap_servers, settings)
+    app = load_configured(program, connection, settings)
     if not app.run(until="drain", workers=workers):
         print("stopped before all was drained: run it again", file=sys.stderr)
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kstash.cli.decode import lineage_entry
-from kstash.cli.options import BootstrapServers, open_tools
+from kstash.cli.options import Connection, connected
 from kstash.cli.topics import Output
 from kstash.core import names
 from kstash.errors import TopicMissingError
@@ -23,18 +23,19 @@ def _group() -> None:
 
 
 @app.command("show")
+@connected
 def show(
+    connection: Connection,
     application_id: Annotated[str, typer.Argument(help="The App's id.", show_default=False)],
     group: Annotated[
         int | None, typer.Option(min=0, help="Only this task group.", show_default=False)
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
     output: Annotated[Output, typer.Option("--format", help="How to print.")] = Output.TEXT,
-    bootstrap_servers: BootstrapServers = None,
 ) -> None:
     """Print every record of the lineage topic, decoded: GROUP:OFFSET, its kind, its fields."""
     topic = names.lineage_topic(application_id)
-    with open_tools(bootstrap_servers) as tools:
+    with connection.tools() as tools:
         if topic not in {info.name for info in tools.topics()}:
             raise TopicMissingError(
                 [topic], "check the application id; it is made by the first run"

@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 
 import kstash
-from kstash.cli import broker, drain, lineage, programs, records, reset, topics, verify
+from kstash.cli import broker, config, drain, lineage, programs, records, reset, topics, verify
+from kstash.cli.options import shown
 from kstash.errors import KstashError, OperatorError, SerdeError
 from kstash.escape import printable_lines
 from kstash.observe.logs import is_json
@@ -35,6 +36,7 @@ app.command("topology")(programs.show_topology)
 app.command("send")(records.send)
 app.add_typer(topics.app, name="topics")
 app.add_typer(lineage.app, name="lineage")
+app.add_typer(config.app, name="config")
 
 
 def _show_version(is_wanted: bool) -> None:
@@ -54,7 +56,9 @@ def _options(
 
 
 def _show_error(error: KstashError) -> None:
-    if isinstance(error, OperatorError | SerdeError) and not error.is_told:
+    if shown.has_tracebacks:
+        sys.stderr.write(printable_lines("".join(traceback.format_exception(error))))
+    elif isinstance(error, OperatorError | SerdeError) and not error.is_told:
         # The user's own traceback is what they need to find the line.
         text = "".join(traceback.format_exception(error.cause))
         sys.stderr.write(printable_lines(text))

@@ -1,37 +1,153 @@
-"""Options that several commands share, and what they mean."""
+"""Options that all commands share, and what they mean."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+import functools
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from kstash.config import Config
 from kstash.errors import ConfigError
 from kstash.kafka.tools import KafkaTools
+from kstash.sources import FILE_VARIABLE
 
-BootstrapServers = Annotated[
+TOOLS_ID = "kstash-tools"
+"""Application id of commands that are about none: it names their consumer group."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")]
+
+_BootstrapServers = Annotated[
     str | None,
     typer.Option(
         "--bootstrap-servers",
         "-b",
         metavar="HOST:PORT,...",
-        help="Kafka's addresses. [default: KSTASH_BOOTSTRAP_SERVERS or localhost:9092]",
+        help="Kafka's addresses. [default: as the settings say, or localhost:9092]",
         show_default=False,
     ),
 ]
+_SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Settings file (TOML), such as for a secured cluster. [default: KSTASH_CONFIG, or "
+        "kstash.toml here, or [tool.kstash] of pyproject.toml here]",
+        show_default=False,
+    ),
+]
+_Debug = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback of an error, not its message alone.")
+]
 
 
-def open_tools(bootstrap_servers: str | None) -> KafkaTools:
-    """Clients for the given servers, with `KSTASH_*` and the defaults for what is not given.
+@dataclass(slots=True)
+class Shown:
+    """How errors are shown.
 
-    Raises:
-        ConfigError: a `KSTASH_*` variable is wrong.
+    Attributes:
+        has_tracebacks: all of them, with their tracebacks.
     """
-    given = {} if bootstrap_servers is None else {"bootstrap_servers": bootstrap_servers}
-    config = Config.load(application_id="kstash-tools", **given)
-    return KafkaTools(config.bootstrap_servers, config.kafka)
+
+    has_tracebacks: bool = False
+
+
+shown = Shown()
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What the shared options say; the rest comes from the environment and the settings file.
+
+    Attributes:
+        bootstrap_servers: as given, or None.
+    """
+
+    bootstrap_servers: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What goes before all other settings."""
+        given = {"bootstrap_servers": self.bootstrap_servers}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def config(self, application_id: str = TOOLS_ID, **given: Any) -> Config:
+        """Settings for a command about an application, or about none.
+
+        Args:
+            application_id: of the application.
+            given: other options that are settings; None: not given.
+
+        Raises:
+            ConfigError: a setting is wrong, wherever it comes from.
+        """
+        of_command = {name: value for name, value in given.items() if value is not None}
+        return Config.load({"application_id": application_id, **self.settings(), **of_command})
+
+    def tools(self) -> KafkaTools:
+        """Clients for a command about no application.
+
+        Raises:
+            ConfigError: a setting is wrong, wherever it comes from.
+        """
+        config = self.config()
+        return KafkaTools(config.bootstrap_servers, config.kafka)
+
+
+def connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the shared options; its first parameter takes them as a `Connection`."""
+
+    def run(
+        *,
+        config: Path | None = None,
+        bootstrap_servers: str | None = None,
+        debug: bool = False,
+        **own: Any,
+    ) -> None:
+        shown.has_tracebacks = debug
+        if config is not None:
+            # For a program that is imported, and for workers that execute it again.
+            os.environ[FILE_VARIABLE] = str(config.absolute())
+        command(Connection(bootstrap_servers), **own)
+
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    options = {"bootstrap_servers": _BootstrapServers, "config": _SettingsFile}
+    return _with_options(command, run, own, options)
+
+
+def unconnected(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that asks no Kafka what is left of the shared options."""
+
+    def run(*, debug: bool = False, **own: Any) -> None:
+        shown.has_tracebacks = debug
+        command(**own)
+
+    own = [*inspect.signature(command, eval_str=True).parameters.values()]
+    return _with_options(command, run, own, {})
+
+
+def _with_options(
+    command: Callable[..., None],
+    run: Callable[..., None],
+    own: Sequence[inspect.Parameter],
+    options: dict[str, Any],
+) -> Callable[..., None]:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        *(parameter.replace(kind=kind) for parameter in own),
+        *(inspect.Parameter(n, kind, default=None, annotation=a) for n, a in options.items()),
+        inspect.Parameter("debug", kind, default=False, annotation=_Debug),
+    ]
+    functools.update_wrapper(run, command)
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
 
 
 def assignments(values: Sequence[str], option: str) -> dict[str, str]:

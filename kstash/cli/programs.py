@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from kstash import App, ConfigError
-from kstash.cli.options import BootstrapServers, assignments
+from kstash.cli.options import Connection, assignments, connected
 from kstash.credentials import FILE_SUFFIX, is_secret, variable_of
+from kstash.sources import PREFIX
 
 Program = Annotated[
     str,
@@ -112,9 +113,10 @@ def _file_here(module_name: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+@connected
 def run_program(
+    connection: Connection,
     program: Program,
-    bootstrap_servers: BootstrapServers = None,
     until: Annotated[
         Until | None,
         typer.Option(help="end: stop at the ends that the inputs have now.", show_default=False),
@@ -141,38 +143,44 @@ def run_program(
 
     Prints READY once all tasks that this process, or each of its workers, got are live.
     """
-    app = load_configured(program, bootstrap_servers, settings)
+    app = load_configured(program, connection, settings)
     if drop_store:
         app.configure(drop_stores=",".join(drop_store))
     end: Literal["end"] | None = "end" if until is Until.END else None
     app.run(until=end, workers=workers, on_ready=lambda: print("READY", flush=True))
 
 
-def load_configured(
-    program: str, bootstrap_servers: str | None, settings: Sequence[str] | None
-) -> App:
+def load_configured(program: str, connection: Connection, settings: Sequence[str] | None) -> App:
     """The `App` of a program with the settings of the command line.
 
     Raises:
         ConfigError: no such program, or a setting is unknown, out of range or a secret.
     """
-    given = assignments(settings or [], "--set")
-    _refuse_secrets(given)
+    given = overrides(settings, connection.settings())
     app = load_app(program)
-    overrides: dict[str, Any] = {}
-    client: dict[str, str | int | float | bool] = {}
-    for name, value in given.items():
+    if given:
+        app.configure(**given)
+    return app
+
+
+def overrides(settings: Sequence[str] | None, others: Mapping[str, Any]) -> dict[str, Any]:
+    """What `--set` gives, and other options that are settings.
+
+    Raises:
+        ConfigError: one is no assignment, or a secret.
+    """
+    pairs = assignments(settings or [], "--set")
+    _refuse_secrets(pairs)
+    found: dict[str, Any] = {}
+    client: dict[str, str] = {}
+    for name, value in pairs.items():
         if name.startswith("kafka."):
             client[name.removeprefix("kafka.")] = value
         else:
-            overrides[name] = value
+            found[name] = value
     if client:
-        overrides["kafka"] = {**app.config.kafka, **client}
-    if bootstrap_servers is not None:
-        overrides["bootstrap_servers"] = bootstrap_servers
-    if overrides:
-        app.configure(**overrides)
-    return app
+        found["kafka"] = client
+    return {**found, **others}
 
 
 def _refuse_secrets(names: Iterable[str]) -> None:
@@ -183,17 +191,19 @@ def _refuse_secrets(names: Iterable[str]) -> None:
             raise ConfigError(
                 "--set kafka=… takes one client setting at a time: --set kafka.NAME=VALUE", name
             )
-        if name != setting and is_secret(setting):
-            variable = variable_of(setting)
+        if is_secret(setting):
+            variable = variable_of(setting) if name != setting else PREFIX + name.upper()
             raise ConfigError(
                 f"--set {name} would show a secret to everybody who can list the processes of this "
                 f"machine: give it in the environment as {variable}, or put it into a file and "
                 f"name that by {variable}{FILE_SUFFIX}",
-                "kafka",
+                name.partition(".")[0],
             )
 
 
+@connected
 def show_topology(
+    connection: Connection,  # noqa: ARG001 - the settings file is read by the program
     program: Program,
     drawing: Annotated[Drawing, typer.Option("--format", help="How to draw it.")] = Drawing.TEXT,
 ) -> None:

@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
-from kstash.cli.options import BootstrapServers, open_tools
+from kstash.cli.options import Connection, connected
 from kstash.core.partitioner import Partitioner
 
 
+@connected
 def send(
+    connection: Connection,
     topic: Annotated[str, typer.Argument(help="Topic to send to.", show_default=False)],
     values: Annotated[
         list[str] | None,
@@ -30,7 +32,6 @@ def send(
             show_default=False,
         ),
     ] = None,
-    bootstrap_servers: BootstrapServers = None,
 ) -> None:
     """Send values, or the lines of standard input, to a topic.
 
@@ -43,7 +44,7 @@ def send(
         raise typer.BadParameter("--key-separator must not be empty")
     lines: Iterable[bytes] = [argument_bytes(v) for v in values] if values else stdin_lines()
     count = 0
-    with open_tools(bootstrap_servers) as tools:
+    with connection.tools() as tools:
         partitioner = Partitioner(tools.partition_count(topic))
         try:
             for record_key, value in keyed(lines, key, key_separator):

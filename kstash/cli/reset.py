@@ -22,12 +22,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
-from kstash.cli.options import BootstrapServers
+from kstash.cli.options import Connection, DryRun, connected
 from kstash.cli.past import read_past, records
 from kstash.cli.programs import load_app
 from kstash.config import Config
@@ -92,7 +92,9 @@ class Plan:
     left_alone: list[str] = field(default_factory=list)
 
 
+@connected
 def reset(
+    connection: Connection,
     application: Annotated[
         str,
         typer.Argument(
@@ -101,9 +103,7 @@ def reset(
             show_default=False,
         ),
     ],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print what would be deleted.")
-    ] = False,
+    dry_run: DryRun = False,
     to: Annotated[
         str | None,
         typer.Option(
@@ -121,7 +121,6 @@ def reset(
             show_default=False,
         ),
     ] = None,
-    bootstrap_servers: BootstrapServers = None,
 ) -> None:
     """Delete what an application knows: its internal topics, lineage, checkpoints, offsets, state.
 
@@ -132,7 +131,7 @@ def reset(
     Folders on other machines must be deleted there. Checkpoints in an object store are deleted when
     the settings name it (KSTASH_CHECKPOINT_STORE, or MODULE:APP).
     """
-    config = _config(application, bootstrap_servers, state_dir)
+    config = _config(application, connection, state_dir)
     moment = None if to is None else parse_moment(to)
     upkeep = Upkeep(config.bootstrap_servers, config.kafka)
     # Before anything is looked at: what workers leave behind is not all there while they stop.
@@ -156,15 +155,12 @@ def tell_wait(members: list[str], wait_s: float) -> None:
     )
 
 
-def _config(application: str, bootstrap_servers: str | None, state_dir: Path | None) -> Config:
-    given: dict[str, Any] = {}
-    if bootstrap_servers is not None:
-        given["bootstrap_servers"] = bootstrap_servers
-    if state_dir is not None:
-        given["state_dir"] = str(state_dir)
-    if ":" in application:
-        return load_app(application).config.override(**given)
-    return Config.load(application_id=application, **given)
+def _config(application: str, connection: Connection, state_dir: Path | None) -> Config:
+    folder = None if state_dir is None else str(state_dir)
+    if ":" not in application:
+        return connection.config(application, state_dir=folder)
+    given = connection.settings() | ({} if folder is None else {"state_dir": folder})
+    return load_app(application).config.override(**given)
 
 
 def parse_moment(text: str) -> str | int:

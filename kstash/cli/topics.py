@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from kstash.cli.decode import RecordDecoder, as_text
-from kstash.cli.options import BootstrapServers, assignments, open_tools
+from kstash.cli.options import AsJson, Connection, assignments, connected
 from kstash.errors import TopicMissingError
-from kstash.ports import NewTopic
+from kstash.ports import NewTopic, TopicInfo
 
 app = typer.Typer(help="Create, list and read topics.", no_args_is_help=True)
 
@@ -39,7 +39,9 @@ class From(StrEnum):
 
 
 @app.command("create")
+@connected
 def create(
+    connection: Connection,
     names: Annotated[list[str], typer.Argument(metavar="TOPIC...", show_default=False)],
     partitions: Annotated[int, typer.Option("--partitions", "-p", min=1, max=INT32_MAX)] = 1,
     replication_factor: Annotated[
@@ -50,12 +52,11 @@ def create(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A topic setting, as retention.ms=-1."),
     ] = None,
-    bootstrap_servers: BootstrapServers = None,
 ) -> None:
     """Create topics; one that exists with that many partitions is left as it is."""
     config = assignments(settings or [], "--set")
     topics = [NewTopic(name, partitions, replication_factor, config) for name in names]
-    with open_tools(bootstrap_servers) as tools:
+    with connection.tools() as tools:
         existing = tools.create(topics)
         is_right = True
         for name in names:
@@ -75,18 +76,35 @@ def create(
 
 
 @app.command("list")
-def list_topics(bootstrap_servers: BootstrapServers = None) -> None:
+@connected
+def list_topics(
+    connection: Connection,
+    as_json: AsJson = False,
+) -> None:
     """List all topics but Kafka's own."""
-    with open_tools(bootstrap_servers) as tools:
+    with connection.tools() as tools:
         topics = tools.topics()
+    if as_json:
+        print(json.dumps([_as_data(topic) for topic in topics]))
+        return
     table = Table("topic", "partitions", "replicas", box=None, pad_edge=False)
     for topic in topics:
         table.add_row(topic.name, str(topic.partition_count), str(topic.replication_factor))
     Console(soft_wrap=True).print(table)
 
 
+def _as_data(topic: TopicInfo) -> dict[str, object]:
+    return {
+        "topic": topic.name,
+        "partitions": topic.partition_count,
+        "replicas": topic.replication_factor,
+    }
+
+
 @app.command("read")
+@connected
 def read(
+    connection: Connection,
     topic: Annotated[str, typer.Argument(help="Topic to read.", show_default=False)],
     partitions: Annotated[
         list[int] | None,
@@ -111,7 +129,6 @@ def read(
     ] = False,
     headers: Annotated[bool, typer.Option(help="Show headers, lineage decoded.")] = False,
     output: Annotated[Output, typer.Option("--format", help="How to print.")] = Output.TEXT,
-    bootstrap_servers: BootstrapServers = None,
 ) -> None:
     """Print a topic's records; frames of kstash's internal topics are taken apart.
 
@@ -120,7 +137,7 @@ def read(
     """
     decoder = RecordDecoder()
     count = 0
-    with open_tools(bootstrap_servers) as tools:
+    with connection.tools() as tools:
         available = range(tools.partition_count(topic))
         wanted = partitions or available
         missing = [partition for partition in wanted if partition not in available]

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from kstash.cli.options import BootstrapServers
+from kstash.cli.options import Connection, connected
 from kstash.config import Config
 from kstash.core import names
 from kstash.errors import CheckpointCorruptError, TopicMissingError
@@ -27,7 +27,9 @@ from kstash.verify.formats import UnreadableError
 EXIT_FINDINGS = 1
 
 
+@connected
 def verify(
+    connection: Connection,
     application_id: Annotated[str, typer.Argument(help="The App's id.", show_default=False)],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of tables.")
@@ -42,7 +44,6 @@ def verify(
             show_default=False,
         ),
     ] = None,
-    bootstrap_servers: BootstrapServers = None,
 ) -> None:
     """Check lineage, remote checkpoints and the outputs' sequence headers; changes nothing.
 
@@ -50,10 +51,7 @@ def verify(
     with 1 when there is anything. The application may run meanwhile. What transactional sinks hold
     carries no headers, and cannot be checked this way.
     """
-    given = {"bootstrap_servers": bootstrap_servers, "checkpoint_store": store}
-    config = Config.load(
-        application_id=application_id, **{k: v for k, v in given.items() if v is not None}
-    )
+    config = connection.config(application_id, checkpoint_store=store)
     with KafkaTools(config.bootstrap_servers, config.kafka) as tools, _store(config) as fetch:
         report = examine(config, tools, fetch)
     if as_json:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
-from kstash.config import SkippedPlace
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.recovery import TaskSpec
 from kstash.core.sink import METADATA_BYTES_MAX, CommittedPositions
 from kstash.core.skips import Gap, Skip
 from kstash.errors import ConfigError, TopicMissingError, TopologyError
 from kstash.ports import Partition, TopicInfo
+from kstash.skips import SkippedPlace
 from kstash.topology import Stage, Topology
 
 

@@ -25,7 +25,7 @@ def main(
     immediate_of: Annotated[str, typer.Option(help="Who writes the first input.")] = "rolling-hash",
 ) -> None:
     """Fold another application's hashes and a topic of texts into one chain for each key."""
-    app = kstash.App(options.application_id, **options.settings)
+    app = kstash.App(options.application_id)
     chains = app.stream(
         options.inputs[0], key=kstash.text, value=kstash.json, immediate_of=immediate_of
     ).map_values(lambda state: state["hash"])

@@ -21,7 +21,7 @@ from tests.chaos.rolling_hash_app import follow
 )
 def main(options: Options) -> None:
     """Fold two topics into one chain of hashes for each key, and count its lengths."""
-    app = kstash.App(options.application_id, **options.settings)
+    app = kstash.App(options.application_id)
     first, second = (
         app.stream(topic, key=kstash.text, value=kstash.text) for topic in options.inputs
     )

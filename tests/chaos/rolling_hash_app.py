@@ -89,7 +89,6 @@ def main(
             input_topics=options.inputs,
             output_topic=options.output,
             transactional_output=transactional_output,
-            **options.settings,
         )
     )
 

@@ -122,7 +122,6 @@ def main(
         output=options.output,
         stages=stages,
         has_extras=not without_extras,
-        **options.settings,
     )
     options.run(app, on_end=partial(write_report, report, stages) if report else None)
 

@@ -29,7 +29,7 @@ from kstash import failpoints
 from kstash.cli.decode import RecordDecoder, as_text, lineage_entry
 from kstash.cli.options import assignments
 from kstash.cli.reset import _folder_program, parse_moment
-from kstash.config import PREFIX, Config
+from kstash.config import Config
 from kstash.core.frames import decode_frame
 from kstash.core.manifest import check_manifest
 from kstash.core.program import Program
@@ -60,6 +60,7 @@ from kstash.kafka.place import assigned
 from kstash.ports import Message
 from kstash.runtime.decode import decode_ruled
 from kstash.runtime.uploads import incarnation_of
+from kstash.sources import PREFIX
 from kstash.state.folder import METADATA_FILE, ApplicationFolder
 from kstash.testing import MemoryKafka
 from kstash.testing.log import MemoryRecord

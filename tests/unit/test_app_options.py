@@ -61,7 +61,8 @@ def test_every_option_reaches_its_setting() -> None:
     options, own = _parse(*given, "--input", "a", "--input", "b", "--own", "x")
     assert (options.application_id, options.inputs, options.output) == ("mine", ("a", "b"), "out")
     assert (options.until, options.workers, own) == ("drain", 3, "x")
-    config = Config.load(application_id=options.application_id, **options.settings)
+    config = Config.load(options.settings)
+    assert config.application_id == "mine"
     assert config.bootstrap_servers == "broker:9092"
     assert (config.guarantee, config.state_dir) == ("write_first", "/state")
     assert (config.checkpoint_interval_ms, config.sink_commit_interval_ms) == (1500, 50)
@@ -70,16 +71,28 @@ def test_every_option_reaches_its_setting() -> None:
 
 
 def test_what_is_no_setting_has_a_variable_too() -> None:
-    """Topics, application id and end of the run can be given by the environment alone."""
+    """Topics and end of the run can be given by the environment alone."""
     variables = {
         "KSTASH_INPUT": "a b",
         "KSTASH_OUTPUT": "out",
-        "KSTASH_APPLICATION_ID": "mine",
         "KSTASH_UNTIL": "end",
         "KSTASH_WORKERS": "2",
     }
     options, _ = _parse(**variables)
-    assert options == Options("mine", ("a", "b"), "out", "end", 2, {})
+    assert options == Options("app", ("a", "b"), "out", "end", 2, {})
+
+
+def test_an_option_goes_before_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And that before what the program says: one order for all settings, the id among them."""
+    seen: list[Config] = []
+    monkeypatch.setattr(kstash.App, "run", lambda app, **_: seen.append(app.config))
+    variables = {"KSTASH_APPLICATION_ID": "theirs", "KSTASH_HTTP_PORT": "1"}
+    program = typer.Typer()
+    program.command()(word_count)
+    for arguments in ([], ["--application-id", "mine", "--http-port", "2"]):
+        assert CliRunner().invoke(program, arguments, env=variables).exit_code == 0
+    found = [(config.application_id, config.http_port) for config in seen]
+    assert found == [("theirs", 1), ("mine", 2)]
 
 
 @pytest.mark.parametrize("given", [1, 3])

@@ -105,11 +105,11 @@ def test_workers_that_were_stopped_are_waited_for(
     monkeypatch.setattr(module, "make_plan", plan)
     monkeypatch.setattr(module, "carry_out", lambda *_: acts.append(clock.now))
     if is_done:
-        module.reset("shop")
+        module.reset(application="shop")
         assert acts == [pytest.approx(leaves_s, abs=0.3)] * 2
     else:
         with pytest.raises(ApplicationRunningError, match="a at /host"):
-            module.reset("shop")
+            module.reset(application="shop")
         assert acts == []
         assert clock.now == pytest.approx(15, abs=0.3)
     told = capsys.readouterr().err

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from kstash import App, Config, ConfigError
-from kstash.config import PREFIX
+from kstash.sources import PREFIX
 
 
 @pytest.fixture(autouse=True)
@@ -19,14 +20,143 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def test_a_keyword_goes_before_the_environment_and_this_before_the_default(
+def test_the_order_of_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Command line, then `KSTASH_*` variable, then file, then the program, then the default."""
+    monkeypatch.chdir(tmp_path)
+    found = [Config.load(application_id="a").http_port]
+    found.append(Config.load(application_id="a", http_port=1).http_port)
+    (tmp_path / "kstash.toml").write_text("http_port = 2")
+    found.append(Config.load(application_id="a", http_port=1).http_port)
+    monkeypatch.setenv("KSTASH_HTTP_PORT", "3")
+    config = Config.load(application_id="a", http_port=1)
+    found.append(config.http_port)
+    found.append(Config.load({"http_port": 4}, application_id="a", http_port=1).http_port)
+    found.append(config.override(http_port=5).http_port)
+    assert found == [0, 1, 2, 3, 4, 5]
+
+
+def test_only_load_looks_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A `Config` that is made directly has what it is given; a copy of it too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kstash.toml").write_text("http_port = 2")
+    monkeypatch.setenv("KSTASH_LOG_LEVEL", "debug")
+    config = Config(application_id="a").override(linger_ms=5)
+    assert (config.http_port, config.log_level, config.linger_ms) == (0, "info", 5)
+
+
+def test_one_file_then_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The one that is named, then `kstash.toml`, then `[tool.kstash]` of `pyproject.toml`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[tool.kstash]\nhttp_port = 1\n[tool.other]\nx = 1")
+    found = [Config.load(application_id="a").http_port]
+    (tmp_path / "kstash.toml").write_text("http_port = 2")
+    found.append(Config.load(application_id="a").http_port)
+    named = tmp_path / "elsewhere.toml"
+    named.write_text("http_port = 3")
+    monkeypatch.setenv("KSTASH_CONFIG", str(named))
+    found.append(Config.load(application_id="a").http_port)
+    assert found == [1, 2, 3]
+
+
+def test_what_a_file_may_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Numbers, texts, truth, lists; client settings with dots, quoted or not, one by one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kstash.toml").write_text(
+        'bootstrap_servers = ["a:1", "b:2"]\nhttp_port = "8080"\nleave_on_stop = true\n'
+        'state_dir = "s"\n[kafka]\nsecurity.protocol = "SSL"\n"ssl.ca.location" = "ca.pem"\n'
+        '"sasl.password" = "hush"\n'
+    )
+    config = Config.load(application_id="a", kafka={"client.rack": "r", "ssl.ca.location": "x"})
+    assert config.bootstrap_servers == "a:1,b:2"
+    assert (config.http_port, config.leave_on_stop, config.state_dir) == (8080, True, "s")
+    assert config.kafka == {
+        "security.protocol": "SSL",
+        "ssl.ca.location": "ca.pem",
+        "sasl.password": "hush",
+        "client.rack": "r",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("kstash.toml", "http_prt = 1", ("kstash.toml", "'http_prt'", "did you mean 'http_port'?")),
+        ("kstash.toml", "[tool.kstash]\nhttp_port = 1", ("kstash.toml", "'tool'")),
+        ("kstash.toml", "http_port = 70000", ("setting http_port", "not 70000 (kstash.toml)")),
+        ("kstash.toml", "http_port = hush", ("kstash.toml is no TOML", "line 1")),
+        ("kstash.toml", "a = " + "[" * 100_000, ("kstash.toml is no TOML",)),
+        ("kstash.toml", "kafka = 'hush'", ("setting kafka: ", "(kstash.toml)")),
+        ("kstash.toml", "[kafka]\nacks = 1", ("'acks' is decided by kstash",)),
+        ("kstash.toml", "[kafka]\nsasl.password = ['hush']", ("kafka['sasl.password']",)),
+        ("kstash.toml", b"\xff", ("kstash.toml", "no text in UTF-8")),
+        ("pyproject.toml", "[tool.kstash]\nhttp_prt = 1", ("pyproject.toml [tool.kstash]", "http")),
+        ("pyproject.toml", "[tool]\nkstash = 1", ("pyproject.toml", "[tool.kstash]")),
+        (
+            "pyproject.toml",
+            "[tool.kstash.kafka]\nsasl.password = 'hush'",
+            ("pyproject.toml", "KSTASH_KAFKA__SASL_PASSWORD", "kafka.sasl.password is a secret"),
+        ),
+    ],
+)
+def test_a_file_that_is_refused(
+    name: str,
+    content: str | bytes,
+    words: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """Keyword, then `KSTASH_*` variable, then default."""
+    """The error has the file, the key and what was meant; no secret."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError) as caught:
+        Config.load(application_id="a")
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "hush" not in str(caught.value)
+    assert caught.value.__context__ is None or "hush" not in repr(caught.value.__context__)
+
+
+def test_a_named_file_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Who names one wants it; a folder or a pipe is none."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "none.toml", tmp_path, tmp_path / "pipe"):
+        monkeypatch.setenv("KSTASH_CONFIG", str(path))
+        with pytest.raises(ConfigError) as caught:
+            Config.load(application_id="a")
+        assert str(path) in str(caught.value)
+
+
+def test_files_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A `pyproject.toml` that says nothing of kstash may be as it likes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_bytes(b"\xff[")
     assert Config.load(application_id="a").http_port == 0
+
+
+def test_where_each_setting_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the variable or the file; settings of the client one by one; secrets are masked."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kstash.toml").write_text("linger_ms = 5\n[kafka]\nclient.rack = 'r'")
     monkeypatch.setenv("KSTASH_HTTP_PORT", "8080")
-    assert Config.load(application_id="a").http_port == 8080
-    assert Config.load(application_id="a", http_port=9090).http_port == 9090
+    monkeypatch.setenv("KSTASH_KAFKA__SASL_PASSWORD", "hush")
+    monkeypatch.setenv("KSTASH_KAFKA", '{"sasl.username": "me"}')
+    url = "https://me:hush@host/token"
+    config = Config.load(
+        application_id="a", linger_ms=7, kafka={"sasl.oauthbearer.token.endpoint.url": url}
+    ).override(log_level="debug")
+    found = {item.setting: (item.value, item.origin, item.place) for item in config.sources()}
+    assert found["application_id"] == ("a", "code", "")
+    assert found["linger_ms"] == (5, "file", "kstash.toml")
+    assert found["http_port"] == (8080, "environment", "KSTASH_HTTP_PORT")
+    assert found["log_level"] == ("debug", "command line", "")
+    assert found["state_dir"] == ("kstash-state", "default", "")
+    assert found["kafka.client.rack"] == ("r", "file", "kstash.toml")
+    password = "environment", "KSTASH_KAFKA__SASL_PASSWORD"
+    assert found["kafka.sasl.password"] == ("***", *password)
+    assert found["kafka.sasl.username"] == ("me", "environment", "KSTASH_KAFKA")
+    masked = "https://***@host/token"
+    assert found["kafka.sasl.oauthbearer.token.endpoint.url"] == (masked, "code", "")
+    assert {*found} >= {*Config.model_fields} - {"kafka"}
+    assert "hush" not in repr(config.sources())
 
 
 def test_every_setting_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,9 +202,11 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     """A variable that looks like a setting is refused; one that resembles none is not ours."""
     monkeypatch.setenv("KSTASH_SOMETHING_OF_OTHERS", "1")
     assert Config.load(application_id="a").http_port == 0
-    monkeypatch.setenv("KSTASH_HTTP_PORTS", "1")
-    with pytest.raises(ConfigError, match="did you mean KSTASH_HTTP_PORT"):
-        Config.load(application_id="a")
+    for variable in ("KSTASH_HTTP_PORTS", "KSTASH_http_port"):
+        monkeypatch.setenv(variable, "1")
+        with pytest.raises(ConfigError, match=f"{variable}, did you mean KSTASH_HTTP_PORT"):
+            Config.load(application_id="a")
+        monkeypatch.delenv(variable)
 
 
 def test_settings_are_frozen_and_overridden_by_a_copy() -> None:

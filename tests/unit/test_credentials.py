@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from kstash import App, Config, ConfigError
 from kstash.cli import main as cli
-from kstash.config import PREFIX
 from kstash.credentials import (
     FILE_BYTES_MAX,
     MASK,
@@ -27,6 +26,7 @@ from kstash.credentials import (
     masked_url,
     variable_of,
 )
+from kstash.sources import PREFIX
 from kstash.supervisor import Supervisor
 
 SECRET = "hush-hush"
@@ -94,20 +94,25 @@ def test_a_single_client_setting_by_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(PASSWORD, SECRET)
     given = {"security.protocol": "SASL_SSL"}
     assert App("a", kafka=given).config.kafka == {**given, "sasl.password": SECRET}
-    assert Config(application_id="a").kafka == {"sasl.password": SECRET}
     monkeypatch.delenv(PASSWORD)
     assert Config.load(application_id="a").kafka == {}
 
 
 def test_what_is_said_more_exactly_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program, then the single variable, then the one with several; each setting for itself."""
+    """The single variable, then the one with several, then the program; each for itself."""
     monkeypatch.setenv("KSTASH_KAFKA", '{"sasl.username": "json", "client.rack": "json"}')
     monkeypatch.setenv("KSTASH_KAFKA__CLIENT_RACK", "single")
-    monkeypatch.setenv("KSTASH_KAFKA__SASL_USERNAME", "single")
-    config = Config.load(application_id="a", kafka={"sasl.username": "program"})
-    assert config.kafka == {"sasl.username": "program", "client.rack": "single"}
+    given = dict.fromkeys(("sasl.username", "client.rack", "client.dns.lookup"), "program")
+    config = Config.load(application_id="a", kafka=given)
+    assert config.kafka == {
+        "sasl.username": "json",
+        "client.rack": "single",
+        "client.dns.lookup": "program",
+    }
     again = config.override(http_port=1)
     assert again.kafka == config.kafka
+    top = again.override(kafka={"sasl.username": "command line"})
+    assert top.kafka == {**again.kafka, "sasl.username": "command line"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""`kstash config`: which settings count, and where each comes from."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kstash.cli.options import AsJson, Connection, connected
+from kstash.cli.programs import Settings, load_configured, overrides
+from kstash.escape import printable
+
+app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Look at the settings."""
+
+
+@app.command("show")
+@connected
+def show(
+    connection: Connection,
+    program: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODULE:APP]",
+            help="The program; without it: what commands use that are given an application's id.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say of each setting what it is and where it comes from; secrets are masked.
+
+    Sources, the first one counts: command line, environment, file, program (code), default.
+    """
+    if program is None:
+        config = connection.config(**overrides(settings, {}))
+    else:
+        config = load_configured(program, connection, settings).config
+    found = config.sources()
+    if as_json:
+        print(json.dumps([item.as_data() for item in found]))
+        return
+    table = Table("setting", "value", "from", box=None, pad_edge=False)
+    for item in found:
+        value = "none" if item.value is None else printable(str(item.value))
+        value = value.lower() if isinstance(item.value, bool) else value
+        origin = f"{item.origin}: {printable(item.place)}" if item.place else item.origin
+        style = "dim" if item.origin == "default" else ""
+        table.add_row(*(Text(text, style) for text in (item.setting, value, origin)))
+    Console(soft_wrap=True, highlight=False).print(table)

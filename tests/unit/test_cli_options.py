@@ -1,0 +1,170 @@
+"""Options that all commands share, and `kstash config show`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from kstash.cli import main as cli
+from kstash.cli.options import Connection, shown
+from kstash.errors import ConfigError
+from kstash.ports import TopicInfo
+from kstash.sources import FILE_VARIABLE, PREFIX
+
+WITHOUT_KAFKA = {"broker"}
+"""Commands that have no cluster to ask."""
+
+PROGRAM = """
+import kstash
+
+app = kstash.App("shop", linger_ms=7)
+app.stream("in").to("out")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv(FILE_VARIABLE, "")  # so that it is put back
+    monkeypatch.chdir(tmp_path)
+    yield
+    shown.has_tracebacks = False
+
+
+def commands(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Each command with its name."""
+    for word, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{name}{word} ")
+        else:
+            yield name + word, command
+
+
+def options(command: Any) -> set[str]:
+    """All its options."""
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+COMMANDS = dict(commands(get_command(cli.app)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_the_shared_options(name: str) -> None:
+    """One that can be used on a secured cluster is all that can; each shows tracebacks."""
+    shared = {"--debug"} | (set() if name in WITHOUT_KAFKA else {"--config", "--bootstrap-servers"})
+    assert shared <= options(COMMANDS[name])
+
+
+@pytest.mark.parametrize("name", ["reset"])
+def test_what_deletes_can_be_tried(name: str) -> None:
+    """By `--dry-run`."""
+    assert "--dry-run" in options(COMMANDS[name])
+
+
+@pytest.mark.parametrize("name", ["config show", "topics list", "verify"])
+def test_what_prints_a_table_prints_json(name: str) -> None:
+    """By `--json`."""
+    assert "--json" in options(COMMANDS[name])
+
+
+def program(folder: Path) -> str:
+    """A module with an App, importable from here."""
+    name = f"shop_{abs(hash(str(folder)))}"
+    (folder / f"{name}.py").write_text(PROGRAM)
+    return f"{name}:app"
+
+
+def shown_settings(*arguments: str) -> dict[str, tuple[Any, str, str]]:
+    """What `config show --json` says, by setting."""
+    result = CliRunner().invoke(cli.app, ["config", "show", *arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return {
+        row["setting"]: (row["value"], row["origin"], row["place"])
+        for row in json.loads(result.stdout)
+    }
+
+
+def test_the_file_that_is_named_counts(tmp_path: Path) -> None:
+    """For the program, which is imported, and for commands that know an id alone."""
+    named = tmp_path / "secured.toml"
+    named.write_text('http_port = 9\n[kafka]\nsasl.password = "hush"\nsecurity.protocol = "SSL"')
+    here = program(tmp_path)
+    found = shown_settings(here, "--config", "secured.toml", "--set", "kafka.client.rack=r")
+    assert found["http_port"] == (9, "file", str(named))
+    assert found["kafka.sasl.password"] == ("***", "file", str(named))
+    assert found["kafka.client.rack"] == ("r", "command line", "")
+    assert found["linger_ms"] == (7, "code", "")
+    of_tools = shown_settings("--config", "secured.toml", "-b", "there:9092")
+    assert of_tools["bootstrap_servers"] == ("there:9092", "command line", "")
+    assert of_tools["kafka.security.protocol"] == ("SSL", "file", str(named))
+    # Workers of a supervisor find it by the environment, wherever they are.
+    assert os.environ[FILE_VARIABLE] == str(named)
+
+
+def test_a_table_for_people(tmp_path: Path) -> None:
+    """Setting, value, where it comes from; no secret."""
+    (tmp_path / "kstash.toml").write_text('[kafka]\nsasl.password = "hush"')
+    result = CliRunner().invoke(cli.app, ["config", "show"])
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["kafka.sasl.password", "***", "file:", "kstash.toml"] in lines
+    assert ["leave_on_stop", "false", "default"] in lines
+    assert "hush" not in result.output
+
+
+def test_an_option_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the id of the application that a command is given."""
+    monkeypatch.setenv("KSTASH_BOOTSTRAP_SERVERS", "variable:1")
+    monkeypatch.setenv("KSTASH_APPLICATION_ID", "variable")
+    config = Connection("option:1").config("argument", state_dir=None)
+    assert (config.bootstrap_servers, config.application_id) == ("option:1", "argument")
+    assert config.state_dir == "kstash-state"
+    assert Connection().config("argument").bootstrap_servers == "variable:1"
+
+
+def test_the_traceback_of_an_error_on_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--debug` shows it, and the message all the same; without it there is one line."""
+    for debug in ([], ["--debug"]):
+        monkeypatch.setattr("sys.argv", ["kstash", "topology", "no_such_module", *debug])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 1
+        printed = capsys.readouterr().err
+        assert ("Traceback" in printed) == bool(debug)
+        assert printed.splitlines()[-1].startswith("error: no module 'no_such_module'")
+
+
+def test_topics_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One list of objects."""
+
+    class Tools:
+        def __enter__(self) -> Tools:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def topics(self) -> list[TopicInfo]:
+            return [TopicInfo("t", 3, 2)]
+
+    monkeypatch.setattr(Connection, "tools", lambda _: Tools())
+    result = CliRunner().invoke(cli.app, ["topics", "list", "--json"])
+    assert json.loads(result.stdout) == [{"topic": "t", "partitions": 3, "replicas": 2}]
+
+
+def test_a_wrong_settings_file_is_named(tmp_path: Path) -> None:
+    """Before anything is asked."""
+    (tmp_path / "wrong.toml").write_text("bootstrap_server = 'x'")
+    result = CliRunner().invoke(cli.app, ["topics", "list", "--config", "wrong.toml"])
+    assert isinstance(result.exception, ConfigError)
+    assert "wrong.toml: unknown setting 'bootstrap_server'" in str(result.exception)
