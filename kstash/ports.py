@@ -17,6 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kstash.core.records import FileEntry as FileEntry
+from kstash.status import GroupStatus as GroupStatus
+from kstash.status import RecoveryStatus as RecoveryStatus
+from kstash.status import TaskStatus as TaskStatus
+from kstash.status import TopicStatus as TopicStatus
+from kstash.status import WorkerStatus as WorkerStatus
 from kstash.storage import Background as Background
 from kstash.storage import CheckpointStore as CheckpointStore
 from kstash.storage import Job as Job
@@ -327,6 +332,11 @@ class Admin(Protocol):
             partition whose answer failed is left out).
         """
 
+    def ask_stable_ends(
+        self, partitions: Collection[Partition]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """The same for last stable offsets: where `read_committed` ends just now."""
+
     def ask_start_offsets(
         self, partitions: Collection[Partition]
     ) -> Callable[[], dict[Partition, int] | None]:
@@ -402,36 +412,3 @@ class Metrics(Protocol):
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add one duration to a histogram."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskStatus:
-    """What a task of a worker does, for people.
-
-    Attributes:
-        name: `<stage>_<partition>`.
-        state: `recovering`, `live` or `stopping`.
-        position: events processed.
-        replay_end: position at which its replay ends, or ended.
-        checkpointed_position: position of the last checkpoint taken.
-        lag: records behind the ends of its inputs, or None when not known yet.
-        inputs: its input partitions, as `topic/partition`.
-    """
-
-    name: str
-    state: str
-    position: int
-    replay_end: int
-    checkpointed_position: int
-    lag: int | None
-    inputs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """What a worker does, for people; `state` as in the metric `app_state`."""
-
-    application_id: str
-    guarantee: str
-    state: str
-    tasks: tuple[TaskStatus, ...]

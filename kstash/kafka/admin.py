@@ -172,6 +172,12 @@ class KafkaAdmin:
         """Ask for end offsets without waiting; the result is None until the answer is there."""
         return self._ask_offsets(partitions, _LATEST)
 
+    def ask_stable_ends(
+        self, partitions: Collection[Partition]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """Ask for last stable offsets without waiting, as `ask_end_offsets`."""
+        return self._ask_offsets(partitions, _LATEST, IsolationLevel.READ_COMMITTED)
+
     def ask_start_offsets(
         self, partitions: Collection[Partition]
     ) -> Callable[[], dict[Partition, int] | None]:
@@ -197,11 +203,14 @@ class KafkaAdmin:
         del self._client
 
     def _ask_offsets(
-        self, partitions: Collection[Partition], spec: OffsetSpec
+        self,
+        partitions: Collection[Partition],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
     ) -> Callable[[], dict[Partition, int] | None]:
         futures = self._client.list_offsets(
             {TopicPartition(*partition): spec for partition in partitions},
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            isolation_level=isolation,
             request_timeout=self._request_timeout_s,
         )
 

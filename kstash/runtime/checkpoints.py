@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from math import inf
 
@@ -17,6 +18,10 @@ from kstash.runtime.uploads import Uploads
 UPLOAD_SHARE = 0.75
 """Of `shutdown_timeout_ms`, for uploads; the rest is for the RELEASE."""
 
+FREEZES_MAX = 1_000
+"""Times of checkpoints that are remembered of a task, for their age: those of hours, should none of
+them get into the store."""
+
 log = structlog.get_logger("kstash.checkpoints")
 
 
@@ -31,6 +36,8 @@ class Checkpoints:
         self._tasks: list[Task] = []
         self._due: dict[int, float] = {}
         self._published: dict[int, Checkpoint] = {}
+        # By stage: positions, rising, and until when the task had not gone beyond them.
+        self._covered: dict[int, deque[tuple[int, float]]] = {}
         self._upload_end_s = 0.0
         self._is_upload_given_up = False
 
@@ -41,7 +48,9 @@ class Checkpoints:
         # Spread over the interval, so that tasks do not all checkpoint at once.
         share = (self._group * 7 + stage * 3) % 10 / 20
         self._tasks.append(task)
-        self._due[stage] = self._context.clock.monotonic() + interval_s * (0.5 + share)
+        now = self._context.clock.monotonic()
+        self._due[stage] = now + interval_s * (0.5 + share)
+        self._covered[stage] = deque([(task.core.position, now)], FREEZES_MAX)
         if base is not None:
             self._published[stage] = base
         if recovery is not None:
@@ -76,6 +85,45 @@ class Checkpoints:
             if task.core.position > task.checkpointed_position or stage not in self._published:
                 due = min(due, self._due[stage])
         return due
+
+    # -- ages ------------------------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """Note which tasks have not gone on since their last checkpoint; once a second or so."""
+        for task in self._tasks:
+            covered = self._covered[task.stage.index]
+            if covered[-1][0] == task.core.position:
+                covered[-1] = task.core.position, now
+
+    def age_s(self, task: Task, now: float) -> float:
+        """Seconds of a task's work that are in no published checkpoint.
+
+        Of a checkpoint that was there before the task came here, as much as is known of it.
+        """
+        return self._age_s(task, self._published.get(task.stage.index), now)
+
+    def newest_remote(self, task: Task) -> Checkpoint | None:
+        """The newest checkpoint of a task that outlives this machine."""
+        published = self._published.get(task.stage.index)
+        if published is not None and published.is_remote:
+            return published  # without a store there is nothing to upload
+        return self.uploads.newest(task)
+
+    def remote_age_s(self, task: Task, now: float) -> float | None:
+        """The same age for those; None: there is no store for them."""
+        if task.stage.stores and self._context.store is None:
+            return None
+        return self._age_s(task, self.newest_remote(task), now)
+
+    def _age_s(self, task: Task, newest: Checkpoint | None, now: float) -> float:
+        covered = self._covered[task.stage.index]
+        position = covered[0][0] if newest is None else newest.position
+        if task.core.position <= position:
+            return 0.0
+        known = [since for at, since in covered if at <= position]
+        return now - (known[-1] if known else covered[0][1])
+
+    # -- the end ---------------------------------------------------------------------------------
 
     def begin_drain(self) -> None:
         """Freeze every task that is past its checkpoint or has none."""
@@ -132,6 +180,7 @@ class Checkpoints:
         clock = self._context.clock
         started = clock.monotonic()
         task.freeze()
+        self._covered[task.stage.index].append((task.core.position, started))
         self._context.metrics.observe("checkpoint_seconds", clock.monotonic() - started)
 
     def _publish(self, task: Task) -> None:
@@ -158,5 +207,15 @@ class Checkpoints:
             self.uploads.offer(task, record)
         labels |= self.uploads.labels(task)
         self._context.state.retain(stage.name, self._group, labels)
+        self._forget_freezes(task)
         self._context.metrics.count("checkpoints")
         self._context.metrics.count("checkpoint_bytes", sum(file.size for file in record.files))
+
+    def _forget_freezes(self, task: Task) -> None:
+        """Forget the times of checkpoints that are older than the newest remote one."""
+        remote, covered = self.newest_remote(task), self._covered[task.stage.index]
+        oldest = self._published[task.stage.index].position
+        if task.stage.stores and self._context.store is not None:
+            oldest = min(oldest, remote.position if remote is not None else 0)
+        while len(covered) > 1 and covered[1][0] <= oldest:
+            covered.popleft()

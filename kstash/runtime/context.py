@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from kstash.ports import (
     Metrics,
     Partition,
     Producer,
+    RecoveryStatus,
     Scanner,
     StateBackend,
     TopicInfo,
@@ -27,6 +29,9 @@ from kstash.runtime.layout import Layout
 from kstash.runtime.load import Load
 from kstash.runtime.pace import Paces
 from kstash.runtime.scan import ScanService
+
+RECOVERIES_MAX = 50
+"""Recoveries that a worker remembers, for people."""
 
 
 @dataclass(slots=True)
@@ -116,6 +121,8 @@ class Context:
     run_ends: dict[Partition, int] = field(default_factory=dict)
     # Since when the history of a task group went beyond its inputs.
     doubts: dict[int, float] = field(default_factory=dict)
+    # The newest that ended in a live group, the oldest first.
+    recoveries: deque[RecoveryStatus] = field(default_factory=lambda: deque(maxlen=RECOVERIES_MAX))
 
     @property
     def lineage_topic(self) -> str:

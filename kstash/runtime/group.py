@@ -27,6 +27,7 @@ from kstash.runtime.lineage import LineageWriter
 from kstash.runtime.opening import open_task
 from kstash.runtime.pace import BATCH_S
 from kstash.runtime.positions import note_positions
+from kstash.runtime.recovered import tell_live
 from kstash.runtime.recovery import Recovery
 from kstash.runtime.sinks import Sinks
 from kstash.runtime.tails import fresh_plans
@@ -59,6 +60,7 @@ class TaskGroup:
         ready: stages of the tasks that may have something to process, those that waited longest
             first.
         wakes_at: monotonic time before which a tick would do nothing, if nothing comes.
+        checkpoints: of the tasks.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class TaskGroup:
         self._targets: dict[Partition, tuple[Task, int]] = {}
         self._is_consuming = False
         self._waits = Waits(context.clock.monotonic())
-        self._checkpoints = Checkpoints(context, number, self.lineage)
+        self.checkpoints = Checkpoints(context, number, self.lineage)
         self._hints: Hints  # made with the tasks
         self._run_end: RunEnd | None = None
         self.trimmer: Trimmer | None = None
@@ -132,7 +134,7 @@ class TaskGroup:
             )
             for index, source in task.inputs.items():
                 self._targets[source.partition] = (task, index)
-            self._checkpoints.add(task, plan.base, self.recovery)
+            self.checkpoints.add(task, plan.base, self.recovery)
             # Lineage that only headers held goes to the topic before any new output (H29).
             self.lineage.flush(task)
         self._hints = Hints(context, self.lineage, self.tasks)
@@ -167,6 +169,15 @@ class TaskGroup:
                 consumer.add(wanted)
         self._is_consuming = True
 
+    def progress(self) -> object:
+        """Changes while a recovery moves: a step, a record read or replayed, a byte restored."""
+        if self.recovery is None:
+            return None
+        tasks = self.tasks.values()
+        replayed = [t.core.position + s.next_offset for t in tasks for s in t.inputs.values()]
+        restored = self.recovery.restores.done_bytes
+        return self.recovery.started, self.recovery.state, self.recovery.scanned, restored, replayed
+
     def consumed(self) -> dict[bool, list[Partition]]:
         """Input partitions by whether they are read uncommitted; kinds without any are left out."""
         found: dict[bool, list[Partition]] = {}
@@ -200,7 +211,7 @@ class TaskGroup:
                 producer.poll()
         if self.phase is Phase.LIVE:
             if self.context.has_recovery:
-                self._checkpoints.tick(now, may_publish=self._may_publish)
+                self.checkpoints.tick(now, may_publish=self._may_publish)
             if self.context.has_lineage:
                 self._hints.tick(now, self.trimmer if self._may_publish else None)
             if self.trimmer is not None:
@@ -221,7 +232,7 @@ class TaskGroup:
             return now
         due = [now + IDLE_TICK_S]
         if self.context.has_recovery:
-            due.append(self._checkpoints.next_s(now))
+            due.append(self.checkpoints.next_s(now))
         if self.context.has_lineage:
             due.append(self._hints.next_s(now))
         return min(due)
@@ -310,7 +321,7 @@ class TaskGroup:
             record = self.trimmer.see(message)
             self.recovery.core.check_fenced()
             if record is not None:
-                self._checkpoints.uploads.read_back(record)
+                self.checkpoints.uploads.read_back(record)
 
     def _end_replay(self) -> None:
         if not self.tasks or any(task.is_replaying for task in self.tasks.values()):
@@ -341,29 +352,7 @@ class TaskGroup:
             self._balance(task)
             if task.has_waiting:
                 self.ready[stage] = None
-        self._tell_live()
-
-    def _tell_live(self) -> None:
-        """Say once where the time went."""
-        metrics = self.context.metrics
-        phases: dict[str, float] = {}
-        if self.recovery is not None:
-            self.recovery.charge("replay")  # with what had come meanwhile
-            phases = {"detect": self.recovery.started - self.started, **self.recovery.phase_s}
-        for phase, seconds in phases.items():
-            metrics.observe("recovery_phase_seconds", seconds, phase=phase)
-        now = self.context.clock.monotonic()
-        metrics.observe("recovery_seconds", now - self.started)
-        metrics.count("recoveries")
-        log.info(
-            "task group live",
-            group=self.number,
-            incarnation=str(self.incarnation),
-            replayed=sum(t.replayed for t in self.tasks.values()),
-            suppressed=sum(t.suppressed for t in self.tasks.values()),
-            seconds=round(now - self.started, 3),
-            **{f"{phase}_ms": round(seconds * 1000) for phase, seconds in phases.items()},
-        )
+        tell_live(self.context, self.number, self.recovery, self.tasks, self.started)
 
     # -- outputs ---------------------------------------------------------------------------------
 
@@ -415,10 +404,10 @@ class TaskGroup:
                     self.trimmer.say_again(task)
             self._stop_consuming()
             self.ready.clear()  # what waits is for the next owner
-            self._checkpoints.begin_drain()
+            self.checkpoints.begin_drain()
 
     def _drain(self) -> None:
-        if not self._checkpoints.drain(may_publish=self._may_publish):
+        if not self.checkpoints.drain(may_publish=self._may_publish):
             return
         self.phase = Phase.RELEASING
         positions = {stage: task.core.position for stage, task in self.tasks.items()}
@@ -431,7 +420,7 @@ class TaskGroup:
     def close(self) -> None:
         """Give the group up: stop consuming, drop the clients and the state."""
         self.lineage.close()
-        self._checkpoints.uploads.close()
+        self.checkpoints.uploads.close()
         if self.recovery is not None:
             self.recovery.cancel()
         self._stop_consuming()

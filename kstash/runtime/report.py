@@ -1,22 +1,20 @@
-"""Turns what the tasks count into metrics and lines, once a second: nothing on the hot path."""
+"""Turns what the tasks count into metrics and status, once a second: nothing on the hot path."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 
-from kstash.ports import Partition, TaskStatus, WorkerStatus
+from kstash.ports import TaskStatus, WorkerStatus
 from kstash.runtime.context import Context
 from kstash.runtime.group import Phase, TaskGroup
+from kstash.runtime.lags import Lags
 from kstash.runtime.progress import Progress
+from kstash.runtime.rates import Rates
+from kstash.runtime.stalls import Stalls, state_of
 from kstash.runtime.task import Task
 
 REPORT_INTERVAL_S = 1.0
-LAG_INTERVAL_S = 10.0
-"""The ends of the inputs are asked for this often: it costs a round trip."""
-
 STATES = ("starting", "recovering", "live", "stopping")
-
-_TASK_STATES = {Phase.RECOVERING: "recovering", Phase.LIVE: "live"}
 
 
 class Reporter:
@@ -24,19 +22,33 @@ class Reporter:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._due = self._lag_due = 0.0
+        self._due = 0.0
         self._progress = Progress()
+        self._lags = Lags(context)
+        self._stalls = Stalls()
+        self._rates = Rates(context.layout.topology)
         # Keyed by the task object: a new incarnation counts from zero again.
         self._seen: dict[int, tuple[Task, tuple[int, ...], tuple[int, Phase]]] = {}
-        self._ends: dict[Partition, int] = {}
-        self._answer: Callable[[], dict[Partition, int] | None] | None = None
 
-    def tick(self, now: float, groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> None:
-        """Report when due."""
+    def tick(
+        self,
+        now: float,
+        groups: Mapping[int, TaskGroup],
+        owned: Collection[int],
+        *,
+        is_stopping: bool,
+    ) -> None:
+        """Report when due; `owned`: what the membership gave, and did not ask back."""
         if now < self._due:
             return
         self._due = now + REPORT_INTERVAL_S
+        tasks = [task for group in groups.values() for task in group.tasks.values()]
         self._progress.look(now, groups)
+        self._lags.look(now, groups)
+        self._stalls.look(now, groups, owned, self._lags)
+        self._rates.look(now, tasks)
+        for group in groups.values():
+            group.checkpoints.look(now)
         metrics = self._context.metrics
         state = _state(groups, is_stopping=is_stopping)
         for name in STATES:
@@ -50,39 +62,53 @@ class Reporter:
         metrics.gauge(
             "lineage_unacked_bytes", sum(g.lineage.unacked_bytes for g in groups.values())
         )
-        if self._answer is not None:
-            self._report_lag(groups)
-        elif now >= self._lag_due and any(group.tasks for group in groups.values()):
-            self._lag_due = now + LAG_INTERVAL_S
-            self._ask_ends(groups)
+        alive = {id(task) for task in tasks}
+        self._seen = {key: value for key, value in self._seen.items() if key in alive}
+        for (topic, partition), lag in self._lags.by_partition.items():
+            metrics.gauge("input_lag_records", lag.records, topic=topic, partition=str(partition))
 
     def status(self, groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> WorkerStatus:
-        """What the worker does now; lag as of the last look at the ends of the inputs."""
-        config = self._context.config
+        """What the worker does now; lags, rates and what stands still as of the last report."""
+        context = self._context
+        now, silent_since = context.clock.monotonic(), self._lags.silent_since
         return WorkerStatus(
-            application_id=config.application_id,
-            guarantee=config.guarantee,
+            application_id=context.config.application_id,
+            guarantee=context.config.guarantee,
             state=_state(groups, is_stopping=is_stopping),
             tasks=tuple(
-                self._task_status(task, group)
+                self._task_status(now, task, group)
                 for _, group in sorted(groups.items())
                 for task in group.tasks.values()
             ),
+            groups=self._stalls.groups,
+            topics=self._rates.status(self._lags),
+            recoveries=tuple(context.recoveries),
+            silent_seconds=now - silent_since if silent_since is not None else 0.0,
         )
 
-    def _task_status(self, task: Task, group: TaskGroup) -> TaskStatus:
-        partitions = {source.partition: source.next_offset for source in task.inputs.values()}
-        lag = None
-        if all(partition in self._ends for partition in partitions):
-            lag = sum(max(0, self._ends[p] - offset) for p, offset in partitions.items())
+    def _task_status(self, now: float, task: Task, group: TaskGroup) -> TaskStatus:
+        lag = self._lags.of_task(task)
+        partitions = sorted(source.partition for source in task.inputs.values())
+        has_recovery = self._context.has_recovery
+        remote = group.checkpoints.newest_remote(task)
         return TaskStatus(
             name=task.name,
-            state=_TASK_STATES.get(group.phase, "stopping"),
+            state=state_of(group),
             position=task.core.position,
             replay_end=task.core.adopted,
             checkpointed_position=task.checkpointed_position,
-            lag=lag,
-            inputs=tuple(f"{topic}/{partition}" for topic, partition in sorted(partitions)),
+            lag=lag.records if lag is not None else None,
+            inputs=tuple(f"{topic}/{partition}" for topic, partition in partitions),
+            stage=task.stage.name,
+            partition=group.number,
+            lag_seconds=lag.seconds if lag is not None else None,
+            stalled_seconds=self._stalls.of_task(task),
+            stream_time=task.stream_time_ms / 1000 if task.stream_time_ms else None,
+            checkpoint_age_seconds=group.checkpoints.age_s(task, now) if has_recovery else None,
+            remote_position=remote.position if remote is not None else None,
+            remote_age_seconds=(
+                group.checkpoints.remote_age_s(task, now) if has_recovery else None
+            ),
         )
 
     def _report_task(self, task: Task, group: TaskGroup) -> None:
@@ -116,37 +142,6 @@ class Reporter:
             task=task.name,
         )
         metrics.gauge("task_live", float(group.phase is Phase.LIVE), task=task.name)
-
-    def _ask_ends(self, groups: Mapping[int, TaskGroup]) -> None:
-        alive = {id(task) for group in groups.values() for task in group.tasks.values()}
-        self._seen = {key: value for key, value in self._seen.items() if key in alive}
-        positions = _positions(groups)
-        if positions:
-            # Not waited for: a broker that is away must not hold up the loop.
-            self._answer = self._context.admin.ask_end_offsets(list(positions))
-
-    def _report_lag(self, groups: Mapping[int, TaskGroup]) -> None:
-        assert self._answer is not None
-        ends = self._answer()
-        if ends is None:
-            return
-        self._answer = None
-        self._ends |= ends
-        for (topic, partition), position in _positions(groups).items():
-            if (topic, partition) in ends:
-                lag = max(0, ends[topic, partition] - position)
-                self._context.metrics.gauge(
-                    "input_lag_records", lag, topic=topic, partition=str(partition)
-                )
-
-
-def _positions(groups: Mapping[int, TaskGroup]) -> dict[Partition, int]:
-    return {
-        source.partition: source.next_offset
-        for group in groups.values()
-        for task in group.tasks.values()
-        for source in task.inputs.values()
-    }
 
 
 def _state(groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> str:

@@ -90,6 +90,16 @@ class Restores:
         self._counted_bytes = 0
         self.damaged: dict[TaskId, set[str]] = {}
 
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that are to be fetched, as far as that is known."""
+        return sum(progress.total_bytes for progress in self._progress.values())
+
+    @property
+    def done_bytes(self) -> int:
+        """Bytes of them that are here."""
+        return sum(progress.done_bytes for progress in self._progress.values())
+
     def begin(
         self,
         candidates: Mapping[TaskId, Sequence[Checkpoint]],
@@ -171,8 +181,7 @@ class Restores:
         )
 
     def _report(self, now: float, *, is_over: bool = False) -> None:
-        total = sum(progress.total_bytes for progress in self._progress.values())
-        done = sum(progress.done_bytes for progress in self._progress.values())
+        total, done = self.total_bytes, self.done_bytes
         metrics = self._context.metrics
         metrics.count("restore_bytes", max(0, done - self._counted_bytes))
         self._counted_bytes = max(done, self._counted_bytes)

@@ -143,6 +143,11 @@ class Uploads:
             return set()
         return {record.label for record in (line.offered, line.uploading) if record is not None}
 
+    def newest(self, task: Task) -> Checkpoint | None:
+        """The newest remote checkpoint of a task."""
+        line = self._lines.get(task.stage.index)
+        return line.remote[-1] if line is not None and line.remote else None
+
     def tick(self, now: float, *, may_publish: bool) -> None:
         """Start what may start, publish what is stored."""
         for line in self._lines.values():

@@ -41,6 +41,11 @@ class Waiting:
         return self._messages[0].offset() if self._messages else None
 
     @property
+    def first_timestamp_ms(self) -> int | None:
+        """Unix milliseconds of that record; 0 or less when it has no timestamp."""
+        return self._messages[0].timestamp()[1] if self._messages else None
+
+    @property
     def is_much(self) -> bool:
         """Whether no more should be fetched."""
         return len(self._messages) > RECORDS_HIGH or self._bytes > BYTES_HIGH

@@ -306,7 +306,9 @@ class Worker:
             on_ready()
         self._purger.tick(now, self.groups)
         self._margin.tick(now, self.groups)
-        self._reporter.tick(now, self.groups, is_stopping=self._groups.is_stopping)
+        is_stopping = self._groups.is_stopping
+        owned: set[int] = set() if is_stopping else self._groups.owned
+        self._reporter.tick(now, self.groups, owned, is_stopping=is_stopping)
 
     # -- stopping --------------------------------------------------------------------------------
 

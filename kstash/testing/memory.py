@@ -281,6 +281,14 @@ class MemoryAdmin:
         ends = {} if self._kafka.is_away else self.end_offsets(partitions)
         return lambda: ends
 
+    def ask_stable_ends(
+        self, partitions: Collection[Partition]
+    ) -> Callable[[], dict[Partition, int] | None]:
+        """The answer is there at once; nothing is known while Kafka is away."""
+        logs = {} if self._kafka.is_away else {p: self._kafka.log(p) for p in partitions}
+        ends = {partition: log.last_stable_offset for partition, log in logs.items()}
+        return lambda: ends
+
     def ask_start_offsets(
         self, partitions: Collection[Partition]
     ) -> Callable[[], dict[Partition, int] | None]:

@@ -1,0 +1,128 @@
+"""What stands still: the figures that alerts and liveness go by."""
+
+from __future__ import annotations
+
+import pytest
+
+from kstash.core.group import GroupState
+from kstash.core.records import Claim, encode_key, encode_value
+from kstash.ports import GroupStatus
+from kstash.testing import TestDriver
+from tests.unit.test_runtime_lags import counted, first_task, go_on, hold, status
+from tests.unit.test_runtime_moves import _live_pair, _stall
+from tests.unit.test_runtime_waits import merged, started, step_to
+
+
+def only_group(driver: TestDriver) -> GroupStatus:
+    """Of a worker with one."""
+    (found,) = status(driver).groups
+    return found
+
+
+def test_a_task_with_work_and_no_progress_stalls() -> None:
+    """It is counted from the last progress, and over with the next."""
+    with TestDriver(counted("stalls")) as driver:
+        driver.send("in", "a")
+        driver.advance(60)
+        assert first_task(driver).stalled_seconds == 0, "it has nothing to do"
+        hold(driver)
+        driver.kafka.append("in", b"b")
+        driver.advance(30)
+        assert first_task(driver).stalled_seconds == pytest.approx(30, abs=4)
+        go_on(driver)
+        driver.advance(2)
+        assert first_task(driver).stalled_seconds == 0
+
+
+def test_a_task_that_is_behind_and_goes_on_does_not_stall() -> None:
+    """Lag alone is no stall."""
+    with TestDriver(counted("stalls")) as driver:
+        driver.kafka.fetch_max = driver.kafka.poll_max = 1
+        for _ in range(20):
+            hold(driver)
+            driver.kafka.append("in", b"a")
+            driver.kafka.append("in", b"b")
+            driver.advance(2)
+            assert first_task(driver).stalled_seconds <= 4
+            go_on(driver)
+            driver.advance(0.5)
+
+
+def test_a_replay_that_gets_nothing_stalls_and_its_group_idles() -> None:
+    """A group that recovers waits; what has not moved within it is told apart."""
+    with TestDriver(merged(), lineage_delay_s=1) as driver:
+        for value in "abc":
+            driver.send("l", value, key="k")
+        driver.crash()
+        worker = started(driver)
+        step_to(worker, GroupState.REPLAYING)
+        driver.kafka.is_away = True
+        for _ in range(40):
+            worker.step(0)
+            driver.clock.advance(1)
+        group = only_group(driver)
+        assert (group.number, group.state) == (0, "recovering")
+        assert group.waiting_seconds == pytest.approx(39, abs=3)
+        assert group.idle_seconds == pytest.approx(39, abs=3)
+        assert status(driver).tasks[0].stalled_seconds == pytest.approx(39, abs=3)
+        driver.kafka.is_away = False
+        driver._until_live()
+        driver.advance(2)
+        assert only_group(driver) == GroupStatus(0, "live", 0.0, 0.0)
+
+
+def test_a_long_recovery_waits_and_does_not_idle() -> None:
+    """As long as something moves, a probe that goes by what is idle lets it be."""
+    with TestDriver(merged(), lineage_delay_s=1) as driver:
+        for value in "abcdefghij":
+            driver.send("l", value, key="k")
+        driver.crash()
+        driver.kafka.fetch_max = driver.kafka.poll_max = 1
+        worker = started(driver)
+        step_to(worker, GroupState.REPLAYING)
+        for _ in range(8):
+            driver.clock.advance(5)
+            worker.step(0)
+        group = only_group(driver)
+        assert group.state == "recovering"
+        assert group.waiting_seconds > 30
+        assert group.idle_seconds <= 5
+        driver.kafka.fetch_max = driver.kafka.poll_max = 500
+        driver._until_live()
+
+
+def test_a_group_that_starts_over_again_and_again_waits_all_the_while() -> None:
+    """Pauses between attempts, and attempts, are one wait: nobody has been live."""
+    with TestDriver(counted("fenced")) as driver:
+        driver.advance(2)
+        lineage = "fenced-lineage"
+        for number in range(12):
+            claim = Claim(number.to_bytes(16, "big"), "another")
+            driver.kafka.append(lineage, encode_value(claim), key=encode_key(claim))
+            driver.advance(0.3)
+        found = only_group(driver)
+        assert found.state in ("restarting", "recovering")
+        assert found.waiting_seconds >= 2
+        driver.advance(30)
+        assert only_group(driver).waiting_seconds == 0
+
+
+def test_a_group_that_moves_away_does_not_wait() -> None:
+    """Who is asked to give it up should not have it: it is another's to make live."""
+    pair, first = _live_pair(checkpoint_interval_ms=60_000)
+    go_on_ = _stall(first.groups[1])
+    pair.start("b")
+    pair.turn(300)
+    found = {group.number: group for group in first.status().groups}
+    assert found[1] == GroupStatus(1, "stopping", 0.0, 0.0)
+    assert found[0] == GroupStatus(0, "live", 0.0, 0.0)
+    go_on_()
+    pair.turn(200)
+    assert [group.number for group in first.status().groups] == [0]
+
+
+def test_a_worker_without_groups_has_nothing_that_waits() -> None:
+    """It stands by."""
+    with TestDriver(counted("none", guarantee="none")) as driver:
+        driver.advance(2)
+        assert only_group(driver) == GroupStatus(0, "live", 0.0, 0.0)
