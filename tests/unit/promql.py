@@ -1,0 +1,113 @@
+"""What a PromQL expression asks for, as far as a test needs it: metrics, and labels of each."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from kstash.observe.table import METRICS, PREFIX
+
+OF_SCRAPES = frozenset({"namespace", "job", "instance", "pod", "worker"})
+"""Labels that Prometheus adds to every series, and a supervisor's `worker`."""
+
+OF_CLIENT_LIBRARY: dict[str, frozenset[str]] = {
+    "up": frozenset(),
+    "process_cpu_seconds_total": frozenset(),
+    "process_max_fds": frozenset(),
+    "process_open_fds": frozenset(),
+    "process_resident_memory_bytes": frozenset(),
+    "process_start_time_seconds": frozenset(),
+    "python_gc_collections_total": frozenset({"generation"}),
+}
+"""Metrics that others make: Prometheus for each target, prometheus_client for each process."""
+
+AGREED: dict[str, frozenset[str]] = {
+    "kstash_build_info": frozenset({"version", "python", "client"}),
+    "kstash_records_dropped_total": frozenset({"stage", "reason"}),
+    "kstash_stream_time_seconds": frozenset({"task"}),
+    "kstash_stream_time_delay_seconds": frozenset({"task"}),
+    "kstash_input_lag_seconds": frozenset({"topic", "partition"}),
+    "kstash_rebalances_total": frozenset(),
+    "kstash_restore_remaining_bytes": frozenset({"group"}),
+    "kstash_lineage_oldest_unacked_seconds": frozenset(),
+    "kstash_checkpoint_age_seconds": frozenset({"task"}),
+    "kstash_checkpoint_remote_age_seconds": frozenset({"task"}),
+    "kstash_producer_queue_records": frozenset(),
+    "kstash_producer_queue_bytes": frozenset(),
+    "kstash_operator_errors_total": frozenset({"stage", "operator"}),
+    "kstash_state_entries": frozenset({"store"}),
+    "kstash_state_bytes": frozenset({"store"}),
+    "kstash_broker_connections": frozenset({"state"}),
+    "kstash_broker_round_trip_seconds": frozenset({"broker", "quantile"}),
+    "kstash_commit_seconds_bucket": frozenset({"le"}),
+    "kstash_commit_seconds_count": frozenset(),
+    "kstash_task_stalled_seconds": frozenset({"task"}),
+    "kstash_group_waiting_seconds": frozenset({"group"}),
+}
+"""Metrics that the dashboards and alerts were agreed on with; those of the table go before."""
+
+_NAME = re.compile(r"(?<![\w:$\"=~])([a-zA-Z_:][\w:]*)(?!\w*\()(\{[^}]*\})?")
+_METRIC = re.compile(r"^(up|ALERTS|(kstash|process|python)_\w+)$")
+_GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)")
+_LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
+
+
+def exposed() -> dict[str, frozenset[str]]:
+    """Series that a worker serves, with their labels."""
+    found = AGREED | OF_CLIENT_LIBRARY
+    for spec in METRICS:
+        name, labels = PREFIX + spec.name, frozenset(spec.labels)
+        if spec.kind == "counter":
+            found[f"{name}_total"] = labels
+        elif spec.kind == "gauge":
+            found[name] = labels
+        else:
+            found[f"{name}_bucket"] = labels | {"le"}
+            found |= {f"{name}_sum": labels, f"{name}_count": labels}
+    return found
+
+
+def asked(expression: str) -> Iterator[tuple[str, set[str]]]:
+    """Metrics of an expression, each with the labels that its selector names."""
+    for match in _NAME.finditer(expression):
+        if _METRIC.match(match[1]):
+            yield match[1], set(_LABEL.findall(match[2] or ""))
+
+
+def grouped(expression: str) -> set[str]:
+    """Labels that it groups or matches by."""
+    return {
+        label.strip()
+        for inner in _GROUPING.findall(expression)
+        for label in inner.split(",")
+        if label.strip()
+    }
+
+
+def check_expression(expression: str) -> None:
+    """Each metric is exposed with the labels that are asked for.
+
+    Raises:
+        AssertionError: it is not, or nothing is asked for.
+    """
+    series = exposed()
+    metrics = list(asked(expression))
+    assert metrics, expression
+    known = set(OF_SCRAPES)
+    for name, labels in metrics:
+        assert name in series, f"{name} is not exposed: {expression}"
+        unknown = labels - series[name] - OF_SCRAPES
+        assert not unknown, f"{name} has no label {unknown}: {expression}"
+        known |= series[name]
+    assert grouped(expression) <= known, f"{grouped(expression) - known}: {expression}"
+
+
+def promtool() -> str:
+    """Path of promtool; a test that needs it is skipped where nobody installed it."""
+    path = shutil.which("promtool")
+    if path is None:
+        pytest.skip("promtool is missing: install the package prometheus")
+    return path
