@@ -114,8 +114,9 @@ def _dot(topology: Topology) -> str:
 
 
 def _json(topology: Topology) -> str:
-    def end(item: StageInput | StageOutput) -> dict[str, Any]:
+    def end(place: n.Node, item: StageInput | StageOutput) -> dict[str, Any]:
         described: dict[str, Any] = {
+            "id": place.index,
             "topic": item.topic,
             "internal": item.internal,
             "key": item.key.name,
@@ -143,8 +144,8 @@ def _json(topology: Topology) -> str:
                 {
                     "index": stage.index,
                     "name": stage.name,
-                    "inputs": [end(item) for item in stage.inputs],
-                    "outputs": [end(item) for item in stage.outputs],
+                    "inputs": list(map(end, stage.entries, stage.inputs)),
+                    "outputs": list(map(end, stage.exits, stage.outputs)),
                     "stores": [store.name for store in stage.stores],
                     "needs_copartitioning": stage.needs_copartitioning,
                     "nodes": [node(stage, item) for item in stage.nodes],

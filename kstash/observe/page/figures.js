@@ -1,0 +1,102 @@
+// What the application does now, and did in the last five minutes.
+
+import { h, s } from "./dom.js";
+import { UNKNOWN, ago, bytes, clock, duration, plural, rate } from "./format.js";
+import { HISTORY_S } from "./view.js";
+
+const WIDTH = 300;
+const HEIGHT = 44;
+// A point every two seconds; where more is missing, the line is broken.
+const GAP_S = 5;
+
+const FIGURES = [
+  { name: "in", title: "Records in", form: rate, hint: "by all stages of all workers, replayed ones too" },
+  { name: "out", title: "Records out", form: rate, hint: "handed to the producers, by all stages" },
+  {
+    name: "latency",
+    title: "Latency",
+    form: duration,
+    hint: "age of outputs when they are handed over: the mean of two seconds, of the slowest worker",
+  },
+  { name: "lineage", title: "Unacknowledged lineage", form: bytes, hint: "not yet in the lineage topic" },
+  { name: "state", title: "State in memory", form: bytes, hint: "an estimate, of all stores" },
+];
+
+/** The chart of one figure: a line over its area, and a mark for each recovery. */
+function sparkline(figure, points, recoveries) {
+  const known = points.filter((point) => point[figure.name] !== null);
+  const most = Math.max(...known.map((point) => point[figure.name]), 0);
+  const x = (age) => (1 - age / HISTORY_S) * WIDTH;
+  const y = (value) => HEIGHT - 1 - (most > 0 ? value / most : 0) * (HEIGHT - 4);
+  const runs = [];
+  known.forEach((point, index) => {
+    if (index === 0 || known[index - 1].age - point.age > GAP_S) runs.push([]);
+    runs.at(-1).push(`${x(point.age).toFixed(1)},${y(point[figure.name]).toFixed(1)}`);
+  });
+  const ends = (run) => [run[0].split(",")[0], run.at(-1).split(",")[0]];
+  return s(
+    "svg",
+    {
+      class: "spark",
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": `${figure.title} of the last five minutes: ${figure.form(most)} at most`,
+    },
+    recoveries.map((age) =>
+      s("line", { class: "mark", x1: x(age).toFixed(1), x2: x(age).toFixed(1), y1: 0, y2: HEIGHT }),
+    ),
+    s("line", { class: "base", x1: 0, x2: WIDTH, y1: HEIGHT - 0.5, y2: HEIGHT - 0.5 }),
+    runs.map((run) => {
+      const [first, last] = ends(run);
+      return [
+        s("polygon", { points: `${first},${HEIGHT} ${run.join(" ")} ${last},${HEIGHT}` }),
+        s("polyline", { points: run.join(" ") }),
+      ];
+    }),
+  );
+}
+
+function cell(figure, points, recoveries) {
+  const now = points.at(-1)?.[figure.name] ?? null;
+  const known = points.map((point) => point[figure.name]).filter((value) => value !== null);
+  return h(
+    "div",
+    { class: "figure", title: figure.hint },
+    h("dt", null, figure.title),
+    h("dd", null, figure.form(now)),
+    h(
+      "dd",
+      { class: "chart" },
+      known.length > 1 ? sparkline(figure, points, recoveries) : h("p", { class: "soft" }, "Too few points yet."),
+      h("p", { class: "range" }, known.length > 1 ? `max ${figure.form(Math.max(...known))}` : UNKNOWN),
+    ),
+  );
+}
+
+function legend(view, recoveries) {
+  if (recoveries.length === 0) return h("p", { class: "soft note" }, "The last five minutes.");
+  const newest = view.recoveries[0];
+  return h(
+    "p",
+    { class: "soft note" },
+    "The last five minutes; dashed lines are ends of recoveries (",
+    `${plural(recoveries.length, "recovery", "recoveries")}, the last ${ago(newest.age)}, at ${clock(view.now - newest.age * 1000)}).`,
+  );
+}
+
+export const figures = {
+  id: "figures",
+  title: "Flow",
+  draw(view) {
+    const recoveries = view.recoveries.map(({ age }) => age).filter((age) => age < HISTORY_S);
+    // Task groups that end together would be one thick line.
+    const marks = [...new Map(recoveries.map((age) => [Math.round(age), age])).values()];
+    return h(
+      "div",
+      null,
+      h("dl", { class: "figures" }, FIGURES.map((figure) => cell(figure, view.history, marks))),
+      legend(view, recoveries),
+    );
+  },
+};

@@ -1,0 +1,36 @@
+"""A headless Chromium for the tests of the status page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def path_of_chromium() -> str | None:
+    """Where this machine has one, or None."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser, until it is left.
+
+    The test is skipped where there is none: it is a package of the system, not of Python. Open for
+    a module at most: as long as it is, its event loop counts as running in this thread.
+    """
+    path = path_of_chromium()
+    if path is None:
+        pytest.skip(f"no Chromium on this machine ({', '.join(NAMES)}): apt-get install chromium")
+    # Chromium refuses to run its sandbox as root, which tests in a container are.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()

@@ -1,0 +1,495 @@
+"""The status page in a real browser: its parts, strangers' texts, colours, phones, keyboards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from kstash.observe import schema
+from kstash.observe.server import HttpServer
+from tests.chromium import chromium
+from tests.unit.http_source import FakeSource
+from tests.unit.page_server import FILES, PageServer, answers
+
+Opened = Callable[..., Page]
+
+EVIL = '<img src=x onerror="document.title=1"><script>document.title=1</script>'
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for all tests of this module."""
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture
+def server() -> Iterator[PageServer]:
+    """A server of three workers that are well."""
+    with PageServer(answers()) as made:
+        yield made
+
+
+@pytest.fixture
+def opened(browser: Browser, server: PageServer) -> Iterator[Opened]:
+    """Opens the page with options of a browser's context; fails when a script complains."""
+    contexts = []
+    complaints: list[str] = []
+
+    def open_page(url: str | None = None, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda said: (
+                complaints.append(said.text)
+                # A browser reports each request that fails; those are the tests' own.
+                if said.type == "error" and "Failed to load resource" not in said.text
+                else None
+            ),
+        )
+        page.goto(url or server.url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def tell(server: PageServer, change: Callable[[list[Any]], None]) -> None:
+    """Change the entries of the workers."""
+    change(server.answers["workers"]["workers"])
+
+
+def part(page: Page, name: str) -> Any:
+    """A section by its heading."""
+    return page.get_by_role("region", name=name, exact=True)
+
+
+def luminance(page: Page, selector: str) -> float:
+    """How bright the background of an element is: 0 black, 1 white."""
+    text = page.locator(selector).evaluate("element => getComputedStyle(element).backgroundColor")
+    red, green, blue = (int(number) for number in text[4:-1].split(","))
+    return (red + green + blue) / 3 / 255
+
+
+def test_the_answers_of_these_tests_are_those_of_a_server() -> None:
+    """What is made up here is what `kstash.observe.schema` says, so that the page fits it."""
+    made = msgspec.convert(answers()["workers"], schema.Workers)
+    assert msgspec.to_builtins(made) == answers_without_time(answers()["workers"], made)
+
+
+def answers_without_time(found: Any, made: schema.Workers) -> Any:
+    """The same answer with the times of another one."""
+    again = msgspec.to_builtins(made)
+    assert [set(entry["status"]) for entry in found["workers"]] == [
+        set(entry["status"]) for entry in again["workers"]
+    ]
+    return again
+
+
+def test_no_script_and_no_style_stands_in_the_page() -> None:
+    """All of it is files of the server itself, which its content policy allows, and nothing else."""
+    html = (FILES / "index.html").read_text(encoding="utf-8")
+    assert "<style" not in html
+    assert "style=" not in html
+    assert " on" + "click=" not in html
+    for file in FILES.iterdir():
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text, file
+        assert "https://" not in text, file
+
+
+def test_the_real_server_serves_it(opened: Opened) -> None:
+    """With the headers of a worker's own server every file loads and the page draws."""
+    source = FakeSource(found=msgspec.convert(worker_of(answers(1)), schema.Status))
+    made = HttpServer("127.0.0.1", 0, source)
+    try:
+        page = opened(f"http://127.0.0.1:{made.port}/")
+        expect(page.locator("h1")).to_have_text("shop")
+        expect(page.locator("#state")).to_have_text("1 of 1 worker live")
+    finally:
+        made.close()
+
+
+def worker_of(answer: dict[str, Any], index: int = 0) -> Any:
+    """A worker's status."""
+    return answer["workers"]["workers"][index]["status"]
+
+
+def test_what_the_workers_do(opened: Opened) -> None:
+    """Numbers of the whole application: sums of the workers, the latency of the slowest."""
+    page = opened()
+    expect(page.locator("h1")).to_have_text("shop")
+    expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    expect(page).to_have_title("shop · 3 of 3 workers live · kstash")
+    figures = part(page, "Flow").locator(".figure")
+    expect(figures).to_have_count(5)
+    assert figures.nth(0).locator("dd").first.inner_text().endswith("k/s")
+    expect(figures.nth(2)).to_contain_text("ms")
+    expect(part(page, "Flow").locator(".spark polyline")).to_have_count(5)
+    expect(part(page, "Flow").locator(".spark .mark").first).to_be_attached()
+
+
+def test_the_topology_is_drawn(opened: Opened) -> None:
+    """Topics, stages with their operators and stores, and edges of three kinds that look unlike."""
+    page = opened()
+    drawing = part(page, "Topology").locator("svg.topology")
+    for text in ("from-clicks", "filter(is_human)", "merge", "state customers", "audits"):
+        expect(drawing.get_by_text(text, exact=True).first).to_be_visible()
+    expect(drawing.locator(".topic")).to_have_count(6)
+    expect(drawing.locator(".stage")).to_have_count(4)
+    looks = {
+        kind: drawing.locator(f".edge.{kind}").first.evaluate(
+            "e => [getComputedStyle(e).strokeWidth, getComputedStyle(e).strokeDasharray].join()"
+        )
+        for kind in ("narrow", "wide", "mixed")
+    }
+    assert len(set(looks.values())) == 3, looks
+    expect(part(page, "Topology").locator(".legend li")).to_have_count(3)
+    expect(drawing.locator(".label.facts", has_text="lag")).to_have_count(6)
+
+
+def test_edges_are_summed_over_the_workers(opened: Opened, server: PageServer) -> None:
+    """A rate and a lag are those of the application; the table has what the drawing shows."""
+
+    def change(entries: list[Any]) -> None:
+        for number, entry in enumerate(entries):
+            for edge in entry["status"]["edges"]:
+                edge["records_per_second"] = 100.0
+                edge["lag_records"] = None if number == 0 else 20_000
+
+    tell(server, change)
+    page = opened()
+    part(page, "Topology").get_by_text("Edges as a table").click()
+    row = part(page, "Topology").get_by_role("row").filter(has_text="orders")
+    expect(row.get_by_role("cell")).to_have_text(
+        ["outside", "from-clicks", "narrow", "300/s", "40\u2009k"]
+    )
+    expect(page.locator(".flow.behind").first).to_contain_text("lag 40\u2009k")
+
+
+def test_each_task_stands_by_its_worker(opened: Opened, server: PageServer) -> None:
+    """Its state by word and colour, how far a replay is, what waits."""
+
+    def change(entries: list[Any]) -> None:
+        entries[1]["status"]["state"] = "recovering"
+        task = entries[1]["status"]["tasks"][0]
+        task.update(state="recovering", position=10, replay_end=2_500, lag_records=None)
+
+    tell(server, change)
+    page = opened()
+    bodies = part(page, "Workers and tasks").locator("tbody")
+    expect(bodies).to_have_count(3)
+    expect(bodies.nth(1).locator("tr").first).to_contain_text("shop-1")
+    expect(bodies.nth(1).locator("tr.worker .state.busy")).to_have_text("recovering")
+    row = bodies.nth(1).locator("tr").nth(1)
+    expect(row).to_contain_text("from-clicks_1")
+    expect(row.locator(".state.busy")).to_have_text("replaying to 2\u2009500")
+    expect(row.locator("td").nth(2)).to_have_text("–")
+    expect(page.locator("#state")).to_have_text("2 of 3 workers live, 1 recovering")
+
+
+def test_many_tasks_are_shown_on_demand(opened: Opened, server: PageServer) -> None:
+    """Of hundreds of tasks those that are not live; all of a worker's after a click."""
+    server.answers = answers(workers=2, partitions=40)
+    tell(server, lambda entries: entries[0]["status"]["tasks"][3].update(state="recovering"))
+    page = opened()
+    first = part(page, "Workers and tasks").locator("tbody").first
+    expect(first.locator("tr")).to_have_count(2)
+    first.get_by_role("button", name="all 80 tasks").click()
+    expect(first.locator("tr")).to_have_count(81)
+    server.asked.clear()
+    page.wait_for_function("() => performance.getEntriesByName(location.href + 'workers').length > 2")
+    expect(first.locator("tr")).to_have_count(81)
+
+
+def test_an_unreachable_worker_is_shown_as_such(opened: Opened, server: PageServer) -> None:
+    """With its address, the reason, and since when; the others go on, the sums keep the past."""
+    page = opened()
+    expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    dead = {
+        "address": "10.0.0.2:8080",
+        "is_reachable": False,
+        "status": None,
+        "error": "connection refused",
+    }
+    tell(server, lambda entries: entries.__setitem__(1, dead))
+    expect(page.locator("#state")).to_have_text("2 of 3 workers live, 1 unreachable")
+    expect(page.locator("#state")).to_have_class("state bad")
+    body = part(page, "Workers and tasks").locator("tbody").nth(1)
+    expect(body).to_contain_text("10.0.0.2:8080")
+    expect(body.locator(".state.bad")).to_have_text("unreachable")
+    expect(body).to_contain_text("connection refused, last seen")
+
+
+def test_recoveries_stand_on_a_time_line(opened: Opened) -> None:
+    """The newest first; each phase as long as it took, in its order, and in words."""
+    page = opened()
+    rows = part(page, "Recoveries").locator(".recoveries > li")
+    expect(rows).to_have_count(6)
+    expect(rows.first).to_contain_text("group 0 in 1.33 s")
+    expect(rows.first).to_contain_text("detect 210 ms · claim 34 ms · fence 120 ms")
+    boxes = rows.first.locator("rect").evaluate_all(
+        "all => all.map(e => [e.getBoundingClientRect().left, e.getBoundingClientRect().width])"
+    )
+    assert len(boxes) == 7
+    assert [left for left, _ in boxes] == sorted(left for left, _ in boxes)
+    assert boxes[0][1] / boxes[2][1] == pytest.approx(0.21 / 0.12, rel=0.05)
+    names = rows.first.locator("rect title").all_text_contents()
+    assert names[-1] == "replay 440 ms"
+
+
+def test_checkpoints_and_errors(opened: Opened) -> None:
+    """How old checkpoints are, here and remote; what the logs complain of, and where."""
+    page = opened()
+    checkpoints = part(page, "Checkpoints")
+    expect(checkpoints.locator("summary")).to_have_text(
+        "Oldest on disk 9 s ago, oldest remote 1 min 6 s ago"
+    )
+    checkpoints.locator("summary").click()
+    row = checkpoints.get_by_role("row").filter(has_text="customers_5")
+    expect(row).to_contain_text("1\u2009202\u2009500")
+    expect(row).to_contain_text("9 s ago")
+    found = part(page, "Warnings and errors").locator("li")
+    expect(found.first).to_contain_text("FencedError: incarnation 4 of group 2")
+    expect(found.last).to_contain_text("in_euros at orders/3/88121")
+
+
+def test_texts_of_strangers_are_texts(opened: Opened, server: PageServer) -> None:
+    """A topic, worker, task, error or application that is named like markup is shown as written."""
+
+    def change(entries: list[Any]) -> None:
+        entries[0]["address"] = EVIL
+        status = entries[0]["status"]
+        status.update(application_id=EVIL, worker=EVIL, guarantee=EVIL, kstash=EVIL)
+        status["tasks"][0].update(name=EVIL, state=EVIL, inputs=[EVIL])
+        status["edges"][0].update(topic=EVIL, kind=EVIL)
+        status["checkpoints"][0]["task"] = EVIL
+        status["recoveries"][0]["phases"][EVIL] = 0.1
+        status["errors"][0].update(event=EVIL, error=EVIL, place=EVIL, logger=EVIL)
+        entries[1].update(is_reachable=False, status=None, error=EVIL)
+
+    tell(server, change)
+    described = server.answers["topology"]
+    described["stages"][0]["inputs"][0]["topic"] = EVIL
+    described["stages"][0]["nodes"][0]["label"] = EVIL
+    server.answers["livez"] = {"ok": False, "reasons": [EVIL]}
+    page = opened()
+    expect(page.locator("h1")).to_have_text(EVIL)
+    expect(page.locator("#problems")).to_have_text(f"Not well: {EVIL}.")
+    page.wait_for_timeout(300)
+    assert page.locator("img").count() == 0
+    assert page.locator("body script").count() == 0
+    assert page.title() != "1"
+    for section in ("Workers and tasks", "Recoveries", "Warnings and errors", "Topology"):
+        assert "<script>" in (part(page, section).text_content() or "")
+
+
+def test_colours_follow_the_system_and_the_button(opened: Opened) -> None:
+    """Dark where the system is; the button overrules it, and is remembered by the browser."""
+    page = opened(color_scheme="dark")
+    assert luminance(page, "html") < 0.2
+    button = page.get_by_role("button", name="Theme:")
+    expect(button).to_have_text("Theme: system")
+    button.click()
+    expect(button).to_have_text("Theme: light")
+    assert luminance(page, "html") > 0.8
+    page.reload()
+    expect(button).to_have_text("Theme: light")
+    assert luminance(page, "html") > 0.8
+    page.emulate_media(color_scheme="light")
+    button.click()
+    assert luminance(page, "html") < 0.2
+    button.click()
+    assert luminance(page, "html") > 0.8
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_nothing_scrolls_sideways_but_what_says_so(
+    opened: Opened, server: PageServer, width: int
+) -> None:
+    """On a phone too, with long names; the drawing goes from top to bottom there."""
+    tell(server, lambda entries: entries[0].update(address="a-long-host-name." * 6 + ":8080"))
+    worker_of(server.answers)["errors"][0]["error"] = "x" * 400
+    page = opened(viewport={"width": width, "height": 844})
+    expect(page.locator("svg.topology")).to_be_visible()
+    page.get_by_text("Edges as a table").click()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    places = [
+        page.locator(f"svg.topology .{kind}").first.bounding_box() for kind in ("topic", "stage")
+    ]
+    assert page.locator(".stage").count() == 4
+    assert all(places)
+    box = page.locator("svg.topology").bounding_box()
+    assert box is not None
+    assert (box["height"] > box["width"]) == (width < 700)
+
+
+def test_the_keyboard_reaches_all_in_order(opened: Opened) -> None:
+    """First a way past the head, then its buttons and the parts, then what can be opened."""
+    page = opened()
+    expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the status")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to the status")).to_be_in_viewport()
+    order = []
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("document.activeElement.textContent"))
+    assert order == [
+        "Theme: system",
+        "Flow",
+        "Topology",
+        "Workers and tasks",
+        "Recoveries",
+        "Checkpoints",
+        "Warnings and errors",
+        "Edges as a table",
+        "Oldest on disk 9 s ago, oldest remote 1 min 6 s ago",
+    ]
+    page.keyboard.press("Enter")
+    expect(part(page, "Checkpoints").locator("tbody")).to_be_visible()
+    ring = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert ring == "solid"
+
+
+def test_what_a_reader_opened_and_focused_stays(opened: Opened, server: PageServer) -> None:
+    """New numbers come into the elements that are there: nothing closes, the focus stays."""
+    page = opened()
+    summary = page.get_by_text("Edges as a table")
+    summary.focus()
+    page.keyboard.press("Enter")
+    tell(server, lambda entries: entries[2]["status"].update(state="stopping"))
+    expect(page.locator("#state")).to_have_text("2 of 3 workers live, 1 stopping")
+    expect(summary).to_be_focused()
+    expect(part(page, "Topology").locator("tbody")).to_be_visible()
+
+
+def test_a_stale_page_says_so(opened: Opened, server: PageServer) -> None:
+    """While the server answers nothing useful: how long, and why; gone with the next answer."""
+    page = opened()
+    expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    expect(page.locator("#stale")).to_be_hidden()
+    server.answers["workers"] = 500
+    expect(page.locator("#stale")).to_be_visible()
+    expect(page.locator("#stale")).to_contain_text(f"No answer from {server.address} for")
+    expect(page.locator("#stale")).to_contain_text("it answered 500. What is shown was so at")
+    expect(page.locator("h1")).to_have_text("shop")
+    server.answers = answers(2)
+    expect(page.locator("#stale")).to_be_hidden()
+    expect(page.locator("#state")).to_have_text("2 of 2 workers live")
+
+
+def test_a_server_that_is_gone(opened: Opened) -> None:
+    """The page stays and says that nobody answers."""
+    with PageServer(answers()) as server:
+        page = opened(server.url)
+        expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    expect(page.locator("#stale")).to_contain_text("it cannot be reached")
+
+
+def test_a_worker_that_is_not_well(opened: Opened, server: PageServer) -> None:
+    """What `/livez` complains of stands above everything."""
+    server.answers["livez"] = {"ok": False, "reasons": ["the loop has not turned for 305 s"]}
+    page = opened()
+    expect(page.locator("#problems")).to_have_text("Not well: the loop has not turned for 305 s.")
+
+
+def test_a_server_without_peers(opened: Opened, server: PageServer) -> None:
+    """Where there is no `/workers`, `/status` is one worker; without `/topology`, edges tell."""
+    server.answers = {"status": worker_of(answers(1))}
+    page = opened()
+    expect(page.locator("#state")).to_have_text("1 of 1 worker live")
+    expect(page.locator(".stage")).to_have_count(4)
+
+
+def test_a_worker_that_has_just_started(opened: Opened, server: PageServer) -> None:
+    """Nothing is known yet, and the page says so without a gap."""
+
+    def change(entries: list[Any]) -> None:
+        del entries[1:]
+        empty: dict[str, Any] = {
+            name: [] for name in ("tasks", "history", "recoveries", "checkpoints", "errors")
+        }
+        entries[0]["status"].update(empty, state="starting")
+        for edge in entries[0]["status"]["edges"]:
+            edge.update(records_per_second=None, lag_records=None)
+
+    tell(server, change)
+    page = opened()
+    expect(page.locator("#state")).to_have_text("0 of 1 worker live, 1 starting")
+    expect(part(page, "Flow")).to_contain_text("Too few points yet.")
+    expect(part(page, "Recoveries")).to_contain_text("None since these workers started.")
+    expect(page.locator(".label.facts").first).to_have_text("– · lag –")
+
+
+def test_a_token_is_asked_for_and_kept_for_the_tab(opened: Opened, server: PageServer) -> None:
+    """A wrong one is refused in words; the right one outlives a reload, and can be forgotten."""
+    server.token = "secret-1"
+    page = opened()
+    field = page.get_by_label("This server asks for a token")
+    expect(field).to_be_focused()
+    field.fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.locator("#refused")).to_have_text("The server refused this token.")
+    field.fill("secret-1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    expect(field).to_be_hidden()
+    page.reload()
+    expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    assert page.evaluate("JSON.stringify(localStorage)").count("secret") == 0
+    assert "secret" not in page.url
+    page.get_by_role("button", name="Forget the token").click()
+    expect(field).to_be_visible()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing(opened: Opened, server: PageServer, scheme: Any, width: int) -> None:
+    """Contrast, names, roles and order of headings by axe-core's rules, with all states on it."""
+
+    def change(entries: list[Any]) -> None:
+        entries[0]["status"]["tasks"][0].update(state="recovering", lag_seconds=99.0)
+        entries[1].update(is_reachable=False, status=None, error="connection refused")
+
+    tell(server, change)
+    server.answers["livez"] = {"ok": False, "reasons": ["from-clicks_0 makes no progress"]}
+    page = opened(color_scheme=scheme, viewport={"width": width, "height": 900})
+    expect(page.locator(".stage").first).to_be_visible()
+    for summary in page.locator("summary").all():
+        summary.click()
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_motion_is_reduced_where_it_is_asked_for(opened: Opened) -> None:
+    """No smooth scrolling for those who want none."""
+    behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
+    assert opened(reduced_motion="no-preference").evaluate(behaviour) == "smooth"
+    assert opened(reduced_motion="reduce").evaluate(behaviour) == "auto"
+
+
+def test_a_part_that_fails_leaves_the_others(
+    browser: Browser, server: PageServer
+) -> None:
+    """An answer of another version breaks one part at most, which says so."""
+    worker_of(server.answers)["recoveries"] = [{"group": 1, "ended": 1.0, "phases": 7, "seconds": {}}]
+    worker_of(server.answers)["checkpoints"] = [None]
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(server.url)
+    expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    expect(page.locator(".stage").first).to_be_visible()
+    context.close()
