@@ -1,4 +1,4 @@
-"""A server for the status page alone: the files as they are shipped, and whatever a test answers."""
+"""A server for the status page alone: its files as shipped, and whatever a test answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from starlette.routing import Route
 import kstash.observe
 
 FILES = Path(kstash.observe.__file__).parent / "page"
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -82,7 +87,10 @@ class PageServer:
             if not file.is_file():
                 return PlainTextResponse("Not Found\n", 404, headers)
             return Response(file.read_bytes(), 200, headers, TYPES[file.suffix])
-        if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
+        if (
+            self.token is not None
+            and request.headers.get("authorization") != f"Bearer {self.token}"
+        ):
             return PlainTextResponse("Unauthorized\n", 401, headers)
         answer = self.answers.get(path, 404)
         if isinstance(answer, int):

@@ -296,6 +296,7 @@ def test_json_is_for_tools() -> None:
     assert described["application_id"] == "wc"
     assert [stage["stores"] for stage in described["stages"]] == [[], ["words"]]
     assert described["stages"][0]["outputs"][0] == {
+        "id": 2,
         "topic": "wc-words-repartition",
         "internal": True,
         "key": "text",

@@ -40,7 +40,7 @@ export const checkpoints = {
         `Oldest on disk ${oldest(view, "age_seconds")}, oldest remote ${oldest(view, "remote_age_seconds")}`,
       ),
       scroll(
-        "Checkpoints",
+        "Table of checkpoints",
         h(
           "table",
           null,

@@ -96,7 +96,7 @@ export const tasks = {
   draw(view) {
     const isLong = view.tasks.length > ROWS_MAX;
     return scroll(
-      "Workers and tasks",
+      "Table of workers and tasks",
       h(
         "table",
         null,

@@ -322,7 +322,7 @@ function table(edges) {
     null,
     h("summary", null, "Edges as a table"),
     scroll(
-      "Edges",
+      "Table of edges",
       h(
         "table",
         null,
