@@ -34,7 +34,10 @@ class Worker:
             *("--http-port", str(http_port), "--state-dir", str(folder / "state")),
         ]
         # With the seed that kstash pins, it need not execute itself again: a faster start.
-        self._environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        # Nobody's settings: the demo has a broker of its own.
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("KSTASH_")}
+        self._environment = {**kept, "PYTHONHASHSEED": "0"}
+        self._folder = folder
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -46,6 +49,7 @@ class Worker:
             self._process = subprocess.Popen(
                 self._command,
                 env=self._environment,
+                cwd=self._folder,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

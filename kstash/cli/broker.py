@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,11 @@ def run_broker(
         folder=folder,
         config=assignments(settings or [], "--set"),
         heap_mb=heap_mb,
+    )
+    print(
+        f"starting Apache Kafka {KAFKA_VERSION}, a minute at most; the first start fetches it ...",
+        file=sys.stderr,
+        flush=True,
     )
     try:
         with broker:

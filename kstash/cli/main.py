@@ -14,7 +14,20 @@ import typer
 from rich.console import Console
 
 import kstash
-from kstash.cli import broker, config, drain, lineage, programs, records, reset, topics, verify
+from kstash.cli import (
+    broker,
+    config,
+    demo,
+    drain,
+    lag,
+    lineage,
+    programs,
+    records,
+    reset,
+    status,
+    topics,
+    verify,
+)
 from kstash.cli.options import shown
 from kstash.errors import KstashError, OperatorError, SerdeError
 from kstash.escape import printable_lines
@@ -34,6 +47,9 @@ app.command("run")(programs.run_program)
 app.command("drain")(drain.drain)
 app.command("topology")(programs.show_topology)
 app.command("send")(records.send)
+app.command("lag")(lag.lag)
+app.command("status")(status.status)
+app.command("demo")(demo.demo)
 app.add_typer(topics.app, name="topics")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(config.app, name="config")

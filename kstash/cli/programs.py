@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from kstash import App, ConfigError
+from kstash import App, Config, ConfigError
 from kstash.cli.options import Connection, assignments, connected
 from kstash.credentials import FILE_SUFFIX, is_secret, variable_of
 from kstash.sources import PREFIX
@@ -161,6 +161,19 @@ def load_configured(program: str, connection: Connection, settings: Sequence[str
     if given:
         app.configure(**given)
     return app
+
+
+def config_of(application: str, connection: Connection, state_dir: Path | None = None) -> Config:
+    """Settings of an application: of the program when it is `MODULE:APP`, else of its id.
+
+    Raises:
+        ConfigError: no such program, or a setting is wrong.
+    """
+    folder = None if state_dir is None else str(state_dir)
+    if ":" not in application:
+        return connection.config(application, state_dir=folder)
+    given = connection.settings() | ({} if folder is None else {"state_dir": folder})
+    return load_app(application).config.override(**given)
 
 
 def overrides(settings: Sequence[str] | None, others: Mapping[str, Any]) -> dict[str, Any]:

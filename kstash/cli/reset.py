@@ -11,8 +11,6 @@ the deletion of what it could claim again.
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import shutil
 import sys
@@ -23,13 +21,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
+from kstash.cli.folders import folder_program, folders_of
 from kstash.cli.options import Connection, DryRun, connected
 from kstash.cli.past import read_past, records
-from kstash.cli.programs import load_app
+from kstash.cli.programs import config_of
+from kstash.cli.progress import Advance, bar
 from kstash.config import Config
 from kstash.core import names
 from kstash.core.program import Program
@@ -56,7 +55,9 @@ from kstash.kafka.upkeep import Upkeep
 from kstash.launch import SESSION_MARGIN_S
 from kstash.objects import ObjectCheckpointStore, open_store
 from kstash.ports import Headers, Message, NewTopic, Partition, TopicInfo
-from kstash.state.folder import LOCK_FILE, METADATA_FILE, io_error, open_file, refuse_link
+
+FENCED_TOGETHER = 64
+DELETED_TOGETHER = 1000
 
 
 @dataclass(slots=True)
@@ -90,6 +91,12 @@ class Plan:
     generation: int = 0
     first: dict[Partition, int] = field(default_factory=dict)
     left_alone: list[str] = field(default_factory=list)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether anything of the application was found."""
+        topics = self.journal or self.lineage or self.topics
+        return bool(topics or self.groups or self.folders or self.files)
 
 
 @connected
@@ -131,7 +138,7 @@ def reset(
     Folders on other machines must be deleted there. Checkpoints in an object store are deleted when
     the settings name it (KSTASH_CHECKPOINT_STORE, or MODULE:APP).
     """
-    config = _config(application, connection, state_dir)
+    config = config_of(application, connection, state_dir)
     moment = None if to is None else parse_moment(to)
     upkeep = Upkeep(config.bootstrap_servers, config.kafka)
     # Before anything is looked at: what workers leave behind is not all there while they stop.
@@ -141,7 +148,7 @@ def reset(
         plan = make_plan(config, tools, upkeep, moment)
         for line in describe(plan, config, is_dry=dry_run):
             print(line)
-        if not dry_run:
+        if not dry_run and plan.has_any:
             carry_out(plan, config, tools, upkeep)
 
 
@@ -153,14 +160,6 @@ def tell_wait(members: list[str], wait_s: float) -> None:
         "killed keeps its place until its session has timed out",
         file=sys.stderr,
     )
-
-
-def _config(application: str, connection: Connection, state_dir: Path | None) -> Config:
-    folder = None if state_dir is None else str(state_dir)
-    if ":" not in application:
-        return connection.config(application, state_dir=folder)
-    given = connection.settings() | ({} if folder is None else {"state_dir": folder})
-    return load_app(application).config.override(**given)
 
 
 def parse_moment(text: str) -> str | int:
@@ -197,12 +196,12 @@ def make_plan(config: Config, tools: KafkaTools, upkeep: Upkeep, moment: str | i
     plan = Plan(
         lineage=topics.get(names.lineage_topic(name)),
         journal=topics.get(names.reset_journal(name)),
-        folders=_folders(config),
+        folders=folders_of(config),
     )
     past = read_past(tools, [topic for topic in (plan.journal, plan.lineage) if topic])
     plan.generation = max(time.time_ns() // 1_000_000, past.generation + 1)
     plan.starts = list(past.starts.values())
-    on_disk = [found for folder in plan.folders if (found := _folder_program(folder))]
+    on_disk = [found for folder in plan.folders if (found := folder_program(folder))]
     programs = [*past.programs.values(), *on_disk]
     plan.topics, plan.left_alone = _own_topics(name, tools, topics, programs)
     current = {t for p in (past.newest.values() or on_disk) for t in _inputs(p)}
@@ -305,45 +304,10 @@ def _offsets(
     return tools.offsets(partitions, is_end=moment == "latest")
 
 
-def _folders(config: Config) -> list[Path]:
-    """State folders here, those of supervised workers too; none of them may be in use."""
-    parent, name = Path(config.state_dir), quote(config.application_id, safe="")
-    found = [parent / name, *sorted(parent.glob(f"worker-*/{name}"))]
-    for path in found:
-        refuse_link(path)
-    folders = [path for path in found if path.is_dir()]
-    for folder in folders:
-        _check_unused(folder)
-    return folders
-
-
 def _object_store(config: Config) -> ObjectCheckpointStore | None:
     if config.checkpoint_store in ("topic", "none"):
         return None
     return open_store(config.checkpoint_store, config.application_id)
-
-
-def _check_unused(folder: Path) -> None:
-    try:
-        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise io_error(folder, f"opening {LOCK_FILE}", error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StateError("the folder is in use: stop the worker", str(folder)) from None
-    finally:
-        os.close(descriptor)
-
-
-def _folder_program(folder: Path) -> Program | None:
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, WireCorruptError):
-        with open_file(folder / METADATA_FILE) as file:
-            metadata = json.loads(file.read())
-        return Program.decode(json.dumps(metadata["program"]))
-    return None
 
 
 # --- what is done -------------------------------------------------------------------------------
@@ -372,8 +336,8 @@ def describe(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
         yield f"{verb} topic {plan.made.name} anew, generation {plan.generation}"
     for (topic_name, number), offset in sorted(plan.first.items()):
         yield f"input {topic_name} begins at offset {offset} of partition {number}"
-    if not (plan.journal or topics or plan.groups or plan.folders or plan.files):
-        yield f"there was nothing of {application_id} here: is the application id right?"
+    if not plan.has_any:
+        yield f"there is nothing of {application_id} here: is the application id right?"
 
 
 def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Upkeep) -> None:
@@ -387,28 +351,41 @@ def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Upkeep) -> 
     journal = names.reset_journal(config.application_id)
     if plan.made is not None:
         _write_journal(plan, journal, plan.made.replication_factor or 0, tools)
+    transactional_ids = [
+        names.transactional_id(config.application_id, group, slot)
+        for group in range(plan.group_count)
+        for slot in (0, 1)
+    ]
+    steps = len(plan.topics) + len(plan.folders) + len(plan.files) + len(transactional_ids)
+    with bar(f"reset {config.application_id}", steps) as advance:
+        _delete(plan, config, upkeep, advance)
+        for first in range(0, len(transactional_ids), FENCED_TOGETHER):
+            some = transactional_ids[first : first + FENCED_TOGETHER]
+            upkeep.fence(some)
+            advance(len(some))
+    if plan.made is not None:
+        _make_lineage(plan, plan.made, config, tools)
+        upkeep.delete_topics([journal])
+    print(f"reset: {config.application_id} starts afresh")
+
+
+def _delete(plan: Plan, config: Config, upkeep: Upkeep, advance: Advance) -> None:
     if plan.lineage is not None:
         upkeep.delete_topics([plan.lineage.name])
     upkeep.delete_topics([topic.name for topic in plan.topics])
+    advance(len(plan.topics))
     upkeep.delete_groups(plan.groups)
     for folder in plan.folders:
         try:
             shutil.rmtree(folder)
         except OSError as error:
             raise StateError(f"cannot be deleted: {error}", str(folder)) from error
+        advance(1)
     if (store := _object_store(config)) is not None:
-        store.delete(plan.files)
-    upkeep.fence(
-        [
-            names.transactional_id(config.application_id, group, slot)
-            for group in range(plan.group_count)
-            for slot in (0, 1)
-        ]
-    )
-    if plan.made is not None:
-        _make_lineage(plan, plan.made, config, tools)
-        upkeep.delete_topics([journal])
-    print(f"reset: {config.application_id} starts afresh")
+        for first in range(0, len(plan.files), DELETED_TOGETHER):
+            some = plan.files[first : first + DELETED_TOGETHER]
+            store.delete(some)
+            advance(len(some))
 
 
 def _write_journal(plan: Plan, journal: str, replicas: int, tools: KafkaTools) -> None:

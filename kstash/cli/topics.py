@@ -1,4 +1,4 @@
-"""`kstash topics`: create, list, read."""
+"""`kstash topics`: create, list, check, read."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from rich.table import Table
 
 from kstash.cli.decode import RecordDecoder, as_text
 from kstash.cli.options import AsJson, Connection, assignments, connected
+from kstash.cli.topic_check import check
 from kstash.errors import TopicMissingError
 from kstash.ports import NewTopic, TopicInfo
 
-app = typer.Typer(help="Create, list and read topics.", no_args_is_help=True)
+app = typer.Typer(help="Create, list, check and read topics.", no_args_is_help=True)
+app.command("check")(check)
 
 _BEGINNING, _END = -2, -1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kstash.cli.options import Connection, connected
+from kstash.cli.progress import bar, counted
 from kstash.config import Config
 from kstash.core import names
 from kstash.errors import CheckpointCorruptError, TopicMissingError
@@ -20,6 +21,7 @@ from kstash.escape import printable
 from kstash.kafka import KafkaCluster
 from kstash.kafka.tools import KafkaTools
 from kstash.launch import checkpoint_store
+from kstash.ports import Message, Partition
 from kstash.verify.bodies import Program
 from kstash.verify.checks import Fetch, LineageCheck, Report, SequenceCheck
 from kstash.verify.formats import UnreadableError
@@ -95,8 +97,7 @@ def examine(config: Config, tools: KafkaTools, fetch: Fetch | None) -> Report:
     programs = []
     for number in range(topics[lineage]):
         check = LineageCheck(report)
-        for message in tools.read({(lineage, number): -2}, uncommitted=True):
-            check.take(message)
+        _walk(tools, (lineage, number), check.take, uncommitted=True)
         check.finish(fetch)
         programs += check.programs
     if not programs:
@@ -135,8 +136,16 @@ def _examine_partition(
     is_whole = tools.offsets([place], is_end=False)[place] == 0
     check = SequenceCheck(tag, is_internal=is_internal, is_whole=is_whole, report=report)
     # Nothing on an internal topic is in a transaction, and plain readers see committed ones only.
-    for message in tools.read({place: -2}, uncommitted=is_internal):
-        check.take(message)
+    _walk(tools, place, check.take, uncommitted=is_internal)
+
+
+def _walk(
+    tools: KafkaTools, place: Partition, take: Callable[[Message], None], *, uncommitted: bool
+) -> None:
+    first, end = (tools.offsets([place], is_end=is_end)[place] for is_end in (False, True))
+    with bar(f"{place[0]} [{place[1]}]", end - first) as advance:
+        for message in counted(tools.read({place: -2}, uncommitted=uncommitted), advance):
+            take(message)
 
 
 def _as_data(report: Report) -> dict[str, object]:

@@ -241,6 +241,23 @@ class KafkaTools:
         finally:
             consumer.close()
 
+    def first_times(self, offsets: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        """Timestamp in Unix ms of the first record at or behind each offset.
+
+        A partition without a record there, as behind markers of transactions, is left out.
+
+        Raises:
+            KafkaUnavailableError: nothing was heard of a partition within the deadline.
+        """
+        found: dict[tuple[str, int], int] = {}
+        if not offsets:
+            return found
+        for message in self.read(offsets):
+            found.setdefault((message.topic(), message.partition()), message.timestamp()[1])
+            if len(found) == len(offsets):
+                break
+        return found
+
     def close(self) -> None:
         """Let go of the clients; records not flushed are lost."""
         self._producer = None

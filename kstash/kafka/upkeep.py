@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicPartition,
@@ -146,6 +147,19 @@ class Upkeep:
             producer.init_transactions(DEADLINE_S)
         except (KafkaException, TimeoutError) as error:
             raise self._failed(f"fence transactional id {transactional_id!r}", error) from error
+
+    def committed(self, group: str) -> dict[Partition, int]:
+        """Offsets that a consumer group has committed; none for a group that is not."""
+        request = ConsumerGroupTopicPartitions(group)
+        future = self._admin.list_consumer_group_offsets([request])[group]
+        try:
+            found = future.result(DEADLINE_S).topic_partitions or []
+        except (KafkaException, TimeoutError) as error:
+            inner = failures.kafka_error(error)
+            if inner is not None and inner.code() in _GONE:
+                return {}
+            raise self._failed(f"tell the positions of group {group!r}", error) from error
+        return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
 
     def offsets_at(self, partitions: Collection[Partition], time_ms: int) -> dict[Partition, int]:
         """Offset of the first record that is not older than a time; the end where there is none.

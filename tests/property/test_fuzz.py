@@ -27,8 +27,9 @@ from hypothesis import strategies as st
 
 from kstash import failpoints
 from kstash.cli.decode import RecordDecoder, as_text, lineage_entry
+from kstash.cli.folders import folder_program
 from kstash.cli.options import assignments
-from kstash.cli.reset import _folder_program, parse_moment
+from kstash.cli.reset import parse_moment
 from kstash.config import Config
 from kstash.core.frames import decode_frame
 from kstash.core.manifest import check_manifest
@@ -209,7 +210,7 @@ def folder_metadata(data: bytes) -> object:
     path = FOLDER / "app"
     path.mkdir(exist_ok=True, mode=0o700)
     (path / METADATA_FILE).write_bytes(data)
-    _folder_program(path)
+    folder_program(path)
     folder = ApplicationFolder(FOLDER, "app", topology_hash="h", program="{}")
     folder.close()
     return None

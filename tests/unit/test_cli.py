@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -319,6 +321,38 @@ def test_lineage_records_are_decoded() -> None:
     tombstone = lineage_entry(Message(None, encode_key(segment)))
     assert (tombstone["kind"], tombstone["incarnation"]) == ("tombstone", str(OLD))
     assert lineage_entry(Message(b"junk", b"key"))["kind"] == "corrupt"
+
+
+def test_the_demo_runs_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program of the package, as `python -m` would; how long it takes is handed on."""
+    ran: list[tuple[str, str | None]] = []
+    monkeypatch.setenv("DEMO_SECONDS", "1")
+    monkeypatch.setattr(
+        "runpy.run_module", lambda name, **_: ran.append((name, os.environ.get("DEMO_SECONDS")))
+    )
+    assert CliRunner().invoke(cli.app, ["demo", "--seconds", "25"]).exit_code == 0
+    assert ran == [("kstash.apps.demo", "25")]
+    assert importlib.util.find_spec(ran[0][0]) is not None
+
+
+def test_a_broker_says_at_once_that_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a while, and the first time it fetches Kafka."""
+
+    class Broker:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def __enter__(self) -> None:
+            raise KeyboardInterrupt
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr("kstash.broker.DevBroker", Broker)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    result = CliRunner().invoke(cli.app, ["broker"])
+    assert result.stderr.startswith("starting Apache Kafka 4.")
+    assert result.stdout == "stopped\n"
 
 
 def test_arguments_are_the_bytes_that_were_given() -> None:

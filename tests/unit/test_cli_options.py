@@ -18,7 +18,7 @@ from kstash.errors import ConfigError
 from kstash.ports import TopicInfo
 from kstash.sources import FILE_VARIABLE, PREFIX
 
-WITHOUT_KAFKA = {"broker"}
+WITHOUT_KAFKA = {"broker", "demo", "init"}
 """Commands that have no cluster to ask."""
 
 PROGRAM = """
@@ -70,7 +70,9 @@ def test_what_deletes_can_be_tried(name: str) -> None:
     assert "--dry-run" in options(COMMANDS[name])
 
 
-@pytest.mark.parametrize("name", ["config show", "topics list", "verify"])
+@pytest.mark.parametrize(
+    "name", ["config show", "topics list", "topics check", "lag", "status", "verify"]
+)
 def test_what_prints_a_table_prints_json(name: str) -> None:
     """By `--json`."""
     assert "--json" in options(COMMANDS[name])

