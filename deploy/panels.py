@@ -1,0 +1,531 @@
+"""The panels of the dashboard: what is asked, row by row.
+
+A new metric gets its panel here; `python -m deploy.make_dashboard` writes the JSON anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+HERE = '{job=~"$job",instance=~"$instance"}'
+"""Selects the application and the workers that are chosen at the top of the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One line of a panel.
+
+    Attributes:
+        expression: PromQL, with `HERE` where series are selected.
+        legend: how Grafana names a series; labels in double braces.
+    """
+
+    expression: str
+    legend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One drawing.
+
+    Attributes:
+        text: what it shows, and what to make of it: Grafana shows it at the title.
+        unit: of Grafana's names for units.
+        kind: lines over time, one number, or what a state was over time.
+        warn: from this value on a number is red.
+        thirds: of the page's width.
+    """
+
+    title: str
+    text: str
+    queries: Sequence[Query]
+    unit: str = "short"
+    kind: Literal["timeseries", "stat", "state-timeline"] = "timeseries"
+    warn: float | None = None
+    thirds: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Panels that belong together."""
+
+    title: str
+    panels: Sequence[Panel]
+
+
+def rate(metric: str, by: str) -> str:
+    """What a counter gains in a second."""
+    return f"sum by ({by}) (rate({metric}{HERE}[$__rate_interval]))"
+
+
+def largest(metric: str, by: str) -> str:
+    """The largest of several workers' gauges."""
+    return f"max by ({by}) ({metric}{HERE})"
+
+
+def total(metric: str, by: str) -> str:
+    """The sum of several workers' gauges."""
+    return f"sum by ({by}) ({metric}{HERE})"
+
+
+def quantile(share: float, metric: str, by: str = "") -> str:
+    """Of a histogram: what this share of all took at most."""
+    grouping = f"{by}, le" if by else "le"
+    inner = f"sum by ({grouping}) (rate({metric}_bucket{HERE}[$__rate_interval]))"
+    return f"histogram_quantile({share}, {inner})"
+
+
+def halves(metric: str, by: str = "") -> list[Query]:
+    """Median and 99 % of a histogram."""
+    label = "".join(f"{{{{{name}}}}} " for name in by.split(", ") if name)
+    return [
+        Query(quantile(0.5, metric, by), f"{label}p50"),
+        Query(quantile(0.99, metric, by), f"{label}p99"),
+    ]
+
+
+OVERVIEW = Row(
+    "Is it well?",
+    [
+        Panel(
+            "Workers live",
+            "Workers whose task groups are all live. See the runbook for KstashNotRunning.",
+            [Query(f'sum(kstash_app_state{{state="live",{HERE[1:]})', "live")],
+            kind="stat",
+        ),
+        Panel(
+            "Greatest lag",
+            "How long the oldest record that was not processed has waited, in any partition.",
+            [Query(f"max(kstash_input_lag_seconds{HERE})", "lag")],
+            unit="s",
+            kind="stat",
+            warn=60,
+        ),
+        Panel(
+            "Tasks that stand still",
+            "Tasks that have had work for a minute and made no progress.",
+            [Query(f"count(kstash_task_stalled_seconds{HERE} > 60) or vector(0)", "tasks")],
+            kind="stat",
+            warn=1,
+        ),
+        Panel(
+            "State of each worker",
+            "Starting, recovering, live or stopping.",
+            [
+                Query(
+                    f"max by (instance, worker, state) (kstash_app_state{HERE}) == 1",
+                    "{{instance}} {{worker}} {{state}}",
+                )
+            ],
+            kind="state-timeline",
+            thirds=2,
+        ),
+        Panel(
+            "Versions",
+            "More than one in an application: a deployment is under way, or was left half done.",
+            [
+                Query(
+                    f"count by (version, python, client) (kstash_build_info{HERE})",
+                    "kstash {{version}}, Python {{python}}, client {{client}}",
+                )
+            ],
+        ),
+    ],
+)
+
+FLOW = Row(
+    "Flow",
+    [
+        Panel(
+            "Records in",
+            "Processed by stage, replayed ones too.",
+            [Query(rate("kstash_records_in_total", "stage"), "{{stage}}")],
+            unit="cps",
+        ),
+        Panel(
+            "Records out",
+            "Handed to the producers by stage.",
+            [Query(rate("kstash_records_out_total", "stage"), "{{stage}}")],
+            unit="cps",
+        ),
+        Panel(
+            "Records dropped, errors",
+            "What was passed over, by reason; errors of functions by operator.",
+            [
+                Query(
+                    rate("kstash_records_dropped_total", "stage, reason"), "{{stage}} {{reason}}"
+                ),
+                Query(
+                    rate("kstash_operator_errors_total", "stage, operator"),
+                    "error {{stage}} {{operator}}",
+                ),
+            ],
+            unit="cps",
+        ),
+        Panel(
+            "Lag in time",
+            "By topic, internal ones too: the stage behind the topic that lags is the slow one.",
+            [Query(largest("kstash_input_lag_seconds", "topic"), "{{topic}}")],
+            unit="s",
+        ),
+        Panel(
+            "Lag in records",
+            "By topic, over all partitions. An autoscaler goes by the sum of all.",
+            [Query(total("kstash_input_lag_records", "topic"), "{{topic}}")],
+        ),
+        Panel(
+            "Partitions that lag most",
+            "One that stands out has a key with most of the records.",
+            [
+                Query(
+                    f"topk(5, {largest('kstash_input_lag_records', 'topic, partition')})",
+                    "{{topic}}/{{partition}}",
+                )
+            ],
+        ),
+        Panel(
+            "End to end",
+            "Age of the newest record of a batch when its outputs are handed over.",
+            halves("kstash_end_to_end_seconds", "stage"),
+            unit="s",
+        ),
+        Panel(
+            "Time of a batch",
+            "How long a stage takes for one.",
+            halves("kstash_process_seconds", "stage"),
+            unit="s",
+        ),
+        Panel(
+            "Stream time behind the clock",
+            "The greatest timestamp that a task has processed, against now.",
+            [Query(largest("kstash_stream_time_delay_seconds", "task"), "{{task}}")],
+            unit="s",
+        ),
+        Panel(
+            "Stalls",
+            "Inputs paused until Kafka has acknowledged; tasks that make no progress.",
+            [
+                Query(rate("kstash_stalls_total", "instance, worker"), "{{instance}} {{worker}}"),
+                Query(largest("kstash_task_stalled_seconds", "task") + " > 0", "{{task}} s"),
+            ],
+        ),
+        Panel(
+            "Commits",
+            "Transactions of sinks in a second.",
+            [Query(rate("kstash_commits_total", "instance, worker"), "{{instance}} {{worker}}")],
+            unit="cps",
+        ),
+        Panel(
+            "Time of a commit",
+            "Readers with read_committed see outputs that much later.",
+            halves("kstash_commit_seconds"),
+            unit="s",
+        ),
+    ],
+)
+
+LINEAGE = Row(
+    "Lineage",
+    [
+        Panel(
+            "Unacknowledged bytes",
+            "What outputs carry with them. At stash_bytes_max inputs are paused.",
+            [
+                Query(
+                    total("kstash_lineage_unacked_bytes", "instance, worker"),
+                    "{{instance}} {{worker}}",
+                )
+            ],
+            unit="bytes",
+        ),
+        Panel(
+            "Oldest unacknowledged",
+            "At lineage_ack_timeout_ms inputs are paused.",
+            [
+                Query(
+                    largest("kstash_lineage_oldest_unacked_seconds", "instance, worker"),
+                    "{{instance}} {{worker}}",
+                )
+            ],
+            unit="s",
+        ),
+        Panel(
+            "Time to acknowledge",
+            "From sending lineage to its acknowledgement.",
+            halves("kstash_lineage_ack_seconds"),
+            unit="s",
+        ),
+        Panel(
+            "Lineage written",
+            "Bytes sent to the lineage topic, and acknowledged.",
+            [
+                Query(rate("kstash_lineage_appended_bytes_total", "job"), "sent"),
+                Query(rate("kstash_lineage_acked_bytes_total", "job"), "acknowledged"),
+            ],
+            unit="Bps",
+        ),
+        Panel(
+            "Headers of outputs",
+            "Bytes of kstash headers on outputs, by stage.",
+            [Query(rate("kstash_header_bytes_total", "stage"), "{{stage}}")],
+            unit="Bps",
+        ),
+        Panel(
+            "Trimming",
+            "Records of the lineage topic given up, offsets of internal topics purged.",
+            [
+                Query(rate("kstash_tombstones_total", "job"), "tombstones"),
+                Query(rate("kstash_purged_offsets_total", "job"), "purged offsets"),
+            ],
+            unit="cps",
+        ),
+    ],
+)
+
+RECOVERY = Row(
+    "Recovery",
+    [
+        Panel(
+            "Recoveries, rebalances, fenced",
+            "Those that rise without a deployment: workers taken for dead.",
+            [
+                Query(
+                    f"sum(increase(kstash_recoveries_total{HERE}[$__rate_interval]))", "recoveries"
+                ),
+                Query(
+                    f"max(increase(kstash_rebalances_total{HERE}[$__rate_interval]))", "rebalances"
+                ),
+                Query(f"sum(increase(kstash_fenced_total{HERE}[$__rate_interval]))", "fenced"),
+            ],
+        ),
+        Panel(
+            "Time of a recovery",
+            "From the process's start, or the group's move, to its going live.",
+            halves("kstash_recovery_seconds"),
+            unit="s",
+        ),
+        Panel(
+            "Where its time went",
+            "Mean of each phase.",
+            [
+                Query(
+                    rate("kstash_recovery_phase_seconds_sum", "phase")
+                    + " / "
+                    + rate("kstash_recovery_phase_seconds_count", "phase"),
+                    "{{phase}}",
+                )
+            ],
+            unit="s",
+        ),
+        Panel(
+            "Tasks live",
+            "Falls while task groups move or recover.",
+            [
+                Query(
+                    f"sum by (instance, worker) (kstash_task_live{HERE})", "{{instance}} {{worker}}"
+                )
+            ],
+        ),
+        Panel(
+            "Groups that wait",
+            "How long a task group that a worker should have has not been live.",
+            [Query(largest("kstash_group_waiting_seconds", "group") + " > 0", "group {{group}}")],
+            unit="s",
+        ),
+        Panel(
+            "Replayed and suppressed",
+            "Input records made again, and outputs of them that were out already.",
+            [
+                Query(rate("kstash_replayed_records_total", "stage"), "replayed {{stage}}"),
+                Query(rate("kstash_suppressed_outputs_total", "stage"), "suppressed {{stage}}"),
+            ],
+            unit="cps",
+        ),
+        Panel(
+            "Restore still to come",
+            "What a task group still has to fetch from the checkpoint store.",
+            [Query(largest("kstash_restore_remaining_bytes", "group"), "group {{group}}")],
+            unit="bytes",
+        ),
+        Panel(
+            "Restore will take",
+            "At the speed so far.",
+            [Query(largest("kstash_restore_eta_seconds", "group"), "group {{group}}")],
+            unit="s",
+        ),
+        Panel(
+            "Time of a restore, bytes fetched",
+            "Of task groups that fetched something.",
+            [
+                *halves("kstash_restore_seconds"),
+                Query(rate("kstash_restore_bytes_total", "job"), "bytes/s"),
+            ],
+        ),
+    ],
+)
+
+STATE = Row(
+    "State and checkpoints",
+    [
+        Panel(
+            "Keys by store",
+            "Entries of each store, all tasks together.",
+            [Query(total("kstash_state_entries", "store"), "{{store}}")],
+        ),
+        Panel(
+            "State by store",
+            "Bytes of each store, all tasks together.",
+            [Query(total("kstash_state_bytes", "store"), "{{store}}")],
+            unit="bytes",
+        ),
+        Panel(
+            "State in memory",
+            "Estimated; state_memory_bytes bounds it.",
+            [
+                Query(
+                    total("kstash_state_memory_bytes", "instance, worker"),
+                    "{{instance}} {{worker}}",
+                )
+            ],
+            unit="bytes",
+        ),
+        Panel(
+            "Age of the newest checkpoint",
+            "What a crash would have replayed.",
+            [Query(largest("kstash_checkpoint_age_seconds", "task"), "{{task}}")],
+            unit="s",
+        ),
+        Panel(
+            "Age of the newest remote checkpoint",
+            "What a lost disk would have replayed.",
+            [Query(largest("kstash_checkpoint_remote_age_seconds", "task"), "{{task}}")],
+            unit="s",
+        ),
+        Panel(
+            "Retention margin",
+            "Records between an input's start and the oldest retained checkpoint. Never below 0.",
+            [
+                Query(
+                    "min by (topic, partition) (kstash_input_margin_records" + HERE + ")",
+                    "{{topic}}/{{partition}}",
+                )
+            ],
+        ),
+        Panel(
+            "Checkpoints",
+            "Published, stored remotely, and uploads that failed, each second.",
+            [
+                Query(rate("kstash_checkpoints_total", "job"), "published"),
+                Query(rate("kstash_checkpoints_remote_total", "job"), "remote"),
+                Query(rate("kstash_checkpoint_upload_failures_total", "job"), "failed uploads"),
+                Query(rate("kstash_checkpoint_files_deleted_total", "job"), "files deleted"),
+            ],
+            unit="cps",
+        ),
+        Panel(
+            "Processing stands still for a checkpoint",
+            "Part of every latency.",
+            [*halves("kstash_checkpoint_seconds")],
+            unit="s",
+        ),
+        Panel(
+            "Uploads",
+            "Bytes of checkpoints published and of new files stored.",
+            [
+                Query(rate("kstash_checkpoint_bytes_total", "job"), "published"),
+                Query(rate("kstash_checkpoint_upload_bytes_total", "job"), "stored"),
+            ],
+            unit="Bps",
+        ),
+        Panel(
+            "Time of an upload",
+            "Above checkpoint_interval_ms: the store or the bandwidth is the bound.",
+            halves("kstash_checkpoint_upload_seconds"),
+            unit="s",
+        ),
+    ],
+)
+
+CLIENT = Row(
+    "Kafka client and process",
+    [
+        Panel(
+            "Producer queue",
+            "Records that no broker has acknowledged.",
+            [
+                Query(
+                    total("kstash_producer_queue_records", "instance, worker"),
+                    "{{instance}} {{worker}}",
+                )
+            ],
+        ),
+        Panel(
+            "Producer queue, bytes",
+            "Above 64 MiB no further batch begins.",
+            [
+                Query(
+                    total("kstash_producer_queue_bytes", "instance, worker"),
+                    "{{instance}} {{worker}}",
+                )
+            ],
+            unit="bytes",
+        ),
+        Panel(
+            "Broker connections",
+            "By state, over all clients.",
+            [Query(total("kstash_broker_connections", "state"), "{{state}}")],
+        ),
+        Panel(
+            "Round trips",
+            "Of requests to each broker: one that stands out is slow, or far.",
+            [
+                Query(
+                    largest("kstash_broker_round_trip_seconds", "broker, quantile"),
+                    "{{broker}} {{quantile}}",
+                )
+            ],
+            unit="s",
+        ),
+        Panel(
+            "CPU",
+            "Cores that each process uses; one is the most for functions in Python.",
+            [
+                Query(
+                    rate("process_cpu_seconds_total", "instance, worker"), "{{instance}} {{worker}}"
+                )
+            ],
+        ),
+        Panel(
+            "Memory",
+            "Resident, of each process.",
+            [
+                Query(
+                    largest("process_resident_memory_bytes", "instance, worker"),
+                    "{{instance}} {{worker}}",
+                )
+            ],
+            unit="bytes",
+        ),
+        Panel(
+            "Open files",
+            "Of those that the process may have.",
+            [
+                Query(
+                    f"max by (instance, worker) (process_open_fds{HERE} / process_max_fds{HERE})",
+                    "{{instance}} {{worker}}",
+                )
+            ],
+            unit="percentunit",
+        ),
+        Panel(
+            "Garbage collections",
+            "Each second, by generation.",
+            [Query(rate("python_gc_collections_total", "generation"), "generation {{generation}}")],
+            unit="cps",
+        ),
+    ],
+)
+
+ROWS = (OVERVIEW, FLOW, LINEAGE, RECOVERY, STATE, CLIENT)
