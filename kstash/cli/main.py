@@ -19,6 +19,7 @@ from kstash.cli import (
     config,
     demo,
     drain,
+    init,
     lag,
     lineage,
     programs,
@@ -50,6 +51,7 @@ app.command("send")(records.send)
 app.command("lag")(lag.lag)
 app.command("status")(status.status)
 app.command("demo")(demo.demo)
+app.command("init")(init.init)
 app.add_typer(topics.app, name="topics")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(config.app, name="config")
