@@ -14,6 +14,15 @@ from kstash.kafka import client_version
 log = structlog.get_logger("kstash")
 
 
+def build_info() -> dict[str, str]:
+    """Versions of what runs here, as the metric `build_info` has them."""
+    return {
+        "version": metadata.version("kstash"),
+        "python": platform.python_version(),
+        "client": client_version(),
+    }
+
+
 def greet(config: Config, *, workers: int | None = None) -> None:
     """Say which application starts, as what, and on what.
 

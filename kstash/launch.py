@@ -22,7 +22,7 @@ import structlog
 from kstash.background import Threads
 from kstash.config import Config
 from kstash.errors import ConfigError, KstashError, MemberFencedError, OperatorError, SerdeError
-from kstash.greeting import greet
+from kstash.greeting import build_info, greet
 from kstash.kafka import KafkaCluster
 from kstash.kafka.strangers import find_strangers, refuse_strangers
 from kstash.kafka.topics import batch_bytes_max, check_topics
@@ -249,6 +249,7 @@ def _run_worker(
         raise_limit(), partial(needed, topology=topology, has_transactions=has_transactions)
     )
     with files.explained(), Observer(config, topology) as observer, closing(cluster):
+        observer.metrics.gauge("build_info", 1, **build_info())
         cluster.take_place(config, _short_name(topology, config), topology.topics)
         topology, topics = _look(topology, config, cluster, clock)
         state = RocksBackend(

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kstash.core.records import FileEntry as FileEntry
+from kstash.status import BrokerStatus as BrokerStatus
 from kstash.status import GroupStatus as GroupStatus
 from kstash.status import RecoveryStatus as RecoveryStatus
 from kstash.status import TaskStatus as TaskStatus
@@ -27,6 +28,7 @@ from kstash.storage import CheckpointStore as CheckpointStore
 from kstash.storage import Job as Job
 from kstash.storage import KeyValueStore as KeyValueStore
 from kstash.storage import StateBackend as StateBackend
+from kstash.storage import StoreSize as StoreSize
 from kstash.storage import StoreSpec as StoreSpec
 from kstash.storage import TaskState as TaskState
 
@@ -390,6 +392,9 @@ class Cluster(Protocol):
     def sink_producer(self, group: int, slot: int = 0) -> SinkProducer:
         """A transactional producer of a task group, which has two: slots 0 and 1."""
 
+    def brokers(self) -> Sequence[BrokerStatus]:
+        """What the clients that carry most said last of each broker; does not wait."""
+
 
 class Clock(Protocol):
     """Time for the runtime."""
@@ -409,6 +414,9 @@ class Metrics(Protocol):
 
     def gauge(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
+
+    def remove(self, name: str, **labels: str) -> None:
+        """Forget a gauge of these labels; one that is not set is fine."""
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add one duration to a histogram."""

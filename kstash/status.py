@@ -111,6 +111,22 @@ class RecoveryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerStatus:
+    """What one client says of its connection to one broker.
+
+    Attributes:
+        broker: its node id.
+        state: `up`, `connecting`, `down`, or `idle`: there was no need of it yet.
+        round_trips: seconds that an answer took over the last interval, by quantile (`0.5`); empty
+            when there was none, or when the broker waits on purpose, as for records to come.
+    """
+
+    broker: str
+    state: str
+    round_trips: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStatus:
     """What a worker does.
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -35,11 +35,27 @@ class StoreSpec:
     deserialize: Callable[[bytes], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class StoreSize:
+    """How large a store is, as far as that is known without looking at all of it.
+
+    Attributes:
+        entries: estimated.
+        size_bytes: of what is on the disk, estimated.
+    """
+
+    entries: int
+    size_bytes: int
+
+
 class TaskState(Protocol):
     """The stores of one task."""
 
     def store(self, name: str) -> KeyValueStore:
         """A store of the task by its name."""
+
+    def sizes(self) -> Mapping[str, StoreSize]:
+        """Size of each store by name; takes a fraction of a millisecond."""
 
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
         """Freeze and write all dirty state in one batch, then take a durable checkpoint `label`.

@@ -16,7 +16,16 @@ from kstash.kafka.producers import DelayedAcks, KafkaProducer
 from kstash.kafka.scanner import KafkaScanner
 from kstash.kafka.sink import KafkaSinkProducer
 from kstash.kafka.spares import Spares
-from kstash.ports import Admin, CheckpointStore, Member, Producer, Scanner, SinkProducer
+from kstash.kafka.statistics import STATISTICS_INTERVAL_MS, Statistics
+from kstash.ports import (
+    Admin,
+    BrokerStatus,
+    CheckpointStore,
+    Member,
+    Producer,
+    Scanner,
+    SinkProducer,
+)
 
 SINKS_DEADLINE_S = 1.0
 """For all threads of producers together: what still waits for a broker ends with the process."""
@@ -44,6 +53,7 @@ class KafkaCluster:
         self._config = config
         self.program = program
         self.spares = Spares()
+        self._statistics = Statistics()
         self._batch_bytes_max = BATCH_BYTES_MAX
         # A topic that producers ask for when they are made.
         self._asked: str | None = None
@@ -173,6 +183,10 @@ class KafkaCluster:
         )
         return sink
 
+    def brokers(self) -> tuple[BrokerStatus, ...]:
+        """What reader and producers of data and lineage said last of each broker."""
+        return self._statistics.brokers()
+
     def checkpoint_store(self) -> CheckpointStore:
         """The store of remote checkpoints in the topic `<application id>-checkpoints`."""
         return CheckpointTopic(self._config, admin=self.admin)
@@ -180,6 +194,11 @@ class KafkaCluster:
     def _limited(self, producer: settings.Settings) -> settings.Settings:
         asked = int(producer.get("batch.size", BATCH_BYTES_MAX))
         return producer | {"batch.size": min(asked, self._batch_bytes_max)}
+
+    def _told(self, chosen: settings.Settings, *, waits: bool = False) -> settings.Settings:
+        """Settings of a client that tells what it knows of its brokers."""
+        take = self._statistics.taker(str(chosen["client.id"]), waits=waits)
+        return {"statistics.interval.ms": STATISTICS_INTERVAL_MS, **chosen, "stats_cb": take}
 
     def _new_admin(self) -> KafkaAdmin:
         has_access = self._contact is not None and self._contact.has_access
@@ -190,19 +209,19 @@ class KafkaCluster:
     def _new_member(self) -> KafkaMember:
         return KafkaMember(
             settings.member(self._config, self.program),
-            reader_settings=settings.reader(self._config),
+            reader_settings=self._told(settings.reader(self._config), waits=True),
             admin_settings=settings.admin(self._config),
             lineage_topic=self.lineage_topic,
             bootstrap_servers=self._config.bootstrap_servers,
         )
 
     def _new_data_producer(self) -> KafkaProducer:
-        return KafkaProducer(self._limited(settings.data_producer(self._config)), topic=self._asked)
+        chosen = self._told(self._limited(settings.data_producer(self._config)))
+        return KafkaProducer(chosen, topic=self._asked)
 
     def _new_lineage_producer(self) -> Producer:
-        producer = KafkaProducer(
-            self._limited(settings.lineage_producer(self._config)), topic=self._asked
-        )
+        chosen = self._told(self._limited(settings.lineage_producer(self._config)))
+        producer = KafkaProducer(chosen, topic=self._asked)
         delay_s = self._config.lineage_ack_delay_ms / 1000
         return DelayedAcks(producer, delay_s) if delay_s else producer
 

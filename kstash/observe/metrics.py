@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    GCCollector,
     Histogram,
+    Metric,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
@@ -20,9 +21,6 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from kstash.observe.table import METRICS, PREFIX, MetricSpec
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-
-GAUGE_STALE_S = 60.0
-"""A labelled gauge set longer ago is left out: its task has moved. Lag is set every ten seconds."""
 
 _Labels = tuple[tuple[str, str], ...]
 
@@ -34,26 +32,23 @@ class PrometheusMetrics:
 
     Args:
         specs: the metrics there are; another name is a programmer error.
-        monotonic: seconds, never back.
     """
 
     def __init__(
         self,
         specs: Iterable[MetricSpec] = METRICS,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a gauge per counter that nobody asked for
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
-        self._monotonic = monotonic
+        GCCollector(registry=self._registry)
         self._specs = {spec.name: spec for spec in specs}
         self._metrics: dict[str, Any] = {
             name: _make(spec, self._registry) for name, spec in self._specs.items()
         }
         # `labels()` validates, converts and locks at each call: the children are kept instead.
         self._children: dict[tuple[str, _Labels], Any] = {}
-        self._gauges_set: dict[tuple[str, _Labels], float] = {}
         self._totals: dict[str, float] = {}
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
@@ -64,10 +59,13 @@ class PrometheusMetrics:
     def gauge(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
         self._child("gauge", name, labels).set(value)
-        if labels:
-            self._gauges_set[name, tuple(labels.items())] = self._monotonic()
-        else:
+        if not labels:
             self._totals[name] = value
+
+    def remove(self, name: str, **labels: str) -> None:
+        """Forget a gauge of these labels; one that is not set is fine."""
+        if self._children.pop((name, tuple(labels.items())), None) is not None:
+            self._metrics[name].remove(*(labels[label] for label in self._specs[name].labels))
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Note one duration."""
@@ -89,7 +87,6 @@ class PrometheusMetrics:
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format (`CONTENT_TYPE`)."""
-        self._drop_stale()
         return generate_latest(self._registry)
 
     def _child(self, kind: str, name: str, labels: dict[str, str]) -> Any:
@@ -98,29 +95,30 @@ class PrometheusMetrics:
         if child is None:
             spec = self._specs.get(name)
             assert spec is not None, f"metric {name!r} is not in kstash.observe.table"
-            assert spec.kind == kind, f"metric {name!r} is a {spec.kind}, used as a {kind}"
+            is_kind = spec.kind == kind or (spec.kind == "summary" and kind == "gauge")
+            assert is_kind, f"metric {name!r} is a {spec.kind}, used as a {kind}"
             assert set(labels) == set(spec.labels), f"metric {name!r} has labels {spec.labels}"
             metric = self._metrics[name]
             child = self._children[key] = metric.labels(**labels) if labels else metric
         return child
 
-    def _drop_stale(self) -> None:
-        # On the HTTP thread, while the loop may set the same gauge: each line is one dict or one
-        # locked operation, and a gauge dropped just as it is set comes back a second later.
-        oldest = self._monotonic() - GAUGE_STALE_S
-        for key, set_at in list(self._gauges_set.items()):
-            if set_at < oldest:
-                name, labels = key
-                self._children.pop(key, None)
-                self._gauges_set.pop(key, None)
-                values = dict(labels)
-                self._metrics[name].remove(*(values[label] for label in self._specs[name].labels))
+
+class _Quantiles(Gauge):
+    """Quantiles that somebody else worked out: set like gauges, exposed as a summary."""
+
+    def collect(self) -> Iterator[Metric]:
+        for family in super().collect():
+            made = Metric(family.name, family.documentation, "summary")
+            made.samples = family.samples
+            yield made
 
 
 def _make(spec: MetricSpec, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
     name = PREFIX + spec.name
     if spec.kind == "counter":
         return Counter(name, spec.text, spec.labels, registry=registry)
+    if spec.kind == "summary":
+        return _Quantiles(name, spec.text, spec.labels, registry=registry)
     if spec.kind == "gauge":
         return Gauge(name, spec.text, spec.labels, registry=registry)
     return Histogram(name, spec.text, spec.labels, buckets=spec.buckets, registry=registry)

@@ -41,7 +41,7 @@ class Observer:
         topology: Topology,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.metrics = PrometheusMetrics(monotonic=monotonic)
+        self.metrics = PrometheusMetrics()
         self.config = config
         self.topology = topology
         self._monotonic = monotonic

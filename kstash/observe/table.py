@@ -14,14 +14,15 @@ class MetricSpec:
 
     Attributes:
         name: as the runtime says it, without prefix and `_total`.
-        kind: counter, gauge or histogram (of seconds).
+        kind: counter, gauge, histogram (of seconds), or summary: quantiles that others have worked
+            out, set like gauges.
         text: what it says, for `# HELP`.
         labels: label names; every call gives exactly these.
         buckets: upper bounds in seconds, rising; for histograms only.
     """
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Literal["counter", "gauge", "histogram", "summary"]
     text: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
@@ -38,10 +39,32 @@ _LATENCY = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0, 300.0
 
 _RECOVERY = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
+_COMMIT = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
+"""Of a transaction: the broker aborts one that takes longer than its time-out, 10 s by default."""
+
 METRICS = (
+    MetricSpec(
+        "build_info",
+        "gauge",
+        "1, of what runs here: kstash, Python, and the Kafka client's library.",
+        ("version", "python", "client"),
+    ),
     # What flows
     MetricSpec("records_in", "counter", "Input records processed, replayed ones too.", ("stage",)),
     MetricSpec("records_out", "counter", "Output records handed to the producers.", ("stage",)),
+    MetricSpec(
+        "records_dropped",
+        "counter",
+        "Input records that count for nothing: repeated, of a fenced writer, or skipped by a "
+        "setting.",
+        ("stage", "reason"),
+    ),
+    MetricSpec(
+        "operator_errors",
+        "counter",
+        "Records that an operator's function or serde failed on, or no topic takes.",
+        ("stage", "operator"),
+    ),
     MetricSpec(
         "process_seconds",
         "histogram",
@@ -57,9 +80,26 @@ METRICS = (
         _LATENCY,
     ),
     MetricSpec(
+        "stream_time_seconds",
+        "gauge",
+        "Greatest timestamp of the last record of a batch that a task has processed (Unix time).",
+        ("task",),
+    ),
+    MetricSpec(
+        "stream_time_delay_seconds", "gauge", "How far that is behind the clock.", ("task",)
+    ),
+    MetricSpec(
         "input_lag_records",
         "gauge",
-        "Offsets between the end of an input partition and the task that reads it.",
+        "Offsets between the stable end of an input partition and the task that reads it; 0 when "
+        "it has read everything.",
+        ("topic", "partition"),
+    ),
+    MetricSpec(
+        "input_lag_seconds",
+        "gauge",
+        "How long the oldest record that is not processed has been waiting, at most; 0 when the "
+        "task has read everything.",
         ("topic", "partition"),
     ),
     MetricSpec(
@@ -70,6 +110,23 @@ METRICS = (
     ),
     MetricSpec("task_position", "gauge", "Number of events that a task has processed.", ("task",)),
     MetricSpec("task_live", "gauge", "Whether a task is live (1) or recovering (0).", ("task",)),
+    MetricSpec(
+        "task_stalled_seconds",
+        "gauge",
+        "How long a task has had work and made no progress; 0 else.",
+        ("task",),
+    ),
+    MetricSpec(
+        "group_waiting_seconds",
+        "gauge",
+        "How long a task group that this worker should own has not been live; 0 else.",
+        ("group",),
+    ),
+    MetricSpec(
+        "rebalances",
+        "counter",
+        "Times that the membership gave this worker task groups, or took some.",
+    ),
     # Lineage
     MetricSpec("lineage_appended_entries", "counter", "Determinants sent to the lineage topic."),
     MetricSpec("lineage_appended_bytes", "counter", "Bytes of lineage sent to the lineage topic."),
@@ -77,6 +134,11 @@ METRICS = (
     MetricSpec("lineage_acked_bytes", "counter", "Bytes of lineage that the lineage topic has."),
     MetricSpec("lineage_unacked_entries", "gauge", "Determinants not yet acknowledged."),
     MetricSpec("lineage_unacked_bytes", "gauge", "Bytes of lineage not yet acknowledged."),
+    MetricSpec(
+        "lineage_oldest_unacked_seconds",
+        "gauge",
+        "Age of the oldest lineage that is not acknowledged; 0 when all is.",
+    ),
     MetricSpec(
         "lineage_ack_seconds",
         "histogram",
@@ -86,6 +148,16 @@ METRICS = (
     ),
     MetricSpec("tombstones", "counter", "Records of the lineage topic given up as covered."),
     MetricSpec("purged_offsets", "counter", "Offsets of internal topics deleted as covered."),
+    MetricSpec(
+        "producer_queue_records",
+        "gauge",
+        "Kafka records of all producers that are not acknowledged, or wait for a commit.",
+    ),
+    MetricSpec(
+        "producer_queue_bytes",
+        "gauge",
+        "Bytes of outputs and lineage that are made and not acknowledged.",
+    ),
     MetricSpec("header_bytes", "counter", "Bytes of kstash headers on outputs.", ("stage",)),
     MetricSpec("stalls", "counter", "Times that inputs were paused to wait for acknowledgements."),
     # Recovery
@@ -115,6 +187,13 @@ METRICS = (
     ),
     # State
     MetricSpec("state_memory_bytes", "gauge", "Estimated size of the live state in memory."),
+    MetricSpec("state_entries", "gauge", "Estimated number of entries of a store.", ("store",)),
+    MetricSpec(
+        "state_bytes",
+        "gauge",
+        "Estimated bytes of a store on this disk; what is only in memory is not in it.",
+        ("store",),
+    ),
     MetricSpec("checkpoints", "counter", "Checkpoints published in the lineage topic."),
     MetricSpec("checkpoint_bytes", "counter", "Bytes of the files of published checkpoints."),
     MetricSpec(
@@ -123,6 +202,18 @@ METRICS = (
         "Time that processing stands still for a checkpoint.",
         (),
         _FAST,
+    ),
+    MetricSpec(
+        "checkpoint_age_seconds",
+        "gauge",
+        "How much time of a task's work is in no published checkpoint; 0 when one has all of it.",
+        ("task",),
+    ),
+    MetricSpec(
+        "checkpoint_remote_age_seconds",
+        "gauge",
+        "The same for checkpoints that outlive this machine.",
+        ("task",),
     ),
     MetricSpec("checkpoints_remote", "counter", "Remote checkpoints published."),
     MetricSpec("checkpoint_uploads", "counter", "Checkpoints stored in the checkpoint store."),
@@ -147,11 +238,38 @@ METRICS = (
         _RECOVERY,
     ),
     MetricSpec(
+        "restore_remaining_bytes",
+        "gauge",
+        "Bytes that the restore of a task group has still to fetch; 0 when none is under way.",
+        ("group",),
+    ),
+    MetricSpec(
         "restore_eta_seconds",
         "gauge",
         "Time that the restore of a task group will still take, at its speed so far.",
         ("group",),
     ),
     MetricSpec("commits", "counter", "Transactions of sinks committed."),
+    MetricSpec(
+        "commit_seconds",
+        "histogram",
+        "Time from closing a transaction of sinks to its commit, acknowledgements included.",
+        (),
+        _COMMIT,
+    ),
+    # The client
+    MetricSpec(
+        "broker_connections",
+        "gauge",
+        "Connections of this worker's producers and reader to brokers: up, connecting, down, or "
+        "idle (never needed).",
+        ("state",),
+    ),
+    MetricSpec(
+        "broker_round_trip_seconds",
+        "summary",
+        "Time that a broker takes to answer a producer, over the last ten seconds.",
+        ("broker", "quantile"),
+    ),
     MetricSpec("app_state", "gauge", "1 for the state that this worker is in, else 0.", ("state",)),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,10 @@ NO_ZERO_MS = 1
 """Stands for the timestamp 0 of an input record: a producer takes 0 for "now", so that an output
 would get another timestamp in each replay."""
 
+DROPPED = ("repeated", "fenced", "skipped")
+"""Why an input record counts for nothing: it came before, its writer's incarnation was fenced, or
+`skip_records` names it."""
+
 BATCH_RECORDS = 2_000
 """Logical records in a batch of frames, at which it is closed: bounds memory and the wait of the
 outputs of its first record for its last one."""
@@ -45,6 +50,8 @@ class Events:
         offsets: offsets of the events, to name the record that user code failed on.
         taken: records taken of those given.
         cuts: of each event that is a frame, how much of its head had come before.
+        dropped: logical records that count for nothing, by why (`DROPPED`); None when there are
+            none.
     """
 
     batch: Batch
@@ -55,6 +62,7 @@ class Events:
     offsets: list[int]
     taken: int
     cuts: list[int] = field(default_factory=list)
+    dropped: Counter[str] | None = None
 
 
 def kstash_headers(message: Message) -> tuple[Identity | None, Marker | None]:
@@ -113,6 +121,7 @@ def decode_external(messages: Sequence[Message], skips: InputSkips = NO_SKIPS) -
         RecordUnreadableError: headers cannot be read; names topic, partition and offset.
     """
     next_offset, taken = messages[-1].offset() + 1, len(messages)
+    dropped: Counter[str] | None = None
     if skips.gaps:
         messages = [m for m in messages if skips.gap_end(m.offset()) is None]
     offsets = [m.offset() for m in messages]
@@ -120,6 +129,8 @@ def decode_external(messages: Sequence[Message], skips: InputSkips = NO_SKIPS) -
     if skips.whole:
         sizes = [int(offset not in skips.whole) for offset in offsets]
         messages = [m for m, size in zip(messages, sizes, strict=True) if size]
+    if len(messages) < taken:
+        dropped = Counter(skipped=taken - len(messages))
     headers: list[Headers | None] | None = [user_headers(m.headers()) for m in messages]
     assert headers is not None
     if not any(headers):
@@ -131,7 +142,7 @@ def decode_external(messages: Sequence[Message], skips: InputSkips = NO_SKIPS) -
         headers,
     )
     end = offsets[-1] + 1 if offsets else -1
-    return Events(batch, len(offsets), end, next_offset, sizes, offsets, taken)
+    return Events(batch, len(offsets), end, next_offset, sizes, offsets, taken, dropped=dropped)
 
 
 def decode_ruled(
@@ -159,6 +170,7 @@ def decode_ruled(
     sizes: list[int] = []
     offsets: list[int] = []
     cuts: list[int] = []
+    dropped: Counter[str] = Counter()
     taken = 0
     last: Message | None = None
     for message in messages:
@@ -169,16 +181,21 @@ def decode_ruled(
         try:
             event = read_event(message, table, is_frames=is_frames, skips=skips)
             if event is None:
+                _count_dropped(dropped, message, table, skips, is_frames=is_frames)
                 continue
             cut, count = event
+            if cut:
+                dropped["repeated"] += cut
             offset = message.offset()
             if skips and offset in skips.whole:
                 size = 0
+                dropped["skipped"] += count - cut
             else:
                 columns = decode_frame(message.value(), count) if is_frames else _single(message)
                 parts = skips.parts.get(offset) if skips else None
                 if parts:
                     columns, cut_here = _without(columns, cut, parts), 0
+                    dropped["skipped"] += count - cut - len(columns.keys)
                 else:
                     cut_here = cut
                 _extend(batch, columns, cut_here)
@@ -192,7 +209,31 @@ def decode_ruled(
         cuts.append(cut)
     assert last is not None
     end = offsets[-1] + 1 if offsets else -1
-    return Events(batch, len(sizes), end, last.offset() + 1, sizes, offsets, taken, cuts)
+    next_offset = last.offset() + 1
+    return Events(batch, len(sizes), end, next_offset, sizes, offsets, taken, cuts, dropped or None)
+
+
+def _count_dropped(
+    dropped: Counter[str],
+    message: Message,
+    table: ReaderTable,
+    skips: InputSkips,
+    *,
+    is_frames: bool,
+) -> None:
+    """Count a record that is no event by why; markers are no records of anybody's.
+
+    Decoded once more: there are few of them, and the others must not carry what is asked here.
+    """
+    if skips and (skips.gap_end(message.offset()) is not None or message.offset() in skips.whole):
+        dropped["skipped"] += 1
+        return
+    identity, marker = _headers(message) if is_frames else (_identity(message), None)
+    if identity is None or marker is not None:
+        return
+    # One that passes raises the table to its own incarnation.
+    newest = table.max_incarnation.get((identity.application, identity.task.partition))
+    dropped["repeated" if newest == identity.incarnation else "fenced"] += identity.count
 
 
 def read_event(

@@ -223,6 +223,7 @@ class Groups:
     def _assigned(self, numbers: list[int]) -> None:
         if self.is_stopping:
             return
+        self._context.metrics.count("rebalances")
         since, self._waiting_since = self._waiting_since, None
         if since is None:
             since = self._context.clock.monotonic()
@@ -233,6 +234,7 @@ class Groups:
     def _revoked(self, numbers: list[int]) -> None:
         """Begin to finish what moves; the other groups go on meanwhile."""
         log.info("task groups move to another worker", groups=sorted(numbers))
+        self._context.metrics.count("rebalances")
         now = self._context.clock.monotonic()
         config = self._context.config
         deadline = now + min(config.shutdown_timeout_ms / 1000, config.poll_interval_s * MOVE_SHARE)
@@ -264,6 +266,7 @@ class Groups:
     def _lost(self, numbers: list[int]) -> None:
         log.warning("task groups lost with the place in the group", groups=sorted(numbers))
         self._context.metrics.count("fenced", len(numbers))
+        self._context.metrics.count("rebalances")
         for number in numbers:
             self._restarts.pop(number, None)
             self._leaving.pop(number, None)

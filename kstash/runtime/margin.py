@@ -13,9 +13,15 @@ MARGIN_INTERVAL_S = 10.0
 
 
 class Margin:
-    """Exports how far retention is from the oldest checkpoint that a recovery may fall back to."""
+    """Knows how far retention is from the oldest checkpoint that a recovery may fall back to.
+
+    Attributes:
+        by_partition: offsets between the log start of an input and that checkpoint, as of the last
+            answer, of the inputs that were read here then.
+    """
 
     def __init__(self, context: Context) -> None:
+        self.by_partition: dict[Partition, int] = {}
         self._context = context
         self._due = 0.0
         self._answer: Callable[[], dict[Partition, int] | None] | None = None
@@ -26,22 +32,16 @@ class Margin:
             starts = self._answer()
             if starts is not None:
                 self._answer = None
-                self._export(starts, groups)
+                self.by_partition = {
+                    partition: offset - starts[partition]
+                    for partition, offset in _needed(groups).items()
+                    if partition in starts
+                }
         elif now >= self._due:
             self._due = now + MARGIN_INTERVAL_S
             needed = _needed(groups)
             if needed:
                 self._answer = self._context.admin.ask_start_offsets(list(needed))
-
-    def _export(self, starts: Mapping[Partition, int], groups: Mapping[int, TaskGroup]) -> None:
-        for (topic, number), offset in _needed(groups).items():
-            if (topic, number) in starts:
-                self._context.metrics.gauge(
-                    "input_margin_records",
-                    offset - starts[topic, number],
-                    topic=topic,
-                    partition=str(number),
-                )
 
 
 def _needed(groups: Mapping[int, TaskGroup]) -> dict[Partition, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
@@ -11,6 +12,7 @@ from kstash.core.reader import ReaderTable
 from kstash.core.recovery import TaskPlan
 from kstash.core.skips import InputSkips
 from kstash.core.task import TaskCore
+from kstash.errors import LocatedError
 from kstash.operators.program import Place
 from kstash.ports import TaskState
 from kstash.runtime.context import Context
@@ -83,11 +85,20 @@ def open_task(
         clock=context.clock.monotonic,
         pulse=context.pulse,
         look=context.paces.look,
+        fail=partial(_count_error, context, stage),
         load=context.load,
     )
     if plan.adopted > plan.position:
         log.info("replaying", task=name, events=plan.adopted - plan.position, base=plan.position)
     return task
+
+
+def _count_error(context: Context, stage: Stage, error: Exception) -> None:
+    # Without the line in the user's file, which the log tells: a label for each operator.
+    operator = str(getattr(error, "operator", "")).partition(" at ")[0]
+    if not operator and isinstance(error, LocatedError):
+        operator = f"to({error.topic})"
+    context.metrics.count("operator_errors", stage=stage.name, operator=operator)
 
 
 def _inputs(

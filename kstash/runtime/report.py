@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
+from kstash.nodes import label
 from kstash.ports import TaskStatus, WorkerStatus
+from kstash.runtime.board import Board
 from kstash.runtime.context import Context
+from kstash.runtime.decode import DROPPED
 from kstash.runtime.group import Phase, TaskGroup
 from kstash.runtime.lags import Lags
+from kstash.runtime.margin import Margin
 from kstash.runtime.progress import Progress
 from kstash.runtime.rates import Rates
 from kstash.runtime.stalls import Stalls, state_of
+from kstash.runtime.stores import Stores
 from kstash.runtime.task import Task
 
 REPORT_INTERVAL_S = 1.0
+
 STATES = ("starting", "recovering", "live", "stopping")
+
+STAGE_COUNTERS = (
+    "records_in",
+    "records_out",
+    "replayed_records",
+    "suppressed_outputs",
+    "header_bytes",
+)
+
+CONNECTION_STATES = ("up", "connecting", "down", "idle")
 
 
 class Reporter:
-    """Publishes counters, gauges and the state of the application."""
+    """Publishes counters, gauges and the state of the application.
 
-    def __init__(self, context: Context) -> None:
+    Args:
+        context: of the worker.
+        margin: what is known of retention.
+    """
+
+    def __init__(self, context: Context, margin: Margin) -> None:
         self._context = context
+        self._margin = margin
         self._due = 0.0
+        self._board = Board(context.metrics)
         self._progress = Progress()
         self._lags = Lags(context)
         self._stalls = Stalls()
         self._rates = Rates(context.layout.topology)
+        self._stores = Stores()
         # Keyed by the task object: a new incarnation counts from zero again.
-        self._seen: dict[int, tuple[Task, tuple[int, ...], tuple[int, Phase]]] = {}
+        self._seen: dict[int, tuple[Task, dict[tuple[str, str], int]]] = {}
+        self._begin()
 
     def tick(
         self,
@@ -47,25 +73,25 @@ class Reporter:
         self._lags.look(now, groups)
         self._stalls.look(now, groups, owned, self._lags)
         self._rates.look(now, tasks)
-        for group in groups.values():
-            group.checkpoints.look(now)
-        metrics = self._context.metrics
+        self._stores.look(now, tasks)
         state = _state(groups, is_stopping=is_stopping)
         for name in STATES:
-            metrics.gauge("app_state", float(name == state), state=name)
+            self._board.gauge("app_state", float(name == state), state=name)
+        self._count(tasks)
         for group in groups.values():
+            group.checkpoints.look(now)
             for task in group.tasks.values():
-                self._report_task(task, group)
-        metrics.gauge(
-            "lineage_unacked_entries", sum(g.lineage.unacked_entries for g in groups.values())
-        )
-        metrics.gauge(
-            "lineage_unacked_bytes", sum(g.lineage.unacked_bytes for g in groups.values())
-        )
-        alive = {id(task) for task in tasks}
-        self._seen = {key: value for key, value in self._seen.items() if key in alive}
-        for (topic, partition), lag in self._lags.by_partition.items():
-            metrics.gauge("input_lag_records", lag.records, topic=topic, partition=str(partition))
+                self._show_task(now, task, group)
+        self._show_groups(now, groups)
+        self._show_inputs()
+        self._show_brokers()
+        for store, size in self._stores.sizes.items():
+            self._board.gauge("state_entries", size.entries, store=store)
+            self._board.gauge("state_bytes", size.size_bytes, store=store)
+        self._board.publish()
+        self._show_queues(now, groups)
+
+    # -- status ----------------------------------------------------------------------------------
 
     def status(self, groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> WorkerStatus:
         """What the worker does now; lags, rates and what stands still as of the last report."""
@@ -89,7 +115,7 @@ class Reporter:
     def _task_status(self, now: float, task: Task, group: TaskGroup) -> TaskStatus:
         lag = self._lags.of_task(task)
         partitions = sorted(source.partition for source in task.inputs.values())
-        has_recovery = self._context.has_recovery
+        age_s, remote_age_s = self._ages_s(now, task, group)
         remote = group.checkpoints.newest_remote(task)
         return TaskStatus(
             name=task.name,
@@ -104,44 +130,122 @@ class Reporter:
             lag_seconds=lag.seconds if lag is not None else None,
             stalled_seconds=self._stalls.of_task(task),
             stream_time=task.stream_time_ms / 1000 if task.stream_time_ms else None,
-            checkpoint_age_seconds=group.checkpoints.age_s(task, now) if has_recovery else None,
+            checkpoint_age_seconds=age_s,
             remote_position=remote.position if remote is not None else None,
-            remote_age_seconds=(
-                group.checkpoints.remote_age_s(task, now) if has_recovery else None
-            ),
+            remote_age_seconds=remote_age_s,
         )
 
-    def _report_task(self, task: Task, group: TaskGroup) -> None:
+    def _ages_s(
+        self, now: float, task: Task, group: TaskGroup
+    ) -> tuple[float | None, float | None]:
+        if not self._context.has_recovery:
+            return None, None
+        return group.checkpoints.age_s(task, now), group.checkpoints.remote_age_s(task, now)
+
+    # -- metrics ---------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Show what may be counted as 0: a rise from nothing at all would be none to Prometheus."""
         metrics = self._context.metrics
-        counts = (
-            task.records_in,
-            task.records_out,
-            task.replayed,
-            task.suppressed,
-            task.emitter.header_bytes,
-        )
-        known = self._seen.get(id(task))
-        before = known[1] if known is not None and known[0] is task else (0,) * len(counts)
-        state = (task.core.position, group.phase)
-        if known is not None and known == (task, counts, state):
-            return  # most tasks of many have nothing new to say
-        self._seen[id(task)] = (task, counts, state)
-        names = (
-            "records_in",
-            "records_out",
-            "replayed_records",
-            "suppressed_outputs",
-            "header_bytes",
-        )
-        for name, count, old in zip(names, counts, before, strict=True):
-            if count != old:
-                metrics.count(name, count - old, stage=task.stage.name)
-        metrics.gauge(
-            "task_position",
-            task.core.position,
-            task=task.name,
-        )
-        metrics.gauge("task_live", float(group.phase is Phase.LIVE), task=task.name)
+        for stage in self._context.layout.topology.stages:
+            for name in STAGE_COUNTERS:
+                metrics.count(name, 0, stage=stage.name)
+            for reason in DROPPED:
+                metrics.count("records_dropped", 0, stage=stage.name, reason=reason)
+            operators = [f"input {source.topic}" for source in stage.inputs]
+            for operator in (*operators, *map(label, stage.nodes)):
+                metrics.count("operator_errors", 0, stage=stage.name, operator=operator)
+
+    def _count(self, tasks: Sequence[Task]) -> None:
+        """Add to the counters what the tasks have counted since the last look."""
+        before, self._seen = self._seen, {}
+        added: Counter[tuple[str, str, str]] = Counter()
+        for task in tasks:
+            counts = _counts(task)
+            known = before.get(id(task))
+            old = known[1] if known is not None and known[0] is task else {}
+            self._seen[id(task)] = task, counts
+            for key, count in counts.items():
+                if count != old.get(key, 0):
+                    added[(task.stage.name, *key)] += count - old.get(key, 0)
+        for (stage, name, reason), count in added.items():
+            if reason:
+                self._context.metrics.count(name, count, stage=stage, reason=reason)
+            else:
+                self._context.metrics.count(name, count, stage=stage)
+
+    def _show_task(self, now: float, task: Task, group: TaskGroup) -> None:
+        board, name = self._board, task.name
+        board.gauge("task_position", task.core.position, task=name)
+        board.gauge("task_live", float(group.phase is Phase.LIVE), task=name)
+        board.gauge("task_stalled_seconds", self._stalls.of_task(task), task=name)
+        if task.stream_time_ms:
+            delay_ms = max(0, self._context.clock.time_ms() - task.stream_time_ms)
+            board.gauge("stream_time_seconds", task.stream_time_ms / 1000, task=name)
+            board.gauge("stream_time_delay_seconds", delay_ms / 1000, task=name)
+        age_s, remote_age_s = self._ages_s(now, task, group)
+        if age_s is not None:
+            board.gauge("checkpoint_age_seconds", age_s, task=name)
+        if remote_age_s is not None:
+            board.gauge("checkpoint_remote_age_seconds", remote_age_s, task=name)
+
+    def _show_groups(self, now: float, groups: Mapping[int, TaskGroup]) -> None:
+        board = self._board
+        for status in self._stalls.groups:
+            board.gauge("group_waiting_seconds", status.waiting_seconds, group=str(status.number))
+        for number, group in groups.items():
+            if group.recovery is not None:
+                restores, label = group.recovery.restores, str(number)
+                board.gauge("restore_remaining_bytes", restores.remaining_bytes, group=label)
+                board.gauge("restore_eta_seconds", restores.eta_s(now) or 0.0, group=label)
+
+    def _show_inputs(self) -> None:
+        board = self._board
+        for (topic, number), lag in self._lags.by_partition.items():
+            partition = str(number)
+            board.gauge("input_lag_records", lag.records, topic=topic, partition=partition)
+            board.gauge("input_lag_seconds", lag.seconds, topic=topic, partition=partition)
+        for (topic, number), margin in self._margin.by_partition.items():
+            board.gauge("input_margin_records", margin, topic=topic, partition=str(number))
+
+    def _show_brokers(self) -> None:
+        brokers = self._context.cluster.brokers()
+        states = Counter(broker.state for broker in brokers)
+        for state in CONNECTION_STATES:
+            self._board.gauge("broker_connections", states[state], state=state)
+        slowest: dict[tuple[str, str], float] = {}
+        for broker in brokers:
+            for quantile, seconds in broker.round_trips.items():
+                key = broker.broker, quantile
+                slowest[key] = max(seconds, slowest.get(key, 0.0))
+        for (name, quantile), seconds in slowest.items():
+            self._board.gauge("broker_round_trip_seconds", seconds, broker=name, quantile=quantile)
+
+    def _show_queues(self, now: float, groups: Mapping[int, TaskGroup]) -> None:
+        metrics, lineages = self._context.metrics, [g.lineage for g in groups.values()]
+        unacked_bytes = sum(lineage.unacked_bytes for lineage in lineages)
+        metrics.gauge("lineage_unacked_entries", sum(line.unacked_entries for line in lineages))
+        metrics.gauge("lineage_unacked_bytes", unacked_bytes)
+        oldest_s = max((lineage.oldest_age_s(now) for lineage in lineages), default=0.0)
+        metrics.gauge("lineage_oldest_unacked_seconds", oldest_s)
+        records = len(self._context.producers) + sum(g.sink_backlog for g in groups.values())
+        metrics.gauge("producer_queue_records", records)
+        metrics.gauge("producer_queue_bytes", self._context.load.unacked_bytes + unacked_bytes)
+
+
+def _counts(task: Task) -> dict[tuple[str, str], int]:
+    """What a task has counted, by metric and reason (empty: it has none)."""
+    counted = (
+        task.records_in,
+        task.records_out,
+        task.replayed,
+        task.suppressed,
+        task.emitter.header_bytes,
+    )
+    counts = {(name, ""): count for name, count in zip(STAGE_COUNTERS, counted, strict=True)}
+    for reason, count in task.dropped.items():
+        counts["records_dropped", reason] = count
+    return counts
 
 
 def _state(groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> str:

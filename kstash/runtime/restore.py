@@ -91,6 +91,16 @@ class Restores:
         self.damaged: dict[TaskId, set[str]] = {}
 
     @property
+    def remaining_bytes(self) -> int:
+        """Bytes that are still to be fetched; 0 when nothing is fetched."""
+        return max(0, self.total_bytes - self.done_bytes) if self._waiting else 0
+
+    def eta_s(self, now: float) -> float | None:
+        """Seconds that the rest takes at the speed so far; None: nothing came, or is to come."""
+        done, remaining = self.done_bytes, self.remaining_bytes
+        return remaining * (now - self._started_s) / done if remaining and done else None
+
+    @property
     def total_bytes(self) -> int:
         """Bytes that are to be fetched, as far as that is known."""
         return sum(progress.total_bytes for progress in self._progress.values())
@@ -182,14 +192,11 @@ class Restores:
 
     def _report(self, now: float, *, is_over: bool = False) -> None:
         total, done = self.total_bytes, self.done_bytes
-        metrics = self._context.metrics
-        metrics.count("restore_bytes", max(0, done - self._counted_bytes))
+        self._context.metrics.count("restore_bytes", max(0, done - self._counted_bytes))
         self._counted_bytes = max(done, self._counted_bytes)
         if not total:
             return
         rate = done / max(now - self._started_s, 1e-9)
-        eta_s = (total - done) / rate if rate else None
-        metrics.gauge("restore_eta_seconds", eta_s or 0.0, group=str(self._group))
         if is_over or not self._pauses.is_over(now):
             return
         log.info(
@@ -199,7 +206,7 @@ class Restores:
             of_megabytes=round(total / 1e6, 3),
             percent=100 * done // total,
             megabytes_per_s=round(rate / 1e6, 1),
-            remaining_s=None if eta_s is None else round(eta_s),
+            remaining_s=round((total - done) / rate) if rate else None,
         )
 
     def _finish(self) -> None:

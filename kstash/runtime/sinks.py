@@ -41,7 +41,7 @@ class Sinks:
         self._queued_records = 0
         self._failure: Exception | None = None
         now = context.clock.monotonic()
-        self._commit_due = now
+        self._commit_due = self._closed_s = now
         self._refresh_due = now + POSITIONS_REFRESH_S
 
     @property
@@ -105,6 +105,7 @@ class Sinks:
         if committer.is_due and (now >= self._commit_due or is_urgent):
             self._commit_due = now + self._context.config.sink_commit_interval_ms / 1000
             committer.close()
+            self._closed_s = now
             self._closing = self._open
         if committer.state is CommitState.CLOSING:
             self._close()
@@ -126,7 +127,9 @@ class Sinks:
             return
         for stage, position in self._committer.on_committed().items():
             self._tasks[stage].core.on_committed(position)
-        self._context.metrics.count("commits")
+        metrics = self._context.metrics
+        metrics.count("commits")
+        metrics.observe("commit_seconds", self._context.clock.monotonic() - self._closed_s)
         self._send_queued()
 
     def _send_queued(self) -> None:

@@ -5,7 +5,9 @@ A state backend would open a database, and sync its files at each checkpoint, fo
 
 from __future__ import annotations
 
-from kstash.ports import FileEntry, KeyValueStore
+from collections.abc import Mapping
+
+from kstash.ports import FileEntry, KeyValueStore, StoreSize
 
 
 class NoState:
@@ -14,6 +16,10 @@ class NoState:
     def store(self, name: str) -> KeyValueStore:
         """There is none."""
         raise AssertionError(f"a stage without stores was asked for {name!r}")
+
+    def sizes(self) -> Mapping[str, StoreSize]:
+        """There are none."""
+        return {}
 
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:  # noqa: ARG002 - as the port has it
         """The checkpoint is its record alone: it has no files, and no lost disk can take it."""

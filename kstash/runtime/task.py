@@ -7,7 +7,7 @@ suppressed (`core.replay`).
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -109,12 +109,14 @@ class Task:
     """One incarnation of one task.
 
     `clock` gives monotonic seconds. `pulse` is called while a batch goes on for long: it keeps the
-    place in the group. `look` takes (operator, records, seconds, now) of a slow one.
+    place in the group. `look` takes (operator, records, seconds, now) of a slow one, `fail` what a
+    record failed with.
 
     Attributes:
         newest_timestamp: Unix milliseconds, of the last record processed; 0 before it.
         stream_time_ms: the greatest timestamp of the last record of a batch; 0 before it.
         written: records handed to the producers, by output index.
+        dropped: input records that counted for nothing, by why.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Task:
         clock: Callable[[], float],
         pulse: Callable[[], None],
         look: Callable[[str, int, float, float], None],
+        fail: Callable[[Exception], None],
         load: Load,
     ) -> None:
         self.name = name
@@ -155,6 +158,7 @@ class Task:
         self.records_in = self.records_out = self.suppressed = self.replayed = 0
         self.newest_timestamp = self.stream_time_ms = 0
         self.written = [0] * len(targets)
+        self.dropped: Counter[str] = Counter()
         self._implicit = len(inputs) == 1
         self.replay = Replay(
             plan,
@@ -166,7 +170,7 @@ class Task:
         )
         self.sent = Sent(load)
         self._send = send
-        self._clock, self._pulse, self._look = clock, pulse, look
+        self._clock, self._pulse, self._look, self._fail = clock, pulse, look, fail
         self._order = deque(sorted(inputs))
         self._partition = core.task.partition
 
@@ -221,7 +225,10 @@ class Task:
         """Take buffered records that are at most `count` events, one or more records."""
         if source.table is None:
             count = source.buffer.batch(min(count, source.pace.size))
-            return decode_external(source.buffer.take(count), source.skips)
+            events = decode_external(source.buffer.take(count), source.skips)
+            if events.dropped is not None:
+                self.dropped.update(events.dropped)
+            return events
         # Dropped records and markers are no events: they do not count.
         events = decode_ruled(
             islice(source.buffer, source.buffer.batch(BATCH_RECORDS)),
@@ -232,6 +239,8 @@ class Task:
             records_max=source.pace.size,
         )
         source.buffer.take(events.taken)
+        if events.dropped is not None:
+            self.dropped.update(events.dropped)
         return events
 
     # -- processing ------------------------------------------------------------------------------
@@ -275,6 +284,7 @@ class Task:
                 skips=source.skips,
                 is_frames=source.is_internal,
             )
+            self._fail(error)
             raise
         made = self.program.take_outputs()
         source.pace.made(len(batch), sum(size_bytes for _, _, size_bytes in made))

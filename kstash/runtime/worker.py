@@ -151,9 +151,9 @@ class Worker:
         self._groups = Groups(self.context, self._intake, self._bounded, started, admit)
         self._turns = Turns(self.context, self._groups)
         self._owners = Owners(self.context, self._groups)
-        self._reporter = Reporter(self.context)
         self._purger = Purger(self.context)
         self._margin = Margin(self.context)
+        self._reporter = Reporter(self.context, self._margin)
         self._groups.join()
 
     # -- what outsiders ask ----------------------------------------------------------------------

@@ -101,6 +101,10 @@ class CachedStore:
         """Resident entries."""
         return len(self._live)
 
+    def count(self, written: int) -> int:
+        """About how many entries there are, when the table has about `written`."""
+        return len(self) if self._is_all_resident else max(len(self), written)
+
     def changes(self) -> Changes:
         """Encode all dirty entries.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from kstash.errors import CheckpointCorruptError, StateError
-from kstash.ports import FileEntry, StoreSpec
+from kstash.ports import FileEntry, StoreSize, StoreSpec
 from kstash.state.cache import CachedStore, Changes, MemoryBudget
 
 _MEMORY_BYTES = 1 << 30
@@ -184,6 +184,14 @@ class MemoryTaskState:
     def cached_stores(self) -> Sequence[CachedStore]:
         """All stores, for the memory budget."""
         return tuple(self._stores.values())
+
+    def sizes(self) -> dict[str, StoreSize]:
+        """Size of each store by name."""
+        return {
+            name: StoreSize(store.count(len(entries)), sum(map(len, (*entries, *entries.values()))))
+            for name, store in self._stores.items()
+            for entries in [self._tables[name].entries]
+        }
 
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
         """Write all dirty state back and keep a frozen copy of the tables as `label`.

@@ -18,7 +18,7 @@ from rocksdict import Cache, Checkpoint, Options, Rdict
 from kstash.core.manifest import check_name
 from kstash.errors import CheckpointCorruptError, KstashError
 from kstash.failpoints import around
-from kstash.ports import FileEntry, StoreSpec
+from kstash.ports import FileEntry, StoreSize, StoreSpec
 from kstash.state import files
 from kstash.state.cache import CachedStore, Changes, MemoryBudget
 from kstash.state.folder import (
@@ -40,6 +40,9 @@ _STORE_PREFIX = "store-"
 
 _META_FAMILY = "default"
 _POSITION_KEY = b"position"
+
+_ENTRIES = "rocksdb.estimate-num-keys"
+_BYTES = "rocksdb.estimate-live-data-size"
 
 _BLOCK_CACHE_BYTES_MIN = 8 << 20
 _BLOCK_CACHE_SHARE = 16
@@ -268,6 +271,15 @@ class RocksTaskState:
     def cached_stores(self) -> Sequence[CachedStore]:
         """All stores, for the memory budget."""
         return tuple(self._stores.values())
+
+    def sizes(self) -> dict[str, StoreSize]:
+        """Size of each store by name. Updates count until RocksDB has merged them."""
+        found = {}
+        for (name, store), table in zip(self._stores.items(), self._tables, strict=True):
+            written = table.property_int_value(_ENTRIES) or 0
+            size_bytes = table.property_int_value(_BYTES) or 0
+            found[name] = StoreSize(store.count(written), size_bytes)
+        return found
 
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
         """Write all dirty state, then take a durable checkpoint `label`.

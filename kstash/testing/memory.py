@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from kstash.core import names
 from kstash.errors import KafkaUnavailableError, TopicMissingError
-from kstash.ports import Headers, NewTopic, Partition, TopicInfo
+from kstash.ports import BrokerStatus, Headers, NewTopic, Partition, TopicInfo
 from kstash.testing.clock import ManualClock
 from kstash.testing.consumers import MemoryMember, MemoryScanner
 from kstash.testing.group import ConsumerGroup
@@ -217,6 +217,10 @@ class MemoryCluster:
         )
         self.producers.append(producer)
         return producer
+
+    def brokers(self) -> Sequence[BrokerStatus]:
+        """There is none."""
+        return ()
 
     def kill(self, *, arrive_late: bool = False) -> list[MemoryProducer]:
         """The worker is dead: nothing that its producers still had waiting is carried out.

@@ -8,7 +8,7 @@ class MemoryMetrics:
 
     Attributes:
         counts: sum by counter name.
-        gauges: value last set by gauge name.
+        gauges: value last set by gauge name; one that was removed since stays here.
         observations: all values in seconds by histogram name.
     """
 
@@ -24,6 +24,9 @@ class MemoryMetrics:
     def gauge(self, name: str, value: float, **labels: str) -> None:  # noqa: ARG002 - the last one
         """Set a gauge."""
         self.gauges[name] = value
+
+    def remove(self, name: str, **labels: str) -> None:
+        """Nothing to forget: gauges are kept without their labels."""
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:  # noqa: ARG002 - all
         """Note one value of a histogram."""

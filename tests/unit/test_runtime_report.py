@@ -1,13 +1,23 @@
-"""What a worker says of itself: made by the real runtime on Kafka in memory."""
+"""What a worker says of itself, in status and metrics: the real runtime, Kafka in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import kstash
+from kstash.errors import OperatorError
+from kstash.observe.metrics import PrometheusMetrics
+from kstash.observe.table import METRICS
+from kstash.ports import BrokerStatus
 from kstash.runtime.context import RECOVERIES_MAX
 from kstash.testing import TestDriver
-from tests.unit.test_runtime_lags import counted, first_task, status
+from kstash.testing.background import ManualBackground
+from tests.unit.test_runtime_lags import counted, first_task, go_on, hold, status
+from tests.unit.test_runtime_moves import Pair
 
 
 def test_tasks_say_where_they_are() -> None:
@@ -113,3 +123,303 @@ def test_checkpoints_of_tasks_without_stores_are_remote() -> None:
         driver.advance(30)
         task = first_task(driver)
         assert (task.remote_position, task.remote_age_seconds) == (1, 0.0)
+
+
+# -- metrics, as Prometheus finds them ---------------------------------------------------------
+
+
+def watched(app: kstash.App, **options: Any) -> TestDriver:
+    """A driver of an application whose worker counts for Prometheus."""
+    driver = TestDriver(app, **options)
+    driver.crash()
+    driver.metrics = PrometheusMetrics()  # type: ignore[assignment] # both are what the port is
+    driver.recover()
+    return driver
+
+
+def scraped(driver: TestDriver) -> dict[str, float]:
+    """Samples by name and labels, without the prefix, as `key_of` writes them."""
+    text = driver.metrics.render().decode()  # type: ignore[attr-defined] # see `watched`
+    families = text_string_to_metric_families(text)
+    return {
+        key_of(sample.name, sample.labels): sample.value for f in families for sample in f.samples
+    }
+
+
+ORDER = {label: number for number, label in enumerate(("topic", "broker", "stage"))}
+
+
+def key_of(name: str, labels: Mapping[str, str]) -> str:
+    """`name[label value][another]`: a topic, broker or stage goes first."""
+    ordered = sorted(labels, key=lambda label: (ORDER.get(label, len(ORDER)), label))
+    return name.removeprefix("kstash_") + "".join(f"[{labels[label]}]" for label in ordered)
+
+
+NOT_IN_A_DRIVER = {"build_info"}
+"""Set by the composition root."""
+
+NEEDS_A_BROKER = {"broker_round_trip_seconds"}
+
+
+def test_each_metric_has_a_value_behind_a_crash() -> None:
+    """Whatever the table promises is there as soon as there is something to say."""
+    with watched(counted("all", checkpoint_interval_ms=2_000), lineage_delay_s=0.3) as driver:
+        for _ in range(3):
+            driver.send("in", "a")
+            driver.advance(4)
+        driver.send("in", "b")
+        driver.crash()
+        driver._backend._checkpoints.clear()  # so that something is restored
+        driver.recover()
+        driver.advance(12)
+        found = {name.partition("[")[0] for name in scraped(driver)}
+    endings = {"counter": "_total", "histogram": "_count"}
+    missing = {m.name for m in METRICS if m.name + endings.get(m.kind, "") not in found}
+    assert missing == NOT_IN_A_DRIVER | NEEDS_A_BROKER
+
+
+def test_lags_of_all_inputs_are_shown() -> None:
+    """Records and seconds, for the internal topic too."""
+    with watched(counted("lags")) as driver:
+        inner = driver._topology.internal_topics[0]
+        driver.send("in", "a")
+        driver.advance(4)
+        hold(driver)
+        driver.kafka.append("in", b"b")
+        driver.advance(10)
+        found = scraped(driver)
+        assert found["input_lag_records[in][0]"] == 1
+        assert found["input_lag_seconds[in][0]"] == pytest.approx(10, abs=4)
+        assert found[f"input_lag_records[{inner}][0]"] == found[f"input_lag_seconds[{inner}][0]"]
+        assert found[f"input_lag_records[{inner}][0]"] == 0
+        name = driver._topology.stages[0].name
+        assert found[f"task_stalled_seconds[{name}_0]"] == pytest.approx(10, abs=4)
+        assert found["task_stalled_seconds[n_0]"] == 0
+        go_on(driver)
+        driver.advance(3)
+        assert scraped(driver)[f"task_stalled_seconds[{name}_0]"] == 0
+
+
+def test_stream_time_is_the_greatest_and_its_distance_grows() -> None:
+    """A record that comes late does not set it back."""
+    with watched(counted("times")) as driver:
+        name = driver._topology.stages[0].name
+        driver.advance(1)
+        assert f"stream_time_seconds[{name}_0]" not in scraped(driver)
+        now_ms = driver.clock.time_ms()
+        driver.send("in", "a", timestamp=now_ms - 10_000)
+        driver.send("in", "b", timestamp=now_ms - 20_000)
+        driver.advance(5)
+        found = scraped(driver)
+        assert found[f"stream_time_seconds[{name}_0]"] == pytest.approx(now_ms / 1000 - 10)
+        assert found[f"stream_time_delay_seconds[{name}_0]"] == pytest.approx(15, abs=1)
+
+
+def test_an_idle_task_is_shown_for_as_long_as_it_is_here() -> None:
+    """And is gone at once when its group moves; both workers never tell of one task."""
+    pair = Pair(checkpoint_interval_ms=1_000)
+    pair.metrics = PrometheusMetrics()  # type: ignore[assignment] # both are what the port is
+    first = pair.start("a")
+    pair.turn(200)
+    name = first.context.layout.topology.stages[0].name
+    pair.clock.advance(3_600)
+    pair.turn(200)
+    assert [live for key, live in samples(pair) if key == "task_live"] == [1, 1]
+    before = pair.metrics
+    pair.metrics = PrometheusMetrics()  # type: ignore[assignment] # of the other worker
+    pair.start("b")
+    pair.turn(300)
+    ours, theirs = (set(labels_of(metrics, "task_position")) for metrics in (before, pair.metrics))
+    assert (ours, theirs) == ({f"{name}_0"}, {f"{name}_1"})
+    lags = {tuple(labels_of(m, "input_lag_records")) for m in (before, pair.metrics)}
+    assert lags == {("0", "in"), ("1", "in")}  # partition and topic
+
+
+def samples(pair: Pair) -> list[tuple[str, float]]:
+    """Name and value of each sample."""
+    text = pair.metrics.render().decode()  # type: ignore[attr-defined] # it is for Prometheus
+    families = text_string_to_metric_families(text)
+    return [(s.name.removeprefix("kstash_"), s.value) for f in families for s in f.samples]
+
+
+def labels_of(metrics: Any, name: str) -> list[str]:
+    """Label values of a gauge."""
+    families = text_string_to_metric_families(metrics.render().decode())
+    found = (s for f in families for s in f.samples if s.name == f"kstash_{name}")
+    return [value for sample in found for value in sample.labels.values()]
+
+
+def test_waiting_groups_are_shown() -> None:
+    """From the look that first saw it on, until it is live."""
+    with watched(counted("waits")) as driver:
+        driver.advance(1)
+        assert scraped(driver)["group_waiting_seconds[0]"] == 0
+        driver._cluster.links["claim"].holds_requests = True  # type: ignore[union-attr]
+        assert driver._worker is not None
+        driver._worker._groups.restart(0, RuntimeError("a test"))
+        driver.advance(20)
+        assert scraped(driver)["group_waiting_seconds[0]"] == pytest.approx(20, abs=2)
+        assert "task_live[n_0]" not in scraped(driver)
+        driver._cluster.links["claim"].holds_requests = False  # type: ignore[union-attr]
+        driver.advance(5)
+        assert scraped(driver)["group_waiting_seconds[0]"] == 0
+
+
+def test_rebalances_are_counted_at_both_ends() -> None:
+    """A group that moves is taken from one worker and given to another."""
+    pair = Pair(checkpoint_interval_ms=1_000)
+    pair.start("a")
+    pair.turn(100)
+    assert pair.metrics.counts["rebalances"] == 1
+    pair.start("b")
+    pair.turn(300)
+    assert pair.metrics.counts["rebalances"] == 3
+
+
+def test_records_that_count_for_nothing_are_counted_by_why() -> None:
+    """What a setting skips is one reason, and each is there before it happens."""
+    app = counted("drops", skip_records="in/0/1")
+    with watched(app) as driver:
+        name = driver._topology.stages[0].name
+        for reason in ("repeated", "fenced", "skipped"):
+            assert scraped(driver)[f"records_dropped_total[{name}][{reason}]"] == 0
+        for value in "abc":
+            driver.send("in", value)
+        driver.advance(1)
+        found = scraped(driver)
+        assert found[f"records_dropped_total[{name}][skipped]"] == 1
+        assert found[f"records_in_total[{name}]"] == 2
+
+
+def test_errors_are_counted_by_operator() -> None:
+    """Without the line in the user's file: labels are those of the program, and few."""
+
+    def halve(value: str) -> int:
+        return 1 // len(value)
+
+    app = kstash.App("errors")
+    app.stream("in", value=kstash.text).map_values(halve).to("out", value=kstash.int_text)
+    driver = watched(app)
+    name = driver._topology.stages[0].name
+    operators = ("input in", "map_values(halve)", "to(out)")
+    for operator in operators:
+        assert scraped(driver)[f"operator_errors_total[{name}][{operator}]"] == 0
+    with pytest.raises(OperatorError):
+        driver.send("in", "")
+    found = scraped(driver)
+    assert [found[f"operator_errors_total[{name}][{o}]"] for o in operators] == [0, 1, 0]
+    assert sum(key.startswith("operator_errors_total") for key in found) == len(operators)
+
+
+def test_lineage_and_queues_that_wait_are_shown() -> None:
+    """Age of the oldest unacknowledged lineage, and what the producers still have."""
+    app = kstash.App("queues")
+    left, right = (app.stream(name, value=kstash.text) for name in "lr")
+    left.merge(right).key_by(str, key=kstash.text).count("n").to("out", value=kstash.int_text)
+    with watched(app) as driver:
+        assert driver._cluster is not None
+        links = driver._cluster.links
+        driver.advance(1)
+        for link in links.values():
+            link.holds_requests = True
+        driver.send("l", "a")
+        driver.advance(10)
+        found = scraped(driver)
+        assert found["lineage_oldest_unacked_seconds"] == pytest.approx(10, abs=1)
+        assert found["producer_queue_records"] >= 2
+        assert found["producer_queue_bytes"] > 0
+        for link in links.values():
+            link.holds_requests = False
+        driver.advance(5)
+        found = scraped(driver)
+        assert found["lineage_oldest_unacked_seconds"] == 0
+        assert (found["producer_queue_records"], found["producer_queue_bytes"]) == (0, 0)
+
+
+def test_commits_take_as_long_as_their_lineage() -> None:
+    """From the decision on: what a reader of committed records waits for."""
+    with watched(counted("commits"), lineage_delay_s=0.5) as driver:
+        driver.send("in", "a")
+        driver.advance(5)
+        found = scraped(driver)
+        assert found["commit_seconds_count"] == found["commits_total"] > 0
+        assert found["commit_seconds_sum"] < 5
+
+
+def test_stores_have_sizes() -> None:
+    """Entries at once; bytes when they are written."""
+    with watched(keyed(), partitions=2) as driver:
+        for key in "abcdefghij":
+            driver.send("in", "v", key=key)
+        driver.advance(11)
+        assert scraped(driver)["state_entries[n]"] == 10
+        driver.advance(20)
+        found = scraped(driver)
+        assert found["state_entries[n]"] == 10
+        assert found["state_bytes[n]"] > 10
+
+
+def test_ages_of_checkpoints_are_shown() -> None:
+    """As in the status, for each task."""
+    with watched(keyed()) as driver:
+        driver.send("in", "v", key="k")
+        driver.advance(4)
+        assert scraped(driver)["checkpoint_age_seconds[n_0]"] == pytest.approx(4, abs=2)
+        assert scraped(driver)["checkpoint_remote_age_seconds[n_0]"] == pytest.approx(4, abs=2)
+        driver.advance(20)
+        assert scraped(driver)["checkpoint_age_seconds[n_0]"] == 0
+        assert scraped(driver)["checkpoint_remote_age_seconds[n_0]"] == 0
+
+
+def test_a_restore_says_what_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 when nothing is fetched; gone with the group."""
+    with watched(keyed()) as driver:
+        driver.send("in", "v", key="k")
+        driver.advance(30)
+        assert scraped(driver)["restore_remaining_bytes[0]"] == 0
+        driver.crash()
+        driver._backend._checkpoints.clear()
+        held: list[Any] = []
+        submit = ManualBackground.submit
+
+        def holding(self: ManualBackground, lane: str, work: Any, on_done: Any) -> Any:
+            if lane == "restore":
+                work.args[3].total_bytes, work.args[3].done_bytes = 1_000, 250
+                held.append((self, lane, work, on_done))
+                return submit(self, "other", lambda _: None, lambda *_: None)
+            return submit(self, lane, work, on_done)
+
+        monkeypatch.setattr(ManualBackground, "submit", holding)
+        driver._start()
+        for _ in range(40):
+            driver._settle()
+            driver.clock.advance(0.1)
+        found = scraped(driver)
+        assert found["restore_remaining_bytes[0]"] == 750
+        assert found["restore_eta_seconds[0]"] == pytest.approx(12, abs=4)
+        monkeypatch.undo()
+        for _, lane, work, on_done in held:
+            driver.background.submit(lane, work, on_done)
+        driver._until_live()
+        driver.advance(1)
+        assert scraped(driver)["restore_remaining_bytes[0]"] == 0
+
+
+def test_brokers_are_shown_by_the_slowest_client() -> None:
+    """Connections by state; a quantile of each broker."""
+    with watched(counted("brokers")) as driver:
+        said: tuple[BrokerStatus, ...] = (
+            BrokerStatus("1", "up", {"0.5": 0.002, "0.99": 0.01}),
+            BrokerStatus("1", "up", {"0.5": 0.005}),
+            BrokerStatus("2", "down", {}),
+        )
+        vars(driver._cluster)["brokers"] = lambda: said
+        driver.advance(1)
+        found = scraped(driver)
+        states = ("up", "connecting", "down", "idle")
+        assert [found[f"broker_connections[{state}]"] for state in states] == [2, 0, 1, 0]
+        assert found["broker_round_trip_seconds[1][0.5]"] == 0.005
+        assert found["broker_round_trip_seconds[1][0.99]"] == 0.01
+        said = ()
+        driver.advance(1)
+        assert "broker_round_trip_seconds[1][0.5]" not in scraped(driver)

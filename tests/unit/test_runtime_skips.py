@@ -125,6 +125,31 @@ def test_what_the_reader_rule_drops_is_no_event() -> None:
     assert (events.count, events.taken, events.offsets) == (1, 2, [4])
 
 
+def test_what_is_dropped_is_counted_by_why() -> None:
+    """In logical records: what came before, in whole or in part, what a fence is against, skips."""
+    task, column = TaskId(0, 0), [b"k"] * 4
+    frame = encode_frame(column, None, [1] * 4, None)
+    made = [(NEWER, 1), (NEWER, 1), (NEWER, 3), (OLDER, 9), (NEWER, 7)]
+    messages = [
+        record(offset, frame, identity(incarnation, first, 4, task=task).encode())
+        for offset, (incarnation, first) in enumerate(made)
+    ]
+    table = ReaderTable(max_incarnation={(APP, task.partition): NEWER})
+    skips = InputSkips(frozenset({4}))
+    events = decode_ruled(messages, table, is_frames=True, skips=skips)
+    assert events.dropped == {"repeated": 4 + 2, "fenced": 4, "skipped": 4}
+    table = ReaderTable(max_incarnation={(APP, task.partition): NEWER})
+    assert decode_ruled(messages[:1], table, is_frames=True).dropped is None
+
+
+def test_skipped_records_of_a_plain_topic_are_counted() -> None:
+    """One by one, and those of a gap."""
+    messages = [record(offset, b"v") for offset in range(6)]
+    skips = InputSkips(frozenset({1}), gaps=((3, 4),))
+    assert decode_external(messages, skips).dropped == {"skipped": 3}
+    assert decode_external(messages).dropped is None
+
+
 @pytest.mark.parametrize("value", ["t/0", "t/0/x", "t/0/1,", "", "t/-1/0"])
 def test_h17_what_names_no_record_is_refused(value: str) -> None:
     """A typing error must not look like a skip."""

@@ -45,6 +45,21 @@ def folder_of(tmp_path: Path, label: str) -> Path:
     return tmp_path / "app" / "count_0" / "checkpoints" / label
 
 
+def test_sizes_are_told_without_a_look_at_all_of_it(backend: RocksBackend) -> None:
+    """Entries that are only in memory count; bytes are those of the disk, and none at first."""
+    state = open_task(backend)
+    put(state, {b"%d" % number: number for number in range(1_000)})
+    assert (state.sizes()["words"].entries, state.sizes()["words"].size_bytes) == (1_000, 0)
+    state.checkpoint("1", 10)
+    assert state.sizes()["words"].entries == 1_000
+    assert state.sizes()["words"].size_bytes > 1_000
+    state.close()
+    state = open_task(backend, "1")
+    assert state.sizes()["words"].entries == pytest.approx(1_000, rel=0.1)
+    put(state, {b"0": 0})
+    assert state.sizes()["words"].entries == pytest.approx(1_000, rel=0.1)
+
+
 def test_crash_without_a_checkpoint_forgets(backend: RocksBackend) -> None:
     """State that no checkpoint holds is gone, also when RocksDB had it on disk."""
     state = open_task(backend)
