@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deploy.panels import ROWS, Panel, Row
+from deploy.panels import ROWS
+from deploy.queries import Panel, Row
 
 TARGET = Path(__file__).parents[1] / "helm" / "kstash" / "files" / "dashboard.json"
 """In the chart, which can read only its own files; docker compose mounts it from there."""

@@ -5,86 +5,7 @@ A new metric gets its panel here; `python -m deploy.make_dashboard` writes the J
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
-
-HERE = '{job=~"$job",instance=~"$instance"}'
-"""Selects the application and the workers that are chosen at the top of the page."""
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One line of a panel.
-
-    Attributes:
-        expression: PromQL, with `HERE` where series are selected.
-        legend: how Grafana names a series; labels in double braces.
-    """
-
-    expression: str
-    legend: str
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One drawing.
-
-    Attributes:
-        text: what it shows, and what to make of it: Grafana shows it at the title.
-        unit: of Grafana's names for units.
-        kind: lines over time, one number, or what a state was over time.
-        warn: from this value on a number is red.
-        thirds: of the page's width.
-    """
-
-    title: str
-    text: str
-    queries: Sequence[Query]
-    unit: str = "short"
-    kind: Literal["timeseries", "stat", "state-timeline"] = "timeseries"
-    warn: float | None = None
-    thirds: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Panels that belong together."""
-
-    title: str
-    panels: Sequence[Panel]
-
-
-def rate(metric: str, by: str) -> str:
-    """What a counter gains in a second."""
-    return f"sum by ({by}) (rate({metric}{HERE}[$__rate_interval]))"
-
-
-def largest(metric: str, by: str) -> str:
-    """The largest of several workers' gauges."""
-    return f"max by ({by}) ({metric}{HERE})"
-
-
-def total(metric: str, by: str) -> str:
-    """The sum of several workers' gauges."""
-    return f"sum by ({by}) ({metric}{HERE})"
-
-
-def quantile(share: float, metric: str, by: str = "") -> str:
-    """Of a histogram: what this share of all took at most."""
-    grouping = f"{by}, le" if by else "le"
-    inner = f"sum by ({grouping}) (rate({metric}_bucket{HERE}[$__rate_interval]))"
-    return f"histogram_quantile({share}, {inner})"
-
-
-def halves(metric: str, by: str = "") -> list[Query]:
-    """Median and 99 % of a histogram."""
-    label = "".join(f"{{{{{name}}}}} " for name in by.split(", ") if name)
-    return [
-        Query(quantile(0.5, metric, by), f"{label}p50"),
-        Query(quantile(0.99, metric, by), f"{label}p99"),
-    ]
-
+from deploy.queries import BY_WORKER, HERE, WORKER, Panel, Query, Row, halves, largest, rate, total
 
 OVERVIEW = Row(
     "Is it well?",
@@ -207,14 +128,14 @@ FLOW = Row(
             "Stalls",
             "Inputs paused until Kafka has acknowledged; tasks that make no progress.",
             [
-                Query(rate("kstash_stalls_total", "instance, worker"), "{{instance}} {{worker}}"),
+                Query(rate("kstash_stalls_total", BY_WORKER), WORKER),
                 Query(largest("kstash_task_stalled_seconds", "task") + " > 0", "{{task}} s"),
             ],
         ),
         Panel(
             "Commits",
             "Transactions of sinks in a second.",
-            [Query(rate("kstash_commits_total", "instance, worker"), "{{instance}} {{worker}}")],
+            [Query(rate("kstash_commits_total", BY_WORKER), WORKER)],
             unit="cps",
         ),
         Panel(
@@ -232,23 +153,13 @@ LINEAGE = Row(
         Panel(
             "Unacknowledged bytes",
             "What outputs carry with them. At stash_bytes_max inputs are paused.",
-            [
-                Query(
-                    total("kstash_lineage_unacked_bytes", "instance, worker"),
-                    "{{instance}} {{worker}}",
-                )
-            ],
+            [Query(total("kstash_lineage_unacked_bytes", BY_WORKER), WORKER)],
             unit="bytes",
         ),
         Panel(
             "Oldest unacknowledged",
             "At lineage_ack_timeout_ms inputs are paused.",
-            [
-                Query(
-                    largest("kstash_lineage_oldest_unacked_seconds", "instance, worker"),
-                    "{{instance}} {{worker}}",
-                )
-            ],
+            [Query(largest("kstash_lineage_oldest_unacked_seconds", BY_WORKER), WORKER)],
             unit="s",
         ),
         Panel(
@@ -322,11 +233,7 @@ RECOVERY = Row(
         Panel(
             "Tasks live",
             "Falls while task groups move or recover.",
-            [
-                Query(
-                    f"sum by (instance, worker) (kstash_task_live{HERE})", "{{instance}} {{worker}}"
-                )
-            ],
+            [Query(f"sum by (instance, worker) (kstash_task_live{HERE})", WORKER)],
         ),
         Panel(
             "Groups that wait",
@@ -383,12 +290,7 @@ STATE = Row(
         Panel(
             "State in memory",
             "Estimated; state_memory_bytes bounds it.",
-            [
-                Query(
-                    total("kstash_state_memory_bytes", "instance, worker"),
-                    "{{instance}} {{worker}}",
-                )
-            ],
+            [Query(total("kstash_state_memory_bytes", BY_WORKER), WORKER)],
             unit="bytes",
         ),
         Panel(
@@ -454,22 +356,12 @@ CLIENT = Row(
         Panel(
             "Producer queue",
             "Records that no broker has acknowledged.",
-            [
-                Query(
-                    total("kstash_producer_queue_records", "instance, worker"),
-                    "{{instance}} {{worker}}",
-                )
-            ],
+            [Query(total("kstash_producer_queue_records", BY_WORKER), WORKER)],
         ),
         Panel(
             "Producer queue, bytes",
             "Above 64 MiB no further batch begins.",
-            [
-                Query(
-                    total("kstash_producer_queue_bytes", "instance, worker"),
-                    "{{instance}} {{worker}}",
-                )
-            ],
+            [Query(total("kstash_producer_queue_bytes", BY_WORKER), WORKER)],
             unit="bytes",
         ),
         Panel(
@@ -491,21 +383,12 @@ CLIENT = Row(
         Panel(
             "CPU",
             "Cores that each process uses; one is the most for functions in Python.",
-            [
-                Query(
-                    rate("process_cpu_seconds_total", "instance, worker"), "{{instance}} {{worker}}"
-                )
-            ],
+            [Query(rate("process_cpu_seconds_total", BY_WORKER), WORKER)],
         ),
         Panel(
             "Memory",
             "Resident, of each process.",
-            [
-                Query(
-                    largest("process_resident_memory_bytes", "instance, worker"),
-                    "{{instance}} {{worker}}",
-                )
-            ],
+            [Query(largest("process_resident_memory_bytes", BY_WORKER), WORKER)],
             unit="bytes",
         ),
         Panel(
@@ -514,7 +397,7 @@ CLIENT = Row(
             [
                 Query(
                     f"max by (instance, worker) (process_open_fds{HERE} / process_max_fds{HERE})",
-                    "{{instance}} {{worker}}",
+                    WORKER,
                 )
             ],
             unit="percentunit",

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from deploy.make_dashboard import COLUMNS, TARGET, text
-from deploy.panels import ROWS, Panel, Query
+from deploy.panels import ROWS
+from deploy.queries import Panel, Query
 from kstash.observe.table import METRICS, PREFIX
 from tests.unit.promql import asked, check_expression, promtool
 

@@ -6,6 +6,7 @@ import builtins
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -26,6 +27,15 @@ def test_each_error_can_be_caught_by_its_name() -> None:
     assert names <= set(kstash.__all__)
     assert {getattr(kstash, name).__module__ for name in names} == {"kstash"}
     assert all(getattr(kstash, name) is getattr(errors, name) for name in names)
+
+
+def test_all_packages_are_shipped() -> None:
+    """Each folder of modules is in the list that the wheel is made by."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        shipped = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    found = {f"kstash.{path.parent.name}" for path in (ROOT / "kstash").glob("*/__init__.py")}
+    found |= {f"kstash.apps.{path.parent.name}" for path in (ROOT / "apps").glob("*/__init__.py")}
+    assert found <= set(shipped)
 
 
 def test_each_error_that_a_document_names_is_there() -> None:

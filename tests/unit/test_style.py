@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("kstash", "apps", "connectors", "tests", "benchmarks")
+FOLDERS = ("kstash", "apps", "connectors", "tests", "benchmarks", "deploy")
 FILE_LINES_MAX = 450
 # A test module is a list of cases that share their set-up.
 TEST_FILE_LINES_MAX = 700
