@@ -504,3 +504,19 @@ def test_a_part_that_fails_leaves_the_others(browser: Browser, server: PageServe
     expect(page.locator("#state")).to_have_text("3 of 3 workers live")
     expect(page.locator(".stage").first).to_be_visible()
     context.close()
+
+
+def test_a_pointer_reads_all_charts_at_one_time(opened: Opened) -> None:
+    """Where a pointer is over one of them, all figures are those of that time; then now again."""
+    page = opened()
+    figures = part(page, "Flow").locator(".figure")
+    before = figures.nth(1).locator("dd").first.inner_text()
+    chart = figures.nth(0).locator(".spark")
+    box = chart.bounding_box()
+    assert box is not None
+    chart.hover(position={"x": box["width"] * (1 - 106 / 300), "y": 10})
+    expect(figures.nth(2).locator("dd").first).to_have_text("900 ms")
+    expect(part(page, "Flow").locator(".spark .pointed")).to_have_count(5)
+    expect(part(page, "Flow")).to_contain_text("1 min 46 s ago")
+    page.mouse.move(0, 0)
+    expect(figures.nth(1).locator("dd").first).to_have_text(before)

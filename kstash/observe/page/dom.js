@@ -47,7 +47,7 @@ export function scroll(label, ...children) {
 
 // What a reader of the page has changed stays as they left it.
 const OF_THE_READER = new Set(["open", "tabindex"]);
-const PROPERTIES = ["onclick"];
+const PROPERTIES = ["onclick", "onpointermove", "onpointerleave"];
 
 /**
  * Make one tree look like another and change nothing else, so that the focus, the selection and

@@ -9,6 +9,9 @@ const HEIGHT = 44;
 // A point every two seconds; where more is missing, the line is broken.
 const GAP_S = 5;
 
+// Where in time a pointer is, in seconds before now; all charts show what was so then.
+let pointed = null;
+
 const FIGURES = [
   { name: "in", title: "Records in", form: rate, hint: "by all stages of all workers, replayed ones too" },
   { name: "out", title: "Records out", form: rate, hint: "handed to the producers, by all stages" },
@@ -23,7 +26,7 @@ const FIGURES = [
 ];
 
 /** The chart of one figure: a line over its area, and a mark for each recovery. */
-function sparkline(figure, points, recoveries) {
+function sparkline(figure, points, recoveries, redraw) {
   const known = points.filter((point) => point[figure.name] !== null);
   const most = Math.max(...known.map((point) => point[figure.name]), 0);
   const x = (age) => (1 - age / HISTORY_S) * WIDTH;
@@ -41,11 +44,21 @@ function sparkline(figure, points, recoveries) {
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
       preserveAspectRatio: "none",
       role: "img",
+      onpointermove: (event) => {
+        const { left, width } = event.currentTarget.getBoundingClientRect();
+        pointed = Math.max(0, 1 - (event.clientX - left) / width) * HISTORY_S;
+        redraw();
+      },
+      onpointerleave: () => {
+        pointed = null;
+        redraw();
+      },
       "aria-label": `${figure.title} of the last five minutes: ${figure.form(most)} at most`,
     },
     recoveries.map((age) =>
       s("line", { class: "mark", x1: x(age).toFixed(1), x2: x(age).toFixed(1), y1: 0, y2: HEIGHT }),
     ),
+    pointed === null ? null : s("line", { class: "pointed", x1: x(pointed), x2: x(pointed), y1: 0, y2: HEIGHT }),
     s("line", { class: "base", x1: 0, x2: WIDTH, y1: HEIGHT - 0.5, y2: HEIGHT - 0.5 }),
     runs.map((run) => {
       const [first, last] = ends(run);
@@ -57,8 +70,14 @@ function sparkline(figure, points, recoveries) {
   );
 }
 
-function cell(figure, points, recoveries) {
-  const now = points.at(-1)?.[figure.name] ?? null;
+/** The point that is shown in figures: the newest one, or the one that a pointer is at. */
+function told(points) {
+  if (pointed === null) return points.at(-1) ?? null;
+  return points.findLast((point) => Math.abs(point.age - pointed) < GAP_S / 2) ?? null;
+}
+
+function cell(figure, points, recoveries, redraw) {
+  const now = told(points)?.[figure.name] ?? null;
   const known = points.map((point) => point[figure.name]).filter((value) => value !== null);
   return h(
     "div",
@@ -68,13 +87,14 @@ function cell(figure, points, recoveries) {
     h(
       "dd",
       { class: "chart" },
-      known.length > 1 ? sparkline(figure, points, recoveries) : h("p", { class: "soft" }, "Too few points yet."),
+      known.length > 1 ? sparkline(figure, points, recoveries, redraw) : h("p", { class: "soft" }, "Too few points yet."),
       h("p", { class: "range" }, known.length > 1 ? `max ${figure.form(Math.max(...known))}` : UNKNOWN),
     ),
   );
 }
 
 function legend(view, recoveries) {
+  if (pointed !== null) return h("p", { class: "soft note" }, `At ${clock(view.now - pointed * 1000)}, ${ago(pointed)}.`);
   if (recoveries.length === 0) return h("p", { class: "soft note" }, "The last five minutes.");
   const newest = view.recoveries[0];
   return h(
@@ -95,7 +115,7 @@ export const figures = {
     return h(
       "div",
       null,
-      h("dl", { class: "figures" }, FIGURES.map((figure) => cell(figure, view.history, marks))),
+      h("dl", { class: "figures" }, FIGURES.map((figure) => cell(figure, view.history, marks, view.redraw))),
       legend(view, recoveries),
     );
   },

@@ -8,7 +8,7 @@ import { Memory, view } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 const memory = new Memory();
-const page = { answer: null, answered: null, trouble: null, isAsking: false };
+const page = { answer: null, answered: null, trouble: null, isAsking: false, isDue: false };
 
 function build() {
   for (const { id, title } of SECTIONS) {
@@ -24,12 +24,21 @@ function build() {
   }
 }
 
-/** Draw again what is known; also asked for by parts whose own state has changed. */
+/** For parts whose own state has changed: draw again, once a frame at most. */
+function redraw() {
+  if (page.isDue) return;
+  page.isDue = true;
+  requestAnimationFrame(() => {
+    page.isDue = false;
+    draw();
+  });
+}
+
 function draw() {
   if (page.answer === null) return;
   const seen = view(page.answer.workers, page.answer.topology, memory, page.answered);
   seen.width = $("main").clientWidth;
-  seen.redraw = draw;
+  seen.redraw = redraw;
   for (const section of SECTIONS) {
     const body = $(section.id).querySelector(".body");
     morph(body, h("div", { class: "body" }, drawn(section, seen)));
@@ -105,10 +114,16 @@ function askForToken() {
   const isRefused = token.get() !== null;
   token.set(null);
   page.trouble = null;
-  $("access").hidden = false;
-  $("forget").hidden = true;
+  lock(true);
   text("refused", isRefused ? "The server refused this token." : "");
   $("token").focus();
+}
+
+/** Show the field for the token, or the page. */
+function lock(isLocked) {
+  document.documentElement.classList.toggle("is-locked", isLocked);
+  $("access").hidden = !isLocked;
+  $("forget").hidden = $("bearer").hidden = isLocked;
 }
 
 function listen() {
@@ -116,8 +131,7 @@ function listen() {
     event.preventDefault();
     token.set($("token").value.trim());
     $("token").value = "";
-    $("access").hidden = true;
-    $("forget").hidden = false;
+    lock(false);
     text("refused", "");
     turn();
   });
@@ -125,9 +139,9 @@ function listen() {
     token.set(null);
     location.reload(); // nothing of what it showed may stay
   });
-  $("forget").hidden = token.get() === null;
+  $("forget").hidden = $("bearer").hidden = token.get() === null;
   document.addEventListener("visibilitychange", turn);
-  new ResizeObserver(draw).observe($("main"));
+  new ResizeObserver(redraw).observe($("main"));
   setInterval(turn, INTERVAL_MS);
   setInterval(notice, 1000);
 }

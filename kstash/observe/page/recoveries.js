@@ -75,24 +75,26 @@ function axis(whole) {
   );
 }
 
+function replayed(recovery) {
+  return recovery.replayed === 0 ? "nothing replayed" : `${plural(recovery.replayed, "event")} replayed`;
+}
+
 function row(recovery, whole, view) {
   return h(
     "li",
     null,
     h(
-      "p",
-      { class: "when" },
-      h("b", null, `group ${recovery.group}`),
-      ` in ${duration(recovery.seconds)} `,
-      h(
-        "span",
-        { class: "soft" },
-        `${clock(view.now - recovery.age * 1000)}, ${ago(recovery.age)} · ${recovery.worker} · `,
-        recovery.replayed === 0 ? "nothing replayed" : `${plural(recovery.replayed, "event")} replayed`,
-      ),
+      "div",
+      null,
+      h("p", null, h("b", null, `group ${recovery.group}`), ` in ${duration(recovery.seconds)}, `, replayed(recovery)),
+      h("p", { class: "soft" }, `${clock(view.now - recovery.age * 1000)}, ${ago(recovery.age)} · ${recovery.worker}`),
     ),
-    bar(recovery, whole),
-    h("p", { class: "soft phases" }, known(recovery).map(([name, seconds]) => `${name} ${duration(seconds)}`).join(" · ")),
+    h(
+      "div",
+      null,
+      bar(recovery, whole),
+      h("p", { class: "soft phases" }, known(recovery).map(([name, seconds]) => `${name} ${duration(seconds)}`).join(" · ")),
+    ),
   );
 }
 
@@ -132,8 +134,7 @@ export const recoveries = {
     return h(
       "div",
       null,
-      legend(rows),
-      axis(whole),
+      h("div", { class: "scale" }, legend(rows), axis(whole)),
       h("ol", { class: "recoveries" }, rows.map((recovery) => row(recovery, whole, view))),
       all.length > ROWS ? toggle : null,
     );

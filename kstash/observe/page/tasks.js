@@ -2,7 +2,7 @@
 
 import { h, number, scroll } from "./dom.js";
 import { ago, count, duration, plural, rate, short } from "./format.js";
-import { stateOf } from "./states.js";
+import { counted, stateOf } from "./states.js";
 
 // Above so many, tasks that are live are shown on demand only.
 const ROWS_MAX = 48;
@@ -95,7 +95,8 @@ export const tasks = {
   title: "Workers and tasks",
   draw(view) {
     const isLong = view.tasks.length > ROWS_MAX;
-    return scroll(
+    const all = view.tasks.length > 0 ? `${plural(view.tasks.length, "task")}: ${counted(view.tasks)}.` : "No tasks.";
+    const table = scroll(
       "Table of workers and tasks",
       h(
         "table",
@@ -118,5 +119,6 @@ export const tasks = {
         view.workers.map((worker) => body(worker, view, isLong)),
       ),
     );
+    return h("div", null, h("p", { class: "soft" }, all), table);
   },
 };

@@ -5,8 +5,8 @@ import { h, number, s, scroll } from "./dom.js";
 import { cut, plural, rate, short } from "./format.js";
 import { EDGE_KINDS, graph, parts, topicName } from "./graph.js";
 import { layered } from "./layout.js";
+import { counted } from "./states.js";
 import { code, plain } from "./widths.js";
-import { kind as kindOf } from "./states.js";
 
 const NARROW_PX = 700;
 const CHIP = 24;
@@ -80,11 +80,9 @@ function depth(nodes, lines) {
 }
 
 function statesOf(tasks) {
-  const counts = new Map();
-  for (const { state } of tasks) counts.set(state, (counts.get(state) ?? 0) + 1);
-  const text = [...counts].map(([state, number]) => `${number} ${state}`).join(", ");
   if (tasks.length === 0) return { kind: "bad", text: "no task" };
-  return { kind: counts.size === 1 ? kindOf([...counts.keys()][0]) : "busy", text };
+  const isAllLive = tasks.every(({ state }) => state === "live");
+  return { kind: isAllLive ? "good" : "busy", text: counted(tasks) };
 }
 
 /** One connected part with everything in its place, in pixels. */
