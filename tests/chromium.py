@@ -27,6 +27,7 @@ def chromium() -> Iterator[Browser]:
     """
     path = path_of_chromium()
     if path is None:
+        assert os.environ.get("CI") != "true", "Chromium is missing: install the package chromium"
         pytest.skip(f"no Chromium on this machine ({', '.join(NAMES)}): apt-get install chromium")
     # Chromium refuses to run its sandbox as root, which tests in a container are.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []

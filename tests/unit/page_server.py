@@ -39,14 +39,11 @@ class PageServer:
     Attributes:
         answers: what `/workers`, `/topology` and others answer: JSON, or a status code.
         token: what a request must bear; None: nothing.
-        asked: the paths of all requests.
-        delay: called before an answer.
     """
 
     def __init__(self, answers: dict[str, Any]) -> None:
         self.answers = answers
         self.token: str | None = None
-        self.asked: list[str] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
         self.url = f"http://{self.address}/"
@@ -80,7 +77,6 @@ class PageServer:
 
     async def _answer(self, request: Request) -> Response:
         path = request.path_params["path"]
-        self.asked.append(path)
         headers = {"content-security-policy": POLICY, "cache-control": "no-store"}
         file = FILES / (path.removeprefix("static/") or "index.html")
         if path == "" or path.startswith("static/"):

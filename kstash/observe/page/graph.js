@@ -48,6 +48,7 @@ export function graph(topology, flows) {
       kind: flow?.kind ?? (isInternal ? "wide" : "narrow"),
       rate: flow?.rate ?? null,
       lag: flow?.lag ?? null,
+      lagSeconds: flow?.lagSeconds ?? null,
     });
   };
   for (const stage of stages) {

@@ -2,7 +2,7 @@
 // edges between them. From left to right; from top to bottom where the page is narrow.
 
 import { h, number, s, scroll } from "./dom.js";
-import { cut, plural, rate, short } from "./format.js";
+import { cut, duration, plural, rate, short } from "./format.js";
 import { EDGE_KINDS, graph, parts, topicName } from "./graph.js";
 import { layered } from "./layout.js";
 import { counted } from "./states.js";
@@ -21,8 +21,9 @@ const STEP_MIN = 3;
 // How much broader than the page a drawing may be to be shown smaller; beyond, it scrolls.
 const SHRINK_MAX = 1.35;
 
-/** Whether more waits than is done in ten seconds at this rate. */
+/** Whether what waits is older than ten seconds; where nobody knows, more than is done in ten. */
 export function isBehind(edge) {
+  if (edge.lagSeconds !== null) return edge.lagSeconds > BEHIND_S;
   return edge.lag !== null && edge.lag > BEHIND_S * Math.max(edge.rate ?? 0, 1);
 }
 
@@ -324,7 +325,7 @@ function table(edges) {
       h(
         "table",
         null,
-        h("thead", null, h("tr", null, ["From", "To", "Topic", "Kind"].map((name) => h("th", { scope: "col" }, name)), ["Rate", "Lag"].map((name) => h("th", { scope: "col", class: "number" }, name)))),
+        h("thead", null, h("tr", null, ["From", "To", "Topic", "Kind"].map((name) => h("th", { scope: "col" }, name)), ["Rate", "Lag", "Lag time"].map((name) => h("th", { scope: "col", class: "number" }, name)))),
         h(
           "tbody",
           null,
@@ -338,6 +339,7 @@ function table(edges) {
               h("td", null, edge.kind),
               number(rate(edge.rate)),
               number(short(edge.lag), { class: isBehind(edge) ? "busy" : null }),
+              number(duration(edge.lagSeconds), { class: isBehind(edge) ? "busy" : null }),
             ),
           ),
         ),

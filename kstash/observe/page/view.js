@@ -118,10 +118,12 @@ function edges(all) {
         kind: edge.kind,
         rate: edge.records_per_second ?? null,
         lag: edge.lag_records ?? null,
+        lagSeconds: edge.lag_seconds ?? null,
       });
     } else {
       known.rate = sum(known.rate, edge.records_per_second);
       known.lag = sum(known.lag, edge.lag_records);
+      known.lagSeconds = most(known.lagSeconds, edge.lag_seconds ?? null);
     }
   }
   return [...merged.values()];
@@ -130,6 +132,10 @@ function edges(all) {
 function sum(a, b) {
   if (a === null || a === undefined) return b ?? null;
   return b === null || b === undefined ? a : a + b;
+}
+
+function most(a, b) {
+  return a === null || b === null ? (a ?? b) : Math.max(a, b);
 }
 
 /** One point every two seconds: sums over the workers; the latency is that of the slowest. */
@@ -154,11 +160,10 @@ function history(memory, now) {
 }
 
 function added(point, last) {
-  const slower = (a, b) => (a === null ? (b ?? null) : Math.max(a, b ?? 0));
   return {
     in: (point?.in ?? 0) + (last.records_in_per_second ?? 0),
     out: (point?.out ?? 0) + (last.records_out_per_second ?? 0),
-    latency: slower(point?.latency ?? null, last.latency_seconds),
+    latency: most(point?.latency ?? null, last.latency_seconds ?? null),
     lineage: (point?.lineage ?? 0) + (last.lineage_unacked_bytes ?? 0),
     state: (point?.state ?? 0) + (last.state_bytes ?? 0),
   };
