@@ -30,8 +30,9 @@ from kstash.kafka.upkeep import Upkeep
 from kstash.mainprogram import command, hashing, is_in_event_loop, obstacle, pin_hash_seed
 from kstash.objects import open_store
 from kstash.observe import Observer
+from kstash.observe.answers import worker_name
 from kstash.observe.lines import take_over
-from kstash.observe.logs import configure_logs, is_json
+from kstash.observe.logs import configure_logs, identify, is_json
 from kstash.openfiles import OpenFiles, needed, raise_limit
 from kstash.places import STANDBY, Place, failures_told
 from kstash.ports import CheckpointStore, TopicInfo
@@ -189,6 +190,7 @@ class Run:
 
 def _supervise(run: Run, workers: int, on_ready: Callable[[], None] | None) -> bool:
     is_bounded = run.until is not None
+    identify(application=run.config.application_id)
     greet(run.config, workers=workers)
     if run.until == "drain":
         _wait_for_stop(run.config)
@@ -208,6 +210,7 @@ def _run_alone(run: Run, on_ready: Callable[[], None] | None) -> bool:
         if on_ready is not None:
             on_ready()
 
+    identify(application=run.config.application_id, worker=worker_name(run.config))
     greet(run.config)
     if run.until == "drain":
         _wait_for_stop(run.config)
@@ -228,8 +231,7 @@ def _run_place(run: Run, place: Place) -> NoReturn:
     started = time.monotonic() - age_s
     tell_ready = place.join()
     config = place.settings(config)
-    if config.log_format == "json":
-        structlog.contextvars.bind_contextvars(worker=f"worker-{place.index}")
+    identify(application=config.application_id, worker=f"worker-{place.index}")
     greet(config)
     _run_worker(replace(run, config=config), cluster, tell_ready, started)
     raise SystemExit(0)

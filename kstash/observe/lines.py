@@ -19,7 +19,7 @@ import structlog
 
 from kstash.errors import KstashError
 from kstash.escape import printable_lines
-from kstash.observe.logs import is_json
+from kstash.observe.logs import identify, is_json
 
 log = structlog.get_logger("kstash")
 
@@ -58,6 +58,7 @@ def take_over(*, is_guest: bool) -> Callable[[], None]:
     def put_back() -> None:
         logging.lastResort, warnings.showwarning, sys.excepthook = before
         threading.excepthook, sys.unraisablehook = of_threads, of_nobody
+        identify()
 
     return put_back
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from contextvars import ContextVar
 from typing import Literal, TextIO
 
 import structlog
@@ -18,6 +19,36 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+
+
+_identity: ContextVar[dict[str, str] | None] = ContextVar("identity", default=None)
+_last_identity: dict[str, str] = {}
+"""For threads that others have started: they have no context of their own."""
+
+
+def identify(**fields: str) -> None:
+    """Have these fields in each JSON line from now on: `application`, `worker`.
+
+    A line that has one of them itself keeps its own. Nobody is on the console: the first line says
+    there who speaks, and in front of a supervised worker's lines its name.
+    """
+    global _last_identity
+    _identity.set(fields)
+    _last_identity = fields
+
+
+def _put_identity(
+    _: object, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    found = _identity.get()
+    for name, value in (_last_identity if found is None else found).items():
+        event.setdefault(name, value)
+    task = event.get("task")
+    if "group" not in event and isinstance(task, str):
+        number = task.rpartition("_")[2]
+        if number.isdecimal():
+            event["group"] = int(number)
+    return event
 
 
 class NamedLogger(structlog.WriteLogger):
@@ -75,6 +106,7 @@ def configure_logs(log_format: Literal["console", "json"], log_level: str) -> No
     ]
     if log_format == "json":
         rendering: list[structlog.typing.Processor] = [
+            _put_identity,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _put_first,

@@ -85,6 +85,15 @@ class PrometheusMetrics:
         )
         return seconds, times
 
+    def buckets(self, name: str) -> dict[float, float]:
+        """A histogram over all its labels: how many were at most that long, by seconds."""
+        found: dict[float, float] = {}
+        for sample in next(iter(self._metrics[name].collect())).samples:
+            if sample.name.endswith("_bucket"):
+                bound = float(sample.labels["le"])
+                found[bound] = found.get(bound, 0.0) + sample.value
+        return found
+
     def render(self) -> bytes:
         """All metrics in Prometheus' text format (`CONTENT_TYPE`)."""
         return generate_latest(self._registry)

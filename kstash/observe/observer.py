@@ -11,6 +11,7 @@ from kstash.config import Config
 from kstash.observe.history import History
 from kstash.observe.logs import configure_logs
 from kstash.observe.metrics import PrometheusMetrics
+from kstash.observe.summary import Summary
 from kstash.ports import WorkerStatus
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Observer:
         self._monotonic = monotonic
         self._started = self._turned = monotonic()
         self.history = History(self.metrics, self._started)
+        self._summary = Summary(self.metrics, self._started)
         self._status_due = 0.0
         self.status = WorkerStatus(
             application_id=config.application_id,
@@ -107,3 +109,4 @@ class Observer:
             self._status_due = now + STATUS_INTERVAL_S
             self.status = status()
             self.history.look(now)
+        self._summary.look(now, status)
