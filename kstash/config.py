@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from kstash import hosts
 from kstash.core import names
 from kstash.credentials import MASK, is_secret, masked_settings, masked_url, refuse_key
 from kstash.errors import ConfigError
@@ -57,8 +58,6 @@ are as large as Kafka's default lets them be (1 MiB), or what a function made of
 NAME_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,100}\Z")
 """What an application id and the name of an operator may be: they become parts of topics and
 folders, and `<application id>-<name>-repartition` must fit into Kafka's 249 characters."""
-
-HOSTS_PATTERN = r"^ *(\*|(\*\.)?[a-zA-Z0-9._-]+) *(, *(\*|(\*\.)?[a-zA-Z0-9._-]+) *)*$"
 
 STORE_PATTERN = r"^(topic|none|(s3|gs|az)://[^/]+.*|file:///.+)$"
 
@@ -165,6 +164,15 @@ class Config(BaseModel):
         http_hosts_allowed: names, comma-separated, that HTTP requests may be for, beside addresses,
             names without a dot, `http_host` and the name of this machine. `*.example.com` is all
             names below that, `*` any name.
+        http_token: what an HTTP request must have as `Authorization: Bearer`, 16 to 512 letters,
+            digits and `-._~+/=`; None: nothing. Probes and the page's files are open.
+        http_tls_certificate: file of the certificate for HTTPS, in PEM, with those that vouch for
+            it; a renewed one is taken up.
+        http_tls_key: file of its key, without a passphrase.
+        http_peers: `host:port`, comma-separated: the other workers of the application, for
+            `/workers` and `/sd`; a name stands for all its addresses.
+        stall_ms_max: how long nothing may move where there is work, before `/livez` fails. None:
+            the client's `max.poll.interval.ms`.
         log_format: `console` (for people) or `json` (one object a line).
         log_level: `debug`, `info`, `warning` or `error`.
     """
@@ -213,12 +221,18 @@ class Config(BaseModel):
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=0, ge=0, le=65535)
-    http_hosts_allowed: Annotated[str, Field(pattern=HOSTS_PATTERN)] | None = None
+    http_hosts_allowed: Annotated[str, Field(pattern=hosts.NAMES_PATTERN)] | None = None
+    http_token: Annotated[str, Field(pattern=hosts.TOKEN_PATTERN)] | None = None
+    http_tls_certificate: Annotated[str, Field(min_length=1)] | None = None
+    http_tls_key: Annotated[str, Field(min_length=1)] | None = None
+    http_peers: Annotated[str, Field(pattern=hosts.PEERS_PATTERN)] | None = None
+    stall_ms_max: Annotated[int, Field(ge=1000)] | None = None
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator(
-        "bootstrap_servers", "skip_records", "drop_stores", "http_hosts_allowed", mode="before"
+        *("bootstrap_servers", "skip_records", "drop_stores", "http_hosts_allowed", "http_peers"),
+        mode="before",
     )
     @classmethod
     def _join(cls, given: object) -> object:
@@ -284,6 +298,8 @@ class Config(BaseModel):
                 f"transaction_timeout_ms ({self.transaction_timeout_ms}), so that the broker would "
                 "abort transactions before they are committed: raise the latter"
             )
+        if (self.http_tls_certificate is None) != (self.http_tls_key is None):
+            raise ValueError("http_tls_certificate and http_tls_key belong together: set both")
         self.skipped_records()
         for name in CLIENT_NUMBERS:
             if name in self.kafka and not _is_number(self.kafka[name]):
@@ -353,7 +369,16 @@ class Config(BaseModel):
 
     def http_hosts(self) -> list[str]:
         """`http_hosts_allowed` as a list of names."""
-        return [name.strip() for name in (self.http_hosts_allowed or "").split(",") if name.strip()]
+        return hosts.split(self.http_hosts_allowed)
+
+    def peers(self) -> list[tuple[str, int]]:
+        """`http_peers` as hosts and ports."""
+        return [hosts.split_port(peer) for peer in hosts.split(self.http_peers)]
+
+    @property
+    def stall_s(self) -> float:
+        """Seconds for which nothing may move where there is work."""
+        return self.stall_ms_max / 1000 if self.stall_ms_max else self.poll_interval_s
 
     def override(self, origin: Origin = "command line", /, **settings: Any) -> Self:
         """A copy with other values, validated; settings of the Kafka client one by one.

@@ -5,13 +5,12 @@ The composition root behind `App.run`: the one place that knows the runtime and 
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ import structlog
 from kstash.background import Threads
 from kstash.config import Config
 from kstash.errors import ConfigError, KstashError, MemberFencedError, OperatorError, SerdeError
+from kstash.garbage import seldom_collecting
 from kstash.greeting import build_info, greet
 from kstash.kafka import KafkaCluster
 from kstash.kafka.strangers import find_strangers, refuse_strangers
@@ -29,8 +29,7 @@ from kstash.kafka.topics import batch_bytes_max, check_topics
 from kstash.kafka.upkeep import Upkeep
 from kstash.mainprogram import command, hashing, is_in_event_loop, obstacle, pin_hash_seed
 from kstash.objects import open_store
-from kstash.observe import Observer
-from kstash.observe.answers import worker_name
+from kstash.observe import Observer, endpoint_of, worker_name
 from kstash.observe.lines import take_over
 from kstash.observe.logs import configure_logs, identify, is_json
 from kstash.openfiles import OpenFiles, needed, raise_limit
@@ -61,10 +60,6 @@ MEMORY_INTERVAL_S = 1.0
 
 SESSION_MARGIN_S = 5.0
 """The broker looks for silent members only now and then."""
-
-COLLECT_THRESHOLDS = (20_000, 20, 50)
-"""For `gc.set_threshold`. A batch is a few lists of thousands of words, which each pass looks
-through; with the default of 700 new objects there were about eighty passes a second."""
 
 _IMPORTED = time.monotonic()
 
@@ -179,6 +174,7 @@ class Run:
         until: when a bounded run is over.
         stop: tells when to stop.
         on_end: gets the state behind a bounded run.
+        http_socket: where a supervised worker answers HTTP.
     """
 
     topology: Topology
@@ -186,6 +182,7 @@ class Run:
     until: Literal["end", "drain"] | None
     stop: Stop
     on_end: Callable[[FinalState], None] | None
+    http_socket: Path | None = None
 
 
 def _supervise(run: Run, workers: int, on_ready: Callable[[], None] | None) -> bool:
@@ -194,11 +191,18 @@ def _supervise(run: Run, workers: int, on_ready: Callable[[], None] | None) -> b
     greet(run.config, workers=workers)
     if run.until == "drain":
         _wait_for_stop(run.config)
-    supervisor = Supervisor(
-        command(), run.config, workers, is_bounded=is_bounded, on_ready=on_ready
-    )
-    run.stop.begin()
-    supervisor.run(run.stop)
+    with endpoint_of(run.config, run.topology) as endpoint:
+        supervisor = Supervisor(
+            command(),
+            run.config,
+            workers,
+            is_bounded=is_bounded,
+            on_ready=on_ready,
+            http_folder=str(endpoint.folder) if endpoint is not None else "",
+            on_members=endpoint.show if endpoint is not None else None,
+        )
+        run.stop.begin()
+        supervisor.run(run.stop)
     return is_bounded and not run.stop.is_set
 
 
@@ -223,7 +227,7 @@ def _run_place(run: Run, place: Place) -> NoReturn:
     config, topics = run.config, run.topology.topics
     cluster = KafkaCluster(config)
     if place.index == STANDBY:
-        if config.http_port:
+        if place.http_folder:
             import kstash.observe.server  # noqa: F401 - imported late otherwise
         cluster.prepare(topics)
         place = place.wait(RENEW_S, lambda: cluster.renew(topics))
@@ -233,7 +237,8 @@ def _run_place(run: Run, place: Place) -> NoReturn:
     config = place.settings(config)
     identify(application=config.application_id, worker=f"worker-{place.index}")
     greet(config)
-    _run_worker(replace(run, config=config), cluster, tell_ready, started)
+    run = replace(run, config=config, http_socket=place.http_socket)
+    _run_worker(run, cluster, tell_ready, started)
     raise SystemExit(0)
 
 
@@ -250,7 +255,11 @@ def _run_worker(
     files = OpenFiles(
         raise_limit(), partial(needed, topology=topology, has_transactions=has_transactions)
     )
-    with files.explained(), Observer(config, topology) as observer, closing(cluster):
+    with (
+        files.explained(),
+        Observer(config, topology, http_socket=run.http_socket) as observer,
+        closing(cluster),
+    ):
         observer.metrics.gauge("build_info", 1, **build_info())
         cluster.take_place(config, _short_name(topology, config), topology.topics)
         topology, topics = _look(topology, config, cluster, clock)
@@ -262,7 +271,7 @@ def _run_worker(
             memory_bytes=config.state_memory_bytes,
         )
         try:
-            with _seldom_collecting():
+            with seldom_collecting():
                 run.stop.begin()
                 worker = Worker(
                     topology,
@@ -324,19 +333,6 @@ def _short_name(topology: Topology, config: Config) -> str:
     """What all members of one group must have in common."""
     kind = "lineage" if config.has_lineage else config.guarantee
     return hashlib.blake2b(f"{topology.hash} {kind}".encode(), digest_size=4).hexdigest()
-
-
-@contextmanager
-def _seldom_collecting() -> Iterator[None]:
-    """Have the collector of cycles look less often, and never at what was imported."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_THRESHOLDS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _look_for_strangers(worker: Worker, program: str) -> None:

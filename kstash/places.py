@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 from kstash.config import Config
@@ -17,8 +18,7 @@ from kstash.core.names import worker_folder
 from kstash.errors import ConfigError, KstashError
 
 PLACE_VARIABLE = "KSTASH_WORKER_PLACE"
-"""`index/link/application id`: how a process learns that it is a supervised worker, and which. The
-index is -1 for the one that stands by."""
+"""How a process learns that it is a supervised worker, and which: see `Place.encode`."""
 
 STANDBY = -1
 
@@ -56,6 +56,28 @@ class Failure:
         return cls(*json.loads(line))
 
 
+def socket_name(index: int) -> str:
+    """The socket of a worker, in the folder that its supervisor has made."""
+    return f"{index}.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A worker, as others may know of it.
+
+    Attributes:
+        name: `worker-<index>`.
+        socket: name of the socket that it answers HTTP on.
+        restarts: how often its process was started again.
+        is_over: whether it is not started any more.
+    """
+
+    name: str
+    socket: str
+    restarts: int
+    is_over: bool
+
+
 @contextmanager
 def failures_told() -> Iterator[None]:
     """Tell the supervisor of an error that a restart does not mend, and end without more words.
@@ -81,11 +103,22 @@ class Place:
         index: number of the worker on this machine, from 0; `STANDBY`: not yet known.
         link: file descriptor of its end of the socket pair.
         application_id: of the application that is supervised.
+        http_folder: where its socket for HTTP belongs; empty: it serves nothing.
     """
 
     index: int
     link: int
     application_id: str
+    http_folder: str = ""
+
+    def encode(self) -> str:
+        """`index/link/application id/folder`: the value of `PLACE_VARIABLE`."""
+        return f"{self.index}/{self.link}/{self.application_id}/{self.http_folder}"
+
+    @property
+    def http_socket(self) -> Path | None:
+        """The socket to answer HTTP on."""
+        return Path(self.http_folder, socket_name(self.index)) if self.http_folder else None
 
     @classmethod
     def of_this_process(cls, application_id: str) -> Self | None:
@@ -97,23 +130,23 @@ class Place:
         given = os.environ.get(PLACE_VARIABLE)
         if given is None:
             return None
-        index, link, supervised = given.split("/", 2)
+        index, link, supervised, http_folder = given.split("/", 3)
         if supervised != application_id:
             raise ConfigError(
                 f"this process was started as a worker of {supervised!r}, and its program runs "
                 f"{application_id!r} before that: give each application a program of its own",
                 "workers",
             )
-        return cls(int(index), int(link), supervised)
+        return cls(int(index), int(link), supervised, http_folder)
 
     def settings(self, config: Config) -> Config:
-        """The settings of this worker: name, folder and port of its own."""
+        """The settings of this worker: a name and a folder of its own; HTTP is the supervisor's."""
         base = config.instance_id or socket.gethostname()
         return config.override(
             "supervisor",
             instance_id=f"{base}-{self.index}",
             state_dir=os.path.join(config.state_dir, worker_folder(self.index)),  # noqa: PTH118 - stays as it was written
-            http_port=config.http_port + self.index if config.http_port else 0,
+            http_port=0,
         )
 
     def wait(

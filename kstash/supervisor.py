@@ -33,7 +33,7 @@ import structlog
 from kstash.config import Config
 from kstash.errors import ConfigError, WorkerFailedError
 from kstash.mainprogram import HASH_SEED, SEED_VARIABLE
-from kstash.places import PLACE_VARIABLE, STANDBY, Failure
+from kstash.places import PLACE_VARIABLE, STANDBY, Failure, Member, Place, socket_name
 
 EXIT_FENCED = 3
 """Exit code of a worker whose place was taken: it must not be started again."""
@@ -90,6 +90,11 @@ class _Worker:
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self.failure: Failure | None = None
         self._rest = self._told = b""
+
+    @property
+    def member(self) -> Member:
+        """What others may know of it."""
+        return Member(self.name, socket_name(self.index), self.restarts, self.is_over)
 
     def read_log(self) -> tuple[list[str], bool]:
         """Lines that the process has logged since the last call, and whether more may come."""
@@ -150,9 +155,11 @@ class Supervisor:
         count: number of workers, 1 or more.
         is_bounded: whether a worker that ends with exit code 0 has done its work.
         on_ready: called once, when all workers that get tasks have said that they are ready.
+        http_folder: where workers make the sockets that they answer HTTP on; empty: none do.
+        on_members: told of the workers, whenever something about them has changed.
 
     Raises:
-        ConfigError: the count is no positive number, or there are not enough ports.
+        ConfigError: the count is no positive number.
     """
 
     def __init__(
@@ -163,19 +170,17 @@ class Supervisor:
         *,
         is_bounded: bool = False,
         on_ready: Callable[[], None] | None = None,
+        http_folder: str = "",
+        on_members: Callable[[Sequence[Member]], None] | None = None,
     ) -> None:
         if count < 1:
             raise ConfigError(f"workers is {count}: start 1 or more", "workers")
-        if config.http_port and config.http_port + count > 65_536:
-            raise ConfigError(
-                f"http_port {config.http_port} leaves no ports for {count} workers: each takes the "
-                "next one",
-                "http_port",
-            )
         self._command = list(command)
         self._config = config
         self._is_bounded = is_bounded
         self._on_ready = on_ready
+        self._http_folder = http_folder
+        self._on_members = on_members
         self._workers = [_Worker(index, count) for index in range(count)]
         self._standby = _Worker(STANDBY, count)
         self._selector = selectors.DefaultSelector()
@@ -262,7 +267,9 @@ class Supervisor:
     def _spawn(self, worker: _Worker) -> None:
         worker.failure = None
         ours, theirs = socket.socketpair()
-        place = f"{worker.index}/{theirs.fileno()}/{self._config.application_id}"
+        place = Place(
+            worker.index, theirs.fileno(), self._config.application_id, self._http_folder
+        ).encode()
         with theirs:
             worker.process = subprocess.Popen(
                 self._command,
@@ -413,6 +420,8 @@ class Supervisor:
         }
         if now != self._shown:
             self._shown = now
+            if self._on_members is not None:
+                self._on_members([worker.member for worker in workers])
             log.info("workers", application=self._config.application_id, **now)
 
 

@@ -5,6 +5,6 @@ The only importer of prometheus_client. `table` declares every metric.
 
 from kstash.observe.logs import configure_logs
 from kstash.observe.metrics import PrometheusMetrics
-from kstash.observe.observer import Observer
+from kstash.observe.observer import Observer, endpoint_of, worker_name
 
-__all__ = ["Observer", "PrometheusMetrics", "configure_logs"]
+__all__ = ["Observer", "PrometheusMetrics", "configure_logs", "endpoint_of", "worker_name"]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib import metadata
 from typing import cast
 
-import msgspec
-
 from kstash.config import Config
 from kstash.observe import schema
 from kstash.observe.history import complaints
-from kstash.observe.observer import Observer
-from kstash.ports import TaskStatus, WorkerStatus
+from kstash.observe.observer import Observer, worker_name
+from kstash.observe.probes import unready
+from kstash.status import RecoveryStatus, TaskStatus, TopicStatus
 from kstash.topology import Topology
 
 
@@ -37,23 +35,12 @@ class WorkerSource:
         return self._observer.metrics.render()
 
     async def livez(self) -> schema.Verdict:
-        """Whether the loop turns."""
-        stuck_s, limit_s = self._observer.stuck_s, self._observer.config.poll_interval_s
-        if stuck_s > limit_s:
-            return schema.Verdict(
-                ok=False, reasons=(f"the loop has not turned for {stuck_s:.0f} s",)
-            )
-        return schema.Verdict(ok=True)
+        """Whether the worker makes progress, or need not."""
+        return _verdict(self._observer.stalled())
 
     async def readyz(self) -> schema.Verdict:
         """Whether the worker and each of its tasks is live."""
-        alive = await self.livez()
-        reasons = [*alive.reasons]
-        status = self._observer.status
-        if status.state != "live":
-            reasons.append(f"the worker is {status.state}")
-        reasons += [f"{task.name} is {task.state}" for task in status.tasks if task.state != "live"]
-        return schema.Verdict(ok=not reasons, reasons=tuple(reasons))
+        return _verdict((*self._observer.stalled(), *unready(self._observer.status)))
 
     async def status(self) -> schema.Status:
         """What the worker does."""
@@ -68,21 +55,18 @@ class WorkerSource:
             time=time.time(),
             uptime_seconds=max(0.0, observer.uptime_s),
             tasks=tuple(map(_task, status.tasks)),
-            edges=edges(observer.topology),
+            edges=edges(observer.topology, status.topics),
             history=tuple(schema.Point(**asdict(m)) for m in observer.history.moments),
-            checkpoints=_checkpoints(status),
-            errors=tuple(schema.LoggedError(**asdict(c)) for c in tuple(complaints)),
+            recoveries=tuple(map(_recovery, status.recoveries)),
+            checkpoints=tuple(map(_checkpoint, status.tasks)),
+            errors=errors_of_log(),
         )
 
-    async def workers(self) -> schema.Workers:
+    async def own_workers(self) -> tuple[schema.WorkerEntry, ...]:
         """This worker."""
-        config = self._observer.config
-        entry = schema.WorkerEntry(
-            address=f"{config.http_host}:{self._observer.http_port}",
-            is_reachable=True,
-            status=await self.status(),
-        )
-        return schema.Workers(workers=(entry,))
+        address = f"{self._observer.config.http_host}:{self._observer.http_port}"
+        status = await self.status()
+        return (schema.WorkerEntry(address=address, is_reachable=True, status=status),)
 
     def topology(self) -> bytes:
         """The application's stages and topics, as JSON."""
@@ -93,71 +77,99 @@ class WorkerSource:
         return settings_of(self._observer.config)
 
 
-def worker_name(config: Config) -> str:
-    """What tells a worker from all others of the application."""
-    return config.instance_id or f"{socket.gethostname()}-{os.getpid()}"
+def errors_of_log() -> tuple[schema.LoggedError, ...]:
+    """The newest warnings and errors of this process."""
+    return tuple(schema.LoggedError(**asdict(complaint)) for complaint in tuple(complaints))
 
 
 def settings_of(config: Config) -> schema.Settings:
     """All settings as they may be shown."""
-    fields = type(config).model_fields
     return schema.Settings(
         settings=tuple(
             schema.Setting(
-                name=name,
-                value=msgspec.to_builtins(value),
-                source="default" if value == fields[name].get_default() else "set",
+                name=found.setting, value=found.value, source=found.origin, place=found.place
             )
-            for name, value in config.model_dump().items()
+            for found in config.sources()
         )
     )
 
 
-def edges(topology: Topology) -> tuple[schema.Edge, ...]:
-    """The topics between stages and at their ends."""
+def edges(topology: Topology, topics: Iterable[TopicStatus] = ()) -> tuple[schema.Edge, ...]:
+    """The topics between stages and at their ends, with what is known of them."""
+    known = {found.topic: found for found in topics}
     writers: dict[str, list[str | None]] = {}
     for stage in topology.stages:
         for output in stage.outputs:
             writers.setdefault(output.topic, []).append(stage.name)
-    read = [(entry, stage.name) for stage in topology.stages for entry in stage.inputs]
-    found = [
-        schema.Edge(
-            source=source,
-            target=target,
-            topic=entry.topic,
-            kind="wide" if entry.internal else "narrow",
-        )
-        for entry, target in read
-        for source in writers.get(entry.topic, [None])
-    ]
-    known = {entry.topic for entry, _ in read}
+    found = []
+    for stage in topology.stages:
+        is_mixed = len({entry.internal for entry in stage.inputs}) > 1
+        for entry in stage.inputs:
+            kind = "wide" if entry.internal else "mixed" if is_mixed else "narrow"
+            for source in writers.get(entry.topic, [None]):
+                found.append(_edge(source, stage.name, entry.topic, kind, known))
+    topics_read = {entry.topic for stage in topology.stages for entry in stage.inputs}
     found += [
-        schema.Edge(source=source, target=None, topic=topic, kind="narrow")
+        _edge(source, None, topic, "narrow", known)
         for topic, sources in writers.items()
-        if topic not in known
+        if topic not in topics_read
         for source in sources
     ]
     return tuple(found)
 
 
+def _edge(
+    source: str | None, target: str | None, topic: str, kind: str, known: dict[str, TopicStatus]
+) -> schema.Edge:
+    found = known.get(topic)
+    return schema.Edge(
+        source=source,
+        target=target,
+        topic=topic,
+        kind=kind,
+        records_per_second=found.records_per_second if found is not None else None,
+        lag_records=found.lag_records if found is not None else None,
+        lag_seconds=found.lag_seconds if found is not None else None,
+    )
+
+
+def _verdict(reasons: tuple[str, ...]) -> schema.Verdict:
+    return schema.Verdict(ok=not reasons, reasons=reasons)
+
+
 def _task(task: TaskStatus) -> schema.Task:
-    stage, _, partition = task.name.rpartition("_")
     return schema.Task(
         name=task.name,
-        stage=stage,
-        partition=int(partition),
-        group=int(partition),
+        stage=task.stage,
+        partition=task.partition,
+        group=task.partition,
         state=task.state,
         position=task.position,
         checkpointed_position=task.checkpointed_position,
         replay_end=task.replay_end,
         lag_records=task.lag,
+        lag_seconds=task.lag_seconds,
+        stalled_seconds=task.stalled_seconds,
+        stream_time=task.stream_time,
         inputs=task.inputs,
     )
 
 
-def _checkpoints(status: WorkerStatus) -> tuple[schema.Checkpoint, ...]:
-    return tuple(
-        schema.Checkpoint(task=task.name, position=task.checkpointed_position)
-        for task in status.tasks
+def _recovery(recovery: RecoveryStatus) -> schema.Recovery:
+    return schema.Recovery(
+        group=recovery.group,
+        ended=recovery.ended,
+        seconds=recovery.seconds,
+        replayed=recovery.replayed,
+        phases=dict(recovery.phases),
+    )
+
+
+def _checkpoint(task: TaskStatus) -> schema.Checkpoint:
+    return schema.Checkpoint(
+        task=task.name,
+        position=task.checkpointed_position,
+        age_seconds=task.checkpoint_age_seconds,
+        remote_position=task.remote_position,
+        remote_age_seconds=task.remote_age_seconds,
     )

@@ -9,8 +9,9 @@ or in a closed connection, and in no line of the log.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -22,13 +23,20 @@ REQUEST_S = 10.0
 
 
 class BoundedConnection(H11Protocol):
-    """One connection."""
+    """One connection.
+
+    With TLS it counts from its first byte on, not from the end of the handshake.
+    """
+
+    tls: ClassVar[ssl.SSLContext | None] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._opened_s = 0.0
         self._seen: object = None
         self._check_due: asyncio.TimerHandle | None = None
+        self._handshake: asyncio.Task[None] | None = None
+        self._early: list[bytes] | None = None if self.tls is None else []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the place of the oldest connection when there are too many."""
@@ -40,6 +48,30 @@ class BoundedConnection(H11Protocol):
         super().connection_made(transport)
         self._opened_s = time.monotonic()
         self._check_due = self.loop.call_later(REQUEST_S, self._check)
+        if self.tls is not None:
+            transport.pause_reading()
+            self._handshake = self.loop.create_task(self._secure(transport, self.tls))
+
+    async def _secure(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
+        try:
+            secured = await self.loop.start_tls(
+                transport, self, tls, server_side=True, ssl_handshake_timeout=REQUEST_S
+            )
+        except OSError:  # no TLS, or nothing at all; `ssl.SSLError` is one too
+            transport.abort()
+            return
+        early, self._early = self._early, None
+        if secured is not None and not secured.is_closing():
+            super().connection_made(secured)
+            for data in early or ():
+                super().data_received(data)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request; it may come with the end of the handshake."""
+        if self._early is not None:
+            self._early.append(data)  # the answer would go out in the clear
+        else:
+            super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Look no more."""

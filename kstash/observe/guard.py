@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -32,9 +32,15 @@ HEADERS = {
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
 )
-"""Of each answer: the page's own files and nothing else; nothing inside of it, nothing embedded."""
+"""Of each answer: the page's own files and nothing else; no text becomes markup; no embedding."""
+
+
+OPEN = ("/livez", "/readyz", "/openapi.json", "/")
+OPEN_FOLDER = "/static/"
+"""Answered without a token: kubelets have none, and the page, which asks for one, tells nothing."""
 
 
 class Guard:
@@ -43,21 +49,37 @@ class Guard:
     Args:
         app: what answers them.
         names: host names, lower case: `*.example.com` is all below it, `*` is any.
+        is_admitted: whether the `Authorization` of a request is right.
     """
 
-    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, names: Collection[str], is_admitted: Callable[[bytes], bool]
+    ) -> None:
         self._app = app
         self._names = names
+        self._is_admitted = is_admitted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it and close its connection."""
-        refusal = self._refusal(scope["headers"])
+        refusal = self._refusal(scope["headers"]) or self._missing(scope)
         if refusal is None:
             await self._app(scope, receive, send)
             return
         status, text = refusal
-        answer = PlainTextResponse(f"{text}\n", status, headers={"connection": "close"})
+        headers = {"connection": "close"}
+        if status == 401:
+            headers["www-authenticate"] = 'Bearer realm="kstash"'
+        answer = PlainTextResponse(f"{text}\n", status, headers=headers)
         await answer(scope, receive, send)
+
+    def _missing(self, scope: Scope) -> tuple[int, str] | None:
+        path = scope["path"]
+        if path in OPEN or path.startswith(OPEN_FOLDER):
+            return None
+        given = b"".join(value for name, value in scope["headers"] if name == b"authorization")
+        if self._is_admitted(given):
+            return None
+        return 401, "a request needs the header Authorization: Bearer and the http_token"
 
     def _refusal(self, headers: Sequence[tuple[bytes, bytes]]) -> tuple[int, str] | None:
         size = sum(len(name) + len(value) for name, value in headers)

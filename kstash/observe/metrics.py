@@ -32,17 +32,21 @@ class PrometheusMetrics:
 
     Args:
         specs: the metrics there are; another name is a programmer error.
+        has_process: whether those of the process and of Python are there too.
     """
 
     def __init__(
         self,
         specs: Iterable[MetricSpec] = METRICS,
+        *,
+        has_process: bool = True,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a gauge per counter that nobody asked for
         self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        if has_process:
+            ProcessCollector(registry=self._registry)
+            PlatformCollector(registry=self._registry)
+            GCCollector(registry=self._registry)
         self._specs = {spec.name: spec for spec in specs}
         self._metrics: dict[str, Any] = {
             name: _make(spec, self._registry) for name, spec in self._specs.items()

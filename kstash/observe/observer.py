@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -11,11 +15,13 @@ from kstash.config import Config
 from kstash.observe.history import History
 from kstash.observe.logs import configure_logs
 from kstash.observe.metrics import PrometheusMetrics
+from kstash.observe.probes import Probes
 from kstash.observe.summary import Summary
-from kstash.ports import WorkerStatus
+from kstash.status import WorkerStatus
 
 if TYPE_CHECKING:
     from kstash.observe.server import HttpServer
+    from kstash.observe.supervision import Endpoint
     from kstash.topology import Topology
 
 STATUS_INTERVAL_S = 0.2
@@ -31,6 +37,7 @@ class Observer:
         config: settings.
         topology: of the application.
         monotonic: seconds, never back.
+        http_socket: of a supervised worker: where its supervisor asks it, in the place of a port.
 
     Raises:
         ConfigError: the port is in use; names it and the fix.
@@ -41,6 +48,7 @@ class Observer:
         config: Config,
         topology: Topology,
         monotonic: Callable[[], float] = time.monotonic,
+        http_socket: Path | None = None,
     ) -> None:
         self.metrics = PrometheusMetrics()
         self.config = config
@@ -49,6 +57,7 @@ class Observer:
         self._started = self._turned = monotonic()
         self.history = History(self.metrics, self._started)
         self._summary = Summary(self.metrics, self._started)
+        self._probes = Probes(config.stall_s, self._started)
         self._status_due = 0.0
         self.status = WorkerStatus(
             application_id=config.application_id,
@@ -56,6 +65,7 @@ class Observer:
             state="starting",
             tasks=(),
         )
+        self._http_socket = http_socket
         self._server: HttpServer | None = None
 
     @property
@@ -68,14 +78,16 @@ class Observer:
         """Since the worker started."""
         return self._monotonic() - self._started
 
-    @property
-    def stuck_s(self) -> float:
-        """Since the loop turned."""
-        return self._monotonic() - self._turned
+    def stalled(self) -> tuple[str, ...]:
+        """What stands still, for people; empty when all is well."""
+        now = self._monotonic()
+        return self._probes.stalled(self.status, now, now - self._turned)
 
     def __enter__(self) -> Self:
         configure_logs(self.config.log_format, self.config.log_level)
-        if self.config.http_port:
+        if self._http_socket is not None:
+            self._serve_at(self._http_socket)
+        elif self.config.http_port:
             self.serve(self.config.http_port)
         return self
 
@@ -92,11 +104,24 @@ class Observer:
     def serve(self, port: int) -> None:
         """Start the HTTP server; port 0 takes a free one (see `http_port`)."""
         # Imported late: most short runs serve nothing, and this is a tenth of a second.
+        from kstash.observe.access import Access
         from kstash.observe.answers import WorkerSource
+        from kstash.observe.listening import listen
+        from kstash.observe.peers import Peers
         from kstash.observe.server import HttpServer
 
-        source = WorkerSource(self)
-        self._server = HttpServer(self.config.http_host, port, source, self.config.http_hosts())
+        access = Access.of(self.config)
+        listening = listen(self.config.http_host, port)
+        peers = Peers.of(self.config, access)
+        self._server = HttpServer(listening, WorkerSource(self), access, peers)
+
+    def _serve_at(self, path: Path) -> None:
+        from kstash.observe.access import Access
+        from kstash.observe.answers import WorkerSource
+        from kstash.observe.listening import listen_at
+        from kstash.observe.server import HttpServer
+
+        self._server = HttpServer(listen_at(path), WorkerSource(self), Access())
 
     def beat(self) -> None:
         """Note that the loop is alive within a turn that takes long."""
@@ -108,5 +133,25 @@ class Observer:
         if self._server is not None and now >= self._status_due:
             self._status_due = now + STATUS_INTERVAL_S
             self.status = status()
+            self._probes.note(self.status, now)
             self.history.look(now)
         self._summary.look(now, status)
+
+
+def worker_name(config: Config) -> str:
+    """What tells a worker from all others of the application."""
+    return config.instance_id or f"{socket.gethostname()}-{os.getpid()}"
+
+
+def endpoint_of(config: Config, topology: Topology) -> AbstractContextManager[Endpoint | None]:
+    """The one HTTP port of a supervisor, where one is set.
+
+    Raises:
+        ConfigError: the port is in use; names it and the fix.
+    """
+    if not config.http_port:
+        return nullcontext()
+    # Imported late, like the server of a worker.
+    from kstash.observe.supervision import Endpoint
+
+    return Endpoint(config, topology)

@@ -39,7 +39,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         checkpointed_position: position of the last checkpoint taken.
         replay_end: position at which its replay ends, or ended.
         lag_records: records behind the ends of its inputs.
-        lag_seconds: age of what it processed last, 0 when nothing waits.
+        lag_seconds: how long the oldest record waits that it has not processed; 0 without one.
+        stalled_seconds: how long it has had work and made no progress.
+        stream_time: greatest timestamp of what it has processed.
         inputs: its input partitions, as `topic/partition`.
     """
 
@@ -53,6 +55,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     replay_end: Count
     lag_records: Count | None = None
     lag_seconds: Seconds | None = None
+    stalled_seconds: Seconds = 0.0
+    stream_time: float | None = None
     inputs: tuple[str, ...] = ()
 
 
@@ -64,7 +68,9 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from", 
         target: stage that reads it; null: somebody else.
         kind: `narrow` (a topic of the user's, partition by partition), `wide` (an internal topic
             behind a `key_by`) or `mixed` (an input whose stage has wide ones too).
-        records_per_second: read from it, or written where nobody of the application reads it.
+        records_per_second: read from the topic, or written where the application does not read it.
+        lag_records: that are not read yet.
+        lag_seconds: how long the oldest of them waits.
     """
 
     source: str | None
@@ -73,6 +79,7 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from", 
     kind: str
     records_per_second: Annotated[float, Meta(ge=0)] | None = None
     lag_records: Count | None = None
+    lag_seconds: Seconds | None = None
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,9 +122,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         position: of the newest on this disk.
-        age_seconds: since it was taken.
+        age_seconds: how much time of the task's work is in no checkpoint.
         remote_position: of the newest in the checkpoint store.
-        remote_age_seconds: since that one was taken.
+        remote_age_seconds: how much time of its work is in none there.
     """
 
     task: str
@@ -195,13 +202,16 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """A setting.
 
     Attributes:
+        name: of a setting of the Kafka client `kafka.<name>`.
         value: secrets are masked.
-        source: where it comes from.
+        source: `supervisor`, `command line`, `environment`, `file`, `code` or `default`.
+        place: the variable or the file that gave it; empty for the others.
     """
 
     name: str
-    value: str | int | float | bool | dict[str, str | int | float | bool | None] | None
+    value: str | int | float | bool | None
     source: str
+    place: str = ""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
-from collections.abc import Collection
 from typing import Any, Protocol
 
 import msgspec
@@ -17,11 +15,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from kstash.errors import ConfigError
 from kstash.observe import schema
+from kstash.observe.access import RENEW_S, Access
 from kstash.observe.connections import BoundedConnection
 from kstash.observe.files import page_files
-from kstash.observe.guard import CONTENT_POLICY, HEAD_BYTES_MAX, HEADERS, Guard, names_of
+from kstash.observe.guard import CONTENT_POLICY, HEAD_BYTES_MAX, HEADERS, Guard
+from kstash.observe.openapi import describe
+from kstash.observe.peers import Peers
 
 KEEP_ALIVE_S = 5
 
@@ -47,8 +47,8 @@ class Source(Protocol):
     async def status(self) -> schema.Status:
         """What it does."""
 
-    async def workers(self) -> schema.Workers:
-        """What all workers of the application do."""
+    async def own_workers(self) -> tuple[schema.WorkerEntry, ...]:
+        """What it does, or what each of its workers does, if it is a supervisor."""
 
     def topology(self) -> bytes:
         """The application's stages and topics, as JSON."""
@@ -61,23 +61,31 @@ class HttpServer:
     """Serves what a source says, and the status page, until `close`.
 
     Args:
-        host: address to listen on.
-        port: 1 to 65535, or 0 for one that is free (see the attribute).
+        listening: socket that is listened on; closed with the server.
         source: what to answer.
-        allowed: names that it may be asked under, beside its own (see `kstash.observe.guard`).
-
-    Attributes:
-        port: the port that is listened on.
-
-    Raises:
-        ConfigError: the address cannot be used; names setting and fix.
+        access: who may ask, and how.
+        peers: the other servers of the application.
     """
 
-    def __init__(self, host: str, port: int, source: Source, allowed: Collection[str] = ()) -> None:
-        self._socket = _listen(host, port)
-        self.port = int(self._socket.getsockname()[1])
+    def __init__(
+        self,
+        listening: socket.socket,
+        source: Source,
+        access: Access,
+        peers: Peers | None = None,
+    ) -> None:
+        self._socket = listening
+        certificate = access.certificate
+
+        class Connection(BoundedConnection):
+            tls = certificate.context if certificate is not None else None
+
+        async def renew() -> None:
+            if certificate is not None:
+                certificate.renew()
+
         config = uvicorn.Config(
-            _application(source, names_of(host, allowed)),
+            _application(source, access, peers or Peers(())),
             access_log=False,
             log_config=None,
             # Whoever sends nonsense would write a line for each; what fails here is logged below.
@@ -87,15 +95,22 @@ class HttpServer:
             lifespan="off",
             timeout_graceful_shutdown=1,
             ws="none",
-            http=BoundedConnection,
+            http=Connection,
             timeout_keep_alive=KEEP_ALIVE_S,
             h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+            callback_notify=renew,
+            timeout_notify=RENEW_S,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="kstash-http", daemon=True
         )
         self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._socket.getsockname()[1])
 
     def close(self) -> None:
         """Stop answering and free the port; waits a few seconds at most. Again is fine."""
@@ -104,39 +119,24 @@ class HttpServer:
         self._socket.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        try:
-            # A restarted worker takes its port back at once; a port in use stays refused.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen()
-        except BaseException:
-            listening.close()
-            raise
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"http_port {port} on {host} is in use by another process: set another http_port "
-                "(each process of a machine needs its own), or 0 for none",
-                "http_port",
-            ) from error
-        if error.errno == errno.EACCES:
-            raise ConfigError(
-                f"http_port {port} needs privileges: set one above 1023", "http_port"
-            ) from error
-        raise ConfigError(
-            f"http_host {host!r} cannot be listened on ({error}): set an address of this machine",
-            "http_host",
-        ) from error
-    return listening
+def _application(source: Source, access: Access, peers: Peers) -> Starlette:
+    async def failed(request: Request, error: Exception) -> Response:
+        log.error("an HTTP request failed", path=request.url.path, exc_info=error)
+        return PlainTextResponse("Internal Server Error\n", status_code=500)
+
+    application = Starlette(
+        routes=[*_routes(source, peers), *_pages()],
+        middleware=[Middleware(Guard, names=access.names, is_admitted=access.is_admitted)],
+        exception_handlers={Exception: failed},
+    )
+    # It would send whoever asks for `/livez/` to the host that they named themselves.
+    application.router.redirect_slashes = False
+    return application
 
 
-def _application(source: Source, names: Collection[str]) -> Starlette:
+def _routes(source: Source, peers: Peers) -> list[Route]:
+    """All but those of the page."""
+
     # Coroutines: others would each get a thread, of which a crowd of requests would make forty.
     async def metrics(_: Request) -> Response:
         return Response(await source.metrics(), headers={"content-type": METRICS_TYPE})
@@ -150,8 +150,14 @@ def _application(source: Source, names: Collection[str]) -> Starlette:
     async def status(_: Request) -> Response:
         return _json(await source.status())
 
-    async def workers(_: Request) -> Response:
-        return _json(await source.workers())
+    async def workers(request: Request) -> Response:
+        wanted = request.query_params.getlist("peers")
+        if wanted not in ([], ["true"], ["false"]):
+            return PlainTextResponse("peers is true or false\n", 400)
+        own = await source.own_workers()
+        if wanted == ["false"]:
+            return _json(schema.Workers(workers=own))
+        return _json(await peers.join(own))
 
     async def topology(_: Request) -> Response:
         return Response(source.topology(), media_type="application/json")
@@ -159,27 +165,29 @@ def _application(source: Source, names: Collection[str]) -> Starlette:
     async def config(_: Request) -> Response:
         return _json(source.settings())
 
-    async def failed(request: Request, error: Exception) -> Response:
-        log.error("an HTTP request failed", path=request.url.path, exc_info=error)
-        return PlainTextResponse("Internal Server Error\n", status_code=500)
+    async def targets(request: Request) -> Response:
+        if peers.are_known:
+            addresses = tuple(str(address) for address in (await peers.find()).addresses)
+        else:
+            addresses = (request.headers["host"],)  # where whoever asks has reached this one
+        return _json([schema.TargetGroup(targets=addresses, labels={"__scheme__": peers.scheme})])
 
-    application = Starlette(
-        routes=[
-            Route("/metrics", metrics),
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-            Route("/status", status),
-            Route("/workers", workers),
-            Route("/topology", topology),
-            Route("/config", config),
-            *_pages(),
-        ],
-        middleware=[Middleware(Guard, names=names)],
-        exception_handlers={Exception: failed},
-    )
-    # It would send whoever asks for `/livez/` to the host that they named themselves.
-    application.router.redirect_slashes = False
-    return application
+    document = msgspec.json.encode(describe())
+
+    async def openapi(_: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    return [
+        Route("/metrics", metrics),
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/status", status),
+        Route("/workers", workers),
+        Route("/topology", topology),
+        Route("/config", config),
+        Route("/sd", targets),
+        Route("/openapi.json", openapi),
+    ]
 
 
 def _pages() -> list[Route]:

@@ -273,3 +273,14 @@ METRICS = (
     ),
     MetricSpec("app_state", "gauge", "1 for the state that this worker is in, else 0.", ("state",)),
 )
+
+OF_SUPERVISOR = (
+    MetricSpec("worker_up", "gauge", "Whether a worker answers its supervisor.", ("worker",)),
+    MetricSpec(
+        "worker_restarts",
+        "counter",
+        "Times that a worker's process was started again.",
+        ("worker",),
+    ),
+)
+"""Of a supervisor's endpoint, beside those of its workers."""

@@ -37,6 +37,11 @@ class Membership:
         self._pauses: Pauses | None = None
         self._is_asking = self._is_spare = False
 
+    @property
+    def is_spare(self) -> bool:
+        """Whether it has nothing because there is nothing left: it takes over when one goes."""
+        return self._is_spare
+
     def tick(self, now: float) -> None:
         """Ask, when nothing was given for a while; not while the worker stops."""
         groups = self._groups

@@ -48,6 +48,11 @@ class Owners:
         self._looks = 0
         self._membership = Membership(context, groups)
 
+    @property
+    def is_spare(self) -> bool:
+        """Whether the worker has no task group because others have all of them."""
+        return self._membership.is_spare
+
     def tick(self, now: float) -> None:
         """Look when due; not while the worker stops."""
         self._membership.tick(now)

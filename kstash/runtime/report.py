@@ -63,6 +63,7 @@ class Reporter:
         owned: Collection[int],
         *,
         is_stopping: bool,
+        is_spare: bool = False,
     ) -> None:
         """Report when due; `owned`: what the membership gave, and did not ask back."""
         if now < self._due:
@@ -74,7 +75,7 @@ class Reporter:
         self._stalls.look(now, groups, owned, self._lags)
         self._rates.look(now, tasks)
         self._stores.look(now, tasks)
-        state = _state(groups, is_stopping=is_stopping)
+        state = _state(groups, is_stopping=is_stopping, is_spare=is_spare)
         for name in STATES:
             self._board.gauge("app_state", float(name == state), state=name)
         self._count(tasks)
@@ -93,14 +94,16 @@ class Reporter:
 
     # -- status ----------------------------------------------------------------------------------
 
-    def status(self, groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> WorkerStatus:
+    def status(
+        self, groups: Mapping[int, TaskGroup], *, is_stopping: bool, is_spare: bool = False
+    ) -> WorkerStatus:
         """What the worker does now; lags, rates and what stands still as of the last report."""
         context = self._context
         now, silent_since = context.clock.monotonic(), self._lags.silent_since
         return WorkerStatus(
             application_id=context.config.application_id,
             guarantee=context.config.guarantee,
-            state=_state(groups, is_stopping=is_stopping),
+            state=_state(groups, is_stopping=is_stopping, is_spare=is_spare),
             tasks=tuple(
                 self._task_status(now, task, group)
                 for _, group in sorted(groups.items())
@@ -248,11 +251,12 @@ def _counts(task: Task) -> dict[tuple[str, str], int]:
     return counts
 
 
-def _state(groups: Mapping[int, TaskGroup], *, is_stopping: bool) -> str:
+def _state(groups: Mapping[int, TaskGroup], *, is_stopping: bool, is_spare: bool) -> str:
     if is_stopping:
         return "stopping"
     if not groups:
-        return "starting"
+        # Others have all groups: it is as ready as can be, and takes over when one goes.
+        return "live" if is_spare else "starting"
     if all(group.phase is not Phase.RECOVERING for group in groups.values()):
         return "live"
     return "recovering"

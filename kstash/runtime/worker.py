@@ -193,7 +193,9 @@ class Worker:
 
     def status(self) -> WorkerStatus:
         """What the worker and its tasks do now, for people."""
-        return self._reporter.status(self.groups, is_stopping=self._groups.is_stopping)
+        return self._reporter.status(
+            self.groups, is_stopping=self._groups.is_stopping, is_spare=self._owners.is_spare
+        )
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -308,7 +310,9 @@ class Worker:
         self._margin.tick(now, self.groups)
         is_stopping = self._groups.is_stopping
         owned: set[int] = set() if is_stopping else self._groups.owned
-        self._reporter.tick(now, self.groups, owned, is_stopping=is_stopping)
+        self._reporter.tick(
+            now, self.groups, owned, is_stopping=is_stopping, is_spare=self._owners.is_spare
+        )
 
     # -- stopping --------------------------------------------------------------------------------
 

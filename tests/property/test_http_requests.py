@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kstash.observe import schema
+from kstash.observe.access import Access
+from kstash.observe.listening import listen
 from kstash.observe.server import HttpServer
 from tests.unit.http_source import FakeSource
 
@@ -81,7 +83,7 @@ SENT = st.one_of(_made(), _damaged(), st.binary(max_size=200))
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """Of a server that knows one word."""
-    server = HttpServer("127.0.0.1", 0, FakeSource(ready=schema.Verdict(ok=True)))
+    server = HttpServer(listen("127.0.0.1", 0), FakeSource(ready=schema.Verdict(ok=True)), Access())
     yield server.port
     server.close()
 

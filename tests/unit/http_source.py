@@ -45,10 +45,9 @@ class FakeSource:
         """What was given."""
         return self.found
 
-    async def workers(self) -> schema.Workers:
+    async def own_workers(self) -> tuple[schema.WorkerEntry, ...]:
         """The status alone."""
-        entry = schema.WorkerEntry(address="127.0.0.1:1", is_reachable=True, status=self.found)
-        return schema.Workers(workers=(entry,))
+        return (schema.WorkerEntry(address="127.0.0.1:1", is_reachable=True, status=self.found),)
 
     def topology(self) -> bytes:
         """Nothing."""

@@ -169,6 +169,8 @@ def status(worker: int, workers: int, *, partitions: int = 6, now: float | None 
             "replay_end": 900_000,
             "lag_records": 12 * partition + index,
             "lag_seconds": 0.012 * partition,
+            "stalled_seconds": 0.0,
+            "stream_time": now - 0.012 * partition,
             "inputs": [f"{entry['topic']}/{partition}" for entry in stage["inputs"]],
         }
         for index, stage in enumerate(described["stages"])
@@ -227,6 +229,7 @@ def edge(start: str | None, end: str | None, topic: str, kind: str, workers: int
         "kind": kind,
         "records_per_second": 120.5 * len(topic) / workers,
         "lag_records": None if end is None else 17 * len(topic),
+        "lag_seconds": None if end is None else 0.01 * len(topic),
     }
 
 

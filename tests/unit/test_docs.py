@@ -14,7 +14,7 @@ from typer.main import get_command
 from kstash.cli.main import app as command_line
 from kstash.config import Config
 from kstash.kafka.topics import internal_topic_config, lineage_topic_config
-from kstash.observe.table import METRICS, PREFIX, MetricSpec
+from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX, MetricSpec
 from kstash.places import EXIT_ORPHANED
 from kstash.supervisor import EXIT_FENCED
 from kstash.testing import TestDriver
@@ -157,7 +157,7 @@ def test_settings_are_all_there_as_they_are() -> None:
 def test_metrics_are_all_there_as_they_are() -> None:
     """The table has every metric, with its type and its labels, and no other."""
     found = [tuple(row[:3]) for row in table(OPERATIONS, "Metrics")]
-    assert found == [metric_row(spec) for spec in METRICS]
+    assert found == [metric_row(spec) for spec in (*METRICS, *OF_SUPERVISOR)]
 
 
 def test_topic_settings_are_all_there() -> None:

@@ -14,8 +14,10 @@ import structlog
 
 from kstash import App, Config, ConfigError, text
 from kstash.observe import configure_logs, connections, guard
+from kstash.observe.access import Access
 from kstash.observe.files import page_files
-from kstash.observe.guard import CONTENT_POLICY, HEAD_BYTES_MAX, HEADERS_MAX, is_allowed
+from kstash.observe.guard import CONTENT_POLICY, HEAD_BYTES_MAX, HEADERS_MAX, is_allowed, names_of
+from kstash.observe.listening import listen
 from kstash.observe.server import HttpServer
 from kstash.testing import TestDriver
 from tests.unit.http_source import FakeSource
@@ -47,7 +49,8 @@ def serve() -> Iterator[Serve]:
     def start(
         *allowed: str, host: str = "127.0.0.1", text: Callable[[], bytes] = lambda: b"m 1\n"
     ) -> int:
-        servers.append(HttpServer(host, 0, FakeSource(text=text), allowed))
+        access = Access(names_of(host, allowed))
+        servers.append(HttpServer(listen(host, 0), FakeSource(text=text), access))
         return servers[-1].port
 
     yield start

@@ -30,6 +30,8 @@ TASK = TaskStatus(
     checkpointed_position=1_200_000,
     lag=42,
     inputs=("sentences/0",),
+    stage="words",
+    partition=0,
 )
 LIVE = WorkerStatus("word-count", "exactly_once", "live", (TASK,))
 
@@ -121,7 +123,7 @@ def test_ready_only_when_all_tasks_are_live(observer: Observer, clock: FakeTime)
     assert verdict(observer, "/readyz") == (503, ["the worker is starting"])
     recovering = replace(TASK, name="words_1", state="recovering")
     show(observer, clock, replace(LIVE, state="recovering", tasks=(TASK, recovering)))
-    reasons = ["the worker is recovering", "words_1 is recovering"]
+    reasons = ["the worker is recovering", "task words_1 is recovering"]
     assert verdict(observer, "/readyz") == (503, reasons)
     show(observer, clock, LIVE)
     assert verdict(observer, "/readyz") == (200, [])
@@ -224,12 +226,35 @@ def test_errors_of_the_log_are_kept_with_their_place(observer: Observer) -> None
     assert (found[-1]["place"], found[-1]["error"]) == ("map at in/1/7", "KeyError: 'x'")
 
 
-def test_topology_and_settings_are_shown(observer: Observer) -> None:
-    """`/topology` as `describe("json")` has it, `/config` with each setting."""
+def test_the_topology_is_shown(observer: Observer) -> None:
+    """`/topology` as `describe("json")` has it."""
     assert get(observer, "/topology")[2] == TOPOLOGY.describe("json")
-    found = {entry["name"]: entry for entry in json.loads(get(observer, "/config")[2])["settings"]}
-    assert set(found) == set(Config.model_fields)
-    assert found["application_id"]["value"] == "word-count"
+
+
+def test_settings_are_shown_with_their_source(
+    logs: None,  # noqa: ARG001 - for its effect
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`/config` has each setting, those of the client one by one, and no secret."""
+    monkeypatch.setenv("KSTASH_KAFKA__SASL_PASSWORD", "geheim")
+    monkeypatch.setenv("KSTASH_HTTP_TOKEN", "geheim-und-lang-genug")
+    config = Config.load(application_id="word-count", checkpoint_store="file:///data")
+    with Observer(config, TOPOLOGY) as made:
+        made.serve(0)
+        assert get(made, "/config")[0] == 401
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{made.http_port}/config",
+            headers={"authorization": "Bearer geheim-und-lang-genug"},
+        )
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            text = answer.read().decode()
+    found = {entry["name"]: entry for entry in json.loads(text)["settings"]}
+    assert {*Config.model_fields, "kafka.sasl.password"} - set(found) == {"kafka"}
+    assert found["checkpoint_store"]["source"] == "code"
+    assert found["http_port"] == {"name": "http_port", "value": 0, "source": "default", "place": ""}
+    password = found["kafka.sasl.password"]
+    assert (password["value"], password["place"]) == ("***", "KSTASH_KAFKA__SASL_PASSWORD")
+    assert "geheim" not in text
 
 
 def test_names_come_from_the_settings(clock: FakeTime, logs: None) -> None:  # noqa: ARG001 - for its effect

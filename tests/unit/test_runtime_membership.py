@@ -23,7 +23,13 @@ DEAD = (
 BUSY = "waiting for a member of the group that is busy, up to its max.poll.interval.ms"
 
 
-def _idle(driver: TestDriver, census: Callable[[], Census | None], seconds: int) -> list[Any]:
+def _idle(
+    driver: TestDriver,
+    census: Callable[[], Census | None],
+    seconds: int,
+    *,
+    state: str = "starting",
+) -> list[Any]:
     """Lines of a worker that is given nothing for some seconds, while the cluster says so."""
     driver._start()
     worker = driver._worker
@@ -35,6 +41,7 @@ def _idle(driver: TestDriver, census: Callable[[], Census | None], seconds: int)
             driver.kafka.clock.advance(1)
             worker.step(0)
     assert not worker.groups
+    assert worker.status().state == state
     driver.crash()
     return [dict(line) for line in lines if "group" in line["event"]]
 
@@ -65,8 +72,8 @@ def test_a_dead_member_is_waited_for(driver: TestDriver) -> None:
 
 
 def test_a_worker_too_many_stands_by(driver: TestDriver) -> None:
-    """It says so once."""
-    lines = _idle(driver, _census, 100)
+    """It says so once, and counts as live: who waits until all are ready must not wait for it."""
+    lines = _idle(driver, _census, 100, state="live")
     assert [(line["event"], line["groups"], line["workers"]) for line in lines] == [(SPARE, 2, 2)]
 
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ import pytest
 from kstash import supervisor as module
 from kstash.config import Config
 from kstash.errors import ConfigError, KafkaUnavailableError, WorkerFailedError
-from kstash.places import PLACE_VARIABLE, STANDBY, Place, failures_told
+from kstash.places import PLACE_VARIABLE, STANDBY, Member, Place, failures_told
 from kstash.supervisor import Supervisor
 
 PROGRAM = Path(__file__).with_name("fake_worker.py")
@@ -60,11 +60,14 @@ def _supervisor(
     *behaviours: str,
     is_bounded: bool = False,
     on_ready: Callable[[], None] | None = None,
+    on_members: Callable[[Sequence[Member]], None] | None = None,
     **settings: object,
 ) -> Watched:
     command = [sys.executable, str(PROGRAM), str(folder), *behaviours]
     config = _config(**settings)
-    return Watched(command, config, count, is_bounded=is_bounded, on_ready=on_ready)
+    return Watched(
+        command, config, count, is_bounded=is_bounded, on_ready=on_ready, on_members=on_members
+    )
 
 
 def _lives(folder: Path, index: int) -> list[int]:
@@ -81,10 +84,13 @@ def _is_alive(process: int) -> bool:
 
 
 def test_each_worker_has_a_place_of_its_own() -> None:
-    """Name, folder and port follow from the number of the worker."""
+    """Name, folder and socket follow from the worker's number; the port is the supervisor's."""
     config = _config(instance_id="host", state_dir="/state", http_port=8000)
-    mine = Place(2, 9, "fake").settings(config)
-    assert (mine.instance_id, mine.state_dir, mine.http_port) == ("host-2", "/state/worker-2", 8002)
+    place = Place(2, 9, "fake", "/state/x")
+    mine = place.settings(config)
+    assert (mine.instance_id, mine.state_dir, mine.http_port) == ("host-2", "/state/worker-2", 0)
+    assert place.http_socket == Path("/state/x/2.sock")
+    assert Place(2, 9, "fake").http_socket is None
     unnamed = Place(0, 9, "fake").settings(_config())
     assert unnamed.instance_id is not None
     assert unnamed.instance_id.endswith("-0")
@@ -95,8 +101,8 @@ def test_place_is_told_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     """Without it nobody supervises; a worker of another application is refused."""
     monkeypatch.delenv(PLACE_VARIABLE, raising=False)
     assert Place.of_this_process("fake") is None
-    monkeypatch.setenv(PLACE_VARIABLE, "1/7/fake")
-    assert Place.of_this_process("fake") == Place(1, 7, "fake")
+    monkeypatch.setenv(PLACE_VARIABLE, Place(1, 7, "fake", "/run/x").encode())
+    assert Place.of_this_process("fake") == Place(1, 7, "fake", "/run/x")
     with pytest.raises(ConfigError, match="'fake', and its program runs 'other'"):
         Place.of_this_process("other")
 
@@ -119,11 +125,9 @@ def test_who_stands_by_is_woken_to_keep_ready() -> None:
 
 
 def test_impossible_numbers_are_refused() -> None:
-    """No worker at all, and more than there are ports."""
+    """No worker at all."""
     with pytest.raises(ConfigError, match="workers is 0"):
         Supervisor(["x"], _config(), 0)
-    with pytest.raises(ConfigError, match="no ports for 3 workers"):
-        Supervisor(["x"], _config(http_port=65_534), 3)
 
 
 def test_all_start_and_stop_in_order(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -254,6 +258,21 @@ def test_the_last_words_come_with_the_end(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(WorkerFailedError) as caught:
         _supervisor(tmp_path, 1, "0:refused").run(Stop())
     assert caught.value.ended_with == "ConfigError"
+
+
+def test_whoever_answers_for_the_workers_is_told_of_them(tmp_path: Path) -> None:
+    """Of each with its socket, of restarts, and of those that are over."""
+    told: list[Sequence[Member]] = []
+    with pytest.raises(SystemExit):
+        _supervisor(
+            tmp_path, 2, "0:fenced", "1:fails-first", is_bounded=True, on_members=told.append
+        ).run(Stop())
+    assert told[0] == [
+        Member("worker-0", "0.sock", 0, is_over=False),
+        Member("worker-1", "1.sock", 0, is_over=False),
+    ]
+    assert Member("worker-0", "0.sock", 0, is_over=True) in {m for ms in told for m in ms}
+    assert Member("worker-1", "1.sock", 1, is_over=False) in {m for ms in told for m in ms}
 
 
 PROGRAM_WITH_PORT = """

@@ -1,0 +1,136 @@
+"""Who may ask over HTTP, and how the connection is kept from others: token and TLS."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import ssl
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Self
+
+import structlog
+
+from kstash.config import Config
+from kstash.errors import ConfigError
+from kstash.observe.guard import names_of
+
+RENEW_S = 5
+"""How often the files of a certificate are looked at."""
+
+log = structlog.get_logger("kstash.http")
+
+
+class Certificate:
+    """A server's certificate and its key; a renewed one is taken up for the next connections.
+
+    Args:
+        certificate: file with the certificate and those that vouch for it, in PEM.
+        key: file with its key, without a passphrase.
+
+    Attributes:
+        context: for servers.
+
+    Raises:
+        ConfigError: they cannot be used; names the setting.
+    """
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._files = certificate, key
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._seen = self._state()
+        self._of_client: tuple[object, ssl.SSLContext] | None = None
+        if problem := self._load(self.context):
+            raise ConfigError(*problem)
+
+    def renew(self) -> None:
+        """Take up files that have changed; what cannot be used is told, and the old ones stay."""
+        state = self._state()
+        if state == self._seen:
+            return
+        self._seen = state
+        # Tried apart: a certificate that does not go with its key would leave the server without.
+        problem = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) or self._load(self.context)
+        if problem:
+            log.warning(
+                "the renewed certificate cannot be used, the old one stays", reason=problem[0]
+            )
+        else:
+            log.info("certificate renewed", file=self._files[0])
+
+    def client_context(self) -> ssl.SSLContext:
+        """For questions to other workers: trusts what the system does, and this certificate."""
+        if self._of_client is None or self._of_client[0] != self._seen:
+            context = ssl.create_default_context()
+            # One that several workers share need not be signed by anybody.
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            context.load_verify_locations(self._files[0])
+            self._of_client = self._seen, context
+        return self._of_client[1]
+
+    def _state(self) -> tuple[object, ...]:
+        found: list[object] = []
+        for path in self._files:
+            try:
+                status = os.stat(path)  # noqa: PTH116 - Kubernetes changes a link in between
+                found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+            except OSError as error:
+                found.append(error.errno)
+        return tuple(found)
+
+    def _load(self, context: ssl.SSLContext) -> tuple[str, str] | None:
+        """What is wrong, and with which setting."""
+        for path, setting in zip(
+            self._files, ("http_tls_certificate", "http_tls_key"), strict=True
+        ):
+            if not os.access(path, os.R_OK):
+                return f"{setting} {path!r} cannot be read: set the path of a file in PEM", setting
+        try:
+            # Asked at a terminal otherwise.
+            context.load_cert_chain(*self._files, password=lambda: "")
+        except (OSError, ValueError) as error:
+            detail = getattr(error, "reason", None) or error
+            return (
+                f"{self._files[0]!r} and {self._files[1]!r} are no certificate and its key "
+                f"({detail}): both take a file in PEM, the key without a passphrase",
+                "http_tls_certificate",
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a server may be asked.
+
+    Attributes:
+        names: host names that are answered (see `kstash.observe.guard`).
+        token: what a request must have, but for probes and the page's own files; None: nothing.
+        certificate: for TLS; None: plain HTTP.
+    """
+
+    names: Collection[str] = ("*",)
+    token: bytes | None = None
+    certificate: Certificate | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """What the settings say.
+
+        Raises:
+            ConfigError: the certificate cannot be used.
+        """
+        certificate, key = config.http_tls_certificate, config.http_tls_key
+        return cls(
+            names_of(config.http_host, config.http_hosts()),
+            config.http_token.encode() if config.http_token else None,
+            Certificate(certificate, key) if certificate and key else None,
+        )
+
+    def is_admitted(self, authorization: bytes) -> bool:
+        """Whether the `Authorization` of a request is right; takes as long whatever it is."""
+        if self.token is None:
+            return True
+        scheme, _, given = authorization.partition(b" ")
+        is_same = hmac.compare_digest(given.strip(), self.token)
+        return scheme.lower() == b"bearer" and is_same
