@@ -62,8 +62,9 @@ class GroupStatus:
         state: `recovering`, `live` or `stopping`; `restarting` between two attempts.
         waiting_seconds: how long it has not been live; 0 when it is, or moves to another worker. A
             long restore or replay is part of it.
-        idle_seconds: for how long of that nothing has moved: no byte restored, no record read or
-            replayed, no step taken. What a probe should judge by, as long ones may go on.
+        idle_seconds: for how long of that nothing has moved: no record read or replayed, no step
+            taken, nothing checked or fetched of a checkpoint. What a probe should judge by, as
+            long ones may go on.
     """
 
     number: int

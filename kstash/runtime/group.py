@@ -170,13 +170,18 @@ class TaskGroup:
         self._is_consuming = True
 
     def progress(self) -> object:
-        """Changes while a recovery moves: a step, a record read or replayed, a byte restored."""
+        """Changes while a recovery moves: a step, a record read or replayed.
+
+        While checkpoints are checked and fetched it always does: a disk or a store that takes long
+        is told by its own lines, and does not get faster when the process starts again.
+        """
         if self.recovery is None:
             return None
+        if self.recovery.state is GroupState.VERIFYING:
+            return object()
         tasks = self.tasks.values()
         replayed = [t.core.position + s.next_offset for t in tasks for s in t.inputs.values()]
-        restored = self.recovery.restores.done_bytes
-        return self.recovery.started, self.recovery.state, self.recovery.scanned, restored, replayed
+        return self.recovery.started, self.recovery.state, self.recovery.scanned, replayed
 
     def consumed(self) -> dict[bool, list[Partition]]:
         """Input partitions by whether they are read uncommitted; kinds without any are left out."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kstash.ports import Partition
 from kstash.runtime.context import Context
-from kstash.runtime.group import Phase, TaskGroup
+from kstash.runtime.group import TaskGroup
 from kstash.runtime.task import Task, TaskInput
 
 ENDS_INTERVAL_S = 2.0
@@ -79,7 +79,10 @@ class Lags:
         self._inputs: dict[Partition, _Input] = {}
 
     def look(self, now: float, groups: Mapping[int, TaskGroup]) -> None:
-        """Take answers, ask when due, and see how far each input is."""
+        """Take answers, ask when due, and see how far each input is.
+
+        `Intake` has noted just before, in the same turn, how far the inputs were read.
+        """
         sources = dict(_sources(groups))
         for partition in self._inputs.keys() - sources.keys():
             del self._inputs[partition]
@@ -88,17 +91,20 @@ class Lags:
         if self._answers:
             self._take(now, sources.keys())
         self.by_partition = {
-            partition: self._lag(now, known, *sources[partition])
+            partition: self._lag(now, known, sources[partition])
             for partition, known in self._inputs.items()
         }
 
     def of_task(self, task: Task) -> Lag | None:
         """Lag of all inputs of a task together; None when it is not known of each."""
-        lags = [self.by_partition.get(source.partition) for source in task.inputs.values()]
-        known = [lag for lag in lags if lag is not None]
-        if len(known) < len(lags):
-            return None
-        return Lag(sum(lag.records for lag in known), max(lag.seconds for lag in known))
+        found = NO_LAG
+        for source in task.inputs.values():
+            lag = self.by_partition.get(source.partition)
+            if lag is None:
+                return None
+            if lag.records:
+                found = Lag(found.records + lag.records, max(found.seconds, lag.seconds))
+        return found
 
     def _ask(self, now: float, partitions: Collection[Partition]) -> None:
         # Not waited for: a broker that is away must not hold up the loop.
@@ -128,10 +134,9 @@ class Lags:
                     seen = self._inputs.setdefault(partition, _Input(end, now))
                     seen.end, seen.asked_s = end, self._asked_s
 
-    def _lag(self, now: float, known: _Input, group: TaskGroup, source: TaskInput) -> Lag:
-        if _behind(known, source) and not source.buffer and group.phase is Phase.LIVE:
-            group.note_positions()  # perhaps it is behind nothing but markers
-        records = _behind(known, source)
+    def _lag(self, now: float, known: _Input, source: TaskInput) -> Lag:
+        # What waits here may have come after the end was asked for.
+        records = max(0, known.end - source.next_offset, len(source.buffer))
         if not records:
             # It has read all that was there when the end was asked for.
             known.since_s, known.was_read = max(known.since_s, known.asked_s), True
@@ -146,15 +151,8 @@ class Lags:
         return Lag(records, min(age_s, waited_s) if known.was_read else age_s)
 
 
-def _behind(known: _Input, source: TaskInput) -> int:
-    # What waits here may have come after the end was asked for.
-    return max(0, known.end - source.next_offset, len(source.buffer))
-
-
-def _sources(
-    groups: Mapping[int, TaskGroup],
-) -> Iterator[tuple[Partition, tuple[TaskGroup, TaskInput]]]:
+def _sources(groups: Mapping[int, TaskGroup]) -> Iterator[tuple[Partition, TaskInput]]:
     for group in groups.values():
         for task in group.tasks.values():
             for source in task.inputs.values():
-                yield source.partition, (group, source)
+                yield source.partition, source

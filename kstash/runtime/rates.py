@@ -22,19 +22,20 @@ class Rates:
         topics = (*topology.input_topics, *topology.internal_topics, *topology.output_topics)
         self._totals = dict.fromkeys(topics, 0)
         self._looks: deque[tuple[float, Mapping[str, int]]] = deque(maxlen=WINDOW_LOOKS + 1)
-        # Keyed by the task object: a new incarnation counts from zero again.
-        self._seen: dict[int, tuple[Task, dict[str, int]]] = {}
+        # By the task object: a new incarnation counts from zero again.
+        self._seen: dict[Task, list[int]] = {}
 
     def look(self, now: float, tasks: Iterable[Task]) -> None:
         """Add what was processed since the last look."""
         before, self._seen = self._seen, {}
         for task in tasks:
-            counts = dict(self._counts(task))
-            known = before.get(id(task))
-            old = known[1] if known is not None and known[0] is task else {}
-            self._seen[id(task)] = task, counts
-            for topic, count in counts.items():
-                self._totals[topic] += count - old.get(topic, 0)
+            counts = [*(source.records for source in task.inputs.values()), *task.written]
+            old = before.get(task, [0] * len(counts))
+            self._seen[task] = counts
+            if counts != old:
+                for topic, count, seen in zip(self._topics(task), counts, old, strict=True):
+                    if topic is not None:
+                        self._totals[topic] += count - seen
         self._looks.append((now, dict(self._totals)))
 
     def status(self, lags: Lags) -> tuple[TopicStatus, ...]:
@@ -56,9 +57,9 @@ class Rates:
             )
         return tuple(found)
 
-    def _counts(self, task: Task) -> Iterator[tuple[str, int]]:
+    def _topics(self, task: Task) -> Iterator[str | None]:
+        """Topics that a task's counts are of; None: it is counted where it is read."""
         for source in task.inputs.values():
-            yield source.partition[0], source.records
-        for target, count in zip(task.targets, task.written, strict=True):
-            if target.topic not in self._read:
-                yield target.topic, count
+            yield source.partition[0]
+        for target in task.targets:
+            yield None if target.topic in self._read else target.topic

@@ -52,8 +52,8 @@ class Reporter:
         self._stalls = Stalls()
         self._rates = Rates(context.layout.topology)
         self._stores = Stores()
-        # Keyed by the task object: a new incarnation counts from zero again.
-        self._seen: dict[int, tuple[Task, dict[tuple[str, str], int]]] = {}
+        # By the task object: a new incarnation counts from zero again.
+        self._seen: dict[Task, tuple[tuple[int, ...], dict[str, int]]] = {}
         self._begin()
 
     def tick(
@@ -161,21 +161,21 @@ class Reporter:
 
     def _count(self, tasks: Sequence[Task]) -> None:
         """Add to the counters what the tasks have counted since the last look."""
+        metrics = self._context.metrics
         before, self._seen = self._seen, {}
-        added: Counter[tuple[str, str, str]] = Counter()
         for task in tasks:
-            counts = _counts(task)
-            known = before.get(id(task))
-            old = known[1] if known is not None and known[0] is task else {}
-            self._seen[id(task)] = task, counts
-            for key, count in counts.items():
-                if count != old.get(key, 0):
-                    added[(task.stage.name, *key)] += count - old.get(key, 0)
-        for (stage, name, reason), count in added.items():
-            if reason:
-                self._context.metrics.count(name, count, stage=stage, reason=reason)
-            else:
-                self._context.metrics.count(name, count, stage=stage)
+            seen, dropped = before.get(task, ((0,) * len(STAGE_COUNTERS), {}))
+            counts, stage = _counts(task), task.stage.name
+            if counts != seen:
+                for name, count, old in zip(STAGE_COUNTERS, counts, seen, strict=True):
+                    if count != old:
+                        metrics.count(name, count - old, stage=stage)
+            if task.dropped != dropped:
+                for reason, count in task.dropped.items():
+                    more = count - dropped.get(reason, 0)
+                    metrics.count("records_dropped", more, stage=stage, reason=reason)
+                dropped = dict(task.dropped)
+            self._seen[task] = counts, dropped
 
     def _show_task(self, now: float, task: Task, group: TaskGroup) -> None:
         board, name = self._board, task.name
@@ -236,19 +236,15 @@ class Reporter:
         metrics.gauge("producer_queue_bytes", self._context.load.unacked_bytes + unacked_bytes)
 
 
-def _counts(task: Task) -> dict[tuple[str, str], int]:
-    """What a task has counted, by metric and reason (empty: it has none)."""
-    counted = (
+def _counts(task: Task) -> tuple[int, ...]:
+    """What a task has counted, as `STAGE_COUNTERS` are ordered."""
+    return (
         task.records_in,
         task.records_out,
         task.replayed,
         task.suppressed,
         task.emitter.header_bytes,
     )
-    counts = {(name, ""): count for name, count in zip(STAGE_COUNTERS, counted, strict=True)}
-    for reason, count in task.dropped.items():
-        counts["records_dropped", reason] = count
-    return counts
 
 
 def _state(groups: Mapping[int, TaskGroup], *, is_stopping: bool, is_spare: bool) -> str:

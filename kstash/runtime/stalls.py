@@ -39,8 +39,8 @@ class Stalls:
 
     def __init__(self) -> None:
         self.groups: tuple[GroupStatus, ...] = ()
-        # Keyed by the task object: a new incarnation begins anew.
-        self._tasks: dict[int, tuple[Task, _Still]] = {}
+        # By the task object: a new incarnation begins anew.
+        self._tasks: dict[Task, _Still] = {}
         self._waiting: dict[int, float] = {}
         self._idle: dict[int, _Still] = {}
         self._now = 0.0
@@ -60,12 +60,10 @@ class Stalls:
         tasks = [task for group in groups.values() for task in group.tasks.values()]
         before, self._tasks = self._tasks, {}
         for task in tasks:
-            known = before.get(id(task))
-            still = known[1] if known is not None and known[0] is task else None
-            self._tasks[id(task)] = task, self._seen(still, _place(task), _has_work(task, lags))
+            still = before.get(task)
+            self._tasks[task] = self._seen(still, _place(task), is_waiting=_has_work(task, lags))
         self.groups = tuple(
-            self._group(number, groups.get(number), is_owned=number in owned)
-            for number in sorted({*groups, *owned})
+            self._group(number, groups.get(number)) for number in sorted({*groups, *owned})
         )
         for kept in (self._waiting, self._idle):
             for number in kept.keys() - owned:
@@ -73,17 +71,17 @@ class Stalls:
 
     def of_task(self, task: Task) -> float:
         """Seconds for which a task has had work and made no progress, as of the last look."""
-        known = self._tasks.get(id(task))
-        return self._now - known[1].since_s if known is not None else 0.0
+        still = self._tasks.get(task)
+        return self._now - still.since_s if still is not None else 0.0
 
-    def _seen(self, still: _Still | None, at: object, is_waiting: bool) -> _Still:
+    def _seen(self, still: _Still | None, at: object, *, is_waiting: bool) -> _Still:
         if still is None or still.at != at or not is_waiting:
             return _Still(at, self._now)
         return still
 
-    def _group(self, number: int, group: TaskGroup | None, *, is_owned: bool) -> GroupStatus:
+    def _group(self, number: int, group: TaskGroup | None) -> GroupStatus:
         state = "restarting" if group is None else state_of(group)
-        if not is_owned or state in ("live", "stopping"):
+        if state in ("live", "stopping"):  # one that moves away finishes, or is released
             self._waiting.pop(number, None)
             self._idle.pop(number, None)
             return GroupStatus(number, state, 0.0, 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 import kstash
@@ -85,10 +87,10 @@ def test_gaps_that_compaction_left_are_no_lag() -> None:
 def test_lag_is_records_and_the_wait_of_the_oldest_of_them() -> None:
     """Counted from the last time that everything was read, however old the records say they are."""
     with TestDriver(counted()) as driver:
-        driver.send("in", "a")
+        long_ago_ms = driver.clock.time_ms() - 3_600_000
+        driver.send("in", "a", timestamp=long_ago_ms)
         driver.advance(4)
         hold(driver)
-        long_ago_ms = driver.clock.time_ms() - 3_600_000
         for _ in range(5):
             driver.kafka.append("in", b"b", timestamp_ms=long_ago_ms)
         driver.advance(20)
@@ -115,6 +117,14 @@ def test_a_backlog_of_old_records_is_as_old_as_they_are() -> None:
         task = first_task(driver)
         assert task.lag == 1
         assert task.lag_seconds == pytest.approx(604, abs=2)
+        # Of one that waits in memory its own age is known.
+        vars(driver._worker._turns)["take"] = lambda: None
+        go_on(driver)
+        driver._worker.step(0)
+        driver.clock.advance(1)
+        driver._worker.step(0)
+        assert first_task(driver).lag_seconds == pytest.approx(505, abs=2)
+        driver.crash()
 
 
 def test_what_waits_in_memory_is_lag() -> None:
@@ -135,6 +145,12 @@ def test_what_waits_in_memory_is_lag() -> None:
         task = first_task(driver)
         assert task.lag == 3
         assert task.lag_seconds == pytest.approx(7.5, abs=1)
+        # Nor does it take an end that is as new as they are.
+        worker._reporter._lags._inputs[IN].end = 1
+        worker._reporter._lags._due = math.inf
+        driver.clock.advance(1)
+        worker.step(0)
+        assert first_task(driver).lag == 3
 
 
 def test_internal_topics_have_lags_too() -> None:

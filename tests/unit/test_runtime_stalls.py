@@ -91,6 +91,45 @@ def test_a_long_recovery_waits_and_does_not_idle() -> None:
         driver._until_live()
 
 
+def test_a_checkpoint_that_is_fetched_for_long_is_no_reason_to_start_again() -> None:
+    """A group whose store or disk takes long waits, and does not idle."""
+    with TestDriver(counted("fetches", checkpoint_interval_ms=2_000)) as driver:
+        driver.send("in", "a")
+        driver.advance(10)
+        driver.crash()
+        driver._backend._checkpoints.clear()
+        driver.store.is_away = True
+        worker = started(driver)
+        for _ in range(40):
+            worker.step(0)
+            driver.clock.advance(1)
+        group = only_group(driver)
+        assert group.state == "recovering"
+        assert group.waiting_seconds > 30
+        assert group.idle_seconds <= 1
+        driver.store.is_away = False
+        driver._until_live()
+
+
+def test_a_group_that_was_lost_waits_from_when_it_comes_back() -> None:
+    """Another worker had it meanwhile."""
+    with TestDriver(counted("lost")) as driver:
+        driver.advance(1)
+        worker = driver._worker
+        assert worker is not None
+        driver._cluster.links["claim"].holds_requests = True  # type: ignore[union-attr]
+        worker._groups.restart(0, RuntimeError("a test"))
+        driver.advance(20)
+        assert only_group(driver).waiting_seconds == pytest.approx(20, abs=2)
+        worker._groups._lost([0])
+        driver.advance(5)
+        assert status(driver).groups == ()
+        worker._groups._assigned([0])
+        driver.advance(5)
+        assert only_group(driver).waiting_seconds == pytest.approx(5, abs=2)
+        driver.crash()
+
+
 def test_a_group_that_starts_over_again_and_again_waits_all_the_while() -> None:
     """Pauses between attempts, and attempts, are one wait: nobody has been live."""
     with TestDriver(counted("fenced")) as driver:
