@@ -13,7 +13,7 @@ QUICK := tests/unit tests/property tests/traces
 PROOF := -m prove
 NO_PROOF := -m "not prove"
 
-.PHONY: demo test prove check bench chaos adversary soak simulate mutants format clean
+.PHONY: demo test prove check chart chart-tools bench chaos adversary soak simulate mutants format clean
 
 ## A word count on a real Kafka, killed halfway; DEMO_SECONDS=20 shortens it.
 demo: $(STAMP)
@@ -37,6 +37,15 @@ check: $(STAMP)
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/interrogate -q kstash apps
 	$(PY) -m pytest -q -n 2 $(NO_PROOF) $(QUICK)
+
+## The chart by Helm, kubeconform, kube-score and others, which are built first, once: some minutes. Needs Go.
+chart: chart-tools
+	$(PY) -m pytest -q tests/unit/test_deploy_values.py tests/unit/test_deploy_chart.py
+
+## What `make chart` and the chart's tests in `make prove` need; without Go it says so, and they are skipped.
+chart-tools: $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt kubernetes-validate
+	@deploy/tools.sh || { code=$$?; [ $$code = 3 ] || exit $$code; }
 
 ## Speed and latency of the four guarantees side by side, recovery time, cost of checkpoints.
 bench: $(STAMP)

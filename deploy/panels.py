@@ -44,6 +44,17 @@ OVERVIEW = Row(
             thirds=2,
         ),
         Panel(
+            "Supervised workers",
+            "Those that answer their supervisor, and starts after a death.",
+            [
+                Query(f"sum by (instance) (kstash_worker_up{HERE})", "{{instance}} answer"),
+                Query(
+                    f"sum by (instance) (increase(kstash_worker_restarts_total{HERE}[5m]))",
+                    "{{instance}} started again",
+                ),
+            ],
+        ),
+        Panel(
             "Versions",
             "More than one in an application: a deployment is under way, or was left half done.",
             [

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kstash.observe.table import METRICS, PREFIX
+from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX
 
 OF_SCRAPES = frozenset({"namespace", "job", "instance", "pod", "worker"})
 """Labels that Prometheus adds to every series, and a supervisor's `worker`."""
@@ -24,31 +24,6 @@ OF_CLIENT_LIBRARY: dict[str, frozenset[str]] = {
 }
 """Metrics that others make: Prometheus for each target, prometheus_client for each process."""
 
-AGREED: dict[str, frozenset[str]] = {
-    "kstash_build_info": frozenset({"version", "python", "client"}),
-    "kstash_records_dropped_total": frozenset({"stage", "reason"}),
-    "kstash_stream_time_seconds": frozenset({"task"}),
-    "kstash_stream_time_delay_seconds": frozenset({"task"}),
-    "kstash_input_lag_seconds": frozenset({"topic", "partition"}),
-    "kstash_rebalances_total": frozenset(),
-    "kstash_restore_remaining_bytes": frozenset({"group"}),
-    "kstash_lineage_oldest_unacked_seconds": frozenset(),
-    "kstash_checkpoint_age_seconds": frozenset({"task"}),
-    "kstash_checkpoint_remote_age_seconds": frozenset({"task"}),
-    "kstash_producer_queue_records": frozenset(),
-    "kstash_producer_queue_bytes": frozenset(),
-    "kstash_operator_errors_total": frozenset({"stage", "operator"}),
-    "kstash_state_entries": frozenset({"store"}),
-    "kstash_state_bytes": frozenset({"store"}),
-    "kstash_broker_connections": frozenset({"state"}),
-    "kstash_broker_round_trip_seconds": frozenset({"broker", "quantile"}),
-    "kstash_commit_seconds_bucket": frozenset({"le"}),
-    "kstash_commit_seconds_count": frozenset(),
-    "kstash_task_stalled_seconds": frozenset({"task"}),
-    "kstash_group_waiting_seconds": frozenset({"group"}),
-}
-"""Metrics that the dashboards and alerts were agreed on with; those of the table go before."""
-
 _NAME = re.compile(r"(?<![\w:$\"=~])([a-zA-Z_:][\w:]*)(?!\w*\()(\{[^}]*\})?")
 _METRIC = re.compile(r"^(up|ALERTS|(kstash|process|python)_\w+)$")
 _GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)")
@@ -57,12 +32,12 @@ _LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
 
 def exposed() -> dict[str, frozenset[str]]:
     """Series that a worker serves, with their labels."""
-    found = AGREED | OF_CLIENT_LIBRARY
-    for spec in METRICS:
+    found = dict(OF_CLIENT_LIBRARY)
+    for spec in (*METRICS, *OF_SUPERVISOR):
         name, labels = PREFIX + spec.name, frozenset(spec.labels)
         if spec.kind == "counter":
             found[f"{name}_total"] = labels
-        elif spec.kind == "gauge":
+        elif spec.kind in ("gauge", "summary"):
             found[name] = labels
         else:
             found[f"{name}_bucket"] = labels | {"le"}

@@ -88,7 +88,7 @@ def test_texts_use_labels_that_the_alert_has(name: str) -> None:
     used = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
     kept = grouped(rule["expr"])
     if any(metric == "up" for metric, _ in asked(rule["expr"])):
-        kept |= {"job", "instance"}
+        kept |= {"job", "instance", "worker"}
     assert used <= kept, used - kept
 
 
