@@ -141,6 +141,7 @@ FLOW = Row(
             [
                 Query(rate("kstash_stalls_total", BY_WORKER), WORKER),
                 Query(largest("kstash_task_stalled_seconds", "task") + " > 0", "{{task}} s"),
+                Query(largest("kstash_loop_stalled_seconds", BY_WORKER) + " > 1", WORKER + " s"),
             ],
         ),
         Panel(

@@ -31,7 +31,8 @@ class WorkerSource:
         self._topology = observer.topology.describe("json").encode()
 
     async def metrics(self) -> bytes:
-        """In Prometheus' text format."""
+        """In Prometheus' text format; what the loop counts is as of its last turn."""
+        self._observer.metrics.gauge("loop_stalled_seconds", self._observer.stuck_s)
         return self._observer.metrics.render()
 
     async def livez(self) -> schema.Verdict:

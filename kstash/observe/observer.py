@@ -78,10 +78,14 @@ class Observer:
         """Since the worker started."""
         return self._monotonic() - self._started
 
+    @property
+    def stuck_s(self) -> float:
+        """Since the loop turned."""
+        return max(0.0, self._monotonic() - self._turned)
+
     def stalled(self) -> tuple[str, ...]:
         """What stands still, for people; empty when all is well."""
-        now = self._monotonic()
-        return self._probes.stalled(self.status, now, now - self._turned)
+        return self._probes.stalled(self.status, self._monotonic(), self.stuck_s)
 
     def __enter__(self) -> Self:
         configure_logs(self.config.log_format, self.config.log_level)

@@ -117,6 +117,11 @@ METRICS = (
         ("task",),
     ),
     MetricSpec(
+        "loop_stalled_seconds",
+        "gauge",
+        "Time since the worker's loop has turned; a function that does not return holds it up.",
+    ),
+    MetricSpec(
         "group_waiting_seconds",
         "gauge",
         "How long a task group that this worker should own has not been live; 0 else.",

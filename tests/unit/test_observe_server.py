@@ -147,6 +147,15 @@ def test_a_loop_that_stands_still_is_not_alive(observer: Observer, clock: FakeTi
     assert verdict(observer, "/livez") == (200, []), "within a turn that takes long"
 
 
+def test_metrics_say_how_long_the_loop_has_stood(observer: Observer, clock: FakeTime) -> None:
+    """Also when it cannot say so itself; a turn begins the time anew."""
+    observer.show(lambda: LIVE)
+    clock.now += 77
+    assert "kstash_loop_stalled_seconds 77.0\n" in get(observer, "/metrics")[2]
+    observer.show(lambda: LIVE)
+    assert "kstash_loop_stalled_seconds 0.0\n" in get(observer, "/metrics")[2]
+
+
 def test_status_is_asked_for_a_few_times_a_second_only(observer: Observer, clock: FakeTime) -> None:
     """The loop may call `show` at each of thousands of turns a second."""
     asked: list[int] = []
