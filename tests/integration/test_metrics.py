@@ -17,9 +17,11 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from kstash.broker import DevBroker
+from kstash.observe.table import METRICS, PREFIX
 from kstash.testing.fixtures import TopicFactory
 
 SENTENCES = 200
@@ -28,9 +30,14 @@ WAIT_S_MAX = 60.0
 
 
 class Worker:
-    """A word count in a process of its own, with HTTP on a port of its own."""
+    """A word count in a process of its own, with HTTP on a port of its own.
 
-    def __init__(self, command: list[str], port: int, log: Path) -> None:
+    Attributes:
+        sentences: the topic that it reads.
+    """
+
+    def __init__(self, command: list[str], port: int, log: Path, sentences: str) -> None:
+        self.sentences = sentences
         self._command = command
         self._port = port
         self._log = log
@@ -104,7 +111,7 @@ def worker(
         *("--state-dir", str(tmp_path / "state"), "--http-port", str(port)),
         *("--checkpoint-interval-ms", "500"),
     ]
-    made = Worker(command, port, tmp_path / "worker.log")
+    made = Worker(command, port, tmp_path / "worker.log", sentences)
     yield made
     if made.process is not None:
         made.process.kill()
@@ -133,12 +140,64 @@ def test_a_worker_shows_what_it_does(worker: Worker) -> None:
     assert 'kstash_app_state{state="live"} 1.0' in text
     assert 'kstash_app_state{state="recovering"} 0.0' in text
     _check_with_promtool(text)
-    worker.wait("the lag", lambda: "kstash_input_lag_records{" in worker.get("/metrics")[1])
     assert "static/page.js" in worker.get("/")[1]
     status = json.loads(worker.get("/status")[1])
     assert [task["state"] for task in status["tasks"]] == ["live"] * 4
     assert worker.stop(signal.SIGTERM) == 0
     assert worker.get("/livez")[0] == 0
+
+
+def test_each_metric_of_the_table_has_a_value(worker: Worker) -> None:
+    """Under its name, of its kind and with its labels, as others than kstash read it."""
+    worker.start()
+
+    def found() -> dict[str, Metric]:
+        text = worker.get("/metrics")[1]
+        return {family.name: family for family in text_string_to_metric_families(text)}
+
+    def missing() -> list[str]:
+        families = found()
+        return [s.name for s in METRICS if not getattr(families.get(PREFIX + s.name), "samples", 0)]
+
+    # The client's statistics, and the margin of retention, are ten seconds apart.
+    worker.wait("a value of each", lambda: not missing())
+    families = found()
+    for spec in METRICS:
+        family = families[PREFIX + spec.name]
+        assert family.type == spec.kind, spec.name
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(spec.labels), spec.name
+    assert worker.value("kstash_build_info") == 1
+    worker.wait_value("kstash_state_entries", 3)
+    assert worker.value("kstash_broker_connections") >= 3
+    assert worker.value("kstash_commit_seconds_count") > 0
+    _check_with_promtool(worker.get("/metrics")[1])
+
+
+def test_transactions_of_others_leave_no_lag(worker: Worker, kafka_broker: DevBroker) -> None:
+    """Markers, aborted records and open transactions are nothing that a task is behind."""
+    worker.start()
+    worker.wait_value("kstash_records_out_total", 2 * WORDS)
+    settings = {"bootstrap.servers": kafka_broker.bootstrap_servers, "transactional.id": "other"}
+    other = Producer(settings)
+    other.init_transactions(30)
+    for end in (other.commit_transaction, other.abort_transaction):
+        other.begin_transaction()
+        for partition in (0, 1):
+            other.produce(worker.sentences, b"a b c", partition=partition)
+        other.flush(30)
+        end(30)
+    other.begin_transaction()
+    other.produce(worker.sentences, b"a b c", partition=0)
+    assert other.flush(30) == 0
+    worker.wait_value("kstash_records_out_total", 2 * (WORDS + 2 * 3))
+    # Longer than an end is good for.
+    time.sleep(5)
+    assert worker.value("kstash_input_lag_records") == 0
+    assert worker.value("kstash_input_lag_seconds") == 0
+    assert worker.value("kstash_task_stalled_seconds") == 0
+    other.commit_transaction(30)
+    worker.wait_value("kstash_records_out_total", 2 * (WORDS + 3 * 3))
 
 
 def test_a_crash_shows_as_recovery_and_replay(worker: Worker) -> None:

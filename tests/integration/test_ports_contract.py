@@ -162,6 +162,24 @@ def test_record_comes_back_as_it_was_produced(world: World) -> None:
     }
 
 
+def test_stable_ends_stop_at_the_first_open_transaction(world: World) -> None:
+    """Where a committed reader gets to: behind it, once it is committed, with its marker."""
+    sink = world.sink()
+    place = world.data, 0
+    sink.produce(world.data, b"open", None, 0, None, 0, None)
+    until(lambda: len(sink) == 0, sink.poll)
+
+    def ends(ask: Callable[[list[Partition]], Callable[[], dict[Partition, int] | None]]) -> int:
+        answer, found = ask([place]), dict[Partition, int]()
+        until(lambda: bool(found), lambda: found.update(answer() or {}))
+        return found[place]
+
+    assert (ends(world.admin.ask_stable_ends), ends(world.admin.ask_end_offsets)) == (0, 1)
+    committed(sink, "done")
+    # A commit is acknowledged before its marker is written.
+    until(lambda: ends(world.admin.ask_stable_ends) == 2)
+
+
 def test_records_are_deleted_below_a_limit(world: World) -> None:
     """The log starts there; asked for without waiting. A lower limit, or none there, says so."""
     producer = world.closing(world.main.data_producer())
