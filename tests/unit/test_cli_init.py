@@ -113,8 +113,8 @@ def test_nothing_is_overwritten(project: Path, tmp_path: Path) -> None:
     assert isinstance(result.exception, ConfigError)
     assert "is not empty" in str(result.exception)
     assert (project / "Dockerfile").read_text() == before
-    (tmp_path / "empty").mkdir()
-    assert CliRunner().invoke(cli.app, ["init", "empty"]).exit_code == 0
+    (tmp_path / "empty-shop").mkdir()
+    assert CliRunner().invoke(cli.app, ["init", "empty-shop"]).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -174,13 +174,14 @@ def test_edges_are_summed_over_the_workers(opened: Opened, server: PageServer) -
             for edge in entry["status"]["edges"]:
                 edge["records_per_second"] = 100.0
                 edge["lag_records"] = None if number == 0 else 20_000
+                edge["lag_seconds"] = None if number == 0 else 90.0 * number
 
     tell(server, change)
     page = opened()
     part(page, "Topology").get_by_text("Edges as a table").click()
     row = part(page, "Topology").get_by_role("row").filter(has_text="orders")
     expect(row.get_by_role("cell")).to_have_text(
-        ["outside", "from-clicks", "narrow", "300/s", "40\u2009k", DASH]
+        ["outside", "from-clicks", "narrow", "300/s", "40\u2009k", "3 min"]
     )
     expect(page.locator(".flow.behind").first).to_contain_text("lag 40\u2009k")
 
