@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from kstash.observe.listening import listen
 from kstash.observe.server import HttpServer
 from tests.chromium import chromium
 from tests.unit.http_source import FakeSource
-from tests.unit.page_server import FILES, PageServer, answers
+from tests.unit.page_server import FILES, PageServer, answers, status
 
 Opened = Callable[..., Page]
 
@@ -226,6 +227,7 @@ def test_an_unreachable_worker_is_shown_as_such(opened: Opened, server: PageServ
     """With its address, the reason, and since when; the others go on, the sums keep the past."""
     page = opened()
     expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    most = part(page, "Flow").locator(".range").first.inner_text()
     dead = {
         "address": "10.0.0.2:8080",
         "is_reachable": False,
@@ -240,6 +242,7 @@ def test_an_unreachable_worker_is_shown_as_such(opened: Opened, server: PageServ
     expect(body).to_contain_text("10.0.0.2:8080")
     expect(body.locator(".state.bad")).to_have_text("unreachable")
     expect(body).to_contain_text("connection refused, last seen")
+    expect(part(page, "Flow").locator(".range").first).to_have_text(most)
 
 
 def test_recoveries_stand_on_a_time_line(opened: Opened) -> None:
@@ -419,6 +422,48 @@ def test_a_worker_that_is_not_well(opened: Opened, server: PageServer) -> None:
     server.answers["livez"] = {"ok": False, "reasons": ["the loop has not turned for 305 s"]}
     page = opened()
     expect(page.locator("#problems")).to_have_text("Not well: the loop has not turned for 305 s.")
+
+
+def test_clocks_of_workers_may_differ(opened: Opened, server: PageServer) -> None:
+    """What a worker says of times is by its own clock, and is shown by the browser's."""
+
+    def change(entries: list[Any]) -> None:
+        for number, entry in enumerate(entries):
+            entry["status"] = status(number, 3, now=time.time() - 3_600.0 * number)
+
+    page = opened()
+    expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    expected = page.locator(".range").all_inner_texts()
+    tell(server, change)
+    page = opened()
+    expect(part(page, "Recoveries").locator("li", has_text="1 min 44 s ago")).to_have_count(3)
+    expect(part(page, "Flow").locator(".range")).to_have_text(expected)
+    expect(part(page, "Warnings and errors").locator("li").last).to_contain_text("15 min 2 s ago")
+
+
+def test_a_page_that_nobody_sees_asks_nothing(opened: Opened) -> None:
+    """A tab in the background leaves the workers alone, until it is looked at again."""
+    page = opened()
+    expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    page.wait_for_load_state("networkidle")
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    look_again(page)
+    page.wait_for_timeout(300)
+    assert requests == []
+    page.evaluate("delete document.hidden")
+    with page.expect_request("**/workers"):
+        look_again(page)
+
+
+@pytest.mark.prove
+def test_an_answer_that_does_not_come(opened: Opened) -> None:
+    """It is not waited for: after some seconds the page says that it is stale."""
+    page = opened()
+    expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+    page.route("**/workers", lambda _: None)
+    expect(page.locator("#stale")).to_contain_text("no answer within 5 s", timeout=15_000)
 
 
 def test_a_server_without_peers(opened: Opened, server: PageServer) -> None:
