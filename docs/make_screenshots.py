@@ -1,0 +1,169 @@
+"""Takes the pictures of the status page in the README: of a real run, in which a worker is killed.
+
+    python docs/make_screenshots.py
+
+Starts a Kafka and three workers of the program below, writes into its topics for two minutes,
+kills a worker in between, and stores `status-page.png` and `status-page-dark.png` beside this file.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from playwright.sync_api import Page, expect
+
+import kstash
+from kstash.broker import DevBroker
+from kstash.places import PLACE_VARIABLE
+
+HERE = Path(__file__).parent
+PARTITIONS = 3
+WORKERS = 3
+ITEMS = [f"item-{number}" for number in range(300)]
+TOPICS = ("views", "orders", "returns", "item-views", "item-balance")
+BEFORE_S = 75.0
+AFTER_S = 45.0
+SIZE = {"width": 1280, "height": 1180}
+
+
+def is_human(view: str) -> bool:
+    """Of the program's functions."""
+    return not view.startswith("bot")
+
+
+def item_of(text: str) -> str:
+    """Of the program's functions."""
+    return text.rpartition(" ")[2]
+
+
+def build(**settings: object) -> kstash.App:
+    """What people look at in a shop, and what they order and send back."""
+    app = kstash.App("shop", **settings)
+    views = app.stream("views", value=kstash.text)
+    orders = app.stream("orders", value=kstash.text)
+    returns = app.stream("returns", key=kstash.text, value=kstash.int_text)
+    (
+        views.filter(is_human)
+        .merge(orders)
+        .key_by(item_of, key=kstash.text)
+        .count("views")
+        .to("item-views", key=kstash.text, value=kstash.int_text)
+    )
+    (
+        orders.key_by(item_of, key=kstash.text)
+        .count("sold")
+        .merge(returns)
+        .to("item-balance", key=kstash.text, value=kstash.int_text)
+    )
+    return app
+
+
+def feed(bootstrap: str, is_over: threading.Event) -> None:
+    """Write into the inputs, as many records as a small shop has, in waves."""
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
+    chance = random.Random(7)
+    while not is_over.wait(0.05):
+        for _ in range(chance.randint(40, 60)):
+            who = "bot" if chance.random() < 0.1 else "somebody"
+            producer.produce("views", f"{who} {chance.choice(ITEMS)}".encode())
+        for _ in range(chance.randint(6, 10)):
+            producer.produce("orders", f"somebody {chance.choice(ITEMS)}".encode())
+        producer.produce("returns", b"-1", key=chance.choice(ITEMS).encode())
+        producer.poll(0)
+    producer.flush(10)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def wait_ready(url: str) -> None:
+    """Wait until all workers are."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}readyz", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise SystemExit("the workers were not ready within 120 s")
+
+
+def kill_a_worker(supervisor: int) -> None:
+    """End one of them at once, as a machine that fails would."""
+    for child in psutil.Process(supervisor).children():
+        if child.environ().get(PLACE_VARIABLE, "").startswith("1/"):
+            os.kill(child.pid, signal.SIGKILL)
+            return
+    raise SystemExit("there is no worker 1")
+
+
+def take(page: Page) -> None:
+    """Both pictures."""
+    for scheme, name in (("light", "status-page.png"), ("dark", "status-page-dark.png")):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # one of its literals
+        page.screenshot(path=HERE / name)
+        print(f"{HERE / name}: {(HERE / name).stat().st_size // 1024} KiB")
+
+
+def work(bootstrap: str, port: str, folder: str) -> None:
+    """Be the program; `run` executes this file again for each worker."""
+    app = build(
+        bootstrap_servers=bootstrap,
+        http_port=int(port),
+        state_dir=folder,
+        instance_id="shop",
+        checkpoint_interval_ms=5_000,
+    )
+    app.run(workers=WORKERS)
+
+
+def main() -> None:
+    """Run the program and take its pictures."""
+    sys.path.insert(0, str(HERE.parent))
+    from tests.chromium import chromium
+
+    with tempfile.TemporaryDirectory() as folder, DevBroker() as broker, chromium() as browser:
+        bootstrap = broker.bootstrap_servers
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        for made in admin.create_topics([NewTopic(t, PARTITIONS, 1) for t in TOPICS]).values():
+            made.result(30)
+        port = free_port()
+        url = f"http://127.0.0.1:{port}/"
+        program = [sys.executable, __file__, "work", bootstrap, str(port), folder]
+        with subprocess.Popen(program) as workers:
+            is_over = threading.Event()
+            feeder = threading.Thread(target=feed, args=(bootstrap, is_over), daemon=True)
+            try:
+                wait_ready(url)
+                feeder.start()
+                page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type] # a TypedDict
+                page.goto(url)
+                time.sleep(BEFORE_S)
+                kill_a_worker(workers.pid)
+                time.sleep(AFTER_S)
+                expect(page.locator("#state")).to_have_text("3 of 3 workers live")
+                take(page)
+            finally:
+                is_over.set()
+                workers.terminate()
+
+
+if __name__ == "__main__":
+    work(*sys.argv[2:]) if sys.argv[1:2] == ["work"] else main()
