@@ -43,9 +43,6 @@ What cannot work is refused here, before anything is installed. Each message nam
 {{- fail (printf "kafka.settings has %s, which everybody who may read the release would see: name a Secret in kafka.secrets instead" $name) -}}
 {{- end -}}
 {{- end -}}
-{{- if hasKey .Values.settings "kafka" -}}
-{{- fail "settings.kafka: use kafka.settings, kafka.secrets and kafka.files" -}}
-{{- end -}}
 {{- range $job := list "drain" "cleanup" -}}
 {{- if and (index $.Values $job "enabled") (or $.Values.autoscaling.enabled (gt (int64 $.Values.replicaCount) 0)) -}}
 {{- fail (printf "%s.enabled: the workers must be stopped before: set replicaCount to 0 and autoscaling.enabled to false" $job) -}}
