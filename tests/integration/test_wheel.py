@@ -37,7 +37,7 @@ class Installed:
             timeout_s=INSTALL_S,
         )
 
-    def run(self, program: str, *arguments: str, cwd: str = "", timeout_s: float = 120) -> str:
+    def run(self, program: str, *arguments: str, cwd: str = "", timeout_s: float = 300) -> str:
         """Run a program of the environment; return what it prints."""
         kept = {
             name: text

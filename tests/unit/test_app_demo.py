@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from kstash.apps.demo.reader import judge
 from kstash.apps.demo.screen import Screen, Snapshot, plain_line
+from kstash.apps.demo.worker import Worker
 
 EXPECTED = {"a": 3, "b": 1}
 
@@ -108,3 +111,27 @@ def test_the_book_is_there() -> None:
     text = resources.files("kstash.apps.demo").joinpath("book.txt").read_text("utf-8")
     assert text.startswith("PRIDE AND PREJUDICE\n\nBy Jane Austen\n")
     assert len(text.split()) == 121_567
+
+
+def test_the_demos_worker_has_nobodys_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither variables nor a settings file: the cluster that they name is not the demo's."""
+    started: list[dict[str, Any]] = []
+
+    class Process:
+        stdout = io.StringIO("")
+
+        def __init__(self, _: object, **options: Any) -> None:
+            started.append(options)
+
+        def poll(self) -> None:
+            """It runs."""
+
+    monkeypatch.setenv("KSTASH_BOOTSTRAP_SERVERS", "production:9092")
+    monkeypatch.setenv("KSTASH_CONFIG", "/etc/kstash.toml")
+    monkeypatch.setattr("subprocess.Popen", Process)
+    Worker([], folder=tmp_path, http_port=1).start()
+    (options,) = started
+    assert not any(name.startswith("KSTASH_") for name in options["env"])
+    assert options["cwd"] == tmp_path

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from kstash.cli.init import FILES, module_of
 from kstash.cli.programs import load_app
 from kstash.errors import ConfigError
 
+ROOT = Path(__file__).parents[2]
 NAME, MODULE = "shop-words", "shop_words"
 
 
@@ -92,6 +94,20 @@ def test_its_yaml(project: Path) -> None:
     jobs = yaml.safe_load((project / ".github/workflows/ci.yml").read_text())["jobs"]
     assert {"run": "pytest"} in jobs["test"]["steps"]
     assert yaml.safe_load((project / "values.yaml").read_text())["image"]["repository"] == NAME
+
+
+def test_its_values_are_those_of_the_chart(project: Path) -> None:
+    """Each key is one that the chart has, at its place."""
+
+    def keys(values: dict[str, Any], place: str = "") -> set[str]:
+        found = {f"{place}{name}" for name in values}
+        for name, value in values.items():
+            if isinstance(value, dict) and name != "settings":
+                found |= keys(value, f"{place}{name}.")
+        return found
+
+    chart = yaml.safe_load((ROOT / "helm/kstash/values.yaml").read_text())
+    assert keys(yaml.safe_load((project / "values.yaml").read_text())) <= keys(chart)
 
 
 def test_its_commands_exist(project: Path) -> None:

@@ -128,8 +128,9 @@ def test_a_named_file_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_files_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A `pyproject.toml` that says nothing of kstash may be as it likes."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pyproject.toml").write_bytes(b"\xff[")
-    assert Config.load(application_id="a").http_port == 0
+    for content in (b"\xff[", b"[broken kstash"):
+        (tmp_path / "pyproject.toml").write_bytes(content)
+        assert Config.load(application_id="a").http_port == 0
 
 
 def test_where_each_setting_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
