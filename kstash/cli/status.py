@@ -162,7 +162,7 @@ def _head(statuses: list[Json], count: int) -> Text:
 
 def _workers(entries: list[Json]) -> Table:
     table = _table(
-        "worker", "state", "up", "tasks live", "in/s", "out/s", "latency", "lag", "lineage", "state"
+        "worker", "state", "up", "live", "in/s", "out/s", "latency", "lag", "lineage", "memory"
     )
     for entry in entries:
         status = entry.get("status")
@@ -238,10 +238,8 @@ def _newest(statuses: list[Json], name: str, moment: str) -> list[Json]:
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
-    texts = {"worker", "task"}
-    for index, column in enumerate(columns):
-        is_state = column == "state" and index < len(columns) - 1
-        left = column in texts or is_state
+    for column in columns:
+        left = column in ("worker", "task", "state")
         table.add_column(column, justify="left" if left else "right", no_wrap=True)
     return table
 

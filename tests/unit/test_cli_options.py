@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,3 +172,20 @@ def test_a_wrong_settings_file_is_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["topics", "list", "--config", "wrong.toml"])
     assert isinstance(result.exception, ConfigError)
     assert "wrong.toml: unknown setting 'bootstrap_server'" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "number", "found"), [("kstash conf", 1, "config"), ("kstash topics cre", 2, "create")]
+)
+def test_shells_complete_commands(words: str, number: int, found: str) -> None:
+    """What `--install-completion` sets up asks the program itself."""
+    variables = {"COMP_WORDS": words, "COMP_CWORD": str(number)}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("kstash")],
+        env={**os.environ, "_KSTASH_COMPLETE": "complete_bash", **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.split() == [found]
