@@ -108,7 +108,8 @@ VALUES = (
     Value(
         "program",
         TEXT,
-        "`MODULE:APP`, for `kstash run` and `kstash drain`; empty: the image's own command",
+        "`MODULE:APP`, for `kstash run` and `kstash drain`; empty: the image's own command (of the "
+        "image `kstash` itself: a word count)",
     ),
     Value(
         "applicationId",

@@ -51,7 +51,7 @@ What cannot work is refused here, before anything is installed. Each message nam
 {{- if and .Values.drain.enabled .Values.cleanup.enabled -}}
 {{- fail "drain.enabled and cleanup.enabled: one at a time" -}}
 {{- end -}}
-{{- if and .Values.drain.enabled (not .Values.program) -}}
+{{- if and .Values.drain.enabled (not (include "kstash.program" .)) -}}
 {{- fail "drain.enabled needs program, the MODULE:APP that ran last" -}}
 {{- end -}}
 {{- if and .Values.cleanup.enabled (not .Values.applicationId) -}}

@@ -61,6 +61,11 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* An image of one's own has a command; that of kstash alone has a word count to look at. */}}
+{{- define "kstash.program" -}}
+{{- .Values.program | default (ternary "kstash.apps.word_count:build" "" (eq .Values.image.repository "kstash")) }}
+{{- end }}
+
 {{- define "kstash.scheme" -}}
 {{ ternary "HTTPS" "HTTP" (ne .Values.http.tls.secretName "") }}
 {{- end }}
