@@ -17,6 +17,11 @@ from .story import Demo, DemoFailedError
 
 DEMO_S = 60
 DEMO_S_MIN = 20
+PICTURE = Path("kstash-demo.svg")
+HINT = (
+    "the page of an application of your own: kstash run MODULE:APP --set http_port=8080, then "
+    "http://127.0.0.1:8080/"
+)
 OVERHEAD_S = 12  # broker and first join before the book, drain and check behind it
 
 
@@ -47,8 +52,18 @@ def main() -> int:
     seen = "each count once, too" if at_once.is_exactly_once else str(at_once)
     screen.say(f"kstash's reader, which does not wait for commits, saw: {seen}", "dim")
     screen.say(str(verdict), "bold green" if is_right else "bold red")
+    _leave_picture(screen)
     screen.say(f"done in {time.monotonic() - started_at:.0f} s", "dim")
     return 0 if is_right else 1
+
+
+def _leave_picture(screen: Screen) -> None:
+    try:
+        screen.save(PICTURE)
+        screen.say(f"a picture of it: {PICTURE.absolute()}", "dim")
+    except OSError as error:
+        screen.say(f"no picture of it, {PICTURE.absolute()}: {error.strerror}", "dim")
+    screen.say(HINT, "dim")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

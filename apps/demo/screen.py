@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -115,6 +118,17 @@ class Screen:
             border_style="cyan",
             width=min(self._console.width, 96),
         )
+
+    def save(self, path: Path) -> None:
+        """Write the table as it is now, as a picture (SVG) that asks for no font from elsewhere.
+
+        Raises:
+            OSError: it cannot be written there.
+        """
+        console = Console(record=True, width=96, file=io.StringIO(), force_terminal=True)
+        console.print(self.render())
+        drawn = console.export_svg(title="kstash demo")
+        path.write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL), encoding="utf-8")
 
     def _words(self) -> RenderableType:
         table = Table(box=None, padding=(0, 1), header_style="dim", expand=True)

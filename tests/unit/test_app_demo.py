@@ -113,6 +113,19 @@ def test_the_book_is_there() -> None:
     assert len(text.split()) == 121_567
 
 
+def test_it_leaves_a_picture(tmp_path: Path) -> None:
+    """The table as it was last, in one file that needs nothing from elsewhere."""
+    screen = Screen(Console(file=io.StringIO()))
+    screen.show(RUNNING)
+    screen.event("SIGKILL: worker process 7 is gone", "bold red")
+    screen.save(tmp_path / "demo.svg")
+    drawn = (tmp_path / "demo.svg").read_text(encoding="utf-8")
+    assert drawn.startswith("<svg")
+    assert "SIGKILL" in drawn
+    assert "4,900" in drawn
+    assert "url(" not in drawn.replace("url(#", "")
+
+
 def test_the_demos_worker_has_nobodys_settings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
