@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -200,11 +201,12 @@ def test_an_answer_that_is_none(served: Served, code: int, body: bytes, words: s
     assert "hush" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "file:///etc/passwd", "http://127.0.0.1:9"])
-def test_an_address_that_is_none(address: str) -> None:
-    """Nothing but HTTP is asked."""
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "http://127.0.0.1:9", "file://FOLDER"])
+def test_an_address_that_is_none(address: str, tmp_path: Path) -> None:
+    """Nothing but HTTP is asked: no file is read, whatever is in it."""
+    (tmp_path / "workers").write_text('{"workers": []}')
     with pytest.raises(ConfigError, match="no status from"):
-        ask(address, None)
+        ask(address.replace("FOLDER", str(tmp_path)), None)
 
 
 @pytest.mark.parametrize(
