@@ -27,7 +27,7 @@ def main(
     ] = "immediate",
 ) -> None:
     """Merge the inputs and pass them on."""
-    app = kstash.App(options.application_id, **options.settings)
+    app = kstash.App(options.application_id)
     stream = app.stream(*options.inputs, key=kstash.raw, value=kstash.raw)
     for number in range(1, hops):
         stream = stream.repartition(f"hop-{number}")
