@@ -407,7 +407,9 @@ class Supervisor:
                 return line
         except ValueError:
             pass
-        return json.dumps({"worker": worker.name, "event": line, "logger": "stderr"})
+        name = self._config.application_id
+        found = {"application": name, "worker": worker.name, "event": line, "logger": "stderr"}
+        return json.dumps(found)
 
     def _show_status(self) -> None:
         """One line whenever the numbers change."""

@@ -149,7 +149,8 @@ def test_lines_of_json_stay_as_they_are(tmp_path: Path, capfd: pytest.CaptureFix
     shown = capfd.readouterr().err.splitlines()
     assert '{"event": "mine",   "level": "info"}' in shown
     for raw in ("this is 0", "[1]", '{"event": '):
-        assert json.dumps({"worker": "worker-0", "event": raw, "logger": "stderr"}) in shown
+        whose = {"application": "fake", "worker": "worker-0"}
+        assert json.dumps({**whose, "event": raw, "logger": "stderr"}) in shown
 
 
 def test_a_killed_worker_is_started_again(tmp_path: Path) -> None:
