@@ -37,7 +37,7 @@ ITEMS = [f"item-{number}" for number in range(300)]
 TOPICS = ("views", "orders", "returns", "item-views", "item-balance")
 BEFORE_S = 75.0
 AFTER_S = 45.0
-SIZE = {"width": 1280, "height": 1180}
+SIZE = {"width": 1280, "height": 1240}
 
 
 def is_human(view: str) -> bool:

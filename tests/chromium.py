@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -19,8 +19,8 @@ def path_of_chromium() -> str | None:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser, until it is left.
+def chromium(wait_s: float = 30.0) -> Iterator[Browser]:
+    """A browser, until it is left; what is expected of a page may take so long.
 
     The test is skipped where there is none: it is a package of the system, not of Python. Open for
     a module at most: as long as it is, its event loop counts as running in this thread.
@@ -33,5 +33,6 @@ def chromium() -> Iterator[Browser]:
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        expect.set_options(timeout=wait_s * 1000)
         yield browser
         browser.close()

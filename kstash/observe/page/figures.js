@@ -1,8 +1,11 @@
-// What the application does now, and did in the last five minutes.
+// What the application does now, and did in the last minutes: five at most.
 
 import { h, s } from "./dom.js";
 import { UNKNOWN, ago, bytes, clock, duration, plural, rate } from "./format.js";
 import { HISTORY_S } from "./view.js";
+
+// A shorter time that is known fills the charts; less than this would look like much.
+const SPAN_S_MIN = 60;
 
 const WIDTH = 300;
 const HEIGHT = 44;
@@ -26,10 +29,10 @@ const FIGURES = [
 ];
 
 /** The chart of one figure: a line over its area, and a mark for each recovery. */
-function sparkline(figure, points, recoveries, redraw) {
+function sparkline(figure, points, recoveries, span, redraw) {
   const known = points.filter((point) => point[figure.name] !== null);
   const most = Math.max(...known.map((point) => point[figure.name]), 0);
-  const x = (age) => (1 - age / HISTORY_S) * WIDTH;
+  const x = (age) => (1 - age / span) * WIDTH;
   const y = (value) => HEIGHT - 1 - (most > 0 ? value / most : 0) * (HEIGHT - 4);
   const runs = [];
   known.forEach((point, index) => {
@@ -46,14 +49,14 @@ function sparkline(figure, points, recoveries, redraw) {
       role: "img",
       onpointermove: (event) => {
         const { left, width } = event.currentTarget.getBoundingClientRect();
-        pointed = Math.max(0, 1 - (event.clientX - left) / width) * HISTORY_S;
+        pointed = Math.max(0, 1 - (event.clientX - left) / width) * span;
         redraw();
       },
       onpointerleave: () => {
         pointed = null;
         redraw();
       },
-      "aria-label": `${figure.title} of the last five minutes: ${figure.form(most)} at most`,
+      "aria-label": `${figure.title} of the last ${lasting(span)}: ${figure.form(most)} at most`,
     },
     recoveries.map((age) =>
       s("line", { class: "mark", x1: x(age).toFixed(1), x2: x(age).toFixed(1), y1: 0, y2: HEIGHT }),
@@ -76,7 +79,7 @@ function told(points) {
   return points.findLast((point) => Math.abs(point.age - pointed) < GAP_S / 2) ?? null;
 }
 
-function cell(figure, points, recoveries, redraw) {
+function cell(figure, points, recoveries, span, redraw) {
   const now = told(points)?.[figure.name] ?? null;
   const known = points.map((point) => point[figure.name]).filter((value) => value !== null);
   return h(
@@ -87,20 +90,25 @@ function cell(figure, points, recoveries, redraw) {
     h(
       "dd",
       { class: "chart" },
-      known.length > 1 ? sparkline(figure, points, recoveries, redraw) : h("p", { class: "soft" }, "Too few points yet."),
+      known.length > 1 ? sparkline(figure, points, recoveries, span, redraw) : h("p", { class: "soft" }, "Too few points yet."),
       h("p", { class: "range" }, known.length > 1 ? `max ${figure.form(Math.max(...known))}` : UNKNOWN),
     ),
   );
 }
 
-function legend(view, recoveries) {
+/** How long charts go back, in whole minutes or, below two, seconds. */
+function lasting(span) {
+  return span < 120 ? `${Math.round(span)} seconds` : `${Math.round(span / 60)} minutes`;
+}
+
+function legend(view, recoveries, span) {
   if (pointed !== null) return h("p", { class: "soft note" }, `At ${clock(view.now - pointed * 1000)}, ${ago(pointed)}.`);
-  if (recoveries.length === 0) return h("p", { class: "soft note" }, "The last five minutes.");
+  if (recoveries.length === 0) return h("p", { class: "soft note" }, `The last ${lasting(span)}.`);
   const newest = view.recoveries[0];
   return h(
     "p",
     { class: "soft note" },
-    "The last five minutes; dashed lines are ends of recoveries (",
+    `The last ${lasting(span)}; dashed lines are ends of recoveries (`,
     `${plural(recoveries.length, "recovery", "recoveries")}, the last ${ago(newest.age)}, at ${clock(view.now - newest.age * 1000)}).`,
   );
 }
@@ -109,14 +117,15 @@ export const figures = {
   id: "figures",
   title: "Flow",
   draw(view) {
-    const recoveries = view.recoveries.map(({ age }) => age).filter((age) => age < HISTORY_S);
+    const span = Math.min(HISTORY_S, Math.max(SPAN_S_MIN, view.history[0]?.age ?? 0));
+    const recoveries = view.recoveries.map(({ age }) => age).filter((age) => age < span);
     // Task groups that end together would be one thick line.
     const marks = [...new Map(recoveries.map((age) => [Math.round(age), age])).values()];
     return h(
       "div",
       null,
-      h("dl", { class: "figures" }, FIGURES.map((figure) => cell(figure, view.history, marks, view.redraw))),
-      legend(view, recoveries),
+      h("dl", { class: "figures" }, FIGURES.map((figure) => cell(figure, view.history, marks, span, view.redraw))),
+      legend(view, recoveries, span),
     );
   },
 };

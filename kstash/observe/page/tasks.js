@@ -52,7 +52,7 @@ function ordered(tasks, topology) {
 
 function body(worker, view, isLong) {
   const tasks = ordered(worker.status?.tasks ?? [], view.topology);
-  const isOpen = shown.get(worker.address) ?? !isLong;
+  const isOpen = shown.get(worker.id) ?? !isLong;
   const rows = isOpen ? tasks : tasks.filter((task) => task.state !== "live");
   const toggle = h(
     "button",
@@ -61,7 +61,7 @@ function body(worker, view, isLong) {
       class: "small",
       "aria-expanded": String(isOpen),
       onclick: () => {
-        shown.set(worker.address, !isOpen);
+        shown.set(worker.id, !isOpen);
         view.redraw();
       },
     },

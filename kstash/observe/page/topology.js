@@ -16,6 +16,7 @@ const LETTERS_MAX = 30;
 const PORT = 8;
 const BEHIND_S = 10;
 const LABEL_X = 10;
+const LABEL_Y = 17;
 const PART_GAP = 30;
 const STEP_MIN = 3;
 // How much broader than the page a drawing may be to be shown smaller; beyond, it scrolls.
@@ -43,20 +44,24 @@ function axes(isDown) {
 }
 
 /** A stage: its operators placed, and where edges enter and leave. */
-function stageBox(stage, tasks, isDown) {
+function stageBox(stage, tasks, isDown, ranks) {
   const axis = axes(isDown);
+  const ranked = (ends, side) => {
+    const rank = ({ topic }) => ranks.get(`${side} ${stage.name} ${topic}`) ?? 0;
+    return [...ends].sort((a, b) => rank(a) - rank(b));
+  };
   const chips = stage.nodes.map((node) => {
     const label = cut(node.label, LETTERS_MAX);
     return { id: `node ${node.id}`, node, label, w: code(label) + 18, h: CHIP };
   });
   const nodes = chips.map((chip) => ({ id: chip.id, ...axis.size(chip.w, chip.h) }));
   const lines = stage.lines.map(({ from, to }) => ({ id: `${from} ${to}`, from: `node ${from}`, to: `node ${to}` }));
-  for (const { topic, readers } of stage.entries) {
+  for (const { topic, readers } of ranked(stage.entries, "into")) {
     nodes.push({ id: `entry ${topic}`, main: 0, cross: PORT, layer: 0 });
     lines.push(...readers.map((id) => ({ id: `entry ${topic} ${id}`, from: `entry ${topic}`, to: `node ${id}`, topic })));
   }
   const last = depth(nodes, lines) + 1;
-  for (const { topic, writers } of stage.exits) {
+  for (const { topic, writers } of ranked(stage.exits, "out of")) {
     nodes.push({ id: `exit ${topic}`, main: 0, cross: PORT, layer: last });
     lines.push(...writers.map((id) => ({ id: `exit ${topic} ${id}`, from: `node ${id}`, to: `exit ${topic}`, topic })));
   }
@@ -86,13 +91,27 @@ function statesOf(tasks) {
   return { kind: isAllLive ? "good" : "busy", text: counted(tasks) };
 }
 
-/** One connected part with everything in its place, in pixels. */
+/**
+ * One connected part with everything in its place, in pixels. It is placed twice: where edges enter
+ * a stage follows from where they come from the first time, so that they do not cross before it.
+ */
 function planPart(part, view, isDown) {
+  const { laid } = placePart(part, view, isDown, new Map());
+  const ranks = new Map();
+  for (const edge of part.edges) {
+    const points = laid.ways.get(edge.id);
+    ranks.set(`into ${edge.target} ${edge.topic}`, points[0].cross);
+    ranks.set(`out of ${edge.source} ${edge.topic}`, points.at(-1).cross);
+  }
+  return placePart(part, view, isDown, ranks);
+}
+
+function placePart(part, view, isDown, ranks) {
   const axis = axes(isDown);
   const boxes = new Map();
   for (const stage of part.stages) {
     const tasks = view.tasks.filter((task) => task.stage === stage.name);
-    boxes.set(`stage ${stage.name}`, stageBox(stage, tasks, isDown));
+    boxes.set(`stage ${stage.name}`, stageBox(stage, tasks, isDown, ranks));
   }
   for (const end of part.ends) {
     const label = cut(end.topic, LETTERS_MAX);
@@ -118,16 +137,17 @@ function planPart(part, view, isDown) {
     { mainGap: (ids) => (isDown ? 54 : 30 + Math.max(...ids.map(room), 0)), crossGap: isDown ? 28 : 26, lane: 34 },
   );
   const size = axis.point(laid);
-  // Where the flow goes down, labels stand beside their edges, the last one's beyond the boxes.
-  const w = isDown ? Math.max(size.x, ...labelEnds(part, laid, axis, room)) : size.x;
-  return { ...part, axis, boxes, labels, laid, isDown, w, h: size.y };
+  // Labels stand beside their edges or below them, those of the last ones beyond the boxes.
+  const middles = part.edges.map(({ id }) => ({ id, ...middleOf(laid.ways.get(id), axis) }));
+  const w = isDown ? Math.max(size.x, ...middles.map(({ id, x }) => x + LABEL_X + room(id))) : size.x;
+  const high = isDown ? size.y : Math.max(size.y, ...middles.map(({ y }) => y + LABEL_Y + 4));
+  return { ...part, axis, boxes, labels, laid, isDown, w, h: high };
 }
 
-function labelEnds(part, laid, axis, room) {
-  return part.edges.map(({ id }) => {
-    const [, a, b] = laid.ways.get(id).map(axis.point);
-    return (a.x + b.x) / 2 + LABEL_X + room(id);
-  });
+/** The middle of the first gap that an edge goes through, where its label is. */
+function middleOf(way, axis) {
+  const [, a, b] = way.map(axis.point);
+  return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
 }
 
 /** All parts, below each other. */
@@ -204,15 +224,14 @@ function drawEdge(edge, part) {
   return s("g", null, line(edge.kind, path(points, part.isDown)), arrow(points.at(-1), part.isDown));
 }
 
-/** What an edge says, in the first gap that it goes through. */
+/** What an edge says. */
 function drawLabel(edge, part) {
   const { axis, laid, labels, isDown } = part;
-  const [, a, b] = laid.ways.get(edge.id).map(axis.point);
-  const middle = { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
+  const middle = middleOf(laid.ways.get(edge.id), axis);
   const { name, facts } = labels.get(edge.id);
   const x = round(isDown ? middle.x + LABEL_X : middle.x - 3);
   const anchor = isDown ? "start" : "middle";
-  const [above, below] = isDown ? [middle.y - 5, middle.y + (name === null ? 2 : 9)] : [middle.y - 9, middle.y + 17];
+  const [above, below] = isDown ? [middle.y - 5, middle.y + (name === null ? 2 : 9)] : [middle.y - 9, middle.y + LABEL_Y];
   return s(
     "g",
     { class: isBehind(edge) ? "flow behind" : "flow" },

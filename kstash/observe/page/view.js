@@ -19,10 +19,9 @@ export class Memory {
   }
 
   /** Note what a worker says, at milliseconds of this browser. */
-  note(entry, now) {
-    this.seen.set(entry.address, now);
-    const status = entry.status;
-    const life = `${entry.address} ${status.worker}`;
+  note(id, status, now) {
+    this.seen.set(id, now);
+    const life = `${id} ${status.worker}`;
     const known = this.points.get(life) ?? new Map();
     for (const point of status.history ?? []) {
       known.set(point.time, { ...point, at: now / 1000 - (status.time - point.time) });
@@ -50,7 +49,7 @@ export class Memory {
  */
 export function view(answer, topology, memory, now) {
   const entries = answer.workers ?? [];
-  const workers = entries.map((entry) => worker(entry, memory, now));
+  const workers = identified(entries).map(([id, entry]) => worker(id, entry, memory, now));
   const reached = workers.filter((one) => one.status !== null);
   const each = (name) =>
     reached.flatMap((one) => (one.status[name] ?? []).map((item) => ({ ...item, worker: one.name, of: one })));
@@ -77,11 +76,22 @@ export function view(answer, topology, memory, now) {
   };
 }
 
-function worker(entry, memory, now) {
+/** Each entry with what it is known by: all workers of a supervisor have its address. */
+function identified(entries) {
+  const counts = new Map();
+  return entries.map((entry) => {
+    const count = (counts.get(entry.address) ?? 0) + 1;
+    counts.set(entry.address, count);
+    return [`${entry.address} ${count}`, entry];
+  });
+}
+
+function worker(id, entry, memory, now) {
   const status = entry.is_reachable ? (entry.status ?? null) : null;
-  if (status !== null) memory.note(entry, now);
-  const seen = memory.seen.get(entry.address);
+  if (status !== null) memory.note(id, status, now);
+  const seen = memory.seen.get(id);
   return {
+    id,
     address: entry.address,
     name: status?.worker ?? entry.address,
     state: status?.state ?? "unreachable",
