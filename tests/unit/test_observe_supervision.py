@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import stat
+import subprocess
+import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +245,49 @@ def test_without_a_port_there_is_nothing(tmp_path: Path) -> None:
     with endpoint_of(config, _topology()) as endpoint:
         assert endpoint is None
     assert not list(tmp_path.iterdir())
+
+
+PROGRAM = """
+import sys
+import kstash
+settings = {"state_dir": sys.argv[1], "http_port": int(sys.argv[2])}
+app = kstash.App("away", bootstrap_servers="127.0.0.1:1", **settings)
+app.stream("in").to("out")
+app.run(workers=2)
+"""
+
+
+def test_a_program_with_workers(tmp_path: Path) -> None:
+    """From the start on, also while they wait for Kafka: they answer through the supervisor."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(
+        [sys.executable, str(program), str(tmp_path / "state"), str(port)],
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            deadline = time.monotonic() + 120
+            text = ""
+            while text.count("kstash_build_info{") < 2:
+                assert process.poll() is None
+                assert time.monotonic() < deadline, text
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.1)
+                with suppress(OSError), urllib.request.urlopen(f"{url}/metrics") as answer:
+                    text = answer.read().decode()
+            assert 'kstash_worker_up{worker="worker-1"} 1.0' in text
+            with pytest.raises(urllib.error.HTTPError) as unready:
+                urllib.request.urlopen(f"{url}/readyz")
+            with unready.value as answer:
+                reasons = json.loads(answer.read())["reasons"]
+            assert sorted(r.partition(":")[0] for r in reasons) == ["worker-0", "worker-1"]
+            with urllib.request.urlopen(f"{url}/livez") as answer:
+                assert answer.status == 200
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
+    assert not list((tmp_path / "state").glob(".http-*"))
