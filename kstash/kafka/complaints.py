@@ -119,14 +119,15 @@ NO_TLS = Cause(
 )
 WANTS_TLS = Cause(
     "closes the connection at the first request, as a TLS listener does",
-    "set security.protocol to SSL or SASL_SSL, or use the port of another listener",
+    "set security.protocol to SSL or SASL_SSL, or use the port of another listener (a proxy without "
+    "its broker looks the same: then start the broker)",
     "security.protocol",
     2,
 )
 WANTS_SASL = Cause(
     "closes the connection before an answer, as a listener does that wants a user",
     "set security.protocol to SASL_SSL or SASL_PLAINTEXT, with sasl.mechanism, sasl.username and "
-    "sasl.password",
+    "sasl.password (a broker that is going down looks the same: then start it)",
     "security.protocol",
     2,
 )

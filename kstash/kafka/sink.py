@@ -65,7 +65,7 @@ class _ClientLog:
         if "GETPID" in arguments or "GETPID" in message:
             self.is_refused = True
         if "TXNERR" in arguments or "TXNERR" in message:
-            self.cause = self.cause or " ".join(map(str, (message, *arguments)))
+            self.cause = self.cause or (message % arguments if arguments else message)
         self._logger.log(level, message, *arguments)
 
 

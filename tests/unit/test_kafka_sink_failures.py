@@ -226,6 +226,7 @@ def test_the_cause_is_told_and_not_what_follows_from_it(producer: KafkaSinkProdu
         producer.poll()
     assert (caught.value.topic, caught.value.partition) == ("out", 0)
     assert caught.value.suspect == "timestamp"
+    assert "%s" not in str(caught.value), "a line of the client's log is a format and arguments"
 
 
 def test_a_transactional_id_that_is_refused(
