@@ -119,8 +119,8 @@ NO_TLS = Cause(
 )
 WANTS_TLS = Cause(
     "closes the connection at the first request, as a TLS listener does",
-    "set security.protocol to SSL or SASL_SSL, or use the port of another listener (a proxy without "
-    "its broker looks the same: then start the broker)",
+    "set security.protocol to SSL or SASL_SSL, or use the port of another listener (a proxy "
+    "without its broker looks the same: then start the broker)",
     "security.protocol",
     2,
 )
