@@ -63,9 +63,11 @@ def test_a_line_each_minute(capsys: pytest.CaptureFixture[str]) -> None:
     for minute in (1, 2):
         metrics.count("records_in", 600 * minute, stage="words")
         metrics.count("records_out", 60, stage="words")
-        for _ in range(99 * minute):
+        # Two slow ones are more than one in a hundred of the second minute, not of both together.
+        for _ in range(1000 if minute == 1 else 99):
             metrics.observe("end_to_end_seconds", 0.004, stage="words")
-        metrics.observe("end_to_end_seconds", 1000.0 if minute == 2 else 0.004, stage="other")
+        for _ in range(0 if minute == 1 else 2):
+            metrics.observe("end_to_end_seconds", 0.3, stage="other")
         metrics.gauge("lineage_unacked_bytes", 100)
         summary.look(INTERVAL_S * minute - 1, status)
         summary.look(INTERVAL_S * minute, status)
@@ -74,7 +76,7 @@ def test_a_line_each_minute(capsys: pytest.CaptureFixture[str]) -> None:
     assert (first["event"], first["state"], first["tasks"]) == ("the last minute", "live", 2)
     assert (first["records_in_per_s"], second["records_in_per_s"]) == (10.0, 20.0)
     assert (first["records_out_per_s"], second["records_out_per_s"]) == (1.0, 1.0)
-    assert first["end_to_end_p99_s"] == second["end_to_end_p99_s"] < 0.1
+    assert first["end_to_end_p99_s"] < 0.1 < second["end_to_end_p99_s"]
     assert (first["lag_records"], first["lag_s"], first["checkpoint_age_s"]) == (7, 2.2, 9.0)
     assert first["lineage_unacked_bytes"] == 100
 
