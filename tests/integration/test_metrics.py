@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from confluent_kafka import Producer
 from prometheus_client import Metric
@@ -22,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kstash.broker import DevBroker
 from kstash.observe.table import METRICS, PREFIX
+from kstash.places import PLACE_VARIABLE
 from kstash.testing.fixtures import TopicFactory
 
 SENTENCES = 200
@@ -43,10 +45,10 @@ class Worker:
         self._log = log
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start the process; it is ready later."""
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self._command, *options], stdout=log, stderr=log)
 
     def stop(self, number: signal.Signals) -> int:
         """Send a signal and wait for the end; the exit code."""
@@ -198,6 +200,42 @@ def test_transactions_of_others_leave_no_lag(worker: Worker, kafka_broker: DevBr
     assert worker.value("kstash_task_stalled_seconds") == 0
     other.commit_transaction(30)
     worker.wait_value("kstash_records_out_total", 2 * (WORDS + 3 * 3))
+
+
+def _of_place(worker: Worker, index: int) -> psutil.Process:
+    assert worker.process is not None
+    children = psutil.Process(worker.process.pid).children()
+    (found,) = [c for c in children if c.environ()[PLACE_VARIABLE].startswith(f"{index}/")]
+    return found
+
+
+def test_one_port_for_all_workers_of_a_supervisor(worker: Worker, tmp_path: Path) -> None:
+    """Two that have tasks and a spare one: ready together, told apart, alive behind a kill."""
+    worker.start("--workers", "3")
+    worker.wait("all three", lambda: worker.get("/readyz")[0] == 200)
+    worker.wait_value("kstash_records_out_total", 2 * WORDS)
+    samples = [
+        sample
+        for family in text_string_to_metric_families(worker.get("/metrics")[1])
+        for sample in family.samples
+    ]
+    assert {s.labels["worker"] for s in samples} == {"worker-0", "worker-1", "worker-2"}
+    counted = {s.labels["worker"] for s in samples if s.name == "kstash_task_live" and s.value}
+    assert len(counted) == 2
+    status = json.loads(worker.get("/status")[1])
+    assert (status["state"], len(status["tasks"])) == ("live", 4)
+    assert all(edge["lag_records"] is not None for edge in status["edges"] if edge["to"])
+    entries = json.loads(worker.get("/workers")[1])["workers"]
+    assert [e["status"]["worker"] for e in entries] == ["one-0", "one-1", "one-2"]
+    assert list((tmp_path / "state").glob(".http-*"))
+    _of_place(worker, 0).kill()
+    worker.wait_value("kstash_worker_restarts_total", 1)
+    assert worker.get("/livez")[0] == 200
+    worker.wait("its successor", lambda: worker.get("/readyz")[0] == 200)
+    assert worker.value("kstash_worker_up") == 3
+    assert worker.stop(signal.SIGTERM) == 0
+    assert worker.get("/livez")[0] == 0
+    assert not list((tmp_path / "state").glob(".http-*"))
 
 
 def test_a_crash_shows_as_recovery_and_replay(worker: Worker) -> None:
