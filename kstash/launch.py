@@ -262,7 +262,7 @@ def _run_worker(
     ):
         observer.metrics.gauge("build_info", 1, **build_info())
         cluster.take_place(config, _short_name(topology, config), topology.topics)
-        topology, topics = _look(topology, config, cluster, clock)
+        topology, topics = _look(topology, config, cluster, clock, observer.beat)
         state = RocksBackend(
             Path(config.state_dir),
             config.application_id,
@@ -297,9 +297,16 @@ def _run_worker(
 
 
 def _look(
-    topology: Topology, config: Config, cluster: KafkaCluster, clock: SystemClock
+    topology: Topology,
+    config: Config,
+    cluster: KafkaCluster,
+    clock: SystemClock,
+    beat: Callable[[], None],
 ) -> tuple[Topology, Mapping[str, TopicInfo]]:
     """What must be right before the group is joined: topics, program, members.
+
+    Calls `beat` in waits that may be long, as for members of a long session to be gone: a start
+    that waits is no loop that hangs.
 
     Returns:
         The topology with the numbers that its stages have had, and its topics.
@@ -323,9 +330,10 @@ def _look(
             scanner=scanner,
             clock=clock,
             has_local_state=has_state,
+            beat=beat,
         )
         found = strangers.result()
-    refuse_strangers(config, cluster.program, waits=True, found=found)
+    refuse_strangers(config, cluster.program, waits=True, found=found, beat=beat)
     return topology, topics
 
 

@@ -148,6 +148,8 @@ def drawn(answer: Json, problem: str | None) -> Group:
     if tasks:
         parts += [Text(), _tasks(tasks)]
     parts += _latest(statuses)
+    waits = dict.fromkeys(_text(s["waiting_for"]) for s in statuses if s.get("waiting_for"))
+    parts[1:1] = [Text(text, "bold red") for text in waits]
     if problem is not None:
         parts += [Text(), Text(problem, "bold red")]
     return Group(*parts)

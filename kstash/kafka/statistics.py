@@ -59,17 +59,23 @@ class Statistics:
         """
 
         def take(text: str) -> None:
-            self._said[client] = tuple(_statuses(text, has_round_trips=not waits))
+            found = _statuses(text, has_round_trips=not waits)
+            if found == []:
+                # When all connections are lost the client forgets its brokers, and goes by the
+                # addresses of `bootstrap.servers` until one answers.
+                before = self._said.get(client, ())
+                found = [BrokerStatus(status.broker, "down", {}) for status in before]
+            self._said[client] = tuple(found or ())
 
         self._said.pop(client, None)
         return take
 
 
-def _statuses(text: str, *, has_round_trips: bool) -> list[BrokerStatus]:
+def _statuses(text: str, *, has_round_trips: bool) -> list[BrokerStatus] | None:
     try:
         brokers = _decoder.decode(text).brokers.values()
     except msgspec.MsgspecError:
-        return []  # of a client that says it in another way
+        return None  # of a client that says it in another way
     return [
         BrokerStatus(
             str(broker.nodeid),

@@ -8,6 +8,7 @@ each member's client id names its program.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -25,7 +26,12 @@ log = structlog.get_logger("kstash.kafka")
 
 
 def refuse_strangers(
-    config: Config, program: str, *, waits: bool, found: list[str] | None = None
+    config: Config,
+    program: str,
+    *,
+    waits: bool,
+    found: list[str] | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Make sure that all members of the application's group run this program.
 
@@ -37,6 +43,7 @@ def refuse_strangers(
             broker keeps the client id of who had it first, and whoever comes next would take this
             member for the other program.
         found: what `find_strangers` has just returned; None: it is asked here.
+        beat: called while it waits, which may be for longer than the loop may stand still.
 
     Raises:
         ApplicationIdTakenError: others run another program, or under another guarantee.
@@ -50,6 +57,7 @@ def refuse_strangers(
         if not is_told:
             is_told = True
             log.info("waiting for members that run another program to be gone", members=strangers)
+        beat()
         time.sleep(LOOK_S)
         strangers = find_strangers(config, program, has_place=not waits)
 

@@ -10,11 +10,13 @@ from typing import cast
 
 from kstash.config import Config
 from kstash.observe import schema
-from kstash.observe.history import complaints
+from kstash.observe.history import complaints, why_unreachable
 from kstash.observe.observer import Observer, worker_name
-from kstash.observe.probes import unready
-from kstash.status import RecoveryStatus, TaskStatus, TopicStatus
+from kstash.observe.probes import unready, waiting_for
+from kstash.status import RecoveryStatus, TaskStatus, TopicStatus, WorkerStatus
 from kstash.topology import Topology
+
+LOG_BEFORE_S = 10.0
 
 
 class WorkerSource:
@@ -41,7 +43,8 @@ class WorkerSource:
 
     async def readyz(self) -> schema.Verdict:
         """Whether the worker and each of its tasks is live."""
-        return _verdict((*self._observer.stalled(), *unready(self._observer.status)))
+        status = self._observer.status
+        return _verdict((*self._observer.stalled(), *unready(status, _waiting_for(status))))
 
     async def status(self) -> schema.Status:
         """What the worker does."""
@@ -55,6 +58,7 @@ class WorkerSource:
             worker=self._name,
             time=time.time(),
             uptime_seconds=max(0.0, observer.uptime_s),
+            waiting_for=_waiting_for(status),
             tasks=tuple(map(_task, status.tasks)),
             edges=edges(observer.topology, status.topics),
             history=tuple(schema.Point(**asdict(m)) for m in observer.history.moments),
@@ -76,6 +80,11 @@ class WorkerSource:
     def settings(self) -> schema.Settings:
         """Each setting and where it comes from."""
         return settings_of(self._observer.config)
+
+
+def _waiting_for(status: WorkerStatus) -> str | None:
+    # What the log says of it may be a little older than the first question without an answer.
+    return waiting_for(status, why_unreachable(status.silent_seconds + LOG_BEFORE_S))
 
 
 def errors_of_log() -> tuple[schema.LoggedError, ...]:

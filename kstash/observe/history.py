@@ -5,14 +5,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
+CLIENT_SAYS = "the Kafka client says"
+UNREACHABLE = "broker unreachable, waiting"
+
 INTERVAL_S = 2.0
 POINTS_MAX = 150
 ERRORS_MAX = 20
+CLIENT_LINES_MAX = 5
+"""Of those that the Kafka client says: in an outage it says many, and would push all else out."""
 TEXT_LENGTH_MAX = 1000
 """Of what an error says: it may have a record in it."""
 
@@ -105,20 +111,33 @@ def note_complaint(
 ) -> structlog.typing.EventDict:
     """A processor of the log, behind those that give a line its level and its logger's name."""
     if event.get("level") in ("warning", "error", "critical"):
-        complaints.append(
-            Complaint(
-                time=time.time(),
-                logger=str(event.get("logger", "")),
-                event=_short(event.get("event", "")),
-                error=_error(event),
-                place=_place(event),
-            )
+        made = Complaint(
+            time=time.time(),
+            logger=str(event.get("logger", "")),
+            event=_short(event.get("event", "")),
+            error=_error(event),
+            place=_place(event),
         )
+        if made.event == CLIENT_SAYS:
+            same = [found for found in tuple(complaints) if found.event == CLIENT_SAYS]
+            with suppress(ValueError):  # another thread was faster
+                for old in same[: max(0, len(same) - CLIENT_LINES_MAX + 1)]:
+                    complaints.remove(old)
+        complaints.append(made)
     return event
 
 
+def why_unreachable(within_s: float) -> str | None:
+    """What the log has last said of a broker that could not be reached, in so many seconds."""
+    since = time.time() - within_s
+    said = {found.event: found.error for found in tuple(complaints) if found.time >= since}
+    return said.get(UNREACHABLE) or said.get(CLIENT_SAYS)
+
+
 def _error(event: structlog.typing.EventDict) -> str | None:
-    found: Any = event.get("reason", event.get("exc_info"))
+    # Lines differ in what they call it; `message` is the Kafka client's text.
+    names = ("reason", "exc_info", "error", "message")
+    found: Any = next((event[name] for name in names if event.get(name)), None)
     if isinstance(found, tuple):
         found = found[1]
     if isinstance(found, BaseException):

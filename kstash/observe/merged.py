@@ -68,6 +68,7 @@ def merge_status(
     return msgspec.structs.replace(
         own,
         state=worst if is_complete or worst == "stopping" else "starting",
+        waiting_for=next((s.waiting_for for s in statuses if s.waiting_for), None),
         tasks=tuple(_all(statuses, "tasks")),
         edges=_merge_edges(own.edges, statuses),
         history=_merge_history(statuses),

@@ -12,6 +12,9 @@ from kstash.status import WorkerStatus
 AWAY_S = 10.0
 """After so long without an answer the cluster counts as away."""
 
+SILENT_S = 5.0
+"""After so long it is said that the cluster does not answer."""
+
 RUNNING = ("live", "stopping")
 
 
@@ -80,9 +83,30 @@ class Probes:
         return now - before_last <= self._limit_s
 
 
-def unready(status: WorkerStatus) -> tuple[str, ...]:
-    """What does not run, for people; empty when all does."""
+def waiting_for(status: WorkerStatus, reason: str | None) -> str | None:
+    """What the worker cannot go on without, for people; None when it can.
+
+    Args:
+        status: what the loop left last.
+        reason: why the cluster could not be reached, as far as anybody knows.
+    """
+    if status.silent_seconds < SILENT_S:
+        return None
+    text = f"Kafka does not answer since {status.silent_seconds:.0f} s"
+    return f"{text}: {reason}" if reason else text
+
+
+def unready(status: WorkerStatus, waits: str | None = None) -> tuple[str, ...]:
+    """What does not run, for people; empty when all does.
+
+    Args:
+        status: what the loop left last.
+        waits: what it waits for (`waiting_for`).
+    """
     reasons = [] if status.state == "live" else [f"the worker is {status.state}"]
+    if waits is not None:
+        # Without its groups it counts as starting, however long it has been up.
+        reasons = [waits, *(r for r in reasons if status.state != "starting")]
     reasons += [
         f"task {task.name} is {task.state}" for task in status.tasks if task.state != "live"
     ]

@@ -158,6 +158,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         worker: its name: `instance_id`, or host and process.
         time: of this answer.
         uptime_seconds: since the worker started.
+        waiting_for: what it cannot go on without, as Kafka that does not answer; null: nothing.
         history: a point every two seconds, the last 150.
         recoveries: the newest 50.
         errors: the newest 20 warnings and errors of the log.
@@ -170,6 +171,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     time: float
     uptime_seconds: Seconds
+    waiting_for: str | None = None
     tasks: tuple[Task, ...] = ()
     edges: tuple[Edge, ...] = ()
     history: tuple[Point, ...] = ()

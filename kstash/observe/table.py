@@ -266,8 +266,8 @@ METRICS = (
     MetricSpec(
         "broker_connections",
         "gauge",
-        "Connections of this worker's producers and reader to brokers: up, connecting, down, or "
-        "idle (never needed).",
+        "Connections of this worker's producers and reader to brokers: up, connecting, down (also "
+        "of brokers that were known when all connections were lost), or idle (not needed yet).",
         ("state",),
     ),
     MetricSpec(

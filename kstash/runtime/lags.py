@@ -18,6 +18,9 @@ from kstash.runtime.task import Task, TaskInput
 ENDS_INTERVAL_S = 2.0
 """The ends of the inputs are asked for this often: it costs a round trip."""
 
+ANSWER_S_MAX = 60.0
+"""A question that waits for longer is given up, and asked again: its client may have lost it."""
+
 Answer = Callable[[], dict[Partition, int] | None]
 
 
@@ -74,6 +77,8 @@ class Lags:
             for source in stage.inputs
             if source.immediate_of is not None
         }
+        counts = context.layout.partition_counts
+        self._firsts = [(t, 0) for t in context.layout.topology.input_topics if counts[t]]
         self._due = self._asked_s = 0.0
         self._answers: list[Answer] = []
         self._inputs: dict[Partition, _Input] = {}
@@ -86,8 +91,11 @@ class Lags:
         sources = dict(_sources(groups))
         for partition in self._inputs.keys() - sources.keys():
             del self._inputs[partition]
-        if not self._answers and sources and now >= self._due:
-            self._ask(now, sources.keys())
+        if now - self._asked_s > ANSWER_S_MAX:
+            self._answers.clear()
+        if not self._answers and now >= self._due:
+            # Without a group of its own a worker asks too: it has to see an outage end.
+            self._ask(now, sources.keys() or self._firsts)
         if self._answers:
             self._take(now, sources.keys())
         self.by_partition = {

@@ -75,6 +75,7 @@ def settled(
     scanner: Scanner,
     clock: Clock,
     has_local_state: bool = False,
+    beat: Callable[[], None] = lambda: None,
 ) -> Topology:
     """The topology with the numbers that its stages have had before.
 
@@ -86,6 +87,8 @@ def settled(
         scanner: reads; it has no partitions before and after.
         clock: for deadlines.
         has_local_state: this machine has checkpoints of the application.
+        beat: called while records come: a large lineage may take longer to read than the loop may
+            stand still.
 
     Raises:
         ProgramChangedError: another program ran last, and has not been drained, or its state
@@ -109,7 +112,7 @@ def settled(
         (topology.lineage_topic, number)
         for number in range(lineage.partition_count if lineage is not None else 0)
     ]
-    views = _read_lineage(partitions, admin, scanner, clock)
+    views = _read_lineage(partitions, admin, scanner, clock, beat)
     starts = [view.starts[max(view.starts)] for view in views if view.starts]
     if config.guarantee == "none":
         _check_never_recovered(starts, start_settings(layout, config))
@@ -235,7 +238,11 @@ def _filled(
 
 
 def _read_lineage(
-    partitions: Collection[Partition], admin: Admin, scanner: Scanner, clock: Clock
+    partitions: Collection[Partition],
+    admin: Admin,
+    scanner: Scanner,
+    clock: Clock,
+    beat: Callable[[], None],
 ) -> list[LineageView]:
     """One view a task group, of who started and released it, and nothing else."""
     views = {partition: LineageView() for partition in partitions}
@@ -251,7 +258,7 @@ def _read_lineage(
             if record is not None:
                 views[message.topic(), message.partition()].fold(message.offset(), record)
 
-    _read({p: (starts[p], ends[p]) for p in partitions}, take, scanner, clock)
+    _read({p: (starts[p], ends[p]) for p in partitions}, take, scanner, clock, beat)
     return list(views.values())
 
 
@@ -316,6 +323,7 @@ def _read(
     take: Callable[[Message], None],
     scanner: Scanner,
     clock: Clock,
+    beat: Callable[[], None] = lambda: None,
 ) -> None:
     left = {p: end for p, (start, end) in ranges.items() if start < end}
     if not left:
@@ -324,6 +332,7 @@ def _read(
     deadline_s = clock.monotonic() + READ_DEADLINE_S
     while left:
         messages = scanner.poll(POLL_S)
+        beat()
         for message in messages:
             end = left.get((message.topic(), message.partition()))
             if end is not None and message.offset() < end:

@@ -47,6 +47,21 @@ def test_addresses_and_coordinators_are_no_brokers() -> None:
     assert [status.broker for status in said.brokers()] == ["7"]
 
 
+def test_brokers_that_the_client_forgets_are_down() -> None:
+    """It does so when no connection is left; one that it hears of again counts as it is."""
+    said = Statistics()
+    take = said.taker("data")
+    take(text(broker(-1, "INIT")))
+    assert said.brokers() == (), "it has not met one yet"
+    take(text(broker(1), broker(2)))
+    for _ in range(2):
+        take(text(broker(-1, "INIT"), broker(-1, "TRY_CONNECT")))
+        assert [(s.broker, s.state) for s in said.brokers()] == [("1", "down"), ("2", "down")]
+        assert all(s.round_trips == {} for s in said.brokers())
+    take(text(broker(-1), broker(2)))
+    assert [(s.broker, s.state) for s in said.brokers()] == [("2", "up")]
+
+
 def test_a_reader_waits_at_the_broker_on_purpose() -> None:
     """Its requests last as long as no record comes: only its connections are told."""
     said = Statistics()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+import kstash
 from kstash.config import POLL_INTERVAL_MS, Config
-from kstash.observe.probes import AWAY_S, Probes, unready
+from kstash.observe import Observer, history
+from kstash.observe.answers import WorkerSource
+from kstash.observe.merged import merge_status
+from kstash.observe.probes import AWAY_S, Probes, unready, waiting_for
 from kstash.status import GroupStatus, TaskStatus, WorkerStatus
 
 LIMIT_S = 300.0
@@ -153,3 +159,73 @@ def test_the_limit_is_as_long_as_a_function_may_take() -> None:
 def test_what_is_not_ready(seen: WorkerStatus, reasons: tuple[str, ...]) -> None:
     """All that does not run is named; a group that moves to another worker is that one's matter."""
     assert unready(seen) == reasons
+
+
+def test_a_cluster_that_does_not_answer_is_what_a_worker_waits_for() -> None:
+    """It is said with its reason, not that the worker starts, which has been up for long."""
+    seen = status(state="starting", silent_seconds=34.2)
+    text = waiting_for(seen, "Connection refused")
+    assert text == "Kafka does not answer since 34 s: Connection refused"
+    assert unready(seen, text) == (text,)
+    assert waiting_for(seen, None) == "Kafka does not answer since 34 s"
+    assert waiting_for(status(silent_seconds=2), "Connection refused") is None
+    recovering = status(group("recovering"), state="recovering", silent_seconds=34.2)
+    assert unready(recovering, text) == (
+        text,
+        "the worker is recovering",
+        "task group 3 is recovering",
+    )
+
+
+@pytest.fixture
+def log() -> Iterator[None]:
+    """What is kept of the log; empty before and after."""
+    history.complaints.clear()
+    yield
+    history.complaints.clear()
+
+
+def note(event: str, **values: Any) -> None:
+    """A warning."""
+    history.note_complaint(None, "", {"level": "warning", "event": event, **values})
+
+
+@pytest.mark.usefixtures("log")
+def test_lines_of_the_client_push_nothing_else_out_and_keep_their_text() -> None:
+    """In an outage there are many of them."""
+    note(history.UNREACHABLE, error="Connection refused")
+    for number in range(50):
+        note(history.CLIENT_SAYS, facility="FAIL", message=f"line {number}")
+    first, *rest = history.complaints
+    assert (first.event, first.error) == (history.UNREACHABLE, "Connection refused")
+    assert [found.error for found in rest] == [f"line {number}" for number in range(45, 50)]
+
+
+@pytest.mark.usefixtures("log")
+def test_why_the_cluster_could_not_be_reached() -> None:
+    """As the log said: kstash's own line before one of the client; nothing that is old."""
+    assert history.why_unreachable(60) is None
+    note(history.CLIENT_SAYS, message="all brokers are down")
+    assert history.why_unreachable(60) == "all brokers are down"
+    note(history.UNREACHABLE, error="Connection refused")
+    note(history.CLIENT_SAYS, message="all brokers are down")
+    note("another", reason="no")
+    assert history.why_unreachable(60) == "Connection refused"
+    assert history.why_unreachable(-1) is None
+
+
+@pytest.mark.usefixtures("log")
+def test_a_worker_says_what_it_waits_for() -> None:
+    """In `/readyz` and `/status`."""
+    app = kstash.App("a")
+    app.stream("in").to("out")
+    observer = Observer(app.config, app.topology())
+    source = WorkerSource(observer)
+    assert asyncio.run(source.status()).waiting_for is None
+    observer.status = status(state="starting", silent_seconds=34)
+    note(history.UNREACHABLE, error="Connection refused")
+    text = "Kafka does not answer since 34 s: Connection refused"
+    assert asyncio.run(source.readyz()).reasons == (text,)
+    found = asyncio.run(source.status())
+    assert found.waiting_for == text
+    assert merge_status(found, [found], is_complete=True).waiting_for == text

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 
 import kstash
+from kstash.observe.probes import Probes
 from kstash.ports import TaskStatus, WorkerStatus
+from kstash.runtime.lags import ANSWER_S_MAX
 from kstash.testing import TestDriver
 from kstash.testing.log import Outcome, Transaction
 
@@ -183,6 +186,56 @@ def test_a_cluster_that_does_not_answer_is_told() -> None:
         assert status(driver).silent_seconds == pytest.approx(20, abs=3)
         driver.kafka.is_away = False
         driver.advance(4)
+        assert status(driver).silent_seconds == 0
+
+
+def test_an_outage_ends_for_a_worker_that_has_lost_its_groups() -> None:
+    """It asks without them too: else no probe would ever fail for what is stuck after it."""
+    with TestDriver(counted("lost-and-stuck")) as driver:
+        driver.advance(2)
+        worker = driver._worker
+        assert worker is not None
+        driver.kafka.is_away = True
+        driver.advance(20)
+        worker._groups._lost([0])
+        driver.advance(20)
+        assert status(driver).groups == ()
+        assert status(driver).silent_seconds == pytest.approx(40, abs=4), "it is still away"
+        driver.kafka.is_away = False
+        driver._cluster.links["claim"].holds_requests = True  # type: ignore[union-attr]
+        worker._groups._assigned([0])
+        driver.advance(4)
+        assert status(driver).silent_seconds == 0
+        probes = Probes(300, 0.0)
+        for _ in range(40):
+            driver.advance(10)
+            probes.note(status(driver), driver.clock.monotonic())
+        (reason,) = probes.stalled(status(driver), driver.clock.monotonic(), 0)
+        assert reason.startswith("task group 0 is ")
+        driver.crash()
+
+
+def test_a_question_that_nobody_answers_is_asked_again() -> None:
+    """A client that has lost it is no outage for ever."""
+    with TestDriver(counted("asked-again")) as driver:
+        driver.advance(4)
+        worker = driver._worker
+        assert worker is not None
+        admin, asked = worker.context.admin, []
+
+        def lose(partitions: object) -> Callable[[], None]:
+            asked.append(partitions)
+            return lambda: None
+
+        vars(admin)["ask_stable_ends"] = lose
+        driver.advance(ANSWER_S_MAX)
+        assert len(asked) == 1
+        assert status(driver).silent_seconds > ANSWER_S_MAX / 2
+        driver.advance(10)
+        assert len(asked) == 2
+        assert status(driver).silent_seconds > ANSWER_S_MAX, "as long as no answer comes"
+        del vars(admin)["ask_stable_ends"]
+        driver.advance(ANSWER_S_MAX)
         assert status(driver).silent_seconds == 0
 
 

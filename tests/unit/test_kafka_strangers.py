@@ -1,0 +1,108 @@
+"""A start that waits for members of another program is a start that goes on."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from kstash import App, launch
+from kstash.config import Config
+from kstash.errors import ApplicationIdTakenError
+from kstash.kafka import strangers
+from kstash.kafka.cluster import KafkaCluster
+from kstash.runtime import program
+from kstash.testing import TestDriver
+from tests.unit.test_runtime_lags import counted
+
+CONFIG = Config.load(
+    application_id="a", bootstrap_servers="127.0.0.1:1", session_timeout_ms=1_800_000
+)
+
+
+class Time:
+    """A clock that moves when one sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Passes at once."""
+        self.now += seconds
+
+
+def test_a_wait_for_members_of_a_long_session_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session may last longer than a loop may stand still."""
+    clock = Time()
+    beats: list[float] = []
+    monkeypatch.setattr(strangers, "time", clock)
+    monkeypatch.setattr(strangers, "find_strangers", lambda *_, **__: ["b at /h"])
+    with pytest.raises(ApplicationIdTakenError):
+        strangers.refuse_strangers(CONFIG, "p", waits=True, beat=lambda: beats.append(clock.now))
+    assert clock.now >= 1_800
+    pauses = [after - before for before, after in itertools.pairwise(beats)]
+    assert max(pauses) <= 1
+
+
+def test_a_start_that_looks_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its long waits get the loop's beat."""
+    app = App("a", bootstrap_servers="127.0.0.1:1")
+    app.stream("in").to("out")
+    topology = app.topology()
+    got: dict[str, Any] = {}
+
+    def settled(found: object, *_: object, **options: Any) -> object:
+        got["settled"] = options["beat"]
+        return found
+
+    def refuse(*_: object, **options: Any) -> None:
+        got["refuse"] = options["beat"]
+
+    monkeypatch.setattr(launch, "check_topics", lambda *_, **__: {})
+    monkeypatch.setattr(launch, "batch_bytes_max", lambda _: 1_000_000)
+    monkeypatch.setattr(launch, "find_strangers", lambda *_: [])
+    monkeypatch.setattr(launch, "settled", settled)
+    monkeypatch.setattr(launch, "refuse_strangers", refuse)
+
+    class Cluster(KafkaCluster):
+        def prepare(self, *_: object, **__: object) -> None:
+            """Makes no client."""
+
+        def admin(self) -> Any:
+            """None."""
+
+        scanner = admin  # type: ignore[assignment]
+
+    def beat() -> None:
+        """The one that is looked for."""
+
+    launch._look(topology, app.config, Cluster(app.config), launch.SystemClock(), beat)
+    assert got == {"settled": beat, "refuse": beat}
+
+
+def test_a_lineage_that_is_read_for_long_beats() -> None:
+    """With each poll."""
+    with TestDriver(counted("beats")) as driver:
+        for value in "abc":
+            driver.send("in", value)
+        driver.advance(2)
+        beats: list[int] = []
+        worker = driver._worker
+        assert worker is not None
+        cluster = driver._cluster
+        assert cluster is not None
+        program.settled(
+            driver._topology,
+            worker.context.config,
+            topics=driver.kafka.topics(),
+            admin=worker.context.admin,
+            scanner=cluster.scanner(),
+            clock=driver.clock,
+            beat=lambda: beats.append(1),
+        )
+        assert beats
