@@ -30,6 +30,7 @@ def greet(config: Config, *, workers: int | None = None) -> None:
         config: its settings.
         workers: how many a supervisor has; None: this is a worker.
     """
+    of_worker = {} if config.instance_id is None else {"instance_id": config.instance_id}
     of_supervisor = {} if workers is None else {"workers": workers}
     log.info(
         "starting",
@@ -38,7 +39,7 @@ def greet(config: Config, *, workers: int | None = None) -> None:
         guarantee=config.guarantee,
         brokers=config.bootstrap_servers,
         state_dir=config.state_dir,
-        instance_id=config.instance_id,
+        **of_worker,
         **of_supervisor,
         python=platform.python_version(),
         client=client_version(),

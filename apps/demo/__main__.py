@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from kstash.broker import DevBroker
+from kstash.broker.dev_broker import START_TIMEOUT_S
 
 from .screen import Screen
 from .story import Demo, DemoFailedError
@@ -28,13 +29,14 @@ OVERHEAD_S = 12  # broker and first join before the book, drain and check behind
 def main() -> int:
     """Run the demo in a temporary folder; return its exit code."""
     demo_s = max(float(os.environ.get("DEMO_SECONDS", DEMO_S)), DEMO_S_MIN)
+    wait_s = float(os.environ.get("DEMO_WAIT_SECONDS", START_TIMEOUT_S))
     screen = Screen()
     started_at = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="kstash-demo-") as name:
             folder = Path(name)
             screen.say("starting a real Apache Kafka on this machine ...", "dim")
-            with DevBroker() as broker:
+            with DevBroker(start_timeout_s=wait_s) as broker:
                 demo = Demo(
                     broker.bootstrap_servers,
                     folder=folder,

@@ -26,10 +26,11 @@ from typing import Self
 
 from kstash.broker import jars as kafka_jars
 from kstash.broker.errors import BrokerFolderError, BrokerStartError, PortBusyError
-from kstash.broker.node import Node, node_settings
+from kstash.broker.node import Node, node_settings, too_slow
 from kstash.broker.probe import ClusterProbe
 from kstash.broker.progress import ShowProgress
 
+START_TIMEOUT_S = 90.0
 _STOP_DEADLINE_S = 15.0
 _PORT_DEADLINE_S = 5.0
 _START_ATTEMPTS = 3
@@ -70,7 +71,7 @@ class DevBroker:
         heap_mb: int = 512,
         java_options: Sequence[str] = (),
         listeners: Mapping[int, Sequence[tuple[int, int]]] | None = None,
-        start_timeout_s: float = 90.0,
+        start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         assert 1 <= brokers <= 9, f"brokers must be 1 to 9, not {brokers}"
         assert 0 <= port <= 65_535 - brokers, f"no such port: {port}"
@@ -279,9 +280,13 @@ class DevBroker:
                     raise node.start_error(f"node {index} exited while it started")
             if time.monotonic() > deadline:
                 raise self._nodes[min(nodes)].start_error(
-                    f"nodes {sorted(nodes)} gave no answer within {self._start_timeout_s:g} s"
+                    f"{_named(nodes)} gave no answer {too_slow(self._start_timeout_s)}"
                 )
             time.sleep(0.02)
+
+
+def _named(nodes: set[int]) -> str:
+    return f"node{'s' if len(nodes) > 1 else ''} {', '.join(map(str, sorted(nodes)))}"
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -52,5 +52,6 @@ class BrokerStartError(DevBrokerError):
     """
 
     def __init__(self, detail: str, log: str, tail: str) -> None:
-        super().__init__(f"{detail}; the end of its log {log}:\n{tail or '(empty)'}")
+        end = f"the end of its log {log}:\n{tail}" if tail else f"its log {log} says no more"
+        super().__init__(f"{detail}; {end}")
         self.log = log

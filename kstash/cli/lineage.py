@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kstash.cli.decode import lineage_entry
-from kstash.cli.options import Connection, connected
-from kstash.cli.topics import Output
+from kstash.cli.options import Connection, JsonLines, connected
 from kstash.core import names
 from kstash.errors import TopicMissingError
 from kstash.escape import printable
@@ -31,7 +30,7 @@ def show(
         int | None, typer.Option(min=0, help="Only this task group.", show_default=False)
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
-    output: Annotated[Output, typer.Option("--format", help="How to print.")] = Output.TEXT,
+    as_json: JsonLines = False,
 ) -> None:
     """Print every record of the lineage topic, decoded: GROUP:OFFSET, its kind, its fields."""
     topic = names.lineage_topic(application_id)
@@ -48,7 +47,7 @@ def show(
         places = {(topic, number): -2 for number in groups}
         for message in tools.read(places, follow=follow, uncommitted=True):
             entry = lineage_entry(message)
-            if output is Output.JSON:
+            if as_json:
                 print(json.dumps(entry), flush=follow)
             else:
                 print(as_line(entry), flush=follow)

@@ -41,20 +41,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("broker")(broker.run_broker)
-app.command("reset")(reset.reset)
-app.command("verify")(verify.verify)
-app.command("run")(programs.run_program)
-app.command("drain")(drain.drain)
-app.command("topology")(programs.show_topology)
-app.command("send")(records.send)
-app.command("lag")(lag.lag)
-app.command("status")(status.status)
-app.command("demo")(demo.demo)
-app.command("init")(init.init)
-app.add_typer(topics.app, name="topics")
-app.add_typer(lineage.app, name="lineage")
-app.add_typer(config.app, name="config")
+# In the order of --help: as somebody new needs them.
+_START, _RUN, _DATA, _KEEP = "Begin", "Run and watch", "Topics and records", "Change and check"
+app.command("demo", rich_help_panel=_START)(demo.demo)
+app.command("init", rich_help_panel=_START)(init.init)
+app.command("broker", rich_help_panel=_START)(broker.run_broker)
+app.command("run", rich_help_panel=_RUN)(programs.run_program)
+app.command("status", rich_help_panel=_RUN)(status.status)
+app.command("lag", rich_help_panel=_RUN)(lag.lag)
+app.command("topology", rich_help_panel=_RUN)(programs.show_topology)
+app.add_typer(config.app, name="config", rich_help_panel=_RUN)
+app.add_typer(topics.app, name="topics", rich_help_panel=_DATA)
+app.command("send", rich_help_panel=_DATA)(records.send)
+app.add_typer(lineage.app, name="lineage", rich_help_panel=_DATA)
+app.command("drain", rich_help_panel=_KEEP)(drain.drain)
+app.command("verify", rich_help_panel=_KEEP)(verify.verify)
+app.command("reset", rich_help_panel=_KEEP)(reset.reset)
 
 
 def _show_version(is_wanted: bool) -> None:

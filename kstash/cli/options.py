@@ -21,6 +21,7 @@ TOOLS_ID = "kstash-tools"
 """Application id of commands that are about none: it names their consumer group."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object for each record.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")]
 
 _BootstrapServers = Annotated[

@@ -44,7 +44,6 @@ class Drawing(StrEnum):
     TEXT = "text"
     MERMAID = "mermaid"
     DOT = "dot"
-    JSON = "json"
 
 
 class Until(StrEnum):
@@ -219,6 +218,9 @@ def show_topology(
     connection: Connection,  # noqa: ARG001 - the settings file is read by the program
     program: Program,
     drawing: Annotated[Drawing, typer.Option("--format", help="How to draw it.")] = Drawing.TEXT,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of a drawing.")
+    ] = False,
 ) -> None:
     """Draw a program's stages, the topics between them, and their stores; needs no Kafka."""
-    print(load_app(program).topology().describe(drawing.value))
+    print(load_app(program).topology().describe("json" if as_json else drawing.value))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kstash.cli.decode import RecordDecoder, as_text
-from kstash.cli.options import AsJson, Connection, assignments, connected
+from kstash.cli.options import AsJson, Connection, JsonLines, assignments, connected
 from kstash.cli.topic_check import check
 from kstash.errors import TopicMissingError
 from kstash.ports import NewTopic, TopicInfo
@@ -24,13 +24,6 @@ _BEGINNING, _END = -2, -1
 
 INT16_MAX, INT32_MAX, INT64_MAX = 2**15 - 1, 2**31 - 1, 2**63 - 1
 """What Kafka's own fields take."""
-
-
-class Output(StrEnum):
-    """How records are printed."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 class From(StrEnum):
@@ -130,7 +123,7 @@ def read(
         bool, typer.Option(help="Also records of open and aborted transactions.")
     ] = False,
     headers: Annotated[bool, typer.Option(help="Show headers, lineage decoded.")] = False,
-    output: Annotated[Output, typer.Option("--format", help="How to print.")] = Output.TEXT,
+    as_json: JsonLines = False,
 ) -> None:
     """Print a topic's records; frames of kstash's internal topics are taken apart.
 
@@ -151,7 +144,7 @@ def read(
         places = {(topic, partition): first for partition in wanted}
         for message in tools.read(places, follow=follow, uncommitted=uncommitted):
             for shown in decoder.decode(message):
-                if output is Output.JSON:
+                if as_json:
                     print(json.dumps(shown))
                 else:
                     print(as_text(shown, with_headers=headers))

@@ -67,7 +67,7 @@ def test_what_is_sent_is_read_from_the_partition_of_its_key(
     kstash_command("send", topic, "--key-separator", ":", stdin=lines)
     records = [
         json.loads(line)
-        for line in kstash_command("topics", "read", topic, "--format", "json").splitlines()
+        for line in kstash_command("topics", "read", topic, "--json").splitlines()
     ]
     assert {r["key"]: r["value"] for r in records} == {k: f"value of {k}" for k in keys}
     for record in records:

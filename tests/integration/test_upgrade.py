@@ -226,6 +226,6 @@ def test_verify_by_the_command_line(shop: Shop) -> None:
 
 def generation(shop: Shop) -> int:
     """Of the lineage topic, by its first record."""
-    shown = shop.command("lineage", "show", shop.id, "--format", "json").splitlines()
+    shown = shop.command("lineage", "show", shop.id, "--json").splitlines()
     found: int = next(e for e in map(json.loads, shown) if e["kind"] == "config")["generation"]
     return found

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from kstash.broker.node import node_settings
+import pytest
+
+from kstash.broker.errors import BrokerStartError
+from kstash.broker.node import Node, node_settings
 
 ONE = [(9092, 9093)]
 THREE = [(9092, 9095), (9093, 9096), (9094, 9097)]
@@ -18,6 +22,29 @@ def test_one_node_needs_no_other_copy() -> None:
     assert set(copies.values()) == {"1"}
     assert settings["auto.create.topics.enable"] == "false"
     assert settings["group.initial.rebalance.delay.ms"] == "0"
+
+
+def test_a_start_that_takes_too_long_says_how_to_wait(tmp_path: Path) -> None:
+    """Also where the folder is formatted; what formatting prints is not shown."""
+    slow = [sys.executable, "-c", "import time; time.sleep(60)"]
+    node = Node(0, tmp_path, slow, is_temporary=True)
+    node.log.write_text(
+        "Bootstrap metadata: BootstrapMetadata(records=[ApiMessageAndVersion(x)])\n"
+        "Formatting metadata directory /data\nWARN the disk is slow " + "x" * 1000
+    )
+    with pytest.raises(BrokerStartError) as caught:
+        node.format("id", 0.2)
+    said = str(caught.value)
+    assert "within 0.2 s" in said
+    assert "--wait SECONDS" in said
+    assert "WARN the disk is slow" in said
+    assert "ootstrap" not in said
+    assert len(said) < 1000
+
+
+def test_a_log_that_tells_nothing() -> None:
+    """There is no heading without a text."""
+    assert "says no more" in str(BrokerStartError("it is slow", "server.log", ""))
 
 
 def test_three_nodes_keep_three_copies_and_survive_one() -> None:

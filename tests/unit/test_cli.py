@@ -145,7 +145,7 @@ def test_topology_is_drawn_in_each_format(program: str) -> None:
     text = runner.invoke(cli.app, ["topology", f"{program}:counter"])
     assert text.exit_code == 0
     assert "counter-words-repartition" in text.stdout
-    drawn = runner.invoke(cli.app, ["topology", f"{program}:counter", "--format", "json"])
+    drawn = runner.invoke(cli.app, ["topology", f"{program}:counter", "--json"])
     assert json.loads(drawn.stdout)["application_id"] == "counter"
     for drawing, word in (("mermaid", "flowchart"), ("dot", "digraph")):
         result = runner.invoke(cli.app, ["topology", f"{program}:counter", "--format", drawing])

@@ -90,7 +90,14 @@ def test_its_yaml(project: Path) -> None:
     """Compose file and workflow are what they say."""
     services = yaml.safe_load((project / "compose.yaml").read_text())["services"]
     assert set(services) == {"kafka", "topics", NAME}
-    assert services[NAME]["environment"] == {"KSTASH_BOOTSTRAP_SERVERS": "kafka:29092"}
+    program = services[NAME]
+    assert program["environment"] == {
+        "KSTASH_BOOTSTRAP_SERVERS": "kafka:29092",
+        "KSTASH_HTTP_PEERS": f"{NAME}:8080",
+    }
+    assert program["ports"] == ["127.0.0.1:8080-8089:8080"]
+    assert program["read_only"]
+    assert program["tmpfs"] == ["/tmp"]
     jobs = yaml.safe_load((project / ".github/workflows/ci.yml").read_text())["jobs"]
     assert {"run": "pytest"} in jobs["test"]["steps"]
     assert yaml.safe_load((project / "values.yaml").read_text())["image"]["repository"] == NAME
@@ -120,6 +127,16 @@ def test_its_commands_exist(project: Path) -> None:
         depth = 2 if words[0] in ("topics", "config") else 1
         result = CliRunner().invoke(cli.app, [*words[:depth], "--help"])
         assert result.exit_code == 0, line
+
+
+def test_its_image_fits_the_chart(project: Path) -> None:
+    """The user that the chart runs it as; its state is where the image lets that user write."""
+    dockerfile = (project / "Dockerfile").read_text()
+    chart = yaml.safe_load((ROOT / "helm/kstash/values.yaml").read_text())
+    assert f"USER {chart['podSecurityContext']['runAsUser']}" in dockerfile
+    assert yaml.safe_load((project / "compose.yaml").read_text())["services"][NAME]["volumes"] == [
+        re.findall(r"KSTASH_STATE_DIR=(\S+)", dockerfile)[0]
+    ]
 
 
 def test_nothing_is_overwritten(project: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,16 @@ def test_every_command_has_the_shared_options(name: str) -> None:
     assert shared <= options(COMMANDS[name])
 
 
+def test_commands_stand_in_the_order_of_their_use() -> None:
+    """What begins comes first, what deletes comes last."""
+    shown = CliRunner().invoke(cli.app, ["--help"]).stdout
+    found = re.findall(r"^. (\w+) {2,}", shown, re.MULTILINE)
+    assert [name for name in found if name in get_command(cli.app).commands] == [
+        *("demo", "init", "broker", "run", "status", "lag", "topology", "config"),
+        *("topics", "send", "lineage", "drain", "verify", "reset"),
+    ]
+
+
 @pytest.mark.parametrize("name", ["reset"])
 def test_what_deletes_can_be_tried(name: str) -> None:
     """By `--dry-run`."""
@@ -73,11 +84,18 @@ def test_what_deletes_can_be_tried(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["config show", "topics list", "topics check", "lag", "status", "verify"]
+    "name",
+    [
+        *("config show", "topics list", "topics check", "topics read", "lineage show", "topology"),
+        *("lag", "status", "verify"),
+    ],
 )
-def test_what_prints_a_table_prints_json(name: str) -> None:
-    """By `--json`."""
-    assert "--json" in options(COMMANDS[name])
+def test_what_prints_data_prints_json(name: str) -> None:
+    """By `--json`, and by no other option."""
+    command = COMMANDS[name]
+    assert "--json" in options(command)
+    choices = [choice for p in command.params for choice in getattr(p.type, "choices", ())]
+    assert "json" not in [str(choice).lower().rpartition(".")[2] for choice in choices]
 
 
 def program(folder: Path) -> str:

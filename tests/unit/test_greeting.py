@@ -48,6 +48,11 @@ def test_a_supervisor_says_how_many_it_has() -> None:
     assert _lines(workers=3)[0]["workers"] == 3
 
 
+def test_what_is_not_set_is_not_said() -> None:
+    """A worker without a name of its own has none in the line."""
+    assert None not in _lines()[0].values()
+
+
 def test_no_secret_of_the_client_is_said() -> None:
     """Its settings are not in the line."""
     lines = _lines(kafka={"sasl.password": "hunter2", "sasl.username": "me"})
