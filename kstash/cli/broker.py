@@ -17,7 +17,10 @@ _CHECK_INTERVAL_S = 0.2
 Wait = Annotated[
     int,
     typer.Option(
-        "--wait", metavar="SECONDS", min=1, help="How long Kafka may take to start, once it is here."
+        "--wait",
+        metavar="SECONDS",
+        min=1,
+        help="How long Kafka may take to start, once it is here.",
     ),
 ]
 

@@ -59,8 +59,8 @@ def lag(
 
     By the positions that it commits every few seconds, and once more when it stops; it may run
     meanwhile or not. Partitions that it reads of another application's immediate sink
-    (immediate_of=) are not among them. Exits with 1 when it has committed none. Offsets that markers
-    of transactions take are no records: committed may stay below end where 0 records are behind.
+    (immediate_of=) are not among them. Exits with 1 when it has committed none. Offsets that
+    markers of transactions take are no records: committed may stay below end with none behind.
     """
     config = config_of(application, connection)
     upkeep = Upkeep(config.bootstrap_servers, config.kafka)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -145,10 +145,20 @@ def _with_options(
         *(inspect.Parameter(n, kind, default=None, annotation=a) for n, a in options.items()),
         inspect.Parameter("debug", kind, default=False, annotation=_Debug),
     ]
+    for parameter in parameters:
+        _without_type(parameter.annotation)
     functools.update_wrapper(run, command)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
+
+
+def _without_type(annotation: Any) -> None:
+    """Have a flag's help say no type beside it, as if it took a value."""
+    kind, *infos = get_args(annotation) or (None,)
+    for info in infos:
+        if kind is bool and info.metavar is None:
+            info.metavar = ""
 
 
 def assignments(values: Sequence[str], option: str) -> dict[str, str]:

@@ -66,8 +66,7 @@ def test_what_is_sent_is_read_from_the_partition_of_its_key(
     lines = "".join(f"{key}:value of {key}\n" for key in keys)
     kstash_command("send", topic, "--key-separator", ":", stdin=lines)
     records = [
-        json.loads(line)
-        for line in kstash_command("topics", "read", topic, "--json").splitlines()
+        json.loads(line) for line in kstash_command("topics", "read", topic, "--json").splitlines()
     ]
     assert {r["key"]: r["value"] for r in records} == {k: f"value of {k}" for k in keys}
     for record in records:
