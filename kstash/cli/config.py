@@ -6,13 +6,14 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kstash.cli.options import AsJson, Connection, connected
 from kstash.cli.programs import Settings, load_configured, overrides
+from kstash.cli.tables import table_console
 from kstash.escape import printable
+from kstash.kafka.clients import check_settings
 
 app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 
@@ -39,12 +40,14 @@ def show(
 ) -> None:
     """Say of each setting what it is and where it comes from; secrets are masked.
 
-    Sources, the first one counts: command line, environment, file, program (code), default.
+    Refuses what a start refuses without a Kafka. Sources, the first one counts: command line,
+    environment, file, program (code), default.
     """
     if program is None:
         config = connection.config(**overrides(settings, {}))
     else:
         config = load_configured(program, connection, settings).config
+    check_settings(config.kafka)
     found = config.sources()
     if as_json:
         print(json.dumps([item.as_data() for item in found]))
@@ -56,4 +59,4 @@ def show(
         origin = f"{item.origin}: {printable(item.place)}" if item.place else item.origin
         style = "dim" if item.origin == "default" else ""
         table.add_row(*(Text(text, style) for text in (item.setting, value, origin)))
-    Console(soft_wrap=True, highlight=False).print(table)
+    table_console().print(table)

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from kstash.cli.options import AsJson, Connection, connected
 from kstash.cli.programs import config_of
+from kstash.cli.tables import table_console
 from kstash.core import names
 from kstash.kafka.tools import KafkaTools
 from kstash.kafka.upkeep import Upkeep
@@ -114,7 +114,7 @@ def _show(found: list[Lag]) -> None:
     for row in found:
         numbers = row.partition, row.committed, row.end, row.records
         table.add_row(row.topic, *map(str, numbers), f"{row.seconds:.1f}")
-    console = Console(soft_wrap=True, highlight=False)
+    console = table_console()
     console.print(table)
     records = sum(row.records for row in found)
     seconds = max((row.seconds for row in found), default=0.0)

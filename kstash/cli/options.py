@@ -103,6 +103,15 @@ class Connection:
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the shared options; its first parameter takes them as a `Connection`."""
+    return _sharing(command, {"bootstrap_servers": _BootstrapServers, "config": _SettingsFile})
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that has settings and asks no Kafka what is left, as `connected`."""
+    return _sharing(command, {"config": _SettingsFile})
+
+
+def _sharing(command: Callable[..., None], options: dict[str, Any]) -> Callable[..., None]:
 
     def run(
         *,
@@ -118,7 +127,6 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
         command(Connection(bootstrap_servers), **own)
 
     _, *own = inspect.signature(command, eval_str=True).parameters.values()
-    options = {"bootstrap_servers": _BootstrapServers, "config": _SettingsFile}
     return _with_options(command, run, own, options)
 
 

@@ -11,12 +11,13 @@ from http.client import HTTPException
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from kstash.cli.options import Connection, connected
+from kstash.cli.options import Connection, configured
+from kstash.cli.tables import table_console
 from kstash.config import Config
 from kstash.errors import ConfigError
 from kstash.escape import printable
@@ -32,7 +33,7 @@ STYLES = {"live": "green", "recovering": "yellow", "stopping": "yellow", "starti
 Json = dict[str, Any]
 
 
-@connected
+@configured
 def status(
     connection: Connection,
     url: Annotated[
@@ -63,7 +64,7 @@ def status(
     if as_json:
         print(json.dumps(first))
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = table_console()
     if once or not console.is_terminal:
         console.print(drawn(first, None))
         return
@@ -112,7 +113,7 @@ def ask(address: str, token: str | None) -> Json:
     problem = ""
     try:
         if not address.startswith(("http://", "https://")):
-            raise ValueError("it begins with http:// or https://")
+            raise ValueError(f"write it with its scheme, such as http://{address}")
         request = urllib.request.Request(f"{address}/workers")
         if token:
             request.add_header("Authorization", f"Bearer {token}")
@@ -219,7 +220,6 @@ def _tasks(tasks: list[tuple[Json, Json]]) -> Group:
 
 def _latest(statuses: list[Json]) -> list[Text]:
     recoveries = _newest(statuses, "recoveries", "ended")
-    errors = _newest(statuses, "errors", "time")
     lines = [
         Text(
             f"{_clock(item.get('ended'))}  task group {_text(item.get('group'))} recovered in "
@@ -227,10 +227,23 @@ def _latest(statuses: list[Json]) -> list[Text]:
         )
         for item in recoveries
     ]
-    for item in errors:
-        words = [_text(item[name]) for name in ("event", "error", "place") if item.get(name)]
-        lines.append(Text(f"{_clock(item.get('time'))}  {': '.join(words)}", "yellow"))
+    lines += [Text(line, "yellow") for line in _warnings(statuses)]
     return [Text(), *lines] if lines else []
+
+
+def _warnings(statuses: list[Json]) -> list[str]:
+    """The newest ones, what several workers say as one, with the names of who says it."""
+    said: dict[str, tuple[float, list[str]]] = {}
+    for status in statuses:
+        worker = _text(status.get("worker", "?"))
+        for item in status.get("errors", ()):
+            words = [_text(item[name]) for name in ("event", "error", "place") if item.get(name)]
+            moment, workers = said.get(": ".join(words), (0.0, []))
+            if worker not in workers:
+                workers.append(worker)
+            said[": ".join(words)] = max(moment, item.get("time") or 0.0), workers
+    newest = sorted(said.items(), key=lambda pair: pair[1][0])[-LATEST:]
+    return [f"{_clock(at)}  {', '.join(workers)}: {words}" for words, (at, workers) in newest]
 
 
 def _newest(statuses: list[Json], name: str, moment: str) -> list[Json]:

@@ -8,11 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import cast
 
-from rich.console import Console
 from rich.table import Table
 
 from kstash.cli.options import AsJson, Connection, connected
 from kstash.cli.programs import Program, Settings, load_configured
+from kstash.cli.tables import table_console
 from kstash.config import Config
 from kstash.core import names
 from kstash.kafka import KafkaCluster
@@ -85,7 +85,7 @@ def check(
         state = "there" if row["exists"] else "made by the first start"
         replicas = str(row["replicas"] or "the cluster's")
         table.add_row(str(row["topic"]), str(row["kind"]), str(row["partitions"]), replicas, state)
-    console = Console(soft_wrap=True, highlight=False)
+    console = table_console()
     console.print(table)
     console.print("all topics are as they should be")
 

@@ -8,11 +8,11 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from kstash.cli.decode import RecordDecoder, as_text
 from kstash.cli.options import AsJson, Connection, JsonLines, assignments, connected
+from kstash.cli.tables import table_console
 from kstash.cli.topic_check import check
 from kstash.errors import TopicMissingError
 from kstash.ports import NewTopic, TopicInfo
@@ -85,7 +85,7 @@ def list_topics(
     table = Table("topic", "partitions", "replicas", box=None, pad_edge=False)
     for topic in topics:
         table.add_row(topic.name, str(topic.partition_count), str(topic.replication_factor))
-    Console(soft_wrap=True).print(table)
+    table_console().print(table)
 
 
 def _as_data(topic: TopicInfo) -> dict[str, object]:

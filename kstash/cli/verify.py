@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from kstash.cli.options import Connection, connected
 from kstash.cli.progress import bar, counted
+from kstash.cli.tables import table_console
 from kstash.config import Config
 from kstash.core import names
 from kstash.errors import CheckpointCorruptError, TopicMissingError
@@ -165,7 +165,7 @@ def _as_data(report: Report) -> dict[str, object]:
 
 
 def _show(report: Report) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = table_console()
     found = {(f.topic, f.partition): 0 for f in report.findings}
     for finding in report.findings:
         found[finding.topic, finding.partition] += 1

@@ -99,6 +99,18 @@ def make_admin(
     return _make(AdminClient, settings, on_error, logger)
 
 
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that no client can be made with, without asking a broker or for a token.
+
+    Raises:
+        ConfigError: a setting that the client does not take; named.
+    """
+    if callable(settings.get("oauth_cb")):
+        settings = {**settings, "oauth_cb": lambda _: ("", time.time() + 60.0)}
+    # Without an address it connects to nobody.
+    make_admin({**settings, "log_level": 0})
+
+
 def make_consumer(
     settings: Mapping[str, Any],
     *,

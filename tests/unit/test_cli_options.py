@@ -63,8 +63,12 @@ COMMANDS = dict(commands(get_command(cli.app)))
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_the_shared_options(name: str) -> None:
     """One that can be used on a secured cluster is all that can; each shows tracebacks."""
-    shared = {"--debug"} | (set() if name in WITHOUT_KAFKA else {"--config", "--bootstrap-servers"})
-    assert shared <= options(COMMANDS[name])
+    shared = {"--debug", "--config", "--bootstrap-servers"}
+    if name in WITHOUT_KAFKA:
+        shared = {"--debug"}
+    elif name == "status":  # it asks a worker
+        shared = {"--debug", "--config"}
+    assert shared == options(COMMANDS[name]) & {"--debug", "--config", "--bootstrap-servers"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -147,6 +151,24 @@ def test_a_table_for_people(tmp_path: Path) -> None:
     assert ["kafka.sasl.password", "***", "file:", "kstash.toml"] in lines
     assert ["leave_on_stop", "false", "default"] in lines
     assert "hush" not in result.output
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_settings_that_the_client_refuses_do_not_count(tmp_path: Path, form: list[str]) -> None:
+    """They are refused by their name, with the nearest one, as at a start; no Kafka is asked."""
+    (tmp_path / "kstash.toml").write_text('[kafka]\n"security.protocl" = "SSL"')
+    result = CliRunner().invoke(cli.app, ["config", "show", *form])
+    assert isinstance(result.exception, ConfigError)
+    assert "security.protocl" in str(result.exception)
+    assert "did you mean 'security.protocol'?" in str(result.exception)
+    assert not result.stdout
+
+
+def test_a_table_without_a_terminal_is_not_cut(tmp_path: Path) -> None:
+    """A file or a pipe has no edge."""
+    (tmp_path / "kstash.toml").write_text(f'state_dir = "{"/long" * 50}"')
+    result = CliRunner().invoke(cli.app, ["config", "show"])
+    assert "/long" * 50 in result.stdout
 
 
 def test_an_option_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,8 +116,18 @@ def test_the_latest_of_all_workers() -> None:
     assert [line.split("task group ")[1] for line in of_groups] == [
         f"{number} recovered in 1.2 s, 77 replayed" for number in (2, 3, 4)
     ]
-    assert any(line.endswith("it failed: ValueError: x: map at in/0/7") for line in flat)
+    assert any(line.endswith("two: it failed: ValueError: x: map at in/0/7") for line in flat)
     assert flat[-1] == "no answer now"
+
+
+def test_what_several_workers_say_is_said_once() -> None:
+    """With the names of all of them."""
+    same = [schema.LoggedError(time=t, logger="kstash", event="a topic is new") for t in (3.0, 4.0)]
+    found = answer(worker("one", errors=tuple(same)), worker("two", errors=(same[0],)))
+    flat = [" ".join(line) for line in text_of(found)]
+    assert [line for line in flat if "a topic is new" in line] == [
+        next(line for line in flat if line.endswith("one, two: a topic is new"))
+    ]
 
 
 def test_many_tasks_are_cut() -> None:
@@ -162,13 +172,14 @@ def served() -> Iterator[Served]:
 
 def test_once_where_there_is_no_terminal(served: Served) -> None:
     """A table, or the answer as it is; the port may come from the settings."""
-    served.body = msgspec.json.encode(schema.Workers(workers=(worker("one", task("words_0")),)))
+    served.body = msgspec.json.encode(schema.Workers(workers=(worker("w" * 99, task("words_0")),)))
     shown = CliRunner().invoke(cli.app, ["status", "--url", f"{served.url}/"])
     assert shown.exit_code == 0
+    assert "…" not in shown.stdout, "it is cut at no edge"
     assert "words_0" in shown.stdout
     variables = {"KSTASH_HTTP_PORT": served.url.rpartition(":")[2]}
     shown = CliRunner().invoke(cli.app, ["status", "--json"], env=variables)
-    assert json.loads(shown.stdout)["workers"][0]["status"]["worker"] == "one"
+    assert json.loads(shown.stdout)["workers"][0]["status"]["worker"] == "w" * 99
     assert {path for path, _ in served.asked} == {"/workers"}
 
 
@@ -205,8 +216,9 @@ def test_an_answer_that_is_none(served: Served, code: int, body: bytes, words: s
 def test_an_address_that_is_none(address: str, tmp_path: Path) -> None:
     """Nothing but HTTP is asked: no file is read, whatever is in it."""
     (tmp_path / "workers").write_text('{"workers": []}')
-    with pytest.raises(ConfigError, match="no status from"):
+    with pytest.raises(ConfigError, match="no status from") as caught:
         ask(address.replace("FOLDER", str(tmp_path)), None)
+    assert ("such as http://127.0.0.1:9" in str(caught.value)) == address.startswith("127")
 
 
 @pytest.mark.parametrize(
