@@ -83,7 +83,8 @@ def test_commands_stand_in_the_order_of_their_use() -> None:
     """What begins comes first, what deletes comes last."""
     shown = CliRunner().invoke(cli.app, ["--help"]).stdout
     found = re.findall(r"^. (\w+) {2,}", shown, re.MULTILINE)
-    assert [name for name in found if name in get_command(cli.app).commands] == [
+    group: Any = get_command(cli.app)
+    assert [name for name in found if name in group.commands] == [
         *("demo", "init", "broker", "run", "status", "lag", "topology", "config"),
         *("send", "topics", "lineage", "drain", "verify", "reset"),
     ]
