@@ -392,9 +392,10 @@ class Config(BaseModel):
         """
         for name in settings:
             refuse_unknown(name, name, type(self).model_fields)
-        return self._of([Layer(origin, settings), *self._given()])
+        return self._of([Layer(origin, settings), *self.layers()])
 
-    def _given(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[Layer, ...]:
+        """What each source gave, the one that counts first; with secrets."""
         if self._layers:
             return self._layers
         return (Layer("code", {name: getattr(self, name) for name in self.model_fields_set}),)
@@ -404,7 +405,7 @@ class Config(BaseModel):
 
         Secrets are masked.
         """
-        layers = self._given()
+        layers = self.layers()
         found = []
         for name, value in self.model_dump(mode="json").items():
             if name != "kafka":

@@ -34,6 +34,10 @@ FILE_NAME = "kstash.toml"
 PROJECT_FILE = "pyproject.toml"
 TABLE = "tool.kstash"
 
+CREDENTIALS = ("sasl.username", "sasl.password")
+"""Settings of the Kafka client that may change while it runs, in the order in which it takes them.
+"""
+
 _HAS_TABLE = re.compile(r"""^\s*\[?\s*["']?tool["']?\s*(\.\s*["']?kstash|\]|=)""", re.MULTILINE)
 """Of a text that may have the table: parsing a large file takes some milliseconds."""
 
@@ -49,11 +53,13 @@ class Layer:
         values: settings by name as they were given; `kafka` holds several.
         places: what gave a setting, where that is not plain: a variable, a file. A setting of the
             Kafka client has the name `kafka.<name>`.
+        files: absolute paths of those that gave `CREDENTIALS`, by the client's name for them.
     """
 
     origin: Origin
     values: Mapping[str, Any]
     places: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,16 @@ def find(layers: Sequence[Layer], setting: str, value: Any) -> Sourced:
     return Sourced(setting, value, "default", "")
 
 
+def credential_files(layers: Sequence[Layer]) -> dict[str, tuple[str, str]]:
+    """The variable and the file that gave each of `CREDENTIALS`, of those that came from files."""
+    found: dict[str, tuple[str, str]] = {}
+    for name in CREDENTIALS:
+        upper = next((x for x in layers if name in (x.values.get("kafka") or {})), None)
+        if upper is not None and name in upper.files:
+            found[name] = upper.places[f"kafka.{name}"], upper.files[name]
+    return found
+
+
 # -- the environment -----------------------------------------------------------------------------
 
 
@@ -117,6 +133,7 @@ def read_environment(environment: Mapping[str, str], known: Iterable[str]) -> La
     refuse_misspelt_variables(PREFIX, environment, [*names, *of_files])
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
+    files: dict[str, str] = {}
     for name in names:
         variable = PREFIX + name.upper()
         text = environment.get(variable, "")
@@ -138,12 +155,17 @@ def read_environment(environment: Mapping[str, str], known: Iterable[str]) -> La
         several = together if isinstance(together, Mapping) else {}
         places |= {f"kafka.{name}": f"{PREFIX}KAFKA" for name in several}
         places |= {f"kafka.{name}": variable for name, (variable, _) in found.items()}
+        files = {
+            name: str(Path(environment[variable]).absolute())
+            for name, (variable, _) in found.items()
+            if name in CREDENTIALS and variable.endswith(FILE_SUFFIX)
+        }
         single = {name: value for name, (_, value) in found.items()}
         # What is no object stays what it is: the settings refuse it by name.
         values["kafka"] = {**several, **single} if together is None or several else together
     elif isinstance(values.get("kafka"), Mapping):
         places |= {f"kafka.{name}": f"{PREFIX}KAFKA" for name in values["kafka"]}
-    return Layer("environment", values, places)
+    return Layer("environment", values, places, files)
 
 
 def _json(text: str) -> Any:

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from kstash.errors import AccessRefusedError, ConfigError
 from kstash.kafka import failures
 from kstash.kafka.lines import ClientLines
+from kstash.kafka.rotation import ROTATION, Client
 
 OnError = Callable[[KafkaError], None]
 
@@ -72,7 +73,24 @@ class ClientLogger(Protocol):
         """Take one line."""
 
 
-C = TypeVar("C")
+C = TypeVar("C", bound=Client)
+
+
+class _Consumer(Consumer):
+    """One that may be told a new password, which nothing may do while it closes."""
+
+    __slots__ = ("__weakref__",)
+
+    def close(self) -> None:
+        """Leave the group and close; nobody tells it anything any more."""
+        ROTATION.remove(self)
+        super().close()
+
+
+class _Producer(Producer):
+    """One that may be referred to weakly; it ends with the last reference."""
+
+    __slots__ = ("__weakref__",)
 
 
 def client_logger(client: str) -> ClientLogger:
@@ -118,7 +136,7 @@ def make_consumer(
     on_error: OnError | None = None,
 ) -> Consumer:
     """Make a consumer, as `make_admin`."""
-    return _make(Consumer, settings, on_error, logger)
+    return _make(_Consumer, settings, on_error, logger)
 
 
 def make_producer(
@@ -128,7 +146,7 @@ def make_producer(
     on_error: OnError | None = None,
 ) -> Producer:
     """Make a producer, as `make_admin`; `logger` takes its log in the place of its own."""
-    return _make(Producer, settings, on_error, logger)
+    return _make(_Producer, settings, on_error, logger)
 
 
 def _make(
@@ -137,6 +155,7 @@ def _make(
     on_error: OnError | None,
     logger: ClientLogger | None,
 ) -> C:
+    settings = ROTATION.renewed(settings)
     _check_tokens(settings)
     if "oauth_cb" in settings:
         settings = {**settings, "oauth_cb": _Tokens(settings)}
@@ -145,11 +164,13 @@ def _make(
     if "logger" not in settings:
         chosen["logger"] = logger or client_logger(str(settings.get("client.id", "tools")))
     try:
-        return kind(chosen)
+        client = kind(chosen)
     except (TypeError, ValueError) as error:
         raise _refused(settings, error) from error
     except failures.CLIENT_ERRORS as error:
         raise _refused(settings, error) from error
+    ROTATION.add(client, settings)
+    return client
 
 
 class _Tokens:

@@ -10,6 +10,7 @@ from typing import Any
 
 from kstash.config import MESSAGE_BYTES_MAX, Config
 from kstash.core import names
+from kstash.kafka.rotation import ROTATION
 
 Settings = dict[str, Any]
 
@@ -53,6 +54,7 @@ def common(config: Config, role: str) -> tuple[Settings, Settings]:
 
 
 def _merge(config: Config, tunable: Settings, decided: Settings) -> Settings:
+    ROTATION.follow(config)
     return {**tunable, **config.kafka, **decided}
 
 
