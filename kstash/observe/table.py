@@ -128,6 +128,17 @@ METRICS = (
         ("group",),
     ),
     MetricSpec(
+        "group_idle_seconds",
+        "gauge",
+        "For how long of that nothing has moved, no restore and no replay: what `/livez` judges "
+        "by; 0 else.",
+        ("group",),
+    ),
+    MetricSpec(
+        "group_restarts", "counter", "Times that a task group started over here.", ("group",)
+    ),
+    MetricSpec("task_groups", "gauge", "Task groups of the application, all workers together."),
+    MetricSpec(
         "rebalances",
         "counter",
         "Times that the membership gave this worker task groups, or took some.",

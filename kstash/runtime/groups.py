@@ -204,6 +204,7 @@ class Groups:
         log.warning(
             "task group starts over", group=number, pause_s=round(pause, 2), reason=str(error)
         )
+        self._context.metrics.count("group_restarts", group=str(number))
         self._drop(number)
         self._restarts[number] = (now + pause, now)
 

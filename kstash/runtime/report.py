@@ -149,8 +149,10 @@ class Reporter:
 
     def _begin(self) -> None:
         """Show what may be counted as 0: a rise from nothing at all would be none to Prometheus."""
-        metrics = self._context.metrics
-        for stage in self._context.layout.topology.stages:
+        metrics, layout = self._context.metrics, self._context.layout
+        for number in range(layout.group_count):
+            metrics.count("group_restarts", 0, group=str(number))
+        for stage in layout.topology.stages:
             for name in STAGE_COUNTERS:
                 metrics.count(name, 0, stage=stage.name)
             for reason in DROPPED:
@@ -195,7 +197,10 @@ class Reporter:
     def _show_groups(self, now: float, groups: Mapping[int, TaskGroup]) -> None:
         board = self._board
         for status in self._stalls.groups:
-            board.gauge("group_waiting_seconds", status.waiting_seconds, group=str(status.number))
+            label = str(status.number)
+            board.gauge("group_waiting_seconds", status.waiting_seconds, group=label)
+            board.gauge("group_idle_seconds", status.idle_seconds, group=label)
+        board.gauge("task_groups", self._context.layout.group_count)
         for number, group in groups.items():
             if group.recovery is not None:
                 restores, label = group.recovery.restores, str(number)

@@ -262,6 +262,11 @@ def test_waiting_groups_are_shown() -> None:
         driver._worker._groups.restart(0, RuntimeError("a test"))
         driver.advance(20)
         assert scraped(driver)["group_waiting_seconds[0]"] == pytest.approx(20, abs=2)
+        # The figure of `/livez`, and what an alert about an attempt after another needs.
+        (group,) = status(driver).groups
+        assert scraped(driver)["group_idle_seconds[0]"] == group.idle_seconds > 10
+        assert scraped(driver)["group_restarts_total[0]"] == 1
+        assert scraped(driver)["task_groups"] == 1
         assert "task_live[n_0]" not in scraped(driver)
         driver._cluster.links["claim"].holds_requests = False  # type: ignore[union-attr]
         driver.advance(5)
