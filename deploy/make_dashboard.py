@@ -143,9 +143,17 @@ def dashboard() -> dict[str, Any]:
                     "query": "prometheus",
                     "current": {},
                 },
-                variable("job", "Application", "label_values(kstash_build_info, job)"),
+                variable("namespace", "Namespace", "label_values(kstash_build_info, namespace)"),
                 variable(
-                    "instance", "Worker", 'label_values(kstash_build_info{job=~"$job"}, instance)'
+                    "job",
+                    "Application",
+                    'label_values(kstash_build_info{namespace=~"$namespace"}, job)',
+                ),
+                variable(
+                    "instance",
+                    "Worker",
+                    "label_values("
+                    'kstash_build_info{namespace=~"$namespace",job=~"$job"}, instance)',
                 ),
             ]
         },
@@ -156,7 +164,7 @@ def dashboard() -> dict[str, Any]:
                     "datasource": SOURCE,
                     "enable": True,
                     "iconColor": "red",
-                    "expr": 'ALERTS{job=~"$job",alertstate="firing"}',
+                    "expr": 'ALERTS{namespace=~"$namespace",job=~"$job",alertstate="firing"}',
                     "titleFormat": "{{alertname}}",
                 }
             ]

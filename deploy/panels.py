@@ -254,6 +254,27 @@ RECOVERY = Row(
             unit="s",
         ),
         Panel(
+            "Groups that stand still",
+            "How long neither a restore nor a replay has moved: what alerts and /livez judge by.",
+            [
+                Query(largest("kstash_group_idle_seconds", "group") + " > 0", "group {{group}}"),
+                Query(
+                    f"sum by (group) (increase(kstash_group_restarts_total{HERE}[5m])) > 0",
+                    "group {{group}} started over",
+                ),
+            ],
+        ),
+        Panel(
+            "Groups looked after",
+            "Task groups that a worker has live or brings forward, of all that there are.",
+            [
+                Query(f"max(kstash_task_groups{HERE})", "all"),
+                Query(
+                    f"count(min by (group) (kstash_group_idle_seconds{HERE}) < 120)", "looked after"
+                ),
+            ],
+        ),
+        Panel(
             "Replayed and suppressed",
             "Input records made again, and outputs of them that were out already.",
             [

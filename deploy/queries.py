@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-HERE = '{job=~"$job",instance=~"$instance"}'
-"""Selects the application and the workers that are chosen at the top of the page."""
+HERE = '{namespace=~"$namespace",job=~"$job",instance=~"$instance"}'
+"""Selects the application and the workers that are chosen at the top of the page.
+
+Two namespaces may have releases of one name. Where there are none the choice "All" is `.*`, which
+a series without that label matches too.
+"""
 
 BY_WORKER = "instance, worker"
 WORKER = "{{instance}} {{worker}}"

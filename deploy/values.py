@@ -287,11 +287,9 @@ VALUES = (
         number(1),
         "records of lag, all topics together, for which there is one replica",
     ),
-    Value("autoscaling.activationLag", number(), "below it nothing is scaled"),
     Value("autoscaling.prometheusAddress", TEXT, "of the Prometheus that scrapes the workers"),
     Value("autoscaling.query", TEXT, "in the place of the total lag of this release"),
     Value("autoscaling.pollingInterval", number(1), "s"),
-    Value("autoscaling.cooldownPeriod", number(), "s"),
     Value(
         "autoscaling.scaleDownStabilizationSeconds",
         number(),
@@ -334,8 +332,8 @@ VALUES = (
     ),
     Value(
         "networkPolicy.egress.kafkaPorts",
-        {"type": "array", "minItems": 1, "items": PORT},
-        "all ports that brokers are advertised under",
+        {"type": "array", "items": PORT},
+        "all ports that brokers are advertised under; empty: those of `kafka.bootstrapServers`",
     ),
     Value("networkPolicy.egress.kafkaTo", OBJECTS, "where the brokers are; empty: anywhere"),
     Value(
@@ -363,6 +361,11 @@ VALUES = (
         BOOLEAN,
         "a Job that runs `kstash drain` before an upgrade to a changed program; needs "
         "`replicaCount: 0`",
+    ),
+    Value(
+        "drain.stateSizeLimit",
+        QUANTITY,
+        "of the state that it fetches: that of all tasks, in one pod",
     ),
     Value("drain.backoffLimit", number(), "of the Job"),
     Value("drain.ttlSecondsAfterFinished", number(), "of the Job"),

@@ -31,7 +31,11 @@ KUBERNETES = ("1.27.0", "1.37.0")
 CUSTOM = ("PodMonitor", "ServiceMonitor", "PrometheusRule", "ScaledObject")
 
 NEEDED = {
-    "autoscaling.enabled": ("partitions=4", "autoscaling.prometheusAddress=http://prometheus"),
+    "autoscaling.enabled": (
+        "partitions=4",
+        "metrics.monitor=pod",
+        "autoscaling.prometheusAddress=http://prometheus",
+    ),
     "drain.enabled": ("replicaCount=0",),
     "cleanup.enabled": ("replicaCount=0", "applicationId=shop"),
     "cleanup.dryRun": ("replicaCount=0", "applicationId=shop", "cleanup.enabled=true"),

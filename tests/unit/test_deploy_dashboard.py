@@ -40,6 +40,7 @@ def stored() -> dict[str, Any]:
 def plain(expression: str) -> str:
     """With values in the place of Grafana's variables."""
     expression = expression.replace("$__rate_interval", "1m").replace("$job", "a")
+    expression = expression.replace("$namespace", ".*")
     return expression.replace("$instance", ".*")
 
 
@@ -55,6 +56,13 @@ def test_a_panel_asks_for_what_is_exposed(title: str, query: Query) -> None:
     check_expression(query.expression)
     for name in re.findall(r"{{(\w+)}}", query.legend):
         assert re.search(rf"\b{name}\b", query.expression), f"{title}: {name} is grouped away"
+
+
+@pytest.mark.parametrize(("title", "query"), QUERIES, ids=lambda value: str(value)[:60])
+def test_a_panel_is_of_one_namespace(title: str, query: Query) -> None:
+    """Two namespaces may have releases of one name."""
+    for metric, labels in asked(query.expression):
+        assert {"namespace", "job", "instance"} <= labels, f"{title}: {metric}"
 
 
 def test_each_metric_has_a_panel() -> None:

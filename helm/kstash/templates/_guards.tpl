@@ -28,6 +28,9 @@ What cannot work is refused here, before anything is installed. Each message nam
 {{- if not .Values.autoscaling.prometheusAddress -}}
 {{- fail "autoscaling.prometheusAddress is empty: KEDA asks a Prometheus for the lag, such as http://prometheus.monitoring:9090" -}}
 {{- end -}}
+{{- if and (eq .Values.metrics.monitor "none") (not .Values.autoscaling.query) -}}
+{{- fail "autoscaling needs metrics.monitor (pod or service), whose `job` is the release's name, or an autoscaling.query of its own: else nothing tells the lag" -}}
+{{- end -}}
 {{- if eq $partitions 0 -}}
 {{- fail "autoscaling needs partitions, the number of partitions of the largest input: no more replicas than that have work" -}}
 {{- end -}}
@@ -37,6 +40,12 @@ What cannot work is refused here, before anything is installed. Each message nam
 {{- if gt (int64 .Values.autoscaling.minReplicas) (int64 .Values.autoscaling.maxReplicas) -}}
 {{- fail (printf "autoscaling.minReplicas is %d, more than autoscaling.maxReplicas (%d)" (int64 .Values.autoscaling.minReplicas) (int64 .Values.autoscaling.maxReplicas)) -}}
 {{- end -}}
+{{- end -}}
+{{- if and .Values.resources.limits (hasKey .Values.resources.limits "ephemeral-storage") (or .Values.drain.enabled (not .Values.persistence.enabled)) -}}
+{{- fail (printf "resources.limits.ephemeral-storage is %v, and state on an emptyDir counts for it, so that the pod would be evicted: leave it out; %s bounds the state" (index .Values.resources.limits "ephemeral-storage") (ternary "drain.stateSizeLimit" "persistence.ephemeralSizeLimit" .Values.drain.enabled)) -}}
+{{- end -}}
+{{- if and .Values.http.tls.secretName (ne .Values.metrics.monitor "none") (not .Values.metrics.tlsConfig) -}}
+{{- fail (printf "http.tls.secretName with metrics.monitor needs metrics.tlsConfig: Prometheus scrapes addresses of pods, which no certificate names. Give serverName (%s.%s.svc) and ca" (include "kstash.headless" .) .Release.Namespace) -}}
 {{- end -}}
 {{- range $name, $value := .Values.kafka.settings -}}
 {{- if regexMatch "(password|secret|ssl\\.key\\.pem)$" $name -}}

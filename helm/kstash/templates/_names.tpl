@@ -66,6 +66,18 @@ annotations:
 {{- .Values.program | default (ternary "kstash.apps.word_count:build" "" (eq .Values.image.repository "kstash")) }}
 {{- end }}
 
+{{/* Ports of the brokers, comma-separated: those of the addresses, unless they are given. */}}
+{{- define "kstash.kafkaPorts" -}}
+{{- $ports := list -}}
+{{- range .Values.networkPolicy.egress.kafkaPorts -}}{{- $ports = append $ports (int64 . | toString) -}}{{- end -}}
+{{- if not $ports -}}
+{{- range splitList "," .Values.kafka.bootstrapServers -}}
+{{- $ports = append $ports (regexFind "[0-9]+$" (trim .) | default "9092") -}}
+{{- end -}}
+{{- end -}}
+{{- join "," (uniq $ports) -}}
+{{- end }}
+
 {{- define "kstash.scheme" -}}
 {{ ternary "HTTPS" "HTTP" (ne .Values.http.tls.secretName "") }}
 {{- end }}

@@ -12,6 +12,11 @@
 - name: KSTASH_LOG_FORMAT
   value: json
 {{- end }}
+{{- if not (hasKey .Values.settings "session_timeout_ms") }}
+# A pod that is replaced keeps its tasks for so long: it is scheduled, and its volume moved, within that.
+- name: KSTASH_SESSION_TIMEOUT_MS
+  value: "45000"
+{{- end }}
 {{- range $name, $value := .Values.settings }}
 - name: KSTASH_{{ upper $name }}
   value: {{ include "kstash.text" $value | quote }}
