@@ -39,6 +39,6 @@ VOLUME /var/lib/kstash
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['KSTASH_HTTP_PORT']}/livez\", timeout=5)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; e = os.environ; s = 'https' if e.get('KSTASH_HTTP_TLS_CERTIFICATE') else 'http'; r.urlopen(f\"{s}://127.0.0.1:{e['KSTASH_HTTP_PORT']}/livez\", timeout=5, context=ssl._create_unverified_context())"]
 ENTRYPOINT ["/usr/bin/tini", "--"]
 CMD ["kstash", "--help"]

@@ -424,6 +424,8 @@ def _config_error(error: ValidationError, layers: Sequence[Layer]) -> ConfigErro
     first = error.errors(include_url=False, include_context=False)[0]
     setting = str(first["loc"][0]) if first["loc"] else None
     message = first["msg"].removeprefix("Value error, ")
+    if setting == "http_token" and first["type"] == "string_pattern_mismatch":
+        message = hosts.TOKEN_TEXT
     if setting is None:
         return ConfigError(message)
     found, given, name = first["input"], "", setting

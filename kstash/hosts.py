@@ -12,6 +12,8 @@ PEERS_PATTERN = rf"^ *{_PEER} *(, *{_PEER} *)*$"
 TOKEN_PATTERN = "^[a-zA-Z0-9._~+/=-]{16,512}$"
 """What a header can carry (RFC 6750), and nobody guesses."""
 
+TOKEN_TEXT = "must be 16 to 512 letters, digits and -._~+/="
+
 
 def split(text: str | None) -> list[str]:
     """Parts with commas between them; None is none."""

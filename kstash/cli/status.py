@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import time
 import urllib.error
 import urllib.request
 from http.client import HTTPException
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group
@@ -28,6 +29,9 @@ INTERVAL_S = 1.0
 TOKEN_VARIABLE = "KSTASH_HTTP_TOKEN"
 TASKS_SHOWN = 40
 LATEST = 3
+OWN = ("https://127.0.0.1:", "https://[::1]:")
+UNKNOWN_ISSUER_CODES = (18, 19, 20, 21)
+"""OpenSSL's, of a certificate that is signed by itself, or by somebody unknown."""
 STYLES = {"live": "green", "recovering": "yellow", "stopping": "yellow", "starting": "yellow"}
 
 Json = dict[str, Any]
@@ -59,8 +63,8 @@ def status(
     """
     config = connection.config()
     address = (url or address_of(config)).rstrip("/")
-    token = cast("str | None", getattr(config, "http_token", None))
-    first = ask(address, token)
+    token, certificate = config.http_token, config.http_tls_certificate
+    first = ask(address, token, certificate)
     if as_json:
         print(json.dumps(first))
         return
@@ -70,17 +74,19 @@ def status(
         return
     try:
         with Live(drawn(first, None), console=console, screen=True, auto_refresh=False) as live:
-            _follow(live, address, token, first)
+            _follow(live, address, token, certificate, first)
     except KeyboardInterrupt:
         sys.exit(0)
 
 
-def _follow(live: Live, address: str, token: str | None, last: Json) -> None:
+def _follow(
+    live: Live, address: str, token: str | None, certificate: str | None, last: Json
+) -> None:
     while True:
         time.sleep(INTERVAL_S)
         problem = None
         try:
-            last = ask(address, token)
+            last = ask(address, token, certificate)
         except ConfigError as error:
             problem = str(error)
         live.update(drawn(last, problem), refresh=True)
@@ -101,11 +107,17 @@ def address_of(config: Config) -> str:
     # What it listens on at all addresses is asked at this machine's own.
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
     is_bare = ":" in host and not host.startswith("[")
-    return f"http://{f'[{host}]' if is_bare else host}:{config.http_port}"
+    scheme = "https" if config.http_tls_certificate else "http"
+    return f"{scheme}://{f'[{host}]' if is_bare else host}:{config.http_port}"
 
 
-def ask(address: str, token: str | None) -> Json:
+def ask(address: str, token: str | None, certificate: str | None = None) -> Json:
     """What `GET /workers` answers.
+
+    Args:
+        address: where from.
+        token: that it wants.
+        certificate: file of the one that the application's workers have; trusted too.
 
     Raises:
         ConfigError: nobody answers there, or nobody who knows the question; names the address.
@@ -117,7 +129,8 @@ def ask(address: str, token: str | None) -> Json:
         request = urllib.request.Request(f"{address}/workers")
         if token:
             request.add_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+        context = _context(address, certificate)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as answer:
             found = json.loads(answer.read(BYTES_MAX))
         if isinstance(found, dict) and isinstance(found.get("workers"), list):
             return found
@@ -126,10 +139,33 @@ def ask(address: str, token: str | None) -> Json:
         hint = f": give the token in {TOKEN_VARIABLE}" if error.code == 401 else ""
         problem = f"HTTP {error.code}{hint}"
     except urllib.error.URLError as error:
-        problem = str(error.reason)
+        problem = f"{error.reason}{_hint(error.reason)}"
     except (OSError, HTTPException, ValueError) as error:
         problem = str(error)
     raise ConfigError(f"no status from {printable(address)}: {printable(problem)}", "--url")
+
+
+def _context(address: str, certificate: str | None) -> ssl.SSLContext | None:
+    if not address.startswith("https://"):
+        return None
+    context = ssl.create_default_context()
+    if certificate is not None:
+        try:
+            # One that the workers share need not be signed by anybody.
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            context.load_verify_locations(certificate)
+        except OSError as error:
+            raise ValueError(f"http_tls_certificate {certificate}: {error}") from error
+        if address.startswith(OWN):
+            # It is for the name that others ask for, and seldom for this one.
+            context.check_hostname = False
+    return context
+
+
+def _hint(reason: object) -> str:
+    if getattr(reason, "verify_code", None) not in UNKNOWN_ISSUER_CODES:
+        return ""
+    return ": nobody whom this machine trusts signed it; give its file in SSL_CERT_FILE"
 
 
 # -- what is shown -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import cast
 from kstash.config import Config
 from kstash.observe import schema
 from kstash.observe.history import complaints, why_unreachable
-from kstash.observe.observer import Observer, worker_name
+from kstash.observe.observer import Observer, own_address, worker_name
 from kstash.observe.probes import unready, waiting_for
 from kstash.status import RecoveryStatus, TaskStatus, TopicStatus, WorkerStatus
 from kstash.topology import Topology
@@ -69,7 +69,7 @@ class WorkerSource:
 
     async def own_workers(self) -> tuple[schema.WorkerEntry, ...]:
         """This worker."""
-        address = f"{self._observer.config.http_host}:{self._observer.http_port}"
+        address = own_address(self._observer.config, self._observer.http_port)
         status = await self.status()
         return (schema.WorkerEntry(address=address, is_reachable=True, status=status),)
 

@@ -147,6 +147,12 @@ def worker_name(config: Config) -> str:
     return config.instance_id or f"{socket.gethostname()}-{os.getpid()}"
 
 
+def own_address(config: Config, port: int | None) -> str:
+    """Where others may reach this server: its host's name where it listens at all addresses."""
+    host = socket.gethostname() if config.http_host in ("0.0.0.0", "::") else config.http_host
+    return f"[{host}]:{port}" if ":" in host.strip("[]") and host[0] != "[" else f"{host}:{port}"
+
+
 def endpoint_of(config: Config, topology: Topology) -> AbstractContextManager[Endpoint | None]:
     """The one HTTP port of a supervisor, where one is set.
 

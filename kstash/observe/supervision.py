@@ -8,14 +8,16 @@ concerned: all this is done in the server's thread.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
@@ -26,7 +28,7 @@ from kstash.observe.answers import edges, errors_of_log, settings_of
 from kstash.observe.asking import Address, UnreachableError, ask
 from kstash.observe.merged import merge_metrics, merge_status
 from kstash.observe.metrics import PrometheusMetrics
-from kstash.observe.observer import worker_name
+from kstash.observe.observer import own_address, worker_name
 from kstash.observe.table import OF_SUPERVISOR
 from kstash.places import Member
 from kstash.topology import Topology
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FOLDER_LENGTH_MAX = 70
+PREFIX = ".http-"
+LOCK = "lock"
+LOCKED_WITHIN_S = 60.0
 
 OK = frozenset({200})
 VERDICTS = frozenset({200, 503})
@@ -65,7 +70,7 @@ class Endpoint:
     ) -> None:
         self.config = config
         self.topology = topology
-        self.folder = _make_folder(config.state_dir)
+        self.folder, self._lock = _make_folder(config.state_dir)
         self.started = monotonic()
         self.monotonic = monotonic
         self.members: tuple[Member, ...] = ()
@@ -80,7 +85,7 @@ class Endpoint:
         try:
             self.serve(self.config.http_port)
         except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove_folder()
             raise
         return self
 
@@ -93,7 +98,7 @@ class Endpoint:
         if self._server is not None:
             self._server.close()
             self._server = None
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_folder()
 
     def serve(self, port: int) -> None:
         """Start the HTTP server; port 0 takes a free one (see `http_port`)."""
@@ -107,24 +112,47 @@ class Endpoint:
         peers = Peers.of(self.config, access)
         self._server = HttpServer(listening, SupervisorSource(self), access, peers)
 
+    def _remove_folder(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
     def show(self, members: Sequence[Member]) -> None:
         """Note which workers there are."""
         self.members = tuple(members)
 
 
-def _make_folder(state_dir: str) -> Path:
-    """One that nobody else can enter; where a root file system is read-only, state is writable."""
+def _make_folder(state_dir: str) -> tuple[Path, IO[bytes]]:
+    """One that nobody else can enter, and what keeps it from being taken for one that is left over.
+
+    Where a root file system is read-only, state is writable.
+    """
     base = Path(state_dir).absolute()
     try:
         base.mkdir(parents=True, exist_ok=True)
         # The path of a socket may have some hundred characters only.
         is_short = len(str(base)) <= FOLDER_LENGTH_MAX
-        return Path(tempfile.mkdtemp(prefix=".http-", dir=base if is_short else None))
+        place = base if is_short else Path(tempfile.gettempdir())
+        _remove_old(place)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        lock = (folder / LOCK).open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return folder, lock
     except OSError as error:
         raise ConfigError(
             f"state_dir {state_dir!r} cannot be written to ({error.strerror}): set another folder",
             "state_dir",
         ) from error
+
+
+def _remove_old(place: Path) -> None:
+    """Remove the folders of supervisors that were killed: their locks ended with them."""
+    for folder in place.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime < LOCKED_WITHIN_S:
+                continue  # it may be about to be locked
+            with (folder / LOCK).open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 class SupervisorSource:
@@ -200,7 +228,7 @@ class SupervisorSource:
 
     async def own_workers(self) -> tuple[schema.WorkerEntry, ...]:
         """Each worker."""
-        address = f"{self._config.http_host}:{self._endpoint.http_port}"
+        address = own_address(self._config, self._endpoint.http_port)
         return tuple(
             schema.WorkerEntry(address=address, is_reachable=True, status=found)
             if isinstance(found, schema.Status)

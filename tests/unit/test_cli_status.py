@@ -21,6 +21,11 @@ from kstash.cli import main as cli
 from kstash.cli.status import TASKS_SHOWN, address_of, ask, drawn
 from kstash.errors import ConfigError
 from kstash.observe import schema
+from kstash.observe.access import Access, Certificate
+from kstash.observe.listening import listen
+from kstash.observe.server import HttpServer
+from tests.unit.certificates import write_certificate
+from tests.unit.http_source import FakeSource
 
 
 def worker(name: str, *tasks: schema.Task, **others: Any) -> schema.WorkerEntry:
@@ -236,3 +241,31 @@ def test_the_address_of_the_settings(host: str, address: str) -> None:
     assert address_of(Config(application_id="a", http_host=host, http_port=80)) == address
     with pytest.raises(ConfigError, match="give --url"):
         address_of(Config(application_id="a", http_host=host))
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> Iterator[int]:
+    """The port of a server with a certificate that it signed itself, in `certificate.pem`."""
+    write_certificate(tmp_path, "own")
+    certificate = Certificate(str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem"))
+    server = HttpServer(listen("127.0.0.1", 0), FakeSource(), Access(certificate=certificate))
+    yield server.port
+    server.close()
+
+
+def test_a_certificate_of_the_settings_is_trusted(tmp_path: Path, secured: int) -> None:
+    """It is asked over TLS; elsewhere a certificate that nobody signed comes with a hint."""
+    file = str(tmp_path / "certificate.pem")
+    config = Config(
+        application_id="a",
+        http_port=secured,
+        http_tls_certificate=file,
+        http_tls_key=str(tmp_path / "key.pem"),
+    )
+    address = address_of(config)
+    assert address == f"https://127.0.0.1:{secured}"
+    assert ask(address, None, file)["workers"]
+    with pytest.raises(ConfigError, match="give its file in SSL_CERT_FILE"):
+        ask(address, None)
+    with pytest.raises(ConfigError, match="http_tls_certificate /none: "):
+        ask(address, None, "/none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,7 +15,12 @@ from pathlib import Path
 import pytest
 
 from kstash.config import Config
+from kstash.observe.access import Access, Certificate
+from kstash.observe.listening import listen
+from kstash.observe.server import HttpServer
+from tests.unit.certificates import write_certificate
 from tests.unit.deploy_files import DOCKERFILE, ROOT, VARIABLES, stages
+from tests.unit.http_source import FakeSource
 
 
 def sent() -> list[str]:
@@ -65,6 +71,28 @@ def test_the_image_has_an_init_process_and_a_health_check() -> None:
     assert check[:2] == ["python", "-c"]
     assert "/livez" in check[2]
     assert last.last("STOPSIGNAL") == "SIGTERM"
+
+
+def test_the_health_check_asks_over_tls_where_that_is_spoken(tmp_path: Path) -> None:
+    """In the image and in new projects; whoever signed the certificate."""
+    write_certificate(tmp_path, "own")
+    certificate = Certificate(str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem"))
+    template = (ROOT / "kstash" / "cli" / "project" / "Dockerfile.in").read_text("utf-8")
+    (line,) = re.findall(r"HEALTHCHECK .*\n +CMD (.+)", template)
+    for check in (stages()[-1].list_of("HEALTHCHECK"), json.loads(line)):
+        for access in (Access(), Access(certificate=certificate)):
+            server = HttpServer(listen("127.0.0.1", 0), FakeSource(), access)
+            environment = {"KSTASH_HTTP_PORT": str(server.port)}
+            if access.certificate is not None:
+                environment["KSTASH_HTTP_TLS_CERTIFICATE"] = "certificate.pem"
+            subprocess.run(
+                [sys.executable, *check[1:]],
+                env=environment,
+                check=True,
+                timeout=60,
+                capture_output=True,
+            )
+            server.close()
 
 
 def test_the_image_can_have_a_read_only_root() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import stat
 import subprocess
@@ -26,8 +27,9 @@ from kstash import Config, ConfigError
 from kstash.observe import asking, endpoint_of, schema
 from kstash.observe.access import Access
 from kstash.observe.listening import listen_at
+from kstash.observe.observer import own_address
 from kstash.observe.server import HttpServer
-from kstash.observe.supervision import Endpoint
+from kstash.observe.supervision import LOCKED_WITHIN_S, Endpoint
 from kstash.places import Member, socket_name
 from kstash.topology import Topology
 from tests.unit.http_source import STATUS, FakeSource
@@ -291,3 +293,39 @@ def test_a_program_with_workers(tmp_path: Path) -> None:
             process.terminate()
             assert process.wait(60) == 0
     assert not list((tmp_path / "state").glob(".http-*"))
+
+
+def test_folders_of_supervisors_that_were_killed_are_removed(tmp_path: Path) -> None:
+    """By the next one; not those of who runs, or has just begun."""
+    config = Config.load(application_id="a", state_dir=str(tmp_path))
+    running = Endpoint(config, _topology())
+    old = time.time() - 2 * LOCKED_WITHIN_S
+    killed, fresh, others = (tmp_path / name for name in (".http-k", ".http-f", ".http-o"))
+    for folder in (killed, fresh, others):
+        folder.mkdir()
+        if folder is not others:
+            (folder / "lock").touch()
+    for folder in (killed, others, running.folder):
+        os.utime(folder, (old, old))
+    second = Endpoint(config, _topology())
+    assert not killed.exists()
+    assert fresh.exists()
+    assert others.exists(), "nothing says whose it is"
+    assert running.folder.exists()
+    for endpoint in (second, running):
+        endpoint.__exit__(None, None, None)
+        assert not endpoint.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1:80"),
+        ("0.0.0.0", f"{socket.gethostname()}:80"),
+        ("::", f"{socket.gethostname()}:80"),
+        ("fd00::1", "[fd00::1]:80"),
+    ],
+)
+def test_the_own_address_is_one_that_can_be_asked(host: str, address: str) -> None:
+    """Nobody can ask 0.0.0.0."""
+    assert own_address(Config(application_id="a", http_host=host), 80) == address
