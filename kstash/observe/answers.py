@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -56,6 +57,7 @@ class WorkerSource:
             kstash=self._version,
             state=cast("schema.State", status.state),
             worker=self._name,
+            pid=os.getpid(),
             time=time.time(),
             uptime_seconds=max(0.0, observer.uptime_s),
             waiting_for=_waiting_for(status),

@@ -44,6 +44,9 @@ class Counted(Protocol):
     def summed(self, name: str) -> tuple[float, float]:
         """A histogram over all its labels: seconds, and how many times."""
 
+    def buckets(self, name: str) -> dict[float, float]:
+        """A histogram over all its labels: how many were at most that long, by seconds."""
+
 
 class History:
     """The last `POINTS_MAX` intervals of a worker.

@@ -156,6 +156,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kstash: version.
         worker: its name: `instance_id`, or host and process.
+        pid: of its process, or of the supervisor that answers for it.
         time: of this answer.
         uptime_seconds: since the worker started.
         waiting_for: what it cannot go on without, as Kafka that does not answer; null: nothing.
@@ -171,6 +172,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     time: float
     uptime_seconds: Seconds
+    pid: Count | None = None
     waiting_for: str | None = None
     tasks: tuple[Task, ...] = ()
     edges: tuple[Edge, ...] = ()

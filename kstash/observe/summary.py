@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 
+from kstash.observe.history import Counted
 from kstash.ports import WorkerStatus
 
 INTERVAL_S = 60.0
 SHARE = 0.99
 
 log = structlog.get_logger("kstash")
-
-
-class Counted(Protocol):
-    """What is read of the metrics."""
-
-    def total(self, name: str) -> float:
-        """A counter over all its labels, or a gauge without labels."""
-
-    def buckets(self, name: str) -> dict[float, float]:
-        """A histogram over all its labels: how many were at most that long, by seconds."""
 
 
 class Summary:

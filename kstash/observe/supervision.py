@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import shutil
 import tempfile
 import time
@@ -219,6 +220,7 @@ class SupervisorSource:
             kstash=metadata.version("kstash"),
             state="starting",
             worker=worker_name(self._config),
+            pid=os.getpid(),
             time=time.time(),
             uptime_seconds=max(0.0, self._endpoint.monotonic() - self._endpoint.started),
             edges=edges(self._endpoint.topology),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -222,6 +223,7 @@ def test_a_worker_says_what_it_waits_for() -> None:
     observer = Observer(app.config, app.topology())
     source = WorkerSource(observer)
     assert asyncio.run(source.status()).waiting_for is None
+    assert asyncio.run(source.status()).pid == os.getpid()
     observer.status = status(state="starting", silent_seconds=34)
     note(history.UNREACHABLE, error="Connection refused")
     text = "Kafka does not answer since 34 s: Connection refused"

@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import kstash
 from kstash import Config, ConfigError
-from kstash.observe import asking, endpoint_of, schema
+from kstash.observe import asking, endpoint_of, schema, supervision
 from kstash.observe.access import Access
 from kstash.observe.listening import listen_at
 from kstash.observe.observer import own_address
@@ -295,8 +295,11 @@ def test_a_program_with_workers(tmp_path: Path) -> None:
     assert not list((tmp_path / "state").glob(".http-*"))
 
 
-def test_folders_of_supervisors_that_were_killed_are_removed(tmp_path: Path) -> None:
+def test_folders_of_supervisors_that_were_killed_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the next one; not those of who runs, or has just begun."""
+    monkeypatch.setattr(supervision, "FOLDER_LENGTH_MAX", 1000)  # no socket is made here
     config = Config.load(application_id="a", state_dir=str(tmp_path))
     running = Endpoint(config, _topology())
     old = time.time() - 2 * LOCKED_WITHIN_S
