@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from kstash.cli import main as cli
 from kstash.cli.options import Connection, shown
 from kstash.cli.programs import Drawing
-from kstash.errors import ConfigError
+from kstash.errors import ConfigError, KafkaUnavailableError
 from kstash.ports import TopicInfo
 from kstash.sources import FILE_VARIABLE, PREFIX
 
@@ -163,6 +163,15 @@ def test_settings_that_the_client_refuses_do_not_count(tmp_path: Path, form: lis
     assert "security.protocl" in str(result.exception)
     assert "did you mean 'security.protocol'?" in str(result.exception)
     assert not result.stdout
+
+
+@pytest.mark.parametrize("words", [["topics", "list"], ["send", "t", "--value", "x"]])
+def test_nobody_listens(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """The first answer is waited for as long as by every tool, then the command ends."""
+    monkeypatch.setattr("kstash.kafka.complaints.CONTACT_S", 0.5)
+    result = CliRunner().invoke(cli.app, [*words, "--bootstrap-servers", "127.0.0.1:1"])
+    assert isinstance(result.exception, KafkaUnavailableError)
+    assert "did not answer within 0.5 s" in str(result.exception)
 
 
 def test_a_table_without_a_terminal_is_not_cut(tmp_path: Path) -> None:
