@@ -56,8 +56,8 @@ def init(
     for path in write(folder, name, module):
         print(f"wrote {path}")
     print(
-        f"\ncd {name}, then: pytest (no Kafka needed), or: kstash broker, and kstash run "
-        f"{module}:app; README.md has the rest"
+        f"\ncd {name}, then: pytest (no Kafka needed), or: kstash broker --dir kafka-data, and "
+        f"kstash run {module}:app; README.md has the rest"
     )
 
 
