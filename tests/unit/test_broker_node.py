@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from kstash.broker.errors import BrokerStartError
 from kstash.broker.node import Node, node_settings
+from kstash.cli import main as cli
 
 ONE = [(9092, 9093)]
 THREE = [(9092, 9095), (9093, 9096), (9094, 9097)]
@@ -40,6 +42,22 @@ def test_a_start_that_takes_too_long_says_how_to_wait(tmp_path: Path) -> None:
     assert "WARN the disk is slow" in said
     assert "ootstrap" not in said
     assert len(said) < 1000
+
+
+def test_a_broker_that_gives_no_answer_in_the_time_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`kstash broker --wait` is that time; the process is ended."""
+    java = tmp_path / "java"
+    java.write_text('#!/bin/sh\ncase "$*" in *StorageTool*) exit 0;; esac\nexec sleep 60\n')
+    java.chmod(0o755)
+    monkeypatch.setattr("kstash.broker.jars.java", lambda: java)
+    monkeypatch.setattr("kstash.broker.jars.jars", lambda _: [])
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # this process is the tests'
+    result = CliRunner().invoke(cli.app, ["broker", "--port", "0", "--wait", "1"])
+    assert isinstance(result.exception, BrokerStartError)
+    assert str(result.exception).startswith("node 0 gave no answer within 1 s: this machine may be")
+    assert "says no more" in str(result.exception)
 
 
 def test_a_log_that_tells_nothing() -> None:
