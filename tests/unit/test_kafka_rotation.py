@@ -292,3 +292,18 @@ def test_the_next_connection_has_the_new_password(
     if make is make_consumer:
         client.close()
     gate.close()
+
+
+def test_a_client_is_made_with_the_new_password(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not told it afterwards: its first connection may be under way by then."""
+    rotation, made = Quiet(), []
+    monkeypatch.setattr(clients, "ROTATION", rotation)
+    monkeypatch.setattr(clients, "_Producer", lambda chosen: made.append(chosen) or Client())
+    config = load()
+    rotation.follow(config)
+    file.write_text("second")
+    rotation.look()
+    make_producer(config.kafka)
+    assert [chosen["sasl.password"] for chosen in made] == ["second"]
