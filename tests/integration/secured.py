@@ -200,16 +200,20 @@ class SecuredBroker:
         self.broker.start()
         self.addresses["plain"] = self.broker.bootstrap_servers
         self.admin = AdminClient({"bootstrap.servers": self.addresses["plain"]})
-        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        made = self.admin.alter_user_scram_credentials(
-            [UserScramCredentialUpsertion(USER, info, PASSWORD.encode())]
-        )
-        for future in made.values():
-            future.result(30)
+        self.change_password(PASSWORD)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.broker.close()
+
+    def change_password(self, password: str) -> None:
+        """Give the user this one; who is connected stays so."""
+        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        made = self.admin.alter_user_scram_credentials(
+            [UserScramCredentialUpsertion(USER, info, password.encode())]
+        )
+        for future in made.values():
+            future.result(30)
 
     @property
     def tls(self) -> dict[str, Any]:

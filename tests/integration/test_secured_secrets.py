@@ -64,3 +64,39 @@ def test_workers_take_the_password_from_a_file(
     assert log.count("refuses the user or the password") == 1, log
     assert "it is started again" not in log
     assert "wrong horse" not in log
+
+
+def test_a_password_changes_while_an_application_runs(
+    secured: SecuredBroker, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker has a new one, and so has the file: cut connections come back, nobody restarts."""
+    source, sink = scene.topic("in"), scene.topic("out")
+    Rights(secured.admin).give(documented_rights(scene.application_id, source, sink))
+    texts = ["a b", "a c"]
+    scene.send(source, lines(texts[0]))
+    file = tmp_path / "password"
+    file.write_text(PASSWORD)
+    monkeypatch.setenv("KSTASH_KAFKA__SASL_PASSWORD_FILE", str(file))
+    kafka = {name: value for name, value in secured.scram.items() if name != "sasl.password"}
+    worker = scene.worker(
+        "words",
+        [source],
+        sink,
+        workers=1,
+        bootstrap_servers=secured.addresses["scram"],
+        kafka=kafka,
+    )
+    worker.start_ready()
+    scene.wait_outputs(sink, 2)
+    secured.change_password("battery staple")
+    file.write_text("battery staple")
+    worker.wait_log("credentials read again")
+    secured.broker.kill()
+    secured.broker.restart()
+    scene.send(source, lines(texts[1]))
+    scene.wait_outputs(sink, 4)
+    assert worker.stop() == 0
+    scene.check_words(sink, texts)
+    log = worker.log()
+    assert "it is started again" not in log
+    assert "battery staple" not in log

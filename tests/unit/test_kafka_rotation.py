@@ -75,6 +75,9 @@ def test_clients_are_told_a_new_password(file: Path) -> None:
     assert mine.told == [("ada", "second")]
     assert others.told == []
     assert logs == [{"event": READ, "file": str(file), "log_level": "info"}]
+    file.write_text("third")
+    rotation.look()
+    assert mine.told[1:] == [("ada", "third")]
 
 
 def test_user_and_password_change_together(
