@@ -8,7 +8,7 @@ import queue
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -301,9 +301,15 @@ def test_a_client_is_made_with_the_new_password(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not told it afterwards: its first connection may be under way by then."""
-    rotation, made = Quiet(), []
+    rotation = Quiet()
+    made: list[Mapping[str, Any]] = []
+
+    def make(chosen: Mapping[str, Any]) -> Client:
+        made.append(chosen)
+        return Client()
+
     monkeypatch.setattr(clients, "ROTATION", rotation)
-    monkeypatch.setattr(clients, "_Producer", lambda chosen: made.append(chosen) or Client())
+    monkeypatch.setattr(clients, "_Producer", make)
     config = load()
     rotation.follow(config)
     file.write_text("second")
