@@ -184,6 +184,8 @@ def status(worker: int, workers: int, *, partitions: int = 6, now: float | None 
         "worker": f"shop-{worker}",
         "time": now,
         "uptime_seconds": 3_912.4 + worker,
+        "pid": 4_000 + worker,
+        "waiting_for": None,
         "tasks": tasks,
         "edges": [edge for name in names for edge in edges_of(described, name, workers)],
         "history": history(now, 280, weight=1 / workers),

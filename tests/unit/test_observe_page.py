@@ -262,6 +262,21 @@ def test_an_unreachable_worker_is_shown_as_such(opened: Opened, server: PageServ
     expect(most).to_have_text(ALL_THREE)
 
 
+def test_what_a_worker_waits_for_is_said(opened: Opened, server: PageServer) -> None:
+    """Beside its name, whether it has tasks at that time or not."""
+    reason = "Kafka does not answer since 12 s: 3/3 brokers are down"
+
+    def change(entries: list[Any]) -> None:
+        entries[0]["status"]["waiting_for"] = reason
+        entries[1]["status"] |= {"waiting_for": reason, "tasks": []}
+        entries[2]["status"]["tasks"] = []
+
+    tell(server, change)
+    body = part(opened(), "Workers and tasks")
+    expect(body.get_by_text(reason, exact=True)).to_have_count(2)
+    expect(body.get_by_text("It has no tasks")).to_have_count(1)
+
+
 def test_recoveries_stand_on_a_time_line(opened: Opened) -> None:
     """The newest first; each phase as long as it took, in its order, and in words."""
     page = opened()

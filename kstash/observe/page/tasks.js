@@ -67,6 +67,8 @@ function body(worker, view, isLong) {
     },
     isOpen ? "only what is not live" : `all ${tasks.length} tasks`,
   );
+  const spare = worker.status !== null && tasks.length === 0 ? "It has no tasks: it takes over when another worker ends." : null;
+  const idle = worker.status?.waiting_for ?? spare;
   return h(
     "tbody",
     null,
@@ -84,9 +86,7 @@ function body(worker, view, isLong) {
       ),
     ),
     rows.map(row),
-    worker.status !== null && tasks.length === 0
-      ? h("tr", null, h("td", { colspan: 7, class: "soft" }, "It has no tasks: it takes over when another worker ends."))
-      : null,
+    idle === null ? null : h("tr", null, h("td", { colspan: 7, class: "soft" }, idle)),
   );
 }
 
