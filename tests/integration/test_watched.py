@@ -161,10 +161,10 @@ def test_a_full_disk(watched: Watched, workers: dict[str, Process]) -> None:
 
 
 def test_a_broker_outage(watched: Watched, workers: dict[str, Process]) -> None:  # noqa: ARG001 - they run
-    """Lineage that nobody acknowledges is told while the broker is away, and not afterwards."""
+    """Nothing is processed while the broker is away: that is told, and not afterwards."""
     watched.broker.pause()
     try:
-        watched.prometheus.wait_firing("KstashLineageTooOld")
+        watched.prometheus.wait_firing("KstashNotRunning")
     finally:
         watched.broker.resume()
 
