@@ -20,7 +20,15 @@ from tests.chaos.harness import wait_until
 START_S_MAX = 60.0
 ALERT_S_MAX = 120.0
 
-WINDOWS = {"30m:30s": "40s:1s", "30m": "40s", "15m": "20s", "5m": "10s", "2m": "5s", "1d": "1d"}
+WINDOWS = {
+    "30m:30s": "40s:1s",
+    "30m": "40s",
+    "10m": "15s",
+    "15m": "20s",
+    "5m": "10s",
+    "2m": "5s",
+    "1d": "1d",
+}
 """Ranges of the rules, and what a test takes in their place."""
 
 SHORTER = 15.0
