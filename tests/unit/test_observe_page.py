@@ -219,6 +219,7 @@ def test_each_task_stands_by_its_worker(opened: Opened, server: PageServer) -> N
     expect(page.locator("#state")).to_have_text("2 of 3 workers live, 1 recovering")
 
 
+@PROVE
 def test_many_tasks_are_shown_on_demand(opened: Opened, server: PageServer) -> None:
     """Of hundreds of tasks those that are not live; all of a worker's after a click."""
     server.answers = answers(workers=2, partitions=40)
@@ -440,6 +441,7 @@ def test_a_stale_page_says_so(opened: Opened, server: PageServer) -> None:
     expect(page.locator("#state")).to_have_text("2 of 2 workers live")
 
 
+@PROVE
 def test_a_server_that_is_gone(opened: Opened) -> None:
     """The page stays and says that nobody answers."""
     with PageServer(answers()) as server:
@@ -456,6 +458,7 @@ def test_a_worker_that_is_not_well(opened: Opened, server: PageServer) -> None:
     expect(page.locator("#problems")).to_have_text("Not well: the loop has not turned for 305 s.")
 
 
+@PROVE
 def test_clocks_of_workers_may_differ(opened: Opened, server: PageServer) -> None:
     """What a worker says of times is by its own clock, and is shown by the browser's."""
 
@@ -470,6 +473,7 @@ def test_clocks_of_workers_may_differ(opened: Opened, server: PageServer) -> Non
     expect(part(page, "Warnings and errors").locator("li").last).to_contain_text("15 min 2 s ago")
 
 
+@PROVE
 def test_a_page_that_nobody_sees_asks_nothing(opened: Opened) -> None:
     """A tab in the background leaves the workers alone, until it is looked at again."""
     page = opened()
@@ -486,7 +490,7 @@ def test_a_page_that_nobody_sees_asks_nothing(opened: Opened) -> None:
         look_again(page)
 
 
-@pytest.mark.prove
+@PROVE
 def test_an_answer_that_does_not_come(opened: Opened) -> None:
     """It is not waited for: after some seconds the page says that it is stale."""
     page = opened()
@@ -571,6 +575,7 @@ def test_axe_finds_nothing(opened: Opened, server: PageServer, scheme: Any, widt
     assert found.violations_count == 0, found.generate_report()
 
 
+@PROVE
 def test_motion_is_reduced_where_it_is_asked_for(opened: Opened) -> None:
     """No smooth scrolling for those who want none."""
     behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
