@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
 from importlib import metadata
 from typing import cast
 
@@ -63,7 +62,7 @@ class WorkerSource:
             waiting_for=_waiting_for(status),
             tasks=tuple(map(_task, status.tasks)),
             edges=edges(observer.topology, status.topics),
-            history=tuple(schema.Point(**asdict(m)) for m in observer.history.moments),
+            history=observer.history.points,
             recoveries=tuple(map(_recovery, status.recoveries)),
             checkpoints=tuple(map(_checkpoint, status.tasks)),
             errors=errors_of_log(),
@@ -91,7 +90,7 @@ def _waiting_for(status: WorkerStatus) -> str | None:
 
 def errors_of_log() -> tuple[schema.LoggedError, ...]:
     """The newest warnings and errors of this process."""
-    return tuple(schema.LoggedError(**asdict(complaint)) for complaint in tuple(complaints))
+    return tuple(complaints)
 
 
 def settings_of(config: Config) -> schema.Settings:

@@ -6,10 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
+
+from kstash.observe import schema
 
 CLIENT_SAYS = "the Kafka client says"
 UNREACHABLE = "broker unreachable, waiting"
@@ -21,18 +22,6 @@ CLIENT_LINES_MAX = 5
 """Of those that the Kafka client says: in an outage it says many, and would push all else out."""
 TEXT_LENGTH_MAX = 1000
 """Of what an error says: it may have a record in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What was counted in an interval; see `kstash.observe.schema.Point`."""
-
-    time: float
-    records_in_per_second: float
-    records_out_per_second: float
-    latency_seconds: float | None
-    lineage_unacked_bytes: int
-    state_bytes: int
 
 
 class Counted(Protocol):
@@ -60,14 +49,14 @@ class History:
     def __init__(self, metrics: Counted, now: float, wall: Callable[[], float] = time.time) -> None:
         self._metrics = metrics
         self._wall = wall
-        self._moments: deque[Moment] = deque(maxlen=POINTS_MAX)
+        self._points: deque[schema.Point] = deque(maxlen=POINTS_MAX)
         self._since = now
         self._seen = (0.0, 0.0, 0.0, 0.0)
 
     @property
-    def moments(self) -> tuple[Moment, ...]:
+    def points(self) -> tuple[schema.Point, ...]:
         """The oldest first."""
-        return tuple(self._moments)
+        return tuple(self._points)
 
     def look(self, now: float) -> None:
         """Note what was done, every `INTERVAL_S`."""
@@ -82,8 +71,8 @@ class History:
         came, left, latency_s, count = (
             new - old for new, old in zip(self._seen, before, strict=True)
         )
-        self._moments.append(
-            Moment(
+        self._points.append(
+            schema.Point(
                 time=self._wall(),
                 records_in_per_second=came / passed_s,
                 records_out_per_second=left / passed_s,
@@ -94,18 +83,7 @@ class History:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
-    """A warning or error of the log; see `kstash.observe.schema.LoggedError`."""
-
-    time: float
-    logger: str
-    event: str
-    error: str | None
-    place: str | None
-
-
-complaints: deque[Complaint] = deque(maxlen=ERRORS_MAX)
+complaints: deque[schema.LoggedError] = deque(maxlen=ERRORS_MAX)
 """The newest of this process, as its log is one too; the oldest first."""
 
 
@@ -114,7 +92,7 @@ def note_complaint(
 ) -> structlog.typing.EventDict:
     """A processor of the log, behind those that give a line its level and its logger's name."""
     if event.get("level") in ("warning", "error", "critical"):
-        made = Complaint(
+        made = schema.LoggedError(
             time=time.time(),
             logger=str(event.get("logger", "")),
             event=_short(event.get("event", "")),
