@@ -108,16 +108,10 @@ class Observer:
     def serve(self, port: int) -> None:
         """Start the HTTP server; port 0 takes a free one (see `http_port`)."""
         # Imported late: most short runs serve nothing, and this is a tenth of a second.
-        from kstash.observe.access import Access
         from kstash.observe.answers import WorkerSource
-        from kstash.observe.listening import listen
-        from kstash.observe.peers import Peers
-        from kstash.observe.server import HttpServer
+        from kstash.observe.server import serve
 
-        access = Access.of(self.config)
-        listening = listen(self.config.http_host, port)
-        peers = Peers.of(self.config, access)
-        self._server = HttpServer(listening, WorkerSource(self), access, peers)
+        self._server = serve(self.config, port, WorkerSource(self))
 
     def _serve_at(self, path: Path) -> None:
         from kstash.observe.access import Access

@@ -15,11 +15,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from kstash.config import Config
 from kstash.observe import schema
 from kstash.observe.access import RENEW_S, Access
 from kstash.observe.connections import BoundedConnection
 from kstash.observe.files import page_files
 from kstash.observe.guard import CONTENT_POLICY, HEAD_BYTES_MAX, HEADERS, Guard
+from kstash.observe.listening import listen
 from kstash.observe.openapi import describe
 from kstash.observe.peers import Peers
 
@@ -117,6 +119,22 @@ class HttpServer:
         self._server.should_exit = True
         self._thread.join(_STOP_MAX_S)
         self._socket.close()
+
+
+def serve(config: Config, port: int, source: Source) -> HttpServer:
+    """Serve a source on a port of `http_host`, as the settings say who may ask.
+
+    Args:
+        config: the settings.
+        port: 1 to 65535, or 0 for one that is free (see `HttpServer.port`).
+        source: what to answer.
+
+    Raises:
+        ConfigError: the address or the certificate cannot be used; names the setting.
+    """
+    access = Access.of(config)
+    listening = listen(config.http_host, port)
+    return HttpServer(listening, source, access, Peers.of(config, access))
 
 
 def _application(source: Source, access: Access, peers: Peers) -> Starlette:

@@ -103,15 +103,9 @@ class Endpoint:
 
     def serve(self, port: int) -> None:
         """Start the HTTP server; port 0 takes a free one (see `http_port`)."""
-        from kstash.observe.access import Access
-        from kstash.observe.listening import listen
-        from kstash.observe.peers import Peers
-        from kstash.observe.server import HttpServer
+        from kstash.observe.server import serve
 
-        access = Access.of(self.config)
-        listening = listen(self.config.http_host, port)
-        peers = Peers.of(self.config, access)
-        self._server = HttpServer(listening, SupervisorSource(self), access, peers)
+        self._server = serve(self.config, port, SupervisorSource(self))
 
     def _remove_folder(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -166,6 +160,7 @@ class SupervisorSource:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._config = endpoint.config
+        self._version = metadata.version("kstash")
         self._topology = endpoint.topology.describe("json").encode()
         self._silent_since: dict[str, float] = {}
         self._metrics = PrometheusMetrics(OF_SUPERVISOR, has_process=False)
@@ -217,7 +212,7 @@ class SupervisorSource:
         own = schema.Status(
             application_id=self._config.application_id,
             guarantee=self._config.guarantee,
-            kstash=metadata.version("kstash"),
+            kstash=self._version,
             state="starting",
             worker=worker_name(self._config),
             pid=os.getpid(),
