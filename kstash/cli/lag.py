@@ -7,13 +7,12 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from kstash.cli.options import AsJson, Connection, connected
-from kstash.cli.programs import config_of
+from kstash.cli.programs import Application, config_of
 from kstash.cli.tables import table_console
 from kstash.core import names
 from kstash.kafka.tools import KafkaTools
@@ -45,14 +44,7 @@ class Lag:
 @connected
 def lag(
     connection: Connection,
-    application: Annotated[
-        str,
-        typer.Argument(
-            metavar="APPLICATION",
-            help="The application's id, or MODULE:APP, whose settings are then used.",
-            show_default=False,
-        ),
-    ],
+    application: Application,
     as_json: AsJson = False,
 ) -> None:
     """Say how far an application is behind each partition, in records and in seconds.

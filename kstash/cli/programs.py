@@ -27,6 +27,15 @@ Program = Annotated[
 ]
 
 
+Application = Annotated[
+    str,
+    typer.Argument(
+        metavar="APPLICATION",
+        help="The application's id, or MODULE:APP, whose settings are then used.",
+        show_default=False,
+    ),
+]
+
 Settings = Annotated[
     list[str] | None,
     typer.Option(

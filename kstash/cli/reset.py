@@ -27,7 +27,7 @@ import typer
 from kstash.cli.folders import folder_program, folders_of
 from kstash.cli.options import Connection, DryRun, connected
 from kstash.cli.past import read_past, records
-from kstash.cli.programs import config_of
+from kstash.cli.programs import Application, config_of
 from kstash.cli.progress import Advance, bar
 from kstash.config import Config
 from kstash.core import names
@@ -102,14 +102,7 @@ class Plan:
 @connected
 def reset(
     connection: Connection,
-    application: Annotated[
-        str,
-        typer.Argument(
-            metavar="APPLICATION",
-            help="The application's id, or MODULE:APP, whose settings are then used.",
-            show_default=False,
-        ),
-    ],
+    application: Application,
     dry_run: DryRun = False,
     to: Annotated[
         str | None,
