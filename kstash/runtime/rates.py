@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
 from kstash.ports import TopicStatus
-from kstash.runtime.lags import Lags
+from kstash.runtime.lags import Lag, Lags
 from kstash.runtime.task import Task
 from kstash.topology import Topology
 
@@ -44,18 +44,18 @@ class Rates:
             return ()
         (since, first), (until, last) = self._looks[0], self._looks[-1]
         passed_s = max(until - since, 1e-9)
-        found = []
-        for topic in self._totals:
-            behind = [lag for (name, _), lag in lags.by_partition.items() if name == topic]
-            found.append(
-                TopicStatus(
-                    topic,
-                    (last[topic] - first[topic]) / passed_s,
-                    sum(lag.records for lag in behind) if behind else None,
-                    max(lag.seconds for lag in behind) if behind else None,
-                )
+        found: dict[str, list[Lag]] = {topic: [] for topic in self._totals}
+        for (topic, _), lag in lags.by_partition.items():
+            found[topic].append(lag)
+        return tuple(
+            TopicStatus(
+                topic,
+                (last[topic] - first[topic]) / passed_s,
+                sum(lag.records for lag in behind) if behind else None,
+                max(lag.seconds for lag in behind) if behind else None,
             )
-        return tuple(found)
+            for topic, behind in found.items()
+        )
 
     def _topics(self, task: Task) -> Iterator[str | None]:
         """Topics that a task's counts are of; None: it is counted where it is read."""

@@ -197,15 +197,15 @@ class Reporter:
     def _show_groups(self, now: float, groups: Mapping[int, TaskGroup]) -> None:
         board = self._board
         for status in self._stalls.groups:
-            label = str(status.number)
-            board.gauge("group_waiting_seconds", status.waiting_seconds, group=label)
-            board.gauge("group_idle_seconds", status.idle_seconds, group=label)
+            name = str(status.number)
+            board.gauge("group_waiting_seconds", status.waiting_seconds, group=name)
+            board.gauge("group_idle_seconds", status.idle_seconds, group=name)
         board.gauge("task_groups", self._context.layout.group_count)
         for number, group in groups.items():
             if group.recovery is not None:
-                restores, label = group.recovery.restores, str(number)
-                board.gauge("restore_remaining_bytes", restores.remaining_bytes, group=label)
-                board.gauge("restore_eta_seconds", restores.eta_s(now) or 0.0, group=label)
+                restores, name = group.recovery.restores, str(number)
+                board.gauge("restore_remaining_bytes", restores.remaining_bytes, group=name)
+                board.gauge("restore_eta_seconds", restores.eta_s(now) or 0.0, group=name)
 
     def _show_inputs(self) -> None:
         board = self._board

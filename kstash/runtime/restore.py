@@ -96,9 +96,9 @@ class Restores:
         return max(0, self.total_bytes - self.done_bytes) if self._waiting else 0
 
     def eta_s(self, now: float) -> float | None:
-        """Seconds that the rest takes at the speed so far; None: nothing came, or is to come."""
-        done, remaining = self.done_bytes, self.remaining_bytes
-        return remaining * (now - self._started_s) / done if remaining and done else None
+        """Seconds that the rest takes at the speed so far; None: nothing has come."""
+        done = self.done_bytes
+        return self.remaining_bytes * (now - self._started_s) / done if done else None
 
     @property
     def total_bytes(self) -> int:
@@ -194,19 +194,17 @@ class Restores:
         total, done = self.total_bytes, self.done_bytes
         self._context.metrics.count("restore_bytes", max(0, done - self._counted_bytes))
         self._counted_bytes = max(done, self._counted_bytes)
-        if not total:
+        if not total or is_over or not self._pauses.is_over(now):
             return
-        rate = done / max(now - self._started_s, 1e-9)
-        if is_over or not self._pauses.is_over(now):
-            return
+        eta_s = self.eta_s(now)
         log.info(
             "restoring from the checkpoint store",
             group=self._group,
             megabytes=round(done / 1e6, 3),
             of_megabytes=round(total / 1e6, 3),
             percent=100 * done // total,
-            megabytes_per_s=round(rate / 1e6, 1),
-            remaining_s=round((total - done) / rate) if rate else None,
+            megabytes_per_s=round(done / max(now - self._started_s, 1e-9) / 1e6, 1),
+            remaining_s=None if eta_s is None else round(eta_s),
         )
 
     def _finish(self) -> None:
