@@ -17,6 +17,7 @@ from kstash.kafka.tools import KafkaTools
 from kstash.kafka.upkeep import Upkeep
 from kstash.ports import Message, Partition, TopicInfo
 from kstash.testing import MemoryKafka
+from tests.unit.sleeping_clock import SleepingClock
 
 
 class Tools:
@@ -65,21 +66,6 @@ def planned(kafka: MemoryKafka, folder: Path, application_id: str) -> tuple[set[
     return {topic.name for topic in plan.topics}, set(plan.left_alone)
 
 
-class Clock:
-    """Time that passes while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Let them pass."""
-        self.now += seconds
-
-
 @pytest.mark.parametrize(("leaves_s", "is_done"), [(0.0, True), (9.0, True), (1e9, False)])
 def test_workers_that_were_stopped_are_waited_for(
     monkeypatch: pytest.MonkeyPatch,
@@ -91,7 +77,7 @@ def test_workers_that_were_stopped_are_waited_for(
 
     One that runs never leaves: it is refused, by its name.
     """
-    clock = Clock()
+    clock = SleepingClock()
     acts: list[float] = []
     monkeypatch.setattr("kstash.kafka.upkeep.time", clock)
     monkeypatch.setattr(

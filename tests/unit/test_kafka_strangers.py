@@ -14,6 +14,7 @@ from kstash.kafka import strangers
 from kstash.kafka.cluster import KafkaCluster
 from kstash.runtime import program
 from kstash.testing import TestDriver
+from tests.unit.sleeping_clock import SleepingClock
 from tests.unit.test_runtime_lags import counted
 
 CONFIG = Config.load(
@@ -21,24 +22,9 @@ CONFIG = Config.load(
 )
 
 
-class Time:
-    """A clock that moves when one sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Passes at once."""
-        self.now += seconds
-
-
 def test_a_wait_for_members_of_a_long_session_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     """A session may last longer than a loop may stand still."""
-    clock = Time()
+    clock = SleepingClock()
     beats: list[float] = []
     monkeypatch.setattr(strangers, "time", clock)
     monkeypatch.setattr(strangers, "find_strangers", lambda *_, **__: ["b at /h"])
