@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kstash.core.determinants import Run
+from kstash.core.fields import NUMBER_MAX, TAG_MAX
 from kstash.core.sink import METADATA_BYTES_MAX, CommitState, CommittedPositions, SinkCommitter
 from kstash.errors import WireCorruptError
 from tests.unit.core_cases import GENERATION, run_batch, task_core
@@ -274,3 +275,16 @@ def test_a_position_that_cannot_be_read_is_shown(metadata: str, words: str) -> N
     """The error quotes what was found."""
     with pytest.raises(WireCorruptError, match=words):
         CommittedPositions.decode(metadata)
+
+
+@pytest.mark.parametrize("generation", [0, NUMBER_MAX, NUMBER_MAX + 1, TAG_MAX])
+def test_a_generation_fills_64_bits(generation: int) -> None:
+    """It is no offset: half of all that there can be are above the highest of these."""
+    committed = CommittedPositions(generation, {1: 4})
+    assert CommittedPositions.decode(committed.encode()) == committed
+
+
+def test_a_generation_of_more_is_none() -> None:
+    """Nobody has written it."""
+    with pytest.raises(WireCorruptError):
+        CommittedPositions.decode(CommittedPositions(TAG_MAX + 1, {1: 4}).encode())
