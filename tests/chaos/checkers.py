@@ -19,8 +19,11 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kafka import KafkaConsumer, TopicPartition
+
+from tests.chaos.ends import ends_of
 
 IDENTITY_HEADER = "__kstash.s"
 # Version, application tag, stage, partition, generation, CLAIM offset, position, count, first seq.
@@ -92,7 +95,12 @@ def read_inputs(
     return found
 
 
-def _read(bootstrap: str, topic: str, isolation_level: str, deadline_s: float) -> Outputs:
+def _read(
+    bootstrap: str,
+    topic: str,
+    isolation_level: Literal["read_committed", "read_uncommitted"],
+    deadline_s: float,
+) -> Outputs:
     deadline = time.monotonic() + deadline_s
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap,
@@ -111,7 +119,9 @@ def _read(bootstrap: str, topic: str, isolation_level: str, deadline_s: float) -
         consumer.assign(partitions)
         consumer.seek_to_beginning()
         # With read_committed this is the last stable offset: nothing open may lie before it.
-        ends = consumer.end_offsets(partitions)
+        ends = ends_of(
+            bootstrap, partitions, deadline_s=deadline_s, isolation_level=isolation_level
+        )
         outputs: Outputs = {partition.partition: [] for partition in partitions}
         while any(consumer.position(p) < ends[p] for p in partitions):
             assert time.monotonic() < deadline, f"{topic} not read to {ends} in {deadline_s} s"

@@ -13,6 +13,8 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
+from tests.chaos.ends import ends_of, starts_of
+
 READ_S_MAX = 60.0
 
 
@@ -26,6 +28,7 @@ class LiveBytes:
     """
 
     def __init__(self, bootstrap: str, compacted: Iterable[str], purged: Iterable[str]) -> None:
+        self._bootstrap = bootstrap
         self._consumer = KafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=None,
@@ -47,14 +50,14 @@ class LiveBytes:
         ]
         if set(partitions) != self._consumer.assignment():
             self._consumer.assign(partitions)
-        ends = self._consumer.end_offsets(partitions)
+        ends = ends_of(self._bootstrap, partitions, deadline_s=READ_S_MAX)
         deadline = time.monotonic() + READ_S_MAX
         while any(self._consumer.position(place) < ends[place] for place in partitions):
             assert time.monotonic() < deadline, f"{self._topics} not read to their ends in time"
             for place, records in self._consumer.poll(timeout_ms=200).items():
                 for record in records:
                     self._take(place, record)
-        starts = self._consumer.beginning_offsets(partitions)
+        starts = starts_of(self._bootstrap, partitions, deadline_s=READ_S_MAX)
         for place in partitions:
             sizes = self._by_offset.get(place, {})
             for offset in [offset for offset in sizes if offset < starts[place]]:

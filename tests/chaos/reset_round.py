@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTERM
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from tests.chaos.acts import (
@@ -30,11 +30,13 @@ from tests.chaos.acts import (
 )
 from tests.chaos.checkers import Outputs, generation_of, read_inputs
 from tests.chaos.counts import Counts
+from tests.chaos.ends import ends_of
 from tests.chaos.harness import REPOSITORY, Record, Worker, wait_until
 from tests.chaos.rounds import Round
 from tests.chaos.tower import Views, behind, check_generation
 
 EMPTY_S_MAX = 40.0
+ENDS_S_MAX = 40.0
 RESET_S_MAX = 90.0
 HEIRS_S_MAX = 120.0
 _BEGINS = re.compile(r"input (\S+) begins at offset (\d+) of partition (\d+)")
@@ -156,10 +158,9 @@ class ResetRound(Round):
 
     def sink_ends(self) -> dict[tuple[str, int], int]:
         """The ends of all sinks, aborted and open transactions included."""
-        with closing(KafkaConsumer(bootstrap_servers=self.bootstrap)) as consumer:
-            count = self.tower.shape.partition_count
-            places = [TopicPartition(t, p) for t in self.tower.sinks for p in range(count)]
-            ends = consumer.end_offsets(places)
+        count = self.tower.shape.partition_count
+        places = [TopicPartition(t, p) for t in self.tower.sinks for p in range(count)]
+        ends = ends_of(self.bootstrap, places, deadline_s=ENDS_S_MAX)
         return {(place.topic, place.partition): end for place, end in ends.items()}
 
     def read_inputs(self) -> list[Record]:

@@ -1,4 +1,4 @@
-"""What kstash asks of a cluster of three while one of its nodes does not answer."""
+"""A cluster of three: what kstash asks while a node hangs, and checkers after leaders moved."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from threading import Timer
 
 import pytest
 from confluent_kafka import Producer
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient
 
 from kstash.kafka.admin import KafkaAdmin
 from kstash.ports import NewTopic
 from tests.chaos.cluster import ANSWER_S_MAX, BROKERS, Cluster
+from tests.chaos.harness import wait_until
+from tests.chaos.live_bytes import LiveBytes
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
@@ -58,3 +62,25 @@ def test_a_hanging_leader_is_asked_until_it_answers(cluster: Cluster) -> None:
         finally:
             back.join()
             cluster.wait_in_sync()
+
+
+def test_a_checker_finds_ends_after_a_leader_moved(cluster: Cluster) -> None:
+    """Brokers move leaders back by themselves: a checker that knew the old one asks the new one."""
+    settings = {"bootstrap.servers": cluster.bootstrap, "client.id": "asker"}
+    with closing(KafkaAdmin(settings)) as admin:
+        admin.create([NewTopic("moving", 1, BROKERS, {})])
+    producer = Producer({"bootstrap.servers": cluster.bootstrap})
+    producer.produce("moving", b"12345")
+    assert producer.flush(ANSWER_S_MAX) == 0
+    old = cluster.leader("moving", 0)
+    others = [node for node in range(BROKERS) if node != old]
+    with (
+        closing(LiveBytes(cluster.bootstrap, (), ("moving",))) as topics,
+        closing(KafkaAdminClient(bootstrap_servers=cluster.bootstrap.split(","))) as admin,
+    ):
+        assert topics.look() == {"moving": 5}
+        # The same replicas, and another one is preferred.
+        admin.alter_partition_reassignments({TopicPartition("moving", 0): [*others, old]})
+        admin.elect_leaders(0, {"moving": [0]}, raise_errors=False)
+        wait_until(lambda: cluster.leader("moving", 0) != old, ANSWER_S_MAX, "another leader")
+        assert topics.look() == {"moving": 5}
