@@ -19,6 +19,7 @@ _LOG_TAIL_BYTES = 8_000
 _LOG_TAIL_LINES = 12
 _LINE_CHARACTERS = 300
 _FORMATTING = ("Bootstrap metadata:", "BootstrapMetadata(", "Formatting ", "ApiMessageAndVersion(")
+_FRAME = "\tat "
 _SPAWN_DEADLINE_S = 10.0
 
 
@@ -218,10 +219,18 @@ class Node:
 
 
 def telling(log: str) -> str:
-    """The last lines of a log that say something: without what formatting a folder prints."""
+    """The last lines of a log that say something.
+
+    Left out are what formatting a folder prints, and the frames of Java's stacks: they are many,
+    and would push out the exception's own line, which names the cause.
+    """
     lines = [line.rstrip() for line in log.splitlines() if line.strip()]
     # The first line of a tail may be the rest of one, and what it begins with is not known.
-    told = [line for line in lines if not any(word in line for word in _FORMATTING)]
+    told = [
+        line
+        for line in lines
+        if not line.startswith(_FRAME) and not any(word in line for word in _FORMATTING)
+    ]
     return "\n".join(line[:_LINE_CHARACTERS] for line in told[-_LOG_TAIL_LINES:])
 
 

@@ -44,6 +44,14 @@ def test_a_start_that_takes_too_long_says_how_to_wait(tmp_path: Path) -> None:
     assert len(said) < 1000
 
 
+def test_a_stack_does_not_hide_the_exception(tmp_path: Path) -> None:
+    """However deep Java's stack is, the line that names the cause is told."""
+    node = Node(0, tmp_path, [sys.executable, "-c", "raise SystemExit(1)"], is_temporary=True)
+    node.log.write_text("ConfigException: much is no number\n" + "\tat a.b.C.d(C.java:1)\n" * 20)
+    with pytest.raises(BrokerStartError, match="much is no number"):
+        node.format("id", 10)
+
+
 def test_a_broker_that_gives_no_answer_in_the_time_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
