@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -144,3 +147,26 @@ def test_a_server_that_is_down_refuses_through_the_lane() -> None:
     listening, target = free_ports(2)
     with Proxy([[(listening, target)]]) as proxy, _connected(proxy.lanes[0]) as connection:
         assert _is_broken(connection)
+
+
+def test_a_lane_that_shuts_leaves_no_connection_behind(lane: Lane) -> None:
+    """Also one that comes in the same turn of the loop: nobody would ever close it."""
+    host, port = lane.bootstrap_servers.split(":")
+
+    async def come_and_shut() -> list[socket.socket]:
+        connections = [socket.create_connection((host, int(port)), DEADLINE_S) for _ in range(3)]
+        # The first turn accepts them, the second one has tasks that are to hand them over.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await lane._shut()
+        return connections
+
+    coming = asyncio.run_coroutine_threadsafe(come_and_shut(), lane._loop)
+    connections = coming.result(DEADLINE_S)
+    with warnings.catch_warnings(record=True) as unclosed:
+        warnings.simplefilter("always", ResourceWarning)
+        wait_until(lambda: all(map(_is_broken, connections)), DEADLINE_S, "the end of all")
+        gc.collect()
+    for connection in connections:
+        connection.close()
+    assert not unclosed
