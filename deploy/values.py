@@ -261,7 +261,7 @@ VALUES = (
     Value(
         "prometheusRule.runbookUrl",
         TEXT,
-        "where your copy of `docs/runbook.md` is; empty: its path",
+        "where your copy of `docs/operating/runbook.md` is; empty: its path",
     ),
     Value("prometheusRule.disabled", WORDS, "alerts that are left out"),
     Value(
@@ -301,7 +301,7 @@ VALUES = (
     Value(
         "resources",
         OBJECT,
-        "of a worker: see Memory in operations.md. A limit of CPU makes workers fall silent: "
+        "of a worker: see Memory in docs/operating. A limit of CPU makes workers fall silent: "
         "better none",
     ),
     Value("topologySpread.enabled", BOOLEAN, "workers are spread"),

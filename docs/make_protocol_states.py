@@ -1,4 +1,4 @@
-"""Draws docs/protocol-states.md by driving `kstash.core.group.GroupCore` through its transitions.
+"""Draws internals/protocol-states.md by driving `core.group.GroupCore` through its transitions.
 
     python docs/make_protocol_states.py
 """
@@ -26,7 +26,7 @@ from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import Claim, Config, Start, TaskStart
 from kstash.core.recovery import TaskSpec
 
-PAGE = Path(__file__).parent / "protocol-states.md"
+PAGE = Path(__file__).parent / "internals" / "protocol-states.md"
 
 HEAD = """# States of a task group
 

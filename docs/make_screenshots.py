@@ -3,7 +3,7 @@
     python docs/make_screenshots.py
 
 Starts a Kafka and three workers of the program below, writes into its topics for two minutes,
-kills a worker in between, and stores `status-page.png` and `status-page-dark.png` beside this file.
+kills a worker in between, and stores `status-page.png` and `status-page-dark.png` in `images/`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import kstash
 from kstash.broker import DevBroker
 from kstash.places import PLACE_VARIABLE
 
-HERE = Path(__file__).parent
+IMAGES = Path(__file__).parent / "images"
 PARTITIONS = 3
 WORKERS = 3
 ITEMS = [f"item-{number}" for number in range(300)]
@@ -118,8 +118,8 @@ def take(page: Page) -> None:
     """Both pictures."""
     for scheme, name in (("light", "status-page.png"), ("dark", "status-page-dark.png")):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # one of its literals
-        page.screenshot(path=HERE / name)
-        print(f"{HERE / name}: {(HERE / name).stat().st_size // 1024} KiB")
+        page.screenshot(path=IMAGES / name)
+        print(f"{IMAGES / name}: {(IMAGES / name).stat().st_size // 1024} KiB")
 
 
 def work(bootstrap: str, port: str, folder: str) -> None:
@@ -136,7 +136,7 @@ def work(bootstrap: str, port: str, folder: str) -> None:
 
 def main() -> None:
     """Run the program and take its pictures."""
-    sys.path.insert(0, str(HERE.parent))
+    sys.path.insert(0, str(IMAGES.parent))
     from tests.chromium import chromium
 
     with tempfile.TemporaryDirectory() as folder, DevBroker() as broker, chromium() as browser:

@@ -40,7 +40,7 @@ class Player(threading.Thread):
         self._play_s = play_s
         self._stopping = threading.Event()
         # Idempotent, and one request at a time, so that the demo's own input has neither losses nor
-        # duplicates (docs/decisions/0020-the-first-record-goes-alone.md).
+        # duplicates (decision 0020).
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,

@@ -1,4 +1,4 @@
-"""Frames: many logical records as one Kafka record of an internal topic (docs/wire-format.md).
+"""Frames: many logical records as one Kafka record of an internal topic (wire-format.md).
 
 The value of the Kafka record holds columns: key lengths and keys, value lengths and values (may be
 left out when no reader needs them), timestamps, and user headers when any record has some. Columns

@@ -1,4 +1,4 @@
-"""Records of the lineage topic, their keys and values (layouts: docs/wire-format.md).
+"""Records of the lineage topic, their keys and values (layouts: wire-format.md).
 
 Keys: incarnation, kind, then what tells records of one kind apart; CONFIG and CLAIM carry a nonce
 instead of an incarnation, because none exists yet. Values: version byte, body, CRC-32. Segments

@@ -12,7 +12,7 @@ Invariants (protocol, section 7):
   after its switch.
 
 A group has two producers, so that the wait for stable lineage and for the commit holds nothing up
-(docs/decisions/0012).
+(decision 0012).
 """
 
 from __future__ import annotations

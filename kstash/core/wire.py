@@ -1,4 +1,4 @@
-"""Bytes of headers, markers and lineage (layouts: docs/wire-format.md).
+"""Bytes of headers, markers and lineage (layouts: wire-format.md).
 
 What Kafka's batch CRC covers (record headers) has a version byte only; what is kept in the lineage
 topic ends with a CRC-32 besides (`core.records`). Garbage gives `WireCorruptError`, nothing else.

@@ -177,7 +177,7 @@ def producer_failed(
         )
     if code in REFUSED_CODES or code in MISSING_TOPIC_CODES:
         at = "" if place is None else f" for {place[0]!r}"
-        lacking = _LACKING.get(code, "see docs/operations.md, Rights")
+        lacking = _LACKING.get(code, "see docs/operating/running.md, Rights")
         help_ = REFUSED_HELP + lacking if code in REFUSED_CODES else "create the topic"
         return ProducerRefusedError(f"{client} was refused{at}: {text}; {help_}")
     return ProducerFailedError(f"{client}: {text}", is_fenced=code in FENCED_CODES)

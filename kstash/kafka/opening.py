@@ -5,7 +5,7 @@ client's first request for a partition is refused, while its leader is elected o
 missing, and the second one, sent behind it, is taken, then the first one can never be written: it
 counts as a duplicate, and librdkafka reports it *delivered*, with no offset. With nothing else in
 flight that cannot happen, and once the broker has a record of the producer it refuses gaps
-(docs/decisions/0020-the-first-record-goes-alone.md).
+(decision 0020).
 
 A first record that fails is the end of its producer, as any other is (H12): nothing is sent behind
 it, and whoever has the producer learns of it (`error`). Producers that are not idempotent have no

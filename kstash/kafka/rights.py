@@ -1,4 +1,4 @@
-"""The rights that an application needs (docs/operations.md, "Rights"), looked at when it starts.
+"""The rights that an application needs (docs/operating, "Rights"), checked when it starts.
 
 The cluster says what a client may do with each topic that it describes. It is asked before the
 first record: without this a right is missed at the first crash, or at the first purge.

@@ -1,7 +1,7 @@
 """Passwords that change while a process runs: their files are looked at again, and clients told.
 
 The client asks for user and password at each new connection, and takes other ones at any time;
-connections that stand go on (docs/decisions/0054-passwords-are-read-again.md). Invariants:
+connections that stand go on (decision 0054). Invariants:
 
 - a client is told only while nobody closes it;
 - a file that cannot be used changes nothing.

@@ -1,7 +1,7 @@
 """What the client says of its brokers: connections and round trips, out of its statistics.
 
 The client writes them as JSON every `STATISTICS_INTERVAL_MS`, of all its partitions too; only what
-is said of brokers is decoded (docs/decisions/0048-metrics-once-a-second.md).
+is said of brokers is decoded (decision 0048).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A local checkpoint that is published is offered here; its files are stored by a 
 ones only, and a second record makes it the task's newest remote checkpoint. One upload of a task
 runs at a time and the newest offer waits: what comes in between is never uploaded.
 
-What may be deleted, and when (docs/decisions/0018): after the own record was read back from the
+What may be deleted, and when (decision 0018): after the own record was read back from the
 lineage topic with no higher CLAIM before it (H7), files that only checkpoints older than the
 retained ones name; once in an incarnation also what older incarnations left behind. A file is
 stored under the incarnation that stored it, and a checkpoint refers only to files of its own

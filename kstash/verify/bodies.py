@@ -1,4 +1,4 @@
-"""What the JSON of a lineage record may hold, for the checker: the tables of docs/wire-format.md.
+"""What the JSON of a lineage record may hold, for the checker: the tables of wire-format.md.
 
 A body that is anything else is unreadable, so what `kstash.verify.checks` works with has the types
 that it expects.

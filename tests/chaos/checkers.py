@@ -1,6 +1,6 @@
 """Foreign readers of an application's outputs, and what must hold of what they read.
 
-Written from the protocol's text and `docs/wire-format.md` alone: this file imports nothing of
+Written from the protocol's text and `wire-format.md` alone: this file imports nothing of
 kstash, so that an error in the library cannot hide itself.
 
 - `read_committed`: a plain Kafka consumer that waits for transactions; no kstash logic.

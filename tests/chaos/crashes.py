@@ -158,7 +158,7 @@ class Lane:
                 "bootstrap.servers": self.bootstrap,
                 # Without it a retry changes the order of the input.
                 "enable.idempotence": True,
-                # More may lose the first records of a partition (docs/decisions/0020).
+                # More may lose the first records of a partition (decision 0020).
                 "max.in.flight.requests.per.connection": 1,
             }
         )

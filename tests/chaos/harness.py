@@ -204,7 +204,7 @@ class Feeder(threading.Thread):
             {
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
-                # More may lose the first records of a partition (docs/decisions/0020).
+                # More may lose the first records of a partition (decision 0020).
                 "max.in.flight.requests.per.connection": 1,
                 "linger.ms": 0,
                 "log_level": 2,

@@ -48,7 +48,7 @@ USER, PASSWORD = "ada", "correct horse"
 DAY = timedelta(days=1)
 LISTENERS = ("scram", "expired", "foreign", "elsewhere", "mutual", "tokens")
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/operating/running.md"
 GRANT_DEADLINE_S = 30
 
 Right = tuple[ResourceType, str, ResourcePatternType, AclOperation]
@@ -240,7 +240,7 @@ def unsigned_token(subject: str, lasts_s: float = 3600) -> tuple[str, float]:
 
 
 def documented_rights(application_id: str, source: str, sink: str) -> list[Right]:
-    """Each right that docs/operations.md gives to an application, by the commands there."""
+    """Each right that docs/operating/running.md gives to an application, by the commands there."""
     names = {"ID": application_id, "ID-": f"{application_id}-", "INPUT": source, "SINK": sink}
     kinds = {
         "--topic": ResourceType.TOPIC,

@@ -19,7 +19,7 @@ RATIO = 10
 """Together 400 MB, of which an answer may hold as much as its limit lets in, compressed."""
 
 MORE_MIB_MAX = 32 + 8 * RATIO
-"""Above a worker that reads nothing, by docs/operations.md."""
+"""Above a worker that reads nothing, by docs/operating/running.md."""
 
 BOMB_BYTES = 90_000_000
 

@@ -1,7 +1,7 @@
 """What exactly-once rests on and a broker can get wrong: how transactions end in a partition.
 
 Plain clients and a foreign reader only: this is a question to Kafka, not to kstash
-(docs/decisions/0024-which-kafka.md).
+(decision 0024).
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def test_the_source_distribution_is_whole(distributions: Path) -> None:
     (path,) = distributions.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    needed = {"CHANGELOG.md", "Makefile", "docs/operations.md", "tests/conftest.py", ".ci/run"}
+    needed = {"CHANGELOG.md", "Makefile", "docs/guide.md", "tests/conftest.py", ".ci/run"}
     assert needed <= names
     assert "kstash/cli/project/Dockerfile.in" in names
     assert not any(name.endswith(".pyc") or name.startswith(".venv") for name in names)

@@ -1,6 +1,6 @@
 """Codecs round-trip, and whatever else stands in Kafka gives WireCorruptError and nothing else.
 
-Source: protocol, section 4; docs/wire-format.md.
+Source: protocol, section 4; docs/internals/wire-format.md.
 """
 
 from __future__ import annotations

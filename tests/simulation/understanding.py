@@ -1,4 +1,4 @@
-"""The checkers' own decoder of chunks, written from docs/wire-format.md and not from the core."""
+"""The checkers' own decoder of chunks, written from wire-format.md and not from the core."""
 
 from __future__ import annotations
 

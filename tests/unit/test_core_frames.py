@@ -1,6 +1,6 @@
 """Golden vectors of frames, and frames that are not whole.
 
-Source: docs/wire-format.md, section 2.
+Source: docs/internals/wire-format.md, section 2.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 from kstash.core.frames import Columns, RecordHeaders, decode_frame, encode_frame
 from kstash.errors import WireCorruptError
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "wire-format.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/internals/wire-format.md"
 
 WITHOUT_VALUES = "0104020000000200000002000000746f62650500000000000000"
 FULL = (

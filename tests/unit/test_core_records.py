@@ -1,6 +1,6 @@
 """Golden vectors of the lineage topic's keys and values.
 
-Source: docs/wire-format.md, sections 3 and 4; protocol, section 4.
+Source: docs/internals/wire-format.md, sections 3 and 4; protocol, section 4.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from kstash.core.wire import with_checksum
 from kstash.errors import WireCorruptError
 from tests.unit.core_cases import APP, GENERATION, TASK, inc
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "wire-format.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/internals/wire-format.md"
 
 INC = "00000174876e80000000000000000007"
 NO_INC = "00" * 16
@@ -190,7 +190,7 @@ def test_every_kind_has_a_vector() -> None:
 
 
 def test_the_document_has_the_vectors() -> None:
-    """The examples of docs/wire-format.md are those that are tested here."""
+    """The examples of docs/internals/wire-format.md are those that are tested here."""
     text = "".join(DOCUMENT.read_text().split())
     for record in (VECTORS[1][0], VECTORS[8][0]):
         assert encode_key(record).hex() + encode_value(record).hex() in text

@@ -2,7 +2,7 @@
 
 A vector that changes is a change of the wire format: data that is in Kafka could not be read.
 
-Source: docs/wire-format.md, sections 1 and 5; protocol, section 4.
+Source: docs/internals/wire-format.md, sections 1 and 5; protocol, section 4.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from kstash.core.wire import (
 from kstash.errors import WireCorruptError
 from tests.unit.core_cases import APP, TASK, inc
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "wire-format.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/internals/wire-format.md"
 
 IDENTITY = Identity(APP, TASK, inc(7), position=1000, count=2, first_seq=41)
 IDENTITY_HEX = (
@@ -259,7 +259,7 @@ def test_corrupt_committed_positions(metadata: str) -> None:
 
 
 def test_the_document_has_the_vectors() -> None:
-    """The examples of docs/wire-format.md are those that are tested here."""
+    """The examples of docs/internals/wire-format.md are those that are tested here."""
     text = "".join(DOCUMENT.read_text().split())
     for vector in (IDENTITY_HEX, MARKERS[0][1], MARKERS[2][1], LINEAGES[0][1]):
         assert vector in text

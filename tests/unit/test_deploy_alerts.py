@@ -16,7 +16,7 @@ from tests.unit.promql import asked, check_expression, exposed, grouped, promtoo
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "helm" / "kstash" / "files" / "alerts.yaml"
 CASES = ROOT / "deploy" / "prometheus" / "alerts_test.yaml"
-RUNBOOK = ROOT / "docs" / "runbook.md"
+RUNBOOK = ROOT / "docs/operating/runbook.md"
 
 Rule = dict[str, Any]
 

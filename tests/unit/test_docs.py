@@ -23,8 +23,8 @@ from tests.simulation.mutants import MUTANTS
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "apps").rglob("*.md")])
-OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
-PROTOCOL = (DOCS / "protocol.md").read_text(encoding="utf-8")
+OPERATIONS = (DOCS / "operating" / "running.md").read_text(encoding="utf-8")
+PROTOCOL = (DOCS / "internals" / "protocol.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 MIB, KIB = 1 << 20, 1 << 10
@@ -75,7 +75,7 @@ def test_named_files_exist(page: Path) -> None:
 
 def test_the_file_map_is_complete() -> None:
     """Each module of the package's top, each subpackage and each runtime module is on the map."""
-    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    text = (DOCS / "internals" / "architecture.md").read_text(encoding="utf-8")
     package = ROOT / "kstash"
     modules = [f"kstash/{path.name}" for path in package.glob("*.py")]
     folders = [f"kstash/{path.parent.name}/" for path in package.glob("*/__init__.py")]
@@ -86,8 +86,8 @@ def test_the_file_map_is_complete() -> None:
 
 def test_every_decision_is_complete_and_listed() -> None:
     """A record has its number, a status and all parts, and stands in the index."""
-    index = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
-    records = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+    index = (DOCS / "internals" / "decisions" / "README.md").read_text(encoding="utf-8")
+    records = sorted((DOCS / "internals" / "decisions").glob("[0-9]*.md"))
     numbers = [int(path.name[:4]) for path in records]
     assert len(set(numbers)) == len(numbers), "a number is given once; some were never used"
     parts = ["Context", "Decision", "Alternatives", "Consequences", "How tested"]

@@ -216,7 +216,7 @@ def test_points_and_their_names_agree() -> None:
 
 def test_points_are_documented() -> None:
     """The table of the testing page is the list of points, in its order."""
-    page = (DOCS / "testing.md").read_text(encoding="utf-8")
+    page = (DOCS / "internals" / "testing.md").read_text(encoding="utf-8")
     assert [row[0].strip("`") for row in table(page, "Fail points")] == list(POINTS)
 
 

@@ -20,7 +20,7 @@ from kstash.observe.server import _routes
 from kstash.status import WorkerStatus
 from tests.unit.http_source import FakeSource
 
-OPERATIONS_PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+OPERATIONS_PAGE = Path(__file__).parents[2] / "docs/operating/running.md"
 DOCUMENT = describe()
 TOKEN = "a-token-that-is-long-enough"
 

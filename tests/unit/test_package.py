@@ -40,7 +40,7 @@ def test_all_packages_are_shipped() -> None:
 
 def test_each_error_that_a_document_names_is_there() -> None:
     """A document that says `SomeError` means one that a program can import."""
-    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     named = {
         name
         for document in documents

@@ -24,7 +24,7 @@ from kstash.testing.log import MemoryRecord
 
 KB = 1024
 PEAK_MB = 700
-"""For a record that becomes 100 MB, by docs/operations.md: four times that, and the fixed parts."""
+"""For a record that becomes 100 MB, by docs/operating: four times that, and the fixed parts."""
 
 
 def record(offset: int, value: int, *, key: int = 0, header: int = 0) -> MemoryRecord:

@@ -32,7 +32,7 @@ def output(*arguments: str) -> str:
 
 @pytest.mark.prove
 def test_a_million_keys_within_the_documented_bound() -> None:
-    """Peak memory is that of docs/operations.md: state, RocksDB, and a part for each key."""
+    """Peak memory is that of docs/operating: state, RocksDB, and a part for each key."""
     base = int(output("-c", BASE))
     told = output(
         *("-m", "benchmarks.large_state", str(KEYS)),

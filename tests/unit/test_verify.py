@@ -1,6 +1,6 @@
 """The independent checker: what it finds in topics that are as they should be, and are not.
 
-The records are made by the library; the checker knows only docs/wire-format.md.
+The records are made by the library; the checker knows only wire-format.md.
 """
 
 from __future__ import annotations
