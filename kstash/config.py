@@ -110,25 +110,28 @@ class Config(BaseModel):
             protocol decides are refused. One of them by the environment: `sasl.password` is
             `KSTASH_KAFKA__SASL_PASSWORD`, or is in the file that `…_FILE` names. `oauth_cb` may be
             a function that gives tokens.
-        guarantee: `exactly_once` (lineage written behind), `write_first` (lineage written before
-            each output), `at_least_once` (no lineage) or `none` (no recovery at all).
-        auto_offset_reset: where a new application starts: `earliest` or `latest`.
+        guarantee: what a crash may do to results: `exactly_once` (lineage written after each
+            output), `write_first` (before it), `at_least_once` (no lineage) or `none` (no recovery
+            at all).
+        auto_offset_reset: where an application starts that has never run.
         skip_records: `topic/partition/offset`, comma-separated: records that cannot be processed
             and that are to be passed over, for good: every later start knows them. Of a frame on an
             internal topic `…/offset/index` names one record, `…/offset/all` all of them;
             `…/first-last` a batch that cannot be read. Errors say which is right.
         drop_stores: names, comma-separated: stores that a changed program removes or changes, and
             whose contents are given up; no effect on a store that has not changed.
-        create_topics: create missing user topics at the start.
-        internal_replication_factor: of topics that kstash creates, 1 or more. None: the broker's
-            default.
-        state_dir: folder for state and checkpoints.
+        create_topics: create missing user topics at the start, with the cluster's default number
+            of partitions.
+        internal_replication_factor: of topics that kstash creates, 1 or more; from 3 on they get
+            `min.insync.replicas=2`. None: the broker's default.
+        state_dir: folder for state and checkpoints; each worker of a machine needs its own.
         state_memory_bytes: live state in memory, for all tasks of a worker together; 1 MiB or
             more. What does not fit is read from disk.
         checkpoint_interval_ms: longest time between two checkpoints of a task, 100 or more.
         checkpoint_lineage_bytes_max: lineage since the last checkpoint that makes the next one
             due, in bytes.
-        checkpoint_events_max: the same in events: it bounds the replay.
+        checkpoint_events_max: events since the last checkpoint that make the next one due: it
+            bounds the replay.
         checkpoint_store: where checkpoints are kept besides this disk: `topic` (the topic
             `<application_id>-checkpoints`), a URL `s3://…`, `gs://…`, `az://…` or `file:///…`
             (needs the extra `kstash[objects]`), or `none`: then a lost disk means a replay from
@@ -147,20 +150,22 @@ class Config(BaseModel):
         lineage_ack_timeout_ms: age of unacknowledged lineage at which the inputs are paused.
         lineage_ack_delay_ms: for tests: lineage is written, and so acknowledged, this much later,
             0 to 10000: a crash then loses lineage that outputs rely on.
-        stash_bytes_max: unacknowledged lineage of a task at which its inputs are paused.
+        stash_bytes_max: unacknowledged lineage of a task group at which the inputs are paused.
         session_timeout_ms: how long a silent worker keeps its tasks, 6000 (the least that brokers
             allow by default) or more.
         heartbeat_interval_ms: time between heartbeats; a third of the session timeout at most.
-        outage_ms_max: longest outage that is survived: the retention of sinks must exceed it.
-        shutdown_timeout_ms: deadline of an orderly stop.
+        outage_ms_max: longest outage that must be survived: `retention.ms` of immediate sinks
+            must exceed it.
+        shutdown_timeout_ms: deadline of an orderly stop; what is not released by then is replayed.
         leave_on_stop: leave the group at an orderly stop although `instance_id` is set. False
             keeps the place for the restart.
         linger_ms: how long the producers gather records, 0 to 1000. 0 is slower than 1 under load:
-            the client then turns in circles while records are on their way.
+            the client then turns in circles while records are on their way. 20 to 50 where only
+            throughput counts.
         frame_bytes_max: largest frame of several records on an internal topic; 1024 or more, and
             well below the topic's `max.message.bytes`. A larger record is a frame of its own.
         http_host: address that metrics and health are served on.
-        http_port: its port; 0: no server.
+        http_port: its port; 0: no server. Each worker of a machine needs its own.
         http_hosts_allowed: names, comma-separated, that HTTP requests may be for, beside addresses,
             names without a dot, `http_host` and the name of this machine. `*.example.com` is all
             names below that, `*` any name.
@@ -174,7 +179,7 @@ class Config(BaseModel):
         stall_ms_max: how long nothing may move where there is work, before `/livez` fails. None:
             the client's `max.poll.interval.ms`.
         log_format: `console` (for people) or `json` (one object a line).
-        log_level: `debug`, `info`, `warning` or `error`.
+        log_level: events of a lower level are dropped: `debug`, `info`, `warning` or `error`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -14,7 +14,7 @@ from typer.main import get_command
 from kstash.cli.main import app as command_line
 from kstash.config import Config
 from kstash.kafka.topics import internal_topic_config, lineage_topic_config
-from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX, MetricSpec
+from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX
 from kstash.places import EXIT_ORPHANED
 from kstash.supervisor import EXIT_FENCED
 from kstash.testing import TestDriver
@@ -23,11 +23,13 @@ from tests.simulation.mutants import MUTANTS
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "apps").rglob("*.md")])
-OPERATIONS = (DOCS / "operating" / "running.md").read_text(encoding="utf-8")
+REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
+TOPICS = (DOCS / "operating" / "topics.md").read_text(encoding="utf-8")
 PROTOCOL = (DOCS / "internals" / "protocol.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-MIB, KIB = 1 << 20, 1 << 10
+MADE: dict[str, Any] = runpy.run_path(str(DOCS / "make_reference.py"))
+"""The script that makes the tables of the reference."""
 
 
 def name_of(path: Path) -> str:
@@ -100,76 +102,42 @@ def test_every_decision_is_complete_and_listed() -> None:
         assert f"({path.name})" in index, f"{path.name} is not in the index"
 
 
-# --- tables of the operations page --------------------------------------------------------------
+# --- the reference, and what is compared with the code elsewhere ---------------------------------
 
 
-def shown(value: Any, name: str) -> str:
-    """A default or bound as the table shows it."""
-    if value is None or value == {}:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int) and "bytes" in name and value >= KIB and value % KIB == 0:
-        return f"{value // MIB} MiB" if value % MIB == 0 else f"{value // KIB} KiB"
-    return f"`{value}`" if isinstance(value, str) else str(value)
-
-
-def _literals(annotation: Any) -> list[str]:
-    if get_origin(annotation) is not None and all(isinstance(a, str) for a in get_args(annotation)):
-        return list(get_args(annotation))
-    return []
-
-
-def setting_row(name: str) -> tuple[str, str, str]:
-    """Name, default and allowed values of a setting, as in the table."""
-    field = Config.model_fields[name]
-    value = field.get_default(call_default_factory=True)
-    default = "required" if field.is_required() else shown(value, name)
-    constraints = [*field.metadata]
-    for part in get_args(field.annotation):
-        for metadata in getattr(part, "__metadata__", ()):
-            constraints += getattr(metadata, "metadata", [metadata])
-    least = [c.ge for c in constraints if hasattr(c, "ge")]
-    most = [c.le for c in constraints if hasattr(c, "le")]
-    allowed = ", ".join(f"`{choice}`" for choice in _literals(field.annotation))
-    if field.annotation is bool:
-        allowed = "true, false"
-    elif least and most:
-        allowed = f"{shown(least[0], name)} to {shown(most[0], name)}"
-    elif least:
-        allowed = f"{shown(least[0], name)} or more"
-    return f"`{name}`", default, allowed
-
-
-def metric_row(spec: MetricSpec) -> tuple[str, str, str]:
-    """Name, type and labels of a metric, as in the table."""
-    suffix = "_total" if spec.kind == "counter" else ""
-    labels = ", ".join(f"`{label}`" for label in spec.labels)
-    return f"`{PREFIX}{spec.name}{suffix}`", spec.kind, labels
+def test_the_reference_is_up_to_date() -> None:
+    """Its tables are what the code says now; else run docs/make_reference.py."""
+    assert MADE["page"]() == REFERENCE
 
 
 def test_settings_are_all_there_as_they_are() -> None:
-    """The table has every setting, with its default and its range, and no other."""
-    found = [tuple(row[:3]) for row in table(OPERATIONS, "Settings")]
-    assert found == [setting_row(name) for name in Config.model_fields]
+    """The table has every setting, with its default, its range and what it does, and no other."""
+    found = list(table(REFERENCE, "Settings"))
+    rows = [(f"`{name}`", *MADE["default_and_range"](name)) for name in Config.model_fields]
+    assert [tuple(row[:3]) for row in found] == rows
+    assert all(row[3] for row in found)
 
 
 def test_metrics_are_all_there_as_they_are() -> None:
-    """The table has every metric, with its type and its labels, and no other."""
-    found = [tuple(row[:3]) for row in table(OPERATIONS, "Metrics")]
-    assert found == [metric_row(spec) for spec in (*METRICS, *OF_SUPERVISOR)]
+    """The table has every metric, with its type, its labels and its text, and no other."""
+    found = [(row[0].strip("`"), row[1], row[3]) for row in table(REFERENCE, "Metrics")]
+    ends = {"counter": "_total"}
+    assert found == [
+        (f"{PREFIX}{spec.name}{ends.get(spec.kind, '')}", spec.kind, spec.text.rstrip("."))
+        for spec in (*METRICS, *OF_SUPERVISOR)
+    ]
 
 
 def test_topic_settings_are_all_there() -> None:
     """Every setting that kstash gives its topics is listed with its value."""
     for config in (lineage_topic_config(), internal_topic_config()):
         for name, value in config.items():
-            assert f"`{name}={value}`" in OPERATIONS, f"{name}={value} is not listed"
+            assert f"`{name}={value}`" in TOPICS, f"{name}={value} is not listed"
 
 
 def test_exit_codes_are_listed() -> None:
     """The table of exit codes has those of a worker that lost its place, or its supervisor."""
-    codes = [row[0] for row in table(OPERATIONS, "Exit codes")]
+    codes = [row[0] for row in table(REFERENCE, "Exit codes")]
     assert codes == ["0", "1", "2", str(EXIT_FENCED), str(EXIT_ORPHANED), "130, 143"]
 
 
@@ -183,33 +151,18 @@ def test_commands_are_listed() -> None:
                 groups.append((f"{word} ", command))
             else:
                 found[prefix + word] = {o for p in command.params for o in p.opts}
-    listed = {row[0].strip("`"): row[2] for row in table(OPERATIONS, "Command line")}
+    listed = {row[0].strip("`"): row[2] for row in table(REFERENCE, "Command line")}
     assert set(listed) == set(found)
     for name, shown in listed.items():
         for option in ("--json", "--dry-run", "--once"):
             assert (option in shown) == (option in found[name]), f"{name} {option}"
 
 
-def log_lines() -> set[str]:
-    """Texts of all log calls of level info and above, constant parts only."""
-    found: set[str] = set()
-    for path in sorted((ROOT / "kstash").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-                continue
-            logger = ast.unparse(node.func.value)
-            levels = ("info", "warning", "error", "critical", "log")
-            if node.func.attr not in levels or "log" not in logger:
-                continue
-            event = node.args[node.func.attr == "log"]  # behind the level
-            texts = [n.value for n in ast.walk(event) if isinstance(n, ast.Constant)]
-            found.update(text for text in texts if isinstance(text, str))
-    return found
-
-
 def test_log_lines_are_explained() -> None:
     """Each line that a worker may log stands in the table with what it means, and no other."""
-    assert {row[0].strip("`") for row in table(OPERATIONS, "Log lines")} == log_lines()
+    found = list(table(REFERENCE, "Log lines"))
+    assert {row[0].strip("`") for row in found} == set(MADE["log_lines"]())
+    assert all(row[2] for row in found)
 
 
 # --- the protocol -------------------------------------------------------------------------------
@@ -258,7 +211,7 @@ def test_sections_that_code_cites_exist() -> None:
 
 
 def commands() -> list[tuple[str, str]]:
-    """(page, command) of each line behind a `$` in a console block."""
+    """(page, command) of each line after a `$` in a console block."""
     return [
         (name_of(page), line[2:].split("#")[0].strip())
         for page in PAGES

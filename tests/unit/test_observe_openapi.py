@@ -20,7 +20,7 @@ from kstash.observe.server import _routes
 from kstash.status import WorkerStatus
 from tests.unit.http_source import FakeSource
 
-OPERATIONS_PAGE = Path(__file__).parents[2] / "docs/operating/running.md"
+WATCHING = Path(__file__).parents[2] / "docs/operating/watching.md"
 DOCUMENT = describe()
 TOKEN = "a-token-that-is-long-enough"
 
@@ -57,7 +57,7 @@ def test_each_route_is_described() -> None:
     assert set(DOCUMENT["paths"]) == described
     served = {route.path for route in _routes(FakeSource(), Peers(()))}
     assert {*served, "/"} == described
-    section = OPERATIONS_PAGE.read_text(encoding="utf-8").partition("\n## HTTP\n")[2]
+    section = WATCHING.read_text(encoding="utf-8").partition("\n## HTTP\n")[2]
     rows = re.findall(r"^\| (`/.*?) \|", section.partition("\n### ")[0], re.MULTILINE)
     listed = {path for row in rows for path in re.findall(r"`(/[a-z.]*)`", row)}
     assert listed == described

@@ -1,6 +1,6 @@
 """Upgrades: what a changed program may take over, over an Apache Kafka in memory.
 
-Source: protocol, section 9 (H15, H16); docs/operating/running.md, "Upgrading".
+Source: protocol, section 9 (H15, H16); docs/operating/upgrading.md.
 """
 
 from __future__ import annotations
