@@ -7,7 +7,7 @@ SEEDS ?= 1000000
 ROUNDS ?= 10
 MINUTES ?= 60
 SECONDS ?= 3600
-MODULES ?= $(patsubst kstash/%,%,$(filter-out %__init__.py,$(wildcard kstash/core/*.py kstash/runtime/*.py)))
+MODULES ?= $(patsubst kstash/%,%,$(filter-out %__init__.py,$(wildcard kstash/core/*.py kstash/runtime/*.py kstash/runtime/*/*.py)))
 QUICK := tests/unit tests/property tests/traces
 # tests/conftest.py says what is a proof.
 PROOF := -m prove

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kstash.ports import StoreSpec
+from kstash.ports.state import StoreSpec
 from kstash.state.rocks import RocksBackend, RocksTaskState
 
 BATCH_KEYS = 500

@@ -23,8 +23,8 @@ import time
 from collections.abc import Iterator
 
 import kstash
-from kstash.config import Config
 from kstash.observe import Observer
+from kstash.settings.config import Config
 from kstash.testing import TestDriver
 
 CONNECTIONS = 200

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from kstash.ports import StoreSpec
+from kstash.ports.state import StoreSpec
 from kstash.state.rocks import RocksBackend, RocksTaskState
 
 ROUNDS = 7

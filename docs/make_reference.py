@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from kstash.config import Config
+from kstash.settings.config import Config
 from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX, MetricSpec
 
 PAGE = Path(__file__).parent / "reference.md"

@@ -28,7 +28,7 @@ from playwright.sync_api import Page, expect
 
 import kstash
 from kstash.broker import DevBroker
-from kstash.places import PLACE_VARIABLE
+from kstash.process.seat import PLACE_VARIABLE
 
 IMAGES = Path(__file__).parent / "images"
 PARTITIONS = 3

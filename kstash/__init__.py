@@ -6,8 +6,7 @@ Everything public is here, in `kstash.readers` (for programs that read what ksta
 
 from importlib import metadata
 
-from kstash.app import App, FinalState
-from kstash.config import Config
+from kstash.app import App
 from kstash.errors import (
     AccessRefusedError,
     ApplicationIdTakenError,
@@ -55,9 +54,12 @@ from kstash.errors import (
     WireCorruptError,
     WorkerFailedError,
 )
+from kstash.ports.state import FinalState
 from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_text, raw, text
-from kstash.streams import DELETE, Deletion, Record, Stream
-from kstash.topology import Topology
+from kstash.settings.config import Config
+from kstash.surface.streams import Stream
+from kstash.topology.model import Topology
+from kstash.topology.record import DELETE, Deletion, Record
 
 __version__ = metadata.version("kstash")
 

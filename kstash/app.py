@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
-from kstash import nodes as n
-from kstash.checks import check_application, check_function, check_serde, check_topic
-from kstash.compiler import compile_topology
-from kstash.config import Config
 from kstash.errors import ConfigError, KstashError, TopologyError
+from kstash.ports.state import FinalState
+from kstash.process.stopping import StopRequest
+from kstash.process.tracebacks import shortened
 from kstash.serdes import Serde, raw
-from kstash.stopping import StopRequest
-from kstash.streams import Stream, merged
-from kstash.topology import Topology
-from kstash.tracebacks import shortened
-from kstash.words import APP_WORDS, missing
+from kstash.settings.config import Config
+from kstash.surface.checks import check_application, check_function, check_serde, check_topic
+from kstash.surface.streams import Stream, merged
+from kstash.surface.words import APP_WORDS, missing
+from kstash.topology import nodes as n
+from kstash.topology.compiler import compile_topology
+from kstash.topology.model import Topology
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-class FinalState(Protocol):
-    """What a bounded run leaves in the stores of the tasks that this worker ran to the end.
-
-    Each key has one task, and that task ends in one worker: of several workers that share a run
-    exactly one owns a key, whether it was ever seen or not.
-    """
-
-    def owns(self, store: str, key: Any) -> bool:
-        """Whether this worker ran the task of a key.
-
-        Raises:
-            ConfigError: the application has no such store.
-        """
-
-    def get(self, store: str, key: Any, default: Any = None) -> Any:
-        """The final value of a key, or `default` when it was never seen or is owned elsewhere.
-
-        Raises:
-            ConfigError: the application has no such store.
-        """
 
 
 class App:
@@ -175,7 +154,8 @@ class App:
             WorkerFailedError: a supervised worker died again and again, or of what a restart does
                 not mend.
         """
-        from kstash.launch import run_app
+        # Late: who declares a program only, or draws it, needs no Kafka client.
+        from kstash.process.launch import run_app
 
         if until not in (None, "end", "drain"):
             raise ConfigError(f"until is 'end', 'drain' or None, not {until!r}", "until")
@@ -190,7 +170,13 @@ class App:
             check_function("on_end", on_end, location, "state")
         try:
             return run_app(
-                self, self._stop, until=until, workers=workers, on_ready=on_ready, on_end=on_end
+                self.topology,
+                self.config,
+                self._stop,
+                until=until,
+                workers=workers,
+                on_ready=on_ready,
+                on_end=on_end,
             )
         except KstashError as error:
             raise shortened(error) from error.__cause__

@@ -28,7 +28,7 @@ from kstash.core.wire import (
 )
 from kstash.errors import RecordUnreadableError, SequenceGapError, WireCorruptError
 from kstash.escape import printable
-from kstash.ports import Headers, Message
+from kstash.ports.kafka import Headers, Message
 
 
 class RecordDecoder:

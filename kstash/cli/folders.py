@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from kstash.config import Config
 from kstash.core.program import Program
 from kstash.errors import StateError, WireCorruptError
+from kstash.settings.config import Config
 from kstash.state.folder import LOCK_FILE, METADATA_FILE, io_error, open_file, refuse_link
 
 

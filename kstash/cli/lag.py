@@ -15,9 +15,9 @@ from kstash.cli.options import AsJson, Connection, connected
 from kstash.cli.programs import Application, config_of
 from kstash.cli.tables import table_console
 from kstash.core import names
+from kstash.kafka.maintenance import Upkeep
 from kstash.kafka.tools import KafkaTools
-from kstash.kafka.upkeep import Upkeep
-from kstash.ports import Partition
+from kstash.ports.kafka import Partition
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from kstash.config import Config
 from kstash.errors import ConfigError
 from kstash.kafka.tools import KafkaTools
-from kstash.sources import FILE_VARIABLE
+from kstash.settings.config import Config
+from kstash.settings.sources import FILE_VARIABLE
 
 TOOLS_ID = "kstash-tools"
 """Application id of commands that are about none: it names their consumer group."""

@@ -10,7 +10,7 @@ from kstash.core.program import Program, program_of
 from kstash.core.records import Config, LineageRecord, Start, decode_record
 from kstash.errors import WireCorruptError
 from kstash.kafka.tools import KafkaTools
-from kstash.ports import Message, Partition, TopicInfo
+from kstash.ports.kafka import Message, Partition, TopicInfo
 
 
 @dataclass(slots=True)

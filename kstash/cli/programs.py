@@ -13,8 +13,8 @@ import typer
 
 from kstash import App, Config, ConfigError
 from kstash.cli.options import Connection, assignments, connected
-from kstash.credentials import FILE_SUFFIX, is_secret, variable_of
-from kstash.sources import PREFIX
+from kstash.settings.credentials import FILE_SUFFIX, is_secret, variable_of
+from kstash.settings.sources import PREFIX
 
 Program = Annotated[
     str,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kstash.ports import Message
+from kstash.ports.kafka import Message
 
 SHOWN_AFTER_S = 2.0
 STEP = 1000

@@ -29,7 +29,6 @@ from kstash.cli.options import Connection, DryRun, connected
 from kstash.cli.past import read_past, records
 from kstash.cli.programs import Application, config_of
 from kstash.cli.progress import Advance, bar
-from kstash.config import Config
 from kstash.core import names
 from kstash.core.program import Program
 from kstash.core.records import Config as Generation
@@ -49,12 +48,13 @@ from kstash.errors import (
     WireCorruptError,
 )
 from kstash.escape import printable
+from kstash.kafka.maintenance import Upkeep
 from kstash.kafka.tools import KafkaTools
-from kstash.kafka.topics import internal_topic_config, lineage_topic_config
-from kstash.kafka.upkeep import Upkeep
-from kstash.launch import SESSION_MARGIN_S
-from kstash.objects import ObjectCheckpointStore, open_store
-from kstash.ports import Headers, Message, NewTopic, Partition, TopicInfo
+from kstash.ports.kafka import Headers, Message, NewTopic, Partition, TopicInfo
+from kstash.process.launch import SESSION_MARGIN_S
+from kstash.settings.config import Config
+from kstash.startup.topics import internal_topic_config, lineage_topic_config
+from kstash.stores.objects import ObjectCheckpointStore, open_store
 
 FENCED_TOGETHER = 64
 DELETED_TOGETHER = 1000

@@ -19,9 +19,9 @@ from rich.text import Text
 
 from kstash.cli.options import Connection, configured
 from kstash.cli.tables import table_console
-from kstash.config import Config
 from kstash.errors import ConfigError
 from kstash.escape import printable
+from kstash.settings.config import Config
 
 TIMEOUT_S = 5.0
 BYTES_MAX = 64 * 1024 * 1024

@@ -13,13 +13,13 @@ from rich.table import Table
 from kstash.cli.options import AsJson, Connection, connected
 from kstash.cli.programs import Program, Settings, load_configured
 from kstash.cli.tables import table_console
-from kstash.config import Config
 from kstash.core import names
 from kstash.kafka import KafkaCluster
-from kstash.kafka.topics import check_topics
 from kstash.observe.logs import configure_logs
-from kstash.ports import Admin, NewTopic, TopicInfo
-from kstash.topology import Topology
+from kstash.ports.kafka import Admin, NewTopic, TopicInfo
+from kstash.settings.config import Config
+from kstash.startup.topics import check_topics
+from kstash.topology.model import Topology
 
 
 @dataclass(slots=True)

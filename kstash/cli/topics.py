@@ -15,7 +15,7 @@ from kstash.cli.options import AsJson, Connection, JsonLines, assignments, conne
 from kstash.cli.tables import table_console
 from kstash.cli.topic_check import check
 from kstash.errors import TopicMissingError
-from kstash.ports import NewTopic, TopicInfo
+from kstash.ports.kafka import NewTopic, TopicInfo
 
 app = typer.Typer(help="Create, list, check and read topics.", no_args_is_help=True)
 app.command("check")(check)

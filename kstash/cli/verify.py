@@ -14,14 +14,14 @@ from rich.table import Table
 from kstash.cli.options import Connection, connected
 from kstash.cli.progress import bar, counted
 from kstash.cli.tables import table_console
-from kstash.config import Config
 from kstash.core import names
 from kstash.errors import CheckpointCorruptError, TopicMissingError
 from kstash.escape import printable
 from kstash.kafka import KafkaCluster
 from kstash.kafka.tools import KafkaTools
-from kstash.launch import checkpoint_store
-from kstash.ports import Message, Partition
+from kstash.ports.kafka import Message, Partition
+from kstash.process.launch import checkpoint_store
+from kstash.settings.config import Config
 from kstash.verify.bodies import Program
 from kstash.verify.checks import Fetch, LineageCheck, Report, SequenceCheck
 from kstash.verify.formats import UnreadableError

@@ -1,4 +1,4 @@
-"""Kafka by confluent-kafka: adapters of `kstash.ports`, and the checks of topics at start.
+"""Kafka by confluent-kafka: adapters of `kstash.ports.kafka`, and the checks of topics at start.
 
 The only package that imports `confluent_kafka`. Adapters translate calls and errors and hold no
 policy; what the client does, and why a setting has its value, stands beside the setting.
@@ -7,9 +7,8 @@ policy; what the client does, and why a setting has its value, stands beside the
 import confluent_kafka
 
 from kstash.kafka.cluster import KafkaCluster
-from kstash.kafka.topics import check_topics
 
-__all__ = ["KafkaCluster", "check_topics", "client_version"]
+__all__ = ["KafkaCluster", "client_version"]
 
 
 def client_version() -> str:

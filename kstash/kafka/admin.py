@@ -27,7 +27,7 @@ from kstash.errors import ClusterError, TopicMissingError
 from kstash.kafka import failures
 from kstash.kafka.clients import make_admin
 from kstash.kafka.complaints import Complaints
-from kstash.ports import NewTopic, Partition, TopicInfo
+from kstash.ports.kafka import NewTopic, Partition, TopicInfo
 
 DEADLINE_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
@@ -51,7 +51,7 @@ K = TypeVar("K")
 
 
 class KafkaAdmin:
-    """`kstash.ports.Admin` over confluent-kafka.
+    """`kstash.ports.kafka.Admin` over confluent-kafka.
 
     Args:
         settings: of the client.

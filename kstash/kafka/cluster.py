@@ -5,27 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from kstash.config import Config
 from kstash.core import names
-from kstash.kafka import settings
+from kstash.kafka import client_settings as settings
 from kstash.kafka.admin import KafkaAdmin
-from kstash.kafka.checkpoint_topic import CheckpointTopic
 from kstash.kafka.member import KafkaMember
 from kstash.kafka.positions import CommittedPositionsReader
+from kstash.kafka.prepared_clients import Spares
 from kstash.kafka.producers import DelayedAcks, KafkaProducer
 from kstash.kafka.scanner import KafkaScanner
 from kstash.kafka.sink import KafkaSinkProducer
-from kstash.kafka.spares import Spares
 from kstash.kafka.statistics import STATISTICS_INTERVAL_MS, Statistics
-from kstash.ports import (
-    Admin,
-    BrokerStatus,
-    CheckpointStore,
-    Member,
-    Producer,
-    Scanner,
-    SinkProducer,
-)
+from kstash.ports.kafka import Admin, Member, Producer, Scanner, SinkProducer
+from kstash.ports.status import BrokerStatus
+from kstash.settings.config import Config
 
 SINKS_DEADLINE_S = 1.0
 """For all threads of producers together: what still waits for a broker ends with the process."""
@@ -35,7 +27,7 @@ BATCH_BYTES_MAX = 1_000_000
 
 
 class KafkaCluster:
-    """`kstash.ports.Cluster` over confluent-kafka.
+    """`kstash.ports.kafka.Cluster` over confluent-kafka.
 
     Each call makes a new client, or hands out the one that `prepare` made; whoever calls closes
     it. Producers are warmed, so make them first thing in the process.
@@ -43,7 +35,7 @@ class KafkaCluster:
     Args:
         config: the application's settings.
         program: short name of what the application runs: members that name another one are
-            refused (`kstash.kafka.strangers`).
+            refused (`kstash.startup.members`).
 
     Attributes:
         spares: clients that are there already; closed with `close`.
@@ -186,10 +178,6 @@ class KafkaCluster:
     def brokers(self) -> tuple[BrokerStatus, ...]:
         """What reader and producers of data and lineage said last of each broker."""
         return self._statistics.brokers()
-
-    def checkpoint_store(self) -> CheckpointStore:
-        """The store of remote checkpoints in the topic `<application id>-checkpoints`."""
-        return CheckpointTopic(self._config, admin=self.admin)
 
     def _limited(self, producer: settings.Settings) -> settings.Settings:
         asked = int(producer.get("batch.size", BATCH_BYTES_MAX))

@@ -31,9 +31,9 @@ from kstash.kafka import failures
 from kstash.kafka.clients import make_consumer
 from kstash.kafka.closing import close_in_time
 from kstash.kafka.headers import with_headers_read
+from kstash.kafka.reachability import BrokerWatch
 from kstash.kafka.unreadable import last_offset_of
-from kstash.kafka.watch import BrokerWatch
-from kstash.ports import Message, Partition
+from kstash.ports.kafka import Message, Partition
 
 POLL_RECORDS_MAX = 500
 TOPIC_MISSING_GRACE_S = 2.0

@@ -16,7 +16,7 @@ from kstash.errors import (
     RecordRefusedError,
     RightMissingError,
 )
-from kstash.ports import Partition
+from kstash.ports.kafka import Partition
 
 _RAISED: tuple[type[Any], ...] = (KafkaException, KafkaError)
 CLIENT_ERRORS: tuple[type[BaseException], ...] = tuple(

@@ -20,7 +20,7 @@ _headers_of = methodcaller("headers")
 
 
 class HeaderlessMessage:
-    """A consumed record whose headers cannot be read: `kstash.ports.Message`."""
+    """A consumed record whose headers cannot be read: `kstash.ports.kafka.Message`."""
 
     __slots__ = ("_message",)
 

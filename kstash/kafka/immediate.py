@@ -44,7 +44,7 @@ from kstash.kafka.closing import close_in_time
 from kstash.kafka.complaints import Complaints
 from kstash.kafka.headers import HeaderlessMessage
 from kstash.kafka.positions import metadata_of
-from kstash.ports import Partition
+from kstash.ports.kafka import Partition
 
 METADATA_BYTES_MAX = 4096
 """Kafka's default of `offset.metadata.max.bytes`."""

@@ -29,8 +29,8 @@ from kstash.errors import MemberFencedError
 from kstash.failpoints import around
 from kstash.kafka import failures
 from kstash.kafka.consuming import AssignedConsumer
-from kstash.kafka.place import census_of, holder_of, share_out
-from kstash.ports import Census, Message, Partition
+from kstash.kafka.static_members import census_of, holder_of, share_out
+from kstash.ports.kafka import Census, Message, Partition
 
 OnGroups = Callable[[list[int]], None]
 
@@ -46,7 +46,7 @@ long sleep is answered with the loss of the place in the group, and the partitio
 
 
 class KafkaMember(AssignedConsumer):
-    """`kstash.ports.Member` over confluent-kafka.
+    """`kstash.ports.kafka.Member` over confluent-kafka.
 
     Args:
         settings: of the member's client, `group.instance.id` included for a static member.

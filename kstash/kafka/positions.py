@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from kstash.errors import WireCorruptError
 from kstash.kafka import failures
 from kstash.kafka.clients import make_consumer
-from kstash.ports import Partition
+from kstash.ports.kafka import Partition
 
 READ_DEADLINE_S = 30.0
 ATTEMPT_TIMEOUT_S = 2.0

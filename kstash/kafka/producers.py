@@ -18,8 +18,8 @@ from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError,
 from kstash.failpoints import around
 from kstash.kafka import failures
 from kstash.kafka.clients import make_producer
-from kstash.kafka.opening import Opening, Record
-from kstash.ports import Headers, OnDelivery, Producer
+from kstash.kafka.first_record_gate import Opening, Record
+from kstash.ports.kafka import Headers, OnDelivery, Producer
 
 WARM_DEADLINE_S = 1.0
 ROOM_DEADLINE_S = 60.0
@@ -28,7 +28,7 @@ ROOM_POLL_S = 0.05
 
 
 class KafkaProducer:
-    """`kstash.ports.Producer` over confluent-kafka.
+    """`kstash.ports.kafka.Producer` over confluent-kafka.
 
     Made early and warmed: a cold idempotent producer's first acknowledgement takes half a second.
 

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 import structlog
 
-from kstash.config import Config
-from kstash.credentials import content
 from kstash.errors import ConfigError
 from kstash.kafka import failures
-from kstash.sources import CREDENTIALS, credential_files
+from kstash.settings.config import Config
+from kstash.settings.credentials import content
+from kstash.settings.sources import CREDENTIALS, credential_files
 
 LOOK_S = 5.0
 """Between two looks: much less than what anybody waits between a new password and the end of the

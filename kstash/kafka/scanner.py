@@ -6,4 +6,4 @@ from kstash.kafka.consuming import AssignedConsumer
 
 
 class KafkaScanner(AssignedConsumer):
-    """`kstash.ports.Scanner`: assign only, never a group member."""
+    """`kstash.ports.kafka.Scanner`: assign only, never a group member."""

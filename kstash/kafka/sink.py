@@ -32,9 +32,9 @@ from kstash.errors import (
 from kstash.failpoints import around
 from kstash.kafka import failures
 from kstash.kafka.clients import ClientLogger, client_logger, make_producer
-from kstash.kafka.opening import Opening, Record
+from kstash.kafka.first_record_gate import Opening, Record
 from kstash.kafka.positions import CommittedPositionsReader
-from kstash.ports import Headers, OnDelivery, OnDone, Partition
+from kstash.ports.kafka import Headers, OnDelivery, OnDone, Partition
 
 INIT_DEADLINE_S = 60.0
 INIT_SLICE_S = 0.02
@@ -70,7 +70,7 @@ class _ClientLog:
 
 
 class KafkaSinkProducer:
-    """`kstash.ports.SinkProducer` over confluent-kafka.
+    """`kstash.ports.kafka.SinkProducer` over confluent-kafka.
 
     Args:
         settings: of the client, with `transactional.id`.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from kstash.ports import BrokerStatus
+from kstash.ports.status import BrokerStatus
 
 STATISTICS_INTERVAL_MS = 10_000
 

@@ -34,7 +34,7 @@ from kstash.kafka.failures import (
 )
 from kstash.kafka.failures import unavailable as unavailable_error
 from kstash.kafka.headers import with_headers_read
-from kstash.ports import Message, NewTopic, TopicInfo
+from kstash.ports.kafka import Message, NewTopic, TopicInfo
 
 _DEADLINE_S = 15.0
 GROUP = "kstash-tools"

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from kstash.kafka import failures
 from kstash.kafka.clients import make_consumer
 from kstash.kafka.closing import close_in_time
-from kstash.ports import Partition
+from kstash.ports.kafka import Partition
 
 SEARCH_S_MAX = 10.0
 """A worker that ends looks for the end of a batch for so long; each look fetches it once."""

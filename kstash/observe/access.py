@@ -11,10 +11,10 @@ from typing import Self
 
 import structlog
 
-from kstash.config import Config
 from kstash.errors import ConfigError
 from kstash.observe.asking import trusting
 from kstash.observe.guard import names_of
+from kstash.settings.config import Config
 
 RENEW_S = 5
 """How often the files of a certificate are looked at."""

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from importlib import metadata
 from typing import cast
 
-from kstash.config import Config
 from kstash.observe import schema
 from kstash.observe.history import complaints, why_unreachable
 from kstash.observe.observer import Observer, own_address, worker_name
 from kstash.observe.probes import unready, waiting_for
-from kstash.status import RecoveryStatus, TaskStatus, TopicStatus, WorkerStatus
-from kstash.topology import Topology
+from kstash.ports.status import RecoveryStatus, TaskStatus, TopicStatus, WorkerStatus
+from kstash.settings.config import Config
+from kstash.topology.model import Topology
 
 LOG_BEFORE_S = 10.0
 

@@ -1,4 +1,4 @@
-"""`kstash.ports.Metrics` on prometheus_client."""
+"""`kstash.ports.process.Metrics` on prometheus_client."""
 
 from __future__ import annotations
 

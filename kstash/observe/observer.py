@@ -11,18 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from kstash.config import Config
 from kstash.observe.history import History
 from kstash.observe.logs import configure_logs
 from kstash.observe.metrics import PrometheusMetrics
 from kstash.observe.probes import Probes
 from kstash.observe.summary import Summary
-from kstash.status import WorkerStatus
+from kstash.ports.status import WorkerStatus
+from kstash.settings.config import Config
 
 if TYPE_CHECKING:
     from kstash.observe.server import HttpServer
     from kstash.observe.supervision import Endpoint
-    from kstash.topology import Topology
+    from kstash.topology.model import Topology
 
 STATUS_INTERVAL_S = 0.2
 """How often the loop's status is taken: `/readyz` follows a change this fast."""

@@ -12,10 +12,10 @@ from typing import Self
 
 import msgspec
 
-from kstash.config import Config
 from kstash.observe import schema
 from kstash.observe.access import Access, Certificate
 from kstash.observe.asking import ANSWER_S, Address, UnreachableError, ask
+from kstash.settings.config import Config
 
 PEERS_MAX = 256
 """Addresses that are asked; a group of more workers is looked at by Prometheus."""

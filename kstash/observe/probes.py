@@ -7,7 +7,7 @@ is alive, however long it takes, and while no broker answers nothing counts as s
 
 from __future__ import annotations
 
-from kstash.status import WorkerStatus
+from kstash.ports.status import WorkerStatus
 
 AWAY_S = 10.0
 """After so long without an answer the cluster counts as away."""

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from kstash.config import Config
 from kstash.observe import schema
 from kstash.observe.access import RENEW_S, Access
 from kstash.observe.connections import BoundedConnection
@@ -24,6 +23,7 @@ from kstash.observe.guard import CONTENT_POLICY, HEAD_BYTES_MAX, HEADERS, Guard
 from kstash.observe.listening import listen
 from kstash.observe.openapi import describe
 from kstash.observe.peers import Peers
+from kstash.settings.config import Config
 
 KEEP_ALIVE_S = 5
 

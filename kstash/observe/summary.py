@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from kstash.observe.history import Counted
-from kstash.ports import WorkerStatus
+from kstash.ports.status import WorkerStatus
 
 INTERVAL_S = 60.0
 SHARE = 0.99

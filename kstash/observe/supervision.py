@@ -22,7 +22,6 @@ from typing import IO, TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
-from kstash.config import Config
 from kstash.errors import ConfigError
 from kstash.observe import schema
 from kstash.observe.answers import edges, errors_of_log, settings_of
@@ -31,8 +30,9 @@ from kstash.observe.merged import merge_metrics, merge_status
 from kstash.observe.metrics import PrometheusMetrics
 from kstash.observe.observer import own_address, worker_name
 from kstash.observe.table import OF_SUPERVISOR
-from kstash.places import Member
-from kstash.topology import Topology
+from kstash.ports.status import SupervisedWorker
+from kstash.settings.config import Config
+from kstash.topology.model import Topology
 
 if TYPE_CHECKING:
     from kstash.observe.server import HttpServer
@@ -74,7 +74,7 @@ class Endpoint:
         self.folder, self._lock = _make_folder(config.state_dir)
         self.started = monotonic()
         self.monotonic = monotonic
-        self.members: tuple[Member, ...] = ()
+        self.members: tuple[SupervisedWorker, ...] = ()
         self._server: HttpServer | None = None
 
     @property
@@ -111,7 +111,7 @@ class Endpoint:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
-    def show(self, members: Sequence[Member]) -> None:
+    def show(self, members: Sequence[SupervisedWorker]) -> None:
         """Note which workers there are."""
         self.members = tuple(members)
 
@@ -245,10 +245,10 @@ class SupervisorSource:
 
     async def _ask_all(
         self, target: str, wanted: frozenset[int], read: Callable[[int, bytes], T]
-    ) -> list[tuple[Member, T | UnreachableError]]:
+    ) -> list[tuple[SupervisedWorker, T | UnreachableError]]:
         """What each worker answers that is not over; an error where it does not."""
 
-        async def one(member: Member) -> T | UnreachableError:
+        async def one(member: SupervisedWorker) -> T | UnreachableError:
             try:
                 address = Address(socket=self._endpoint.folder / member.socket)
                 return read(*await ask(address, target, wanted=wanted))

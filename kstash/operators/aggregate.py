@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
-from kstash import nodes as n
 from kstash.errors import OperatorError, SerdeError, shown
 from kstash.operators.flow import Flow
 from kstash.operators.step import OneToOne, Step
-from kstash.ports import KeyValueStore
+from kstash.ports.state import KeyValueStore
 from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_text, raw, text
-from kstash.streams import DELETE
+from kstash.topology import nodes as n
+from kstash.topology.record import DELETE
 
 EXACT_TYPES: dict[Serde[Any], frozenset[type]] = {
     text: frozenset({str}),

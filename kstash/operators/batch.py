@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kstash.ports import Headers
+from kstash.ports.kafka import Headers
 
 
 @dataclass(slots=True)

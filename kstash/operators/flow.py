@@ -8,7 +8,7 @@ from itertools import chain, compress, repeat
 from typing import Any, TypeVar
 
 from kstash.operators.columns import deserialize_column, serialize_column
-from kstash.ports import Headers
+from kstash.ports.kafka import Headers
 from kstash.serdes import Serde
 
 T = TypeVar("T")

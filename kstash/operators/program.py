@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from kstash import nodes as n
 from kstash.core.partitioner import Partitioner
 from kstash.errors import (
     MisplacedKeyError,
@@ -35,9 +34,10 @@ from kstash.operators.stateless import (
     apply_step,
 )
 from kstash.operators.step import Step
-from kstash.ports import KeyValueStore
+from kstash.ports.state import KeyValueStore
 from kstash.serdes import Serde, raw
-from kstash.topology import Stage, StageInput
+from kstash.topology import nodes as n
+from kstash.topology.model import Stage, StageInput
 
 RECORD_ERRORS = (OperatorError, SerdeError, RecordTooLargeError, NullKeyError)
 """Errors at one record of a batch, which `record_index` names."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kstash.errors import NullKeyError, RecordTooLargeError
 from kstash.operators.batch import Batch
-from kstash.ports import Headers
+from kstash.ports.kafka import Headers
 
 RECORD_OVERHEAD_BYTES = 64
 """Room for lengths, timestamps and Kafka's own framing of one logical record."""

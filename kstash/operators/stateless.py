@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate, chain, compress, count
 from typing import Any
 
-from kstash import nodes as n
 from kstash.errors import OperatorError
 from kstash.operators.columns import call_each
 from kstash.operators.flow import Flow
 from kstash.operators.step import OneToOne, Step
-from kstash.streams import Record
+from kstash.topology import nodes as n
+from kstash.topology.record import Record
 
 
 def apply_step(node: n.Apply, *, with_keys: bool) -> Step:

@@ -6,29 +6,18 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from kstash.config import Config
 from kstash.core.partitioner import Partitioner
-from kstash.ports import (
-    Admin,
-    Background,
-    CheckpointStore,
-    Clock,
-    Cluster,
-    Member,
-    Metrics,
-    Partition,
-    Producer,
-    RecoveryStatus,
-    Scanner,
-    StateBackend,
-    TopicInfo,
-)
+from kstash.ports.kafka import Admin, Cluster, Member, Partition, Producer, Scanner, TopicInfo
+from kstash.ports.process import Background, Clock, Metrics
+from kstash.ports.state import CheckpointStore, StateBackend
+from kstash.ports.status import RecoveryStatus
 from kstash.runtime.ends import IdleEnds
 from kstash.runtime.gate import Gate
 from kstash.runtime.layout import Layout
 from kstash.runtime.load import Load
 from kstash.runtime.pace import Paces
 from kstash.runtime.scan import ScanService
+from kstash.settings.config import Config
 
 RECOVERIES_MAX = 50
 """Recoveries that a worker remembers, for people."""

@@ -22,7 +22,7 @@ from kstash.core.wire import (
 )
 from kstash.errors import LocatedError, RecordUnreadableError, TopicSharedError, WireCorruptError
 from kstash.operators.batch import Batch
-from kstash.ports import Headers, Message, Partition
+from kstash.ports.kafka import Headers, Message, Partition
 
 NO_ZERO_MS = 1
 """Stands for the timestamp 0 of an input record: a producer takes 0 for "now", so that an output

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from kstash.core.ids import OutPartition
 from kstash.core.task import TaskCore
-from kstash.ports import Admin, Partition
+from kstash.ports.kafka import Admin, Partition
 from kstash.runtime.layout import Layout
-from kstash.topology import Stage
+from kstash.topology.model import Stage
 
 ASK_INTERVAL_S = 1.0
 """A question at most once a second, whoever wants the answer."""

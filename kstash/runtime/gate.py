@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from kstash.ports import Member, Partition, Scanner
+from kstash.ports.kafka import Member, Partition, Scanner
 
 
 class Gate:

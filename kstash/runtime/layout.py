@@ -8,13 +8,15 @@ from functools import cached_property
 from typing import Self
 
 from kstash.core.ids import OutPartition, TaskId
+from kstash.core.program import HASHING_SETTING, PROGRAM_SETTING
 from kstash.core.recovery import TaskSpec
 from kstash.core.sink import METADATA_BYTES_MAX, CommittedPositions
 from kstash.core.skips import Gap, Skip
 from kstash.errors import ConfigError, TopicMissingError, TopologyError
-from kstash.ports import Partition, TopicInfo
-from kstash.skips import SkippedPlace
-from kstash.topology import Stage, Topology
+from kstash.ports.kafka import Partition, TopicInfo
+from kstash.settings.config import Config
+from kstash.settings.skips import SkippedPlace
+from kstash.topology.model import Stage, Topology
 
 
 @dataclass(frozen=True)
@@ -236,3 +238,21 @@ def check_commit_metadata(topology: Topology) -> None:
             f"{size} bytes in each commit, and Kafka allows {METADATA_BYTES_MAX} "
             "(offset.metadata.max.bytes): merge() streams before to(), or part the application"
         )
+
+
+def start_settings(layout: Layout, config: Config, hashing: str = "") -> dict[str, str]:
+    """What START says of the settings that change results, and of the program.
+
+    `hashing`: tells a hash seed from others; empty: it is the pinned one, which goes without saying
+    (older releases had no other).
+    """
+    counts = layout.partition_counts
+    return {
+        **({HASHING_SETTING: hashing} if hashing else {}),
+        "topology": layout.topology.hash,
+        "lineage": str(config.has_lineage),
+        "partitions": ",".join(f"{topic}={n}" for topic, n in sorted(counts.items())),
+        PROGRAM_SETTING: layout.topology.program(
+            config.guarantee, counts, layout.topic_ids
+        ).encode(),
+    }

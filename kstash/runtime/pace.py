@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import structlog
 
-from kstash.config import Config
 from kstash.runtime.decode import BATCH_RECORDS
+from kstash.settings.config import Config
 
 BATCH_S = 0.05
 """What a batch may take: long against what a batch costs by itself, short for all who wait."""

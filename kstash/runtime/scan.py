@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kstash.ports import Headers, Message, Partition, Scanner
+from kstash.ports.kafka import Headers, Message, Partition, Scanner
 from kstash.runtime.decode import readable_headers
 
 GATHER_S = 0.2

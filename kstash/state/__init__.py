@@ -4,7 +4,6 @@
 rocksdict), `memory` in dicts for tests; `files` and `folder` know the file system.
 """
 
-from kstash.state.memory import MemoryBackend
 from kstash.state.rocks import RocksBackend
 
-__all__ = ["MemoryBackend", "RocksBackend"]
+__all__ = ["RocksBackend"]

@@ -17,7 +17,7 @@ from operator import is_not
 from typing import Any, Protocol
 
 from kstash.errors import StateError, shown, told
-from kstash.ports import StoreSpec
+from kstash.ports.state import StoreSpec
 from kstash.state.sizes import estimate_entry_bytes
 
 _SAMPLE_KEYS_MAX = 32

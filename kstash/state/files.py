@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from kstash.core.manifest import check_name
+from kstash.core.records import FileEntry
 from kstash.errors import CheckpointCorruptError
 from kstash.failpoints import around
-from kstash.ports import FileEntry
 from kstash.state.folder import (
     FILE_MODE,
     FOLDER_MODE,

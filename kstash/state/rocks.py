@@ -16,9 +16,10 @@ from typing import Any
 from rocksdict import Cache, Checkpoint, Options, Rdict
 
 from kstash.core.manifest import check_name
+from kstash.core.records import FileEntry
 from kstash.errors import CheckpointCorruptError, KstashError
 from kstash.failpoints import around
-from kstash.ports import FileEntry, StoreSize, StoreSpec
+from kstash.ports.state import StoreSize, StoreSpec
 from kstash.state import files
 from kstash.state.cache import CachedStore, Changes, MemoryBudget
 from kstash.state.folder import (

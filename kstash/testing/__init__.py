@@ -2,7 +2,8 @@
 
 from kstash.testing.clock import ManualClock
 from kstash.testing.driver import TestDriver
-from kstash.testing.memory import MemoryCluster, MemoryKafka
+from kstash.testing.kafka.broker import MemoryKafka
+from kstash.testing.kafka.cluster import MemoryCluster
 from kstash.testing.outputs import OutputRecord
 
 __all__ = ["ManualClock", "MemoryCluster", "MemoryKafka", "OutputRecord", "TestDriver"]

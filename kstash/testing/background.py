@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from kstash.errors import JobCancelledError
-from kstash.ports import Job
+from kstash.ports.process import Job
 
 T = TypeVar("T")
 
 
 class ManualJob:
-    """`kstash.ports.Job` that `ManualBackground` does; a pause takes no time."""
+    """`kstash.ports.process.Job` that `ManualBackground` does; a pause takes no time."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class ManualJob:
 
 
 class ManualBackground:
-    """`kstash.ports.Background` that does what is waiting inside `poll`.
+    """`kstash.ports.process.Background` that does what is waiting inside `poll`.
 
     Args:
         on_activity: called for every job that is done.

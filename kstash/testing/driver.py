@@ -15,24 +15,26 @@ from typing import Any, Self
 import structlog
 
 from kstash.app import App
-from kstash.config import OWN_MESSAGE_BYTES_MAX, Config
 from kstash.core.partitioner import Partitioner
 from kstash.errors import ConfigError, KstashError, StepDeadlineError
-from kstash.nodes import Stateful
 from kstash.observe.logs import configure_logs
-from kstash.ports import Headers, Partition, StoreSpec
+from kstash.ports.kafka import Headers, Partition
+from kstash.ports.state import StoreSpec
 from kstash.runtime.layout import Layout
-from kstash.runtime.program import settled
-from kstash.runtime.worker import Worker
+from kstash.runtime.worker.worker import Worker
 from kstash.serdes import Serde
-from kstash.state.memory import MemoryBackend, MemoryTaskState
+from kstash.settings.config import OWN_MESSAGE_BYTES_MAX, Config
+from kstash.startup.continuity import settled
 from kstash.testing.background import ManualBackground
 from kstash.testing.clock import ManualClock
-from kstash.testing.memory import MemoryCluster, MemoryKafka
+from kstash.testing.kafka.broker import MemoryKafka
+from kstash.testing.kafka.cluster import MemoryCluster
 from kstash.testing.metrics import MemoryMetrics
 from kstash.testing.outputs import OutputReader, OutputRecord
+from kstash.testing.state import MemoryBackend, MemoryTaskState
 from kstash.testing.stores import MemoryCheckpointStore
-from kstash.topology import StageOutput, Topology
+from kstash.topology.model import StageOutput, Topology
+from kstash.topology.nodes import Stateful
 
 TICK_S = 0.05
 """Seconds by which the clock moves at a time: short against every interval of the settings."""
@@ -277,7 +279,7 @@ class TestDriver:
     def _start(self, until: str | None = None) -> None:
         assert self._worker is None, "running already"
         self._create_topics(self._partitions)
-        self._cluster = self.kafka.cluster(self._topology.application_id)
+        self._cluster = MemoryCluster(self.kafka, self._topology.application_id)
         self._cluster.links["lineage"].delay_s = self._lineage_delay_s
         admin, scanner = self._cluster.admin(), self._cluster.scanner()
         self._topology = settled(

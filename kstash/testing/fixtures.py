@@ -41,7 +41,7 @@ def kafka_broker() -> Iterator[DevBroker]:
 def kafka_topics(kafka_broker: DevBroker) -> TopicFactory:
     """A function that creates topics of this test's own on `kafka_broker`."""
     from kstash.kafka.tools import KafkaTools
-    from kstash.ports import NewTopic
+    from kstash.ports.kafka import NewTopic
 
     def create(
         name: str = "topic", *, partitions: int = 1, config: Mapping[str, str] | None = None

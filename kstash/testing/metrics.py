@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class MemoryMetrics:
-    """A `kstash.ports.Metrics` that sums over all labels.
+    """A `kstash.ports.process.Metrics` that sums over all labels.
 
     Attributes:
         counts: sum by counter name.

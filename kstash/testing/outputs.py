@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from kstash.core.reader import ReaderTable
 from kstash.core.wire import HEADER_PREFIX, IDENTITY_HEADER, decode_identity
-from kstash.ports import Headers
+from kstash.ports.kafka import Headers
 from kstash.serdes import Serde
-from kstash.testing.log import MemoryRecord, PartitionLog
-from kstash.topology import StageOutput
+from kstash.testing.kafka.log import MemoryRecord, PartitionLog
+from kstash.topology.model import StageOutput
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ SCHEME = "memory:"
 
 
 class MemoryCheckpointStore:
-    """`kstash.ports.CheckpointStore` in a dict.
+    """`kstash.ports.state.CheckpointStore` in a dict.
 
     Attributes:
         files: content by location.

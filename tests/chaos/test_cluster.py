@@ -11,7 +11,7 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from kstash.kafka.admin import KafkaAdmin
-from kstash.ports import NewTopic
+from kstash.ports.kafka import NewTopic
 from tests.chaos.cluster import ANSWER_S_MAX, BROKERS, Cluster
 from tests.chaos.harness import wait_until
 from tests.chaos.live_bytes import LiveBytes

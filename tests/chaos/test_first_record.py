@@ -20,8 +20,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
-from kstash.config import Config
 from kstash.kafka.cluster import KafkaCluster
+from kstash.settings.config import Config
 from tests.chaos.checkers import read_committed
 from tests.chaos.cluster import Cluster
 from tests.chaos.harness import wait_until
@@ -129,7 +129,7 @@ def test_first_record_goes_alone(cluster: Cluster) -> None:
     """Ours send the second record behind the acknowledged first one, and nothing is lost.
 
     The client alone loses the first one and says that it is delivered: should that fail here, the
-    client is mended, and `kstash.kafka.opening` can go.
+    client is mended, and `kstash.kafka.first_record_gate` can go.
     """
     lane = cluster.lanes[0]
     name = f"first-{uuid.uuid4().hex[:8]}"

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from kstash.config import Config
 from kstash.kafka import KafkaCluster
-from kstash.ports import Admin, NewTopic, Partition, SinkProducer
+from kstash.ports.kafka import Admin, NewTopic, Partition, SinkProducer
+from kstash.settings.config import Config
 from tests.chaos.cluster import Cluster
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]

@@ -268,7 +268,7 @@ def test_a_worker_that_is_up_for_long_is_not_excused_by_a_new_one() -> None:
 def test_the_signs_that_acts_wait_for_are_in_the_log() -> None:
     """Acts go on without a sign that does not come: one that was renamed would blind them."""
     assert set(STEPS) <= {step.value for step in GroupState}
-    sources = [path.read_text() for path in (REPOSITORY / "kstash/runtime").glob("*.py")]
+    sources = [path.read_text() for path in (REPOSITORY / "kstash/runtime").rglob("*.py")]
     for sign in (MOVE_SIGN, "recovery step"):
         assert any(f'"{sign}"' in source for source in sources), sign
     assert CLAIM_SIGN in encode_value(Claim(bytes(16), "w0"))

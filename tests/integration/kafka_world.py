@@ -11,16 +11,9 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import Producer as Client
 
 from kstash.broker import DevBroker
-from kstash.config import Config
 from kstash.kafka import KafkaCluster
-from kstash.ports import (
-    Admin,
-    Member,
-    Message,
-    NewTopic,
-    Scanner,
-    SinkProducer,
-)
+from kstash.ports.kafka import Admin, Member, Message, NewTopic, Scanner, SinkProducer
+from kstash.settings.config import Config
 
 DEADLINE_S = 60.0
 

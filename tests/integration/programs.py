@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import kstash
-from kstash import launch
+from kstash.process import launch
 
 HOUR_MS = 3_600_000
 

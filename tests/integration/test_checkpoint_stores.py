@@ -16,13 +16,14 @@ from confluent_kafka import Producer as Client
 from obstore.store import MemoryStore
 
 from kstash.broker import DevBroker
-from kstash.config import Config
 from kstash.errors import CheckpointCorruptError, ConfigError
 from kstash.kafka import KafkaCluster
-from kstash.kafka.checkpoint_topic import CHUNK_BYTES, Place
-from kstash.kafka.topics import checkpoints_topic_config
-from kstash.objects import ObjectCheckpointStore, open_store
-from kstash.ports import CheckpointStore, NewTopic
+from kstash.ports.kafka import NewTopic
+from kstash.ports.state import CheckpointStore
+from kstash.settings.config import Config
+from kstash.startup.topics import checkpoints_topic_config
+from kstash.stores.objects import ObjectCheckpointStore, open_store
+from kstash.stores.topic import CHUNK_BYTES, CheckpointTopic, Place
 from kstash.testing.stores import MemoryCheckpointStore
 
 LARGE = os.urandom(CHUNK_BYTES * 2 + 4321)
@@ -54,20 +55,25 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         objects = MemoryStore()
         made = World(lambda: ObjectCheckpointStore(objects, "app"))
     else:
-        cluster = topic_cluster(request.getfixturevalue("kafka_broker").bootstrap_servers)
-        made = World(cluster.checkpoint_store)
+        config = topic_config(request.getfixturevalue("kafka_broker").bootstrap_servers)
+        made = World(lambda: topic_store(config))
     yield made
     made.close()
 
 
-def topic_cluster(servers: str) -> KafkaCluster:
+def topic_config(servers: str) -> Config:
     """An application with a checkpoints topic of two partitions, on a real Kafka."""
     application_id = f"stores-{uuid.uuid4().hex[:8]}"
-    cluster = KafkaCluster(Config.load(application_id=application_id, bootstrap_servers=servers))
-    admin = cluster.admin()
+    config = Config.load(application_id=application_id, bootstrap_servers=servers)
+    admin = KafkaCluster(config).admin()
     admin.create([NewTopic(f"{application_id}-checkpoints", 2, None, checkpoints_topic_config())])
     admin.close()
-    return cluster
+    return config
+
+
+def topic_store(config: Config) -> CheckpointStore:
+    """The store in that topic."""
+    return CheckpointTopic(config, admin=KafkaCluster(config).admin)
 
 
 def content(store: CheckpointStore, location: str) -> bytes:
@@ -170,13 +176,13 @@ def test_an_url_that_cannot_be_opened_names_the_setting() -> None:
 
 def test_a_damaged_chunk_is_told_by_its_offset(kafka_broker: DevBroker) -> None:
     """Another record, one without a checksum, a tombstone: never content."""
-    cluster = topic_cluster(kafka_broker.bootstrap_servers)
-    topic = cluster.lineage_topic.replace("-lineage", "-checkpoints")
+    config = topic_config(kafka_broker.bootstrap_servers)
+    topic = f"{config.application_id}-checkpoints"
     client = Client({"bootstrap.servers": kafka_broker.bootstrap_servers})
     for key, value in (("n~1/0", b"no checksum"), ("m~1/0", b""), ("n~1/0", None)):
         client.produce(topic, value, key.encode(), 1)
         assert client.flush(30) == 0
-    store = cluster.checkpoint_store()
+    store = topic_store(config)
     for offset, reason in enumerate(("checksum", "another record", "too short")):
         with pytest.raises(CheckpointCorruptError, match=reason) as caught:
             content(store, str(Place(1, ((offset, 1),), "n~1")))

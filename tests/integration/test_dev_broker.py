@@ -17,7 +17,7 @@ import pytest
 from kstash.broker import DevBroker
 from kstash.broker.errors import BrokerFolderError, BrokerStartError, PortBusyError
 from kstash.kafka.tools import KafkaTools
-from kstash.ports import NewTopic
+from kstash.ports.kafka import NewTopic
 from tests.chaos.harness import MORTAL
 
 DEADLINE_S = 20.0

@@ -1,4 +1,4 @@
-"""Consumers over confluent-kafka do on a real Kafka what `kstash.ports` promises."""
+"""Consumers over confluent-kafka do on a real Kafka what `kstash.ports.kafka` promises."""
 
 from __future__ import annotations
 

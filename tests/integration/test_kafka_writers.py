@@ -1,4 +1,4 @@
-"""Producers and admin over confluent-kafka do on a real Kafka what `kstash.ports` promises."""
+"""Producers and admin over confluent-kafka do on a real Kafka what the ports promise."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from kstash.broker import DevBroker
-from kstash.config import Config
 from kstash.errors import (
     KafkaUnavailableError,
     ProducerFailedError,
     RecordTooLargeError,
     TopicMissingError,
 )
-from kstash.ports import (
-    NewTopic,
-    Partition,
-    Producer,
-)
+from kstash.ports.kafka import NewTopic, Partition, Producer
+from kstash.settings.config import Config
 from tests.chaos.harness import MORTAL
 from tests.integration.kafka_world import (
     DEADLINE_S,
@@ -265,7 +261,7 @@ def test_admin_lists_offsets(world: World) -> None:
 
 def test_admin_says_what_to_check_when_nobody_answers(application_id: str) -> None:
     """Without a broker the error names the address, why, and what to do, within the deadline."""
-    from kstash.kafka import settings
+    from kstash.kafka import client_settings as settings
     from kstash.kafka.admin import KafkaAdmin
 
     config = Config.load(application_id=application_id, bootstrap_servers="127.0.0.1:1")

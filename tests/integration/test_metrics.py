@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kstash.broker import DevBroker
 from kstash.observe.table import METRICS, PREFIX
-from kstash.places import PLACE_VARIABLE
+from kstash.process.seat import PLACE_VARIABLE
 from kstash.testing.fixtures import TopicFactory
 
 SENTENCES = 200

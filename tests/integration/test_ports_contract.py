@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from kstash.config import Config
 from kstash.errors import MemberFencedError, OffsetOutOfRangeError, ProducerFailedError
-from kstash.ports import Cluster, Member, Message, NewTopic, Partition, Scanner, SinkProducer
-from kstash.testing import MemoryKafka
+from kstash.ports.kafka import Cluster, Member, Message, NewTopic, Partition, Scanner, SinkProducer
+from kstash.settings.config import Config
+from kstash.testing import MemoryCluster, MemoryKafka
 
 DEADLINE_S = 30.0
 
@@ -78,7 +78,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     application_id = f"contract-{uuid.uuid4().hex[:8]}"
     if request.param == "memory":
         kafka = MemoryKafka()
-        made = World(application_id, lambda name: kafka.cluster(application_id, member_id=name))
+        made = World(
+            application_id, lambda name: MemoryCluster(kafka, application_id, member_id=name)
+        )
     else:
         from kstash.kafka import KafkaCluster
 

@@ -17,8 +17,8 @@ import structlog
 from kstash.errors import AccessRefusedError, ClusterError, ConfigError, KafkaUnavailableError
 from kstash.kafka.admin import KafkaAdmin
 from kstash.kafka.immediate import ImmediateReader
+from kstash.kafka.maintenance import Upkeep
 from kstash.kafka.tools import KafkaTools
-from kstash.kafka.upkeep import Upkeep
 from tests.integration.secured import SecuredBroker, unsigned_token
 
 pytestmark = pytest.mark.integration

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from kstash.places import PLACE_VARIABLE
+from kstash.process.seat import PLACE_VARIABLE
 from tests.chromium import chromium
 from tests.integration.scene import Process, Scene, lines, sentences
 

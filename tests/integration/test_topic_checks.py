@@ -12,14 +12,15 @@ import pytest
 import kstash
 from kstash.broker import DevBroker
 from kstash.errors import KafkaUnavailableError, TopicMismatchError, TopicMissingError
-from kstash.kafka import KafkaCluster, check_topics
+from kstash.kafka import KafkaCluster
 from kstash.kafka.admin import KafkaAdmin
-from kstash.kafka.topics import (
+from kstash.ports.kafka import NewTopic, TopicInfo
+from kstash.startup.topics import (
+    check_topics,
     checkpoints_topic_config,
     internal_topic_config,
     lineage_topic_config,
 )
-from kstash.ports import NewTopic, TopicInfo
 
 pytestmark = pytest.mark.integration
 

@@ -26,15 +26,15 @@ from kstash.core.wire import (
     encode_marker,
 )
 from kstash.errors import KafkaUnavailableError, MemberFencedError
-from kstash.ports import Headers
+from kstash.ports.kafka import Headers
 from kstash.runtime.layout import Layout
-from kstash.runtime.worker import Worker
-from kstash.state.memory import MemoryBackend
+from kstash.runtime.worker.worker import Worker
 from kstash.testing import ManualClock, MemoryCluster, MemoryKafka
 from kstash.testing.background import ManualBackground
-from kstash.testing.log import MemoryRecord
+from kstash.testing.kafka.log import MemoryRecord
+from kstash.testing.kafka.producers import MemoryProducer
 from kstash.testing.metrics import MemoryMetrics
-from kstash.testing.producers import MemoryProducer
+from kstash.testing.state import MemoryBackend
 from kstash.testing.stores import MemoryCheckpointStore
 
 NAMES = ("a", "b")
@@ -141,7 +141,7 @@ class Fleet:
         """Start a worker, unless it runs."""
         if name in self.workers or self.kafka.is_away:
             return
-        cluster = self.clusters[name] = self.kafka.cluster("fleet", member_id=name)
+        cluster = self.clusters[name] = MemoryCluster(self.kafka, "fleet", member_id=name)
         # Much in flight at a crash is what the protocol is for.
         for kind, delays_s in DELAYS_S.items():
             cluster.links[kind].delay_s = self.random.choice(delays_s)

@@ -16,7 +16,7 @@ import kstash
 from kstash import App, Stream
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
-from kstash.state.memory import MemoryBackend
+from kstash.testing.state import MemoryBackend
 
 TOPICS = ("left", "right")
 

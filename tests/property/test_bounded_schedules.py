@@ -13,8 +13,8 @@ import pytest
 
 from kstash.core.lineage import LineageView
 from kstash.errors import KstashError
-from kstash.ports import Partition
-from kstash.runtime.worker import Worker
+from kstash.ports.kafka import Partition
+from kstash.runtime.worker.worker import Worker
 from kstash.verify import formats
 from tests.property.fleet import MOVES as ALL_MOVES
 from tests.property.fleet import NAMES, ROUNDS_MAX, Fleet

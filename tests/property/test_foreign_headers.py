@@ -8,7 +8,6 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kstash.config import Config
 from kstash.core.determinants import Run
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.recovery import TailScan, TaskSpec
@@ -23,10 +22,11 @@ from kstash.core.wire import (
     encode_marker,
 )
 from kstash.errors import WireCorruptError
-from kstash.ports import Headers
+from kstash.ports.kafka import Headers
 from kstash.runtime.context import Context
-from kstash.runtime.tails import TailReader
-from kstash.testing.log import MemoryRecord
+from kstash.runtime.recovery.tails import TailReader
+from kstash.settings.config import Config
+from kstash.testing.kafka.log import MemoryRecord
 
 APPLICATION, TASK, OUT = 7, TaskId(0, 0), (0, 0)
 KNOWN = (Incarnation(1, 3), Incarnation(1, 5))

@@ -30,7 +30,6 @@ from kstash.cli.decode import RecordDecoder, as_text, lineage_entry
 from kstash.cli.folders import folder_program
 from kstash.cli.options import assignments
 from kstash.cli.reset import parse_moment
-from kstash.config import Config
 from kstash.core.frames import decode_frame
 from kstash.core.manifest import check_manifest
 from kstash.core.program import Program
@@ -55,16 +54,17 @@ from kstash.errors import (
     WireCorruptError,
 )
 from kstash.escape import printable
-from kstash.kafka.checkpoint_topic import CheckpointTopic, Place
 from kstash.kafka.immediate import Bookmark
-from kstash.kafka.place import assigned
-from kstash.ports import Message
+from kstash.kafka.static_members import assigned
+from kstash.ports.kafka import Message
 from kstash.runtime.decode import decode_ruled
-from kstash.runtime.uploads import incarnation_of
-from kstash.sources import PREFIX
+from kstash.runtime.group.uploads import incarnation_of
+from kstash.settings.config import Config
+from kstash.settings.sources import PREFIX
 from kstash.state.folder import METADATA_FILE, ApplicationFolder
-from kstash.testing import MemoryKafka
-from kstash.testing.log import MemoryRecord
+from kstash.stores.topic import CheckpointTopic, Place
+from kstash.testing import MemoryCluster, MemoryKafka
+from kstash.testing.kafka.log import MemoryRecord
 from kstash.verify import formats
 from kstash.verify.checks import LineageCheck, Report, SequenceCheck
 from tests.property import corpus
@@ -294,7 +294,7 @@ class OneRecord(CheckpointTopic):
     def __init__(self, record: Message) -> None:
         kafka = MemoryKafka()
         kafka.create_topic("app-checkpoints", 1)
-        super().__init__(config(), admin=kafka.cluster("app").admin)
+        super().__init__(config(), admin=MemoryCluster(kafka, "app").admin)
         self._record = record
 
     def _read(self, _partition: int, _ranges: object) -> Iterator[Message]:

@@ -19,7 +19,7 @@ import kstash
 from kstash import App, KstashError, Serde, Stream
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
-from kstash.state.memory import MemoryBackend
+from kstash.testing.state import MemoryBackend
 
 THIRDS: Serde[Any] = Serde(
     "thirds", lambda value: b"%.3f" % value, lambda data: float(data) / 3 if data != b"0.000" else 0

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from kstash.errors import ConfigError
-from kstash.places import STANDBY, Place, failures_told
+from kstash.process.seat import STANDBY, Place, failures_told
 
 GROUPS = 2
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import kstash
 from kstash.testing import TestDriver
-from kstash.testing.log import PartitionLog
+from kstash.testing.kafka.log import PartitionLog
 
 RECORDS = 40
 RECORD_BYTES = 100_000

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 import kstash
-from kstash.kafka.topics import check_topics, internal_topic_config
-from kstash.ports import NewTopic, StoreSpec
+from kstash.ports.kafka import NewTopic
+from kstash.ports.state import StoreSpec
+from kstash.startup.topics import check_topics, internal_topic_config
 from kstash.state import rocks
 from kstash.state.folder import METADATA_FILE, ApplicationFolder
 from kstash.state.rocks import RocksBackend
 from kstash.testing.clock import ManualClock
-from kstash.testing.memory import MemoryKafka
+from kstash.testing.kafka.broker import MemoryKafka
+from kstash.testing.kafka.cluster import MemoryCluster
 
 PACKAGE = Path(kstash.__file__).parent
 DESTROYING = re.compile(
@@ -62,7 +64,7 @@ def _checked(topic: str, config: dict[str, str]) -> kstash.TopicMismatchError:
     keyed = app.stream("in", value=kstash.text).key_by(str, key=kstash.text)
     keyed.count("words").to("out")
     kafka = MemoryKafka(ManualClock(0))
-    admin = kafka.cluster("advised").admin()
+    admin = MemoryCluster(kafka, "advised").admin()
     topology = app.topology()
     for name in {"in", "out", topic}:
         admin.create([NewTopic(name, 1, 1, config if name == topic else {})])

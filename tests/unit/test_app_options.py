@@ -13,8 +13,8 @@ from kstash.apps.keyword_count.__main__ import main as keyword_count
 from kstash.apps.log_count.__main__ import main as log_count
 from kstash.apps.options import Options, shared_options
 from kstash.apps.word_count.__main__ import main as word_count
-from kstash.config import Config
 from kstash.errors import TopicMissingError
+from kstash.settings.config import Config
 
 ALL = {
     "--bootstrap-servers": "broker:9092",

@@ -34,7 +34,7 @@ from kstash.core.wire import (
     encode_marker,
 )
 from kstash.observe import configure_logs
-from kstash.ports import Headers
+from kstash.ports.kafka import Headers
 
 TASK = TaskId(1, 0)
 OLD, NEW = Incarnation(1700000000000, 5), Incarnation(1700000000000, 9)

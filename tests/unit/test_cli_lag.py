@@ -19,10 +19,11 @@ from kstash.cli import topic_check
 from kstash.cli.lag import Lag, measure
 from kstash.cli.topic_check import Pretender, examine, kind_of
 from kstash.errors import TopicMismatchError, TopicMissingError
+from kstash.kafka.maintenance import Upkeep
 from kstash.kafka.tools import KafkaTools
-from kstash.kafka.upkeep import Upkeep
-from kstash.ports import NewTopic, Partition, TopicInfo
-from kstash.testing.memory import MemoryKafka
+from kstash.ports.kafka import NewTopic, Partition, TopicInfo
+from kstash.testing.kafka.broker import MemoryKafka
+from kstash.testing.kafka.cluster import MemoryCluster
 
 NOW = 1_700_000_000.0
 
@@ -139,7 +140,7 @@ class Cluster:
     """The memory's admin in the place of a cluster's."""
 
     def __init__(self, kafka: MemoryKafka) -> None:
-        self._admin = kafka.cluster("shop").admin()
+        self._admin = MemoryCluster(kafka, "shop").admin()
 
     def __call__(self, _: object) -> Cluster:
         """Itself, whatever the settings."""

@@ -19,8 +19,8 @@ from kstash.cli import main as cli
 from kstash.cli.options import Connection, shown
 from kstash.cli.programs import Drawing
 from kstash.errors import ConfigError, KafkaUnavailableError
-from kstash.ports import TopicInfo
-from kstash.sources import FILE_VARIABLE, PREFIX
+from kstash.ports.kafka import TopicInfo
+from kstash.settings.sources import FILE_VARIABLE, PREFIX
 
 WITHOUT_KAFKA = {"broker", "demo", "init"}
 """Commands that have no cluster to ask."""

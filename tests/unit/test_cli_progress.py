@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from kstash.cli.progress import SHOWN_AFTER_S, STEP, bar, counted
-from kstash.ports import Message
+from kstash.ports.kafka import Message
 
 
 class Clock:

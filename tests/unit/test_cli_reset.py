@@ -10,12 +10,12 @@ import pytest
 
 from kstash.cli import reset as module
 from kstash.cli.reset import Plan, make_plan
-from kstash.config import Config
 from kstash.core.wire import Fence, application_tag, encode_marker
 from kstash.errors import ApplicationRunningError, StateError
+from kstash.kafka.maintenance import Upkeep
 from kstash.kafka.tools import KafkaTools
-from kstash.kafka.upkeep import Upkeep
-from kstash.ports import Message, Partition, TopicInfo
+from kstash.ports.kafka import Message, Partition, TopicInfo
+from kstash.settings.config import Config
 from kstash.testing import MemoryKafka
 from tests.unit.sleeping_clock import SleepingClock
 
@@ -79,7 +79,7 @@ def test_workers_that_were_stopped_are_waited_for(
     """
     clock = SleepingClock()
     acts: list[float] = []
-    monkeypatch.setattr("kstash.kafka.upkeep.time", clock)
+    monkeypatch.setattr("kstash.kafka.maintenance.time", clock)
     monkeypatch.setattr(
         Upkeep, "members", lambda *_: ["a at /host"] if clock.now < leaves_s else []
     )

@@ -12,7 +12,6 @@ import kstash
 from kstash import App
 from kstash.cli import reset
 from kstash.cli.past import read_past
-from kstash.config import Config
 from kstash.core.ids import Incarnation
 from kstash.core.program import PROGRAM_SETTING, Program, StageShape
 from kstash.core.records import Config as Generation
@@ -24,11 +23,12 @@ from kstash.errors import (
     ResetUnfinishedError,
     StateError,
 )
-from kstash.kafka.topics import check_topics
-from kstash.ports import Message, NewTopic, Partition, TopicInfo
+from kstash.ports.kafka import Message, NewTopic, Partition, TopicInfo
+from kstash.settings.config import Config
+from kstash.startup.topics import check_topics
 from kstash.testing import MemoryKafka
 from kstash.testing.clock import ManualClock
-from kstash.testing.memory import MemoryAdmin
+from kstash.testing.kafka.cluster import MemoryAdmin
 
 GENERATION = 10**14
 """Of the old lineage topic: its worker's clock stood centuries ahead."""

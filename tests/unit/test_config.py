@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from kstash import App, Config, ConfigError
-from kstash.sources import PREFIX
+from kstash.settings.sources import PREFIX
 
 
 @pytest.fixture(autouse=True)

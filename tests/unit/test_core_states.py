@@ -6,7 +6,7 @@ import runpy
 from pathlib import Path
 
 from kstash.core.group import GroupState
-from kstash.runtime.waits import GIVES_UP
+from kstash.runtime.recovery.watchdog import GIVES_UP
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "make_protocol_states.py"
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from kstash import App, Config, ConfigError
 from kstash.cli import main as cli
-from kstash.credentials import (
+from kstash.process.supervisor import Supervisor
+from kstash.settings.credentials import (
     FILE_BYTES_MAX,
     MASK,
     client_settings,
@@ -26,8 +27,7 @@ from kstash.credentials import (
     masked_url,
     variable_of,
 )
-from kstash.sources import PREFIX
-from kstash.supervisor import Supervisor
+from kstash.settings.sources import PREFIX
 
 SECRET = "hush-hush"
 PASSWORD = "KSTASH_KAFKA__SASL_PASSWORD"
@@ -259,8 +259,8 @@ def test_a_command_line_takes_no_settings_in_one() -> None:
 
 WORKER = """
 import os, signal, sys
-from kstash.config import Config
-from kstash.places import Place, STANDBY
+from kstash.settings.config import Config
+from kstash.process.seat import Place, STANDBY
 place = Place.of_this_process("fake")
 place = place.wait() if place.index == STANDBY else place
 tell_ready = place.join()

@@ -12,7 +12,7 @@ import pytest
 
 import kstash
 from kstash import App, ConfigError, Stream, TopologyError
-from kstash.words import APP_WORDS, STREAM_WORDS
+from kstash.surface.words import APP_WORDS, STREAM_WORDS
 
 HERE = Path(__file__).name
 

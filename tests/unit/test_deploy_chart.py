@@ -20,7 +20,7 @@ import yaml
 
 from deploy.make_chart import CHART, default
 from deploy.values import VALUES
-from kstash.config import Config
+from kstash.settings.config import Config
 
 pytestmark = pytest.mark.prove
 

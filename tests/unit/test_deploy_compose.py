@@ -15,8 +15,8 @@ import yaml
 from deploy import load
 from deploy.make_dashboard import TARGET
 from kstash.broker.jars import KAFKA_VERSION
-from kstash.config import Config
-from kstash.supervisor import STOP_GRACE_S
+from kstash.process.supervisor import STOP_GRACE_S
+from kstash.settings.config import Config
 from tests.unit.deploy_files import ROOT, VARIABLES, compose, services, stages
 from tests.unit.promql import promtool
 

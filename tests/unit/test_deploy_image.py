@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from kstash.config import Config
 from kstash.observe.access import Access, Certificate
 from kstash.observe.listening import listen
 from kstash.observe.server import HttpServer
+from kstash.settings.config import Config
 from tests.unit.certificates import write_certificate
 from tests.unit.deploy_files import DOCKERFILE, ROOT, VARIABLES, stages
 from tests.unit.http_source import FakeSource

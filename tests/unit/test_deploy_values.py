@@ -15,7 +15,7 @@ import yaml
 
 from deploy.make_chart import CHART, readme, schema, schema_text
 from deploy.values import OWNED, VALUES
-from kstash.config import Config
+from kstash.settings.config import Config
 
 SETS = sorted((CHART / "ci").glob("*-values.yaml"))
 

@@ -12,11 +12,11 @@ import pytest
 from typer.main import get_command
 
 from kstash.cli.main import app as command_line
-from kstash.config import Config
-from kstash.kafka.topics import internal_topic_config, lineage_topic_config
 from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX
-from kstash.places import EXIT_ORPHANED
-from kstash.supervisor import EXIT_FENCED
+from kstash.process.seat import EXIT_ORPHANED
+from kstash.process.supervisor import EXIT_FENCED
+from kstash.settings.config import Config
+from kstash.startup.topics import internal_topic_config, lineage_topic_config
 from kstash.testing import TestDriver
 from tests.simulation.mutants import MUTANTS
 
@@ -80,7 +80,11 @@ def test_the_file_map_is_complete() -> None:
     text = (DOCS / "internals" / "architecture.md").read_text(encoding="utf-8")
     package = ROOT / "kstash"
     modules = [f"kstash/{path.name}" for path in package.glob("*.py")]
-    folders = [f"kstash/{path.parent.name}/" for path in package.glob("*/__init__.py")]
+    folders = [
+        f"{path.parent.relative_to(ROOT)}/"
+        for path in package.rglob("__init__.py")
+        if path.parent not in (package, package / "runtime")
+    ]
     runtime = [path.name for path in (package / "runtime").glob("[a-z]*.py")]
     missing = [name for name in [*modules, *folders, *runtime] if name not in text]
     assert not missing, f"not on the map: {missing}"

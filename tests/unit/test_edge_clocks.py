@@ -8,7 +8,7 @@ import pytest
 
 import kstash
 from kstash.errors import ReplayDivergedError
-from kstash.ports import LOG_APPEND_TIME
+from kstash.ports.kafka import LOG_APPEND_TIME
 from kstash.testing import TestDriver
 
 

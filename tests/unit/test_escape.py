@@ -10,7 +10,7 @@ from kstash.cli.lineage import as_line
 from kstash.core.ids import Incarnation
 from kstash.core.records import Claim, Start, encode_key, encode_value
 from kstash.escape import printable
-from kstash.testing.log import MemoryRecord
+from kstash.testing.kafka.log import MemoryRecord
 from kstash.verify.checks import Finding, Report
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e\u200b\ud800\x00"

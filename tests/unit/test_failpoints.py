@@ -13,7 +13,7 @@ import pytest
 from kstash import failpoints
 from kstash.errors import ConfigError
 from kstash.failpoints import POINTS, arm, around
-from kstash.runtime.points import ACKS, APPENDS
+from kstash.runtime.lineage_points import ACKS, APPENDS
 from tests.unit.test_docs import DOCS, table
 
 ROOT = Path(__file__).parents[2]
@@ -53,9 +53,9 @@ HARMLESS = {
 
 NO_WORKER = "maintenance while no worker runs; it is run again"
 EXEMPT = {
-    ("kafka/upkeep.py", "Upkeep._fence_one", "init_transactions"): NO_WORKER,
-    ("kafka/upkeep.py", "Upkeep.delete_groups", "delete_consumer_groups"): NO_WORKER,
-    ("kafka/upkeep.py", "Upkeep.delete_topics", "delete_topics"): NO_WORKER,
+    ("kafka/maintenance.py", "Upkeep._fence_one", "init_transactions"): NO_WORKER,
+    ("kafka/maintenance.py", "Upkeep.delete_groups", "delete_consumer_groups"): NO_WORKER,
+    ("kafka/maintenance.py", "Upkeep.delete_topics", "delete_topics"): NO_WORKER,
     ("kafka/producers.py", "KafkaProducer.produce", "_produce"): PER_RECORD,
     ("kafka/producers.py", "KafkaProducer.produce", "produce"): PER_RECORD,
     ("kafka/producers.py", "DelayedAcks.flush", "flush"): "what it calls encloses it",
@@ -66,22 +66,22 @@ EXEMPT = {
     ("kafka/sink.py", "KafkaSinkProducer.flush", "flush"): "only tests call it",
     ("kafka/admin.py", "KafkaAdmin.create", "create_topics"): BY_CALLER,
     ("kafka/admin.py", "KafkaAdmin.delete_records", "delete_records"): BY_CALLER,
-    ("runtime/worker.py", "Worker._drain", "flush"): "the adapter encloses it",
-    ("runtime/intake.py", "Intake._commit", "commit"): "the adapter encloses it",
-    ("runtime/emit.py", "Emitter._produce_frames", "produce"): BY_CALLER,
-    ("runtime/emit.py", "Emitter._produce_records", "produce"): BY_CALLER,
-    ("runtime/emit.py", "Emitter._produce_with_headers", "produce"): BY_CALLER,
-    ("runtime/emit.py", "_produce_plain", "produce"): BY_CALLER,
-    ("runtime/lineage.py", "LineageWriter._produce", "produce"): BY_CALLER,
-    ("runtime/recovery.py", "Recovery._fence", "initialise"): IN_THREAD,
-    ("runtime/recovery.py", "Recovery._fence.initialise", "initialise"): IN_THREAD,
-    ("runtime/sinks.py", "Sinks._close", "commit"): IN_THREAD,
-    ("kafka/checkpoint_topic.py", "CheckpointTopic._producing.send", "produce"): BY_STORE,
-    ("kafka/checkpoint_topic.py", "CheckpointTopic._producing.wait", "flush"): BY_STORE,
-    ("objects.py", "ObjectCheckpointStore.put", "put"): BY_STORE,
-    ("objects.py", "ObjectCheckpointStore.delete", "delete"): BY_STORE,
-    ("objects.py", "_sync", "fsync"): BY_STORE,
-    ("objects.py", "open_store", "mkdir"): NOTHING_YET,
+    ("runtime/worker/worker.py", "Worker._drain", "flush"): "the adapter encloses it",
+    ("runtime/worker/intake.py", "Intake._commit", "commit"): "the adapter encloses it",
+    ("runtime/task/emit.py", "Emitter._produce_frames", "produce"): BY_CALLER,
+    ("runtime/task/emit.py", "Emitter._produce_records", "produce"): BY_CALLER,
+    ("runtime/task/emit.py", "Emitter._produce_with_headers", "produce"): BY_CALLER,
+    ("runtime/task/emit.py", "_produce_plain", "produce"): BY_CALLER,
+    ("runtime/group/lineage_writer.py", "LineageWriter._produce", "produce"): BY_CALLER,
+    ("runtime/recovery/attempt.py", "Recovery._fence", "initialise"): IN_THREAD,
+    ("runtime/recovery/attempt.py", "Recovery._fence.initialise", "initialise"): IN_THREAD,
+    ("runtime/group/sinks.py", "Sinks._close", "commit"): IN_THREAD,
+    ("stores/topic.py", "CheckpointTopic._producing.send", "produce"): BY_STORE,
+    ("stores/topic.py", "CheckpointTopic._producing.wait", "flush"): BY_STORE,
+    ("stores/objects.py", "ObjectCheckpointStore.put", "put"): BY_STORE,
+    ("stores/objects.py", "ObjectCheckpointStore.delete", "delete"): BY_STORE,
+    ("stores/objects.py", "_sync", "fsync"): BY_STORE,
+    ("stores/objects.py", "open_store", "mkdir"): NOTHING_YET,
     ("state/files.py", "assemble", "make_private_folder"): BY_CALLER,
     ("state/files.py", "assemble", "link"): BY_CALLER,
     ("state/files.py", "_copy", "copyfileobj"): BY_CALLER,
@@ -113,18 +113,16 @@ EXEMPT = {
 LEFT_OUT = {
     "kafka/tools.py": "the command line's, not the worker's",
     "kafka/immediate.py": "other programs' reader: its offsets are theirs",
-    "kafka/settings.py": "settings, no calls",
-    "state/memory.py": "writes nothing",
+    "kafka/client_settings.py": "settings, no calls",
 }
 
-PACKAGES = ("runtime", "kafka", "state")
+PACKAGES = ("runtime", "kafka", "state", "startup", "stores")
 
 
 def modules() -> list[Path]:
     """The modules of the worker that do I/O, or ask for it."""
     package = ROOT / "kstash"
-    found = [path for name in PACKAGES for path in (package / name).glob("*.py")]
-    found += [path for path in (package / "objects.py",) if path.exists()]
+    found = [path for name in PACKAGES for path in (package / name).rglob("*.py")]
     return sorted(p for p in found if str(p.relative_to(package)) not in LEFT_OUT)
 
 
@@ -181,7 +179,7 @@ def test_an_unenclosed_write_is_found() -> None:
 def test_every_acknowledgement_is_a_point() -> None:
     """What takes a delivered record's acknowledgement encloses what follows from it."""
     silent = []
-    for path in sorted((ROOT / "kstash" / "runtime").glob("*.py")):
+    for path in sorted((ROOT / "kstash" / "runtime").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.FunctionDef):
                 continue

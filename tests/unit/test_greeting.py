@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 import kstash
 from kstash import failpoints
-from kstash.config import Config
-from kstash.greeting import greet
+from kstash.process.greeting import greet
+from kstash.settings.config import Config
 
 
 def _lines(*, workers: int | None = None, **settings: Any) -> list[dict[str, Any]]:

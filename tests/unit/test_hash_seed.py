@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 import kstash
 from kstash.core.program import HASHING_SETTING
 from kstash.core.records import Start, decode_record
-from kstash.runtime.worker import Worker
+from kstash.runtime.worker.worker import Worker
 from kstash.testing import TestDriver
 from kstash.testing import driver as module
 from kstash.verify.formats import lineage_record

@@ -21,7 +21,7 @@ from kstash.kafka.tools import KafkaTools
 from kstash.runtime.decode import decode_external, decode_ruled
 from kstash.runtime.scan import ScanJob, ScanService
 from kstash.testing import TestDriver
-from kstash.testing.log import MemoryRecord
+from kstash.testing.kafka.log import MemoryRecord
 from kstash.verify.checks import Report, SequenceCheck
 from tests.unit.raw_records import MockBroker
 

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from kstash.config import Config
 from kstash.errors import CheckpointCorruptError
-from kstash.kafka.checkpoint_topic import CHUNKS_MAX, CheckpointTopic, Place
-from kstash.ports import Admin, Partition
+from kstash.ports.kafka import Admin, Partition
+from kstash.settings.config import Config
+from kstash.stores.topic import CHUNKS_MAX, CheckpointTopic, Place
 
 END = 50
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import kstash.kafka
-from kstash.config import Config
 from kstash.errors import AccessRefusedError, ConfigError
-from kstash.kafka import settings
+from kstash.kafka import client_settings as settings
 from kstash.kafka.clients import make_admin, make_consumer, make_producer
 from kstash.kafka.cluster import KafkaCluster
 from kstash.kafka.tools import KafkaTools
+from kstash.settings.config import Config
 
 NOWHERE = "127.0.0.1:1"
 SASL = {"security.protocol": "SASL_PLAINTEXT"}

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from kstash.config import Config
-from kstash.kafka import closing, settings
+from kstash.kafka import client_settings as settings
+from kstash.kafka import closing
 from kstash.kafka.consuming import AssignedConsumer
-from kstash.kafka.place import share_out
+from kstash.kafka.static_members import share_out
 from kstash.kafka.unreadable import last_offset_of
+from kstash.settings.config import Config
 
 LEFT = "a client waits for the broker, it is not waited for"
 
@@ -54,7 +55,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
     """A client that cannot be closed; little time is given to it."""
     monkeypatch.setattr(closing, "CLOSE_DEADLINE_S", 0.01)
     client = Hanging()
-    for module in ("place", "unreadable"):
+    for module in ("static_members", "unreadable"):
         monkeypatch.setattr(f"kstash.kafka.{module}.make_consumer", lambda *_, **__: client)
     yield client
     client.end()

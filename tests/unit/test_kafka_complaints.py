@@ -16,8 +16,8 @@ from kstash.errors import AccessRefusedError, KafkaUnavailableError
 from kstash.kafka import complaints
 from kstash.kafka.admin import KafkaAdmin
 from kstash.kafka.complaints import Complaints, cause_of, first_contact
+from kstash.kafka.maintenance import Upkeep
 from kstash.kafka.tools import KafkaTools
-from kstash.kafka.upkeep import Upkeep
 
 AT = "127.0.0.1:9093"
 SETTINGS = {"bootstrap.servers": AT}

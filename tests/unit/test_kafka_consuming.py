@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message
 
-from kstash.config import Config
 from kstash.errors import OffsetOutOfRangeError, RecordUnreadableError
 from kstash.kafka import KafkaCluster
 from kstash.kafka.consuming import TROUBLE_S, UNREADABLE_S, AssignedConsumer
 from kstash.kafka.member import KafkaMember
+from kstash.settings.config import Config
 from kstash.testing import ManualClock
 
 HERE = "data", 3

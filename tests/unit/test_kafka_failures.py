@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from kstash.config import Config
 from kstash.errors import ProducerFailedError, ProducerRefusedError, RecordRefusedError
-from kstash.kafka import settings
+from kstash.kafka import client_settings as settings
 from kstash.kafka.failures import producer_failed
 from kstash.kafka.producers import KafkaProducer
+from kstash.settings.config import Config
 
 NOBODY = "127.0.0.1:1"
 """Where no broker listens."""

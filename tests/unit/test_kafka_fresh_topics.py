@@ -9,11 +9,11 @@ import pytest
 import kstash
 from kstash import App
 from kstash.errors import TopicMismatchError, TopicMissingError
-from kstash.kafka.topics import check_topics
-from kstash.ports import NewTopic, TopicInfo
-from kstash.testing import MemoryKafka
+from kstash.ports.kafka import NewTopic, TopicInfo
+from kstash.startup.topics import check_topics
+from kstash.testing import MemoryCluster, MemoryKafka
 from kstash.testing.clock import ManualClock
-from kstash.testing.memory import MemoryAdmin
+from kstash.testing.kafka.cluster import MemoryAdmin
 
 SETTINGS = {
     "cleanup.policy": "compact",
@@ -109,7 +109,7 @@ def test_a_start_that_is_refused_makes_no_topics(
     app = App("shop")
     both = app.stream("a", key=kstash.text, value=kstash.text)
     both.merge(app.stream("b", key=kstash.text, value=kstash.text)).count("n").to("out")
-    admin = MemoryKafka(ManualClock(0)).cluster("shop").admin()
+    admin = MemoryCluster(MemoryKafka(ManualClock(0)), "shop").admin()
     counts = {"a": 2, "b": 3 if setting == "partition count" else 2, "out": 2}
     admin.create([NewTopic(t, n, 1, settings if t == topic else {}) for t, n in counts.items()])
     topology = app.topology()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kstash.kafka.opening import REST_S, Opening, Record
+from kstash.kafka.first_record_gate import REST_S, Opening, Record
 
 TOPIC = "t"
 

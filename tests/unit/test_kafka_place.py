@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from kstash.kafka.place import assigned, census_of
-from kstash.ports import Census
+from kstash.kafka.static_members import assigned, census_of
+from kstash.ports.kafka import Census
 
 
 def assignment(**topics: list[int]) -> bytes:
@@ -45,7 +45,7 @@ def census(monkeypatch: pytest.MonkeyPatch, **answer: Any) -> Census:
     ]
     told = {"id": "app", "error": None, "state": "Stable", "members": members} | answer
     client = SimpleNamespace(list_groups=lambda *_, **__: [SimpleNamespace(**told)])
-    monkeypatch.setattr("kstash.kafka.place.make_admin", lambda *_, **__: client)
+    monkeypatch.setattr("kstash.kafka.static_members.make_admin", lambda *_, **__: client)
     settings = {"client.id": "look"}
     return census_of(settings, group="app", topic="lineage", own="first", timeout_s=1)
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from kstash.kafka.producers import DelayedAcks
 from kstash.testing.clock import ManualClock
-from kstash.testing.memory import MemoryKafka
+from kstash.testing.kafka.broker import MemoryKafka
+from kstash.testing.kafka.cluster import MemoryCluster
 
 
 def delayed(kafka: MemoryKafka, clock: ManualClock, delay_s: float) -> DelayedAcks:
     """A producer on `kafka` whose acknowledgements are late by the manual clock."""
     return DelayedAcks(
-        kafka.cluster("app").lineage_producer(),
+        MemoryCluster(kafka, "app").lineage_producer(),
         delay_s,
         monotonic=clock.monotonic,
         sleep=clock.advance,

@@ -10,13 +10,13 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 import kstash
-from kstash.config import Config
 from kstash.errors import RightMissingError
 from kstash.kafka import failures
 from kstash.kafka.admin import KafkaAdmin
-from kstash.kafka.rights import check_rights, explained, needed
-from kstash.ports import TopicInfo
-from kstash.topology import Topology
+from kstash.ports.kafka import TopicInfo
+from kstash.settings.config import Config
+from kstash.startup.rights import check_rights, explained, needed
+from kstash.topology.model import Topology
 
 NOWHERE = {"bootstrap.servers": "127.0.0.1:9", "client.id": "shop-admin"}
 LINEAGE, CHECKPOINTS, INTERNAL = "shop-lineage", "shop-checkpoints", "shop-words-repartition"

@@ -17,10 +17,11 @@ import pytest
 import structlog
 from confluent_kafka import KafkaException
 
-from kstash.config import Config
-from kstash.kafka import clients, settings
+from kstash.kafka import client_settings as settings
+from kstash.kafka import clients
 from kstash.kafka.clients import make_admin, make_consumer, make_producer
 from kstash.kafka.rotation import Rotation
+from kstash.settings.config import Config
 
 NOWHERE = "127.0.0.1:1"
 READ = "credentials read again"

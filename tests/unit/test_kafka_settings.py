@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from kstash.config import Config
-from kstash.kafka import settings
+from kstash.kafka import client_settings as settings
+from kstash.settings.config import Config
 
 READERS: dict[str, Callable[[Config], settings.Settings]] = {
     "reader": settings.reader,

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from kstash.config import Config
 from kstash.kafka.cluster import SINKS_DEADLINE_S, KafkaCluster
 from kstash.kafka.sink import JOIN_DEADLINE_S, KafkaSinkProducer
+from kstash.settings.config import Config
 
 GROUPS = 20
 

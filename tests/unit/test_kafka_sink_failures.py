@@ -10,11 +10,12 @@ from typing import Any, ClassVar, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from kstash.config import Config
 from kstash.errors import ProducerFailedError, ProducerRefusedError, RecordRefusedError
-from kstash.kafka import settings, sink
+from kstash.kafka import client_settings as settings
+from kstash.kafka import sink
 from kstash.kafka.positions import CommittedPositionsReader
 from kstash.kafka.sink import KafkaSinkProducer
+from kstash.settings.config import Config
 
 TXNERR = (
     "Current transaction failed in state InTransaction: ProduceRequest for out [0] with 3 "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from kstash.config import Config
 from kstash.kafka.cluster import KafkaCluster
-from kstash.kafka.spares import Spares
+from kstash.kafka.prepared_clients import Spares
+from kstash.settings.config import Config
 
 NOWHERE = "127.0.0.1:1"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from kstash.config import Config
 from kstash.kafka.cluster import KafkaCluster
 from kstash.kafka.statistics import Statistics
+from kstash.settings.config import Config
 
 
 def text(*brokers: dict[str, object]) -> str:

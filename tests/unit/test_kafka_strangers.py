@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from kstash import App, launch
-from kstash.config import Config
+from kstash import App
 from kstash.errors import ApplicationIdTakenError
-from kstash.kafka import strangers
 from kstash.kafka.cluster import KafkaCluster
-from kstash.runtime import program
+from kstash.process import launch
+from kstash.settings.config import Config
+from kstash.startup import continuity as program
+from kstash.startup import members as strangers
 from kstash.testing import TestDriver
 from tests.unit.sleeping_clock import SleepingClock
 from tests.unit.test_runtime_lags import counted

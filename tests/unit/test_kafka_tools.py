@@ -11,9 +11,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from kstash.errors import KafkaUnavailableError
+from kstash.kafka.maintenance import Upkeep
 from kstash.kafka.tools import KafkaTools
-from kstash.kafka.upkeep import Upkeep
-from kstash.ports import NewTopic
+from kstash.ports.kafka import NewTopic
 
 
 def test_a_topic_that_is_not_answered_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_a_deletion_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) ->
     def gone(**_: object) -> None:
         raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
-    monkeypatch.setattr("kstash.kafka.upkeep.first_contact", lambda *_: None)
+    monkeypatch.setattr("kstash.kafka.maintenance.first_contact", lambda *_: None)
     upkeep = Upkeep("127.0.0.1:9", {})
     monkeypatch.setattr(
         upkeep, "_client", SimpleNamespace(delete_topics=lambda _: {}, list_topics=gone)

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from kstash.errors import ClusterError
-from kstash.kafka.upkeep import Upkeep
+from kstash.kafka.maintenance import Upkeep
 
 TIME_MS = 1_795_000_000_000
 
@@ -44,7 +44,7 @@ class LeaderlessConsumer:
 
 def test_a_time_is_no_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     """A partition whose offset is not known fails the whole: a reset must not begin at the time."""
-    monkeypatch.setattr("kstash.kafka.upkeep.make_consumer", LeaderlessConsumer)
+    monkeypatch.setattr("kstash.kafka.maintenance.make_consumer", LeaderlessConsumer)
     upkeep = Upkeep("127.0.0.1:9", {})
     assert upkeep.offsets_at([("in", 0)], TIME_MS) == {("in", 0): 17}
     with pytest.raises(ClusterError, match="look up offsets by time: LEADER_NOT_AVAILABLE"):
@@ -69,7 +69,7 @@ class FencingProducer:
 
 def test_fencing_initialises_the_transactions_of_every_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is what aborts and bars; one that is refused fails the whole, by its name."""
-    monkeypatch.setattr("kstash.kafka.upkeep.make_producer", FencingProducer)
+    monkeypatch.setattr("kstash.kafka.maintenance.make_producer", FencingProducer)
     monkeypatch.setattr(FencingProducer, "fenced", [])
     upkeep = Upkeep("127.0.0.1:9", {})
     ids = [f"shop-{number}" for number in range(40)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from confluent_kafka import KafkaError
 from structlog.testing import capture_logs
 
-from kstash.kafka.watch import BrokerWatch
+from kstash.kafka.reachability import BrokerWatch
 from kstash.testing.clock import ManualClock
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from kstash import mainprogram
+from kstash.process import main_program as mainprogram
 
-ASK = "from kstash.mainprogram import obstacle; print('obstacle:', obstacle(), flush=True)"
+ASK = "from kstash.process.main_program import obstacle; print('obstacle:', obstacle(), flush=True)"
 PIN = """
 import structlog
-from kstash.mainprogram import is_pinned, obstacle, pin_hash_seed
+from kstash.process.main_program import is_pinned, obstacle, pin_hash_seed
 print("here", flush=True)
 pin_hash_seed(obstacle())
 print("pinned:", is_pinned(), flush=True)
@@ -189,7 +189,7 @@ def test_a_program_from_standard_input_goes_on(folder: Path) -> None:
 
 def test_seeds_are_told_from_one_another(folder: Path) -> None:
     """Equal seeds look alike, others do not, and the pinned one goes without saying."""
-    show = "from kstash.mainprogram import hashing; print(hashing())"
+    show = "from kstash.process.main_program import hashing; print(hashing())"
     seeds = [python("-c", show, folder=folder, seed=seed).strip() for seed in "0778"]
     assert seeds[0] == ""
     assert seeds[1] == seeds[2] != seeds[3]

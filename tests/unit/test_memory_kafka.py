@@ -14,10 +14,10 @@ from kstash.errors import (
     RecordTooLargeError,
     TopicMissingError,
 )
-from kstash.ports import Cluster, Message, NewTopic, Producer
+from kstash.ports.kafka import Cluster, Message, NewTopic, Producer
 from kstash.testing import ManualClock, MemoryCluster, MemoryKafka
-from kstash.testing.consumers import MemoryMember
-from kstash.testing.producers import MemorySinkProducer
+from kstash.testing.kafka.consumers import MemoryMember
+from kstash.testing.kafka.producers import MemorySinkProducer
 
 
 def kafka_with(**topics: int) -> MemoryKafka:
@@ -81,7 +81,7 @@ class Worker:
 
 def group_of(kafka: MemoryKafka, *names: str) -> list[Worker]:
     """Workers of one application, each polled until the group is at rest."""
-    workers = [Worker(kafka.cluster("app", member_id=name)) for name in names]
+    workers = [Worker(MemoryCluster(kafka, "app", member_id=name)) for name in names]
     settle(*workers)
     return workers
 
@@ -112,14 +112,14 @@ def test_clock_stands_still_until_it_is_advanced() -> None:
 
 def test_cluster_fulfils_the_port() -> None:
     """The in-memory cluster is a `Cluster` for the type checker too."""
-    cluster: Cluster = kafka_with(t=1).cluster("app")
+    cluster: Cluster = MemoryCluster(kafka_with(t=1), "app")
     assert cluster.admin().describe(["t", "u"]).keys() == {"t"}
 
 
 def test_records_keep_what_was_produced() -> None:
     """Key, value, headers and timestamp come back; timestamp 0 becomes now."""
     kafka = kafka_with(t=2)
-    producer = kafka.cluster("app").data_producer()
+    producer = MemoryCluster(kafka, "app").data_producer()
     producer.produce("t", b"v", b"k", 1, None, 77, [("h", b"x"), ("h", None)])
     producer.produce("t", None, b"k", 1, None, 0, None)
     producer.poll()
@@ -133,7 +133,7 @@ def test_records_keep_what_was_produced() -> None:
 def test_record_is_durable_and_acknowledged_by_poll() -> None:
     """Nothing is in the log before poll; the callback gets the offset."""
     kafka = kafka_with(t=1)
-    producer = kafka.cluster("app").data_producer()
+    producer = MemoryCluster(kafka, "app").data_producer()
     acks: list[tuple[Any, int | None]] = []
     for _ in range(2):
         producer.produce(
@@ -147,7 +147,7 @@ def test_record_is_durable_and_acknowledged_by_poll() -> None:
 def test_poll_serves_only_what_was_there_before() -> None:
     """A callback that produces does not make poll endless."""
     kafka = kafka_with(t=1)
-    producer = kafka.cluster("app").data_producer()
+    producer = MemoryCluster(kafka, "app").data_producer()
 
     def again(_error: object, _message: object) -> None:
         producer.produce("t", b"again", None, 0, again, 0, None)
@@ -165,7 +165,7 @@ def test_scanner_reads_partitions_in_turn() -> None:
     for partition in (0, 1):
         for index in range(3):
             kafka.append("t", f"{partition}{index}".encode(), partition=partition)
-    scanner = kafka.cluster("app").scanner()
+    scanner = MemoryCluster(kafka, "app").scanner()
     scanner.add({("t", 0): 0, ("t", 1): 1})
     polls = [values(scanner.poll(0)) for _ in range(4)]
     assert polls == [["00", "01"], ["11", "12"], ["02"], []]
@@ -175,7 +175,7 @@ def test_scanner_reads_partitions_in_turn() -> None:
 def test_paused_and_removed_partitions_are_not_read() -> None:
     """A paused partition goes on where it was; a removed one is gone."""
     kafka = kafka_with(t=2)
-    scanner = kafka.cluster("app").member()
+    scanner = MemoryCluster(kafka, "app").member()
     scanner.add({("t", 0): 0, ("t", 1): 0})
     scanner.pause([("t", 0)])
     scanner.remove([("t", 1)])
@@ -192,9 +192,9 @@ def test_offsets_outside_the_log_are_refused() -> None:
     for _ in range(3):
         kafka.append("t", b"v")
     kafka.log(("t", 0)).delete_before(2)
-    assert kafka.cluster("app").admin().start_offsets([("t", 0)]) == {("t", 0): 2}
+    assert MemoryCluster(kafka, "app").admin().start_offsets([("t", 0)]) == {("t", 0): 2}
     for offset in (1, 4):
-        scanner = kafka.cluster("app").scanner()
+        scanner = MemoryCluster(kafka, "app").scanner()
         scanner.add({("t", 0): offset})
         with pytest.raises(OffsetOutOfRangeError) as caught:
             scanner.poll(0)
@@ -206,7 +206,7 @@ def test_deletion_leaves_a_reader_behind_it_alone() -> None:
     kafka = kafka_with(t=1)
     for index in range(3):
         kafka.append("t", b"%d" % index)
-    scanner = kafka.cluster("app").scanner()
+    scanner = MemoryCluster(kafka, "app").scanner()
     scanner.add({("t", 0): 2})
     kafka.log(("t", 0)).delete_before(2)
     kafka.log(("t", 0)).delete_before(1)
@@ -216,7 +216,7 @@ def test_deletion_leaves_a_reader_behind_it_alone() -> None:
 def test_missing_topics_are_named() -> None:
     """Reading, producing and describing a topic that is gone."""
     kafka = kafka_with(t=1)
-    cluster = kafka.cluster("app")
+    cluster = MemoryCluster(kafka, "app")
     scanner, producer = cluster.scanner(), cluster.data_producer()
     scanner.add({("t", 0): 0})
     kafka.delete_topic("t")
@@ -231,7 +231,7 @@ def test_too_large_records_are_refused_at_once() -> None:
     """The topic's limit holds for key, value and headers together."""
     kafka = MemoryKafka()
     kafka.create_topic("t", 1, {"max.message.bytes": "10"})
-    producer = kafka.cluster("app").data_producer()
+    producer = MemoryCluster(kafka, "app").data_producer()
     producer.produce("t", b"12345", b"123", 0, None, 0, [("h", b"1")])
     with pytest.raises(RecordTooLargeError, match=r"max\.message\.bytes of 10"):
         producer.produce("t", b"12345", b"123", 0, None, 0, [("h", b"12")])
@@ -239,7 +239,7 @@ def test_too_large_records_are_refused_at_once() -> None:
 
 def test_admin_creates_and_describes() -> None:
     """A topic that exists is left as it is."""
-    admin = kafka_with(t=1).cluster("app").admin()
+    admin = MemoryCluster(kafka_with(t=1), "app").admin()
     admin.create([NewTopic("t", 9, None, {}), NewTopic("u", 2, 1, {"cleanup.policy": "compact"})])
     found = admin.describe(["t", "u"])
     assert (found["t"].partition_count, found["u"].partition_count) == (1, 2)
@@ -250,7 +250,7 @@ def test_admin_creates_and_describes() -> None:
 def test_cluster_that_is_away_answers_nothing() -> None:
     """Producers keep what they have, consumers get nothing, admin calls fail; then all go on."""
     kafka = kafka_with(t=1)
-    cluster = kafka.cluster("app")
+    cluster = MemoryCluster(kafka, "app")
     producer, scanner = cluster.data_producer(), cluster.scanner()
     scanner.add({("t", 0): 0})
     kafka.is_away = True
@@ -278,7 +278,7 @@ def test_compaction_keeps_the_last_of_each_key() -> None:
     log.compact(drops_tombstones=True)
     assert [record.offset() for record in kafka.read("t")] == [2]
     assert (log.start_offset, log.end_offset) == (0, 4)
-    scanner = kafka.cluster("app").scanner()
+    scanner = MemoryCluster(kafka, "app").scanner()
     scanner.add({("t", 0): 1})
     assert [message.offset() for message in scanner.poll(0)] == [2]
     assert scanner.position(("t", 0)) == 4
@@ -287,7 +287,7 @@ def test_compaction_keeps_the_last_of_each_key() -> None:
 def test_compaction_removes_aborted_and_spares_unstable_records() -> None:
     """An aborted record does not hide a committed one; nothing past the LSO is touched."""
     kafka = kafka_with(t=1)
-    cluster = kafka.cluster("app")
+    cluster = MemoryCluster(kafka, "app")
     kafka.append("t", b"kept", key=b"k")
     sink = ready_sink(cluster)
     sink.produce("t", b"aborted", b"k", 0)
@@ -305,7 +305,7 @@ def test_compaction_removes_aborted_and_spares_unstable_records() -> None:
 def test_held_requests_are_lost_in_a_crash() -> None:
     """What was not carried out is not in the log after a kill."""
     kafka = kafka_with(t=1)
-    cluster = kafka.cluster("app")
+    cluster = MemoryCluster(kafka, "app")
     producer = cluster.data_producer()
     send(producer, "1")
     producer.poll()
@@ -321,7 +321,7 @@ def test_held_requests_are_lost_in_a_crash() -> None:
 def test_held_requests_may_arrive_after_a_crash() -> None:
     """A request in flight at a kill reaches the log whenever the test lets it."""
     kafka = kafka_with(t=1)
-    cluster = kafka.cluster("app")
+    cluster = MemoryCluster(kafka, "app")
     cluster.links["data"].holds_requests = True
     send(cluster.data_producer(), "late")
     (producer,) = cluster.kill(arrive_late=True)
@@ -333,7 +333,7 @@ def test_held_requests_may_arrive_after_a_crash() -> None:
 def test_held_acks_come_when_released() -> None:
     """The record is durable while its producer does not know."""
     kafka = kafka_with(t=1)
-    cluster = kafka.cluster("app")
+    cluster = MemoryCluster(kafka, "app")
     cluster.links["lineage"].holds_acks = True
     producer = cluster.lineage_producer()
     send(producer, "v")
@@ -348,7 +348,7 @@ def test_delay_counts_by_the_clock() -> None:
     clock = ManualClock()
     kafka = MemoryKafka(clock)
     kafka.create_topic("t", 1)
-    cluster = kafka.cluster("app")
+    cluster = MemoryCluster(kafka, "app")
     cluster.links["lineage"].delay_s = 0.5
     producer = cluster.lineage_producer()
     send(producer, "v")
@@ -363,7 +363,7 @@ def test_delay_counts_by_the_clock() -> None:
 def test_gapless_producer_stops_at_an_error() -> None:
     """All behind the failed record fails too, and poll raises from then on."""
     kafka = kafka_with(t=1)
-    cluster = kafka.cluster("app")
+    cluster = MemoryCluster(kafka, "app")
     errors: list[object] = []
     producer = cluster.data_producer()
     cluster.links["data"].error = KafkaUnavailableError("timed out")
@@ -379,7 +379,7 @@ def test_gapless_producer_stops_at_an_error() -> None:
 def test_claim_producer_survives_an_error() -> None:
     """A lost claim is told to its callback only: the next attempt is another record."""
     kafka = kafka_with(t=1)
-    cluster = kafka.cluster("app")
+    cluster = MemoryCluster(kafka, "app")
     producer = cluster.claim_producer()
     cluster.links["claim"].error = KafkaUnavailableError("timed out")
     send(producer, "1", "2")
@@ -393,7 +393,7 @@ def test_claim_producer_survives_an_error() -> None:
 def test_committed_reader_stops_at_the_last_stable_offset() -> None:
     """Records of others behind an open transaction wait as well; the marker takes an offset."""
     kafka = kafka_with(t=1)
-    cluster = kafka.cluster("app")
+    cluster = MemoryCluster(kafka, "app")
     sink, plain = ready_sink(cluster), cluster.data_producer()
     send(plain, "before")
     plain.poll()
@@ -412,11 +412,11 @@ def test_committed_reader_stops_at_the_last_stable_offset() -> None:
 def test_new_producer_aborts_and_fences_the_old_one() -> None:
     """The open transaction is skipped by committed readers; the old producer is told so."""
     kafka = kafka_with(t=2)
-    old = ready_sink(kafka.cluster("app"))
+    old = ready_sink(MemoryCluster(kafka, "app"))
     send(old, "a")
     send(old, "b", partition=1)
     old.poll()
-    new = ready_sink(kafka.cluster("app"))
+    new = ready_sink(MemoryCluster(kafka, "app"))
     send(new, "c")
     new.commit("1", lambda _error: None)
     new.poll()
@@ -435,7 +435,7 @@ def test_position_is_committed_with_the_transaction() -> None:
     kafka = kafka_with(t=1)
     told: list[tuple[object, str | None]] = []
     for group, metadata in ((0, "5"), (1, "6"), (0, "7"), (0, None)):
-        sink = kafka.cluster("app").sink_producer(group)
+        sink = MemoryCluster(kafka, "app").sink_producer(group)
         sink.initialise(lambda error, found: told.append((error, found)))
         if metadata is not None:
             sink.commit(metadata, lambda _error: None)
@@ -446,7 +446,7 @@ def test_position_is_committed_with_the_transaction() -> None:
 def test_commit_waits_for_the_records_before_it() -> None:
     """A held link commits nothing; a crash then leaves the transaction to its successor."""
     kafka = kafka_with(t=1)
-    cluster = kafka.cluster("app")
+    cluster = MemoryCluster(kafka, "app")
     sink = ready_sink(cluster)
     done: list[object] = []
     send(sink, "1")
@@ -456,7 +456,7 @@ def test_commit_waits_for_the_records_before_it() -> None:
     sink.poll()
     cluster.kill()
     assert (done, kafka.read("t")) == ([], [])
-    ready_sink(kafka.cluster("app"))
+    ready_sink(MemoryCluster(kafka, "app"))
     assert kafka.read("t") == []
     assert kafka.log(("t", 0)).last_stable_offset == 2
 
@@ -464,7 +464,7 @@ def test_commit_waits_for_the_records_before_it() -> None:
 def test_transaction_times_out() -> None:
     """After the time-out readers go on, and the producer is fenced."""
     kafka = kafka_with(t=1)
-    sink = ready_sink(kafka.cluster("app"))
+    sink = ready_sink(MemoryCluster(kafka, "app"))
     send(sink, "1")
     sink.poll()
     kafka.coordinator.time_out("app-0")
@@ -481,10 +481,10 @@ def test_transaction_times_out() -> None:
 def test_groups_are_spread_over_members() -> None:
     """A second member gets half, after the first has given it up in its own poll."""
     kafka = kafka_with(**{"app-lineage": 4})
-    first = Worker(kafka.cluster("app", member_id="a"))
+    first = Worker(MemoryCluster(kafka, "app", member_id="a"))
     first.poll()
     assert first.owned == [0, 1, 2, 3]
-    second = Worker(kafka.cluster("app", member_id="b"))
+    second = Worker(MemoryCluster(kafka, "app", member_id="b"))
     second.poll()
     assert second.owned == []
     first.poll()
@@ -498,7 +498,7 @@ def test_rebalance_moves_no_more_than_needed() -> None:
     kafka = kafka_with(**{"app-lineage": 5})
     first, second = group_of(kafka, "a", "b")
     before = (first.owned, second.owned)
-    third = Worker(kafka.cluster("app", member_id="c"))
+    third = Worker(MemoryCluster(kafka, "app", member_id="c"))
     settle(first, second, third)
     owned = [first.owned, second.owned, third.owned]
     assert sorted(len(groups) for groups in owned) == [1, 2, 2]
@@ -519,10 +519,10 @@ def test_leaver_hands_its_groups_over() -> None:
 def test_revoked_group_is_kept_until_it_is_released() -> None:
     """The next owner gets it then, or when its owner closes."""
     kafka = kafka_with(**{"app-lineage": 2})
-    first = Worker(kafka.cluster("app", member_id="a"))
+    first = Worker(MemoryCluster(kafka, "app", member_id="a"))
     first.releases = False
     settle(first)
-    second = Worker(kafka.cluster("app", member_id="b"))
+    second = Worker(MemoryCluster(kafka, "app", member_id="b"))
     settle(first, second)
     assert first.calls == [("assigned", [0, 1]), ("revoked", [1])]
     assert second.owned == []
@@ -547,7 +547,7 @@ def test_restarted_static_member_gets_its_groups_back() -> None:
     """A successor with the same id owns the same groups; the zombie gets fatal errors only."""
     kafka = kafka_with(**{"app-lineage": 4})
     first, second = group_of(kafka, "a", "b")
-    successor = Worker(kafka.cluster("app", member_id="a"))
+    successor = Worker(MemoryCluster(kafka, "app", member_id="a"))
     successor.poll()
     assert successor.owned == first.owned
     assert len(second.calls) == 1
@@ -572,12 +572,12 @@ def test_expired_zombie_loses_its_groups_and_joins_again() -> None:
 def test_lineage_is_consumed_only_when_followed() -> None:
     """Own lineage comes after `follow`, and no more once the group is revoked."""
     kafka = kafka_with(**{"app-lineage": 2})
-    worker = Worker(kafka.cluster("app", member_id="a"))
+    worker = Worker(MemoryCluster(kafka, "app", member_id="a"))
     kafka.append("app-lineage", b"0", partition=1)
     assert worker.poll() == []
     worker.member.follow(1, 0)
     assert values(worker.poll()) == ["0"]
-    settle(worker, Worker(kafka.cluster("app", member_id="b")))
+    settle(worker, Worker(MemoryCluster(kafka, "app", member_id="b")))
     assert worker.owned == [0]
     kafka.append("app-lineage", b"1", partition=1)
     assert worker.poll() == []
@@ -586,7 +586,7 @@ def test_lineage_is_consumed_only_when_followed() -> None:
 def test_group_grows_with_its_topic() -> None:
     """A member that came before the topic gets its groups when it is there."""
     kafka = kafka_with()
-    worker = Worker(kafka.cluster("app", member_id="a"))
+    worker = Worker(MemoryCluster(kafka, "app", member_id="a"))
     worker.poll()
     kafka.create_topic("app-lineage", 2)
     worker.poll()
@@ -596,7 +596,7 @@ def test_group_grows_with_its_topic() -> None:
 def test_only_members_commit_offsets() -> None:
     """Offsets for lag tools are kept; those of a member that is out are refused quietly."""
     kafka = kafka_with(**{"app-lineage": 1})
-    worker = Worker(kafka.cluster("app", member_id="a"))
+    worker = Worker(MemoryCluster(kafka, "app", member_id="a"))
     worker.member.commit({("t", 0): 5})
     worker.cluster.expire()
     worker.member.commit({("t", 0): 6})

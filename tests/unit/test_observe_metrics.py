@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import kstash
 from kstash.observe.metrics import PrometheusMetrics
 from kstash.observe.table import METRICS, PREFIX
-from kstash.ports import Metrics
+from kstash.ports.process import Metrics
 
 KINDS = {"count": "counter", "gauge": "gauge", "observe": "histogram"}
 SPECS = {spec.name: spec for spec in METRICS}
@@ -46,7 +46,7 @@ def samples(metrics: PrometheusMetrics) -> dict[str, float]:
 
 def calls_in_runtime() -> Iterator[tuple[str, str, set[str]]]:
     """(method, metric, label names) of each call on a `metrics` with a literal name."""
-    for path in sorted(RUNTIME.glob("*.py")):
+    for path in sorted(RUNTIME.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
@@ -84,8 +84,8 @@ def test_runtime_uses_only_metrics_of_the_table() -> None:
 
 def test_every_metric_of_the_table_is_used() -> None:
     """The table promises nothing that the runtime, its composition root or HTTP does not report."""
-    beside = [RUNTIME.parent / "launch.py", RUNTIME.parent / "observe" / "answers.py"]
-    paths = [*RUNTIME.glob("*.py"), *beside]
+    beside = [RUNTIME.parent / "process" / "launch.py", RUNTIME.parent / "observe" / "answers.py"]
+    paths = [*RUNTIME.rglob("*.py"), *beside]
     source = "".join(path.read_text() for path in paths)
     assert [name for name in SPECS if f'"{name}"' not in source] == []
 

@@ -11,13 +11,13 @@ import pytest
 import structlog
 
 import kstash
-from kstash.config import Config
 from kstash.observe import Observer
 from kstash.observe.guard import OPEN
 from kstash.observe.openapi import OPERATIONS, describe
 from kstash.observe.peers import Peers
 from kstash.observe.server import _routes
-from kstash.status import WorkerStatus
+from kstash.ports.status import WorkerStatus
+from kstash.settings.config import Config
 from tests.unit.http_source import FakeSource
 
 WATCHING = Path(__file__).parents[2] / "docs/operating/watching.md"

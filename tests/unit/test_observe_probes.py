@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash.config import POLL_INTERVAL_MS, Config
 from kstash.observe import Observer, history
 from kstash.observe.answers import WorkerSource
 from kstash.observe.merged import merge_status
 from kstash.observe.probes import AWAY_S, Probes, unready, waiting_for
-from kstash.status import GroupStatus, TaskStatus, WorkerStatus
+from kstash.ports.status import GroupStatus, TaskStatus, WorkerStatus
+from kstash.settings.config import POLL_INTERVAL_MS, Config
 
 LIMIT_S = 300.0
 

@@ -15,12 +15,12 @@ import structlog
 
 import kstash
 from kstash import App
-from kstash.config import POLL_INTERVAL_MS, Config
 from kstash.errors import ConfigError
 from kstash.observe import Observer, configure_logs, connections, history
 from kstash.observe.observer import STATUS_INTERVAL_S
-from kstash.ports import TaskStatus, WorkerStatus
-from kstash.topology import Topology
+from kstash.ports.status import TaskStatus, WorkerStatus
+from kstash.settings.config import POLL_INTERVAL_MS, Config
+from kstash.topology.model import Topology
 
 TASK = TaskStatus(
     name="words_0",

@@ -14,8 +14,7 @@ from kstash.observe import configure_logs
 from kstash.observe.logs import identify
 from kstash.observe.metrics import PrometheusMetrics
 from kstash.observe.summary import INTERVAL_S, Summary, quantile
-from kstash.ports import WorkerStatus
-from kstash.status import TaskStatus
+from kstash.ports.status import TaskStatus, WorkerStatus
 
 log = structlog.get_logger("x")
 

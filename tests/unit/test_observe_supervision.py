@@ -30,8 +30,9 @@ from kstash.observe.listening import listen_at
 from kstash.observe.observer import own_address
 from kstash.observe.server import HttpServer
 from kstash.observe.supervision import LOCKED_WITHIN_S, Endpoint
-from kstash.places import Member, socket_name
-from kstash.topology import Topology
+from kstash.ports.status import SupervisedWorker
+from kstash.process.seat import socket_name
+from kstash.topology.model import Topology
 from tests.unit.http_source import STATUS, FakeSource
 
 READY = schema.Verdict(ok=True)
@@ -74,7 +75,7 @@ class Workers:
         """Say which workers there are."""
         self.endpoint.show(
             [
-                Member(f"worker-{i}", socket_name(i), count, i in over)
+                SupervisedWorker(f"worker-{i}", socket_name(i), count, i in over)
                 for i, count in enumerate(restarts)
             ]
         )

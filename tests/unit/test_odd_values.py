@@ -12,8 +12,8 @@ from kstash.errors import OperatorError, SerdeError, shown, told
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
 from kstash.serdes import Serde
-from kstash.state.memory import MemoryBackend
 from kstash.testing import TestDriver
+from kstash.testing.state import MemoryBackend
 
 SERDES = [
     kstash.text,

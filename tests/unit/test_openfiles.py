@@ -18,7 +18,7 @@ from kstash.errors import (
     OperatorError,
     StateError,
 )
-from kstash.openfiles import OpenFiles, needed, open_count, raise_limit
+from kstash.process.open_files import OpenFiles, needed, open_count, raise_limit
 from kstash.testing import TestDriver
 from kstash.testing.clock import ManualClock
 
@@ -26,8 +26,8 @@ SCRIPT = """
 import resource, sys
 from pathlib import Path
 from kstash.errors import OpenFilesError
-from kstash.openfiles import OpenFiles, open_count, raise_limit
-from kstash.ports import StoreSpec
+from kstash.process.open_files import OpenFiles, open_count, raise_limit
+from kstash.ports.state import StoreSpec
 from kstash.state.rocks import RocksBackend
 
 hard = int(sys.argv[2])

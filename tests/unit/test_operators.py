@@ -12,8 +12,8 @@ import kstash
 from kstash import App, OperatorError, Record, Serde, SerdeError
 from kstash.operators.batch import Batch, concatenate
 from kstash.operators.program import StageProgram
-from kstash.ports import Headers
-from kstash.state.memory import MemoryBackend
+from kstash.ports.kafka import Headers
+from kstash.testing.state import MemoryBackend
 
 Program = Callable[[App], Any]
 

@@ -33,7 +33,10 @@ def test_all_packages_are_shipped() -> None:
     """Each folder of modules is in the list that the wheel is made by."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         shipped = tomllib.load(file)["tool"]["setuptools"]["packages"]
-    found = {f"kstash.{path.parent.name}" for path in (ROOT / "kstash").glob("*/__init__.py")}
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "kstash").rglob("__init__.py")
+    }
     found |= {f"kstash.apps.{path.parent.name}" for path in (ROOT / "apps").glob("*/__init__.py")}
     assert found <= set(shipped)
 

@@ -6,11 +6,11 @@ import pytest
 
 import kstash
 from kstash.errors import NullKeyError, RecordTooLargeError
-from kstash.kafka.topics import check_topics
 from kstash.operators.batch import Batch
 from kstash.operators.sizes import RECORD_OVERHEAD_BYTES, Limit, bytes_of
-from kstash.ports import Headers, NewTopic
-from kstash.testing import ManualClock, MemoryKafka, TestDriver
+from kstash.ports.kafka import Headers, NewTopic
+from kstash.startup.topics import check_topics
+from kstash.testing import ManualClock, MemoryCluster, MemoryKafka, TestDriver
 
 KB = 1024
 
@@ -161,7 +161,7 @@ def test_only_a_compacted_topic_wants_keys() -> None:
 def test_new_topics_of_our_own_take_eight_mebibytes(frame_bytes_max: int, needed: int) -> None:
     """Or as much as the frames that are asked for; the user's topics get nothing of it."""
     kafka = MemoryKafka(ManualClock(0))
-    admin = kafka.cluster("limits").admin()
+    admin = MemoryCluster(kafka, "limits").admin()
     app = program(frame_bytes_max=frame_bytes_max)
     admin.create([NewTopic(name, 1, 1, {}) for name in ("in", "out")])
     check_topics(admin, app.topology(), app.config)

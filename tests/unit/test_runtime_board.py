@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kstash.runtime.board import Board
+from kstash.runtime.worker.board import Board
 
 
 class Shown:
-    """A `kstash.ports.Metrics` that keeps gauges by name and labels, and how often they were set.
+    """Metrics that keep gauges by name and labels, and how often they were set.
 
     Attributes:
         values: that are shown.

@@ -12,15 +12,16 @@ import pytest
 import kstash
 from kstash.operators.batch import Batch
 from kstash.operators.sizes import RECORD_MEMORY_BYTES, bytes_of
-from kstash.ports import Headers
-from kstash.runtime import load, waiting
+from kstash.ports.kafka import Headers
+from kstash.runtime import load
 from kstash.runtime.decode import BATCH_RECORDS
 from kstash.runtime.pace import MADE_BYTES, Pace
-from kstash.runtime.task import Task
-from kstash.runtime.waiting import BATCH_BYTES, BYTES_HIGH, Waiting
-from kstash.runtime.worker import Worker
+from kstash.runtime.task import waiting
+from kstash.runtime.task.task import Task
+from kstash.runtime.task.waiting import BATCH_BYTES, BYTES_HIGH, Waiting
+from kstash.runtime.worker.worker import Worker
 from kstash.testing import TestDriver
-from kstash.testing.log import MemoryRecord
+from kstash.testing.kafka.log import MemoryRecord
 
 KB = 1024
 PEAK_MB = 700

@@ -14,11 +14,11 @@ from kstash import App
 from kstash.core.partitioner import Partitioner
 from kstash.core.records import Checkpoint, Hint, decode_record
 from kstash.errors import IncarnationFencedError
-from kstash.ports import Partition
-from kstash.runtime.hints import HINT_RECORDS, SAY_AGAIN_S
-from kstash.runtime.worker import Worker
+from kstash.ports.kafka import Partition
+from kstash.runtime.group.hints import HINT_RECORDS, SAY_AGAIN_S
+from kstash.runtime.worker.worker import Worker
 from kstash.testing import TestDriver
-from kstash.testing.memory import MemoryAdmin
+from kstash.testing.kafka.cluster import MemoryAdmin
 from tests.unit.core_cases import task_core
 
 Asked = list[list[Partition]]

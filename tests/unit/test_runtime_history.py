@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 import kstash
-from kstash.config import Config
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import (
     Claim,
@@ -24,12 +23,13 @@ from kstash.core.records import (
 from kstash.core.recovery import TailScan, TaskSpec
 from kstash.core.wire import IDENTITY_HEADER, Identity
 from kstash.errors import WireCorruptError
-from kstash.ports import Headers
-from kstash.runtime.hints import HINT_INTERVAL_S, HINT_RECORDS
-from kstash.runtime.history import LineageReader
-from kstash.runtime.tails import TailReader
+from kstash.ports.kafka import Headers
+from kstash.runtime.group.hints import HINT_INTERVAL_S, HINT_RECORDS
+from kstash.runtime.lineage_reader import LineageReader
+from kstash.runtime.recovery.tails import TailReader
+from kstash.settings.config import Config
 from kstash.testing import TestDriver
-from kstash.testing.log import MemoryRecord
+from kstash.testing.kafka.log import MemoryRecord
 
 if TYPE_CHECKING:
     from kstash.runtime.context import Context

@@ -13,7 +13,6 @@ import pytest
 
 import kstash
 from kstash import App
-from kstash.config import Config
 from kstash.core.records import Claim, Hint, LineageRecord, decode_record
 from kstash.errors import (
     CommittedPositionLostError,
@@ -24,14 +23,15 @@ from kstash.errors import (
     ReplayDivergedError,
     TopicMismatchError,
 )
-from kstash.kafka.topics import check_topics
-from kstash.ports import Partition
+from kstash.ports.kafka import Partition
 from kstash.runtime.context import LineageTimes
-from kstash.runtime.groups import Groups
-from kstash.runtime.sinks import POSITIONS_REFRESH_S
+from kstash.runtime.group.sinks import POSITIONS_REFRESH_S
+from kstash.runtime.worker.groups import Groups
+from kstash.settings.config import Config
+from kstash.startup.topics import check_topics
 from kstash.testing import MemoryKafka, TestDriver
-from kstash.testing.log import PartitionLog
-from kstash.testing.memory import MemoryAdmin, MemoryCluster
+from kstash.testing.kafka.cluster import MemoryAdmin, MemoryCluster
+from kstash.testing.kafka.log import PartitionLog
 
 
 def last_two(state: str, value: str) -> str:
@@ -298,11 +298,11 @@ def test_h23_an_idle_group_keeps_its_lineage_partition_moving() -> None:
 
 def test_h23_a_slow_read_of_the_lineage_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """H23: it took longer than tombstones stay, so one may be gone that it needed: read anew."""
-    restart, cluster = Groups.restart, MemoryKafka.cluster
+    restart = Groups.restart
     errors: list[Exception] = []
 
     def slow(kafka: MemoryKafka, application_id: str) -> MemoryCluster:
-        made = cluster(kafka, application_id)
+        made = MemoryCluster(kafka, application_id)
         made.links["marker"].delay_s = 3.0
         return made
 
@@ -311,7 +311,7 @@ def test_h23_a_slow_read_of_the_lineage_is_repeated(monkeypatch: pytest.MonkeyPa
         groups._context.cluster.links["marker"].delay_s = 0.0  # type: ignore[attr-defined] # it is a MemoryCluster
         restart(groups, number, error)
 
-    monkeypatch.setattr(MemoryKafka, "cluster", slow)
+    monkeypatch.setattr("kstash.testing.driver.MemoryCluster", slow)
     monkeypatch.setattr(Groups, "restart", restarted)
     driver = TestDriver(spread())
     driver.crash()

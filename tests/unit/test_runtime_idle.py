@@ -11,7 +11,7 @@ import pytest
 
 import kstash
 from kstash import App
-from kstash.runtime.group import IDLE_TICK_S, TaskGroup
+from kstash.runtime.group.group import IDLE_TICK_S, TaskGroup
 from kstash.testing import TestDriver
 
 TURN_S = 0.025

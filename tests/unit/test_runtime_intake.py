@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 import kstash
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.wire import IDENTITY_HEADER, Identity
-from kstash.ports import Headers
-from kstash.runtime import waiting
+from kstash.ports.kafka import Headers
+from kstash.runtime.task import waiting
 from kstash.testing import TestDriver
 
 RECORDS = 4_000

@@ -9,10 +9,10 @@ import pytest
 
 import kstash
 from kstash.observe.probes import Probes
-from kstash.ports import TaskStatus, WorkerStatus
-from kstash.runtime.lags import ANSWER_S_MAX
+from kstash.ports.status import TaskStatus, WorkerStatus
+from kstash.runtime.worker.lags import ANSWER_S_MAX
 from kstash.testing import TestDriver
-from kstash.testing.log import Outcome, Transaction
+from kstash.testing.kafka.log import Outcome, Transaction
 
 IN = ("in", 0)
 

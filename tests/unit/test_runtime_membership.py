@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 import kstash
-from kstash.ports import Census
-from kstash.runtime.membership import PATIENCE_S
-from kstash.runtime.worker import Worker
+from kstash.ports.kafka import Census
+from kstash.runtime.worker.membership import PATIENCE_S
+from kstash.runtime.worker.worker import Worker
 from kstash.testing import TestDriver
 
 UUID = "12345678-1234-1234-1234-123456789012"

@@ -10,14 +10,14 @@ from structlog.testing import capture_logs
 import kstash
 from kstash.core.group import GroupState
 from kstash.core.records import CHECKPOINT, START, Claim, encode_key, encode_value, key_incarnation
-from kstash.runtime.group import TaskGroup
+from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.layout import Layout
-from kstash.runtime.worker import Worker
-from kstash.state.memory import MemoryBackend
+from kstash.runtime.worker.worker import Worker
 from kstash.testing import ManualClock, MemoryCluster, MemoryKafka
 from kstash.testing.background import ManualBackground
-from kstash.testing.log import PartitionLog
+from kstash.testing.kafka.log import PartitionLog
 from kstash.testing.metrics import MemoryMetrics
+from kstash.testing.state import MemoryBackend
 from kstash.testing.stores import MemoryCheckpointStore
 
 STEPS_MAX = 2_000
@@ -42,7 +42,7 @@ class Pair:
 
     def start(self, name: str, until: str | None = None) -> Worker:
         """Start one more worker."""
-        cluster = self.kafka.cluster("moves", member_id=name)
+        cluster = MemoryCluster(self.kafka, "moves", member_id=name)
         worker = Worker(
             self.topology,
             self.config,

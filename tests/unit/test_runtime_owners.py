@@ -11,7 +11,7 @@ import pytest
 
 import kstash
 from kstash import App
-from kstash.ports import Census
+from kstash.ports.kafka import Census
 from kstash.testing import TestDriver
 
 SECONDS = 40

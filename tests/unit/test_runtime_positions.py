@@ -8,7 +8,7 @@ import pytest
 
 import kstash
 from kstash.testing import TestDriver
-from kstash.testing.log import Outcome, Transaction
+from kstash.testing.kafka.log import Outcome, Transaction
 
 IN = ("in", 0)
 

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 import kstash
 from kstash.runtime.pauses import LONGEST_S, Pauses
-from kstash.runtime.worker import Worker
+from kstash.runtime.worker.worker import Worker
 from kstash.testing import TestDriver
 
 EVENTS = 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kstash.runtime.rates import WINDOW_LOOKS
+from kstash.runtime.worker.rates import WINDOW_LOOKS
 from kstash.testing import TestDriver
 from tests.unit.test_runtime_lags import counted, status
 

@@ -12,16 +12,16 @@ import kstash
 from kstash.core.partitioner import Partitioner
 from kstash.core.records import Hint
 from kstash.errors import ProducerFailedError, ProducerRefusedError, RecordRefusedError
-from kstash.ports import OnDone
-from kstash.runtime.groups import (
+from kstash.ports.kafka import OnDone
+from kstash.runtime.worker.groups import (
     CALM_S,
     REFUSED_AT_START_S,
     REFUSED_GRACE_S,
     RESTART_BACKOFF_S,
 )
 from kstash.testing import TestDriver
-from kstash.testing.memory import MemoryCluster
-from kstash.testing.producers import MemorySinkProducer
+from kstash.testing.kafka.cluster import MemoryCluster
+from kstash.testing.kafka.producers import MemorySinkProducer
 
 STEP_S = 0.1
 

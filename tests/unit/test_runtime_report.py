@@ -12,7 +12,7 @@ import kstash
 from kstash.errors import OperatorError
 from kstash.observe.metrics import PrometheusMetrics
 from kstash.observe.table import METRICS
-from kstash.ports import BrokerStatus
+from kstash.ports.status import BrokerStatus
 from kstash.runtime.context import RECOVERIES_MAX
 from kstash.testing import TestDriver
 from kstash.testing.background import ManualBackground

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kstash.ports import Headers, Message, Partition
+from kstash.ports.kafka import Headers, Message, Partition
 from kstash.runtime.scan import GATHER_S, ScanJob, ScanService
-from kstash.testing import ManualClock, MemoryKafka
-from kstash.testing.consumers import MemoryScanner
+from kstash.testing import ManualClock, MemoryCluster, MemoryKafka
+from kstash.testing.kafka.consumers import MemoryScanner
 
 TAIL: Partition = ("out", 0)
 RECORDS = 5
@@ -30,7 +30,7 @@ class Tails:
     def __init__(self) -> None:
         self.kafka = MemoryKafka(ManualClock(start_ms=0))
         self.kafka.create_topic("out", 1)
-        producer = self.kafka.cluster("app").marker_producer()
+        producer = MemoryCluster(self.kafka, "app").marker_producer()
         for number in range(RECORDS):
             producer.produce("out", b"%d" % number, None, 0, None, 0, None)
             producer.poll()

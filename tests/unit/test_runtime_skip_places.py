@@ -21,7 +21,7 @@ from kstash.core.wire import IDENTITY_HEADER
 from kstash.errors import SkipTooLateError
 from kstash.runtime.decode import decode_ruled, record_of
 from kstash.testing import TestDriver
-from kstash.testing.log import MemoryRecord
+from kstash.testing.kafka.log import MemoryRecord
 from tests.unit.core_cases import APP, identity
 
 INTERNAL = "skips-totals-repartition"

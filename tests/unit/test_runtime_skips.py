@@ -12,15 +12,15 @@ import pytest
 
 import kstash
 from kstash import App, ConfigError, OperatorError
-from kstash.config import Config
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.skips import InputSkips
 from kstash.core.wire import IDENTITY_HEADER
 from kstash.runtime.decode import decode_external, decode_ruled, record_of
+from kstash.settings.config import Config
 from kstash.testing import TestDriver
-from kstash.testing.log import MemoryRecord
+from kstash.testing.kafka.log import MemoryRecord
 from tests.unit.core_cases import APP, identity
 
 OLDER, NEWER = Incarnation(1, 5), Incarnation(1, 9)

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 import kstash
 from kstash.runtime.pace import BATCH_S, Pace
-from kstash.runtime.turns import TURN_S
-from kstash.runtime.worker import Worker
+from kstash.runtime.worker.turns import TURN_S
+from kstash.runtime.worker.worker import Worker
 from kstash.testing import ManualClock, TestDriver
 
 POLL_INTERVAL_S = 300.0

@@ -6,7 +6,7 @@ import pytest
 
 from kstash.core.group import GroupState
 from kstash.core.records import Claim, encode_key, encode_value
-from kstash.ports import GroupStatus
+from kstash.ports.status import GroupStatus
 from kstash.testing import TestDriver
 from tests.unit.test_runtime_lags import counted, first_task, go_on, hold, status
 from tests.unit.test_runtime_moves import _live_pair, _stall

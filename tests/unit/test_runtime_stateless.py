@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kstash.ports import FileEntry, TaskState
-from kstash.runtime.stateless import NoState
+from kstash.core.records import FileEntry
+from kstash.ports.state import TaskState
+from kstash.runtime.task.stateless import NoState
 
 
 def test_its_checkpoint_has_no_files() -> None:

@@ -33,7 +33,7 @@ from kstash.errors import (
     SequenceGapError,
     WireCorruptError,
 )
-from kstash.ports import Headers
+from kstash.ports.kafka import Headers
 from kstash.testing import TestDriver
 
 HUGE = 1 << 40

@@ -14,7 +14,7 @@ from kstash.core.wire import IDENTITY_HEADER
 from kstash.errors import WireCorruptError
 from kstash.runtime.decode import kstash_headers
 from kstash.testing import TestDriver
-from kstash.testing.memory import MemoryKafka
+from kstash.testing.kafka.broker import MemoryKafka
 
 
 def test_a_marker_counts_for_the_partition_that_it_lies_in(

@@ -7,7 +7,7 @@ import pytest
 import kstash
 from kstash import App
 from kstash.errors import TopicMadeAnewError
-from kstash.runtime.topics import LOOK_INTERVAL_S
+from kstash.runtime.worker.topics import LOOK_INTERVAL_S
 from kstash.testing import TestDriver
 
 INTERNAL = "shop-words-repartition"

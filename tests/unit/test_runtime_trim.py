@@ -28,12 +28,12 @@ from kstash.core.records import (
     encode_key,
     encode_value,
 )
-from kstash.ports import Partition
-from kstash.runtime import trim
-from kstash.runtime.trim import Trimmer
+from kstash.ports.kafka import Partition
+from kstash.runtime.group import trim
+from kstash.runtime.group.trim import Trimmer
 from kstash.testing import TestDriver
-from kstash.testing.log import MemoryRecord
-from kstash.testing.memory import MemoryAdmin
+from kstash.testing.kafka.cluster import MemoryAdmin
+from kstash.testing.kafka.log import MemoryRecord
 
 LINEAGE = "trimmed-lineage"
 

@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 
 import kstash
 from kstash.core.group import GroupState
-from kstash.runtime.waits import WAIT_MAX_S, WAIT_SHOWN_S
-from kstash.runtime.worker import Worker
+from kstash.runtime.recovery.watchdog import WAIT_MAX_S, WAIT_SHOWN_S
+from kstash.runtime.worker.worker import Worker
 from kstash.testing import TestDriver
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from kstash.errors import StateError
-from kstash.ports import KeyValueStore, StoreSpec, TaskState
+from kstash.ports.state import KeyValueStore, StoreSpec, TaskState
 from kstash.state.cache import CachedStore, MemoryBudget
-from kstash.state.memory import MemoryBackend, MemoryTaskState
 from kstash.state.sizes import ENTRY_OVERHEAD_BYTES, estimate_entry_bytes, estimate_value_bytes
+from kstash.testing.state import MemoryBackend, MemoryTaskState
 
 
 def encode(value: Any) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kstash.errors import StateError
-from kstash.ports import StoreSpec
+from kstash.ports.state import StoreSpec
 from kstash.state.rocks import RocksBackend
 
 SPEC = StoreSpec("blobs", bytes, bytes)
@@ -20,7 +20,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from kstash.errors import StateError
-from kstash.ports import StoreSpec
+from kstash.ports.state import StoreSpec
 from kstash.state.rocks import RocksBackend
 
 backend = RocksBackend(Path(sys.argv[1]), "app", topology_hash="h", memory_bytes=64 << 20)

@@ -16,9 +16,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from kstash.ports import FileEntry, StateBackend, StoreSpec, TaskState
-from kstash.state.memory import MemoryBackend
+from kstash.core.records import FileEntry
+from kstash.ports.state import StateBackend, StoreSpec, TaskState
 from kstash.state.rocks import RocksBackend
+from kstash.testing.state import MemoryBackend
 
 Model = dict[str, dict[bytes, str]]
 

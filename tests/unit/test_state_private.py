@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from kstash import int_text
+from kstash.core.records import FileEntry
 from kstash.errors import StateError
-from kstash.objects import open_store
-from kstash.ports import FileEntry, StoreSpec
+from kstash.ports.state import StoreSpec
 from kstash.state import RocksBackend
 from kstash.state.folder import LOCK_FILE, METADATA_FILE
+from kstash.stores.objects import open_store
 
 SPEC = StoreSpec("s", int_text.serialize, int_text.deserialize)
 

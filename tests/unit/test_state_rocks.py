@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from kstash.core.records import FileEntry
 from kstash.errors import CheckpointCorruptError, StateError
-from kstash.ports import FileEntry, StateBackend, StoreSpec
+from kstash.ports.state import StateBackend, StoreSpec
 from kstash.state import files, options
 from kstash.state.rocks import RocksBackend, RocksTaskState
 

@@ -11,7 +11,7 @@ import pytest
 from rocksdict import Options, Rdict, WriteBatch
 
 from kstash.errors import StateError
-from kstash.ports import StoreSpec
+from kstash.ports.state import StoreSpec
 from kstash.state import options, rocks, writes
 from kstash.state.rocks import RocksBackend
 from kstash.state.writes import Writer, delete_all, put_all

@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 import kstash
-from kstash import launch
-from kstash.stopping import Stop, StoppedEarlyError, StopRequest
+from kstash.process import launch
+from kstash.process.stopping import Stop, StoppedEarlyError, StopRequest
 
 
 def send(number: int) -> None:
@@ -119,7 +119,7 @@ def _requests(
     """Whether each run was asked to stop when it began; it does `act` and ends."""
     seen: list[bool] = []
 
-    def run_app(_: kstash.App, request: StopRequest, **__: Any) -> None:
+    def run_app(_: object, __: object, request: StopRequest, **___: Any) -> None:
         seen.append(request.is_set)
         act()
 

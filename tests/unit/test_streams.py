@@ -11,7 +11,7 @@ import pytest
 
 import kstash
 from kstash import App, TopologyError
-from kstash.nodes import Sink
+from kstash.topology.nodes import Sink
 
 
 def refused(program: Callable[[App], Any]) -> str:
@@ -33,7 +33,7 @@ def refused(program: Callable[[App], Any]) -> str:
     return caught.value.detail
 
 
-def sink_of(app: App) -> kstash.topology.StageOutput:
+def sink_of(app: App) -> kstash.topology.model.StageOutput:
     """The only user topic written."""
     outputs = [o for stage in app.topology().stages for o in stage.outputs if not o.internal]
     assert len(outputs) == 1

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from kstash import supervisor as module
-from kstash.config import Config
 from kstash.errors import ConfigError, KafkaUnavailableError, WorkerFailedError
-from kstash.places import PLACE_VARIABLE, STANDBY, Member, Place, failures_told
-from kstash.supervisor import Supervisor
+from kstash.ports.status import SupervisedWorker
+from kstash.process import supervisor as module
+from kstash.process.seat import PLACE_VARIABLE, STANDBY, Place, failures_told
+from kstash.process.supervisor import Supervisor
+from kstash.settings.config import Config
 
 PROGRAM = Path(__file__).with_name("fake_worker.py")
 DEADLINE_S = 60.0
@@ -60,7 +61,7 @@ def _supervisor(
     *behaviours: str,
     is_bounded: bool = False,
     on_ready: Callable[[], None] | None = None,
-    on_members: Callable[[Sequence[Member]], None] | None = None,
+    on_members: Callable[[Sequence[SupervisedWorker]], None] | None = None,
     **settings: object,
 ) -> Watched:
     command = [sys.executable, str(PROGRAM), str(folder), *behaviours]
@@ -263,17 +264,18 @@ def test_the_last_words_come_with_the_end(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_whoever_answers_for_the_workers_is_told_of_them(tmp_path: Path) -> None:
     """Of each with its socket, of restarts, and of those that are over."""
-    told: list[Sequence[Member]] = []
+    told: list[Sequence[SupervisedWorker]] = []
     with pytest.raises(SystemExit):
         _supervisor(
             tmp_path, 2, "0:fenced", "1:fails-first", is_bounded=True, on_members=told.append
         ).run(Stop())
     assert told[0] == [
-        Member("worker-0", "0.sock", 0, is_over=False),
-        Member("worker-1", "1.sock", 0, is_over=False),
+        SupervisedWorker("worker-0", "0.sock", 0, is_over=False),
+        SupervisedWorker("worker-1", "1.sock", 0, is_over=False),
     ]
-    assert Member("worker-0", "0.sock", 0, is_over=True) in {m for ms in told for m in ms}
-    assert Member("worker-1", "1.sock", 1, is_over=False) in {m for ms in told for m in ms}
+    seen = {member for members in told for member in members}
+    assert SupervisedWorker("worker-0", "0.sock", 0, is_over=True) in seen
+    assert SupervisedWorker("worker-1", "1.sock", 1, is_over=False) in seen
 
 
 PROGRAM_WITH_PORT = """
@@ -372,7 +374,8 @@ def test_a_worker_that_does_not_stop_is_killed(
 def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
     """A supervisor that is killed leaves none behind, not even one that ignores SIGTERM."""
     code = (
-        "import sys; from kstash.config import Config; from kstash.supervisor import *\n"
+        "import sys; from kstash.settings.config import Config\n"
+        "from kstash.process.supervisor import *\n"
         "class Stop: is_set = False\n"
         f"command = [sys.executable, {str(PROGRAM)!r}, {str(tmp_path)!r}, '1:stubborn']\n"
         "ready = lambda: print('READY', flush=True)\n"

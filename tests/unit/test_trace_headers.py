@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kstash import App, int_text, text
-from kstash.ports import Headers
+from kstash.ports.kafka import Headers
 from kstash.testing import TestDriver
 
 TRACE: Headers = [

@@ -18,9 +18,9 @@ from kstash.core.task import Outgoing
 from kstash.errors import NullKeyError, TopologyError
 from kstash.operators.batch import Batch
 from kstash.operators.sizes import Limit
-from kstash.ports import Headers
-from kstash.runtime.emit import Emitter, Target
+from kstash.ports.kafka import Headers
 from kstash.runtime.layout import check_commit_metadata
+from kstash.runtime.task.emit import Emitter, Target
 from kstash.testing import TestDriver
 from tests.unit.core_cases import GENERATION, run_batch, task_core
 

@@ -12,8 +12,9 @@ import pytest
 import structlog
 
 import kstash
-from kstash import App, KstashError, OperatorError, SerdeError, Stream, launch
+from kstash import App, KstashError, OperatorError, SerdeError, Stream
 from kstash.operators.columns import call_each
+from kstash.process import launch
 from kstash.testing import TestDriver
 
 HERE = Path(__file__).name

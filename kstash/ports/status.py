@@ -1,0 +1,170 @@
+"""What a worker says of itself, for people and probes; its loop makes it, everybody may read it.
+
+`kstash.ports.kafka` offers these names too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """What a task of a worker does.
+
+    Attributes:
+        name: `<stage>_<partition>`.
+        state: `recovering`, `live` or `stopping`.
+        position: events processed.
+        replay_end: position at which its replay ends, or ended.
+        checkpointed_position: position of the last checkpoint taken.
+        lag: records behind the stable ends of its inputs, or None when not known yet. Offsets that
+            hold no record count until they are passed, so it is 0 when everything is read.
+        inputs: its input partitions, as `topic/partition`.
+        stage: name of its stage.
+        partition: its partition number, which is also the number of its task group.
+        lag_seconds: for how long the oldest record that it has not processed has been waiting, at
+            most; 0 when none waits, None when not known yet.
+        stalled_seconds: how long it has had work and made no progress; 0 while it makes some, and
+            when it has nothing to do.
+        stream_time: Unix seconds, the greatest timestamp of the last record of a batch that it has
+            processed; None before the first one.
+        checkpoint_age_seconds: how much time of its work is in no published checkpoint; None where
+            the guarantee has none.
+        remote_position: position of the newest checkpoint that outlives this machine, or None.
+        remote_age_seconds: the same age for those; None where there is no store for them.
+    """
+
+    name: str
+    state: str
+    position: int
+    replay_end: int
+    checkpointed_position: int
+    lag: int | None
+    inputs: tuple[str, ...]
+    stage: str = ""
+    partition: int = 0
+    lag_seconds: float | None = None
+    stalled_seconds: float = 0.0
+    stream_time: float | None = None
+    checkpoint_age_seconds: float | None = None
+    remote_position: int | None = None
+    remote_age_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """A task group that a worker has, or should have: the membership gave it.
+
+    Attributes:
+        number: of the group.
+        state: `recovering`, `live` or `stopping`; `restarting` between two attempts.
+        waiting_seconds: how long it has not been live; 0 when it is, or moves to another worker. A
+            long restore or replay is part of it.
+        idle_seconds: for how long of that nothing has moved: no record read or replayed, no step
+            taken, nothing checked or fetched of a checkpoint. What a probe should judge by, as
+            long ones may go on.
+    """
+
+    number: int
+    state: str
+    waiting_seconds: float
+    idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TopicStatus:
+    """What goes through a topic at this worker, over the last seconds.
+
+    Attributes:
+        topic: its name.
+        records_per_second: logical records read from it here, or written where the application
+            does not read it.
+        lag_records: of all its partitions that are read here; None: not known, or not read.
+        lag_seconds: the greatest of them.
+    """
+
+    topic: str
+    records_per_second: float
+    lag_records: int | None
+    lag_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryStatus:
+    """A recovery of a task group that ended in its being live.
+
+    Attributes:
+        group: its number.
+        ended: Unix seconds.
+        seconds: how long it took in all.
+        replayed: records processed again.
+        phases: seconds by phase: detect, claim, fence, scan, restore, start, replay; empty where
+            the guarantee has no recovery.
+    """
+
+    group: int
+    ended: float
+    seconds: float
+    replayed: int
+    phases: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerStatus:
+    """What one client says of its connection to one broker.
+
+    Attributes:
+        broker: its node id.
+        state: `up`, `connecting`, `down`, or `idle`: there was no need of it yet.
+        round_trips: seconds that an answer took over the last interval, by quantile (`0.5`); empty
+            when there was none, or when the broker waits on purpose, as for records to come.
+    """
+
+    broker: str
+    state: str
+    round_trips: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """What a worker does.
+
+    Attributes:
+        application_id: of the application.
+        guarantee: of the application.
+        state: `starting`, `recovering`, `live` or `stopping`, as in the metric `app_state`.
+        tasks: of the groups that are open, by group.
+        groups: all that the worker has or should have.
+        topics: that it reads or writes.
+        recoveries: the newest 50, the oldest first.
+        silent_seconds: how long the cluster has left unanswered where the inputs end. Above a few
+            seconds it is away, and no task can be expected to make progress.
+    """
+
+    application_id: str
+    guarantee: str
+    state: str
+    tasks: tuple[TaskStatus, ...]
+    groups: tuple[GroupStatus, ...] = ()
+    topics: tuple[TopicStatus, ...] = ()
+    recoveries: tuple[RecoveryStatus, ...] = ()
+    silent_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisedWorker:
+    """A worker, as others may know of it.
+
+    Attributes:
+        name: `worker-<index>`.
+        socket: name of the socket that it answers HTTP on.
+        restarts: how often its process was started again.
+        is_over: whether it is not started any more.
+    """
+
+    name: str
+    socket: str
+    restarts: int
+    is_over: bool

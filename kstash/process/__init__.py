@@ -1,0 +1,1 @@
+"""The process that a worker runs in: start, signals, several of them, limits of the system."""

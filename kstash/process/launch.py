@@ -1,0 +1,446 @@
+"""Runs an application in this process: puts the adapters together, handles signals, exits.
+
+The composition root behind `App.run`: the one place that knows the runtime and its adapters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import structlog
+
+from kstash.errors import ConfigError, KstashError, MemberFencedError, OperatorError, SerdeError
+from kstash.kafka import KafkaCluster
+from kstash.kafka.maintenance import Upkeep
+from kstash.observe import Observer, endpoint_of, worker_name
+from kstash.observe.lines import take_over
+from kstash.observe.logs import configure_logs, identify, is_json
+from kstash.ports.kafka import TopicInfo
+from kstash.ports.state import CheckpointStore, FinalState
+from kstash.process.background import Threads
+from kstash.process.garbage import seldom_collecting
+from kstash.process.greeting import build_info, greet
+from kstash.process.main_program import command, hashing, is_in_event_loop, obstacle, pin_hash_seed
+from kstash.process.open_files import OpenFiles, needed, raise_limit
+from kstash.process.seat import STANDBY, Place, failures_told
+from kstash.process.stopping import Stop, StoppedEarlyError, StopRequest
+from kstash.process.supervisor import EXIT_FENCED, Supervisor
+from kstash.process.tracebacks import with_user_frames
+from kstash.runtime.worker.final_state import GroupsFinalState
+from kstash.runtime.worker.worker import Worker
+from kstash.settings.config import Config
+from kstash.startup.continuity import settled
+from kstash.startup.members import find_strangers, refuse_strangers
+from kstash.startup.topics import batch_bytes_max, check_topics
+from kstash.state import RocksBackend
+from kstash.stores.objects import open_store
+from kstash.stores.topic import CheckpointTopic
+from kstash.topology.model import Topology
+
+STEP_S = 0.1
+"""Longest turn of the loop, so that signals are seen soon."""
+
+RENEW_S = 300.0
+"""How long clients of a process that stands by are kept: brokers close connections that are idle
+for ten minutes, and metadata is forgotten after fifteen."""
+
+MEMORY_INTERVAL_S = 1.0
+"""How often the size of the state in memory is reported."""
+
+SESSION_MARGIN_S = 5.0
+"""The broker looks for silent members only now and then."""
+
+_IMPORTED = time.monotonic()
+
+log = structlog.get_logger("kstash")
+
+
+def checkpoint_store(cluster: KafkaCluster, config: Config) -> CheckpointStore | None:
+    """The store that the settings name; None: checkpoints stay on this disk.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    if config.checkpoint_store == "none" or config.guarantee == "none":
+        return None
+    if config.checkpoint_store == "topic":
+        return CheckpointTopic(config, admin=cluster.admin)
+    return open_store(config.checkpoint_store, config.application_id)
+
+
+class SystemClock:
+    """`kstash.ports.process.Clock` of the operating system."""
+
+    def monotonic(self) -> float:
+        """Seconds, never back."""
+        return time.monotonic()
+
+    def time_ms(self) -> int:
+        """Unix time in milliseconds."""
+        return time.time_ns() // 1_000_000
+
+
+@failures_told()
+def run_app(
+    compile_program: Callable[[], Topology],
+    config: Config,
+    request: StopRequest,
+    *,
+    until: Literal["end", "drain"] | None = None,
+    workers: int | None = None,
+    on_ready: Callable[[], None] | None = None,
+    on_end: Callable[[FinalState], None] | None = None,
+) -> bool:
+    """Run an application until it is told to stop, the end of its input, or an error.
+
+    The program is executed again with a pinned hash seed when it runs with another one and can be,
+    and once for each of several workers.
+
+    `compile_program` makes what is run; the other arguments are those of `App.run`.
+
+    Returns:
+        Whether a bounded run is over; False when it was stopped before.
+
+    Raises:
+        KstashError: what stopped it; nothing is lost, a new start goes on.
+        SystemExit: with `EXIT_FENCED` when another process took this worker's place and the program
+            is the main one, elsewhere that is a `MemberFencedError`; in a supervised worker, when
+            its supervisor has been told of an error that a restart does not mend.
+    """
+    _check_can_run(config, until)
+    topology = compile_program()
+    configure_logs(config.log_format, config.log_level)
+    place = Place.of_this_process(config.application_id)
+    hindered_by = obstacle()
+    if workers is not None and place is None and hindered_by is not None:
+        raise ConfigError(
+            f"workers run the program again, and that cannot be done here: {hindered_by}. Put "
+            "run(workers=...) into a program of its own, or run without workers here",
+            "workers",
+        )
+    if workers is None or place is not None:
+        pin_hash_seed(hindered_by)
+    if is_in_event_loop():
+        log.warning(
+            "run() holds up the event loop until it returns",
+            fix="await asyncio.to_thread(app.run), and app.stop() to end it",
+        )
+    put_back = take_over(is_guest=hindered_by is not None)
+    run = Run(topology, config, until, Stop(request, is_guest=hindered_by is not None), on_end)
+    try:
+        with run.stop:
+            if place is not None:
+                _run_place(run, place)
+            elif workers is not None:
+                return _supervise(run, workers, on_ready)
+            return _run_alone(run, on_ready)
+    except StoppedEarlyError:
+        log.info("stopped before it had begun")
+        if place is not None:
+            raise SystemExit(0) from None
+        return False
+    except KstashError as error:
+        if is_json() and not error.is_told:
+            _tell(error)  # whoever shows it may show it otherwise
+        raise
+    finally:
+        if hindered_by is not None:
+            put_back()
+
+
+def _check_can_run(config: Config, until: str | None) -> None:
+    if not __debug__:
+        raise ConfigError("kstash relies on its assertions: run without python -O")
+    if until is not None and config.guarantee == "none":
+        raise ConfigError(
+            "a bounded run is kept track of in the lineage topic, which guarantee 'none' does not "
+            "write: choose another guarantee, or run without an end",
+            "guarantee",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is run in this process.
+
+    Attributes:
+        topology: of the application.
+        config: its settings.
+        until: when a bounded run is over.
+        stop: tells when to stop.
+        on_end: gets the state behind a bounded run.
+        http_socket: where a supervised worker answers HTTP.
+    """
+
+    topology: Topology
+    config: Config
+    until: Literal["end", "drain"] | None
+    stop: Stop
+    on_end: Callable[[FinalState], None] | None
+    http_socket: Path | None = None
+
+
+def _supervise(run: Run, workers: int, on_ready: Callable[[], None] | None) -> bool:
+    is_bounded = run.until is not None
+    identify(application=run.config.application_id)
+    greet(run.config, workers=workers)
+    if run.until == "drain":
+        _wait_for_stop(run.config)
+    with endpoint_of(run.config, run.topology) as endpoint:
+        supervisor = Supervisor(
+            command(),
+            run.config,
+            workers,
+            is_bounded=is_bounded,
+            on_ready=on_ready,
+            http_folder=str(endpoint.folder) if endpoint is not None else "",
+            on_members=endpoint.show if endpoint is not None else None,
+        )
+        run.stop.begin()
+        supervisor.run(run.stop)
+    return is_bounded and not run.stop.is_set
+
+
+def _run_alone(run: Run, on_ready: Callable[[], None] | None) -> bool:
+    # A guest has not waited since the process began.
+    started = time.monotonic() - (0.0 if run.stop.is_guest else _process_age_s())
+
+    def tell(_: int) -> None:
+        if on_ready is not None:
+            on_ready()
+
+    identify(application=run.config.application_id, worker=worker_name(run.config))
+    greet(run.config)
+    if run.until == "drain":
+        _wait_for_stop(run.config)
+    return _run_worker(run, KafkaCluster(run.config), tell, started)
+
+
+def _run_place(run: Run, place: Place) -> NoReturn:
+    """Run a supervised worker. What follows `run` in the program is for the supervisor to do."""
+    age_s = _process_age_s()
+    config, topics = run.config, run.topology.topics
+    cluster = KafkaCluster(config)
+    if place.index == STANDBY:
+        if place.http_folder:
+            import kstash.observe.server  # noqa: F401 - imported late otherwise
+        cluster.prepare(topics)
+        place = place.wait(RENEW_S, lambda: cluster.renew(topics))
+        age_s = 0.0
+    started = time.monotonic() - age_s
+    tell_ready = place.join()
+    config = place.settings(config)
+    identify(application=config.application_id, worker=f"worker-{place.index}")
+    greet(config)
+    run = replace(run, config=config, http_socket=place.http_socket)
+    _run_worker(run, cluster, tell_ready, started)
+    raise SystemExit(0)
+
+
+def _run_worker(
+    run: Run, cluster: KafkaCluster, on_ready: Callable[[int], None], started: float
+) -> bool:
+    """Be one worker since `started` (monotonic seconds).
+
+    `cluster` may have been prepared, before the worker's place was known. `on_ready` is called with
+    the number of task groups of the application. Returns whether a bounded run is over.
+    """
+    clock, topology, config = SystemClock(), run.topology, run.config
+    has_transactions = config.has_lineage
+    files = OpenFiles(
+        raise_limit(), partial(needed, topology=topology, has_transactions=has_transactions)
+    )
+    with (
+        files.explained(),
+        Observer(config, topology, http_socket=run.http_socket) as observer,
+        closing(cluster),
+    ):
+        observer.metrics.gauge("build_info", 1, **build_info())
+        cluster.take_place(config, _short_name(topology, config), topology.topics)
+        topology, topics = _look(topology, config, cluster, clock, observer.beat)
+        state = RocksBackend(
+            Path(config.state_dir),
+            config.application_id,
+            topology_hash=topology.hash,
+            program=topology.program(config.guarantee).encode(),
+            memory_bytes=config.state_memory_bytes,
+        )
+        try:
+            with seldom_collecting():
+                run.stop.begin()
+                worker = Worker(
+                    topology,
+                    config,
+                    cluster=cluster,
+                    state=state,
+                    store=checkpoint_store(cluster, config),
+                    background=Threads(),
+                    clock=clock,
+                    metrics=observer.metrics,
+                    until=run.until,
+                    on_ready=lambda: on_ready(worker.context.layout.group_count),
+                    started=started,
+                    topics=topics,
+                    beat=observer.beat,
+                    admit=files.admit,
+                    hashing=hashing(),
+                )
+                _loop(worker, cluster.program, run, observer, state, files)
+                return worker.is_done
+        finally:
+            state.close()
+
+
+def _look(
+    topology: Topology,
+    config: Config,
+    cluster: KafkaCluster,
+    clock: SystemClock,
+    beat: Callable[[], None],
+) -> tuple[Topology, Mapping[str, TopicInfo]]:
+    """What must be right before the group is joined: topics, program, members.
+
+    Calls `beat` in waits that may be long, as for members of a long session to be gone: a start
+    that waits is no loop that hangs.
+
+    Returns:
+        The topology with the numbers that its stages have had, and its topics.
+    """
+    admin = cluster.admin()
+    cluster.spares.keep("admin", admin)
+    folder = Path(config.state_dir) / config.application_id
+    has_state = any(folder.glob("*/checkpoints/*"))
+    with ThreadPoolExecutor(1) as threads:
+        strangers = threads.submit(find_strangers, config, cluster.program)
+        topics = check_topics(admin, topology, config, has_local_state=has_state)
+        cluster.limit_batches(batch_bytes_max(topics.values()))
+        cluster.prepare(topology.topics, are_there=True)
+        scanner = cluster.scanner()
+        cluster.spares.keep("scan", scanner)
+        topology = settled(
+            topology,
+            config,
+            topics=topics,
+            admin=admin,
+            scanner=scanner,
+            clock=clock,
+            has_local_state=has_state,
+            beat=beat,
+        )
+        found = strangers.result()
+    refuse_strangers(config, cluster.program, waits=True, found=found, beat=beat)
+    return topology, topics
+
+
+def _short_name(topology: Topology, config: Config) -> str:
+    """What all members of one group must have in common."""
+    kind = "lineage" if config.has_lineage else config.guarantee
+    return hashlib.blake2b(f"{topology.hash} {kind}".encode(), digest_size=4).hexdigest()
+
+
+def _look_for_strangers(worker: Worker, program: str) -> None:
+    """Look once more as a member: who started at the same moment was not there before."""
+
+    def looked(_: None, error: Exception | None) -> None:
+        if error is not None:
+            raise error
+
+    # In a thread: a broker that does not answer must not hold up the loop.
+    config = worker.context.config
+    worker.context.background.submit(
+        "look", lambda _: refuse_strangers(config, program, waits=False), looked
+    )
+
+
+def _loop(
+    worker: Worker,
+    program: str,
+    run: Run,
+    observer: Observer,
+    state: RocksBackend,
+    files: OpenFiles,
+) -> None:
+    stop, on_end = run.stop, run.on_end
+    is_graceful = is_checked = False
+    memory_due = 0.0
+    try:
+        while not stop.is_set and not worker.is_done:
+            worker.step(STEP_S)
+            if not is_checked and worker.is_live:
+                is_checked = True
+                _look_for_strangers(worker, program)
+            observer.show(worker.status)
+            if time.monotonic() >= memory_due:
+                memory_due = time.monotonic() + MEMORY_INTERVAL_S
+                observer.metrics.gauge("state_memory_bytes", state.used_memory_bytes)
+                files.check()
+        if stop.is_set:
+            log.info("stopping")
+        elif run.until == "drain":
+            log.info("what was in flight is finished")
+        else:
+            log.info("end of input reached")
+        if worker.is_done and on_end is not None:
+            on_end(GroupsFinalState(worker.context.layout, worker.ended_groups))
+        is_graceful = True
+    except MemberFencedError as error:
+        log.error("another process took this worker's place; it stops", reason=str(error))  # noqa: TRY400 - expected, no traceback
+        error.is_told = True
+        if stop.is_guest:
+            raise
+        raise SystemExit(EXIT_FENCED) from error
+    except (OperatorError, SerdeError) as error:
+        # The cause alone: whoever shows the error may show its message only, and frames of ours
+        # would bury the user's.
+        log.error(  # noqa: TRY400 - exc_info is the cause
+            "user code failed, the worker stops; nothing is lost",
+            operator=error.operator,
+            topic=error.topic,
+            partition=error.partition,
+            offset=error.offset,
+            skip_records=error.skip,
+            exc_info=with_user_frames(error.cause),
+        )
+        error.is_told = True
+        raise
+    except KstashError as error:
+        # At once: whoever shows the error does so after the clients are closed.
+        _tell(error)
+        raise
+    finally:
+        worker.close(is_graceful=is_graceful)
+    log.info("stopped")
+
+
+def _tell(error: KstashError) -> None:
+    log.error("the worker stops; nothing is lost", reason=str(error))
+    error.is_told = True
+
+
+def _process_age_s() -> float:
+    """Seconds since this process began, also under another program: a re-execution counts."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except OSError:  # no such file system here
+        return time.monotonic() - _IMPORTED
+
+
+def _wait_for_stop(config: Config) -> None:
+    """Wait until no worker is active: a group that one keeps would never be drained."""
+    wait_s = config.session_timeout_ms / 1000 + SESSION_MARGIN_S
+
+    def tell(members: list[str]) -> None:
+        log.info("waiting for workers to leave", workers=members, up_to_s=wait_s)
+
+    upkeep = Upkeep(config.bootstrap_servers, config.kafka)
+    upkeep.wait_for_stop(config.application_id, wait_s, tell)

@@ -1,0 +1,173 @@
+"""The place of a supervised process: how it learns of it, and of the end of its supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from kstash.core.names import worker_folder
+from kstash.errors import ConfigError, KstashError
+from kstash.settings.config import Config
+
+PLACE_VARIABLE = "KSTASH_WORKER_PLACE"
+"""How a process learns that it is a supervised worker, and which: see `Place.encode`."""
+
+STANDBY = -1
+
+
+EXIT_ORPHANED = 4
+"""Exit code of a worker whose supervisor has gone."""
+
+
+EXIT_ERROR = 1
+
+MESSAGE_CHARACTERS_MAX = 16_384
+"""Of an error that is told: it fits into the buffer of the link, so telling waits for nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a worker ends, where a restart would not mend it.
+
+    Attributes:
+        error: name of the error's class.
+        message: its text.
+    """
+
+    error: str
+    message: str
+
+    def encode(self) -> bytes:
+        """One line."""
+        message = self.message[:MESSAGE_CHARACTERS_MAX]
+        return json.dumps([self.error, message]).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> Self:
+        """What `encode` has made."""
+        return cls(*json.loads(line))
+
+
+def socket_name(index: int) -> str:
+    """The socket of a worker, in the folder that its supervisor has made."""
+    return f"{index}.sock"
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Tell the supervisor of an error that a restart does not mend, and end without more words.
+
+    In a process that nobody supervises it does nothing.
+    """
+    try:
+        yield
+    except KstashError as error:
+        given = os.environ.get(PLACE_VARIABLE)
+        if given is None or not error.is_lasting:
+            raise
+        with socket.socket(fileno=os.dup(int(given.split("/", 2)[1]))) as link:
+            link.sendall(Failure(type(error).__name__, str(error)).encode())
+        raise SystemExit(EXIT_ERROR) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a supervised process is told.
+
+    Attributes:
+        index: number of the worker on this machine, from 0; `STANDBY`: not yet known.
+        link: file descriptor of its end of the socket pair.
+        application_id: of the application that is supervised.
+        http_folder: where its socket for HTTP belongs; empty: it serves nothing.
+    """
+
+    index: int
+    link: int
+    application_id: str
+    http_folder: str = ""
+
+    def encode(self) -> str:
+        """`index/link/application id/folder`: the value of `PLACE_VARIABLE`."""
+        return f"{self.index}/{self.link}/{self.application_id}/{self.http_folder}"
+
+    @property
+    def http_socket(self) -> Path | None:
+        """The socket to answer HTTP on."""
+        return Path(self.http_folder, socket_name(self.index)) if self.http_folder else None
+
+    @classmethod
+    def of_this_process(cls, application_id: str) -> Self | None:
+        """The place of this process; None where nobody supervises it.
+
+        Raises:
+            ConfigError: the program runs another application before the supervised one.
+        """
+        given = os.environ.get(PLACE_VARIABLE)
+        if given is None:
+            return None
+        index, link, supervised, http_folder = given.split("/", 3)
+        if supervised != application_id:
+            raise ConfigError(
+                f"this process was started as a worker of {supervised!r}, and its program runs "
+                f"{application_id!r} before that: give each application a program of its own",
+                "workers",
+            )
+        return cls(int(index), int(link), supervised, http_folder)
+
+    def settings(self, config: Config) -> Config:
+        """The settings of this worker: a name and a folder of its own; HTTP is the supervisor's."""
+        base = config.instance_id or socket.gethostname()
+        return config.override(
+            "supervisor",
+            instance_id=f"{base}-{self.index}",
+            state_dir=os.path.join(config.state_dir, worker_folder(self.index)),  # noqa: PTH118 - stays as it was written
+            http_port=0,
+        )
+
+    def wait(
+        self, idle_s: float | None = None, on_idle: Callable[[], object] = lambda: None
+    ) -> Self:
+        """Stand by until this process is given a place: that of a worker that has died.
+
+        Args:
+            idle_s: seconds of waiting after which, each time, `on_idle` is called; None: never.
+            on_idle: keeps ready what the place will need.
+        """
+        with socket.socket(fileno=os.dup(self.link)) as link:
+            # Not a time-out of the socket: that would change the link for all who hold it.
+            while not select.select([link], [], [], idle_s)[0]:
+                on_idle()
+            given = link.recv(16)
+        if not given:
+            os._exit(EXIT_ORPHANED)
+        return replace(self, index=int(given))
+
+    def join(self) -> Callable[[int], None]:
+        """End with the supervisor from now on.
+
+        Returns:
+            What tells it that this worker is ready; to be called with the number of task groups,
+            since workers beyond it have nothing to get ready.
+        """
+        link = socket.socket(fileno=self.link)
+        link.set_inheritable(False)  # a child of the program's own must not keep it open
+
+        def watch() -> None:
+            while link.recv(1):
+                pass
+            os._exit(EXIT_ORPHANED)
+
+        threading.Thread(target=watch, name="kstash-supervisor", daemon=True).start()
+
+        def tell(group_count: int) -> None:
+            link.sendall(b"%d\n" % group_count)
+
+        return tell

@@ -1,0 +1,1 @@
+"""One task group while it is live: lineage, commits, checkpoints, tombstones."""

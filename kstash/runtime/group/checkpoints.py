@@ -1,0 +1,221 @@
+"""When the tasks of one group are checkpointed, and when a checkpoint is published."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from math import inf
+
+import structlog
+
+from kstash.core.records import Checkpoint
+from kstash.runtime.context import Context
+from kstash.runtime.group.lineage_writer import LineageWriter
+from kstash.runtime.group.uploads import Uploads
+from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.task.task import Task
+
+UPLOAD_SHARE = 0.75
+"""Of `shutdown_timeout_ms`, for uploads; the rest is for the RELEASE."""
+
+FREEZES_MAX = 1_000
+"""Times of checkpoints that are remembered of a task, for their age: those of hours, should none of
+them get into the store."""
+
+log = structlog.get_logger("kstash.checkpoints")
+
+
+class Checkpoints:
+    """Freezes states when due, and publishes them in the lineage topic when they are covered."""
+
+    def __init__(self, context: Context, group: int, lineage: LineageWriter) -> None:
+        self.uploads = Uploads(context, group, lineage)
+        self._context = context
+        self._group = group
+        self._lineage = lineage
+        self._tasks: list[Task] = []
+        self._due: dict[int, float] = {}
+        self._published: dict[int, Checkpoint] = {}
+        # By stage: positions, rising, and until when the task had not gone beyond them.
+        self._covered: dict[int, deque[tuple[int, float]]] = {}
+        self._upload_end_s = 0.0
+        self._is_upload_given_up = False
+
+    def add(self, task: Task, base: Checkpoint | None, recovery: Recovery | None) -> None:
+        """Take care of a task that was restored from `base` by a recovery, if there was one."""
+        stage = task.stage.index
+        interval_s = self._context.config.checkpoint_interval_ms / 1000
+        # Spread over the interval, so that tasks do not all checkpoint at once.
+        share = (self._group * 7 + stage * 3) % 10 / 20
+        self._tasks.append(task)
+        now = self._context.clock.monotonic()
+        self._due[stage] = now + interval_s * (0.5 + share)
+        self._covered[stage] = deque([(task.core.position, now)], FREEZES_MAX)
+        if base is not None:
+            self._published[stage] = base
+        if recovery is not None:
+            damaged = recovery.restores.damaged.get(task.core.task, ())
+            self.uploads.add(task, base, recovery.remote[task.core.task], damaged)
+
+    def tick(self, now: float, *, may_publish: bool) -> None:
+        """Freeze what is due, publish what may be.
+
+        Raises:
+            StateError: a checkpoint could not be written; nothing is lost.
+        """
+        for task in self._tasks:
+            if task.pending is None and self._is_due(task, now):
+                stage = task.stage.index
+                self._due[stage] = now + self._context.config.checkpoint_interval_ms / 1000
+                self._lineage.task_bytes[stage] = 0
+                self._freeze(task)
+            if may_publish:
+                self._publish(task)
+        self.uploads.tick(now, may_publish=may_publish)
+
+    def next_s(self, now: float) -> float:
+        """When `tick` is needed, if nothing comes before: now, while a checkpoint is under way."""
+        due = inf
+        if self.uploads.is_busy:
+            return now
+        for task in self._tasks:
+            if task.pending is not None or task.publishing is not None:
+                return now
+            stage = task.stage.index
+            if task.core.position > task.checkpointed_position or stage not in self._published:
+                due = min(due, self._due[stage])
+        return due
+
+    # -- ages ------------------------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """Note which tasks have not gone on since their last checkpoint; once a second or so."""
+        for task in self._tasks:
+            covered = self._covered[task.stage.index]
+            if covered[-1][0] == task.core.position:
+                covered[-1] = task.core.position, now
+
+    def age_s(self, task: Task, now: float) -> float:
+        """Seconds of a task's work that are in no published checkpoint.
+
+        Of a checkpoint that was there before the task came here, as much as is known of it.
+        """
+        return self._age_s(task, self._published.get(task.stage.index), now)
+
+    def newest_remote(self, task: Task) -> Checkpoint | None:
+        """The newest checkpoint of a task that outlives this machine."""
+        published = self._published.get(task.stage.index)
+        if published is not None and published.is_remote:
+            return published  # without a store there is nothing to upload
+        return self.uploads.newest(task)
+
+    def remote_age_s(self, task: Task, now: float) -> float | None:
+        """The same age for those; None: there is no store for them."""
+        if task.stage.stores and self._context.store is None:
+            return None
+        return self._age_s(task, self.newest_remote(task), now)
+
+    def _age_s(self, task: Task, newest: Checkpoint | None, now: float) -> float:
+        covered = self._covered[task.stage.index]
+        position = covered[0][0] if newest is None else newest.position
+        if task.core.position <= position:
+            return 0.0
+        known = [since for at, since in covered if at <= position]
+        return now - (known[-1] if known else covered[0][1])
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def begin_drain(self) -> None:
+        """Freeze every task that is past its checkpoint or has none."""
+        config = self._context.config
+        self._upload_end_s = (
+            self._context.clock.monotonic() + config.shutdown_timeout_ms / 1000 * UPLOAD_SHARE
+        )
+        for task in self._tasks:
+            is_new = task.core.position > task.checkpointed_position
+            if task.pending is None and (is_new or task.stage.index not in self._published):
+                self._freeze(task)
+
+    def drain(self, *, may_publish: bool) -> bool:
+        """Publish what `begin_drain` froze; returns whether all of it is acknowledged.
+
+        Uploads get their share of the time: without them the next owner needs this disk.
+        """
+        for task in self._tasks:
+            if task.pending is None and task.core.position > task.checkpointed_position:
+                self._freeze(task)  # one frozen before the drain began was of an older position
+            if may_publish:
+                self._publish(task)
+        now = self._context.clock.monotonic()
+        self.uploads.tick(now, may_publish=may_publish)
+        if any(task.pending is not None or task.publishing is not None for task in self._tasks):
+            return False
+        if not self.uploads.is_busy:
+            return True
+        if now < self._upload_end_s and not self.uploads.is_failing:
+            return False
+        if not self._is_upload_given_up:
+            self._is_upload_given_up = True
+            log.warning(
+                "the last checkpoint is not in the checkpoint store: the next start needs this "
+                "disk, or replays from the remote checkpoint before",
+                group=self._group,
+            )
+        return True
+
+    def _is_due(self, task: Task, now: float) -> bool:
+        config = self._context.config
+        events = task.core.position - task.checkpointed_position
+        stage = task.stage.index
+        # One without any events is checkpointed once: without a checkpoint it would pin the purge.
+        if not events and (stage in self._published or task.publishing is not None):
+            return False
+        return (
+            now >= self._due[stage]
+            or events >= config.checkpoint_events_max
+            or self._lineage.task_bytes.get(stage, 0) >= config.checkpoint_lineage_bytes_max
+        )
+
+    def _freeze(self, task: Task) -> None:
+        clock = self._context.clock
+        started = clock.monotonic()
+        task.freeze()
+        self._covered[task.stage.index].append((task.core.position, started))
+        self._context.metrics.observe("checkpoint_seconds", clock.monotonic() - started)
+
+    def _publish(self, task: Task) -> None:
+        # One at a time: when one is acknowledged, others are deleted from the disk, and one that is
+        # still on its way to the lineage topic must not be among them.
+        record = task.publishable() if task.publishing is None else None
+        if record is not None:
+            task.pending = None
+            task.publishing = record
+            self._lineage.append(record, partial(self._on_published, task, record))
+
+    def _on_published(self, task: Task, record: Checkpoint) -> None:
+        stage = task.stage
+        previous = self._published.get(stage.index)
+        self._published[stage.index] = record
+        task.publishing = None
+        # The one before stays: the newest may turn out damaged.
+        labels = {record.label}
+        if previous is not None:
+            labels.add(previous.label)
+        if task.pending is not None:
+            labels.add(task.pending.label)
+        if not record.is_remote:
+            self.uploads.offer(task, record)
+        labels |= self.uploads.labels(task)
+        self._context.state.retain(stage.name, self._group, labels)
+        self._forget_freezes(task)
+        self._context.metrics.count("checkpoints")
+        self._context.metrics.count("checkpoint_bytes", sum(file.size for file in record.files))
+
+    def _forget_freezes(self, task: Task) -> None:
+        """Forget the times of checkpoints that are older than the newest remote one."""
+        remote, covered = self.newest_remote(task), self._covered[task.stage.index]
+        oldest = self._published[task.stage.index].position
+        if task.stage.stores and self._context.store is not None:
+            oldest = min(oldest, remote.position if remote is not None else 0)
+        while len(covered) > 1 and covered[1][0] <= oldest:
+            covered.popleft()

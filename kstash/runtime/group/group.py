@@ -1,0 +1,441 @@
+"""One task group on this worker: recovery, then its tasks' life until it is given up.
+
+Everything is driven by `tick`; nothing here waits. The order within a tick: what has arrived, then
+replay, then commits, checkpoints and hints, so that a step sees all that came before it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from kstash.core.group import GroupState
+from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
+from kstash.core.records import Release
+from kstash.core.recovery import TaskPlan
+from kstash.core.sink import SinkCommitter
+from kstash.core.task import Outgoing
+from kstash.failpoints import around
+from kstash.ports.kafka import Message, Partition, SinkProducer
+from kstash.runtime.context import Context
+from kstash.runtime.group.checkpoints import Checkpoints
+from kstash.runtime.group.hints import Hints
+from kstash.runtime.group.lineage_writer import LineageWriter
+from kstash.runtime.group.opening import open_task
+from kstash.runtime.group.recovered import tell_live
+from kstash.runtime.group.run_end import RunEnd, before_end
+from kstash.runtime.group.sinks import Sinks
+from kstash.runtime.group.trim import Trimmer
+from kstash.runtime.pace import BATCH_S
+from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.recovery.tails import fresh_plans
+from kstash.runtime.recovery.watchdog import Waits
+from kstash.runtime.task.positions import note_positions
+from kstash.runtime.task.task import Task
+
+IDLE_TICK_S = 1.0
+"""How often a group gets its turn at least: what comes from outside, a fence, shows then."""
+
+log = structlog.get_logger("kstash.group")
+
+
+class Phase(enum.Enum):
+    """Life of a group on this worker."""
+
+    RECOVERING = "recovering"
+    LIVE = "live"
+    DRAINING = "draining"
+    RELEASING = "releasing"
+    RELEASED = "released"
+
+
+class TaskGroup:
+    """One incarnation (or attempt at one) of a task group.
+
+    Attributes:
+        tasks: by stage index, once recovery has planned them.
+        run: id of the bounded run that ends here, set by the worker before START.
+        ready: stages of the tasks that may have something to process, those that waited longest
+            first.
+        wakes_at: monotonic time before which a tick would do nothing, if nothing comes.
+        checkpoints: of the tasks.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        number: int,
+        *,
+        before_start: Callable[[Recovery, Callable[[], None]], None],
+        started: float,
+    ) -> None:
+        self.context = context
+        self.number = number
+        self.phase = Phase.RECOVERING
+        self.tasks: dict[int, Task] = {}
+        self.run: int | None = None
+        self.ready: dict[int, None] = {}
+        self.started = started
+        self.wakes_at = 0.0
+        self.lineage = LineageWriter(context, number, self._send)
+        self.sinks: Sinks | None = None
+        self.recovery: Recovery | None = None
+        self._targets: dict[Partition, tuple[Task, int]] = {}
+        self._is_consuming = False
+        self._waits = Waits(context.clock.monotonic())
+        self.checkpoints = Checkpoints(context, number, self.lineage)
+        self._hints: Hints  # made with the tasks
+        self._run_end: RunEnd | None = None
+        self.trimmer: Trimmer | None = None
+        self._sink_producers: list[SinkProducer] = []
+        if context.has_lineage and context.layout.has_sinks(number):
+            self._sink_producers = [context.cluster.sink_producer(number, s) for s in (0, 1)]
+        if context.has_recovery:
+            self.recovery = Recovery(
+                context,
+                number,
+                self._sink_producers,
+                on_recover=self._open,
+                before_start=before_start,
+            )
+        else:
+            self._open(fresh_plans(context, number))
+
+    # -- opening the tasks -----------------------------------------------------------------------
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """Own incarnation; `NO_INCARNATION` where nothing is claimed."""
+        return self.recovery.core.incarnation if self.recovery is not None else NO_INCARNATION
+
+    @property
+    def _writer(self) -> Incarnation:
+        """What outputs are signed with: readers drop nothing of the guarantees without fences."""
+        return self.incarnation if self.context.has_lineage else NO_INCARNATION
+
+    def _open(self, plans: dict[TaskId, TaskPlan]) -> None:
+        context = self.context
+        if self.recovery is not None:
+            bases = [plan.base for plan in plans.values()]
+            self.trimmer = Trimmer(context, self.lineage, self.recovery.core, self.tasks, bases)
+            self.lineage.on_segment = self.trimmer.add_segment
+        for stage in context.layout.stages_of(self.number):
+            plan = plans[TaskId(stage.index, self.number)]
+            task = self.tasks[stage.index] = open_task(
+                context,
+                stage,
+                plan,
+                incarnation=self.incarnation,
+                writer=self._writer,
+                recovery=self.recovery,
+                send=self._send,
+            )
+            for index, source in task.inputs.items():
+                self._targets[source.partition] = (task, index)
+            self.checkpoints.add(task, plan.base, self.recovery)
+            # Lineage that only headers held goes to the topic before any new output (H29).
+            self.lineage.flush(task)
+        self._hints = Hints(context, self.lineage, self.tasks)
+        if self._sink_producers:
+            committed = {
+                stage: plans[task.core.task].committed
+                for stage, task in self.tasks.items()
+                if any(not target.is_internal for target in task.targets)
+            }
+            committer = SinkCommitter(self.incarnation.generation, committed)
+            self.sinks = Sinks(context, self._sink_producers, committer, self.tasks)
+        if self.run is not None:
+            self._run_end = RunEnd(context, self.run, self._writer, self.tasks)
+        if self.recovery is not None:
+            context.member.follow(self.number, self.recovery.core.view.next_offset)
+        self._consume()
+        if self.recovery is None:
+            self._go_live()
+
+    def _consume(self) -> None:
+        offsets: dict[bool, dict[Partition, int]] = {False: {}, True: {}}
+        gaps: dict[Partition, Sequence[tuple[int, int]]] = {}
+        for task in self.tasks.values():
+            for index, source in task.inputs.items():
+                is_uncommitted = task.stage.inputs[index].immediate_of is not None
+                offsets[is_uncommitted][source.partition] = source.next_offset
+                gaps[source.partition] = source.skips.gaps
+        for is_uncommitted, wanted in offsets.items():
+            if wanted:
+                consumer = self.context.consumer(is_uncommitted=is_uncommitted)
+                consumer.pass_over({partition: gaps[partition] for partition in wanted})
+                consumer.add(wanted)
+        self._is_consuming = True
+
+    def progress(self) -> object:
+        """Changes while a recovery moves: a step, a record read or replayed.
+
+        While checkpoints are checked and fetched it always does: a disk or a store that takes long
+        is told by its own lines, and does not get faster when the process starts again.
+        """
+        if self.recovery is None:
+            return None
+        if self.recovery.state is GroupState.VERIFYING:
+            return object()
+        tasks = self.tasks.values()
+        replayed = [t.core.position + s.next_offset for t in tasks for s in t.inputs.values()]
+        return self.recovery.started, self.recovery.state, self.recovery.scanned, replayed
+
+    def consumed(self) -> dict[bool, list[Partition]]:
+        """Input partitions by whether they are read uncommitted; kinds without any are left out."""
+        found: dict[bool, list[Partition]] = {}
+        for task in self.tasks.values():
+            for index, source in task.inputs.items():
+                is_uncommitted = task.stage.inputs[index].immediate_of is not None
+                found.setdefault(is_uncommitted, []).append(source.partition)
+        return found
+
+    def inputs(self) -> dict[Partition, tuple[Task, int]]:
+        """Input partitions of the group's tasks, as (task, input index)."""
+        return self._targets
+
+    # -- one turn --------------------------------------------------------------------------------
+
+    def tick(self, now: float, *, is_urgent: bool = False) -> None:
+        """Do what is due; what is sent is committed as soon as possible when that is urgent.
+
+        Raises:
+            IncarnationFencedError, ProducerFailedError: this incarnation is over; begin anew.
+            KstashError: the worker must stop.
+        """
+        if self.recovery is not None and self.phase is Phase.RECOVERING:
+            self.recovery.pump()
+            self._end_replay()
+            self._waits.look(now, self.recovery, self.tasks)
+        if self.sinks is not None:
+            self.sinks.tick(now, is_urgent=is_urgent or self.phase is Phase.DRAINING)
+        else:
+            for producer in self._sink_producers:
+                producer.poll()
+        if self.phase is Phase.LIVE:
+            if self.context.has_recovery:
+                self.checkpoints.tick(now, may_publish=self._may_publish)
+            if self.context.has_lineage:
+                self._hints.tick(now, self.trimmer if self._may_publish else None)
+            if self.trimmer is not None:
+                self.trimmer.tick()
+            if self._run_end is not None:
+                self._run_end.tick()
+        elif self.phase is Phase.DRAINING:
+            self._drain()
+        self.wakes_at = self._next_s(now)
+
+    def _next_s(self, now: float) -> float:
+        """When the next tick is needed, if nothing comes before."""
+        if self.phase is not Phase.LIVE or self._run_end is not None or self.lineage.has_unacked:
+            return now
+        if self.sinks is not None and not self.sinks.is_at_rest:
+            return now
+        if self.trimmer is not None and self.trimmer.is_busy:
+            return now
+        due = [now + IDLE_TICK_S]
+        if self.context.has_recovery:
+            due.append(self.checkpoints.next_s(now))
+        if self.context.has_lineage:
+            due.append(self._hints.next_s(now))
+        return min(due)
+
+    def deliver(self, task: Task, input_index: int, messages: Sequence[Message]) -> None:
+        """Give consumed records to a task, which keeps them until `work`."""
+        self.wakes_at = 0.0
+        if self.phase is Phase.LIVE:
+            messages = before_end(self.context.run_ends, task.inputs[input_index], messages)
+        elif self.phase is not Phase.RECOVERING:
+            return  # draining: what comes now is for the next owner
+        if messages:
+            task.offer(input_index, messages)
+            self.ready[task.stage.index] = None
+            self._balance(task)
+
+    def note_positions(self) -> None:
+        """Have the tasks of a live group know how far their inputs were read."""
+        if self._is_consuming and self.phase is Phase.LIVE:
+            for task in self.tasks.values():
+                note_positions(self.context, task)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no transaction holds outputs."""
+        if self.sinks is None:
+            return True
+        return self.sinks.is_settled and not any(t.core.held_count for t in self.tasks.values())
+
+    def longest_s(self, now: float) -> float:
+        """Seconds that the next batch of any of the tasks may take."""
+        return max(
+            (s.pace.longest_s(now) for task in self.tasks.values() for s in task.inputs.values()),
+            default=0.0,
+        )
+
+    def work(self, deadline: float) -> None:
+        """Process what waits: batches of each task in turn, at least one, until `deadline`.
+
+        Before that when so much of what was made waits that no more fits (`Load`).
+
+        Raises:
+            IncarnationFencedError, ProducerFailedError: this incarnation is over; begin anew.
+            KstashError: the worker must stop.
+        """
+        clock = self.context.clock
+        self.wakes_at = 0.0
+        for stage in list(self.ready):
+            del self.ready[stage]
+            task = self.tasks[stage]
+            until = min(deadline, clock.monotonic() + BATCH_S)
+            # Runs of a merge may be as short as one record: in a replay many of them make a batch.
+            while self._live_batch(task) if self.phase is Phase.LIVE else task.replay_slice():
+                if clock.monotonic() >= until or self.context.load.is_full:
+                    if task.has_waiting:
+                        self.ready[stage] = None
+                    break
+            self.lineage.flush(task)
+            self._balance(task)
+            if clock.monotonic() >= deadline or self.context.load.is_full:
+                return
+
+    def _live_batch(self, task: Task) -> bool:
+        clock, stage = self.context.clock, task.stage.name
+        started = clock.monotonic()
+        if not task.process():
+            return False
+        self.lineage.flush(task)
+        metrics = self.context.metrics
+        metrics.observe("process_seconds", clock.monotonic() - started, stage=stage)
+        if task.newest_timestamp:
+            age_ms = max(0, clock.time_ms() - task.newest_timestamp)
+            metrics.observe("end_to_end_seconds", age_ms / 1000, stage=stage)
+        return True
+
+    def see_lineage(self, messages: list[Message]) -> None:
+        """Take records from the tail of the lineage partition into account.
+
+        Raises:
+            IncarnationFencedError: one of them is a higher CLAIM.
+        """
+        assert self.recovery is not None
+        assert self.trimmer is not None
+        self.wakes_at = 0.0
+        for message in messages:
+            record = self.trimmer.see(message)
+            self.recovery.core.check_fenced()
+            if record is not None:
+                self.checkpoints.uploads.read_back(record)
+
+    def _end_replay(self) -> None:
+        if not self.tasks or any(task.is_replaying for task in self.tasks.values()):
+            return
+        assert self.recovery is not None
+        if self.recovery.state is GroupState.REPLAYING:
+            self.recovery.replayed()
+            self.recovery.pump()
+            self._go_live()
+
+    def _balance(self, task: Task) -> None:
+        """Pause inputs of which too much waits, and resume them when it is done."""
+        for source in task.inputs.values():
+            if source.is_full and source.buffer.is_little:
+                source.is_full = False
+                self.context.gate.resume([source.partition], "buffer")
+            elif not source.is_full and source.buffer.is_much:
+                source.is_full = True
+                self.context.gate.pause([source.partition], "buffer")
+
+    def _go_live(self) -> None:
+        self.phase = Phase.LIVE
+        for stage, task in self.tasks.items():
+            for source in task.inputs.values():
+                # Only now: a replay needs what the lineage says, ends or not.
+                kept = before_end(self.context.run_ends, source, list(source.buffer))
+                source.buffer.keep(len(kept))
+            self._balance(task)
+            if task.has_waiting:
+                self.ready[stage] = None
+        tell_live(self.context, self.number, self.recovery, self.tasks, self.started)
+
+    # -- outputs ---------------------------------------------------------------------------------
+
+    def _send(self, task: Task, outgoing: Outgoing) -> None:
+        target = task.targets[outgoing.partition[0]]
+        if self.sinks is not None and not target.is_internal:
+            self.sinks.send(task, outgoing)
+            return
+        with around("frame.append" if target.is_internal else "sink.append"):
+            task.emitter.produce(
+                outgoing, target, self.context.producers.data.produce, task.on_delivery(outgoing)
+            )
+
+    @property
+    def has_outstanding(self) -> bool:
+        """Whether acknowledgements or a commit are awaited, so that the loop should look soon."""
+        if self.lineage.has_unacked or self.phase is not Phase.LIVE:
+            return True
+        return self.sinks is not None and self.sinks.is_committing
+
+    @property
+    def sink_backlog(self) -> int:
+        """Sink records not yet acknowledged, or queued behind a commit."""
+        return self.sinks.backlog if self.sinks is not None else 0
+
+    @property
+    def _may_publish(self) -> bool:
+        return self.sinks is None or not self.sinks.is_fresh
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether a bounded run is at its end here."""
+        return self._run_end is not None and self._run_end.is_ended
+
+    def begin_drain(self) -> None:
+        """Take no more input; finish what was taken, checkpoint, release."""
+        self.wakes_at = 0.0
+        self.note_positions()
+        if self.phase in (Phase.RECOVERING, Phase.LIVE):
+            if self.phase is Phase.RECOVERING or not self.context.has_recovery:
+                self.phase = Phase.RELEASED  # nothing of its own to finish
+                self.ready.clear()
+                return
+            self.phase = Phase.DRAINING
+            if self.trimmer is not None and self._may_publish:
+                for task in self.tasks.values():
+                    self.trimmer.say_again(task)
+            self._stop_consuming()
+            self.ready.clear()  # what waits is for the next owner
+            self.checkpoints.begin_drain()
+
+    def _drain(self) -> None:
+        if not self.checkpoints.drain(may_publish=self._may_publish):
+            return
+        self.phase = Phase.RELEASING
+        positions = {stage: task.core.position for stage, task in self.tasks.items()}
+        run = self.run if self.is_ended else None
+        self.lineage.append(Release(self.incarnation, positions, run), self._released)
+
+    def _released(self) -> None:
+        self.phase = Phase.RELEASED
+
+    def close(self) -> None:
+        """Give the group up: stop consuming, drop the clients and the state."""
+        self.lineage.close()
+        self.checkpoints.uploads.close()
+        if self.recovery is not None:
+            self.recovery.cancel()
+        self._stop_consuming()
+        for producer in self._sink_producers:
+            producer.close()
+        for task in self.tasks.values():
+            task.close()
+
+    def _stop_consuming(self) -> None:
+        self._is_consuming = False
+        for is_uncommitted, partitions in self.consumed().items():
+            self.context.gate.forget(partitions)
+            self.context.consumer(is_uncommitted=is_uncommitted).remove(partitions)

@@ -1,0 +1,126 @@
+"""Writes one group's lineage behind: segments and other records to the lineage topic."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from kstash.core.records import LineageRecord, Segment, encode_key, encode_value
+from kstash.core.task import Outgoing
+from kstash.failpoints import around
+from kstash.ports.kafka import DeliveredMessage, OnDelivery
+from kstash.runtime.context import Context
+from kstash.runtime.lineage_points import ACKS, APPENDS
+from kstash.runtime.task.task import Task
+
+
+class LineageWriter:
+    """Appends to the group's lineage partition, in order, and tells tasks what is stable.
+
+    Args:
+        context: of the worker.
+        group: number of the task group.
+        send: takes an output that the header cap had held back.
+
+    Attributes:
+        unacked_bytes: lineage handed over and not acknowledged.
+        task_bytes: lineage appended per stage since the last checkpoint of its task.
+        appended_s: monotonic time of the last append of any record.
+        on_segment: told of every segment that is handed over.
+    """
+
+    def __init__(
+        self, context: Context, group: int, send: Callable[[Task, Outgoing], None]
+    ) -> None:
+        self._context = context
+        self._group = group
+        self._send = send
+        self._is_alive = True
+        self._unacked: deque[tuple[float, int, int]] = deque()
+        self.unacked_bytes = 0
+        self.appended_s = context.clock.monotonic()
+        self.task_bytes: dict[int, int] = {}
+        self.on_segment: Callable[[Segment], None] | None = None
+
+    @property
+    def has_unacked(self) -> bool:
+        """Whether segments wait for their acknowledgement."""
+        return bool(self._unacked)
+
+    @property
+    def unacked_entries(self) -> int:
+        """Determinants handed over and not acknowledged."""
+        return sum(entries for _, entries, _ in self._unacked)
+
+    def oldest_age_s(self, now: float) -> float:
+        """Seconds since the oldest unacknowledged segment was handed over; 0 when none is."""
+        return now - self._unacked[0][0] if self._unacked else 0.0
+
+    def flush(self, task: Task) -> None:
+        """Append what the task has gathered; does not wait."""
+        context = self._context
+        if not context.has_lineage:
+            return
+        for segment in task.core.take_segments():
+            value = encode_value(segment)
+            size, entries = len(value), len(segment.entries)
+            self.unacked_bytes += size
+            stage = task.stage.index
+            self.task_bytes[stage] = self.task_bytes.get(stage, 0) + size
+            self._unacked.append((context.clock.monotonic(), entries, size))
+            context.metrics.count("lineage_appended_entries", entries)
+            context.metrics.count("lineage_appended_bytes", size)
+            acked = partial(self._acked, task, segment.end)
+            with around("lineage.segment.append"):
+                self._produce(encode_key(segment), value, acked)
+            if self.on_segment is not None:
+                self.on_segment(segment)
+
+    def append(self, record: LineageRecord, on_acked: Callable[[], None]) -> None:
+        """Append another record; `on_acked` is called unless the group is given up before."""
+
+        def delivered(error: Any, _: DeliveredMessage) -> None:
+            # A failure makes the producer fail as a whole, which its `poll` reports.
+            if self._is_alive and error is None:
+                with around(ACKS[type(record)]):
+                    on_acked()
+
+        with around(APPENDS[type(record)]):
+            self._produce(encode_key(record), encode_value(record), delivered)
+
+    def tombstone(self, key: bytes) -> None:
+        """Give up a record; when this fails, with the producer, the next recovery does it."""
+        with around("lineage.tombstone.append"):
+            self._produce(key, None, None)
+
+    def close(self) -> None:
+        """Ignore what is acknowledged from now on."""
+        self._is_alive = False
+
+    def _acked(self, task: Task, end: int, error: Any, _: DeliveredMessage) -> None:
+        if error is not None or not self._is_alive:
+            return
+        metrics = self._context.metrics
+        sent, entries, size = self._unacked.popleft()
+        self.unacked_bytes -= size
+        metrics.count("lineage_acked_entries", entries)
+        metrics.count("lineage_acked_bytes", size)
+        metrics.observe("lineage_ack_seconds", self._context.clock.monotonic() - sent)
+        with around("lineage.segment.ack"):
+            for outgoing in task.core.on_segment_acked(end):
+                self._send(task, outgoing)
+
+    def _produce(self, key: bytes, value: bytes | None, on_delivery: OnDelivery | None) -> None:
+        context = self._context
+        self.appended_s = context.clock.monotonic()
+        context.producers.lineage.produce(
+            context.lineage_topic,
+            value,
+            key,
+            self._group,
+            on_delivery,
+            context.clock.time_ms(),
+            None,
+        )

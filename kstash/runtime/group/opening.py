@@ -1,0 +1,144 @@
+"""Makes the tasks of a group, from what its recovery planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import structlog
+
+from kstash.core.ids import Incarnation
+from kstash.core.reader import ReaderTable
+from kstash.core.recovery import TaskPlan
+from kstash.core.skips import InputSkips
+from kstash.core.task import TaskCore
+from kstash.errors import LocatedError
+from kstash.operators.program import Place
+from kstash.ports.state import TaskState
+from kstash.runtime.context import Context
+from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.task.emit import Emitter, Target, limit_of
+from kstash.runtime.task.stateless import NoState
+from kstash.runtime.task.task import SendOutput, Task, TaskInput
+from kstash.topology.model import Stage
+
+log = structlog.get_logger("kstash.group")
+
+
+def open_task(
+    context: Context,
+    stage: Stage,
+    plan: TaskPlan,
+    *,
+    incarnation: Incarnation,
+    writer: Incarnation,
+    recovery: Recovery | None,
+    send: SendOutput,
+) -> Task:
+    """Make one task of a group, at its base.
+
+    Args:
+        context: of the worker.
+        stage: the task's.
+        plan: where it begins and what it replays.
+        incarnation: of the group.
+        writer: what its outputs are signed with.
+        recovery: of the group, if the guarantee has one.
+        send: takes its outputs.
+    """
+    number = plan.task.partition
+    name = f"{stage.name}_{number}"
+    inputs = _inputs(context, stage, plan, recovery)
+    core = TaskCore(
+        plan.task,
+        incarnation,
+        implicit=len(inputs) == 1,
+        position=plan.position,
+        adopted=plan.adopted,
+        stable=plan.stable,
+        lineage=plan.lineage,
+        sequences=plan.sequences,
+        # Without transactions there is no commit to wait for: acknowledged is done.
+        sinks=frozenset(
+            i for i, o in enumerate(stage.outputs) if context.has_lineage and not o.internal
+        ),
+        transactional=frozenset(i for i, o in enumerate(stage.outputs) if o.is_transactional),
+        header_bytes_max=context.header_bytes_max,
+        is_logging=context.has_lineage,
+        made=plan.made,
+    )
+    core.inherit_scan_from(plan.scan_from)
+    task = Task(
+        name=name,
+        stage=stage,
+        plan=plan,
+        core=core,
+        incarnation=incarnation,
+        inputs=inputs,
+        state=_state(context, stage, plan) if stage.stores else NoState(),
+        places=_places(context, stage, inputs),
+        targets=[Target.of(output, context) for output in stage.outputs],
+        limits=[limit_of(output, context) for output in stage.outputs],
+        emitter=Emitter(context.application, plan.task, writer, context.config.frame_bytes_max),
+        stored=recovery.stored.get(plan.task, {}) if recovery is not None else {},
+        send=send,
+        clock=context.clock.monotonic,
+        pulse=context.pulse,
+        look=context.paces.look,
+        fail=partial(_count_error, context, stage),
+        load=context.load,
+    )
+    if plan.adopted > plan.position:
+        log.info("replaying", task=name, events=plan.adopted - plan.position, base=plan.position)
+    return task
+
+
+def _count_error(context: Context, stage: Stage, error: Exception) -> None:
+    # Without the line in the user's file, which the log tells: a label for each operator.
+    operator = str(getattr(error, "operator", "")).partition(" at ")[0]
+    if not operator and isinstance(error, LocatedError):
+        operator = f"to({error.topic})"
+    context.metrics.count("operator_errors", stage=stage.name, operator=operator)
+
+
+def _inputs(
+    context: Context, stage: Stage, plan: TaskPlan, recovery: Recovery | None
+) -> dict[int, TaskInput]:
+    layout, number = context.layout, plan.task.partition
+    initial = {}
+    skips, gaps = layout.skips_of(number, context.config.skipped_records())
+    if recovery is not None and recovery.start is not None:
+        initial = recovery.start.tasks[stage.index].initial_offsets
+        skips, gaps = frozenset(recovery.start.skips), frozenset(recovery.start.gaps)
+    inputs = {}
+    for index, partition in layout.inputs_of(stage, number).items():
+        source = stage.inputs[index]
+        table = None
+        if source.internal or source.immediate_of is not None:
+            table = plan.readers.get(index) or ReaderTable(is_internal=source.internal)
+            table.is_fenced = context.has_lineage
+            table.application = context.application if source.internal else None
+        offset = plan.input_offsets.get(index, initial.get(index, 0))
+        skipped = InputSkips.of(skips, gaps, stage.index, index)
+        pace = context.paces.of(stage.index, number, index)
+        inputs[index] = TaskInput(partition, source.internal, offset, table, skipped, pace=pace)
+    return inputs
+
+
+def _places(context: Context, stage: Stage, inputs: Mapping[int, TaskInput]) -> dict[int, Place]:
+    """Where the records of others are, if state is shared between what they and others wrote."""
+    if not stage.needs_copartitioning:
+        return {}
+    return {
+        index: Place(source.partition[1], context.partitioners[source.partition[0]])
+        for index, source in inputs.items()
+        if not source.is_internal
+    }
+
+
+def _state(context: Context, stage: Stage, plan: TaskPlan) -> TaskState:
+    return context.state.open(
+        *(stage.name, plan.task.partition, stage.stores),
+        base=plan.base_label,
+        fresh=plan.fresh_stores,
+    )

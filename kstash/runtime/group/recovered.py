@@ -1,0 +1,58 @@
+"""Says once of each recovery that ended in a live group where its time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from kstash.core.ids import NO_INCARNATION
+from kstash.ports.status import RecoveryStatus
+from kstash.runtime.context import Context
+from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.task.task import Task
+
+log = structlog.get_logger("kstash.group")
+
+
+def tell_live(
+    context: Context,
+    group: int,
+    recovery: Recovery | None,
+    tasks: Mapping[int, Task],
+    started: float,
+) -> None:
+    """A group is live now.
+
+    Args:
+        context: of the worker.
+        group: its number.
+        recovery: of the group, if the guarantee has one.
+        tasks: of the group.
+        started: monotonic seconds since when it had waited.
+    """
+    phases: dict[str, float] = {}
+    incarnation = NO_INCARNATION
+    if recovery is not None:
+        recovery.charge("replay")  # with what had come meanwhile
+        phases = {"detect": recovery.started - started, **recovery.phase_s}
+        incarnation = recovery.core.incarnation
+    metrics = context.metrics
+    for phase, seconds in phases.items():
+        metrics.observe("recovery_phase_seconds", seconds, phase=phase)
+    seconds = context.clock.monotonic() - started
+    metrics.observe("recovery_seconds", seconds)
+    metrics.count("recoveries")
+    replayed = sum(task.replayed for task in tasks.values())
+    context.recoveries.append(
+        RecoveryStatus(group, context.clock.time_ms() / 1000, seconds, replayed, phases)
+    )
+    log.info(
+        "task group live",
+        group=group,
+        incarnation=str(incarnation),
+        replayed=replayed,
+        suppressed=sum(task.suppressed for task in tasks.values()),
+        seconds=round(seconds, 3),
+        **{f"{phase}_ms": round(took_s * 1000) for phase, took_s in phases.items()},
+    )

@@ -1,0 +1,104 @@
+"""The end of a bounded run in one group, and which records still belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kstash.core.ids import Incarnation
+from kstash.core.wire import MARKER_HEADER, End, encode_marker
+from kstash.failpoints import around
+from kstash.ports.kafka import DeliveredMessage, Message, Partition
+from kstash.runtime.context import Context
+from kstash.runtime.task.positions import client_position
+from kstash.runtime.task.task import Task, TaskInput
+
+
+class RunEnd:
+    """The end of a bounded run in one group: END behind the outputs of each task at its end."""
+
+    def __init__(
+        self, context: Context, run: int, writer: Incarnation, tasks: Mapping[int, Task]
+    ) -> None:
+        self._context = context
+        self._run = run
+        self._writer = writer
+        self._tasks = tasks
+        self._at_end: set[int] = set()
+        self._unacked = 0
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether every task is at its end and its ENDs are acknowledged."""
+        return len(self._at_end) == len(self._tasks) and not self._unacked
+
+    def tick(self) -> None:
+        """Append END for each task that has reached its end; once an incarnation."""
+        for stage, task in self._tasks.items():
+            if stage in self._at_end or not self._is_at_end(task):
+                continue
+            if task.core.may_publish_checkpoint(task.core.position):
+                # Else a successor could find another history behind a counted END.
+                self._at_end.add(stage)
+                self._append_ends(task)
+
+    def _is_at_end(self, task: Task) -> bool:
+        context = self._context
+        for index, source in task.inputs.items():
+            if source.buffer:
+                return False
+            if source.is_internal:
+                assert source.table is not None
+                for writer in context.layout.writers_of(source.partition[0]):
+                    if source.table.ends.get((context.application, writer)) != self._run:
+                        return False
+            else:
+                # Not the task's position: a drain is at its end wherever that is.
+                reached = client_position(context, task, index)
+                if reached < context.run_ends.get(source.partition, 0):
+                    return False
+        return True
+
+    def _append_ends(self, task: Task) -> None:
+        context = self._context
+        sequences = task.core.sequences()
+        for out in context.layout.output_partitions(task.stage, internal=True):
+            marker = End(
+                context.application,
+                self._run,
+                task.core.task,
+                self._writer,
+                sequences.get(out, 0),
+                task.core.position,
+            )
+            topic, partition = context.layout.kafka_partition(task.stage, out)
+            self._unacked += 1
+            with around("end.append"):
+                context.producers.data.produce(
+                    topic,
+                    None,
+                    None,
+                    partition,
+                    self._acked,
+                    context.clock.time_ms(),
+                    [(MARKER_HEADER, encode_marker(marker))],
+                )
+
+    def _acked(self, error: Any, _: DeliveredMessage) -> None:
+        # A failure makes the producer fail as a whole, which its `poll` reports.
+        if error is None:
+            with around("end.ack"):
+                self._unacked -= 1
+
+
+def before_end(
+    ends: Mapping[Partition, int], source: TaskInput, messages: Sequence[Message]
+) -> Sequence[Message]:
+    """Of consumed records those that belong to the run: the rest is for the next one."""
+    end = ends.get(source.partition)
+    if end is None or not messages or messages[-1].offset() < end:
+        return messages
+    mine = [message for message in messages if message.offset() < end]
+    if source.left_from is None:
+        source.left_from = messages[len(mine)].offset()
+    return mine

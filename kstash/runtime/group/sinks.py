@@ -1,0 +1,139 @@
+"""The sinks of one group: its transactional producers, and the commits beside the loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from kstash.core.sink import CommitState, SinkCommitter
+from kstash.core.task import Outgoing
+from kstash.failpoints import around
+from kstash.ports.kafka import SinkProducer
+from kstash.runtime.context import Context
+from kstash.runtime.task.task import Task
+
+POSITIONS_REFRESH_S = 24 * 3600.0
+"""Offsets of an idle group expire after seven days: refresh them daily (H33)."""
+
+
+class Sinks:
+    """Produces sink outputs into the open transaction and commits it when due.
+
+    What is made while a transaction is closed waits in a queue until its records are acknowledged,
+    a few milliseconds; then the other producer takes over, and this one waits for stable lineage
+    and commits (`core.sink`).
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        producers: Sequence[SinkProducer],
+        committer: SinkCommitter,
+        tasks: Mapping[int, Task],
+    ) -> None:
+        self._context = context
+        self._producers = producers
+        # The one that outputs go to, and the one whose transaction is being committed.
+        self._open = self._closing = 0
+        self._committer = committer
+        self._tasks = tasks
+        self._queue: deque[tuple[Task, Outgoing]] = deque()
+        self._queued_records = 0
+        self._failure: Exception | None = None
+        now = context.clock.monotonic()
+        self._commit_due = self._closed_s = now
+        self._refresh_due = now + POSITIONS_REFRESH_S
+
+    @property
+    def backlog(self) -> int:
+        """Records not yet acknowledged, or queued behind a commit."""
+        return self._queued_records + sum(map(len, self._producers))
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether a commit waits or is on its way."""
+        return self._committer.state is not CommitState.OPEN
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing was committed yet: the first checkpoint waits for it (H33)."""
+        return self._committer.is_fresh
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was made is committed."""
+        return self._committer.is_settled and not self._queue
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing waits for an acknowledgement or a commit, and none is due."""
+        return not (
+            self._queue
+            or self._failure
+            or self.is_committing
+            or self._committer.is_due
+            or any(map(len, self._producers))
+        )
+
+    def send(self, task: Task, outgoing: Outgoing) -> None:
+        """Produce an output, or queue it until the other producer may take over."""
+        stage = task.stage.index
+        if not self._committer.admits(stage, outgoing.position):
+            self._queue.append((task, outgoing))
+            self._queued_records += outgoing.count
+            return
+        self._committer.on_sent(stage, outgoing.position)
+        target = task.targets[outgoing.partition[0]]
+        produce = self._producers[self._open].produce
+        with around("sink.append"):
+            task.emitter.produce(outgoing, target, produce, task.on_delivery(outgoing))
+
+    def tick(self, now: float, *, is_urgent: bool) -> None:
+        """Serve callbacks, and commit when due, or as soon as possible when that is urgent.
+
+        Raises:
+            ProducerFailedError, IncarnationFencedError: the group must start over.
+        """
+        for producer in self._producers:
+            producer.poll()
+        if self._failure is not None:
+            raise self._failure
+        committer = self._committer
+        if now >= self._refresh_due:
+            self._refresh_due = now + POSITIONS_REFRESH_S
+            committer.refresh()
+        if committer.is_due and (now >= self._commit_due or is_urgent):
+            self._commit_due = now + self._context.config.sink_commit_interval_ms / 1000
+            committer.close()
+            self._closed_s = now
+            self._closing = self._open
+        if committer.state is CommitState.CLOSING:
+            self._close()
+
+    def _close(self) -> None:
+        committer = self._committer
+        cores = {stage: task.core for stage, task in self._tasks.items()}
+        closing = self._producers[self._closing]
+        if committer.may_switch(cores, len(closing)):
+            committer.switch()
+            self._open = 1 - self._closing
+            self._send_queued()
+        if committer.may_commit(cores):
+            closing.commit(committer.commit(), self._committed)
+
+    def _committed(self, error: Exception | None) -> None:
+        if error is not None:
+            self._failure = error
+            return
+        for stage, position in self._committer.on_committed().items():
+            self._tasks[stage].core.on_committed(position)
+        metrics = self._context.metrics
+        metrics.count("commits")
+        metrics.observe("commit_seconds", self._context.clock.monotonic() - self._closed_s)
+        self._send_queued()
+
+    def _send_queued(self) -> None:
+        queue, self._queue = self._queue, deque()
+        self._queued_records = 0
+        for task, outgoing in queue:
+            self.send(task, outgoing)

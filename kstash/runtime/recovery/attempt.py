@@ -1,0 +1,446 @@
+"""Carries out the effects of `core.group`: one attempt at making one task group live.
+
+Callbacks only queue events; `pump` gives them to the core on the worker's own turn, so that errors
+surface there. An attempt that is `cancel`led ignores whatever still arrives.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from kstash.core.effects import (
+    AppendClaim,
+    AppendConfig,
+    AppendSeal,
+    AppendStart,
+    Effect,
+    FenceOutputs,
+    GoLive,
+    LocateSkips,
+    ReadLineage,
+    Recover,
+    ScanTails,
+    VerifyCheckpoints,
+)
+from kstash.core.events import (
+    Begin,
+    CheckpointsVerified,
+    ClaimAppended,
+    ConfigAppended,
+    Event,
+    Fenced,
+    LineageRead,
+    Replayed,
+    SealAppended,
+    SkipsLocated,
+    StartAppended,
+    TailsScanned,
+)
+from kstash.core.group import GroupCore, GroupState
+from kstash.core.ids import OutPartition, TaskId
+from kstash.core.records import (
+    Checkpoint,
+    Claim,
+    Config,
+    LineageRecord,
+    Start,
+    encode_key,
+    encode_value,
+)
+from kstash.core.recovery import TaskPlan
+from kstash.core.wire import MARKER_HEADER, encode_marker
+from kstash.errors import (
+    LineageGapError,
+    LocatedError,
+    ProducerFailedError,
+    ProducerRefusedError,
+    RecordRefusedError,
+    SkipTooLateError,
+)
+from kstash.failpoints import around
+from kstash.ports.kafka import DeliveredMessage, Headers, Message, Partition, Producer, SinkProducer
+from kstash.runtime.context import Context
+from kstash.runtime.lineage_points import ACKS, APPENDS
+from kstash.runtime.lineage_reader import LineageReader, too_slow
+from kstash.runtime.recovery.hash_seed import tell_seed
+from kstash.runtime.recovery.restore import Restores, check_inputs, tell_record
+from kstash.runtime.recovery.skips import SkipLocator, place_of_skip
+from kstash.runtime.recovery.tails import TailReader, first_offsets
+from kstash.runtime.scan import ScanJob
+from kstash.runtime.task.emit import StoredRecord
+
+CLAIM_BACKOFF_S = 0.2
+"""Pause before a CLAIM or CONFIG whose append failed is tried again with a fresh nonce."""
+
+log = structlog.get_logger("kstash.recovery")
+
+
+class Recovery:
+    """One attempt at recovering one task group.
+
+    Attributes:
+        plans: what each task replays, once planned.
+        start: the START record, once appended.
+        jobs: its scans, those that are done too.
+        stored: scanned output records by sequence, to compare replayed ones with.
+        restores: finds the base of each task.
+        remote: remote checkpoints of each task on its history, oldest first, once planned.
+        phase_s: seconds of each phase that is over, by its name; they add up.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        group: int,
+        sinks: Sequence[SinkProducer],
+        *,
+        on_recover: Callable[[dict[TaskId, TaskPlan]], None],
+        before_start: Callable[[Recovery, Callable[[], None]], None],
+    ) -> None:
+        self._context = context
+        self._sinks = sinks
+        self._on_recover = on_recover
+        self._before_start = before_start
+        self._inbox: deque[Event | Exception] = deque()
+        self.jobs: list[ScanJob] = []
+        self._is_cancelled = False
+        self._fence_offsets: dict[Partition, int] = {}
+        self._retry: tuple[float, Effect] | None = None
+        self._step_started = self._read_started = context.clock.monotonic()
+        self.started = self._step_started
+        self.phase_s = dict.fromkeys(PHASES.values(), 0.0)
+        self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
+        self.start: Start | None = None
+        self.restores = Restores(context, group)
+        self.remote: dict[TaskId, list[Checkpoint]] = {}
+        self._locator: SkipLocator | None = None
+        layout = context.layout
+        skips, gaps = layout.skips_of(group, context.config.skipped_records())
+        self.core = GroupCore(
+            group,
+            context.application,
+            [
+                layout.spec(stage, group, is_recovering=context.has_lineage)
+                for stage in layout.stages_of(group)
+            ],
+            {s.index: layout.external_inputs_of(s, group) for s in layout.stages_of(group)},
+            context.start_settings,
+            skips,
+            context.config.dropped_stores(),
+            context.config.checkpoints_retained,
+            gaps,
+        )
+        context.scans.expect_tails(group)
+        self._post(Begin())
+
+    @property
+    def group(self) -> int:
+        """Number of the task group."""
+        return self.core.group
+
+    @property
+    def state(self) -> GroupState:
+        """Where the attempt stands."""
+        return self.core.state
+
+    @property
+    def scanned(self) -> int:
+        """Sum of all scans' positions: changes while any of them gets records."""
+        return sum(sum(job.next_offsets.values()) for job in self.jobs)
+
+    def pump(self) -> None:
+        """Take the events that have arrived and carry out what follows.
+
+        Raises:
+            IncarnationFencedError: somebody else claimed; begin anew after a while.
+            ProducerFailedError: a producer failed.
+            KstashError: the group cannot start; the message says why and what to do.
+        """
+        if self._retry is not None and self._context.clock.monotonic() >= self._retry[0]:
+            effect = self._retry[1]
+            self._retry = None
+            self._perform(effect)
+        self.restores.tick(self._context.clock.monotonic())
+        if self._locator is not None:
+            self._locator.pump(self._context.clock.monotonic())
+        while self._inbox:
+            event = self._inbox.popleft()
+            if isinstance(event, Exception):
+                raise event
+            before = self.core.state
+            try:
+                effects = self.core.step(event)
+            except SkipTooLateError as error:
+                raise place_of_skip(error, self._context.layout, self.group) from None
+            except LineageGapError as error:
+                if error.stage is not None:
+                    tell_record(error, self._context.layout, error.stage, error.said_by)
+                raise
+            self._observe(before)
+            for effect in effects:
+                self._perform(effect)
+
+    def replayed(self) -> None:
+        """Every task has reached its adopted end."""
+        self._post(Replayed())
+
+    def charge(self, phase: str) -> float:
+        """Put the time since the last such call down to a phase; returns the seconds."""
+        now = self._context.clock.monotonic()
+        seconds = now - self._step_started
+        self.phase_s[phase] += seconds
+        self._step_started = now
+        return seconds
+
+    def cancel(self) -> None:
+        """Ignore everything that still arrives."""
+        self._is_cancelled = True
+        self._context.scans.forget_tails(self.group)
+        self._inbox.clear()
+        self.restores.cancel()
+        if self._locator is not None:
+            self._locator.close()
+        for job in self.jobs:
+            job.is_cancelled = True
+
+    # -- plumbing --------------------------------------------------------------------------------
+
+    def _post(self, event: Event | Exception) -> None:
+        if not self._is_cancelled:
+            self._inbox.append(event)
+
+    def _observe(self, before: GroupState) -> None:
+        if before is not self.core.state:
+            seconds = self.charge(PHASES[before])
+            log.debug(
+                "recovery step",
+                group=self.group,
+                step=before.value,
+                milliseconds=round(seconds * 1000, 1),
+            )
+
+    def _perform(self, effect: Effect) -> None:
+        handler: Any = _HANDLERS[type(effect)]
+        handler(self, effect)
+
+    def _append(
+        self,
+        producer: Producer,
+        record: LineageRecord,
+        event: Callable[[int], Event],
+        *,
+        again: Effect | None = None,
+    ) -> None:
+        """Append to the group's lineage partition; a failed append that may be repeated is."""
+
+        def delivered(error: Any, message: DeliveredMessage) -> None:
+            offset = message.offset()
+            if error is None and offset is not None:
+                with around(ACKS[type(record)]):
+                    self._post(event(offset))
+            elif isinstance(error, ProducerRefusedError | RecordRefusedError):
+                self._post(error)  # a right or the topic is missing, or the record will never do
+            elif again is not None and not self._is_cancelled:
+                log.warning("append failed, trying again", group=self.group, error=str(error))
+                self._retry = (self._context.clock.monotonic() + CLAIM_BACKOFF_S, again)
+            else:
+                self._post(ProducerFailedError(f"cannot append {type(record).__name__}: {error}"))
+
+        with around(APPENDS[type(record)]):
+            producer.produce(
+                self._context.lineage_topic,
+                encode_value(record),
+                encode_key(record),
+                self.group,
+                delivered,
+                self._context.clock.time_ms(),
+                None,
+            )
+
+    # -- effects ---------------------------------------------------------------------------------
+
+    def _read_lineage(self, effect: ReadLineage) -> None:
+        partition = self._context.lineage_topic, self.group
+        if effect.through is not None:
+            end = effect.through + 1
+        else:
+            self._read_started = self._context.clock.monotonic()
+            end = self._context.admin.end_offsets([partition])[partition]
+        reader = LineageReader()
+
+        def done() -> Event | Exception:
+            seconds = self._context.clock.monotonic() - self._read_started
+            longest = self._context.lineage_times.tombstone_s
+            if seconds > longest:
+                # All reads of an attempt are one: a tombstone may be gone before it was met (H23).
+                return too_slow(partition, seconds, longest)
+            return LineageRead(reader.read())
+
+        job = self._job({partition: (effect.start, end)}, reader.take, done)
+        self._context.scans.submit(job)
+
+    def _append_config(self, effect: AppendConfig) -> None:
+        record = Config(self._context.nonce(), self._context.clock.time_ms())
+        self._append(
+            self._context.producers.claims, record, lambda _: ConfigAppended(), again=effect
+        )
+
+    def _append_claim(self, effect: AppendClaim) -> None:
+        record = Claim(self._context.nonce(), self._context.config.instance_id or "")
+        self._append(self._context.producers.claims, record, ClaimAppended, again=effect)
+
+    def _fence(self, effect: FenceOutputs) -> None:
+        context = self._context
+        targets = context.layout.internal_targets(self.group) if context.has_lineage else []
+        waiting: set[Partition | SinkProducer] = {*targets, *self._sinks}
+        committed: list[str | None] = []
+        marker = encode_marker(effect.marker)
+
+        def arrived(what: Partition | SinkProducer) -> None:
+            waiting.discard(what)
+            if not waiting:
+                self._post(Fenced(tuple(committed)))
+
+        def fence(partition: Partition) -> None:
+            def delivered(error: Any, message: DeliveredMessage) -> None:
+                offset = message.offset()
+                if isinstance(error, ProducerRefusedError | RecordRefusedError):
+                    self._post(error)
+                    return
+                if error is not None or offset is None:
+                    self._post(ProducerFailedError(f"cannot fence {partition}: {error}"))
+                    return
+                with around("fence.ack"):
+                    self._fence_offsets[partition] = offset
+                    arrived(partition)
+
+            with around("fence.append"):
+                context.producers.markers.produce(
+                    partition[0],
+                    None,
+                    None,
+                    partition[1],
+                    delivered,
+                    context.clock.time_ms(),
+                    [(MARKER_HEADER, marker)],
+                )
+
+        def initialise(sink: SinkProducer) -> None:
+            def initialised(error: Exception | None, metadata: str | None) -> None:
+                if error is not None:
+                    self._post(error)
+                    return
+                committed.append(metadata)
+                arrived(sink)
+
+            sink.initialise(initialised)
+
+        if not waiting:
+            self._post(Fenced(()))
+        for target in targets:
+            fence(target)
+        for sink in self._sinks:
+            initialise(sink)
+
+    def _append_seal(self, effect: AppendSeal) -> None:
+        self._append(self._context.producers.markers, effect.record, SealAppended)
+
+    def _verify(self, effect: VerifyCheckpoints) -> None:
+        self.restores.begin(
+            effect.candidates,
+            on_done=lambda usable: self._post(CheckpointsVerified(usable)),
+            on_error=self._post,
+        )
+
+    def _scan_tails(self, effect: ScanTails) -> None:
+        initial = first_offsets(self._context, self.group, effect.missing_inputs)
+        tails = TailReader(self._context, effect.scans, self._fence_offsets)
+        self.stored = tails.stored
+        job = self._job(tails.ranges(), tails.take, lambda: TailsScanned(initial))
+        self._context.scans.submit_tails(self.group, job, self._context.clock.monotonic())
+
+    def _locate_skips(self, effect: LocateSkips) -> None:
+        self._locator = SkipLocator(
+            self._context,
+            self.core,
+            effect.asked,
+            on_done=lambda before: self._post(SkipsLocated(before)),
+            on_error=self._post,
+        )
+        self.jobs += self._locator.jobs
+
+    def _append_start(self, effect: AppendStart) -> None:
+        if self._locator is not None:
+            self._locator.close()
+            self._locator = None
+        self.start = effect.record
+        plans, fences = self.core.plans, self._fence_offsets
+        check_inputs(self._context, self.group, plans, effect.record, fences)
+        self._before_start(
+            self,
+            lambda: self._append(
+                self._context.producers.markers, effect.record, lambda _: StartAppended()
+            ),
+        )
+
+    def _recover(self, effect: Recover) -> None:
+        tell_seed(self.core, effect.plans.values())
+        self.remote = {task: self.core.remote_checkpoints(task) for task in effect.plans}
+        self._on_recover(dict(effect.plans))
+        self.charge("restore")
+
+    def _go_live(self, _: GoLive) -> None:
+        self.stored = {}
+
+    def _job(
+        self,
+        ranges: dict[Partition, tuple[int, int]],
+        take: Callable[[Message, Headers], None],
+        event: Callable[[], Event | Exception],
+    ) -> ScanJob:
+        def take_safely(message: Message, headers: Headers) -> None:
+            try:
+                take(message, headers)
+            except LocatedError as error:
+                self._post(error)
+
+        job = ScanJob(ranges, take_safely, lambda: self._post(event()))
+        self.jobs.append(job)
+        return job
+
+
+PHASES: dict[GroupState, str] = {
+    GroupState.NEW: "claim",
+    GroupState.LOOKING: "claim",
+    GroupState.CONFIGURING: "claim",
+    GroupState.CLAIMING: "claim",
+    GroupState.READING_CLAIM: "claim",
+    GroupState.FENCING: "fence",
+    GroupState.SEALING: "fence",
+    GroupState.READING_SEAL: "scan",
+    GroupState.CHECKING: "scan",
+    GroupState.VERIFYING: "restore",
+    GroupState.SCANNING: "scan",
+    GroupState.LOCATING: "start",
+    GroupState.STARTING: "start",
+    GroupState.REPLAYING: "replay",
+}
+"""Phase of the recovery metrics that each step belongs to."""
+
+_HANDLERS: dict[type, Any] = {
+    ReadLineage: Recovery._read_lineage,
+    AppendConfig: Recovery._append_config,
+    AppendClaim: Recovery._append_claim,
+    FenceOutputs: Recovery._fence,
+    AppendSeal: Recovery._append_seal,
+    VerifyCheckpoints: Recovery._verify,
+    ScanTails: Recovery._scan_tails,
+    LocateSkips: Recovery._locate_skips,
+    AppendStart: Recovery._append_start,
+    Recover: Recovery._recover,
+    GoLive: Recovery._go_live,
+}

@@ -1,0 +1,415 @@
+"""Bases for recovered tasks: verified on this disk, else brought back from the checkpoint store.
+
+Verifying and fetching wait for disks and networks, so a background job does it for each task; other
+task groups go on. The candidates come best first; the first one that can be had is the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+
+from kstash.core.ids import OutPartition, TaskId
+from kstash.core.records import Checkpoint, FileEntry, Start
+from kstash.core.recovery import TaskPlan
+from kstash.core.skips import events_of
+from kstash.errors import (
+    CheckpointCorruptError,
+    CheckpointStoreError,
+    ForeignRecordError,
+    JobCancelledError,
+    KafkaUnavailableError,
+    LocatedError,
+    OffsetOutOfRangeError,
+)
+from kstash.ports.kafka import Partition
+from kstash.ports.process import Job
+from kstash.runtime.context import Context
+from kstash.runtime.layout import Layout
+from kstash.runtime.pauses import Pauses
+from kstash.topology.model import Stage
+
+RETRY_S = 0.5
+RETRY_MAX_S = 10.0
+"""Pause before a store that does not answer is asked again, doubled each time."""
+
+DOUBT_S = 30.0
+"""How long a history that goes beyond its inputs is looked at again and again, in seconds."""
+
+COUNT_S = 1.0
+"""How often what was fetched is counted, for the metrics."""
+
+log = structlog.get_logger("kstash.restore")
+
+
+@dataclass(slots=True)
+class Progress:
+    """Bytes to fetch and fetched for one task; its job writes, the loop reads."""
+
+    total_bytes: int = 0
+    done_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Restored:
+    """What became of one task.
+
+    Attributes:
+        base: the checkpoint that can be opened now, or None.
+        damaged: locations of stored files that turned out damaged or missing.
+        fetched_bytes: from the store.
+    """
+
+    base: Checkpoint | None = None
+    damaged: set[str] = field(default_factory=set)
+    fetched_bytes: int = 0
+
+
+class Restores:
+    """The restores of one recovery.
+
+    Attributes:
+        damaged: per task, locations that must not be relied on.
+    """
+
+    def __init__(self, context: Context, group: int) -> None:
+        self._context = context
+        self._group = group
+        self._jobs: list[Job] = []
+        self._progress: dict[TaskId, Progress] = {}
+        self._usable: set[tuple[TaskId, str]] = set()
+        self._starts: dict[TaskId, Callable[[], None]] = {}
+        self._retries: dict[TaskId, float] = {}
+        self._failures = 0
+        self._waiting = 0
+        self._started_s = 0.0
+        self._counted_s = 0.0
+        self._pauses = Pauses(0.0)
+        self._counted_bytes = 0
+        self.damaged: dict[TaskId, set[str]] = {}
+
+    @property
+    def remaining_bytes(self) -> int:
+        """Bytes that are still to be fetched; 0 when nothing is fetched."""
+        return max(0, self.total_bytes - self.done_bytes) if self._waiting else 0
+
+    def eta_s(self, now: float) -> float | None:
+        """Seconds that the rest takes at the speed so far; None: nothing has come."""
+        done = self.done_bytes
+        return self.remaining_bytes * (now - self._started_s) / done if done else None
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that are to be fetched, as far as that is known."""
+        return sum(progress.total_bytes for progress in self._progress.values())
+
+    @property
+    def done_bytes(self) -> int:
+        """Bytes of them that are here."""
+        return sum(progress.done_bytes for progress in self._progress.values())
+
+    def begin(
+        self,
+        candidates: Mapping[TaskId, Sequence[Checkpoint]],
+        on_done: Callable[[frozenset[tuple[TaskId, str]]], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """Find a base for each task.
+
+        Args:
+            candidates: checkpoints by task, best first.
+            on_done: gets (task, label) of what can be opened.
+            on_error: gets what ends the recovery.
+        """
+        context = self._context
+        stages = {stage.index: stage for stage in context.layout.topology.stages}
+        self._started_s = self._counted_s = context.clock.monotonic()
+        self._pauses = Pauses(self._started_s)
+
+        def done(task: TaskId, result: Restored | None, error: Exception | None) -> None:
+            if isinstance(error, CheckpointStoreError):
+                self._try_later(task, error)
+                return
+            if error is not None or result is None:
+                on_error(error or AssertionError("a restore without a result"))
+                return
+            self.damaged[task] = result.damaged
+            if result.base is not None:
+                self._usable.add((task, result.base.label))
+            self._waiting -= 1
+            if not self._waiting:
+                self._finish()
+                on_done(frozenset(self._usable))
+
+        for task, found in candidates.items():
+            if not stages[task.stage].stores:
+                self._usable.update((task, checkpoint.label) for checkpoint in found)
+            elif found:
+                self._waiting += 1
+                self._starts[task] = partial(self._start, stages[task.stage], task, found, done)
+                self._starts[task]()
+        if not self._waiting:
+            on_done(frozenset(self._usable))
+
+    def tick(self, now: float) -> None:
+        """Say now and then how far it is; ask a store again that did not answer."""
+        for task, due in list(self._retries.items()):
+            if now >= due:
+                del self._retries[task]
+                self._starts[task]()
+        if self._waiting and now >= self._counted_s + COUNT_S:
+            self._counted_s = now
+            self._report(now)
+
+    def cancel(self) -> None:
+        """Stop; nobody waits for it any more."""
+        for job in self._jobs:
+            job.cancel()
+
+    def _start(
+        self,
+        stage: Stage,
+        task: TaskId,
+        found: Sequence[Checkpoint],
+        done: Callable[[TaskId, Restored | None, Exception | None], None],
+    ) -> None:
+        progress = self._progress[task] = Progress()
+        work = partial(restore, self._context, stage, found, progress)
+        self._jobs.append(self._context.background.submit("restore", work, partial(done, task)))
+
+    def _try_later(self, task: TaskId, error: CheckpointStoreError) -> None:
+        pause_s = min(RETRY_S * 2 ** min(self._failures, 10), RETRY_MAX_S)
+        self._failures += 1
+        self._retries[task] = self._context.clock.monotonic() + pause_s
+        log.warning(
+            "the checkpoint store does not answer, trying again",
+            task=str(task),
+            pause_s=pause_s,
+            reason=str(error),
+        )
+
+    def _report(self, now: float, *, is_over: bool = False) -> None:
+        total, done = self.total_bytes, self.done_bytes
+        self._context.metrics.count("restore_bytes", max(0, done - self._counted_bytes))
+        self._counted_bytes = max(done, self._counted_bytes)
+        if not total or is_over or not self._pauses.is_over(now):
+            return
+        eta_s = self.eta_s(now)
+        log.info(
+            "restoring from the checkpoint store",
+            group=self._group,
+            megabytes=round(done / 1e6, 3),
+            of_megabytes=round(total / 1e6, 3),
+            percent=100 * done // total,
+            megabytes_per_s=round(done / max(now - self._started_s, 1e-9) / 1e6, 1),
+            remaining_s=None if eta_s is None else round(eta_s),
+        )
+
+    def _finish(self) -> None:
+        now = self._context.clock.monotonic()
+        self._report(now, is_over=True)
+        if self._counted_bytes:
+            seconds = now - self._started_s
+            self._context.metrics.observe("restore_seconds", seconds)
+            log.info(
+                "restored from the checkpoint store",
+                group=self._group,
+                megabytes=round(self._counted_bytes / 1e6, 3),
+                seconds=round(seconds, 3),
+            )
+
+
+def restore(
+    context: Context,
+    stage: Stage,
+    candidates: Sequence[Checkpoint],
+    progress: Progress,
+    job: Job,
+) -> Restored:
+    """Find the best checkpoint of one task that this worker can open, fetching it if need be.
+
+    Raises:
+        CheckpointStoreError: the store does not answer; what was fetched is kept for the next try.
+        StateError: the disk is full or fails.
+        JobCancelledError: nobody waits for it any more.
+    """
+    result = Restored()
+    tried: set[str] = set()
+    for checkpoint in candidates:
+        if checkpoint.label in tried:
+            continue  # the local record of one whose remote record came first
+        tried.add(checkpoint.label)
+        task = checkpoint.task
+        # Without files: the stage had no store yet.
+        if not checkpoint.files or context.state.verify(
+            stage.name, task.partition, checkpoint.label, checkpoint.files
+        ):
+            result.base = checkpoint
+            return result
+        if not checkpoint.is_remote or context.store is None:
+            log.warning(
+                "checkpoint is not whole on this disk and not in the checkpoint store, falling "
+                "back to an older one",
+                task=f"{stage.name}_{task.partition}",
+                label=checkpoint.label,
+                position=checkpoint.position,
+            )
+            continue
+        try:
+            _fetch(context, stage, checkpoint, progress, job, result)
+        except CheckpointCorruptError as error:
+            log.warning(
+                "remote checkpoint is damaged, falling back to an older one",
+                task=f"{stage.name}_{task.partition}",
+                label=checkpoint.label,
+                position=checkpoint.position,
+                reason=str(error),
+            )
+            continue
+        result.base = checkpoint
+        return result
+    return result
+
+
+def _fetch(
+    context: Context,
+    stage: Stage,
+    checkpoint: Checkpoint,
+    progress: Progress,
+    job: Job,
+    result: Restored,
+) -> None:
+    """Make a remote checkpoint a local one."""
+    store = context.store
+    assert store is not None
+
+    def blocks(entry: FileEntry) -> Iterator[bytes]:
+        try:
+            size = 0
+            for block in store.get(entry.location, entry.size):
+                if job.is_cancelled:
+                    raise JobCancelledError
+                size += len(block)
+                if size > entry.size:
+                    raise CheckpointCorruptError(
+                        f"more than its {entry.size} bytes are stored", entry.location
+                    )
+                progress.done_bytes += len(block)
+                result.fetched_bytes += len(block)
+                yield block
+        except CheckpointCorruptError:
+            result.damaged.add(entry.location)
+            raise
+
+    progress.total_bytes += sum(entry.size for entry in checkpoint.files)
+    try:
+        context.state.adopt(
+            stage.name, checkpoint.task.partition, checkpoint.label, checkpoint.files, blocks
+        )
+    except CheckpointCorruptError as error:
+        if error.folder is not None:
+            result.damaged.add(error.folder)
+        raise
+
+
+def check_inputs(
+    context: Context,
+    group: int,
+    plans: Mapping[TaskId, TaskPlan],
+    start: Start,
+    fence_offsets: Mapping[Partition, int],
+) -> None:
+    """Refuse a replay whose inputs are gone in part (H13, H21), or never were there (H52).
+
+    `fence_offsets` are those of the own FENCEs: a listed end may lag (H24).
+
+    Raises:
+        OffsetOutOfRangeError: names the partition, the offset needed and what is left.
+        ForeignRecordError: names the record that claims a history beyond the inputs.
+        KafkaUnavailableError: as that, for as long as an end that is listed may lag (H24).
+    """
+    needed: dict[Partition, tuple[int, str, bool]] = {}
+    replayed: list[tuple[Stage, TaskPlan, Partition, int, int]] = []
+    for stage in context.layout.stages_of(group):
+        plan = plans[TaskId(stage.index, group)]
+        if start.parent is None:
+            continue
+        initial = start.tasks[stage.index].initial_offsets
+        for index, partition in context.layout.inputs_of(stage, group).items():
+            offset = plan.input_offsets.get(index, initial.get(index, 0))
+            need = offset, f"{stage.name}_{group}", plan.base is not None
+            needed[partition] = min(need, needed.get(partition, need))
+            is_implicit = len(context.layout.inputs_of(stage, group)) == 1
+            events = events_of(plan, index, implicit=is_implicit)
+            if events:
+                replayed.append((stage, plan, partition, offset, events))
+    if not needed:
+        return
+    _check_ends(context, group, replayed, fence_offsets)
+    first = context.admin.start_offsets(list(needed))
+    for partition, (offset, task, has_base) in needed.items():
+        if first[partition] <= offset:
+            continue
+        why = "goes on from its checkpoint"
+        if not has_base:
+            why = (
+                "has no checkpoint that can be restored, neither on this disk nor in the "
+                "checkpoint store, so it must process its inputs again from their start"
+            )
+        raise OffsetOutOfRangeError(
+            f"task {task} {why}; the earliest offset that it needs is {offset}, but the first that "
+            f"is left is {first[partition]}: retention or a deletion was faster. Restore a "
+            "checkpoint (state_dir, checkpoint_store), or start afresh under another "
+            "application_id; keep inputs (retention.ms) for longer than a worker may ever be down"
+        ).at(*partition, offset)
+
+
+def _check_ends(
+    context: Context,
+    group: int,
+    replayed: Sequence[tuple[Stage, TaskPlan, Partition, int, int]],
+    fence_offsets: Mapping[Partition, int],
+) -> None:
+    """Refuse a history that takes more events of an input than it has offsets (H52)."""
+    if not replayed:
+        context.doubts.pop(group, None)
+        return
+    ends = {partition: offset + 1 for partition, offset in fence_offsets.items()}
+    external = [partition for _, _, partition, _, _ in replayed if partition not in ends]
+    if external:
+        ends.update(context.admin.end_offsets(external))
+    for stage, plan, (topic, number), offset, events in replayed:
+        if offset + events <= ends[topic, number]:
+            continue
+        error = ForeignRecordError(
+            f"the history of task {stage.name}_{group} takes {events} events of topic {topic!r}, "
+            f"partition {number}, from offset {offset} on, but that ends at {ends[topic, number]}: "
+            "a record that says so is damaged, or somebody else wrote it"
+        )
+        tell_record(error, context.layout, stage.index, plan.said_by)
+        now = context.clock.monotonic()
+        # Behind a change of leaders an end may be listed that lies too low.
+        if now < context.doubts.setdefault(group, now) + DOUBT_S:
+            raise KafkaUnavailableError(f"{error}; perhaps its end is not known yet")
+        raise error
+    context.doubts.pop(group, None)
+
+
+def tell_record(
+    error: LocatedError,
+    layout: Layout,
+    stage_index: int,
+    record: tuple[OutPartition, int] | None,
+) -> None:
+    """Add the place of a record in an output partition of a stage; on a sink it can be skipped."""
+    if record is None:
+        return
+    stage = next(stage for stage in layout.topology.stages if stage.index == stage_index)
+    (output, _), offset = record
+    topic, number = layout.kafka_partition(stage, record[0])
+    error.at(topic, number, offset)
+    if not stage.outputs[output].internal:
+        error.skip = f"{topic}/{number}/{offset}"

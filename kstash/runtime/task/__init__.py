@@ -1,0 +1,1 @@
+"""One task: its inputs, its program, its state and its outputs."""

@@ -1,0 +1,450 @@
+"""One task: its inputs, its program, its state and its outputs, in replay and live.
+
+Replay and live run the same code on the same bytes; what differs is who decides which input comes
+next (the lineage, or what the consumer handed out) and that outputs which are out already are
+suppressed (`core.replay`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from kstash.core.determinants import Determinant, Run
+from kstash.core.hashes import OutputHashes
+from kstash.core.ids import Incarnation, OutPartition
+from kstash.core.reader import ReaderTable
+from kstash.core.records import Checkpoint, FileEntry
+from kstash.core.recovery import TaskPlan
+from kstash.core.replay import Replay, Step, Stored
+from kstash.core.skips import NO_SKIPS, InputSkips
+from kstash.core.task import Outgoing, TaskCore
+from kstash.core.trim import made_remote
+from kstash.errors import LineageGapError, ReplayDivergedError
+from kstash.failpoints import around
+from kstash.operators.batch import Batch
+from kstash.operators.program import RECORD_ERRORS, Place, StageProgram
+from kstash.operators.sizes import Limit, bytes_of
+from kstash.ports.kafka import DeliveredMessage, Message, Partition
+from kstash.ports.state import TaskState
+from kstash.runtime.decode import (
+    BATCH_RECORDS,
+    Events,
+    decode_external,
+    decode_ruled,
+    tell_place,
+)
+from kstash.runtime.load import Load
+from kstash.runtime.pace import BATCH_S, Pace
+from kstash.runtime.task.emit import (
+    Emitter,
+    Target,
+    drop_head,
+    is_same,
+    part_of,
+    slice_of,
+    split,
+    stored_record,
+)
+from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.waiting import Waiting
+from kstash.topology.model import Stage
+
+REPLAY_SLICE_EVENTS = 500
+"""Events replayed at once, at most."""
+
+
+@dataclass(slots=True)
+class TaskInput:
+    """One input partition of a task.
+
+    Attributes:
+        next_offset: the task's position: where the next record that it takes may be. That is behind
+            the last one that it has taken, and behind what holds no record for it
+            (`kstash.runtime.task.positions`).
+        table: the reader rule's state; None for plain topics.
+        skips: records that count and do nothing (H17), and what holds no events.
+        buffer: consumed records that wait to be processed.
+        pace: how many of them are taken at once.
+        is_full: whether so many wait that the input is paused.
+        left_from: of a bounded run, the first record that came and belongs to the next one.
+        records: logical records that were processed.
+        newest_timestamp: Unix milliseconds, of the last of them; 0 when there is none.
+    """
+
+    partition: Partition
+    is_internal: bool
+    next_offset: int
+    table: ReaderTable | None
+    skips: InputSkips = NO_SKIPS
+    buffer: Waiting = field(default_factory=Waiting)
+    pace: Pace = field(default_factory=Pace)
+    is_full: bool = False
+    left_from: int | None = None
+    records: int = 0
+    newest_timestamp: int = 0
+
+
+@dataclass(slots=True)
+class PendingCheckpoint:
+    """A checkpoint on disk that waits for acknowledgements before it is published."""
+
+    number: int
+    label: str
+    position: int
+    files: tuple[FileEntry, ...]
+    input_offsets: dict[int, int]
+    sequences: dict[OutPartition, int]
+    made: OutputHashes | None
+    readers: dict[int, ReaderTable]
+
+
+SendOutput = Callable[["Task", Outgoing], None]
+
+
+class Task:
+    """One incarnation of one task.
+
+    `clock` gives monotonic seconds. `pulse` is called while a batch goes on for long: it keeps the
+    place in the group. `look` takes (operator, records, seconds, now) of a slow one, `fail` what a
+    record failed with.
+
+    Attributes:
+        newest_timestamp: Unix milliseconds, of the last record processed; 0 before it.
+        stream_time_ms: the greatest timestamp of the last record of a batch; 0 before it.
+        written: records handed to the producers, by output index.
+        dropped: input records that counted for nothing, by why.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        stage: Stage,
+        plan: TaskPlan,
+        core: TaskCore,
+        incarnation: Incarnation,
+        inputs: dict[int, TaskInput],
+        state: TaskState,
+        places: Mapping[int, Place],
+        targets: Sequence[Target],
+        limits: Sequence[Limit],
+        emitter: Emitter,
+        stored: Stored,
+        send: SendOutput,
+        clock: Callable[[], float],
+        pulse: Callable[[], None],
+        look: Callable[[str, int, float, float], None],
+        fail: Callable[[Exception], None],
+        load: Load,
+    ) -> None:
+        self.name = name
+        self.stage = stage
+        self.core = core
+        self.incarnation = incarnation
+        self.inputs = inputs
+        self.state = state
+        self.targets = targets
+        self.emitter = emitter
+        stores = {spec.name: state.store(spec.name) for spec in stage.stores}
+        self.program = StageProgram(stage, stores, clock, places, limits)
+        self.pending: PendingCheckpoint | None = None
+        self.publishing: Checkpoint | None = None
+        self.checkpoint_number = 0
+        self.checkpointed_position = plan.position
+        self.records_in = self.records_out = self.suppressed = self.replayed = 0
+        self.newest_timestamp = self.stream_time_ms = 0
+        self.written = [0] * len(targets)
+        self.dropped: Counter[str] = Counter()
+        self._implicit = len(inputs) == 1
+        self.replay = Replay(
+            plan,
+            name=name,
+            only_input=next(iter(inputs)) if self._implicit else None,
+            topics=[target.topic for target in targets],
+            internal=frozenset(i for i, target in enumerate(targets) if target.is_internal),
+            stored=stored,
+        )
+        self.sent = Sent(load)
+        self._send = send
+        self._clock, self._pulse, self._look, self._fail = clock, pulse, look, fail
+        self._order = deque(sorted(inputs))
+        self._partition = core.task.partition
+
+    # -- replay ----------------------------------------------------------------------------------
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the task has not reached its adopted end yet."""
+        return self.core.position < self.core.adopted
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether consumed records wait to be processed."""
+        return any(source.buffer for source in self.inputs.values())
+
+    def offer(self, input_index: int, messages: Sequence[Message]) -> None:
+        """Buffer consumed records until their turn."""
+        self.inputs[input_index].buffer.extend(messages)
+
+    def replay_slice(self) -> bool:
+        """Replay some buffered events; returns whether anything was done."""
+        if not self.is_replaying:
+            return False
+        step = self._next_step()
+        source = self.inputs[step.input]
+        if not source.buffer:
+            return False
+        events = self._take(source, step.count)
+        if events.count:
+            try:
+                self.replay.verify(step, events.count, events.end_offset)
+            except ReplayDivergedError as error:
+                error.at(*source.partition, events.end_offset)
+                raise
+            before = self.records_in
+            self._run(step.input, events, ())
+            self.replayed += self.records_in - before
+        source.next_offset = events.next_offset
+        return True
+
+    def wanted_input(self) -> int | None:
+        """In replay, the input whose records come next; the others may be paused."""
+        return self._next_step().input if self.is_replaying else None
+
+    def _next_step(self) -> Step:
+        step = self.replay.next_step(self.core.position, REPLAY_SLICE_EVENTS)
+        if not isinstance(step, Step):
+            raise LineageGapError(f"task {self.name}: cannot replay {step}")
+        return step
+
+    def _take(self, source: TaskInput, count: int) -> Events:
+        """Take buffered records that are at most `count` events, one or more records."""
+        if source.table is None:
+            count = source.buffer.batch(min(count, source.pace.size))
+            events = decode_external(source.buffer.take(count), source.skips)
+            if events.dropped is not None:
+                self.dropped.update(events.dropped)
+            return events
+        # Dropped records and markers are no events: they do not count.
+        events = decode_ruled(
+            islice(source.buffer, source.buffer.batch(BATCH_RECORDS)),
+            source.table,
+            is_frames=source.is_internal,
+            skips=source.skips,
+            events_max=count,
+            records_max=source.pace.size,
+        )
+        source.buffer.take(events.taken)
+        if events.dropped is not None:
+            self.dropped.update(events.dropped)
+        return events
+
+    # -- processing ------------------------------------------------------------------------------
+
+    def process(self) -> bool:
+        """Process a batch of buffered records live, of the inputs in turn.
+
+        Returns:
+            Whether there was anything.
+        """
+        for _ in self.inputs:
+            index = self._order[0]
+            self._order.rotate(-1)
+            source = self.inputs[index]
+            source.buffer.drop_before(source.next_offset)
+            if source.buffer:
+                self._process_live(index, source)
+                return True
+        return False
+
+    def _process_live(self, input_index: int, source: TaskInput) -> None:
+        events = self._take(source, len(source.buffer))
+        if events.count:
+            entries: tuple[Determinant, ...] = ()
+            if not self._implicit:
+                entries = (Run(self.core.position, input_index, events.count, events.end_offset),)
+            self._run(input_index, events, entries)
+        source.next_offset = events.next_offset
+
+    def _run(self, input_index: int, events: Events, entries: Sequence[Determinant]) -> None:
+        source = self.inputs[input_index]
+        batch = events.batch
+        try:
+            self._process_sliced(input_index, source.pace, batch)
+        except RECORD_ERRORS as error:
+            tell_place(
+                error,
+                source.partition,
+                events,
+                error.record_index,
+                skips=source.skips,
+                is_frames=source.is_internal,
+            )
+            self._fail(error)
+            raise
+        made = self.program.take_outputs()
+        source.pace.made(len(batch), sum(size_bytes for _, _, size_bytes in made))
+        self.core.advance(entries, self.core.position + events.count)
+        if made:
+            self.sent.made_of(
+                self.core.position, source.partition, events.offsets[0], events.end_offset
+            )
+        self.records_in += len(batch)
+        source.records += len(batch)
+        if batch.timestamps:
+            newest = self.newest_timestamp = source.newest_timestamp = batch.timestamps[-1]
+            # Not the greatest of all: looking at each costs a hundredth of what a word count does.
+            self.stream_time_ms = max(self.stream_time_ms, newest)
+        if made or self.replay.is_checked_at(self.core.position):
+            self._note(made)
+        for output_index, outputs, size_bytes in made:
+            self._emit(output_index, outputs, size_bytes)
+
+    def _process_sliced(self, input_index: int, pace: Pace, batch: Batch) -> None:
+        # A frame is one event, whatever it holds: what exceeds the pace goes through in slices, and
+        # so does what exceeds the memory for states (`state_memory_bytes`).
+        began = now = self._clock()
+        start, count = 0, len(batch)
+        while start < count:
+            if start:
+                self._pulse()
+            end = start + pace.size
+            part = batch if not start and count <= end else slice_of(batch, start, end)
+            before = self._clock()
+            try:
+                self.program.process(input_index, part, is_new=not self.is_replaying)
+            except RECORD_ERRORS as error:
+                error.record_index += start
+                raise
+            now = self._clock()
+            if now - before > BATCH_S:
+                seconds, operator = self.program.slowest
+                self._look(operator, len(part), seconds, now)
+            pace.took(len(part), now - before)
+            start = end
+        pace.lasted(now - began, now)
+
+    def _note(self, made: Sequence[tuple[int, Batch, int]]) -> None:
+        """Hash what was made, suppressed or not, before any of it is out (H44)."""
+        core = self.core
+        for output_index, outputs, _ in made:
+            values = outputs.values if self.targets[output_index].has_values else None
+            core.note_made(output_index, outputs.keys, values, outputs.timestamps, outputs.headers)
+        core.mark_made()
+        if self.replay.is_checked_at(core.position):
+            hashes = core.made()
+            assert hashes is not None
+            self.replay.check(hashes)
+
+    def _emit(self, output_index: int, outputs: Batch, size_bytes: int) -> None:
+        target = self.targets[output_index]
+        for partition, mask in split(outputs.keys, target.partitioner, self._partition):
+            out = (output_index, partition)
+            count = len(outputs) if mask is None else mask.count(1)
+            first = self.core.next_sequence(out)
+            suppressed = self.replay.suppressed(out, self.core.position, first, count)
+            is_stored = self.replay.is_stored(out, first, count)
+            if suppressed:
+                self.core.skip(out, suppressed)
+                self.suppressed += suppressed
+                if suppressed == count and not is_stored:
+                    continue  # most of a replay: nobody needs the records themselves
+            batch = outputs
+            if mask is not None:
+                batch = part_of(outputs, mask, has_values=target.has_values)
+            if is_stored:
+                self._compare(out, target, batch, first)
+            if suppressed == count:
+                continue
+            if suppressed:
+                batch = drop_head(batch, suppressed)
+            self.records_out += len(batch)
+            self.written[output_index] += len(batch)
+            left_bytes = size_bytes if batch is outputs else bytes_of(batch)
+            self.sent.made(out, self.core.position, left_bytes)
+            outgoing = self.core.emit(out, len(batch), batch)
+            if outgoing is not None:
+                self._send(self, outgoing)
+
+    def _compare(self, out: OutPartition, target: Target, batch: Batch, first: int) -> None:
+        made = partial(stored_record, batch, has_values=target.has_values)
+        self.replay.compare(out, first, len(batch), made, is_same)
+
+    def on_delivery(self, outgoing: Outgoing) -> Callable[[Any, DeliveredMessage], None]:
+        """Callback for the last record of one batch to one partition."""
+        self.sent.add(outgoing)
+        return partial(self._delivered, outgoing.partition, outgoing.position)
+
+    def _delivered(
+        self, partition: OutPartition, position: int, error: Any, message: DeliveredMessage
+    ) -> None:
+        # A failed record makes its producer fail as a whole, which its `poll` reports.
+        if error is None:
+            self.sent.acked(partition, position)
+            with around("frame.ack" if self.targets[partition[0]].is_internal else "sink.ack"):
+                self.core.on_output_acked(partition, position, message.offset())
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Take a checkpoint of the state at the current position; published later."""
+        position = self.core.position
+        self.checkpoint_number += 1
+        label = f"{self.incarnation.generation}-{self.incarnation.offset}-{self.checkpoint_number}"
+        files = self.state.checkpoint(label, position)
+        self.pending = PendingCheckpoint(
+            self.checkpoint_number,
+            label,
+            position,
+            files,
+            {index: source.next_offset for index, source in sorted(self.inputs.items())},
+            self.core.sequences(),
+            self.core.made(),
+            {i: s.table.copy() for i, s in sorted(self.inputs.items()) if s.table is not None},
+        )
+        self.checkpointed_position = position
+
+    def publishable(self) -> Checkpoint | None:
+        """The pending checkpoint's record, once its conditions hold."""
+        pending = self.pending
+        if pending is None or not self.core.may_publish_checkpoint(pending.position):
+            return None
+        return Checkpoint(
+            self.incarnation,
+            self.core.task,
+            pending.number,
+            # Without stores there are no files, so no lost disk can take it.
+            is_remote=not self.stage.stores,
+            position=pending.position,
+            label=pending.label,
+            files=pending.files,
+            input_offsets=pending.input_offsets,
+            sequences=pending.sequences,
+            readers=pending.readers,
+            scan_from=self.core.scan_from(),
+            reached=self.core.stable,
+            made=pending.made,
+            checked=self.core.checked(),
+        )
+
+    def remote_record(self, local: Checkpoint, files: tuple[FileEntry, ...]) -> Checkpoint | None:
+        """The record that makes a published checkpoint a remote one, once its conditions hold.
+
+        Args:
+            local: of this incarnation, or the base that it was restored from.
+            files: with their locations.
+        """
+        record = made_remote(local, self.core, self.checkpoint_number + 1, files)
+        if record is not None:
+            self.checkpoint_number += 1
+        return record
+
+    def close(self) -> None:
+        """Give up the state; outputs on their way are somebody else's business."""
+        self.sent.close()
+        self.state.close()

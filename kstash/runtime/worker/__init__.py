@@ -1,0 +1,1 @@
+"""The loop of a worker, its task groups, and what it reports."""

@@ -1,0 +1,202 @@
+"""Bounded runs: which run this is, and where its inputs end (protocol, section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import structlog
+
+from kstash.core.lineage import LineageView
+from kstash.core.records import Run, encode_key, encode_value
+from kstash.errors import KafkaUnavailableError
+from kstash.failpoints import around
+from kstash.ports.kafka import DeliveredMessage, Headers, Message, Partition
+from kstash.runtime.context import Context
+from kstash.runtime.lineage_reader import lineage_record
+from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.scan import ScanJob
+
+LOOK_AGAIN_S = 0.2
+"""Pause between looks for what another worker is about to append: a RUN, or its RELEASEs."""
+
+LOOK_S_MAX = 60.0
+"""Longest look: a lineage topic that was made anew never gets as far as the one before was."""
+
+log = structlog.get_logger("kstash.bounded")
+
+
+class BoundedRun:
+    """Finds the unfinished run of the application, or begins one on the owner of group 0.
+
+    The RUN record is read back from the lineage topic before any START of the run, and counts only
+    with no higher CLAIM of group 0 before it (H47): a fenced owner's run would end at inputs of
+    long ago. A run is over when every group has released it; until then a start continues it. When
+    it is over nobody starts a group any more: a worker that leaves hands those that are done to one
+    that has not heard yet.
+
+    A drain is a run without ends: nothing new is read, what is on its way between stages is
+    finished. Drains continue drains, and runs to an end such runs.
+
+    Args:
+        context: of the worker.
+        is_drain: whether to drain.
+
+    Attributes:
+        run: the run, once known.
+        is_over: every group of the application has released it.
+    """
+
+    def __init__(self, context: Context, *, is_drain: bool = False) -> None:
+        self._context = context
+        self._is_drain = is_drain
+        self._waiting: list[tuple[Recovery, Callable[[Run], None]]] = []
+        self._asking: list[tuple[Recovery, Callable[[Run], None]]] = []
+        self._beginner: Recovery | None = None  # whose RUN is on its way
+        self._look_at: float | None = None
+        self._looking: ScanJob | None = None
+        self._looking_since = 0.0
+        # Of partition 0: the offset behind the own RUN. A listed end may lie before it (H24).
+        self._written = 0
+        self.run: Run | None = None
+        self.is_over = False
+
+    def wait(self, recovery: Recovery, go_on: Callable[[Run], None]) -> None:
+        """Call `go_on` once the run is known and not over; `recovery` is the group that waits."""
+        self._waiting.append((recovery, go_on))
+        if self._looking is None:
+            self._look()
+
+    def tick(self, now: float) -> None:
+        """Look again when due."""
+        if self._looking is not None and now >= self._looking_since + LOOK_S_MAX:
+            self._looking.is_cancelled = True
+            self._looking, self._written = None, 0
+            self._look_later(f"the lineage topic was not read within {LOOK_S_MAX:g} s")
+        if self._look_at is not None and now >= self._look_at:
+            self._look()
+
+    def wait_for_end(self) -> None:
+        """Find out whether the run is over: this worker has nothing left to do for it.
+
+        A worker that left before the others would hand them groups that are done.
+        """
+        if not self.is_over and self._looking is None and self._look_at is None:
+            self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
+
+    def _look_later(self, reason: object) -> None:
+        log.warning("cannot find out about the bounded run now, looking again", reason=str(reason))
+        self._beginner = None
+        self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
+
+    def _look(self) -> None:
+        context = self._context
+        self._look_at = None
+        # What comes to wait during the look may have been released since.
+        self._asking, self._waiting = [*self._asking, *self._waiting], []
+        partitions = [(context.lineage_topic, g) for g in range(context.layout.group_count)]
+        try:
+            ends = context.admin.end_offsets(partitions)
+        except KafkaUnavailableError as error:
+            self._look_later(error)
+            return
+        first = context.lineage_topic, 0
+        seals = [r.core.view.next_offset for r, _ in self._asking if r.group == 0]
+        ends[first] = max(ends[first], self._written, *seals)
+        views = {partition: LineageView() for partition in partitions}
+
+        def take(message: Message, _: Headers) -> None:
+            record = lineage_record(message)
+            if record is not None:
+                views[message.topic(), message.partition()].fold(message.offset(), record)
+
+        ranges = {p: (0, ends[p]) for p in partitions}
+        self._looking = ScanJob(ranges, take, lambda: self._looked(views))
+        self._looking_since = context.clock.monotonic()
+        context.scans.submit(self._looking)
+
+    def _looked(self, views: dict[Partition, LineageView]) -> None:
+        self._looking = None
+
+        def is_over(run: Run) -> bool:
+            return all(_has_released(view, run.run) for view in views.values())
+
+        if self.run is not None and is_over(self.run):
+            self.is_over = True
+            return
+        runs = views[self._context.lineage_topic, 0].runs
+        is_mine = bool(runs) and self._is_drain == (not runs[-1].ends)
+        if is_mine and not is_over(runs[-1]):
+            self._decide(runs[-1])
+            if self._waiting:
+                self._look()
+            return
+        for recovery, _ in reversed(self._asking):
+            if recovery.group == 0 and recovery is not self._beginner:
+                self._beginner = recovery
+                self._begin(recovery, views.values())
+                return
+        self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
+
+    def _begin(self, recovery: Recovery, views: Iterable[LineageView]) -> None:
+        context = self._context
+        inputs = [] if self._is_drain else self._inputs()
+        try:
+            ends = context.admin.end_offsets(inputs)
+        except KafkaUnavailableError as error:
+            self._look_later(error)
+            return
+        run = Run(
+            recovery.core.incarnation,
+            # A clock that was set back must not make it one that is over.
+            max(context.clock.time_ms(), 1 + max(_run_numbers(views), default=0)),
+            tuple((topic, partition, ends[topic, partition]) for topic, partition in inputs),
+        )
+
+        def delivered(error: Any, message: DeliveredMessage) -> None:
+            # When it did get there in spite of an error, the next look finds it.
+            offset = message.offset()
+            if error is not None or offset is None:
+                self._look_later(error)
+                return
+            with around("lineage.run.ack"):
+                self._written = offset + 1
+                if self._looking is None:
+                    self._look()
+
+        with around("lineage.run.append"):
+            context.producers.markers.produce(
+                context.lineage_topic,
+                encode_value(run),
+                encode_key(run),
+                0,
+                delivered,
+                context.clock.time_ms(),
+                None,
+            )
+
+    def _inputs(self) -> list[Partition]:
+        layout = self._context.layout
+        return [
+            (topic, partition)
+            for topic in layout.topology.input_topics
+            for partition in range(layout.partition_counts[topic])
+        ]
+
+    def _decide(self, run: Run) -> None:
+        self.run = run
+        ends = {(t, p): end for t, p, end in run.ends}
+        self._context.run_ends.update({p: ends.get(p, 0) for p in self._inputs()})
+        asking, self._asking = self._asking, []
+        for _, go_on in asking:
+            go_on(run)
+
+
+def _run_numbers(views: Iterable[LineageView]) -> Iterator[int]:
+    for view in views:
+        yield from (run.run for run in view.runs)
+        yield from (r.run for _, r in view.releases.values() if r.run is not None)
+
+
+def _has_released(view: LineageView, run: int) -> bool:
+    return any(release.run == run for _, release in view.releases.values())

@@ -1,0 +1,304 @@
+"""The task groups of this process: as its membership gives them, begun, restarted, given up.
+
+A group that is revoked finishes first, while the others go on; one whose incarnation is over begins
+again after a pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from kstash.core.records import Run
+from kstash.errors import (
+    IncarnationFencedError,
+    KafkaUnavailableError,
+    ProducerFailedError,
+    ProducerRefusedError,
+    RecordRefusedError,
+)
+from kstash.runtime.context import Context
+from kstash.runtime.group.group import Phase, TaskGroup
+from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.task.refusals import name_record
+from kstash.runtime.worker.bounded import BoundedRun
+from kstash.runtime.worker.intake import Intake
+
+RESTART_BACKOFF_S = 0.5
+RESTART_BACKOFF_MAX_S = 5.0
+"""Pause before a fenced or failed group claims again, doubled each time (I10)."""
+
+REFUSED_GRACE_S = 15.0
+"""How long a group starts over because a producer is refused a right or a topic. Rules for access
+take some seconds to reach all brokers; what is refused for longer waits for somebody's help."""
+
+REFUSED_AT_START_S = 5.5
+REFUSED_PAUSE_S_MAX = 0.5
+"""The same in a worker none of whose groups has been live: who starts it waits for a word."""
+
+CALM_S = 30.0
+"""Time after which a live group's failures of before are forgotten: one that fails as soon as it is
+live must not begin with the shortest pause each time."""
+
+MOVE_SHARE = 0.8
+"""Longest drain of groups that move, of `max.poll.interval.ms`: a member that does not join again
+within that is put out of the group when others come or go meanwhile."""
+
+log = structlog.get_logger("kstash.worker")
+
+
+@dataclass(slots=True)
+class _Failing:
+    """A group that starts over, until it is calm again.
+
+    Attributes:
+        attempts: how often it has started over.
+        refused_since: when a producer of it was refused something first, in monotonic seconds.
+        live_since: since when it is live, in monotonic seconds.
+    """
+
+    attempts: int = 0
+    refused_since: float | None = None
+    live_since: float | None = None
+
+
+class Groups:
+    """Begins, restarts, moves and gives up the task groups of one worker.
+
+    Args:
+        context: of the worker.
+        intake: is told when a group begins.
+        bounded: says when a group of a bounded run may start; None: at once.
+        started: monotonic seconds at which the process began: since then the groups that it is
+            given first have been waiting. None: since they are given.
+        admit: is told how many groups the worker has, and raises when it cannot have them.
+
+    Attributes:
+        running: the groups by number, from their first look at the lineage until they are given up.
+        is_stopping: whether the worker stops: nothing begins any more.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        intake: Intake,
+        bounded: BoundedRun | None,
+        started: float | None,
+        admit: Callable[[int], None] | None = None,
+    ) -> None:
+        self.running: dict[int, TaskGroup] = {}
+        self.is_stopping = False
+        self._context = context
+        self._intake = intake
+        self._bounded = bounded
+        self._waiting_since = started
+        # Due time and since when, of groups that will claim again.
+        self._restarts: dict[int, tuple[float, float]] = {}
+        # Groups that move to another worker, and when they are given up at the latest.
+        self._leaving: dict[int, float] = {}
+        self._failing: dict[int, _Failing] = {}
+        self._has_been_live = False
+        self._admit = admit
+        self._admitted = 0
+
+    def join(self) -> None:
+        """Become a member; from now on the membership gives groups and takes them."""
+        self._context.member.subscribe(
+            on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
+        )
+
+    @property
+    def owned(self) -> set[int]:
+        """Those that the membership gave, and did not ask back."""
+        return {*self.running, *self._restarts} - self.leaving
+
+    @property
+    def leaving(self) -> set[int]:
+        """Those that move to another worker, and are not given up yet."""
+        return set(self._leaving)
+
+    @property
+    def has_restarts(self) -> bool:
+        """Whether a group waits for its next attempt."""
+        return bool(self._restarts)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there are groups, and all of them are live."""
+        if not self.running or self._restarts:
+            return False
+        return all(g.phase in (Phase.LIVE, Phase.DRAINING) for g in self.running.values())
+
+    def tick(self, now: float) -> None:
+        """Begin again and give up what is due.
+
+        Raises:
+            OpenFilesError: the worker cannot have as many groups as it was given.
+        """
+        count = len(self.running) + len(self._restarts)
+        if self._admit is not None and count > self._admitted:
+            self._admit(count)
+            self._admitted = count
+        for number, (due, since) in list(self._restarts.items()):
+            if now >= due:
+                del self._restarts[number]
+                self._begin(number, since)
+        self._release_drained(now)
+        self._has_been_live |= any(g.phase is Phase.LIVE for g in self.running.values())
+        for number, failing in list(self._failing.items()):
+            group = self.running.get(number)
+            if group is None or group.phase is not Phase.LIVE:
+                failing.live_since = None
+            elif failing.live_since is None:
+                failing.live_since = now
+            elif now - failing.live_since >= CALM_S:
+                del self._failing[number]
+
+    def guarded(self, number: int, group: TaskGroup, action: Callable[[], None]) -> None:
+        """Run a group's action; an incarnation that is over claims again after a pause.
+
+        Raises:
+            RecordRefusedError: no other attempt would do better.
+            ProducerRefusedError: a refusal for `REFUSED_GRACE_S`, or `REFUSED_AT_START_S`.
+        """
+        if self.running.get(number) is not group:
+            return
+        try:
+            action()
+        except IncarnationFencedError as error:
+            self._context.metrics.count("fenced")
+            self.restart(number, error)
+        except RecordRefusedError as error:
+            name_record(error, group.tasks.values(), self._context.clock.time_ms())
+            raise
+        except (ProducerFailedError, KafkaUnavailableError) as error:
+            self.restart(number, error)
+
+    def restart(self, number: int, error: Exception) -> None:
+        """End a group's incarnation and begin another one after a pause."""
+        if self.is_stopping or number in self._leaving:
+            log.warning("task group not released", group=number, reason=str(error))
+            self._drop(number)
+            self._give_up([number])
+            return
+        if isinstance(error, IncarnationFencedError):
+            # The place in the group may be lost, which the client tells only behind the answer.
+            self._give_up(list(self._leaving))
+        now = self._context.clock.monotonic()
+        failing = self._failing.setdefault(number, _Failing())
+        if isinstance(error, ProducerRefusedError):
+            if failing.refused_since is None:
+                failing.refused_since = now
+            elif now - failing.refused_since >= (
+                REFUSED_GRACE_S if self._has_been_live else REFUSED_AT_START_S
+            ):
+                raise error
+        pause = min(RESTART_BACKOFF_S * 2**failing.attempts, RESTART_BACKOFF_MAX_S)
+        if failing.refused_since is not None and not self._has_been_live:
+            pause = min(pause, REFUSED_PAUSE_S_MAX)
+        failing.attempts += 1
+        # Contenders that claim in turn must not do so in step.
+        pause *= 1 + self._context.nonce()[0] / 255
+        log.warning(
+            "task group starts over", group=number, pause_s=round(pause, 2), reason=str(error)
+        )
+        self._context.metrics.count("group_restarts", group=str(number))
+        self._drop(number)
+        self._restarts[number] = (now + pause, now)
+
+    def begin_drain(self) -> None:
+        """Stop: nothing begins any more, and all finish what they have."""
+        self._restarts.clear()
+        for group in list(self.running.values()):
+            group.begin_drain()
+
+    def drop_all(self) -> None:
+        """Close all groups, finished or not."""
+        for number in list(self.running):
+            self._drop(number)
+
+    # -- membership ------------------------------------------------------------------------------
+
+    def _assigned(self, numbers: list[int]) -> None:
+        if self.is_stopping:
+            return
+        self._context.metrics.count("rebalances")
+        since, self._waiting_since = self._waiting_since, None
+        if since is None:
+            since = self._context.clock.monotonic()
+        for number in numbers:
+            if number not in self.running and number not in self._restarts:
+                self._begin(number, since)
+
+    def _revoked(self, numbers: list[int]) -> None:
+        """Begin to finish what moves; the other groups go on meanwhile."""
+        log.info("task groups move to another worker", groups=sorted(numbers))
+        self._context.metrics.count("rebalances")
+        now = self._context.clock.monotonic()
+        config = self._context.config
+        deadline = now + min(config.shutdown_timeout_ms / 1000, config.poll_interval_s * MOVE_SHARE)
+        for number in numbers:
+            self._restarts.pop(number, None)
+            self._leaving[number] = deadline
+            if number in self.running:
+                self.running[number].begin_drain()
+        self._release_drained(now)
+
+    def _release_drained(self, now: float) -> None:
+        """Give up the groups that move and are finished, or should be."""
+        for number, deadline in list(self._leaving.items()):
+            group = self.running.get(number)
+            if group is not None and group.phase is not Phase.RELEASED:
+                if now < deadline:
+                    continue
+                log.warning("task group not released", group=number, reason="shutdown_timeout_ms")
+            self._give_up([number])
+
+    def _give_up(self, numbers: list[int]) -> None:
+        """Let the next owner have groups, as far as they move; it replays what is not finished."""
+        moving = [number for number in numbers if self._leaving.pop(number, None) is not None]
+        for number in moving:
+            self._drop(number)
+        if moving:
+            self._context.member.release(moving)
+
+    def _lost(self, numbers: list[int]) -> None:
+        log.warning("task groups lost with the place in the group", groups=sorted(numbers))
+        self._context.metrics.count("fenced", len(numbers))
+        self._context.metrics.count("rebalances")
+        for number in numbers:
+            self._restarts.pop(number, None)
+            self._leaving.pop(number, None)
+            self._drop(number)
+
+    def _begin(self, number: int, since: float) -> None:
+        if number >= self._context.layout.group_count:
+            return
+        try:
+            self.running[number] = TaskGroup(
+                self._context, number, before_start=self._before_start, started=since
+            )
+        except KafkaUnavailableError as error:
+            self.restart(number, error)
+            return
+        self._intake.look_anew(self.running)
+
+    def _before_start(self, recovery: Recovery, go_on: Callable[[], None]) -> None:
+        if self._bounded is None:
+            go_on()
+            return
+
+        def known(run: Run) -> None:
+            group = self.running.get(recovery.group)
+            if group is not None and group.recovery is recovery:
+                group.run = run.run
+                go_on()
+
+        self._bounded.wait(recovery, known)
+
+    def _drop(self, number: int) -> None:
+        group = self.running.pop(number, None)
+        if group is not None:
+            group.close()

@@ -1,0 +1,78 @@
+"""Whose batch is next: task groups in turn, and for a short time only.
+
+A batch that may take long is a danger to what is under way: the broker aborts transactions that
+are open for too long, and within a batch nobody commits. So before such a batch everything that was
+sent is committed, and nothing else begins meanwhile (protocol, H58).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kstash.runtime.context import Context
+from kstash.runtime.worker.groups import Groups
+
+TURN_S = 0.1
+"""Time after which a turn ends, though others have records too: they come first in the next one."""
+
+LONG_SHARE = 1 / 3
+"""Of `transaction_timeout_ms`: a batch that may take longer waits until all is committed."""
+
+
+class Turns:
+    """Lets the task groups of a worker process what waits in their buffers.
+
+    Args:
+        context: of the worker.
+        groups: of the worker.
+
+    Attributes:
+        is_settling: a long batch is next, and waits for the commits of all groups.
+        is_busy: records wait that could be processed at once.
+
+    No batch begins while too much of what was made waits for acknowledgements (`Load`).
+    """
+
+    def __init__(self, context: Context, groups: Groups) -> None:
+        self.is_settling = self.is_busy = False
+        self._context = context
+        self._groups = groups
+        self._long_s = context.config.transaction_timeout_ms / 1000 * LONG_SHARE
+        self._last = -1
+
+    def take(self) -> None:
+        """Process for a while: some batches of each group, or a single long one."""
+        running = self._groups.running
+        ready = [number for number, group in running.items() if group.ready]
+        self.is_settling, self.is_busy = False, bool(ready)
+        if not ready:
+            return
+        load = self._context.load
+        if load.is_full:
+            self.is_busy = False
+            return
+        clock = self._context.clock
+        started = clock.monotonic()
+        ready.sort(key=lambda number: (number <= self._last, number))
+        for number in ready:
+            group = running.get(number)
+            if group is None:
+                continue  # given up with another one
+            if group.longest_s(started) > self._long_s:
+                if number == ready[0]:
+                    self._take_long(number)
+                return
+            self._last = number
+            self._groups.guarded(number, group, partial(group.work, started + TURN_S))
+            if clock.monotonic() >= started + TURN_S or load.is_full:
+                return
+        self.is_busy = any(group.ready for group in running.values())
+
+    def _take_long(self, number: int) -> None:
+        running = self._groups.running
+        self.is_settling = not all(group.is_settled for group in running.values())
+        if not self.is_settling:
+            self._last = number
+            group = running[number]
+            # Its time is over as soon as it begins: one batch.
+            self._groups.guarded(number, group, partial(group.work, 0.0))

@@ -1,0 +1,355 @@
+"""The worker: one loop over one consumer, all tasks of this process.
+
+One turn (`step`): serve callbacks, take what the consumer has, give it to the tasks, let every
+group do what is due. Nothing in it waits but the consumer's poll.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import structlog
+
+from kstash.core.partitioner import partitioners
+from kstash.core.wire import application_tag
+from kstash.errors import (
+    KstashError,
+    ProducerFailedError,
+    RecordRefusedError,
+)
+from kstash.ports.kafka import Cluster, Message, Partition, TopicInfo
+from kstash.ports.process import Background, Clock, Metrics
+from kstash.ports.state import CheckpointStore, StateBackend
+from kstash.ports.status import WorkerStatus
+from kstash.runtime.context import Context, LineageTimes, Producers
+from kstash.runtime.ends import IdleEnds
+from kstash.runtime.gate import Gate
+from kstash.runtime.group.group import Phase, TaskGroup
+from kstash.runtime.layout import Layout, check_commit_metadata, start_settings
+from kstash.runtime.pace import Paces
+from kstash.runtime.scan import ScanService
+from kstash.runtime.task.refusals import name_record
+from kstash.runtime.worker.bounded import BoundedRun
+from kstash.runtime.worker.groups import Groups
+from kstash.runtime.worker.intake import Intake
+from kstash.runtime.worker.owners import Owners
+from kstash.runtime.worker.purge import Purger
+from kstash.runtime.worker.report import Reporter
+from kstash.runtime.worker.retention_margin import Margin
+from kstash.runtime.worker.topics import TopicWatch
+from kstash.runtime.worker.turns import Turns
+from kstash.settings.config import Config
+from kstash.topology.model import Topology
+
+POLL_BUSY_S = 0.005
+"""Longest poll while acknowledgements are outstanding: their callbacks do not wake it."""
+
+POLL_IDLE_S = 0.1
+"""Longest poll otherwise: timers are late by this much at most."""
+
+log = structlog.get_logger("kstash.worker")
+
+
+class Worker:
+    """Runs a topology's tasks, as many groups as the membership gives this process.
+
+    Args:
+        topology: the compiled application; its topics exist.
+        config: settings.
+        cluster: factory of Kafka clients.
+        state: where the tasks' states live.
+        store: where remote checkpoints go; None: they stay on this disk.
+        background: runs what waits for disks and stores.
+        clock: time.
+        metrics: what is counted.
+        until: None runs for ever; `"end"` to the end offsets found at the start; `"drain"` until
+            what is in flight is finished.
+        on_ready: called once, when all tasks of this worker are live for the first time.
+        nonce: gives 16 fresh random bytes a call, for the keys of CLAIM and CONFIG.
+        started: monotonic seconds at which the process began: since then the groups that it is
+            given first have been waiting. None: since they are given.
+        topics: the application's, when they were just looked at. None: they are looked at.
+        beat: called within turns that take long: the loop is alive.
+        admit: is told how many task groups the worker has, and raises when it cannot have them.
+        hashing: tells this process's hash seed from others; empty: it is the pinned one.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        config: Config,
+        *,
+        cluster: Cluster,
+        state: StateBackend,
+        store: CheckpointStore | None,
+        background: Background,
+        clock: Clock,
+        metrics: Metrics,
+        until: str | None = None,
+        on_ready: Callable[[], None] | None = None,
+        nonce: Callable[[], bytes] | None = None,
+        started: float | None = None,
+        topics: Mapping[str, TopicInfo] | None = None,
+        beat: Callable[[], None] = lambda: None,
+        admit: Callable[[int], None] | None = None,
+        hashing: str = "",
+    ) -> None:
+        if config.has_lineage:
+            check_commit_metadata(topology)
+        # Producers first: a fresh idempotent one needs up to a second before its first ack.
+        producers = Producers.create(cluster)
+        admin = cluster.admin()
+        topics = topics if topics is not None else admin.describe(topology.topics)
+        layout = Layout.of(topology, topics).check_skips(config.skipped_records())
+        immediate = frozenset(i.topic for s in topology.stages for i in s.inputs if i.immediate_of)
+        uncommitted = cluster.uncommitted_member() if immediate else None
+        member = cluster.member()
+
+        def pulse() -> None:
+            member.serve()
+            beat()
+
+        self.context = Context(
+            config=config,
+            layout=layout,
+            cluster=cluster,
+            admin=admin,
+            member=member,
+            uncommitted=uncommitted,
+            scans=ScanService(cluster.scanner(), layout.gaps_of(config.skipped_records())),
+            producers=producers,
+            state=state,
+            store=store,
+            background=background,
+            clock=clock,
+            metrics=metrics,
+            nonce=nonce or partial(os.urandom, 16),
+            application=application_tag(topology.application_id),
+            partitioners=partitioners(layout.partition_counts),
+            start_settings=start_settings(layout, config, hashing),
+            lineage_times=LineageTimes.of(topics.get(topology.lineage_topic)),
+            gate=Gate(member, uncommitted, immediate),
+            paces=Paces(config),
+            pulse=pulse,
+            ends=IdleEnds(admin, layout),
+        )
+        self._bounded = BoundedRun(self.context, is_drain=until == "drain") if until else None
+        self._on_ready = on_ready
+        self._intake = Intake(self.context)
+        self._topics = TopicWatch(self.context, topics)
+        self._groups = Groups(self.context, self._intake, self._bounded, started, admit)
+        self._turns = Turns(self.context, self._groups)
+        self._owners = Owners(self.context, self._groups)
+        self._purger = Purger(self.context)
+        self._margin = Margin(self.context)
+        self._reporter = Reporter(self.context, self._margin)
+        self._groups.join()
+
+    # -- what outsiders ask ----------------------------------------------------------------------
+
+    @property
+    def groups(self) -> dict[int, TaskGroup]:
+        """The task groups that this worker has, by number."""
+        return self._groups.running
+
+    @property
+    def is_live(self) -> bool:
+        """Whether this worker has groups, and all of them are live."""
+        return self._groups.is_live
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a bounded run is over, for all groups of the application."""
+        return (
+            self._bounded is not None
+            and self._bounded.is_over
+            and all(group.phase is Phase.RELEASED for group in self.ended_groups.values())
+        )
+
+    @property
+    def ended_groups(self) -> dict[int, TaskGroup]:
+        """Of a bounded run that is over, those that this worker ran.
+
+        Others may have been handed over behind its end; they are never started.
+        """
+        return {n: group for n, group in self.groups.items() if group.run is not None}
+
+    @property
+    def _has_released_all(self) -> bool:
+        return not self._groups.has_restarts and all(
+            g.is_ended and g.phase is Phase.RELEASED for g in self.groups.values()
+        )
+
+    def status(self) -> WorkerStatus:
+        """What the worker and its tasks do now, for people."""
+        return self._reporter.status(
+            self.groups, is_stopping=self._groups.is_stopping, is_spare=self._owners.is_spare
+        )
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def step(self, timeout_s: float) -> None:
+        """Do one turn; waits up to `timeout_s` for records.
+
+        Raises:
+            MemberFencedError: another process took this worker's place: stop at once.
+            KstashError: the worker cannot go on; nothing is lost.
+        """
+        context = self.context
+        timeout_s = min(timeout_s, self._poll_timeout())
+        # Serving callbacks first frees what waited for acknowledgements before more is taken.
+        self._serve_producers()
+        context.background.poll()
+        if context.scans.pump(context.clock.monotonic()):
+            timeout_s = 0.0
+        messages = context.member.poll(timeout_s)
+        if context.uncommitted is not None:
+            messages = [*messages, *context.uncommitted.poll(0)]
+        if messages:
+            self._route(messages)
+        self._turns.take()
+        now = context.clock.monotonic()
+        is_urgent = self._turns.is_settling
+        for number, group in list(self.groups.items()):
+            # Of many groups few have something to do.
+            if group.wakes_at <= now or is_urgent:
+                self._groups.guarded(number, group, partial(group.tick, now, is_urgent=is_urgent))
+        self._house_keep(now)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether consumed records wait that could be processed at once."""
+        return self._turns.is_busy
+
+    def _poll_timeout(self) -> float:
+        if self._turns.is_busy and not self._turns.is_settling:
+            return 0.0
+        if self._groups.has_restarts or self.context.scans.is_busy or len(self.context.producers):
+            return POLL_BUSY_S
+        if self.context.load.is_full:
+            return POLL_BUSY_S
+        if self.context.uncommitted is not None:
+            return POLL_BUSY_S  # its records do not wake the poll of the other consumer
+        now = self.context.clock.monotonic()
+        if any(group.wakes_at <= now and group.has_outstanding for group in self.groups.values()):
+            return POLL_BUSY_S
+        interval = self.context.config.sink_commit_interval_ms / 1000
+        return min(POLL_IDLE_S, max(interval / 4, POLL_BUSY_S))
+
+    def _serve_producers(self) -> None:
+        try:
+            self.context.producers.poll()
+        except RecordRefusedError as error:
+            tasks = [task for group in self.groups.values() for task in group.tasks.values()]
+            name_record(error, tasks, self.context.clock.time_ms())
+            raise
+        except ProducerFailedError as error:
+            self._renew_producers(error)
+
+    def _route(self, messages: list[Message]) -> None:
+        runs: dict[Partition, list[Message]] = {}
+        for message in messages:
+            partition = message.topic(), message.partition()
+            run = runs.get(partition)
+            if run is None:
+                runs[partition] = [message]
+            else:
+                run.append(message)
+        for partition, run in runs.items():
+            if partition[0] == self.context.lineage_topic:
+                self._watch(partition[1], run)
+                continue
+            # Task group `p` reads partition `p` of every input.
+            number = partition[1]
+            group = self.groups.get(number)
+            target = group.inputs().get(partition) if group is not None else None
+            if group is not None and target is not None:
+                self._groups.guarded(number, group, partial(group.deliver, *target, run))
+
+    def _watch(self, number: int, messages: list[Message]) -> None:
+        group = self.groups.get(number)
+        if group is not None and group.trimmer is not None:
+            self._groups.guarded(number, group, partial(group.see_lineage, messages))
+
+    def _renew_producers(self, error: ProducerFailedError) -> None:
+        """A shared producer failed: every group of the worker starts over (protocol, section 6)."""
+        log.warning("producers are made anew, all task groups start over", reason=str(error))
+        for number in list(self.groups):
+            self._groups.restart(number, error)
+        self.context.producers.close()
+        self.context.producers = Producers.create(self.context.cluster)
+
+    def _house_keep(self, now: float) -> None:
+        self._groups.tick(now)
+        self._owners.tick(now)
+        if self._bounded is not None:
+            self._bounded.tick(now)
+            for group in self.groups.values():
+                if group.is_ended and group.phase is Phase.LIVE:
+                    group.begin_drain()
+            if self._has_released_all:
+                self._bounded.wait_for_end()
+        self.context.ends.tick(now)
+        self._topics.tick(now)
+        self._intake.tick(now, self.groups)
+        if self._on_ready is not None and self.is_live and not self._groups.is_stopping:
+            on_ready, self._on_ready = self._on_ready, None
+            on_ready()
+        self._purger.tick(now, self.groups)
+        self._margin.tick(now, self.groups)
+        is_stopping = self._groups.is_stopping
+        owned: set[int] = set() if is_stopping else self._groups.owned
+        self._reporter.tick(
+            now, self.groups, owned, is_stopping=is_stopping, is_spare=self._owners.is_spare
+        )
+
+    # -- stopping --------------------------------------------------------------------------------
+
+    def _drain(self) -> bool:
+        """Finish, checkpoint and release all groups; returns whether all made it in time."""
+        context = self.context
+        groups = list(self.groups.values())
+        self._groups.begin_drain()
+        deadline = context.clock.monotonic() + context.config.shutdown_timeout_ms / 1000
+        while any(group.phase is not Phase.RELEASED for group in self.groups.values()):
+            if context.clock.monotonic() >= deadline:
+                log.warning("not all task groups could be released in time; they will be replayed")
+                break
+            # What fails here does not matter any more: the groups are given up either way.
+            try:
+                context.producers.lineage.flush(POLL_BUSY_S)
+                self.step(POLL_BUSY_S)
+            except KstashError as error:
+                log.warning("task groups not released; they will be replayed", reason=str(error))
+                break
+        return all(group.phase is Phase.RELEASED for group in groups)
+
+    def close(self, *, is_graceful: bool = True) -> bool:
+        """Stop: drain and release what is owned, leave the group, close all clients.
+
+        Returns:
+            Whether everything was released; if not, the next owner replays.
+        """
+        self._groups.is_stopping = True
+        is_released = False
+        try:
+            if is_graceful:
+                is_released = self._drain()
+        finally:
+            if is_released:
+                self._intake.finish(self.groups)
+            self._groups.drop_all()
+            self.context.background.close()
+            if self.context.store is not None:
+                self.context.store.close()
+            config = self.context.config
+            leave = config.instance_id is None or config.leave_on_stop
+            self.context.member.close(leave=leave and is_graceful)
+            if self.context.uncommitted is not None:
+                self.context.uncommitted.close()
+            self.context.scans.close()
+            self.context.producers.close()
+            self.context.admin.close()
+        return is_released

@@ -1,0 +1,317 @@
+"""Which program an application ran last, and whether another one may go on from there.
+
+A start reads the STARTs and RELEASEs of all task groups before it claims any: a program that began
+on some groups and was refused on others could neither go on nor go back. It also settles the
+numbers of the stages, which all workers must give alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import structlog
+
+from kstash.core.ids import NO_INCARNATION
+from kstash.core.lineage import LineageView
+from kstash.core.program import (
+    PROGRAM_SETTING,
+    Program,
+    difference,
+    program_of,
+    refusals,
+    renumbered,
+)
+from kstash.core.records import CLAIM, CONFIG, RELEASE, START, Start, key_incarnation
+from kstash.core.upgrade import program_changed, signature
+from kstash.core.wire import Fence, application_tag
+from kstash.errors import (
+    KafkaUnavailableError,
+    LocatedError,
+    TopicMadeAnewError,
+    TopicMismatchError,
+)
+from kstash.ports.kafka import Admin, Message, Partition, Scanner, TopicInfo
+from kstash.ports.process import Clock
+from kstash.runtime.decode import check_owner, kstash_headers, located
+from kstash.runtime.layout import Layout, start_settings
+from kstash.runtime.lineage_reader import lineage_record
+from kstash.settings.config import Config
+from kstash.topology.model import Topology
+
+READ_DEADLINE_S = 30.0
+"""Without any record for so long, the cluster counts as away."""
+
+POLL_S = 0.1
+
+log = structlog.get_logger("kstash.program")
+
+
+def settled(
+    topology: Topology,
+    config: Config,
+    *,
+    topics: Mapping[str, TopicInfo],
+    admin: Admin,
+    scanner: Scanner,
+    clock: Clock,
+    has_local_state: bool = False,
+    beat: Callable[[], None] = lambda: None,
+) -> Topology:
+    """The topology with the numbers that its stages have had before.
+
+    Args:
+        topology: what this process is to run.
+        config: its settings.
+        topics: the application's, as they were just found.
+        admin: asks for offsets.
+        scanner: reads; it has no partitions before and after.
+        clock: for deadlines.
+        has_local_state: this machine has checkpoints of the application.
+        beat: called while records come: a large lineage may take longer to read than the loop may
+            stand still.
+
+    Raises:
+        ProgramChangedError: another program ran last, and has not been drained, or its state
+            cannot be taken over.
+        TopicMadeAnewError: the lineage topic is new; internal topics, checkpoints there or the
+            state here are not.
+        TopicMissingError: a topic that the application reads or writes is not there.
+        TopicMismatchError: a newly used internal topic holds records of an earlier program.
+        TopicSharedError: an internal topic holds records of another application.
+        KafkaUnavailableError: no answer within the deadline.
+    """
+    layout = Layout.of(topology, topics)
+    # Before the lineage is read: who has written there since has said so in the lineage.
+    own = [*topology.internal_topics, topology.checkpoints_topic]
+    filled = _filled(admin, topics, own)
+    checkpoints = [p for p in filled if p[0] == topology.checkpoints_topic]
+    for partition in checkpoints:
+        del filled[partition]
+    lineage = topics.get(topology.lineage_topic)
+    partitions = [
+        (topology.lineage_topic, number)
+        for number in range(lineage.partition_count if lineage is not None else 0)
+    ]
+    views = _read_lineage(partitions, admin, scanner, clock, beat)
+    starts = [view.starts[max(view.starts)] for view in views if view.starts]
+    if config.guarantee == "none":
+        _check_never_recovered(starts, start_settings(layout, config))
+        return topology
+    if not starts:
+        # `kstash reset` leaves a generation there: state left on other machines is no matter.
+        has_state = has_local_state or checkpoints
+        if has_state and all(view.generation is None for view in views):
+            raise TopicMadeAnewError([topology.lineage_topic])
+        _check_is_new(topology, filled, views, scanner, clock)
+        return topology
+    settings = start_settings(layout, config)
+    try:
+        return _continued(topology, config, settings, views, starts, filled)
+    except TopicMismatchError as error:
+        found = {p: start for p, start in filled.items() if p[0] == error.topic}
+        _check_owners(topology, found, scanner, clock)
+        raise
+
+
+def _check_never_recovered(starts: Collection[Start], settings: Mapping[str, str]) -> None:
+    """Refuse `none` where another guarantee has worked (H57).
+
+    It would begin with nothing beside internal topics that are full, and leave frames there that
+    no lineage knows of.
+    """
+    for start in starts:
+        before = program_of(start.settings)
+        if before is not None:
+            changes = difference(before, renumbered(before, _program(settings)))
+            raise program_changed(start.settings, settings, changes, ())
+
+
+def _continued(
+    topology: Topology,
+    config: Config,
+    settings: Mapping[str, str],
+    views: Collection[LineageView],
+    starts: Collection[Start],
+    filled: Mapping[Partition, int],
+) -> Topology:
+    own = signature(settings)
+    older = [(start, program_of(start.settings)) for start in starts]
+    known = [
+        (signature(start.settings) == own, program.next_number, start, program)
+        for start, program in older
+        if program is not None
+    ]
+    if not known:
+        return topology
+    is_same, _, _, before = max(known, key=lambda entry: entry[:2])
+    program = renumbered(before, _program(settings))
+    numbered = topology.with_numbers(program)
+    changed = [start for start in starts if signature(start.settings) != own]
+    if not changed:
+        return numbered
+    changes = difference(before, program)
+    dropped = config.dropped_stores()
+    if refusals(changes, dropped) or not _is_drained(views, changed, is_begun=is_same):
+        raise program_changed(changed[0].settings, settings, changes, dropped)
+    used = {topic for stage in before.stages for topic, internal in stage.inputs if internal}
+    for topic, _ in filled:
+        if topic not in used:
+            raise TopicMismatchError(
+                topic,
+                "number of records",
+                found="more than 0",
+                needed="0, since the program that ran last did not use it: they are older",
+                fix="give the key edge of the program another name (`name=` of key_by, or the "
+                "name in repartition), and leave that topic alone",
+            )
+    log.info("program changed", changes=[change.text for change in changes])
+    return numbered
+
+
+def _program(settings: Mapping[str, str]) -> Program:
+    return Program.decode(settings[PROGRAM_SETTING])
+
+
+def _is_drained(
+    views: Collection[LineageView], changed: Collection[Start], *, is_begun: bool
+) -> bool:
+    """Whether all groups that another program ran were released by one and the same run.
+
+    `is_begun`: the new program runs on some groups already, so it was so for all of them.
+    """
+    runs = set()
+    for view in views:
+        for start in changed:
+            if view.starts.get(start.incarnation) is start:
+                release = view.releases.get(start.incarnation)
+                runs.add(release[1].run if release is not None else None)
+    return None not in runs and (is_begun or len(runs) == 1)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def _filled(
+    admin: Admin, topics: Mapping[str, TopicInfo], names: Iterable[str]
+) -> dict[Partition, int]:
+    """Start offsets of the partitions of these topics that hold records, or held some."""
+    partitions = [
+        (topic, number)
+        for topic in names
+        if topic in topics
+        for number in range(topics[topic].partition_count)
+    ]
+    starts, ends = admin.start_offsets(partitions), admin.end_offsets(partitions)
+    return {p: starts[p] for p in partitions if ends[p] > starts[p]}
+
+
+def _read_lineage(
+    partitions: Collection[Partition],
+    admin: Admin,
+    scanner: Scanner,
+    clock: Clock,
+    beat: Callable[[], None],
+) -> list[LineageView]:
+    """One view a task group, of who started and released it, and nothing else."""
+    views = {partition: LineageView() for partition in partitions}
+    starts, ends = admin.start_offsets(partitions), admin.end_offsets(partitions)
+
+    def take(message: Message) -> None:
+        try:
+            kind = key_incarnation(message.key() or b"")[1]
+        except LocatedError as error:
+            raise located(error, message) from error
+        if kind in (CONFIG, CLAIM, START, RELEASE):
+            record = lineage_record(message)
+            if record is not None:
+                views[message.topic(), message.partition()].fold(message.offset(), record)
+
+    _read({p: (starts[p], ends[p]) for p in partitions}, take, scanner, clock, beat)
+    return list(views.values())
+
+
+def _check_owners(
+    topology: Topology, filled: Mapping[Partition, int], scanner: Scanner, clock: Clock
+) -> None:
+    """Refuse internal topics that another application writes; `filled`: where their records start.
+
+    Raises:
+        TopicSharedError: names the other one.
+    """
+    application = application_tag(topology.application_id)
+
+    def take(message: Message) -> None:
+        identity, marker = kstash_headers(message)
+        check_owner(message, identity or marker, application)
+
+    _read({p: (start, start + 1) for p, start in filled.items()}, take, scanner, clock)
+
+
+def _check_is_new(
+    topology: Topology,
+    filled: Mapping[Partition, int],
+    views: Collection[LineageView],
+    scanner: Scanner,
+    clock: Clock,
+) -> None:
+    """Refuse a lineage topic without a START beside internal topics that an older one wrote.
+
+    Their frames would pass as the beginning of the new history.
+    """
+    generations = {view.generation for view in views}
+    application = application_tag(topology.application_id)
+
+    def take(message: Message) -> None:
+        identity, marker = kstash_headers(message)
+        check_owner(message, identity or marker, application)
+        if identity is not None and identity.incarnation == NO_INCARNATION:
+            raise TopicMismatchError(
+                message.topic(),
+                "number of records",
+                found="more than 0",
+                needed="0: they were written under guarantee 'none', or the lineage topic is gone, "
+                "so nothing says how far they were processed",
+                fix="give the program another application_id; "
+                f"`kstash reset {topology.application_id}` gives up what this one has",
+            )
+        if identity is not None:
+            found = {identity.incarnation.generation}
+        elif isinstance(marker, Fence):
+            found = {incarnation.generation for _, incarnation in marker.incarnations}
+        else:
+            return
+        if not found <= generations:
+            raise TopicMadeAnewError([topology.lineage_topic])
+
+    _read({p: (start, start + 1) for p, start in filled.items()}, take, scanner, clock)
+
+
+def _read(
+    ranges: Mapping[Partition, tuple[int, int]],
+    take: Callable[[Message], None],
+    scanner: Scanner,
+    clock: Clock,
+    beat: Callable[[], None] = lambda: None,
+) -> None:
+    left = {p: end for p, (start, end) in ranges.items() if start < end}
+    if not left:
+        return
+    scanner.add({p: ranges[p][0] for p in left})
+    deadline_s = clock.monotonic() + READ_DEADLINE_S
+    while left:
+        messages = scanner.poll(POLL_S)
+        beat()
+        for message in messages:
+            end = left.get((message.topic(), message.partition()))
+            if end is not None and message.offset() < end:
+                take(message)
+        done = [p for p, end in left.items() if scanner.position(p) >= end]
+        for partition in done:
+            del left[partition]
+        scanner.remove(done)
+        if messages:
+            deadline_s = clock.monotonic() + READ_DEADLINE_S
+        elif left and clock.monotonic() > deadline_s:
+            raise KafkaUnavailableError(
+                f"no record of {sorted(left)} came within {READ_DEADLINE_S:g} s: check the brokers"
+            )

@@ -1,0 +1,75 @@
+"""The rights that an application needs (docs/operating, "Rights"), checked when it starts.
+
+The cluster says what a client may do with each topic that it describes. It is asked before the
+first record: without this a right is missed at the first crash, or at the first purge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kstash.errors import RightMissingError
+from kstash.ports.kafka import TopicInfo
+from kstash.settings.config import Config
+from kstash.topology.model import Topology
+
+
+def needed(topology: Topology, config: Config) -> dict[str, tuple[str, ...]]:
+    """Operations on each topic of an application that its workers need."""
+    recovers = config.has_lineage
+    wanted: dict[str, dict[str, None]] = {}
+
+    def want(topic: str, *operations: str) -> None:
+        wanted.setdefault(topic, {}).update(dict.fromkeys(operations))
+
+    for topic in topology.input_topics:
+        want(topic, "READ")
+    for stage in topology.stages:
+        for output in stage.outputs:
+            want(output.topic, "WRITE")
+            if recovers and not output.internal and not output.is_transactional:
+                want(output.topic, "READ")  # a recovery reads its end
+    for topic in topology.internal_topics:
+        want(topic, "READ", "WRITE")
+        if config.guarantee != "none":
+            want(topic, "DELETE")  # what nobody needs any more is purged
+    if config.guarantee != "none":
+        want(topology.lineage_topic, "READ", "WRITE")
+        if config.checkpoint_store == "topic":
+            want(topology.checkpoints_topic, "READ", "WRITE")
+    return {topic: tuple(operations) for topic, operations in wanted.items()}
+
+
+def explained(error: RightMissingError, topology: Topology, config: Config) -> RightMissingError:
+    """The error for topics that may not even be described, with what is needed there.
+
+    READ and WRITE bring DESCRIBE along, so its lack says little.
+    """
+    wanted = needed(topology, config)
+    missing = [
+        (kind, name, operation)
+        for kind, name, lacking in error.missing
+        for operation in (wanted.get(name, (lacking,)) if lacking == "DESCRIBE" else (lacking,))
+    ]
+    return RightMissingError(missing)
+
+
+def check_rights(topology: Topology, config: Config, found: Mapping[str, TopicInfo]) -> None:
+    """Make sure of the rights on those topics that are there.
+
+    DESCRIBE and DESCRIBE_CONFIGS are missed when topics are described, CREATE when one is created,
+    those on groups and transactional ids when they are used first. A cluster that does not say what
+    a client may do is not asked again.
+
+    Raises:
+        RightMissingError: names all that are missing.
+    """
+    missing = [
+        ("topic", topic, operation)
+        for topic, operations in needed(topology, config).items()
+        if topic in found
+        for operation in operations
+        if (allowed := found[topic].operations) and operation not in allowed
+    ]
+    if missing:
+        raise RightMissingError(missing)

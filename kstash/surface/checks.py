@@ -1,0 +1,185 @@
+"""Checks of what a program is declared with: names, functions and serdes."""
+
+from __future__ import annotations
+
+import dis
+import re
+from collections.abc import Callable
+from functools import partial
+from inspect import (
+    Signature,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    signature,
+)
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from kstash.errors import TopologyError
+from kstash.serdes import Serde
+from kstash.settings.config import NAME_PATTERN
+from kstash.topology.nodes import function_place
+
+TOPIC_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z")
+
+
+_YIELDING = frozenset({"flat_map", "flat_map_values"})
+"""Verbs that use what a generator function yields."""
+
+_CALLED_ONLY = frozenset({"peek", "on_ready", "on_end"})
+"""What uses nothing of what its function returns."""
+
+_CONSTANT = ("LOAD_CONST", "RETURN_CONST")
+
+
+def check_name(name: str, location: str | None) -> None:
+    """Refuse a name that cannot stand in a topic or a folder.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    _check("name", name, NAME_PATTERN, 100, location)
+
+
+def check_topic(name: str, location: str | None) -> None:
+    """Refuse a topic name that Kafka would refuse.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    _check("topic", name, TOPIC_PATTERN, 249, location)
+
+
+def check_application(argument: str, name: str | None, location: str | None) -> None:
+    """Refuse what cannot be the id of an application; None stands for none given.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    if name is not None:
+        _check(f"{argument}=", name, NAME_PATTERN, 100, location)
+
+
+def check_function(verb: str, function: object, location: str | None, *takes: str) -> None:
+    """Refuse what cannot be called as it will be, before the first record is.
+
+    Args:
+        verb: what needs the function.
+        function: the user's.
+        location: of the user's code.
+        takes: what it is called with, by position; names for people.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    if not callable(function):
+        raise TopologyError(f"{verb} needs a function, not {function!r}", location)
+    inner: Any = function
+    while isinstance(inner, partial):
+        inner = inner.func
+    if not isinstance(inner, type | FunctionType | MethodType | BuiltinFunctionType):
+        inner = inner.__call__
+    name = function_place(function)
+    if iscoroutinefunction(inner) or isasyncgenfunction(inner):
+        raise TopologyError(
+            f"{verb} needs a plain function, and {name} is async: nobody would await it. What is "
+            "asked of a network may be another thing in a replay: do it before the input topic, or "
+            "behind the output",
+            location,
+        )
+    if isgeneratorfunction(inner) and verb not in _YIELDING:
+        raise TopologyError(
+            f"{verb} needs a function that returns, and {name} is a generator (it has a yield), "
+            "which would run nothing: flat_map takes generators",
+            location,
+        )
+    _check_arity(verb, function, name, takes, location)
+    if verb not in _CALLED_ONLY and isinstance(inner, FunctionType) and _forgets_return(inner):
+        raise TopologyError(
+            f"{verb} uses what {name} returns, and it returns nothing: is a `return` forgotten? "
+            "(If null is meant, say so by a lambda: `lambda value: None`)",
+            location,
+        )
+
+
+def _forgets_return(function: FunctionType) -> bool:
+    """Whether all that a function can return is None; one that always raises returns nothing."""
+    if function.__name__ == "<lambda>" or isgeneratorfunction(function):
+        return False
+    ends = 0
+    before = None
+    for step in dis.get_instructions(function):
+        if step.opname in ("RETURN_VALUE", "RETURN_CONST"):
+            told = step if step.opname == "RETURN_CONST" else before
+            if told is None or told.opname not in _CONSTANT or told.argval is not None:
+                return False
+            ends += 1
+        before = step
+    return ends > 0
+
+
+def _check_arity(
+    verb: str,
+    function: Callable[..., object],
+    name: str,
+    takes: tuple[str, ...],
+    location: str | None,
+) -> None:
+    try:
+        # Not what a decorator wraps: it may take other arguments than that.
+        found = signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return  # of some that are written in C nobody knows
+    try:
+        found.bind(*takes)
+    except TypeError as error:
+        needed = ", ".join(takes)
+        hint = ""
+        if takes == ("value",) and _takes_two(found):
+            hint = "; who needs the key puts records() before it, which makes each value a Record"
+        raise TopologyError(
+            f"{verb} calls its function as f({needed}), and {name} takes {found}: {error}{hint}",
+            location,
+        ) from None
+
+
+def _takes_two(found: Signature) -> bool:
+    try:
+        found.bind("key", "value")
+    except TypeError:
+        return False
+    return True
+
+
+def check_serde(
+    argument: str, serde: object, location: str | None, *, is_needed: bool = False
+) -> None:
+    """Refuse what is no serde, or one whose functions cannot work; None stands for none given.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    if serde is None and not is_needed:
+        return
+    if not isinstance(serde, Serde):
+        raise TopologyError(
+            f"{argument}= takes a serde such as kstash.text, not {serde!r}", location
+        )
+    if not isinstance(serde.name, str) or not serde.name:
+        raise TopologyError(
+            f"{argument}= has a serde named {serde.name!r}: its name is a text, not empty", location
+        )
+    check_function(f"serde {serde.name!r}: serialize", serde.serialize, location, "value")
+    check_function(f"serde {serde.name!r}: deserialize", serde.deserialize, location, "data")
+
+
+def _check(
+    what: str, name: object, pattern: re.Pattern[str], length_max: int, location: str | None
+) -> None:
+    if not isinstance(name, str) or not pattern.match(name):
+        raise TopologyError(
+            f"{what} {name!r} is not allowed: 1 to {length_max} letters, digits, dots, "
+            "underscores or hyphens",
+            location,
+        )

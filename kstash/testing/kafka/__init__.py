@@ -1,0 +1,1 @@
+"""An Apache Kafka in memory: broker, clients, groups and transactions."""

@@ -1,0 +1,266 @@
+"""The state backend in memory, for tests: checkpoints survive a crash as frozen encoded copies.
+
+The stores are the same `CachedStore`s as over RocksDB, so spilling and write-back are too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from kstash.core.records import FileEntry
+from kstash.errors import CheckpointCorruptError, StateError
+from kstash.ports.state import StoreSize, StoreSpec
+from kstash.state.cache import CachedStore, Changes, MemoryBudget
+
+_MEMORY_BYTES = 1 << 30
+
+_POSITION = "position"
+_SUFFIX = ".table"
+_Entries = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """A checkpoint, of which its files are made: position, encoded entries of each store."""
+
+    position: int
+    tables: Mapping[str, Mapping[bytes, bytes]]
+    files: tuple[FileEntry, ...]
+    is_sound: bool = True
+
+
+class MemoryBackend:
+    """States in dicts. Keep the object over a crash: it stands for the disk.
+
+    Args:
+        memory_bytes: bound of the live values, as of the real backend; 1 or more.
+    """
+
+    def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
+        self._budget = MemoryBudget(memory_bytes)
+        self._checkpoints: dict[tuple[str, int], dict[str, _Frozen]] = {}
+        self._open: dict[tuple[str, int], MemoryTaskState] = {}
+
+    def verify(self, stage: str, partition: int, label: str, files: Sequence[FileEntry]) -> bool:
+        """Whether the checkpoint is there with these files."""
+        frozen = self._checkpoints.get((stage, partition), {}).get(label)
+        return frozen is not None and _content_of(frozen.files) == _content_of(files)
+
+    def read(self, stage: str, partition: int, label: str, name: str) -> Iterator[bytes]:
+        """Content of one file of a checkpoint, in one block.
+
+        Raises:
+            StateError: there is no such file.
+        """
+        frozen = self._checkpoints.get((stage, partition), {}).get(label)
+        if frozen is None:
+            raise StateError(f"there is no checkpoint {label!r}", f"{stage}_{partition}")
+        yield _contents(frozen.position, frozen.tables)[name]
+
+    def adopt(
+        self,
+        stage: str,
+        partition: int,
+        label: str,
+        files: Sequence[FileEntry],
+        fetch: Callable[[FileEntry], Iterable[bytes]],
+    ) -> None:
+        """Make checkpoint `label` of these files: of what is here, and of what `fetch` gives.
+
+        Raises:
+            CheckpointCorruptError: a fetched content has another digest.
+            KstashError: whatever `fetch` raises.
+        """
+        checkpoints = self._checkpoints.setdefault((stage, partition), {})
+        here = {
+            _digest(content): content
+            for frozen in checkpoints.values()
+            if frozen.is_sound
+            for content in _contents(frozen.position, frozen.tables).values()
+        }
+        contents = {}
+        for entry in files:
+            content = here.get(entry.digest)
+            if content is None:
+                content = b"".join(fetch(entry))
+                if _digest(content) != entry.digest:
+                    raise CheckpointCorruptError(f"file {entry.name} is damaged", entry.location)
+            contents[entry.name] = content
+        tables = {
+            name.removesuffix(_SUFFIX): dict(msgspec.msgpack.decode(content, type=_Entries))
+            for name, content in contents.items()
+            if name.endswith(_SUFFIX)
+        }
+        position = int(contents[_POSITION])
+        checkpoints[label] = _Frozen(position, tables, _describe(position, tables))
+
+    def open(
+        self,
+        stage: str,
+        partition: int,
+        stores: Sequence[StoreSpec],
+        *,
+        base: str | None,
+        fresh: Collection[str] = (),
+    ) -> MemoryTaskState:
+        """Open the state as of checkpoint `base` (None: empty), with the stores in `fresh` empty.
+
+        A state of the task that is still open, as after a crash, is forgotten.
+
+        Raises:
+            CheckpointCorruptError: there is no such checkpoint.
+        """
+        checkpoints = self._checkpoints.setdefault((stage, partition), {})
+        if (stage, partition) in self._open:
+            self._open.pop((stage, partition)).close()
+        frozen = _Frozen(0, {}, ())
+        if base is not None:
+            if base not in checkpoints:
+                raise CheckpointCorruptError(
+                    f"there is no checkpoint {base!r}", f"{stage}_{partition}"
+                )
+            frozen = checkpoints[base]
+            kept = {name: table for name, table in frozen.tables.items() if name not in fresh}
+            frozen = replace(frozen, tables=kept)
+        state = MemoryTaskState(frozen, stores, budget=self._budget, keep=checkpoints.__setitem__)
+        self._open[stage, partition] = state
+        return state
+
+    def retain(self, stage: str, partition: int, labels: Collection[str]) -> None:
+        """Delete all checkpoints of the task but these."""
+        checkpoints = self._checkpoints.get((stage, partition), {})
+        for label in [label for label in checkpoints if label not in labels]:
+            del checkpoints[label]
+
+    def close(self) -> None:
+        """Nothing to close: what is checkpointed stays."""
+
+    def labels(self, stage: str, partition: int) -> list[str]:
+        """Checkpoints of a task, oldest first."""
+        return list(self._checkpoints.get((stage, partition), {}))
+
+    def corrupt(self, stage: str, partition: int, label: str) -> None:
+        """Damage a checkpoint, so that `verify` says False."""
+        checkpoints = self._checkpoints[stage, partition]
+        frozen = checkpoints[label]
+        damaged = tuple(replace(entry, digest=entry.digest[::-1]) for entry in frozen.files)
+        checkpoints[label] = replace(frozen, files=damaged, is_sound=False)
+
+
+class MemoryTaskState:
+    """The stores of one task; made by `MemoryBackend.open`."""
+
+    def __init__(
+        self,
+        frozen: _Frozen,
+        stores: Sequence[StoreSpec],
+        *,
+        budget: MemoryBudget,
+        keep: Callable[[str, _Frozen], None],
+    ) -> None:
+        self.position = frozen.position
+        """Of the checkpoint that was opened, or of the last one taken; 0 for an empty state."""
+        self._budget = budget
+        self._keep = keep
+        self._tables = {spec.name: _DictTable(frozen.tables.get(spec.name, {})) for spec in stores}
+        self._stores = {
+            spec.name: CachedStore(
+                spec,
+                self._tables[spec.name],
+                budget,
+                is_table_empty=not frozen.tables.get(spec.name),
+            )
+            for spec in stores
+        }
+        budget.add(self)
+
+    def store(self, name: str) -> CachedStore:
+        """The store of this name (KeyError when the stage has none such)."""
+        return self._stores[name]
+
+    def cached_stores(self) -> Sequence[CachedStore]:
+        """All stores, for the memory budget."""
+        return tuple(self._stores.values())
+
+    def sizes(self) -> dict[str, StoreSize]:
+        """Size of each store by name."""
+        return {
+            name: StoreSize(store.count(len(entries)), sum(map(len, (*entries, *entries.values()))))
+            for name, store in self._stores.items()
+            for entries in [self._tables[name].entries]
+        }
+
+    def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
+        """Write all dirty state back and keep a frozen copy of the tables as `label`.
+
+        Raises:
+            StateError: a value cannot be serialized.
+        """
+        changes = {name: store.changes() for name, store in self._stores.items()}
+        for name, change in changes.items():
+            self._tables[name].apply(change)
+            self._stores[name].mark_written(change)
+        tables = {name: dict(table.entries) for name, table in self._tables.items()}
+        entries = _describe(position, tables)
+        self._keep(label, _Frozen(position, tables, entries))
+        self.position = position
+        return entries
+
+    def spill(self) -> None:
+        """Write dirty entries back and drop all entries that are not leased (memory budget)."""
+        for name, store in self._stores.items():
+            change = store.changes()
+            self._tables[name].apply(change)
+            store.drop_written(change)
+
+    def close(self) -> None:
+        """Forget the live state; checkpoints stay. Again is fine."""
+        self._budget.remove(self)
+
+
+class _DictTable:
+    """Encoded entries of one store in a dict: a `Table`."""
+
+    def __init__(self, entries: Mapping[bytes, bytes]) -> None:
+        self.entries = dict(entries)
+
+    def fetch(self, keys: list[bytes]) -> list[bytes | None]:
+        return list(map(self.entries.get, keys))
+
+    def items(self) -> Iterable[tuple[bytes, bytes]]:
+        return sorted(self.entries.items())
+
+    def apply(self, changes: Changes) -> None:
+        self.entries.update(zip(changes.keys, changes.values, strict=True))
+        for key in changes.deletions:
+            self.entries.pop(key, None)
+
+
+def _contents(position: int, tables: Mapping[str, Mapping[bytes, bytes]]) -> dict[str, bytes]:
+    """A checkpoint as files, by name."""
+    return {
+        _POSITION: b"%d" % position,
+        **{
+            name + _SUFFIX: msgspec.msgpack.encode(sorted(table.items()))
+            for name, table in tables.items()
+        },
+    }
+
+
+def _describe(position: int, tables: Mapping[str, Mapping[bytes, bytes]]) -> tuple[FileEntry, ...]:
+    return tuple(
+        FileEntry(name, len(content), _digest(content))
+        for name, content in _contents(position, tables).items()
+    )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _content_of(files: Sequence[FileEntry]) -> set[tuple[str, int, str]]:
+    return {(entry.name, entry.size, entry.digest) for entry in files}

@@ -1,0 +1,202 @@
+"""Drawings of a topology, for people and for tools."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from kstash.errors import TopologyError
+from kstash.topology import nodes as n
+from kstash.topology.model import Stage, StageInput, StageOutput, Topology
+
+
+def draw(topology: Topology, format: str) -> str:  # noqa: A002 - the command line's word
+    """Draw a topology as `text`, `mermaid`, `dot` or `json`; ends without a newline.
+
+    Raises:
+        TopologyError: no such format.
+    """
+    drawer = _DRAWERS.get(format)
+    if drawer is None:
+        nearest = difflib.get_close_matches(format, _DRAWERS, 1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise TopologyError(f"unknown format {format!r}, {hint}there are {', '.join(_DRAWERS)}")
+    return drawer(topology)
+
+
+def _text(topology: Topology) -> str:
+    lines = [f"application {topology.application_id} ({topology.hash[:12]})"]
+    for stage in topology.stages:
+        lines.append(f"stage {stage.index} {stage.name}")
+        lines.extend(f"  in     {_input_text(entry)}" for entry in stage.inputs)
+        for node in stage.nodes:
+            is_output = node in stage.exits
+            if not is_output:
+                lines.append(f"         {_node_text(stage, node)}")
+        lines.extend(f"  store  {store.name}" for store in stage.stores)
+        for node, output in zip(stage.exits, stage.outputs, strict=True):
+            via = f"{n.label(node)} " if output.internal else ""
+            parents = _parents_text(stage, node)
+            lines.append(f"  out    {via}{parents}-> {_output_text(output)}")
+        if stage.needs_copartitioning:
+            lines.append("  needs  equal partition counts of its inputs")
+    return "\n".join(lines)
+
+
+def _node_text(stage: Stage, node: n.Node) -> str:
+    return f"{n.label(node)} {_parents_text(stage, node)}".rstrip()
+
+
+def _parents_text(stage: Stage, node: n.Node) -> str:
+    """Where a node reads from, unless it is just the line above."""
+    position = stage.nodes.index(node)
+    before = stage.nodes[position - 1] if position else stage.entries[-1]
+    if node.parents == (before,) and before not in stage.exits:
+        return ""
+    return f"(of {', '.join(_parent_label(stage, parent) for parent in node.parents)}) "
+
+
+def _parent_label(stage: Stage, node: n.Node) -> str:
+    if node in stage.entries:
+        return stage.inputs[stage.entries.index(node)].topic
+    return n.label(node)
+
+
+def _input_text(entry: StageInput) -> str:
+    kind = "wide, internal" if entry.internal else "user topic"
+    source = f", immediate sink of {entry.immediate_of}" if entry.immediate_of else ""
+    return f"{entry.topic} ({kind}{source}; {_serdes_text(entry)})"
+
+
+def _output_text(output: StageOutput) -> str:
+    kind = "wide, internal" if output.internal else f"user topic, {output.delivery}"
+    return f"{output.topic} ({kind}; {_serdes_text(output)})"
+
+
+def _serdes_text(end: StageInput | StageOutput) -> str:
+    value = end.value.name if end.value else "not shipped"
+    return f"key {end.key.name}, value {value}"
+
+
+def _mermaid(topology: Topology) -> str:
+    lines = ["flowchart LR"]
+    for topic in _topics(topology):
+        lines.append(f'  {_id("t", topic)}[("{topic}")]')
+    for stage in topology.stages:
+        lines.append(f'  subgraph s{stage.index}["stage {stage.name}"]')
+        for node in _inner(stage):
+            lines.append(f'    n{node.index}["{_quoted(n.label(node))}"]')
+            if isinstance(node, n.Stateful):
+                lines.append(f'    {_id("k", node.name)}[/"store {node.name}"/]')
+                lines.append(f"    n{node.index} --- {_id('k', node.name)}")
+        lines.append("  end")
+    lines += [f"  {a} {'==>' if wide else '-->'} {b}" for a, b, wide in _edges(topology)]
+    return "\n".join(lines)
+
+
+def _dot(topology: Topology) -> str:
+    lines = ["digraph topology {", "  rankdir=LR;", "  node [shape=box];"]
+    for topic in _topics(topology):
+        lines.append(f'  {_id("t", topic)} [label="{topic}", shape=cylinder];')
+    for stage in topology.stages:
+        lines.append(f'  subgraph cluster_{stage.index} {{ label="stage {stage.name}";')
+        for node in _inner(stage):
+            lines.append(f'    n{node.index} [label="{_quoted(n.label(node))}"];')
+            if isinstance(node, n.Stateful):
+                lines.append(f'    {_id("k", node.name)} [label="{node.name}", shape=folder];')
+                lines.append(f"    n{node.index} -> {_id('k', node.name)} [dir=none];")
+        lines.append("  }")
+    for a, b, wide in _edges(topology):
+        lines.append(f"  {a} -> {b}{' [penwidth=3]' if wide else ''};")
+    return "\n".join([*lines, "}"])
+
+
+def _json(topology: Topology) -> str:
+    def end(place: n.Node, item: StageInput | StageOutput) -> dict[str, Any]:
+        described: dict[str, Any] = {
+            "id": place.index,
+            "topic": item.topic,
+            "internal": item.internal,
+            "key": item.key.name,
+            "value": item.value.name if item.value else None,
+        }
+        if isinstance(item, StageInput):
+            described["immediate_of"] = item.immediate_of
+        else:
+            described["delivery"] = None if item.internal else item.delivery
+        return described
+
+    def node(stage: Stage, item: n.Node) -> dict[str, Any]:
+        return {
+            "id": item.index,
+            "label": n.label(item),
+            "parents": [parent.index for parent in item.parents],
+            "wide": item in stage.exits and not isinstance(item, n.Sink),
+        }
+
+    return json.dumps(
+        {
+            "application_id": topology.application_id,
+            "hash": topology.hash,
+            "stages": [
+                {
+                    "index": stage.index,
+                    "name": stage.name,
+                    "inputs": list(map(end, stage.entries, stage.inputs)),
+                    "outputs": list(map(end, stage.exits, stage.outputs)),
+                    "stores": [store.name for store in stage.stores],
+                    "needs_copartitioning": stage.needs_copartitioning,
+                    "nodes": [node(stage, item) for item in stage.nodes],
+                }
+                for stage in topology.stages
+            ],
+        },
+        indent=2,
+    )
+
+
+_DRAWERS: dict[str, Callable[[Topology], str]] = {
+    "text": _text,
+    "mermaid": _mermaid,
+    "dot": _dot,
+    "json": _json,
+}
+
+
+def _topics(topology: Topology) -> list[str]:
+    ends: list[StageInput | StageOutput] = []
+    for stage in topology.stages:
+        ends += [*stage.inputs, *stage.outputs]
+    return list(dict.fromkeys(end.topic for end in ends))
+
+
+def _inner(stage: Stage) -> list[n.Node]:
+    """Nodes that are drawn as boxes: sinks are drawn as their topic."""
+    return [node for node in stage.nodes if not isinstance(node, n.Sink)]
+
+
+def _edges(topology: Topology) -> list[tuple[str, str, bool]]:
+    """(from, to, whether it belongs to a wide edge), each once."""
+    edges: dict[tuple[str, str, bool], None] = {}
+    for stage in topology.stages:
+        sources = dict(zip(stage.entries, stage.inputs, strict=True))
+        for node in stage.nodes:
+            for parent in node.parents:
+                entry = sources.get(parent)
+                start = _id("t", entry.topic) if entry else f"n{parent.index}"
+                target = _id("t", node.topic) if isinstance(node, n.Sink) else f"n{node.index}"
+                edges[start, target, entry is not None and entry.internal] = None
+        for node, output in zip(stage.exits, stage.outputs, strict=True):
+            if output.internal:
+                edges[f"n{node.index}", _id("t", output.topic), True] = None
+    return list(edges)
+
+
+def _id(prefix: str, name: str) -> str:
+    return prefix + "_" + "".join(c if c.isalnum() else f"_{ord(c):x}_" for c in name)
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', "'")

@@ -1,0 +1,206 @@
+"""What an application compiles to: stages, their topics and stores, as inert frozen data.
+
+Stages are the parts of the declared graph that hang together by narrow edges; they are joined by
+wide edges, each of which is one internal topic. Invariants (`kstash.topology.compiler` establishes
+them):
+
+- Every topic, user or internal, is read by one stage only.
+- Stages form no cycle and stand in the order of the flow of records.
+- Within a stage, one topic is written by one output only, so that its order is defined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kstash.core import names
+from kstash.core.program import Program, StageShape
+from kstash.ports.state import StoreSpec
+from kstash.serdes import Serde
+from kstash.topology.nodes import Node, Sink, Stateful, label
+
+
+@dataclass(frozen=True, slots=True)
+class StageInput:
+    """A topic that a stage reads.
+
+    Attributes:
+        topic: its name.
+        internal: whether it carries frames of this application.
+        key: serde of the key.
+        value: serde of the value; None: the column is not shipped (internal topics only).
+        immediate_of: application whose immediate sink the topic is: it is read
+            `read_uncommitted` under the reader rule. None: a plain topic.
+    """
+
+    topic: str
+    internal: bool
+    key: Serde[Any]
+    value: Serde[Any] | None
+    immediate_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput:
+    """A topic that a stage writes.
+
+    Attributes:
+        topic: its name.
+        internal: whether it carries frames of this application.
+        key: serde of the key.
+        value: serde of the value; None: the column is not shipped (internal topics only).
+        delivery: `immediate` or `transactional`; means nothing for internal topics.
+    """
+
+    topic: str
+    internal: bool
+    key: Serde[Any]
+    value: Serde[Any] | None
+    delivery: str
+
+    @property
+    def is_transactional(self) -> bool:
+        """Whether records carry no kstash header, and show with their transaction only."""
+        return not self.internal and self.delivery == "transactional"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The operators between wide edges; with a partition number it is a task.
+
+    Attributes:
+        index: its number, which task ids go by: 0 and up, in the order of the flow, unless the
+            program was changed since (`with_numbers`).
+        name: stable and unique; names the folder of its state.
+        inputs: topics read, at least one.
+        outputs: topics written; may be empty.
+        stores: keyed states; may be empty.
+        needs_copartitioning: whether keyed state stands behind several inputs, which must then
+            have equal partition counts.
+        entries: the node behind each of `inputs`.
+        exits: the node before each of `outputs`.
+        nodes: what happens in between, exits included, in the order of declaration.
+        key_readers: indexes of the nodes and entries behind which keys are looked at.
+        value_readers: the same for values.
+    """
+
+    index: int
+    name: str
+    inputs: tuple[StageInput, ...]
+    outputs: tuple[StageOutput, ...]
+    stores: tuple[StoreSpec, ...]
+    needs_copartitioning: bool
+    entries: tuple[Node, ...]
+    exits: tuple[Node, ...]
+    nodes: tuple[Node, ...]
+    key_readers: frozenset[int]
+    value_readers: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A whole application, compiled.
+
+    Attributes:
+        application_id: prefix of all names in Kafka.
+        stages: at least one.
+        next_number: above every number that a stage of the application ever had; 0: as many as
+            there are stages now.
+        retired: (stage number, topic) of sinks that the application wrote once.
+        hash: SHA-256 in hex over everything that must not change between a crash and the replay,
+            as far as it has a name: user functions are not in it, nor the stages' numbers.
+    """
+
+    application_id: str
+    stages: tuple[Stage, ...]
+    hash: str
+    next_number: int = 0
+    retired: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def checkpoints_topic(self) -> str:
+        """Topic with the files of remote checkpoints, unless they go elsewhere."""
+        return names.checkpoints_topic(self.application_id)
+
+    @property
+    def lineage_topic(self) -> str:
+        """Topic that holds the lineage and the membership."""
+        return names.lineage_topic(self.application_id)
+
+    @property
+    def input_topics(self) -> tuple[str, ...]:
+        """User topics read, in stage order."""
+        return tuple(i.topic for s in self.stages for i in s.inputs if not i.internal)
+
+    @property
+    def internal_topics(self) -> tuple[str, ...]:
+        """Repartition topics, in stage order."""
+        return tuple(i.topic for s in self.stages for i in s.inputs if i.internal)
+
+    @property
+    def output_topics(self) -> tuple[str, ...]:
+        """User topics written, each once, in stage order."""
+        topics = (o.topic for s in self.stages for o in s.outputs if not o.internal)
+        return tuple(dict.fromkeys(topics))
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All topics that a worker reads or writes, but for checkpoints; each once."""
+        read = (*self.input_topics, *self.internal_topics)
+        return tuple(dict.fromkeys((*read, *self.output_topics, self.lineage_topic)))
+
+    def program(
+        self,
+        guarantee: str = "exactly_once",
+        partitions: Mapping[str, int] | None = None,
+        topic_ids: Mapping[str, str] | None = None,
+    ) -> Program:
+        """What START says of it (`kstash.core.program`)."""
+        return Program(
+            tuple(_shape(stage) for stage in self.stages),
+            self.next_number or len(self.stages),
+            guarantee,
+            dict(partitions or {}),
+            dict(topic_ids or {}),
+            self.retired,
+        )
+
+    def with_numbers(self, program: Program) -> Topology:
+        """The same stages with the numbers and names that `program` gives them, in its order."""
+        stages = tuple(
+            replace(stage, index=shape.number, name=shape.name)
+            for stage, shape in zip(self.stages, program.stages, strict=True)
+        )
+        return replace(
+            self, stages=stages, next_number=program.next_number, retired=program.retired
+        )
+
+    def describe(self, format: str = "text") -> str:  # noqa: A002 - the command line's word
+        """Draw the stages, edges, topics and stores.
+
+        Args:
+            format: `text`, `mermaid`, `dot` or `json`.
+
+        Raises:
+            TopologyError: no such format.
+        """
+        from kstash.topology.draw import draw
+
+        return draw(self, format)
+
+
+def _shape(stage: Stage) -> StageShape:
+    return StageShape(
+        stage.index,
+        stage.name,
+        tuple((source.topic, source.internal) for source in stage.inputs),
+        tuple((o.topic, o.internal, o.delivery) for o in stage.outputs),
+        tuple(
+            (node.name, f"{node.verb} {node.key.name} -> {node.value.name}")
+            for node in stage.nodes
+            if isinstance(node, Stateful)
+        ),
+        tuple(label(node) for node in stage.nodes if not isinstance(node, Sink)),
+    )
