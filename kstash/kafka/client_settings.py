@@ -1,7 +1,7 @@
 """Client settings: what each client needs, with the reason beside each value.
 
 A user's `Config.kafka` goes before the tunable values here and behind those that the protocol
-decides (`kstash.settings.config.RESERVED` refuses these earlier).
+decides (`kstash.settings.client.RESERVED` refuses these earlier).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -28,11 +28,12 @@ from pydantic import (
 )
 
 from kstash.core import names
-from kstash.errors import ConfigError
 from kstash.errors import shown as told
 from kstash.settings import hosts
-from kstash.settings.credentials import MASK, is_secret, masked_settings, masked_url, refuse_key
+from kstash.settings.client import MS_MAX, ClientSetting, check_client
+from kstash.settings.credentials import MASK, is_secret, masked_settings, refuse_key
 from kstash.settings.misspellings import refuse_unknown
+from kstash.settings.refusal import config_error
 from kstash.settings.skips import SKIP_PATTERN, SkippedPlace
 from kstash.settings.sources import (
     Layer,
@@ -47,14 +48,10 @@ from kstash.settings.sources import (
 POLL_INTERVAL_MS = 300_000
 """The Kafka client's own `max.poll.interval.ms`."""
 
-MS_MAX = (1 << 31) - 1
-"""Of a time in `_ms`: what the Kafka client takes."""
 
 NUMBER_MAX = 1 << 53
 """Of any other number: it may be counted with as a float."""
 
-CLIENT_NUMBERS = ("batch.size", "max.poll.interval.ms", "message.max.bytes")
-"""Settings of the client that kstash counts with too."""
 
 MESSAGE_BYTES_MAX = 100 * 1024 * 1024
 """The Kafka client's `message.max.bytes` of all producers: topics decide, and say so before."""
@@ -69,36 +66,6 @@ folders, and `<application id>-<name>-repartition` must fit into Kafka's 249 cha
 
 STORE_PATTERN = r"^(topic|none|(s3|gs|az)://[^/]+.*|file:///.+)$"
 
-RESERVED = frozenset(
-    {
-        "acks",
-        "auto.offset.reset",
-        "bootstrap.servers",
-        "enable.auto.commit",
-        "enable.auto.offset.store",
-        "enable.gapless.guarantee",
-        "enable.idempotence",
-        "enable.partition.eof",
-        "group.id",
-        "group.instance.id",
-        "group.protocol",
-        "heartbeat.interval.ms",
-        "isolation.level",
-        "message.timeout.ms",
-        "delivery.timeout.ms",
-        "partition.assignment.strategy",
-        "partitioner",
-        "retries",
-        "session.timeout.ms",
-        "transaction.timeout.ms",
-        "transactional.id",
-    }
-)
-"""Client settings that the protocol or another setting decides."""
-
-
-ClientSetting = str | int | float | bool | Callable[..., Any]
-"""Of the Kafka client; the only function is `oauth_cb`."""
 
 Milliseconds = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=1)]
@@ -314,15 +281,7 @@ class Config(BaseModel):
         if (self.http_tls_certificate is None) != (self.http_tls_key is None):
             raise ValueError("http_tls_certificate and http_tls_key belong together: set both")
         self.skipped_records()
-        for name in CLIENT_NUMBERS:
-            if name in self.kafka and not _is_number(self.kafka[name]):
-                raise ValueError(f"kafka: {name!r} must be a whole number of 1 to {MS_MAX}")
-        for name in self.kafka:
-            if name in RESERVED:
-                raise ValueError(f"kafka: {name!r} is decided by kstash: remove it")
-            if callable(self.kafka[name]) != (name == "oauth_cb"):
-                is_what = "must be a function" if name == "oauth_cb" else "takes no function"
-                raise ValueError(f"kafka: {name!r} {is_what}")
+        check_client(self.kafka)
         return self
 
     @property
@@ -357,7 +316,7 @@ class Config(BaseModel):
         try:
             made = cls.model_validate(merged(layers))
         except ValidationError as error:
-            raise _config_error(error, layers) from None
+            raise config_error(error, layers) from None
         made._layers = tuple(layers)
         return made
 
@@ -426,30 +385,3 @@ class Config(BaseModel):
                 continue
             found += [find(layers, f"kafka.{client}", item) for client, item in value.items()]
         return found
-
-
-def _is_number(value: object) -> bool:
-    """Whether it is one as the Kafka client takes them, in a text or not."""
-    return re.fullmatch("[0-9]{1,10}", str(value)) is not None and 1 <= int(str(value)) <= MS_MAX
-
-
-def _config_error(error: ValidationError, layers: Sequence[Layer]) -> ConfigError:
-    first = error.errors(include_url=False, include_context=False)[0]
-    setting = str(first["loc"][0]) if first["loc"] else None
-    message = first["msg"].removeprefix("Value error, ")
-    if setting == "http_token" and first["type"] == "string_pattern_mismatch":
-        message = hosts.TOKEN_TEXT
-    if setting is None:
-        return ConfigError(message)
-    found, given, name = first["input"], "", setting
-    if setting == "kafka":
-        place = f"{setting}[{first['loc'][1]!r}]" if len(first["loc"]) > 1 else setting
-        name = f"kafka.{first['loc'][1]}" if len(first["loc"]) > 1 else setting
-    else:
-        place = setting
-        shown = masked_url(found) if isinstance(found, str) else found
-        is_shown = first["type"] != "missing" and not is_secret(setting)
-        given = f", not {told(shown)}" if is_shown else ""
-    source = find(layers, name, None)
-    where = f" ({source.place})" if source.place else ""
-    return ConfigError(f"setting {place}: {message[0].lower()}{message[1:]}{given}{where}", setting)
