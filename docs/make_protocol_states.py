@@ -23,7 +23,7 @@ from kstash.core.events import (
 )
 from kstash.core.group import TRANSITIONS, GroupCore, GroupState
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.records import Claim, Config, Start, TaskStart
+from kstash.core.records import Claim, Generation, Start, TaskStart
 from kstash.core.recovery import TaskSpec
 
 PAGE = Path(__file__).parent / "internals" / "protocol-states.md"
@@ -37,7 +37,7 @@ What the steps are for is told in [the protocol](protocol.md).
 
 """
 
-CONFIG, CLAIM = (0, Config(b"c", 1)), (1, Claim(b"n", "worker"))
+CONFIG, CLAIM = (0, Generation(b"c", 1)), (1, Claim(b"n", "worker"))
 TAKEOVER: list[Event] = [Begin(), LineageRead([CONFIG]), ClaimAppended(1), LineageRead([CLAIM])]
 FIRST_START: list[Event] = [
     Begin(),

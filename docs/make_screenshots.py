@@ -28,7 +28,7 @@ from playwright.sync_api import Page, expect
 
 import kstash
 from kstash.broker import DevBroker
-from kstash.process.seat import PLACE_VARIABLE
+from kstash.process.seat import SEAT_VARIABLE
 
 IMAGES = Path(__file__).parent / "images"
 PARTITIONS = 3
@@ -108,7 +108,7 @@ def wait_ready(url: str) -> None:
 def kill_a_worker(supervisor: int) -> None:
     """End one of them at once, as a machine that fails would."""
     for child in psutil.Process(supervisor).children():
-        if child.environ().get(PLACE_VARIABLE, "").startswith("1/"):
+        if child.environ().get(SEAT_VARIABLE, "").startswith("1/"):
             os.kill(child.pid, signal.SIGKILL)
             return
     raise SystemExit("there is no worker 1")

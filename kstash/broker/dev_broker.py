@@ -26,7 +26,7 @@ from typing import Self
 
 from kstash.broker import jars as kafka_jars
 from kstash.broker.errors import BrokerFolderError, BrokerStartError, PortBusyError
-from kstash.broker.node import Node, node_settings, too_slow
+from kstash.broker.node import BrokerNode, node_settings, too_slow
 from kstash.broker.probe import ClusterProbe
 from kstash.broker.progress import ShowProgress
 
@@ -84,7 +84,7 @@ class DevBroker:
         self._listeners = dict(listeners or {})
         self._start_timeout_s = start_timeout_s
         self._ports: list[tuple[int, int]] = []
-        self._nodes: list[Node] = []
+        self._nodes: list[BrokerNode] = []
         self._folder: Path | None = None
 
     @property
@@ -250,7 +250,7 @@ class DevBroker:
         for index in range(self._count):
             folder = self.folder / f"node-{index}"
             folder.mkdir(exist_ok=True)
-            node = Node(index, folder, command, self._given_folder is None)
+            node = BrokerNode(index, folder, command, self._given_folder is None)
             overrides = self._config | self._node_config.get(index, {})
             settings = node_settings(
                 index, self._ports, folder, overrides, self._listeners.get(index, ())

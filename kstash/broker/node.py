@@ -98,7 +98,7 @@ def _text(value: object) -> str:
 
 
 @dataclass(slots=True)
-class Node:
+class BrokerNode:
     """A node's process, started and stopped again and again over one folder.
 
     Attributes:

@@ -21,7 +21,7 @@ from kstash.ports.kafka import Partition
 
 
 @dataclass(frozen=True, slots=True)
-class Lag:
+class PartitionLag:
     """Of one partition.
 
     Attributes:
@@ -72,7 +72,9 @@ def lag(
         _show(found)
 
 
-def measure(tools: KafkaTools, positions: Mapping[Partition, int], now: float) -> list[Lag]:
+def measure(
+    tools: KafkaTools, positions: Mapping[Partition, int], now: float
+) -> list[PartitionLag]:
     """The lag of each partition, by topic and number.
 
     Args:
@@ -86,7 +88,7 @@ def measure(tools: KafkaTools, positions: Mapping[Partition, int], now: float) -
     waiting = {place: positions[place] for place in places if ends[place] > positions[place]}
     times_ms = tools.first_times(waiting)
     return [
-        Lag(
+        PartitionLag(
             topic=place[0],
             partition=place[1],
             is_internal=names.is_internal(place[0]),
@@ -99,7 +101,7 @@ def measure(tools: KafkaTools, positions: Mapping[Partition, int], now: float) -
     ]
 
 
-def _show(found: list[Lag]) -> None:
+def _show(found: list[PartitionLag]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("topic", "partition", "committed", "end", "records", "seconds"):
         table.add_column(column, justify="left" if column == "topic" else "right")

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kstash.core.program import Program, program_of
-from kstash.core.records import Config, LineageRecord, Start, decode_record
+from kstash.core.records import Generation, LineageRecord, Start, decode_record
 from kstash.errors import WireCorruptError
 from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import Message, Partition, TopicInfo
@@ -37,7 +37,7 @@ def read_past(tools: KafkaTools, topics: Iterable[TopicInfo]) -> Past:
     for info in topics:
         places = {(info.name, number): -2 for number in range(info.partition_count)}
         for message, record in records(tools, places):
-            if isinstance(record, Config):
+            if isinstance(record, Generation):
                 past.generation = max(past.generation, record.generation)
             elif isinstance(record, Start):
                 past.generation = max(past.generation, record.incarnation.generation)

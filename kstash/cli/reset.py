@@ -31,8 +31,7 @@ from kstash.cli.programs import Application, config_of
 from kstash.cli.progress import Advance, bar
 from kstash.core import names
 from kstash.core.program import Program
-from kstash.core.records import Config as Generation
-from kstash.core.records import encode_key, encode_value
+from kstash.core.records import Generation, encode_key, encode_value
 from kstash.core.wire import (
     IDENTITY_HEADER,
     MARKER_HEADER,

@@ -2,7 +2,7 @@
 
 Invariants of a lineage (a list of determinants in order):
 
-- `Run` and `Fired` cover `span` positions from `position` on; they never overlap.
+- `Consumed` and `Fired` cover `span` positions from `position` on; they never overlap.
 - An `Attachment` covers nothing; it stands behind the events before its own position.
 - A task with one input partition is *implicit*: positions covered by nothing are records of that
   input, so only `Fired` and `Attachment` appear.
@@ -22,7 +22,7 @@ ERROR_DECISION = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Consumed:
     """Events `[position, position + count)`: records of one input, ending before `end_offset`.
 
     The end is logged beside the count because offsets have gaps (transaction markers, compaction).
@@ -57,12 +57,12 @@ class Attachment:
     payload: bytes
 
 
-Determinant = Run | Fired | Attachment
+Determinant = Consumed | Fired | Attachment
 
 
 def end_of(determinant: Determinant) -> int:
     """Return the position behind what a determinant covers (its own for an attachment)."""
-    if isinstance(determinant, Run):
+    if isinstance(determinant, Consumed):
         return determinant.position + determinant.count
     if isinstance(determinant, Fired):
         return determinant.position + 1
@@ -78,9 +78,9 @@ def lineage_from(entries: Sequence[Determinant], start: int) -> list[Determinant
     for entry in entries:
         if entry.position >= start:
             kept.append(entry)
-        elif isinstance(entry, Run) and entry.position + entry.count > start:
+        elif isinstance(entry, Consumed) and entry.position + entry.count > start:
             skipped = start - entry.position
-            kept.append(Run(start, entry.input, entry.count - skipped, entry.end_offset))
+            kept.append(Consumed(start, entry.input, entry.count - skipped, entry.end_offset))
     return kept
 
 
@@ -93,8 +93,8 @@ def lineage_until(entries: Sequence[Determinant], end: int) -> list[Determinant]
     for entry in entries:
         if entry.position >= end:
             continue
-        if isinstance(entry, Run) and entry.position + entry.count > end:
-            kept.append(Run(entry.position, entry.input, end - entry.position, UNKNOWN_OFFSET))
+        if isinstance(entry, Consumed) and entry.position + entry.count > end:
+            kept.append(Consumed(entry.position, entry.input, end - entry.position, UNKNOWN_OFFSET))
         else:
             kept.append(entry)
     return kept

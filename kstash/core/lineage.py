@@ -25,14 +25,14 @@ from kstash.core.records import (
     HINT,
     RELEASE,
     RUN,
+    BoundedRun,
     Checkpoint,
     Claim,
-    Config,
+    Generation,
     Gone,
     Hint,
     LineageRecord,
     Release,
-    Run,
     Seal,
     Segment,
     Start,
@@ -43,7 +43,7 @@ from kstash.core.records import (
 UNBOUNDED = 1 << 62
 """Above every position."""
 
-OwnRecord = Seal | Start | Segment | Hint | Checkpoint | Release | Run
+OwnRecord = Seal | Start | Segment | Hint | Checkpoint | Release | BoundedRun
 """What an incarnation writes, under its own name."""
 
 
@@ -73,7 +73,7 @@ class LineageView:
             is gone, and its reader has not noticed.
     """
 
-    config: tuple[int, Config] | None = None
+    config: tuple[int, Generation] | None = None
     claim: int = -1
     next_offset: int = 0
     starts: dict[Incarnation, Start] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class LineageView:
     checkpoints: dict[TaskId, list[tuple[int, Checkpoint]]] = field(default_factory=dict)
     hints: dict[TaskId, Hint] = field(default_factory=dict)
     releases: dict[Incarnation, tuple[int, Release]] = field(default_factory=dict)
-    runs: list[Run] = field(default_factory=list)
+    runs: list[BoundedRun] = field(default_factory=list)
     claims: dict[bytes, int] = field(default_factory=dict)
     passing: dict[bytes, Incarnation] = field(default_factory=dict)
     retained: int = 2
@@ -101,7 +101,7 @@ class LineageView:
         """Take the next record into account; offsets must rise."""
         assert offset >= self.next_offset, "lineage folded out of order"
         self.next_offset = offset + 1
-        if isinstance(record, Config):
+        if isinstance(record, Generation):
             if self.config is None:
                 self.config = offset, record
         elif isinstance(record, Claim):
@@ -126,7 +126,7 @@ class LineageView:
                 self.checkpoints.setdefault(record.task, []).append((offset, record))
             else:
                 self.note_void(record)
-        elif isinstance(record, Run):
+        elif isinstance(record, BoundedRun):
             if not self.is_late_run(record.incarnation):
                 # Its producer may write it twice.
                 self.runs = [*(run for run in self.runs if run != record), record]

@@ -30,7 +30,7 @@ _TASK_KEY = struct.Struct(">HIQ")
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Generation:
     """First record of a partition: the generation, Unix ms at which the topic was created.
 
     `first_offsets` are (topic, offset) of inputs whose beginning a reset has set.
@@ -92,7 +92,7 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BoundedRun:
     """A bounded run: its id and the end offsets of all inputs, as (topic, partition, end)."""
 
     incarnation: Incarnation
@@ -180,12 +180,14 @@ class Gone:
     key: bytes
 
 
-LineageRecord = Config | Claim | Seal | Start | Release | Run | Segment | Hint | Checkpoint
+LineageRecord = (
+    Generation | Claim | Seal | Start | Release | BoundedRun | Segment | Hint | Checkpoint
+)
 
 
 def encode_key(record: LineageRecord) -> bytes:
     """Return the Kafka key of a lineage record."""
-    if isinstance(record, Config):
+    if isinstance(record, Generation):
         return _KEY.pack(*NO_INCARNATION, CONFIG) + record.nonce
     if isinstance(record, Claim):
         return _KEY.pack(*NO_INCARNATION, CLAIM) + record.nonce
@@ -194,7 +196,7 @@ def encode_key(record: LineageRecord) -> bytes:
         # One hint a task is enough: compaction keeps the newest.
         number = 0 if isinstance(record, Hint) else record.number
         return head + _TASK_KEY.pack(*record.task, number)
-    if isinstance(record, Run):
+    if isinstance(record, BoundedRun):
         return head + record.run.to_bytes(8, "big")
     return head
 
@@ -390,8 +392,8 @@ def _release_from_json(inc: Incarnation, _: bytes, d: Any) -> Release:
     return Release(inc, _int_table(d["positions"]), run)
 
 
-def _run_from_json(inc: Incarnation, _: bytes, d: Any) -> Run:
-    return Run(
+def _run_from_json(inc: Incarnation, _: bytes, d: Any) -> BoundedRun:
+    return BoundedRun(
         inc,
         fields.tag(d["run"]),
         tuple((fields.text(t), fields.number(p), fields.number(e)) for t, p, e in d["ends"]),
@@ -399,12 +401,12 @@ def _run_from_json(inc: Incarnation, _: bytes, d: Any) -> Run:
 
 
 _KINDS: dict[type, int] = {
-    Config: CONFIG,
+    Generation: CONFIG,
     Claim: CLAIM,
     Seal: SEAL,
     Start: START,
     Release: RELEASE,
-    Run: RUN,
+    BoundedRun: RUN,
     Segment: SEGMENT,
     Hint: HINT,
     Checkpoint: CHECKPOINT,
@@ -429,7 +431,7 @@ _TO_JSON: dict[int, Callable[[Any], dict[str, Any]]] = {
 }
 
 _FROM_JSON: dict[int, Callable[[Incarnation, bytes, Any], LineageRecord]] = {
-    CONFIG: lambda _, nonce, d: Config(
+    CONFIG: lambda _, nonce, d: Generation(
         nonce,
         fields.tag(d["generation"]),
         tuple((fields.text(t), fields.number(o)) for t, o in d.get("first", ())),

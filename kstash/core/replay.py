@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from operator import eq
 from typing import Any
 
-from kstash.core.determinants import UNKNOWN_OFFSET, Attachment, Fired, Run, end_of
+from kstash.core.determinants import UNKNOWN_OFFSET, Attachment, Consumed, Fired, end_of
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import OutPartition
 from kstash.core.recovery import TaskPlan
@@ -32,7 +32,7 @@ Stored = Mapping[OutPartition, dict[int, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ReplayStep:
     """Events that come next: records of one input.
 
     Attributes:
@@ -93,7 +93,7 @@ class Replay:
 
     # -- inputs ----------------------------------------------------------------------------------
 
-    def next_step(self, position: int, most: int) -> Step | Fired:
+    def next_step(self, position: int, most: int) -> ReplayStep | Fired:
         """What comes next at `position`, below the adopted end: a timer, or at most `most` events.
 
         Raises:
@@ -104,7 +104,7 @@ class Replay:
             entries.popleft()
         entry = entries[0] if entries else None
         if entry is not None and entry.position <= position:
-            if not isinstance(entry, Run):
+            if not isinstance(entry, Consumed):
                 return entry
             left = entry.position + entry.count - position
             return self._step(position, most, entry.input, left, entry.end_offset)
@@ -113,9 +113,11 @@ class Replay:
         end = self.adopted if entry is None else min(entry.position, self.adopted)
         return self._step(position, most, self._only_input, end - position, UNKNOWN_OFFSET)
 
-    def _step(self, position: int, most: int, source: int, left: int, end_offset: int) -> Step:
+    def _step(
+        self, position: int, most: int, source: int, left: int, end_offset: int
+    ) -> ReplayStep:
         count = min(left, most, self.cut_after(position) - position)
-        return Step(source, count, left, end_offset)
+        return ReplayStep(source, count, left, end_offset)
 
     def cut_after(self, position: int) -> int:
         """Where a batch that begins at `position` must end at the latest."""
@@ -126,7 +128,7 @@ class Replay:
             cut = min(cut, self._checks[0].position)
         return cut
 
-    def verify(self, step: Step, count: int, end_offset: int) -> None:
+    def verify(self, step: ReplayStep, count: int, end_offset: int) -> None:
         """Verify that the first `count` events of a step still are what the lineage says (H13).
 
         Args:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kstash.core.determinants import Fired, Run
+from kstash.core.determinants import Consumed, Fired
 from kstash.core.ids import TaskId
 from kstash.core.records import Start
 from kstash.core.recovery import TaskPlan, TaskSpec
@@ -101,7 +101,7 @@ def events_of(plan: TaskPlan, input_index: int, *, implicit: bool) -> int:
     return sum(
         entry.count
         for entry in plan.lineage
-        if isinstance(entry, Run) and entry.input == input_index
+        if isinstance(entry, Consumed) and entry.input == input_index
     )
 
 

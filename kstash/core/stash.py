@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from kstash.core.determinants import Attachment, Determinant, Run, end_of, lineage_from
+from kstash.core.determinants import Attachment, Consumed, Determinant, end_of, lineage_from
 from kstash.core.wire import encode_lineage
 
 SEGMENT_ENTRIES_MAX = 2_000
@@ -102,7 +102,11 @@ class Stash:
     def _between(self, start: int, end: int) -> list[Determinant]:
         entries = self._entries
         first = bisect_left(entries, start, key=_position)
-        if first and isinstance(entries[first - 1], Run) and end_of(entries[first - 1]) > start:
+        if (
+            first
+            and isinstance(entries[first - 1], Consumed)
+            and end_of(entries[first - 1]) > start
+        ):
             first -= 1
         last = bisect_left(entries, end, key=_position)
         return lineage_from(entries[first:last], start)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
-from kstash.core.determinants import Attachment, Determinant, Fired, Run, end_of
+from kstash.core.determinants import Attachment, Consumed, Determinant, Fired, end_of
 from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.errors import WireCorruptError
 
@@ -195,7 +195,7 @@ def encode_lineage(start: int, end: int, entries: Sequence[Determinant]) -> byte
     ends: dict[int, int] = {}
     for entry in entries:
         gap = entry.position - at
-        if isinstance(entry, Run):
+        if isinstance(entry, Consumed):
             write_varint(out, entry.input << 2 | (_KIND_RUN_AFTER_GAP if gap else _KIND_RUN))
             if gap:
                 write_varint(out, gap)
@@ -260,7 +260,7 @@ def _decode_determinant(
         if count == 0:
             raise WireCorruptError("lineage with an empty run")
         ends[tag >> 2] = end
-        return Run(at + gap, tag >> 2, count, end), i
+        return Consumed(at + gap, tag >> 2, count, end), i
     if tag == _KIND_FIRED:
         gap, i = read_varint(data, i)
         timer, i = read_varint(data, i)

@@ -20,7 +20,7 @@ LOG_BEFORE_S = 10.0
 
 
 class WorkerSource:
-    """A source of the HTTP server (`kstash.observe.server.Source`).
+    """A source of the HTTP server (`kstash.observe.server.Answers`).
 
     Args:
         observer: of the worker.
@@ -148,8 +148,8 @@ def _verdict(reasons: tuple[str, ...]) -> schema.Verdict:
     return schema.Verdict(ok=not reasons, reasons=reasons)
 
 
-def _task(task: TaskStatus) -> schema.Task:
-    return schema.Task(
+def _task(task: TaskStatus) -> schema.TaskEntry:
+    return schema.TaskEntry(
         name=task.name,
         stage=task.stage,
         partition=task.partition,
@@ -166,8 +166,8 @@ def _task(task: TaskStatus) -> schema.Task:
     )
 
 
-def _recovery(recovery: RecoveryStatus) -> schema.Recovery:
-    return schema.Recovery(
+def _recovery(recovery: RecoveryStatus) -> schema.RecoveryEntry:
+    return schema.RecoveryEntry(
         group=recovery.group,
         ended=recovery.ended,
         seconds=recovery.seconds,
@@ -176,8 +176,8 @@ def _recovery(recovery: RecoveryStatus) -> schema.Recovery:
     )
 
 
-def _checkpoint(task: TaskStatus) -> schema.Checkpoint:
-    return schema.Checkpoint(
+def _checkpoint(task: TaskStatus) -> schema.CheckpointEntry:
+    return schema.CheckpointEntry(
         task=task.name,
         position=task.checkpointed_position,
         age_seconds=task.checkpoint_age_seconds,

@@ -28,7 +28,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A task of a worker.
 
     Attributes:
@@ -100,7 +100,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     state_bytes: Count
 
 
-class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+class RecoveryEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A recovery of a task group that ended in its being live.
 
     Attributes:
@@ -117,7 +117,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     phases: dict[str, float]
 
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+class CheckpointEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The newest checkpoints of a task.
 
     Attributes:
@@ -174,11 +174,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     uptime_seconds: Seconds
     pid: Count | None = None
     waiting_for: str | None = None
-    tasks: tuple[Task, ...] = ()
+    tasks: tuple[TaskEntry, ...] = ()
     edges: tuple[Edge, ...] = ()
     history: tuple[Point, ...] = ()
-    recoveries: tuple[Recovery, ...] = ()
-    checkpoints: tuple[Checkpoint, ...] = ()
+    recoveries: tuple[RecoveryEntry, ...] = ()
+    checkpoints: tuple[CheckpointEntry, ...] = ()
     errors: tuple[LoggedError, ...] = ()
 
 

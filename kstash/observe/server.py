@@ -34,7 +34,7 @@ _STOP_MAX_S = 5.0
 log = structlog.get_logger("kstash.http")
 
 
-class Source(Protocol):
+class Answers(Protocol):
     """What the server answers with; all of it is called in its thread."""
 
     async def metrics(self) -> bytes:
@@ -72,7 +72,7 @@ class HttpServer:
     def __init__(
         self,
         listening: socket.socket,
-        source: Source,
+        source: Answers,
         access: Access,
         peers: Peers | None = None,
     ) -> None:
@@ -121,7 +121,7 @@ class HttpServer:
         self._socket.close()
 
 
-def serve(config: Config, port: int, source: Source) -> HttpServer:
+def serve(config: Config, port: int, source: Answers) -> HttpServer:
     """Serve a source on a port of `http_host`, as the settings say who may ask.
 
     Args:
@@ -137,7 +137,7 @@ def serve(config: Config, port: int, source: Source) -> HttpServer:
     return HttpServer(listening, source, access, Peers.of(config, access))
 
 
-def _application(source: Source, access: Access, peers: Peers) -> Starlette:
+def _application(source: Answers, access: Access, peers: Peers) -> Starlette:
     async def failed(request: Request, error: Exception) -> Response:
         log.error("an HTTP request failed", path=request.url.path, exc_info=error)
         return PlainTextResponse("Internal Server Error\n", status_code=500)
@@ -152,7 +152,7 @@ def _application(source: Source, access: Access, peers: Peers) -> Starlette:
     return application
 
 
-def _routes(source: Source, peers: Peers) -> list[Route]:
+def _routes(source: Answers, peers: Peers) -> list[Route]:
     """All but those of the page."""
 
     # Coroutines: others would each get a thread, of which a crowd of requests would make forty.

@@ -151,7 +151,7 @@ def _remove_old(place: Path) -> None:
 
 
 class SupervisorSource:
-    """A source of the HTTP server (`kstash.observe.server.Source`) that asks all workers.
+    """A source of the HTTP server (`kstash.observe.server.Answers`) that asks all workers.
 
     Args:
         endpoint: of the supervisor.

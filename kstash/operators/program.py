@@ -44,14 +44,14 @@ RECORD_ERRORS = (OperatorError, SerdeError, RecordTooLargeError, NullKeyError)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where the records of an input are: partition `number`, and what says where keys belong."""
 
     number: int
     partitioner: Partitioner
 
 
-def _check_place(keys: list[bytes | None], place: Place, operator: str) -> None:
+def _check_place(keys: list[bytes | None], place: Location, operator: str) -> None:
     """Refuse keys that belong elsewhere (H56); null keys are the operator's business."""
     where = place.partitioner
     if set(map(where.__getitem__, keys)) == {place.number}:
@@ -79,7 +79,7 @@ class StageProgram:
         stage: Stage,
         stores: Mapping[str, KeyValueStore],
         seconds: Callable[[], float] = lambda: 0.0,
-        places: Mapping[int, Place] = MappingProxyType({}),
+        places: Mapping[int, Location] = MappingProxyType({}),
         limits: Sequence[Limit] = (),
     ) -> None:
         self._stage = stage
@@ -103,7 +103,7 @@ class StageProgram:
             if isinstance(node, n.Stateful) and reached[node.index] > 1
         }
         self._places = places
-        self._place: Place | None = None
+        self._place: Location | None = None
         self._is_new = True
 
     def process(self, input_index: int, batch: Batch, *, is_new: bool = True) -> None:

@@ -31,7 +31,7 @@ from kstash.process.garbage import seldom_collecting
 from kstash.process.greeting import build_info, greet
 from kstash.process.main_program import command, hashing, is_in_event_loop, obstacle, pin_hash_seed
 from kstash.process.open_files import OpenFiles, needed, raise_limit
-from kstash.process.seat import STANDBY, Place, failures_told
+from kstash.process.seat import STANDBY, Seat, failures_told
 from kstash.process.stopping import Stop, StoppedEarlyError, StopRequest
 from kstash.process.supervisor import EXIT_FENCED, Supervisor
 from kstash.process.tracebacks import with_user_frames
@@ -119,15 +119,15 @@ def run_app(
     _check_can_run(config, until)
     topology = compile_program()
     configure_logs(config.log_format, config.log_level)
-    place = Place.of_this_process(config.application_id)
+    seat = Seat.of_this_process(config.application_id)
     hindered_by = obstacle()
-    if workers is not None and place is None and hindered_by is not None:
+    if workers is not None and seat is None and hindered_by is not None:
         raise ConfigError(
             f"workers run the program again, and that cannot be done here: {hindered_by}. Put "
             "run(workers=...) into a program of its own, or run without workers here",
             "workers",
         )
-    if workers is None or place is not None:
+    if workers is None or seat is not None:
         pin_hash_seed(hindered_by)
     if is_in_event_loop():
         log.warning(
@@ -135,17 +135,17 @@ def run_app(
             fix="await asyncio.to_thread(app.run), and app.stop() to end it",
         )
     put_back = take_over(is_guest=hindered_by is not None)
-    run = Run(topology, config, until, Stop(request, is_guest=hindered_by is not None), on_end)
+    run = Launch(topology, config, until, Stop(request, is_guest=hindered_by is not None), on_end)
     try:
         with run.stop:
-            if place is not None:
-                _run_place(run, place)
+            if seat is not None:
+                _run_seat(run, seat)
             elif workers is not None:
                 return _supervise(run, workers, on_ready)
             return _run_alone(run, on_ready)
     except StoppedEarlyError:
         log.info("stopped before it had begun")
-        if place is not None:
+        if seat is not None:
             raise SystemExit(0) from None
         return False
     except KstashError as error:
@@ -169,7 +169,7 @@ def _check_can_run(config: Config, until: str | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Launch:
     """What is run in this process.
 
     Attributes:
@@ -189,7 +189,7 @@ class Run:
     http_socket: Path | None = None
 
 
-def _supervise(run: Run, workers: int, on_ready: Callable[[], None] | None) -> bool:
+def _supervise(run: Launch, workers: int, on_ready: Callable[[], None] | None) -> bool:
     is_bounded = run.until is not None
     identify(application=run.config.application_id)
     greet(run.config, workers=workers)
@@ -210,7 +210,7 @@ def _supervise(run: Run, workers: int, on_ready: Callable[[], None] | None) -> b
     return is_bounded and not run.stop.is_set
 
 
-def _run_alone(run: Run, on_ready: Callable[[], None] | None) -> bool:
+def _run_alone(run: Launch, on_ready: Callable[[], None] | None) -> bool:
     # A guest has not waited since the process began.
     started = time.monotonic() - (0.0 if run.stop.is_guest else _process_age_s())
 
@@ -225,29 +225,29 @@ def _run_alone(run: Run, on_ready: Callable[[], None] | None) -> bool:
     return _run_worker(run, KafkaCluster(run.config), tell, started)
 
 
-def _run_place(run: Run, place: Place) -> NoReturn:
+def _run_seat(run: Launch, seat: Seat) -> NoReturn:
     """Run a supervised worker. What follows `run` in the program is for the supervisor to do."""
     age_s = _process_age_s()
     config, topics = run.config, run.topology.topics
     cluster = KafkaCluster(config)
-    if place.index == STANDBY:
-        if place.http_folder:
+    if seat.index == STANDBY:
+        if seat.http_folder:
             import kstash.observe.server  # noqa: F401 - imported late otherwise
         cluster.prepare(topics)
-        place = place.wait(RENEW_S, lambda: cluster.renew(topics))
+        seat = seat.wait(RENEW_S, lambda: cluster.renew(topics))
         age_s = 0.0
     started = time.monotonic() - age_s
-    tell_ready = place.join()
-    config = place.settings(config)
-    identify(application=config.application_id, worker=f"worker-{place.index}")
+    tell_ready = seat.join()
+    config = seat.settings(config)
+    identify(application=config.application_id, worker=f"worker-{seat.index}")
     greet(config)
-    run = replace(run, config=config, http_socket=place.http_socket)
+    run = replace(run, config=config, http_socket=seat.http_socket)
     _run_worker(run, cluster, tell_ready, started)
     raise SystemExit(0)
 
 
 def _run_worker(
-    run: Run, cluster: KafkaCluster, on_ready: Callable[[int], None], started: float
+    run: Launch, cluster: KafkaCluster, on_ready: Callable[[int], None], started: float
 ) -> bool:
     """Be one worker since `started` (monotonic seconds).
 
@@ -364,7 +364,7 @@ def _look_for_strangers(worker: Worker, program: str) -> None:
 def _loop(
     worker: Worker,
     program: str,
-    run: Run,
+    run: Launch,
     observer: Observer,
     state: RocksBackend,
     files: OpenFiles,

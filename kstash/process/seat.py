@@ -1,4 +1,4 @@
-"""The place of a supervised process: how it learns of it, and of the end of its supervisor."""
+"""The seat of a supervised process: how it learns of it, and of the end of its supervisor."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from kstash.core.names import worker_folder
 from kstash.errors import ConfigError, KstashError
 from kstash.settings.config import Config
 
-PLACE_VARIABLE = "KSTASH_WORKER_PLACE"
-"""How a process learns that it is a supervised worker, and which: see `Place.encode`."""
+SEAT_VARIABLE = "KSTASH_WORKER_SEAT"
+"""How a process learns that it is a supervised worker, and which: see `Seat.encode`."""
 
 STANDBY = -1
 
@@ -70,7 +70,7 @@ def failures_told() -> Iterator[None]:
     try:
         yield
     except KstashError as error:
-        given = os.environ.get(PLACE_VARIABLE)
+        given = os.environ.get(SEAT_VARIABLE)
         if given is None or not error.is_lasting:
             raise
         with socket.socket(fileno=os.dup(int(given.split("/", 2)[1]))) as link:
@@ -79,7 +79,7 @@ def failures_told() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Seat:
     """What a supervised process is told.
 
     Attributes:
@@ -95,7 +95,7 @@ class Place:
     http_folder: str = ""
 
     def encode(self) -> str:
-        """`index/link/application id/folder`: the value of `PLACE_VARIABLE`."""
+        """`index/link/application id/folder`: the value of `SEAT_VARIABLE`."""
         return f"{self.index}/{self.link}/{self.application_id}/{self.http_folder}"
 
     @property
@@ -105,12 +105,12 @@ class Place:
 
     @classmethod
     def of_this_process(cls, application_id: str) -> Self | None:
-        """The place of this process; None where nobody supervises it.
+        """The seat of this process; None where nobody supervises it.
 
         Raises:
             ConfigError: the program runs another application before the supervised one.
         """
-        given = os.environ.get(PLACE_VARIABLE)
+        given = os.environ.get(SEAT_VARIABLE)
         if given is None:
             return None
         index, link, supervised, http_folder = given.split("/", 3)
@@ -135,11 +135,11 @@ class Place:
     def wait(
         self, idle_s: float | None = None, on_idle: Callable[[], object] = lambda: None
     ) -> Self:
-        """Stand by until this process is given a place: that of a worker that has died.
+        """Stand by until this process is given a seat: that of a worker that has died.
 
         Args:
             idle_s: seconds of waiting after which, each time, `on_idle` is called; None: never.
-            on_idle: keeps ready what the place will need.
+            on_idle: keeps ready what the seat will need.
         """
         with socket.socket(fileno=os.dup(self.link)) as link:
             # Not a time-out of the socket: that would change the link for all who hold it.

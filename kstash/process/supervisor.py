@@ -1,14 +1,14 @@
 """Several workers on one machine: starts a process for each, and starts a dead one again.
 
 The supervisor has no Kafka client and no state. Each process runs the whole program again, since
-lambdas cannot be sent to another process, and finds its place in the environment. One process more
-stands by: it has run the program up to there, imports and all, and waits to be given a place.
+lambdas cannot be sent to another process, and finds its seat in the environment. One process more
+stands by: it has run the program up to there, imports and all, and waits to be given a seat.
 
 Invariants:
 
 - a worker never outlives its supervisor: it holds one end of a socket pair, and ends when the other
   end is closed, however that came about;
-- a place has one process at a time: the next one starts behind the `wait` for the last one, and so
+- a seat has one process at a time: the next one starts after the `wait` for the last one, and so
   finds the lock of the state folder free;
 - every wait has a deadline: a worker that does not stop is killed.
 """
@@ -33,7 +33,7 @@ import structlog
 from kstash.errors import ConfigError, WorkerFailedError
 from kstash.ports.status import SupervisedWorker
 from kstash.process.main_program import HASH_SEED, SEED_VARIABLE
-from kstash.process.seat import PLACE_VARIABLE, STANDBY, Failure, Place, socket_name
+from kstash.process.seat import SEAT_VARIABLE, STANDBY, Failure, Seat, socket_name
 from kstash.settings.config import Config
 
 EXIT_FENCED = 3
@@ -66,7 +66,7 @@ LOOK_S = 0.1
 log = structlog.get_logger("kstash.supervisor")
 
 
-class Stop(Protocol):
+class StopSignal(Protocol):
     """Says when to stop."""
 
     @property
@@ -75,7 +75,7 @@ class Stop(Protocol):
 
 
 class _Worker:
-    """One place, and the process that has it now."""
+    """One seat, and the process that has it now."""
 
     def __init__(self, index: int, count_max: int) -> None:
         self.index = index
@@ -187,7 +187,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._shown: dict[str, int] = {}
 
-    def run(self, stop: Stop) -> None:
+    def run(self, stop: StopSignal) -> None:
         """Run until told to stop, or until all workers are over.
 
         Raises:
@@ -268,14 +268,14 @@ class Supervisor:
     def _spawn(self, worker: _Worker) -> None:
         worker.failure = None
         ours, theirs = socket.socketpair()
-        place = Place(
+        seat = Seat(
             worker.index, theirs.fileno(), self._config.application_id, self._http_folder
         ).encode()
         with theirs:
             worker.process = subprocess.Popen(
                 self._command,
                 # With the pinned seed the program need not execute itself again.
-                env={**os.environ, PLACE_VARIABLE: place, SEED_VARIABLE: HASH_SEED},
+                env={**os.environ, SEAT_VARIABLE: seat, SEED_VARIABLE: HASH_SEED},
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),

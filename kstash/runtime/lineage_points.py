@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kstash.core.records import (
+    BoundedRun,
     Checkpoint,
     Claim,
-    Config,
+    Generation,
     Hint,
     LineageRecord,
     Release,
-    Run,
     Seal,
     Segment,
     Start,
 )
 
 APPENDS: Mapping[type[LineageRecord], str] = {
-    Config: "lineage.config.append",
+    Generation: "lineage.config.append",
     Claim: "lineage.claim.append",
     Seal: "lineage.seal.append",
     Start: "lineage.start.append",
-    Run: "lineage.run.append",
+    BoundedRun: "lineage.run.append",
     Segment: "lineage.segment.append",
     Hint: "lineage.hint.append",
     Checkpoint: "lineage.checkpoint.append",
@@ -31,11 +31,11 @@ APPENDS: Mapping[type[LineageRecord], str] = {
 """Around the append, which only queues the record: it is on its way some time later."""
 
 ACKS: Mapping[type[LineageRecord], str] = {
-    Config: "lineage.config.ack",
+    Generation: "lineage.config.ack",
     Claim: "lineage.claim.ack",
     Seal: "lineage.seal.ack",
     Start: "lineage.start.ack",
-    Run: "lineage.run.ack",
+    BoundedRun: "lineage.run.ack",
     Segment: "lineage.segment.ack",
     Hint: "lineage.hint.ack",
     Checkpoint: "lineage.checkpoint.ack",

@@ -66,7 +66,7 @@ Send = Callable[[int, str, bytes | None, Callable[[int], object]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChunkLocation:
     """A location, taken apart: (first offset, count) of each run of chunks."""
 
     partition: int
@@ -78,7 +78,7 @@ class Place:
         return f"{SCHEME}{self.partition}:{ranges}:{self.key}"
 
     @classmethod
-    def of(cls, partition: int, offsets: Collection[int], key: str) -> Place:
+    def of(cls, partition: int, offsets: Collection[int], key: str) -> ChunkLocation:
         """From the chunks' offsets, in order."""
         ranges: list[tuple[int, int]] = []
         for offset in offsets:
@@ -89,7 +89,7 @@ class Place:
         return cls(partition, tuple(ranges), key)
 
     @classmethod
-    def parse(cls, location: str) -> Place:
+    def parse(cls, location: str) -> ChunkLocation:
         """Take a location apart.
 
         Raises:
@@ -164,11 +164,11 @@ class CheckpointTopic:
                     with_checksum(chunk),
                     partial(offsets.setdefault, index),
                 )
-        return str(Place.of(group, [offsets[index] for index in range(len(offsets))], key))
+        return str(ChunkLocation.of(group, [offsets[index] for index in range(len(offsets))], key))
 
     def get(self, location: str, size: int) -> Iterator[bytes]:
         """Content of a stored file, chunk by chunk."""
-        place = Place.parse(location)
+        place = ChunkLocation.parse(location)
         if place.count > size:
             raise CheckpointCorruptError(
                 f"it claims {place.count} chunks for {size} bytes", location
@@ -227,7 +227,7 @@ class CheckpointTopic:
                 alive.setdefault(key, set()).add(int(index))
         return [
             # Chunks of an interrupted upload, or deletion: the keys up to the last one there is.
-            (key.rpartition("~")[0], str(Place(group, ((0, max(chunks) + 1),), key)))
+            (key.rpartition("~")[0], str(ChunkLocation(group, ((0, max(chunks) + 1),), key)))
             for key, chunks in alive.items()
             if chunks
         ]
@@ -342,7 +342,7 @@ class CheckpointTopic:
                     yield message
         reader.remove([partition])
 
-    def _check_end(self, place: Place, location: str) -> None:
+    def _check_end(self, place: ChunkLocation, location: str) -> None:
         """Refuse offsets that no record has yet: a reader would wait for them."""
         if not place.ranges:
             return
@@ -355,7 +355,7 @@ class CheckpointTopic:
                 f"{self._topic!r}[{place.partition}] ends at {self._ends[partition]}", location
             )
 
-    def _gone(self, place: Place, offset: int, location: str) -> CheckpointCorruptError:
+    def _gone(self, place: ChunkLocation, offset: int, location: str) -> CheckpointCorruptError:
         return CheckpointCorruptError(
             f"the record at offset {offset} of {self._topic!r}[{place.partition}] is gone", location
         )
@@ -381,12 +381,12 @@ class CheckpointTopic:
             raise CheckpointStoreError(f"{self._topic!r}: {error}") from error
 
 
-def _places(locations: Iterable[str]) -> dict[str, Place]:
+def _places(locations: Iterable[str]) -> dict[str, ChunkLocation]:
     """Those of the locations that are of this store, taken apart."""
     found = {}
     for location in locations:
         with contextlib.suppress(CheckpointCorruptError):
-            found[location] = Place.parse(location)
+            found[location] = ChunkLocation.parse(location)
     return found
 
 

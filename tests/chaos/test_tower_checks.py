@@ -12,7 +12,7 @@ import pytest
 
 from kstash.core.group import GroupState
 from kstash.core.ids import NO_INCARNATION
-from kstash.core.records import Claim, Run, encode_value
+from kstash.core.records import BoundedRun, Claim, encode_value
 from tests.chaos.acts import ACT_COUNTS, CLAIM_SIGN, MOVE_SIGN, RUN_SIGN, SCENARIOS, STEPS
 from tests.chaos.checkers import Output, Outputs, generation_of, next_hash
 from tests.chaos.harness import REPOSITORY, Record
@@ -272,7 +272,7 @@ def test_the_signs_that_acts_wait_for_are_in_the_log() -> None:
     for sign in (MOVE_SIGN, "recovery step"):
         assert any(f'"{sign}"' in source for source in sources), sign
     assert CLAIM_SIGN in encode_value(Claim(bytes(16), "w0"))
-    assert RUN_SIGN in encode_value(Run(NO_INCARNATION, 1, (("left", 0, 5),)))
+    assert RUN_SIGN in encode_value(BoundedRun(NO_INCARNATION, 1, (("left", 0, 5),)))
 
 
 def test_every_scenario_has_acts() -> None:

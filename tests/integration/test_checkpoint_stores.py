@@ -23,7 +23,7 @@ from kstash.ports.state import CheckpointStore
 from kstash.settings.config import Config
 from kstash.startup.topics import checkpoints_topic_config
 from kstash.stores.objects import ObjectCheckpointStore, open_store
-from kstash.stores.topic import CHUNK_BYTES, CheckpointTopic, Place
+from kstash.stores.topic import CHUNK_BYTES, CheckpointTopic, ChunkLocation
 from kstash.testing.stores import MemoryCheckpointStore
 
 LARGE = os.urandom(CHUNK_BYTES * 2 + 4321)
@@ -185,6 +185,6 @@ def test_a_damaged_chunk_is_told_by_its_offset(kafka_broker: DevBroker) -> None:
     store = topic_store(config)
     for offset, reason in enumerate(("checksum", "another record", "too short")):
         with pytest.raises(CheckpointCorruptError, match=reason) as caught:
-            content(store, str(Place(1, ((offset, 1),), "n~1")))
+            content(store, str(ChunkLocation(1, ((offset, 1),), "n~1")))
         assert f"'{topic}'[1] at offset {offset}" in str(caught.value)
     store.close()

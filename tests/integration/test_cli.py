@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from kstash.broker import DevBroker
-from kstash.core.determinants import Run
+from kstash.core.determinants import Consumed
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.partitioner import murmur2
 from kstash.core.records import Segment, encode_key, encode_value
@@ -102,7 +102,9 @@ def test_lineage_is_shown(
     """Every record of a lineage topic is a line: group, offset, kind and fields."""
     topic = f"{application_id}-lineage"
     kstash_command("topics", "create", topic)
-    segment = Segment(Incarnation(1700000000000, 4), TaskId(0, 0), 1, 5, 8, (Run(5, 1, 3, 12),))
+    segment = Segment(
+        Incarnation(1700000000000, 4), TaskId(0, 0), 1, 5, 8, (Consumed(5, 1, 3, 12),)
+    )
     with KafkaTools(kafka_broker.bootstrap_servers) as tools:
         tools.send(topic, 0, encode_key(segment), encode_value(segment))
         tools.send(topic, 0, encode_key(segment), None)

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kstash.broker import DevBroker
 from kstash.observe.table import METRICS, PREFIX
-from kstash.process.seat import PLACE_VARIABLE
+from kstash.process.seat import SEAT_VARIABLE
 from kstash.testing.fixtures import TopicFactory
 
 SENTENCES = 200
@@ -205,7 +205,7 @@ def test_transactions_of_others_leave_no_lag(worker: Worker, kafka_broker: DevBr
 def _of_place(worker: Worker, index: int) -> psutil.Process:
     assert worker.process is not None
     children = psutil.Process(worker.process.pid).children()
-    (found,) = [c for c in children if c.environ()[PLACE_VARIABLE].startswith(f"{index}/")]
+    (found,) = [c for c in children if c.environ()[SEAT_VARIABLE].startswith(f"{index}/")]
     return found
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from kstash.process.seat import PLACE_VARIABLE
+from kstash.process.seat import SEAT_VARIABLE
 from tests.chromium import chromium
 from tests.integration.scene import Process, Scene, lines, sentences
 
@@ -82,7 +82,7 @@ def process_of(supervisor: Process, index: int) -> int:
     found = next(
         child.pid
         for child in psutil.Process(supervisor.pid).children()
-        if child.environ().get(PLACE_VARIABLE, "").startswith(f"{index}/")
+        if child.environ().get(SEAT_VARIABLE, "").startswith(f"{index}/")
     )
     return int(found)
 

@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import kstash
-from kstash.core.determinants import Attachment, Fired, Run
+from kstash.core.determinants import Attachment, Consumed, Fired
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.reader import ReaderTable
-from kstash.core.records import Run as RunRecord
-from kstash.core.records import encode_key, encode_value
+from kstash.core.records import BoundedRun, encode_key, encode_value
 from kstash.core.sink import CommittedPositions
 from kstash.core.wire import (
     IDENTITY_HEADER,
@@ -94,10 +93,10 @@ def seen() -> Seen:
                 found.lineage.append((record.key() or b"", value))
     task, incarnation = TaskId(1, 3), Incarnation(1_600_000_000_000, 7)
     found.markers.append(encode_marker(End(5, 6, task, incarnation, 42, 1000)))
-    entries = (Run(5, 0, 3, 8), Fired(9, 1, 10**12), Attachment(10, 0, 1, 2, b"payload"))
+    entries = (Consumed(5, 0, 3, 8), Fired(9, 1, 10**12), Attachment(10, 0, 1, 2, b"payload"))
     found.chunks.append(encode_lineage(5, 11, entries))
     found.frames.append(encode_frame([b"k", None], None, [1, -2], [[("ä", None)], None]))
-    run = RunRecord(incarnation, 9, (("left", 0, 10), ("right", 1, 0)))
+    run = BoundedRun(incarnation, 9, (("left", 0, 10), ("right", 1, 0)))
     found.lineage.append((encode_key(run), encode_value(run)))
     return found
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from kstash.core import records
 from kstash.core.determinants import (
     Attachment,
+    Consumed,
     Determinant,
     Fired,
-    Run,
     contiguous_end,
     end_of,
     join,
@@ -32,8 +32,8 @@ from kstash.core.reader import ReaderTable
 from kstash.core.records import (
     Checkpoint,
     Claim,
-    Config,
     FileEntry,
+    Generation,
     Hint,
     LineageRecord,
     Release,
@@ -98,7 +98,9 @@ def lineages(draw: st.DrawFn, *, has_gaps: bool = True) -> Lineage:
             at += draw(st.integers(0, 3))
         if kind == "r":
             count = draw(COUNTS)
-            entries.append(Run(at, draw(st.integers(0, 40)), count, draw(st.integers(-1, 2**60))))
+            entries.append(
+                Consumed(at, draw(st.integers(0, 40)), count, draw(st.integers(-1, 2**60)))
+            )
         elif kind == "f":
             entries.append(Fired(at, draw(U32), draw(U64)))
         else:
@@ -135,7 +137,7 @@ CHECKPOINTS = st.builds(
 )
 SKIPS = st.lists(st.tuples(U16, U16, OFFSETS), max_size=3).map(tuple)
 RECORDS: st.SearchStrategy[LineageRecord] = st.one_of(
-    st.builds(Config, st.binary(max_size=16), U64),
+    st.builds(Generation, st.binary(max_size=16), U64),
     st.builds(Claim, st.binary(max_size=16), st.text(max_size=9)),
     st.builds(Seal, INCARNATIONS),
     st.builds(
@@ -148,7 +150,7 @@ RECORDS: st.SearchStrategy[LineageRecord] = st.one_of(
     ).filter(lambda start: start.parent is None or start.parent < start.incarnation),
     st.builds(Release, INCARNATIONS, INTS, st.none() | U64),
     st.builds(
-        records.Run,
+        records.BoundedRun,
         INCARNATIONS,
         U64,
         st.lists(st.tuples(st.text(max_size=9), U32, OFFSETS), max_size=3).map(tuple),

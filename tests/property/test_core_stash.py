@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from kstash.core.determinants import CLOCK_READ, Attachment, Determinant, Fired, Run
+from kstash.core.determinants import CLOCK_READ, Attachment, Consumed, Determinant, Fired
 from kstash.core.stash import Stash
 from kstash.core.wire import decode_lineage
 
@@ -20,7 +20,7 @@ def facts_of(entries: Iterable[Determinant]) -> Facts:
     """Lineage spelt out: nothing is left of how it was cut."""
     facts: Facts = {}
     for entry in entries:
-        if isinstance(entry, Run):
+        if isinstance(entry, Consumed):
             last = entry.position + entry.count - 1
             for position in range(entry.position, last + 1):
                 end = entry.end_offset if position == last else None
@@ -66,7 +66,7 @@ class StashMachine(RuleBasedStateMachine):
                 entries.append(Attachment(at, 0, count, CLOCK_READ, b"%d" % at))
             if not self.implicit:
                 self.next_offset += count + 1
-                entries.append(Run(at, count % 2, count, self.next_offset))
+                entries.append(Consumed(at, count % 2, count, self.next_offset))
             at += count
         self.stash.append(entries, at)
         self.facts |= facts_of(entries)

@@ -8,7 +8,7 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kstash.core.determinants import Run
+from kstash.core.determinants import Consumed
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.recovery import TailScan, TaskSpec
 from kstash.core.wire import (
@@ -38,7 +38,7 @@ def own_headers(number: int) -> Headers:
     identity = Identity(APPLICATION, TASK, incarnation, number, 1, number)
     headers: Headers = [(IDENTITY_HEADER, identity.encode())]
     if number % 3 == 0:
-        runs = tuple(Run(at, at % 2, 1, at + 1) for at in range(number - 3, number))
+        runs = tuple(Consumed(at, at % 2, 1, at + 1) for at in range(number - 3, number))
         headers.append((LINEAGE_HEADER, encode_lineage(number - 3, number, runs)))
     return headers
 

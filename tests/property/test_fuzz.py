@@ -62,7 +62,7 @@ from kstash.runtime.group.uploads import incarnation_of
 from kstash.settings.config import Config
 from kstash.settings.sources import PREFIX
 from kstash.state.folder import METADATA_FILE, ApplicationFolder
-from kstash.stores.topic import CheckpointTopic, Place
+from kstash.stores.topic import CheckpointTopic, ChunkLocation
 from kstash.testing import MemoryCluster, MemoryKafka
 from kstash.testing.kafka.log import MemoryRecord
 from kstash.verify import formats
@@ -158,7 +158,7 @@ def manifest(data: bytes) -> object:
         for entry in record.files:
             incarnation_of(entry.location)
             if entry.location.startswith("topic:"):
-                Place.parse(entry.location)
+                ChunkLocation.parse(entry.location)
     return record
 
 
@@ -338,7 +338,7 @@ TARGETS: dict[str, Target] = {
     "manifest": Target(pairs, manifest, (WireCorruptError, CheckpointCorruptError)),
     "location": Target(
         location_seeds,
-        lambda data: (incarnation_of(text(data)), Place.parse(text(data))),
+        lambda data: (incarnation_of(text(data)), ChunkLocation.parse(text(data))),
         (CheckpointCorruptError,),
     ),
     "program": Target(program_seeds, lambda data: Program.decode(text(data)), (WireCorruptError,)),

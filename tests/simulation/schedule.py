@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping
 from random import Random
 
-from kstash.core.records import Config, encode_key
+from kstash.core.records import Generation, encode_key
 from kstash.errors import CommittedPositionLostError, KstashError
 from tests.simulation.knobs import Knobs, Mutations
 from tests.simulation.sim_group import SimGroup
@@ -405,10 +405,10 @@ class Schedule:
         """Write the CONFIGs; a zombie's that was faster is not left there."""
         world = self.world
         for log in world.lineage_logs:
-            if any(isinstance(record.value, Config) for record in log.records):
+            if any(isinstance(record.value, Generation) for record in log.records):
                 log.records, log.offsets, log.end = [], [], 0
                 world.checkers.generations.pop(log.partition)
-            config = Config(world.next_nonce(), world.life * 1000)
+            config = Generation(world.next_nonce(), world.life * 1000)
             world.cluster.append(log, Record(encode_key(config), config, None, config))
 
     def recreate(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kstash.core import effects, events
 from kstash.core.group import GroupState
 from kstash.core.ids import OutPartition, TaskId
-from kstash.core.records import Checkpoint, Claim, Config, Gone, LineageRecord
+from kstash.core.records import Checkpoint, Claim, Generation, Gone, LineageRecord
 from kstash.core.recovery import TailScan
 from kstash.core.sink import SinkCommitter
 from kstash.core.wire import End, Fence, decode_lineage, decode_marker, encode_marker
@@ -138,13 +138,13 @@ class SimGroup(LiveGroup):
     def _append_config(self, _: effects.AppendConfig) -> None:
         nonce = self.world.next_nonce()
         generation = self.world.generation_seen_by(self.worker)
-        self._send_claim(Config(nonce, generation), lambda offset: events.ConfigAppended())  # noqa: ARG005
+        self._send_claim(Generation(nonce, generation), lambda offset: events.ConfigAppended())  # noqa: ARG005
 
     def _append_claim(self, _: effects.AppendClaim) -> None:
         claim = Claim(self.world.next_nonce(), self.worker.name)
         self._send_claim(claim, events.ClaimAppended)
 
-    def _send_claim(self, record: Config | Claim, event: Any) -> None:
+    def _send_claim(self, record: Generation | Claim, event: Any) -> None:
         def on_ack(error: str | None, offset: int) -> None:
             if self.dead:
                 return

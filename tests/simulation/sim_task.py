@@ -9,11 +9,11 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from kstash.core.determinants import Attachment, Determinant, Fired, Run
+from kstash.core.determinants import Attachment, Consumed, Determinant, Fired
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.recovery import TaskPlan
-from kstash.core.replay import Replay, Step, Stored
+from kstash.core.replay import Replay, ReplayStep, Stored
 from kstash.core.task import Outgoing, TaskCore
 from kstash.core.wire import End, Fence, Identity
 from tests.simulation.programs import (
@@ -188,13 +188,13 @@ class SimTask:
                 notes = self._run_record(source, event, position, emissions, entries)
                 if notes and explicit and position > first:
                     # Attachments stand behind the events before their own: cut the run there.
-                    entries.append(Run(first, source, position - first, run_end))
+                    entries.append(Consumed(first, source, position - first, run_end))
                     first = position
                 entries.extend(notes)
                 run_end = event[0].offset + 1
                 position += 1
             if explicit and position > first:
-                entries.append(Run(first, source, position - first, run_end))
+                entries.append(Consumed(first, source, position - first, run_end))
         if position == core.position and not emissions:
             return False
         if self.ends_sent:
@@ -295,7 +295,7 @@ class SimTask:
         emissions: list[Emission] = []
         while position < end:
             step = self.replay.next_step(position, end - position)
-            if isinstance(step, Step):
+            if isinstance(step, ReplayStep):
                 position = self._replay_records(position, step, emissions)
                 continue
             if step.timer not in self.state.timers:
@@ -308,7 +308,7 @@ class SimTask:
         self.core.advance((), position)
         self._emit_all(self.world.mutations.made_again(self, emissions))
 
-    def _replay_records(self, position: int, step: Step, emissions: list[Emission]) -> int:
+    def _replay_records(self, position: int, step: ReplayStep, emissions: list[Emission]) -> int:
         """Run the records of a step again; returns the position behind them."""
         offset = 0
         for event in range(position, position + step.count):

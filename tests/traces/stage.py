@@ -16,13 +16,13 @@ from collections.abc import Callable
 
 from kstash.core import effects as asked
 from kstash.core import events as told
-from kstash.core.determinants import Run
+from kstash.core.determinants import Consumed
 from kstash.core.group import GroupCore, GroupState
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import (
     Checkpoint,
     Claim,
-    Config,
+    Generation,
     Hint,
     LineageRecord,
     Segment,
@@ -50,10 +50,10 @@ def span(text: str) -> tuple[int, int]:
     return int(start), int(end)
 
 
-def runs(text: str) -> tuple[int, int, tuple[Run, ...]]:
+def runs(text: str) -> tuple[int, int, tuple[Consumed, ...]]:
     """The lineage of `3-7`: one run of input 0."""
     start, end = span(text)
-    return start, end, (Run(start, 0, end - start, end),)
+    return start, end, (Consumed(start, 0, end - start, end),)
 
 
 class Stage:
@@ -82,7 +82,7 @@ class Stage:
         """`topic KIND ...`."""
         i, number = inc(o.get("inc", "0")), int(o.get("number", "1"))
         made: dict[str, Callable[[], LineageRecord]] = {
-            "config": lambda: Config(b"c", GENERATION),
+            "config": lambda: Generation(b"c", GENERATION),
             "claim": lambda: Claim(b"n", "other"),
             "start": lambda: Start(
                 i,
@@ -140,7 +140,7 @@ class Stage:
             end = len(self.topic) if effect.through is None else effect.through + 1
             return told.LineageRead(list(enumerate(self.topic))[effect.start : end])
         if isinstance(effect, asked.AppendConfig):
-            self.topic.append(Config(b"c", GENERATION))
+            self.topic.append(Generation(b"c", GENERATION))
             return told.ConfigAppended()
         if isinstance(effect, asked.AppendClaim):
             self.topic.append(Claim(b"n", "me"))
@@ -221,7 +221,7 @@ class Stage:
     def batch(self, _: list[str], o: Options) -> list[str]:
         """`batch input=I count=N`."""
         at, count = self.live.position, int(o["count"])
-        self.live.advance((Run(at, int(o.get("input", "0")), count, at + count),), at + count)
+        self.live.advance((Consumed(at, int(o.get("input", "0")), count, at + count),), at + count)
         return [f"position {self.live.position}"]
 
     def emit(self, plain: list[str], o: Options) -> list[str]:

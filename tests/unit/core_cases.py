@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kstash.core.determinants import Determinant, Run
+from kstash.core.determinants import Consumed, Determinant
 from kstash.core.events import (
     Begin,
     CheckpointsVerified,
@@ -28,7 +28,7 @@ from kstash.core.reader import ReaderTable
 from kstash.core.records import (
     Checkpoint,
     Claim,
-    Config,
+    Generation,
     Gone,
     LineageRecord,
     Segment,
@@ -76,7 +76,7 @@ def segment(
     offset: int, number: int, start: int, end: int, *entries: Determinant, task: TaskId = TASK
 ) -> Segment:
     """A segment of the incarnation with the CLAIM at `offset`; one run of input 0 by default."""
-    runs = entries or (Run(start, 0, end - start, end),)
+    runs = entries or (Consumed(start, 0, end - start, end),)
     return Segment(inc(offset), task, number, start, end, tuple(runs))
 
 
@@ -143,9 +143,9 @@ def claim() -> Claim:
     return Claim(b"n", "worker")
 
 
-def config(generation: int = GENERATION) -> Config:
+def config(generation: int = GENERATION) -> Generation:
     """A CONFIG."""
-    return Config(b"c", generation)
+    return Generation(b"c", generation)
 
 
 def task_core(
@@ -183,7 +183,7 @@ def task_core(
 def run_batch(core: TaskCore, count: int, source: int = 0) -> None:
     """Let a task process one batch of `count` records of an input; offsets are positions."""
     at = core.position
-    core.advance((Run(at, source, count, at + count),), at + count)
+    core.advance((Consumed(at, source, count, at + count),), at + count)
 
 
 @dataclass
@@ -267,7 +267,7 @@ def events_of(
 ) -> list[Event]:
     """The events of an undisturbed recovery over a topic that holds `topic` from offset 0 on."""
     at = len(topic)
-    first_config = next(item for item in enumerate(topic) if isinstance(item[1], Config))
+    first_config = next(item for item in enumerate(topic) if isinstance(item[1], Generation))
     return [
         Begin(),
         LineageRead(list(enumerate(topic))),

@@ -19,14 +19,14 @@ import sys
 from pathlib import Path
 
 from kstash.errors import ConfigError
-from kstash.process.seat import STANDBY, Place, failures_told
+from kstash.process.seat import STANDBY, Seat, failures_told
 
 GROUPS = 2
 
 
 def main() -> None:
     """Behave."""
-    place = Place.of_this_process("fake")
+    place = Seat.of_this_process("fake")
     assert place is not None
     folder = Path(sys.argv[1])
     if place.index == STANDBY:

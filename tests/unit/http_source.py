@@ -20,7 +20,7 @@ STATUS = schema.Status(
 
 @dataclass
 class FakeSource:
-    """See `kstash.observe.server.Source`."""
+    """See `kstash.observe.server.Answers`."""
 
     live: schema.Verdict = field(default_factory=lambda: schema.Verdict(ok=True))
     ready: schema.Verdict = field(

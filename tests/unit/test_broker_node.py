@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kstash.broker.errors import BrokerStartError
-from kstash.broker.node import Node, node_settings
+from kstash.broker.node import BrokerNode, node_settings
 from kstash.cli import main as cli
 
 ONE = [(9092, 9093)]
@@ -29,7 +29,7 @@ def test_one_node_needs_no_other_copy() -> None:
 def test_a_start_that_takes_too_long_says_how_to_wait(tmp_path: Path) -> None:
     """Also where the folder is formatted; what formatting prints is not shown."""
     slow = [sys.executable, "-c", "import time; time.sleep(60)"]
-    node = Node(0, tmp_path, slow, is_temporary=True)
+    node = BrokerNode(0, tmp_path, slow, is_temporary=True)
     node.log.write_text(
         "Bootstrap metadata: BootstrapMetadata(records=[ApiMessageAndVersion(x)])\n"
         "Formatting metadata directory /data\nWARN the disk is slow " + "x" * 1000
@@ -46,7 +46,7 @@ def test_a_start_that_takes_too_long_says_how_to_wait(tmp_path: Path) -> None:
 
 def test_a_stack_does_not_hide_the_exception(tmp_path: Path) -> None:
     """However deep Java's stack is, the line that names the cause is told."""
-    node = Node(0, tmp_path, [sys.executable, "-c", "raise SystemExit(1)"], is_temporary=True)
+    node = BrokerNode(0, tmp_path, [sys.executable, "-c", "raise SystemExit(1)"], is_temporary=True)
     node.log.write_text("ConfigException: much is no number\n" + "\tat a.b.C.d(C.java:1)\n" * 20)
     with pytest.raises(BrokerStartError, match="much is no number"):
         node.format("id", 10)

@@ -20,7 +20,7 @@ from kstash.cli.lineage import as_line
 from kstash.cli.options import assignments
 from kstash.cli.programs import load_app
 from kstash.cli.records import argument_bytes, keyed
-from kstash.core.determinants import Fired, Run
+from kstash.core.determinants import Consumed, Fired
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import Claim, Segment, encode_key, encode_value
@@ -288,7 +288,7 @@ def test_records_of_a_fenced_incarnation_are_marked() -> None:
 
 def test_lineage_in_a_header_is_decoded() -> None:
     """With headers shown, a record tells its identity and the lineage that it carries."""
-    chunk = encode_lineage(8, 10, [Run(8, 0, 2, 55)])
+    chunk = encode_lineage(8, 10, [Consumed(8, 0, 2, 55)])
     headers = [*identity_header(1, 1, OLD), (LINEAGE_HEADER, chunk)]
     (shown,) = RecordDecoder().decode(Message(b"1", b"a", headers))
     assert shown["lineage"]["determinants"] == [
@@ -312,7 +312,7 @@ def test_lineage_records_are_decoded() -> None:
     claim = Claim(b"n" * 16, "worker-1")
     entry = lineage_entry(Message(encode_value(claim), encode_key(claim), at=3))
     assert (entry["kind"], entry["worker"], entry["offset"]) == ("claim", "worker-1", 3)
-    segment = Segment(OLD, TASK, 2, 8, 11, (Run(8, 1, 2, 40), Fired(10, 7, 99)))
+    segment = Segment(OLD, TASK, 2, 8, 11, (Consumed(8, 1, 2, 40), Fired(10, 7, 99)))
     entry = lineage_entry(Message(encode_value(segment), encode_key(segment)))
     assert entry["entries"] == ["8: 2 of input 1 before 40", "10: timer 7 at 99"]
     line = as_line(entry)

@@ -16,7 +16,7 @@ from kstash import App, text
 from kstash.cli import lag as module
 from kstash.cli import main as cli
 from kstash.cli import topic_check
-from kstash.cli.lag import Lag, measure
+from kstash.cli.lag import PartitionLag, measure
 from kstash.cli.topic_check import Pretender, examine, kind_of
 from kstash.errors import TopicMismatchError, TopicMissingError
 from kstash.kafka.maintenance import Upkeep
@@ -68,10 +68,10 @@ def test_the_lag_of_each_partition() -> None:
     """In records and seconds; what has no record left has no lag, whatever its offsets say."""
     tools = Tools()
     assert measure(cast(KafkaTools, tools), POSITIONS, NOW) == [
-        Lag("in", 0, False, 10, 10, 0, 0.0),
-        Lag("in", 1, False, 4, 10, 6, 2.5),
-        Lag("in", 2, False, 9, 10, 0, 0.0),
-        Lag("shop-words-repartition", 0, True, 7, 10, 3, 2.5),
+        PartitionLag("in", 0, False, 10, 10, 0, 0.0),
+        PartitionLag("in", 1, False, 4, 10, 6, 2.5),
+        PartitionLag("in", 2, False, 9, 10, 0, 0.0),
+        PartitionLag("shop-words-repartition", 0, True, 7, 10, 3, 2.5),
     ]
     assert ("in", 0) not in tools.asked  # nothing is read where nothing is left
 

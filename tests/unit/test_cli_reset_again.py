@@ -14,8 +14,14 @@ from kstash.cli import reset
 from kstash.cli.past import read_past
 from kstash.core.ids import Incarnation
 from kstash.core.program import PROGRAM_SETTING, Program, StageShape
-from kstash.core.records import Config as Generation
-from kstash.core.records import LineageRecord, Start, decode_record, encode_key, encode_value
+from kstash.core.records import (
+    Generation,
+    LineageRecord,
+    Start,
+    decode_record,
+    encode_key,
+    encode_value,
+)
 from kstash.errors import (
     ApplicationRunningError,
     ClusterError,

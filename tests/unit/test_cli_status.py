@@ -28,7 +28,7 @@ from tests.unit.certificates import write_certificate
 from tests.unit.http_source import FakeSource
 
 
-def worker(name: str, *tasks: schema.Task, **others: Any) -> schema.WorkerEntry:
+def worker(name: str, *tasks: schema.TaskEntry, **others: Any) -> schema.WorkerEntry:
     """A worker that answers."""
     status = schema.Status(
         application_id="shop",
@@ -54,10 +54,10 @@ def worker(name: str, *tasks: schema.Task, **others: Any) -> schema.WorkerEntry:
     return schema.WorkerEntry(address="10.0.0.1:8080", is_reachable=True, status=status)
 
 
-def task(name: str, state: str = "live", **others: Any) -> schema.Task:
+def task(name: str, state: str = "live", **others: Any) -> schema.TaskEntry:
     """A task."""
     values = {"position": 5000, "checkpointed_position": 4000, "replay_end": 0} | others
-    return schema.Task(name=name, stage="words", partition=0, group=0, state=state, **values)
+    return schema.TaskEntry(name=name, stage="words", partition=0, group=0, state=state, **values)
 
 
 def answer(*entries: schema.WorkerEntry) -> dict[str, Any]:
@@ -82,7 +82,9 @@ def test_workers_and_their_tasks() -> None:
                 task("words_0", lag_records=3, lag_seconds=1.5),
                 task("words_1", lag_records=40),
                 task("words_2", "recovering", position=10, replay_end=20),
-                checkpoints=(schema.Checkpoint(task="words_0", position=4000, age_seconds=7.0),),
+                checkpoints=(
+                    schema.CheckpointEntry(task="words_0", position=4000, age_seconds=7.0),
+                ),
             )
         )
     )
@@ -109,7 +111,7 @@ def test_a_worker_that_cannot_be_reached() -> None:
 def test_the_latest_of_all_workers() -> None:
     """Recoveries with their time, errors with their place; the newest three of each."""
     recoveries = tuple(
-        schema.Recovery(group=number, ended=number, seconds=1.25, replayed=77, phases={})
+        schema.RecoveryEntry(group=number, ended=number, seconds=1.25, replayed=77, phases={})
         for number in range(5)
     )
     error = schema.LoggedError(

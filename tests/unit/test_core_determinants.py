@@ -6,9 +6,9 @@ from kstash.core.determinants import (
     CLOCK_READ,
     UNKNOWN_OFFSET,
     Attachment,
+    Consumed,
     Determinant,
     Fired,
-    Run,
     contiguous_end,
     end_of,
     join,
@@ -16,7 +16,12 @@ from kstash.core.determinants import (
     lineage_until,
 )
 
-RUNS: list[Determinant] = [Run(0, 0, 4, 40), Run(4, 1, 2, 20), Fired(6, 1, 99), Run(7, 0, 3, 43)]
+RUNS: list[Determinant] = [
+    Consumed(0, 0, 4, 40),
+    Consumed(4, 1, 2, 20),
+    Fired(6, 1, 99),
+    Consumed(7, 0, 3, 43),
+]
 
 
 def note(position: int, k: int = 0) -> Attachment:
@@ -32,27 +37,27 @@ def test_ends() -> None:
 def test_lineage_from() -> None:
     """The head of a run across the start is cut off; an attachment at the start is kept."""
     assert lineage_from([*RUNS[:1], note(4), *RUNS[1:]], 4) == [note(4), *RUNS[1:]]
-    assert lineage_from(RUNS, 5) == [Run(5, 1, 1, 20), *RUNS[2:]]
+    assert lineage_from(RUNS, 5) == [Consumed(5, 1, 1, 20), *RUNS[2:]]
     assert lineage_from([note(3), *RUNS], 4) == RUNS[1:]
     assert lineage_from(RUNS, 10) == []
 
 
 def test_lineage_until() -> None:
     """The tail of a run across the end is cut off, and then where it ends is not known."""
-    assert lineage_until(RUNS, 8) == [*RUNS[:3], Run(7, 0, 1, UNKNOWN_OFFSET)]
+    assert lineage_until(RUNS, 8) == [*RUNS[:3], Consumed(7, 0, 1, UNKNOWN_OFFSET)]
     assert lineage_until([*RUNS, note(10)], 10) == RUNS
     assert lineage_until(RUNS, 0) == []
 
 
 def test_join_of_overlapping_copies() -> None:
     """Copies that overlap and leave gaps to each other become one history."""
-    copies = [RUNS[2:], [Run(2, 0, 2, 40), *RUNS[1:2]], RUNS[:1]]
+    copies = [RUNS[2:], [Consumed(2, 0, 2, 40), *RUNS[1:2]], RUNS[:1]]
     assert join(copies, 0) == RUNS
 
 
 def test_join_starts_at_the_base() -> None:
     """What a checkpoint covers is not replayed."""
-    assert join([RUNS], 5) == [Run(5, 1, 1, 20), *RUNS[2:]]
+    assert join([RUNS], 5) == [Consumed(5, 1, 1, 20), *RUNS[2:]]
 
 
 def test_join_keeps_one_copy_of_an_attachment() -> None:

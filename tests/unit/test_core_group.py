@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from kstash.core.determinants import Run
+from kstash.core.determinants import Consumed
 from kstash.core.effects import (
     AppendClaim,
     AppendConfig,
@@ -36,7 +36,7 @@ from kstash.core.events import (
     TailsScanned,
 )
 from kstash.core.group import TRANSITIONS, GroupCore, GroupState
-from kstash.core.records import Config, Hint, LineageRecord, Release, Seal, Start, TaskStart
+from kstash.core.records import Generation, Hint, LineageRecord, Release, Seal, Start, TaskStart
 from kstash.core.sink import CommittedPositions
 from kstash.core.wire import Fence, Lineage
 from kstash.errors import (
@@ -153,7 +153,9 @@ def test_h46_a_claim_that_is_not_where_it_was_acknowledged(
         core.step(LineageRead([(0, claim())]))
 
 
-@pytest.mark.parametrize("found", [[], [(0, Config(b"other", GENERATION))], [(0, Seal(inc(1)))]])
+@pytest.mark.parametrize(
+    "found", [[], [(0, Generation(b"other", GENERATION))], [(0, Seal(inc(1)))]]
+)
 def test_h63_a_topic_made_anew_before_the_seal(found: list[tuple[int, LineageRecord]]) -> None:
     """H63: a claimant that slept through a reset has initialised its sinks after it.
 
@@ -178,7 +180,7 @@ def test_h48_what_a_successor_wrote_says_nothing_to_a_stalled_claimant() -> None
     assert isinstance(effect, ScanTails)
     (scan,) = effect.scans
     assert scan.on_record(
-        OUT, 0, identity(inc(1), 1, position=1), Lineage(0, 1, (Run(0, 0, 1, 1),))
+        OUT, 0, identity(inc(1), 1, position=1), Lineage(0, 1, (Consumed(0, 0, 1, 1),))
     )
     successor = inc(9)
     assert not scan.on_record(OUT, 1, identity(successor, 2, position=7), None)
@@ -487,7 +489,7 @@ def test_the_scan_decides_x() -> None:
     core = group_core()
     (effect,) = drive(core, events_of(topic)[:-2])
     assert isinstance(effect, ScanTails)
-    chunk = Lineage(5, 9, (Run(5, 0, 4, 9),))
+    chunk = Lineage(5, 9, (Consumed(5, 0, 4, 9),))
     assert effect.scans[0].on_record(OUT, 0, identity(inc(1), 1, position=9), chunk)
     (effect,) = core.step(TailsScanned({}))
     assert isinstance(effect, AppendStart)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from kstash.core.determinants import UNKNOWN_OFFSET, Run
+from kstash.core.determinants import UNKNOWN_OFFSET, Consumed
 from kstash.core.lineage import (
     UNBOUNDED,
     LineageView,
@@ -16,8 +16,7 @@ from kstash.core.lineage import (
     history_part,
     owners_of,
 )
-from kstash.core.records import Claim, Gone, Hint, Release, Seal, encode_key
-from kstash.core.records import Run as BoundedRun
+from kstash.core.records import BoundedRun, Claim, Gone, Hint, Release, Seal, encode_key
 from tests.unit.core_cases import (
     GENERATION,
     OUT,
@@ -225,10 +224,10 @@ def test_owners_of_a_history_that_was_cut_back() -> None:
 def test_h9_determinants_beyond_the_adopted_end_are_cut() -> None:
     """H9: what an incarnation did past its successor's x is not history."""
     owners = owners_of([start(1), start(4, 1, adopted=10)], STAGE)
-    entries = (Run(5, 0, 3, 8), Run(8, 1, 4, 4))
+    entries = (Consumed(5, 0, 3, 8), Consumed(8, 1, 4, 4))
     assert history_part(owners, inc(1), entries) == [
-        Run(5, 0, 3, 8),
-        Run(8, 1, 2, UNKNOWN_OFFSET),
+        Consumed(5, 0, 3, 8),
+        Consumed(8, 1, 2, UNKNOWN_OFFSET),
     ]
     assert history_part(owners, inc(4), entries) == list(entries)
 
@@ -236,13 +235,13 @@ def test_h9_determinants_beyond_the_adopted_end_are_cut() -> None:
 def test_h9_an_abandoned_branch_says_nothing() -> None:
     """H9: an incarnation off the chain contributes no determinant."""
     owners = owners_of([start(1), start(4, 1, adopted=10)], STAGE)
-    assert history_part(owners, inc(3), (Run(0, 0, 3, 3),)) == []
+    assert history_part(owners, inc(3), (Consumed(0, 0, 3, 3),)) == []
 
 
 def test_h29_a_restatement_counts() -> None:
     """H29: what an incarnation says below its own x restates its parent's history."""
     owners = owners_of([start(1), start(4, 1, adopted=10)], STAGE)
-    assert history_part(owners, inc(4), (Run(2, 0, 3, 5),)) == [Run(2, 0, 3, 5)]
+    assert history_part(owners, inc(4), (Consumed(2, 0, 3, 5),)) == [Consumed(2, 0, 3, 5)]
 
 
 def test_a_view_begins_empty() -> None:

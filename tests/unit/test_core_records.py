@@ -14,14 +14,14 @@ from kstash.core.hashes import OutputHashes
 from kstash.core.ids import TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.records import (
+    BoundedRun,
     Checkpoint,
     Claim,
-    Config,
     FileEntry,
+    Generation,
     Hint,
     LineageRecord,
     Release,
-    Run,
     Seal,
     Segment,
     Start,
@@ -47,14 +47,19 @@ TABLE_JSON = (
     '"seq":[[6609259015015971906,0,0,12]],"end":[[6609259015015971906,0,0,5]]}'
 )
 ENTRIES = (
-    determinants.Run(100, 0, 3, 53),
-    determinants.Run(103, 1, 2, 20),
-    determinants.Run(105, 0, 1, 54),
+    determinants.Consumed(100, 0, 3, 53),
+    determinants.Consumed(103, 1, 2, 20),
+    determinants.Consumed(105, 0, 1, 54),
 )
 
 # Record, key in hex, kind, body.
 VECTORS: list[tuple[LineageRecord, str, int, bytes]] = [
-    (Config(b"\1" * 4, GENERATION), NO_INC + "01" + "01" * 4, 1, b'{"generation":1600000000000}'),
+    (
+        Generation(b"\1" * 4, GENERATION),
+        NO_INC + "01" + "01" * 4,
+        1,
+        b'{"generation":1600000000000}',
+    ),
     (Claim(b"\2" * 4, "w1"), NO_INC + "02" + "02" * 4, 2, b'{"worker":"w1"}'),
     (Seal(inc(7)), INC + "03", 3, b"{}"),
     (
@@ -79,7 +84,7 @@ VECTORS: list[tuple[LineageRecord, str, int, bytes]] = [
     (Release(inc(7), {0: 5, 1: 6}, 9), INC + "05", 5, b'{"positions":[[0,5],[1,6]],"run":9}'),
     (Release(inc(7), {}), INC + "05", 5, b'{"positions":[],"run":null}'),
     (
-        Run(inc(7), 9, (("in", 0, 100),)),
+        BoundedRun(inc(7), 9, (("in", 0, 100),)),
         INC + "06" + "0000000000000009",
         6,
         b'{"run":9,"ends":[["in",0,100]]}',
@@ -212,7 +217,7 @@ def test_h8_keys_of_two_incarnations_differ() -> None:
 def test_h34_claims_of_one_worker_differ_by_their_nonce() -> None:
     """H34: two attempts of one worker have two keys, so compaction moves no CLAIM."""
     assert encode_key(Claim(b"a", "w")) != encode_key(Claim(b"b", "w"))
-    assert encode_key(Claim(b"a", "w")) != encode_key(Config(b"a", 1))
+    assert encode_key(Claim(b"a", "w")) != encode_key(Generation(b"a", 1))
 
 
 def test_key_incarnation() -> None:

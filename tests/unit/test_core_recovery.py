@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kstash.core.determinants import UNKNOWN_OFFSET, Determinant, Fired, Run
+from kstash.core.determinants import UNKNOWN_OFFSET, Consumed, Determinant, Fired
 from kstash.core.ids import NO_INCARNATION, Incarnation
 from kstash.core.lineage import LineageView, owners_of
 from kstash.core.reader import ReaderTable
@@ -46,7 +46,7 @@ IMPLICIT = replace(SPEC, implicit=True)
 
 def chunk(first: int, end: int, *entries: Determinant) -> Lineage:
     """A chunk; one run of input 0 by default."""
-    return Lineage(first, end, entries or (Run(first, 0, end - first, end),))
+    return Lineage(first, end, entries or (Consumed(first, 0, end - first, end),))
 
 
 def plan(
@@ -235,7 +235,7 @@ def test_lineage_in_the_topic_is_replayed() -> None:
     view = view_of(config(), claim(), start(1), segment(1, 1, 0, 5), segment(1, 2, 5, 8))
     made = plan(view, [start(1)], scan_of())
     assert (made.adopted, made.stable) == (8, 8)
-    assert made.lineage == (Run(0, 0, 5, 5), Run(5, 0, 3, 8))
+    assert made.lineage == (Consumed(0, 0, 5, 5), Consumed(5, 0, 3, 8))
 
 
 def test_a_gap_ends_the_history() -> None:
@@ -252,7 +252,7 @@ def test_headers_fill_what_the_topic_lacks() -> None:
     made = plan(view, [start(1)], scan)
     assert (made.adopted, made.stable) == (9, 5)
     assert made.last_valid == {OUT: 3}
-    assert made.lineage == (Run(0, 0, 5, 5), Run(5, 0, 4, 9))
+    assert made.lineage == (Consumed(0, 0, 5, 5), Consumed(5, 0, 4, 9))
 
 
 def test_a_valid_output_without_its_lineage_refuses_to_start() -> None:
@@ -274,7 +274,7 @@ def test_replay_starts_at_the_base() -> None:
     first = start(1, initial={0: 33, 1: 3, 2: 9})
     made = plan(view, [first], scan_of(), base=base)
     assert (made.base, made.position, made.adopted) == (base, 5, 8)
-    assert made.lineage == (Run(5, 0, 3, 8),)
+    assert made.lineage == (Consumed(5, 0, 3, 8),)
     assert made.input_offsets == {0: 70, 1: 20, 2: 9}
     assert made.sequences == {OUT: 12}
     assert made.last_valid == {OUT: 12}
@@ -305,12 +305,12 @@ def test_h9_the_parents_x_cuts_the_grandparents_lineage() -> None:
         config(),
         claim(),
         start(1),
-        segment(1, 1, 0, 9, Run(0, 0, 9, 9)),
+        segment(1, 1, 0, 9, Consumed(0, 0, 9, 9)),
         start(5, 1, adopted=6),
-        segment(5, 1, 6, 8, Run(6, 1, 2, 2)),
+        segment(5, 1, 6, 8, Consumed(6, 1, 2, 2)),
     )
     made = plan(view, [start(1), start(5, 1, adopted=6)], scan_of())
-    assert made.lineage == (Run(0, 0, 6, UNKNOWN_OFFSET), Run(6, 1, 2, 2))
+    assert made.lineage == (Consumed(0, 0, 6, UNKNOWN_OFFSET), Consumed(6, 1, 2, 2))
     assert made.adopted == 8
 
 

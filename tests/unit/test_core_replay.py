@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from kstash.core.determinants import UNKNOWN_OFFSET, Attachment, Determinant, Fired, Run
+from kstash.core.determinants import UNKNOWN_OFFSET, Attachment, Consumed, Determinant, Fired
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import OutPartition
 from kstash.core.recovery import TaskPlan
-from kstash.core.replay import Replay, Step, Stored
+from kstash.core.replay import Replay, ReplayStep, Stored
 from kstash.errors import LineageGapError, ReplayDivergedError
 from tests.unit.core_cases import OUT, TASK
 
@@ -42,29 +42,29 @@ def replay(
 
 def count(step: Any) -> int:
     """How many events a step has at most."""
-    assert isinstance(step, Step)
+    assert isinstance(step, ReplayStep)
     return step.count
 
 
 def test_runs_come_in_their_order() -> None:
     """The lineage says which input comes next; a run that was begun goes on."""
-    runs = replay(Run(0, 1, 3, 7), Run(3, 0, 2, 12), adopted=5)
-    assert runs.next_step(0, 100) == Step(1, 3, 3, 7)
-    assert runs.next_step(2, 100) == Step(1, 1, 1, 7)
-    assert runs.next_step(3, 100) == Step(0, 2, 2, 12)
-    assert runs.next_step(3, 1) == Step(0, 1, 2, 12)
+    runs = replay(Consumed(0, 1, 3, 7), Consumed(3, 0, 2, 12), adopted=5)
+    assert runs.next_step(0, 100) == ReplayStep(1, 3, 3, 7)
+    assert runs.next_step(2, 100) == ReplayStep(1, 1, 1, 7)
+    assert runs.next_step(3, 100) == ReplayStep(0, 2, 2, 12)
+    assert runs.next_step(3, 1) == ReplayStep(0, 1, 2, 12)
 
 
 def test_a_run_across_the_base_goes_on_there() -> None:
     """Lineage from before the base is passed."""
-    assert replay(Run(0, 1, 2, 5), Run(2, 0, 8, 30), position=6).next_step(6, 9) == Step(
-        0, 4, 4, 30
-    )
+    assert replay(Consumed(0, 1, 2, 5), Consumed(2, 0, 8, 30), position=6).next_step(
+        6, 9
+    ) == ReplayStep(0, 4, 4, 30)
 
 
 def test_what_no_lineage_covers_is_an_error() -> None:
     """A task with several inputs needs a determinant of each event; a timer is one."""
-    gap = replay(Run(0, 1, 2, 5), Run(4, 1, 2, 9))
+    gap = replay(Consumed(0, 1, 2, 5), Consumed(4, 1, 2, 9))
     with pytest.raises(LineageGapError, match="task t: no lineage for position 2"):
         gap.next_step(2, 100)
     with pytest.raises(LineageGapError):
@@ -76,17 +76,17 @@ def test_the_only_input_needs_no_lineage() -> None:
     """Positions that nothing covers are its records, up to the next timer; attachments are none."""
     timer = Fired(4, 9, 1000)
     only = replay(Attachment(2, 0, 0, 1, b""), timer, only_input=3, adopted=8)
-    assert only.next_step(0, 100) == Step(3, 4, 4, UNKNOWN_OFFSET)
+    assert only.next_step(0, 100) == ReplayStep(3, 4, 4, UNKNOWN_OFFSET)
     assert only.next_step(4, 100) == timer
-    assert only.next_step(5, 100) == Step(3, 3, 3, UNKNOWN_OFFSET)
+    assert only.next_step(5, 100) == ReplayStep(3, 3, 3, UNKNOWN_OFFSET)
 
 
 def test_h32_batches_end_at_the_committed_position_and_the_adopted_end() -> None:
     """H32: an output's position is its batch's end, and suppression goes by it."""
     assert count(replay(committed=6, only_input=0).next_step(0, 100)) == 6
     assert count(replay(committed=6, only_input=0).next_step(6, 100)) == 4
-    assert count(replay(Run(0, 0, 30, 30), committed=6).next_step(4, 100)) == 2
-    assert count(replay(Run(0, 0, 30, 30)).next_step(4, 100)) == 6
+    assert count(replay(Consumed(0, 0, 30, 30), committed=6).next_step(4, 100)) == 2
+    assert count(replay(Consumed(0, 0, 30, 30)).next_step(4, 100)) == 6
     assert count(replay(committed=40, only_input=0).next_step(4, 100)) == 6
 
 
@@ -112,9 +112,9 @@ def test_internal_outputs_are_suppressed_up_to_the_last_valid_sequence() -> None
 )
 def test_h13_inputs_are_verified(count: int, end_offset: int, is_sound: bool) -> None:
     """H13: a run ends where it ended, its parts at most there."""
-    whole = replay(Run(0, 1, 4, 20))
+    whole = replay(Consumed(0, 1, 4, 20))
     step = whole.next_step(0, 100)
-    assert isinstance(step, Step)
+    assert isinstance(step, ReplayStep)
     if is_sound:
         whole.verify(step, count, end_offset)
         return
@@ -124,9 +124,9 @@ def test_h13_inputs_are_verified(count: int, end_offset: int, is_sound: bool) ->
 
 def test_h13_an_end_that_was_cut_off_is_not_verified() -> None:
     """The head of a cut run has no known end, and an only input no lineage."""
-    for some in (replay(Run(0, 1, 4, UNKNOWN_OFFSET)), replay(only_input=1)):
+    for some in (replay(Consumed(0, 1, 4, UNKNOWN_OFFSET)), replay(only_input=1)):
         step = some.next_step(0, 4)
-        assert isinstance(step, Step)
+        assert isinstance(step, ReplayStep)
         some.verify(step, 4, 999)
 
 

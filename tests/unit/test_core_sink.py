@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kstash.core.determinants import Run
+from kstash.core.determinants import Consumed
 from kstash.core.fields import NUMBER_MAX, TAG_MAX
 from kstash.core.sink import METADATA_BYTES_MAX, CommitState, CommittedPositions, SinkCommitter
 from kstash.errors import WireCorruptError
@@ -208,7 +208,7 @@ def test_h37_producers_change_when_nothing_is_held_or_unacknowledged() -> None:
 
 def test_h42_a_commit_waits_for_what_a_replay_holds() -> None:
     """H42: lineage is stable through the output's own position; its chunk reaches on to x."""
-    lineage = [Run(p, p % 2, 1, 10 + p) for p in range(20)]
+    lineage = [Consumed(p, p % 2, 1, 10 + p) for p in range(20)]
     core = task_core(
         adopted=20,
         stable=5,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kstash.core.determinants import CLOCK_READ, Attachment, Determinant, Fired, Run
+from kstash.core.determinants import CLOCK_READ, Attachment, Consumed, Determinant, Fired
 from kstash.core.stash import SEGMENT_ENTRIES_MAX, Stash
 from kstash.core.wire import Lineage, decode_lineage
 
@@ -28,21 +28,21 @@ def chunk(stash: Stash, start: int, end: int) -> Lineage | None:
 def test_appended_lineage_is_handed_out_once() -> None:
     """`take_segment` gives what is new since the last time, and None when there is nothing."""
     stash = explicit()
-    stash.append([Run(0, 0, 3, 3)], 3)
-    assert stash.take_segment() == (0, 3, (Run(0, 0, 3, 3),))
+    stash.append([Consumed(0, 0, 3, 3)], 3)
+    assert stash.take_segment() == (0, 3, (Consumed(0, 0, 3, 3),))
     assert stash.take_segment() is None
-    stash.append([Run(3, 1, 1, 1)], 4)
-    assert stash.take_segment() == (3, 4, (Run(3, 1, 1, 1),))
+    stash.append([Consumed(3, 1, 1, 1)], 4)
+    assert stash.take_segment() == (3, 4, (Consumed(3, 1, 1, 1),))
     assert (stash.stable, stash.flushed, stash.end) == (0, 4, 4)
 
 
 def test_h4_flushed_is_not_stable() -> None:
     """H4: handing a segment out makes nothing stable; only its acknowledgement does."""
     stash = explicit()
-    stash.append([Run(0, 0, 3, 3)], 3)
+    stash.append([Consumed(0, 0, 3, 3)], 3)
     stash.take_segment()
     assert stash.stable == 0
-    assert chunk(stash, 0, 3) == Lineage(0, 3, (Run(0, 0, 3, 3),))
+    assert chunk(stash, 0, 3) == Lineage(0, 3, (Consumed(0, 0, 3, 3),))
     stash.mark_stable(3)
     assert stash.stable == 3
     assert len(stash) == 0
@@ -52,9 +52,9 @@ def test_h4_flushed_is_not_stable() -> None:
 def test_acknowledgements_repeat_and_never_go_back() -> None:
     """A late or repeated acknowledgement changes nothing."""
     stash = explicit()
-    stash.append([Run(0, 0, 3, 3)], 3)
+    stash.append([Consumed(0, 0, 3, 3)], 3)
     stash.take_segment()
-    stash.append([Run(3, 1, 2, 2)], 5)
+    stash.append([Consumed(3, 1, 2, 2)], 5)
     stash.take_segment()
     stash.mark_stable(5)
     stash.mark_stable(3)
@@ -65,7 +65,7 @@ def test_acknowledgements_repeat_and_never_go_back() -> None:
 def test_what_was_never_flushed_cannot_be_acknowledged() -> None:
     """An acknowledgement beyond what was handed out is a programmer's error."""
     stash = explicit()
-    stash.append([Run(0, 0, 3, 3)], 3)
+    stash.append([Consumed(0, 0, 3, 3)], 3)
     with pytest.raises(AssertionError):
         stash.mark_stable(3)
 
@@ -73,26 +73,26 @@ def test_what_was_never_flushed_cannot_be_acknowledged() -> None:
 def test_a_chunk_begins_within_a_run() -> None:
     """A run across the start of a chunk loses its head and keeps its end offset."""
     stash = explicit()
-    stash.append([Run(0, 0, 10, 40)], 10)
-    assert chunk(stash, 4, 10) == Lineage(4, 10, (Run(4, 0, 6, 40),))
+    stash.append([Consumed(0, 0, 10, 40)], 10)
+    assert chunk(stash, 4, 10) == Lineage(4, 10, (Consumed(4, 0, 6, 40),))
 
 
 def test_a_chunk_ends_where_an_output_was_made() -> None:
     """What came behind the output's batch is not in its chunk."""
     stash = explicit()
-    stash.append([Run(0, 0, 2, 2)], 2)
-    stash.append([Run(2, 1, 2, 2)], 4)
-    assert chunk(stash, 0, 2) == Lineage(0, 2, (Run(0, 0, 2, 2),))
+    stash.append([Consumed(0, 0, 2, 2)], 2)
+    stash.append([Consumed(2, 1, 2, 2)], 4)
+    assert chunk(stash, 0, 2) == Lineage(0, 2, (Consumed(0, 0, 2, 2),))
 
 
 def test_h38_attachments_travel_with_their_event() -> None:
     """H38: an attachment at a chunk's start belongs to it; one at its end does not."""
     at_2, at_4 = (Attachment(p, 0, 0, CLOCK_READ, b"x") for p in (2, 4))
     stash = explicit()
-    stash.append([Run(0, 0, 2, 2), at_2, Run(2, 0, 2, 4)], 4)
-    stash.append([at_4, Run(4, 0, 1, 5)], 5)
-    assert chunk(stash, 2, 4) == Lineage(2, 4, (at_2, Run(2, 0, 2, 4)))
-    assert chunk(stash, 4, 5) == Lineage(4, 5, (at_4, Run(4, 0, 1, 5)))
+    stash.append([Consumed(0, 0, 2, 2), at_2, Consumed(2, 0, 2, 4)], 4)
+    stash.append([at_4, Consumed(4, 0, 1, 5)], 5)
+    assert chunk(stash, 2, 4) == Lineage(2, 4, (at_2, Consumed(2, 0, 2, 4)))
+    assert chunk(stash, 4, 5) == Lineage(4, 5, (at_4, Consumed(4, 0, 1, 5)))
 
 
 def test_records_of_one_input_need_no_lineage() -> None:
@@ -122,8 +122,8 @@ def test_an_implicit_task_logs_its_timers() -> None:
 
 def test_h29_adopted_lineage_is_flushed_again() -> None:
     """H29: lineage that only headers held is in the first segments of the new incarnation."""
-    stash = explicit(4, 10, Run(0, 0, 8, 8), Run(8, 1, 2, 2))
-    assert stash.take_segment() == (4, 10, (Run(4, 0, 4, 8), Run(8, 1, 2, 2)))
+    stash = explicit(4, 10, Consumed(0, 0, 8, 8), Consumed(8, 1, 2, 2))
+    assert stash.take_segment() == (4, 10, (Consumed(4, 0, 4, 8), Consumed(8, 1, 2, 2)))
     assert implicit(0, 9, Fired(4, 0, 1)).stable == 4
 
 
@@ -131,7 +131,7 @@ def test_segments_are_bounded() -> None:
     """A long stash goes out as several segments without gap or overlap."""
     count = SEGMENT_ENTRIES_MAX * 2 + 10
     stash = explicit()
-    stash.append([Run(i, i % 2, 1, i // 2 + 1) for i in range(count)], count)
+    stash.append([Consumed(i, i % 2, 1, i // 2 + 1) for i in range(count)], count)
     bounds = []
     while (taken := stash.take_segment()) is not None:
         assert len(taken[2]) <= SEGMENT_ENTRIES_MAX
@@ -146,23 +146,25 @@ def test_segments_are_bounded() -> None:
 def test_h38_a_segment_never_ends_within_an_event() -> None:
     """H38: the cut of a long stash lies before an event's attachments, not behind them."""
     stash = explicit()
-    runs: list[Determinant] = [Run(i, 0, 1, i + 1) for i in range(SEGMENT_ENTRIES_MAX - 1)]
+    runs: list[Determinant] = [Consumed(i, 0, 1, i + 1) for i in range(SEGMENT_ENTRIES_MAX - 1)]
     at = SEGMENT_ENTRIES_MAX - 1
     notes = [Attachment(at, 0, k, CLOCK_READ, b"x") for k in range(3)]
-    stash.append([*runs, *notes, Run(at, 0, 1, at + 1), Run(at + 1, 0, 1, at + 2)], at + 2)
+    stash.append(
+        [*runs, *notes, Consumed(at, 0, 1, at + 1), Consumed(at + 1, 0, 1, at + 2)], at + 2
+    )
     first = stash.take_segment()
     assert first is not None
     start, end, entries = first
     assert (start, end) == (0, at + 1)
-    assert entries[-4:] == (*notes, Run(at, 0, 1, at + 1))
-    assert stash.take_segment() == (at + 1, at + 2, (Run(at + 1, 0, 1, at + 2),))
+    assert entries[-4:] == (*notes, Consumed(at, 0, 1, at + 1))
+    assert stash.take_segment() == (at + 1, at + 2, (Consumed(at + 1, 0, 1, at + 2),))
 
 
 def test_h38_an_event_larger_than_a_segment_stays_whole() -> None:
     """H38: the bound gives way to an event with more attachments than it allows."""
     stash = explicit()
     notes = [Attachment(0, 0, k, CLOCK_READ, b"x") for k in range(SEGMENT_ENTRIES_MAX + 5)]
-    stash.append([*notes, Run(0, 0, 1, 1), Run(1, 0, 1, 2)], 2)
-    assert stash.take_segment() == (0, 1, (*notes, Run(0, 0, 1, 1)))
-    assert stash.take_segment() == (1, 2, (Run(1, 0, 1, 2),))
+    stash.append([*notes, Consumed(0, 0, 1, 1), Consumed(1, 0, 1, 2)], 2)
+    assert stash.take_segment() == (0, 1, (*notes, Consumed(0, 0, 1, 1)))
+    assert stash.take_segment() == (1, 2, (Consumed(1, 0, 1, 2),))
     assert stash.take_segment() is None

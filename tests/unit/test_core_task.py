@@ -5,7 +5,7 @@ Source: protocol, sections 4 and 5.
 
 from __future__ import annotations
 
-from kstash.core.determinants import Run
+from kstash.core.determinants import Consumed
 from kstash.core.task import Outgoing, TaskCore
 from kstash.core.wire import Lineage, decode_lineage
 from tests.unit.core_cases import OTHER, OUT, TASK, TaskPair, inc, run_batch, task_core
@@ -46,7 +46,7 @@ def test_an_output_carries_what_is_not_stable() -> None:
     outgoing = emit(core)
     assert outgoing == Outgoing(OUT, 3, 1, 1, outgoing.chunk, None)
     assert outgoing.chunk is not None
-    assert decode_lineage(outgoing.chunk) == Lineage(0, 3, (Run(0, 0, 3, 3),))
+    assert decode_lineage(outgoing.chunk) == Lineage(0, 3, (Consumed(0, 0, 3, 3),))
 
 
 def test_a_partition_is_told_once() -> None:
@@ -191,20 +191,20 @@ def test_segments_are_numbered_by_the_task() -> None:
     (second,) = core.take_segments()
     assert (first.incarnation, first.task) == (inc(7), TASK)
     assert [(s.number, s.start, s.end) for s in (first, second)] == [(1, 0, 3), (2, 3, 4)]
-    assert second.entries == (Run(3, 1, 1, 4),)
+    assert second.entries == (Consumed(3, 1, 1, 4),)
 
 
 def test_h29_adopted_lineage_goes_first() -> None:
     """H29, section 6.7: lineage found only in headers is logged before any new output."""
-    core = task_core(adopted=5, stable=2, lineage=[Run(0, 0, 4, 4), Run(4, 1, 1, 1)])
+    core = task_core(adopted=5, stable=2, lineage=[Consumed(0, 0, 4, 4), Consumed(4, 1, 1, 1)])
     (segment,) = core.take_segments()
     assert (segment.start, segment.end) == (2, 5)
-    assert segment.entries == (Run(2, 0, 2, 4), Run(4, 1, 1, 1))
+    assert segment.entries == (Consumed(2, 0, 2, 4), Consumed(4, 1, 1, 1))
 
 
 def test_replay_appends_no_lineage() -> None:
     """I9: in replay the determinants are there already; an output then relies on all of them."""
-    core = task_core(adopted=5, stable=0, lineage=[Run(0, 0, 5, 5)])
+    core = task_core(adopted=5, stable=0, lineage=[Consumed(0, 0, 5, 5)])
     core.advance((), 3)
     assert carried(emit(core)) == (0, 5)
     assert core.stable == 0
@@ -358,7 +358,7 @@ def test_h31_a_sinks_hint_is_a_committed_record() -> None:
 
 def test_inherited_scan_starts_are_hinted_again() -> None:
     """H10: a hint is void behind our CLAIM, so what recovery found valid is said again."""
-    core = task_core(adopted=5, stable=2, lineage=[Run(2, 0, 3, 5)])
+    core = task_core(adopted=5, stable=2, lineage=[Consumed(2, 0, 3, 5)])
     core.inherit_scan_from({OUT: 9})
     hint = core.take_hint()
     assert hint is not None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kstash.core.determinants import Run as Events
+from kstash.core.determinants import Consumed
 from kstash.core.ids import TaskId
 from kstash.core.lineage import LineageView
 from kstash.core.records import (
+    BoundedRun,
     Checkpoint,
     Claim,
     Hint,
     LineageRecord,
     Release,
-    Run,
     Seal,
     encode_key,
 )
@@ -200,7 +200,7 @@ def test_what_only_older_incarnations_need_goes_with_their_checkpoints() -> None
 
 def test_the_newest_bounded_run_stays_with_its_release() -> None:
     """Section 8: without them a later start would go on with a run that is over."""
-    runs = [Run(inc(1), number, ()) for number in (1, 2)]
+    runs = [BoundedRun(inc(1), number, ()) for number in (1, 2)]
     ended, left = Release(inc(1), {}, run=2), Release(inc(3), {})
     view = restarted()
     view.runs += runs
@@ -339,7 +339,7 @@ def test_h29_a_base_is_made_remote_behind_its_adopted_lineage() -> None:
     """
     base = checkpoint(1, 5, inputs={0: 70})
     core = task_core(
-        incarnation=inc(3), position=5, adopted=9, stable=5, lineage=(Events(5, 0, 4, 9),)
+        incarnation=inc(3), position=5, adopted=9, stable=5, lineage=(Consumed(5, 0, 4, 9),)
     )
     core.take_segments()
     core.advance((), 7)

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from kstash.core.determinants import CLOCK_READ, UNKNOWN_OFFSET, Attachment, Determinant, Fired, Run
+from kstash.core.determinants import (
+    CLOCK_READ,
+    UNKNOWN_OFFSET,
+    Attachment,
+    Consumed,
+    Determinant,
+    Fired,
+)
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.sink import CommittedPositions
 from kstash.core.wire import (
@@ -68,7 +75,9 @@ MARKERS: list[tuple[Marker, str]] = [
 
 LINEAGES: list[tuple[Lineage, str]] = [
     (
-        Lineage(100, 106, (Run(100, 0, 3, 53), Run(103, 1, 2, 20), Run(105, 0, 1, 54))),
+        Lineage(
+            100, 106, (Consumed(100, 0, 3, 53), Consumed(103, 1, 2, 20), Consumed(105, 0, 1, 54))
+        ),
         "01640600036a040228000102",
     ),
     (
@@ -79,8 +88,11 @@ LINEAGES: list[tuple[Lineage, str]] = [
         ),
         "0164040201000101020102010202f483babbc82e",
     ),
-    (Lineage(100, 102, (Run(100, 0, 2, UNKNOWN_OFFSET),)), "016402000201"),
-    (Lineage(100, 305, (Run(100, 0, 2, 10), Run(105, 1, 200, 300))), "0164cd010002140703c801d804"),
+    (Lineage(100, 102, (Consumed(100, 0, 2, UNKNOWN_OFFSET),)), "016402000201"),
+    (
+        Lineage(100, 305, (Consumed(100, 0, 2, 10), Consumed(105, 1, 200, 300))),
+        "0164cd010002140703c801d804",
+    ),
     (Lineage(0, 0, ()), "010000"),
 ]
 
@@ -197,7 +209,7 @@ def test_lineage(lineage: Lineage, vector: str) -> None:
 
 def test_a_run_costs_three_bytes() -> None:
     """Protocol, section 3: a run of a few records costs 2 to 3 bytes."""
-    entries: list[Determinant] = [Run(3 * i, i % 2, 3, 3 * (i // 2 + 1)) for i in range(100)]
+    entries: list[Determinant] = [Consumed(3 * i, i % 2, 3, 3 * (i // 2 + 1)) for i in range(100)]
     assert len(encode_lineage(0, 300, entries)) == 4 + 3 * 100
 
 

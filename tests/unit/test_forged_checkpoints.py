@@ -16,8 +16,8 @@ from kstash.core.lineage import LineageView
 from kstash.core.manifest import check_manifest, check_name
 from kstash.core.records import (
     Checkpoint,
-    Config,
     FileEntry,
+    Generation,
     Start,
     TaskStart,
     decode_record,
@@ -94,7 +94,7 @@ def test_a_manifest_is_checked_by_rule(file: FileEntry) -> None:
     checkpoint = made(f"{GENERATION}-1-1", FILE, file)
     with pytest.raises(CheckpointCorruptError):
         check_manifest(checkpoint)
-    view = LineageView(config=(0, Config(b"n", GENERATION)), claim=1)
+    view = LineageView(config=(0, Generation(b"n", GENERATION)), claim=1)
     view.fold(5, checkpoint)
     assert view.checkpoints == {}
     assert encode_key(checkpoint) in view.passing  # it is given up with what is void

@@ -10,7 +10,7 @@ import pytest
 from kstash.errors import CheckpointCorruptError
 from kstash.ports.kafka import Admin, Partition
 from kstash.settings.config import Config
-from kstash.stores.topic import CHUNKS_MAX, CheckpointTopic, Place
+from kstash.stores.topic import CHUNKS_MAX, CheckpointTopic, ChunkLocation
 
 END = 50
 
@@ -41,7 +41,7 @@ def store(admin: OneAdmin) -> CheckpointTopic:
 def test_a_location_comes_back(ranges: str) -> None:
     """As it was written."""
     location = f"topic:3:{ranges}:count_3/1-2/ab~00"
-    place = Place.parse(location)
+    place = ChunkLocation.parse(location)
     assert str(place) == location
     assert len(list(place.offsets())) == place.count
 
@@ -73,7 +73,7 @@ def test_a_location_comes_back(ranges: str) -> None:
 def test_a_malformed_location_is_refused(location: str) -> None:
     """Typed, and cheap: nothing is made as long as the location claims."""
     with pytest.raises(CheckpointCorruptError):
-        Place.parse(location)
+        ChunkLocation.parse(location)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 import kstash
 from kstash import App
-from kstash.core.determinants import Run
+from kstash.core.determinants import Consumed
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.wire import (
     IDENTITY_HEADER,
@@ -168,7 +168,7 @@ def test_h52_what_cannot_be_is_refused_and_not_waited_for(
         own = newest(driver)
         headers: Headers = [forged(own, position=HUGE, first_seq=2)]
         if kind == "chunk":
-            run = (Run(1, 0, HUGE, HUGE),)
+            run = (Consumed(1, 0, HUGE, HUGE),)
             headers = [forged(own, first_seq=2), (LINEAGE_HEADER, encode_lineage(1, 1 + HUGE, run))]
         driver.crash()
         offset = driver.kafka.append("out", b"a stranger's", headers=headers).offset()

@@ -15,12 +15,12 @@ import kstash
 from kstash import App
 from kstash.core.group import GroupCore
 from kstash.core.records import (
+    BoundedRun,
     Checkpoint,
     Claim,
     Hint,
     LineageRecord,
     Release,
-    Run,
     Seal,
     Segment,
     Start,
@@ -129,7 +129,7 @@ def test_restarts_leave_nothing_behind(is_graceful: bool) -> None:
         kinds = [type(record) for record in live(driver, object)]  # type: ignore[type-var]
         assert kinds.count(Claim) == kinds.count(Seal) == kinds.count(Start) == 1
         # The newest drain is over, which a later one must be able to see.
-        assert kinds.count(Release) == kinds.count(Run) == int(is_graceful)
+        assert kinds.count(Release) == kinds.count(BoundedRun) == int(is_graceful)
         assert {hint.incarnation for hint in live(driver, Hint)} == {core.incarnation}
         assert len(kinds) <= 16
 

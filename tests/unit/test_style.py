@@ -89,3 +89,18 @@ def test_unit_tests_do_not_sleep(path: Path) -> None:
         and node.func.attr == "sleep"
     ]
     assert not calls, f"sleeps in lines {calls}"
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    """One word has one meaning: who searches for a class finds one.
+
+    `kstash/verify` has names of its own: it is written from the wire format and shares nothing.
+    """
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        if path.is_relative_to(ROOT / "kstash") and not path.is_relative_to(ROOT / "kstash/verify"):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    homes.setdefault(node.name, []).append(name_of(path))
+    twice = {name: paths for name, paths in homes.items() if len(paths) > 1}
+    assert not twice

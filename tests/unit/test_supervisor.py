@@ -18,7 +18,7 @@ import pytest
 from kstash.errors import ConfigError, KafkaUnavailableError, WorkerFailedError
 from kstash.ports.status import SupervisedWorker
 from kstash.process import supervisor as module
-from kstash.process.seat import PLACE_VARIABLE, STANDBY, Place, failures_told
+from kstash.process.seat import SEAT_VARIABLE, STANDBY, Seat, failures_told
 from kstash.process.supervisor import Supervisor
 from kstash.settings.config import Config
 
@@ -87,12 +87,12 @@ def _is_alive(process: int) -> bool:
 def test_each_worker_has_a_place_of_its_own() -> None:
     """Name, folder and socket follow from the worker's number; the port is the supervisor's."""
     config = _config(instance_id="host", state_dir="/state", http_port=8000)
-    place = Place(2, 9, "fake", "/state/x")
+    place = Seat(2, 9, "fake", "/state/x")
     mine = place.settings(config)
     assert (mine.instance_id, mine.state_dir, mine.http_port) == ("host-2", "/state/worker-2", 0)
     assert place.http_socket == Path("/state/x/2.sock")
-    assert Place(2, 9, "fake").http_socket is None
-    unnamed = Place(0, 9, "fake").settings(_config())
+    assert Seat(2, 9, "fake").http_socket is None
+    unnamed = Seat(0, 9, "fake").settings(_config())
     assert unnamed.instance_id is not None
     assert unnamed.instance_id.endswith("-0")
     assert unnamed.http_port == 0
@@ -100,12 +100,12 @@ def test_each_worker_has_a_place_of_its_own() -> None:
 
 def test_place_is_told_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it nobody supervises; a worker of another application is refused."""
-    monkeypatch.delenv(PLACE_VARIABLE, raising=False)
-    assert Place.of_this_process("fake") is None
-    monkeypatch.setenv(PLACE_VARIABLE, Place(1, 7, "fake", "/run/x").encode())
-    assert Place.of_this_process("fake") == Place(1, 7, "fake", "/run/x")
+    monkeypatch.delenv(SEAT_VARIABLE, raising=False)
+    assert Seat.of_this_process("fake") is None
+    monkeypatch.setenv(SEAT_VARIABLE, Seat(1, 7, "fake", "/run/x").encode())
+    assert Seat.of_this_process("fake") == Seat(1, 7, "fake", "/run/x")
     with pytest.raises(ConfigError, match="'fake', and its program runs 'other'"):
-        Place.of_this_process("other")
+        Seat.of_this_process("other")
 
 
 def test_who_stands_by_is_woken_to_keep_ready() -> None:
@@ -119,8 +119,8 @@ def test_who_stands_by_is_woken_to_keep_ready() -> None:
             if len(woken) == 2:
                 ours.sendall(b"3\n")
 
-        place = Place(STANDBY, theirs.fileno(), "fake").wait(0.001, wake)
-        assert place == Place(3, theirs.fileno(), "fake")
+        place = Seat(STANDBY, theirs.fileno(), "fake").wait(0.001, wake)
+        assert place == Seat(3, theirs.fileno(), "fake")
         assert len(woken) == 2
         assert os.get_blocking(theirs.fileno())
 
@@ -310,12 +310,12 @@ def test_a_program_whose_workers_cannot_start(tmp_path: Path) -> None:
 
 def test_an_error_that_lasts_without_a_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is raised as it is; and so is one that a restart may mend, also under a supervisor."""
-    monkeypatch.delenv(PLACE_VARIABLE, raising=False)
+    monkeypatch.delenv(SEAT_VARIABLE, raising=False)
     with pytest.raises(ConfigError), failures_told():
         raise ConfigError("wrong")
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        monkeypatch.setenv(PLACE_VARIABLE, f"1/{theirs.fileno()}/fake")
+        monkeypatch.setenv(SEAT_VARIABLE, f"1/{theirs.fileno()}/fake")
         with pytest.raises(KafkaUnavailableError), failures_told():
             raise KafkaUnavailableError("away")
         ours.setblocking(False)

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash.core.determinants import Run
+from kstash.core.determinants import Consumed
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import (
     Checkpoint,
     Claim,
-    Config,
     FileEntry,
+    Generation,
     LineageRecord,
     Segment,
     Start,
@@ -185,7 +185,7 @@ def segment(number: int) -> Segment:
     return Segment(INC, TASK, number, number, number + 1, ())
 
 
-BEGINNING: list[LineageRecord] = [Config(b"n" * 16, GENERATION), Claim(b"m" * 16, "w")]
+BEGINNING: list[LineageRecord] = [Generation(b"n" * 16, GENERATION), Claim(b"m" * 16, "w")]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def later(*skips: tuple[int, ...], stage: int = 1) -> list[LineageRecord]:
     """A second incarnation, which adopts 8 events from position 5 on, and skips records."""
     first = Start(INC, None, {stage: TaskStart(0, 0, {0: 10, 1: 10})}, SETTINGS, ((stage, 0, 12),))
     tasks = {stage: TaskStart(0, 8, {0: 10, 1: 10})}
-    runs = (Run(0, 0, 4, 14), Run(4, 1, 2, 12), Run(6, 0, 2, 19))
+    runs = (Consumed(0, 0, 4, 14), Consumed(4, 1, 2, 12), Consumed(6, 0, 2, 19))
     lineage = Segment(INC, TaskId(2, 0), 1, 0, 8, runs)
     claimed = [*BEGINNING, first, lineage, Claim(b"o" * 16, "w")]
     return [*claimed, Start(Incarnation(GENERATION, 4), INC, tasks, SETTINGS, skips)]

@@ -12,7 +12,7 @@ from kstash.core.records import Checkpoint
 from kstash.runtime.context import Context
 from kstash.runtime.group.lineage_writer import LineageWriter
 from kstash.runtime.group.uploads import Uploads
-from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.task import Task
 
 UPLOAD_SHARE = 0.75
@@ -41,7 +41,7 @@ class Checkpoints:
         self._upload_end_s = 0.0
         self._is_upload_given_up = False
 
-    def add(self, task: Task, base: Checkpoint | None, recovery: Recovery | None) -> None:
+    def add(self, task: Task, base: Checkpoint | None, recovery: RecoveryAttempt | None) -> None:
         """Take care of a task that was restored from `base` by a recovery, if there was one."""
         stage = task.stage.index
         interval_s = self._context.config.checkpoint_interval_ms / 1000

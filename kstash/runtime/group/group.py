@@ -29,7 +29,7 @@ from kstash.runtime.group.run_end import RunEnd, before_end
 from kstash.runtime.group.sinks import Sinks
 from kstash.runtime.group.trim import Trimmer
 from kstash.runtime.pace import BATCH_S
-from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.recovery.tails import fresh_plans
 from kstash.runtime.recovery.watchdog import Waits
 from kstash.runtime.task.positions import note_positions
@@ -68,7 +68,7 @@ class TaskGroup:
         context: Context,
         number: int,
         *,
-        before_start: Callable[[Recovery, Callable[[], None]], None],
+        before_start: Callable[[RecoveryAttempt, Callable[[], None]], None],
         started: float,
     ) -> None:
         self.context = context
@@ -81,7 +81,7 @@ class TaskGroup:
         self.wakes_at = 0.0
         self.lineage = LineageWriter(context, number, self._send)
         self.sinks: Sinks | None = None
-        self.recovery: Recovery | None = None
+        self.recovery: RecoveryAttempt | None = None
         self._targets: dict[Partition, tuple[Task, int]] = {}
         self._is_consuming = False
         self._waits = Waits(context.clock.monotonic())
@@ -93,7 +93,7 @@ class TaskGroup:
         if context.has_lineage and context.layout.has_sinks(number):
             self._sink_producers = [context.cluster.sink_producer(number, s) for s in (0, 1)]
         if context.has_recovery:
-            self.recovery = Recovery(
+            self.recovery = RecoveryAttempt(
                 context,
                 number,
                 self._sink_producers,

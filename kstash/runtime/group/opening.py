@@ -13,13 +13,14 @@ from kstash.core.recovery import TaskPlan
 from kstash.core.skips import InputSkips
 from kstash.core.task import TaskCore
 from kstash.errors import LocatedError
-from kstash.operators.program import Place
+from kstash.operators.program import Location
 from kstash.ports.state import TaskState
 from kstash.runtime.context import Context
-from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.emit import Emitter, Target, limit_of
+from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.stateless import NoState
-from kstash.runtime.task.task import SendOutput, Task, TaskInput
+from kstash.runtime.task.task import SendOutput, Task
 from kstash.topology.model import Stage
 
 log = structlog.get_logger("kstash.group")
@@ -32,7 +33,7 @@ def open_task(
     *,
     incarnation: Incarnation,
     writer: Incarnation,
-    recovery: Recovery | None,
+    recovery: RecoveryAttempt | None,
     send: SendOutput,
 ) -> Task:
     """Make one task of a group, at its base.
@@ -102,7 +103,7 @@ def _count_error(context: Context, stage: Stage, error: Exception) -> None:
 
 
 def _inputs(
-    context: Context, stage: Stage, plan: TaskPlan, recovery: Recovery | None
+    context: Context, stage: Stage, plan: TaskPlan, recovery: RecoveryAttempt | None
 ) -> dict[int, TaskInput]:
     layout, number = context.layout, plan.task.partition
     initial = {}
@@ -125,12 +126,12 @@ def _inputs(
     return inputs
 
 
-def _places(context: Context, stage: Stage, inputs: Mapping[int, TaskInput]) -> dict[int, Place]:
+def _places(context: Context, stage: Stage, inputs: Mapping[int, TaskInput]) -> dict[int, Location]:
     """Where the records of others are, if state is shared between what they and others wrote."""
     if not stage.needs_copartitioning:
         return {}
     return {
-        index: Place(source.partition[1], context.partitioners[source.partition[0]])
+        index: Location(source.partition[1], context.partitioners[source.partition[0]])
         for index, source in inputs.items()
         if not source.is_internal
     }

@@ -9,7 +9,7 @@ import structlog
 from kstash.core.ids import NO_INCARNATION
 from kstash.ports.status import RecoveryStatus
 from kstash.runtime.context import Context
-from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.task import Task
 
 log = structlog.get_logger("kstash.group")
@@ -18,7 +18,7 @@ log = structlog.get_logger("kstash.group")
 def tell_live(
     context: Context,
     group: int,
-    recovery: Recovery | None,
+    recovery: RecoveryAttempt | None,
     tasks: Mapping[int, Task],
     started: float,
 ) -> None:

@@ -10,8 +10,9 @@ from kstash.core.wire import MARKER_HEADER, End, encode_marker
 from kstash.failpoints import around
 from kstash.ports.kafka import DeliveredMessage, Message, Partition
 from kstash.runtime.context import Context
+from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.positions import client_position
-from kstash.runtime.task.task import Task, TaskInput
+from kstash.runtime.task.task import Task
 
 
 class RunEnd:

@@ -45,7 +45,7 @@ from kstash.core.ids import OutPartition, TaskId
 from kstash.core.records import (
     Checkpoint,
     Claim,
-    Config,
+    Generation,
     LineageRecord,
     Start,
     encode_key,
@@ -79,7 +79,7 @@ CLAIM_BACKOFF_S = 0.2
 log = structlog.get_logger("kstash.recovery")
 
 
-class Recovery:
+class RecoveryAttempt:
     """One attempt at recovering one task group.
 
     Attributes:
@@ -99,7 +99,7 @@ class Recovery:
         sinks: Sequence[SinkProducer],
         *,
         on_recover: Callable[[dict[TaskId, TaskPlan]], None],
-        before_start: Callable[[Recovery, Callable[[], None]], None],
+        before_start: Callable[[RecoveryAttempt, Callable[[], None]], None],
     ) -> None:
         self._context = context
         self._sinks = sinks
@@ -284,7 +284,7 @@ class Recovery:
         self._context.scans.submit(job)
 
     def _append_config(self, effect: AppendConfig) -> None:
-        record = Config(self._context.nonce(), self._context.clock.time_ms())
+        record = Generation(self._context.nonce(), self._context.clock.time_ms())
         self._append(
             self._context.producers.claims, record, lambda _: ConfigAppended(), again=effect
         )
@@ -432,15 +432,15 @@ PHASES: dict[GroupState, str] = {
 """Phase of the recovery metrics that each step belongs to."""
 
 _HANDLERS: dict[type, Any] = {
-    ReadLineage: Recovery._read_lineage,
-    AppendConfig: Recovery._append_config,
-    AppendClaim: Recovery._append_claim,
-    FenceOutputs: Recovery._fence,
-    AppendSeal: Recovery._append_seal,
-    VerifyCheckpoints: Recovery._verify,
-    ScanTails: Recovery._scan_tails,
-    LocateSkips: Recovery._locate_skips,
-    AppendStart: Recovery._append_start,
-    Recover: Recovery._recover,
-    GoLive: Recovery._go_live,
+    ReadLineage: RecoveryAttempt._read_lineage,
+    AppendConfig: RecoveryAttempt._append_config,
+    AppendClaim: RecoveryAttempt._append_claim,
+    FenceOutputs: RecoveryAttempt._fence,
+    AppendSeal: RecoveryAttempt._append_seal,
+    VerifyCheckpoints: RecoveryAttempt._verify,
+    ScanTails: RecoveryAttempt._scan_tails,
+    LocateSkips: RecoveryAttempt._locate_skips,
+    AppendStart: RecoveryAttempt._append_start,
+    Recover: RecoveryAttempt._recover,
+    GoLive: RecoveryAttempt._go_live,
 }

@@ -46,7 +46,7 @@ log = structlog.get_logger("kstash.restore")
 
 
 @dataclass(slots=True)
-class Progress:
+class RestoreProgress:
     """Bytes to fetch and fetched for one task; its job writes, the loop reads."""
 
     total_bytes: int = 0
@@ -79,7 +79,7 @@ class Restores:
         self._context = context
         self._group = group
         self._jobs: list[Job] = []
-        self._progress: dict[TaskId, Progress] = {}
+        self._progress: dict[TaskId, RestoreProgress] = {}
         self._usable: set[tuple[TaskId, str]] = set()
         self._starts: dict[TaskId, Callable[[], None]] = {}
         self._retries: dict[TaskId, float] = {}
@@ -176,7 +176,7 @@ class Restores:
         found: Sequence[Checkpoint],
         done: Callable[[TaskId, Restored | None, Exception | None], None],
     ) -> None:
-        progress = self._progress[task] = Progress()
+        progress = self._progress[task] = RestoreProgress()
         work = partial(restore, self._context, stage, found, progress)
         self._jobs.append(self._context.background.submit("restore", work, partial(done, task)))
 
@@ -226,7 +226,7 @@ def restore(
     context: Context,
     stage: Stage,
     candidates: Sequence[Checkpoint],
-    progress: Progress,
+    progress: RestoreProgress,
     job: Job,
 ) -> Restored:
     """Find the best checkpoint of one task that this worker can open, fetching it if need be.
@@ -278,7 +278,7 @@ def _fetch(
     context: Context,
     stage: Stage,
     checkpoint: Checkpoint,
-    progress: Progress,
+    progress: RestoreProgress,
     job: Job,
     result: Restored,
 ) -> None:

@@ -14,7 +14,7 @@ import structlog
 
 from kstash.core.group import GroupState
 from kstash.errors import KafkaUnavailableError
-from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.task import Task
 
 WAIT_SHOWN_S = 10.0
@@ -46,7 +46,7 @@ class Waits:
         self._seen: object = None
         self._since = self._shown = self._looked = now
 
-    def look(self, now: float, recovery: Recovery, tasks: Mapping[int, Task]) -> None:
+    def look(self, now: float, recovery: RecoveryAttempt, tasks: Mapping[int, Task]) -> None:
         """See whether anything has moved since the last look.
 
         Time in which the worker did something else, a long batch, does not count.
@@ -86,7 +86,7 @@ class Waits:
             )
 
 
-def waits_for(recovery: Recovery, tasks: Mapping[int, Task]) -> str:
+def waits_for(recovery: RecoveryAttempt, tasks: Mapping[int, Task]) -> str:
     """What a recovery needs next, for people."""
     if recovery.state is GroupState.REPLAYING:
         return ", ".join(

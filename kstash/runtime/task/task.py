@@ -9,27 +9,26 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from kstash.core.determinants import Determinant, Run
+from kstash.core.determinants import Consumed, Determinant
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import Incarnation, OutPartition
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.recovery import TaskPlan
-from kstash.core.replay import Replay, Step, Stored
-from kstash.core.skips import NO_SKIPS, InputSkips
+from kstash.core.replay import Replay, ReplayStep, Stored
 from kstash.core.task import Outgoing, TaskCore
 from kstash.core.trim import made_remote
 from kstash.errors import LineageGapError, ReplayDivergedError
 from kstash.failpoints import around
 from kstash.operators.batch import Batch
-from kstash.operators.program import RECORD_ERRORS, Place, StageProgram
+from kstash.operators.program import RECORD_ERRORS, Location, StageProgram
 from kstash.operators.sizes import Limit, bytes_of
-from kstash.ports.kafka import DeliveredMessage, Message, Partition
+from kstash.ports.kafka import DeliveredMessage, Message
 from kstash.ports.state import TaskState
 from kstash.runtime.decode import (
     BATCH_RECORDS,
@@ -50,43 +49,12 @@ from kstash.runtime.task.emit import (
     split,
     stored_record,
 )
+from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.refusals import Sent
-from kstash.runtime.task.waiting import Waiting
 from kstash.topology.model import Stage
 
 REPLAY_SLICE_EVENTS = 500
 """Events replayed at once, at most."""
-
-
-@dataclass(slots=True)
-class TaskInput:
-    """One input partition of a task.
-
-    Attributes:
-        next_offset: the task's position: where the next record that it takes may be. That is behind
-            the last one that it has taken, and behind what holds no record for it
-            (`kstash.runtime.task.positions`).
-        table: the reader rule's state; None for plain topics.
-        skips: records that count and do nothing (H17), and what holds no events.
-        buffer: consumed records that wait to be processed.
-        pace: how many of them are taken at once.
-        is_full: whether so many wait that the input is paused.
-        left_from: of a bounded run, the first record that came and belongs to the next one.
-        records: logical records that were processed.
-        newest_timestamp: Unix milliseconds, of the last of them; 0 when there is none.
-    """
-
-    partition: Partition
-    is_internal: bool
-    next_offset: int
-    table: ReaderTable | None
-    skips: InputSkips = NO_SKIPS
-    buffer: Waiting = field(default_factory=Waiting)
-    pace: Pace = field(default_factory=Pace)
-    is_full: bool = False
-    left_from: int | None = None
-    records: int = 0
-    newest_timestamp: int = 0
 
 
 @dataclass(slots=True)
@@ -130,7 +98,7 @@ class Task:
         incarnation: Incarnation,
         inputs: dict[int, TaskInput],
         state: TaskState,
-        places: Mapping[int, Place],
+        places: Mapping[int, Location],
         targets: Sequence[Target],
         limits: Sequence[Limit],
         emitter: Emitter,
@@ -216,9 +184,9 @@ class Task:
         """In replay, the input whose records come next; the others may be paused."""
         return self._next_step().input if self.is_replaying else None
 
-    def _next_step(self) -> Step:
+    def _next_step(self) -> ReplayStep:
         step = self.replay.next_step(self.core.position, REPLAY_SLICE_EVENTS)
-        if not isinstance(step, Step):
+        if not isinstance(step, ReplayStep):
             raise LineageGapError(f"task {self.name}: cannot replay {step}")
         return step
 
@@ -267,7 +235,9 @@ class Task:
         if events.count:
             entries: tuple[Determinant, ...] = ()
             if not self._implicit:
-                entries = (Run(self.core.position, input_index, events.count, events.end_offset),)
+                entries = (
+                    Consumed(self.core.position, input_index, events.count, events.end_offset),
+                )
             self._run(input_index, events, entries)
         source.next_offset = events.next_offset
 

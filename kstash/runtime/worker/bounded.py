@@ -8,13 +8,13 @@ from typing import Any
 import structlog
 
 from kstash.core.lineage import LineageView
-from kstash.core.records import Run, encode_key, encode_value
+from kstash.core.records import BoundedRun, encode_key, encode_value
 from kstash.errors import KafkaUnavailableError
 from kstash.failpoints import around
 from kstash.ports.kafka import DeliveredMessage, Headers, Message, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.lineage_reader import lineage_record
-from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.scan import ScanJob
 
 LOOK_AGAIN_S = 0.2
@@ -26,7 +26,7 @@ LOOK_S_MAX = 60.0
 log = structlog.get_logger("kstash.bounded")
 
 
-class BoundedRun:
+class RunFinder:
     """Finds the unfinished run of the application, or begins one on the owner of group 0.
 
     The RUN record is read back from the lineage topic before any START of the run, and counts only
@@ -50,18 +50,18 @@ class BoundedRun:
     def __init__(self, context: Context, *, is_drain: bool = False) -> None:
         self._context = context
         self._is_drain = is_drain
-        self._waiting: list[tuple[Recovery, Callable[[Run], None]]] = []
-        self._asking: list[tuple[Recovery, Callable[[Run], None]]] = []
-        self._beginner: Recovery | None = None  # whose RUN is on its way
+        self._waiting: list[tuple[RecoveryAttempt, Callable[[BoundedRun], None]]] = []
+        self._asking: list[tuple[RecoveryAttempt, Callable[[BoundedRun], None]]] = []
+        self._beginner: RecoveryAttempt | None = None  # whose RUN is on its way
         self._look_at: float | None = None
         self._looking: ScanJob | None = None
         self._looking_since = 0.0
         # Of partition 0: the offset behind the own RUN. A listed end may lie before it (H24).
         self._written = 0
-        self.run: Run | None = None
+        self.run: BoundedRun | None = None
         self.is_over = False
 
-    def wait(self, recovery: Recovery, go_on: Callable[[Run], None]) -> None:
+    def wait(self, recovery: RecoveryAttempt, go_on: Callable[[BoundedRun], None]) -> None:
         """Call `go_on` once the run is known and not over; `recovery` is the group that waits."""
         self._waiting.append((recovery, go_on))
         if self._looking is None:
@@ -118,7 +118,7 @@ class BoundedRun:
     def _looked(self, views: dict[Partition, LineageView]) -> None:
         self._looking = None
 
-        def is_over(run: Run) -> bool:
+        def is_over(run: BoundedRun) -> bool:
             return all(_has_released(view, run.run) for view in views.values())
 
         if self.run is not None and is_over(self.run):
@@ -138,7 +138,7 @@ class BoundedRun:
                 return
         self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
 
-    def _begin(self, recovery: Recovery, views: Iterable[LineageView]) -> None:
+    def _begin(self, recovery: RecoveryAttempt, views: Iterable[LineageView]) -> None:
         context = self._context
         inputs = [] if self._is_drain else self._inputs()
         try:
@@ -146,7 +146,7 @@ class BoundedRun:
         except KafkaUnavailableError as error:
             self._look_later(error)
             return
-        run = Run(
+        run = BoundedRun(
             recovery.core.incarnation,
             # A clock that was set back must not make it one that is over.
             max(context.clock.time_ms(), 1 + max(_run_numbers(views), default=0)),
@@ -183,7 +183,7 @@ class BoundedRun:
             for partition in range(layout.partition_counts[topic])
         ]
 
-    def _decide(self, run: Run) -> None:
+    def _decide(self, run: BoundedRun) -> None:
         self.run = run
         ends = {(t, p): end for t, p, end in run.ends}
         self._context.run_ends.update({p: ends.get(p, 0) for p in self._inputs()})

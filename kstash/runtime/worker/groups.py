@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from kstash.core.records import Run
+from kstash.core.records import BoundedRun
 from kstash.errors import (
     IncarnationFencedError,
     KafkaUnavailableError,
@@ -21,9 +21,9 @@ from kstash.errors import (
 )
 from kstash.runtime.context import Context
 from kstash.runtime.group.group import Phase, TaskGroup
-from kstash.runtime.recovery.attempt import Recovery
+from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.refusals import name_record
-from kstash.runtime.worker.bounded import BoundedRun
+from kstash.runtime.worker.bounded import RunFinder
 from kstash.runtime.worker.intake import Intake
 
 RESTART_BACKOFF_S = 0.5
@@ -84,7 +84,7 @@ class Groups:
         self,
         context: Context,
         intake: Intake,
-        bounded: BoundedRun | None,
+        bounded: RunFinder | None,
         started: float | None,
         admit: Callable[[int], None] | None = None,
     ) -> None:
@@ -285,12 +285,12 @@ class Groups:
             return
         self._intake.look_anew(self.running)
 
-    def _before_start(self, recovery: Recovery, go_on: Callable[[], None]) -> None:
+    def _before_start(self, recovery: RecoveryAttempt, go_on: Callable[[], None]) -> None:
         if self._bounded is None:
             go_on()
             return
 
-        def known(run: Run) -> None:
+        def known(run: BoundedRun) -> None:
             group = self.running.get(recovery.group)
             if group is not None and group.recovery is recovery:
                 group.run = run.run

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from kstash.ports.kafka import Partition
 from kstash.runtime.context import Context
 from kstash.runtime.group.group import TaskGroup
-from kstash.runtime.task.task import Task, TaskInput
+from kstash.runtime.task.inputs import TaskInput
+from kstash.runtime.task.task import Task
 
 ENDS_INTERVAL_S = 2.0
 """The ends of the inputs are asked for this often: it costs a round trip."""

@@ -23,7 +23,7 @@ _ID_LENGTH = 37
 log = structlog.get_logger("kstash.worker")
 
 
-class Membership:
+class MembershipReport:
     """Looks at the group while the worker has nothing of it.
 
     Args:

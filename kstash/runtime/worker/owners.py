@@ -14,7 +14,7 @@ from kstash.ports.kafka import Census
 from kstash.ports.process import Job
 from kstash.runtime.context import Context
 from kstash.runtime.worker.groups import Groups
-from kstash.runtime.worker.membership import Membership
+from kstash.runtime.worker.membership import MembershipReport
 
 LOOK_INTERVAL_S = 8.0
 """Pause between two looks while all is well."""
@@ -47,7 +47,7 @@ class Owners:
         self._due: float | None = context.clock.monotonic() + LOOK_INTERVAL_S
         self._found: object = None
         self._looks = 0
-        self._membership = Membership(context, groups)
+        self._membership = MembershipReport(context, groups)
 
     @property
     def is_spare(self) -> bool:

@@ -29,7 +29,7 @@ class Work:
         return Work(self.done + other.done, self.total + other.total)
 
 
-class Progress:
+class RecoveryProgress:
     """Watches the recoveries of one worker."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from kstash.runtime.group.group import Phase, TaskGroup
 from kstash.runtime.task.task import Task
 from kstash.runtime.worker.board import Board
 from kstash.runtime.worker.lags import Lags
-from kstash.runtime.worker.progress import Progress
+from kstash.runtime.worker.progress import RecoveryProgress
 from kstash.runtime.worker.rates import Rates
 from kstash.runtime.worker.retention_margin import Margin
 from kstash.runtime.worker.stalls import Stalls, state_of
@@ -47,7 +47,7 @@ class Reporter:
         self._margin = margin
         self._due = 0.0
         self._board = Board(context.metrics)
-        self._progress = Progress()
+        self._progress = RecoveryProgress()
         self._lags = Lags(context)
         self._stalls = Stalls()
         self._rates = Rates(context.layout.topology)

@@ -31,7 +31,7 @@ from kstash.runtime.layout import Layout, check_commit_metadata, start_settings
 from kstash.runtime.pace import Paces
 from kstash.runtime.scan import ScanService
 from kstash.runtime.task.refusals import name_record
-from kstash.runtime.worker.bounded import BoundedRun
+from kstash.runtime.worker.bounded import RunFinder
 from kstash.runtime.worker.groups import Groups
 from kstash.runtime.worker.intake import Intake
 from kstash.runtime.worker.owners import Owners
@@ -135,7 +135,7 @@ class Worker:
             pulse=pulse,
             ends=IdleEnds(admin, layout),
         )
-        self._bounded = BoundedRun(self.context, is_drain=until == "drain") if until else None
+        self._bounded = RunFinder(self.context, is_drain=until == "drain") if until else None
         self._on_ready = on_ready
         self._intake = Intake(self.context)
         self._topics = TopicWatch(self.context, topics)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kstash.errors import MemberFencedError, RecordUnreadableError
 from kstash.ports.kafka import Census, Message, Partition
-from kstash.testing.kafka.group import ConsumerGroup, Membership
+from kstash.testing.kafka.group import ConsumerGroup, GroupSeat
 
 if TYPE_CHECKING:
     from kstash.testing.kafka.broker import MemoryKafka
@@ -125,7 +125,7 @@ class MemoryMember(MemoryScanner):
         super().__init__(kafka, is_committed=True)
         self._group = group
         self._lineage_topic = lineage_topic
-        self._membership = Membership(member_id, is_static=is_static)
+        self._membership = GroupSeat(member_id, is_static=is_static)
         self._callbacks: tuple[OnGroups, OnGroups, OnGroups] | None = None
         self._known: list[int] = []
         self._revoked: set[int] = set()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-class Membership:
+class GroupSeat:
     """One consumer's place in a group: an object of its own, since ids are used again.
 
     Args:
@@ -34,13 +34,13 @@ class ConsumerGroup:
 
     def __init__(self, partition_count: Callable[[], int]) -> None:
         self._partition_count = partition_count
-        self._members: list[Membership] = []
-        self._owners: dict[int, Membership] = {}
-        self._targets: dict[int, Membership] = {}
+        self._members: list[GroupSeat] = []
+        self._owners: dict[int, GroupSeat] = {}
+        self._targets: dict[int, GroupSeat] = {}
         # Given up by nobody: their owner died when it had been asked to, and has its place back.
         self._stranded: set[int] = set()
 
-    def join(self, member: Membership) -> None:
+    def join(self, member: GroupSeat) -> None:
         """Add a member; a static one takes the place of its predecessor with the same id.
 
         That is no rebalance: it has what its predecessor was to keep. What that was to give up is
@@ -63,7 +63,7 @@ class ConsumerGroup:
             return
         self._balance()
 
-    def leave(self, member: Membership) -> None:
+    def leave(self, member: GroupSeat) -> None:
         """Remove a member; its partitions go to the others. One that is gone already may leave."""
         if member in self._members:
             self._members.remove(member)
@@ -81,20 +81,20 @@ class ConsumerGroup:
         """Ids of the members, in order of joining."""
         return [member.member_id for member in self._members]
 
-    def holds(self, member: Membership) -> bool:
+    def holds(self, member: GroupSeat) -> bool:
         """Whether the member is (still) in the group."""
         return member in self._members
 
-    def owned(self, member: Membership) -> list[int]:
+    def owned(self, member: GroupSeat) -> list[int]:
         """Partitions that the member owns, in order."""
         return sorted(p for p, owner in self._owners.items() if owner is member)
 
-    def to_revoke(self, member: Membership) -> list[int]:
+    def to_revoke(self, member: GroupSeat) -> list[int]:
         """Partitions that the member owns and is to give up, in order."""
         self._balance_if_grown()
         return [p for p in self.owned(member) if self._targets.get(p) is not member]
 
-    def to_assign(self, member: Membership) -> list[int]:
+    def to_assign(self, member: GroupSeat) -> list[int]:
         """Free partitions that are to be the member's, in order."""
         self._balance_if_grown()
         return sorted(
@@ -124,16 +124,16 @@ class ConsumerGroup:
             if self._targets.get(p) is owner
         }
 
-    def assign(self, member: Membership, partitions: list[int]) -> None:
+    def assign(self, member: GroupSeat, partitions: list[int]) -> None:
         """Make a member the owner of free partitions."""
         for partition in partitions:
             assert partition not in self._owners, partition
             self._owners[partition] = member
 
-    def _find(self, member_id: str) -> Membership | None:
+    def _find(self, member_id: str) -> GroupSeat | None:
         return next((m for m in self._members if m.member_id == member_id), None)
 
-    def _drop_owner(self, member: Membership) -> None:
+    def _drop_owner(self, member: GroupSeat) -> None:
         self._owners = {p: owner for p, owner in self._owners.items() if owner is not member}
 
     def _balance_if_grown(self) -> None:
@@ -148,7 +148,7 @@ class ConsumerGroup:
             return
         count = self._partition_count()
         quota, extra = divmod(count, len(self._members))
-        targets: dict[int, Membership] = {}
+        targets: dict[int, GroupSeat] = {}
         load = dict.fromkeys(self._members, 0)
         for partition in range(count):
             member = self._targets.get(partition)

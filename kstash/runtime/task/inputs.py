@@ -1,0 +1,42 @@
+"""What a task keeps of each input partition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kstash.core.reader import ReaderTable
+from kstash.core.skips import NO_SKIPS, InputSkips
+from kstash.ports.kafka import Partition
+from kstash.runtime.pace import Pace
+from kstash.runtime.task.waiting import Waiting
+
+
+@dataclass(slots=True)
+class TaskInput:
+    """One input partition of a task.
+
+    Attributes:
+        next_offset: the task's position: where the next record that it takes may be. That is behind
+            the last one that it has taken, and behind what holds no record for it
+            (`kstash.runtime.task.positions`).
+        table: the reader rule's state; None for plain topics.
+        skips: records that count and do nothing (H17), and what holds no events.
+        buffer: consumed records that wait to be processed.
+        pace: how many of them are taken at once.
+        is_full: whether so many wait that the input is paused.
+        left_from: of a bounded run, the first record that came and belongs to the next one.
+        records: logical records that were processed.
+        newest_timestamp: Unix milliseconds, of the last of them; 0 when there is none.
+    """
+
+    partition: Partition
+    is_internal: bool
+    next_offset: int
+    table: ReaderTable | None
+    skips: InputSkips = NO_SKIPS
+    buffer: Waiting = field(default_factory=Waiting)
+    pace: Pace = field(default_factory=Pace)
+    is_full: bool = False
+    left_from: int | None = None
+    records: int = 0
+    newest_timestamp: int = 0
