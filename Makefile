@@ -13,7 +13,7 @@ QUICK := tests/unit tests/property tests/traces
 PROOF := -m prove
 NO_PROOF := -m "not prove"
 
-.PHONY: demo test prove check chart chart-tools bench chaos adversary soak simulate mutants format clean
+.PHONY: demo docs test prove check chart chart-tools bench chaos adversary soak simulate mutants format clean
 
 ## A word count on a real Kafka, killed halfway; DEMO_SECONDS=20 shortens it.
 demo: $(STAMP)
@@ -28,6 +28,11 @@ test: $(STAMP)
 prove: $(STAMP)
 	$(PY) -m pytest -q -n 2 $(PROOF) --hypothesis-profile=ci $(QUICK) tests/simulation
 	$(PY) -m pytest -q $(PROOF) --durations=25 tests/integration tests/chaos
+
+## The documentation as a site that needs no other host: open site/index.html.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+	@echo "open site/index.html"
 
 ## Format, lint, types, layers, docstrings and the quick tests; two minutes at most.
 check: $(STAMP)
@@ -77,7 +82,7 @@ format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants
 
 # The versions that the tests passed with, so that a new release of somebody's breaks nobody's build.
 $(STAMP): pyproject.toml constraints.txt
