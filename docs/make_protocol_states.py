@@ -30,10 +30,11 @@ PAGE = Path(__file__).parent / "internals" / "protocol-states.md"
 
 HEAD = """# States of a task group
 
-Drawn by `python docs/make_protocol_states.py` from the transitions of `kstash/core/group.py`; a test keeps it up to date.
-An arrow reads *event / effect*: the event that says the last step is durable, and what is asked for next. `Begin` leads from every
-state to *looking*, and so does every failure: a group that was fenced, or whose producer failed, starts over with a new CLAIM.
-What the steps are for is told in [the protocol](protocol.md).
+This page is drawn by `python docs/make_protocol_states.py` from the transitions of
+`kstash/core/group.py`; a test keeps it up to date. An arrow reads *event / effect*: the event that
+says that the last step is durable, and what is asked for next. `Begin` leads from every state to
+*looking*, and so does every failure: a group that was fenced, or whose producer failed, starts over
+with a new CLAIM. [The protocol](protocol.md) says what the steps are for.
 
 """
 
