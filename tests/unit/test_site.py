@@ -97,6 +97,21 @@ def test_links_of_the_site_lead_somewhere(site: Path, pages: dict[Path, Page]) -
     assert not broken
 
 
+def test_nothing_of_markdown_is_left(site: Path, pages: dict[Path, Page]) -> None:
+    """No fence, table, link or list that the site's parser takes for text."""
+    left = defaultdict(set)
+    for path in pages:
+        article = (
+            path.read_text(encoding="utf-8").partition("<article")[2].partition("</article")[0]
+        )
+        text = re.sub(r"<(pre|code|script).*?</\1>", "", article, flags=re.DOTALL)
+        marks = re.findall(
+            r"```.*|^\|.*|\]\([\w./#-]+\)|<p>[^<]*\n *(?:[-*]|\d+\.) ", text, re.MULTILINE
+        )
+        left[str(path.relative_to(site))].update(marks)
+    assert not {path: marks for path, marks in left.items() if marks}
+
+
 def test_no_page_loads_anything_from_another_host(site: Path, pages: dict[Path, Page]) -> None:
     """No script, style, font or picture: the site works from a disk."""
     outside = {load for page in pages.values() for load in page.loads if urlsplit(load).netloc}
