@@ -1,4 +1,4 @@
-"""The guide's examples run as they stand."""
+"""The examples of the pages for who writes programs run as they stand."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from typing import Any
 
 import pytest
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def examples() -> list[tuple[int, str]]:
+def examples(page: Path) -> list[tuple[int, str]]:
     """(line number, code) of each Python block."""
-    text = GUIDE.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     return [
         (text[: match.start(1)].count("\n"), match[1])
         for match in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     ]
 
 
-def test_every_example_of_the_guide_runs() -> None:
-    """In order and in one namespace; a failure points into the guide."""
-    found = examples()
-    assert len(found) > 8
+@pytest.mark.parametrize(("name", "least"), [("guide", 9), ("start", 2), ("testing", 1)])
+def test_every_example_runs(name: str, least: int) -> None:
+    """In order and in one namespace; a failure points into the page."""
+    page = DOCS / f"{name}.md"
+    found = examples(page)
+    assert len(found) >= least
     namespace: dict[str, Any] = {"__name__": "guide"}
     for line, code in found:
-        program = compile("\n" * line + code, str(GUIDE), "exec")
+        program = compile("\n" * line + code, str(page), "exec")
         try:
             exec(program, namespace)
         except Exception as error:
-            pytest.fail(f"docs/guide.md, example at line {line + 1}: {error!r}")
+            pytest.fail(f"docs/{name}.md, example at line {line + 1}: {error!r}")
