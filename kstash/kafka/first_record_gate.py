@@ -30,7 +30,7 @@ Record = tuple[str, bytes | None, bytes | None, int, OnDelivery | None, int, Hea
 """The arguments of `kstash.ports.kafka.Producer.produce`."""
 
 
-class Opening:
+class FirstRecordGate:
     """Holds records back until their partition is open.
 
     Args:

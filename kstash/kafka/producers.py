@@ -1,7 +1,4 @@
-"""Producers: plain ones, and the delay of acknowledgements that tests ask for.
-
-Delivery callbacks are served in `poll`, `flush` and, when the client's queue is full, `produce`.
-"""
+"""Producers: plain ones, and the delay of acknowledgements that tests ask for."""
 
 from __future__ import annotations
 
@@ -13,21 +10,20 @@ from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError
+from confluent_kafka import Producer as Client
 
-from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError, TopicMissingError
+from kstash.errors import KstashError, TopicMissingError
 from kstash.failpoints import around
 from kstash.kafka import failures
+from kstash.kafka.client_queue import ClientQueue
 from kstash.kafka.clients import make_producer
-from kstash.kafka.first_record_gate import Opening, Record
 from kstash.ports.kafka import Headers, OnDelivery, Producer
 
 WARM_DEADLINE_S = 1.0
 ROOM_DEADLINE_S = 60.0
-"""How long `produce` waits for room in the client's queue before the producer counts as failed."""
-ROOM_POLL_S = 0.05
 
 
-class KafkaProducer:
+class KafkaProducer(ClientQueue):
     """`kstash.ports.kafka.Producer` over confluent-kafka.
 
     Made early and warmed: a cold idempotent producer's first acknowledgement takes half a second.
@@ -39,6 +35,8 @@ class KafkaProducer:
         monotonic: seconds that never go back.
     """
 
+    _client: Client
+
     def __init__(
         self,
         settings: Mapping[str, Any],
@@ -46,53 +44,20 @@ class KafkaProducer:
         topic: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._name = str(settings["client.id"])
-        self._monotonic = monotonic
-        self._failure: ProducerFailedError | None = None
+        is_idempotent = bool(settings["enable.idempotence"])
+        super().__init__(
+            str(settings["client.id"]),
+            room_deadline_s=ROOM_DEADLINE_S,
+            has_gate=is_idempotent,
+            tell=None if is_idempotent else self._deliver,
+            monotonic=monotonic,
+        )
         self._client = make_producer(settings, on_error=self._on_error)
-        # Untyped: the stubs know no callbacks for a structural message type.
-        self._produce: Callable[..., None] = self._client.produce
-        self._opening = Opening(self._send, monotonic())
-        self._is_idempotent = bool(settings["enable.idempotence"])
+        self._produce = self._client.produce
         if topic is not None:
             with contextlib.suppress(*failures.CLIENT_ERRORS):
                 # When the broker is away, records wait in the queue until it is back.
                 self._client.list_topics(topic, timeout=WARM_DEADLINE_S)
-
-    def produce(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        partition: int,
-        on_delivery: OnDelivery | None = None,
-        timestamp: int = 0,
-        headers: Headers | None = None,
-    ) -> None:
-        """Queue one record; `timestamp` in ms, 0 means now.
-
-        Raises:
-            RecordTooLargeError: it can never fit.
-            TopicMissingError: the client knows that there is no such topic.
-            ProducerFailedError: this producer failed for good, or its queue was full for 60 s.
-        """
-        try:
-            if (topic, partition) in self._opening.open:
-                # Positions, since keywords cost half as much again: callback, on_delivery (its
-                # other name), timestamp, headers.
-                self._produce(topic, value, key, partition, on_delivery, None, timestamp, headers)
-            elif self._failure is not None:
-                raise self._failure
-            elif self._is_idempotent:
-                self._opening.offer((topic, value, key, partition, on_delivery, timestamp, headers))
-            else:
-                told = on_delivery and partial(self._tell, on_delivery)
-                self._produce(topic, value, key, partition, told, None, timestamp, headers)
-        except BufferError:
-            self._wait_for_room()
-            self.produce(topic, value, key, partition, on_delivery, timestamp, headers)
-        except failures.CLIENT_ERRORS as error:
-            raise self._produce_error(error, topic, partition) from error
 
     def poll(self) -> None:
         """Serve delivery callbacks without waiting.
@@ -102,12 +67,11 @@ class KafkaProducer:
         """
         try:
             self._client.poll(0)
-            self._opening.release(self._monotonic())
+            self._gate.release(self._monotonic())
         except failures.CLIENT_ERRORS as error:
-            self._failure = self._failure or failures.producer_failed(self._name, error)
-        if self._failure is None and self._opening.error is not None:
-            cause, place = self._opening.error
-            self._failure = failures.producer_failed(self._name, cause, place=place)
+            self._fail(error)
+        if self._gate.error is not None:
+            self._fail(*self._gate.error)
         if self._failure is not None:
             raise self._failure
 
@@ -117,64 +81,34 @@ class KafkaProducer:
         try:
             with around("lineage.flush"):
                 missing = self._client.flush(timeout_s)
-                while self._opening.release(now := self._monotonic()):
+                while self._gate.release(now := self._monotonic()):
                     missing = self._client.flush(max(0.0, deadline - now))
         except failures.CLIENT_ERRORS as error:
-            raise failures.producer_failed(self._name, error) from error
-        return missing + len(self._opening)
+            raise self._failed(error) from error
+        return missing + len(self._gate)
 
     def close(self) -> None:
         """Purge what is queued and in flight, and destroy the client; no callback runs."""
-        self._opening.clear()
+        self._gate.clear()
         self._client.purge(blocking=False)
         # Not the client's `close`: it would flush without a deadline. The last reference destroys.
         del self._client, self._produce
 
-    def __len__(self) -> int:
-        return len(self._client) + len(self._opening)
-
-    def _send(self, record: Record) -> None:
-        *place, timestamp, headers = record
-        self._produce(*place, None, timestamp, headers)
-
-    def _tell(self, on_delivery: OnDelivery, error: Any, message: Any) -> None:
-        """Tell of one record of a producer that goes on behind a failed one."""
+    def _deliver(self, on_delivery: OnDelivery, error: Any, message: Any) -> None:
+        """Report one record of a producer that goes on after a failed one."""
         if error is not None:
-            place = message.topic(), message.partition()
-            error = failures.producer_failed(self._name, error, place=place)
+            error = self._failed(error, (message.topic(), message.partition()))
         on_delivery(error, message)
-
-    def _on_error(self, error: KafkaError) -> None:
-        # Connection errors are the member's to tell, the client mends them.
-        if error.fatal() or error.code() in failures.FATAL_CODES:
-            self._failure = self._failure or failures.producer_failed(self._name, error)
-
-    def _wait_for_room(self) -> None:
-        """Serve callbacks until a record was acknowledged."""
-        waiting = len(self._client)
-        deadline = self._monotonic() + ROOM_DEADLINE_S
-        while self._monotonic() < deadline:
-            self._client.poll(ROOM_POLL_S)
-            if self._failure is not None:
-                raise self._failure
-            if len(self._client) < waiting:
-                return
-        raise ProducerFailedError(
-            f"{self._name}: {waiting} records wait and none was acknowledged for "
-            f"{ROOM_DEADLINE_S:g} s"
-        )
 
     def _produce_error(self, error: BaseException, topic: str, partition: int) -> KstashError:
         inner = failures.kafka_error(error)
         code = None if inner is None else inner.code()
-        if code in failures.TOO_LARGE_CODES:
-            return RecordTooLargeError(
-                f"{self._name}: {failures.describe(error)}", topic=topic, partition=partition
-            )
         if code in failures.MISSING_TOPIC_CODES:
             is_partition = code == KafkaError._UNKNOWN_PARTITION
             return TopicMissingError([f"{topic}[{partition}]" if is_partition else topic])
-        return self._failure or failures.producer_failed(self._name, error)
+        if code in failures.TOO_LARGE_CODES:
+            return super()._produce_error(error, topic, partition)
+        return self._failure or self._failed(error)  # not noted: records on their way may arrive
 
 
 class DelayedAcks:

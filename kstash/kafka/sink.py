@@ -23,18 +23,13 @@ from typing import Any
 from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka import Producer as Client
 
-from kstash.errors import (
-    KstashError,
-    ProducerFailedError,
-    RecordRefusedError,
-    RecordTooLargeError,
-)
+from kstash.errors import KstashError, ProducerFailedError, RecordRefusedError
 from kstash.failpoints import around
 from kstash.kafka import failures
+from kstash.kafka.client_queue import ClientQueue
 from kstash.kafka.clients import ClientLogger, client_logger, make_producer
-from kstash.kafka.first_record_gate import Opening, Record
 from kstash.kafka.positions import CommittedPositionsReader
-from kstash.ports.kafka import Headers, OnDelivery, OnDone, Partition
+from kstash.ports.kafka import OnDelivery, OnDone, Partition
 
 INIT_DEADLINE_S = 60.0
 INIT_SLICE_S = 0.02
@@ -69,7 +64,7 @@ class _ClientLog:
         self._logger.log(level, message, *arguments)
 
 
-class KafkaSinkProducer:
+class KafkaSinkProducer(ClientQueue):
     """`kstash.ports.kafka.SinkProducer` over confluent-kafka.
 
     Args:
@@ -92,21 +87,22 @@ class KafkaSinkProducer:
         predecessor: KafkaSinkProducer | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(
+            str(settings["client.id"]),
+            room_deadline_s=ROOM_DEADLINE_S,
+            has_gate=True,
+            tell=self._deliver,
+            monotonic=monotonic,
+        )
         self._predecessor = predecessor
-        self._name = str(settings["client.id"])
         self._settings = settings
         self._timeout_s = float(settings["transaction.timeout.ms"]) / 1000
         self._position = position
         self._positions = positions
         self._bootstrap_servers = bootstrap_servers
-        self._monotonic = monotonic
-        self._client: Client | None = None
         self._log: _ClientLog | None = None
-        self._produce: Callable[..., None] | None = None
-        self._opening = Opening(self._send, monotonic())
         self._is_busy = False
         self._is_closed = False
-        self._failure: ProducerFailedError | None = None
         self._commit_deadline: float | None = None
         self._told: deque[Callable[[], None]] = deque()
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -122,39 +118,6 @@ class KafkaSinkProducer:
         self._jobs.put(partial(self._run, self._initialise, on_done))
         self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         self._thread.start()
-
-    def produce(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        partition: int,
-        on_delivery: OnDelivery | None = None,
-        timestamp: int = 0,
-        headers: Headers | None = None,
-    ) -> None:
-        """Queue one record into the open transaction.
-
-        Raises:
-            RecordTooLargeError: it can never fit.
-            ProducerFailedError: fenced, or failed for good.
-        """
-        try:
-            if (topic, partition) in self._opening.open:
-                # Nearly every record: no call more than the client's own.
-                told = on_delivery and partial(self._deliver, on_delivery)
-                self._produce(  # type: ignore[misc] # set by _initialise
-                    topic, value, key, partition, told, None, timestamp, headers
-                )
-            elif self._failure is not None:
-                raise self._failure
-            else:
-                self._opening.offer((topic, value, key, partition, on_delivery, timestamp, headers))
-        except BufferError:
-            self._wait_for_room()
-            self.produce(topic, value, key, partition, on_delivery, timestamp, headers)
-        except failures.CLIENT_ERRORS as error:
-            raise self._produce_error(error, topic, partition) from error
 
     def commit(self, metadata: str, on_done: OnDone) -> None:
         """Wait for all acks, send the committed position as `metadata`, commit.
@@ -184,7 +147,7 @@ class KafkaSinkProducer:
             told.popleft()()
         if not self._is_busy and self._client is not None:
             try:
-                self._opening.release(self._monotonic())
+                self._gate.release(self._monotonic())
             except failures.CLIENT_ERRORS as error:
                 self._fail(error)
         if self._is_busy and self._commit_deadline is not None:
@@ -213,7 +176,7 @@ class KafkaSinkProducer:
         """
         self._is_closed = True
         self._told.clear()
-        self._opening.clear()
+        self._gate.clear()
         if self._client is not None:
             self._client.purge(blocking=False)
         self._jobs.put(None)
@@ -222,9 +185,6 @@ class KafkaSinkProducer:
         """Wait until the thread of a closed producer has ended, up to a deadline."""
         if self._thread is not None:
             self._thread.join(max(0.0, timeout_s))
-
-    def __len__(self) -> int:
-        return 0 if self._client is None else len(self._client) + len(self._opening)
 
     # --- in the thread ------------------------------------------------------------------------
 
@@ -339,42 +299,11 @@ class KafkaSinkProducer:
 
     # --- for both -----------------------------------------------------------------------------
 
-    def _send(self, record: Record) -> None:
-        *place, on_delivery, timestamp, headers = record
-        if on_delivery is not None:
-            on_delivery = partial(self._deliver, on_delivery)
-        self._produce(  # type: ignore[misc] # set by _initialise
-            *place, on_delivery, None, timestamp, headers
-        )
-
     def _deliver(self, on_delivery: OnDelivery, error: Any, message: Any) -> None:
         if error is not None:
             # The client goes on behind it, and what waits no more counts as acknowledged.
             self._fail(error, (message.topic(), message.partition()))
         self._told.append(partial(on_delivery, error, message))
-
-    def _wait_for_room(self) -> None:
-        assert self._client is not None
-        waiting = len(self._client)
-        deadline = self._monotonic() + ROOM_DEADLINE_S
-        while self._monotonic() < deadline:
-            self._client.poll(0.05)
-            if self._failure is not None:
-                raise self._failure
-            if len(self._client) < waiting:
-                return
-        raise ProducerFailedError(
-            f"{self._name}: {waiting} records wait and none was acknowledged for "
-            f"{ROOM_DEADLINE_S:g} s"
-        )
-
-    def _produce_error(self, error: BaseException, topic: str, partition: int) -> KstashError:
-        inner = failures.kafka_error(error)
-        if inner is not None and inner.code() in failures.TOO_LARGE_CODES:
-            return RecordTooLargeError(
-                f"{self._name}: {failures.describe(error)}", topic=topic, partition=partition
-            )
-        return self._fail(error)
 
     def _check_commit(self, deadline: float) -> None:
         # `send_offsets_to_transaction` may hang beyond its own time-out when the coordinator went
@@ -393,7 +322,3 @@ class KafkaSinkProducer:
     def _failed(self, error: object, place: Partition | None = None) -> ProducerFailedError:
         log = self._log.cause if self._log is not None else ""
         return failures.producer_failed(self._name, error, place=place, log=log)
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in failures.FATAL_CODES:
-            self._fail(error)

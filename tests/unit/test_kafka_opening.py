@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from kstash.kafka.first_record_gate import REST_S, Opening, Record
+from kstash.kafka.first_record_gate import REST_S, FirstRecordGate, Record
 
 TOPIC = "t"
 
 
 class Client:
-    """What a Kafka client is for `Opening`: keeps what it is given, up to a number of records."""
+    """A client for `FirstRecordGate`: keeps what it is given, up to a number of records."""
 
     def __init__(self, room: int = 100) -> None:
         self.room = room
@@ -34,7 +34,7 @@ class Client:
         self.callbacks.pop(value)(error, None)
 
 
-def offer(opening: Opening, *values: bytes, partition: int = 0, told: Any = None) -> None:
+def offer(opening: FirstRecordGate, *values: bytes, partition: int = 0, told: Any = None) -> None:
     """Give records to it."""
     for value in values:
         opening.offer((TOPIC, value, None, partition, told, 0, None))
@@ -43,7 +43,7 @@ def offer(opening: Opening, *values: bytes, partition: int = 0, told: Any = None
 def test_h41_others_wait_for_the_first_one() -> None:
     """Behind the first record nothing is sent to its partition before it is acknowledged."""
     client = Client()
-    opening = Opening(client.send, 0.0)
+    opening = FirstRecordGate(client.send, 0.0)
     offer(opening, b"a", b"b", b"c")
     offer(opening, b"x", partition=1)
     assert not opening.release(1.0)
@@ -58,7 +58,7 @@ def test_h41_others_wait_for_the_first_one() -> None:
 def test_the_callback_of_the_first_record_is_called() -> None:
     """Its caller is told as of any other."""
     client = Client()
-    opening = Opening(client.send, 0.0)
+    opening = FirstRecordGate(client.send, 0.0)
     told: list[object] = []
     offer(opening, b"a", told=lambda error, _: told.append(error))
     client.acknowledge(b"a")
@@ -68,7 +68,7 @@ def test_the_callback_of_the_first_record_is_called() -> None:
 def test_nothing_follows_a_first_record_that_failed() -> None:
     """The producer fails as a whole; what waits is never sent."""
     client = Client()
-    opening = Opening(client.send, 0.0)
+    opening = FirstRecordGate(client.send, 0.0)
     offer(opening, b"a", b"b")
     client.acknowledge(b"a", error="refused")
     assert not opening.release(1.0)
@@ -80,7 +80,7 @@ def test_nothing_follows_a_first_record_that_failed() -> None:
 def test_an_order_is_kept_when_there_is_no_room() -> None:
     """What finds no room goes on waiting, and what comes behind it too."""
     client = Client(room=2)
-    opening = Opening(client.send, 0.0)
+    opening = FirstRecordGate(client.send, 0.0)
     offer(opening, b"a", b"b", b"c")
     client.acknowledge(b"a")
     assert opening.release(1.0)
@@ -96,7 +96,7 @@ def test_an_order_is_kept_when_there_is_no_room() -> None:
 def test_a_first_record_that_finds_no_room_is_offered_again() -> None:
     """The caller waits for room and tries again, as with any record."""
     client = Client(room=0)
-    opening = Opening(client.send, 0.0)
+    opening = FirstRecordGate(client.send, 0.0)
     with pytest.raises(BufferError):
         offer(opening, b"a")
     client.room = 1
@@ -107,7 +107,7 @@ def test_a_first_record_that_finds_no_room_is_offered_again() -> None:
 def test_a_partition_at_rest_begins_anew() -> None:
     """Brokers forget a producer in a day: behind one to two hours its next record goes alone."""
     client = Client()
-    opening = Opening(client.send, 0.0)
+    opening = FirstRecordGate(client.send, 0.0)
     for partition, value in ((0, b"a"), (1, b"x")):
         offer(opening, value, partition=partition)
         client.acknowledge(value)
