@@ -32,6 +32,8 @@ LATEST = 3
 OWN = ("https://127.0.0.1:", "https://[::1]:")
 UNKNOWN_ISSUER_CODES = (18, 19, 20, 21)
 """OpenSSL's, of a certificate that is signed by itself, or by somebody unknown."""
+NO_TLS_REASONS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""OpenSSL's, of what comes as the first answer and is no TLS; which one goes by its version."""
 STYLES = {"live": "green", "recovering": "yellow", "stopping": "yellow", "starting": "yellow"}
 
 Json = dict[str, Any]
@@ -140,9 +142,9 @@ def ask(address: str, token: str | None, certificate: str | None = None) -> Json
         hint = f": give the token in {TOKEN_VARIABLE}" if error.code == 401 else ""
         problem = f"HTTP {error.code}{hint}"
     except urllib.error.URLError as error:
-        problem = f"{error.reason}{_hint(error.reason)}"
+        problem = f"{error.reason}{_hint(error.reason)}{_scheme_hint(address, error.reason)}"
     except (OSError, HTTPException, ValueError) as error:
-        problem = str(error)
+        problem = f"{error}{_scheme_hint(address, error)}"
     raise ConfigError(f"no status from {printable(address)}: {printable(problem)}", "--url")
 
 
@@ -168,6 +170,15 @@ def _hint(reason: object) -> str:
     if getattr(reason, "verify_code", None) not in UNKNOWN_ISSUER_CODES:
         return ""
     return ": nobody whom this machine trusts signed it; give its file in SSL_CERT_FILE"
+
+
+def _scheme_hint(address: str, reason: object) -> str:
+    """What a port of the other scheme does: one for HTTPS hangs up, one for HTTP speaks no TLS."""
+    if address.startswith("http://") and isinstance(reason, ConnectionResetError):
+        return f": a port with a certificate hangs up so; try https://{address[len('http://') :]}"
+    if getattr(reason, "reason", None) in NO_TLS_REASONS:
+        return f": a port without a certificate answers so; try http://{address[len('https://') :]}"
+    return ""
 
 
 # -- what is shown -------------------------------------------------------------------------------

@@ -17,6 +17,10 @@ ANSWER_BYTES_MAX = 32 * 1024 * 1024
 """Metrics of a worker with thousands of partitions are some megabytes."""
 
 
+HUNG_UP = "it hangs up without an answer"
+HTTPS_PERHAPS = f"{HUNG_UP}, as a port with a certificate does when it is asked by HTTP"
+
+
 class UnreachableError(Exception):
     """Nobody answered, or otherwise than a worker does."""
 
@@ -112,17 +116,23 @@ async def _exchange(address: Address, target: str, token: bytes | None) -> tuple
         request = h11.Request(method="GET", target=target, headers=headers)
         for event in (request, h11.EndOfMessage()):
             writer.write(connection.send(event) or b"")
-        return await _answer(connection, reader)
+        is_plain = address.tls is None and address.socket is None
+        return await _answer(connection, reader, HTTPS_PERHAPS if is_plain else HUNG_UP)
     finally:
         writer.transport.abort()
 
 
-async def _answer(connection: h11.Connection, reader: asyncio.StreamReader) -> tuple[int, bytes]:
+async def _answer(
+    connection: h11.Connection, reader: asyncio.StreamReader, hung_up: str
+) -> tuple[int, bytes]:
     code, content = 0, bytearray()
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(65_536))
+            received = await reader.read(65_536)
+            if not received and not code:
+                raise OSError(hung_up)
+            connection.receive_data(received)
         elif isinstance(event, h11.Response):
             code = event.status_code
         elif isinstance(event, h11.Data):

@@ -14,6 +14,8 @@ from kstash.observe import schema
 
 CLIENT_SAYS = "the Kafka client says"
 UNREACHABLE = "broker unreachable, waiting"
+REACHABLE = "broker reachable again"
+"""No complaint, but the end of one, which would seem to last."""
 
 INTERVAL_S = 2.0
 POINTS_MAX = 150
@@ -91,7 +93,8 @@ def note_complaint(
     _: object, __: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     """A processor of the log, behind those that give a line its level and its logger's name."""
-    if event.get("level") in ("warning", "error", "critical"):
+    is_complaint = event.get("level") in ("warning", "error", "critical")
+    if is_complaint or event.get("event") == REACHABLE:
         made = schema.LoggedError(
             time=time.time(),
             logger=str(event.get("logger", "")),
@@ -116,6 +119,8 @@ def why_unreachable(within_s: float) -> str | None:
 
 
 def _error(event: structlog.typing.EventDict) -> str | None:
+    if (away_s := event.get("away_seconds")) is not None:
+        return f"after {away_s} s"
     # Lines differ in what they call it; `message` is the Kafka client's text.
     names = ("reason", "exc_info", "error", "message")
     found: Any = next((event[name] for name in names if event.get(name)), None)

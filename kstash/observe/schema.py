@@ -135,7 +135,7 @@ class CheckpointEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoggedError(msgspec.Struct, frozen=True, kw_only=True):
-    """A warning or error of the log.
+    """A warning or error of the log, or the end of one that says that Kafka is unreachable.
 
     Attributes:
         event: what the line says.
@@ -162,7 +162,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         waiting_for: what it cannot go on without, as Kafka that does not answer; null: nothing.
         history: a point every two seconds, the last 150.
         recoveries: the newest 50.
-        errors: the newest 20 warnings and errors of the log.
+        errors: the newest 20 warnings and errors of the log, and when Kafka was reachable again.
     """
 
     application_id: str

@@ -271,3 +271,15 @@ def test_a_certificate_of_the_settings_is_trusted(tmp_path: Path, secured: int) 
         ask(address, None)
     with pytest.raises(ConfigError, match="http_tls_certificate /none: "):
         ask(address, None, "/none")
+
+
+def test_the_other_scheme_is_said(secured: int, served: Served) -> None:
+    """A port for HTTPS hangs up on HTTP and says nothing, so that is what has to be guessed."""
+    with pytest.raises(ConfigError, match=f"; try https://127.0.0.1:{secured}$"):
+        ask(f"http://127.0.0.1:{secured}", None)
+    port = served.url.rpartition(":")[2]
+    with pytest.raises(ConfigError, match=f"; try http://127.0.0.1:{port}$"):
+        ask(f"https://127.0.0.1:{port}", None)
+    with pytest.raises(ConfigError) as caught:
+        ask("http://127.0.0.1:9", None)
+    assert "try https" not in str(caught.value), "nobody listens there"

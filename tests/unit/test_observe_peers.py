@@ -158,6 +158,15 @@ def test_who_is_no_worker_is_told(group: Group, monkeypatch: pytest.MonkeyPatch)
     assert found[1]["error"].startswith("it answers 401")
 
 
+def test_one_that_has_a_certificate_already(group: Group, tmp_path: Path) -> None:
+    """It hangs up on who has none yet and asks by HTTP: that is said, not what a library makes."""
+    write_certificate(tmp_path, "mine")
+    certificate = Certificate(str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem"))
+    first = group.start("one", access=Access(certificate=certificate))
+    found = get(group.start("two", first), "/workers")[1]["workers"]
+    assert found[1]["error"].endswith("as a port with a certificate does when it is asked by HTTP")
+
+
 def test_token_and_certificate_are_used_for_the_others(group: Group, tmp_path: Path) -> None:
     """Workers of one application have the same ones; another certificate is not trusted."""
     write_certificate(tmp_path, "mine")

@@ -187,7 +187,7 @@ def log() -> Iterator[None]:
 
 
 def note(event: str, **values: Any) -> None:
-    """A warning."""
+    """A line of the log, by itself a warning."""
     history.note_complaint(None, "", {"level": "warning", "event": event, **values})
 
 
@@ -200,6 +200,18 @@ def test_lines_of_the_client_push_nothing_else_out_and_keep_their_text() -> None
     first, *rest = history.complaints
     assert (first.event, first.error) == (history.UNREACHABLE, "Connection refused")
     assert [found.error for found in rest] == [f"line {number}" for number in range(45, 50)]
+
+
+@pytest.mark.usefixtures("log")
+def test_an_outage_that_is_over_is_shown_with_its_end() -> None:
+    """Without it the last word would be that Kafka cannot be reached; other news are not kept."""
+    note(history.UNREACHABLE, error="Connection refused")
+    note(history.REACHABLE, level="info", away_seconds=12.5)
+    note("task group live", level="info")
+    assert [(found.event, found.error) for found in history.complaints] == [
+        ("broker unreachable, waiting", "Connection refused"),
+        ("broker reachable again", "after 12.5 s"),
+    ]
 
 
 @pytest.mark.usefixtures("log")
