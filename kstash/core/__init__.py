@@ -8,6 +8,7 @@
 | `frames` | many logical records in one Kafka record |
 | `partitioner` | murmur2 of the key, as the Java clients |
 | `stash` | determinants appended, in flight, stable |
+| `outputs` | what a task knows of one of its output partitions |
 | `task` | the live path of one task: chunk rule, cap, segments, hints, checkpoint conditions |
 | `reader` | the reader rule |
 | `lineage` | what the lineage topic says about one task group |
@@ -16,6 +17,7 @@
 | `hashes` | rolling hashes of what a task makes |
 | `replay` | what a replay takes next, what it suppresses and compares |
 | `skips` | records that are passed over, and when that is too late |
+| `starting` | what a START says, and whether this program may go on from the one before |
 | `group` | claim, fence, seal, read, scan, start, replay, live: a transition table |
 | `sink` | when a transaction may be committed, and the committed position |
 | `trim` | what may be tombstoned and purged |

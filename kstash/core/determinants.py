@@ -141,6 +141,24 @@ def contiguous_end(entries: Iterable[Determinant], start: int) -> int:
     return end
 
 
+def first_missing(known: Iterable[Determinant], logged: Iterable[Determinant], end: int) -> int:
+    """Return the position of the first determinant that is not logged too, `end` at most.
+
+    Of an implicit task: positions without a determinant need no lineage.
+    """
+    held = set(map(_identity, logged))
+    for entry in known:
+        if _identity(entry) not in held:
+            return min(entry.position, end)
+    return end
+
+
+def _identity(entry: Determinant) -> tuple[int, ...]:
+    if isinstance(entry, Attachment):
+        return (entry.position, entry.index, entry.k)
+    return (entry.position, end_of(entry))
+
+
 def _order(entry: Determinant) -> tuple[int, int, int, int]:
     # Attachments stand before the determinant of their own event: they are looked up by position.
     if isinstance(entry, Attachment):

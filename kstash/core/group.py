@@ -15,47 +15,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from kstash.core.effects import (
-    AppendClaim,
-    AppendConfig,
-    AppendSeal,
-    AppendStart,
-    Effect,
-    FenceOutputs,
-    GoLive,
-    LocateSkips,
-    ReadLineage,
-    Recover,
-    ScanTails,
-    VerifyCheckpoints,
-)
-from kstash.core.events import (
-    Begin,
-    CheckpointsVerified,
-    ClaimAppended,
-    ConfigAppended,
-    Event,
-    Fenced,
-    LineageRead,
-    Replayed,
-    SealAppended,
-    SkipsLocated,
-    StartAppended,
-    TailsScanned,
-)
+from kstash.core import effects, events
+from kstash.core.effects import Effect
+from kstash.core.events import Event
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.lineage import LineageView
-from kstash.core.program import (
-    Change,
-    Program,
-    difference,
-    made_anew,
-    program_of,
-    refusals,
-)
-from kstash.core.records import Checkpoint, Seal, Start, TaskStart
+from kstash.core.lineage import LineageView, release_covers
+from kstash.core.program import program_of
+from kstash.core.records import Checkpoint, Seal, Start
 from kstash.core.recovery import (
     TailScan,
     TaskPlan,
@@ -63,25 +31,14 @@ from kstash.core.recovery import (
     candidates,
     plan_task,
     reached_by,
-    release_covers,
     scan_starts,
 )
 from kstash.core.sink import CommittedPositions
 from kstash.core.skips import Asked, Gap, Skip, check_answers, questions
-from kstash.core.upgrade import (
-    Adapter,
-    fresh_stores,
-    had_sinks,
-    program_changed,
-    replays_another_program,
-    signature,
-)
+from kstash.core.starting import Takeover
+from kstash.core.upgrade import Adapter, had_sinks
 from kstash.core.wire import Fence
-from kstash.errors import (
-    CommittedPositionLostError,
-    IncarnationFencedError,
-    TopicMadeAnewError,
-)
+from kstash.errors import CommittedPositionLostError, IncarnationFencedError
 
 
 class GroupState(enum.Enum):
@@ -164,6 +121,10 @@ class GroupCore:
         """STARTs that the group's history goes back on, oldest first; known behind the SEAL."""
         return self._chain
 
+    @property
+    def _takeover(self) -> Takeover:
+        return Takeover(self.view, self._chain, self.settings)
+
     def check_fenced(self) -> None:
         """Raise when a CLAIM above the own one was seen (a late one of our own included).
 
@@ -186,10 +147,10 @@ class GroupCore:
         self.claim_offset = -1
         self.plans = {}
         self.state = GroupState.LOOKING
-        return [ReadLineage(0, None)]
+        return [effects.ReadLineage(0, None)]
 
     def _fold(self, event: Event) -> None:
-        assert isinstance(event, LineageRead)
+        assert isinstance(event, events.LineageRead)
         for offset, record in event.records:
             self.view.fold(offset, record)
 
@@ -197,35 +158,35 @@ class GroupCore:
         self._fold(event)
         if self.view.generation is None:
             self.state = GroupState.CONFIGURING
-            return [AppendConfig()]
+            return [effects.AppendConfig()]
         return self._claim(event)
 
     def _claim(self, _: Event) -> list[Effect]:
         self.state = GroupState.CLAIMING
-        return [AppendClaim()]
+        return [effects.AppendClaim()]
 
     def _claimed(self, event: Event) -> list[Effect]:
-        assert isinstance(event, ClaimAppended)
+        assert isinstance(event, events.ClaimAppended)
         self.claim_offset = event.offset
         self.state = GroupState.READING_CLAIM
-        return [ReadLineage(self.view.next_offset, event.offset)]
+        return [effects.ReadLineage(self.view.next_offset, event.offset)]
 
     def _read_claim(self, event: Event) -> list[Effect]:
         self._fold(event)
         self.check_fenced()
         self.state = GroupState.FENCING
-        return [FenceOutputs(Fence(self.application, ((self.group, self.incarnation),)))]
+        return [effects.FenceOutputs(Fence(self.application, ((self.group, self.incarnation),)))]
 
     def _fenced(self, event: Event) -> list[Effect]:
-        assert isinstance(event, Fenced)
+        assert isinstance(event, events.Fenced)
         self.committed = CommittedPositions.newest(event.committed, self.incarnation.generation)
         self.state = GroupState.SEALING
-        return [AppendSeal(Seal(self.incarnation))]
+        return [effects.AppendSeal(Seal(self.incarnation))]
 
     def _sealed(self, event: Event) -> list[Effect]:
-        assert isinstance(event, SealAppended)
+        assert isinstance(event, events.SealAppended)
         self.state = GroupState.READING_SEAL
-        return [ReadLineage(self.view.next_offset, event.offset)]
+        return [effects.ReadLineage(self.view.next_offset, event.offset)]
 
     def _read_seal(self, event: Event) -> list[Effect]:
         self._fold(event)
@@ -233,12 +194,12 @@ class GroupCore:
         assert self.view.config is not None
         offset, _ = self.view.config
         self.state = GroupState.CHECKING
-        return [ReadLineage(offset, offset)]
+        return [effects.ReadLineage(offset, offset)]
 
     def _checked(self, event: Event) -> list[Effect]:
         # A reset deletes the lineage topic, then fences the sinks, then makes the topic anew. Who
         # slept meanwhile has read a part of either, and may have initialised its sinks since (H63).
-        assert isinstance(event, LineageRead)
+        assert isinstance(event, events.LineageRead)
         if self.view.is_another(event.records):
             raise IncarnationFencedError(
                 f"task group {self.group}: the lineage topic was made anew: its CONFIG is another"
@@ -249,13 +210,13 @@ class GroupCore:
         self._chain = self.view.chain(self.view.parent_of(self.incarnation))
         self.state = GroupState.VERIFYING
         return [
-            VerifyCheckpoints(
+            effects.VerifyCheckpoints(
                 {spec.task: candidates(self.view, spec.task, self._chain) for spec in self.specs}
             )
         ]
 
     def _verified(self, event: Event) -> list[Effect]:
-        assert isinstance(event, CheckpointsVerified)
+        assert isinstance(event, events.CheckpointsVerified)
         for spec in self.specs:
             usable = [
                 checkpoint
@@ -274,10 +235,11 @@ class GroupCore:
             for spec in self.specs
         ]
         self.state = GroupState.SCANNING
-        return [ScanTails(self._scans if self._chain else (), self._missing_inputs())]
+        missing = self._takeover.missing_inputs(self.external_inputs, self.specs)
+        return [effects.ScanTails(self._scans if self._chain else (), missing)]
 
     def _scanned(self, event: Event) -> list[Effect]:
-        assert isinstance(event, TailsScanned)
+        assert isinstance(event, events.TailsScanned)
         for spec, scan in zip(self.specs, self._scans, strict=True):
             self.plans[spec.task] = plan_task(
                 self.view,
@@ -288,34 +250,40 @@ class GroupCore:
                 scan=scan,
                 committed=self._committed_position(spec),
             )
-        self._check_program()
-        self._start = self._start_record(event.initial_offsets)
+        self.plans = self._takeover.check_program(self.plans, self.drop_stores)
+        self._start = self._takeover.start(
+            self.incarnation,
+            self.plans,
+            event.initial_offsets,
+            skips=self.skips,
+            gaps=self.gaps,
+        )
         places = {*self.skips, *self.gaps}
         self._asked = questions(places, self._chain, self._start, self.specs, self.plans)
         if self._asked:
             self.state = GroupState.LOCATING
-            return [LocateSkips(self._asked)]
+            return [effects.LocateSkips(self._asked)]
         return self._append_start()
 
     def _located(self, event: Event) -> list[Effect]:
-        assert isinstance(event, SkipsLocated)
+        assert isinstance(event, events.SkipsLocated)
         check_answers(self._asked, event.before)
         return self._append_start()
 
     def _append_start(self) -> list[Effect]:
         assert self._start is not None
         self.state = GroupState.STARTING
-        return [AppendStart(self._start)]
+        return [effects.AppendStart(self._start)]
 
     def _started(self, _: Event) -> list[Effect]:
         assert self._start is not None
         self.view.starts[self.incarnation] = self._start
         self.state = GroupState.REPLAYING
-        return [Recover(self.plans)]
+        return [effects.Recover(self.plans)]
 
     def _replayed(self, _: Event) -> list[Effect]:
         self.state = GroupState.LIVE
-        return [GoLive()]
+        return [effects.GoLive()]
 
     def _committed_position(self, spec: TaskSpec) -> int:
         base = self._bases[spec.task]
@@ -340,108 +308,23 @@ class GroupCore:
                 "committed position is gone (offsets of an idle group expire)"
             )
 
-    def _check_program(self) -> None:
-        # New code must not replay old lineage (H15); a drained group has nothing to replay.
-        if not self._chain:
-            return
-        before, now = self._chain[-1].settings, self.settings
-        older, program = program_of(before), program_of(now)
-        changes: list[Change] = []
-        if older is not None and program is not None:
-            if anew := made_anew(older, program):
-                raise TopicMadeAnewError(anew)
-            changes = difference(older, program)
-        if signature(before) != signature(now) and (
-            not all(self._is_drained(spec) for spec in self.specs)
-            or refusals(changes, self.drop_stores)
-        ):
-            raise program_changed(before, now, changes, self.drop_stores)
-        for plan in self.plans.values():
-            made_by = replays_another_program(self._chain, now, plan)
-            if made_by is not None:
-                raise program_changed(made_by.settings, now, changes, self.drop_stores)
-        if program is not None:
-            self._drop_stores(program)
-
-    def _drop_stores(self, program: Program) -> None:
-        for task, plan in self.plans.items():
-            fresh = fresh_stores(self._chain, program, task, plan.base)
-            if fresh:
-                self.plans[task] = replace(plan, fresh_stores=fresh)
-
-    def _is_drained(self, spec: TaskSpec) -> bool:
-        if spec.task.stage not in self._chain[-1].tasks:
-            return True  # a stage that is new
-        base, plan = self._bases[spec.task], self.plans[spec.task]
-        return (
-            base is not None
-            and plan.adopted == plan.position
-            and release_covers(self.view, base, self._chain)
-        )
-
-    def _known_offsets(self, stage: int) -> dict[int, int]:
-        """First offsets of a stage's inputs: what the last START says, or a reset before it.
-
-        Every START carries on what the one before it said, so that old ones may be tombstoned.
-        """
-        program = program_of(self.settings)
-        shape = program.stage(stage) if program is not None else None
-        offsets = {}
-        if shape is not None and not self._chain:
-            inputs = enumerate(topic for topic, _ in shape.inputs)
-            first = self.view.first_offsets
-            offsets = {index: first[topic] for index, topic in inputs if topic in first}
-        if self._chain and stage in self._chain[-1].tasks:
-            offsets.update(self._chain[-1].tasks[stage].initial_offsets)
-        return offsets
-
-    def _missing_inputs(self) -> dict[int, list[int]]:
-        missing: dict[int, list[int]] = {}
-        for spec in self.specs:
-            stage = spec.task.stage
-            known = self._known_offsets(stage)
-            unknown = [i for i in self.external_inputs.get(stage, ()) if i not in known]
-            if unknown:
-                missing[stage] = unknown
-        return missing
-
-    def _start_record(self, initial_offsets: Mapping[int, Mapping[int, int]]) -> Start:
-        tasks = {}
-        for spec in self.specs:
-            plan = self.plans[spec.task]
-            stage = spec.task.stage
-            offsets = {**initial_offsets.get(stage, {}), **self._known_offsets(stage)}
-            tasks[stage] = TaskStart(plan.position, plan.adopted, offsets)
-        parent = self._chain[-1].incarnation if self._chain else None
-        # Once said, a skip is part of the history: every later START says it again (H17).
-        skips = self.skips.union(*(start.skips for start in self._chain))
-        gaps = self.gaps.union(*(start.gaps for start in self._chain))
-        return Start(
-            self.incarnation,
-            parent,
-            tasks,
-            dict(self.settings),
-            tuple(sorted(skips)),
-            tuple(sorted(gaps)),
-        )
-
 
 Transition = Callable[[GroupCore, Event], list[Effect]]
 
 TRANSITIONS: dict[tuple[GroupState, type[Event]], Transition] = {
-    (GroupState.LOOKING, LineageRead): GroupCore._looked,
-    (GroupState.CONFIGURING, ConfigAppended): GroupCore._claim,
-    (GroupState.CLAIMING, ClaimAppended): GroupCore._claimed,
-    (GroupState.READING_CLAIM, LineageRead): GroupCore._read_claim,
-    (GroupState.FENCING, Fenced): GroupCore._fenced,
-    (GroupState.SEALING, SealAppended): GroupCore._sealed,
-    (GroupState.READING_SEAL, LineageRead): GroupCore._read_seal,
-    (GroupState.CHECKING, LineageRead): GroupCore._checked,
-    (GroupState.VERIFYING, CheckpointsVerified): GroupCore._verified,
-    (GroupState.SCANNING, TailsScanned): GroupCore._scanned,
-    (GroupState.LOCATING, SkipsLocated): GroupCore._located,
-    (GroupState.STARTING, StartAppended): GroupCore._started,
-    (GroupState.REPLAYING, Replayed): GroupCore._replayed,
+    (GroupState.LOOKING, events.LineageRead): GroupCore._looked,
+    (GroupState.CONFIGURING, events.ConfigAppended): GroupCore._claim,
+    (GroupState.CLAIMING, events.ClaimAppended): GroupCore._claimed,
+    (GroupState.READING_CLAIM, events.LineageRead): GroupCore._read_claim,
+    (GroupState.FENCING, events.Fenced): GroupCore._fenced,
+    (GroupState.SEALING, events.SealAppended): GroupCore._sealed,
+    (GroupState.READING_SEAL, events.LineageRead): GroupCore._read_seal,
+    (GroupState.CHECKING, events.LineageRead): GroupCore._checked,
+    (GroupState.VERIFYING, events.CheckpointsVerified): GroupCore._verified,
+    (GroupState.SCANNING, events.TailsScanned): GroupCore._scanned,
+    (GroupState.LOCATING, events.SkipsLocated): GroupCore._located,
+    (GroupState.STARTING, events.StartAppended): GroupCore._started,
+    (GroupState.REPLAYING, events.Replayed): GroupCore._replayed,
     # From any state: assigned, or starting over after a failure.
-    **{(state, Begin): GroupCore._begin for state in GroupState},
+    **{(state, events.Begin): GroupCore._begin for state in GroupState},
 }

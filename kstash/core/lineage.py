@@ -298,3 +298,12 @@ def known_hashes(
         if limit is not None and made.position < hashes.position <= min(limit, adopted):
             known[hashes.position] = hashes
     return tuple(hashes for _, hashes in sorted(known.items()))
+
+
+def release_covers(view: LineageView, base: Checkpoint, chain: list[Start]) -> bool:
+    """Whether the group was released gracefully at the base's position, with no later START.
+
+    The base may be older than the release: who has nothing to add makes no checkpoint.
+    """
+    release = view.releases.get(chain[-1].incarnation) if chain else None
+    return release is not None and release[1].positions.get(base.task.stage) == base.position

@@ -9,10 +9,9 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kstash.core.determinants import (
-    Attachment,
     Determinant,
     contiguous_end,
-    end_of,
+    first_missing,
     join,
     lineage_until,
 )
@@ -320,7 +319,7 @@ def plan_task(
     if spec.implicit:
         ends = [end for _, end in logged + scanned]
         adopted = max([start, seen, *ends])
-        stable = _implicit_stable(in_topic, known, adopted)
+        stable = first_missing(known, in_topic, adopted)
     else:
         adopted = max(contiguous_end(known, start), start)
         stable = min(contiguous_end(in_topic, start), adopted)
@@ -406,33 +405,9 @@ def _vouching(view: LineageView, task: TaskId, base: Checkpoint | None) -> list[
     return found if base is None else [*found, base]
 
 
-def release_covers(view: LineageView, base: Checkpoint, chain: list[Start]) -> bool:
-    """Whether the group was released gracefully at the base's position, with no later START.
-
-    The base may be older than the release: who has nothing to add makes no checkpoint.
-    """
-    release = view.releases.get(chain[-1].incarnation) if chain else None
-    return release is not None and release[1].positions.get(base.task.stage) == base.position
-
-
 def _cut(owners: list[Owner], incarnation: Incarnation, end: int) -> int:
     limit = history_limit(owners, incarnation)
     return 0 if limit is None else min(end, limit)
-
-
-def _implicit_stable(in_topic: list[Determinant], known: list[Determinant], adopted: int) -> int:
-    # Positions without a determinant need no lineage, so only what headers alone hold is unstable.
-    held = set(map(_identity, in_topic))
-    for entry in known:
-        if _identity(entry) not in held:
-            return min(entry.position, adopted)
-    return adopted
-
-
-def _identity(entry: Determinant) -> tuple[int, ...]:
-    if isinstance(entry, Attachment):
-        return (entry.position, entry.index, entry.k)
-    return (entry.position, end_of(entry))
 
 
 def _input_offsets(chain: list[Start], stage: int, base: Checkpoint | None) -> dict[int, int]:

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from kstash.core.determinants import Determinant
 from kstash.core.hashes import OutputHasher, OutputHashes, RecordHeaders
 from kstash.core.ids import Incarnation, OutPartition, TaskId
+from kstash.core.outputs import Held, Output
 from kstash.core.records import Hint, Segment
 from kstash.core.stash import Stash
 
@@ -46,32 +47,6 @@ class Outgoing:
     count: int
     chunk: bytes | None
     payload: Any
-
-
-@dataclass(slots=True)
-class _Held:
-    position: int
-    lineage_end: int
-    first_seq: int
-    count: int
-    payload: Any
-
-
-@dataclass(slots=True)
-class _Output:
-    """What is known of one output partition."""
-
-    is_sink: bool
-    has_lineage: bool
-    sequence: int = 0
-    sent: int = 0
-    held: deque[_Held] = field(default_factory=deque)
-    in_flight: deque[int] = field(default_factory=deque)
-    acked: deque[tuple[int, int | None]] = field(default_factory=deque)
-
-    @property
-    def is_settled(self) -> bool:
-        return not (self.held or self.in_flight or self.acked)
 
 
 class TaskCore:
@@ -122,9 +97,9 @@ class TaskCore:
         start = min(stable, adopted)
         self.stash = Stash(implicit=implicit, stable=start, end=adopted, entries=lineage)
         # Made with the first output: of many partitions a task writes few, or none for long.
-        self._outputs: dict[OutPartition, _Output] = {}
+        self._outputs: dict[OutPartition, Output] = {}
         # Those that are not settled; nothing is on its way, held or uncommitted on the others.
-        self._unsettled: dict[OutPartition, _Output] = {}
+        self._unsettled: dict[OutPartition, Output] = {}
         self._scan_from: dict[OutPartition, int] = {}
         self._has_moved = False
         for partition, sequence in sequences.items():
@@ -210,7 +185,7 @@ class TaskCore:
         first = output.sequence + 1
         output.sequence += count
         self._unsettled[partition] = output
-        outgoing = _Held(self.position, self.lineage_end(), first, count, payload)
+        outgoing = Held(self.position, self.lineage_end(), first, count, payload)
         if not output.held:
             ready = self._attach(partition, output, outgoing)
             if ready is not None:
@@ -223,7 +198,7 @@ class TaskCore:
         """End of the lineage that an output made now relies on (whole batches)."""
         return self.stash.end
 
-    def chunk_start(self, output: _Output) -> int:
+    def chunk_start(self, output: Output) -> int:
         """Chunk rule: only what went to this very partition before is surely durable first."""
         return max(self.stash.stable, output.sent)
 
@@ -231,7 +206,7 @@ class TaskCore:
         """Whether a chunk may travel in a header (cap, protocol section 4)."""
         return chunk is None or len(chunk) <= self._header_bytes_max
 
-    def _attach(self, partition: OutPartition, output: _Output, held: _Held) -> Outgoing | None:
+    def _attach(self, partition: OutPartition, output: Output, held: Held) -> Outgoing | None:
         chunk: bytes | None = None
         if self._is_logging and output.has_lineage:
             start = self.chunk_start(output)
@@ -342,7 +317,7 @@ class TaskCore:
         """Conditions (i) and (iii) of protocol section 5 for a checkpoint at `position`."""
         return self.outputs_done_through() >= position and self.stable >= position
 
-    def _move_scan_start(self, partition: OutPartition, output: _Output, position: int) -> None:
+    def _move_scan_start(self, partition: OutPartition, output: Output, position: int) -> None:
         # Internal outputs wait for stable lineage, sinks for the commit (which implies it).
         limit = position if output.is_sink else self.hint_limit()
         while output.acked and output.acked[0][0] <= limit:
@@ -398,10 +373,10 @@ class TaskCore:
         self._scan_from.update(offsets)
         self._has_moved = True
 
-    def _output(self, partition: OutPartition) -> _Output:
+    def _output(self, partition: OutPartition) -> Output:
         output = self._outputs.get(partition)
         if output is None:
             index = partition[0]
-            output = _Output(index in self._sinks, index not in self._transactional)
+            output = Output(index in self._sinks, index not in self._transactional)
             self._outputs[partition] = output
         return output

@@ -420,9 +420,9 @@ def test_h15_a_group_with_something_to_replay_is_not_drained() -> None:
     ]
     core = group_core(settings=SETTINGS)
     recover(topic, core)
-    assert core._is_drained(SPEC)
-    core.plans[TASK] = replace(core.plans[TASK], adopted=6)
-    assert not core._is_drained(SPEC)
+    plan = core.plans[TASK]
+    assert core._takeover.is_drained(plan)
+    assert not core._takeover.is_drained(replace(plan, adopted=6))
 
 
 # -- H33 -----------------------------------------------------------------------------------------

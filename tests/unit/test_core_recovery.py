@@ -8,7 +8,7 @@ import pytest
 
 from kstash.core.determinants import UNKNOWN_OFFSET, Consumed, Determinant, Fired
 from kstash.core.ids import NO_INCARNATION, Incarnation
-from kstash.core.lineage import LineageView, owners_of
+from kstash.core.lineage import LineageView, owners_of, release_covers
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, Hint, Release, Start
 from kstash.core.recovery import (
@@ -17,7 +17,6 @@ from kstash.core.recovery import (
     TaskSpec,
     candidates,
     plan_task,
-    release_covers,
     scan_starts,
     skipped_floor,
 )

@@ -1,0 +1,155 @@
+"""What a group's START says, and whether this program may go on from the one before it.
+
+Between the scans and the START (protocol, section 6 step 6); nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kstash.core.ids import Incarnation, TaskId
+from kstash.core.lineage import LineageView, release_covers
+from kstash.core.program import Change, difference, made_anew, program_of, refusals
+from kstash.core.records import Start, TaskStart
+from kstash.core.recovery import TaskPlan, TaskSpec
+from kstash.core.skips import Gap, Skip
+from kstash.core.upgrade import (
+    fresh_stores,
+    program_changed,
+    replays_another_program,
+    signature,
+)
+from kstash.errors import TopicMadeAnewError
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """A group's history, and the program that takes it over.
+
+    Attributes:
+        view: of the lineage topic, to the own SEAL.
+        chain: STARTs of the history, oldest first; empty at the first start.
+        settings: of this program, as its START says them.
+    """
+
+    view: LineageView
+    chain: list[Start]
+    settings: Mapping[str, str]
+
+    def known_offsets(self, stage: int) -> dict[int, int]:
+        """First offsets of a stage's inputs: what the last START says, or a reset before it.
+
+        Every START carries on what the one before it said, so that old ones may be tombstoned.
+        """
+        program = program_of(self.settings)
+        shape = program.stage(stage) if program is not None else None
+        offsets = {}
+        if shape is not None and not self.chain:
+            inputs = enumerate(topic for topic, _ in shape.inputs)
+            first = self.view.first_offsets
+            offsets = {index: first[topic] for index, topic in inputs if topic in first}
+        if self.chain and stage in self.chain[-1].tasks:
+            offsets.update(self.chain[-1].tasks[stage].initial_offsets)
+        return offsets
+
+    def missing_inputs(
+        self, external_inputs: Mapping[int, Sequence[int]], specs: Sequence[TaskSpec]
+    ) -> dict[int, list[int]]:
+        """Inputs whose first offset nobody has said, by stage; `external_inputs` likewise."""
+        missing: dict[int, list[int]] = {}
+        for spec in specs:
+            stage = spec.task.stage
+            known = self.known_offsets(stage)
+            unknown = [i for i in external_inputs.get(stage, ()) if i not in known]
+            if unknown:
+                missing[stage] = unknown
+        return missing
+
+    def check_program(
+        self, plans: Mapping[TaskId, TaskPlan], drop_stores: Collection[str]
+    ) -> dict[TaskId, TaskPlan]:
+        """Refuse to go on from another program where that would give other results.
+
+        New code must not replay old lineage (H15); a drained group has nothing to replay.
+
+        Args:
+            plans: of all tasks of the group.
+            drop_stores: stores that a changed program may leave behind.
+
+        Returns:
+            The plans, with the stores that begin empty.
+
+        Raises:
+            TopicMadeAnewError, ProgramChangedError: nothing was changed.
+        """
+        if not self.chain:
+            return dict(plans)
+        before, now = self.chain[-1].settings, self.settings
+        older, program = program_of(before), program_of(now)
+        changes: list[Change] = []
+        if older is not None and program is not None:
+            if anew := made_anew(older, program):
+                raise TopicMadeAnewError(anew)
+            changes = difference(older, program)
+        if signature(before) != signature(now) and (
+            not all(self.is_drained(plan) for plan in plans.values())
+            or refusals(changes, drop_stores)
+        ):
+            raise program_changed(before, now, changes, drop_stores)
+        for plan in plans.values():
+            made_by = replays_another_program(self.chain, now, plan)
+            if made_by is not None:
+                raise program_changed(made_by.settings, now, changes, drop_stores)
+        if program is None:
+            return dict(plans)
+        return {
+            task: replace(plan, fresh_stores=fresh_stores(self.chain, program, task, plan.base))
+            for task, plan in plans.items()
+        }
+
+    def is_drained(self, plan: TaskPlan) -> bool:
+        """Whether a task has nothing to replay: it was released where its base is, or is new."""
+        if plan.task.stage not in self.chain[-1].tasks:
+            return True  # a stage that is new
+        return (
+            plan.base is not None
+            and plan.adopted == plan.position
+            and release_covers(self.view, plan.base, self.chain)
+        )
+
+    def start(
+        self,
+        incarnation: Incarnation,
+        plans: Mapping[TaskId, TaskPlan],
+        initial_offsets: Mapping[int, Mapping[int, int]],
+        *,
+        skips: frozenset[Skip],
+        gaps: frozenset[Gap],
+    ) -> Start:
+        """The START of an incarnation.
+
+        Args:
+            incarnation: the own one.
+            plans: of all tasks of the group.
+            initial_offsets: by stage and input, what `missing_inputs` asked for.
+            skips: records that an operator told to skip (H17).
+            gaps: offsets of which an operator told that they hold no event.
+        """
+        tasks = {}
+        for plan in plans.values():
+            stage = plan.task.stage
+            offsets = {**initial_offsets.get(stage, {}), **self.known_offsets(stage)}
+            tasks[stage] = TaskStart(plan.position, plan.adopted, offsets)
+        parent = self.chain[-1].incarnation if self.chain else None
+        # Once said, a skip is part of the history: every later START says it again (H17).
+        skips = skips.union(*(start.skips for start in self.chain))
+        gaps = gaps.union(*(start.gaps for start in self.chain))
+        return Start(
+            incarnation,
+            parent,
+            tasks,
+            dict(self.settings),
+            tuple(sorted(skips)),
+            tuple(sorted(gaps)),
+        )
