@@ -1,9 +1,10 @@
 """Recovery of a task group as a state machine (protocol, section 6).
 
 Everything passes through `GroupCore.step(event) -> effects`. The transitions are data
-(`TRANSITIONS`); an event without an entry in the current state is a programmer's error. The order
-of the states is the order of the protocol's steps, and each next step is only ever caused by the
-event that says the last one is durable:
+(`TRANSITIONS`): which event counts in which state, and to which states it leads. An event without
+an entry in the current state, and a state that the entry does not name, are programmer's errors.
+The order of the states is the order of the protocol's steps, and each next step is only ever caused
+by the event that says the last one is durable:
 
 - nothing but reading the lineage topic happens before the CLAIM is acknowledged;
 - the output tails are read only behind FENCEs and `init_transactions()` (H2), and lineage to a SEAL
@@ -65,6 +66,9 @@ class GroupState(enum.Enum):
 class GroupCore:
     """One worker's attempt at owning one task group.
 
+    What the operator and the program say, down to `gaps`, is fixed. The rest is known from some
+    step on, and forgotten when the group begins anew.
+
     Attributes:
         group: its number.
         application: tag of the application.
@@ -77,6 +81,13 @@ class GroupCore:
         gaps: offsets of which an operator told that they hold no event.
         drop_stores: stores that a changed program may leave behind.
         checkpoints_retained: newest remote checkpoints of a task that are kept, 2 or more.
+        state: the step that waits for its event.
+        view: what the lineage topic says, as far as it was read: to the own CLAIM, then to the own
+            SEAL; while the group lives, as far as its tail was followed.
+        claim_offset: of the own CLAIM, -1 before it is acknowledged.
+        committed: positions of the sinks, read after their fence (H28); None where nothing was
+            committed under this generation.
+        plans: how each task comes back; empty before the tails were scanned, then of all `specs`.
     """
 
     group: int
@@ -93,10 +104,15 @@ class GroupCore:
     claim_offset: int = -1
     committed: CommittedPositions | None = None
     plans: dict[TaskId, TaskPlan] = field(default_factory=dict)
+    # STARTs of the history, oldest first; empty before the SEAL was read, and at the first start.
     _chain: list[Start] = field(default_factory=list)
+    # What each task is restored from, None for the empty state; known once files were verified.
     _bases: dict[TaskId, Checkpoint | None] = field(default_factory=dict)
+    # Of each task, in the order of `specs`; filled by who carries out `ScanTails`.
     _scans: list[TailScan] = field(default_factory=list)
+    # The own START, made when the plans are, and appended after the questions are answered.
     _start: Start | None = None
+    # Questions whose answers `SkipsLocated` gives, in this order.
     _asked: tuple[Asked, ...] = ()
 
     @property
@@ -114,7 +130,21 @@ class GroupCore:
             LineageGapError, CommittedPositionLostError, ProgramChangedError, SkipTooLateError: the
                 group cannot start; nothing was changed.
         """
-        return TRANSITIONS[self.state, type(event)](self, event)
+        transition = TRANSITIONS[self.state, type(event)]
+        effects = transition.take(self, event)
+        assert self.state in transition.targets, f"{event} leads to {self.state}"
+        self._check()
+        return effects
+
+    def _check(self) -> None:
+        """Assert what is known in which state; both ways where that is so."""
+        step = _ORDER[self.state]
+        assert (self.claim_offset >= 0) == (step > _ORDER[GroupState.CLAIMING])
+        assert self.view.generation is not None or step < _ORDER[GroupState.FENCING]
+        is_planned = step > _ORDER[GroupState.SCANNING]
+        assert bool(self.plans) == is_planned or not self.specs
+        assert not is_planned or self._start is not None
+        assert not is_planned or self.plans.keys() == {spec.task for spec in self.specs}
 
     @property
     def chain(self) -> Sequence[Start]:
@@ -145,7 +175,9 @@ class GroupCore:
     def _begin(self, _: Event) -> list[Effect]:
         self.view = LineageView(retained=self.checkpoints_retained)
         self.claim_offset = -1
+        self.committed = self._start = None
         self.plans = {}
+        self._chain, self._bases, self._scans, self._asked = [], {}, [], ()
         self.state = GroupState.LOOKING
         return [effects.ReadLineage(0, None)]
 
@@ -309,22 +341,36 @@ class GroupCore:
             )
 
 
-Transition = Callable[[GroupCore, Event], list[Effect]]
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What an event does in a state.
+
+    Attributes:
+        take: does it, and gives the effects.
+        targets: the states that it may lead to.
+    """
+
+    take: Callable[[GroupCore, Event], list[Effect]]
+    targets: tuple[GroupState, ...]
+
+
+_S = GroupState
+_ORDER = {state: step for step, state in enumerate(GroupState)}
 
 TRANSITIONS: dict[tuple[GroupState, type[Event]], Transition] = {
-    (GroupState.LOOKING, events.LineageRead): GroupCore._looked,
-    (GroupState.CONFIGURING, events.ConfigAppended): GroupCore._claim,
-    (GroupState.CLAIMING, events.ClaimAppended): GroupCore._claimed,
-    (GroupState.READING_CLAIM, events.LineageRead): GroupCore._read_claim,
-    (GroupState.FENCING, events.Fenced): GroupCore._fenced,
-    (GroupState.SEALING, events.SealAppended): GroupCore._sealed,
-    (GroupState.READING_SEAL, events.LineageRead): GroupCore._read_seal,
-    (GroupState.CHECKING, events.LineageRead): GroupCore._checked,
-    (GroupState.VERIFYING, events.CheckpointsVerified): GroupCore._verified,
-    (GroupState.SCANNING, events.TailsScanned): GroupCore._scanned,
-    (GroupState.LOCATING, events.SkipsLocated): GroupCore._located,
-    (GroupState.STARTING, events.StartAppended): GroupCore._started,
-    (GroupState.REPLAYING, events.Replayed): GroupCore._replayed,
+    (_S.LOOKING, events.LineageRead): Transition(GroupCore._looked, (_S.CONFIGURING, _S.CLAIMING)),
+    (_S.CONFIGURING, events.ConfigAppended): Transition(GroupCore._claim, (_S.CLAIMING,)),
+    (_S.CLAIMING, events.ClaimAppended): Transition(GroupCore._claimed, (_S.READING_CLAIM,)),
+    (_S.READING_CLAIM, events.LineageRead): Transition(GroupCore._read_claim, (_S.FENCING,)),
+    (_S.FENCING, events.Fenced): Transition(GroupCore._fenced, (_S.SEALING,)),
+    (_S.SEALING, events.SealAppended): Transition(GroupCore._sealed, (_S.READING_SEAL,)),
+    (_S.READING_SEAL, events.LineageRead): Transition(GroupCore._read_seal, (_S.CHECKING,)),
+    (_S.CHECKING, events.LineageRead): Transition(GroupCore._checked, (_S.VERIFYING,)),
+    (_S.VERIFYING, events.CheckpointsVerified): Transition(GroupCore._verified, (_S.SCANNING,)),
+    (_S.SCANNING, events.TailsScanned): Transition(GroupCore._scanned, (_S.LOCATING, _S.STARTING)),
+    (_S.LOCATING, events.SkipsLocated): Transition(GroupCore._located, (_S.STARTING,)),
+    (_S.STARTING, events.StartAppended): Transition(GroupCore._started, (_S.REPLAYING,)),
+    (_S.REPLAYING, events.Replayed): Transition(GroupCore._replayed, (_S.LIVE,)),
     # From any state: assigned, or starting over after a failure.
-    **{(state, events.Begin): GroupCore._begin for state in GroupState},
+    **{(state, events.Begin): Transition(GroupCore._begin, (_S.LOOKING,)) for state in GroupState},
 }

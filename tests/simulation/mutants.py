@@ -79,7 +79,8 @@ def _h3(patch: Patch) -> Mutations:
         return [effects.ReadLineage(core.view.next_offset, core.claim_offset)]
 
     key = core_group.GroupState.SEALING, events.SealAppended
-    patch.put(core_group.TRANSITIONS, key, sealed)
+    before = core_group.TRANSITIONS[key]
+    patch.put(core_group.TRANSITIONS, key, replace(before, take=sealed))
     return Mutations()
 
 

@@ -263,6 +263,41 @@ def test_h2_h3_there_is_one_way_only() -> None:
     ]
 
 
+def test_a_transition_leads_where_the_table_says() -> None:
+    """The drawing is of the table, so what the code does must be in it."""
+    core = group_core()
+    core.step(Begin())
+    key = GroupState.LOOKING, LineageRead
+    stated = TRANSITIONS[key]
+    try:
+        TRANSITIONS[key] = replace(stated, targets=(GroupState.FENCING,))
+        with pytest.raises(AssertionError, match="leads to"):
+            core.step(LineageRead([]))
+    finally:
+        TRANSITIONS[key] = stated
+
+
+@pytest.mark.parametrize(
+    ("steps", "field", "value"),
+    [
+        (2, "claim_offset", 5),
+        (4, "claim_offset", -1),
+        (4, "plans", {TASK: None}),
+        (10, "plans", {}),
+        (10, "_start", None),
+    ],
+)
+def test_a_step_asserts_what_its_state_knows(steps: int, field: str, value: object) -> None:
+    """The own CLAIM is known from its acknowledgement on, plans and START from the scan on."""
+    topic: Topic = [config(), claim(), start(1, settings=SETTINGS)]
+    core = group_core(settings=SETTINGS)
+    drive(core, events_of(topic)[:steps])
+    core._check()
+    setattr(core, field, value)
+    with pytest.raises(AssertionError):
+        core._check()
+
+
 def test_an_event_out_of_order_is_a_programmers_error() -> None:
     """What no transition foresees is refused."""
     core = group_core()
