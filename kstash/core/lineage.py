@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from kstash.core.determinants import Determinant, lineage_until
 from kstash.core.hashes import OutputHashes
@@ -49,7 +50,10 @@ OwnRecord = Seal | Start | Segment | Hint | Checkpoint | Release | BoundedRun
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The positions `[start, end)` of a task's history that one incarnation made."""
+    """The positions `[start, end)` of a task's history that one incarnation made.
+
+    Empty where it made none that counts: its successor adopted no more than it had itself adopted.
+    """
 
     incarnation: Incarnation
     start: int
@@ -60,17 +64,29 @@ class Owner:
 class LineageView:
     """The state of one partition of the lineage topic, up to what was folded.
 
+    All but `config`, `claim` and `claims` is of the CONFIG's generation (H46), and all offsets are
+    below `next_offset`.
+
     Attributes:
-        config: the CONFIG with the lowest offset, and that offset; None before one was seen.
-        claim: offset of the highest CLAIM, or -1.
-        next_offset: offset behind the last folded record.
-        retained: newest remote checkpoints of a task that a recovery may fall back to, 2 or more.
-        claims: offset of each CLAIM by its key.
-        runs: bounded runs that were begun, oldest first.
+        config: the CONFIG with the lowest offset, and that offset; None before one was seen. Never
+            replaced: a later CONFIG says nothing.
+        claim: offset of the highest CLAIM, or -1; only rises. It stays when that CLAIM is given up.
+        next_offset: offset after the last folded record; only rises.
+        starts: each START by its incarnation.
+        segments: of each task, in the order of their offsets: of one incarnation without a gap, of
+            several with overlaps.
+        checkpoints: of each task, (offset, record) of those that count, by rising offset: none was
+            void when it came (H6), each is sound, and none was given up.
+        hints: of each task, the last one that was not void when it came (H10).
+        releases: (offset, record) by the incarnation that was released; void ones are left out.
+        runs: bounded runs that were begun, oldest first, each once.
+        claims: offset of each CLAIM by its key; none is above `claim`.
         passing: incarnation by key of each SEAL, HINT and RELEASE, and of what is void: of no use
             once a later incarnation has its checkpoints.
+        retained: newest remote checkpoints of a task that a recovery may fall back to, 2 or more;
+            fixed.
         later_generation: a record is of a higher generation: what is folded here is of a topic that
-            is gone, and its reader has not noticed.
+            is gone, and its reader has not noticed. Once true, it stays.
     """
 
     config: tuple[int, Generation] | None = None
@@ -97,6 +113,12 @@ class LineageView:
         """Where a reset said that inputs begin, by topic."""
         return dict(self.config[1].first_offsets) if self.config is not None else {}
 
+    def _check(self) -> None:
+        """Assert what the fields promise of each other."""
+        assert self.retained >= 2, "a recovery must be able to fall back"
+        assert -1 <= self.claim < self.next_offset, "a CLAIM that was not folded"
+        assert self.config is None or self.config[0] < self.next_offset, "a CONFIG, likewise"
+
     def fold(self, offset: int, record: LineageRecord | Gone) -> None:
         """Take the next record into account; offsets must rise."""
         assert offset >= self.next_offset, "lineage folded out of order"
@@ -105,6 +127,7 @@ class LineageView:
             if self.config is None:
                 self.config = offset, record
         elif isinstance(record, Claim):
+            assert offset > self.claim, "a CLAIM below one that was seen"
             self.claim = offset
             self.claims[encode_key(record)] = offset
         elif isinstance(record, Gone):
@@ -115,6 +138,7 @@ class LineageView:
             self.note_void(record)
         else:
             self._fold_own(offset, record)
+        self._check()
 
     def _fold_own(self, offset: int, record: OwnRecord) -> None:
         if isinstance(record, Start):
@@ -123,7 +147,9 @@ class LineageView:
             self.segments.setdefault(record.task, []).append(record)
         elif isinstance(record, Checkpoint):
             if not self.is_late(record.incarnation) and is_sound(record):
-                self.checkpoints.setdefault(record.task, []).append((offset, record))
+                found = self.checkpoints.setdefault(record.task, [])
+                assert not found or found[-1][0] < offset, "checkpoints out of order"
+                found.append((offset, record))
             else:
                 self.note_void(record)
         elif isinstance(record, BoundedRun):
@@ -233,6 +259,7 @@ def owners_of(chain: list[Start], stage: int) -> list[Owner]:
         owners.append(Owner(start.incarnation, min(adopted, end), end))
         end = min(end, adopted)
     owners.reverse()
+    assert all(a.end == b.start for a, b in pairwise(owners)), "a history with a gap"
     return owners
 
 

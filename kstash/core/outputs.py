@@ -9,7 +9,16 @@ from typing import Any
 
 @dataclass(slots=True)
 class Held:
-    """Outputs of one batch that are numbered and have no chunk yet."""
+    """Outputs of one batch that are numbered and have no chunk yet.
+
+    Attributes:
+        position: the task's position at the end of the batch.
+        lineage_end: end of the lineage that the outputs rely on: the batch's own end when it is
+            live, the adopted end in a replay. At least `position`, and at most the stash's end.
+        first_seq: sequence of the first of the `count` logical records.
+        count: at least 1.
+        payload: what the caller gave to `emit`.
+    """
 
     position: int
     lineage_end: int
@@ -20,7 +29,26 @@ class Held:
 
 @dataclass(slots=True)
 class Output:
-    """What is known of one output partition."""
+    """What is known of one output partition.
+
+    An output is held, then in flight, then acknowledged, then gone, in the order of the sequences:
+    `acked < in_flight <= held`, by position. Rising means that positions never go back.
+
+    Attributes:
+        is_sink: a user's topic. It is settled by commits, an internal topic by stable lineage.
+        has_lineage: its records carry lineage, and recoveries scan it: all but transactional sinks.
+        sequence: of the last logical record that was numbered, suppressed ones included; only
+            rises, and by as many as there are records (I4).
+        sent: end of the lineage that is durable before whatever is sent next to this partition:
+            that of the last output whose chunk went there. Only rises, and is never beyond the
+            stash's end. It says nothing of other partitions (H11).
+        held: outputs that wait until their chunk fits, without a gap in their sequences. While one
+            is held, all later ones are (order of the partition).
+        in_flight: position of each batch that was handed over and is not acknowledged; rising.
+        acked: (position, offset) of each batch that was acknowledged and is not settled: its
+            lineage is not stable, or its transaction not committed. Rising; an offset of None says
+            no place.
+    """
 
     is_sink: bool
     has_lineage: bool
@@ -34,3 +62,14 @@ class Output:
     def is_settled(self) -> bool:
         """Whether nothing is held, on its way, or waits for lineage or a commit."""
         return not (self.held or self.in_flight or self.acked)
+
+    def check(self, lineage_end: int) -> None:
+        """Assert what the fields promise, at the ends of the queues; `lineage_end` of the stash."""
+        assert 0 <= self.sent <= lineage_end, "more lineage was sent than there is"
+        held, in_flight, acked = self.held, self.in_flight, self.acked
+        if held:
+            assert held[-1].lineage_end <= lineage_end, "held for lineage that is not there"
+            assert not in_flight or in_flight[-1] <= held[0].position, "sent before what is held"
+        if acked:
+            assert acked[0][0] <= acked[-1][0], "acknowledgements went back"
+            assert not in_flight or acked[-1][0] < in_flight[0], "acknowledged and in flight"

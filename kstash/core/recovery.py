@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from kstash.core.determinants import (
     Determinant,
@@ -145,12 +146,16 @@ def scan_starts(
 class TailScan:
     """Collects what the tails of one task's output partitions say (protocol, section 6 step 5).
 
-    Args:
-        spec: of the task.
-        starts: where each partition's tail begins, and the incarnation that vouches for it.
-        known: incarnations that a START is known of. On a sink others may write too: what is of
-            another incarnation there is nobody's (H52).
-        reached: position that no record before the starts is beyond.
+    Records of one partition come in the order of their offsets; partitions in any.
+
+    Attributes:
+        task: the task.
+        starts: (offset, incarnation) by output partition: where its tail begins, and who vouches
+            that nothing before it counts; fixed. Only these partitions are scanned.
+        internal: those of them that are internal topics; fixed.
+        position: the highest position that an accepted record, or the newest END, is of; only
+            rises. The history goes there at least (H36).
+        chunks: (incarnation, chunk) of each accepted record that carries one, as they came.
     """
 
     def __init__(
@@ -160,11 +165,23 @@ class TailScan:
         known: Container[Incarnation],
         reached: int = 0,
     ) -> None:
+        """Begin with nothing seen.
+
+        Args:
+            spec: of the task.
+            starts: where each partition's tail begins, and the incarnation that vouches for it.
+            known: incarnations that a START is known of. On a sink others may write too: what is of
+                another incarnation there is nobody's (H52).
+            reached: position that no record before the starts is beyond.
+        """
         self._known = known
         self._reached = reached
+        # (reach, partition, offset) of each record that says more of the history than all before
+        # it, by rising reach: for the error that has to name one.
         self._places: list[tuple[int, OutPartition, int]] = []
-        # Of each sink partition, by incarnation, the sequences seen as [first, last]; those of the
-        # record accepted last.
+        # Of each sink partition, by incarnation, the sequences seen, as ranges [first, last] in the
+        # order in which they came: only the last one grows. `_newest`: those of the incarnation
+        # whose record was accepted last.
         self._seen: dict[OutPartition, dict[Incarnation, list[list[int]]]] = {}
         self._newest: dict[OutPartition, list[list[int]]] = {}
         self.task = spec.task
@@ -172,7 +189,16 @@ class TailScan:
         self.position = 0
         self.chunks: list[tuple[Incarnation, Lineage]] = []
         self.internal = frozenset(spec.internal_outputs)
+        # The reader rule of each partition in which a record of an internal topic, or a marker, was
+        # seen. Kstash writes no marker into a sink, but others may.
         self._tables: dict[OutPartition, ReaderTable] = {}
+
+    def _check(self) -> None:
+        """Assert what the fields promise; not for each record, of which there are many."""
+        assert all(a[0] < b[0] for a, b in pairwise(self._places)), "places out of order"
+        assert self.internal.isdisjoint(self._seen), "sequences of an internal topic"
+        for ranges in (r for by_writer in self._seen.values() for r in by_writer.values()):
+            assert all(first <= last for first, last in ranges), "an empty range of sequences"
 
     def on_record(
         self, partition: OutPartition, offset: int, identity: Identity, chunk: Lineage | None
@@ -261,6 +287,7 @@ class TailScan:
 
     def last_valid(self, application: int) -> dict[OutPartition, int]:
         """Last valid sequence per internal output partition in which a record was accepted."""
+        self._check()
         last: dict[OutPartition, int] = {}
         for partition, table in self._tables.items():
             sequence = table.last_seq.get((application, self.task))

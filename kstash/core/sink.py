@@ -115,20 +115,40 @@ class CommitState(enum.Enum):
 class SinkCommitter:
     """The commit rule of one task group.
 
+    The open transaction takes outputs; at most one other is being closed or committed. Positions
+    are by stage, of all tasks with sinks.
+
     Attributes:
-        is_fresh: nothing was committed yet; the first checkpoint waits for it (H33).
-        is_switched: newer outputs go into the next transaction; this one is complete.
+        state: of the transaction that is committed next; OPEN is the only one without another.
+        committed: positions of the last commit; each only rises.
+        is_fresh: nothing was committed yet; the first checkpoint waits for it (H33). Once false, it
+            stays.
+        is_switched: newer outputs go into the next transaction; the one being closed is complete.
+            Never true while OPEN, always while COMMITTING.
     """
 
     def __init__(self, generation: int, positions: Mapping[int, int]) -> None:
         """Start from the committed positions of all tasks with sinks (0 where there is none)."""
         self.state = CommitState.OPEN
         self.committed = CommittedPositions(generation, dict(positions))
+        # Position of the last output in the open transaction, of the tasks that have any there.
         self._sent: dict[int, int] = {}
+        # Where the transaction that is closed or committed next ends, of all tasks: at `committed`
+        # or beyond. While OPEN, where the last one ended.
         self._closing: dict[int, int] = dict(positions)
+        # An empty transaction is committed too, once at the start and when positions may expire.
         self._is_refresh_due = self._is_closing_empty = True
         self.is_fresh = True
         self.is_switched = False
+        self._check()
+
+    def _check(self) -> None:
+        """Assert what the fields promise of each other, at each change of the state."""
+        assert self.is_switched or self.state is not CommitState.COMMITTING, "committed too early"
+        assert not self.is_switched or self.state is not CommitState.OPEN, "nothing to switch from"
+        committed = self.committed.positions
+        assert self._closing.keys() == committed.keys(), "positions of other tasks"
+        assert all(position >= committed[stage] for stage, position in self._closing.items())
 
     def admits(self, stage: int, position: int) -> bool:
         """Whether an output made at `position` may be produced now; if not, queue it.
@@ -168,6 +188,7 @@ class SinkCommitter:
         self._is_closing_empty = not self._sent
         self._sent = {}
         self._is_refresh_due = False
+        self._check()
 
     def may_switch(self, tasks: Mapping[int, SinkTask], unacked: int) -> bool:
         """Whether newer outputs may go on into the next transaction.
@@ -188,6 +209,7 @@ class SinkCommitter:
         assert self.state is CommitState.CLOSING
         assert not self.is_switched
         self.is_switched = True
+        self._check()
 
     def closing_position(self, stage: int) -> int:
         """Position at which the transaction being closed or committed ends for a task."""
@@ -215,6 +237,7 @@ class SinkCommitter:
         assert self.state is CommitState.CLOSING
         assert self.is_switched
         self.state = CommitState.COMMITTING
+        self._check()
         return CommittedPositions(self.committed.generation, self._closing).encode()
 
     def on_committed(self) -> Mapping[int, int]:
@@ -223,4 +246,5 @@ class SinkCommitter:
         self.state = CommitState.OPEN
         self.is_fresh = self.is_switched = False
         self.committed = CommittedPositions(self.committed.generation, self._closing)
+        self._check()
         return self._closing

@@ -20,32 +20,57 @@ SEGMENT_ENTRIES_MAX = 2_000
 
 
 class Stash:
-    """Determinants of one task as appended, in flight to the lineage topic, and stable."""
+    """Determinants of one task as appended, in flight to the lineage topic, and stable.
+
+    Attributes:
+        stable: everything before it is acknowledged by the lineage topic, or needs no lineage; only
+            rises.
+        end: end of the lineage that was appended; only rises.
+    """
 
     __slots__ = ("_entries", "_flushed", "_implicit", "end", "stable")
 
     def __init__(
         self, *, implicit: bool, stable: int, end: int, entries: Sequence[Determinant] = ()
     ) -> None:
-        assert stable <= end
+        # One input partition: a position that no determinant covers is a record of that input.
         self._implicit = implicit
+        # The lineage of `[stable, end)` in order of positions, not a determinant more.
         self._entries: list[Determinant] = lineage_from(entries, stable)
+        # End of what `take_segment` has handed out; between `stable` and `end`.
         self._flushed = stable
         self.stable = stable
         self.end = end
         self._release_implicit()
+        self._check()
 
     def __len__(self) -> int:
         return len(self._entries)
 
+    def _check(self) -> None:
+        """Assert the invariants, at the ends of `entries`."""
+        assert self.stable <= self._flushed <= self.end, "stable <= flushed <= end"
+        entries = self._entries
+        if entries:
+            assert self.stable <= entries[0].position, "lineage that is stable is kept"
+            assert end_of(entries[-1]) <= self.end, "lineage beyond the end"
+
     def append(self, entries: Sequence[Determinant], end: int) -> None:
         """Take the lineage of the whole events up to position `end` (exclusive)."""
         assert end > self.end
+        assert not entries or entries[0].position >= self.end, "lineage was appended before"
         self._entries.extend(entries)
         self.end = end
         if not entries:
             assert self._implicit
             self._release_implicit()
+        self._check()
+
+    def pass_over(self, end: int) -> None:
+        """Nothing is logged of the events up to position `end`: all of them count as stable."""
+        assert end > self.end
+        assert not self._entries, "lineage that is kept cannot be passed over"
+        self.end = self._flushed = self.stable = end
 
     def chunk(self, start: int, end: int) -> bytes | None:
         """Encode the lineage of `[start, end)`, or None when it is empty.
@@ -75,7 +100,9 @@ class Stash:
             if cut < len(entries):
                 entries = entries[:cut]
                 end = end_of(entries[-1])
+        assert start < end, "a segment of no events"
         self._flushed = end
+        self._check()
         return start, end, tuple(entries)
 
     def mark_stable(self, end: int) -> None:
@@ -86,6 +113,7 @@ class Stash:
         self._entries = lineage_from(self._entries, end)
         self.stable = end
         self._release_implicit()
+        self._check()
 
     @property
     def flushed(self) -> int:

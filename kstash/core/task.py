@@ -50,7 +50,18 @@ class Outgoing:
 
 
 class TaskCore:
-    """One incarnation of one task."""
+    """One incarnation of one task.
+
+    Attributes:
+        task: the task.
+        incarnation: of its group; fixed.
+        position: events processed; only rises. At most the stash's end, and equal to it once the
+            replay is over.
+        adopted: end of the history that was taken over: below it the task replays; fixed.
+        stash: the lineage that is not stable.
+        held_count: outputs, one a batch and partition, that the cap holds back; the sum of all
+            `held`, so that a batch without any costs nothing.
+    """
 
     def __init__(
         self,
@@ -90,8 +101,11 @@ class TaskCore:
         self.incarnation = incarnation
         self.position = position
         self.adopted = adopted
+        # Cap of a chunk; with 0 an output waits until its lineage is stable.
         self._header_bytes_max = header_bytes_max
+        # False without exactly-once recovery: nothing is kept, and every position is stable.
         self._is_logging = is_logging
+        # Indices of outputs; `_transactional` is a part of `_sinks`.
         self._sinks = sinks
         self._transactional = transactional
         start = min(stable, adopted)
@@ -100,18 +114,35 @@ class TaskCore:
         self._outputs: dict[OutPartition, Output] = {}
         # Those that are not settled; nothing is on its way, held or uncommitted on the others.
         self._unsettled: dict[OutPartition, Output] = {}
+        # Offset from which a recovery must scan: every record of this task before it has stable
+        # lineage (sinks: is committed). Only of partitions that carry lineage; only rises.
         self._scan_from: dict[OutPartition, int] = {}
+        # Whether a HINT could say something that the last one did not.
         self._has_moved = False
         for partition, sequence in sequences.items():
             self._output(partition).sequence = sequence
+        # Numbers of the last SEG and HINT: with the incarnation they make keys unique (H8).
         self._segment_number = 0
         self._hint_number = 0
         self._last_hint: tuple[dict[OutPartition, int], OutputHashes | None] = ({}, None)
+        # Hashes of all that was made up to `position`, and marks of it at rising positions: one
+        # that is stable, if there is any, and those beyond.
         self._hasher: OutputHasher | None = None
         self._marks: deque[OutputHashes] = deque()
         if is_logging:
             self._hasher = OutputHasher(made or OutputHashes(position, position, {}))
         self.held_count = 0
+        self._check()
+
+    def _check(self) -> None:
+        """Assert what holds between calls, whatever was called; of one output `Output.check`."""
+        stash = self.stash
+        assert self.position <= stash.end, "events were processed whose lineage is nowhere"
+        assert self.adopted <= stash.end, "adopted lineage was given up"
+        assert self.position < self.adopted or self.position == stash.end, (
+            "live, and not at the end"
+        )
+        assert not self.held_count or self._unsettled, "held outputs of a partition that is settled"
 
     # -- processing ------------------------------------------------------------------------------
 
@@ -124,9 +155,10 @@ class TaskCore:
         self.position = position
         if position > self.stash.end:
             if not self._is_logging:
-                self.stash.end = self.stash.stable = position
+                self.stash.pass_over(position)
             else:
                 self.stash.append(entries, position)
+        self._check()
 
     def note_made(
         self,
@@ -192,10 +224,15 @@ class TaskCore:
                 return ready
         output.held.append(outgoing)
         self.held_count += 1
+        output.check(self.stash.end)
         return None
 
     def lineage_end(self) -> int:
-        """End of the lineage that an output made now relies on (whole batches)."""
+        """End of the lineage that an output made now relies on (whole batches).
+
+        A name for one rule, as are `chunk_start`, `fits` and `hint_limit`: the simulator's mutants
+        replace it.
+        """
         return self.stash.end
 
     def chunk_start(self, output: Output) -> int:
@@ -215,6 +252,7 @@ class TaskCore:
             if not self.fits(chunk):
                 return None
             output.sent = max(output.sent, held.lineage_end)
+        assert not output.in_flight or output.in_flight[-1] <= held.position, "sent out of order"
         output.in_flight.append(held.position)
         return Outgoing(partition, held.position, held.first_seq, held.count, chunk, held.payload)
 
@@ -238,6 +276,7 @@ class TaskCore:
         released: list[Outgoing] = []
         if not self.held_count:
             return released
+        self._check()
         for partition, output in sorted(self._unsettled.items()):
             while output.held:
                 ready = self._attach(partition, output, output.held[0])
@@ -246,6 +285,8 @@ class TaskCore:
                 output.held.popleft()
                 self.held_count -= 1
                 released.append(ready)
+            output.check(self.stash.end)
+        assert self.held_count == sum(len(output.held) for output in self._unsettled.values())
         return released
 
     def is_held_through(self, position: int) -> bool:
@@ -273,6 +314,7 @@ class TaskCore:
         while output.in_flight and output.in_flight[0] <= position:
             output.in_flight.popleft()
         output.acked.append((position, offset))
+        output.check(self.stash.end)
         self._has_moved = True
         if not output.is_sink:
             self._move_scan_start(partition, output, position)
@@ -328,7 +370,7 @@ class TaskCore:
             self._unsettled.pop(partition, None)
 
     def hint_limit(self) -> int:
-        """Records up to this position may be skipped by a scan: their lineage is stable."""
+        """Records up to this position may be skipped by a scan: their lineage is stable (H30)."""
         return self.stable
 
     # -- what others need ------------------------------------------------------------------------

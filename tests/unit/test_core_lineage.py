@@ -248,3 +248,21 @@ def test_a_view_begins_empty() -> None:
     """Before anything was read there is no generation and no claim."""
     view = LineageView()
     assert (view.generation, view.claim, view.parent_of(inc(1))) == (None, -1, None)
+
+
+def test_a_view_that_cannot_fall_back_is_a_programmers_error() -> None:
+    """H21: the newest checkpoint may turn out damaged, so two are kept at least."""
+    with pytest.raises(AssertionError, match="fall back"):
+        LineageView(retained=1).fold(0, config())
+
+
+def test_what_was_not_folded_is_not_known() -> None:
+    """CONFIG and CLAIM lie before the end of what was folded."""
+    view = view_of(config(), claim())
+    view.claim = 9
+    with pytest.raises(AssertionError, match="CLAIM"):
+        view.fold(2, start(1))
+    view = view_of(claim())
+    view.config = 7, config()
+    with pytest.raises(AssertionError, match="CONFIG"):
+        view.fold(1, claim())

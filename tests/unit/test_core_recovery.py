@@ -384,3 +384,15 @@ def test_h36_what_a_hint_skips_is_history() -> None:
     # What the writer did past its successor's x is no history, whatever its hint says.
     chain = [start(1), start(5, 1, adopted=7)]
     assert plan(view, chain, scan_of(IMPLICIT, 50), spec=IMPLICIT).adopted == 7
+
+
+def test_a_scan_asserts_what_it_hands_over() -> None:
+    """Places rise, so the first one that reaches a position is the record that says it."""
+    scan = TailScan(SPEC, {OUT: (0, inc(0))}, {})
+    scan._places = [(5, OUT, 1), (4, OUT, 2)]
+    with pytest.raises(AssertionError, match="places out of order"):
+        scan.last_valid(APP)
+    scan._places = []
+    scan._seen = {OUT: {inc(1): [[1, 1]]}}
+    with pytest.raises(AssertionError, match="of an internal topic"):
+        scan.last_valid(APP)

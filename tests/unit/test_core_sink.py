@@ -288,3 +288,36 @@ def test_a_generation_of_more_is_none() -> None:
     """Nobody has written it."""
     with pytest.raises(WireCorruptError):
         CommittedPositions.decode(CommittedPositions(TAG_MAX + 1, {1: 4}).encode())
+
+
+def test_a_commit_that_names_less_than_the_last_one_is_a_programmers_error() -> None:
+    """Committed positions only rise: a reader has seen what they name."""
+    sinks = committer(s1=5)
+    sinks.on_sent(1, 4)
+    with pytest.raises(AssertionError):
+        sinks.close()
+
+
+def test_a_commit_names_the_tasks_with_sinks() -> None:
+    """An output of a task that was not there at the start has no committed position."""
+    sinks = committer(s1=5)
+    sinks.on_sent(2, 4)
+    with pytest.raises(AssertionError, match="positions of other tasks"):
+        sinks.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "is_switched", "message"),
+    [
+        (CommitState.COMMITTING, False, "committed too early"),
+        (CommitState.OPEN, True, "nothing to switch from"),
+    ],
+)
+def test_the_switch_comes_between_closing_and_the_commit(
+    state: CommitState, is_switched: bool, message: str
+) -> None:
+    """Newer outputs go on in the next transaction once the one being closed is complete."""
+    sinks = committer(s1=5)
+    sinks.state, sinks.is_switched = state, is_switched
+    with pytest.raises(AssertionError, match=message):
+        sinks._check()

@@ -168,3 +168,43 @@ def test_h38_an_event_larger_than_a_segment_stays_whole() -> None:
     assert stash.take_segment() == (0, 1, (*notes, Consumed(0, 0, 1, 1)))
     assert stash.take_segment() == (1, 2, (Consumed(1, 0, 1, 2),))
     assert stash.take_segment() is None
+
+
+def test_without_lineage_all_that_is_passed_over_is_stable() -> None:
+    """`pass_over` moves the three ends together, so that the invariants hold there too."""
+    stash = explicit(2, 2)
+    stash.pass_over(5)
+    assert (stash.stable, stash.flushed, stash.end) == (5, 5, 5)
+    stash.append([Consumed(5, 0, 1, 1)], 6)
+    with pytest.raises(AssertionError, match="cannot be passed over"):
+        stash.pass_over(7)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("_flushed", 0, "stable <= flushed"),
+        ("_flushed", 7, "stable <= flushed"),
+        ("stable", 3, "stable is kept"),
+        ("end", 4, "beyond the end"),
+    ],
+)
+def test_a_broken_invariant_is_found_at_the_next_change(
+    name: str, value: int, message: str
+) -> None:
+    """`stable <= flushed <= end`, and nothing is kept but the lineage between."""
+    stash = explicit(1, 1)
+    stash.append([Consumed(1, 0, 4, 4)], 5)
+    setattr(stash, name, value)
+    if name == "stable":
+        stash._flushed = value
+    with pytest.raises(AssertionError, match=message):
+        stash._check()
+
+
+def test_lineage_is_appended_once() -> None:
+    """What lies before the end was appended already."""
+    stash = explicit()
+    stash.append([Consumed(0, 0, 3, 3)], 3)
+    with pytest.raises(AssertionError, match="appended before"):
+        stash.append([Consumed(2, 0, 2, 4)], 4)

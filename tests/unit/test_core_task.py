@@ -5,6 +5,8 @@ Source: protocol, sections 4 and 5.
 
 from __future__ import annotations
 
+import pytest
+
 from kstash.core.determinants import Consumed
 from kstash.core.task import Outgoing, TaskCore
 from kstash.core.wire import Lineage, decode_lineage
@@ -458,3 +460,46 @@ def test_h1_a_zombies_outputs_are_void() -> None:
     pair.core = zombie
     pair.produce(2)
     assert pair.consume() == [1, 2, 3]
+
+
+# -- asserts -------------------------------------------------------------------------------------
+
+
+def test_a_batch_finds_what_is_wrong_with_the_task() -> None:
+    """Live, a task is at the end of its lineage: an output must not rely on more or less."""
+    core = task_core()
+    run_batch(core, 3)
+    core.position = 2
+    with pytest.raises(AssertionError, match="live, and not at the end"):
+        core._check()
+
+
+def test_an_acknowledgement_finds_what_is_wrong_with_an_output() -> None:
+    """`sent` beyond the lineage would leave a hole in the next chunk."""
+    core = task_core()
+    run_batch(core, 3)
+    emit(core)
+    core._outputs[OUT].sent = 4
+    with pytest.raises(AssertionError, match="more lineage was sent"):
+        core.on_output_acked(OUT, 3, 0)
+
+
+def test_outputs_leave_in_the_order_of_their_positions() -> None:
+    """A batch cannot go out in front of one that is on its way."""
+    core = task_core()
+    run_batch(core, 3)
+    emit(core)
+    core._outputs[OUT].in_flight.append(8)
+    run_batch(core, 1)
+    with pytest.raises(AssertionError, match="out of order"):
+        emit(core)
+
+
+def test_the_count_of_what_is_held_is_its_sum() -> None:
+    """`held_count` is what lets a batch without held outputs pass at no cost."""
+    core = task_core(header_bytes_max=0)
+    run_batch(core, 1)
+    assert core.emit(OUT, 1, None) is None
+    core.held_count += 1
+    with pytest.raises(AssertionError):
+        flush(core)
