@@ -21,4 +21,5 @@
 | `group` | claim, fence, seal, read, scan, start, replay, live: a transition table |
 | `sink` | when a transaction may be committed, and the committed position |
 | `trim` | what may be tombstoned and purged |
+| `files` | which files of remote checkpoints are referred to, kept and deleted |
 """

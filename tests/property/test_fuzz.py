@@ -30,6 +30,7 @@ from kstash.cli.decode import RecordDecoder, as_text, lineage_entry
 from kstash.cli.folders import folder_program
 from kstash.cli.options import assignments
 from kstash.cli.reset import parse_moment
+from kstash.core.files import owner_of
 from kstash.core.frames import decode_frame
 from kstash.core.manifest import check_manifest
 from kstash.core.program import Program
@@ -58,7 +59,6 @@ from kstash.kafka.immediate import Bookmark
 from kstash.kafka.static_members import assigned
 from kstash.ports.kafka import Message
 from kstash.runtime.decode import decode_ruled
-from kstash.runtime.group.uploads import incarnation_of
 from kstash.settings.config import Config
 from kstash.settings.sources import PREFIX
 from kstash.state.folder import METADATA_FILE, ApplicationFolder
@@ -156,7 +156,7 @@ def manifest(data: bytes) -> object:
     if isinstance(record, Checkpoint):
         check_manifest(record)
         for entry in record.files:
-            incarnation_of(entry.location)
+            owner_of(entry.location)
             if entry.location.startswith("topic:"):
                 ChunkLocation.parse(entry.location)
     return record
@@ -338,7 +338,7 @@ TARGETS: dict[str, Target] = {
     "manifest": Target(pairs, manifest, (WireCorruptError, CheckpointCorruptError)),
     "location": Target(
         location_seeds,
-        lambda data: (incarnation_of(text(data)), ChunkLocation.parse(text(data))),
+        lambda data: (owner_of(text(data)), ChunkLocation.parse(text(data))),
         (CheckpointCorruptError,),
     ),
     "program": Target(program_seeds, lambda data: Program.decode(text(data)), (WireCorruptError,)),

@@ -59,6 +59,7 @@ class Knobs:
         # Likewise of choices that are made already.
         self.rate_lead = 0.05 if self.batch == 6 else 0.0
         self.expires = self.rate_hint == 0.2 and not self.is_bounded
+        self.has_files = self.steps == 160
         if self.first_sink == "both" and self.header_bytes_max == 16 and not self.is_bounded:
             # Replays that hold outputs, beside some that carry no lineage (H42).
             self.first_inputs = ("first", "second")
@@ -89,6 +90,7 @@ class Mutations:
     generation_is_constant = False
     trims_without_reading_back = False
     ends_before_stable = False
+    deletes_without_reading_back = False
     releases_before_checkpoints = False
     releases_before_commits = False
     counts_first_position = False

@@ -12,15 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import kstash.core.files as core_files
 import kstash.core.group as core_group
 import kstash.core.lineage as core_lineage
 import kstash.core.recovery as core_recovery
 import kstash.core.trim as core_trim
 from kstash.core import effects, events
 from kstash.core.determinants import lineage_from
+from kstash.core.files import FileDeletion, RemoteFiles
 from kstash.core.ids import Incarnation
 from kstash.core.lineage import UNBOUNDED, LineageView
 from kstash.core.reader import ReaderTable
+from kstash.core.records import Checkpoint
 from kstash.core.replay import Replay
 from kstash.core.sink import CommitState, CommittedPositions, SinkCommitter
 from kstash.core.task import TaskCore
@@ -498,6 +501,46 @@ def _ends_of_before(_: Patch) -> Mutations:
     return _OldEnds()
 
 
+def _each_said_counts(patch: Patch) -> Mutations:
+    def published(files: RemoteFiles, record: Checkpoint) -> None:
+        files.remote.append(record)
+
+    patch.set(RemoteFiles, "published", published)
+    return Mutations()
+
+
+def _all_referred(patch: Patch) -> Mutations:
+    def referable(files: RemoteFiles) -> dict[str, str]:
+        return {e.digest: e.location for c in [*files.old, *files.remote] for e in c.files}
+
+    patch.set(RemoteFiles, "referable", referable)
+    return Mutations()
+
+
+def _all_left_over(patch: Patch) -> Mutations:
+    patch.set(FileDeletion, "left_over", lambda _, strays: {location for _, location in strays})
+    return Mutations()
+
+
+def _files_by_content(patch: Patch) -> Mutations:
+    patch.set(core_files, "file_name", lambda folder, _, digest: f"{folder}/0-0/{digest}")
+    return Mutations()
+
+
+def _early_deletion(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.deletes_without_reading_back = True
+    return mutations
+
+
+def _on_way_forgotten(patch: Patch) -> Mutations:
+    def read_back(files: RemoteFiles, record: Checkpoint, **given: Any) -> Any:
+        return before(files, record, **{**given, "on_way": ()})
+
+    before = patch.set(RemoteFiles, "read_back", read_back)
+    return Mutations()
+
+
 MUTANTS = (
     Mutant("H1", "fence in the reader rule", _h1),
     Mutant("H2", "tails are read behind the fences", _h2),
@@ -566,4 +609,10 @@ MUTANTS = (
     Mutant("S12", "CLAIMs from the floor on stay", _claims_too_early, shapes.TRIMMED_CLAIMS),
     Mutant("S13", "STARTs from the floor on stay", _starts_too_early, shapes.TRIMMED_CLAIMS),
     Mutant("S14", "what is given up does not count", _gone_counts, shapes.HALF_CLEANED),
+    Mutant("S16", "one checkpoint of a position", _each_said_counts, shapes.FILES_TWICE),
+    Mutant("S17", "files of the two newest only", _all_referred, shapes.FILES),
+    Mutant("S18", "leftovers of older ones only", _all_left_over, shapes.FILES),
+    Mutant("S19", "files of who stored them", _files_by_content, shapes.FILES),
+    Mutant("S20", "files go behind the read-back", _early_deletion, shapes.FILES),
+    Mutant("S21", "files on their way stay", _on_way_forgotten, shapes.FILES),
 )

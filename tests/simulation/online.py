@@ -76,6 +76,7 @@ class OnlineCheckers:
         self.checkpoints: dict[tuple[Place, int], CheckpointInfo] = {}
         self.positions: dict[Task, list[tuple[int, tuple[int, int], int]]] = {}
         self.damaged: set[tuple[Task, str]] = set()
+        self.store: set[str] = set()
         self.suppressed = 0
         cluster.on_append = self.on_append
         cluster.on_end = self.on_end
@@ -240,6 +241,8 @@ class OnlineCheckers:
             self.visible_until[task, inc] = adopted if parent is not None else 0
 
     def _on_checkpoint(self, log: Log, record: Record, meaning: Any) -> None:
+        if missing := self._missing_files(meaning):
+            raise ViolationError("I7", f"{log}@{record.offset} names what is gone: {missing}")
         stage = self.stages[meaning.task[0]]
         visible: dict[tuple[int, int], int] = {}
         for o, output in enumerate(stage.outputs):
@@ -251,6 +254,22 @@ class OnlineCheckers:
                 visible[o, p] = seen
         state, history = record.headers
         self.checkpoints[log.key, record.offset] = CheckpointInfo(meaning, state, history, visible)
+
+    def check_files(self, task: Task) -> None:
+        """The two newest remote checkpoints that count have their files, after a deletion (I7)."""
+        newest = {
+            info.record.position: info.record
+            for _, info in sorted(self.checkpoints.items(), key=lambda item: item[0])
+            if info.record.task == task and info.record.is_remote
+        }
+        for position in sorted(newest)[-2:]:
+            label, missing = newest[position].label, self._missing_files(newest[position])
+            if missing and (task, label) not in self.damaged:
+                raise ViolationError("I7", f"{label} of {task} needs what is gone: {missing}")
+
+    def _missing_files(self, checkpoint: Any) -> list[str]:
+        named = {entry.location for entry in checkpoint.files}
+        return sorted(named - self.store)
 
     def _committed(self, topic: str, p: int, task: Task) -> int:
         """Count committed outputs, also those behind another open transaction."""

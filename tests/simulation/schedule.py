@@ -159,6 +159,8 @@ class Schedule:
         group.work(rng, 1 + int(rng.random() * 12))
         if not group.tasks or group.dead:
             return
+        if self.world.step % 3:
+            group.delete_files()
         if rng.random() < knobs.rate_follow:
             group.follow()
         if group.is_draining:
@@ -387,6 +389,7 @@ class Schedule:
             log.records, log.offsets, log.start, log.end, log.lag = [], [], 0, 0, 0
         cluster.positions.clear()
         world.remote.clear()
+        world.store.clear()
         world.purges.clear()
         world.life += 1
         # Its transactional ids are fenced before the new lineage topic says that all is done.

@@ -260,3 +260,22 @@ LATE_FENCES: Shape = {
     "sparse": (1, 1),
 }
 """FENCEs that are on their way for long, also across a reset."""
+
+FILES: Shape = {
+    **ZOMBIES,
+    "has_files": True,
+    "rate_flush": 0.9,
+    "rate_commit": 0.8,
+    "rate_land": 0.9,
+    "rate_pause": 0.1,
+    "rate_crash": 0.01,
+    "rate_checkpoint": 0.5,
+    "rate_recreate": 0.0,
+    "is_bounded": False,
+    "steps": 240,
+    "input_count": 60,
+}
+"""Many remote checkpoints, and zombies that delete old files late."""
+
+FILES_TWICE: Shape = {**FILES, "has_loss": True, "has_finale": True}
+"""Tasks are checkpointed where they stand, and the newest files of some are damaged then."""

@@ -18,6 +18,7 @@ from kstash.core.sink import SinkCommitter
 from kstash.core.wire import End, Fence, decode_lineage, decode_marker, encode_marker
 from kstash.errors import IncarnationFencedError, KstashError
 from tests.simulation.programs import INTERNAL, Value
+from tests.simulation.sim_files import SimFiles
 from tests.simulation.sim_kafka import NEXT, Log, OnAck, Record, Session
 from tests.simulation.sim_live import LiveGroup, told_by
 from tests.simulation.sim_task import Saved, SimTask
@@ -240,8 +241,11 @@ class SimGroup(LiveGroup):
         self.step(events.CheckpointsVerified(usable))
 
     def _files_of(self, checkpoint: Checkpoint) -> Saved | None:
-        where = self.world.remote if checkpoint.is_remote else self.worker.disk
-        return where.get((checkpoint.task, checkpoint.label))
+        if not checkpoint.is_remote:
+            return self.worker.disk.get((checkpoint.task, checkpoint.label))
+        if not self.world.store.issuperset(entry.location for entry in checkpoint.files):
+            return None
+        return self.world.remote.get((checkpoint.task, checkpoint.label))
 
     def _scan_tails(self, effect: effects.ScanTails) -> None:
         self._missing = effect.missing_inputs
@@ -300,13 +304,16 @@ class SimGroup(LiveGroup):
         for task, plan in sorted(effect.plans.items()):
             saved = None if plan.base is None else self._files_of(plan.base)
             if plan.base is not None and saved is None:
-                raise AssertionError(f"files of {plan.base.label} are gone")
+                raise ViolationError("I7", f"files of {plan.base.label} are gone")
             if plan.base is not None and plan.base.is_remote:
                 self.newest[task.stage] = plan.base
             stage = self.world.stages[task.stage]
             self.tasks[task.stage] = SimTask(
                 self, stage, plan, saved, incarnation, self._stored.get(task, {})
             )
+            if self.world.knobs.has_files:
+                remote = self.core.remote_checkpoints(task)
+                self.files[task.stage] = SimFiles(self.world, task, incarnation, remote)
             if plan.base is not None and saved is not None and not plan.base.is_remote:
                 self.take_over(plan.base, saved)
         self.first_question = self.world.mutations.first_question(self.worker)

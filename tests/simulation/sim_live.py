@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kstash.core.group import GroupCore
 from kstash.core.records import (
     Checkpoint,
+    FileEntry,
     Gone,
     LineageRecord,
     Release,
@@ -22,6 +23,7 @@ from kstash.core.trim import made_remote, may_trim_now, said_again, tombstones
 from kstash.core.wire import End, Identity, decode_identity
 from kstash.errors import IncarnationFencedError
 from tests.simulation.programs import IMMEDIATE, INTERNAL
+from tests.simulation.sim_files import SimFiles, named_by
 from tests.simulation.sim_kafka import OnAck, Record, Session
 from tests.simulation.sim_task import Saved, SimTask, as_meaning
 from tests.simulation.understanding import understand
@@ -42,11 +44,12 @@ def told_by(record: Record) -> LineageRecord | Gone:
 class Pending:
     """A checkpoint that was taken and is not published yet."""
 
-    __slots__ = ("is_uploaded", "record", "saved")
+    __slots__ = ("files", "is_uploaded", "record", "saved")
 
     def __init__(self, record: Checkpoint, saved: Saved) -> None:
         self.record = record
         self.saved = saved
+        self.files: tuple[FileEntry, ...] = ()
         self.is_uploaded = False
 
 
@@ -64,6 +67,8 @@ class LiveGroup:
             number, world.application, world.specs[number], world.external_inputs, {"hash": "1"}
         )
         self.tasks: dict[int, SimTask] = {}
+        # By stage; none in a world whose checkpoints are one piece.
+        self.files: dict[int, SimFiles] = {}
         # Two producers: the one outputs go to, and the one whose transaction is committed.
         self.sinks: list[Session] = []
         self.open_slot = self.closing_slot = 0
@@ -300,11 +305,16 @@ class LiveGroup:
             record = pending.record
             task = self.tasks[record.task.stage]
             if not pending.is_uploaded:
+                is_remote = record.is_remote or record.incarnation != task.incarnation
+                files = self.files.get(record.task.stage) if is_remote else None
+                if files is not None and files.on_way:
+                    continue  # one upload of a task at a time
                 pending.is_uploaded = rng.random() < 0.7
                 if pending.is_uploaded:
-                    is_remote = record.is_remote or record.incarnation != task.incarnation
                     where = self.world.remote if is_remote else self.worker.disk
                     where[record.task, record.label] = pending.saved
+                    if files is not None:
+                        pending.files = files.upload(record, pending.saved.snapshot)
                 continue
             is_early = self.is_draining and self.world.mutations.releases_before_commits
             if not self._may_publish(task, record) and not (
@@ -316,12 +326,13 @@ class LiveGroup:
             if record.incarnation == task.incarnation:
                 final = replace(
                     record,
+                    files=pending.files,
                     scan_from=core.scan_from(),
                     reached=core.stable,
                     checked=core.checked(),
                 )
             else:
-                final = made_remote(record, core, self.checkpoint_number + 1, ())
+                final = made_remote(record, core, self.checkpoint_number + 1, pending.files)
                 if final is None:
                     continue
                 self.checkpoint_number += 1
@@ -329,8 +340,10 @@ class LiveGroup:
             history = pending.saved.history
             ghost = (pending.saved.snapshot, history)
             self.checkpoints_unacked += 1
-            self._to_lineage(self.worker.lineage, final, self._on_checkpoint, ghost)
+            self._to_lineage(self.worker.lineage, final, self._on_checkpoint(final), ghost)
             self.published.append(final)
+            if self.world.mutations.deletes_without_reading_back and final.is_remote:
+                self._collect(final)
             if self.world.mutations.trims_without_reading_back:
                 mine = self.core.view.checkpoints.setdefault(final.task, [])
                 before = list(mine)
@@ -349,8 +362,23 @@ class LiveGroup:
             return False
         return task.core.may_publish_checkpoint(record.position)
 
-    def _on_checkpoint(self, *_: Any) -> None:
-        self.checkpoints_unacked -= 1
+    def _on_checkpoint(self, final: Checkpoint) -> OnAck:
+        def on_ack(*_: Any) -> None:
+            self.checkpoints_unacked -= 1
+            if final.is_remote and final.task.stage in self.files:
+                self.files[final.task.stage].on_published(final)
+
+        return on_ack
+
+    def _collect(self, own: Checkpoint) -> None:
+        files = self.files.get(own.task.stage)
+        if files is not None:
+            files.collect(own, named_by(f for f in self.files.values() if f is not files))
+
+    def delete_files(self) -> None:
+        """Delete old files of checkpoints, as was decided in an earlier turn."""
+        for files in self.files.values():
+            files.delete()
 
     # ---- a graceful move
 
@@ -386,6 +414,7 @@ class LiveGroup:
                 continue
             self.newest[own.task.stage] = own
             self._send_tombstones()
+            self._collect(own)
 
     def say_again(self, task: SimTask) -> None:
         """Publish an idle task's newest checkpoint again, where its outputs end by now."""

@@ -158,6 +158,8 @@ class World:
             for p in range(self.groups)
         ]
         self.remote: dict[tuple[TaskId, str], Saved] = {}
+        # Locations of the files of remote checkpoints.
+        self.store: set[str] = self.checkers.store
         self.owners = [int(rng.random() * knobs.worker_count) for _ in range(self.groups)]
         self.is_settling = False
         self.step = 0
@@ -233,6 +235,11 @@ class World:
         return not task.state.timers
 
     # ---- trimming
+
+    def delete_files(self, task: TaskId, locations: set[str]) -> None:
+        """Delete files of a task's remote checkpoints from the store."""
+        self.store -= locations
+        self.checkers.check_files(task)
 
     def is_reading_lineage(self, number: int) -> bool:
         """Whether some attempt at a group is between its first record and its SEAL."""
@@ -325,6 +332,7 @@ class World:
         group.work(rng, 1 << 30)
         if group.core.claim_offset >= 0 and group.tasks:
             group.follow()
+            group.delete_files()
             for task in group.tasks.values():
                 if group.is_live and not group.is_draining:
                     while task.run_batch(rng, 6):

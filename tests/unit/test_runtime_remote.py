@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import kstash
+from kstash.core.files import FileDeletion
 from kstash.core.ids import Incarnation
 from kstash.core.records import Checkpoint, decode_record
 from kstash.errors import OffsetOutOfRangeError, StepDeadlineError
@@ -268,7 +269,8 @@ def test_a_zombie_deletes_nothing_of_its_successor() -> None:
     store = MemoryCheckpointStore()
     older, own, newer = (store.put(0, f"n_0/1-{inc}/{inc}", [b"x"]) for inc in (4, 5, 6))
     foreign = store.put(0, "n_0/odd", [b"x"])
-    collection = Collection(store, 0, "n_0", Incarnation(1, 5), set(), known=set())
+    deletion = FileDeletion(Incarnation(1, 5), (), frozenset(), known=frozenset())
+    collection = Collection(store, 0, "n_0", deletion)
     collection.run(ManualJob("upload", lambda _: None, lambda *_: None))
     assert set(store.files) == {own, newer, foreign}
     assert older not in store.files

@@ -4,26 +4,19 @@ A local checkpoint that is published is offered here; its files are stored by a 
 ones only, and a second record makes it the task's newest remote checkpoint. One upload of a task
 runs at a time and the newest offer waits: what comes in between is never uploaded.
 
-What may be deleted, and when (decision 0018): after the own record was read back from the
-lineage topic with no higher CLAIM before it (H7), files that only checkpoints older than the
-retained ones name; once in an incarnation also what older incarnations left behind. A file is
-stored under the incarnation that stored it, and a checkpoint refers only to files of its own
-incarnation and of the two newest remote checkpoints before it. So a zombie, which deletes nothing
-that the two newest name or that a higher incarnation stored, deletes nothing that its successor
-needs.
+What is referred to, what may be deleted and when is said by `core.files`; here it is carried out.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
 
-from kstash.core.ids import Incarnation
+from kstash.core.files import FileDeletion, RemoteFiles, locations_of, task_folder
 from kstash.core.records import Checkpoint, FileEntry, encode_key
 from kstash.errors import (
     CheckpointCorruptError,
@@ -40,10 +33,6 @@ RETRY_S = 1.0
 RETRY_MAX_S = 60.0
 """Pause after an upload that failed, doubled each time; the next one takes the newest offer."""
 
-REFERRED_MAX = 2
-"""Newest remote checkpoints whose files may be referred to, whatever `checkpoints_retained` says:
-a zombie under another setting keeps at least the files of these."""
-
 log = structlog.get_logger("kstash.uploads")
 
 
@@ -56,22 +45,17 @@ class _Line:
         uploading: what the job stores.
         stored: uploaded, its record not yet sent: (local record, files with locations).
         sent: its record is on its way to the lineage topic.
-        remote: published ones, oldest first.
-        old: those no longer retained whose files are not deleted yet.
-        distrusted: locations that are not referred to.
+        files: published ones, and what they name.
     """
 
     task: Task
-    remote: list[Checkpoint]
-    distrusted: set[str]
+    files: RemoteFiles
     offered: Checkpoint | None = None
     uploading: Checkpoint | None = None
     stored: tuple[Checkpoint, tuple[FileEntry, ...]] | None = None
     sent: Checkpoint | None = None
-    old: list[Checkpoint] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     is_looked_at: bool = False
-    is_swept: bool = False
     due_s: float = 0.0
     failures: int = 0
     started_s: float = 0.0
@@ -83,7 +67,7 @@ class _Line:
     @property
     def on_way(self) -> list[Checkpoint]:
         """Checkpoints whose files are being stored, or are stored, and which are not published."""
-        stored = None if self.stored is None else self.stored[0]
+        stored = self.stored[0] if self.stored is not None else None
         return [c for c in (self.uploading, stored, self.sent) if c is not None]
 
     def keep(self, job: Job) -> None:
@@ -127,7 +111,14 @@ class Uploads:
         """
         if self._context.store is None or not task.stage.stores:
             return
-        line = self._lines[task.stage.index] = _Line(task, list(remote), set(distrusted))
+        files = RemoteFiles(
+            task_folder(task.stage.name, self._group),
+            task.incarnation,
+            self._context.config.checkpoints_retained,
+            remote,
+            distrusted,
+        )
+        line = self._lines[task.stage.index] = _Line(task, files)
         if base is not None and all(base.label != checkpoint.label for checkpoint in remote):
             line.offered = base
 
@@ -147,7 +138,7 @@ class Uploads:
     def newest(self, task: Task) -> Checkpoint | None:
         """The newest remote checkpoint of a task."""
         line = self._lines.get(task.stage.index)
-        return line.remote[-1] if line is not None and line.remote else None
+        return line.files.newest if line is not None else None
 
     def tick(self, now: float, *, may_publish: bool) -> None:
         """Start what may start, publish what is stored."""
@@ -173,20 +164,14 @@ class Uploads:
         assert context.store is not None
         line.offered = None
         line.started_s = now
-        known = {
-            entry.digest: entry.location
-            for checkpoint in line.remote[-REFERRED_MAX:]
-            for entry in checkpoint.files
-            if entry.location not in line.distrusted
-        }
         upload = Upload(
             context.store,
             context.state,
             group=self._group,
             stage=line.task.stage.name,
-            incarnation=line.task.incarnation,
+            name_of=line.files.name_of,
             bytes_per_s=context.config.checkpoint_upload_bytes_per_s or 0,
-            known=known,
+            known=line.files.referable(),
             is_known_checked=line.is_looked_at,
         )
         line.keep(
@@ -245,7 +230,7 @@ class Uploads:
         if line.sent is not record:
             return  # it was read back before
         line.sent = None
-        line.remote.append(record)
+        line.files.published(record)
         self._context.metrics.count("checkpoints_remote")
 
     # -- collecting old files --------------------------------------------------------------------
@@ -259,47 +244,24 @@ class Uploads:
         key = encode_key(record)
         if line.sent is not None and key == encode_key(line.sent):
             self._on_published(line, line.sent)  # its acknowledgement is not served yet
-        keys = [encode_key(checkpoint) for checkpoint in line.remote]
-        if key not in keys:
-            return  # a local one, or one that is said again
-        context = self._context
-        assert context.store is not None
-        end = keys.index(key) + 1
-        first = max(0, end - context.config.checkpoints_retained)
-        line.old += line.remote[:first]
-        del line.remote[:first]
-        kept = {entry.location for checkpoint in line.remote for entry in checkpoint.files}
-        # A file is stored by its digest, so one on its way may be what an older checkpoint named.
-        on_way = {entry.digest for checkpoint in line.on_way for entry in checkpoint.files}
-        known = {
-            entry.location
+        others = {
+            location
             for other in self._lines.values()
-            for checkpoint in other.remote
-            for entry in checkpoint.files
+            if other is not line
+            for location in locations_of(other.files.remote)
         }
-        folder = task_folder(line.task.stage.name, self._group)
+        deletion = line.files.read_back(record, on_way=line.on_way, others=others)
+        if deletion is None:
+            return
+        assert self._context.store is not None
         collection = Collection(
-            context.store,
-            group=self._group,
-            folder=folder,
-            incarnation=line.task.incarnation,
-            dropped={
-                entry.location
-                for checkpoint in line.old
-                for entry in checkpoint.files
-                # What others have is not ours to delete, whatever a record says.
-                if entry.digest not in on_way and f":{folder}/" in entry.location
-            }
-            - kept,
-            known=None if line.is_swept else known,
+            self._context.store, self._group, folder=line.files.folder, deletion=deletion
         )
-        old = list(line.old)
-        line.keep(
-            context.background.submit("upload", collection.run, partial(self._collected, line, old))
-        )
+        done = partial(self._collected, line, deletion)
+        line.keep(self._context.background.submit("upload", collection.run, done))
 
     def _collected(
-        self, line: _Line, old: list[Checkpoint], count: int | None, error: Exception | None
+        self, line: _Line, deletion: FileDeletion, count: int | None, error: Exception | None
     ) -> None:
         if isinstance(error, AssertionError):
             raise error
@@ -309,28 +271,8 @@ class Uploads:
                 "old checkpoint files could not be deleted", task=line.task.name, reason=str(error)
             )
             return
-        line.is_swept = True
-        line.old = [checkpoint for checkpoint in line.old if checkpoint not in old]
+        line.files.deleted(deletion)
         self._context.metrics.count("checkpoint_files_deleted", count or 0)
-
-
-_NUMBERS = re.compile("[0-9]{1,20}-[0-9]{1,20}")
-
-
-def task_folder(stage: str, group: int) -> str:
-    """Folder of a task's files in the store."""
-    return f"{stage}_{group}"
-
-
-def incarnation_of(name: str) -> Incarnation | None:
-    """Who stored a file, by its name; None when the name is none of ours."""
-    parts = name.split("/")
-    if len(parts) != 3:
-        return None
-    generation, _, offset = parts[1].partition("-")
-    if _NUMBERS.fullmatch(parts[1]) is None:
-        return None
-    return Incarnation(int(generation), int(offset))
 
 
 @dataclass(slots=True)
@@ -338,6 +280,7 @@ class Upload:
     """Stores the files of one checkpoint; runs in a background job.
 
     Attributes:
+        name_of: gives the name under which a file is stored, by its digest.
         bytes_per_s: bound of the bandwidth, 0: none.
         known: locations of stored files, by digest: they are referred to.
         is_known_checked: they were found there before, by this incarnation.
@@ -348,7 +291,7 @@ class Upload:
     state: StateBackend
     group: int
     stage: str
-    incarnation: Incarnation
+    name_of: Callable[[str], str]
     bytes_per_s: int
     known: Mapping[str, str]
     is_known_checked: bool
@@ -369,13 +312,11 @@ class Upload:
         if known and not self.is_known_checked:
             gone = self.store.missing(set(known.values()))
             known = {digest: at for digest, at in known.items() if at not in gone}
-        folder = task_folder(self.stage, self.group)
-        generation, offset = self.incarnation
         files = []
         for entry in record.files:
             location = known.get(entry.digest)
             if location is None:
-                name = f"{folder}/{generation}-{offset}/{entry.digest}"
+                name = self.name_of(entry.digest)
                 with around("upload.put"):
                     location = self.store.put(self.group, name, self._blocks(record, entry, job))
                 known[entry.digest] = location
@@ -405,18 +346,14 @@ class Collection:
     """Deletes files that no retained checkpoint names; runs in a background job.
 
     Attributes:
-        incarnation: whose collection it is.
-        dropped: locations that only checkpoints name which are no longer retained.
-        known: all locations that the group's retained checkpoints name, to find what older
-            incarnations left behind; None: that was done before.
+        folder: of the task's files in the store.
+        deletion: what is to go.
     """
 
     store: CheckpointStore
     group: int
     folder: str
-    incarnation: Incarnation
-    dropped: set[str]
-    known: set[str] | None
+    deletion: FileDeletion
 
     def run(self, job: Job) -> int:
         """Delete.
@@ -427,12 +364,9 @@ class Collection:
         Raises:
             CheckpointStoreError: the store does not answer.
         """
-        doomed = set(self.dropped)
-        if self.known is not None:
-            for name, location in self.store.strays(self.group, self.folder, self.known):
-                owner = incarnation_of(name)
-                if owner is not None and owner < self.incarnation:
-                    doomed.add(location)
+        doomed, known = set(self.deletion.dropped), self.deletion.known
+        if known is not None:
+            doomed |= self.deletion.left_over(self.store.strays(self.group, self.folder, known))
         if doomed and not job.is_cancelled:
             with around("upload.delete"):
                 self.store.delete(sorted(doomed))
