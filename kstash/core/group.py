@@ -131,10 +131,10 @@ class GroupCore:
                 group cannot start; nothing was changed.
         """
         transition = TRANSITIONS[self.state, type(event)]
-        effects = transition.take(self, event)
+        wanted = transition.take(self, event)
         assert self.state in transition.targets, f"{event} leads to {self.state}"
         self._check()
-        return effects
+        return wanted
 
     def _check(self) -> None:
         """Assert what is known in which state; both ways where that is so."""

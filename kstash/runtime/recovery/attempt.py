@@ -8,38 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import structlog
 
-from kstash.core.effects import (
-    AppendClaim,
-    AppendConfig,
-    AppendSeal,
-    AppendStart,
-    Effect,
-    FenceOutputs,
-    GoLive,
-    LocateSkips,
-    ReadLineage,
-    Recover,
-    ScanTails,
-    VerifyCheckpoints,
-)
-from kstash.core.events import (
-    Begin,
-    CheckpointsVerified,
-    ClaimAppended,
-    ConfigAppended,
-    Event,
-    Fenced,
-    LineageRead,
-    Replayed,
-    SealAppended,
-    SkipsLocated,
-    StartAppended,
-    TailsScanned,
-)
+from kstash.core import effects, events
+from kstash.core.effects import Effect
+from kstash.core.events import Event
 from kstash.core.group import GroupCore, GroupState
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.records import (
@@ -135,7 +110,7 @@ class RecoveryAttempt:
             gaps,
         )
         context.scans.expect_tails(group)
-        self._post(Begin())
+        self._post(events.Begin())
 
     @property
     def group(self) -> int:
@@ -173,7 +148,7 @@ class RecoveryAttempt:
                 raise event
             before = self.core.state
             try:
-                effects = self.core.step(event)
+                wanted = self.core.step(event)
             except SkipTooLateError as error:
                 raise place_of_skip(error, self._context.layout, self.group) from None
             except LineageGapError as error:
@@ -181,12 +156,12 @@ class RecoveryAttempt:
                     tell_record(error, self._context.layout, error.stage, error.said_by)
                 raise
             self._observe(before)
-            for effect in effects:
+            for effect in wanted:
                 self._perform(effect)
 
     def replayed(self) -> None:
         """Every task has reached its adopted end."""
-        self._post(Replayed())
+        self._post(events.Replayed())
 
     def charge(self, phase: str) -> float:
         """Put the time since the last such call down to a phase; returns the seconds."""
@@ -224,8 +199,31 @@ class RecoveryAttempt:
             )
 
     def _perform(self, effect: Effect) -> None:
-        handler: Any = _HANDLERS[type(effect)]
-        handler(self, effect)
+        match effect:
+            case effects.ReadLineage():
+                self._read_lineage(effect)
+            case effects.AppendConfig():
+                self._append_config(effect)
+            case effects.AppendClaim():
+                self._append_claim(effect)
+            case effects.FenceOutputs():
+                self._fence(effect)
+            case effects.AppendSeal():
+                self._append_seal(effect)
+            case effects.VerifyCheckpoints():
+                self._verify(effect)
+            case effects.ScanTails():
+                self._scan_tails(effect)
+            case effects.LocateSkips():
+                self._locate_skips(effect)
+            case effects.AppendStart():
+                self._append_start(effect)
+            case effects.Recover():
+                self._recover(effect)
+            case effects.GoLive():
+                self._go_live()
+            case _ as never:
+                assert_never(never)
 
     def _append(
         self,
@@ -263,7 +261,7 @@ class RecoveryAttempt:
 
     # -- effects ---------------------------------------------------------------------------------
 
-    def _read_lineage(self, effect: ReadLineage) -> None:
+    def _read_lineage(self, effect: effects.ReadLineage) -> None:
         partition = self._context.lineage_topic, self.group
         if effect.through is not None:
             end = effect.through + 1
@@ -278,22 +276,22 @@ class RecoveryAttempt:
             if seconds > longest:
                 # All reads of an attempt are one: a tombstone may be gone before it was met (H23).
                 return too_slow(partition, seconds, longest)
-            return LineageRead(reader.read())
+            return events.LineageRead(reader.read())
 
         job = self._job({partition: (effect.start, end)}, reader.take, done)
         self._context.scans.submit(job)
 
-    def _append_config(self, effect: AppendConfig) -> None:
+    def _append_config(self, effect: effects.AppendConfig) -> None:
         record = Generation(self._context.nonce(), self._context.clock.time_ms())
         self._append(
-            self._context.producers.claims, record, lambda _: ConfigAppended(), again=effect
+            self._context.producers.claims, record, lambda _: events.ConfigAppended(), again=effect
         )
 
-    def _append_claim(self, effect: AppendClaim) -> None:
+    def _append_claim(self, effect: effects.AppendClaim) -> None:
         record = Claim(self._context.nonce(), self._context.config.instance_id or "")
-        self._append(self._context.producers.claims, record, ClaimAppended, again=effect)
+        self._append(self._context.producers.claims, record, events.ClaimAppended, again=effect)
 
-    def _fence(self, effect: FenceOutputs) -> None:
+    def _fence(self, effect: effects.FenceOutputs) -> None:
         context = self._context
         targets = context.layout.internal_targets(self.group) if context.has_lineage else []
         waiting: set[Partition | SinkProducer] = {*targets, *self._sinks}
@@ -303,7 +301,7 @@ class RecoveryAttempt:
         def arrived(what: Partition | SinkProducer) -> None:
             waiting.discard(what)
             if not waiting:
-                self._post(Fenced(tuple(committed)))
+                self._post(events.Fenced(tuple(committed)))
 
         def fence(partition: Partition) -> None:
             def delivered(error: Any, message: DeliveredMessage) -> None:
@@ -340,40 +338,40 @@ class RecoveryAttempt:
             sink.initialise(initialised)
 
         if not waiting:
-            self._post(Fenced(()))
+            self._post(events.Fenced(()))
         for target in targets:
             fence(target)
         for sink in self._sinks:
             initialise(sink)
 
-    def _append_seal(self, effect: AppendSeal) -> None:
-        self._append(self._context.producers.markers, effect.record, SealAppended)
+    def _append_seal(self, effect: effects.AppendSeal) -> None:
+        self._append(self._context.producers.markers, effect.record, events.SealAppended)
 
-    def _verify(self, effect: VerifyCheckpoints) -> None:
+    def _verify(self, effect: effects.VerifyCheckpoints) -> None:
         self.restores.begin(
             effect.candidates,
-            on_done=lambda usable: self._post(CheckpointsVerified(usable)),
+            on_done=lambda usable: self._post(events.CheckpointsVerified(usable)),
             on_error=self._post,
         )
 
-    def _scan_tails(self, effect: ScanTails) -> None:
+    def _scan_tails(self, effect: effects.ScanTails) -> None:
         initial = first_offsets(self._context, self.group, effect.missing_inputs)
         tails = TailReader(self._context, effect.scans, self._fence_offsets)
         self.stored = tails.stored
-        job = self._job(tails.ranges(), tails.take, lambda: TailsScanned(initial))
+        job = self._job(tails.ranges(), tails.take, lambda: events.TailsScanned(initial))
         self._context.scans.submit_tails(self.group, job, self._context.clock.monotonic())
 
-    def _locate_skips(self, effect: LocateSkips) -> None:
+    def _locate_skips(self, effect: effects.LocateSkips) -> None:
         self._locator = SkipLocator(
             self._context,
             self.core,
             effect.asked,
-            on_done=lambda before: self._post(SkipsLocated(before)),
+            on_done=lambda before: self._post(events.SkipsLocated(before)),
             on_error=self._post,
         )
         self.jobs += self._locator.jobs
 
-    def _append_start(self, effect: AppendStart) -> None:
+    def _append_start(self, effect: effects.AppendStart) -> None:
         if self._locator is not None:
             self._locator.close()
             self._locator = None
@@ -383,17 +381,17 @@ class RecoveryAttempt:
         self._before_start(
             self,
             lambda: self._append(
-                self._context.producers.markers, effect.record, lambda _: StartAppended()
+                self._context.producers.markers, effect.record, lambda _: events.StartAppended()
             ),
         )
 
-    def _recover(self, effect: Recover) -> None:
+    def _recover(self, effect: effects.Recover) -> None:
         tell_seed(self.core, effect.plans.values())
         self.remote = {task: self.core.remote_checkpoints(task) for task in effect.plans}
         self._on_recover(dict(effect.plans))
         self.charge("restore")
 
-    def _go_live(self, _: GoLive) -> None:
+    def _go_live(self) -> None:
         self.stored = {}
 
     def _job(
@@ -430,17 +428,3 @@ PHASES: dict[GroupState, str] = {
     GroupState.REPLAYING: "replay",
 }
 """Phase of the recovery metrics that each step belongs to."""
-
-_HANDLERS: dict[type, Any] = {
-    ReadLineage: RecoveryAttempt._read_lineage,
-    AppendConfig: RecoveryAttempt._append_config,
-    AppendClaim: RecoveryAttempt._append_claim,
-    FenceOutputs: RecoveryAttempt._fence,
-    AppendSeal: RecoveryAttempt._append_seal,
-    VerifyCheckpoints: RecoveryAttempt._verify,
-    ScanTails: RecoveryAttempt._scan_tails,
-    LocateSkips: RecoveryAttempt._locate_skips,
-    AppendStart: RecoveryAttempt._append_start,
-    Recover: RecoveryAttempt._recover,
-    GoLive: RecoveryAttempt._go_live,
-}
