@@ -94,7 +94,6 @@ class TaskPlan:
     input_offsets: Mapping[int, int]
     readers: Mapping[int, ReaderTable]
     scan_from: Mapping[OutPartition, int]
-    timers: Mapping[int, int] = field(default_factory=dict)
     fresh_stores: frozenset[str] = frozenset()
     made: OutputHashes = field(default_factory=lambda: OutputHashes(0, 0, {}))
     checks: tuple[OutputHashes, ...] = ()
@@ -377,7 +376,6 @@ def plan_task(
         readers={i: table.copy() for i, table in base.readers.items()} if base else {},
         scan_from={p: offset for p, (offset, _) in scan.starts.items() if offset > 0},
         said_by=scan.place_of(adopted),
-        timers=dict(base.timers) if base is not None else {},
         made=made,
         checks=known_hashes(view, spec.task, owners, made, adopted),
     )

@@ -98,7 +98,7 @@ class Checkpoint(TypedDict):
     sequences: Outputs
     readers: list[tuple[Number, ReaderTable]]
     scan_from: Outputs
-    timers: Pairs
+    timers: Annotated[list[Any], Meta(max_length=0)]
     reached: Number
     made: NotRequired[Hashes]
     checked: NotRequired[Hashes]

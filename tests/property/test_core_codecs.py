@@ -132,7 +132,6 @@ CHECKPOINTS = st.builds(
     sequences=OUTS,
     readers=st.dictionaries(st.integers(0, 9), TABLES, max_size=2),
     scan_from=OUTS,
-    timers=INTS,
     reached=POSITIONS,
 )
 SKIPS = st.lists(st.tuples(U16, U16, OFFSETS), max_size=3).map(tuple)

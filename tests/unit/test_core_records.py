@@ -121,7 +121,6 @@ VECTORS: list[tuple[LineageRecord, str, int, bytes]] = [
             sequences={(0, 0): 40, (0, 1): 41},
             readers={0: TABLE},
             scan_from={(0, 0): 30},
-            timers={2: 1600},
             reached=1003,
         ),
         INC + "09" + TASK_HEX + "0000000000000004",
@@ -131,7 +130,7 @@ VECTORS: list[tuple[LineageRecord, str, int, bytes]] = [
         + b'","3:7+1"]],'
         b'"inputs":[[0,50]],"sequences":[[0,0,40],[0,1,41]],"readers":[[0,'
         + TABLE_JSON.encode()
-        + b']],"scan_from":[[0,0,30]],"timers":[[2,1600]],"reached":1003}',
+        + b']],"scan_from":[[0,0,30]],"timers":[],"reached":1003}',
     ),
     (
         Checkpoint(

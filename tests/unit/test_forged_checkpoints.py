@@ -157,7 +157,7 @@ FORGED_BODIES: dict[str, Any] = {
     "inputs": [[[0, -1]], [[0, 1, 2]], [["0", 1]], [[0, 1e9]]],
     "sequences": [[[0, 0, -5]], [[0, 0]], 3],
     "scan_from": [[[0, 0, -5]]],
-    "timers": [[[-1, 4]]],
+    "timers": [[[-1, 4]], [[2, 1600]], {}, None],
     "readers": [[[0, {"internal": True}]], [[0, {"internal": 1, "inc": [], "seq": [], "end": []}]]],
     "made": [{"since": -1, "position": 0, "outputs": []}, {"since": 0}, []],
 }

@@ -97,6 +97,8 @@ CKPT_ODD: list[dict[str, Any]] = [
     {"files": [["a", 1, 5, "there"]]},
     {"files": [["a", 1, DIGEST, None]]},
     {"remote": "yes"},
+    {"timers": [[2, 1600]]},
+    {"timers": {}},
 ]
 
 

@@ -232,7 +232,7 @@ def slim(record: Record) -> Record:
     if isinstance(record, Segment):
         return replace(record, entries=())
     if isinstance(record, Checkpoint):
-        return replace(record, files=(), sequences={}, readers={}, timers={})
+        return replace(record, files=(), sequences={}, readers={})
     return record
 
 
