@@ -186,7 +186,7 @@ class OnlineCheckers:
                 wrong = coverage.add(meaning.entries)
                 if wrong is not None:
                     raise ViolationError("I3", f"{log}@{record.offset} {meaning.task} says {wrong}")
-        elif name == "Config":
+        elif name == "Generation":
             self.generations.setdefault(log.partition, meaning.generation)
         elif name == "Claim":
             self.claims[log.partition] = (self.generations.get(log.partition, 0), record.offset)

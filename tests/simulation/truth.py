@@ -61,7 +61,7 @@ class Coverage:
             position = entry.position
             if position >= len(truth):
                 return f"{entry} of an event that was never processed"
-            if name == "Run":
+            if name == "Consumed":
                 if position + entry.count > len(truth):
                     return f"{entry} of events that were never processed"
                 for p in range(position, position + entry.count):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Run:
+class Consumed:
     """Records of one input at `[position, position + count)`, the last below `end_offset`."""
 
     position: int
@@ -35,7 +35,7 @@ class Attachment:
     payload: bytes
 
 
-Entry = Run | Fired | Attachment
+Entry = Consumed | Fired | Attachment
 
 
 def understand(data: bytes) -> tuple[int, int, list[Entry]]:
@@ -65,7 +65,7 @@ def understand(data: bytes) -> tuple[int, int, list[Entry]]:
             source, count, step = tag >> 2, number(), number()
             end = last_end.get(source, 0) + (step >> 1 if step % 2 == 0 else -(step + 1 >> 1))
             last_end[source] = end
-            entries.append(Run(at, source, count, end))
+            entries.append(Consumed(at, source, count, end))
             at += count
         elif tag & 3 == 1:
             at += number()
