@@ -52,7 +52,7 @@ from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import Headers, Message, NewTopic, Partition, TopicInfo
 from kstash.process.launch import SESSION_MARGIN_S
 from kstash.settings.config import Config
-from kstash.startup.topics import internal_topic_config, lineage_topic_config
+from kstash.startup.topic_settings import internal_topic_config, lineage_topic_config
 from kstash.stores.objects import ObjectCheckpointStore, open_store
 
 FENCED_TOGETHER = 64

@@ -23,8 +23,9 @@ from kstash.ports.kafka import Message, Partition
 from kstash.process.launch import checkpoint_store
 from kstash.settings.config import Config
 from kstash.verify.bodies import Program
-from kstash.verify.checks import Fetch, LineageCheck, Report, SequenceCheck
+from kstash.verify.checks import Fetch, Report, SequenceCheck
 from kstash.verify.formats import UnreadableError
+from kstash.verify.lineage import LineageCheck
 
 EXIT_FINDINGS = 1
 

@@ -40,7 +40,8 @@ from kstash.runtime.worker.worker import Worker
 from kstash.settings.config import Config
 from kstash.startup.continuity import settled
 from kstash.startup.members import find_strangers, refuse_strangers
-from kstash.startup.topics import batch_bytes_max, check_topics
+from kstash.startup.topic_checks import batch_bytes_max
+from kstash.startup.topics import check_topics
 from kstash.state import RocksBackend
 from kstash.stores.objects import open_store
 from kstash.stores.topic import CheckpointTopic

@@ -11,7 +11,6 @@ Key: `<name>~<attempt>/<chunk>`; value: the content and its CRC-32. A location:
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import re
@@ -19,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,22 +38,17 @@ from kstash.kafka.producers import KafkaProducer
 from kstash.kafka.scanner import KafkaScanner
 from kstash.ports.kafka import Admin, DeliveredMessage, Message, Partition
 from kstash.settings.config import Config
-
-SCHEME = "topic:"
+from kstash.stores.chunk_location import CHUNKS_MAX, ChunkLocation, parsed_locations
 
 CHUNK_BYTES = 512 * 1024
 """Well below the broker's default limit of 1 MiB a record; its overhead does not show."""
 
-CHUNKS_MAX = 1 << 21
-"""Of one file: 1 TiB, which no file of a state has."""
 
 IN_FLIGHT_MAX = 16
 """Chunks on their way: 8 MiB keep a fast link busy."""
 
 POLL_S = 0.05
 
-_RUN = r"[0-9]{1,19}\+[1-9][0-9]{0,18}"
-_LOCATION = re.compile(rf"topic:([0-9]{{1,9}}):((?:{_RUN}(?:,{_RUN})*)?):(.+)", re.DOTALL)
 _INDEX = re.compile(r"[0-9]{1,9}")
 
 DEADLINE_S = settings.CHECKPOINT_DEADLINE_MS / 1000
@@ -63,62 +56,6 @@ DEADLINE_S = settings.CHECKPOINT_DEADLINE_MS / 1000
 
 Send = Callable[[int, str, bytes | None, Callable[[int], object]], None]
 """Appends a record: partition, key, value, and what gets its offset."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkLocation:
-    """A location, taken apart: (first offset, count) of each run of chunks."""
-
-    partition: int
-    ranges: tuple[tuple[int, int], ...]
-    key: str
-
-    def __str__(self) -> str:
-        ranges = ",".join(f"{first}+{count}" for first, count in self.ranges)
-        return f"{SCHEME}{self.partition}:{ranges}:{self.key}"
-
-    @classmethod
-    def of(cls, partition: int, offsets: Collection[int], key: str) -> ChunkLocation:
-        """From the chunks' offsets, in order."""
-        ranges: list[tuple[int, int]] = []
-        for offset in offsets:
-            if ranges and sum(ranges[-1]) == offset:
-                ranges[-1] = (ranges[-1][0], ranges[-1][1] + 1)
-            else:
-                ranges.append((offset, 1))
-        return cls(partition, tuple(ranges), key)
-
-    @classmethod
-    def parse(cls, location: str) -> ChunkLocation:
-        """Take a location apart.
-
-        Raises:
-            CheckpointCorruptError: it is none of this store.
-        """
-        if not location.startswith(SCHEME):
-            raise CheckpointCorruptError(
-                "it is in another checkpoint store than the one that checkpoint_store names",
-                location,
-            )
-        found = _LOCATION.fullmatch(location)
-        if found is None:
-            raise CheckpointCorruptError("malformed location", location[:200])
-        partition, ranges, key = found.groups()
-        runs = [text.split("+") for text in ranges.split(",") if text]
-        place = cls(int(partition), tuple((int(a), int(b)) for a, b in runs), key)
-        if place.count > CHUNKS_MAX:
-            raise CheckpointCorruptError(f"no file has {place.count} chunks", location[:200])
-        return place
-
-    @property
-    def count(self) -> int:
-        """Number of chunks."""
-        return sum(count for _, count in self.ranges)
-
-    def offsets(self) -> Iterator[int]:
-        """Offsets of the chunks, in order; one after the other, as their number is only claimed."""
-        for first, count in self.ranges:
-            yield from range(first, first + count)
 
 
 class CheckpointTopic:
@@ -188,7 +125,7 @@ class CheckpointTopic:
 
     def missing(self, locations: Collection[str]) -> set[str]:
         """Those beyond the ends of their partitions, as after the topic was made anew."""
-        found = _places(locations)
+        found = parsed_locations(locations)
         partitions = [(self._topic, number) for number in {p.partition for p in found.values()}]
         with self._asking() as admin:
             ends, starts = admin.end_offsets(partitions), admin.start_offsets(partitions)
@@ -208,7 +145,7 @@ class CheckpointTopic:
 
         Reads what no known location covers: tombstones, and what compaction has not removed yet.
         """
-        places = _places(known).values()
+        places = parsed_locations(known).values()
         partition = (self._topic, group)
         with self._asking() as admin:
             end = admin.end_offsets([partition])[partition]
@@ -236,7 +173,7 @@ class CheckpointTopic:
         """Write tombstones for all chunks; compaction frees the space."""
         with self._producing("deleting files") as send:
             # What is none of ours was left behind in the store that was set before.
-            for place in _places(locations).values():
+            for place in parsed_locations(locations).values():
                 for index in range(place.count):
                     send(place.partition, f"{place.key}/{index}", None, lambda _: None)
 
@@ -379,15 +316,6 @@ class CheckpointTopic:
             raise CheckpointCorruptError(str(error), self._topic) from error
         except ClusterError as error:
             raise CheckpointStoreError(f"{self._topic!r}: {error}") from error
-
-
-def _places(locations: Iterable[str]) -> dict[str, ChunkLocation]:
-    """Those of the locations that are of this store, taken apart."""
-    found = {}
-    for location in locations:
-        with contextlib.suppress(CheckpointCorruptError):
-            found[location] = ChunkLocation.parse(location)
-    return found
 
 
 def _chunks(blocks: Iterable[bytes]) -> Iterator[bytes]:

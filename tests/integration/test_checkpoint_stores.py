@@ -21,9 +21,10 @@ from kstash.kafka import KafkaCluster
 from kstash.ports.kafka import NewTopic
 from kstash.ports.state import CheckpointStore
 from kstash.settings.config import Config
-from kstash.startup.topics import checkpoints_topic_config
+from kstash.startup.topic_settings import checkpoints_topic_config
+from kstash.stores.chunk_location import ChunkLocation
 from kstash.stores.objects import ObjectCheckpointStore, open_store
-from kstash.stores.topic import CHUNK_BYTES, CheckpointTopic, ChunkLocation
+from kstash.stores.topic import CHUNK_BYTES, CheckpointTopic
 from kstash.testing.stores import MemoryCheckpointStore
 
 LARGE = os.urandom(CHUNK_BYTES * 2 + 4321)

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from kstash.failpoints import EXIT_FAILED, VARIABLE
-from kstash.startup.topics import internal_topic_config
+from kstash.startup.topic_settings import internal_topic_config
 from tests.integration.scene import Scene, Sent
 
 pytestmark = pytest.mark.integration

@@ -15,12 +15,12 @@ from kstash.errors import KafkaUnavailableError, TopicMismatchError, TopicMissin
 from kstash.kafka import KafkaCluster
 from kstash.kafka.admin import KafkaAdmin
 from kstash.ports.kafka import NewTopic, TopicInfo
-from kstash.startup.topics import (
-    check_topics,
+from kstash.startup.topic_settings import (
     checkpoints_topic_config,
     internal_topic_config,
     lineage_topic_config,
 )
+from kstash.startup.topics import check_topics
 
 pytestmark = pytest.mark.integration
 

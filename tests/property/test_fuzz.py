@@ -62,11 +62,13 @@ from kstash.runtime.decode import decode_ruled
 from kstash.settings.config import Config
 from kstash.settings.sources import PREFIX
 from kstash.state.folder import METADATA_FILE, ApplicationFolder
-from kstash.stores.topic import CheckpointTopic, ChunkLocation
+from kstash.stores.chunk_location import ChunkLocation
+from kstash.stores.topic import CheckpointTopic
 from kstash.testing import MemoryCluster, MemoryKafka
 from kstash.testing.kafka.log import MemoryRecord
 from kstash.verify import formats
-from kstash.verify.checks import LineageCheck, Report, SequenceCheck
+from kstash.verify.checks import Report, SequenceCheck
+from kstash.verify.lineage import LineageCheck
 from tests.property import corpus
 
 BYTES_MAX = 1 << 20

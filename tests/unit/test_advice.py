@@ -12,7 +12,8 @@ import pytest
 import kstash
 from kstash.ports.kafka import NewTopic
 from kstash.ports.state import StoreSpec
-from kstash.startup.topics import check_topics, internal_topic_config
+from kstash.startup.topic_settings import internal_topic_config
+from kstash.startup.topics import check_topics
 from kstash.state import rocks
 from kstash.state.folder import METADATA_FILE, ApplicationFolder
 from kstash.state.rocks import RocksBackend

@@ -16,7 +16,7 @@ from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX
 from kstash.process.seat import EXIT_ORPHANED
 from kstash.process.supervisor import EXIT_FENCED
 from kstash.settings.config import Config
-from kstash.startup.topics import internal_topic_config, lineage_topic_config
+from kstash.startup.topic_settings import internal_topic_config, lineage_topic_config
 from kstash.testing import TestDriver
 from tests.simulation.mutants import MUTANTS
 

@@ -10,7 +10,8 @@ import pytest
 from kstash.errors import CheckpointCorruptError
 from kstash.ports.kafka import Admin, Partition
 from kstash.settings.config import Config
-from kstash.stores.topic import CHUNKS_MAX, CheckpointTopic, ChunkLocation
+from kstash.stores.chunk_location import CHUNKS_MAX, ChunkLocation
+from kstash.stores.topic import CheckpointTopic
 
 END = 50
 

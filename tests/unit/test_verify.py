@@ -38,8 +38,9 @@ from kstash.core.wire import (
     encode_marker,
 )
 from kstash.testing import TestDriver
-from kstash.verify.checks import LineageCheck, Report, SequenceCheck
+from kstash.verify.checks import Report, SequenceCheck
 from kstash.verify.formats import UnreadableError
+from kstash.verify.lineage import LineageCheck
 
 APP = application_tag("shop")
 TASK = TaskId(1, 0)

@@ -22,7 +22,8 @@ from kstash.core.records import (
     encode_value,
 )
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, with_checksum
-from kstash.verify.checks import LineageCheck, Report
+from kstash.verify.checks import Report
+from kstash.verify.lineage import LineageCheck
 from tests.unit.test_verify import BEGINNING, CONTENT, DIGEST, INC, TASK, Record, kinds, output
 
 KEY = struct.Struct(">QQB")

@@ -1,0 +1,61 @@
+"""The settings of the topics that an application has for itself (protocol, H13, H20, H23)."""
+
+from __future__ import annotations
+
+from kstash.settings.config import OWN_MESSAGE_BYTES_MAX
+
+MINUTE_MS = 60_000
+
+LONG_MAX = 2**63 - 1
+
+
+def lineage_topic_config() -> dict[str, str]:
+    """Settings of the lineage topic (protocol, H23): compacted soon and never deleted by age."""
+    return {
+        "cleanup.policy": "compact",
+        "max.message.bytes": str(OWN_MESSAGE_BYTES_MAX),
+        "segment.ms": str(10 * MINUTE_MS),
+        "segment.bytes": str(16 * 1024 * 1024),
+        "max.compaction.lag.ms": str(10 * MINUTE_MS),
+        # What a zombie trims must not be gone before its successor has read it (H7).
+        "min.compaction.lag.ms": str(MINUTE_MS),
+        "min.cleanable.dirty.ratio": "0.1",
+        "delete.retention.ms": str(10 * MINUTE_MS),
+        # Brokers refuse what claims to be of the future, and roll segments by what records say.
+        "message.timestamp.type": "LogAppendTime",
+        "unclean.leader.election.enable": "false",
+    }
+
+
+def checkpoints_topic_config() -> dict[str, str]:
+    """Settings of the checkpoints topic: what is deleted frees its space soon."""
+    return {
+        "cleanup.policy": "compact",
+        "max.message.bytes": str(OWN_MESSAGE_BYTES_MAX),
+        "segment.ms": str(10 * MINUTE_MS),
+        "segment.bytes": str(64 * 1024 * 1024),
+        "max.compaction.lag.ms": str(10 * MINUTE_MS),
+        # A reader that is at a file when it is deleted gets to its end (H7).
+        "min.compaction.lag.ms": str(MINUTE_MS),
+        "min.cleanable.dirty.ratio": "0.3",
+        "delete.retention.ms": str(10 * MINUTE_MS),
+        "message.timestamp.type": "LogAppendTime",
+        "unclean.leader.election.enable": "false",
+    }
+
+
+def internal_topic_config() -> dict[str, str]:
+    """Settings of a repartition topic: only the purge of the protocol deletes from it."""
+    return {
+        "cleanup.policy": "delete",
+        "max.message.bytes": str(OWN_MESSAGE_BYTES_MAX),
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+        # A purge frees whole segments.
+        "segment.bytes": str(64 * 1024 * 1024),
+        "message.timestamp.type": "CreateTime",
+        # Timestamps are the inputs': an odd one there must not stop the application here.
+        "message.timestamp.before.max.ms": str(LONG_MAX),
+        "message.timestamp.after.max.ms": str(LONG_MAX),
+        "unclean.leader.election.enable": "false",
+    }
