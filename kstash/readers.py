@@ -15,6 +15,7 @@
 """
 
 from kstash.errors import BookmarkTooLargeError
-from kstash.kafka.immediate import Bookmark, ImmediateReader
+from kstash.kafka.bookmarks import Bookmark
+from kstash.kafka.immediate import ImmediateReader
 
 __all__ = ["Bookmark", "BookmarkTooLargeError", "ImmediateReader"]

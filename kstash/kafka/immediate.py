@@ -9,13 +9,8 @@ What `kstash.readers` offers. Invariants:
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import time
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,8 +23,6 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from kstash.core.fields import number
-from kstash.core.reader import ReaderTable
 from kstash.core.wire import HEADER_PREFIX, IDENTITY_HEADER, decode_identity
 from kstash.errors import (
     BookmarkTooLargeError,
@@ -39,67 +32,23 @@ from kstash.errors import (
     WireCorruptError,
 )
 from kstash.kafka import failures
+from kstash.kafka.bookmarks import (
+    METADATA_BYTES_MAX,
+    Bookmark,
+    committed_offsets,
+    partition_of,
+    places_of,
+)
 from kstash.kafka.clients import make_consumer
 from kstash.kafka.closing import close_in_time
 from kstash.kafka.complaints import Complaints
 from kstash.kafka.headers import HeaderlessMessage
 from kstash.kafka.positions import metadata_of
+from kstash.kafka.reader_arguments import DECIDED, check_arguments
 from kstash.ports.kafka import Partition
-
-METADATA_BYTES_MAX = 4096
-"""Kafka's default of `offset.metadata.max.bytes`."""
-BOOKMARK_BYTES_MAX = 4 << 20
-"""Of a bookmark's JSON: 50 bytes for each task that writes the partition. Some kilobytes of zlib
-can stand for many megabytes, which JSON makes twenty times as large in memory, and who can commit
-offsets for the group can make them up."""
-COMMITTED_DEADLINE_S = 30.0
 
 LOOK_S = 0.5
 """How long a poll waits before it looks whether the cluster refuses the reader."""
-
-_DECIDED: Mapping[str, Any] = {
-    "isolation.level": "read_uncommitted",
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-}
-
-
-@dataclass(slots=True)
-class Bookmark:
-    """Where a reader is in one partition.
-
-    Attributes:
-        offset: of the Kafka record to read next; -1: none came yet.
-        table: what the reader rule knows there.
-    """
-
-    offset: int
-    table: ReaderTable = field(default_factory=lambda: ReaderTable(is_internal=False))
-
-    def encode(self) -> str:
-        """Return the bookmark as text: `z1;` and the compressed JSON in base64."""
-        data = json.dumps(
-            {"offset": self.offset, "table": self.table.to_json()}, separators=(",", ":")
-        )
-        return "z1;" + base64.b64encode(zlib.compress(data.encode(), 9)).decode()
-
-    @classmethod
-    def decode(cls, text: str) -> Bookmark:
-        """Decode what `encode` gave.
-
-        Raises:
-            WireCorruptError: not a bookmark, or one of more than `BOOKMARK_BYTES_MAX` bytes.
-        """
-        version, _, data = text.partition(";")
-        if version != "z1":
-            raise WireCorruptError(f"{text[:40]!r} is not a bookmark of a kstash reader")
-        try:
-            found = json.loads(_inflated(base64.b64decode(data, validate=True)))
-            return cls(number(found["offset"] + 1) - 1, ReaderTable.from_json(found["table"]))
-        except (binascii.Error, zlib.error, ValueError, KeyError, TypeError) as error:
-            raise WireCorruptError(f"malformed bookmark: {error!r}") from error
-        except RecursionError as error:
-            raise WireCorruptError("bookmark nested too deep") from error
 
 
 class ImmediateReader:
@@ -138,14 +87,14 @@ class ImmediateReader:
         on_revoked: Callable[[list[Partition]], None] | None = None,
         metadata_bytes_max: int = METADATA_BYTES_MAX,
     ) -> None:
-        _check_arguments(settings, topics, restore, on_revoked, metadata_bytes_max)
-        for setting, value in _DECIDED.items():
+        check_arguments(settings, topics, restore, on_revoked, metadata_bytes_max)
+        for setting, value in DECIDED.items():
             if settings.get(setting, value) not in (value, str(value).lower()):
                 raise ConfigError(f"an immediate reader needs {setting}={value}", setting)
         # Until the group has answered: it is then the client that waits out what happens.
         self._complaints = Complaints(settings)
         self._client = make_consumer(
-            {"auto.offset.reset": "earliest", **settings, **_DECIDED},
+            {"auto.offset.reset": "earliest", **settings, **DECIDED},
             logger=self._complaints,
             on_error=self._complaints.on_error,
         )
@@ -294,7 +243,7 @@ class ImmediateReader:
 
     def _accept(self, message: Message) -> bool:
         """Apply the rule to one record; whether it counts."""
-        partition = _partition_of(message)
+        partition = partition_of(message)
         offset = message.offset() or 0
         bookmark = self._bookmarks.get(partition)
         if bookmark is None:
@@ -351,7 +300,7 @@ class ImmediateReader:
                     )
             return {name: bookmark for name, bookmark in found.items() if bookmark is not None}
         restored: dict[Partition, Bookmark] = {}
-        for committed in _committed(client, partitions):
+        for committed in committed_offsets(client, partitions):
             if committed.offset < 0:
                 continue
             name = committed.topic, committed.partition
@@ -372,74 +321,10 @@ class ImmediateReader:
         self._lose(client, partitions)
 
     def _lose(self, client: Consumer, partitions: list[TopicPartition]) -> None:
-        for partition in _names(partitions):
+        for partition in places_of(partitions):
             self._bookmarks.pop(partition, None)
             self._changed.discard(partition)
         if self._is_cooperative:
             client.incremental_unassign(partitions)
         else:
             client.unassign()
-
-
-def _check_arguments(
-    settings: object, topics: object, restore: object, on_revoked: object, bytes_max: object
-) -> None:
-    """Refuse arguments of another kind, before a client is made."""
-    if not isinstance(settings, Mapping):
-        raise ConfigError(f"settings is a dict of client settings, not {settings!r}", "settings")
-    if isinstance(topics, str | bytes) or not isinstance(topics, Sequence) or not topics:
-        raise ConfigError(f"topics is a list of names, one at least, not {topics!r}", "topics")
-    for topic in topics:
-        if not isinstance(topic, str) or not topic:
-            raise ConfigError(f"topics is a list of names, and {topic!r} is none", "topics")
-    for name, function in (("restore", restore), ("on_revoked", on_revoked)):
-        if function is not None and not callable(function):
-            raise ConfigError(f"{name} is a function, not {function!r}", name)
-    if type(bytes_max) is not int or bytes_max < 1:
-        raise ConfigError(
-            f"metadata_bytes_max is a number of bytes, not {bytes_max!r}", "metadata_bytes_max"
-        )
-
-
-def _committed(client: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
-    """What the group has committed for partitions.
-
-    Raises:
-        KafkaUnavailableError: it is not to be had; names the partitions.
-    """
-    if not partitions:
-        return []
-    concerned, cause = partitions, None
-    try:
-        found = client.committed(partitions, COMMITTED_DEADLINE_S)
-    except failures.CLIENT_ERRORS as error:
-        cause, told = error, failures.describe(error)
-    else:
-        concerned = [each for each in found if each.error is not None]
-        if not concerned:
-            return found
-        told = failures.describe(concerned[0].error)
-    places = ", ".join(f"{topic!r} partition {number}" for topic, number in _names(concerned))
-    raise KafkaUnavailableError(
-        f"the bookmarks of {places} were not to be had: {told}; check that Kafka is up and that "
-        "this user may READ the group, close this reader and start another, which goes on there"
-    ) from cause
-
-
-def _inflated(data: bytes) -> bytes:
-    inflater = zlib.decompressobj()
-    inflated = inflater.decompress(data, BOOKMARK_BYTES_MAX)
-    if inflater.unconsumed_tail or not inflater.eof or inflater.unused_data:
-        raise WireCorruptError(f"no bookmark of at most {BOOKMARK_BYTES_MAX} bytes")
-    return inflated
-
-
-def _names(partitions: Iterable[TopicPartition]) -> list[Partition]:
-    return [(partition.topic, partition.partition) for partition in partitions]
-
-
-def _partition_of(message: Message) -> Partition:
-    topic, number = message.topic(), message.partition()
-    assert topic is not None
-    assert number is not None
-    return topic, number

@@ -15,7 +15,6 @@ Invariants:
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import selectors
@@ -24,7 +23,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
@@ -33,7 +31,8 @@ import structlog
 from kstash.errors import ConfigError, WorkerFailedError
 from kstash.ports.status import SupervisedWorker
 from kstash.process.main_program import HASH_SEED, SEED_VARIABLE
-from kstash.process.seat import SEAT_VARIABLE, STANDBY, Failure, Seat, socket_name
+from kstash.process.seat import SEAT_VARIABLE, STANDBY, Seat
+from kstash.process.worker_process import WorkerProcess, described_exit
 from kstash.settings.config import Config
 
 EXIT_FENCED = 3
@@ -54,10 +53,6 @@ STOP_GRACE_S = 10.0
 STANDBY_PAUSE_S = 10.0
 """After the end of a process that stood by, until the next one."""
 
-LINES_KEPT = 20
-READS_MAX = 16
-END_S = 0.05
-"""From the moment that a process closes its files to the one that it can be waited for."""
 
 LOOK_S = 0.1
 """Longest turn of the loop, so that signals and due starts are seen soon."""
@@ -72,79 +67,6 @@ class StopSignal(Protocol):
     @property
     def is_set(self) -> bool:
         """Whether it is time."""
-
-
-class _Worker:
-    """One seat, and the process that has it now."""
-
-    def __init__(self, index: int, count_max: int) -> None:
-        self.index = index
-        self.name = f"worker-{index}" if index != STANDBY else "standby"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.link: socket.socket | None = None
-        self.is_ready = False
-        self.group_count = count_max
-        self.is_over = False
-        self.exit_code: int | None = None
-        self.started = self.due = 0.0
-        self.restarts = self.quick_deaths = 0
-        self.lines: deque[str] = deque(maxlen=LINES_KEPT)
-        self.failure: Failure | None = None
-        self._rest = self._told = b""
-
-    @property
-    def member(self) -> SupervisedWorker:
-        """What others may know of it."""
-        return SupervisedWorker(self.name, socket_name(self.index), self.restarts, self.is_over)
-
-    def read_log(self) -> tuple[list[str], bool]:
-        """Lines that the process has logged since the last call, and whether more may come."""
-        assert self.process is not None
-        assert self.process.stderr is not None
-        data, is_open = self._rest, True
-        # Bounded: one that logs without end must not keep the others waiting.
-        for _ in range(READS_MAX):
-            try:
-                more = os.read(self.process.stderr.fileno(), 65_536)
-            except BlockingIOError:
-                break
-            if not more:
-                is_open = False
-                data += b"\n" if data and not data.endswith(b"\n") else b""
-                break
-            data += more
-        *lines, self._rest = data.split(b"\n")
-        found = [line.decode(errors="replace") for line in lines]
-        self.lines.extend(found)
-        return found, is_open
-
-    def take(self, standby: _Worker) -> None:
-        """Go on with the process that stood by."""
-        assert standby.link is not None
-        self.process, self.link, self._rest = standby.process, standby.link, standby._rest
-        self.failure, self._told = standby.failure, standby._told
-        # When it has died meanwhile, that is seen as the worker's death.
-        with contextlib.suppress(BlockingIOError, ConnectionError):
-            self.link.sendall(b"%d\n" % self.index)
-
-    def read_link(self) -> bool:
-        """Learn whether the process is ready, or why it ends; returns whether it holds its end."""
-        assert self.process is not None
-        assert self.link is not None
-        with contextlib.suppress(BlockingIOError, ConnectionError):
-            told = self.link.recv(65_536)
-            if not told:
-                # It is about to end, which should be seen now, not at the next look.
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(END_S)
-                return False
-            *lines, self._told = (self._told + told).split(b"\n")
-            for line in lines:
-                if line.isdigit():
-                    self.is_ready, self.group_count = True, int(line)
-                else:
-                    self.failure = Failure.decode(line)
-        return True
 
 
 class Supervisor:
@@ -182,8 +104,8 @@ class Supervisor:
         self._on_ready = on_ready
         self._http_folder = http_folder
         self._on_members = on_members
-        self._workers = [_Worker(index, count) for index in range(count)]
-        self._standby = _Worker(STANDBY, count)
+        self._workers = [WorkerProcess(index, count) for index in range(count)]
+        self._standby = WorkerProcess(STANDBY, count)
         self._selector = selectors.DefaultSelector()
         self._shown: dict[str, int] = {}
 
@@ -249,7 +171,7 @@ class Supervisor:
         elif not self._is_bounded and self._are_ready and time.monotonic() >= standby.due:
             self._spawn(standby)
 
-    def _start(self, worker: _Worker) -> None:
+    def _start(self, worker: WorkerProcess) -> None:
         standby = self._standby
         # One that has just ended is seen by `_keep_standby`.
         if standby.process is None or standby.process.poll() is not None:
@@ -265,7 +187,7 @@ class Supervisor:
         worker.started = time.monotonic()
         worker.lines.clear()
 
-    def _spawn(self, worker: _Worker) -> None:
+    def _spawn(self, worker: WorkerProcess) -> None:
         worker.failure = None
         ours, theirs = socket.socketpair()
         seat = Seat(
@@ -289,7 +211,7 @@ class Supervisor:
         self._selector.register(worker.process.stderr, selectors.EVENT_READ, (worker, False))
         self._selector.register(ours, selectors.EVENT_READ, (worker, True))
 
-    def _ended(self, worker: _Worker) -> None:
+    def _ended(self, worker: WorkerProcess) -> None:
         """Decide what follows the end of a process."""
         self._forget(worker)
         code = worker.exit_code
@@ -313,14 +235,14 @@ class Supervisor:
         life_s = time.monotonic() - worker.started
         worker.quick_deaths = worker.quick_deaths + 1 if life_s < QUICK_LIFE_S else 0
         if worker.quick_deaths >= QUICK_DEATHS_MAX:
-            log.error("worker given up", worker=worker.name, exit=_described(code))
+            log.error("worker given up", worker=worker.name, exit=described_exit(code))
             shown = "\n".join(worker.lines) or "(none)"
             self._give_up(
                 worker,
                 f"{worker.name} ended {worker.quick_deaths} times within {QUICK_LIFE_S:g} s of its "
-                f"start, the last time with {_described(code)}, and is given up; the other workers "
-                f"were stopped; its last lines:\n{shown}",
-                _described(code),
+                f"start, the last time with {described_exit(code)}, and is given up; the other "
+                f"workers were stopped; its last lines:\n{shown}",
+                described_exit(code),
             )
         # At once, so that its place in the group is still free; unless that did not help.
         pause_s = BACKOFF_S * 2 ** (worker.quick_deaths - 2) if worker.quick_deaths > 1 else 0.0
@@ -329,19 +251,19 @@ class Supervisor:
         log.warning(
             "worker ended, it is started again",
             worker=worker.name,
-            exit=_described(code),
+            exit=described_exit(code),
             after_s=round(life_s, 1),
             pause_s=pause_s,
         )
 
-    def _give_up(self, worker: _Worker, detail: str, ended_with: str) -> NoReturn:
+    def _give_up(self, worker: WorkerProcess, detail: str, ended_with: str) -> NoReturn:
         worker.is_over = True
         self._stop_all()
         raise WorkerFailedError(
             detail, worker=worker.name, ended_with=ended_with, lines=worker.lines
         )
 
-    def _forget(self, worker: _Worker) -> None:
+    def _forget(self, worker: WorkerProcess) -> None:
         """Take leave of a process that has ended: its last lines, its files."""
         process, link = worker.process, worker.link
         assert process is not None
@@ -375,13 +297,13 @@ class Supervisor:
                     self._forget(worker)
                     running.remove(worker)
                     log.info(
-                        "worker stopped", worker=worker.name, exit=_described(worker.exit_code)
+                        "worker stopped", worker=worker.name, exit=described_exit(worker.exit_code)
                     )
         for worker in running:
             log.warning("worker did not stop in time, it is killed", worker=worker.name)
             self._kill(worker)
 
-    def _kill(self, worker: _Worker) -> None:
+    def _kill(self, worker: WorkerProcess) -> None:
         if worker.process is not None:
             worker.process.kill()
             worker.process.wait()  # SIGKILL cannot be refused
@@ -389,7 +311,7 @@ class Supervisor:
 
     # -- what people see -------------------------------------------------------------------------
 
-    def _show(self, worker: _Worker) -> bool:
+    def _show(self, worker: WorkerProcess) -> bool:
         """Pass on what a worker has logged; returns whether more may come."""
         lines, is_open = worker.read_log()
         if lines:
@@ -398,10 +320,10 @@ class Supervisor:
             sys.stderr.flush()
         return is_open
 
-    def _line(self, worker: _Worker, line: str) -> str:
+    def _line(self, worker: WorkerProcess, line: str) -> str:
         return f"{worker.name} | {line}"
 
-    def _line_of_json(self, worker: _Worker, line: str) -> str:
+    def _line_of_json(self, worker: WorkerProcess, line: str) -> str:
         """The line as it is when it is JSON; not so what was written beside the log."""
         try:
             if isinstance(json.loads(line), dict):
@@ -426,12 +348,3 @@ class Supervisor:
             if self._on_members is not None:
                 self._on_members([worker.member for worker in workers])
             log.info("workers", application=self._config.application_id, **now)
-
-
-def _described(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

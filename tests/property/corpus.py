@@ -30,7 +30,7 @@ from kstash.core.wire import (
     encode_lineage,
     encode_marker,
 )
-from kstash.kafka.immediate import Bookmark
+from kstash.kafka.bookmarks import Bookmark
 from kstash.testing import TestDriver
 
 INPUT_BYTES_MAX = 1 << 16

@@ -55,7 +55,7 @@ from kstash.errors import (
     WireCorruptError,
 )
 from kstash.escape import printable
-from kstash.kafka.immediate import Bookmark
+from kstash.kafka.bookmarks import Bookmark
 from kstash.kafka.static_members import assigned
 from kstash.ports.kafka import Message
 from kstash.runtime.decode import decode_ruled

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from kstash.cli import reset as module
-from kstash.cli.reset import Plan, make_plan
+from kstash.cli.reset_plan import Plan, make_plan
 from kstash.core.wire import Fence, application_tag, encode_marker
 from kstash.errors import ApplicationRunningError, StateError
 from kstash.kafka.maintenance import Upkeep

@@ -10,7 +10,7 @@ import pytest
 
 import kstash
 from kstash import App
-from kstash.cli import reset
+from kstash.cli import reset, reset_plan
 from kstash.cli.past import read_past
 from kstash.core.ids import Incarnation
 from kstash.core.program import PROGRAM_SETTING, Program, StageShape
@@ -181,16 +181,17 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> Cluster:
             shop.kafka.append(LINEAGE, value, key=key, partition=number)
     for _ in range(3):
         shop.kafka.append("lines", b"a", partition=1)
-    monkeypatch.setattr(reset, "_object_store", lambda _: shop)
+    for module in (reset, reset_plan):
+        monkeypatch.setattr(module, "object_store", lambda _: shop)
     monkeypatch.setattr("shutil.rmtree", shop.remove)
     return shop
 
 
-def run(shop: Cluster, folder: Path, to: str | None = "latest") -> reset.Plan:
+def run(shop: Cluster, folder: Path, to: str | None = "latest") -> reset_plan.Plan:
     """One `kstash reset shop`."""
     config = Config(application_id="shop", state_dir=str(folder))
     both: Any = shop
-    plan = reset.make_plan(config, both, both, to)
+    plan = reset_plan.make_plan(config, both, both, to)
     list(reset.describe(plan, config, is_dry=False))
     reset.carry_out(plan, config, both, both)
     return plan
@@ -356,7 +357,10 @@ def test_the_journal_tells_which_program_was_the_newest(shop: Cluster, tmp_path:
         run(shop, tmp_path)
     both: Any = shop
     past = read_past(both, [shop.kafka.topics()[JOURNAL]])
-    assert [reset._inputs(past.newest[number]) for number in (0, 1)] == [{"lines"}, {"lines"}]
+    assert [reset_plan.inputs_of(past.newest[number]) for number in (0, 1)] == [
+        {"lines"},
+        {"lines"},
+    ]
     assert past.generation == GENERATION + 1
     shop.failing = 0
     run(shop, tmp_path)

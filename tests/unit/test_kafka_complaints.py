@@ -15,7 +15,8 @@ from confluent_kafka import KafkaError, KafkaException
 from kstash.errors import AccessRefusedError, KafkaUnavailableError
 from kstash.kafka import complaints
 from kstash.kafka.admin import KafkaAdmin
-from kstash.kafka.complaints import Complaints, cause_of, first_contact
+from kstash.kafka.causes import cause_of
+from kstash.kafka.complaints import Complaints, first_contact
 from kstash.kafka.maintenance import Upkeep
 from kstash.kafka.tools import KafkaTools
 

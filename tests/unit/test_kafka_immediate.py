@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from structlog.testing import capture_logs
 
 from kstash.errors import ConfigError, KafkaUnavailableError, WireCorruptError
-from kstash.kafka import closing, immediate
+from kstash.kafka import bookmarks, closing, immediate
 
 
 class Closing:
@@ -251,14 +251,14 @@ TABLE = b'{"internal":false,"inc":[],"seq":[[1,2,3,-1]],"end":[]}'
         bookmark(b'{"offset":' + b"9" * 5000 + b"}"),
         bookmark(b'{"offset":5,"table":{"internal":false,"inc":[[1,2,3]],"seq":[],"end":[]}}'),
         bookmark(b'{"offset":5,"table":7}'),
-        bookmark(b" " * (immediate.BOOKMARK_BYTES_MAX + 1)),
+        bookmark(b" " * (bookmarks.BOOKMARK_BYTES_MAX + 1)),
         bookmark(b'{"offset":5,"table":%b}' % TABLE)[:-4],
     ],
 )
 def test_what_is_no_bookmark_is_told(text: str) -> None:
     """Whatever the metadata of a group's offsets holds: one typed error, and bounded memory."""
     with pytest.raises(WireCorruptError):
-        immediate.Bookmark.decode(text)
+        bookmarks.Bookmark.decode(text)
 
 
 def test_a_zlib_bomb_is_not_inflated() -> None:
@@ -266,15 +266,15 @@ def test_a_zlib_bomb_is_not_inflated() -> None:
     bomb = bookmark(b"0" * (256 << 20))
     tracemalloc.start()
     with pytest.raises(WireCorruptError, match="at most"):
-        immediate.Bookmark.decode(bomb)
+        bookmarks.Bookmark.decode(bomb)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 4 * immediate.BOOKMARK_BYTES_MAX
+    assert peak < 4 * bookmarks.BOOKMARK_BYTES_MAX
 
 
 def test_a_bookmark_comes_back() -> None:
     """Also one of a partition that nothing came from."""
     for offset in (-1, 0, 2**62):
-        made = immediate.Bookmark(offset)
-        assert immediate.Bookmark.decode(made.encode()) == made
-    assert immediate.Bookmark.decode(bookmark(b'{"offset":5,"table":%b}' % TABLE)).offset == 5
+        made = bookmarks.Bookmark(offset)
+        assert bookmarks.Bookmark.decode(made.encode()) == made
+    assert bookmarks.Bookmark.decode(bookmark(b'{"offset":5,"table":%b}' % TABLE)).offset == 5

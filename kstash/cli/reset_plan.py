@@ -1,0 +1,195 @@
+"""What a reset would delete and make: found out before anything is touched."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kstash.cli.folders import folder_program, folders_of
+from kstash.cli.past import read_past
+from kstash.core import names
+from kstash.core.program import Program
+from kstash.core.wire import (
+    IDENTITY_HEADER,
+    MARKER_HEADER,
+    application_tag,
+    decode_identity,
+    decode_marker,
+)
+from kstash.errors import ConfigError, RecordUnreadableError, WireCorruptError
+from kstash.kafka.maintenance import Upkeep
+from kstash.kafka.tools import KafkaTools
+from kstash.ports.kafka import Headers, Message, NewTopic, Partition, TopicInfo
+from kstash.settings.config import Config
+from kstash.startup.topic_settings import lineage_topic_config
+from kstash.stores.objects import ObjectCheckpointStore, open_store
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a reset deletes, and what it makes.
+
+    Attributes:
+        lineage: the lineage topic, when it exists.
+        journal: of a reset that was cut short, when it exists.
+        starts: (partition, key, value) of a START of each program that ever ran: for the journal.
+        group_count: task groups that the application had, as far as anything tells; 0: none.
+        made: the lineage topic as it is made; None when nothing tells that the application ran.
+        topics: all others to delete.
+        groups: consumer groups to delete.
+        folders: state folders to delete.
+        files: locations in the object store to delete.
+        generation: of the new lineage topic, in Unix ms: above the old one.
+        first: where inputs begin; empty: where `auto_offset_reset` says.
+        left_alone: topics whose names look like the application's, and that are not known to be.
+    """
+
+    lineage: TopicInfo | None = None
+    journal: TopicInfo | None = None
+    starts: list[tuple[int, bytes, bytes]] = field(default_factory=list)
+    group_count: int = 0
+    made: NewTopic | None = None
+    topics: list[TopicInfo] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    generation: int = 0
+    first: dict[Partition, int] = field(default_factory=dict)
+    left_alone: list[str] = field(default_factory=list)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether anything of the application was found."""
+        topics = self.journal or self.lineage or self.topics
+        return bool(topics or self.groups or self.folders or self.files)
+
+
+def make_plan(config: Config, tools: KafkaTools, upkeep: Upkeep, moment: str | int | None) -> Plan:
+    """Find everything that belongs to an application, and where its inputs are to begin.
+
+    Raises:
+        ConfigError: `moment` is given, and nothing says which inputs the application has.
+        StateError: a state folder is in use.
+    """
+    name = config.application_id
+    topics = {info.name: info for info in tools.topics()}
+    plan = Plan(
+        lineage=topics.get(names.lineage_topic(name)),
+        journal=topics.get(names.reset_journal(name)),
+        folders=folders_of(config),
+    )
+    past = read_past(tools, [topic for topic in (plan.journal, plan.lineage) if topic])
+    plan.generation = max(time.time_ns() // 1_000_000, past.generation + 1)
+    plan.starts = list(past.starts.values())
+    on_disk = [found for folder in plan.folders if (found := folder_program(folder))]
+    programs = [*past.programs.values(), *on_disk]
+    plan.topics, plan.left_alone = _own_topics(name, tools, topics, programs)
+    current = {t for p in (past.newest.values() or on_disk) for t in inputs_of(p)}
+    _size(plan, config, topics, current)
+    plan.groups = upkeep.groups([name, names.positions_group(name)])
+    if (store := object_store(config)) is not None:
+        plan.files = store.everything()
+    if moment is not None:
+        inputs = sorted({t for p in programs for t in inputs_of(p)} & topics.keys())
+        if not inputs:
+            raise ConfigError(
+                f"nothing says what {name!r} reads, since it has never run or its lineage is gone: "
+                "leave --to out, and set auto_offset_reset",
+                "--to",
+            )
+        partitions = [
+            (topic, number) for topic in inputs for number in range(topics[topic].partition_count)
+        ]
+        plan.first = _offsets(tools, upkeep, partitions, moment)
+    return plan
+
+
+def inputs_of(program: Program) -> set[str]:
+    """The topics of others that a program reads."""
+    return {topic for s in program.stages for topic, internal in s.inputs if not internal}
+
+
+def _own_topics(
+    name: str, tools: KafkaTools, topics: dict[str, TopicInfo], programs: list[Program]
+) -> tuple[list[TopicInfo], list[str]]:
+    """Internal and checkpoint topics; and names of those that only look so."""
+    own, others = [], []
+    known = {t for p in programs for s in p.stages for t, internal in s.inputs if internal}
+    for topic, info in topics.items():
+        if topic == names.checkpoints_topic(name):
+            own.append(info)
+        elif topic in known or (topic.startswith(f"{name}-") and names.is_internal(topic)):
+            # Another application may be called alike, `a` and `a-b`, and older versions did not
+            # keep their topics apart.
+            tags = _writers(tools, info)
+            is_own = topic in known or names.is_internal_of(name, topic)
+            if tags == {application_tag(name)} or (is_own and not tags):
+                own.append(info)
+            else:
+                others.append(topic)
+    return own, others
+
+
+def _size(plan: Plan, config: Config, topics: dict[str, TopicInfo], inputs: set[str]) -> None:
+    """How many task groups there were, and the lineage topic for those that there will be."""
+    kept = [topic for topic in (plan.lineage, plan.journal) if topic]
+    # Each was made with as many partitions as the largest input had.
+    old = [*kept, *plan.topics]
+    read = [topics[topic] for topic in inputs & topics.keys()]
+    plan.group_count = max((topic.partition_count for topic in [*old, *read]), default=0)
+    if plan.group_count == 0:
+        return
+    # Of inputs that are all there the largest counts now: it may have grown since.
+    like = read if read and inputs <= topics.keys() else [*old, *read]
+    count = max(topic.partition_count for topic in like)
+    known = max(topic.replication_factor for topic in kept or like)
+    replicas = config.internal_replication_factor or known
+    settings = lineage_topic_config() | durable(replicas)
+    plan.made = NewTopic(names.lineage_topic(config.application_id), count, replicas, settings)
+
+
+def durable(replicas: int) -> dict[str, str]:
+    """What a topic of that many replicas is set to."""
+    return {"min.insync.replicas": "2"} if replicas >= 3 else {}
+
+
+def _writers(tools: KafkaTools, info: TopicInfo) -> set[int]:
+    """Tags of the applications that wrote the first record of each partition."""
+    tags: set[int] = set()
+    for number in range(info.partition_count):
+        for message in tools.read({(info.name, number): -2}, uncommitted=True):
+            tag = _tag_of(message)
+            if tag is not None:
+                tags.add(tag)
+            break
+    return tags
+
+
+def _tag_of(message: Message) -> int | None:
+    headers: Headers = []
+    with suppress(RecordUnreadableError):
+        headers = message.headers() or []
+    for name, value in headers:
+        with suppress(WireCorruptError):
+            if name == IDENTITY_HEADER:
+                return decode_identity(value or b"").application
+            if name == MARKER_HEADER:
+                return decode_marker(value or b"").application
+    return None
+
+
+def _offsets(
+    tools: KafkaTools, upkeep: Upkeep, partitions: list[Partition], moment: str | int
+) -> dict[Partition, int]:
+    if isinstance(moment, int):
+        return upkeep.offsets_at(partitions, moment)
+    return tools.offsets(partitions, is_end=moment == "latest")
+
+
+def object_store(config: Config) -> ObjectCheckpointStore | None:
+    """Where the settings keep checkpoints, unless it is Kafka or nowhere."""
+    if config.checkpoint_store in ("topic", "none"):
+        return None
+    return open_store(config.checkpoint_store, config.application_id)
