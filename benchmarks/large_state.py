@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kstash.ports.state import StoreSpec
-from kstash.state.rocks import RocksBackend, RocksTaskState
+from kstash.state.rocks import RocksBackend
+from kstash.state.rocks_task import RocksTaskState
 
 BATCH_KEYS = 500
 CHECKPOINT_EVERY_KEYS = 1_000_000

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from kstash.ports.state import StoreSpec
-from kstash.state.rocks import RocksBackend, RocksTaskState
+from kstash.state.rocks import RocksBackend
+from kstash.state.rocks_task import RocksTaskState
 
 ROUNDS = 7
 BATCH_KEYS = 500

@@ -99,8 +99,8 @@ EXEMPT = {
     ("state/folder.py", "ApplicationFolder._write_metadata", "write"): NOTHING_YET,
     ("state/folder.py", "ApplicationFolder._write_metadata", "flush"): NOTHING_YET,
     ("state/folder.py", "sync_folder", "fsync"): BY_CALLER,
-    ("state/rocks.py", "RocksTaskState.checkpoint", "make_private_folder"): NOTHING_YET,
-    ("state/rocks.py", "RocksTaskState.checkpoint", "rmtree"): (
+    ("state/rocks_task.py", "RocksTaskState.checkpoint", "make_private_folder"): NOTHING_YET,
+    ("state/rocks_task.py", "RocksTaskState.checkpoint", "rmtree"): (
         "a label is used once, so there is something to delete only after a failed attempt of the "
         "same process, which has to stop then"
     ),

@@ -13,7 +13,8 @@ from kstash.core.records import FileEntry
 from kstash.errors import CheckpointCorruptError, StateError
 from kstash.ports.state import StateBackend, StoreSpec
 from kstash.state import files, options
-from kstash.state.rocks import RocksBackend, RocksTaskState
+from kstash.state.rocks import RocksBackend
+from kstash.state.rocks_task import RocksTaskState
 
 SPEC = StoreSpec("words", lambda value: b"%d" % value, int)
 

@@ -12,7 +12,7 @@ from rocksdict import Options, Rdict, WriteBatch
 
 from kstash.errors import StateError
 from kstash.ports.state import StoreSpec
-from kstash.state import options, rocks, writes
+from kstash.state import options, rocks_task, writes
 from kstash.state.rocks import RocksBackend
 from kstash.state.writes import Writer, delete_all, put_all
 from kstash.testing.clock import ManualClock
@@ -173,7 +173,7 @@ def test_the_figures_are_those_of_the_stores(
         made.append(Writer(*args))
         return made[-1]
 
-    monkeypatch.setattr(rocks, "Writer", make)
+    monkeypatch.setattr(rocks_task, "Writer", make)
     backend = RocksBackend(tmp_path, "app", topology_hash="hash", memory_bytes=1 << 20)
     others = StoreSpec("others", lambda value: b"%d" % value, int)
     state = backend.open("count", 0, [SPEC, others], base=None)
@@ -218,7 +218,7 @@ def test_spills_and_checkpoints_survive_stalls(
         refusing.append(Refusing(database, every=2))
         return Writer(cast("Rdict", refusing[-1]), *others)
 
-    monkeypatch.setattr(rocks, "Writer", make)
+    monkeypatch.setattr(rocks_task, "Writer", make)
     backend = RocksBackend(tmp_path, "app", topology_hash="hash", memory_bytes=1 << 20)
     state = backend.open("count", 0, [SPEC], base=None)
     store = state.store("words")
