@@ -7,11 +7,14 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from kstash.cli.options import assignments, unconnected
+
+if TYPE_CHECKING:
+    from kstash.broker import DevBroker
 
 _CHECK_INTERVAL_S = 0.2
 
@@ -82,10 +85,15 @@ def run_broker(
                 f"Ctrl-C or kill {os.getpid()} stops it",
                 flush=True,
             )
-            while True:
-                for node in range(brokers):
-                    if not broker.is_alive(node):
-                        raise broker.exit_error(node)
-                time.sleep(_CHECK_INTERVAL_S)
+            _watch(broker, brokers)
     except KeyboardInterrupt:
         print("stopped")
+
+
+def _watch(broker: DevBroker, count: int) -> NoReturn:
+    """Wait until one of the nodes has ended, and raise why."""
+    while True:
+        for node in range(count):
+            if not broker.is_alive(node):
+                raise broker.exit_error(node)
+        time.sleep(_CHECK_INTERVAL_S)

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn
 
 import structlog
 
-from kstash.errors import ConfigError, KstashError, MemberFencedError, OperatorError, SerdeError
+from kstash.errors import ConfigError, KstashError
 from kstash.kafka import KafkaCluster
 from kstash.kafka.maintenance import Upkeep
 from kstash.observe import Observer, endpoint_of, worker_name
@@ -33,9 +33,8 @@ from kstash.process.main_program import command, hashing, is_in_event_loop, obst
 from kstash.process.open_files import OpenFiles, needed, raise_limit
 from kstash.process.seat import STANDBY, Seat, failures_told
 from kstash.process.stopping import Stop, StoppedEarlyError, StopRequest
-from kstash.process.supervisor import EXIT_FENCED, Supervisor
-from kstash.process.tracebacks import with_user_frames
-from kstash.runtime.worker.final_state import GroupsFinalState
+from kstash.process.supervisor import Supervisor
+from kstash.process.worker_loop import Launch, report_error, run_loop
 from kstash.runtime.worker.worker import Worker
 from kstash.settings.config import Config
 from kstash.startup.continuity import settled
@@ -47,15 +46,10 @@ from kstash.stores.objects import open_store
 from kstash.stores.topic import CheckpointTopic
 from kstash.topology.model import Topology
 
-STEP_S = 0.1
-"""Longest turn of the loop, so that signals are seen soon."""
-
 RENEW_S = 300.0
 """How long clients of a process that stands by are kept: brokers close connections that are idle
 for ten minutes, and metadata is forgotten after fifteen."""
 
-MEMORY_INTERVAL_S = 1.0
-"""How often the size of the state in memory is reported."""
 
 SESSION_MARGIN_S = 5.0
 """The broker looks for silent members only now and then."""
@@ -76,6 +70,21 @@ def checkpoint_store(cluster: KafkaCluster, config: Config) -> CheckpointStore |
     if config.checkpoint_store == "topic":
         return CheckpointTopic(config, admin=cluster.admin)
     return open_store(config.checkpoint_store, config.application_id)
+
+
+def _no_workers_here(hindered_by: str) -> ConfigError:
+    return ConfigError(
+        f"workers run the program again, and that cannot be done here: {hindered_by}. Put "
+        "run(workers=...) into a program of its own, or run without workers here",
+        "workers",
+    )
+
+
+def _warn_of_the_loop() -> None:
+    log.warning(
+        "run() holds up the event loop until it returns",
+        fix="await asyncio.to_thread(app.run), and app.stop() to end it",
+    )
 
 
 class SystemClock:
@@ -123,18 +132,11 @@ def run_app(
     seat = Seat.of_this_process(config.application_id)
     hindered_by = obstacle()
     if workers is not None and seat is None and hindered_by is not None:
-        raise ConfigError(
-            f"workers run the program again, and that cannot be done here: {hindered_by}. Put "
-            "run(workers=...) into a program of its own, or run without workers here",
-            "workers",
-        )
+        raise _no_workers_here(hindered_by)
     if workers is None or seat is not None:
         pin_hash_seed(hindered_by)
     if is_in_event_loop():
-        log.warning(
-            "run() holds up the event loop until it returns",
-            fix="await asyncio.to_thread(app.run), and app.stop() to end it",
-        )
+        _warn_of_the_loop()
     put_back = take_over(is_guest=hindered_by is not None)
     run = Launch(topology, config, until, Stop(request, is_guest=hindered_by is not None), on_end)
     try:
@@ -151,7 +153,7 @@ def run_app(
         return False
     except KstashError as error:
         if is_json() and not error.is_told:
-            _tell(error)  # whoever shows it may show it otherwise
+            report_error(error)  # whoever shows it may show it otherwise
         raise
     finally:
         if hindered_by is not None:
@@ -167,27 +169,6 @@ def _check_can_run(config: Config, until: str | None) -> None:
             "write: choose another guarantee, or run without an end",
             "guarantee",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """What is run in this process.
-
-    Attributes:
-        topology: of the application.
-        config: its settings.
-        until: when a bounded run is over.
-        stop: tells when to stop.
-        on_end: gets the state behind a bounded run.
-        http_socket: where a supervised worker answers HTTP.
-    """
-
-    topology: Topology
-    config: Config
-    until: Literal["end", "drain"] | None
-    stop: Stop
-    on_end: Callable[[FinalState], None] | None
-    http_socket: Path | None = None
 
 
 def _supervise(run: Launch, workers: int, on_ready: Callable[[], None] | None) -> bool:
@@ -295,7 +276,7 @@ def _run_worker(
                     admit=files.admit,
                     hashing=hashing(),
                 )
-                _loop(worker, cluster.program, run, observer, state, files)
+                run_loop(worker, cluster.program, run, observer, state, files)
                 return worker.is_done
         finally:
             state.close()
@@ -346,85 +327,6 @@ def _short_name(topology: Topology, config: Config) -> str:
     """What all members of one group must have in common."""
     kind = "lineage" if config.has_lineage else config.guarantee
     return hashlib.blake2b(f"{topology.hash} {kind}".encode(), digest_size=4).hexdigest()
-
-
-def _look_for_strangers(worker: Worker, program: str) -> None:
-    """Look once more as a member: who started at the same moment was not there before."""
-
-    def looked(_: None, error: Exception | None) -> None:
-        if error is not None:
-            raise error
-
-    # In a thread: a broker that does not answer must not hold up the loop.
-    config = worker.context.config
-    worker.context.background.submit(
-        "look", lambda _: refuse_strangers(config, program, waits=False), looked
-    )
-
-
-def _loop(
-    worker: Worker,
-    program: str,
-    run: Launch,
-    observer: Observer,
-    state: RocksBackend,
-    files: OpenFiles,
-) -> None:
-    stop, on_end = run.stop, run.on_end
-    is_graceful = is_checked = False
-    memory_due = 0.0
-    try:
-        while not stop.is_set and not worker.is_done:
-            worker.step(STEP_S)
-            if not is_checked and worker.is_live:
-                is_checked = True
-                _look_for_strangers(worker, program)
-            observer.show(worker.status)
-            if time.monotonic() >= memory_due:
-                memory_due = time.monotonic() + MEMORY_INTERVAL_S
-                observer.metrics.gauge("state_memory_bytes", state.used_memory_bytes)
-                files.check()
-        if stop.is_set:
-            log.info("stopping")
-        elif run.until == "drain":
-            log.info("what was in flight is finished")
-        else:
-            log.info("end of input reached")
-        if worker.is_done and on_end is not None:
-            on_end(GroupsFinalState(worker.context.layout, worker.ended_groups))
-        is_graceful = True
-    except MemberFencedError as error:
-        log.error("another process took this worker's place; it stops", reason=str(error))  # noqa: TRY400 - expected, no traceback
-        error.is_told = True
-        if stop.is_guest:
-            raise
-        raise SystemExit(EXIT_FENCED) from error
-    except (OperatorError, SerdeError) as error:
-        # The cause alone: whoever shows the error may show its message only, and frames of ours
-        # would bury the user's.
-        log.error(  # noqa: TRY400 - exc_info is the cause
-            "user code failed, the worker stops; nothing is lost",
-            operator=error.operator,
-            topic=error.topic,
-            partition=error.partition,
-            offset=error.offset,
-            skip_records=error.skip,
-            exc_info=with_user_frames(error.cause),
-        )
-        error.is_told = True
-        raise
-    except KstashError as error:
-        # At once: whoever shows the error does so after the clients are closed.
-        _tell(error)
-        raise
-    finally:
-        worker.close(is_graceful=is_graceful)
-    log.info("stopped")
-
-
-def _tell(error: KstashError) -> None:
-    log.error("the worker stops; nothing is lost", reason=str(error))
-    error.is_told = True
 
 
 def _process_age_s() -> float:

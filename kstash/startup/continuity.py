@@ -85,22 +85,17 @@ def settled(
     own = [*topology.internal_topics, topology.checkpoints_topic]
     filled = _filled(admin, topics, own)
     checkpoints = [p for p in filled if p[0] == topology.checkpoints_topic]
-    for partition in checkpoints:
-        del filled[partition]
-    lineage = topics.get(topology.lineage_topic)
-    partitions = [
-        (topology.lineage_topic, number)
-        for number in range(lineage.partition_count if lineage is not None else 0)
-    ]
-    views = _read_lineage(partitions, admin, scanner, clock, beat)
+    filled = {p: start for p, start in filled.items() if p not in checkpoints}
+    views = _read_lineage(
+        _partitions_of(topology.lineage_topic, topics), admin, scanner, clock, beat
+    )
     starts = [view.starts[max(view.starts)] for view in views if view.starts]
     if config.guarantee == "none":
         _check_never_recovered(starts, start_settings(layout, config))
         return topology
     if not starts:
         # `kstash reset` leaves a generation there: state left on other machines is no matter.
-        has_state = has_local_state or checkpoints
-        if has_state and all(view.generation is None for view in views):
+        if (has_local_state or checkpoints) and all(view.generation is None for view in views):
             raise TopicMadeAnewError([topology.lineage_topic])
         _check_is_new(topology, filled, views, scanner, clock)
         return topology
@@ -191,16 +186,17 @@ def _is_drained(
 # --- reading ------------------------------------------------------------------------------------
 
 
+def _partitions_of(topic: str, topics: Mapping[str, TopicInfo]) -> list[Partition]:
+    """All of a topic's; none when it is not there."""
+    info = topics.get(topic)
+    return [(topic, number) for number in range(info.partition_count if info is not None else 0)]
+
+
 def _filled(
     admin: Admin, topics: Mapping[str, TopicInfo], names: Iterable[str]
 ) -> dict[Partition, int]:
     """Start offsets of the partitions of these topics that hold records, or held some."""
-    partitions = [
-        (topic, number)
-        for topic in names
-        if topic in topics
-        for number in range(topics[topic].partition_count)
-    ]
+    partitions = [partition for topic in names for partition in _partitions_of(topic, topics)]
     starts, ends = admin.start_offsets(partitions), admin.end_offsets(partitions)
     return {p: starts[p] for p in partitions if ends[p] > starts[p]}
 
