@@ -12,9 +12,35 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("kstash", "apps", "connectors", "tests", "benchmarks", "deploy")
 FILE_LINES_MAX = 450
+KSTASH_FILE_LINES_MAX = 350
 # A test module is a list of cases that share their set-up.
 TEST_FILE_LINES_MAX = 700
 FUNCTION_LINES_MAX = 70
+KSTASH_FUNCTION_LINES_MAX = 60
+
+TOO_LONG = {
+    "kstash/app.py",
+    "kstash/core/group.py",
+    "kstash/core/records.py",
+    "kstash/core/recovery.py",
+    "kstash/core/task.py",
+    "kstash/kafka/admin.py",
+    "kstash/kafka/consuming.py",
+    "kstash/kafka/member.py",
+    "kstash/ports/kafka.py",
+    "kstash/runtime/decode.py",
+    "kstash/runtime/group/group.py",
+    "kstash/runtime/group/opening.py",
+    "kstash/runtime/group/uploads.py",
+    "kstash/runtime/recovery/attempt.py",
+    "kstash/runtime/recovery/restore.py",
+    "kstash/runtime/task/task.py",
+    "kstash/runtime/worker/worker.py",
+    "kstash/settings/config.py",
+    "kstash/surface/streams.py",
+    "kstash/testing/driver.py",
+}
+"""Files of `kstash/` past its limits: those of the other folders hold for them. None is added."""
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 # A stub or a promise; spelt apart so that this file passes its own test.
@@ -35,17 +61,36 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
             yield node
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_files_and_functions_are_short(path: Path) -> None:
-    """A file has at most 450 lines (tests 700), a function 70: longer ones are split by noun."""
+def too_long(path: Path, file_lines_max: int, function_lines_max: int) -> list[str]:
+    """What of a file is longer than that."""
     text = path.read_text()
     lines = text.count("\n")
-    most = TEST_FILE_LINES_MAX if path.is_relative_to(ROOT / "tests") else FILE_LINES_MAX
-    assert lines <= most, f"{lines} lines, {most} at most"
+    found = [f"the file has {lines} lines"] if lines > file_lines_max else []
     for function in functions(ast.parse(text)):
         assert function.end_lineno is not None
         length = function.end_lineno - function.lineno + 1
-        assert length <= FUNCTION_LINES_MAX, f"{function.name} has {length} lines"
+        if length > function_lines_max:
+            found.append(f"{function.name} has {length} lines")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_and_functions_are_short(path: Path) -> None:
+    """A file of kstash has at most 350 lines, a function 60; elsewhere 450 (tests 700) and 70."""
+    limits = FILE_LINES_MAX, FUNCTION_LINES_MAX
+    if path.is_relative_to(ROOT / "tests"):
+        limits = TEST_FILE_LINES_MAX, FUNCTION_LINES_MAX
+    elif path.is_relative_to(ROOT / "kstash") and name_of(path) not in TOO_LONG:
+        limits = KSTASH_FILE_LINES_MAX, KSTASH_FUNCTION_LINES_MAX
+    assert not too_long(path, *limits), "split it by noun"
+
+
+@pytest.mark.parametrize("name", sorted(TOO_LONG))
+def test_the_list_of_long_files_gets_shorter(name: str) -> None:
+    """A file that has become short, or is gone, is no exception any more: take it off the list."""
+    path = ROOT / name
+    assert path.exists()
+    assert too_long(path, KSTASH_FILE_LINES_MAX, KSTASH_FUNCTION_LINES_MAX)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
