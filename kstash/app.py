@@ -17,6 +17,7 @@ from kstash.surface.words import APP_WORDS, missing
 from kstash.topology import nodes as n
 from kstash.topology.compiler import compile_topology
 from kstash.topology.model import Topology
+from kstash.topology.user_code import user_location
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -97,7 +98,7 @@ class App:
             TopologyError: no topic, a name that Kafka does not allow, no application's id, or the
                 topic was declared before with other serdes.
         """
-        location = n.user_location()
+        location = user_location()
         if not topics:
             raise TopologyError("stream needs a topic", location)
         check_serde("key", key, location)
@@ -163,7 +164,7 @@ class App:
             raise ConfigError(
                 f"workers is {workers!r}: give a number of processes, 1 or more", "workers"
             )
-        location = n.user_location()
+        location = user_location()
         if on_ready is not None:
             check_function("on_ready", on_ready, location)
         if on_end is not None:
@@ -194,7 +195,7 @@ class App:
     if not TYPE_CHECKING:  # a type checker would believe that every name is there
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise missing(self, name, APP_WORDS, n.user_location())
+            raise missing(self, name, APP_WORDS, user_location())
 
     # --- for streams ----------------------------------------------------------------------------
 

@@ -8,18 +8,18 @@ its record. So no output shares a mutable object with the live state either.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from kstash.errors import OperatorError, SerdeError, shown
 from kstash.operators.flow import Flow
-from kstash.operators.step import OneToOne, Step
+from kstash.operators.step import OneToOne
 from kstash.ports.state import KeyValueStore
 from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_text, raw, text
 from kstash.topology import nodes as n
 from kstash.topology.record import DELETE
+from kstash.topology.user_code import function_place
 
 EXACT_TYPES: dict[Serde[Any], frozenset[type]] = {
     text: frozenset({str}),
@@ -52,24 +52,11 @@ def _encode_all(states: list[Any]) -> None:
         _encode_numbers(states)
 
 
-def stateful_step(node: n.Stateful, store: KeyValueStore) -> Step:
-    """The step of a stateful operator on one task's store."""
-    match node.verb:
-        case "count":
-            return CountStep(node, store)
-        case "sum":
-            return SumStep(node, store)
-        case "reduce":
-            return ReduceStep(node, store)
-    assert node.verb == "aggregate", node.verb
-    return AggregateStep(node, store)
-
-
 class _StatefulStep(OneToOne, ABC):
     """The columns in and out, and errors; `_update` does the work."""
 
     def __init__(self, node: n.Stateful, store: KeyValueStore) -> None:
-        self.label = f"{n.label(node)} at {node.location}"
+        self.label = node.title
         self.key_serde = node.key
         self.store = store
         self.serde = node.value
@@ -187,10 +174,9 @@ class SumStep(_StatefulStep):
 class _FoldStep(_StatefulStep):
     """A user's function on state and value."""
 
-    def __init__(self, node: n.Stateful, store: KeyValueStore) -> None:
+    def __init__(self, node: n.Reduce | n.Aggregate, store: KeyValueStore) -> None:
         super().__init__(node, store)
-        assert node.function is not None
-        self.function: Callable[[Any, Any], Any] = node.function
+        self.function = node.function
 
     def _keep(self, live: dict[bytes, Any], key: bytes, new: Any, results: list[Any]) -> None:
         """Store what the function returned, where its type alone does not say that it is exact."""
@@ -201,7 +187,7 @@ class _FoldStep(_StatefulStep):
             return
         if new is None:
             raise ValueError(
-                f"{n.function_place(self.function)} returned None, which is no state: return the "
+                f"{function_place(self.function)} returned None, which is no state: return the "
                 "new state, or kstash.DELETE to delete the state of the key"
             )
         live[key] = self._settle(new, len(results))
@@ -242,10 +228,9 @@ class ReduceStep(_FoldStep):
 class AggregateStep(_FoldStep):
     """A fold that starts with a state of its own."""
 
-    def __init__(self, node: n.Stateful, store: KeyValueStore) -> None:
+    def __init__(self, node: n.Aggregate, store: KeyValueStore) -> None:
         super().__init__(node, store)
-        assert node.initial is not None
-        self.initial: Callable[[], Any] = node.initial
+        self.initial = node.initial
 
     def _update(
         self,

@@ -21,23 +21,16 @@ from kstash.errors import (
     RecordTooLargeError,
     SerdeError,
 )
-from kstash.operators.aggregate import stateful_step
 from kstash.operators.batch import Batch, concatenate
 from kstash.operators.columns import deserialize_column, serialize_column
 from kstash.operators.flow import Flow, merge_flows
 from kstash.operators.sizes import Limit, bytes_of
-from kstash.operators.stateless import (
-    BranchStep,
-    KeyByStep,
-    RecordsStep,
-    SplitStep,
-    apply_step,
-)
-from kstash.operators.step import Step
+from kstash.operators.step import Step, Surroundings
+from kstash.operators.steps import NO_STEP, STEPS
 from kstash.ports.state import KeyValueStore
 from kstash.serdes import Serde, raw
-from kstash.topology import nodes as n
 from kstash.topology.model import Stage, StageInput
+from kstash.topology.nodes import Node
 
 RECORD_ERRORS = (OperatorError, SerdeError, RecordTooLargeError, NullKeyError)
 """Errors at one record of a batch, which `record_index` names."""
@@ -84,7 +77,7 @@ class StageProgram:
     ) -> None:
         self._stage = stage
         self._seconds = seconds
-        self._slowest: tuple[float, n.Node] | None = None
+        self._slowest: tuple[float, Node] | None = None
         self._sinks = {
             node.index: _Emitter(node, output.key, output.value, limit)
             for node, output, limit in zip(
@@ -98,9 +91,7 @@ class StageProgram:
         self._plans = [self._plan(entry) for entry in stage.entries]
         reached = Counter(node.index for plan in self._plans for node in plan.nodes)
         self._shared = {
-            node.index
-            for node in stage.nodes
-            if isinstance(node, n.Stateful) and reached[node.index] > 1
+            node.index for node in stage.nodes if node.stores and reached[node.index] > 1
         }
         self._places = places
         self._place: Location | None = None
@@ -153,7 +144,7 @@ class StageProgram:
         if self._slowest is None:
             return 0.0, ""
         took_s, node = self._slowest
-        return took_s, f"{n.label(node)} at {node.location}"
+        return took_s, node.title
 
     def take_outputs(self) -> list[tuple[int, Batch, int]]:
         """What was made since the last call, by output index.
@@ -173,27 +164,14 @@ class StageProgram:
     def _make_steps(self, stores: Mapping[str, KeyValueStore]) -> dict[int, Step]:
         steps: dict[int, Step] = {}
         for node in self._stage.nodes:
-            with_keys = node.index in self._stage.key_readers
-            match node:
-                case n.Apply():
-                    steps[node.index] = apply_step(node, with_keys=with_keys)
-                case n.Records():
-                    steps[node.index] = RecordsStep(node)
-                case n.Split():
-                    steps[node.index] = SplitStep(node)
-                case n.Branch():
-                    split = steps[node.parents[0].index]
-                    assert isinstance(split, SplitStep)
-                    steps[node.index] = BranchStep(node, split)
-                case n.KeyBy():
-                    steps[node.index] = KeyByStep(node)
-                case n.Stateful():
-                    steps[node.index] = stateful_step(node, stores[node.name])
+            if not isinstance(node, NO_STEP):
+                around = Surroundings(stores, node.index in self._stage.key_readers, steps)
+                steps[node.index] = STEPS[type(node)](node, around)
         return steps
 
-    def _plan(self, entry: n.Node) -> _Plan:
+    def _plan(self, entry: Node) -> _Plan:
         reached = {entry.index}
-        nodes: list[n.Node] = []
+        nodes: list[Node] = []
         has_diamond = False
         for node in self._stage.nodes:
             paths = [parent for parent in node.parents if parent.index in reached]
@@ -205,7 +183,7 @@ class StageProgram:
 
     # --- running --------------------------------------------------------------------------------
 
-    def _decode(self, plan: _Plan, source: StageInput, node: n.Node, batch: Batch) -> Flow:
+    def _decode(self, plan: _Plan, source: StageInput, node: Node, batch: Batch) -> Flow:
         label = f"input {source.topic}"
         values: list[Any] | None = None
         if node.index in self._stage.value_readers:
@@ -230,8 +208,8 @@ class StageProgram:
                 flow.encoded = None
         return flow
 
-    def _run(self, node: n.Node, flows: dict[int, Flow | None]) -> Flow | None:
-        if isinstance(node, n.Merge):
+    def _run(self, node: Node, flows: dict[int, Flow | None]) -> Flow | None:
+        if len(node.parents) > 1:
             return self._merge(node, flows)
         flow = flows[node.parents[0].index]
         if flow is None:
@@ -239,26 +217,26 @@ class StageProgram:
         step = self._steps.get(node.index)
         if step is not None:
             if self._place is not None and node.index in self._shared:
-                assert isinstance(node, n.Stateful)
-                _check_place(flow.encoded_keys(node.key, step.label), self._place, step.label)
+                serde = node.stores[0].key
+                _check_place(flow.encoded_keys(serde, step.label), self._place, step.label)
             flow = step.run(flow)
         sink = self._sinks.get(node.index)
         if sink is not None and flow is not None:
             sink.emit(flow, is_new=self._is_new)
         return flow
 
-    def _merge(self, node: n.Merge, flows: dict[int, Flow | None]) -> Flow | None:
+    def _merge(self, node: Node, flows: dict[int, Flow | None]) -> Flow | None:
         parts = [flow for parent in node.parents if (flow := flows.get(parent.index)) is not None]
         if len(parts) < 2:
             return parts[0] if parts else None
         return merge_flows(
             parts,
-            n.label(node),
+            node.label(),
             with_keys=node.index in self._stage.key_readers,
             with_values=node.index in self._stage.value_readers,
         )[0]
 
-    def _trace(self, plan: _Plan, node: n.Node, index: int, flows: dict[int, Flow | None]) -> int:
+    def _trace(self, plan: _Plan, node: Node, index: int, flows: dict[int, Flow | None]) -> int:
         """Index in the stage's input of record `index` of a node's own input."""
         entry_indexes = {entry.index for entry in self._stage.entries}
         while node.index not in entry_indexes:
@@ -284,17 +262,15 @@ class _Plan:
         tracks_origins: whether branches of this input meet again.
     """
 
-    nodes: Sequence[n.Node]
+    nodes: Sequence[Node]
     tracks_origins: bool
 
 
 class _Emitter:
     """Encodes the records that leave through one output."""
 
-    def __init__(
-        self, node: n.Node, key: Serde[Any], value: Serde[Any] | None, limit: Limit
-    ) -> None:
-        self.label = f"{n.label(node)} at {node.location}"
+    def __init__(self, node: Node, key: Serde[Any], value: Serde[Any] | None, limit: Limit) -> None:
+        self.label = node.title
         self.key = key
         self.value = value
         self.limit = limit

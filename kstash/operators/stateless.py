@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import accumulate, chain, compress, count
 from typing import Any
 
 from kstash.errors import OperatorError
 from kstash.operators.columns import call_each
 from kstash.operators.flow import Flow
-from kstash.operators.step import OneToOne, Step
+from kstash.operators.step import OneToOne
 from kstash.topology import nodes as n
 from kstash.topology.record import Record
-
-
-def apply_step(node: n.Apply, *, with_keys: bool) -> Step:
-    """The step of a user's function.
-
-    Args:
-        node: names the function and what becomes of its results.
-        with_keys: whether anyone behind it looks at the key.
-    """
-    label = f"{n.label(node)} at {node.location}"
-    match node.action:
-        case "map":
-            return MapStep(label, node.function)
-        case "flat_map":
-            return FlatMapStep(label, node.function, with_keys=with_keys)
-        case "filter" | "filter_not":
-            return FilterStep(label, node.function, keep=node.action == "filter")
-    assert node.action == "peek", node.action
-    return PeekStep(label, node.function)
 
 
 class MapStep(OneToOne):
     """A new value of each."""
 
-    def __init__(self, label: str, function: Callable[[Any], Any]) -> None:
-        self.label = label
-        self.function = function
+    def __init__(self, node: n.Map) -> None:
+        self.label = node.title
+        self.function = node.function
 
     def run(self, flow: Flow) -> Flow:
         """Call the function on each value."""
@@ -50,11 +31,9 @@ class MapStep(OneToOne):
 class FlatMapStep:
     """Any number of new values of each."""
 
-    def __init__(
-        self, label: str, function: Callable[[Any], Iterable[Any]], *, with_keys: bool
-    ) -> None:
-        self.label = label
-        self.function = function
+    def __init__(self, node: n.FlatMap, *, with_keys: bool) -> None:
+        self.label = node.title
+        self.function = node.function
         self.with_keys = with_keys
         self._counts: list[int] = []
 
@@ -102,10 +81,10 @@ class FlatMapStep:
 class FilterStep:
     """The records of which a predicate is true, or false."""
 
-    def __init__(self, label: str, predicate: Callable[[Any], object], *, keep: bool) -> None:
-        self.label = label
-        self.predicate = predicate
-        self.keep = keep
+    def __init__(self, node: n.Filter | n.FilterNot, truth: Callable[[Any], bool]) -> None:
+        self.label = node.title
+        self.predicate = node.function
+        self.truth = truth
         self._mask: list[Any] = []
 
     def run(self, flow: Flow) -> Flow | None:
@@ -113,7 +92,7 @@ class FilterStep:
         assert flow.values is not None
         mask = call_each(self.predicate, flow.values, self.label)
         # The truth of a user's object is user code as well.
-        self._mask = call_each(bool if self.keep else operator.not_, mask, self.label)
+        self._mask = call_each(self.truth, mask, self.label)
         return flow.select(self._mask)
 
     def trace(self, index: int) -> int:
@@ -124,9 +103,9 @@ class FilterStep:
 class PeekStep(OneToOne):
     """A call for its effect."""
 
-    def __init__(self, label: str, function: Callable[[Any], object]) -> None:
-        self.label = label
-        self.function = function
+    def __init__(self, node: n.Peek) -> None:
+        self.label = node.title
+        self.function = node.function
 
     def run(self, flow: Flow) -> Flow:
         """Call the function on each value."""
@@ -139,7 +118,7 @@ class RecordsStep(OneToOne):
     """Each value becomes a `Record`."""
 
     def __init__(self, node: n.Records) -> None:
-        self.label = f"records at {node.location}"
+        self.label = node.title
 
     def run(self, flow: Flow) -> Flow:
         """Put the columns together."""
@@ -153,7 +132,7 @@ class SplitStep(OneToOne):
     """Chooses the branch of each record; the `BranchStep`s behind it take their part."""
 
     def __init__(self, node: n.Split) -> None:
-        self.label = f"{n.label(node)} at {node.location}"
+        self.label = node.title
         self.predicates = node.predicates
         self.choice: list[int] = []
 
@@ -180,7 +159,7 @@ class BranchStep:
     """The part of a split that belongs to one predicate."""
 
     def __init__(self, node: n.Branch, split: SplitStep) -> None:
-        self.label = f"{n.label(node)} at {node.location}"
+        self.label = node.title
         self.number = node.number
         self.split = split
         self._mask: list[bool] = []
@@ -199,14 +178,12 @@ class KeyByStep(OneToOne):
     """A new key for each record, with no wide edge."""
 
     def __init__(self, node: n.KeyBy) -> None:
-        self.label = f"{n.label(node)} at {node.location}"
+        self.label = node.title
         self.function = node.function
         self.key = node.key
 
     def run(self, flow: Flow) -> Flow:
         """Make the keys."""
-        if self.function is None:
-            return flow
         assert flow.values is not None
         keys = call_each(self.function, flow.values, self.label)
         return Flow(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from kstash.operators.flow import Flow
+from kstash.ports.state import KeyValueStore
 
 
 class Step(Protocol):
@@ -29,3 +32,18 @@ class OneToOne:
     def trace(self, index: int) -> int:
         """Index in the input of the last `run` of what made record `index` of its output."""
         return index
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a step may need beside its node.
+
+    Attributes:
+        stores: of the task, by name.
+        with_keys: whether anyone after the node looks at the key.
+        before: steps of the nodes that were declared before, by index.
+    """
+
+    stores: Mapping[str, KeyValueStore]
+    with_keys: bool
+    before: Mapping[int, Step]

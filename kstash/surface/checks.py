@@ -19,7 +19,7 @@ from typing import Any
 from kstash.errors import TopologyError
 from kstash.serdes import Serde
 from kstash.settings.config import NAME_PATTERN
-from kstash.topology.nodes import function_place
+from kstash.topology.user_code import function_place
 
 TOPIC_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z")
 

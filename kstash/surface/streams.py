@@ -34,6 +34,8 @@ from kstash.surface.checks import check_function, check_name, check_serde, check
 from kstash.surface.words import STREAM_WORDS, missing, refuse_columns, refuse_loops
 from kstash.topology import nodes as n
 from kstash.topology.record import Deletion, Record
+from kstash.topology.traits import ColumnSet
+from kstash.topology.user_code import user_location
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -76,41 +78,41 @@ class Stream(Generic[K, V]):
 
     def map(self, function: Callable[[V], V2]) -> Stream[K, V2]:
         """Make a new value of each value, None for a tombstone. State behind it needs `key_by`."""
-        return self._apply("map", "map", function)
+        return self._apply(n.Map, "map", function, has_new_things=True)
 
     def map_values(self, function: Callable[[V], V2]) -> Stream[K, V2]:
         """Make a new value of each, or None; its key is still the right one."""
-        return self._apply("map_values", "map", function)
+        return self._apply(n.Map, "map_values", function)
 
     def flat_map(self, function: Callable[[V], Iterable[V2]]) -> Stream[K, V2]:
         """Make any number of new values of each value: an iterable, not None.
 
         State behind it needs `key_by`.
         """
-        return self._apply("flat_map", "flat_map", function)
+        return self._apply(n.FlatMap, "flat_map", function, has_new_things=True)
 
     def flat_map_values(self, function: Callable[[V], Iterable[V2]]) -> Stream[K, V2]:
         """Make any number of new values of each, of which the key is still the right one."""
-        return self._apply("flat_map_values", "flat_map", function)
+        return self._apply(n.FlatMap, "flat_map_values", function)
 
     def filter(self, predicate: Callable[[V], object]) -> Stream[K, V]:
         """Keep the records for whose value the predicate is true, as Python sees it: not None."""
-        return self._apply("filter", "filter", predicate)
+        return self._apply(n.Filter, "filter", predicate)
 
     def filter_not(self, predicate: Callable[[V], object]) -> Stream[K, V]:
         """Keep the records for whose value the predicate is false, as Python sees it: None is."""
-        return self._apply("filter_not", "filter_not", predicate)
+        return self._apply(n.FilterNot, "filter_not", predicate)
 
     def peek(self, function: Callable[[V], object]) -> Stream[K, V]:
         """Call a function on each value and pass the record on.
 
         For logs and debugging: the call is made again when a crashed task is replayed.
         """
-        return self._apply("peek", "peek", function)
+        return self._apply(n.Peek, "peek", function)
 
     def records(self) -> Stream[K, Record]:
         """Make each value a `Record` of its key, value, timestamp and headers."""
-        location = n.user_location()
+        location = user_location()
         node = self._add(lambda index: n.Records(index, (self.node,), location))
         return cast("Stream[K, Record]", replace(self, node=node, value_serde=None))
 
@@ -122,7 +124,7 @@ class Stream(Generic[K, V]):
         A task takes records of several topics as they come; the order is logged, so that a replay
         takes them in the same one.
         """
-        location = n.user_location()
+        location = user_location()
         streams = (self, *others)
         if not others:
             raise TopologyError("merge needs another stream", location)
@@ -138,7 +140,7 @@ class Stream(Generic[K, V]):
         Returns:
             One stream for each predicate, in order, and a last one of the records that none took.
         """
-        location = n.user_location()
+        location = user_location()
         if not predicates:
             raise TopologyError("split needs a predicate", location)
         for predicate in predicates:
@@ -177,8 +179,8 @@ class Stream(Generic[K, V]):
         Raises:
             TopologyError: a name that Kafka does not allow.
         """
-        check_function("key_by", function, n.user_location(), "value")
-        return self._key_by(function, name, key, value)
+        check_function("key_by", function, user_location(), "value")
+        return self._edge(n.KeyBy, name, key, value, function)
 
     def repartition(self, name: str, *, value: Serde[V] | None = None) -> Stream[K, V]:
         """Pass all records through an internal topic, spread by the key they have.
@@ -190,11 +192,11 @@ class Stream(Generic[K, V]):
         Raises:
             TopologyError: merged streams whose keys differ; a name that Kafka does not allow.
         """
-        location = n.user_location()
+        location = user_location()
         check_name(name, location)
         if self.key_serde is None:
             raise TopologyError(f"repartition {name!r} needs one key: {self.unkeyed}", location)
-        again = self._key_by(None, name, self.key_serde, value)
+        again = self._edge(n.Repartition, name, self.key_serde, value)
         return cast("Stream[K, V]", replace(again, unkeyed=self.unkeyed))
 
     # --- state ----------------------------------------------------------------------------------
@@ -208,7 +210,7 @@ class Stream(Generic[K, V]):
         Raises:
             TopologyError: no key to count by, or the name is taken.
         """
-        return cast("Stream[K, int]", self._stateful("count", name, int_text))
+        return cast("Stream[K, int]", self._stateful(n.Count, name, int_text))
 
     def sum(self, name: str, *, value: Serde[V] | None = None) -> Stream[K, V]:
         """Add up the values of each key, from 0; each record sends the new sum on.
@@ -222,7 +224,7 @@ class Stream(Generic[K, V]):
         Raises:
             TopologyError: no key to sum by, or the name is taken.
         """
-        return self._stateful("sum", name, number_text if value is None else value)
+        return self._stateful(n.Sum, name, number_text if value is None else value)
 
     def reduce(
         self, name: str, function: Callable[[V, V], V | Deletion], *, value: Serde[V] | None = None
@@ -246,10 +248,10 @@ class Stream(Generic[K, V]):
             raise TopologyError(
                 f"reduce({name!r}) keeps values, but their serde is not known here: "
                 "give it as value=",
-                n.user_location(),
+                user_location(),
             )
-        check_function("reduce", function, n.user_location(), "state", "value")
-        return self._stateful("reduce", name, serde, function=function)
+        check_function("reduce", function, user_location(), "state", "value")
+        return self._stateful(n.Reduce, name, serde, function)
 
     def aggregate(
         self,
@@ -275,9 +277,9 @@ class Stream(Generic[K, V]):
         Raises:
             TopologyError: no key, or the name is taken.
         """
-        check_function("aggregate", initial, n.user_location())
-        check_function("aggregate", function, n.user_location(), "state", "value")
-        made = self._stateful("aggregate", name, value, initial=initial, function=function)
+        check_function("aggregate", initial, user_location())
+        check_function("aggregate", function, user_location(), "state", "value")
+        made = self._stateful(n.Aggregate, name, value, initial, function)
         return cast("Stream[K, S]", made)
 
     # --- out ------------------------------------------------------------------------------------
@@ -305,7 +307,7 @@ class Stream(Generic[K, V]):
         Raises:
             TopologyError: a serde is missing, or a name is not allowed.
         """
-        location = n.user_location()
+        location = user_location()
         check_topic(topic, location)
         check_serde("key", key, location)
         check_serde("value", value, location)
@@ -333,7 +335,7 @@ class Stream(Generic[K, V]):
     if not TYPE_CHECKING:  # a type checker would believe that every name is there
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise missing(self, name, STREAM_WORDS, n.user_location())
+            raise missing(self, name, STREAM_WORDS, user_location())
 
         __getitem__ = __setitem__ = refuse_columns
         __iter__ = __aiter__ = refuse_loops
@@ -343,60 +345,58 @@ class Stream(Generic[K, V]):
     def _add(self, make: Callable[[int], n.Node]) -> n.Node:
         return self._graph.add(make)
 
-    def _apply(self, verb: str, action: str, function: Callable[[Any], Any]) -> Stream[Any, Any]:
-        location = n.user_location()
+    def _apply(
+        self,
+        kind: type[n.Apply],
+        verb: str,
+        function: Callable[[Any], Any],
+        *,
+        has_new_things: bool = False,
+    ) -> Stream[Any, Any]:
+        location = user_location()
         check_function(verb, function, location, "value")
-        node = self._add(
-            lambda index: n.Apply(index, (self.node,), location, verb, action, function)
-        )
+        node = self._add(lambda index: kind(index, (self.node,), location, verb, function))
         unkeyed = self.unkeyed
-        if verb in ("map", "flat_map") and unkeyed is None:
+        if has_new_things and unkeyed is None:
             unkeyed = f"{verb} makes new things; use {verb}_values if the key still holds"
-        value_serde = None if action in ("map", "flat_map") else self.value_serde
+        value_serde = self.value_serde if ColumnSet.VALUE in kind.keeps else None
         return replace(self, node=node, value_serde=value_serde, unkeyed=unkeyed)
 
-    def _key_by(
+    def _edge(
         self,
-        function: Callable[[Any], Any] | None,
+        kind: type[n.EdgeNode],
         name: str | None,
         key: Serde[Any],
         value: Serde[Any] | None,
+        *functions: Callable[[Any], Any],
     ) -> Stream[Any, Any]:
-        location = n.user_location()
+        location = user_location()
         serde = self.value_serde if value is None else value
         if name is not None:
             check_name(name, location)
         check_serde("key", key, location, is_needed=True)
         check_serde("value", serde, location)
         node = self._add(
-            lambda index: n.KeyBy(index, (self.node,), location, function, name, key, serde)
+            lambda index: kind(index, (self.node,), location, name, key, serde, *functions)
         )
         return Stream(self._graph, node, key, serde, None)
 
     def _stateful(
-        self,
-        verb: str,
-        name: str,
-        serde: Serde[Any],
-        *,
-        initial: Callable[[], Any] | None = None,
-        function: Callable[[Any, Any], Any] | None = None,
+        self, kind: type[n.Stateful], name: str, serde: Serde[Any], *functions: Callable[..., Any]
     ) -> Stream[Any, Any]:
-        location = n.user_location()
+        location = user_location()
         check_name(name, location)
         check_serde("value", serde, location, is_needed=True)
         if self.unkeyed is not None or self.key_serde is None:
             raise TopologyError(
-                f"{verb}({name!r}) keeps state per key, and the stream has none: {self.unkeyed}. "
-                "Or put key_by() before it",
+                f"{kind.verb}({name!r}) keeps state per key, and the stream has none: "
+                f"{self.unkeyed}. Or put key_by() before it",
                 location,
             )
         key = self.key_serde
         self._graph.claim_store(name, location)
         node = self._add(
-            lambda index: n.Stateful(
-                index, (self.node,), location, verb, name, key, serde, initial, function
-            )
+            lambda index: kind(index, (self.node,), location, name, key, serde, *functions)
         )
         return replace(self, node=node, value_serde=serde)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from kstash.errors import TopologyError, UnknownWordError
-from kstash.topology.nodes import user_location
+from kstash.topology.user_code import user_location
 
 _JOIN = (
     "kstash has no joins. Merge the streams and keep what each side said in one state: mark the "

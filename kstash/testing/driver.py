@@ -34,7 +34,6 @@ from kstash.testing.outputs import OutputReader, OutputRecord
 from kstash.testing.state import MemoryBackend, MemoryTaskState
 from kstash.testing.stores import MemoryCheckpointStore
 from kstash.topology.model import StageOutput, Topology
-from kstash.topology.nodes import Stateful
 
 TICK_S = 0.05
 """Seconds by which the clock moves at a time: short against every interval of the settings."""
@@ -203,20 +202,16 @@ class TestDriver:
                 place for one of them only.
         """
         assert self._worker is not None, "crashed: there is no live state before recover()"
-        for stage in self._topology.stages:
-            for node in stage.nodes:
-                if isinstance(node, Stateful) and node.name == store:
-                    entries = [
-                        (node.key.deserialize(key), value)
-                        for state in self._backend.opened_of(stage.name)
-                        for key, value in state.store(store).items()
-                    ]
-                    if len(dict(entries)) < len(entries):
-                        keys = [key for key, _ in entries]
-                        raise ValueError(f"store {store!r} has keys that are equal: {keys}")
-                    return dict(entries)
-        names = sorted(spec.name for stage in self._topology.stages for spec in stage.stores)
-        raise ConfigError(f"no store {store!r}; the application has {names}")
+        stage, found = self._topology.store(store)
+        entries = [
+            (found.key.deserialize(key), value)
+            for state in self._backend.opened_of(stage.name)
+            for key, value in state.store(store).items()
+        ]
+        if len(dict(entries)) < len(entries):
+            keys = [key for key, _ in entries]
+            raise ValueError(f"store {store!r} has keys that are equal: {keys}")
+        return dict(entries)
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward; the application does what falls due, in order.

@@ -1,7 +1,7 @@
 """From declared nodes to stages: what runs where, and what travels through which topic.
 
-Nodes whose records go nowhere are left out. A `KeyBy` is wide, and so one internal topic, where
-keyed state follows before the next `KeyBy`; elsewhere it only changes the key.
+Nodes whose records go nowhere are left out. An `EdgeNode` is wide, and so one internal topic, where
+keyed state follows before the next `EdgeNode`; elsewhere it only changes the key.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import Any
 
 from kstash.core import names
 from kstash.errors import TopologyError
-from kstash.ports.state import StoreSpec
 from kstash.serdes import Serde
-from kstash.topology import nodes as n
 from kstash.topology.model import Stage, StageInput, StageOutput, Topology
-from kstash.topology.nodes import KeyBy, Node, Sink, Source, Stateful
+from kstash.topology.nodes import EdgeNode, Node, Sink, Source
+from kstash.topology.traits import ColumnSet
 
 
 def compile_topology(application_id: str, declared: Sequence[Node]) -> Topology:
@@ -44,12 +43,16 @@ class _Compiler:
             for parent in dict.fromkeys(node.parents):
                 self.children[parent.index].append(node)
         self.nodes = self._effective(declared)
-        self.wide = {node.index for node in self.nodes if self._is_wide(node)}
+        # What a stage may begin or end with; all else of a node, the node says itself.
+        self.sources = {node.index: node for node in self.nodes if isinstance(node, Source)}
+        self.edges = {node.index: node for node in self.nodes if isinstance(node, EdgeNode)}
+        self.sinks = {node.index: node for node in self.nodes if isinstance(node, Sink)}
+        self.wide = {node.index for node in self.edges.values() if self._is_wide(node)}
         self.key_readers, self.value_readers = self._readers()
         self.edge_names = self._name_edges()
 
     def compile(self) -> Topology:
-        if not any(isinstance(node, Source) for node in self.nodes):
+        if not self.sources:
             raise TopologyError(
                 "the application does nothing: end a stream with to() or a stateful operator"
             )
@@ -64,32 +67,28 @@ class _Compiler:
         """Nodes that have an effect, or lead to one, in the order of declaration."""
         effective: set[int] = set()
         for node in reversed(declared):
-            is_effect = isinstance(node, Sink | Stateful) or (
-                isinstance(node, n.Apply) and node.action == "peek"
-            )
-            if is_effect or any(child.index in effective for child in self.children[node.index]):
+            children = self.children[node.index]
+            if node.has_effect or any(child.index in effective for child in children):
                 effective.add(node.index)
         for index, children in self.children.items():
             self.children[index] = [child for child in children if child.index in effective]
         return [node for node in declared if node.index in effective]
 
-    def _first_stateful(self, node: Node) -> Stateful | None:
-        """The first declared stateful operator behind a node, before any other key_by."""
-        found: dict[int, Stateful] = {}
+    def _first_store(self, node: Node) -> str | None:
+        """Name of the first declared store after a node, before any other edge."""
+        found: dict[int, str] = {}
         pending = list(self.children[node.index])
         while pending:
             child = pending.pop()
-            if isinstance(child, Stateful):
-                found[child.index] = child
-            elif not isinstance(child, KeyBy):
+            if child.stores:
+                found[child.index] = child.stores[0].name
+            elif child.index not in self.edges:
                 pending.extend(self.children[child.index])
         return found[min(found)] if found else None
 
-    def _is_wide(self, node: Node) -> bool:
+    def _is_wide(self, edge: EdgeNode) -> bool:
         """A plain repartition always is; a key_by where keyed state follows."""
-        if not isinstance(node, KeyBy):
-            return False
-        return node.function is None or self._first_stateful(node) is not None
+        return edge.is_always_wide or self._first_store(edge) is not None
 
     def _readers(self) -> tuple[frozenset[int], frozenset[int]]:
         """Indexes of the nodes behind which keys are looked at, and values."""
@@ -98,20 +97,18 @@ class _Compiler:
         for node in reversed(self.nodes):
             for child in self.children[node.index]:
                 # A wide edge ships its key whatever is behind it, but it makes that key itself.
-                if n.reads_key(child) or (n.keeps_key(child) and child.index in keys):
-                    keys.add(node.index)
-                if n.reads_value(child) or (n.keeps_value(child) and child.index in values):
-                    values.add(node.index)
+                for column, readers in ((ColumnSet.KEY, keys), (ColumnSet.VALUE, values)):
+                    if column in child.reads or (column in child.keeps and child.index in readers):
+                        readers.add(node.index)
         return frozenset(keys), frozenset(values)
 
     def _name_edges(self) -> dict[int, str]:
         """A name for every wide edge: given, or after the stateful operator behind it."""
         edges: dict[int, str] = {}
         taken: set[str] = set()
-        for node in self.nodes:
+        for node in self.edges.values():
             if node.index not in self.wide:
                 continue
-            assert isinstance(node, KeyBy)
             if node.name is not None:
                 if self._edge_topic(node.name) in taken:
                     raise TopologyError(
@@ -120,12 +117,12 @@ class _Compiler:
                     )
                 name = node.name
             else:
-                stateful = self._first_stateful(node)
-                assert stateful is not None
-                name, number = stateful.name, 1
+                store = self._first_store(node)
+                assert store is not None
+                name, number = store, 1
                 while self._edge_topic(name) in taken:
                     number += 1
-                    name = f"{stateful.name}-{number}"
+                    name = f"{store}-{number}"
             taken.add(self._edge_topic(name))
             edges[node.index] = name
         return edges
@@ -154,7 +151,7 @@ class _Compiler:
                 leader[find(node.index)] = find(slot_behind(parent))
         groups: dict[int, tuple[list[Node], list[Node]]] = {}
         for node in self.nodes:
-            if isinstance(node, Source):
+            if node.index in self.sources:
                 groups.setdefault(find(node.index), ([], []))[0].append(node)
             else:
                 groups.setdefault(find(node.index), ([], []))[1].append(node)
@@ -184,7 +181,7 @@ class _Compiler:
         return ordered
 
     def _cycle_error(self, groups: list[tuple[list[Node], list[Node]]]) -> TopologyError:
-        merges = [node for _, members in groups for node in members if isinstance(node, n.Merge)]
+        merges = [node for _, members in groups for node in members if len(node.parents) > 1]
         return TopologyError(
             "merge joins records from before a key_by with records from behind it, which would "
             "make a stage its own input: write one of them to a topic, or put repartition() "
@@ -193,18 +190,16 @@ class _Compiler:
         )
 
     def _stage(self, index: int, entries: list[Node], members: list[Node]) -> Stage:
-        exits = [node for node in members if isinstance(node, Sink) or node.index in self.wide]
+        ends = self.sinks.keys() | self.wide
+        exits = [node for node in members if node.index in ends]
         self._check_one_output_per_topic(exits)
-        stateful = [node for node in members if isinstance(node, Stateful)]
+        stores = [store for node in members for store in node.stores]
         return Stage(
             index=index,
-            name=self._stage_name(entries, stateful),
+            name=stores[0].name if stores else self._name_of_entry(entries[0]),
             inputs=tuple(self._input(node) for node in entries),
             outputs=tuple(self._output(node) for node in exits),
-            stores=tuple(
-                StoreSpec(node.name, node.value.serialize, node.value.deserialize)
-                for node in stateful
-            ),
+            stores=tuple(store.spec for store in stores),
             needs_copartitioning=self._has_state_behind_several(entries, members),
             entries=tuple(entries),
             exits=tuple(exits),
@@ -213,59 +208,55 @@ class _Compiler:
             value_readers=self.value_readers,
         )
 
-    def _stage_name(self, entries: list[Node], stateful: list[Stateful]) -> str:
-        if stateful:
-            return stateful[0].name
-        first = entries[0]
-        name = first.topic if isinstance(first, Source) else self.edge_names[first.index]
-        return f"from-{name}"
+    def _name_of_entry(self, entry: Node) -> str:
+        source = self.sources.get(entry.index)
+        return f"from-{self.edge_names[entry.index] if source is None else source.topic}"
 
     def _topic(self, node: Node) -> str:
         return self._edge_topic(self.edge_names[node.index])
 
-    def _edge_value(self, node: KeyBy) -> Serde[Any] | None:
-        if node.index not in self.value_readers:
+    def _edge_value(self, edge: EdgeNode) -> Serde[Any] | None:
+        if edge.index not in self.value_readers:
             return None
-        if node.value is None:
+        if edge.value is None:
             raise TopologyError(
-                f"{n.label(node)} sends values through a topic, but their serde is not known here: "
+                f"{edge.label()} sends values through a topic, but their serde is not known here: "
                 "give it as value=",
-                node.location,
+                edge.location,
             )
-        return node.value
+        return edge.value
 
     def _input(self, node: Node) -> StageInput:
-        if isinstance(node, KeyBy):
-            return StageInput(self._topic(node), True, node.key, self._edge_value(node), None)
-        assert isinstance(node, Source)
-        return StageInput(node.topic, False, node.key, node.value, node.immediate_of)
+        source = self.sources.get(node.index)
+        if source is not None:
+            return StageInput(source.topic, False, source.key, source.value, source.immediate_of)
+        edge = self.edges[node.index]
+        return StageInput(self._topic(edge), True, edge.key, self._edge_value(edge), None)
 
     def _output(self, node: Node) -> StageOutput:
-        if isinstance(node, KeyBy):
-            return StageOutput(
-                self._topic(node), True, node.key, self._edge_value(node), "immediate"
-            )
-        assert isinstance(node, Sink)
-        return StageOutput(node.topic, False, node.key, node.value, node.delivery)
+        sink = self.sinks.get(node.index)
+        if sink is not None:
+            return StageOutput(sink.topic, False, sink.key, sink.value, sink.delivery)
+        edge = self.edges[node.index]
+        return StageOutput(self._topic(edge), True, edge.key, self._edge_value(edge), "immediate")
 
     def _check_one_output_per_topic(self, exits: list[Node]) -> None:
         topics: set[str] = set()
-        for node in exits:
-            if isinstance(node, Sink):
-                if node.topic in topics:
-                    raise TopologyError(
-                        f"two streams of one stage go to topic {node.topic!r}, in no defined "
-                        "order: merge() them before to()",
-                        node.location,
-                    )
-                topics.add(node.topic)
+        for sink in (self.sinks[node.index] for node in exits if node.index in self.sinks):
+            if sink.topic in topics:
+                raise TopologyError(
+                    f"two streams of one stage go to topic {sink.topic!r}, in no defined "
+                    "order: merge() them before to()",
+                    sink.location,
+                )
+            topics.add(sink.topic)
 
     def _has_state_behind_several(self, entries: list[Node], members: list[Node]) -> bool:
         reach: dict[int, frozenset[int]] = {e.index: frozenset([e.index]) for e in entries}
         for node in members:
             # An entry that is wide is also a member of the stage before, never of its own.
             reach[node.index] = frozenset().union(*(reach[parent.index] for parent in node.parents))
-        return any(isinstance(node, Stateful) and len(reach[node.index]) > 1 for node in members)
+        return any(node.stores and len(reach[node.index]) > 1 for node in members)
 
     def _check_names(self, stages: Iterable[Stage]) -> None:
         names: set[str] = set()
@@ -306,7 +297,7 @@ class _Compiler:
         description = {
             "application_id": self.application_id,
             "nodes": [
-                [n.canonical(node), [number[parent.index] for parent in node.parents]]
+                [node.canonical(), [number[parent.index] for parent in node.parents]]
                 for node in self.nodes
             ],
             "stages": [

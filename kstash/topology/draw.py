@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kstash.errors import TopologyError
-from kstash.topology import nodes as n
 from kstash.topology.model import Stage, StageInput, StageOutput, Topology
+from kstash.topology.nodes import Node
 
 
 def draw(topology: Topology, format: str) -> str:  # noqa: A002 - the command line's word
@@ -37,7 +37,7 @@ def _text(topology: Topology) -> str:
                 lines.append(f"         {_node_text(stage, node)}")
         lines.extend(f"  store  {store.name}" for store in stage.stores)
         for node, output in zip(stage.exits, stage.outputs, strict=True):
-            via = f"{n.label(node)} " if output.internal else ""
+            via = f"{node.label()} " if output.internal else ""
             parents = _parents_text(stage, node)
             lines.append(f"  out    {via}{parents}-> {_output_text(output)}")
         if stage.needs_copartitioning:
@@ -45,11 +45,11 @@ def _text(topology: Topology) -> str:
     return "\n".join(lines)
 
 
-def _node_text(stage: Stage, node: n.Node) -> str:
-    return f"{n.label(node)} {_parents_text(stage, node)}".rstrip()
+def _node_text(stage: Stage, node: Node) -> str:
+    return f"{node.label()} {_parents_text(stage, node)}".rstrip()
 
 
-def _parents_text(stage: Stage, node: n.Node) -> str:
+def _parents_text(stage: Stage, node: Node) -> str:
     """Where a node reads from, unless it is just the line above."""
     position = stage.nodes.index(node)
     before = stage.nodes[position - 1] if position else stage.entries[-1]
@@ -58,10 +58,10 @@ def _parents_text(stage: Stage, node: n.Node) -> str:
     return f"(of {', '.join(_parent_label(stage, parent) for parent in node.parents)}) "
 
 
-def _parent_label(stage: Stage, node: n.Node) -> str:
+def _parent_label(stage: Stage, node: Node) -> str:
     if node in stage.entries:
         return stage.inputs[stage.entries.index(node)].topic
-    return n.label(node)
+    return node.label()
 
 
 def _input_text(entry: StageInput) -> str:
@@ -86,11 +86,11 @@ def _mermaid(topology: Topology) -> str:
         lines.append(f'  {_id("t", topic)}[("{topic}")]')
     for stage in topology.stages:
         lines.append(f'  subgraph s{stage.index}["stage {stage.name}"]')
-        for node in _inner(stage):
-            lines.append(f'    n{node.index}["{_quoted(n.label(node))}"]')
-            if isinstance(node, n.Stateful):
-                lines.append(f'    {_id("k", node.name)}[/"store {node.name}"/]')
-                lines.append(f"    n{node.index} --- {_id('k', node.name)}")
+        for node in stage.inner_nodes:
+            lines.append(f'    n{node.index}["{_quoted(node.label())}"]')
+            for store in node.stores:
+                lines.append(f'    {_id("k", store.name)}[/"store {store.name}"/]')
+                lines.append(f"    n{node.index} --- {_id('k', store.name)}")
         lines.append("  end")
     lines += [f"  {a} {'==>' if wide else '-->'} {b}" for a, b, wide in _edges(topology)]
     return "\n".join(lines)
@@ -102,11 +102,11 @@ def _dot(topology: Topology) -> str:
         lines.append(f'  {_id("t", topic)} [label="{topic}", shape=cylinder];')
     for stage in topology.stages:
         lines.append(f'  subgraph cluster_{stage.index} {{ label="stage {stage.name}";')
-        for node in _inner(stage):
-            lines.append(f'    n{node.index} [label="{_quoted(n.label(node))}"];')
-            if isinstance(node, n.Stateful):
-                lines.append(f'    {_id("k", node.name)} [label="{node.name}", shape=folder];')
-                lines.append(f"    n{node.index} -> {_id('k', node.name)} [dir=none];")
+        for node in stage.inner_nodes:
+            lines.append(f'    n{node.index} [label="{_quoted(node.label())}"];')
+            for store in node.stores:
+                lines.append(f'    {_id("k", store.name)} [label="{store.name}", shape=folder];')
+                lines.append(f"    n{node.index} -> {_id('k', store.name)} [dir=none];")
         lines.append("  }")
     for a, b, wide in _edges(topology):
         lines.append(f"  {a} -> {b}{' [penwidth=3]' if wide else ''};")
@@ -114,7 +114,7 @@ def _dot(topology: Topology) -> str:
 
 
 def _json(topology: Topology) -> str:
-    def end(place: n.Node, item: StageInput | StageOutput) -> dict[str, Any]:
+    def end(place: Node, item: StageInput | StageOutput) -> dict[str, Any]:
         described: dict[str, Any] = {
             "id": place.index,
             "topic": item.topic,
@@ -128,12 +128,12 @@ def _json(topology: Topology) -> str:
             described["delivery"] = None if item.internal else item.delivery
         return described
 
-    def node(stage: Stage, item: n.Node) -> dict[str, Any]:
+    def node(stage: Stage, item: Node) -> dict[str, Any]:
         return {
             "id": item.index,
-            "label": n.label(item),
+            "label": item.label(),
             "parents": [parent.index for parent in item.parents],
-            "wide": item in stage.exits and not isinstance(item, n.Sink),
+            "wide": item in stage.exits and item not in stage.sinks,
         }
 
     return json.dumps(
@@ -172,21 +172,18 @@ def _topics(topology: Topology) -> list[str]:
     return list(dict.fromkeys(end.topic for end in ends))
 
 
-def _inner(stage: Stage) -> list[n.Node]:
-    """Nodes that are drawn as boxes: sinks are drawn as their topic."""
-    return [node for node in stage.nodes if not isinstance(node, n.Sink)]
-
-
 def _edges(topology: Topology) -> list[tuple[str, str, bool]]:
     """(from, to, whether it belongs to a wide edge), each once."""
     edges: dict[tuple[str, str, bool], None] = {}
     for stage in topology.stages:
         sources = dict(zip(stage.entries, stage.inputs, strict=True))
+        sinks = stage.sinks
         for node in stage.nodes:
             for parent in node.parents:
                 entry = sources.get(parent)
                 start = _id("t", entry.topic) if entry else f"n{parent.index}"
-                target = _id("t", node.topic) if isinstance(node, n.Sink) else f"n{node.index}"
+                sink = sinks.get(node)
+                target = _id("t", sink.topic) if sink else f"n{node.index}"
                 edges[start, target, entry is not None and entry.internal] = None
         for node, output in zip(stage.exits, stage.outputs, strict=True):
             if output.internal:

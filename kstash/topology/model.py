@@ -17,9 +17,11 @@ from typing import Any
 
 from kstash.core import names
 from kstash.core.program import Program, StageShape
+from kstash.errors import ConfigError
 from kstash.ports.state import StoreSpec
 from kstash.serdes import Serde
-from kstash.topology.nodes import Node, Sink, Stateful, label
+from kstash.topology.nodes import Node
+from kstash.topology.traits import KeyedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,23 @@ class Stage:
     key_readers: frozenset[int]
     value_readers: frozenset[int]
 
+    @property
+    def keyed_stores(self) -> tuple[KeyedStore, ...]:
+        """What its nodes keep, in the order of `stores`."""
+        return tuple(store for node in self.nodes for store in node.stores)
+
+    @property
+    def sinks(self) -> dict[Node, StageOutput]:
+        """The exits that write user topics."""
+        ends = zip(self.exits, self.outputs, strict=True)
+        return {node: output for node, output in ends if not output.internal}
+
+    @property
+    def inner_nodes(self) -> tuple[Node, ...]:
+        """All nodes but the sinks: those stand for their topics."""
+        sinks = self.sinks
+        return tuple(node for node in self.nodes if node not in sinks)
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -151,6 +170,20 @@ class Topology:
         read = (*self.input_topics, *self.internal_topics)
         return tuple(dict.fromkeys((*read, *self.output_topics, self.lineage_topic)))
 
+    def store(self, name: str) -> tuple[Stage, KeyedStore]:
+        """The store of a name, and the stage whose tasks have it.
+
+        Raises:
+            ConfigError: the application has no such store.
+        """
+        stores = {
+            store.name: (stage, store) for stage in self.stages for store in stage.keyed_stores
+        }
+        found = stores.get(name)
+        if found is None:
+            raise ConfigError(f"no store {name!r}; the application has {sorted(stores)}")
+        return found
+
     def program(
         self,
         guarantee: str = "exactly_once",
@@ -197,10 +230,6 @@ def _shape(stage: Stage) -> StageShape:
         stage.name,
         tuple((source.topic, source.internal) for source in stage.inputs),
         tuple((o.topic, o.internal, o.delivery) for o in stage.outputs),
-        tuple(
-            (node.name, f"{node.verb} {node.key.name} -> {node.value.name}")
-            for node in stage.nodes
-            if isinstance(node, Stateful)
-        ),
-        tuple(label(node) for node in stage.nodes if not isinstance(node, Sink)),
+        tuple((store.name, store.contents) for store in stage.keyed_stores),
+        tuple(node.label() for node in stage.inner_nodes),
     )

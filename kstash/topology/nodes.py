@@ -1,22 +1,24 @@
 """The declared graph: frozen nodes that know their parents. Building them runs nothing.
 
 A node depends on its parents *narrowly* (record by record, inside one task) or, behind a wide
-`KeyBy`, through an internal topic. Nodes are numbered in the order of their declaration, and a
+`EdgeNode`, through an internal topic. Nodes are numbered in the order of their declaration, and a
 parent is always declared before its child: the numbers are a topological order.
 
-What a node reads of its input (`reads_key`, `reads_value`) and hands on (`keeps_key`,
-`keeps_value`) decides which columns are decoded, carried along and shipped at all.
+A node says of itself what others need to know: what people call it, what of it goes into the
+topology hash, which columns it reads and keeps, its stores. Only
+two places ask for its class: the table of steps (`kstash.operators.steps`), and the compiler, which
+sorts out what a stage begins and ends with.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from kstash.serdes import Serde
+from kstash.topology.traits import ColumnSet, KeyedStore
+from kstash.topology.user_code import function_name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,80 +26,227 @@ class Node:
     """One declared step.
 
     Attributes:
+        kind: names the kind of node in the topology hash: never to be changed.
+        reads: columns that the node itself looks at; what stands behind it may look as well.
+        keeps: columns that leave the node as they entered.
+        has_effect: whether it is there for itself, and not only for what stands behind it.
         index: number in the order of declaration, 0 or more, unique in the application.
-        parents: the nodes it reads from; a node may stand there twice.
+        parents: the nodes it reads from; a node may stand there twice. Records of several are
+            merged.
         location: `file:line` of the user's code.
     """
+
+    kind: ClassVar[str]
+    reads: ClassVar[ColumnSet] = ColumnSet.NONE
+    keeps: ClassVar[ColumnSet] = ColumnSet.BOTH
+    has_effect: ClassVar[bool] = False
 
     index: int
     parents: tuple[Node, ...]
     location: str
 
+    def label(self) -> str:
+        """What people call the node; stable between runs."""
+        return self.kind
+
+    def canonical(self) -> list[Any]:
+        """What of the node goes into the topology hash, beside its parents.
+
+        Functions do not: there is no stable name for a lambda.
+        """
+        return [self.kind]
+
+    @property
+    def stores(self) -> tuple[KeyedStore, ...]:
+        """What the node keeps between records."""
+        return ()
+
+    @property
+    def title(self) -> str:
+        """What errors call the node: its label and the line of the user's code."""
+        return f"{self.label()} at {self.location}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source(Node):
-    """Records of one user topic. A key serde of None: the key is opaque bytes."""
+    """Records of one user topic."""
+
+    kind = "source"
+    keeps = ColumnSet.NONE
 
     topic: str
     key: Serde[Any]
     value: Serde[Any]
     immediate_of: str | None
 
+    def label(self) -> str:
+        """After the topic."""
+        return f"source({self.topic})"
+
+    def canonical(self) -> list[Any]:
+        """Topic, serdes, and whose sink it is."""
+        return [self.kind, self.topic, self.key.name, self.value.name, self.immediate_of]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Apply(Node):
-    """A user's function on each value.
+    """A user's function on each value; its subclasses say what becomes of the results.
 
     Attributes:
-        verb: the method that the user called, which is also its kind.
-        action: what becomes of the results: `map`, `flat_map`, `filter`, `filter_not` or `peek`.
+        verb: the method that the user called.
         function: called with one value.
     """
 
+    kind = "apply"
+    reads = ColumnSet.VALUE
+
     verb: str
-    action: str
     function: Callable[[Any], Any]
+
+    def label(self) -> str:
+        """After the method and the function."""
+        return f"{self.verb}({function_name(self.function)})"
+
+    def canonical(self) -> list[Any]:
+        """The method alone."""
+        return [self.kind, self.verb]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Map(Apply):
+    """The results are the new values."""
+
+    keeps = ColumnSet.KEY
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlatMap(Apply):
+    """The items of the results are the new values."""
+
+    keeps = ColumnSet.KEY
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Filter(Apply):
+    """The records of which the result is true go on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FilterNot(Apply):
+    """The records of which the result is false go on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Peek(Apply):
+    """All records go on, whatever the results are."""
+
+    has_effect = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Records(Node):
     """Each value becomes a `Record` of its key, value, timestamp and headers."""
 
+    kind = "records"
+    reads = ColumnSet.BOTH
+    keeps = ColumnSet.KEY
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Merge(Node):
     """All records of all parents."""
+
+    kind = "merge"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split(Node):
     """Marks each record with the first predicate that holds; `Branch` nodes take their part."""
 
+    kind = "split"
+    reads = ColumnSet.VALUE
+
     predicates: tuple[Callable[[Any], Any], ...]
+
+    def label(self) -> str:
+        """After all predicates."""
+        return f"split({', '.join(map(function_name, self.predicates))})"
+
+    def canonical(self) -> list[Any]:
+        """How many predicates there are."""
+        return [self.kind, len(self.predicates)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Branch(Node):
     """The records of the `Split` before it that its predicate took; the last one: the rest."""
 
+    kind = "branch"
+
     number: int
+
+    def label(self) -> str:
+        """After its number."""
+        return f"branch({self.number})"
+
+    def canonical(self) -> list[Any]:
+        """Its number."""
+        return [self.kind, self.number]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KeyBy(Node):
-    """A new key for each record, and a repartition topic where keyed state follows.
+class EdgeNode(Node):
+    """A repartition topic, where it is wide; keys are its own from there on.
 
     Attributes:
-        function: called with the value; None keeps the key (a plain repartition).
+        is_always_wide: whether it is even where no keyed state follows.
         name: of the edge, or None: that of the stateful operator behind it.
-        key: serde of the new key.
+        key: serde of the key.
         value: serde of the value, or None when it is not known.
     """
 
-    function: Callable[[Any], Any] | None
+    kind = "keyby"
+    keeps = ColumnSet.VALUE
+    is_always_wide: ClassVar[bool]
+
     name: str | None
     key: Serde[Any]
     value: Serde[Any] | None
+
+    def canonical(self) -> list[Any]:
+        """What travels, under which name."""
+        value = self.value.name if self.value else None
+        return [self.kind, self.is_always_wide, self.name, self.key.name, value]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyBy(EdgeNode):
+    """A new key for each record, and a repartition topic where keyed state follows.
+
+    Attributes:
+        function: makes the key of the value.
+    """
+
+    reads = ColumnSet.VALUE
+    is_always_wide = False
+
+    function: Callable[[Any], Any]
+
+    def label(self) -> str:
+        """After the function."""
+        return f"key_by({function_name(self.function)})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Repartition(EdgeNode):
+    """All records pass through a topic, spread by the key that they have."""
+
+    reads = ColumnSet.KEY
+    is_always_wide = True
+
+    def label(self) -> str:
+        """After its name."""
+        return f"repartition({self.name})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,130 +254,96 @@ class Stateful(Node):
     """State per key: each record updates it and sends the new state on.
 
     Attributes:
-        verb: `count`, `sum`, `reduce` or `aggregate`.
+        verb: the method that the user called.
         name: of the operator, its store, its stage and its repartition topic.
         key: serde of the key.
         value: serde of the state.
-        initial: makes the state of a new key (aggregate), else None.
-        function: `(state, value) -> state`, or None.
     """
 
-    verb: str
+    kind = "stateful"
+    reads = ColumnSet.BOTH
+    keeps = ColumnSet.KEY
+    has_effect = True
+    verb: ClassVar[str]
+
     name: str
     key: Serde[Any]
     value: Serde[Any]
-    initial: Callable[[], Any] | None
-    function: Callable[[Any, Any], Any] | None
+
+    def label(self) -> str:
+        """After the method and the name."""
+        return f"{self.verb}({self.name})"
+
+    def canonical(self) -> list[Any]:
+        """Method, name and serdes."""
+        return [self.kind, self.verb, self.name, self.key.name, self.value.name]
+
+    @property
+    def stores(self) -> tuple[KeyedStore, ...]:
+        """One, of the name of the operator."""
+        return (KeyedStore(self.name, self.verb, self.key, self.value),)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Count(Stateful):
+    """How many records each key has had, whatever their values."""
+
+    verb = "count"
+    reads = ColumnSet.KEY
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sum(Stateful):
+    """The sum of each key's values, from 0."""
+
+    verb = "sum"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduce(Stateful):
+    """A fold that starts with the first value.
+
+    Attributes:
+        function: `(state, value) -> state`.
+    """
+
+    verb = "reduce"
+
+    function: Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aggregate(Stateful):
+    """A fold that starts with a state of its own.
+
+    Attributes:
+        initial: makes the state of a new key.
+        function: `(state, value) -> state`.
+    """
+
+    verb = "aggregate"
+
+    initial: Callable[[], Any]
+    function: Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sink(Node):
     """Records leave for a user topic."""
 
+    kind = "sink"
+    reads = ColumnSet.BOTH
+    has_effect = True
+
     topic: str
     key: Serde[Any]
     value: Serde[Any]
     delivery: str
 
+    def label(self) -> str:
+        """After the topic."""
+        return f"to({self.topic})"
 
-def label(node: Node) -> str:
-    """What people call a node; stable between runs."""
-    match node:
-        case Source():
-            return f"source({node.topic})"
-        case Apply():
-            return f"{node.verb}({function_name(node.function)})"
-        case Split():
-            return f"split({', '.join(map(function_name, node.predicates))})"
-        case Branch():
-            return f"branch({node.number})"
-        case KeyBy():
-            if node.function is None:
-                return f"repartition({node.name})"
-            return f"key_by({function_name(node.function)})"
-        case Stateful():
-            return f"{node.verb}({node.name})"
-        case Sink():
-            return f"to({node.topic})"
-    return type(node).__name__.lower()
-
-
-def canonical(node: Node) -> list[Any]:
-    """What of a node goes into the topology hash, beside its parents.
-
-    Functions do not: there is no stable name for a lambda.
-    """
-    kind = type(node).__name__.lower()
-    match node:
-        case Source():
-            return [kind, node.topic, node.key.name, node.value.name, node.immediate_of]
-        case Apply():
-            return [kind, node.verb]
-        case Split():
-            return [kind, len(node.predicates)]
-        case Branch():
-            return [kind, node.number]
-        case KeyBy():
-            value = node.value.name if node.value else None
-            return [kind, node.function is None, node.name, node.key.name, value]
-        case Stateful():
-            return [kind, node.verb, node.name, node.key.name, node.value.name]
-        case Sink():
-            return [kind, node.topic, node.key.name, node.value.name, node.delivery]
-    return [kind]
-
-
-def reads_key(node: Node) -> bool:
-    """Whether the node itself looks at keys (what stands behind it may look as well)."""
-    if isinstance(node, KeyBy):
-        return node.function is None
-    return isinstance(node, Records | Stateful | Sink)
-
-
-def reads_value(node: Node) -> bool:
-    """Whether the node itself looks at values."""
-    if isinstance(node, KeyBy):
-        return node.function is not None
-    if isinstance(node, Stateful):
-        return node.verb != "count"
-    return isinstance(node, Apply | Records | Split | Sink)
-
-
-def keeps_key(node: Node) -> bool:
-    """Whether the keys that leave the node are those that entered."""
-    return not isinstance(node, Source | KeyBy)
-
-
-def keeps_value(node: Node) -> bool:
-    """Whether the values that leave the node are those that entered."""
-    if isinstance(node, Apply):
-        return node.action not in ("map", "flat_map")
-    return isinstance(node, Merge | Split | Branch | KeyBy)
-
-
-def function_name(function: Callable[..., Any]) -> str:
-    """The short name of a user's function, for labels: `split`, `lambda`, `Parser`."""
-    name = getattr(function, "__name__", None) or type(function).__name__
-    return "lambda" if name == "<lambda>" else str(name)
-
-
-def function_place(function: Callable[..., Any]) -> str:
-    """`name at file:line` of a user's function, or its name where Python knows no line."""
-    inner: Any = function
-    while isinstance(inner, partial):
-        inner = inner.func
-    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
-    name = function_name(inner)
-    return name if code is None else f"{name} at {code.co_filename}:{code.co_firstlineno}"
-
-
-def user_location() -> str:
-    """`file:line` of the innermost caller outside of the library."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        module = frame.f_globals.get("__name__", "")
-        is_application = module.startswith(("kstash.apps.", "kstash.connectors."))
-        if is_application or not (module == "kstash" or module.startswith("kstash.")):
-            break
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    def canonical(self) -> list[Any]:
+        """Topic, serdes and delivery."""
+        return [self.kind, self.topic, self.key.name, self.value.name, self.delivery]

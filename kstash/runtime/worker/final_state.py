@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kstash.core.partitioner import Partitioner
-from kstash.errors import ConfigError
 from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.layout import Layout
 from kstash.topology.model import Stage
-from kstash.topology.nodes import Stateful
 
 
 class GroupsFinalState:
@@ -42,10 +40,6 @@ class GroupsFinalState:
         return default if value is None else value
 
     def _place(self, store: str, key: Any) -> tuple[Stage, int, bytes]:
-        for stage in self._layout.topology.stages:
-            for node in stage.nodes:
-                if isinstance(node, Stateful) and node.name == store:
-                    raw_key = node.key.serialize(key)
-                    return stage, Partitioner(self._layout.task_count(stage))[raw_key], raw_key
-        known = sorted(s.name for stage in self._layout.topology.stages for s in stage.stores)
-        raise ConfigError(f"no store {store!r}; the application has {known}")
+        stage, found = self._layout.topology.store(store)
+        raw_key = found.key.serialize(key)
+        return stage, Partitioner(self._layout.task_count(stage))[raw_key], raw_key

@@ -17,7 +17,6 @@ from kstash.runtime.worker.rates import Rates
 from kstash.runtime.worker.retention_margin import Margin
 from kstash.runtime.worker.stalls import Stalls, state_of
 from kstash.runtime.worker.stores import Stores
-from kstash.topology.nodes import label
 
 REPORT_INTERVAL_S = 1.0
 
@@ -158,7 +157,7 @@ class Reporter:
             for reason in DROPPED:
                 metrics.count("records_dropped", 0, stage=stage.name, reason=reason)
             operators = [f"input {source.topic}" for source in stage.inputs]
-            for operator in (*operators, *map(label, stage.nodes)):
+            for operator in (*operators, *(node.label() for node in stage.nodes)):
                 metrics.count("operator_errors", 0, stage=stage.name, operator=operator)
 
     def _count(self, tasks: Sequence[Task]) -> None:

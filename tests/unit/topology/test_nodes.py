@@ -1,0 +1,37 @@
+"""Nodes that speak for themselves: nobody else keeps a list of their classes."""
+
+from __future__ import annotations
+
+import pytest
+
+from kstash.errors import ConfigError
+from kstash.operators.steps import NO_STEP, STEPS
+from kstash.topology import nodes as n
+from tests.unit.topology.test_golden import every_operator
+
+
+def concrete() -> set[type[n.Node]]:
+    """All classes of nodes that have no subclasses."""
+    # By name: a class of a dataclass with slots is made anew, and Python remembers both.
+    kinds = [kind for kind in vars(n).values() if isinstance(kind, type)]
+    nodes = [kind for kind in kinds if issubclass(kind, n.Node)]
+    return {kind for kind in nodes if sum(issubclass(other, kind) for other in nodes) == 1}
+
+
+def test_each_node_has_a_step_or_needs_none() -> None:
+    """A new kind of node is run, or is refused when its stage is built."""
+    assert concrete() == {*NO_STEP, *STEPS}
+
+
+def test_a_store_is_found_by_its_name() -> None:
+    """With its stage and its serdes; an unknown one is refused with the names that there are."""
+    topology = every_operator().topology()
+    for stage in topology.stages:
+        for spec, store in zip(stage.stores, stage.keyed_stores, strict=True):
+            assert topology.store(spec.name) == (stage, store)
+            assert spec == store.spec
+    assert topology.store("words")[1].contents == "count text -> int_text"
+    names = ["exact", "longest", "seen", "total", "words"]
+    with pytest.raises(ConfigError) as caught:
+        topology.store("word")
+    assert str(caught.value).startswith(f"no store 'word'; the application has {names}")
