@@ -24,6 +24,9 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 BESIDE = [path for name in ("apps", "benchmarks", "helm") for path in (ROOT / name).rglob("*.md")]
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *BESIDE])
+WRAPPED = [page for page in PAGES if page.parent.name != "decisions"]
+"""All but the records of decisions, which stay as they were written."""
+COLUMNS = 100
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
 TOPICS = (DOCS / "operating" / "topics.md").read_text(encoding="utf-8")
 PROTOCOL = (DOCS / "internals" / "protocol.md").read_text(encoding="utf-8")
@@ -76,6 +79,16 @@ def test_named_files_exist(page: Path) -> None:
         if name.startswith("benchmarks/results/"):  # made by a run
             continue
         assert list(ROOT.glob(name.rstrip("/"))), f"there is no {name}"
+
+
+@pytest.mark.parametrize("page", WRAPPED, ids=name_of)
+def test_lines_of_documents_are_short(page: Path) -> None:
+    """Prose has 100 columns, as code has; tables, code, headings and pictures are as they are."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    text = re.sub(r"`[^`\n]+`", lambda code: code[0].replace(" ", "_"), text)
+    prose = [line for line in text.splitlines() if not line.startswith(("|", "#", "!", "    "))]
+    long = [line for line in prose if len(line) > COLUMNS and " " in line.strip().lstrip("-> ")]
+    assert not long, f"more than {COLUMNS} columns; wrap: {long[0][:60]}…"
 
 
 def test_the_file_map_is_complete() -> None:
