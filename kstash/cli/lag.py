@@ -15,7 +15,7 @@ from kstash.cli.options import AsJson, Connection, connected
 from kstash.cli.programs import Application, config_of
 from kstash.cli.tables import table_console
 from kstash.core import names
-from kstash.kafka.maintenance import Upkeep
+from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import Partition
 
@@ -55,7 +55,7 @@ def lag(
     markers of transactions take are no records: committed may stay below end with none behind.
     """
     config = config_of(application, connection)
-    upkeep = Upkeep(config.bootstrap_servers, config.kafka)
+    upkeep = Maintenance(config.bootstrap_servers, config.kafka)
     positions = upkeep.committed(config.application_id)
     if not positions:
         print(

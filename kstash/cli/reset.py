@@ -34,7 +34,7 @@ from kstash.errors import (
     StateError,
 )
 from kstash.escape import printable
-from kstash.kafka.maintenance import Upkeep
+from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import NewTopic
 from kstash.process.launch import SESSION_MARGIN_S
@@ -79,7 +79,7 @@ def reset(
     """
     config = config_of(application, connection, state_dir)
     moment = None if to is None else parse_moment(to)
-    upkeep = Upkeep(config.bootstrap_servers, config.kafka)
+    upkeep = Maintenance(config.bootstrap_servers, config.kafka)
     # Before anything is looked at: what workers leave behind is not all there while they stop.
     wait_s = config.session_timeout_ms / 1000 + SESSION_MARGIN_S
     upkeep.wait_for_stop(config.application_id, wait_s, lambda names: tell_wait(names, wait_s))
@@ -153,7 +153,7 @@ def describe(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
         yield f"there is nothing of {application_id} here: is the application id right?"
 
 
-def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Upkeep) -> None:
+def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Maintenance) -> None:
     """Delete and make what the plan says. After a failure it can be done again.
 
     Raises:
@@ -182,7 +182,7 @@ def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Upkeep) -> 
     print(f"reset: {config.application_id} starts afresh")
 
 
-def _delete(plan: Plan, config: Config, upkeep: Upkeep, advance: Advance) -> None:
+def _delete(plan: Plan, config: Config, upkeep: Maintenance, advance: Advance) -> None:
     if plan.lineage is not None:
         upkeep.delete_topics([plan.lineage.name])
     upkeep.delete_topics([topic.name for topic in plan.topics])

@@ -19,7 +19,7 @@ from kstash.core.wire import (
     decode_marker,
 )
 from kstash.errors import ConfigError, RecordUnreadableError, WireCorruptError
-from kstash.kafka.maintenance import Upkeep
+from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import Headers, Message, NewTopic, Partition, TopicInfo
 from kstash.settings.config import Config
@@ -66,7 +66,9 @@ class Plan:
         return bool(topics or self.groups or self.folders or self.files)
 
 
-def make_plan(config: Config, tools: KafkaTools, upkeep: Upkeep, moment: str | int | None) -> Plan:
+def make_plan(
+    config: Config, tools: KafkaTools, upkeep: Maintenance, moment: str | int | None
+) -> Plan:
     """Find everything that belongs to an application, and where its inputs are to begin.
 
     Raises:
@@ -181,7 +183,7 @@ def _tag_of(message: Message) -> int | None:
 
 
 def _offsets(
-    tools: KafkaTools, upkeep: Upkeep, partitions: list[Partition], moment: str | int
+    tools: KafkaTools, upkeep: Maintenance, partitions: list[Partition], moment: str | int
 ) -> dict[Partition, int]:
     if isinstance(moment, int):
         return upkeep.offsets_at(partitions, moment)

@@ -10,7 +10,7 @@ from kstash.kafka import client_settings as settings
 from kstash.kafka.admin import KafkaAdmin
 from kstash.kafka.member import KafkaMember
 from kstash.kafka.positions import CommittedPositionsReader
-from kstash.kafka.prepared_clients import Spares
+from kstash.kafka.prepared_clients import PreparedClients
 from kstash.kafka.producers import DelayedAcks, KafkaProducer
 from kstash.kafka.scanner import KafkaScanner
 from kstash.kafka.sink import KafkaSinkProducer
@@ -44,7 +44,7 @@ class KafkaCluster:
     def __init__(self, config: Config, program: str = "any") -> None:
         self._config = config
         self.program = program
-        self.spares = Spares()
+        self.spares = PreparedClients()
         self._statistics = Statistics()
         self._batch_bytes_max = BATCH_BYTES_MAX
         # A topic that producers ask for when they are made.

@@ -37,7 +37,7 @@ _GONE = failures.MISSING_TOPIC_CODES | {
 T = TypeVar("T")
 
 
-class Upkeep:
+class Maintenance:
     """Maintenance of an application's names in a cluster.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 THREADS_MAX = 8
 
 
-class Spares:
+class PreparedClients:
     """Clients by name, one of each, until somebody takes them. Not for several threads at once."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ import structlog
 
 from kstash.errors import ConfigError, KstashError
 from kstash.kafka import KafkaCluster
-from kstash.kafka.maintenance import Upkeep
+from kstash.kafka.maintenance import Maintenance
 from kstash.observe import Observer, endpoint_of, worker_name
 from kstash.observe.lines import take_over
 from kstash.observe.logs import configure_logs, identify, is_json
@@ -345,5 +345,5 @@ def _wait_for_stop(config: Config) -> None:
     def tell(members: list[str]) -> None:
         log.info("waiting for workers to leave", workers=members, up_to_s=wait_s)
 
-    upkeep = Upkeep(config.bootstrap_servers, config.kafka)
+    upkeep = Maintenance(config.bootstrap_servers, config.kafka)
     upkeep.wait_for_stop(config.application_id, wait_s, tell)

@@ -17,7 +17,7 @@ import structlog
 from kstash.errors import AccessRefusedError, ClusterError, ConfigError, KafkaUnavailableError
 from kstash.kafka.admin import KafkaAdmin
 from kstash.kafka.immediate import ImmediateReader
-from kstash.kafka.maintenance import Upkeep
+from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.tools import KafkaTools
 from tests.integration.secured import SecuredBroker, unsigned_token
 
@@ -91,7 +91,7 @@ def test_a_client_that_is_refused(secured: SecuredBroker, case: str) -> None:
             {"bootstrap.servers": address, "client.id": "shop-admin", **settings}
         ).describe(["t"]),
         lambda: KafkaTools(address, settings).topics(),
-        lambda: Upkeep(address, settings).members("shop"),
+        lambda: Maintenance(address, settings).members("shop"),
     ):
         started = time.monotonic()
         with pytest.raises(AccessRefusedError) as caught:

@@ -19,7 +19,7 @@ from kstash.cli import topic_check
 from kstash.cli.lag import PartitionLag, measure
 from kstash.cli.topic_check import Pretender, examine, kind_of
 from kstash.errors import TopicMismatchError, TopicMissingError
-from kstash.kafka.maintenance import Upkeep
+from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import NewTopic, Partition, TopicInfo
 from kstash.testing.kafka.broker import MemoryKafka
@@ -81,7 +81,7 @@ def run(monkeypatch: pytest.MonkeyPatch, positions: object, *arguments: str) -> 
     monkeypatch.setattr(module, "KafkaTools", Tools)
     monkeypatch.setattr("kstash.cli.lag.time.time", lambda: NOW)
     upkeep = SimpleNamespace(committed=lambda group: positions if group == "shop" else {})
-    monkeypatch.setattr(module, "Upkeep", lambda *_: upkeep)
+    monkeypatch.setattr(module, "Maintenance", lambda *_: upkeep)
     return CliRunner().invoke(cli.app, ["lag", "shop", *arguments])
 
 
@@ -103,16 +103,16 @@ def test_an_application_without_positions(monkeypatch: pytest.MonkeyPatch) -> No
     assert "no positions of shop" in shown.stderr
 
 
-def upkeep_answering(answer: object) -> Upkeep:
+def upkeep_answering(answer: object) -> Maintenance:
     """Maintenance whose admin client answers this about positions."""
     future: Future[Any] = Future()
     if isinstance(answer, Exception):
         future.set_exception(answer)
     else:
         future.set_result(answer)
-    upkeep = Upkeep("127.0.0.1:9", {})
+    upkeep = Maintenance("127.0.0.1:9", {})
     admin = SimpleNamespace(list_consumer_group_offsets=lambda asked: {asked[0].group_id: future})
-    patched = type("Answering", (Upkeep,), {"_admin": admin})
+    patched = type("Answering", (Maintenance,), {"_admin": admin})
     upkeep.__class__ = patched
     return upkeep
 

@@ -12,7 +12,7 @@ from kstash.cli import reset as module
 from kstash.cli.reset_plan import Plan, make_plan
 from kstash.core.wire import Fence, application_tag, encode_marker
 from kstash.errors import ApplicationRunningError, StateError
-from kstash.kafka.maintenance import Upkeep
+from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import Message, Partition, TopicInfo
 from kstash.settings.config import Config
@@ -61,7 +61,7 @@ def planned(kafka: MemoryKafka, folder: Path, application_id: str) -> tuple[set[
     """Topics that would be deleted, and those left alone."""
     config = Config(application_id=application_id, state_dir=str(folder))
     tools: Any = Tools(kafka)
-    plan = make_plan(config, cast("KafkaTools", tools), cast("Upkeep", tools), None)
+    plan = make_plan(config, cast("KafkaTools", tools), cast("Maintenance", tools), None)
     assert plan.groups == [application_id, f"{application_id}-positions"]
     return {topic.name for topic in plan.topics}, set(plan.left_alone)
 
@@ -81,7 +81,7 @@ def test_workers_that_were_stopped_are_waited_for(
     acts: list[float] = []
     monkeypatch.setattr("kstash.kafka.maintenance.time", clock)
     monkeypatch.setattr(
-        Upkeep, "members", lambda *_: ["a at /host"] if clock.now < leaves_s else []
+        Maintenance, "members", lambda *_: ["a at /host"] if clock.now < leaves_s else []
     )
 
     def plan(*_: object) -> Plan:
@@ -165,7 +165,7 @@ def test_an_id_of_which_there_is_nothing(
             """Nobody is there."""
 
     monkeypatch.setattr(module, "KafkaTools", lambda *_: Nobody(kafka))
-    monkeypatch.setattr(module, "Upkeep", lambda *_: Nobody(kafka))
+    monkeypatch.setattr(module, "Maintenance", lambda *_: Nobody(kafka))
     module.reset(application="shpo", state_dir=tmp_path)
     printed = capsys.readouterr().out
     assert printed == "there is nothing of shpo here: is the application id right?\n"

@@ -53,9 +53,9 @@ HARMLESS = {
 
 NO_WORKER = "maintenance while no worker runs; it is run again"
 EXEMPT = {
-    ("kafka/maintenance.py", "Upkeep._fence_one", "init_transactions"): NO_WORKER,
-    ("kafka/maintenance.py", "Upkeep.delete_groups", "delete_consumer_groups"): NO_WORKER,
-    ("kafka/maintenance.py", "Upkeep.delete_topics", "delete_topics"): NO_WORKER,
+    ("kafka/maintenance.py", "Maintenance._fence_one", "init_transactions"): NO_WORKER,
+    ("kafka/maintenance.py", "Maintenance.delete_groups", "delete_consumer_groups"): NO_WORKER,
+    ("kafka/maintenance.py", "Maintenance.delete_topics", "delete_topics"): NO_WORKER,
     ("kafka/client_queue.py", "ClientQueue.produce", "_produce"): PER_RECORD,
     ("kafka/client_queue.py", "ClientQueue.produce", "produce"): PER_RECORD,
     ("kafka/client_queue.py", "ClientQueue._send", "_produce"): PER_RECORD,

@@ -17,7 +17,7 @@ from kstash.kafka import complaints
 from kstash.kafka.admin import KafkaAdmin
 from kstash.kafka.causes import cause_of
 from kstash.kafka.complaints import Complaints, first_contact
-from kstash.kafka.maintenance import Upkeep
+from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.tools import KafkaTools
 
 AT = "127.0.0.1:9093"
@@ -253,7 +253,7 @@ def test_a_tool_waits_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         lambda: KafkaTools("127.0.0.1:1", deadline_s=0.4).topics(),
         lambda: KafkaTools("127.0.0.1:1", deadline_s=0.4).offsets([("t", 0)], is_end=True),
-        lambda: Upkeep("127.0.0.1:1", {}).groups(["g"]),
+        lambda: Maintenance("127.0.0.1:1", {}).groups(["g"]),
         lambda: KafkaAdmin(
             {"bootstrap.servers": "127.0.0.1:1", "client.id": "x"}, deadline_s=0.4
         ).describe(["t"]),

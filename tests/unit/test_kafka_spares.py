@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from kstash.kafka.cluster import KafkaCluster
-from kstash.kafka.prepared_clients import Spares
+from kstash.kafka.prepared_clients import PreparedClients
 from kstash.settings.config import Config
 
 NOWHERE = "127.0.0.1:1"
@@ -27,7 +27,7 @@ def _never() -> Client:
 
 def test_a_spare_client_is_taken_once() -> None:
     """Its taker does not make one; the next one does, and closes its own."""
-    spares = Spares()
+    spares = PreparedClients()
     spare, other = Client(), Client()
     spares.make("admin", lambda: spare)
     spares.make("admin", _never)
@@ -42,7 +42,7 @@ def test_a_spare_client_is_taken_once() -> None:
 
 def test_what_failed_long_ago_is_tried_again() -> None:
     """A client that could not be made in advance is made by who needs it."""
-    spares = Spares()
+    spares = PreparedClients()
     spares.make("admin", _never)
     client = Client()
     assert spares.take("admin", lambda: client) is client
@@ -52,7 +52,7 @@ def test_what_failed_long_ago_is_tried_again() -> None:
 
 def test_what_nobody_took_is_closed() -> None:
     """With the rest, or when it is of no use any more."""
-    spares = Spares()
+    spares = PreparedClients()
     dropped, left = Client(), Client()
     spares.make("data", lambda: dropped)
     spares.make("scan", lambda: left)
@@ -100,7 +100,7 @@ def test_producers_that_would_make_too_large_requests_are_made_anew() -> None:
 
 def test_clients_of_a_cluster_that_has_never_answered_are_not_closed() -> None:
     """They have nothing to close, and each would wait for the cluster for seconds."""
-    spares, client = Spares(), Client()
+    spares, client = PreparedClients(), Client()
     spares.keep("member", client)
     spares.close(has_access=False)
     assert not client.is_closed

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from kstash.errors import KafkaUnavailableError
-from kstash.kafka.maintenance import Upkeep
+from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import NewTopic
 
@@ -76,7 +76,7 @@ def test_a_deletion_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) ->
         raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
     monkeypatch.setattr("kstash.kafka.maintenance.first_contact", lambda *_: None)
-    upkeep = Upkeep("127.0.0.1:9", {})
+    upkeep = Maintenance("127.0.0.1:9", {})
     monkeypatch.setattr(
         upkeep, "_client", SimpleNamespace(delete_topics=lambda _: {}, list_topics=gone)
     )

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from kstash.errors import ClusterError
-from kstash.kafka.maintenance import Upkeep
+from kstash.kafka.maintenance import Maintenance
 
 TIME_MS = 1_795_000_000_000
 
@@ -45,7 +45,7 @@ class LeaderlessConsumer:
 def test_a_time_is_no_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     """A partition whose offset is not known fails the whole: a reset must not begin at the time."""
     monkeypatch.setattr("kstash.kafka.maintenance.make_consumer", LeaderlessConsumer)
-    upkeep = Upkeep("127.0.0.1:9", {})
+    upkeep = Maintenance("127.0.0.1:9", {})
     assert upkeep.offsets_at([("in", 0)], TIME_MS) == {("in", 0): 17}
     with pytest.raises(ClusterError, match="look up offsets by time: LEADER_NOT_AVAILABLE"):
         upkeep.offsets_at([("in", 0), ("in", 1)], TIME_MS)
@@ -71,7 +71,7 @@ def test_fencing_initialises_the_transactions_of_every_id(monkeypatch: pytest.Mo
     """It is what aborts and bars; one that is refused fails the whole, by its name."""
     monkeypatch.setattr("kstash.kafka.maintenance.make_producer", FencingProducer)
     monkeypatch.setattr(FencingProducer, "fenced", [])
-    upkeep = Upkeep("127.0.0.1:9", {})
+    upkeep = Maintenance("127.0.0.1:9", {})
     ids = [f"shop-{number}" for number in range(40)]
     upkeep.fence(ids)
     assert sorted(FencingProducer.fenced) == sorted(ids)
