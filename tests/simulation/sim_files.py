@@ -44,7 +44,11 @@ class SimFiles:
         self._is_looked_at = False
 
     def upload(self, local: Checkpoint, snapshot: Any) -> tuple[FileEntry, ...]:
-        """Store what is new of a checkpoint; returns its files with their locations."""
+        """Store what is new of a checkpoint; returns its files with their locations.
+
+        Uploads have one thread: what was to be deleted before is gone, and is stored anew.
+        """
+        self.delete()
         store = self.world.store
         known = self.files.referable()
         if not self._is_looked_at:
