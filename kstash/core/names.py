@@ -67,6 +67,11 @@ def transactional_id(application_id: str, group: int, slot: int) -> str:
     return f"{application_id}-{group}" + ("-next" if slot else "")
 
 
+def client_id(application_id: str, role: str) -> str:
+    """Of one of a worker's clients; also the group id of those that are members of no group."""
+    return f"{application_id}-{role}"
+
+
 def worker_folder(index: int) -> str:
     """Part of the state folder that belongs to one of several supervised workers."""
     return f"worker-{index}"

@@ -48,7 +48,7 @@ def common(config: Config, role: str) -> tuple[Settings, Settings]:
     }
     decided: Settings = {
         "bootstrap.servers": config.bootstrap_servers,
-        "client.id": f"{config.application_id}-{role}",
+        "client.id": names.client_id(config.application_id, role),
     }
     return tunable, decided
 
@@ -90,7 +90,7 @@ def _consumer(config: Config, role: str) -> tuple[Settings, Settings]:
 
 def member_id(config: Config, program: str) -> str:
     """Client id of a member, which tells the group's other members what it runs."""
-    return f"{config.application_id}-member-{program}"
+    return names.client_id(config.application_id, f"member-{program}")
 
 
 def member(config: Config, program: str) -> Settings:
@@ -118,7 +118,7 @@ def reader(config: Config) -> Settings:
     tunable, decided = _consumer(config, "reader")
     decided |= {
         # The client wants a name; nothing is ever committed or joined under it.
-        "group.id": f"{config.application_id}-reader",
+        "group.id": names.client_id(config.application_id, "reader"),
         "isolation.level": "read_committed",
     }
     return _merge(config, tunable, decided)
@@ -133,7 +133,7 @@ def scanner(config: Config, role: str = "scan") -> Settings:
     tunable["fetch.wait.max.ms"] = 10  # recovery waits for it
     decided |= {
         # The client wants a name; nothing is ever committed or joined under it.
-        "group.id": f"{config.application_id}-{role}",
+        "group.id": names.client_id(config.application_id, role),
         "isolation.level": "read_committed" if role == "committed" else "read_uncommitted",
         # Tells the end behind batches that compaction has emptied.
         "enable.partition.eof": role in ("scan", "committed"),
@@ -144,7 +144,7 @@ def scanner(config: Config, role: str = "scan") -> Settings:
 def checkpoint_reader(config: Config) -> Settings:
     """Settings of a consumer that reads chunks of checkpoint files."""
     return scanner(config) | {
-        "client.id": f"{config.application_id}-checkpoints",
+        "client.id": names.client_id(config.application_id, "checkpoints"),
         # It reads runs of offsets: what is fetched beyond the end of one is thrown away.
         "queued.max.messages.kbytes": 4 * 1024,
     }
@@ -230,7 +230,7 @@ def marker_producer(config: Config) -> Settings:
 
 def claim_producer(config: Config) -> Settings:
     """Settings for CONFIG and CLAIM: a key must not be written twice (protocol, H34)."""
-    decided = {"client.id": f"{config.application_id}-claims", "retries": 0}
+    decided = {"client.id": names.client_id(config.application_id, "claims"), "retries": 0}
     return marker_producer(config) | decided
 
 
