@@ -260,8 +260,8 @@ def test_a_command_line_takes_no_settings_in_one() -> None:
 WORKER = """
 import os, signal, sys
 from kstash.settings.config import Config
-from kstash.process.seat import Place, STANDBY
-place = Place.of_this_process("fake")
+from kstash.process.seat import STANDBY, Seat
+place = Seat.of_this_process("fake")
 place = place.wait() if place.index == STANDBY else place
 tell_ready = place.join()
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
