@@ -45,7 +45,7 @@ check: $(STAMP)
 
 ## The chart by Helm, kubeconform, kube-score and others, which are built first, once: some minutes. Needs Go.
 chart: chart-tools
-	$(PY) -m pytest -q tests/unit/test_deploy_values.py tests/unit/test_deploy_chart.py
+	$(PY) -m pytest -q tests/unit/deploy/test_values.py tests/unit/deploy/test_chart.py
 
 ## What `make chart` and the chart's tests in `make prove` need; without Go it says so, and they are skipped.
 chart-tools: $(STAMP)

@@ -14,7 +14,7 @@ from kstash import failpoints
 from kstash.errors import ConfigError
 from kstash.failpoints import POINTS, arm, around
 from kstash.runtime.lineage_points import ACKS, APPENDS
-from tests.unit.test_docs import DOCS, table
+from tests.unit.project.test_docs import DOCS, table
 
 ROOT = Path(__file__).parents[2]
 

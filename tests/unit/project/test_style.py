@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FOLDERS = ("kstash", "apps", "connectors", "tests", "benchmarks", "deploy")
 FILE_LINES_MAX = 450
 KSTASH_FILE_LINES_MAX = 350

@@ -6,7 +6,7 @@ import pytest
 
 from kstash.runtime.worker.rates import WINDOW_LOOKS
 from kstash.testing import TestDriver
-from tests.unit.test_runtime_lags import counted, status
+from tests.unit.runtime.test_lags import counted, status
 
 
 def rates(driver: TestDriver) -> list[float]:

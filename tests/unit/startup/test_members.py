@@ -15,8 +15,8 @@ from kstash.settings.config import Config
 from kstash.startup import continuity as program
 from kstash.startup import members as strangers
 from kstash.testing import TestDriver
+from tests.unit.runtime.test_lags import counted
 from tests.unit.sleeping_clock import SleepingClock
-from tests.unit.test_runtime_lags import counted
 
 CONFIG = Config.load(
     application_id="a", bootstrap_servers="127.0.0.1:1", session_timeout_ms=1_800_000

@@ -35,7 +35,7 @@ from kstash.core.wire import with_checksum
 from kstash.errors import WireCorruptError
 from tests.unit.core_cases import APP, GENERATION, TASK, inc
 
-DOCUMENT = Path(__file__).parents[2] / "docs/internals/wire-format.md"
+DOCUMENT = Path(__file__).parents[3] / "docs/internals/wire-format.md"
 
 INC = "00000174876e80000000000000000007"
 NO_INC = "00" * 16

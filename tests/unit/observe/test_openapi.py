@@ -20,7 +20,7 @@ from kstash.ports.status import WorkerStatus
 from kstash.settings.config import Config
 from tests.unit.http_source import FakeSource
 
-WATCHING = Path(__file__).parents[2] / "docs/operating/watching.md"
+WATCHING = Path(__file__).parents[3] / "docs/operating/watching.md"
 DOCUMENT = describe()
 TOKEN = "a-token-that-is-long-enough"
 

@@ -24,7 +24,16 @@ from kstash.core.records import (
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, with_checksum
 from kstash.verify.checks import Report
 from kstash.verify.lineage import LineageCheck
-from tests.unit.test_verify import BEGINNING, CONTENT, DIGEST, INC, TASK, Record, kinds, output
+from tests.unit.verify.test_verify import (
+    BEGINNING,
+    CONTENT,
+    DIGEST,
+    INC,
+    TASK,
+    Record,
+    kinds,
+    output,
+)
 
 KEY = struct.Struct(">QQB")
 DEEP = b"[" * 100_000

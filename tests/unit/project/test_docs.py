@@ -20,7 +20,7 @@ from kstash.startup.topic_settings import internal_topic_config, lineage_topic_c
 from kstash.testing import TestDriver
 from tests.simulation.mutants import MUTANTS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 BESIDE = [path for name in ("apps", "benchmarks", "helm") for path in (ROOT / name).rglob("*.md")]
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *BESIDE])

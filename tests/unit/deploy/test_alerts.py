@@ -13,7 +13,7 @@ import yaml
 
 from tests.unit.promql import asked, check_expression, exposed, grouped, promtool
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RULES = ROOT / "helm" / "kstash" / "files" / "alerts.yaml"
 CASES = ROOT / "deploy" / "prometheus" / "alerts_test.yaml"
 RUNBOOK = ROOT / "docs/operating/runbook.md"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEYS = 1_000_000
 MEMORY_MIB = 32
 ROCKS_MIB = 16

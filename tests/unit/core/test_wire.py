@@ -48,7 +48,7 @@ from kstash.core.wire import (
 from kstash.errors import WireCorruptError
 from tests.unit.core_cases import APP, TASK, inc
 
-DOCUMENT = Path(__file__).parents[2] / "docs/internals/wire-format.md"
+DOCUMENT = Path(__file__).parents[3] / "docs/internals/wire-format.md"
 
 IDENTITY = Identity(APP, TASK, inc(7), position=1000, count=2, first_seq=41)
 IDENTITY_HEX = (

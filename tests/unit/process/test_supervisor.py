@@ -22,7 +22,7 @@ from kstash.process.seat import SEAT_VARIABLE, STANDBY, Seat, failures_told
 from kstash.process.supervisor import Supervisor
 from kstash.settings.config import Config
 
-PROGRAM = Path(__file__).with_name("fake_worker.py")
+PROGRAM = Path(__file__).parents[1] / "fake_worker.py"
 DEADLINE_S = 60.0
 """For processes to start and end on a busy machine; nothing waits this long in a good run."""
 

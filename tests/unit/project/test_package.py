@@ -16,7 +16,7 @@ import kstash
 from kstash import errors
 from kstash.cli.programs import load_app
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 INSIDE = {"JobCancelledError"}
 """Never leaves a thread of kstash's."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from kstash.core.group import GroupState
 from kstash.runtime.recovery.watchdog import GIVES_UP
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "make_protocol_states.py"
+SCRIPT = Path(__file__).parents[3] / "docs" / "make_protocol_states.py"
 
 
 def test_the_drawing_is_up_to_date() -> None:

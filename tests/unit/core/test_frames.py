@@ -12,7 +12,7 @@ import pytest
 from kstash.core.frames import Columns, RecordHeaders, decode_frame, encode_frame
 from kstash.errors import WireCorruptError
 
-DOCUMENT = Path(__file__).parents[2] / "docs/internals/wire-format.md"
+DOCUMENT = Path(__file__).parents[3] / "docs/internals/wire-format.md"
 
 WITHOUT_VALUES = "0104020000000200000002000000746f62650500000000000000"
 FULL = (

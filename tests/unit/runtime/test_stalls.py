@@ -8,9 +8,9 @@ from kstash.core.group import GroupState
 from kstash.core.records import Claim, encode_key, encode_value
 from kstash.ports.status import GroupStatus
 from kstash.testing import TestDriver
-from tests.unit.test_runtime_lags import counted, first_task, go_on, hold, status
-from tests.unit.test_runtime_moves import _live_pair, _stall
-from tests.unit.test_runtime_waits import merged, started, step_to
+from tests.unit.runtime.test_lags import counted, first_task, go_on, hold, status
+from tests.unit.runtime.test_moves import _live_pair, _stall
+from tests.unit.runtime.test_watchdog import merged, started, step_to
 
 
 def only_group(driver: TestDriver) -> GroupStatus:

@@ -234,7 +234,7 @@ def test_a_group_that_is_given_up_takes_its_bytes_along() -> None:
 @pytest.mark.parametrize("case", ["fan-out", "fan-out in replay", "fan-out of frames"])
 def test_memory_stays_within_the_documented_bound(case: str) -> None:
     """40 records of 100 KB, each made a thousand, 4 GB: live, in replay, and behind a frame."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.memory_program", case],
         cwd=root,

@@ -21,7 +21,7 @@ from kstash.cli.init import FILES, module_of
 from kstash.cli.programs import load_app
 from kstash.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAME, MODULE = "shop-words", "shop_words"
 
 

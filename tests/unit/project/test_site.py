@@ -18,7 +18,7 @@ from tests.chromium import chromium
 
 pytestmark = pytest.mark.prove
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = sorted((ROOT / "docs").rglob("*.md"))
 
 
