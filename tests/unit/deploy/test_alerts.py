@@ -71,7 +71,7 @@ def test_an_alert_says_what_it_must(name: str) -> None:
     assert ROOT / page == RUNBOOK
     section = sections()[anchor]
     assert name in section or name.lower() == anchor, "the section names the alert"
-    for part in ("**Means**", "**Look**", "**Mend**", "**Do not**"):
+    for part in ("**Means**", "**Check**", "**Mend**", "**Do not**"):
         assert part in section, f"{anchor}: {part} is missing"
 
 

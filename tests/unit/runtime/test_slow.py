@@ -312,7 +312,7 @@ def test_a_slow_function_is_named_once(driving: Callable[..., TestDriver]) -> No
     warnings = [line for line in logs if line["event"] == "a function is slow"]
     assert len(warnings) == 1
     assert warnings[0]["operator"].startswith("map_values(Slow) at ")
-    assert "test_runtime_slow.py" in warnings[0]["operator"]
+    assert "test_slow.py" in warnings[0]["operator"]
     assert warnings[0]["seconds_a_record"] == 0.2
     assert warnings[0]["longest_allowed_s"] == 300
 
