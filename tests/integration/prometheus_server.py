@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -149,6 +149,21 @@ class Prometheus:
             lambda: any(n == name and instance in ("", i) for n, i in self.firing()),
             ALERT_S_MAX,
             f"{name} is raised",
+        )
+
+    def wait_scraped(self, addresses: Collection[str]) -> None:
+        """Wait until these answer and have been scraped once since they began.
+
+        An alert about one that is gone is raised only where it was seen while it was there.
+        """
+        wait_until(
+            lambda: (
+                {s["metric"]["instance"] for s in self.query("kstash_build_info")}
+                >= set(addresses)
+                <= {s["metric"]["instance"] for s in self.query("up == 1")}
+            ),
+            ALERT_S_MAX,
+            "a scrape of each worker",
         )
 
     def wait_quiet(self) -> None:

@@ -120,6 +120,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 @pytest.fixture
 def workers(watched: Watched) -> Iterator[dict[str, Process]]:
     """All three, live, with nothing to complain about; before and after."""
+    watched.prometheus.wait_scraped([watched.address(name) for name in watched.workers])
     watched.prometheus.wait_quiet()
     yield watched.workers
     watched.prometheus.wait_quiet()
