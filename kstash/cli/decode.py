@@ -5,7 +5,7 @@ Pure: messages in, dicts of JSON data out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -14,14 +14,8 @@ from kstash.core.frames import decode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.names import is_internal
 from kstash.core.reader import ReaderTable
-from kstash.core.records import (
-    BoundedRun,
-    Generation,
-    LineageRecord,
-    Segment,
-    decode_record,
-    key_incarnation,
-)
+from kstash.core.record_words import WORDS
+from kstash.core.records import Segment, decode_record, key_incarnation
 from kstash.core.wire import (
     HEADER_PREFIX,
     IDENTITY_HEADER,
@@ -101,10 +95,6 @@ class RecordDecoder:
                 | _record(key, value, frame_headers or [])
                 | {"dropped": index < skip}
             )
-
-
-_WORDS: Mapping[type[LineageRecord], str] = {Generation: "config", BoundedRun: "run"}
-"""What the protocol's text calls records whose classes have other names."""
 
 
 def _skipped(table: ReaderTable, identity: Identity) -> int:
@@ -197,7 +187,7 @@ def lineage_entry(message: Message) -> dict[str, Any]:
         record = decode_record(message.key(), message.value())
     except WireCorruptError as error:
         return entry | {"kind": "corrupt", "error": str(error)}
-    entry["kind"] = _WORDS.get(type(record)) or type(record).__name__.lower()
+    entry["kind"] = WORDS[type(record)]
     data: dict[str, Any] = as_data(record)
     if isinstance(record, Segment):
         data["entries"] = [determinant_text(item) for item in record.entries]

@@ -4,41 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kstash.core.records import (
-    BoundedRun,
-    Checkpoint,
-    Claim,
-    Generation,
-    Hint,
-    LineageRecord,
-    Release,
-    Seal,
-    Segment,
-    Start,
-)
+from kstash.core.record_words import WORDS
+from kstash.core.records import LineageRecord
 
 APPENDS: Mapping[type[LineageRecord], str] = {
-    Generation: "lineage.config.append",
-    Claim: "lineage.claim.append",
-    Seal: "lineage.seal.append",
-    Start: "lineage.start.append",
-    BoundedRun: "lineage.run.append",
-    Segment: "lineage.segment.append",
-    Hint: "lineage.hint.append",
-    Checkpoint: "lineage.checkpoint.append",
-    Release: "lineage.release.append",
+    kind: f"lineage.{word}.append" for kind, word in WORDS.items()
 }
 """Around the append, which only queues the record: it is on its way some time later."""
 
 ACKS: Mapping[type[LineageRecord], str] = {
-    Generation: "lineage.config.ack",
-    Claim: "lineage.claim.ack",
-    Seal: "lineage.seal.ack",
-    Start: "lineage.start.ack",
-    BoundedRun: "lineage.run.ack",
-    Segment: "lineage.segment.ack",
-    Hint: "lineage.hint.ack",
-    Checkpoint: "lineage.checkpoint.ack",
-    Release: "lineage.release.ack",
+    kind: f"lineage.{word}.ack" for kind, word in WORDS.items()
 }
 """Around what follows from the acknowledgement: the record is in the topic."""

@@ -23,7 +23,15 @@ from kstash.cli.records import argument_bytes, keyed
 from kstash.core.determinants import Consumed, Fired
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.records import Claim, Segment, encode_key, encode_value
+from kstash.core.records import (
+    BoundedRun,
+    Claim,
+    Generation,
+    LineageRecord,
+    Segment,
+    encode_key,
+    encode_value,
+)
 from kstash.core.wire import (
     IDENTITY_HEADER,
     LINEAGE_HEADER,
@@ -298,6 +306,15 @@ def test_lineage_in_a_header_is_decoded() -> None:
     assert "task=1_0" in text
     assert "# lineage [8, 10): 1 determinants" in text
     json.dumps(shown)
+
+
+@pytest.mark.parametrize(
+    ("record", "word"),
+    [(Generation(b"n" * 16, 7), "config"), (BoundedRun(OLD, 9, ()), "run")],
+)
+def test_records_have_the_protocols_names(record: LineageRecord, word: str) -> None:
+    """Whatever their classes are called: scripts read the output."""
+    assert lineage_entry(Message(encode_value(record), encode_key(record)))["kind"] == word
 
 
 def test_corrupt_headers_are_shown_not_raised() -> None:
