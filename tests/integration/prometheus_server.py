@@ -156,12 +156,9 @@ class Prometheus:
 
         An alert about one that is gone is raised only where it was seen while it was there.
         """
+        seen = "kstash_build_info and on (instance) (up == 1)"
         wait_until(
-            lambda: (
-                {s["metric"]["instance"] for s in self.query("kstash_build_info")}
-                >= set(addresses)
-                <= {s["metric"]["instance"] for s in self.query("up == 1")}
-            ),
+            lambda: set(addresses) <= {s["metric"]["instance"] for s in self.query(seen)},
             ALERT_S_MAX,
             "a scrape of each worker",
         )
