@@ -12,6 +12,7 @@ from typing import Any
 from kstash.core.determinants import Consumed, Determinant, Fired
 from kstash.core.frames import decode_frame
 from kstash.core.ids import Incarnation, TaskId
+from kstash.core.lineage_codec import decode_lineage
 from kstash.core.names import is_internal
 from kstash.core.reader import ReaderTable
 from kstash.core.record_words import WORDS
@@ -24,7 +25,6 @@ from kstash.core.wire import (
     Fence,
     Identity,
     decode_identity,
-    decode_lineage,
     decode_marker,
 )
 from kstash.errors import RecordUnreadableError, SequenceGapError, WireCorruptError

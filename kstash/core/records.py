@@ -17,8 +17,9 @@ from kstash.core import fields
 from kstash.core.determinants import Determinant
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
+from kstash.core.lineage_codec import decode_lineage, encode_lineage
 from kstash.core.reader import ReaderTable
-from kstash.core.wire import decode_lineage, encode_lineage, with_checksum, without_checksum
+from kstash.core.wire import with_checksum, without_checksum
 from kstash.errors import WireCorruptError
 
 # Written into topics: never change a value, only add.

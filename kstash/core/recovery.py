@@ -27,9 +27,10 @@ from kstash.core.lineage import (
     known_hashes,
     owners_of,
 )
+from kstash.core.lineage_codec import Lineage
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, Hint, Start
-from kstash.core.wire import Fence, Identity, Lineage, Marker
+from kstash.core.wire import Fence, Identity, Marker
 from kstash.errors import LineageGapError, SequenceGapError
 
 

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from kstash.core.determinants import Attachment, Consumed, Determinant, end_of, lineage_from
-from kstash.core.wire import encode_lineage
+from kstash.core.lineage_codec import encode_lineage
 
 SEGMENT_ENTRIES_MAX = 2_000
 """Entries in one segment: bounds its record to some 20 KiB, far below `message.max.bytes`."""

@@ -19,17 +19,11 @@ import kstash
 from kstash.core.determinants import Attachment, Consumed, Fired
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
+from kstash.core.lineage_codec import encode_lineage
 from kstash.core.reader import ReaderTable
 from kstash.core.records import BoundedRun, encode_key, encode_value
 from kstash.core.sink import CommittedPositions
-from kstash.core.wire import (
-    IDENTITY_HEADER,
-    LINEAGE_HEADER,
-    MARKER_HEADER,
-    End,
-    encode_lineage,
-    encode_marker,
-)
+from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, MARKER_HEADER, End, encode_marker
 from kstash.kafka.bookmarks import Bookmark
 from kstash.testing import TestDriver
 

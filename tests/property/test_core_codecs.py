@@ -28,6 +28,7 @@ from kstash.core.determinants import (
 )
 from kstash.core.frames import Columns, RecordHeaders, decode_frame, encode_frame
 from kstash.core.ids import Incarnation, OutPartition, TaskId
+from kstash.core.lineage_codec import Lineage, decode_lineage, encode_lineage
 from kstash.core.reader import ReaderTable
 from kstash.core.records import (
     Checkpoint,
@@ -50,12 +51,9 @@ from kstash.core.wire import (
     End,
     Fence,
     Identity,
-    Lineage,
     Marker,
     decode_identity,
-    decode_lineage,
     decode_marker,
-    encode_lineage,
     encode_marker,
     with_checksum,
 )

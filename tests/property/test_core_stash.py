@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from kstash.core.determinants import CLOCK_READ, Attachment, Consumed, Determinant, Fired
+from kstash.core.lineage_codec import decode_lineage
 from kstash.core.stash import Stash
-from kstash.core.wire import decode_lineage
 
 Facts = dict[tuple[int, ...], tuple[object, ...]]
 """What is known, one fact a position, and one an attachment."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kstash.core.determinants import Consumed
 from kstash.core.ids import Incarnation, TaskId
+from kstash.core.lineage_codec import encode_lineage
 from kstash.core.recovery import TailScan, TaskSpec
 from kstash.core.wire import (
     IDENTITY_HEADER,
@@ -18,7 +19,6 @@ from kstash.core.wire import (
     Fence,
     Identity,
     decode_identity,
-    encode_lineage,
     encode_marker,
 )
 from kstash.errors import WireCorruptError

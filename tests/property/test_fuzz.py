@@ -32,6 +32,7 @@ from kstash.cli.options import assignments
 from kstash.cli.reset import parse_moment
 from kstash.core.files import owner_of
 from kstash.core.frames import decode_frame
+from kstash.core.lineage_codec import decode_lineage
 from kstash.core.manifest import check_manifest
 from kstash.core.program import Program
 from kstash.core.reader import ReaderTable
@@ -43,7 +44,6 @@ from kstash.core.wire import (
     MARKER_HEADER,
     application_tag,
     decode_identity,
-    decode_lineage,
     decode_marker,
     with_checksum,
 )

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from kstash.core import effects, events
 from kstash.core.group import GroupState
 from kstash.core.ids import OutPartition, TaskId
+from kstash.core.lineage_codec import decode_lineage
 from kstash.core.records import Checkpoint, Claim, Generation, Gone, LineageRecord
 from kstash.core.recovery import TailScan
 from kstash.core.sink import SinkCommitter
-from kstash.core.wire import End, Fence, decode_lineage, decode_marker, encode_marker
+from kstash.core.wire import End, Fence, decode_marker, encode_marker
 from kstash.errors import IncarnationFencedError, KstashError
 from tests.simulation.programs import INTERNAL, Value
 from tests.simulation.sim_files import SimFiles

@@ -19,6 +19,7 @@ from kstash.core import events as told
 from kstash.core.determinants import Consumed
 from kstash.core.group import GroupCore, GroupState
 from kstash.core.ids import Incarnation, TaskId
+from kstash.core.lineage_codec import Lineage, decode_lineage
 from kstash.core.records import (
     Checkpoint,
     Claim,
@@ -31,7 +32,7 @@ from kstash.core.records import (
 )
 from kstash.core.recovery import TaskSpec
 from kstash.core.task import Outgoing, TaskCore
-from kstash.core.wire import Fence, Identity, Lineage, decode_lineage
+from kstash.core.wire import Fence, Identity
 from kstash.errors import ProtocolError
 
 APP, GENERATION, TASK, SINK = 1, 1, TaskId(0, 0), 1

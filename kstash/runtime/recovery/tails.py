@@ -9,6 +9,7 @@ import structlog
 
 from kstash.core.frames import decode_frame
 from kstash.core.ids import OutPartition, TaskId
+from kstash.core.lineage_codec import decode_lineage
 from kstash.core.recovery import TailScan, TaskPlan
 from kstash.core.wire import (
     IDENTITY_HEADER,
@@ -18,7 +19,6 @@ from kstash.core.wire import (
     WRITER_BYTES,
     Identity,
     decode_identity,
-    decode_lineage,
     decode_marker,
     writer_bytes,
 )

@@ -23,6 +23,7 @@ from kstash.cli.records import argument_bytes, keyed
 from kstash.core.determinants import Consumed, Fired
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
+from kstash.core.lineage_codec import encode_lineage
 from kstash.core.records import (
     BoundedRun,
     Claim,
@@ -38,7 +39,6 @@ from kstash.core.wire import (
     MARKER_HEADER,
     Fence,
     Identity,
-    encode_lineage,
     encode_marker,
 )
 from kstash.observe import configure_logs

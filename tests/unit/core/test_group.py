@@ -36,9 +36,10 @@ from kstash.core.events import (
     TailsScanned,
 )
 from kstash.core.group import TRANSITIONS, GroupCore, GroupState
+from kstash.core.lineage_codec import Lineage
 from kstash.core.records import Generation, Hint, LineageRecord, Release, Seal, Start, TaskStart
 from kstash.core.sink import CommittedPositions
-from kstash.core.wire import Fence, Lineage
+from kstash.core.wire import Fence
 from kstash.errors import (
     CommittedPositionLostError,
     IncarnationFencedError,

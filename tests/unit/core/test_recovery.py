@@ -9,6 +9,7 @@ import pytest
 from kstash.core.determinants import UNKNOWN_OFFSET, Consumed, Determinant, Fired
 from kstash.core.ids import NO_INCARNATION, Incarnation
 from kstash.core.lineage import LineageView, owners_of, release_covers
+from kstash.core.lineage_codec import Lineage
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, Hint, Release, Start
 from kstash.core.recovery import (
@@ -20,7 +21,7 @@ from kstash.core.recovery import (
     scan_starts,
     skipped_floor,
 )
-from kstash.core.wire import Fence, Lineage
+from kstash.core.wire import Fence
 from kstash.errors import LineageGapError
 from tests.unit.core_cases import (
     APP,

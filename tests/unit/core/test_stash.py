@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kstash.core.determinants import CLOCK_READ, Attachment, Consumed, Determinant, Fired
+from kstash.core.lineage_codec import Lineage, decode_lineage
 from kstash.core.stash import SEGMENT_ENTRIES_MAX, Stash
-from kstash.core.wire import Lineage, decode_lineage
 
 
 def explicit(stable: int = 0, end: int = 0, *entries: Determinant) -> Stash:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from kstash.core.determinants import Consumed
+from kstash.core.lineage_codec import Lineage, decode_lineage
 from kstash.core.task import Outgoing, TaskCore
-from kstash.core.wire import Lineage, decode_lineage
 from tests.unit.core_cases import OTHER, OUT, TASK, TaskPair, inc, run_batch, task_core
 
 SINK = (1, 0)

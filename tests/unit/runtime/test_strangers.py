@@ -13,6 +13,7 @@ import kstash
 from kstash import App
 from kstash.core.determinants import Consumed
 from kstash.core.ids import Incarnation, TaskId
+from kstash.core.lineage_codec import encode_lineage
 from kstash.core.wire import (
     IDENTITY_HEADER,
     LINEAGE_HEADER,
@@ -22,7 +23,6 @@ from kstash.core.wire import (
     Identity,
     application_tag,
     decode_identity,
-    encode_lineage,
     encode_marker,
 )
 from kstash.errors import (
