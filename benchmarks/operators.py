@@ -35,6 +35,10 @@ class DictStore:
         """Everything is resident."""
         return self.live
 
+    def peek(self, keys: Collection[bytes]) -> dict[bytes, Any]:
+        """The values that are there."""
+        return {key: self.live[key] for key in keys if key in self.live}
+
     def items(self) -> list[tuple[bytes, Any]]:
         """All entries in key order."""
         return sorted(self.live.items())

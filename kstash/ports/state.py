@@ -13,7 +13,7 @@ from kstash.core.records import FileEntry
 
 
 class KeyValueStore(Protocol):
-    """One store of a task: encoded keys, live decoded values, written back behind."""
+    """One store of a task: encoded keys, live decoded values, written back later."""
 
     def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
         """Make all of `keys` resident and mark them dirty; absent keys stay absent in the dict.
@@ -22,8 +22,15 @@ class KeyValueStore(Protocol):
         Assigning None deletes the key at the next write-back.
         """
 
+    def peek(self, keys: Collection[bytes]) -> dict[bytes, Any]:
+        """The values of those of `keys` that are there, as they are now.
+
+        Nothing is kept in memory, leased or marked dirty by this. The values may be live ones: they
+        are read or encoded at once, and never changed.
+        """
+
     def items(self) -> list[tuple[bytes, Any]]:
-        """All entries in key order: for tests, queries and verification, not the hot path."""
+        """All entries in key order: for tests and verification, not the hot path."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,22 @@ class CachedStore:
         if not self._is_all_resident:
             missing = [key for key in keys if key not in live]
             if missing:
-                self._fetch(missing)
+                self._fetch(missing, live)
         return live
+
+    def peek(self, keys: Collection[bytes]) -> dict[bytes, Any]:
+        """The values of those of `keys` that are there: no lease, and nothing kept or dirtied.
+
+        Raises:
+            StateError: reading failed, or a value cannot be deserialized.
+        """
+        live = self._live
+        found = {key: value for key in keys if (value := live.get(key)) is not None}
+        if not self._is_all_resident:
+            missing = [key for key in keys if key not in live]
+            if missing:
+                self._fetch(missing, found)
+        return found
 
     def items(self) -> list[tuple[bytes, Any]]:
         """All entries in key order, resident or not. Reads the whole table."""
@@ -158,15 +172,15 @@ class CachedStore:
         live.update(kept)
         self.bytes_counted = int(len(live) * self._entry_bytes)
 
-    def _fetch(self, missing: list[bytes]) -> None:
-        live = self._live
+    def _fetch(self, missing: list[bytes], into: dict[bytes, Any]) -> None:
+        """Add those of `missing`, which are not resident, that the table has."""
         deserialize = self._deserialize
         fetched = self._table.fetch(missing)
         key = b""
         try:
             for key, value in zip(missing, fetched, strict=True):
                 if value is not None:
-                    live[key] = deserialize(value)
+                    into[key] = deserialize(value)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a user's code, which may call sys.exit

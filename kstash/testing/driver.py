@@ -8,7 +8,7 @@ nothing runs beside the caller, so that the same calls always give the same outp
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,8 +19,8 @@ from kstash.core.partitioner import Partitioner
 from kstash.errors import ConfigError, KstashError, StepDeadlineError
 from kstash.observe.logs import configure_logs
 from kstash.ports.kafka import Headers, Partition
-from kstash.ports.state import StoreSpec
 from kstash.runtime.layout import Layout
+from kstash.runtime.worker.store_view import StoreView
 from kstash.runtime.worker.worker import Worker
 from kstash.serdes import Serde
 from kstash.settings.config import OWN_MESSAGE_BYTES_MAX, Config
@@ -31,7 +31,7 @@ from kstash.testing.kafka.broker import MemoryKafka
 from kstash.testing.kafka.cluster import MemoryCluster
 from kstash.testing.metrics import MemoryMetrics
 from kstash.testing.outputs import OutputReader, OutputRecord
-from kstash.testing.state import MemoryBackend, MemoryTaskState
+from kstash.testing.state import MemoryBackend
 from kstash.testing.stores import MemoryCheckpointStore
 from kstash.topology.model import StageOutput, Topology
 
@@ -96,7 +96,7 @@ class TestDriver:
         self.clock = ManualClock(start_ms)
         self.kafka = MemoryKafka(self.clock)
         self.metrics = MemoryMetrics()
-        self._backend = _RememberingBackend()
+        self._backend = MemoryBackend()
         self.store = MemoryCheckpointStore()
         self.background = ManualBackground(self._note_activity)
         self._cluster: MemoryCluster | None = None
@@ -202,12 +202,8 @@ class TestDriver:
                 place for one of them only.
         """
         assert self._worker is not None, "crashed: there is no live state before recover()"
-        stage, found = self._topology.store(store)
-        entries = [
-            (found.key.deserialize(key), value)
-            for state in self._backend.opened_of(stage.name)
-            for key, value in state.store(store).items()
-        ]
+        view = StoreView(self._worker.context.layout, self._worker.groups, store)
+        entries = list(view.items())
         if len(dict(entries)) < len(entries):
             keys = [key for key, _ in entries]
             raise ValueError(f"store {store!r} has keys that are equal: {keys}")
@@ -233,7 +229,6 @@ class TestDriver:
         assert self._cluster is not None, "crashed already"
         self._cluster.kill()
         self._cluster = self._worker = None
-        self._backend.opened.clear()
         self.background.close()
 
     def recover(self, app: App | None = None) -> None:
@@ -399,29 +394,3 @@ def _declared(app: App) -> tuple[Topology, Config]:
     if not isinstance(app, App):
         raise ConfigError(f"the test driver takes an App, not {app!r}")
     return app.topology(), app.config
-
-
-class _RememberingBackend(MemoryBackend):
-    """Keeps the live states at hand, for `TestDriver.state`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.opened: dict[tuple[str, int], MemoryTaskState] = {}
-
-    def open(
-        self,
-        stage: str,
-        partition: int,
-        stores: Sequence[StoreSpec],
-        *,
-        base: str | None,
-        fresh: Collection[str] = (),
-    ) -> MemoryTaskState:
-        state = super().open(stage, partition, stores, base=base, fresh=fresh)
-        self.opened[stage, partition] = state
-        return state
-
-    def opened_of(self, stage: str) -> list[MemoryTaskState]:
-        """The live states of a stage's tasks, by partition."""
-        places = sorted(place for place in self.opened if place[0] == stage)
-        return [self.opened[place] for place in places]

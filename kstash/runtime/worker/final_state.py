@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kstash.core.partitioner import Partitioner
 from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.layout import Layout
-from kstash.topology.model import Stage
+from kstash.runtime.worker.store_view import StoreView
 
 
 class GroupsFinalState:
@@ -24,7 +23,7 @@ class GroupsFinalState:
         Raises:
             ConfigError: the application has no such store.
         """
-        return self._place(store, key)[1] in self._groups
+        return self._view(store).owns(key)
 
     def get(self, store: str, key: Any, default: Any = None) -> Any:
         """The final value of a key, or `default` when it was never seen or is owned elsewhere.
@@ -32,14 +31,8 @@ class GroupsFinalState:
         Raises:
             ConfigError: the application has no such store.
         """
-        stage, number, raw_key = self._place(store, key)
-        group = self._groups.get(number)
-        if group is None:
-            return default
-        value = group.tasks[stage.index].state.store(store).load([raw_key]).get(raw_key)
+        value = self._view(store).get(key)
         return default if value is None else value
 
-    def _place(self, store: str, key: Any) -> tuple[Stage, int, bytes]:
-        stage, found = self._layout.topology.store(store)
-        raw_key = found.key.serialize(key)
-        return stage, Partitioner(self._layout.task_count(stage))[raw_key], raw_key
+    def _view(self, store: str) -> StoreView:
+        return StoreView(self._layout, self._groups, store)

@@ -84,6 +84,50 @@ def test_values_changed_in_place_are_written() -> None:
     assert open_task(backend, base="2").store("lists").items() == [(b"a", [1, 2])]
 
 
+def test_a_peek_sees_what_is_live_and_what_was_written() -> None:
+    """Values resident and dirty, resident and clean, and on the disk only; no deleted ones."""
+    backend = MemoryBackend()
+    state = open_task(backend)
+    count(state.store("counts"), [b"clean", b"gone"])
+    state.checkpoint("1", 1)
+    state = open_task(backend, base="1")
+    live = state.store("counts").load([b"dirty", b"gone"])
+    live[b"dirty"], live[b"gone"] = 7, None
+    keys = [b"clean", b"dirty", b"gone", b"never"]
+    assert state.store("counts").peek(keys) == {b"clean": 1, b"dirty": 7}
+
+
+def test_a_peek_keeps_leases_and_dirties_nothing() -> None:
+    """The batch under way keeps its keys; what was only looked at is not resident afterwards."""
+    backend = MemoryBackend()
+    state = open_task(backend)
+    count(state.store("counts"), [b"a", b"b"])
+    state.checkpoint("1", 1)
+    state = open_task(backend, base="1")
+    store = state.store("counts")
+    live = store.load([b"a"])
+    assert store.peek([b"a", b"b"]) == {b"a": 1, b"b": 1}
+    assert len(store) == 1
+    state.spill()
+    live[b"a"] = 5
+    assert store.changes().keys == [b"a"]
+    state.checkpoint("2", 2)
+    store.peek([b"a", b"b"])
+    assert store.changes().keys == []
+
+
+def test_a_peek_at_unreadable_state_names_store_and_key() -> None:
+    """Bytes that the serde cannot take are an error with both names, as for a load."""
+    backend = MemoryBackend()
+    state = open_task(backend)
+    count(state.store("counts"), [b"a"])
+    state.checkpoint("1", 1)
+    broken = StoreSpec("counts", encode, lambda _: 1 // 0)
+    store = backend.open("stage", 0, [broken], base="1").store("counts")
+    with pytest.raises(StateError, match=r"store 'counts'.*b'a' cannot be deserialized"):
+        store.peek([b"a"])
+
+
 def test_spilling_keeps_the_leased_keys_of_every_store() -> None:
     """Loading one store to overflow does not take the other's batch from under its operator."""
     state = open_task(MemoryBackend(memory_bytes=1))

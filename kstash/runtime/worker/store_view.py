@@ -1,0 +1,49 @@
+"""What the stores of a worker hold, by the keys that users know; to read changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kstash.core.partitioner import Partitioner
+from kstash.runtime.group.group import TaskGroup
+from kstash.runtime.layout import Layout
+
+
+class StoreView:
+    """One store of an application, over the tasks that this worker has.
+
+    Args:
+        layout: where tasks are.
+        groups: the worker's task groups, by number.
+        name: of the store.
+
+    Raises:
+        ConfigError: the application has no such store.
+    """
+
+    def __init__(self, layout: Layout, groups: Mapping[int, TaskGroup], name: str) -> None:
+        self._stage, self._store = layout.topology.store(name)
+        self._groups = groups
+        self._partitioner = Partitioner(layout.task_count(self._stage))
+
+    def owns(self, key: Any) -> bool:
+        """Whether this worker has the task of a key, whether the key was ever seen or not."""
+        return self._partitioner[self._store.key.serialize(key)] in self._groups
+
+    def get(self, key: Any) -> Any:
+        """The value of a key; None: it is not there, or its task is not here."""
+        encoded = self._store.key.serialize(key)
+        group = self._groups.get(self._partitioner[encoded])
+        task = group.tasks.get(self._stage.index) if group is not None else None
+        if task is None:
+            return None
+        return task.state.store(self._store.name).peek([encoded]).get(encoded)
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """All entries, task by task, in the order of the encoded keys: reads whole stores."""
+        for _, group in sorted(self._groups.items()):
+            task = group.tasks.get(self._stage.index)
+            if task is not None:
+                for encoded, value in task.state.store(self._store.name).items():
+                    yield self._store.key.deserialize(encoded), value
