@@ -14,7 +14,6 @@ import msgspec
 
 from kstash.errors import OperatorError, SerdeError, shown
 from kstash.operators.flow import Flow
-from kstash.operators.step import OneToOne
 from kstash.ports.state import KeyValueStore
 from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_text, raw, text
 from kstash.topology import nodes as n
@@ -52,7 +51,7 @@ def _encode_all(states: list[Any]) -> None:
         _encode_numbers(states)
 
 
-class _StatefulStep(OneToOne, ABC):
+class _StatefulStep(ABC):
     """The columns in and out, and errors; `_update` does the work."""
 
     def __init__(self, node: n.Stateful, store: KeyValueStore) -> None:

@@ -2,16 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress, repeat
-from typing import Any, TypeVar
+from itertools import chain, compress, count, islice, repeat
+from typing import Any, Protocol, TypeVar
 
+from kstash.errors import SerdeError
 from kstash.operators.columns import deserialize_column, serialize_column
 from kstash.ports.kafka import Headers
 from kstash.serdes import Serde
 
 T = TypeVar("T")
+
+
+class Trail(Protocol):
+    """How the records of a flow came about: walked back on an error and at a merge only."""
+
+    def origins(self) -> Iterator[int]:
+        """For each record, the index of what it was made of in the stage's input batch, rising.
+
+        It may go on after the last record.
+        """
+
+
+class Entered:
+    """They are the stage's input batch."""
+
+    def origins(self) -> Iterator[int]:
+        """Each is its own."""
+        return count()
+
+
+@dataclass(slots=True)
+class Selected:
+    """Those of others for which a mask is true."""
+
+    before: Trail
+    mask: Sequence[object]
+
+    def origins(self) -> Iterator[int]:
+        """The selected ones of before."""
+        return compress(self.before.origins(), self.mask)
+
+
+@dataclass(slots=True)
+class Expanded:
+    """Of record i of others `counts[i]` were made."""
+
+    before: Trail
+    counts: Sequence[int]
+
+    def origins(self) -> Iterator[int]:
+        """Those of before, repeated."""
+        return chain.from_iterable(map(repeat, self.before.origins(), self.counts))
+
+
+@dataclass(slots=True)
+class Merged:
+    """They were put in order by their origins, which are known for that reason."""
+
+    known: Sequence[int]
+
+    def origins(self) -> Iterator[int]:
+        """As they were sorted."""
+        return iter(self.known)
+
+
+ENTERED = Entered()
 
 
 @dataclass(slots=True)
@@ -26,8 +83,7 @@ class Flow:
         values: live values, or None: nobody looks at them.
         timestamps: Unix milliseconds.
         headers: user headers, or None when no record has any.
-        origins: index in the stage's input batch of the record that each was made of, rising; None
-            where no merge needs it.
+        trail: how the records came about; one step that keeps all records hands it on.
     """
 
     count: int
@@ -37,7 +93,15 @@ class Flow:
     values: list[Any] | None
     timestamps: list[int]
     headers: list[Headers | None] | None
-    origins: list[int] | None
+    trail: Trail = ENTERED
+
+    def origins(self) -> Iterator[int]:
+        """Index in the stage's input batch of what each record was made of, rising."""
+        return islice(self.trail.origins(), self.count)
+
+    def origin_of(self, index: int) -> int:
+        """Index in the stage's input batch of what record `index` was made of."""
+        return next(islice(self.trail.origins(), index, None))
 
     def live_keys(self, operator: str) -> list[Any]:
         """Decoded keys; decodes them at the first call."""
@@ -68,7 +132,7 @@ class Flow:
             values,
             self.timestamps,
             self.headers,
-            self.origins,
+            self.trail,
         )
 
     def select(self, mask: Sequence[object]) -> Flow | None:
@@ -90,7 +154,7 @@ class Flow:
             part(self.values),
             timestamps,
             part(self.headers),
-            part(self.origins),
+            Selected(self.trail, mask),
         )
 
     def expand(self, values: list[Any], counts: list[int], *, with_keys: bool) -> Flow | None:
@@ -113,25 +177,21 @@ class Flow:
             values,
             timestamps,
             repeated(self.headers),
-            repeated(self.origins),
+            Expanded(self.trail, counts),
         )
 
 
-def merge_flows(
-    flows: list[Flow], operator: str, *, with_keys: bool, with_values: bool
-) -> tuple[Flow, list[int]]:
+def merge_flows(flows: list[Flow], operator: str, *, with_keys: bool, with_values: bool) -> Flow:
     """All records of several flows of one input batch, in the order of their origins.
 
     What came of one input record stays together, the part of an earlier flow first: this is the
     order of batches of one record, so it does not depend on where a batch ends.
 
-    Returns:
-        The merged flow, and for each of its records the index in the flows put end to end.
+    Raises:
+        SerdeError: a key was not decoded yet and cannot be; the index is that of its origin.
     """
-    origins = [origin for flow in flows for origin in flow.origins or ()]
-    count = sum(flow.count for flow in flows)
-    assert len(origins) == count, "a merge of branches needs origins"
-    order = sorted(range(count), key=origins.__getitem__)
+    origins = [origin for flow in flows for origin in flow.origins()]
+    order = sorted(range(len(origins)), key=origins.__getitem__)
 
     def ordered(columns: list[list[T]]) -> list[T]:
         joined = list(chain.from_iterable(columns))
@@ -145,18 +205,25 @@ def merge_flows(
         if len(columns) == len(flows):
             encoded = ordered(columns)
         else:
-            keys = ordered([flow.live_keys(operator) for flow in flows])
+            keys = ordered([_live_keys(flow, operator) for flow in flows])
     headers: list[Headers | None] | None = None
     if any(flow.headers is not None for flow in flows):
         headers = ordered([flow.headers or [None] * flow.count for flow in flows])
-    merged = Flow(
-        count,
+    return Flow(
+        len(origins),
         keys,
         encoded,
         flows[0].key_serde,
         ordered([flow.values or [] for flow in flows]) if with_values else None,
         ordered([flow.timestamps for flow in flows]),
         headers,
-        ordered([flow.origins or [] for flow in flows]),
+        Merged(ordered([origins])),
     )
-    return merged, order
+
+
+def _live_keys(flow: Flow, operator: str) -> list[Any]:
+    try:
+        return flow.live_keys(operator)
+    except SerdeError as error:
+        error.record_index = flow.origin_of(error.record_index)
+        raise

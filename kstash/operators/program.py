@@ -88,8 +88,8 @@ class StageProgram:
             )
         }
         self._steps = self._make_steps(stores)
-        self._plans = [self._plan(entry) for entry in stage.entries]
-        reached = Counter(node.index for plan in self._plans for node in plan.nodes)
+        self._plans = [self._reached(entry) for entry in stage.entries]
+        reached = Counter(node.index for plan in self._plans for node in plan)
         self._shared = {
             node.index for node in stage.nodes if node.stores and reached[node.index] > 1
         }
@@ -120,20 +120,17 @@ class StageProgram:
         self._place = self._places.get(input_index) if is_new else None
         self._is_new = is_new
         flows: dict[int, Flow | None] = {}
-        node = self._stage.entries[input_index]
+        entry = self._stage.entries[input_index]
         seconds, self._slowest = self._seconds, None
         started = seconds()
-        try:
-            flows[node.index] = self._decode(plan, self._stage.inputs[input_index], node, batch)
-            for node in plan.nodes:
-                flows[node.index] = self._run(node, flows)
-                ended = seconds()
-                if self._slowest is None or ended - started > self._slowest[0]:
-                    self._slowest = ended - started, node
-                started = ended
-        except RECORD_ERRORS as error:
-            error.record_index = self._trace(plan, node, error.record_index, flows)
-            raise
+        flows[entry.index] = self._decode(self._stage.inputs[input_index], entry, batch)
+        for node in plan:
+            flow = self._before(node, flows)
+            flows[node.index] = None if flow is None else self._run(node, flow)
+            ended = seconds()
+            if self._slowest is None or ended - started > self._slowest[0]:
+                self._slowest = ended - started, node
+            started = ended
 
     @property
     def slowest(self) -> tuple[float, str]:
@@ -169,21 +166,19 @@ class StageProgram:
                 steps[node.index] = STEPS[type(node)](node, around)
         return steps
 
-    def _plan(self, entry: Node) -> _Plan:
+    def _reached(self, entry: Node) -> tuple[Node, ...]:
+        """What an input runs through, in the order of declaration."""
         reached = {entry.index}
         nodes: list[Node] = []
-        has_diamond = False
         for node in self._stage.nodes:
-            paths = [parent for parent in node.parents if parent.index in reached]
-            if paths:
+            if any(parent.index in reached for parent in node.parents):
                 reached.add(node.index)
                 nodes.append(node)
-                has_diamond = has_diamond or len(paths) > 1
-        return _Plan(tuple(nodes), has_diamond)
+        return tuple(nodes)
 
     # --- running --------------------------------------------------------------------------------
 
-    def _decode(self, plan: _Plan, source: StageInput, node: Node, batch: Batch) -> Flow:
+    def _decode(self, source: StageInput, node: Node, batch: Batch) -> Flow:
         label = f"input {source.topic}"
         values: list[Any] | None = None
         if node.index in self._stage.value_readers:
@@ -197,7 +192,6 @@ class StageProgram:
             values,
             batch.timestamps,
             batch.headers,
-            list(range(len(batch))) if plan.tracks_origins else None,
         )
         if node.index in self._stage.key_readers:
             flow.encoded = batch.keys
@@ -208,24 +202,10 @@ class StageProgram:
                 flow.encoded = None
         return flow
 
-    def _run(self, node: Node, flows: dict[int, Flow | None]) -> Flow | None:
-        if len(node.parents) > 1:
-            return self._merge(node, flows)
-        flow = flows[node.parents[0].index]
-        if flow is None:
-            return None
-        step = self._steps.get(node.index)
-        if step is not None:
-            if self._place is not None and node.index in self._shared:
-                serde = node.stores[0].key
-                _check_place(flow.encoded_keys(serde, step.label), self._place, step.label)
-            flow = step.run(flow)
-        sink = self._sinks.get(node.index)
-        if sink is not None and flow is not None:
-            sink.emit(flow, is_new=self._is_new)
-        return flow
-
-    def _merge(self, node: Node, flows: dict[int, Flow | None]) -> Flow | None:
+    def _before(self, node: Node, flows: dict[int, Flow | None]) -> Flow | None:
+        """What a node is given: the records of its parents."""
+        if len(node.parents) == 1:
+            return flows[node.parents[0].index]
         parts = [flow for parent in node.parents if (flow := flows.get(parent.index)) is not None]
         if len(parts) < 2:
             return parts[0] if parts else None
@@ -234,36 +214,24 @@ class StageProgram:
             node.label(),
             with_keys=node.index in self._stage.key_readers,
             with_values=node.index in self._stage.value_readers,
-        )[0]
+        )
 
-    def _trace(self, plan: _Plan, node: Node, index: int, flows: dict[int, Flow | None]) -> int:
-        """Index in the stage's input of record `index` of a node's own input."""
-        entry_indexes = {entry.index for entry in self._stage.entries}
-        while node.index not in entry_indexes:
-            # Without a diamond, one parent at most of a merge is reached from this input.
-            parent = next(p for p in node.parents if p.index in flows)
-            flow = flows[parent.index]
-            if plan.tracks_origins and flow is not None:
-                assert flow.origins is not None
-                return flow.origins[index]
-            step = self._steps.get(parent.index)
-            if step is not None and parent.index not in entry_indexes:
-                index = step.trace(index)
-            node = parent
-        return index
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What an input runs through.
-
-    Attributes:
-        nodes: in the order of declaration.
-        tracks_origins: whether branches of this input meet again.
-    """
-
-    nodes: Sequence[Node]
-    tracks_origins: bool
+    def _run(self, node: Node, flow: Flow) -> Flow | None:
+        step, sink = self._steps.get(node.index), self._sinks.get(node.index)
+        made: Flow | None = flow
+        try:
+            if step is not None:
+                if self._place is not None and node.index in self._shared:
+                    serde = node.stores[0].key
+                    _check_place(flow.encoded_keys(serde, step.label), self._place, step.label)
+                made = step.run(flow)
+            if sink is not None and made is not None:
+                sink.emit(made, is_new=self._is_new)
+        except RECORD_ERRORS as error:
+            # A sink's records are those of its node: a step with a sink keeps all of them.
+            error.record_index = flow.origin_of(error.record_index)
+            raise
+        return made
 
 
 class _Emitter:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from itertools import accumulate, chain, compress, count
+from itertools import chain, compress
 from typing import Any
 
 from kstash.errors import OperatorError
 from kstash.operators.columns import call_each
 from kstash.operators.flow import Flow
-from kstash.operators.step import OneToOne
 from kstash.topology import nodes as n
 from kstash.topology.record import Record
 
 
-class MapStep(OneToOne):
+class MapStep:
     """A new value of each."""
 
     def __init__(self, node: n.Map) -> None:
@@ -35,7 +34,6 @@ class FlatMapStep:
         self.label = node.title
         self.function = node.function
         self.with_keys = with_keys
-        self._counts: list[int] = []
 
     def run(self, flow: Flow) -> Flow | None:
         """Call the function on each value and put the results end to end."""
@@ -50,7 +48,6 @@ class FlatMapStep:
             # of the user's own raises comes again there, with its place.
             results = call_each(list, results, self.label)
             counts = list(map(len, results))
-        self._counts = counts
         try:
             values = list(chain.from_iterable(results))
         except KeyboardInterrupt:
@@ -72,11 +69,6 @@ class FlatMapStep:
                 return index
         return 0
 
-    def trace(self, index: int) -> int:
-        """Index of the value that made value `index`."""
-        ends = accumulate(self._counts)
-        return next(record for record, end in enumerate(ends) if index < end)
-
 
 class FilterStep:
     """The records of which a predicate is true, or false."""
@@ -85,22 +77,16 @@ class FilterStep:
         self.label = node.title
         self.predicate = node.function
         self.truth = truth
-        self._mask: list[Any] = []
 
     def run(self, flow: Flow) -> Flow | None:
         """Ask for each value."""
         assert flow.values is not None
         mask = call_each(self.predicate, flow.values, self.label)
         # The truth of a user's object is user code as well.
-        self._mask = call_each(self.truth, mask, self.label)
-        return flow.select(self._mask)
-
-    def trace(self, index: int) -> int:
-        """Index of kept record `index` before the filter."""
-        return _nth_true(self._mask, index)
+        return flow.select(call_each(self.truth, mask, self.label))
 
 
-class PeekStep(OneToOne):
+class PeekStep:
     """A call for its effect."""
 
     def __init__(self, node: n.Peek) -> None:
@@ -114,7 +100,7 @@ class PeekStep(OneToOne):
         return flow
 
 
-class RecordsStep(OneToOne):
+class RecordsStep:
     """Each value becomes a `Record`."""
 
     def __init__(self, node: n.Records) -> None:
@@ -128,7 +114,7 @@ class RecordsStep(OneToOne):
         return flow.with_values(list(map(Record, keys, flow.values, flow.timestamps, headers)))
 
 
-class SplitStep(OneToOne):
+class SplitStep:
     """Chooses the branch of each record; the `BranchStep`s behind it take their part."""
 
     def __init__(self, node: n.Split) -> None:
@@ -162,19 +148,13 @@ class BranchStep:
         self.label = node.title
         self.number = node.number
         self.split = split
-        self._mask: list[bool] = []
 
     def run(self, flow: Flow) -> Flow | None:
         """Take the records that the split chose for this branch."""
-        self._mask = list(map(self.number.__eq__, self.split.choice))
-        return flow.select(self._mask)
-
-    def trace(self, index: int) -> int:
-        """Index of record `index` of the branch before the split."""
-        return _nth_true(self._mask, index)
+        return flow.select(list(map(self.number.__eq__, self.split.choice)))
 
 
-class KeyByStep(OneToOne):
+class KeyByStep:
     """A new key for each record, with no wide edge."""
 
     def __init__(self, node: n.KeyBy) -> None:
@@ -194,10 +174,5 @@ class KeyByStep(OneToOne):
             flow.values,
             flow.timestamps,
             flow.headers,
-            flow.origins,
+            flow.trail,
         )
-
-
-def _nth_true(mask: list[Any], index: int) -> int:
-    kept = compress(count(), mask)
-    return next(record for number, record in enumerate(kept) if number == index)

@@ -22,17 +22,6 @@ class Step(Protocol):
     def run(self, flow: Flow) -> Flow | None:
         """Process the records; None when no record is left."""
 
-    def trace(self, index: int) -> int:
-        """Index in the input of the last `run` of what made record `index` of its output."""
-
-
-class OneToOne:
-    """A step of which each record makes one."""
-
-    def trace(self, index: int) -> int:
-        """Index in the input of the last `run` of what made record `index` of its output."""
-        return index
-
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
