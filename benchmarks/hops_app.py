@@ -23,7 +23,7 @@ def main(
     options: Options,
     hops: Annotated[int, typer.Option(envvar="BENCH_HOPS", min=1, help="Topics written.")] = 1,
     delivery: Annotated[
-        str, typer.Option(envvar="BENCH_DELIVERY", help="Of the sink.")
+        kstash.Delivery, typer.Option(envvar="BENCH_DELIVERY", help="Of the sink.")
     ] = "immediate",
 ) -> None:
     """Merge the inputs and pass them on."""

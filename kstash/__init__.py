@@ -57,7 +57,8 @@ from kstash.errors import (
 from kstash.ports.state import FinalState
 from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_text, raw, text
 from kstash.settings.config import Config
-from kstash.surface.streams import Stream
+from kstash.surface.keyed import KeyedStream
+from kstash.surface.streams import Delivery, Stream
 from kstash.topology.model import Topology
 from kstash.topology.record import DELETE, Deletion, Record
 
@@ -83,10 +84,12 @@ __all__ = [
     "Config",
     "ConfigError",
     "Deletion",
+    "Delivery",
     "FinalState",
     "ForeignRecordError",
     "IncarnationFencedError",
     "KafkaUnavailableError",
+    "KeyedStream",
     "KstashError",
     "LineageGapError",
     "LocatedError",

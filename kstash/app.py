@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
-from kstash.errors import ConfigError, KstashError, TopologyError
+from kstash.errors import KstashError, TopologyError
 from kstash.ports.state import FinalState
 from kstash.process.stopping import StopRequest
 from kstash.process.tracebacks import shortened
 from kstash.serdes import Serde, raw
 from kstash.settings.config import Config
-from kstash.surface.checks import check_application, check_function, check_serde, check_topic
-from kstash.surface.streams import Stream, merged
+from kstash.surface.checks import check_application, check_run, check_serde
+from kstash.surface.graph import Graph
+from kstash.surface.keyed import KeyedStream
+from kstash.surface.streams import Stream
 from kstash.surface.words import APP_WORDS, missing
-from kstash.topology import nodes as n
 from kstash.topology.compiler import compile_topology
 from kstash.topology.model import Topology
 from kstash.topology.user_code import user_location
@@ -40,9 +41,7 @@ class App:
 
     def __init__(self, application_id: str, **settings: Any) -> None:
         self.config = Config.load(application_id=application_id, **settings)
-        self._nodes: list[n.Node] = []
-        self._sources: dict[str, n.Source] = {}
-        self._stores: dict[str, str] = {}
+        self._graph = Graph()
         self._stop = StopRequest()
 
     @property
@@ -63,7 +62,7 @@ class App:
     @overload
     def stream(
         self, *topics: str, key: Serde[K], value: Serde[V], immediate_of: str | None = None
-    ) -> Stream[K, V]: ...
+    ) -> KeyedStream[K, V]: ...
     @overload
     def stream(
         self, *topics: str, value: Serde[V], immediate_of: str | None = None
@@ -71,7 +70,7 @@ class App:
     @overload
     def stream(
         self, *topics: str, key: Serde[K], immediate_of: str | None = None
-    ) -> Stream[K, bytes]: ...
+    ) -> KeyedStream[K, bytes]: ...
     @overload
     def stream(
         self, *topics: str, immediate_of: str | None = None
@@ -105,9 +104,12 @@ class App:
         check_serde("value", value, location)
         check_application("immediate_of", immediate_of, location)
         streams = tuple(
-            self._source(topic, key, value or raw, immediate_of, location) for topic in topics
+            self._graph.source(
+                topic, key=key, value=value or raw, immediate_of=immediate_of, location=location
+            )
+            for topic in topics
         )
-        return streams[0] if len(streams) == 1 else merged(self, streams, location)
+        return streams[0] if len(streams) == 1 else self._graph.merged(streams, location)
 
     def topology(self) -> Topology:
         """Compile what is declared so far; the same declarations give the same topology.
@@ -115,7 +117,7 @@ class App:
         Raises:
             TopologyError: the program cannot work; names the line of the user's code.
         """
-        return compile_topology(self.application_id, self._nodes)
+        return compile_topology(self.application_id, self._graph.nodes)
 
     def run(
         self,
@@ -158,17 +160,7 @@ class App:
         # Late: who declares a program only, or draws it, needs no Kafka client.
         from kstash.process.launch import run_app
 
-        if until not in (None, "end", "drain"):
-            raise ConfigError(f"until is 'end', 'drain' or None, not {until!r}", "until")
-        if workers is not None and (type(workers) is not int or workers < 1):
-            raise ConfigError(
-                f"workers is {workers!r}: give a number of processes, 1 or more", "workers"
-            )
-        location = user_location()
-        if on_ready is not None:
-            check_function("on_ready", on_ready, location)
-        if on_end is not None:
-            check_function("on_end", on_end, location, "state")
+        check_run(until, workers, on_ready, on_end, user_location())
         try:
             return run_app(
                 self.topology,
@@ -196,47 +188,3 @@ class App:
 
         def __getattr__(self, name: str) -> NoReturn:
             raise missing(self, name, APP_WORDS, user_location())
-
-    # --- for streams ----------------------------------------------------------------------------
-
-    def add(self, make: Callable[[int], n.Node]) -> n.Node:
-        """Declare a node; `make` is given its index. For `Stream` and extensions of it."""
-        node = make(len(self._nodes))
-        self._nodes.append(node)
-        return node
-
-    def claim_store(self, name: str, location: str) -> None:
-        """Take a name for a stateful operator. For `Stream` and extensions of it.
-
-        Raises:
-            TopologyError: it is taken.
-        """
-        if name in self._stores:
-            raise TopologyError(
-                f"two stateful operators are named {name!r}; the first is at {self._stores[name]}",
-                location,
-            )
-        self._stores[name] = location
-
-    def _source(
-        self,
-        topic: str,
-        key: Serde[Any] | None,
-        value: Serde[Any],
-        immediate_of: str | None,
-        location: str,
-    ) -> Stream[Any, Any]:
-        check_topic(topic, location)
-        key_serde = key or raw
-        source = self._sources.get(topic)
-        if source is None:
-            source = n.Source(len(self._nodes), (), location, topic, key_serde, value, immediate_of)
-            self._nodes.append(source)
-            self._sources[topic] = source
-        elif (source.key, source.value, source.immediate_of) != (key_serde, value, immediate_of):
-            raise TopologyError(
-                f"topic {topic!r} was declared otherwise at {source.location}: use that stream",
-                location,
-            )
-        unkeyed = None if key else f"no key= was given for topic {topic!r} in stream()"
-        return Stream(self, source, key_serde, value, unkeyed)

@@ -16,7 +16,7 @@ from inspect import (
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from kstash.errors import TopologyError
+from kstash.errors import ConfigError, TopologyError
 from kstash.serdes import Serde
 from kstash.settings.config import NAME_PATTERN
 from kstash.topology.user_code import function_place
@@ -150,6 +150,27 @@ def _takes_two(found: Signature) -> bool:
     except TypeError:
         return False
     return True
+
+
+def check_run(
+    until: object, workers: object, on_ready: object, on_end: object, location: str | None
+) -> None:
+    """Refuse what `App.run` cannot be called with, before anything is connected.
+
+    Raises:
+        ConfigError: `until` or `workers` is something else.
+        TopologyError: a function that cannot be called as it will be.
+    """
+    if until not in (None, "end", "drain"):
+        raise ConfigError(f"until is 'end', 'drain' or None, not {until!r}", "until")
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise ConfigError(
+            f"workers is {workers!r}: give a number of processes, 1 or more", "workers"
+        )
+    if on_ready is not None:
+        check_function("on_ready", on_ready, location)
+    if on_end is not None:
+        check_function("on_end", on_end, location, "state")
 
 
 def check_serde(

@@ -124,6 +124,18 @@ APP_WORDS: Mapping[str, str] = {
 """By the method of an application that was tried."""
 
 
+STATE_VERBS = frozenset({"aggregate", "count", "reduce", "sum"})
+"""What a `KeyedStream` has and a `Stream` has not."""
+
+
+def no_key(verb: str, reason: str | None, location: str) -> UnknownWordError:
+    """The error for state where there is no key to keep it by."""
+    return UnknownWordError(
+        f"{verb} keeps state per key, and the stream has none: {reason}. Or put key_by() before it",
+        location,
+    )
+
+
 def refuse_columns(_stream: object, *_: object) -> NoReturn:
     """Stands for `stream["column"]` and its assignment."""
     raise TopologyError(

@@ -77,7 +77,7 @@ class Life:
     fail_point: str | None
     until: Literal["end"] | None
     inputs: tuple[str, str]
-    sinks: tuple[tuple[str, str], ...]
+    sinks: tuple[tuple[str, kstash.Delivery], ...]
     settings: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:

@@ -23,6 +23,7 @@ from typing import Literal
 
 from confluent_kafka import Producer
 
+from kstash import Delivery
 from kstash.failpoints import EXIT_FAILED
 from tests.chaos.checkers import (
     Outputs,
@@ -144,7 +145,7 @@ class Lane:
     nursery: Nursery
     random: random.Random
     inputs: tuple[str, str]
-    sinks: tuple[tuple[str, str], ...]
+    sinks: tuple[tuple[str, Delivery], ...]
     settings: dict[str, object] = field(default_factory=dict)
     sent: list[tuple[int, str, str]] = field(default_factory=list)
 

@@ -18,6 +18,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from kstash import Delivery
 from kstash.failpoints import POINTS
 from kstash.testing import TestDriver
 from tests.chaos.checkers import Output
@@ -58,7 +59,7 @@ OFTEN = {
 }
 """Reached many times in each life, so the crash is at one of the first few times."""
 
-DELIVERIES = ("immediate", "transactional")
+DELIVERIES: tuple[Delivery, ...] = ("immediate", "transactional")
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def third() -> kstash.App:
     return app
 
 
-def _keyed(_: kstash.App, lines: kstash.Stream[bytes | None, str]) -> kstash.Stream[str, str]:
+def _keyed(_: kstash.App, lines: kstash.Stream[bytes | None, str]) -> kstash.KeyedStream[str, str]:
     return lines.flat_map(str.split).key_by(
         lambda word: word, key=kstash.text, value=kstash.text, name="by-word"
     )

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstash
-from kstash import App, Stream
+from kstash import App, KeyedStream
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
 from kstash.testing.state import MemoryBackend
 
 TOPICS = ("left", "right")
 
-Text = Stream[str, str]
+Text = KeyedStream[str, str]
 Grow = Callable[[Text], Text]
 
 STATELESS: list[Grow] = [
@@ -33,8 +33,8 @@ STATELESS: list[Grow] = [
     lambda s: s.merge(s.map_values(str.swapcase)),
     lambda s: s.filter(len).merge(s, s.flat_map_values(str.split)),
     lambda s: s.split(str.isalpha, lambda value: len(value) > 2)[1],
-    lambda s: Stream.merge(*s.split(str.isalpha)),
-    lambda s: Stream.merge(*reversed(s.split(lambda v: "a" in v, lambda v: "b" in v))),
+    lambda s: KeyedStream.merge(*s.split(str.isalpha)),
+    lambda s: KeyedStream.merge(*reversed(s.split(lambda v: "a" in v, lambda v: "b" in v))),
     lambda s: s.key_by(lambda value: value[:1], key=kstash.text, value=kstash.text),
     lambda s: s.merge(s.split(str.isalpha)[1].map_values(str.title), s.filter(str.isdigit)),
 ]

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kstash
-from kstash import App, KstashError, Serde, Stream
+from kstash import App, KeyedStream, KstashError, Serde
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
 from kstash.testing.state import MemoryBackend
@@ -90,8 +90,8 @@ FOLDS: list[Callable[[Any, Any], Any]] = [_newest, _first, _pair, _seen, _in_pla
 
 
 def grow(
-    stream: Stream[Any, Any], verb: str, fold: Callable[[Any, Any], Any], serde: Serde[Any]
-) -> Stream[Any, Any]:
+    stream: KeyedStream[Any, Any], verb: str, fold: Callable[[Any, Any], Any], serde: Serde[Any]
+) -> KeyedStream[Any, Any]:
     """One stateful operator behind a stream."""
     match verb:
         case "count":

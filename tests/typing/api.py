@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict, assert_type
 
 import kstash
-from kstash import App, Record, Serde, Stream
+from kstash import App, KeyedStream, Record, Serde, Stream
 
 
 class Query(TypedDict):
@@ -25,28 +25,30 @@ assert_type(opaque, Stream[bytes | None, bytes])
 sentences = app.stream("sentences", value=kstash.text)
 assert_type(sentences, Stream[bytes | None, str])
 keyed = app.stream("a", "b", key=kstash.int_text, value=queries)
-assert_type(keyed, Stream[int, Query])
+assert_type(keyed, KeyedStream[int, Query])
 
 words = sentences.flat_map(str.split)
 assert_type(words, Stream[bytes | None, str])
 by_word = words.key_by(lambda word: word, key=kstash.text)
-assert_type(by_word, Stream[str, str])
+assert_type(by_word, KeyedStream[str, str])
 counts = by_word.count("words")
-assert_type(counts, Stream[str, int])
+assert_type(counts, KeyedStream[str, int])
 counts.to("word-counts", key=kstash.text, value=kstash.int_text)
 
 assert_type(keyed.map(keyword), Stream[int, str])
-assert_type(keyed.map_values(keyword).filter(str.isalpha).filter_not(str.isupper), Stream[int, str])
-assert_type(keyed.flat_map_values(list), Stream[int, str])
-assert_type(keyed.peek(print), Stream[int, Query])
-assert_type(keyed.records(), Stream[int, Record])
-assert_type(keyed.merge(keyed), Stream[int, Query])
-assert_type(keyed.split(keyword), tuple[Stream[int, Query], ...])
-assert_type(keyed.repartition("again"), Stream[int, Query])
-assert_type(keyed.map_values(keyword).map_values(len).sum("lengths"), Stream[int, int])
+assert_type(
+    keyed.map_values(keyword).filter(str.isalpha).filter_not(str.isupper), KeyedStream[int, str]
+)
+assert_type(keyed.flat_map_values(list), KeyedStream[int, str])
+assert_type(keyed.peek(print), KeyedStream[int, Query])
+assert_type(keyed.records(), KeyedStream[int, Record])
+assert_type(keyed.merge(keyed), KeyedStream[int, Query])
+assert_type(keyed.split(keyword), tuple[KeyedStream[int, Query], ...])
+assert_type(keyed.repartition("again"), KeyedStream[int, Query])
+assert_type(keyed.map_values(keyword).map_values(len).sum("lengths"), KeyedStream[int, int])
 assert_type(
     keyed.map_values(keyword).reduce("longest", lambda a, b: max(a, b), value=kstash.text),
-    Stream[int, str],
+    KeyedStream[int, str],
 )
 
 
@@ -59,7 +61,7 @@ def shorter(state: str, value: str) -> str | kstash.Deletion:
 
 
 assert_type(
-    keyed.map_values(keyword).reduce("shorter", shorter, value=kstash.text), Stream[int, str]
+    keyed.map_values(keyword).reduce("shorter", shorter, value=kstash.text), KeyedStream[int, str]
 )
 assert_type(kstash.DELETE, Literal[kstash.Deletion.DELETE])
 
@@ -69,7 +71,47 @@ def forgets(state: list[str], query: Query) -> None:
 
 
 lists: Serde[list[str]] = Serde("list", kstash.json.serialize, kstash.json.deserialize)
-assert_type(keyed.aggregate("all", list, collect, value=lists), Stream[int, list[str]])
+assert_type(keyed.aggregate("all", list, collect, value=lists), KeyedStream[int, list[str]])
+
+# Who may keep state: the key stands, or it does not.
+assert_type(app.stream("plain", key=kstash.text), KeyedStream[str, bytes])
+assert_type(keyed.flat_map(list), Stream[int, str])
+assert_type(keyed.map(keyword).map_values(len).peek(print), Stream[int, int])
+assert_type(keyed.map(keyword).repartition("spread"), Stream[int, str])
+assert_type(keyed.map(keyword).key_by(len, key=kstash.int_text), KeyedStream[int, str])
+assert_type(keyed.merge(keyed.map(lambda query: query)), Stream[int, Query])
+assert_type(keyed.map(lambda query: query).merge(keyed), Stream[int, Query])
+assert_type(sentences.split(len), tuple[Stream[bytes | None, str], ...])
+assert_type(sentences.filter(len).records(), Stream[bytes | None, Record])
+
+
+def total(stream: KeyedStream[int, Query]) -> KeyedStream[int, int]:
+    return stream.map_values(len).sum("total")
+
+
+def passed_on(stream: Stream[int, Query]) -> None:
+    stream.to("passed-on", value=queries)
+
+
+assert_type(total(keyed), KeyedStream[int, int])
+passed_on(keyed)
+
+# State without a key.
+sentences.count("n")  # type: ignore[attr-defined]
+sentences.map_values(len).sum("n")  # type: ignore[attr-defined]
+keyed.map(keyword).reduce("n", max)  # type: ignore[attr-defined]
+keyed.flat_map(list).aggregate("n", list, collect, value=lists)  # type: ignore[attr-defined]
+keyed.merge(keyed.map(lambda query: query)).count("n")  # type: ignore[attr-defined]
+keyed.map(keyword).split(str.isalpha)[0].count("n")  # type: ignore[attr-defined]
+keyed.map(keyword).repartition("again").count("n")  # type: ignore[attr-defined]
+total(keyed.map(lambda query: query))  # type: ignore[arg-type]
+
+# Words that are none, and what nobody outside should touch.
+counts.to("word-counts", delivery="later")  # type: ignore[arg-type]
+delivery: kstash.Delivery = "soon"  # type: ignore[assignment]
+_ = counts.node  # type: ignore[attr-defined]
+_ = app.add  # type: ignore[attr-defined]
+_ = app.claim_store  # type: ignore[attr-defined]
 
 # What must not type-check: `warn_unused_ignores` of strict mode fails when one does.
 words.key_by(len, key=kstash.text)  # type: ignore[arg-type]

@@ -80,7 +80,7 @@ BYTES: dict[str, bytes] = {
 }
 
 
-Build = Callable[[kstash.Stream[Any, Any], Serde[Any], Any], kstash.Stream[Any, Any]]
+Build = Callable[[kstash.KeyedStream[Any, Any], Serde[Any], Any], kstash.Stream[Any, Any]]
 
 PLACES: dict[str, Build] = {
     "value": lambda stream, _, odd: stream.map_values(lambda __: odd),

@@ -51,7 +51,7 @@ class Task:
         return [value for _, value, _ in self.out()]
 
 
-def texts(app: App) -> kstash.Stream[str, str]:
+def texts(app: App) -> kstash.KeyedStream[str, str]:
     """A source of text with a text key."""
     return app.stream("in", key=kstash.text, value=kstash.text)
 
@@ -286,7 +286,7 @@ def none(value: str) -> Any:
         lambda s: s.aggregate("a", str, forgets, value=kstash.text),
     ],
 )
-def test_none_is_no_state(program: Callable[[kstash.Stream[str, str]], Any]) -> None:
+def test_none_is_no_state(program: Callable[[kstash.KeyedStream[str, str]], Any]) -> None:
     """A forgotten return deletes nothing: the error names the function and its line."""
     task = Task(lambda app: program(texts(app)))
     line = forgets.__code__.co_firstlineno
@@ -440,7 +440,7 @@ class NoTruth:
     ],
 )
 def test_an_error_names_the_record_of_the_input(
-    program: Callable[[kstash.Stream[str, str]], Any],
+    program: Callable[[kstash.KeyedStream[str, str]], Any],
 ) -> None:
     """Wherever it fails, the index is that of the record that the stage was given."""
     task = Task(lambda app: program(texts(app)))
@@ -506,7 +506,7 @@ def test_a_value_that_does_not_decode_names_serde_and_record() -> None:
     ],
 )
 def test_a_value_that_does_not_encode_names_the_record(
-    program: Callable[[kstash.Stream[str, str]], Any],
+    program: Callable[[kstash.KeyedStream[str, str]], Any],
 ) -> None:
     """A result of another type than the serde's fails at its record, also as state."""
     task = Task(lambda app: program(texts(app)))

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 import kstash
-from kstash import App, KstashError, OperatorError, SerdeError, Stream
+from kstash import App, KeyedStream, KstashError, OperatorError, SerdeError
 from kstash.operators.columns import call_each
 from kstash.process import launch
 from kstash.testing import TestDriver
@@ -77,7 +77,7 @@ leaving: kstash.Serde[Any] = kstash.Serde("leaving", leave, leave)
 half: kstash.Serde[Any] = kstash.Serde("half", lambda _: b"", leave)
 
 E = TypeVar("E", OperatorError, SerdeError)
-Build = Callable[[Stream[Any, Any]], object]
+Build = Callable[[KeyedStream[Any, Any]], object]
 OPERATORS: dict[str, Build] = {
     "map": lambda s: s.map(leave).to("out", value=kstash.text),
     "its own exception": lambda s: s.map(raise_leaving).to("out", value=kstash.text),

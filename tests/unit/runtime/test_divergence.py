@@ -15,7 +15,9 @@ COUNT = 200
 HINTED_S = 3
 
 
-def counting(delivery: str, add: Callable[[int, str], int], **settings: object) -> kstash.App:
+def counting(
+    delivery: kstash.Delivery, add: Callable[[int, str], int], **settings: object
+) -> kstash.App:
     """Sums in a sink; no checkpoint is taken by itself."""
     app = kstash.App("sums", checkpoint_interval_ms=3_600_000, **settings)
     app.stream("in", key=kstash.text, value=kstash.text).aggregate(
@@ -33,7 +35,7 @@ def feed(driver: TestDriver, count: int) -> None:
 
 @pytest.mark.parametrize("delivery", ["immediate", "transactional"])
 @pytest.mark.parametrize("guarantee", ["exactly_once", "write_first"])
-def test_h44_what_no_scan_sees_is_compared(delivery: str, guarantee: str) -> None:
+def test_h44_what_no_scan_sees_is_compared(delivery: kstash.Delivery, guarantee: str) -> None:
     """H44: 200 outputs are committed and hinted; replay makes others, which nobody would see."""
     numbers = itertools.count()
     app = counting(delivery, lambda state, _: state + next(numbers), guarantee=guarantee)
@@ -60,7 +62,7 @@ def test_h44_a_state_that_was_changed_at_a_single_event_shows_later() -> None:
 
 
 @pytest.mark.parametrize("delivery", ["immediate", "transactional"])
-def test_h44_hashes_go_on_over_checkpoints_and_crashes(delivery: str) -> None:
+def test_h44_hashes_go_on_over_checkpoints_and_crashes(delivery: kstash.Delivery) -> None:
     """H44: they hold from the first event on, wherever batches and incarnations ended."""
     is_strange = False
 

@@ -167,7 +167,7 @@ def test_a_turn_is_short_however_much_waits(
 @pytest.mark.parametrize("delivery", ["immediate", "transactional"])
 @pytest.mark.parametrize("seconds", [0.12, 6.0, 14.0, 100.0])
 def test_any_time_for_a_record_below_the_poll_interval_gets_done(
-    driving: Callable[..., TestDriver], delivery: str, seconds: float
+    driving: Callable[..., TestDriver], delivery: kstash.Delivery, seconds: float
 ) -> None:
     """H58: the group and its transactions live on, and nothing is done again."""
     slow = Slow(seconds)

@@ -44,7 +44,7 @@ def mixed(**settings: Any) -> kstash.App:
     return app
 
 
-def program(delivery: str, *topics: str) -> kstash.App:
+def program(delivery: kstash.Delivery, *topics: str) -> kstash.App:
     """Copies of one stream."""
     app = kstash.App("copies")
     stream = app.stream("input", value=kstash.text)
@@ -136,7 +136,7 @@ def test_one_topic_has_one_delivery() -> None:
 def test_an_unknown_delivery_is_refused() -> None:
     """The message names the two that there are."""
     with pytest.raises(TopologyError, match="'immediate' or 'transactional', not 'atomic'"):
-        program("atomic", "a", "b")
+        program("atomic", "a", "b")  # type: ignore[arg-type] # mypy sees it as well
 
 
 def test_positions_of_all_stages_must_fit_into_a_commit() -> None:
@@ -255,7 +255,7 @@ def test_guarantees_without_transactions(guarantee: str) -> None:
         assert not any(record.headers() for record in records)
 
 
-def pipeline(hops: int, delivery: str, interval_ms: int) -> kstash.App:
+def pipeline(hops: int, delivery: kstash.Delivery, interval_ms: int) -> kstash.App:
     """Records through so many topics, the sink included."""
     app = kstash.App("pipeline", sink_commit_interval_ms=interval_ms)
     stream = app.stream("input", key=kstash.text, value=kstash.text)
@@ -282,7 +282,7 @@ def waits_ms(app: kstash.App, interval_ms: int) -> list[int]:
 
 @pytest.mark.parametrize("delivery", ["immediate", "transactional"])
 @pytest.mark.parametrize("interval_ms", [10, 100, 1000])
-def test_inner_hops_do_not_wait_for_commits(delivery: str, interval_ms: int) -> None:
+def test_inner_hops_do_not_wait_for_commits(delivery: kstash.Delivery, interval_ms: int) -> None:
     """Behind three hops a plain reader waits as long as behind one: an interval at most, in all."""
     one, three = (waits_ms(pipeline(n, delivery, interval_ms), interval_ms) for n in (1, 3))
     slack_ms = 2 * (interval_ms // 10)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash import App
+from kstash import App, Delivery
 from kstash.core.ids import Incarnation
 from kstash.core.program import Program
 from kstash.core.records import Start, decode_record, encode_key, encode_value
@@ -306,7 +306,7 @@ def test_an_output_that_comes_back_is_refused() -> None:
         driver.crash()
 
 
-def delivered(delivery: str) -> App:
+def delivered(delivery: Delivery) -> App:
     """Counts with a delivery of one's choice."""
     app = App("shop")
     counts = app.stream("lines", key=kstash.text, value=kstash.text).count("lines")

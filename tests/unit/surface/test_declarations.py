@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash import App, ConfigError, Stream, TopologyError
+from kstash import App, ConfigError, KeyedStream, TopologyError
 from kstash.surface.words import APP_WORDS, STREAM_WORDS
 
 HERE = Path(__file__).name
@@ -24,7 +24,7 @@ def app() -> App:
 
 
 @pytest.fixture
-def stream(app: App) -> Stream[Any, Any]:
+def stream(app: App) -> KeyedStream[Any, Any]:
     """A stream that state can follow."""
     return app.stream("in", key=kstash.text, value=kstash.text)
 
@@ -67,7 +67,7 @@ def two(key: Any, value: Any) -> Any:
     return key, value
 
 
-Verb = Callable[[Stream[Any, Any], Any], object]
+Verb = Callable[[KeyedStream[Any, Any], Any], object]
 ONE_VALUE: dict[str, Verb] = {
     "map": lambda s, f: s.map(f),
     "map_values": lambda s, f: s.map_values(f),
@@ -86,7 +86,7 @@ FOLDS: dict[str, Verb] = {
 GENERATING = ("flat_map", "flat_map_values")
 
 
-def refused(verb: Verb, stream: Stream[Any, Any], function: object) -> str:
+def refused(verb: Verb, stream: KeyedStream[Any, Any], function: object) -> str:
     """The words of the refusal, which name this file."""
     with pytest.raises(TopologyError) as caught:
         verb(stream, function)
@@ -100,7 +100,9 @@ def refused(verb: Verb, stream: Stream[Any, Any], function: object) -> str:
     [waits, waits_for_many, functools.partial(waits), Waiting()],
     ids=["async", "async generator", "partial", "object"],
 )
-def test_async_functions_are_refused(name: str, function: object, stream: Stream[Any, Any]) -> None:
+def test_async_functions_are_refused(
+    name: str, function: object, stream: KeyedStream[Any, Any]
+) -> None:
     """Nobody would await them: a filter would keep all, and a map make coroutines of values."""
     text = refused((ONE_VALUE | FOLDS)[name], stream, function)
     assert f"{name} needs a plain function" in text
@@ -109,7 +111,7 @@ def test_async_functions_are_refused(name: str, function: object, stream: Stream
 
 @pytest.mark.parametrize("name", [*ONE_VALUE, *FOLDS])
 def test_generators_are_refused_but_where_their_values_are_used(
-    name: str, stream: Stream[Any, Any]
+    name: str, stream: KeyedStream[Any, Any]
 ) -> None:
     """A generator function runs nothing when it is called."""
     if name in GENERATING:
@@ -121,27 +123,27 @@ def test_generators_are_refused_but_where_their_values_are_used(
 
 
 @pytest.mark.parametrize("name", ONE_VALUE)
-def test_functions_of_one_value(name: str, stream: Stream[Any, Any]) -> None:
+def test_functions_of_one_value(name: str, stream: KeyedStream[Any, Any]) -> None:
     """None or two arguments are refused; who wants the key is told of `records`."""
     assert "calls its function as f(value)" in refused(ONE_VALUE[name], stream, none)
     assert "puts records() before it" in refused(ONE_VALUE[name], stream, two)
 
 
 @pytest.mark.parametrize("name", FOLDS)
-def test_functions_of_state_and_value(name: str, stream: Stream[Any, Any]) -> None:
+def test_functions_of_state_and_value(name: str, stream: KeyedStream[Any, Any]) -> None:
     """One argument is refused, two are right."""
     assert "calls its function as f(state, value)" in refused(FOLDS[name], stream, one)
     FOLDS[name](stream, two)
 
 
-def test_the_beginning_of_a_state_takes_nothing(stream: Stream[Any, Any]) -> None:
+def test_the_beginning_of_a_state_takes_nothing(stream: KeyedStream[Any, Any]) -> None:
     """`initial` makes a new state each time."""
     for wrong in (one, 0, yields, waits):
         refused(lambda s, f: s.aggregate("a", f, two, value=kstash.json), stream, wrong)
     stream.aggregate("a", dict, two, value=kstash.json)
 
 
-def test_what_can_be_called_is_taken(stream: Stream[Any, Any]) -> None:
+def test_what_can_be_called_is_taken(stream: KeyedStream[Any, Any]) -> None:
     """Methods, types, C functions, partials, wrappers, defaults: whatever takes one value."""
 
     @functools.wraps(two)
@@ -170,7 +172,7 @@ def test_serdes_whose_functions_cannot_work(app: App) -> None:
             app.stream("a", key=kstash.Serde("mine", one, wrong))  # type: ignore[arg-type]
 
 
-def test_callbacks_of_run(app: App, stream: Stream[Any, Any]) -> None:
+def test_callbacks_of_run(app: App, stream: KeyedStream[Any, Any]) -> None:
     """They are looked at before anything is connected."""
     stream.to("out")
     with pytest.raises(TopologyError, match=r"on_ready calls its function as f\(\)"):
@@ -234,14 +236,14 @@ def test_settings_that_are_not_known(settings: dict[str, Any], words: str) -> No
 
 
 @pytest.mark.parametrize("word", STREAM_WORDS)
-def test_a_verb_of_another_library(word: str, stream: Stream[Any, Any]) -> None:
+def test_a_verb_of_another_library(word: str, stream: KeyedStream[Any, Any]) -> None:
     """It says what to use, and where; for `hasattr` it is as any other missing name."""
     with pytest.raises(TopologyError, match=f"Stream has no '{word}': ") as caught:
         getattr(stream, word)(one)
     assert isinstance(caught.value, AttributeError)
     assert HERE in str(caught.value.location)
     assert not hasattr(stream, word)
-    assert not hasattr(Stream, word)
+    assert not hasattr(KeyedStream, word)
 
 
 @pytest.mark.parametrize("word", APP_WORDS)
@@ -252,7 +254,7 @@ def test_a_word_of_another_library(word: str, app: App) -> None:
     assert not hasattr(App, word)
 
 
-def test_a_stream_is_no_table_and_no_loop(stream: Stream[Any, Any]) -> None:
+def test_a_stream_is_no_table_and_no_loop(stream: KeyedStream[Any, Any]) -> None:
     """`stream["column"]`, its assignment and `for` say what to use, with the line."""
     tried: Any = stream
 
@@ -268,9 +270,9 @@ def test_a_stream_is_no_table_and_no_loop(stream: Stream[Any, Any]) -> None:
             attempt()
 
 
-def test_what_is_advised_is_there(app: App, stream: Stream[Any, Any]) -> None:
+def test_what_is_advised_is_there(app: App, stream: KeyedStream[Any, Any]) -> None:
     """Each method that a hint names can be called."""
-    known = {*dir(App), *dir(Stream), "topology", "describe", "f", "map_values", "fromkeys"}
+    known = {*dir(App), *dir(KeyedStream), "topology", "describe", "f", "map_values", "fromkeys"}
     texts = {*STREAM_WORDS.values(), *APP_WORDS.values()}
     for text in texts:
         for word in text.replace("(", " ( ").split():
@@ -286,7 +288,7 @@ def test_what_is_advised_is_there(app: App, stream: Stream[Any, Any]) -> None:
     assert len(app.topology().stages) == 2
 
 
-def test_unknown_words_are_as_in_any_class(app: App, stream: Stream[Any, Any]) -> None:
+def test_unknown_words_are_as_in_any_class(app: App, stream: KeyedStream[Any, Any]) -> None:
     """Python suggests the nearest name itself."""
     owners: tuple[Any, ...] = (app, stream)
     for owner in owners:
@@ -323,13 +325,13 @@ def prints(value: Any) -> None:
 
 
 @pytest.mark.parametrize("verb", sorted((ONE_VALUE | FOLDS).keys() - {"peek"}))
-def test_a_forgotten_return_is_refused(verb: str, stream: Stream[str, str]) -> None:
+def test_a_forgotten_return_is_refused(verb: str, stream: KeyedStream[str, str]) -> None:
     """Of a function that can return None only; it would be null, or false, for all records."""
     with pytest.raises(TopologyError, match=r"forgets(_two)? at .*: is a `return` forgotten\?"):
         (ONE_VALUE | FOLDS)[verb](stream, forgets if verb in ONE_VALUE else forgets_two)
 
 
-def test_what_may_return_none(stream: Stream[str, str]) -> None:
+def test_what_may_return_none(stream: KeyedStream[str, str]) -> None:
     """At times, by a lambda, never at all, or where nobody asks."""
     for function in (forgets_at_times, lambda _: None, fails):
         stream.map_values(function)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash import App, TopologyError
+from kstash import App, KeyedStream, TopologyError
+from kstash.surface.words import STATE_VERBS
 from kstash.topology.nodes import Sink
 
 
@@ -60,8 +61,12 @@ def test_declaring_runs_nothing() -> None:
 
 def test_count_without_a_key_is_refused() -> None:
     """State needs a key: the topic's, when its serde is given, or that of key_by."""
-    message = refused(lambda app: app.stream("in", value=kstash.text).count("n"))
-    assert "count('n') keeps state per key" in message
+
+    def program(app: App) -> None:
+        app.stream("in", value=kstash.text).count("n")  # type: ignore[attr-defined] # so does mypy
+
+    message = refused(program)
+    assert "count keeps state per key" in message
     assert "no key= was given for topic 'in'" in message
 
 
@@ -74,6 +79,48 @@ def test_map_gives_up_the_key_for_state(verb: str) -> None:
         getattr(stream, verb)(str.split).count("n")
 
     assert f"use {verb}_values" in refused(program)
+
+
+KEEPS: dict[str, Callable[[kstash.Stream[Any, Any]], kstash.Stream[Any, Any]]] = {
+    "map_values": lambda s: s.map_values(str),
+    "flat_map_values": lambda s: s.flat_map_values(list),
+    "filter": lambda s: s.filter(len),
+    "filter_not": lambda s: s.filter_not(len),
+    "peek": lambda s: s.peek(len),
+    "records": lambda s: s.records(),
+    "split": lambda s: s.split(len)[-1],
+    "repartition": lambda s: s.repartition("again", value=kstash.text),
+    "merge": lambda s: s.merge(s),
+}
+"""Verbs after which the stream is keyed if it was before."""
+
+
+@pytest.mark.parametrize("verb", KEEPS)
+def test_what_keeps_the_key_keeps_the_class(verb: str) -> None:
+    """State follows a keyed stream; one that has lost its key gains none by going on."""
+    app = App("app")
+    keyed = app.stream("in", key=kstash.text, value=kstash.text)
+    assert type(KEEPS[verb](keyed)) is KeyedStream
+    unkeyed = KEEPS[verb](keyed.map(str))
+    assert type(unkeyed) is kstash.Stream
+    with pytest.raises(TopologyError, match="use map_values if the key still holds"):
+        getattr(unkeyed, "count")("n")  # noqa: B009 - mypy sees that it is not there
+    assert type(unkeyed.key_by(len, key=kstash.int_text)) is KeyedStream
+
+
+def test_one_stream_without_a_key_makes_the_union_one() -> None:
+    """In whatever order they are merged; the reason is that of the stream."""
+    app = App("app")
+    keyed = app.stream("in", key=kstash.text, value=kstash.text)
+    for union in (keyed.merge(keyed.map(str)), keyed.map(str).merge(keyed)):
+        assert type(union) is kstash.Stream
+        assert not hasattr(union, "count")
+
+
+def test_the_verbs_of_state_are_those_of_a_keyed_stream() -> None:
+    """Each that is added must say without a key why it is not there."""
+    verbs = {name for name in vars(KeyedStream) if not name.startswith("_")}
+    assert verbs - set(vars(kstash.Stream)) == STATE_VERBS
 
 
 def test_map_values_keeps_the_key() -> None:
@@ -154,10 +201,14 @@ def test_merged_topics_with_different_keys_need_a_serde_to_leave() -> None:
 def test_merge_inherits_what_its_streams_agree_about() -> None:
     """Equal serdes are known behind a merge, others are not."""
     app = App("app")
-    same = app.stream("a", "b", key=kstash.text, value=kstash.text)
-    assert (same.key_serde, same.value_serde, same.unkeyed) == (kstash.text, kstash.text, None)
-    mixed = app.stream("c", value=kstash.json).merge(app.stream("d", value=kstash.msgpack))
-    assert mixed.value_serde is None
+    app.stream("a", "b", key=kstash.text, value=kstash.text).to("out")
+    assert (sink_of(app).key, sink_of(app).value) == (kstash.text, kstash.text)
+
+    def mixed(app: App) -> None:
+        streams = app.stream("c", value=kstash.json), app.stream("d", value=kstash.msgpack)
+        streams[0].merge(streams[1]).to("out")
+
+    assert "does not know the serde of the value" in refused(mixed)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,114 @@
+"""The graph of an application: what is declared so far, and what its streams are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kstash.errors import TopologyError
+from kstash.serdes import Serde, raw
+from kstash.surface.checks import check_topic
+from kstash.surface.keyed import KeyedStream
+from kstash.surface.streams import Stream
+from kstash.topology import nodes as n
+
+
+class Graph:
+    """Nodes in the order of their declaration, and the names that are taken.
+
+    It alone decides whether a stream is keyed: what types cannot say, such as two serdes of one
+    type whose bytes differ, is known here.
+
+    Attributes:
+        nodes: what is declared, by index.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[n.Node] = []
+        self._sources: dict[str, n.Source] = {}
+        self._stores: dict[str, str] = {}
+
+    def add(self, make: Callable[[int], n.Node]) -> n.Node:
+        """Declare a node; `make` is given its index."""
+        node = make(len(self.nodes))
+        self.nodes.append(node)
+        return node
+
+    def claim_store(self, name: str, location: str) -> None:
+        """Take a name for a stateful operator.
+
+        Raises:
+            TopologyError: it is taken.
+        """
+        if name in self._stores:
+            raise TopologyError(
+                f"two stateful operators are named {name!r}; the first is at {self._stores[name]}",
+                location,
+            )
+        self._stores[name] = location
+
+    def source(
+        self,
+        topic: str,
+        *,
+        key: Serde[Any] | None,
+        value: Serde[Any],
+        immediate_of: str | None,
+        location: str,
+    ) -> Stream[Any, Any]:
+        """The records of one topic, which is read once however often it is declared.
+
+        Raises:
+            TopologyError: a name that Kafka does not allow, or other serdes than before.
+        """
+        check_topic(topic, location)
+        key_serde = key or raw
+        source = self._sources.get(topic)
+        if source is None:
+            source = n.Source(
+                len(self.nodes),
+                (),
+                location,
+                topic=topic,
+                key=key_serde,
+                value=value,
+                immediate_of=immediate_of,
+            )
+            self.nodes.append(source)
+            self._sources[topic] = source
+        elif (source.key, source.value, source.immediate_of) != (key_serde, value, immediate_of):
+            raise TopologyError(
+                f"topic {topic!r} was declared otherwise at {source.location}: use that stream",
+                location,
+            )
+        unkeyed = None if key else f"no key= was given for topic {topic!r} in stream()"
+        return self.stream(source, key=key_serde, value=value, unkeyed=unkeyed)
+
+    def merged(self, streams: tuple[Stream[Any, Any], ...], location: str) -> Stream[Any, Any]:
+        """The union of streams; what they disagree about is not known after it."""
+        parents = tuple(stream._node for stream in streams)
+        node = self.add(lambda index: n.Merge(index, parents, location))
+        keys = {serde.name if serde else None for serde in (s._key_serde for s in streams)}
+        values = {serde.name if serde else None for serde in (s._value_serde for s in streams)}
+        unkeyed = next((stream._unkeyed for stream in streams if stream._unkeyed), None)
+        if len(keys) > 1:
+            names = ", ".join(sorted(map(str, keys)))
+            unkeyed = f"the merged streams have different keys ({names})"
+        return self.stream(
+            node,
+            key=streams[0]._key_serde if len(keys) == 1 else None,
+            value=streams[0]._value_serde if len(values) == 1 else None,
+            unkeyed=unkeyed,
+        )
+
+    def stream(
+        self,
+        node: n.Node,
+        *,
+        key: Serde[Any] | None,
+        value: Serde[Any] | None,
+        unkeyed: str | None = None,
+    ) -> Stream[Any, Any]:
+        """The records that a node makes: keyed, or with the reason why no state can follow."""
+        kind: type[Stream[Any, Any]] = KeyedStream if unkeyed is None else Stream
+        return kind(self, node, key, value, unkeyed)
