@@ -24,6 +24,7 @@ from typing import Any
 from kstash.core.determinants import Determinant
 from kstash.core.hashes import OutputHasher, OutputHashes, RecordHeaders
 from kstash.core.ids import Incarnation, OutPartition, TaskId
+from kstash.core.kinds import OutputKind
 from kstash.core.outputs import Held, Output
 from kstash.core.records import Hint, Segment
 from kstash.core.stash import Stash
@@ -74,8 +75,7 @@ class TaskCore:
         stable: int,
         lineage: Sequence[Determinant],
         sequences: Mapping[OutPartition, int],
-        sinks: frozenset[int],
-        transactional: frozenset[int] = frozenset(),
+        kinds: Sequence[OutputKind],
         header_bytes_max: int,
         is_logging: bool = True,
         made: OutputHashes | None = None,
@@ -91,8 +91,7 @@ class TaskCore:
             stable: end of what the lineage topic holds contiguously.
             lineage: determinants of `[stable, adopted)`.
             sequences: last sequence per output partition at `position`.
-            sinks: indices of the outputs that are sinks.
-            transactional: those of them whose records carry no lineage and are not scanned.
+            kinds: of the outputs, by their index.
             header_bytes_max: cap of a chunk; 0 is write-first.
             is_logging: whether lineage is kept at all (not for the guarantees without it).
             made: hashes of the outputs up to `position`; None begins them there.
@@ -105,9 +104,9 @@ class TaskCore:
         self._header_bytes_max = header_bytes_max
         # False without exactly-once recovery: nothing is kept, and every position is stable.
         self._is_logging = is_logging
-        # Indices of outputs; `_transactional` is a part of `_sinks`.
-        self._sinks = sinks
-        self._transactional = transactional
+        # By the index of an output.
+        self._kinds = kinds
+        self._has_unscanned = not all(kind.carries_lineage for kind in kinds)
         start = min(stable, adopted)
         self.stash = Stash(implicit=implicit, stable=start, end=adopted, entries=lineage)
         # Made with the first output: of many partitions a task writes few, or none for long.
@@ -341,7 +340,7 @@ class TaskCore:
         """
         if partition in self._unsettled or self.position > self.stash.stable:
             return False
-        return partition[0] not in self._transactional
+        return self._kinds[partition[0]].carries_lineage
 
     def outputs_done_through(self) -> int:
         """Position through which all outputs are acknowledged (sinks: committed)."""
@@ -399,7 +398,7 @@ class TaskCore:
         # What is acknowledged and not yet stable will move with the next acknowledged segment.
         self._has_moved = bool(self._unsettled)
         # What scans skip moves with the offsets; records that no scan sees have the hashes alone.
-        said = offsets, checked if self._transactional else None
+        said = offsets, checked if self._has_unscanned else None
         if said == self._last_hint and not is_repeated:
             return None
         self._last_hint = said
@@ -418,7 +417,8 @@ class TaskCore:
     def _output(self, partition: OutPartition) -> Output:
         output = self._outputs.get(partition)
         if output is None:
-            index = partition[0]
-            output = Output(index in self._sinks, index not in self._transactional)
+            kind = self._kinds[partition[0]]
+            is_sink = kind.counts_when_committed and self._is_logging
+            output = Output(is_sink, kind.carries_lineage)
             self._outputs[partition] = output
         return output

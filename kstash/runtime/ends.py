@@ -36,7 +36,7 @@ class IdleEnds:
                 (out, layout.kafka_partition(stage, out))
                 for is_internal in (True, False)
                 for out in layout.output_partitions(stage, internal=is_internal)
-                if not stage.outputs[out[0]].is_transactional  # nobody scans it
+                if stage.outputs[out[0]].kind.carries_lineage  # else nobody scans it
             ]
             for stage in layout.topology.stages
         }

@@ -171,7 +171,7 @@ class Layout:
             implicit,
             internal_outputs=tuple(self.output_partitions(stage, internal=True)),
             sink_outputs=sinks,
-            scanned_sinks=tuple(s for s in sinks if not stage.outputs[s[0]].is_transactional),
+            scanned_sinks=tuple(s for s in sinks if stage.outputs[s[0]].kind.carries_lineage),
         )
 
     def internal_targets(self, group: int) -> list[Partition]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kstash.core.kinds import OutputKind
 from kstash.errors import RightMissingError
 from kstash.ports.kafka import TopicInfo
 from kstash.settings.config import Config
@@ -27,7 +28,7 @@ def needed(topology: Topology, config: Config) -> dict[str, tuple[str, ...]]:
     for stage in topology.stages:
         for output in stage.outputs:
             want(output.topic, "WRITE")
-            if recovers and not output.internal and not output.is_transactional:
+            if recovers and output.kind is OutputKind.IMMEDIATE:
                 want(output.topic, "READ")  # a recovery reads its end
     for topic in topology.internal_topics:
         want(topic, "READ", "WRITE")

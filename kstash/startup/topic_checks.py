@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
+from kstash.core.kinds import OutputKind
 from kstash.errors import TopicMismatchError
 from kstash.ports.kafka import TopicInfo
 from kstash.settings.config import Config
@@ -89,7 +90,7 @@ def check_user_settings(topology: Topology, found: Mapping[str, TopicInfo], conf
         _check_is_log(found[topic])
     for stage in topology.stages:
         for output in stage.outputs:
-            if not output.internal and not output.is_transactional:
+            if output.kind is OutputKind.IMMEDIATE:
                 _check_immediate_sink(output, found[output.topic], config)
 
 

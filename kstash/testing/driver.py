@@ -15,6 +15,7 @@ from typing import Any, Self
 import structlog
 
 from kstash.app import App
+from kstash.core.kinds import OutputKind
 from kstash.core.partitioner import Partitioner
 from kstash.errors import ConfigError, KstashError, StepDeadlineError
 from kstash.observe.logs import configure_logs
@@ -383,7 +384,7 @@ class TestDriver:
 
     def _reader(self, partition: Partition) -> OutputReader:
         if partition not in self._readers:
-            is_committed = self._output(partition[0]).is_transactional
+            is_committed = self._output(partition[0]).kind is OutputKind.TRANSACTIONAL
             self._readers[partition] = OutputReader(
                 self.kafka.log(partition), is_committed=is_committed
             )

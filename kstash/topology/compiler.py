@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kstash.core import names
+from kstash.core.kinds import InputKind, OutputKind
 from kstash.errors import TopologyError
 from kstash.serdes import Serde
 from kstash.topology.model import Stage, StageInput, StageOutput, Topology
@@ -229,16 +230,19 @@ class _Compiler:
     def _input(self, node: Node) -> StageInput:
         source = self.sources.get(node.index)
         if source is not None:
-            return StageInput(source.topic, False, source.key, source.value, source.immediate_of)
+            kind = InputKind.PLAIN if source.immediate_of is None else InputKind.IMMEDIATE
+            return StageInput(source.topic, kind, source.key, source.value, source.immediate_of)
         edge = self.edges[node.index]
-        return StageInput(self._topic(edge), True, edge.key, self._edge_value(edge), None)
+        value = self._edge_value(edge)
+        return StageInput(self._topic(edge), InputKind.FRAMES, edge.key, value, None)
 
     def _output(self, node: Node) -> StageOutput:
         sink = self.sinks.get(node.index)
         if sink is not None:
-            return StageOutput(sink.topic, False, sink.key, sink.value, sink.delivery)
+            return StageOutput(sink.topic, OutputKind(sink.delivery), sink.key, sink.value)
         edge = self.edges[node.index]
-        return StageOutput(self._topic(edge), True, edge.key, self._edge_value(edge), "immediate")
+        value = self._edge_value(edge)
+        return StageOutput(self._topic(edge), OutputKind.FRAMES, edge.key, value)
 
     def _check_one_output_per_topic(self, exits: list[Node]) -> None:
         topics: set[str] = set()

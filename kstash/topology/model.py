@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kstash.core import names
+from kstash.core.kinds import InputKind, OutputKind
 from kstash.core.program import Program, StageShape
 from kstash.errors import ConfigError
 from kstash.ports.state import StoreSpec
@@ -30,18 +31,22 @@ class StageInput:
 
     Attributes:
         topic: its name.
-        internal: whether it carries frames of this application.
+        kind: how its records are read.
         key: serde of the key.
         value: serde of the value; None: the column is not shipped (internal topics only).
-        immediate_of: application whose immediate sink the topic is: it is read
-            `read_uncommitted` under the reader rule. None: a plain topic.
+        immediate_of: application whose immediate sink the topic is; None for the other kinds.
     """
 
     topic: str
-    internal: bool
+    kind: InputKind
     key: Serde[Any]
     value: Serde[Any] | None
     immediate_of: str | None
+
+    @property
+    def internal(self) -> bool:
+        """Whether it carries frames of this application."""
+        return self.kind is InputKind.FRAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +55,25 @@ class StageOutput:
 
     Attributes:
         topic: its name.
-        internal: whether it carries frames of this application.
+        kind: what its records carry, and when they are there for good.
         key: serde of the key.
         value: serde of the value; None: the column is not shipped (internal topics only).
-        delivery: `immediate` or `transactional`; means nothing for internal topics.
     """
 
     topic: str
-    internal: bool
+    kind: OutputKind
     key: Serde[Any]
     value: Serde[Any] | None
-    delivery: str
 
     @property
-    def is_transactional(self) -> bool:
-        """Whether records carry no kstash header, and show with their transaction only."""
-        return not self.internal and self.delivery == "transactional"
+    def internal(self) -> bool:
+        """Whether it carries frames of this application."""
+        return self.kind is OutputKind.FRAMES
+
+    @property
+    def delivery(self) -> str:
+        """`immediate` or `transactional`; means nothing for internal topics."""
+        return "transactional" if self.kind is OutputKind.TRANSACTIONAL else "immediate"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kstash.core.determinants import Attachment, Consumed, Determinant, Fired
 from kstash.core.ids import Incarnation, OutPartition, TaskId
+from kstash.core.kinds import OutputKind
 from kstash.core.reader import ReaderTable
 from kstash.core.recovery import TaskPlan
 from kstash.core.replay import Replay, ReplayStep, Stored
@@ -18,6 +19,7 @@ from kstash.core.task import Outgoing, TaskCore
 from kstash.core.wire import End, Fence, Identity
 from tests.simulation.programs import (
     CLOCK,
+    IMMEDIATE,
     INTERNAL,
     TRANSACTIONAL,
     Emission,
@@ -32,6 +34,13 @@ from tests.simulation.truth import RECORD, TIMER, Event, ViolationError, seed_of
 
 if TYPE_CHECKING:
     from tests.simulation.sim_live import LiveGroup
+
+
+KINDS = {
+    INTERNAL: OutputKind.FRAMES,
+    IMMEDIATE: OutputKind.IMMEDIATE,
+    TRANSACTIONAL: OutputKind.TRANSACTIONAL,
+}
 
 
 class Saved:
@@ -94,10 +103,7 @@ class SimTask:
             stable=plan.stable,
             lineage=plan.lineage,
             sequences=plan.sequences,
-            sinks=frozenset(i for i, o in enumerate(stage.outputs) if o.kind != INTERNAL),
-            transactional=frozenset(
-                i for i, o in enumerate(stage.outputs) if o.kind == TRANSACTIONAL
-            ),
+            kinds=[KINDS[output.kind] for output in stage.outputs],
             header_bytes_max=self.world.knobs.header_bytes_max,
             made=plan.made,
         )

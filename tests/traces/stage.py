@@ -19,6 +19,7 @@ from kstash.core import events as told
 from kstash.core.determinants import Consumed
 from kstash.core.group import GroupCore, GroupState
 from kstash.core.ids import Incarnation, TaskId
+from kstash.core.kinds import OutputKind
 from kstash.core.lineage_codec import Lineage, decode_lineage
 from kstash.core.records import (
     Checkpoint,
@@ -208,7 +209,7 @@ class Stage:
             stable=position,
             lineage=(),
             sequences={},
-            sinks=frozenset({SINK}),
+            kinds=[OutputKind.FRAMES, OutputKind.IMMEDIATE],
             header_bytes_max=int(o.get("cap", "4096")),
         )
         return []

@@ -23,6 +23,7 @@ from kstash.core.events import (
 )
 from kstash.core.group import GroupCore
 from kstash.core.ids import Incarnation, OutPartition, TaskId
+from kstash.core.kinds import OutputKind
 from kstash.core.lineage import LineageView
 from kstash.core.reader import ReaderTable
 from kstash.core.records import (
@@ -43,6 +44,7 @@ APP = 0x5BB8CE0E8A933C42
 GENERATION = 1_600_000_000_000
 TASK = TaskId(1, 3)
 OUT: OutPartition = (0, 0)
+OUTPUT_COUNT = 3
 OTHER: OutPartition = (0, 1)
 
 
@@ -163,6 +165,12 @@ def task_core(
     is_logging: bool = True,
 ) -> TaskCore:
     """A task that starts live at `position` unless told otherwise."""
+
+    def kind_of(index: int) -> OutputKind:
+        if index in transactional:
+            return OutputKind.TRANSACTIONAL
+        return OutputKind.IMMEDIATE if index in sinks else OutputKind.FRAMES
+
     end = position if adopted is None else adopted
     return TaskCore(
         TASK,
@@ -173,8 +181,7 @@ def task_core(
         stable=end if stable is None else stable,
         lineage=lineage,
         sequences=sequences or {},
-        sinks=sinks,
-        transactional=transactional,
+        kinds=[kind_of(index) for index in range(OUTPUT_COUNT)],
         header_bytes_max=header_bytes_max,
         is_logging=is_logging,
     )

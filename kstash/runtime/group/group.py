@@ -7,7 +7,7 @@ replay, then commits, checkpoints and hints, so that a step sees all that came b
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -16,8 +16,6 @@ from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.core.records import Release
 from kstash.core.recovery import TaskPlan
 from kstash.core.sink import SinkCommitter
-from kstash.core.task import Outgoing
-from kstash.failpoints import around
 from kstash.ports.kafka import Message, Partition, SinkProducer
 from kstash.runtime.context import Context
 from kstash.runtime.group.checkpoints import Checkpoints
@@ -79,7 +77,7 @@ class TaskGroup:
         self.ready: dict[int, None] = {}
         self.started = started
         self.wakes_at = 0.0
-        self.lineage = LineageWriter(context, number, self._send)
+        self.lineage = LineageWriter(context, number)
         self.sinks: Sinks | None = None
         self.recovery: RecoveryAttempt | None = None
         self._targets: dict[Partition, tuple[Task, int]] = {}
@@ -121,6 +119,7 @@ class TaskGroup:
             bases = [plan.base for plan in plans.values()]
             self.trimmer = Trimmer(context, self.lineage, self.recovery.core, self.tasks, bases)
             self.lineage.on_segment = self.trimmer.add_segment
+        self._open_sinks(plans)
         for stage in context.layout.stages_of(self.number):
             plan = plans[TaskId(stage.index, self.number)]
             task = self.tasks[stage.index] = open_task(
@@ -130,7 +129,7 @@ class TaskGroup:
                 incarnation=self.incarnation,
                 writer=self._writer,
                 recovery=self.recovery,
-                send=self._send,
+                sinks=self.sinks,
             )
             for index, source in task.inputs.items():
                 self._targets[source.partition] = (task, index)
@@ -138,14 +137,6 @@ class TaskGroup:
             # Lineage that only headers held goes to the topic before any new output (H29).
             self.lineage.flush(task)
         self._hints = Hints(context, self.lineage, self.tasks)
-        if self._sink_producers:
-            committed = {
-                stage: plans[task.core.task].committed
-                for stage, task in self.tasks.items()
-                if any(not target.is_internal for target in task.targets)
-            }
-            committer = SinkCommitter(self.incarnation.generation, committed)
-            self.sinks = Sinks(context, self._sink_producers, committer, self.tasks)
         if self.run is not None:
             self._run_end = RunEnd(context, self.run, self._writer, self.tasks)
         if self.recovery is not None:
@@ -154,12 +145,23 @@ class TaskGroup:
         if self.recovery is None:
             self._go_live()
 
+    def _open_sinks(self, plans: Mapping[TaskId, TaskPlan]) -> None:
+        if not self._sink_producers:
+            return
+        committed = {
+            stage.index: plans[TaskId(stage.index, self.number)].committed
+            for stage in self.context.layout.stages_of(self.number)
+            if stage.sinks
+        }
+        committer = SinkCommitter(self.incarnation.generation, committed)
+        self.sinks = Sinks(self.context, self._sink_producers, committer, self.tasks)
+
     def _consume(self) -> None:
         offsets: dict[bool, dict[Partition, int]] = {False: {}, True: {}}
         gaps: dict[Partition, Sequence[tuple[int, int]]] = {}
         for task in self.tasks.values():
-            for index, source in task.inputs.items():
-                is_uncommitted = task.stage.inputs[index].immediate_of is not None
+            for source in task.inputs.values():
+                is_uncommitted = source.kind.is_uncommitted
                 offsets[is_uncommitted][source.partition] = source.next_offset
                 gaps[source.partition] = source.skips.gaps
         for is_uncommitted, wanted in offsets.items():
@@ -187,8 +189,8 @@ class TaskGroup:
         """Input partitions by whether they are read uncommitted; kinds without any are left out."""
         found: dict[bool, list[Partition]] = {}
         for task in self.tasks.values():
-            for index, source in task.inputs.items():
-                is_uncommitted = task.stage.inputs[index].immediate_of is not None
+            for source in task.inputs.values():
+                is_uncommitted = source.kind.is_uncommitted
                 found.setdefault(is_uncommitted, []).append(source.partition)
         return found
 
@@ -360,16 +362,6 @@ class TaskGroup:
         tell_live(self.context, self.number, self.recovery, self.tasks, self.started)
 
     # -- outputs ---------------------------------------------------------------------------------
-
-    def _send(self, task: Task, outgoing: Outgoing) -> None:
-        target = task.targets[outgoing.partition[0]]
-        if self.sinks is not None and not target.is_internal:
-            self.sinks.send(task, outgoing)
-            return
-        with around("frame.append" if target.is_internal else "sink.append"):
-            task.emitter.produce(
-                outgoing, target, self.context.producers.data.produce, task.on_delivery(outgoing)
-            )
 
     @property
     def has_outstanding(self) -> bool:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from kstash.core.records import LineageRecord, Segment, encode_key, encode_value
-from kstash.core.task import Outgoing
 from kstash.failpoints import around
 from kstash.ports.kafka import DeliveredMessage, OnDelivery
 from kstash.runtime.context import Context
@@ -22,7 +21,6 @@ class LineageWriter:
     Args:
         context: of the worker.
         group: number of the task group.
-        send: takes an output that the header cap had held back.
 
     Attributes:
         unacked_bytes: lineage handed over and not acknowledged.
@@ -31,12 +29,9 @@ class LineageWriter:
         on_segment: told of every segment that is handed over.
     """
 
-    def __init__(
-        self, context: Context, group: int, send: Callable[[Task, Outgoing], None]
-    ) -> None:
+    def __init__(self, context: Context, group: int) -> None:
         self._context = context
         self._group = group
-        self._send = send
         self._is_alive = True
         self._unacked: deque[tuple[float, int, int]] = deque()
         self.unacked_bytes = 0
@@ -110,7 +105,7 @@ class LineageWriter:
         metrics.observe("lineage_ack_seconds", self._context.clock.monotonic() - sent)
         with around("lineage.segment.ack"):
             for outgoing in task.core.on_segment_acked(end):
-                self._send(task, outgoing)
+                task.send(outgoing)
 
     def _produce(self, key: bytes, value: bytes | None, on_delivery: OnDelivery | None) -> None:
         context = self._context

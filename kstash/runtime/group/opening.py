@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import assert_never
 
 import structlog
 
 from kstash.core.ids import Incarnation
+from kstash.core.kinds import InputKind, OutputKind
 from kstash.core.reader import ReaderTable
 from kstash.core.recovery import TaskPlan
 from kstash.core.skips import InputSkips
@@ -16,11 +18,22 @@ from kstash.errors import LocatedError
 from kstash.operators.program import Location
 from kstash.ports.state import TaskState
 from kstash.runtime.context import Context
+from kstash.runtime.group.sinks import SinkRoute, Sinks
 from kstash.runtime.recovery.attempt import RecoveryAttempt
-from kstash.runtime.task.emit import Emitter, Target, limit_of
 from kstash.runtime.task.inputs import TaskInput
+from kstash.runtime.task.outputs import (
+    DirectRoute,
+    FrameOutput,
+    ImmediateOutput,
+    Route,
+    Signature,
+    TaskOutput,
+    TransactionalOutput,
+    limit_of,
+)
+from kstash.runtime.task.refusals import Sent
 from kstash.runtime.task.stateless import NoState
-from kstash.runtime.task.task import SendOutput, Task
+from kstash.runtime.task.task import Task
 from kstash.topology.model import Stage
 
 log = structlog.get_logger("kstash.group")
@@ -34,7 +47,7 @@ def open_task(
     incarnation: Incarnation,
     writer: Incarnation,
     recovery: RecoveryAttempt | None,
-    send: SendOutput,
+    sinks: Sinks | None,
 ) -> Task:
     """Make one task of a group, at its base.
 
@@ -45,7 +58,7 @@ def open_task(
         incarnation: of the group.
         writer: what its outputs are signed with.
         recovery: of the group, if the guarantee has one.
-        send: takes its outputs.
+        sinks: of the group, if the guarantee has transactions.
     """
     number = plan.task.partition
     name = f"{stage.name}_{number}"
@@ -59,16 +72,14 @@ def open_task(
         stable=plan.stable,
         lineage=plan.lineage,
         sequences=plan.sequences,
-        # Without transactions there is no commit to wait for: acknowledged is done.
-        sinks=frozenset(
-            i for i, o in enumerate(stage.outputs) if context.has_lineage and not o.internal
-        ),
-        transactional=frozenset(i for i, o in enumerate(stage.outputs) if o.is_transactional),
+        kinds=[output.kind for output in stage.outputs],
         header_bytes_max=context.header_bytes_max,
         is_logging=context.has_lineage,
         made=plan.made,
     )
     core.inherit_scan_from(plan.scan_from)
+    sent = Sent(context.load)
+    signature = Signature(context.application, plan.task, writer)
     task = Task(
         name=name,
         stage=stage,
@@ -78,20 +89,46 @@ def open_task(
         inputs=inputs,
         state=_state(context, stage, plan) if stage.stores else NoState(),
         places=_places(context, stage, inputs),
-        targets=[Target.of(output, context) for output in stage.outputs],
-        limits=[limit_of(output, context) for output in stage.outputs],
-        emitter=Emitter(context.application, plan.task, writer, context.config.frame_bytes_max),
+        limits=[limit_of(output, context.config, context.layout) for output in stage.outputs],
+        outputs=_outputs(context, stage, signature, core, sent, sinks),
+        sent=sent,
         stored=recovery.stored.get(plan.task, {}) if recovery is not None else {},
-        send=send,
         clock=context.clock.monotonic,
         pulse=context.pulse,
         look=context.paces.look,
         fail=partial(_count_error, context, stage),
-        load=context.load,
     )
     if plan.adopted > plan.position:
         log.info("replaying", task=name, events=plan.adopted - plan.position, base=plan.position)
     return task
+
+
+def _outputs(
+    context: Context,
+    stage: Stage,
+    signature: Signature,
+    core: TaskCore,
+    sent: Sent,
+    sinks: Sinks | None,
+) -> list[TaskOutput]:
+    producer = context.producers.data
+    route: Route = DirectRoute(producer) if sinks is None else SinkRoute(sinks, stage.index)
+    frame_bytes_max = context.config.frame_bytes_max
+    outputs: list[TaskOutput] = []
+    for declared in stage.outputs:
+        common = declared, context.partitioners[declared.topic], signature, core, sent
+        match declared.kind:
+            case OutputKind.FRAMES:
+                outputs.append(
+                    FrameOutput(*common, producer=producer, frame_bytes_max=frame_bytes_max)
+                )
+            case OutputKind.IMMEDIATE:
+                outputs.append(ImmediateOutput(*common, route=route))
+            case OutputKind.TRANSACTIONAL:
+                outputs.append(TransactionalOutput(*common, route=route))
+            case _ as never:
+                assert_never(never)
+    return outputs
 
 
 def _count_error(context: Context, stage: Stage, error: Exception) -> None:
@@ -115,14 +152,14 @@ def _inputs(
     for index, partition in layout.inputs_of(stage, number).items():
         source = stage.inputs[index]
         table = None
-        if source.internal or source.immediate_of is not None:
+        if source.kind.is_ruled:
             table = plan.readers.get(index) or ReaderTable(is_internal=source.internal)
             table.is_fenced = context.has_lineage
             table.application = context.application if source.internal else None
         offset = plan.input_offsets.get(index, initial.get(index, 0))
         skipped = InputSkips.of(skips, gaps, stage.index, index)
         pace = context.paces.of(stage.index, number, index)
-        inputs[index] = TaskInput(partition, source.internal, offset, table, skipped, pace=pace)
+        inputs[index] = TaskInput(partition, source.kind, offset, table, skipped, pace=pace)
     return inputs
 
 
@@ -133,7 +170,7 @@ def _places(context: Context, stage: Stage, inputs: Mapping[int, TaskInput]) -> 
     return {
         index: Location(source.partition[1], context.partitioners[source.partition[0]])
         for index, source in inputs.items()
-        if not source.is_internal
+        if source.kind is not InputKind.FRAMES
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kstash.core.ids import Incarnation
+from kstash.core.kinds import InputKind
 from kstash.core.wire import MARKER_HEADER, End, encode_marker
 from kstash.failpoints import around
 from kstash.ports.kafka import DeliveredMessage, Message, Partition
@@ -48,7 +49,7 @@ class RunEnd:
         for index, source in task.inputs.items():
             if source.buffer:
                 return False
-            if source.is_internal:
+            if source.kind is InputKind.FRAMES:
                 assert source.table is not None
                 for writer in context.layout.writers_of(source.partition[0]):
                     if source.table.ends.get((context.application, writer)) != self._run:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from kstash.core.sink import CommitState, SinkCommitter
 from kstash.core.task import Outgoing
-from kstash.failpoints import around
 from kstash.ports.kafka import SinkProducer
 from kstash.runtime.context import Context
+from kstash.runtime.task.outputs import HandOver
 from kstash.runtime.task.task import Task
 
 POSITIONS_REFRESH_S = 24 * 3600.0
@@ -37,7 +37,7 @@ class Sinks:
         self._open = self._closing = 0
         self._committer = committer
         self._tasks = tasks
-        self._queue: deque[tuple[Task, Outgoing]] = deque()
+        self._queue: deque[tuple[int, Outgoing, HandOver]] = deque()
         self._queued_records = 0
         self._failure: Exception | None = None
         now = context.clock.monotonic()
@@ -75,18 +75,14 @@ class Sinks:
             or any(map(len, self._producers))
         )
 
-    def send(self, task: Task, outgoing: Outgoing) -> None:
-        """Produce an output, or queue it until the other producer may take over."""
-        stage = task.stage.index
+    def send(self, stage: int, outgoing: Outgoing, hand_over: HandOver) -> None:
+        """Have an output of a stage produced, or queue it until the other producer takes over."""
         if not self._committer.admits(stage, outgoing.position):
-            self._queue.append((task, outgoing))
+            self._queue.append((stage, outgoing, hand_over))
             self._queued_records += outgoing.count
             return
         self._committer.on_sent(stage, outgoing.position)
-        target = task.targets[outgoing.partition[0]]
-        produce = self._producers[self._open].produce
-        with around("sink.append"):
-            task.emitter.produce(outgoing, target, produce, task.on_delivery(outgoing))
+        hand_over(outgoing, self._producers[self._open].produce)
 
     def tick(self, now: float, *, is_urgent: bool) -> None:
         """Serve callbacks, and commit when due, or as soon as possible when that is urgent.
@@ -135,5 +131,17 @@ class Sinks:
     def _send_queued(self) -> None:
         queue, self._queue = self._queue, deque()
         self._queued_records = 0
-        for task, outgoing in queue:
-            self.send(task, outgoing)
+        for stage, outgoing, hand_over in queue:
+            self.send(stage, outgoing, hand_over)
+
+
+class SinkRoute:
+    """The way of one task's outputs through the transactions of its group."""
+
+    def __init__(self, sinks: Sinks, stage: int) -> None:
+        self._sinks = sinks
+        self._stage = stage
+
+    def send(self, outgoing: Outgoing, hand_over: HandOver) -> None:
+        """Hand it over to the producer whose transaction is open, or when there is one."""
+        self._sinks.send(self._stage, outgoing, hand_over)

@@ -46,7 +46,7 @@ from kstash.runtime.recovery.restore import Restores, check_inputs, tell_record
 from kstash.runtime.recovery.skips import SkipLocator, place_of_skip
 from kstash.runtime.recovery.tails import TailReader, first_offsets
 from kstash.runtime.scan import ScanJob
-from kstash.runtime.task.emit import StoredRecord
+from kstash.runtime.task.stored import StoredRecord
 
 CLAIM_BACKOFF_S = 0.2
 """Pause before a CLAIM or CONFIG whose append failed is tried again with a fresh nonce."""

@@ -89,16 +89,15 @@ class SkipLocator:
         for question in asked:
             stage = stages[question.stage]
             source = stage.inputs[question.input]
-            is_ruled = source.internal or source.immediate_of is not None
             table = None
-            if is_ruled:
+            if source.kind.is_ruled:
                 plan = core.plans[TaskId(question.stage, core.group)]
                 known = plan.readers.get(question.input)
                 table = known.copy() if known else ReaderTable(is_internal=source.internal)
             skips = InputSkips.of(skipped, gaps, question.stage, question.input)
             self._counts.append(_Count(question, source.internal, table, skips))
             # What a task reads of a user topic is committed.
-            is_committed = source.immediate_of is None
+            is_committed = not source.kind.is_uncommitted
             if is_committed not in services:
                 scanner = context.cluster.scanner(is_committed=is_committed)
                 self._scanners.append(scanner)

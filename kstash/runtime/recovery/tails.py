@@ -26,7 +26,7 @@ from kstash.errors import LocatedError, WireCorruptError
 from kstash.ports.kafka import LOG_APPEND_TIME, Headers, Message, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.decode import located, place_of, user_headers
-from kstash.runtime.task.emit import StoredRecord
+from kstash.runtime.task.stored import StoredRecord
 
 log = structlog.get_logger("kstash.recovery")
 

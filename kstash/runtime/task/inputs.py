@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kstash.core.kinds import InputKind
 from kstash.core.reader import ReaderTable
 from kstash.core.skips import NO_SKIPS, InputSkips
 from kstash.ports.kafka import Partition
@@ -16,8 +17,9 @@ class TaskInput:
     """One input partition of a task.
 
     Attributes:
-        next_offset: the task's position: where the next record that it takes may be. That is behind
-            the last one that it has taken, and behind what holds no record for it
+        kind: how the records are read.
+        next_offset: the task's position: where the next record that it takes may be. That is after
+            the last one that it has taken, and after what holds no record for it
             (`kstash.runtime.task.positions`).
         table: the reader rule's state; None for plain topics.
         skips: records that count and do nothing (H17), and what holds no events.
@@ -30,7 +32,7 @@ class TaskInput:
     """
 
     partition: Partition
-    is_internal: bool
+    kind: InputKind
     next_offset: int
     table: ReaderTable | None
     skips: InputSkips = NO_SKIPS

@@ -40,7 +40,7 @@ class Sent:
     """What one task has made and handed over, and not had acknowledged.
 
     Args:
-        load: of the worker, which the bytes count into.
+        load: of the worker, which the bytes count toward.
     """
 
     def __init__(self, load: Load) -> None:
@@ -106,8 +106,8 @@ def name_record(error: RecordRefusedError, tasks: Iterable[Task], now_ms: int) -
     """
     found: tuple[float, Task, Outgoing, int] | None = None
     for task in tasks:
-        for index, target in enumerate(task.targets):
-            if target.topic != error.topic:
+        for index, output in enumerate(task.outputs):
+            if output.topic != error.topic:
                 continue
             for outgoing in task.sent.waiting((index, error.partition or 0)):
                 weight, record = _likeliest(outgoing.payload, error.suspect, now_ms)

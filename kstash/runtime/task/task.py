@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
 
 from kstash.core.determinants import Consumed, Determinant
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import Incarnation, OutPartition
+from kstash.core.kinds import InputKind, OutputKind
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.recovery import TaskPlan
@@ -24,11 +24,11 @@ from kstash.core.replay import Replay, ReplayStep, Stored
 from kstash.core.task import Outgoing, TaskCore
 from kstash.core.trim import made_remote
 from kstash.errors import LineageGapError, ReplayDivergedError
-from kstash.failpoints import around
 from kstash.operators.batch import Batch
 from kstash.operators.program import RECORD_ERRORS, Location, StageProgram
 from kstash.operators.sizes import Limit, bytes_of
-from kstash.ports.kafka import DeliveredMessage, Message
+from kstash.operators.slices import drop_head, part_of, slice_of, split
+from kstash.ports.kafka import Message
 from kstash.ports.state import TaskState
 from kstash.runtime.decode import (
     BATCH_RECORDS,
@@ -37,20 +37,11 @@ from kstash.runtime.decode import (
     decode_ruled,
     tell_place,
 )
-from kstash.runtime.load import Load
 from kstash.runtime.pace import BATCH_S, Pace
-from kstash.runtime.task.emit import (
-    Emitter,
-    Target,
-    drop_head,
-    is_same,
-    part_of,
-    slice_of,
-    split,
-    stored_record,
-)
 from kstash.runtime.task.inputs import TaskInput
+from kstash.runtime.task.outputs import TaskOutput
 from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.stored import is_same, stored_record
 from kstash.topology.model import Stage
 
 REPLAY_SLICE_EVENTS = 500
@@ -69,9 +60,6 @@ class PendingCheckpoint:
     sequences: dict[OutPartition, int]
     made: OutputHashes | None
     readers: dict[int, ReaderTable]
-
-
-SendOutput = Callable[["Task", Outgoing], None]
 
 
 class Task:
@@ -99,16 +87,14 @@ class Task:
         inputs: dict[int, TaskInput],
         state: TaskState,
         places: Mapping[int, Location],
-        targets: Sequence[Target],
         limits: Sequence[Limit],
-        emitter: Emitter,
+        outputs: Sequence[TaskOutput],
+        sent: Sent,
         stored: Stored,
-        send: SendOutput,
         clock: Callable[[], float],
         pulse: Callable[[], None],
         look: Callable[[str, int, float, float], None],
         fail: Callable[[Exception], None],
-        load: Load,
     ) -> None:
         self.name = name
         self.stage = stage
@@ -116,8 +102,7 @@ class Task:
         self.incarnation = incarnation
         self.inputs = inputs
         self.state = state
-        self.targets = targets
-        self.emitter = emitter
+        self.outputs = outputs
         stores = {spec.name: state.store(spec.name) for spec in stage.stores}
         self.program = StageProgram(stage, stores, clock, places, limits)
         self.pending: PendingCheckpoint | None = None
@@ -126,19 +111,18 @@ class Task:
         self.checkpointed_position = plan.position
         self.records_in = self.records_out = self.suppressed = self.replayed = 0
         self.newest_timestamp = self.stream_time_ms = 0
-        self.written = [0] * len(targets)
+        self.written = [0] * len(outputs)
         self.dropped: Counter[str] = Counter()
         self._implicit = len(inputs) == 1
         self.replay = Replay(
             plan,
             name=name,
             only_input=next(iter(inputs)) if self._implicit else None,
-            topics=[target.topic for target in targets],
-            internal=frozenset(i for i, target in enumerate(targets) if target.is_internal),
+            topics=[output.topic for output in outputs],
+            internal=frozenset(i for i, o in enumerate(outputs) if o.kind is OutputKind.FRAMES),
             stored=stored,
         )
-        self.sent = Sent(load)
-        self._send = send
+        self.sent = sent
         self._clock, self._pulse, self._look, self._fail = clock, pulse, look, fail
         self._order = deque(sorted(inputs))
         self._partition = core.task.partition
@@ -202,7 +186,7 @@ class Task:
         events = decode_ruled(
             islice(source.buffer, source.buffer.batch(BATCH_RECORDS)),
             source.table,
-            is_frames=source.is_internal,
+            is_frames=source.kind is InputKind.FRAMES,
             skips=source.skips,
             events_max=count,
             records_max=source.pace.size,
@@ -253,7 +237,7 @@ class Task:
                 events,
                 error.record_index,
                 skips=source.skips,
-                is_frames=source.is_internal,
+                is_frames=source.kind is InputKind.FRAMES,
             )
             self._fail(error)
             raise
@@ -303,7 +287,7 @@ class Task:
         """Hash what was made, suppressed or not, before any of it is out (H44)."""
         core = self.core
         for output_index, outputs, _ in made:
-            values = outputs.values if self.targets[output_index].has_values else None
+            values = outputs.values if self.outputs[output_index].has_values else None
             core.note_made(output_index, outputs.keys, values, outputs.timestamps, outputs.headers)
         core.mark_made()
         if self.replay.is_checked_at(core.position):
@@ -312,8 +296,8 @@ class Task:
             self.replay.check(hashes)
 
     def _emit(self, output_index: int, outputs: Batch, size_bytes: int) -> None:
-        target = self.targets[output_index]
-        for partition, mask in split(outputs.keys, target.partitioner, self._partition):
+        output = self.outputs[output_index]
+        for partition, mask in split(outputs.keys, output.partitioner, self._partition):
             out = (output_index, partition)
             count = len(outputs) if mask is None else mask.count(1)
             first = self.core.next_sequence(out)
@@ -326,9 +310,9 @@ class Task:
                     continue  # most of a replay: nobody needs the records themselves
             batch = outputs
             if mask is not None:
-                batch = part_of(outputs, mask, has_values=target.has_values)
+                batch = part_of(outputs, mask, has_values=output.has_values)
             if is_stored:
-                self._compare(out, target, batch, first)
+                self._compare(out, output, batch, first)
             if suppressed == count:
                 continue
             if suppressed:
@@ -339,25 +323,15 @@ class Task:
             self.sent.made(out, self.core.position, left_bytes)
             outgoing = self.core.emit(out, len(batch), batch)
             if outgoing is not None:
-                self._send(self, outgoing)
+                output.send(outgoing)
 
-    def _compare(self, out: OutPartition, target: Target, batch: Batch, first: int) -> None:
-        made = partial(stored_record, batch, has_values=target.has_values)
+    def send(self, outgoing: Outgoing) -> None:
+        """Send outputs that the cap had held back until now."""
+        self.outputs[outgoing.partition[0]].send(outgoing)
+
+    def _compare(self, out: OutPartition, output: TaskOutput, batch: Batch, first: int) -> None:
+        made = partial(stored_record, batch, has_values=output.has_values)
         self.replay.compare(out, first, len(batch), made, is_same)
-
-    def on_delivery(self, outgoing: Outgoing) -> Callable[[Any, DeliveredMessage], None]:
-        """Callback for the last record of one batch to one partition."""
-        self.sent.add(outgoing)
-        return partial(self._delivered, outgoing.partition, outgoing.position)
-
-    def _delivered(
-        self, partition: OutPartition, position: int, error: Any, message: DeliveredMessage
-    ) -> None:
-        # A failed record makes its producer fail as a whole, which its `poll` reports.
-        if error is None:
-            self.sent.acked(partition, position)
-            with around("frame.ack" if self.targets[partition[0]].is_internal else "sink.ack"):
-                self.core.on_output_acked(partition, position, message.offset())
 
     # -- checkpoints -----------------------------------------------------------------------------
 

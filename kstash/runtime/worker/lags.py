@@ -76,7 +76,7 @@ class Lags:
             source.topic
             for stage in context.layout.topology.stages
             for source in stage.inputs
-            if source.immediate_of is not None
+            if source.kind.is_uncommitted
         }
         counts = context.layout.partition_counts
         self._firsts = [(t, 0) for t in context.layout.topology.input_topics if counts[t]]

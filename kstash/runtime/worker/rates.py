@@ -61,5 +61,5 @@ class Rates:
         """Topics that a task's counts are of; None: it is counted where it is read."""
         for source in task.inputs.values():
             yield source.partition[0]
-        for target in task.targets:
-            yield None if target.topic in self._read else target.topic
+        for output in task.outputs:
+            yield None if output.topic in self._read else output.topic

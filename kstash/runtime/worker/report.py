@@ -247,7 +247,7 @@ def _counts(task: Task) -> tuple[int, ...]:
         task.records_out,
         task.replayed,
         task.suppressed,
-        task.emitter.header_bytes,
+        sum(output.header_bytes for output in task.outputs),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from kstash.core.kinds import InputKind
 from kstash.ports.kafka import Partition
 from kstash.runtime.context import Context
 from kstash.runtime.group.group import TaskGroup
@@ -50,7 +51,7 @@ def _needed(groups: Mapping[int, TaskGroup]) -> dict[Partition, int]:
     for group in groups.values():
         for task in group.tasks.values():
             for index, source in task.inputs.items():
-                if group.trimmer is None or source.is_internal:
+                if group.trimmer is None or source.kind is InputKind.FRAMES:
                     continue
                 offset = group.trimmer.oldest_offset(task.core.task, index)
                 if offset is not None:

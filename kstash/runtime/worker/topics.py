@@ -35,7 +35,7 @@ class TopicWatch:
             output.topic
             for stage in topology.stages
             for output in stage.outputs
-            if output.is_transactional  # nobody needs what it held
+            if not output.kind.carries_lineage  # nobody needs what it held
         } - set(topology.input_topics)
         self._ids = {
             name: info.topic_id

@@ -103,7 +103,7 @@ class Worker:
         admin = cluster.admin()
         topics = topics if topics is not None else admin.describe(topology.topics)
         layout = Layout.of(topology, topics).check_skips(config.skipped_records())
-        immediate = frozenset(i.topic for s in topology.stages for i in s.inputs if i.immediate_of)
+        immediate = _immediate(topology)
         uncommitted = cluster.uncommitted_member() if immediate else None
         member = cluster.member()
 
@@ -353,3 +353,9 @@ class Worker:
             self.context.producers.close()
             self.context.admin.close()
         return is_released
+
+
+def _immediate(topology: Topology) -> frozenset[str]:
+    """Topics of inputs that are read before their transactions are committed."""
+    inputs = (source for stage in topology.stages for source in stage.inputs)
+    return frozenset(source.topic for source in inputs if source.kind.is_uncommitted)

@@ -130,6 +130,16 @@ def test_without_lineage_nothing_is_logged() -> None:
     assert core.stable == 5
 
 
+def test_without_transactions_acknowledged_is_done() -> None:
+    """`at_least_once` and `none`: a sink's output waits for no commit."""
+    core = task_core(sinks=frozenset({0}), is_logging=False)
+    core.advance((), 5)
+    emit(core)
+    core.on_output_acked(OUT, 5, 17)
+    assert core.outputs_done_through() == 5
+    assert core.may_publish_checkpoint(5)
+
+
 # -- the cap -------------------------------------------------------------------------------------
 
 

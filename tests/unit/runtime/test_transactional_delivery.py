@@ -11,16 +11,12 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash.core.ids import Incarnation, TaskId
-from kstash.core.partitioner import Partitioner
 from kstash.core.sink import METADATA_BYTES_MAX, CommittedPositions
 from kstash.core.task import Outgoing
 from kstash.errors import NullKeyError, TopologyError
 from kstash.operators.batch import Batch
 from kstash.operators.sizes import Limit
-from kstash.ports.kafka import Headers
 from kstash.runtime.layout import check_commit_metadata
-from kstash.runtime.task.emit import Emitter, Target
 from kstash.testing import TestDriver
 from tests.unit.core_cases import GENERATION, run_batch, task_core
 
@@ -154,30 +150,6 @@ def test_positions_of_all_stages_must_fit_into_a_commit() -> None:
 
 
 # -- records -------------------------------------------------------------------------------------
-
-
-def produced(batch: Batch) -> list[tuple[Any, ...]]:
-    """What a transactional sink hands to its producer."""
-    target = Target("plain", Partitioner(1), False, True, has_identity=False)
-    emitter = Emitter(1, TaskId(0, 0), Incarnation(1, 1), 1_000)
-    calls: list[tuple[Any, ...]] = []
-
-    def produce(*arguments: Any) -> None:
-        calls.append(arguments)
-
-    emitter.produce(Outgoing(PLAIN, 3, 1, len(batch), None, batch), target, produce, print)
-    assert emitter.header_bytes == 0
-    return calls
-
-
-def test_records_are_the_users_alone() -> None:
-    """Key, value, timestamp and headers as the program made them; the last one calls back."""
-    headers: list[Headers | None] = [[("trace", b"1")], None]
-    assert produced(Batch([b"k", None], [b"v", None], [5, 6], headers)) == [
-        ("plain", b"v", b"k", 0, None, 5, [("trace", b"1")]),
-        ("plain", None, None, 0, print, 6, None),
-    ]
-    assert produced(Batch([b"k"], [b"v"], [5])) == [("plain", b"v", b"k", 0, print, 5, None)]
 
 
 def test_a_null_key_is_refused_on_a_compacted_topic() -> None:

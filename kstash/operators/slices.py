@@ -1,0 +1,73 @@
+"""Parts of a batch: by partition, by a mask, from one record to another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import compress
+
+from kstash.core.partitioner import Partitioner
+from kstash.operators.batch import Batch
+
+_BYTE_VALUES = 256
+
+Mask = Sequence[int]
+"""Which records of a batch are meant, as 0 and 1."""
+
+
+def split(
+    keys: Sequence[bytes | None], partitioner: Partitioner, null_partition: int
+) -> list[tuple[int, Mask | None]]:
+    """Partitions that records of these keys go to, ascending, and which of them; None: all."""
+    count = partitioner.partition_count
+    if count == 1:
+        return [(0, None)]
+    partitioner[None] = null_partition % count
+    partitions = list(map(partitioner.__getitem__, keys))
+    if partitions.count(partitions[0]) == len(partitions):
+        # Always so where a stage leaves the keys as they are and writes as many partitions.
+        return [(partitions[0], None)]
+    return list(_masks(partitions, count))
+
+
+def part_of(batch: Batch, mask: Mask, *, has_values: bool) -> Batch:
+    """The records of a batch that a mask means, in their order; without values all are None."""
+    keys = list(compress(batch.keys, mask))
+    return Batch(
+        keys,
+        list(compress(batch.values, mask)) if has_values else [None] * len(keys),
+        list(compress(batch.timestamps, mask)),
+        None if batch.headers is None else list(compress(batch.headers, mask)),
+    )
+
+
+def drop_head(batch: Batch, count: int) -> Batch:
+    """The batch without its first `count` records."""
+    headers = None if batch.headers is None else batch.headers[count:]
+    return Batch(batch.keys[count:], batch.values[count:], batch.timestamps[count:], headers)
+
+
+def slice_of(batch: Batch, start: int, end: int) -> Batch:
+    """Records `[start, end)` of a batch."""
+    headers = None if batch.headers is None else batch.headers[start:end]
+    return Batch(
+        batch.keys[start:end], batch.values[start:end], batch.timestamps[start:end], headers
+    )
+
+
+def _masks(partitions: list[int], count: int) -> Iterator[tuple[int, Mask]]:
+    """Which records go to each partition that occurs."""
+    if count > _BYTE_VALUES:
+        for partition in sorted(set(partitions)):
+            yield partition, [p == partition for p in partitions]
+        return
+    # A byte for each record: a table look-up makes a mask at the speed of a memory copy.
+    row = bytes(partitions)
+    for partition in sorted(set(row)):
+        yield partition, row.translate(_only(partition))
+
+
+@cache
+def _only(partition: int) -> bytes:
+    """The table for `bytes.translate` that keeps one value as 1."""
+    return bytes(partition) + b"\x01" + bytes(_BYTE_VALUES - 1 - partition)
