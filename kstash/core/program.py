@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kstash.core import fields
+from kstash.core.guarantee import Guarantee
 from kstash.errors import WireCorruptError
 
 PROGRAM_SETTING = "program"
@@ -62,7 +63,7 @@ class Program:
 
     stages: tuple[StageShape, ...]
     next_number: int
-    guarantee: str = "exactly_once"
+    guarantee: str = Guarantee.EXACTLY_ONCE.value
     partitions: Mapping[str, int] = field(default_factory=dict)
     topic_ids: Mapping[str, str] = field(default_factory=dict)
     retired: tuple[tuple[int, str], ...] = ()
@@ -258,7 +259,7 @@ def difference(old: Program, new: Program) -> list[Change]:
     changes.extend(_topic_changes(old, new))
     if old.guarantee != new.guarantee:
         # Nothing is taken over by who keeps nothing (H57).
-        needs = Needs.RESET if "none" in (old.guarantee, new.guarantee) else Needs.DRAIN
+        needs = Needs.RESET if Guarantee.NONE in (old.guarantee, new.guarantee) else Needs.DRAIN
         changes.append(Change(f"~ guarantee: was {old.guarantee}, is {new.guarantee}", needs))
     return changes
 

@@ -65,7 +65,7 @@ def checkpoint_store(cluster: KafkaCluster, config: Config) -> CheckpointStore |
     Raises:
         ConfigError: it cannot be opened.
     """
-    if config.checkpoint_store == "none" or config.guarantee == "none":
+    if config.checkpoint_store == "none" or not config.guaranteed.recovers:
         return None
     if config.checkpoint_store == "topic":
         return CheckpointTopic(config, admin=cluster.admin)
@@ -163,7 +163,7 @@ def run_app(
 def _check_can_run(config: Config, until: str | None) -> None:
     if not __debug__:
         raise ConfigError("kstash relies on its assertions: run without python -O")
-    if until is not None and config.guarantee == "none":
+    if until is not None and not config.guaranteed.recovers:
         raise ConfigError(
             "a bounded run is kept track of in the lineage topic, which guarantee 'none' does not "
             "write: choose another guarantee, or run without an end",
@@ -237,7 +237,7 @@ def _run_worker(
     the number of task groups of the application. Returns whether a bounded run is over.
     """
     clock, topology, config = SystemClock(), run.topology, run.config
-    has_transactions = config.has_lineage
+    has_transactions = config.guaranteed.logs_lineage
     files = OpenFiles(
         raise_limit(), partial(needed, topology=topology, has_transactions=has_transactions)
     )
@@ -325,7 +325,7 @@ def _look(
 
 def _short_name(topology: Topology, config: Config) -> str:
     """What all members of one group must have in common."""
-    kind = "lineage" if config.has_lineage else config.guarantee
+    kind = "lineage" if config.guaranteed.logs_lineage else config.guarantee
     return hashlib.blake2b(f"{topology.hash} {kind}".encode(), digest_size=4).hexdigest()
 
 

@@ -121,17 +121,17 @@ class Context:
     @property
     def has_lineage(self) -> bool:
         """Whether the guarantee is one of the exactly-once ones."""
-        return self.config.has_lineage
+        return self.config.guaranteed.logs_lineage
 
     @property
     def has_recovery(self) -> bool:
         """Whether groups are claimed and checkpointed at all."""
-        return self.config.guarantee != "none"
+        return self.config.guaranteed.recovers
 
     @property
     def header_bytes_max(self) -> int:
         """Cap of a chunk; write-first carries none."""
-        return 0 if self.config.guarantee == "write_first" else self.config.lineage_header_bytes_max
+        return self.config.lineage_header_bytes_max if self.config.guaranteed.sends_lineage else 0
 
     def consumer(self, *, is_uncommitted: bool) -> Member | Scanner:
         """The consumer that reads a kind of input."""

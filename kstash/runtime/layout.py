@@ -250,7 +250,7 @@ def start_settings(layout: Layout, config: Config, hashing: str = "") -> dict[st
     return {
         **({HASHING_SETTING: hashing} if hashing else {}),
         "topology": layout.topology.hash,
-        "lineage": str(config.has_lineage),
+        "lineage": str(config.guaranteed.logs_lineage),
         "partitions": ",".join(f"{topic}={n}" for topic, n in sorted(counts.items())),
         PROGRAM_SETTING: layout.topology.program(
             config.guarantee, counts, layout.topic_ids

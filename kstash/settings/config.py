@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from kstash.core import names
+from kstash.core.guarantee import Guarantee
 from kstash.errors import shown as told
 from kstash.settings import hosts
 from kstash.settings.client import MS_MAX, ClientSetting, check_client
@@ -285,9 +286,9 @@ class Config(BaseModel):
         return self
 
     @property
-    def has_lineage(self) -> bool:
-        """Whether the guarantee is one of the exactly-once ones."""
-        return self.guarantee in ("exactly_once", "write_first")
+    def guaranteed(self) -> Guarantee:
+        """The guarantee, with what follows from it."""
+        return Guarantee(self.guarantee)
 
     @classmethod
     def load(cls, command_line: Mapping[str, Any] | None = None, /, **settings: Any) -> Self:

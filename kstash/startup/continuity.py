@@ -90,7 +90,7 @@ def settled(
         _partitions_of(topology.lineage_topic, topics), admin, scanner, clock, beat
     )
     starts = [view.starts[max(view.starts)] for view in views if view.starts]
-    if config.guarantee == "none":
+    if not config.guaranteed.recovers:
         _check_never_recovered(starts, start_settings(layout, config))
         return topology
     if not starts:

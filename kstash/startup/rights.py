@@ -17,7 +17,7 @@ from kstash.topology.model import Topology
 
 def needed(topology: Topology, config: Config) -> dict[str, tuple[str, ...]]:
     """Operations on each topic of an application that its workers need."""
-    recovers = config.has_lineage
+    recovers = config.guaranteed.logs_lineage
     wanted: dict[str, dict[str, None]] = {}
 
     def want(topic: str, *operations: str) -> None:
@@ -32,9 +32,9 @@ def needed(topology: Topology, config: Config) -> dict[str, tuple[str, ...]]:
                 want(output.topic, "READ")  # a recovery reads its end
     for topic in topology.internal_topics:
         want(topic, "READ", "WRITE")
-        if config.guarantee != "none":
+        if config.guaranteed.recovers:
             want(topic, "DELETE")  # what nobody needs any more is purged
-    if config.guarantee != "none":
+    if config.guaranteed.recovers:
         want(topology.lineage_topic, "READ", "WRITE")
         if config.checkpoint_store == "topic":
             want(topology.checkpoints_topic, "READ", "WRITE")

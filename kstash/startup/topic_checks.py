@@ -84,7 +84,7 @@ def check_copartitioning(stage: Stage, found: Mapping[str, TopicInfo], largest: 
 
 def check_user_settings(topology: Topology, found: Mapping[str, TopicInfo], config: Config) -> None:
     """Refuse inputs that are no logs, and sinks that lose what their readers need."""
-    if not config.has_lineage:
+    if not config.guaranteed.logs_lineage:
         return
     for topic in topology.input_topics:
         _check_is_log(found[topic])
@@ -107,7 +107,7 @@ def check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: C
     _check_record_size(
         found[topology.lineage_topic], LINEAGE_RECORD_BYTES_MAX + BATCH_OVERHEAD_BYTES
     )
-    _check_durability(found.values(), config.has_lineage)
+    _check_durability(found.values(), config.guaranteed.logs_lineage)
 
 
 def _check(topic: TopicInfo, needed: Mapping[str, str], *settings: str) -> None:

@@ -64,7 +64,7 @@ def check_topics(
     """
     user = list(dict.fromkeys([*topology.input_topics, *topology.output_topics]))
     own = [*topology.internal_topics, topology.lineage_topic]
-    if config.checkpoint_store == "topic" and config.guarantee != "none":
+    if config.checkpoint_store == "topic" and config.guaranteed.recovers:
         own.append(topology.checkpoints_topic)
     journal = names.reset_journal(config.application_id)
     try:
@@ -77,7 +77,7 @@ def check_topics(
     if (missing := [topic for topic in user if topic not in found]) and not config.create_topics:
         found |= _found_now(admin, missing)
         missing = []
-    if topology.lineage_topic not in found and config.guarantee != "none":
+    if topology.lineage_topic not in found and config.guaranteed.recovers:
         others = [topic for topic in own if topic in found]
         _check_is_new(admin, topology, others, found, config, has_local_state=has_local_state)
     with around("topics.create"):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kstash.core import names
+from kstash.core.guarantee import Guarantee
 from kstash.core.kinds import InputKind, OutputKind
 from kstash.core.program import Program, StageShape
 from kstash.errors import ConfigError
@@ -194,7 +195,7 @@ class Topology:
 
     def program(
         self,
-        guarantee: str = "exactly_once",
+        guarantee: str = Guarantee.EXACTLY_ONCE.value,
         partitions: Mapping[str, int] | None = None,
         topic_ids: Mapping[str, str] | None = None,
     ) -> Program:

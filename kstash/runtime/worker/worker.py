@@ -96,7 +96,7 @@ class Worker:
         admit: Callable[[int], None] | None = None,
         hashing: str = "",
     ) -> None:
-        if config.has_lineage:
+        if config.guaranteed.logs_lineage:
             check_commit_metadata(topology)
         # Producers first: a fresh idempotent one needs up to a second before its first ack.
         producers = Producers.create(cluster)
