@@ -2,9 +2,9 @@
 
     python docs/make_reference.py
 
-Settings are the fields of `kstash.Config` with what its docstring says of them, metrics are those
-of `kstash.observe.table`, log lines the calls of loggers in `kstash/`. What a line means is written
-in the page itself: a line without a meaning gets an empty one here, and a test refuses that.
+Settings are the fields of `kstash.Config` with what is said below each, metrics are those of
+`kstash.observe.table`, log lines the calls of loggers in `kstash/`. What a line means is written in
+the page itself: a line without a meaning gets an empty one here, and a test refuses that.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from kstash.settings.config import Config
 from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX, MetricSpec
+from kstash.settings.config import Config
+from kstash.settings.fields import ConfigFields
 
 PAGE = Path(__file__).parent / "reference.md"
 PACKAGE = Path(__file__).parents[1] / "kstash"
@@ -93,20 +94,26 @@ def default_and_range(name: str) -> tuple[str, str]:
 
 
 def said_of_settings() -> dict[str, str]:
-    """What the docstring of `Config` says of each setting."""
-    attributes = (inspect.getdoc(Config) or "").partition("Attributes:\n")[2]
-    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", attributes, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text).strip().rstrip(".") for name, text in entries}
+    """What stands below each field of `ConfigFields`."""
+    said, name = {}, ""
+    for node in ast.parse(inspect.getsource(ConfigFields)).body[0].body:
+        if isinstance(node, ast.AnnAssign):
+            name = node.target.id
+        elif isinstance(node, ast.Expr) and name:
+            said[name] = re.sub(r"\s+", " ", node.value.value).strip().rstrip(".")
+            name = ""
+    return said
 
 
 def settings() -> str:
     """The table of settings."""
-    said = said_of_settings()
+    described = said_of_settings()
     rows = []
     for name in Config.model_fields:
         default, allowed = default_and_range(name)
-        # The docstring has the range too; here it has a column.
-        text = re.sub(rf"[,;] {re.escape(allowed)}(?=[:;.]|$)", "", said[name])
+        said = described[name]
+        # The description has the range too; here it has a column.
+        text = re.sub(rf"[,;] {re.escape(allowed)}(?=[:;.]|$)", "", said)
         text += f". See {SEE[name]}" if name in SEE else ""
         rows.append((f"`{name}`", default, allowed, text))
     return table(("setting", "default", "allowed", "what it does"), rows)

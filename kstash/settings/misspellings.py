@@ -49,7 +49,7 @@ def refuse_unknown(name: str, shown: str, known: Iterable[str]) -> None:
     elif nearest:
         hint = f"did you mean {nearest[0]!r}?"
     else:
-        hint = "kstash.Config describes all that there are"
+        hint = "`kstash config show` lists all that there are"
     raise ConfigError(f"unknown setting {shown!r}, {hint}", name)
 
 

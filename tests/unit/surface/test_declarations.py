@@ -219,7 +219,7 @@ def test_settings_that_are_meant_otherwise_are_taken() -> None:
         ({"checkpoint_store": "/c"}, "setting checkpoint_store"),
         ({"checkpoint_interval": 1}, "did you mean 'checkpoint_interval_ms'?"),
         ({"statedir": "x"}, "did you mean 'state_dir'?"),
-        ({"zzz": 1}, "unknown setting 'zzz', kstash.Config describes all"),
+        ({"zzz": 1}, "unknown setting 'zzz', `kstash config show` lists all"),
         ({"broker": "x"}, "use bootstrap_servers"),
         ({"group_id": "x"}, "use application_id"),
         ({"security.protocol": "SSL"}, "is given by kafka={'security.protocol': ...}"),
