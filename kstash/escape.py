@@ -1,4 +1,4 @@
-"""Text out of topics, and of others, on a terminal: shown, and never obeyed."""
+"""Text of topics, and of other programs, on a terminal: shown, and never obeyed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 def printable(text: str) -> str:
     r"""Text in one line, with an escape such as `\x1b` or `\n` for all that is not printable.
 
-    An escape sequence of a terminal can move its cursor, hide lines, set its title and have it
+    An escape sequence can move a terminal's cursor, hide lines, set the title and make the terminal
     answer as if its user had typed.
     """
     if text.isprintable():

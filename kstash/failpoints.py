@@ -2,8 +2,8 @@
 
 `with around("lineage.segment.append"):` encloses one operation. Armed by the environment variable
 `KSTASH_FAIL_POINT=<name>.before` or `<name>.after`, with `:<nth>` for a later time than the first,
-the process is gone there at once: no buffer is flushed, no destructor runs, no other thread gets
-on. Not armed, a point costs a function call, and there is one for a batch, none for a record.
+the process ends there at once: no buffer is flushed, no destructor runs, no other thread goes on.
+A point that is not armed costs a function call; there is one for each batch, none for a record.
 
 Not a setting: nothing but a crash test sets it, so `Config` does not know it. `kstash.core` has no
 points, since it does nothing that a crash could interrupt.
@@ -36,7 +36,7 @@ POINTS: Mapping[str, str] = {
     "fence.append": "FENCE to one partition of an internal topic",
     "fence.ack": _ACK,
     "sink.initialise": "`init_transactions`, which fences the predecessor's sinks",
-    "lineage.seal.append": "SEAL behind the fences",
+    "lineage.seal.append": "SEAL after the fences",
     "lineage.seal.ack": _ACK,
     "lineage.run.append": "RUN of a bounded run",
     "lineage.run.ack": _ACK,
@@ -78,11 +78,11 @@ POINTS: Mapping[str, str] = {
     "lineage.release.ack": _ACK,
     "state.live.close": "live files are deleted as the task is given up",
 }
-"""Every point, in the order in which a life passes them, with what is done there."""
+"""Every point, in the order in which an incarnation passes them, with what is done there."""
 
 
 class _Nothing:
-    """What encloses an operation while no point of it is armed."""
+    """Encloses an operation none of whose points is armed."""
 
     __slots__ = ()
 
@@ -150,7 +150,7 @@ def arm(specification: str | None) -> None:
     if name not in POINTS or side not in ("before", "after") or not is_count:
         raise ConfigError(
             f"{VARIABLE}={specification}: there is no such point; one of "
-            "kstash.failpoints.POINTS, with .before or .after behind it, and :<nth> or not"
+            "kstash.failpoints.POINTS, followed by .before or .after, and :<nth> or not"
         )
     _armed = _Armed(
         name, is_before=side == "before", nth=int(nth or 1), specification=specification

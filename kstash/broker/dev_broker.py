@@ -3,8 +3,8 @@
     with DevBroker() as broker:
         kstash.App("my-app", bootstrap_servers=broker.bootstrap_servers)
 
-Invariants: a node is ready only when an admin client got an answer that lists it; no process of
-it outlives the process that started it, however that ends; a folder that was given is kept.
+Invariants: a node is ready only when an admin client got an answer that lists it; no node outlives
+the process that started it, however that process ends; a folder that was given is kept.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class DevBroker:
         node_config: Kafka settings by node, over those of `config`.
         heap_mb: Java heap of each node in MiB.
         java_options: further options of the Java runtime.
-        listeners: by node, further listeners: `(its port, the port that clients are told)`, the
-            second being that of a proxy in front; as many for every node.
+        listeners: by node, further listeners: `(its port, the port that clients are given)`, the
+            second being that of a proxy in front; every node has the same number.
         start_timeout_s: deadline in seconds for the cluster to answer after a start.
     """
 
@@ -139,7 +139,7 @@ class DevBroker:
                     self._start_nodes(command)
                     break
                 except PortBusyError:
-                    # A free port was taken between our look and Kafka's; look again.
+                    # A free port was taken before Kafka listened on it: choose again.
                     if self._port or attempt == _START_ATTEMPTS - 1:
                         raise
                     for node in self._nodes:

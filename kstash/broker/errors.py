@@ -6,7 +6,7 @@ from kstash.errors import KstashError
 
 
 class DevBrokerError(KstashError):
-    """The development broker cannot run here; the message says what to do."""
+    """The development broker cannot run here; the message gives the remedy."""
 
 
 class BrokerExtraMissingError(DevBrokerError):
@@ -18,7 +18,7 @@ class BrokerDownloadError(DevBrokerError):
 
 
 class PortBusyError(DevBrokerError):
-    """Another process listens on a port that the broker was told to use.
+    """Another process listens on a port that the broker is to use.
 
     Attributes:
         port: the TCP port.

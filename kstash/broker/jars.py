@@ -22,7 +22,7 @@ from kstash.broker.errors import BrokerDownloadError, BrokerExtraMissingError
 
 KAFKA_VERSION = "4.2.1"
 _ENDPOINT = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
-# Kafka logs through SLF4J 1.7; without a provider a broker that cannot start says nothing at all.
+# Kafka logs through SLF4J 1.7; without a provider a broker that cannot start logs nothing at all.
 _LOGGING_ENDPOINT = "org.slf4j:slf4j-simple:1.7.36"
 
 Progress = Callable[[int, int], None]
@@ -87,9 +87,9 @@ def _check(jar: Path, fix: str) -> None:
     """Refuse a jar that is not the one that was tested; nothing of it has run."""
     found, expected = digest(jar), DIGESTS.get(jar.name)
     if found != expected:
-        told = f"is expected to have {expected}" if expected else "is not expected"
+        wanted = f"is expected to have {expected}" if expected else "is not expected"
         raise BrokerDownloadError(
-            f"{jar.name} has the SHA-256 digest {found} and {told}: it was changed on its way or "
+            f"{jar.name} has the SHA-256 digest {found} and {wanted}: it was changed on its way or "
             f"in the cache, and is not run; {fix}, and fetch it from a host that you trust"
         )
 
@@ -105,7 +105,7 @@ def _fetch(folder: Path, progress: Progress) -> None:
         try:
             artifacts = [*jgo.resolve(_ENDPOINT), *jgo.resolve(_LOGGING_ENDPOINT)]
         except (RuntimeError, ValueError, SyntaxError) as error:
-            # A description file that an earlier, killed download left cut off does not parse.
+            # A description file that a killed download left incomplete does not parse.
             raise BrokerDownloadError(
                 f"the packages that Kafka {KAFKA_VERSION} needs could not be listed ({error}); "
                 "if it happens again, a file that was cut off is in the way: move "
@@ -125,7 +125,7 @@ def _fetch(folder: Path, progress: Progress) -> None:
 
 
 def _whole_jar(artifact: Any) -> Path:
-    """Resolve a jar, a second time when the first finds a cut-off file of a killed download."""
+    """Resolve a jar; once more where the first attempt finds the rest of a killed download."""
     for _attempt in range(2):
         try:
             jar = Path(artifact.resolve())

@@ -1,9 +1,9 @@
-"""Runs one program and kills it when the process that asked for it is gone, however it went.
+"""Runs one program and kills it when the process that asked for it is gone, for whatever reason.
 
 A broker must not outlive its owner, also after kill -9. The kernel's parent-death signal is tied to
-a thread and unknown to macOS, and an inherited pipe stays open in forked children of the owner; so
-this small process stands between: it looks every 50 ms whether the owner is still its parent.
-Should the keeper itself be killed, Linux takes the program along.
+a thread and unknown to macOS, and an inherited pipe stays open in forked children of the owner. So
+this small process stands between: it checks every 50 ms whether the owner is still its parent.
+Should the keeper itself be killed, Linux kills the program too.
 
 Usage: `keeper.py OWNER_PID FOLDER PROGRAM ARGUMENT...`; FOLDER is deleted when the owner has gone
 without ending the program, empty for none. Writes the program's pid to standard output. Only the

@@ -37,7 +37,7 @@ def node_settings(
         ports: `(client port, controller port)` of every node.
         folder: where the node keeps its logs.
         overrides: settings that replace or extend these.
-        listeners: `(port, port that clients are told)` of each further listener.
+        listeners: `(port, port that clients are given)` of each further listener.
     """
     client_port, controller_port = ports[index]
     copies = min(3, len(ports))
@@ -83,7 +83,7 @@ def _further_listeners(
         "advertised.listeners": ",".join(
             [
                 f"PLAINTEXT://127.0.0.1:{client_port}",
-                *(f"{name}://127.0.0.1:{told}" for name, (_, told) in named),
+                *(f"{name}://127.0.0.1:{given}" for name, (_, given) in named),
             ]
         ),
         "listener.security.protocol.map": ",".join(
@@ -219,23 +219,23 @@ class BrokerNode:
 
 
 def telling(log: str) -> str:
-    """The last lines of a log that say something.
+    """The last lines of a log that help to find an error.
 
-    Left out are what formatting a folder prints, and the frames of Java's stacks: they are many,
-    and would push out the exception's own line, which names the cause.
+    The output of formatting a folder is left out, and so are the frames of Java's stacks: they are
+    many, and would push out the exception's own line, which names the cause.
     """
     lines = [line.rstrip() for line in log.splitlines() if line.strip()]
-    # The first line of a tail may be the rest of one, and what it begins with is not known.
-    told = [
+    # The first line of a tail may be the rest of a line, whose beginning is not known.
+    helpful = [
         line
         for line in lines
         if not line.startswith(_FRAME) and not any(word in line for word in _FORMATTING)
     ]
-    return "\n".join(line[:_LINE_CHARACTERS] for line in told[-_LOG_TAIL_LINES:])
+    return "\n".join(line[:_LINE_CHARACTERS] for line in helpful[-_LOG_TAIL_LINES:])
 
 
 def too_slow(timeout_s: float) -> str:
-    """Why a node that is well may not be ready in time, and what to do."""
+    """The end of a message: why a healthy node may be late, and the remedy."""
     load = f" (load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors)"
     return (
         f"within {timeout_s:g} s: this machine may be too busy{load}; wait longer with "

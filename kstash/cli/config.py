@@ -1,4 +1,4 @@
-"""`kstash config`: which settings count, and where each comes from."""
+"""`kstash config`: the settings in force, and where each comes from."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kstash.cli.tables import table_console
 from kstash.escape import printable
 from kstash.kafka.clients import check_settings
 
-app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+app = typer.Typer(help="Show the settings.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Look at the settings."""
+    """Show the settings."""
 
 
 @app.command("show")
@@ -31,17 +31,17 @@ def show(
         str | None,
         typer.Argument(
             metavar="[MODULE:APP]",
-            help="The program; without it: what commands use that are given an application's id.",
+            help="The program. Without it: the settings of commands that take an application id.",
             show_default=False,
         ),
     ] = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say of each setting what it is and where it comes from; secrets are masked.
+    """Show the value of each setting and where it comes from; secrets are masked.
 
-    Refuses what a start refuses without a Kafka. Sources, the first one counts: command line,
-    environment, file, program (code), default.
+    Refuses settings that a start would refuse before it connects to Kafka. The first of these
+    sources that has a value counts: command line, environment, file, program (code), default.
     """
     if program is None:
         config = connection.config(**overrides(settings, {}))

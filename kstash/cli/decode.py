@@ -33,7 +33,7 @@ from kstash.ports.kafka import Headers, Message
 
 
 class RecordDecoder:
-    """Decodes the records of a topic in order, and says which of them the reader rule drops."""
+    """Decodes the records of a topic in order, and marks those that the reader rule drops."""
 
     def __init__(self) -> None:
         self._tables: dict[int, ReaderTable] = {}
@@ -101,7 +101,7 @@ def _skipped(table: ReaderTable, identity: Identity) -> int:
     try:
         return table.accept(identity)
     except SequenceGapError:
-        # Reading from the middle, or with partitions' heads purged: nothing to complain about.
+        # A gap is no finding here: reading may begin in the middle, or after a purge.
         return 0
 
 
@@ -132,7 +132,7 @@ def as_data(item: Any) -> Any:
 
 
 def _key_text(key: Any) -> str:
-    # (output, partition) as 0/1; the ids of the core have a text of their own.
+    # The key (output, partition) is written 0/1; ids of the core have a text of their own.
     return "/".join(map(str, key)) if type(key) is tuple else str(key)
 
 

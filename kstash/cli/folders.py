@@ -1,4 +1,4 @@
-"""State folders of an application on this machine, for who deletes them."""
+"""State folders of an application on this machine, for those who delete them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _check_unused(folder: Path) -> None:
 
 
 def folder_program(folder: Path) -> Program | None:
-    """The program that used a state folder last; None where that cannot be told."""
+    """The program that used a state folder last; None where its metadata cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, WireCorruptError):
         with open_file(folder / METADATA_FILE) as file:
             metadata = json.loads(file.read())

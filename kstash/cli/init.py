@@ -16,7 +16,7 @@ from kstash.core import names
 from kstash.errors import ConfigError
 
 NAME_PATTERN = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?\Z")
-"""It becomes an application id, a distribution, a container, a release of Helm."""
+"""The name becomes an application id, a distribution, a container and a Helm release."""
 
 FILES = {
     "{{module}}.py": "program.py.in",
@@ -65,7 +65,7 @@ def module_of(name: str) -> str:
     """The Python module of a project.
 
     Raises:
-        ConfigError: the name cannot be all that it becomes; says why.
+        ConfigError: the name cannot serve all these purposes; the message gives the reason.
     """
     module = name.replace("-", "_")
     if not NAME_PATTERN.match(name):

@@ -22,12 +22,12 @@ from kstash.ports.kafka import Partition
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """Of one partition.
+    """The lag of one partition.
 
     Attributes:
         is_internal: whether the topic lies between two stages.
         committed: offset that the application reads next.
-        end: behind the last record that a `read_committed` reader sees.
+        end: offset after the last record that a `read_committed` reader sees.
         records: offsets between the two.
         seconds: age of the record that is next; 0 where none is.
     """
@@ -47,12 +47,12 @@ def lag(
     application: Application,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far an application is behind each partition, in records and in seconds.
+    """Report how far an application is behind each partition, in records and in seconds.
 
-    By the positions that it commits every few seconds, and once more when it stops; it may run
-    meanwhile or not. Partitions that it reads of another application's immediate sink
-    (immediate_of=) are not among them. Exits with 1 when it has committed none. Offsets that
-    markers of transactions take are no records: committed may stay below end with none behind.
+    The lag is that of the positions which the application commits every few seconds, and once more
+    when it stops; it need not run. Partitions that it reads of another application's immediate sink
+    (immediate_of=) are left out. Exits with 1 when no position was committed. Markers of
+    transactions take offsets and are no records: committed may stay below end when all is read.
     """
     config = config_of(application, connection)
     upkeep = Maintenance(config.bootstrap_servers, config.kafka)
@@ -82,22 +82,22 @@ def measure(
         positions: offsets that are read next.
         now: Unix time in seconds.
     """
-    there = {topic.name for topic in tools.topics()}
-    places = sorted(place for place in positions if place[0] in there)
-    ends = tools.offsets(places, is_end=True)
-    waiting = {place: positions[place] for place in places if ends[place] > positions[place]}
+    existing = {topic.name for topic in tools.topics()}
+    partitions = sorted(partition for partition in positions if partition[0] in existing)
+    ends = tools.offsets(partitions, is_end=True)
+    waiting = {at: positions[at] for at in partitions if ends[at] > positions[at]}
     times_ms = tools.first_times(waiting)
     return [
         PartitionLag(
-            topic=place[0],
-            partition=place[1],
-            is_internal=names.is_internal(place[0]),
-            committed=positions[place],
-            end=ends[place],
-            records=max(0, ends[place] - positions[place]) if place in times_ms else 0,
-            seconds=max(0.0, round(now - times_ms[place] / 1000, 3)) if place in times_ms else 0.0,
+            topic=at[0],
+            partition=at[1],
+            is_internal=names.is_internal(at[0]),
+            committed=positions[at],
+            end=ends[at],
+            records=max(0, ends[at] - positions[at]) if at in times_ms else 0,
+            seconds=max(0.0, round(now - times_ms[at] / 1000, 3)) if at in times_ms else 0.0,
         )
-        for place in places
+        for at in partitions
     ]
 
 

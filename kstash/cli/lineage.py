@@ -13,12 +13,12 @@ from kstash.core import names
 from kstash.errors import TopicMissingError
 from kstash.escape import printable
 
-app = typer.Typer(help="Look into the lineage of an application.", no_args_is_help=True)
+app = typer.Typer(help="Show the lineage of an application.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Look into the lineage of an application."""
+    """Show the lineage of an application."""
 
 
 @app.command("show")
@@ -43,7 +43,7 @@ def show(
         if group is not None and group not in available:
             raise TopicMissingError([f"{topic}, partition {group}"], "take a lower --group")
         groups = available if group is None else [group]
-        # Lineage is not transactional; uncommitted spares a wait for anything else in the topic.
+        # Lineage is not transactional: reading uncommitted never waits for an open transaction.
         places = {(topic, number): -2 for number in groups}
         for message in tools.read(places, follow=follow, uncommitted=True):
             entry = lineage_entry(message)

@@ -41,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# In the order of --help: as somebody new needs them.
+# In the order of --help: what a newcomer needs first stands first.
 _START, _RUN, _DATA, _KEEP = "Begin", "Run and watch", "Topics and records", "Change and check"
 app.command("demo", rich_help_panel=_START)(demo.demo)
 app.command("init", rich_help_panel=_START)(init.init)
@@ -80,7 +80,7 @@ def _options(
 def _show_error(error: KstashError) -> None:
     if shown.has_tracebacks:
         sys.stderr.write(printable_lines("".join(traceback.format_exception(error))))
-    elif isinstance(error, OperatorError | SerdeError) and not error.is_told:
+    elif isinstance(error, OperatorError | SerdeError) and not error.is_logged:
         # The user's own traceback is what they need to find the line.
         text = "".join(traceback.format_exception(error.cause))
         sys.stderr.write(printable_lines(text))
@@ -102,14 +102,14 @@ def main() -> None:
     try:
         app()
     except KstashError as error:
-        if not (error.is_told and is_json()):
+        if not (error.is_logged and is_json()):
             _show_error(error)
         sys.exit(1)
     except UnicodeEncodeError as error:
-        # Python has turned bytes that are no UTF-8 to surrogates, which no name in Kafka has.
+        # Python decodes bytes that are not UTF-8 as surrogates, which no name in Kafka has.
         if not any(map(_is_undecodable, sys.argv)):
             raise
-        print(f"error: an argument is no UTF-8: {error.object!a}", file=sys.stderr)
+        print(f"error: an argument is not UTF-8: {error.object!a}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         # `kstash topics read … | head`: the reader has what it wanted. Python would complain once

@@ -18,7 +18,7 @@ from kstash.settings.config import Config
 from kstash.settings.sources import FILE_VARIABLE
 
 TOOLS_ID = "kstash-tools"
-"""Application id of commands that are about none: it names their consumer group."""
+"""Application id of commands that concern no application: it names their consumer group."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object for each record.")]
@@ -54,7 +54,7 @@ class Shown:
     """How errors are shown.
 
     Attributes:
-        has_tracebacks: all of them, with their tracebacks.
+        has_tracebacks: whether each error is shown with its traceback.
     """
 
     has_tracebacks: bool = False
@@ -65,7 +65,7 @@ shown = Shown()
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What the shared options say; the rest comes from the environment and the settings file.
+    """The shared options; the rest comes from the environment and the settings file.
 
     Attributes:
         bootstrap_servers: as given, or None.
@@ -74,12 +74,12 @@ class Connection:
     bootstrap_servers: str | None = None
 
     def settings(self) -> dict[str, Any]:
-        """What goes before all other settings."""
+        """The settings that take precedence over all others."""
         given = {"bootstrap_servers": self.bootstrap_servers}
         return {name: value for name, value in given.items() if value is not None}
 
     def config(self, application_id: str = TOOLS_ID, **given: Any) -> Config:
-        """Settings for a command about an application, or about none.
+        """Settings for a command that concerns an application, or none.
 
         Args:
             application_id: of the application.
@@ -92,7 +92,7 @@ class Connection:
         return Config.load({"application_id": application_id, **self.settings(), **of_command})
 
     def tools(self) -> KafkaTools:
-        """Clients for a command about no application.
+        """Clients for a command that concerns no application.
 
         Raises:
             ConfigError: a setting is wrong, wherever it comes from.
@@ -107,7 +107,7 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that has settings and asks no Kafka what is left, as `connected`."""
+    """Give a command that has settings and needs no Kafka the rest of the shared options."""
     return _sharing(command, {"config": _SettingsFile})
 
 
@@ -122,7 +122,7 @@ def _sharing(command: Callable[..., None], options: dict[str, Any]) -> Callable[
     ) -> None:
         shown.has_tracebacks = debug
         if config is not None:
-            # For a program that is imported, and for workers that execute it again.
+            # Read by a program that is imported, and by workers that execute it again.
             os.environ[FILE_VARIABLE] = str(config.absolute())
         command(Connection(bootstrap_servers), **own)
 
@@ -131,7 +131,7 @@ def _sharing(command: Callable[..., None], options: dict[str, Any]) -> Callable[
 
 
 def unconnected(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that asks no Kafka what is left of the shared options."""
+    """Give a command that needs neither Kafka nor settings the option --debug."""
 
     def run(*, debug: bool = False, **own: Any) -> None:
         shown.has_tracebacks = debug
@@ -162,7 +162,7 @@ def _with_options(
 
 
 def _without_type(annotation: Any) -> None:
-    """Have a flag's help say no type beside it, as if it took a value."""
+    """Keep a flag's help from showing a type, as if the flag took a value."""
     kind, *infos = get_args(annotation) or (None,)
     for info in infos:
         if kind is bool and info.metavar is None:

@@ -1,4 +1,4 @@
-"""`kstash run` and `kstash topology`: what is done with a user's program."""
+"""`kstash run` and `kstash topology`: load a user's program, run it or draw it."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Any setting of kstash.Config, over what the program says; kafka.NAME=VALUE "
-        "for a setting of the Kafka client. Not for passwords: others can read a command line.",
+        help="Any setting of kstash.Config; it overrides the program's. kafka.NAME=VALUE is a "
+        "setting of the Kafka client. Not for passwords: others can read a command line.",
     ),
 ]
 
@@ -62,10 +62,10 @@ class Until(StrEnum):
 
 
 def load_app(program: str) -> App:
-    """Import the `App` that `module:name` stands for; what the user's code raises is passed on.
+    """Import the `App` that `module:name` stands for; errors of the user's code pass through.
 
     Raises:
-        ConfigError: no such module, or no App of that name in it.
+        ConfigError: there is no such module, or no App of that name in it.
     """
     module_name, _, name = program.partition(":")
     name = name or "app"
@@ -79,7 +79,7 @@ def load_app(program: str) -> App:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # something that the user's module imports is missing: their traceback tells
+            raise  # the user's module imports something that is missing: their traceback shows it
         _refuse_hidden(module_name)
         raise ConfigError(
             f"no module {module_name!r} here: give MODULE:APP as Python would import it, "
@@ -97,9 +97,9 @@ def load_app(program: str) -> App:
 
 
 def _refuse_hidden(module_name: str) -> None:
-    """Tell that a module is here, but another one of its name was imported before.
+    """Refuse a module whose name belongs to another one that was imported before it.
 
-    Those of kstash itself, of what it uses and of Python are there before any program is.
+    Modules of kstash, of its dependencies and of Python are imported before any program.
     """
     file = _file_here(module_name)
     for name in (module_name, module_name.partition(".")[0]):
@@ -133,7 +133,7 @@ def run_program(
         int | None,
         typer.Option(
             min=1,
-            help="Processes to start and to supervise; without it this one works.",
+            help="Processes to start and to supervise; without it this process is the worker.",
             show_default=False,
         ),
     ] = None,
@@ -141,8 +141,8 @@ def run_program(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Give up what a store holds that this program has removed or changed since the "
-            "application ran last; repeat it for several.",
+            help="Give up the content of a store that this program has removed or changed since "
+            "the application ran last; repeat the option for several stores.",
         ),
     ] = None,
     settings: Settings = None,
@@ -162,7 +162,7 @@ def load_configured(program: str, connection: Connection, settings: Sequence[str
     """The `App` of a program with the settings of the command line.
 
     Raises:
-        ConfigError: no such program, or a setting is unknown, out of range or a secret.
+        ConfigError: there is no such program, or a setting is unknown, out of range or a secret.
     """
     given = overrides(settings, connection.settings())
     app = load_app(program)
@@ -175,7 +175,7 @@ def config_of(application: str, connection: Connection, state_dir: Path | None =
     """Settings of an application: of the program when it is `MODULE:APP`, else of its id.
 
     Raises:
-        ConfigError: no such program, or a setting is wrong.
+        ConfigError: there is no such program, or a setting is wrong.
     """
     folder = None if state_dir is None else str(state_dir)
     if ":" not in application:
@@ -185,10 +185,10 @@ def config_of(application: str, connection: Connection, state_dir: Path | None =
 
 
 def overrides(settings: Sequence[str] | None, others: Mapping[str, Any]) -> dict[str, Any]:
-    """What `--set` gives, and other options that are settings.
+    """The settings that `--set` and other options give.
 
     Raises:
-        ConfigError: one is no assignment, or a secret.
+        ConfigError: a value of `--set` is no assignment, or names a secret.
     """
     pairs = assignments(settings or [], "--set")
     _refuse_secrets(pairs)
@@ -205,7 +205,7 @@ def overrides(settings: Sequence[str] | None, others: Mapping[str, Any]) -> dict
 
 
 def _refuse_secrets(names: Iterable[str]) -> None:
-    """Refuse what everybody on the machine could read as long as a worker runs."""
+    """Refuse secrets: everybody on the machine could read them as long as a worker runs."""
     for name in names:
         setting = name.removeprefix("kafka.")
         if name == "kafka":

@@ -1,4 +1,4 @@
-"""Progress bars: for people, on what takes longer than two seconds."""
+"""Progress bars for people, shown for work that takes longer than two seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kstash.ports.kafka import Message
 
 SHOWN_AFTER_S = 2.0
 STEP = 1000
-"""Records between two looks at the clock: a bar must not slow down what it shows."""
+"""Records between two readings of the clock: a bar must not slow down the work it shows."""
 
 Advance = Callable[[int], None]
 
@@ -26,16 +26,16 @@ def bar(
     console: Console | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[Advance]:
-    """Show on standard error how far something is, once it has taken two seconds.
+    """Show the progress of some work on standard error, once it has taken two seconds.
 
-    Where that is no terminal nothing is shown. What is given is to be called with what was done
-    since the last call.
+    Nothing is shown where standard error is no terminal. The function that this gives is to be
+    called with the units that were done since the last call.
 
     Args:
-        what: is done.
+        what: name of the work.
         total: units in all; 0: there is nothing to show.
-        console: to draw on.
-        monotonic: tells seconds.
+        console: where the bar is drawn.
+        monotonic: clock, in seconds.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal or total <= 0:
@@ -69,7 +69,7 @@ def bar(
 
 
 def counted(messages: Iterable[Message], advance: Advance) -> Iterator[Message]:
-    """The same messages; tells now and then how many offsets of their partitions have passed."""
+    """The same messages; reports now and then how many offsets of their partitions have passed."""
     waiting = 0
     last: dict[tuple[str, int], int] = {}
     for message in messages:

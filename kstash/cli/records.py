@@ -35,8 +35,8 @@ def send(
 ) -> None:
     """Send values, or the lines of standard input, to a topic.
 
-    A key decides the partition as in kstash and in Java's clients; values without a key are dealt
-    out in turn. Done means that Kafka has acknowledged all of them.
+    A key decides the partition as in kstash and in Java's clients; values without a key go to the
+    partitions in turn. The command ends when Kafka has acknowledged all of them.
     """
     if key is not None and key_separator is not None:
         raise typer.BadParameter("give --key or --key-separator, not both")

@@ -1,12 +1,13 @@
 """`kstash reset`: forget everything that an application knows, and let it start afresh.
 
-Order: the journal comes first, a topic with what a second run must know once the lineage topic is
-gone. While it exists no worker starts, and a reset that was cut short is done again as a whole.
-Then the lineage topic goes, all else after it; the new one is made then, and the journal goes last.
+Order: first a journal is written, a topic that holds what a second run must know when the lineage
+topic is gone. While the journal exists no worker starts, and a reset that was cut short is done
+again as a whole. Then the lineage topic is deleted, and everything else after it; then the new
+lineage topic is made, and the journal is deleted last.
 
-A worker that is no member any more may be asleep, and wake up later: what it then writes into the
-topics that were made anew counts for nothing (protocol, H46), and its sinks are fenced here, behind
-the deletion of what it could claim again.
+A worker that has lost its membership may be asleep, and wake up later. What it then writes into the
+new topics counts for nothing (protocol, H46), and its sinks are fenced here, after the deletion of
+what it could claim again.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Annotated
 
 import typer
 
+from kstash.cli.lineage_history import records
 from kstash.cli.options import Connection, DryRun, connected
-from kstash.cli.past import records
 from kstash.cli.programs import Application, config_of
 from kstash.cli.progress import Advance, bar
 from kstash.cli.reset_plan import Plan, durable, make_plan, object_store
@@ -37,8 +38,8 @@ from kstash.escape import printable
 from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import NewTopic
-from kstash.process.launch import SESSION_MARGIN_S
 from kstash.settings.config import Config
+from kstash.startup.members import wait_until_stopped
 from kstash.startup.topic_settings import internal_topic_config
 
 FENCED_TOGETHER = 64
@@ -55,7 +56,7 @@ def reset(
         typer.Option(
             metavar="WHERE",
             help="Where the inputs begin afterwards: earliest, latest (as of now), or a time such "
-            "as 2026-01-01T00:00Z. [default: as auto_offset_reset says]",
+            "as 2026-01-01T00:00Z. [default: auto_offset_reset]",
             show_default=False,
         ),
     ] = None,
@@ -72,31 +73,30 @@ def reset(
 
     Inputs and outputs are never touched. Afterwards the application starts as if it had never run,
     with a new generation, so that readers take its outputs, which are made again, for new ones.
-    Workers that were just stopped are waited for until their sessions have timed out, as
-    KSTASH_SESSION_TIMEOUT_MS or MODULE:APP says; one that runs is refused behind that.
-    Folders on other machines must be deleted there. Checkpoints in an object store are deleted when
-    the settings name it (KSTASH_CHECKPOINT_STORE, or MODULE:APP).
+    The command waits for workers that were just stopped until their sessions have timed out
+    (KSTASH_SESSION_TIMEOUT_MS, or the setting of MODULE:APP); after that a worker that still runs
+    is an error. Folders on other machines must be deleted there. Checkpoints in an object store are
+    deleted when the settings name it (KSTASH_CHECKPOINT_STORE, or MODULE:APP).
     """
     config = config_of(application, connection, state_dir)
     moment = None if to is None else parse_moment(to)
-    upkeep = Maintenance(config.bootstrap_servers, config.kafka)
-    # Before anything is looked at: what workers leave behind is not all there while they stop.
-    wait_s = config.session_timeout_ms / 1000 + SESSION_MARGIN_S
-    upkeep.wait_for_stop(config.application_id, wait_s, lambda names: tell_wait(names, wait_s))
+    maintenance = Maintenance(config.bootstrap_servers, config.kafka)
+    # Before anything is read: workers that are about to stop still write.
+    wait_until_stopped(config, maintenance, report_wait)
     with KafkaTools(config.bootstrap_servers, config.kafka) as tools:
-        plan = make_plan(config, tools, upkeep, moment)
+        plan = make_plan(config, tools, maintenance, moment)
         for line in describe(plan, config, is_dry=dry_run):
             print(line)
         if not dry_run and plan.has_any:
-            carry_out(plan, config, tools, upkeep)
+            carry_out(plan, config, tools, maintenance)
 
 
-def tell_wait(members: list[str], wait_s: float) -> None:
-    """Say who is waited for, and for how long."""
-    who = printable(", ".join(members))
+def report_wait(members: list[str], wait_s: float) -> None:
+    """Print which members the command waits for, and for how long."""
+    names = printable(", ".join(members))
     print(
-        f"waiting up to {wait_s:g} s for {who} to leave the group: a worker that was stopped or "
-        "killed keeps its place until its session has timed out",
+        f"waiting up to {wait_s:g} s for {names} to leave the group: a worker that was stopped or "
+        "killed stays a member until its session has timed out",
         file=sys.stderr,
     )
 
@@ -120,19 +120,13 @@ def parse_moment(text: str) -> str | int:
     return int(moment.timestamp() * 1000)
 
 
-# --- what there is ------------------------------------------------------------------------------
-
-
-# --- what is done -------------------------------------------------------------------------------
-
-
 def describe(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
     """One line for each thing that is, or would be, deleted or made."""
     application_id = config.application_id
     verb = "would delete" if is_dry else "delete"
     topics = [*([plan.lineage] if plan.lineage else []), *plan.topics]
     if plan.journal is not None:
-        yield f"a reset was cut short, of which {plan.journal.name} tells: it is done again"
+        yield f"a reset was cut short, as {plan.journal.name} shows: it is done again"
     for topic in topics:
         yield f"{verb} topic {topic.name} ({topic.partition_count} partitions)"
     for group in plan.groups:
@@ -140,8 +134,8 @@ def describe(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
     for folder in plan.folders:
         yield f"{verb} folder {folder}"
     if plan.files:
-        place = f"{config.checkpoint_store.rstrip('/')}/{application_id}/"
-        yield f"{verb} {len(plan.files)} files below {place}"
+        location = f"{config.checkpoint_store.rstrip('/')}/{application_id}/"
+        yield f"{verb} {len(plan.files)} files below {location}"
     for topic_name in plan.left_alone:
         yield f"leave topic {topic_name} alone: it is not of {application_id} alone"
     if plan.made is not None:
@@ -153,8 +147,8 @@ def describe(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
         yield f"there is nothing of {application_id} here: is the application id right?"
 
 
-def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Maintenance) -> None:
-    """Delete and make what the plan says. After a failure it can be done again.
+def carry_out(plan: Plan, config: Config, tools: KafkaTools, maintenance: Maintenance) -> None:
+    """Delete and make what the plan lists. After a failure it can be done again.
 
     Raises:
         StateError: a folder cannot be deleted.
@@ -171,23 +165,23 @@ def carry_out(plan: Plan, config: Config, tools: KafkaTools, upkeep: Maintenance
     ]
     steps = len(plan.topics) + len(plan.folders) + len(plan.files) + len(transactional_ids)
     with bar(f"reset {config.application_id}", steps) as advance:
-        _delete(plan, config, upkeep, advance)
+        _delete(plan, config, maintenance, advance)
         for first in range(0, len(transactional_ids), FENCED_TOGETHER):
             some = transactional_ids[first : first + FENCED_TOGETHER]
-            upkeep.fence(some)
+            maintenance.fence(some)
             advance(len(some))
     if plan.made is not None:
         _make_lineage(plan, plan.made, config, tools)
-        upkeep.delete_topics([journal])
+        maintenance.delete_topics([journal])
     print(f"reset: {config.application_id} starts afresh")
 
 
-def _delete(plan: Plan, config: Config, upkeep: Maintenance, advance: Advance) -> None:
+def _delete(plan: Plan, config: Config, maintenance: Maintenance, advance: Advance) -> None:
     if plan.lineage is not None:
-        upkeep.delete_topics([plan.lineage.name])
-    upkeep.delete_topics([topic.name for topic in plan.topics])
+        maintenance.delete_topics([plan.lineage.name])
+    maintenance.delete_topics([topic.name for topic in plan.topics])
     advance(len(plan.topics))
-    upkeep.delete_groups(plan.groups)
+    maintenance.delete_groups(plan.groups)
     for folder in plan.folders:
         try:
             shutil.rmtree(folder)
@@ -202,9 +196,9 @@ def _delete(plan: Plan, config: Config, upkeep: Maintenance, advance: Advance) -
 
 
 def _write_journal(plan: Plan, journal: str, replicas: int, tools: KafkaTools) -> None:
-    """What a second run must know: groups, generation, programs. Each run appends its own."""
+    """Write what a second run must know: groups, generation, programs. Each run appends its own."""
     count = plan.group_count if plan.journal is None else plan.journal.partition_count
-    # Neither compacted nor purged: STARTs of two lives may have the same key.
+    # Neither compacted nor purged: STARTs of two incarnations may have the same key.
     settings = internal_topic_config() | durable(replicas)
     tools.create([NewTopic(journal, count, replicas, settings)])
     for number, key, value in plan.starts:
@@ -225,7 +219,7 @@ def _make_lineage(plan: Plan, made: NewTopic, config: Config, tools: KafkaTools)
         record = Generation(os.urandom(16), plan.generation, first)
         tools.send(made.name, number, encode_key(record), encode_value(record))
     tools.flush()
-    # A worker that is asleep and wakes up here may have been faster, with what it knows.
+    # A worker that was asleep may have woken up and written its own generation first.
     for number in range(made.partition_count):
         for _, found in records(tools, {(made.name, number): -2}):
             if isinstance(found, Generation):

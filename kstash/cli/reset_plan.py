@@ -1,4 +1,4 @@
-"""What a reset would delete and make: found out before anything is touched."""
+"""What a reset would delete and make: determined before anything is changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kstash.cli.folders import folder_program, folders_of
-from kstash.cli.past import read_past
+from kstash.cli.lineage_history import read_history
 from kstash.core import names
 from kstash.core.program import Program
 from kstash.core.wire import (
@@ -35,15 +35,15 @@ class Plan:
         lineage: the lineage topic, when it exists.
         journal: of a reset that was cut short, when it exists.
         starts: (partition, key, value) of a START of each program that ever ran: for the journal.
-        group_count: task groups that the application had, as far as anything tells; 0: none.
-        made: the lineage topic as it is made; None when nothing tells that the application ran.
-        topics: all others to delete.
+        group_count: task groups that the application had, as far as is known; 0: none.
+        made: the lineage topic as it is made; None when nothing shows that the application ran.
+        topics: all other topics to delete.
         groups: consumer groups to delete.
         folders: state folders to delete.
         files: locations in the object store to delete.
         generation: of the new lineage topic, in Unix ms: above the old one.
-        first: where inputs begin; empty: where `auto_offset_reset` says.
-        left_alone: topics whose names look like the application's, and that are not known to be.
+        first: where inputs begin; empty: by `auto_offset_reset`.
+        left_alone: topics that have names like the application's, and are not known to be its own.
     """
 
     lineage: TopicInfo | None = None
@@ -67,12 +67,12 @@ class Plan:
 
 
 def make_plan(
-    config: Config, tools: KafkaTools, upkeep: Maintenance, moment: str | int | None
+    config: Config, tools: KafkaTools, maintenance: Maintenance, moment: str | int | None
 ) -> Plan:
     """Find everything that belongs to an application, and where its inputs are to begin.
 
     Raises:
-        ConfigError: `moment` is given, and nothing says which inputs the application has.
+        ConfigError: `moment` is given, and it is not known which inputs the application has.
         StateError: a state folder is in use.
     """
     name = config.application_id
@@ -82,49 +82,49 @@ def make_plan(
         journal=topics.get(names.reset_journal(name)),
         folders=folders_of(config),
     )
-    past = read_past(tools, [topic for topic in (plan.journal, plan.lineage) if topic])
-    plan.generation = max(time.time_ns() // 1_000_000, past.generation + 1)
-    plan.starts = list(past.starts.values())
+    history = read_history(tools, [topic for topic in (plan.journal, plan.lineage) if topic])
+    plan.generation = max(time.time_ns() // 1_000_000, history.generation + 1)
+    plan.starts = list(history.starts.values())
     on_disk = [found for folder in plan.folders if (found := folder_program(folder))]
-    programs = [*past.programs.values(), *on_disk]
+    programs = [*history.programs.values(), *on_disk]
     plan.topics, plan.left_alone = _own_topics(name, tools, topics, programs)
-    current = {t for p in (past.newest.values() or on_disk) for t in inputs_of(p)}
+    current = {t for p in (history.newest.values() or on_disk) for t in inputs_of(p)}
     _size(plan, config, topics, current)
-    plan.groups = upkeep.groups([name, names.positions_group(name)])
+    plan.groups = maintenance.groups([name, names.positions_group(name)])
     if (store := object_store(config)) is not None:
         plan.files = store.everything()
     if moment is not None:
         inputs = sorted({t for p in programs for t in inputs_of(p)} & topics.keys())
         if not inputs:
             raise ConfigError(
-                f"nothing says what {name!r} reads, since it has never run or its lineage is gone: "
-                "leave --to out, and set auto_offset_reset",
+                f"it is not known what {name!r} reads, since it has never run or its lineage is "
+                "gone: leave --to out, and set auto_offset_reset",
                 "--to",
             )
         partitions = [
             (topic, number) for topic in inputs for number in range(topics[topic].partition_count)
         ]
-        plan.first = _offsets(tools, upkeep, partitions, moment)
+        plan.first = _offsets(tools, maintenance, partitions, moment)
     return plan
 
 
 def inputs_of(program: Program) -> set[str]:
-    """The topics of others that a program reads."""
+    """The topics that a program reads and that are not its own."""
     return {topic for s in program.stages for topic, internal in s.inputs if not internal}
 
 
 def _own_topics(
     name: str, tools: KafkaTools, topics: dict[str, TopicInfo], programs: list[Program]
 ) -> tuple[list[TopicInfo], list[str]]:
-    """Internal and checkpoint topics; and names of those that only look so."""
+    """Internal and checkpoint topics; and names of topics that may belong to others."""
     own, others = [], []
     known = {t for p in programs for s in p.stages for t, internal in s.inputs if internal}
     for topic, info in topics.items():
         if topic == names.checkpoints_topic(name):
             own.append(info)
         elif topic in known or (topic.startswith(f"{name}-") and names.is_internal(topic)):
-            # Another application may be called alike, `a` and `a-b`, and older versions did not
-            # keep their topics apart.
+            # Ids may share a prefix, as `a` and `a-b`, and older versions did not keep the topics
+            # of such applications apart: the writer's tag decides.
             tags = _writers(tools, info)
             is_own = topic in known or names.is_internal_of(name, topic)
             if tags == {application_tag(name)} or (is_own and not tags):
@@ -135,15 +135,15 @@ def _own_topics(
 
 
 def _size(plan: Plan, config: Config, topics: dict[str, TopicInfo], inputs: set[str]) -> None:
-    """How many task groups there were, and the lineage topic for those that there will be."""
+    """Set the number of task groups that there were, and the lineage topic that is made."""
     kept = [topic for topic in (plan.lineage, plan.journal) if topic]
-    # Each was made with as many partitions as the largest input had.
+    # Each of these was made with as many partitions as the largest input had.
     old = [*kept, *plan.topics]
     read = [topics[topic] for topic in inputs & topics.keys()]
     plan.group_count = max((topic.partition_count for topic in [*old, *read]), default=0)
     if plan.group_count == 0:
         return
-    # Of inputs that are all there the largest counts now: it may have grown since.
+    # Where all inputs exist, the largest of them decides: it may have grown since.
     like = read if read and inputs <= topics.keys() else [*old, *read]
     count = max(topic.partition_count for topic in like)
     known = max(topic.replication_factor for topic in kept or like)
@@ -153,7 +153,7 @@ def _size(plan: Plan, config: Config, topics: dict[str, TopicInfo], inputs: set[
 
 
 def durable(replicas: int) -> dict[str, str]:
-    """What a topic of that many replicas is set to."""
+    """The settings that make a topic of that many replicas durable."""
     return {"min.insync.replicas": "2"} if replicas >= 3 else {}
 
 
@@ -183,15 +183,15 @@ def _tag_of(message: Message) -> int | None:
 
 
 def _offsets(
-    tools: KafkaTools, upkeep: Maintenance, partitions: list[Partition], moment: str | int
+    tools: KafkaTools, maintenance: Maintenance, partitions: list[Partition], moment: str | int
 ) -> dict[Partition, int]:
     if isinstance(moment, int):
-        return upkeep.offsets_at(partitions, moment)
+        return maintenance.offsets_at(partitions, moment)
     return tools.offsets(partitions, is_end=moment == "latest")
 
 
 def object_store(config: Config) -> ObjectCheckpointStore | None:
-    """Where the settings keep checkpoints, unless it is Kafka or nowhere."""
+    """The object store that the settings name; None: checkpoints are in Kafka or nowhere."""
     if config.checkpoint_store in ("topic", "none"):
         return None
     return open_store(config.checkpoint_store, config.application_id)

@@ -24,17 +24,17 @@ from kstash.topology.model import Topology
 
 @dataclass(slots=True)
 class Pretender:
-    """An `Admin` that makes no topic, and describes those that it was to make as they would be.
+    """An `Admin` that makes no topic, and describes those that it was asked to make.
 
     Attributes:
-        made: what it was to make.
+        made: the topics that it was asked to make.
     """
 
     admin: Admin
     made: dict[str, TopicInfo] = field(default_factory=dict)
 
     def create(self, topics: Sequence[NewTopic]) -> None:
-        """Note them. A number of partitions that the cluster would choose counts as one."""
+        """Note topics to make. A partition count that the cluster would choose counts as 1."""
         for topic in topics:
             replicas = topic.replication_factor or 0
             config = dict(topic.config)
@@ -61,8 +61,8 @@ def check(
 ) -> None:
     """Check the topics of a program as its start does: rights, partitions, settings. Makes none.
 
-    What is wrong is told with the command that mends it, and exit code 1. Internal topics that are
-    missing are made by the first start.
+    Reports what is wrong with the command that mends it, and exits with 1 then. Internal topics
+    that are missing are made by the first start.
     """
     app = load_configured(program, connection, settings)
     configure_logs(app.config.log_format, app.config.log_level)

@@ -48,7 +48,7 @@ def create(
         typer.Option("--set", metavar="NAME=VALUE", help="A topic setting, as retention.ms=-1."),
     ] = None,
 ) -> None:
-    """Create topics; one that exists with that many partitions is left as it is."""
+    """Create topics; a topic that exists with that many partitions is left as it is."""
     config = assignments(settings or [], "--set")
     topics = [NewTopic(name, partitions, replication_factor, config) for name in names]
     with connection.tools() as tools:

@@ -42,7 +42,7 @@ def verify(
         typer.Option(
             "--checkpoint-store",
             metavar="STORE",
-            help="Where remote checkpoints are, as the setting says. "
+            help="Where remote checkpoints are: a value of the setting checkpoint_store. "
             "[default: KSTASH_CHECKPOINT_STORE or topic]",
             show_default=False,
         ),
@@ -50,9 +50,9 @@ def verify(
 ) -> None:
     """Check lineage, remote checkpoints and the outputs' sequence headers; changes nothing.
 
-    Reports gaps, duplicates and what cannot be read, with topic, partition and offset, and exits
-    with 1 when there is anything. The application may run meanwhile. What transactional sinks hold
-    carries no headers, and cannot be checked this way.
+    Reports gaps, duplicates and unreadable records, with topic, partition and offset, and exits
+    with 1 when it finds any. The application may run meanwhile. Records of transactional sinks
+    carry no headers, and cannot be checked this way.
     """
     config = connection.config(application_id, checkpoint_store=store)
     with KafkaTools(config.bootstrap_servers, config.kafka) as tools, _store(config) as fetch:
@@ -85,7 +85,7 @@ def _store(config: Config) -> Iterator[Fetch | None]:
 
 
 def examine(config: Config, tools: KafkaTools, fetch: Fetch | None) -> Report:
-    """Walk through everything.
+    """Check lineage, checkpoints and outputs.
 
     Raises:
         TopicMissingError: there is no lineage topic.
@@ -136,7 +136,7 @@ def _examine_partition(
 ) -> None:
     is_whole = tools.offsets([place], is_end=False)[place] == 0
     check = SequenceCheck(tag, is_internal=is_internal, is_whole=is_whole, report=report)
-    # Nothing on an internal topic is in a transaction, and plain readers see committed ones only.
+    # Internal topics hold no transactions; on sinks plain readers see committed records only.
     _walk(tools, place, check.take, uncommitted=is_internal)
 
 

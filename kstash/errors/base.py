@@ -45,11 +45,11 @@ class KstashError(Exception):
     Attributes:
         is_lasting: whether a new start would end with it again, until somebody has changed the
             program, its settings or what it asks of the cluster. A supervisor stops then.
-        is_told: whether the log of the worker has it, with what caused it.
+        is_logged: whether the log of the worker has it, with what caused it.
     """
 
     is_lasting = False
-    is_told = False
+    is_logged = False
 
 
 class LocatedError(KstashError):

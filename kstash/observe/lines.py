@@ -85,12 +85,12 @@ def _tell_uncaught(
 
     An error that is in the log already is not told twice with all that caused it.
     """
-    is_told = isinstance(error, KstashError) and error.is_told
+    is_logged = isinstance(error, KstashError) and error.is_logged
     if is_json():
-        if not is_told:
+        if not is_logged:
             log.critical("an error that nobody caught", exc_info=(kind, error, frames))
         return
-    text = "".join(traceback.format_exception(kind, error, frames, chain=not is_told))
+    text = "".join(traceback.format_exception(kind, error, frames, chain=not is_logged))
     sys.stderr.write(printable_lines(text))
     sys.stderr.flush()
 

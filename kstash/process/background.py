@@ -1,6 +1,6 @@
-"""Threads for what waits for disks and stores: uploads and restores of checkpoints.
+"""Threads for work that waits for disks, stores and brokers, such as uploads and restores.
 
-Daemon threads: a store that does not answer must not hold up the end of the process.
+They are daemon threads: a store that does not answer must not hold up the end of the process.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from kstash.ports.process import Job
 T = TypeVar("T")
 
 LANES = {"restore": 4, "upload": 1, "look": 1}
-"""Threads of each lane. One uploads: that keeps the files of a checkpoint together in the store,
-and bounds what uploads take from the processing."""
+"""Threads of each lane. A single one uploads: that keeps the files of a checkpoint together in the
+store, and bounds what uploads take from the processing."""
 
 CLOSE_DEADLINE_S = 2.0
-"""For jobs that notice that they are cancelled; the others end with the process."""
+"""How long jobs may take to notice that they are cancelled; the others end with the process."""
 
 
 @dataclass(slots=True)
@@ -36,11 +36,11 @@ class ThreadJob:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether nobody wants the result any more."""
+        """Whether the result is no longer wanted."""
         return self.cancelled.is_set()
 
     def cancel(self) -> None:
-        """Say so."""
+        """Note that the result is no longer wanted."""
         self.cancelled.set()
 
     def pause(self, seconds: float) -> None:
@@ -74,7 +74,7 @@ class Threads:
         return job
 
     def poll(self) -> None:
-        """Tell owners what is done; an error that no owner knows to handle is theirs to raise."""
+        """Report finished jobs to their owners; an owner raises errors that it does not handle."""
         while self._done:
             job, result, error = self._done.popleft()
             self._unfinished.remove(job)

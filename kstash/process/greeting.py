@@ -1,4 +1,4 @@
-"""What a worker says first: what runs here, and what nobody but a test would have set."""
+"""The first log line of a worker, with versions and settings; and warnings of test settings."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def build_info() -> dict[str, str]:
 
 
 def greet(config: Config, *, workers: int | None = None) -> None:
-    """Say which application starts, as what, and on what.
+    """Log which application starts, with which settings, and on which versions.
 
     Args:
         config: its settings.
-        workers: how many a supervisor has; None: this is a worker.
+        workers: number of a supervisor's workers; None: this is a worker.
     """
     of_worker = {} if config.instance_id is None else {"instance_id": config.instance_id}
     of_supervisor = {} if workers is None else {"workers": workers}

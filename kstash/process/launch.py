@@ -6,7 +6,6 @@ The composition root behind `App.run`: the one place that knows the runtime and 
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,18 +26,19 @@ from kstash.observe.logs import configure_logs, identify, is_json
 from kstash.ports.kafka import TopicInfo
 from kstash.ports.state import CheckpointStore, FinalState
 from kstash.process.background import Threads
+from kstash.process.clock import SystemClock, process_age_s
 from kstash.process.garbage import seldom_collecting
 from kstash.process.greeting import build_info, greet
 from kstash.process.main_program import command, hashing, is_in_event_loop, obstacle, pin_hash_seed
 from kstash.process.open_files import OpenFiles, needed, raise_limit
-from kstash.process.seat import STANDBY, Seat, failures_told
+from kstash.process.seat import STANDBY, Seat, reporting_failures
 from kstash.process.stopping import Stop, StoppedEarlyError, StopRequest
 from kstash.process.supervisor import Supervisor
 from kstash.process.worker_loop import Launch, report_error, run_loop
 from kstash.runtime.worker.worker import Worker
 from kstash.settings.config import Config
 from kstash.startup.continuity import settled
-from kstash.startup.members import find_strangers, refuse_strangers
+from kstash.startup.members import find_foreign_members, refuse_foreign_members, wait_until_stopped
 from kstash.startup.topic_checks import batch_bytes_max
 from kstash.startup.topics import check_topics
 from kstash.state import RocksBackend
@@ -47,14 +47,8 @@ from kstash.stores.topic import CheckpointTopic
 from kstash.topology.model import Topology
 
 RENEW_S = 300.0
-"""How long clients of a process that stands by are kept: brokers close connections that are idle
-for ten minutes, and metadata is forgotten after fifteen."""
-
-
-SESSION_MARGIN_S = 5.0
-"""The broker looks for silent members only now and then."""
-
-_IMPORTED = time.monotonic()
+"""How long a standby process keeps its clients: brokers close connections that are idle for ten
+minutes, and clients forget metadata after fifteen."""
 
 log = structlog.get_logger("kstash")
 
@@ -63,7 +57,7 @@ def checkpoint_store(cluster: KafkaCluster, config: Config) -> CheckpointStore |
     """The store that the settings name; None: checkpoints stay on this disk.
 
     Raises:
-        ConfigError: it cannot be opened.
+        ConfigError: the store cannot be opened.
     """
     if config.checkpoint_store == "none" or not config.guaranteed.recovers:
         return None
@@ -74,7 +68,7 @@ def checkpoint_store(cluster: KafkaCluster, config: Config) -> CheckpointStore |
 
 def _no_workers_here(hindered_by: str) -> ConfigError:
     return ConfigError(
-        f"workers run the program again, and that cannot be done here: {hindered_by}. Put "
+        f"each worker executes the program again, which is not possible here: {hindered_by}. Put "
         "run(workers=...) into a program of its own, or run without workers here",
         "workers",
     )
@@ -87,19 +81,7 @@ def _warn_of_the_loop() -> None:
     )
 
 
-class SystemClock:
-    """`kstash.ports.process.Clock` of the operating system."""
-
-    def monotonic(self) -> float:
-        """Seconds, never back."""
-        return time.monotonic()
-
-    def time_ms(self) -> int:
-        """Unix time in milliseconds."""
-        return time.time_ns() // 1_000_000
-
-
-@failures_told()
+@reporting_failures()
 def run_app(
     compile_program: Callable[[], Topology],
     config: Config,
@@ -110,21 +92,21 @@ def run_app(
     on_ready: Callable[[], None] | None = None,
     on_end: Callable[[FinalState], None] | None = None,
 ) -> bool:
-    """Run an application until it is told to stop, the end of its input, or an error.
+    """Run an application until a request to stop, the end of its input, or an error.
 
-    The program is executed again with a pinned hash seed when it runs with another one and can be,
-    and once for each of several workers.
+    The program is executed again with a pinned hash seed when it runs with another seed and can be
+    executed again; and once for each of several workers.
 
-    `compile_program` makes what is run; the other arguments are those of `App.run`.
+    `compile_program` returns the topology to run; the other arguments are those of `App.run`.
 
     Returns:
         Whether a bounded run is over; False when it was stopped before.
 
     Raises:
-        KstashError: what stopped it; nothing is lost, a new start goes on.
+        KstashError: what stopped the run; nothing is lost, and a new start continues it.
         SystemExit: with `EXIT_FENCED` when another process took this worker's place and the program
-            is the main one, elsewhere that is a `MemberFencedError`; in a supervised worker, when
-            its supervisor has been told of an error that a restart does not mend.
+            is the main one (elsewhere that is a `MemberFencedError`); in a supervised worker also
+            after an error that a restart does not mend was reported to the supervisor.
     """
     _check_can_run(config, until)
     topology = compile_program()
@@ -152,8 +134,8 @@ def run_app(
             raise SystemExit(0) from None
         return False
     except KstashError as error:
-        if is_json() and not error.is_told:
-            report_error(error)  # whoever shows it may show it otherwise
+        if is_json() and not error.is_logged:
+            report_error(error)  # the caller may not show it as JSON
         raise
     finally:
         if hindered_by is not None:
@@ -165,8 +147,8 @@ def _check_can_run(config: Config, until: str | None) -> None:
         raise ConfigError("kstash relies on its assertions: run without python -O")
     if until is not None and not config.guaranteed.recovers:
         raise ConfigError(
-            "a bounded run is kept track of in the lineage topic, which guarantee 'none' does not "
-            "write: choose another guarantee, or run without an end",
+            "a bounded run needs the lineage topic, which guarantee 'none' does not write: choose "
+            "another guarantee, or run without an end",
             "guarantee",
         )
 
@@ -193,10 +175,10 @@ def _supervise(run: Launch, workers: int, on_ready: Callable[[], None] | None) -
 
 
 def _run_alone(run: Launch, on_ready: Callable[[], None] | None) -> bool:
-    # A guest has not waited since the process began.
-    started = time.monotonic() - (0.0 if run.stop.is_guest else _process_age_s())
+    # In a process of somebody else's the start begins with this call, not with the process.
+    started = time.monotonic() - (0.0 if run.stop.is_guest else process_age_s())
 
-    def tell(_: int) -> None:
+    def report_ready(_: int) -> None:
         if on_ready is not None:
             on_ready()
 
@@ -204,12 +186,12 @@ def _run_alone(run: Launch, on_ready: Callable[[], None] | None) -> bool:
     greet(run.config)
     if run.until == "drain":
         _wait_for_stop(run.config)
-    return _run_worker(run, KafkaCluster(run.config), tell, started)
+    return _run_worker(run, KafkaCluster(run.config), report_ready, started)
 
 
 def _run_seat(run: Launch, seat: Seat) -> NoReturn:
-    """Run a supervised worker. What follows `run` in the program is for the supervisor to do."""
-    age_s = _process_age_s()
+    """Run a supervised worker, and exit: only the supervisor runs what follows `run`."""
+    age_s = process_age_s()
     config, topics = run.config, run.topology.topics
     cluster = KafkaCluster(config)
     if seat.index == STANDBY:
@@ -219,21 +201,21 @@ def _run_seat(run: Launch, seat: Seat) -> NoReturn:
         seat = seat.wait(RENEW_S, lambda: cluster.renew(topics))
         age_s = 0.0
     started = time.monotonic() - age_s
-    tell_ready = seat.join()
+    report_ready = seat.join()
     config = seat.settings(config)
     identify(application=config.application_id, worker=f"worker-{seat.index}")
     greet(config)
     run = replace(run, config=config, http_socket=seat.http_socket)
-    _run_worker(run, cluster, tell_ready, started)
+    _run_worker(run, cluster, report_ready, started)
     raise SystemExit(0)
 
 
 def _run_worker(
     run: Launch, cluster: KafkaCluster, on_ready: Callable[[int], None], started: float
 ) -> bool:
-    """Be one worker since `started` (monotonic seconds).
+    """Run one worker; its start began at `started` (monotonic seconds).
 
-    `cluster` may have been prepared, before the worker's place was known. `on_ready` is called with
+    `cluster` may have been prepared before the worker's seat was known. `on_ready` is called with
     the number of task groups of the application. Returns whether a bounded run is over.
     """
     clock, topology, config = SystemClock(), run.topology, run.config
@@ -248,7 +230,7 @@ def _run_worker(
     ):
         observer.metrics.gauge("build_info", 1, **build_info())
         cluster.take_place(config, _short_name(topology, config), topology.topics)
-        topology, topics = _look(topology, config, cluster, clock, observer.beat)
+        topology, topics = _check_start(topology, config, cluster, clock, observer.beat)
         state = RocksBackend(
             Path(config.state_dir),
             config.application_id,
@@ -282,27 +264,27 @@ def _run_worker(
             state.close()
 
 
-def _look(
+def _check_start(
     topology: Topology,
     config: Config,
     cluster: KafkaCluster,
     clock: SystemClock,
     beat: Callable[[], None],
 ) -> tuple[Topology, Mapping[str, TopicInfo]]:
-    """What must be right before the group is joined: topics, program, members.
+    """Check topics, program and members before the group is joined.
 
-    Calls `beat` in waits that may be long, as for members of a long session to be gone: a start
-    that waits is no loop that hangs.
+    Calls `beat` in waits that may be long, such as that for the sessions of stopped members: a
+    start that waits is not a loop that hangs.
 
     Returns:
-        The topology with the numbers that its stages have had, and its topics.
+        The topology with the numbers that its stages had before, and its topics.
     """
     admin = cluster.admin()
     cluster.spares.keep("admin", admin)
     folder = Path(config.state_dir) / config.application_id
     has_state = any(folder.glob("*/checkpoints/*"))
     with ThreadPoolExecutor(1) as threads:
-        strangers = threads.submit(find_strangers, config, cluster.program)
+        members = threads.submit(find_foreign_members, config, cluster.program)
         topics = check_topics(admin, topology, config, has_local_state=has_state)
         cluster.limit_batches(batch_bytes_max(topics.values()))
         cluster.prepare(topology.topics, are_there=True)
@@ -318,32 +300,21 @@ def _look(
             has_local_state=has_state,
             beat=beat,
         )
-        found = strangers.result()
-    refuse_strangers(config, cluster.program, waits=True, found=found, beat=beat)
+        found = members.result()
+    refuse_foreign_members(config, cluster.program, waits=True, found=found, beat=beat)
     return topology, topics
 
 
 def _short_name(topology: Topology, config: Config) -> str:
-    """What all members of one group must have in common."""
+    """A short name of what all members of one group must have in common."""
     kind = "lineage" if config.guaranteed.logs_lineage else config.guarantee
     return hashlib.blake2b(f"{topology.hash} {kind}".encode(), digest_size=4).hexdigest()
 
 
-def _process_age_s() -> float:
-    """Seconds since this process began, also under another program: a re-execution counts."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except OSError:  # no such file system here
-        return time.monotonic() - _IMPORTED
-
-
 def _wait_for_stop(config: Config) -> None:
     """Wait until no worker is active: a group that one keeps would never be drained."""
-    wait_s = config.session_timeout_ms / 1000 + SESSION_MARGIN_S
 
-    def tell(members: list[str]) -> None:
+    def report(members: list[str], wait_s: float) -> None:
         log.info("waiting for workers to leave", workers=members, up_to_s=wait_s)
 
-    upkeep = Maintenance(config.bootstrap_servers, config.kafka)
-    upkeep.wait_for_stop(config.application_id, wait_s, tell)
+    wait_until_stopped(config, Maintenance(config.bootstrap_servers, config.kafka), report)

@@ -1,9 +1,9 @@
 """The main program of this process: whether it can be executed again up to this call of `run`.
 
-Two things need that: the hash seed can be pinned before the start of the interpreter only, and each
+Two things need that: the hash seed can be pinned only before the interpreter starts, and each
 worker of a supervisor runs the program again. A prompt, a notebook or a test runner would lose all
-that it holds, and a program from standard input is gone once it was read. So the stack is looked
-at: the program's own code must lie on it, and nobody else's who calls it.
+that it holds, and a program from standard input is gone once it was read. So the stack is
+inspected: the program's own code must be on it, and no code of others that calls the program.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ LAUNCHERS = frozenset(
         *("cProfile", "coverage", "profile"),
     }
 )
-"""Packages of others that run a program from its beginning to its end, and no more than that."""
+"""Packages of others that run a program from its beginning to its end, and do nothing else."""
 
 DEBUGGER = "pydevd"
-"""What the debuggers of editors have in common; their files lie anywhere."""
+"""The module that the debuggers of editors have in common; their files may be anywhere."""
 
 FORKED_FLAG = 0x40
 """`PF_FORKNOEXEC` of Linux: the process is the copy of another one."""
@@ -57,7 +57,7 @@ def obstacle() -> str | None:
         return "a debugger runs it, and would lose it"
     if is_in_event_loop():
         return "run() was called in an event loop"
-    if caller := _stranger(frames):
+    if caller := _foreign_caller(frames):
         return f"run() was called by {caller}"
     if not _is_found(main):
         return "its file is not where it was when it was started"
@@ -65,22 +65,22 @@ def obstacle() -> str | None:
 
 
 def command() -> list[str]:
-    """What executes the program again; only where there is no `obstacle`."""
+    """The command that executes the program again; only where there is no `obstacle`."""
     return [sys.executable, *sys.orig_argv[1:]]
 
 
 def pin_hash_seed(hindered_by: str | None) -> None:
-    """Execute the program again with the pinned hash seed, or say what follows where that fails.
+    """Execute the program again with the pinned hash seed, or warn where that is not possible.
 
     Args:
-        hindered_by: what `obstacle` says.
+        hindered_by: the result of `obstacle`.
     """
     if is_pinned():
         return
     if sys.flags.ignore_environment:
         reason = "Python was started with -E or -I, which have it ignore PYTHONHASHSEED"
     elif os.environ.get(SEED_VARIABLE) == HASH_SEED:
-        # Not once more: it would not help, without end.
+        # Not once more: the program would execute itself without end.
         reason = "PYTHONHASHSEED=0 has no effect: Python's -R does that, or it was set too late"
     elif hindered_by is not None:
         reason = f"the program cannot be executed again: {hindered_by}"
@@ -104,13 +104,13 @@ def is_pinned() -> bool:
 
 
 def hashing() -> str:
-    """Tells one hash seed from others, for START; empty when it is the pinned one."""
+    """A value that identifies the hash seed, for START; empty for the pinned one."""
     return "" if is_pinned() else f"{hash('kstash') & (1 << 64) - 1:016x}"
 
 
 def is_in_event_loop() -> bool:
     """Whether a loop of asyncio waits for this call to return."""
-    asyncio = sys.modules.get("asyncio")  # who has not imported it has no loop
+    asyncio = sys.modules.get("asyncio")  # a program that has not imported it has no loop
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 
@@ -118,13 +118,13 @@ def is_in_event_loop() -> bool:
 
 
 def _is_copy() -> bool:
-    """Whether the process was forked and has executed nothing since, or is multiprocessing's."""
+    """Whether the process was forked without an exec since, or is multiprocessing's."""
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:
         return True
     try:
         flags = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[6]
-    except OSError:  # no such file system here
+    except OSError:  # this system has no /proc
         return False
     return bool(int(flags) & FORKED_FLAG)
 
@@ -138,7 +138,7 @@ def _frames() -> Iterator[FrameType]:
 
 
 def _is_program(main: ModuleType, frames: list[FrameType]) -> bool:
-    """Whether the main module runs on the stack, out of a file or the option -c."""
+    """Whether the main module is on the stack, read from a file or the option -c."""
     for frame in frames:
         if frame.f_globals is vars(main) and frame.f_code.co_name == "<module>":
             if getattr(main, "__file__", None) is not None:
@@ -147,7 +147,7 @@ def _is_program(main: ModuleType, frames: list[FrameType]) -> bool:
     return False
 
 
-def _stranger(frames: list[FrameType]) -> str | None:
+def _foreign_caller(frames: list[FrameType]) -> str | None:
     """The innermost package on the stack that is neither the program's nor a launcher."""
     packages = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames]
     calling = next((package for package in packages if package != "kstash"), "")

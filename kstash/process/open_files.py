@@ -1,8 +1,8 @@
 """The limit of open files (`ulimit -n`): raised at the start, counted, and named where it is hit.
 
-Many systems give a process 1,024 at first and let it ask for more. A worker of many task groups
-needs more: each client has its connections, each database its files. What fails without them says
-so in many ways, or not at all.
+Many systems give a process 1,024 at first and let it raise the limit. A worker of many task groups
+needs more: each client has its connections, each database its files. Where they are missing, the
+errors rarely name the cause.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from kstash.errors import ClusterError, OpenFilesError, StateError
 from kstash.topology.model import Topology
 
 FILES_OF_A_WORKER = 50
-"""Of Python, the member, readers and shared producers, with one broker: fewer than are open."""
+"""Files of Python, member, readers and shared producers, with one broker: a lower bound."""
 
 FILES_OF_A_CLIENT = 8
-"""Of a transactional producer, of which a group with sinks has two; some more for each broker."""
+"""Files of a transactional producer; a group with sinks has two, and each broker adds some."""
 
 FILES_OF_A_STORE = 7
-"""Of a stage's database, while it is small; it grows to some hundred."""
+"""Files of a stage's database while it is small; it grows to some hundred."""
 
 LIMIT_MAX = 1 << 20
-"""More is of no use, and there are programs that walk through all that they may have."""
+"""A higher limit is of no use, and some programs walk through all descriptors up to it."""
 
 CHECK_INTERVAL_S = 5.0
-SHARE_TOLD = 0.9
-"""Of the limit, from which on it is told."""
+SHARE_SHORT = 0.9
+"""Share of the limit from which on open files count as short."""
 
 TOO_MANY = "Too many open files"
-"""In what the system says, whoever passes it on."""
+"""Part of the system's message, whoever passes it on."""
 
 _OPEN = Path("/proc/self/fd")
 
@@ -59,13 +59,13 @@ def raise_limit() -> int:
 
 
 def open_count() -> int | None:
-    """How many files are open; None where the system does not tell."""
+    """How many files are open; None where the system does not report it."""
     try:
         return sum(1 for _ in _OPEN.iterdir())
     except FileNotFoundError:
         return None
     except OSError:
-        # To look takes a descriptor too.
+        # Listing them takes a descriptor too: none is left.
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
@@ -100,10 +100,10 @@ class OpenFiles:
         self._count = count
         self._monotonic = monotonic
         self._due = 0.0
-        self._is_told = False
+        self._is_reported = False
 
     def admit(self, groups: int) -> None:
-        """Say whether so many task groups can be had.
+        """Check that this process can own so many task groups.
 
         Raises:
             OpenFilesError: they need more files than may be open.
@@ -121,26 +121,26 @@ class OpenFiles:
     def is_short(self) -> bool:
         """Whether nearly as many files are open as may be."""
         count = self._count()
-        return count is not None and count >= SHARE_TOLD * self._limit
+        return count is not None and count >= SHARE_SHORT * self._limit
 
     def check(self) -> None:
-        """Tell once when they get short; looks every few seconds."""
-        if self._monotonic() < self._due or self._is_told:
+        """Log once when open files get short; checks every few seconds."""
+        if self._monotonic() < self._due or self._is_reported:
             return
         self._due = self._monotonic() + CHECK_INTERVAL_S
         if self.is_short:
-            self._is_told = True
+            self._is_reported = True
             log.error("open files get short", open=self._count(), limit=self._limit)
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Raise an `OpenFilesError` in place of an error that comes of too few files."""
+        """Raise an `OpenFilesError` in place of an error that too few open files have caused."""
         try:
             yield
         except Exception as error:
-            # The broker or the disk, as it seems, when it is we who can open nothing more.
-            seems = isinstance(error, ClusterError | StateError | OSError) and self.is_short
-            if isinstance(error, OpenFilesError) or not (seems or TOO_MANY in str(error)):
+            # It looks like the broker's or the disk's fault, but this process can open no file.
+            is_likely = isinstance(error, ClusterError | StateError | OSError) and self.is_short
+            if isinstance(error, OpenFilesError) or not (is_likely or TOO_MANY in str(error)):
                 raise
             count = self._count()
             raise OpenFilesError(

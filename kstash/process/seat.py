@@ -1,4 +1,4 @@
-"""The seat of a supervised process: how it learns of it, and of the end of its supervisor."""
+"""The seat of a supervised process: how the process learns of it, and that its supervisor ended."""
 
 from __future__ import annotations
 
@@ -18,24 +18,22 @@ from kstash.errors import ConfigError, KstashError
 from kstash.settings.config import Config
 
 SEAT_VARIABLE = "KSTASH_WORKER_SEAT"
-"""How a process learns that it is a supervised worker, and which: see `Seat.encode`."""
+"""Its value makes a process a supervised worker, and says which: see `Seat.encode`."""
 
 STANDBY = -1
 
-
 EXIT_ORPHANED = 4
-"""Exit code of a worker whose supervisor has gone."""
-
+"""Exit code of a worker whose supervisor has ended."""
 
 EXIT_ERROR = 1
 
 MESSAGE_CHARACTERS_MAX = 16_384
-"""Of an error that is told: it fits into the buffer of the link, so telling waits for nobody."""
+"""Of a reported error: it fits into the buffer of the link, so that the report never blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a worker ends, where a restart would not mend it.
+    """Why a worker ends, when a restart would not mend it.
 
     Attributes:
         error: name of the error's class.
@@ -52,7 +50,7 @@ class Failure:
 
     @classmethod
     def decode(cls, line: bytes) -> Self:
-        """What `encode` has made."""
+        """The failure that `encode` wrote."""
         return cls(*json.loads(line))
 
 
@@ -62,10 +60,10 @@ def socket_name(index: int) -> str:
 
 
 @contextmanager
-def failures_told() -> Iterator[None]:
-    """Tell the supervisor of an error that a restart does not mend, and end without more words.
+def reporting_failures() -> Iterator[None]:
+    """Report to the supervisor an error that a restart does not mend, and end without a traceback.
 
-    In a process that nobody supervises it does nothing.
+    In a process that has no supervisor the error passes through.
     """
     try:
         yield
@@ -80,13 +78,13 @@ def failures_told() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """What a supervised process is told.
+    """What a supervisor gives to a process that it starts.
 
     Attributes:
         index: number of the worker on this machine, from 0; `STANDBY`: not yet known.
-        link: file descriptor of its end of the socket pair.
+        link: file descriptor of the process's end of the socket pair.
         application_id: of the application that is supervised.
-        http_folder: where its socket for HTTP belongs; empty: it serves nothing.
+        http_folder: folder for the socket that answers HTTP; empty: none does.
     """
 
     index: int
@@ -105,7 +103,7 @@ class Seat:
 
     @classmethod
     def of_this_process(cls, application_id: str) -> Self | None:
-        """The seat of this process; None where nobody supervises it.
+        """The seat of this process; None when it has no supervisor.
 
         Raises:
             ConfigError: the program runs another application before the supervised one.
@@ -123,7 +121,7 @@ class Seat:
         return cls(int(index), int(link), supervised, http_folder)
 
     def settings(self, config: Config) -> Config:
-        """The settings of this worker: a name and a folder of its own; HTTP is the supervisor's."""
+        """The settings of this worker: its own name and folder; the supervisor serves HTTP."""
         base = config.instance_id or socket.gethostname()
         return config.override(
             "supervisor",
@@ -139,10 +137,10 @@ class Seat:
 
         Args:
             idle_s: seconds of waiting after which, each time, `on_idle` is called; None: never.
-            on_idle: keeps ready what the seat will need.
+            on_idle: keeps clients and connections ready for the seat.
         """
         with socket.socket(fileno=os.dup(self.link)) as link:
-            # Not a time-out of the socket: that would change the link for all who hold it.
+            # Not a time-out of the socket: that would change the link for all its holders.
             while not select.select([link], [], [], idle_s)[0]:
                 on_idle()
             given = link.recv(16)
@@ -154,8 +152,8 @@ class Seat:
         """End with the supervisor from now on.
 
         Returns:
-            What tells it that this worker is ready; to be called with the number of task groups,
-            since workers beyond it have nothing to get ready.
+            What reports to the supervisor that this worker is ready. It is to be called with the
+            number of task groups, since workers beyond that number get none.
         """
         link = socket.socket(fileno=self.link)
         link.set_inheritable(False)  # a child of the program's own must not keep it open
@@ -167,7 +165,7 @@ class Seat:
 
         threading.Thread(target=watch, name="kstash-supervisor", daemon=True).start()
 
-        def tell(group_count: int) -> None:
+        def report_ready(group_count: int) -> None:
             link.sendall(b"%d\n" % group_count)
 
-        return tell
+        return report_ready

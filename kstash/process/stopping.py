@@ -1,4 +1,4 @@
-"""How a run is told to stop: by a signal, or by `App.stop`."""
+"""How a run is stopped: by a signal, or by `App.stop`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from types import FrameType
 
 @dataclass(slots=True)
 class StopRequest:
-    """Whether somebody asked for the end of a run. Any thread may set it, and a signal handler."""
+    """Whether a run is to end. Any thread may set it, and so may a signal handler."""
 
     is_set: bool = False
 
 
 class StoppedEarlyError(BaseException):
-    """A signal came before anything had begun that would have to be finished."""
+    """A signal came before the run had begun anything that it would have to finish."""
 
 
 class Stop:
     """A context manager: within it the first SIGTERM or SIGINT asks for an orderly stop.
 
-    Before `begin` there is nothing to finish, and what is waited for may take long: the signal is
-    raised as a `StoppedEarlyError`. The second one ends the process; where that is not ours to
-    end, Ctrl-C is a KeyboardInterrupt. Python gives signals to the main thread only: elsewhere
-    `request` is all that is heard.
+    Before `begin` there is nothing to finish, and the start may wait for long: the signal raises a
+    `StoppedEarlyError`. A second signal ends the process; in a process that is not kstash's, a
+    second Ctrl-C raises KeyboardInterrupt. Python delivers signals to the main thread only: in
+    other threads only `request` counts.
 
     Args:
         request: set by others to ask for the stop, and by a signal.
@@ -46,7 +46,7 @@ class Stop:
         return self._request.is_set
 
     def begin(self) -> None:
-        """From now on somebody looks at `is_set`, and stops in order."""
+        """From now on the run checks `is_set`, and stops in order."""
         self._has_begun = True
 
     def __enter__(self) -> Stop:
@@ -57,7 +57,7 @@ class Stop:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            # None: not set by Python, and so not for Python to set again.
+            # None: it was not set by Python, which cannot set it again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:

@@ -1,15 +1,15 @@
 """Several workers on one machine: starts a process for each, and starts a dead one again.
 
 The supervisor has no Kafka client and no state. Each process runs the whole program again, since
-lambdas cannot be sent to another process, and finds its seat in the environment. One process more
-stands by: it has run the program up to there, imports and all, and waits to be given a seat.
+lambdas cannot be sent to another process, and finds its seat in the environment. One more process
+stands by: it has imported the program and run it up to `App.run`, and waits for a seat.
 
 Invariants:
 
 - a worker never outlives its supervisor: it holds one end of a socket pair, and ends when the other
-  end is closed, however that came about;
-- a seat has one process at a time: the next one starts after the `wait` for the last one, and so
-  finds the lock of the state folder free;
+  end is closed, for whatever reason;
+- a seat has one process at a time: the next process starts after the `wait` for the last one, and
+  so finds the lock of the state folder free;
 - every wait has a deadline: a worker that does not stop is killed.
 """
 
@@ -51,22 +51,20 @@ STOP_GRACE_S = 10.0
 """What a worker may need beyond `shutdown_timeout_ms` to close its clients."""
 
 STANDBY_PAUSE_S = 10.0
-"""After the end of a process that stood by, until the next one."""
+"""Pause after the end of a standby process, until the next one starts."""
 
-
-LOOK_S = 0.1
+TURN_S = 0.1
 """Longest turn of the loop, so that signals and due starts are seen soon."""
-
 
 log = structlog.get_logger("kstash.supervisor")
 
 
 class StopSignal(Protocol):
-    """Says when to stop."""
+    """Whether a run is to stop."""
 
     @property
     def is_set(self) -> bool:
-        """Whether it is time."""
+        """Whether it is to stop now."""
 
 
 class Supervisor:
@@ -77,9 +75,9 @@ class Supervisor:
         config: settings of the application.
         count: number of workers, 1 or more.
         is_bounded: whether a worker that ends with exit code 0 has done its work.
-        on_ready: called once, when all workers that get tasks have said that they are ready.
+        on_ready: called once, when all workers that get tasks have reported that they are ready.
         http_folder: where workers make the sockets that they answer HTTP on; empty: none do.
-        on_members: told of the workers, whenever something about them has changed.
+        on_members: called with the workers whenever one of them has changed.
 
     Raises:
         ConfigError: the count is no positive number.
@@ -110,11 +108,11 @@ class Supervisor:
         self._shown: dict[str, int] = {}
 
     def run(self, stop: StopSignal) -> None:
-        """Run until told to stop, or until all workers are over.
+        """Run until `stop` is set, or until all workers are over.
 
         Raises:
-            WorkerFailedError: a worker died again and again, or of what a restart does not mend;
-                the others were stopped in order.
+            WorkerFailedError: a worker died again and again, or of an error that a restart does not
+                mend; the others were stopped in order.
             SystemExit: with `EXIT_FENCED` when other processes took the places of workers.
         """
         try:
@@ -136,7 +134,7 @@ class Supervisor:
     # -- one turn --------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        self._listen(LOOK_S)
+        self._listen(TURN_S)
         for worker in self._workers:
             if worker.process is not None and worker.process.poll() is not None:
                 self._ended(worker)
@@ -150,7 +148,7 @@ class Supervisor:
 
     @property
     def _are_ready(self) -> bool:
-        """Whether all workers are that can be: those beyond the number of groups have no task."""
+        """Whether all workers that get tasks are ready: at most one for each task group."""
         wanted = min(len(self._workers), *(worker.group_count for worker in self._workers))
         return sum(worker.is_ready or worker.is_over for worker in self._workers) >= wanted
 
@@ -159,10 +157,10 @@ class Supervisor:
             worker, is_link = key.data
             is_open = worker.read_link() if is_link else self._show(worker)
             if not is_open:
-                self._selector.unregister(key.fileobj)  # it would be readable for ever
+                self._selector.unregister(key.fileobj)  # a closed file is readable for ever
 
     def _keep_standby(self) -> None:
-        """Have a process stand by; not while others need the processor to get ready."""
+        """Keep a standby process, but not while workers need the processor to get ready."""
         standby = self._standby
         if standby.process is not None:
             if standby.process.poll() is not None:
@@ -173,7 +171,7 @@ class Supervisor:
 
     def _start(self, worker: WorkerProcess) -> None:
         standby = self._standby
-        # One that has just ended is seen by `_keep_standby`.
+        # `_keep_standby` handles a standby process that has just ended.
         if standby.process is None or standby.process.poll() is not None:
             self._spawn(worker)
         else:
@@ -244,7 +242,7 @@ class Supervisor:
                 f"workers were stopped; its last lines:\n{shown}",
                 described_exit(code),
             )
-        # At once, so that its place in the group is still free; unless that did not help.
+        # At once, while the group still keeps the worker's place; later when that did not help.
         pause_s = BACKOFF_S * 2 ** (worker.quick_deaths - 2) if worker.quick_deaths > 1 else 0.0
         worker.due = time.monotonic() + pause_s
         worker.restarts += 1
@@ -264,13 +262,13 @@ class Supervisor:
         )
 
     def _forget(self, worker: WorkerProcess) -> None:
-        """Take leave of a process that has ended: its last lines, its files."""
+        """Read the last lines of a process that has ended, and close its files."""
         process, link = worker.process, worker.link
         assert process is not None
         assert process.stderr is not None
         assert link is not None
         self._show(worker)
-        worker.read_link()  # its last words may have come with its end
+        worker.read_link()  # a last report may have come with its end
         for file in (process.stderr, link):
             if file.fileno() in self._selector.get_map():
                 self._selector.unregister(file)
@@ -290,7 +288,7 @@ class Supervisor:
             worker.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + self._config.shutdown_timeout_ms / 1000 + STOP_GRACE_S
         while running and time.monotonic() < deadline:
-            self._listen(LOOK_S)
+            self._listen(TURN_S)
             for worker in list(running):
                 assert worker.process is not None
                 if worker.process.poll() is not None:
@@ -309,7 +307,7 @@ class Supervisor:
             worker.process.wait()  # SIGKILL cannot be refused
             self._forget(worker)
 
-    # -- what people see -------------------------------------------------------------------------
+    # -- logs and status -------------------------------------------------------------------------
 
     def _show(self, worker: WorkerProcess) -> bool:
         """Pass on what a worker has logged; returns whether more may come."""
@@ -324,7 +322,7 @@ class Supervisor:
         return f"{worker.name} | {line}"
 
     def _line_of_json(self, worker: WorkerProcess, line: str) -> str:
-        """The line as it is when it is JSON; not so what was written beside the log."""
+        """The line itself when it is JSON; otherwise it was not logged, and is made JSON here."""
         try:
             if isinstance(json.loads(line), dict):
                 return line
@@ -335,7 +333,7 @@ class Supervisor:
         return json.dumps(found)
 
     def _show_status(self) -> None:
-        """One line whenever the numbers change."""
+        """Log one line whenever the numbers change."""
         workers = self._workers
         now = {
             "running": sum(worker.process is not None for worker in workers),

@@ -1,7 +1,7 @@
 """What users see of an error that ends `App.run`: its line, and their own frames.
 
-Python shows every frame of an exception that nobody catches, and of what caused it. Frames of ours
-say nothing to whoever has to fix a program or a setting; with `log_level="debug"` they are logged.
+Python shows every frame of an uncaught exception and of its causes. Frames of kstash are of no use
+to whoever has to fix a program or a setting; with `log_level="debug"` they are logged.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ log = structlog.get_logger("kstash")
 
 
 def shortened(error: KstashError) -> KstashError:
-    """The same error without frames of ours, to be raised where the user has called.
+    """The same error without frames of kstash, to be raised where the user called it.
 
-    Of what caused it only an exception of the user's own code is left.
+    Its cause is kept only where that is an exception of the user's own code.
     """
     log.debug("all frames of the error", exc_info=error)
     error.__cause__ = None
@@ -31,7 +31,7 @@ def shortened(error: KstashError) -> KstashError:
 
 
 def with_user_frames(error: E) -> E:
-    """The same exception; its traceback begins with the first frame that is not ours."""
+    """The same exception; its traceback begins with the first frame outside of kstash."""
     traceback = error.__traceback__
     while traceback is not None and _is_ours(traceback):
         traceback = traceback.tb_next

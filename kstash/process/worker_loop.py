@@ -1,4 +1,4 @@
-"""The loop of a worker in this process, until it is told to stop, is done, or fails."""
+"""The loop of a worker in this process, until it is stopped, is done, or fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kstash.process.tracebacks import with_user_frames
 from kstash.runtime.worker.final_state import GroupsFinalState
 from kstash.runtime.worker.worker import Worker
 from kstash.settings.config import Config
-from kstash.startup.members import refuse_strangers
+from kstash.startup.members import refuse_foreign_members
 from kstash.state import RocksBackend
 from kstash.topology.model import Topology
 
@@ -41,8 +41,8 @@ class Launch:
         topology: of the application.
         config: its settings.
         until: when a bounded run is over.
-        stop: tells when to stop.
-        on_end: gets the state behind a bounded run.
+        stop: is set when the run is to stop.
+        on_end: gets the state after a bounded run.
         http_socket: where a supervised worker answers HTTP.
     """
 
@@ -54,17 +54,17 @@ class Launch:
     http_socket: Path | None = None
 
 
-def _look_for_strangers(worker: Worker, program: str) -> None:
-    """Look once more as a member: who started at the same moment was not there before."""
+def _check_members_again(worker: Worker, program: str) -> None:
+    """Check the members once more as one of them: another may have started at the same moment."""
 
-    def looked(_: None, error: Exception | None) -> None:
+    def checked(_: None, error: Exception | None) -> None:
         if error is not None:
             raise error
 
     # In a thread: a broker that does not answer must not hold up the loop.
     config = worker.context.config
     worker.context.background.submit(
-        "look", lambda _: refuse_strangers(config, program, waits=False), looked
+        "look", lambda _: refuse_foreign_members(config, program, waits=False), checked
     )
 
 
@@ -79,7 +79,7 @@ def run_loop(
     """Step the worker; it is closed when this returns or raises.
 
     Raises:
-        KstashError: what stopped it; it has been logged.
+        KstashError: what stopped the worker; it has been logged.
         SystemExit: with `EXIT_FENCED`, when another process took its place and kstash has the
             process for itself.
     """
@@ -91,7 +91,7 @@ def run_loop(
             worker.step(STEP_S)
             if not is_checked and worker.is_live:
                 is_checked = True
-                _look_for_strangers(worker, program)
+                _check_members_again(worker, program)
             observer.show(worker.status)
             if time.monotonic() >= memory_due:
                 memory_due = time.monotonic() + MEMORY_INTERVAL_S
@@ -108,7 +108,7 @@ def run_loop(
         is_graceful = True
     except MemberFencedError as error:
         log.error("another process took this worker's place; it stops", reason=str(error))  # noqa: TRY400 - expected, no traceback
-        error.is_told = True
+        error.is_logged = True
         if stop.is_guest:
             raise
         raise SystemExit(EXIT_FENCED) from error
@@ -116,7 +116,7 @@ def run_loop(
         _report_user_error(error)
         raise
     except KstashError as error:
-        # At once: whoever shows the error does so after the clients are closed.
+        # At once: the caller shows the error only after the clients are closed.
         report_error(error)
         raise
     finally:
@@ -127,12 +127,12 @@ def run_loop(
 def report_error(error: KstashError) -> None:
     """Log what stopped the worker, once."""
     log.error("the worker stops; nothing is lost", reason=str(error))
-    error.is_told = True
+    error.is_logged = True
 
 
 def _report_user_error(error: OperatorError | SerdeError) -> None:
-    # The cause alone: whoever shows the error may show its message only, and frames of ours
-    # would bury the user's.
+    # Only the cause: the caller may show no more than the message, and frames of kstash would hide
+    # the user's.
     log.error(
         "user code failed, the worker stops; nothing is lost",
         operator=error.operator,
@@ -142,4 +142,4 @@ def _report_user_error(error: OperatorError | SerdeError) -> None:
         skip_records=error.skip,
         exc_info=with_user_frames(error.cause),
     )
-    error.is_told = True
+    error.is_logged = True

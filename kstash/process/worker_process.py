@@ -17,7 +17,7 @@ LINES_KEPT = 20
 READS_MAX = 16
 
 END_S = 0.05
-"""From the moment that a process closes its files to the one that it can be waited for."""
+"""How long a process may take from closing its files to its end."""
 
 
 class WorkerProcess:
@@ -36,11 +36,11 @@ class WorkerProcess:
         self.restarts = self.quick_deaths = 0
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self.failure: Failure | None = None
-        self._rest = self._told = b""
+        self._rest = self._link_rest = b""
 
     @property
     def member(self) -> SupervisedWorker:
-        """What others may know of it."""
+        """What the HTTP server shows of this worker."""
         return SupervisedWorker(self.name, socket_name(self.index), self.restarts, self.is_over)
 
     def read_log(self) -> tuple[list[str], bool]:
@@ -65,11 +65,11 @@ class WorkerProcess:
         return found, is_open
 
     def take(self, standby: WorkerProcess) -> None:
-        """Go on with the process that stood by."""
+        """Take over the process that stood by."""
         assert standby.link is not None
         self.process, self.link, self._rest = standby.process, standby.link, standby._rest
-        self.failure, self._told = standby.failure, standby._told
-        # When it has died meanwhile, that is seen as the worker's death.
+        self.failure, self._link_rest = standby.failure, standby._link_rest
+        # Should it have died meanwhile, this counts as the worker's death.
         with contextlib.suppress(BlockingIOError, ConnectionError):
             self.link.sendall(b"%d\n" % self.index)
 
@@ -78,13 +78,13 @@ class WorkerProcess:
         assert self.process is not None
         assert self.link is not None
         with contextlib.suppress(BlockingIOError, ConnectionError):
-            told = self.link.recv(65_536)
-            if not told:
-                # It is about to end, which should be seen now, not at the next look.
+            received = self.link.recv(65_536)
+            if not received:
+                # It is about to end: wait for that here, not until the next turn.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(END_S)
                 return False
-            *lines, self._told = (self._told + told).split(b"\n")
+            *lines, self._link_rest = (self._link_rest + received).split(b"\n")
             for line in lines:
                 if line.isdigit():
                     self.is_ready, self.group_count = True, int(line)

@@ -1,1 +1,1 @@
-"""May this program start here: its topics, its rights, its predecessor, other members."""
+"""Whether a program may start here: its topics, its rights, the last program, other members."""

@@ -1,8 +1,8 @@
-"""Which program an application ran last, and whether another one may go on from there.
+"""Which program an application ran last, and whether another one may continue from its state.
 
-A start reads the STARTs and RELEASEs of all task groups before it claims any: a program that began
-on some groups and was refused on others could neither go on nor go back. It also settles the
-numbers of the stages, which all workers must give alike.
+A start reads the STARTs and RELEASEs of all task groups before it claims any: a program that was
+accepted on some groups and refused on others could neither continue nor be taken back. The start
+also settles the numbers of the stages, which must be the same in all workers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from kstash.settings.config import Config
 from kstash.topology.model import Topology
 
 READ_DEADLINE_S = 30.0
-"""Without any record for so long, the cluster counts as away."""
+"""After so long without any record the cluster counts as unreachable."""
 
 POLL_S = 0.1
 
@@ -57,31 +57,30 @@ def settled(
     has_local_state: bool = False,
     beat: Callable[[], None] = lambda: None,
 ) -> Topology:
-    """The topology with the numbers that its stages have had before.
+    """The topology with the numbers that its stages had before.
 
     Args:
         topology: what this process is to run.
         config: its settings.
-        topics: the application's, as they were just found.
+        topics: those of the application, described just before.
         admin: asks for offsets.
-        scanner: reads; it has no partitions before and after.
+        scanner: reads; it has no partitions, neither before the call nor after it.
         clock: for deadlines.
         has_local_state: this machine has checkpoints of the application.
-        beat: called while records come: a large lineage may take longer to read than the loop may
-            stand still.
+        beat: called during the read: a large lineage may take longer than the loop may stand still.
 
     Raises:
         ProgramChangedError: another program ran last, and has not been drained, or its state
             cannot be taken over.
-        TopicMadeAnewError: the lineage topic is new; internal topics, checkpoints there or the
-            state here are not.
+        TopicMadeAnewError: the lineage topic is new, but internal topics, remote checkpoints or
+            the state on this disk are not.
         TopicMissingError: a topic that the application reads or writes is not there.
         TopicMismatchError: a newly used internal topic holds records of an earlier program.
         TopicSharedError: an internal topic holds records of another application.
         KafkaUnavailableError: no answer within the deadline.
     """
     layout = Layout.of(topology, topics)
-    # Before the lineage is read: who has written there since has said so in the lineage.
+    # Before the lineage is read: a worker that writes there afterwards has its START in it already.
     own = [*topology.internal_topics, topology.checkpoints_topic]
     filled = _filled(admin, topics, own)
     checkpoints = [p for p in filled if p[0] == topology.checkpoints_topic]
@@ -94,7 +93,7 @@ def settled(
         _check_never_recovered(starts, start_settings(layout, config))
         return topology
     if not starts:
-        # `kstash reset` leaves a generation there: state left on other machines is no matter.
+        # `kstash reset` writes a generation there: then state left on other machines does no harm.
         if (has_local_state or checkpoints) and all(view.generation is None for view in views):
             raise TopicMadeAnewError([topology.lineage_topic])
         _check_is_new(topology, filled, views, scanner, clock)
@@ -109,10 +108,10 @@ def settled(
 
 
 def _check_never_recovered(starts: Collection[Start], settings: Mapping[str, str]) -> None:
-    """Refuse `none` where another guarantee has worked (H57).
+    """Refuse `none` after another guarantee (H57).
 
-    It would begin with nothing beside internal topics that are full, and leave frames there that
-    no lineage knows of.
+    It would begin without state beside internal topics that hold records, and leave frames there
+    that are in no lineage.
     """
     for start in starts:
         before = program_of(start.settings)
@@ -155,7 +154,7 @@ def _continued(
                 topic,
                 "number of records",
                 found="more than 0",
-                needed="0, since the program that ran last did not use it: they are older",
+                needed="0, since the program that ran last did not use it: the records are older",
                 fix="give the key edge of the program another name (`name=` of key_by, or the "
                 "name in repartition), and leave that topic alone",
             )
@@ -172,7 +171,7 @@ def _is_drained(
 ) -> bool:
     """Whether all groups that another program ran were released by one and the same run.
 
-    `is_begun`: the new program runs on some groups already, so it was so for all of them.
+    `is_begun`: the new program runs on some groups already, so that was checked for all of them.
     """
     runs = set()
     for view in views:
@@ -187,7 +186,7 @@ def _is_drained(
 
 
 def _partitions_of(topic: str, topics: Mapping[str, TopicInfo]) -> list[Partition]:
-    """All of a topic's; none when it is not there."""
+    """All partitions of a topic; none when it does not exist."""
     info = topics.get(topic)
     return [(topic, number) for number in range(info.partition_count if info is not None else 0)]
 
@@ -208,7 +207,7 @@ def _read_lineage(
     clock: Clock,
     beat: Callable[[], None],
 ) -> list[LineageView]:
-    """One view a task group, of who started and released it, and nothing else."""
+    """One view for each task group, of its STARTs and RELEASEs only."""
     views = {partition: LineageView() for partition in partitions}
     starts, ends = admin.start_offsets(partitions), admin.end_offsets(partitions)
 
@@ -232,7 +231,7 @@ def _check_owners(
     """Refuse internal topics that another application writes; `filled`: where their records start.
 
     Raises:
-        TopicSharedError: names the other one.
+        TopicSharedError: names the topic and the other application's tag.
     """
     application = application_tag(topology.application_id)
 
@@ -266,7 +265,7 @@ def _check_is_new(
                 "number of records",
                 found="more than 0",
                 needed="0: they were written under guarantee 'none', or the lineage topic is gone, "
-                "so nothing says how far they were processed",
+                "so it is not known how far they were processed",
                 fix="give the program another application_id; "
                 f"`kstash reset {topology.application_id}` gives up what this one has",
             )

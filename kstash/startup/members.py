@@ -1,8 +1,8 @@
-"""Whether the group of an application has members that run something else.
+"""Whether the group of an application has foreign members: those that run something else.
 
-Two programs under one id would share out the task groups between them, and each would read what the
-other wrote as its own. What has run before is in the lineage topic; what runs now is in the group:
-each member's client id names its program.
+Two programs under one id would divide the task groups among themselves, and each would read the
+other's records as its own. The lineage topic shows which program ran before. The group shows which
+programs run now: each member's client id names its program.
 """
 
 from __future__ import annotations
@@ -15,18 +15,23 @@ import structlog
 from kstash.errors import ApplicationIdTakenError
 from kstash.kafka import client_settings as settings
 from kstash.kafka import failures
+from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.static_members import members_of
 from kstash.settings.config import Config
 
 ANSWER_S_MAX = 1.0
-LOOK_S = 0.5
+CHECK_INTERVAL_S = 0.5
 PLACE_GRACE_S = 2.0
-"""What the broker may take beyond a session to see that it has ended."""
+"""How long the broker may take, beyond a session, to end it."""
+
+STOP_GRACE_S = 5.0
+"""How long a stopped worker may stay a member, beyond its session: the broker checks for silent
+members only now and then."""
 
 log = structlog.get_logger("kstash.kafka")
 
 
-def refuse_strangers(
+def refuse_foreign_members(
     config: Config,
     program: str,
     *,
@@ -38,42 +43,42 @@ def refuse_strangers(
 
     Args:
         config: the application's settings.
-        program: short name of what it runs.
-        waits: whether places of members that have stopped may still be there: they are waited for
-            as long as a session lasts. So is the own place, where another program has it: the
-            broker keeps the client id of who had it first, and whoever comes next would take this
-            member for the other program.
-        found: what `find_strangers` has just returned; None: it is asked here.
-        beat: called while it waits, which may be for longer than the loop may stand still.
+        program: short name of the program.
+        waits: whether to wait, as long as a session lasts, for members that may have stopped. That
+            includes this worker's own membership while it is another program's: the broker keeps
+            the client id of its first holder, and the next worker that starts would take this one
+            for the other program.
+        found: what `find_foreign_members` has just returned; None: the group is asked here.
+        beat: called during the wait, which may be longer than the loop may stand still.
 
     Raises:
-        ApplicationIdTakenError: others run another program, or under another guarantee.
+        ApplicationIdTakenError: members run another program, or under another guarantee.
     """
     deadline = time.monotonic() + config.session_timeout_ms / 1000 + PLACE_GRACE_S
-    is_told = False
-    strangers = find_strangers(config, program, has_place=not waits) if found is None else found
-    while strangers:
+    is_reported = False
+    foreign = find_foreign_members(config, program, has_place=not waits) if found is None else found
+    while foreign:
         if not waits or time.monotonic() >= deadline:
-            raise ApplicationIdTakenError(config.application_id, strangers)
-        if not is_told:
-            is_told = True
-            log.info("waiting for members that run another program to be gone", members=strangers)
+            raise ApplicationIdTakenError(config.application_id, foreign)
+        if not is_reported:
+            is_reported = True
+            log.info("waiting for members that run another program to be gone", members=foreign)
         beat()
-        time.sleep(LOOK_S)
-        strangers = find_strangers(config, program, has_place=not waits)
+        time.sleep(CHECK_INTERVAL_S)
+        foreign = find_foreign_members(config, program, has_place=not waits)
 
 
-def find_strangers(config: Config, program: str, *, has_place: bool = False) -> list[str]:
-    """Names of members that run something else; with `has_place` the own one is not looked at.
+def find_foreign_members(config: Config, program: str, *, has_place: bool = False) -> list[str]:
+    """Names of members that run something else; with `has_place` this worker's own is left out.
 
-    Empty as well when the group gives no answer within a second.
+    Empty as well when the group does not answer within a second.
     """
     try:
         members = members_of(
             settings.admin(config), group=config.application_id, timeout_s=ANSWER_S_MAX
         )
     except failures.CLIENT_ERRORS as error:
-        # A cluster on which no group has ever been has nobody to ask.
+        # A cluster that never had a group has no coordinator that could answer.
         log.debug("the group gave no answer", error=failures.describe(error))
         return []
     own = settings.member_id(config, program)
@@ -86,4 +91,23 @@ def find_strangers(config: Config, program: str, *, has_place: bool = False) -> 
         and not (
             has_place and config.instance_id and member.id.startswith(f"{config.instance_id}-")
         )
+    )
+
+
+def wait_until_stopped(
+    config: Config, maintenance: Maintenance, report: Callable[[list[str], float], None]
+) -> None:
+    """Wait until no worker of an application is a member of its group.
+
+    Args:
+        config: the application's settings.
+        maintenance: asks the cluster.
+        report: called once when there is a wait: with the members, and the seconds at most.
+
+    Raises:
+        ApplicationRunningError: some are members still, after a session's length.
+    """
+    wait_s = config.session_timeout_ms / 1000 + STOP_GRACE_S
+    maintenance.wait_for_stop(
+        config.application_id, wait_s, lambda members: report(members, wait_s)
     )

@@ -1,7 +1,7 @@
 """The rights that an application needs (docs/operating, "Rights"), checked when it starts.
 
-The cluster says what a client may do with each topic that it describes. It is asked before the
-first record: without this a right is missed at the first crash, or at the first purge.
+The cluster reports a client's rights with each topic that it describes. This is checked before the
+first record: otherwise a missing right would show only at the first crash, or at the first purge.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def needed(topology: Topology, config: Config) -> dict[str, tuple[str, ...]]:
 def explained(error: RightMissingError, topology: Topology, config: Config) -> RightMissingError:
     """The error for topics that may not even be described, with what is needed there.
 
-    READ and WRITE bring DESCRIBE along, so its lack says little.
+    READ and WRITE include DESCRIBE, so its lack says little about them.
     """
     wanted = needed(topology, config)
     missing = [
@@ -56,14 +56,14 @@ def explained(error: RightMissingError, topology: Topology, config: Config) -> R
 
 
 def check_rights(topology: Topology, config: Config, found: Mapping[str, TopicInfo]) -> None:
-    """Make sure of the rights on those topics that are there.
+    """Check the rights on those topics that exist.
 
-    DESCRIBE and DESCRIBE_CONFIGS are missed when topics are described, CREATE when one is created,
-    those on groups and transactional ids when they are used first. A cluster that does not say what
-    a client may do is not asked again.
+    A lack of DESCRIBE or DESCRIBE_CONFIGS shows when topics are described, one of CREATE when a
+    topic is created, and those on groups and transactional ids at their first use. A cluster that
+    does not report the client's rights is not asked again.
 
     Raises:
-        RightMissingError: names all that are missing.
+        RightMissingError: names all missing rights.
     """
     missing = [
         ("topic", topic, operation)

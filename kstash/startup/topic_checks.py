@@ -1,4 +1,4 @@
-"""Whether a topic that is there can be worked with (protocol, H13, H16, H20, H23)."""
+"""Whether existing topics fit the application (protocol, H13, H16, H20, H23)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ BATCH_OVERHEAD_BYTES = 4096
 """Bytes of a record batch besides value and lineage header: identity header, key, framing."""
 
 LINEAGE_RECORD_BYTES_MAX = 16_384
-"""What a segment of `core.stash.SEGMENT_ENTRIES_MAX` entries takes."""
+"""Largest size of a segment of `core.stash.SEGMENT_ENTRIES_MAX` entries."""
 
 _NOT_EVERYWHERE = frozenset(
     {"retention.bytes", "message.timestamp.before.max.ms", "message.timestamp.after.max.ms"}
 )
-"""Settings that older brokers do not know, or whose default is what is needed."""
+"""Settings that older brokers do not know, or that have the needed value by default."""
 
 _INTERNAL_SETTINGS = (
     "cleanup.policy",
@@ -40,7 +40,7 @@ _INTERNAL_SETTINGS = (
     "message.timestamp.before.max.ms",
     "message.timestamp.after.max.ms",
 )
-"""By which Kafka itself takes frames away, or does not take them."""
+"""Settings by which Kafka deletes frames, or refuses them."""
 
 
 def frame_message_bytes(config: Config) -> int:
@@ -57,14 +57,17 @@ def check_partition_count(topic: TopicInfo, needed: int, application_id: str) ->
             found=topic.partition_count,
             needed=f"{needed}, as many as the largest input has",
             # Adding partitions would move keys away from their state (H16).
-            fix="give the program another application_id, and it begins anew beside what is "
-            "there. To give up the state of this one, and to make all its outputs again: stop all "
+            fix="give the program another application_id, and it starts without state beside the "
+            "old one. Or give up the state of this one, and make all its outputs again: stop all "
             f"workers, then `kstash reset {application_id}`",
         )
 
 
 def check_copartitioning(stage: Stage, found: Mapping[str, TopicInfo], largest: int) -> None:
-    """Keyed state behind several inputs needs them spread alike; new ones are as `largest`."""
+    """Refuse inputs of one keyed state that have different partition counts.
+
+    A topic that is missing will get `largest` partitions.
+    """
     if not stage.needs_copartitioning:
         return
     topics = [entry.topic for entry in stage.inputs]
@@ -83,7 +86,7 @@ def check_copartitioning(stage: Stage, found: Mapping[str, TopicInfo], largest: 
 
 
 def check_user_settings(topology: Topology, found: Mapping[str, TopicInfo], config: Config) -> None:
-    """Refuse inputs that are no logs, and sinks that lose what their readers need."""
+    """Refuse compacted inputs, and sinks that lose what their readers need."""
     if not config.guaranteed.logs_lineage:
         return
     for topic in topology.input_topics:
@@ -95,13 +98,13 @@ def check_user_settings(topology: Topology, found: Mapping[str, TopicInfo], conf
 
 
 def check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: Config) -> None:
-    """Refuse settings of the application's own topics, and what loses records with a broker."""
+    """Refuse wrong settings of the application's own topics, and any that lose acked records."""
     _check(found[topology.lineage_topic], lineage_topic_config(), "cleanup.policy")
     if topology.checkpoints_topic in found:
         _check(found[topology.checkpoints_topic], checkpoints_topic_config(), "cleanup.policy")
         _check_record_size(found[topology.checkpoints_topic], CHUNK_BYTES + BATCH_OVERHEAD_BYTES)
     for topic in topology.internal_topics:
-        # All at once: `delete` with a retention of before would take what nobody has read yet.
+        # All at once: `delete` with the former retention would delete records before they are read.
         _check(found[topic], internal_topic_config(), *_INTERNAL_SETTINGS)
         _check_record_size(found[topic], frame_message_bytes(config))
     _check_record_size(
@@ -127,7 +130,7 @@ def _is_compacted(topic: TopicInfo) -> bool:
 
 
 def _check_is_log(topic: TopicInfo) -> None:
-    """Refuse a compacted input, without a word that would put retention on somebody's table."""
+    """Refuse a compacted input; the fix must not lead anybody to set a retention on a table."""
     if _is_compacted(topic):
         raise TopicMismatchError(
             topic.name,
@@ -148,7 +151,7 @@ def _check_immediate_sink(output: StageOutput, topic: TopicInfo, config: Config)
             "cleanup.policy",
             found=topic.config["cleanup.policy"],
             needed="delete for delivery='immediate': the cleaner would remove records that "
-            "readers need to tell what they have seen",
+            "readers need to recognise repeats",
             fix="leave the topic as it is, and write it by "
             '.to(..., delivery="transactional"), or write to another topic',
         )
@@ -176,13 +179,13 @@ def _check_record_size(topic: TopicInfo, needed: int) -> None:
 
 
 def batch_bytes_max(topics: Iterable[TopicInfo]) -> int:
-    """What every one of these topics takes as one batch of records, in bytes."""
+    """The largest batch of records, in bytes, that each of these topics accepts."""
     limits = (int(topic.config.get("max.message.bytes", str(LONG_MAX))) for topic in topics)
     return min(limits, default=LONG_MAX)
 
 
 def _check_durability(topics: Iterable[TopicInfo], recovers: bool) -> None:
-    """What has been read must stay in the log (H20)."""
+    """Refuse settings under which records that were read may vanish from the log (H20)."""
     fragile: Sequence[str] = sorted(t.name for t in topics if t.replication_factor < 3)
     for topic in topics:
         unclean = topic.config.get("unclean.leader.election.enable", "false")

@@ -1,4 +1,4 @@
-"""The settings of the topics that an application has for itself (protocol, H13, H20, H23)."""
+"""The settings of an application's own topics (protocol, H13, H20, H23)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def lineage_topic_config() -> dict[str, str]:
         "min.compaction.lag.ms": str(MINUTE_MS),
         "min.cleanable.dirty.ratio": "0.1",
         "delete.retention.ms": str(10 * MINUTE_MS),
-        # Brokers refuse what claims to be of the future, and roll segments by what records say.
+        # Brokers refuse timestamps of the future, and roll segments by the records' timestamps.
         "message.timestamp.type": "LogAppendTime",
         "unclean.leader.election.enable": "false",
     }
 
 
 def checkpoints_topic_config() -> dict[str, str]:
-    """Settings of the checkpoints topic: what is deleted frees its space soon."""
+    """Settings of the checkpoints topic: deleted files free their space soon."""
     return {
         "cleanup.policy": "compact",
         "max.message.bytes": str(OWN_MESSAGE_BYTES_MAX),
         "segment.ms": str(10 * MINUTE_MS),
         "segment.bytes": str(64 * 1024 * 1024),
         "max.compaction.lag.ms": str(10 * MINUTE_MS),
-        # A reader that is at a file when it is deleted gets to its end (H7).
+        # A reader of a file that is deleted meanwhile must get to its end (H7).
         "min.compaction.lag.ms": str(MINUTE_MS),
         "min.cleanable.dirty.ratio": "0.3",
         "delete.retention.ms": str(10 * MINUTE_MS),

@@ -1,7 +1,7 @@
-"""The topics of an application at a start: creates what is missing, has checked what exists.
+"""The topics of an application at a start: missing ones are created, existing ones checked.
 
-Protocol, sections 1 and 9 (H13, H16, H20, H23). A mismatch names topic, setting, what was found,
-what is needed and the command that fixes it (`topic_checks`).
+Protocol, sections 1 and 9 (H13, H16, H20, H23). A mismatch names the topic, the setting, the value
+that was found, the value that is needed and the command that fixes it (`topic_checks`).
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def check_topics(
 ) -> dict[str, TopicInfo]:
     """Create what is missing, check what exists.
 
-    Internal topics and the lineage topic are created always, user topics only with
-    `create_topics`, with the cluster's default number of partitions. An application that has
-    worked before does not get a new lineage topic: it would begin from nothing.
+    Internal topics and the lineage topic are always created, user topics only with `create_topics`,
+    with the cluster's default number of partitions. An application that ran before does not get a
+    new lineage topic: it would begin without its state.
 
     Args:
         admin: asks and creates.
@@ -57,8 +57,8 @@ def check_topics(
 
     Raises:
         TopicMissingError: user topics are missing and are not to be created, or the lineage topic
-            of an application that has worked before.
-        TopicMismatchError: a topic cannot be worked with.
+            of an application that ran before is missing.
+        TopicMismatchError: a topic does not fit.
         ResetUnfinishedError: a reset is under way, or was cut short.
         KafkaUnavailableError: Kafka did not answer.
     """
@@ -85,7 +85,7 @@ def check_topics(
     found |= admin.describe(missing, are_created=True)
     largest = max(found[topic].partition_count for topic in topology.input_topics)
     missing = [topic for topic in own if topic not in found]
-    # A start that is refused makes no topics: they would have the numbers of what was refused.
+    # A start that is refused makes no topics: they would get partition counts by wrong inputs.
     for stage in topology.stages:
         check_copartitioning(stage, found, largest)
     check_user_settings(topology, found, config)
@@ -100,7 +100,7 @@ def check_topics(
 
 
 def _found_now(admin: Admin, missing: list[str]) -> dict[str, TopicInfo]:
-    """User topics that were missing a moment ago: all of them, or it is an error."""
+    """User topics that were missing a moment ago; one that is still missing is an error."""
     found = _look_again(admin, missing)
     if still := [topic for topic in missing if topic not in found]:
         raise TopicMissingError(
@@ -110,7 +110,7 @@ def _found_now(admin: Admin, missing: list[str]) -> dict[str, TopicInfo]:
 
 
 def _look_again(admin: Admin, topics: list[str]) -> dict[str, TopicInfo]:
-    """Topics that may have been created a moment ago: brokers come to know them one by one."""
+    """Topics that may have been created a moment ago: brokers learn of them one after another."""
     log.info("topics are not there, looking again for some seconds", topics=", ".join(topics))
     return admin.describe(topics, may_be_new=True)
 
@@ -124,20 +124,19 @@ def _check_is_new(
     *,
     has_local_state: bool,
 ) -> None:
-    """Refuse to make a lineage topic anew: what it held is lost, and all would be counted again.
+    """Refuse to make a lineage topic again: the old one is lost, and all would be counted again.
 
-    `others`: its own topics that are there.
+    `others`: the application's own topics that exist.
     """
     ends = admin.end_offsets([(t, p) for t in others for p in range(found[t].partition_count)])
     if not has_local_state and not any(ends.values()):
         return
     if _look_again(admin, [topology.lineage_topic]):
-        return  # another worker has just made it: creating it finds it there
+        return  # another worker has just made it, and `create` accepts that
     raise TopicMissingError(
         [topology.lineage_topic],
-        "the application has worked before, and what it knew of that was in this topic; restore "
-        "it, or start afresh, which gives up the state and makes all outputs again: stop all "
-        "workers, then "
+        "the application ran before, and this topic held its lineage; restore the topic, or start "
+        "afresh, which gives up the state and makes all outputs again: stop all workers, then "
         f"`kstash reset {config.application_id}`",
     )
 
@@ -161,6 +160,6 @@ def _own_topics(topics: Iterable[str], partition_count: int, config: Config) -> 
 
 
 def _internal_for(config: Config) -> dict[str, str]:
-    """Of a new internal topic, which takes the frames that the settings ask for."""
+    """The settings of a new internal topic, which must accept the largest frames of `config`."""
     needed = max(OWN_MESSAGE_BYTES_MAX, frame_message_bytes(config))
     return internal_topic_config() | {"max.message.bytes": str(needed)}

@@ -1,7 +1,6 @@
-"""What the JSON of a lineage record may hold, for the checker: the tables of wire-format.md.
+"""The JSON that a lineage record may hold, for the checker: the tables of wire-format.md.
 
-A body that is anything else is unreadable, so what `kstash.verify.checks` works with has the types
-that it expects.
+Any other body is unreadable, so that `kstash.verify.checks` works only with the types it expects.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from msgspec import Meta
 
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Tag = Annotated[int, Meta(ge=0)]
-"""Of 64 bits, which no bound can be given for."""
+"""An integer of 64 bits: the decoder cannot state its bounds."""
 
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 Row = Annotated[list[Number], Meta(min_length=3, max_length=4)]
@@ -62,7 +61,7 @@ class Run(TypedDict):
 
 
 class Hashes(TypedDict):
-    """Of what a task has made."""
+    """The outputs of a task."""
 
     since: Number
     position: Number
@@ -114,7 +113,7 @@ class Stage(TypedDict):
 
 
 class Program(TypedDict):
-    """What START's settings say about the program, as far as it is checked."""
+    """The program in START's settings, as far as it is checked."""
 
     stages: list[Stage]
 

@@ -15,7 +15,7 @@ Fetch = Callable[[str, int], Iterable[bytes]]
 """Content of a stored file by its location and its size; raises `UnreadableError`."""
 
 RETAINED = 2
-"""Remote checkpoints of a task whose files must be there: older ones may have been collected."""
+"""Newest remote checkpoints of a task whose files must exist: those of older ones may be gone."""
 
 
 class Message(Protocol):
@@ -42,7 +42,7 @@ class Message(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that must not be.
+    """Something that is wrong.
 
     Attributes:
         kind: `gap`, `duplicate`, `void`, `unreadable`, `missing` or `order`.
@@ -65,7 +65,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """Findings, and what was looked at: number of records by topic and partition."""
+    """Findings, and the number of records that were checked by topic and partition."""
 
     findings: list[Finding] = field(default_factory=list)
     records: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -81,11 +81,11 @@ class Report:
 class SequenceCheck:
     """Sequence headers of one partition of an output or internal topic.
 
-    On an internal topic older copies and records of fenced writers are as they should be: its
-    reader drops them. On a sink that is read `read_committed` there must be none.
+    On an internal topic repeats and records of fenced writers are allowed: its reader drops them.
+    On a sink that is read `read_committed` there must be none.
 
     Args:
-        application: the application's tag; records of others are passed by.
+        application: the application's tag; records of others are skipped.
         is_internal: whether the topic holds frames.
         is_whole: whether the partition is read from offset 0.
         report: takes what is found.
@@ -103,7 +103,7 @@ class SequenceCheck:
         self._unnumbered: set[tuple[int, int]] = set()
 
     def take(self, message: Message) -> None:
-        """Look at the next record."""
+        """Check the next record."""
         self._report.records[message.topic(), message.partition()] += 1
         try:
             headers = message.headers()
@@ -148,7 +148,7 @@ class SequenceCheck:
         task = found.stage, found.partition
         name = f"task {found.stage}_{found.partition}, incarnation {found.generation}:{found.claim}"
         last_of_frame = found.first + found.records - 1
-        if incarnation == (0, 0):  # no fences: copies are what the guarantee allows
+        if incarnation == (0, 0):  # no fences: the guarantee allows repeats
             self._unnumbered.add(task)
             return
         if incarnation < self._newest.get(found.partition, (0, 0)):

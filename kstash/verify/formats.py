@@ -49,7 +49,7 @@ class Identity(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A record of the lineage topic: what its key says, and its body (bytes for a segment)."""
+    """A record of the lineage topic: the fields of its key, and its body (bytes for a segment)."""
 
     kind: str
     incarnation: tuple[int, int]
@@ -92,7 +92,7 @@ def fenced(data: bytes) -> tuple[int, list[tuple[int, int, int]]]:
 
 
 def check_frame(data: bytes | None, count: int) -> None:
-    """Check that a frame holds as many records as its identity says, and nothing else."""
+    """Check that a frame holds exactly the number of records in its identity, and nothing else."""
     if data is None or len(data) < 6 or data[0] != 1:
         raise UnreadableError("no frame, or one of an unknown version")
     flags, found = data[1], struct.unpack_from("<I", data, 2)[0]
@@ -118,7 +118,7 @@ def _column(data: bytes, at: int, count: int) -> int:
 
 
 class Run(NamedTuple):
-    """Records of one input in a lineage: the position and the offset behind the last one."""
+    """Records of one input in a lineage: the position and the offset after the last one."""
 
     input: int
     position: int
@@ -205,7 +205,7 @@ def lineage_record(key: bytes | None, value: bytes) -> Record:
 
 
 def program(text: str) -> Program:
-    """Decode what a START says about the program."""
+    """Decode the program of a START."""
     try:
         return msgspec.json.decode(text, type=Program)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""The lineage topic: whether what it says hangs together, and its checkpoints are whole."""
+"""The lineage topic: whether its records are consistent, and its checkpoints complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class LineageCheck:
     """One partition of the lineage topic.
 
     Attributes:
-        programs: what the STARTs say about the program, oldest first.
+        programs: the programs of its STARTs, oldest first.
     """
 
     def __init__(self, report: Report) -> None:
@@ -34,7 +34,7 @@ class LineageCheck:
         self._runs: dict[tuple[int, int], list[formats.Run]] = defaultdict(list)
 
     def take(self, message: Message) -> None:
-        """Look at the next record."""
+        """Check the next record."""
         self._report.records[message.topic(), message.partition()] += 1
         value = message.value()
         if value is None:
@@ -81,13 +81,13 @@ class LineageCheck:
                 self._remote[record.task].append((record, message))
 
     def _check_skips(self, record: Record, message: Message) -> None:
-        """What a START says for the first time to pass over must not have been processed."""
+        """An offset that a START skips for the first time must not have been processed before."""
         body = record.body
         rows = {tuple(row) for row in (*body["skips"], *body.get("gaps", ()))}
         self._skips[record.incarnation] = rows
         parent = tuple(body["parent"]) if body["parent"] is not None else None
         if parent is not None and parent not in self._skips:
-            return  # it was given up: nobody knows what it said
+            return  # its lineage was given up, and with it what it skipped
         tasks = {stage: rest for stage, *rest in body["tasks"]}
         for row in sorted(rows - (self._skips[parent] if parent is not None else set())):
             stage, index, offset = row[:3]
@@ -99,7 +99,7 @@ class LineageCheck:
                 self._report.find("order", message, detail)
 
     def _taken(self, group: int, stage: int, index: int, tasks: dict[int, list[Any]]) -> int:
-        """Up to which offset at least a START's history has taken an input of a task."""
+        """The offset up to which at least a task had read an input, in a START's history."""
         base, adopted, first = tasks[stage]
         task = stage, group
         offsets = dict(first)
@@ -113,7 +113,7 @@ class LineageCheck:
         return max(taken, int(offsets.get(index, 0)) + int(events))
 
     def _check_order(self) -> None:
-        """Checkpoints of a task: further on, no sequence is lower; in one place all are equal."""
+        """A task's sequences never fall with its position, and are equal at equal positions."""
         for task, records in self._checkpoints.items():
             # Another program's outputs have other numbers.
             newest: dict[tuple[str | None, int, int], tuple[int, int]] = {}
@@ -137,7 +137,7 @@ class LineageCheck:
         if self._generation is None or generation == self._generation:
             return True
         if generation < self._generation:
-            # Of a zombie from before the topic was made anew: nobody takes it for anything.
+            # A zombie from before the topic was made anew wrote it: every reader skips it.
             self._report.dropped[message.topic(), message.partition()] += 1
         else:
             detail = f"{record.kind} of generation {generation}, the topic's is {self._generation}"
@@ -151,7 +151,7 @@ class LineageCheck:
             self._report.find("missing", message, detail)
 
     def _check_number(self, record: Record, message: Message) -> None:
-        # Trimming takes away the oldest; what is left of an incarnation must hang together.
+        # Trimming deletes the oldest segments; the rest of an incarnation must have no gap.
         assert record.task is not None
         place = record.incarnation, record.task
         before = self._numbers.get(place)
@@ -165,7 +165,7 @@ class LineageCheck:
         """Check what needs the whole partition: the chain of STARTs, the newest checkpoints.
 
         Args:
-            fetch: content of a stored file by its location and size; None: no store to look into.
+            fetch: content of a stored file by its location and size; None: there is no store.
         """
         oldest = min(self._starts, default=(0, 0))
         for incarnation, (parent, message) in self._starts.items():

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import kstash
-from kstash.process import launch
+from kstash.process import clock
 
 HOUR_MS = 3_600_000
 
@@ -135,7 +135,7 @@ PROGRAMS: dict[str, Build] = {
 }
 
 
-def jumping_time_ms(_clock: launch.SystemClock) -> int:
+def jumping_time_ms(_clock: clock.SystemClock) -> int:
     """Unix time of a clock that is set every 100 ms: right, 5 hours ahead, a day back, again."""
     now_ms = time.time_ns() // 1_000_000
     return now_ms + (0, 5 * HOUR_MS, -24 * HOUR_MS)[now_ms // 100 % 3]
@@ -147,7 +147,7 @@ def main(name: str, arguments: dict[str, Any]) -> None:
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     if arguments.get("options", {}).get("clock_jumps"):
-        launch.SystemClock.time_ms = jumping_time_ms  # type: ignore[assignment,method-assign]
+        clock.SystemClock.time_ms = jumping_time_ms  # type: ignore[assignment,method-assign]
     app = kstash.App(**arguments["settings"])
     PROGRAMS[name](app, arguments["inputs"], arguments["output"], arguments.get("options", {}))
     app.run(

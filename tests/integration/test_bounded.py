@@ -92,4 +92,4 @@ def test_without_recovery_there_is_no_end(scene: Scene) -> None:
     source, sink = scene.topic("sentences"), scene.topic("counts")
     worker = scene.worker("words", [source], sink, until="end", guarantee="none")
     assert worker.run() == 1
-    assert "ConfigError: a bounded run is kept track of in the lineage topic" in worker.log()
+    assert "ConfigError: a bounded run needs the lineage topic" in worker.log()

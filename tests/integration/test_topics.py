@@ -124,11 +124,11 @@ def test_a_deleted_lineage_topic(scene: Scene, program: str) -> None:
     assert f"no such topic: '{lineage}'" in worker.log()
     assert worker.run() == 1
     log = worker.log()
-    assert f"no such topic: '{lineage}'; to fix it: the application has worked before" in log
+    assert f"no such topic: '{lineage}'; to fix it: the application ran before" in log
     assert f"kstash reset {scene.application_id}" in log
     shutil.rmtree(state)
     assert worker.run() == 1
-    assert worker.log().count("the application has worked before") == 2
+    assert worker.log().count("the application ran before") == 2
     values = [o.value for outputs in scene.outputs(sink).values() for o in outputs]
     assert len(values) == 100
 

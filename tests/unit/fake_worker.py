@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from kstash.errors import ConfigError
-from kstash.process.seat import STANDBY, Seat, failures_told
+from kstash.process.seat import STANDBY, Seat, reporting_failures
 
 GROUPS = 2
 
@@ -61,7 +61,7 @@ def main() -> None:
         signal.pause()
 
 
-@failures_told()
+@reporting_failures()
 def _refuse() -> None:
     raise ConfigError("setting x is wrong:\n  é " + "y" * 20_000, "x")
 

@@ -202,7 +202,7 @@ def test_an_error_of_the_users_function_shows_its_traceback(
 
 
 @pytest.mark.parametrize(("log_format", "count"), [("console", 1), ("json", 0)])
-def test_what_the_log_has_is_not_told_again(
+def test_what_the_log_has_is_not_shown_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     log_format: Literal["console", "json"],
@@ -210,7 +210,7 @@ def test_what_the_log_has_is_not_told_again(
 ) -> None:
     """A person has the message as the last line, without its cause once more; JSON stays JSON."""
     error = OperatorError("map", 0, ValueError("bad \x1b[31m record"))
-    error.is_told = True
+    error.is_logged = True
 
     def fail() -> None:
         configure_logs(log_format, "info")
@@ -325,7 +325,7 @@ def test_corrupt_headers_are_shown_not_raised() -> None:
 
 
 def test_lineage_records_are_decoded() -> None:
-    """Claims, segments and tombstones of a lineage topic are told apart."""
+    """Claims, segments and tombstones of a lineage topic are distinguished."""
     claim = Claim(b"n" * 16, "worker-1")
     entry = lineage_entry(Message(encode_value(claim), encode_key(claim), at=3))
     assert (entry["kind"], entry["worker"], entry["offset"]) == ("claim", "worker-1", 3)
@@ -406,4 +406,4 @@ def test_a_name_that_is_no_utf_8(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "error: an argument is no UTF-8: '\\udcff'\n"
+    assert capsys.readouterr().err == "error: an argument is not UTF-8: '\\udcff'\n"

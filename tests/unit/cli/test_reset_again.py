@@ -11,7 +11,7 @@ import pytest
 import kstash
 from kstash import App
 from kstash.cli import reset, reset_plan
-from kstash.cli.past import read_past
+from kstash.cli.lineage_history import read_history
 from kstash.core.ids import Incarnation
 from kstash.core.program import PROGRAM_SETTING, Program, StageShape
 from kstash.core.records import (
@@ -299,7 +299,7 @@ def test_each_run_has_a_generation_above_all_before(shop: Cluster, tmp_path: Pat
 def test_a_lineage_topic_that_somebody_deleted(shop: Cluster, tmp_path: Path) -> None:
     """What is left tells how many task groups there were; without any input `--to` is refused."""
     shop.kafka.delete_topic(LINEAGE)
-    with pytest.raises(ConfigError, match="nothing says what 'shop' reads"):
+    with pytest.raises(ConfigError, match="it is not known what 'shop' reads"):
         run(shop, tmp_path)
     assert not shop.acts
     plan = run(shop, tmp_path, to=None)
@@ -356,12 +356,12 @@ def test_the_journal_tells_which_program_was_the_newest(shop: Cluster, tmp_path:
     with pytest.raises(ClusterError, match=INTERNAL):
         run(shop, tmp_path)
     both: Any = shop
-    past = read_past(both, [shop.kafka.topics()[JOURNAL]])
-    assert [reset_plan.inputs_of(past.newest[number]) for number in (0, 1)] == [
+    history = read_history(both, [shop.kafka.topics()[JOURNAL]])
+    assert [reset_plan.inputs_of(history.newest[number]) for number in (0, 1)] == [
         {"lines"},
         {"lines"},
     ]
-    assert past.generation == GENERATION + 1
+    assert history.generation == GENERATION + 1
     shop.failing = 0
     run(shop, tmp_path)
     assert shop.kafka.topics()[LINEAGE].partition_count == 2

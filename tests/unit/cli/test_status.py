@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from kstash import Config
 from kstash.cli import main as cli
-from kstash.cli.status import TASKS_SHOWN, address_of, ask, drawn
+from kstash.cli.status import address_of, ask
+from kstash.cli.status_picture import TASKS_SHOWN, drawn
 from kstash.errors import ConfigError
 from kstash.observe import schema
 from kstash.observe.access import Access, Certificate

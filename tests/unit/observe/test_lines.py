@@ -82,9 +82,9 @@ def test_an_error_that_nobody_catches() -> None:
     assert code == 1
 
 
-def test_an_error_that_was_told_is_not_told_again() -> None:
+def test_an_error_that_was_logged_is_not_logged_again() -> None:
     """The log has it, with what caused it."""
-    program = "error = KstashError('known')\nerror.is_told = {}\nraise error"
+    program = "error = KstashError('known')\nerror.is_logged = {}\nraise error"
     assert _run(program.format(True)) == ("", 1)
     assert "known" in _run(program.format(False))[0]
 
@@ -117,7 +117,7 @@ def test_a_terminal_sees_the_cause_once() -> None:
     """Where the log has shown it; the error itself still ends the program."""
     program = (
         "error = OperatorError('map', 0, ValueError('the cause'))\n"
-        "error.is_told = {}\n"
+        "error.is_logged = {}\n"
         "raise error from error.cause"
     )
     assert _run(program.format(True), "console")[0].count("ValueError: the cause") == 1

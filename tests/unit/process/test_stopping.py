@@ -150,6 +150,8 @@ def test_workers_are_refused_where_nothing_can_be_executed_again() -> None:
     """Each would run this test session again."""
     app = kstash.App("workers")
     app.stream("in").to("out")
-    with pytest.raises(kstash.ConfigError, match="workers run the program again") as caught:
+    with pytest.raises(
+        kstash.ConfigError, match="each worker executes the program again"
+    ) as caught:
         app.run(workers=2)
     assert caught.value.setting == "workers"

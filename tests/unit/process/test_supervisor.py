@@ -18,7 +18,7 @@ import pytest
 from kstash.errors import ConfigError, KafkaUnavailableError, WorkerFailedError
 from kstash.ports.status import SupervisedWorker
 from kstash.process import supervisor as module
-from kstash.process.seat import SEAT_VARIABLE, STANDBY, Seat, failures_told
+from kstash.process.seat import SEAT_VARIABLE, STANDBY, Seat, reporting_failures
 from kstash.process.supervisor import Supervisor
 from kstash.settings.config import Config
 
@@ -311,12 +311,12 @@ def test_a_program_whose_workers_cannot_start(tmp_path: Path) -> None:
 def test_an_error_that_lasts_without_a_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is raised as it is; and so is one that a restart may mend, also under a supervisor."""
     monkeypatch.delenv(SEAT_VARIABLE, raising=False)
-    with pytest.raises(ConfigError), failures_told():
+    with pytest.raises(ConfigError), reporting_failures():
         raise ConfigError("wrong")
     ours, theirs = socket.socketpair()
     with ours, theirs:
         monkeypatch.setenv(SEAT_VARIABLE, f"1/{theirs.fileno()}/fake")
-        with pytest.raises(KafkaUnavailableError), failures_told():
+        with pytest.raises(KafkaUnavailableError), reporting_failures():
             raise KafkaUnavailableError("away")
         ours.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -358,7 +358,7 @@ def test_a_worker_that_closes_its_files_costs_nothing(tmp_path: Path) -> None:
         tmp_path, 1, "0:mute", on_ready=lambda: setattr(watched, "at_turn", count)
     )
     watched.run(stop)
-    assert turns[-1] - turns[0] > 20 * module.LOOK_S / 2
+    assert turns[-1] - turns[0] > 20 * module.TURN_S / 2
 
 
 def test_a_worker_that_does_not_stop_is_killed(

@@ -90,7 +90,7 @@ def test_a_lineage_topic_that_another_worker_has_just_made(kafka: MemoryKafka) -
     assert admin.asked_again == ["shop-lineage"]
     assert "shop-lineage" in topics
     kafka.delete_topic("shop-lineage")
-    with pytest.raises(TopicMissingError, match=r"has worked before.*kstash reset shop"):
+    with pytest.raises(TopicMissingError, match=r"ran before.*kstash reset shop"):
         check_topics(Lagging(kafka), app.topology(), app.config)
 
 

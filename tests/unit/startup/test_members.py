@@ -11,9 +11,10 @@ from kstash import App
 from kstash.errors import ApplicationIdTakenError
 from kstash.kafka.cluster import KafkaCluster
 from kstash.process import launch
+from kstash.process.clock import SystemClock
 from kstash.settings.config import Config
 from kstash.startup import continuity as program
-from kstash.startup import members as strangers
+from kstash.startup import members
 from kstash.testing import TestDriver
 from tests.unit.runtime.test_lags import counted
 from tests.unit.sleeping_clock import SleepingClock
@@ -27,10 +28,12 @@ def test_a_wait_for_members_of_a_long_session_beats(monkeypatch: pytest.MonkeyPa
     """A session may last longer than a loop may stand still."""
     clock = SleepingClock()
     beats: list[float] = []
-    monkeypatch.setattr(strangers, "time", clock)
-    monkeypatch.setattr(strangers, "find_strangers", lambda *_, **__: ["b at /h"])
+    monkeypatch.setattr(members, "time", clock)
+    monkeypatch.setattr(members, "find_foreign_members", lambda *_, **__: ["b at /h"])
     with pytest.raises(ApplicationIdTakenError):
-        strangers.refuse_strangers(CONFIG, "p", waits=True, beat=lambda: beats.append(clock.now))
+        members.refuse_foreign_members(
+            CONFIG, "p", waits=True, beat=lambda: beats.append(clock.now)
+        )
     assert clock.now >= 1_800
     pauses = [after - before for before, after in itertools.pairwise(beats)]
     assert max(pauses) <= 1
@@ -52,9 +55,9 @@ def test_a_start_that_looks_beats(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(launch, "check_topics", lambda *_, **__: {})
     monkeypatch.setattr(launch, "batch_bytes_max", lambda _: 1_000_000)
-    monkeypatch.setattr(launch, "find_strangers", lambda *_: [])
+    monkeypatch.setattr(launch, "find_foreign_members", lambda *_: [])
     monkeypatch.setattr(launch, "settled", settled)
-    monkeypatch.setattr(launch, "refuse_strangers", refuse)
+    monkeypatch.setattr(launch, "refuse_foreign_members", refuse)
 
     class Cluster(KafkaCluster):
         def prepare(self, *_: object, **__: object) -> None:
@@ -66,9 +69,9 @@ def test_a_start_that_looks_beats(monkeypatch: pytest.MonkeyPatch) -> None:
         scanner = admin  # type: ignore[assignment]
 
     def beat() -> None:
-        """The one that is looked for."""
+        """The expected one."""
 
-    launch._look(topology, app.config, Cluster(app.config), launch.SystemClock(), beat)
+    launch._check_start(topology, app.config, Cluster(app.config), SystemClock(), beat)
     assert got == {"settled": beat, "refuse": beat}
 
 

@@ -1,4 +1,4 @@
-"""What lineage tells of an application's past: its generation, and the programs that ran."""
+"""An application's history, read from its lineage: its generation, and the programs that ran."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kstash.ports.kafka import Message, Partition, TopicInfo
 
 
 @dataclass(slots=True)
-class Past:
-    """All that can be read.
+class LineageHistory:
+    """The generation and the programs of an application, as far as its lineage can be read.
 
     Attributes:
-        generation: the highest, in Unix ms; 0 where there is none.
-        programs: all that ever started, by their text.
+        generation: the highest one, in Unix ms; 0 without any.
+        programs: all programs that ever started, by their text.
         newest: the program that started last in each partition.
         starts: (partition, key, value) of the last START of each program in each partition, the
             newest at the end.
@@ -31,25 +31,25 @@ class Past:
     starts: dict[tuple[int, str], tuple[int, bytes, bytes]] = field(default_factory=dict)
 
 
-def read_past(tools: KafkaTools, topics: Iterable[TopicInfo]) -> Past:
-    """Read these topics of lineage, the older ones first; what does not decode is passed."""
-    past = Past()
+def read_history(tools: KafkaTools, topics: Iterable[TopicInfo]) -> LineageHistory:
+    """Read these lineage topics, the oldest first; records that do not decode are skipped."""
+    history = LineageHistory()
     for info in topics:
         places = {(info.name, number): -2 for number in range(info.partition_count)}
         for message, record in records(tools, places):
             if isinstance(record, Generation):
-                past.generation = max(past.generation, record.generation)
+                history.generation = max(history.generation, record.generation)
             elif isinstance(record, Start):
-                past.generation = max(past.generation, record.incarnation.generation)
+                history.generation = max(history.generation, record.incarnation.generation)
                 with suppress(WireCorruptError):
-                    _note_program(past, message, program_of(record.settings))
-    return past
+                    _add_program(history, message, program_of(record.settings))
+    return history
 
 
 def records(
     tools: KafkaTools, places: Mapping[Partition, int]
 ) -> Iterator[tuple[Message, LineageRecord]]:
-    """Records of lineage from these offsets on; tombstones and what is damaged are passed."""
+    """Lineage records from these offsets on; tombstones and damaged records are skipped."""
     for message in tools.read(places, uncommitted=True):
         try:
             record = decode_record(message.key(), message.value())
@@ -58,10 +58,10 @@ def records(
         yield message, record
 
 
-def _note_program(past: Past, message: Message, program: Program | None) -> None:
+def _add_program(history: LineageHistory, message: Message, program: Program | None) -> None:
     if program is None:
         return
     number, text = message.partition() or 0, program.encode()
-    past.programs[text] = past.newest[number] = program
-    past.starts.pop((number, text), None)
-    past.starts[number, text] = number, message.key() or b"", message.value() or b""
+    history.programs[text] = history.newest[number] = program
+    history.starts.pop((number, text), None)
+    history.starts[number, text] = number, message.key() or b"", message.value() or b""
