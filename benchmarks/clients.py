@@ -1,7 +1,7 @@
 """The outside world in a latency run: a feeder that keeps its schedule, and plain readers.
 
 Each is a process of its own, so that neither waits for the other's interpreter. A marker carries
-the time at which its record was *due*: a feeder or a worker that falls behind cannot hide it.
+the time at which its record was *due*: a feeder or a worker that is late cannot hide it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _feed(bootstrap: str, load: Load, stop: Event) -> None:
             try:
                 producer.produce(load.inputs[topic], value, key, partition)
                 break
-            except BufferError:  # the broker is far behind: what is late shows as latency
+            except BufferError:  # the broker is slow: late markers show as latency
                 producer.poll(0.05)
         index += 1
     producer.flush(30)

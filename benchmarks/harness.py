@@ -1,7 +1,7 @@
 """What every measurement needs: pinned cores, topics, a worker process, the machine's description.
 
 The benchmark itself, the broker, the feeder and the readers share core 0; the worker under test
-has core 1 for itself. Where cores cannot be pinned, the result says so.
+has core 1 for itself. Where cores cannot be pinned, the result notes it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a commit interval costs behind one hop and behind three, for both deliveries.
+"""What a commit interval costs after one hop and after three, for both deliveries.
 
 Stages inside an application read each other's frames at once; only the plain reader at the end
 waits for a commit. So its latency grows by one interval, however many hops there are.

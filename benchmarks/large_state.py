@@ -50,22 +50,22 @@ def run(folder: Path, count: int, updates: int, memory_bytes: int) -> None:
         if done and done % CHECKPOINT_EVERY_KEYS == 0:
             checkpoint(backend, state, str(done))
         if done and done % (10 * CHECKPOINT_EVERY_KEYS) == 0:
-            tell(f"{done} keys", started, folder)
-    tell(f"all {count} keys new", started, folder)
+            report(f"{done} keys", started, folder)
+    report(f"all {count} keys new", started, folder)
     started = time.monotonic()
     for _ in range(0, updates, BATCH_KEYS):
         count_once(state, random.sample(range(count), BATCH_KEYS))
-    tell(f"{updates} random updates", started, folder)
+    report(f"{updates} random updates", started, folder)
     started = time.monotonic()
     checkpoint(backend, state, "last")
-    tell("checkpoint", started, folder)
+    report("checkpoint", started, folder)
     state.close()
     started = time.monotonic()
     state = backend.open("count", 0, [SPEC], base="last")
-    tell("open", started, folder)
+    report("open", started, folder)
     started = time.monotonic()
     total = sum(sum(part) for part in parts(state, count))
-    tell(f"all read again: sum {total}", started, folder)
+    report(f"all read again: sum {total}", started, folder)
     backend.close()
     if total != count + updates:
         raise SystemExit(f"the counts sum up to {total}, not to {count + updates}")
@@ -98,7 +98,7 @@ def parts(state: RocksTaskState, count: int) -> Iterator[list[int]]:
         yield [live.get(key, 0) for key in keys]
 
 
-def tell(what: str, started: float, folder: Path) -> None:
+def report(what: str, started: float, folder: Path) -> None:
     """Print one line: seconds, peak memory of the process, bytes on disk."""
     seconds = time.monotonic() - started
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

@@ -1,4 +1,4 @@
-"""What the tasks of one worker see when another one dies: nothing, it should be.
+"""What the tasks of one worker see when another worker dies, which should be nothing.
 
 Two workers share the partitions of a program whose tasks do not feed each other (the rolling hash:
 its inputs are keyed). One is killed and started again at once.
@@ -19,7 +19,7 @@ CASE = Case("rolling hash", "exactly_once")
 STEADY_S = 5.0
 AFTER_S = 3.0
 WINDOW_BINS = 5
-"""Bins that are looked at together: markers of commits and fetches come in gusts."""
+"""Bins that count together: markers of commits and fetches come in gusts."""
 
 
 def measure(bench: Bench, rate: int | None = None) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Recovery time: SIGKILL under half of what the worker takes, and a restart at once.
+"""Recovery time: SIGKILL under half of the worker's greatest load, and a restart at once.
 
-Each case has an application of its own: the keys are put into its state, a burst warms it up and
-bounds what it takes, and a probe with more than it takes, the feeder and the readers running beside
-it, shows what that is. Half of it is fed at a steady rate, and at a moment that only the case
-decides the worker is killed. It is the one worker of a supervisor, which gives its place to the
-process that stands by. The load goes on all the while; two plain readers tell what comes out.
+Each case has an application of its own. The keys are put into its state, and a burst warms it up
+and gives an upper bound of its rate. A probe with a higher load, beside the feeder and the readers,
+then finds the rate that the worker sustains. Half of that is fed at a steady rate, and at a moment
+that only the case decides the worker is killed. It is the only worker of a supervisor, which gives
+its seat to the standby process. The load goes on all the while; two plain readers record the
+outputs.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ CAUGHT_UP_MS = 250
 usual before counts as well."""
 
 BEHIND_MS_MAX = 400
-"""How far readers may be behind, one of them by a commit, for a load to count as sustained."""
+"""Greatest latency of the readers, one of which waits for commits, at a load that is sustained."""
 
 SLOWER = 0.7
 LEAST_SHARE = 0.1
-"""Of what the worker makes at most, that it is taken to sustain anyhow: a machine whose disk holds
-every commit up shows readers far behind at any load."""
+"""Share of the worker's greatest rate that counts as sustained anyhow: where the disk delays every
+commit, readers are late at any load."""
 
 AFTER_S = 2.0
 SAMPLE_S = 0.05
@@ -212,9 +213,9 @@ def _probe(bench: Bench, crash: Crash, inputs: list[str], worker: Worker, burst:
 
 
 def _sustained(bench: Bench, crash: Crash, inputs: list[str], worker: Worker, most: float) -> float:
-    """Outputs a second up to which the readers are not far behind what is fed.
+    """Outputs a second up to which the readers keep up with the feeder.
 
-    Less than what the worker makes of a backlog, in large batches.
+    This is less than the rate at which the worker processes a backlog, in large batches.
     """
     rate = most
     while rate > LEAST_SHARE * most:
@@ -247,7 +248,7 @@ def _settle(bench: Bench, crash: Crash, worker: Worker) -> None:
 
 
 def _rate(bench: Bench, crash: Crash, worker: Worker, before: int, words: int) -> float:
-    """Outputs a second while so many words are counted, behind so many earlier outputs."""
+    """Outputs a second while so many words are counted, after so many earlier outputs."""
     first, last = (before + words * share for share in MEASURED)
     samples = [(time.monotonic(), before)]
     deadline = time.monotonic() + PROGRESS_S_MAX
@@ -269,7 +270,7 @@ def _rate_between(samples: list[tuple[float, int]], first: float, last: float) -
     """
     begin, end = (next(s for s in samples if s[1] >= number) for number in (first, last))
     if begin is end:
-        # A small burst is over within one look: from the beginning, then.
+        # A small burst is over within one sample: then the rate is taken from the beginning.
         begin = samples[0]
     return (end[1] - begin[1]) / (end[0] - begin[0])
 
@@ -301,7 +302,7 @@ def _crash(crash: Crash, worker: Worker, outside: Outside, state_dir: Path) -> d
         "kill_after_s": crash.steady_s + 1 + more_s,
         "worker_cpu_percent": cpu_percent,
         "is_steady": is_steady,
-        **_told(worker.log, logged, killed),
+        **_logged_phases(worker.log, logged, killed),
     }
     for isolation, view in seen.items():
         result[isolation] = _seen(view, killed)
@@ -326,7 +327,7 @@ def _is_caught_up(worker: Worker, outside: Outside, since: int) -> bool:
 
 
 def wait_live(worker: Worker, logged: int, groups: int) -> None:
-    """Wait until so many task groups are live again, by what stands behind `logged` in the log."""
+    """Wait until so many task groups are live again, by the log after position `logged`."""
     deadline = time.monotonic() + PROGRESS_S_MAX
     while len(_live(log_lines(worker.log, logged))) < groups:
         worker.check(time.monotonic() < deadline, f"not live within {PROGRESS_S_MAX:g} s")
@@ -337,8 +338,8 @@ def _live(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == "task group live"]
 
 
-def _told(path: Path, start: int, killed: int) -> dict[str, Any]:
-    """What the log says of the recovery: times by phase, of the group that was live last."""
+def _logged_phases(path: Path, start: int, killed: int) -> dict[str, Any]:
+    """The recovery in the log: times by phase, of the group that was live last."""
     lines = list(log_lines(path, start))
     live = _live(lines)
     restarted = next(line for line in lines if line["event"].startswith("worker ended"))

@@ -57,7 +57,7 @@ class Results:
 
     @property
     def has_failures(self) -> bool:
-        """Whether any run went wrong: its `error` says how."""
+        """Whether any run failed; its `error` is the reason."""
         return any(
             "error" in run
             for cases in self.runs.values()
@@ -123,7 +123,7 @@ class Results:
 
     def _hops(self) -> Table:
         table = _table(
-            "Latency in ms behind several hops",
+            "Latency in ms after several hops",
             "uncommitted p50",
             "committed p50",
             "commit adds p50",

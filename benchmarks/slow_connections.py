@@ -5,8 +5,8 @@ memory processes the same records again and again while another process has that
 to the worker's HTTP port, each of which sends a part of a request every half second and comes again
 a second after it was closed.
 What counts is the processor time of the HTTP thread in a second: it and the loop take turns in one
-interpreter, so a loop that always has work is slowed by just that. Other programs on the machine
-have no part in it, as they have in the time by the clock, which is told beside it. Ends with 1 when
+interpreter, so a loop that always has work is slowed by just that. Other programs on the machine do
+not change it, as they change the time by the clock, which is printed beside it. Ends with 1 when
 the connections take more than 5 %.
 """
 
@@ -71,7 +71,7 @@ def measure(connections: int, turns: int) -> int:
                 has_crowd = number % 2 == 1
                 with crowded(observer.http_port, connections if has_crowd else 0):
                     found[has_crowd].append(turn(driver))
-    return tell(found, connections)
+    return report(found, connections)
 
 
 def turn(driver: TestDriver) -> tuple[float, float]:
@@ -135,7 +135,7 @@ async def drip(port: int, connected: asyncio.Semaphore) -> None:
         writer.close()
 
 
-def tell(found: dict[bool, list[tuple[float, float]]], connections: int) -> int:
+def report(found: dict[bool, list[tuple[float, float]]], connections: int) -> int:
     """Print what was measured; returns the exit code."""
     medians: dict[bool, list[float]] = {}
     for has_crowd, turns in found.items():

@@ -98,7 +98,7 @@ FLOW = Row(
         ),
         Panel(
             "Lag in time",
-            "By topic, internal ones too: the stage behind the topic that lags is the slow one.",
+            "By topic, internal ones too: the stage that reads the topic with the lag is slow.",
             [Query(largest("kstash_input_lag_seconds", "topic"), "{{topic}}")],
             unit="s",
         ),
@@ -265,12 +265,13 @@ RECOVERY = Row(
             ],
         ),
         Panel(
-            "Groups looked after",
-            "Task groups that a worker has live or brings forward, of all that there are.",
+            "Groups live or recovering",
+            "Task groups that are live, or whose recovery makes progress, of all task groups.",
             [
                 Query(f"max(kstash_task_groups{HERE})", "all"),
                 Query(
-                    f"count(min by (group) (kstash_group_idle_seconds{HERE}) < 120)", "looked after"
+                    f"count(min by (group) (kstash_group_idle_seconds{HERE}) < 120)",
+                    "with progress",
                 ),
             ],
         ),

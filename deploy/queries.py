@@ -15,7 +15,7 @@ a series without that label matches too.
 
 BY_WORKER = "instance, worker"
 WORKER = "{{instance}} {{worker}}"
-"""How a worker is told apart, and called: those of a supervisor share an instance."""
+"""What distinguishes workers, and their name: those of a supervisor share an instance."""
 
 
 @dataclass(frozen=True, slots=True)

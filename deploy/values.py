@@ -114,7 +114,7 @@ VALUES = (
     Value(
         "applicationId",
         {"type": "string", "pattern": "^[a-zA-Z0-9._-]{0,100}$"},
-        "`application_id`; empty: what the program says",
+        "`application_id`; empty: that of the program",
     ),
     Value("command", WORDS, "in the place of the image's entry point (`tini`)"),
     Value("args", WORDS, "in the place of `kstash run PROGRAM`"),
@@ -188,7 +188,7 @@ VALUES = (
         number(30),
         "how long a process may take to answer; a restore that goes on is progress, however long",
     ),
-    Value("probes.startup.periodSeconds", number(1), "how often it is looked"),
+    Value("probes.startup.periodSeconds", number(1), "how often it is probed"),
     Value("probes.readiness.periodSeconds", number(1), "`/readyz`: all task groups are live"),
     Value("probes.readiness.timeoutSeconds", number(1), ""),
     Value("probes.readiness.failureThreshold", number(1), ""),
@@ -280,7 +280,7 @@ VALUES = (
     Value("dashboard.namespace", TEXT, "empty: the release's"),
     # --- scaling
     Value("autoscaling.enabled", BOOLEAN, "a ScaledObject of KEDA"),
-    Value("autoscaling.minReplicas", number(1), "never 0: the workers tell the lag themselves"),
+    Value("autoscaling.minReplicas", number(1), "never 0: the workers report the lag themselves"),
     Value("autoscaling.maxReplicas", number(1), "`partitions` at most"),
     Value(
         "autoscaling.lagPerReplica",

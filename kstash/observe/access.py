@@ -1,4 +1,4 @@
-"""Who may ask over HTTP, and how the connection is kept from others: token and TLS."""
+"""Who may ask over HTTP, and how the connection is protected: token and TLS."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from kstash.observe.guard import names_of
 from kstash.settings.config import Config
 
 RENEW_S = 5
-"""How often the files of a certificate are looked at."""
+"""How often the files of a certificate are checked."""
 
 log = structlog.get_logger("kstash.http")
 
 
 class Certificate:
-    """A server's certificate and its key; a renewed one is taken up for the next connections.
+    """A server's certificate and its key; a renewed one is used for the next connections.
 
     Args:
-        certificate: file with the certificate and those that vouch for it, in PEM.
+        certificate: file with the certificate and those of its issuers, in PEM.
         key: file with its key, without a passphrase.
 
     Attributes:
@@ -46,12 +46,12 @@ class Certificate:
             raise ConfigError(*problem)
 
     def renew(self) -> None:
-        """Take up files that have changed; what cannot be used is told, and the old ones stay."""
+        """Load files that have changed; where they cannot be used, log it and keep the old ones."""
         state = self._state()
         if state == self._seen:
             return
         self._seen = state
-        # Tried apart: a certificate that does not go with its key would leave the server without.
+        # Tried apart: a certificate that does not fit its key would leave the server without one.
         problem = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) or self._load(self.context)
         if problem:
             log.warning(
@@ -77,14 +77,14 @@ class Certificate:
         return tuple(found)
 
     def _load(self, context: ssl.SSLContext) -> tuple[str, str] | None:
-        """What is wrong, and with which setting."""
+        """The error for these files; it names the setting and the fix."""
         for path, setting in zip(
             self._files, ("http_tls_certificate", "http_tls_key"), strict=True
         ):
             if not os.access(path, os.R_OK):
                 return f"{setting} {path!r} cannot be read: set the path of a file in PEM", setting
         try:
-            # Asked at a terminal otherwise.
+            # Without this a key with a passphrase would ask for it at the terminal.
             context.load_cert_chain(*self._files, password=lambda: "")
         except (OSError, ValueError) as error:
             detail = getattr(error, "reason", None) or error
@@ -98,11 +98,11 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a server may be asked.
+    """Which requests a server answers.
 
     Attributes:
         names: host names that are answered (see `kstash.observe.guard`).
-        token: what a request must have, but for probes and the page's own files; None: nothing.
+        token: required of each request but probes and the page's own files; None: none is.
         certificate: for TLS; None: plain HTTP.
     """
 
@@ -112,7 +112,7 @@ class Access:
 
     @classmethod
     def of(cls, config: Config) -> Self:
-        """What the settings say.
+        """The access that the settings allow.
 
         Raises:
             ConfigError: the certificate cannot be used.
@@ -125,7 +125,7 @@ class Access:
         )
 
     def is_admitted(self, authorization: bytes) -> bool:
-        """Whether the `Authorization` of a request is right; takes as long whatever it is."""
+        """Whether the `Authorization` of a request is right, compared in constant time."""
         if self.token is None:
             return True
         scheme, _, given = authorization.partition(b" ")

@@ -1,4 +1,4 @@
-"""What a worker answers over HTTP, from the status that its loop left last."""
+"""The answers of a worker over HTTP, from the last status that its loop has left."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class WorkerSource:
         self._topology = observer.topology.describe("json").encode()
 
     async def metrics(self) -> bytes:
-        """In Prometheus' text format; what the loop counts is as of its last turn."""
+        """In Prometheus' text format; counts of the loop are those of its last turn."""
         self._observer.metrics.gauge("loop_stalled_seconds", self._observer.stuck_s)
         return self._observer.metrics.render()
 
     async def livez(self) -> schema.Verdict:
-        """Whether the worker makes progress, or need not."""
+        """Whether the worker makes progress, or has nothing to do."""
         return _verdict(self._observer.stalled())
 
     async def readyz(self) -> schema.Verdict:
@@ -84,7 +84,7 @@ class WorkerSource:
 
 
 def _waiting_for(status: WorkerStatus) -> str | None:
-    # What the log says of it may be a little older than the first question without an answer.
+    # The log's reason may be a little older than the first request without an answer.
     return waiting_for(status, why_unreachable(status.silent_seconds + LOG_BEFORE_S))
 
 
@@ -106,7 +106,7 @@ def settings_of(config: Config) -> schema.Settings:
 
 
 def edges(topology: Topology, topics: Iterable[TopicStatus] = ()) -> tuple[schema.Edge, ...]:
-    """The topics between stages and at their ends, with what is known of them."""
+    """The topics between stages and at their ends, with their rates and lags where known."""
     known = {found.topic: found for found in topics}
     writers: dict[str, list[str | None]] = {}
     for stage in topology.stages:

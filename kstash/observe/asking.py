@@ -1,4 +1,4 @@
-"""Questions of one server to another: a supervisor's to its workers, a worker's to the others."""
+"""HTTP requests between servers: of a supervisor to its workers, of a worker to the others."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import h11
 
 ANSWER_S = 2.0
-"""Of an answer; one that takes longer counts as none. Prometheus itself gives up after 10 s."""
+"""Time for an answer; a later one counts as none. Prometheus itself gives up after 10 s."""
 
 ANSWER_BYTES_MAX = 32 * 1024 * 1024
-"""Metrics of a worker with thousands of partitions are some megabytes."""
+"""Largest answer. The metrics of a worker with thousands of partitions are some megabytes."""
 
 
 HUNG_UP = "it hangs up without an answer"
@@ -22,7 +22,7 @@ HTTPS_PERHAPS = f"{HUNG_UP}, as a port with a certificate does when it is asked 
 
 
 class UnreachableError(Exception):
-    """Nobody answered, or otherwise than a worker does."""
+    """Nobody answered, or something that is no worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Address:
     """Where a server listens.
 
     Attributes:
-        host: IP address, or the name that is asked for.
-        port: of TCP.
-        socket: path of a socket in a folder, in the place of host and port.
+        host: IP address, or host name.
+        port: TCP port.
+        socket: path of a Unix socket, in place of host and port.
         tls: for HTTPS.
-        name: what its certificate must be for; empty: the host.
+        name: host name that its certificate must have; empty: the host.
     """
 
     host: str = "localhost"
@@ -49,16 +49,16 @@ class Address:
 
 
 def trusting(certificate: str) -> ssl.SSLContext:
-    """For HTTPS to the workers of an application: trusts what the system does, and theirs.
+    """For HTTPS to an application's workers: trusts their certificate, and the system's issuers.
 
     Args:
-        certificate: file of the one that they have, in PEM.
+        certificate: file of the workers' certificate, in PEM.
 
     Raises:
-        OSError: it cannot be used.
+        OSError: the file cannot be used.
     """
     context = ssl.create_default_context()
-    # One that several workers share need not be signed by anybody.
+    # A certificate that several workers share need not be signed by an issuer.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(certificate)
     return context
@@ -70,10 +70,10 @@ async def ask(
     """Code and content of the answer to a GET.
 
     Args:
-        address: whom.
+        address: the server.
         target: path and query.
-        token: what it wants of those who ask.
-        wanted: codes of answers that say something.
+        token: required by the server; None: none is.
+        wanted: status codes that count as answers.
 
     Raises:
         UnreachableError: no answer within `ANSWER_S`, or another one.
@@ -94,7 +94,7 @@ async def ask(
 
 
 def _reason(error: OSError) -> str:
-    # What asyncio makes of it has the address in it once more.
+    # asyncio's text would repeat the address.
     if error.errno is None or isinstance(error, ssl.SSLError):
         return str(error)
     return os.strerror(error.errno)

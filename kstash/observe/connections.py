@@ -1,9 +1,9 @@
-"""HTTP connections of which only so many are open, and each for so long.
+"""HTTP connections whose number and duration are limited.
 
-Each takes a file descriptor of the worker's, which its clients and databases need too. The server
-closes connections that rest after a request; by itself it leaves alone those that send nothing, or
-a part of a request, or that do not read their answer. What is no request ends in an answer of 4xx,
-or in a closed connection, and in no line of the log.
+Each takes one of the worker's file descriptors, which its clients and databases need too. uvicorn
+closes connections that are idle after a request. It does not close those that send nothing, or only
+part of a request, or that do not read their answer: this module does. Anything that is no request
+gets a 4xx answer or a closed connection, and no line in the log.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CONNECTIONS_MAX = 64
-"""Scrapers, probes and people; when another one comes, the oldest is closed."""
+"""Connections of scrapers, probes and people; one more closes the oldest."""
 
 REQUEST_S = 10.0
-"""In this time a connection has to begin another request, or it is closed."""
+"""A connection that begins no request for so long is closed."""
 
 
 class BoundedConnection(H11Protocol):
@@ -39,7 +39,7 @@ class BoundedConnection(H11Protocol):
         self._early: list[bytes] | None = None if self.tls is None else []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the place of the oldest connection when there are too many."""
+        """Close the oldest connection when there are too many."""
         others = [c for c in self.connections if isinstance(c, BoundedConnection)]
         if len(others) >= CONNECTIONS_MAX:
             oldest = min(others, key=lambda other: other._opened_s)
@@ -74,13 +74,13 @@ class BoundedConnection(H11Protocol):
             super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Look no more."""
+        """Stop the timer."""
         if self._check_due is not None:
             self._check_due.cancel()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request."""
+        """Answer anything that is no request with 400."""
         # The base class's answer lacks the headers that all others have.
         headers = [
             *self.server_state.default_headers,

@@ -14,7 +14,7 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".woff2": "font/woff2",
 }
-"""Not those of the machine, which browsers would refuse where they are wrong."""
+"""Fixed, since the machine's own types may be wrong, and browsers would refuse the files then."""
 
 
 def page_files() -> dict[str, tuple[bytes, str]]:

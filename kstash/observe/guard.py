@@ -1,10 +1,10 @@
-"""What every HTTP request must be, before anything looks at what it asks for.
+"""Conditions on every HTTP request, checked before it is routed.
 
-A page of somebody else's in a browser reaches a server of the browser's own network by giving its
-own name that server's address (DNS rebinding). The browser then sends that name as `Host`, so a
-name that nobody has allowed is refused. An address cannot be given away like that; nor can a name
-without a dot, as container engines give one to each service, since nobody can register one. A
-request of HTTP/1.0 may come without `Host`: what cannot be compared is refused as well.
+A web page can reach a server of its visitor's network by pointing its own host name at that
+server's address (DNS rebinding). The browser then sends that name as `Host`, so a name that is not
+allowed is refused. Addresses are allowed, since a page cannot point them elsewhere; and so are
+names without a dot, such as those of services of a container engine, since nobody can register
+them. A request of HTTP/1.0 may lack `Host`, and is refused: there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 HEAD_BYTES_MAX = 16 * 1024
 HEADERS_MAX = 64
-"""A browser sends about 15, a proxy in front of it adds some."""
+"""A browser sends about 15 headers, and a proxy in front of the server adds some."""
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -28,27 +28,27 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
-"""Of each answer, beside `content-security-policy`."""
+"""Headers of each answer, besides `content-security-policy`."""
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'"
 )
-"""Of each answer: the page's own files and nothing else; no text becomes markup; no embedding."""
+"""Of each answer: a browser loads the page's own files only, and embeds the page nowhere."""
 
 
 OPEN = ("/livez", "/readyz", "/openapi.json", "/")
 OPEN_FOLDER = "/static/"
-"""Answered without a token: kubelets have none, and the page, which asks for one, tells nothing."""
+"""Paths that need no token: kubelets have none, and the page, which asks for one, shows no data."""
 
 
 class Guard:
-    """Passes on requests without a body, of a bounded head, under a name of this worker.
+    """Passes on requests for an allowed host that have a bounded head and no body.
 
     Args:
-        app: what answers them.
-        names: host names, lower case: `*.example.com` is all below it, `*` is any.
+        app: the application that answers them.
+        names: host names, lower case: `*.example.com` is any name below it, `*` is any name.
         is_admitted: whether the `Authorization` of a request is right.
     """
 
@@ -96,11 +96,11 @@ class Guard:
 
 
 def names_of(host: str, allowed: Collection[str]) -> frozenset[str]:
-    """The names that a worker answers to, beside addresses and names without a dot.
+    """The names that a worker answers to, besides addresses and names without a dot.
 
     Args:
         host: what it listens on.
-        allowed: what the settings add.
+        allowed: names that the settings add.
     """
     return frozenset(name.lower() for name in (host, socket.gethostname(), *allowed))
 

@@ -1,4 +1,4 @@
-"""What a worker did in the last minutes, and what went wrong: bounded, for the status page."""
+"""A worker's last minutes, and its last errors: bounded, for the status page."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from kstash.observe import schema
 CLIENT_SAYS = "the Kafka client says"
 UNREACHABLE = "broker unreachable, waiting"
 REACHABLE = "broker reachable again"
-"""No complaint, but the end of one, which would seem to last."""
+"""Not an error but the end of one: without this line the outage would seem to last."""
 
 INTERVAL_S = 2.0
 POINTS_MAX = 150
 ERRORS_MAX = 20
 CLIENT_LINES_MAX = 5
-"""Of those that the Kafka client says: in an outage it says many, and would push all else out."""
+"""Most lines of the Kafka client that are kept: in an outage they would push out all others."""
 TEXT_LENGTH_MAX = 1000
-"""Of what an error says: it may have a record in it."""
+"""Longest text of an error that is kept: it may contain a record."""
 
 
 class Counted(Protocol):
-    """What is read of the metrics."""
+    """The metrics, as far as they are read here."""
 
     def total(self, name: str) -> float:
         """A counter over all its labels, or a gauge without labels."""
 
     def summed(self, name: str) -> tuple[float, float]:
-        """A histogram over all its labels: seconds, and how many times."""
+        """A histogram over all its labels: seconds in all, and how many times."""
 
     def buckets(self, name: str) -> dict[float, float]:
         """A histogram over all its labels: how many were at most that long, by seconds."""
@@ -43,7 +43,7 @@ class History:
     """The last `POINTS_MAX` intervals of a worker.
 
     Args:
-        metrics: what is counted.
+        metrics: of the worker.
         now: monotonic seconds.
         wall: Unix time in seconds.
     """
@@ -60,8 +60,8 @@ class History:
         """The oldest first."""
         return tuple(self._points)
 
-    def look(self, now: float) -> None:
-        """Note what was done, every `INTERVAL_S`."""
+    def sample(self, now: float) -> None:
+        """Add a point when `INTERVAL_S` has passed."""
         passed_s = now - self._since
         if passed_s < INTERVAL_S:
             return
@@ -86,13 +86,13 @@ class History:
 
 
 complaints: deque[schema.LoggedError] = deque(maxlen=ERRORS_MAX)
-"""The newest of this process, as its log is one too; the oldest first."""
+"""The newest warnings and errors of this process's log, the oldest first."""
 
 
 def note_complaint(
     _: object, __: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """A processor of the log, behind those that give a line its level and its logger's name."""
+    """A processor of the log; it follows those that add a line's level and logger name."""
     is_complaint = event.get("level") in ("warning", "error", "critical")
     if is_complaint or event.get("event") == REACHABLE:
         made = schema.LoggedError(
@@ -112,7 +112,7 @@ def note_complaint(
 
 
 def why_unreachable(within_s: float) -> str | None:
-    """What the log has last said of a broker that could not be reached, in so many seconds."""
+    """The last reason in the log, of so many seconds, why a broker could not be reached."""
     since = time.time() - within_s
     said = {found.event: found.error for found in tuple(complaints) if found.time >= since}
     return said.get(UNREACHABLE) or said.get(CLIENT_SAYS)
@@ -121,7 +121,7 @@ def why_unreachable(within_s: float) -> str | None:
 def _error(event: structlog.typing.EventDict) -> str | None:
     if (away_s := event.get("away_seconds")) is not None:
         return f"after {away_s} s"
-    # Lines differ in what they call it; `message` is the Kafka client's text.
+    # Lines have different names for the reason; `message` is the Kafka client's text.
     names = ("reason", "exc_info", "error", "message")
     found: Any = next((event[name] for name in names if event.get(name)), None)
     if isinstance(found, tuple):

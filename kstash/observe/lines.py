@@ -1,7 +1,7 @@
-"""What Python and other libraries would write to standard error by themselves, as the log has it.
+"""Puts into the log what Python and other libraries would write to standard error.
 
-That is what Python's `logging` shows where nobody has set it up, its warnings, and errors that
-nobody catches. A program that has set any of them up itself keeps what it has chosen.
+That is: records of Python's `logging` without a handler, warnings, and errors that nobody catches.
+What the program has configured itself stays as it is.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class _LastResort(logging.Handler):
 
 
 def take_over(*, is_guest: bool) -> Callable[[], None]:
-    """Have all of it in the log from now on.
+    """Put all of it into the log from now on.
 
     Args:
-        is_guest: whether the process is somebody else's: what it says of its own errors is left
-            alone, unless the log is to be JSON.
+        is_guest: whether the process belongs to another program, which reports its own errors,
+            unless the log is JSON.
 
     Returns:
-        What puts everything back where it was.
+        A function that restores everything as it was.
     """
     before = (logging.lastResort, warnings.showwarning, sys.excepthook)
     of_threads, of_nobody = threading.excepthook, sys.unraisablehook
@@ -81,9 +81,9 @@ def _show_warning(
 def _tell_uncaught(
     kind: type[BaseException], error: BaseException, frames: TracebackType | None
 ) -> None:
-    """As the last words of the process, in the log's own form.
+    """Log an error that ends the process.
 
-    An error that is in the log already is not told twice with all that caused it.
+    An error that is in the log already is logged without its causes.
     """
     is_logged = isinstance(error, KstashError) and error.is_logged
     if is_json():

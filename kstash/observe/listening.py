@@ -52,7 +52,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def listen_at(path: Path) -> socket.socket:
-    """Listen on a socket in a folder, in the place of what a process before left there."""
+    """Listen on a Unix socket; one that an earlier process left there is replaced."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with suppress(FileNotFoundError):

@@ -23,14 +23,14 @@ LEVELS = {
 
 _identity: ContextVar[dict[str, str] | None] = ContextVar("identity", default=None)
 _last_identity: dict[str, str] = {}
-"""For threads that others have started: they have no context of their own."""
+"""For threads that other libraries start: those have no context of their own."""
 
 
 def identify(**fields: str) -> None:
-    """Have these fields in each JSON line from now on: `application`, `worker`.
+    """Add these fields to each JSON line from now on: `application`, `worker`.
 
-    A line that has one of them itself keeps its own. Nobody is on the console: the first line says
-    there who speaks, and in front of a supervised worker's lines its name.
+    A line that has such a field itself keeps its own. Console lines lack them: there the first line
+    names the application, and the lines of a supervised worker begin with its name.
     """
     global _last_identity
     _identity.set(fields)
@@ -66,7 +66,7 @@ def is_json() -> bool:
 
 
 def _put_first(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """People read JSON too: what every event has stands in front."""
+    """Put the fields that each event has first: people read JSON too."""
     common = ("timestamp", "level", "logger", "event")
     first = {name: event.pop(name) for name in common if name in event}
     return {**first, **event}
@@ -75,22 +75,22 @@ def _put_first(_: object, __: str, event: structlog.typing.EventDict) -> structl
 def _make_printable(
     _: object, __: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Texts of an event may be somebody else's, such as that of an error with a record in it."""
+    """Escape texts: they may come from others, such as an error's text with a record in it."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
-            # With one of these in it the renderer shows a field as Python writes it.
+            # A field with one of these is shown by the renderer as Python writes it.
             is_quoted = name != "event" and not set(value).isdisjoint(" \t=\r\n\"'")
             event[name] = value if is_quoted else printable_lines(value)
     return event
 
 
 def _write_traceback(file: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
-    """No locals, which would show users' records; and nothing that a terminal obeys."""
+    """A traceback without locals, which would show users' records, and without terminal escapes."""
     file.write("\n" + printable_lines("".join(traceback.format_exception(*exc_info)).rstrip("\n")))
 
 
 def configure_logs(log_format: Literal["console", "json"], log_level: str) -> None:
-    """Log to standard error from now on; again replaces the former settings.
+    """Log to standard error from now on; a later call replaces the settings.
 
     Args:
         log_format: `console` (for people, with colours on a terminal) or `json` (one object a
@@ -118,7 +118,7 @@ def configure_logs(log_format: Literal["console", "json"], log_level: str) -> No
             _make_printable,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
-                sort_keys=False,  # what says most comes first
+                sort_keys=False,  # the order of the log call: the most important field is first
                 exception_formatter=_write_traceback,
             ),
         ]

@@ -1,4 +1,4 @@
-"""What several workers say as one: metrics with a label for the worker, one status of all."""
+"""The answers of several workers as one: metrics with a label for the worker, one status of all."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def merge_status(
     """One status of all workers of a supervisor.
 
     Args:
-        own: what the supervisor says of itself.
-        statuses: what its workers say.
-        is_complete: whether there is one of each.
+        own: the supervisor's own status.
+        statuses: those of its workers.
+        is_complete: whether each worker has answered.
     """
     states = [status.state for status in statuses]
     worst = next((state for state in _WORST_FIRST if state in states), "starting")
@@ -110,7 +110,7 @@ def _merge_history(statuses: Collection[schema.Status]) -> tuple[schema.Point, .
     for status in statuses:
         for point in status.history:
             slots.setdefault(int(point.time // INTERVAL_S), []).append(point)
-    # The newest is left out while some are missing in it: throughput would seem to break down.
+    # The newest point is left out while workers are missing in it: throughput would seem to drop.
     newest = max(slots, default=0)
     if len(slots.get(newest, [])) < len(statuses):
         slots.pop(newest, None)

@@ -31,8 +31,8 @@ class PrometheusMetrics:
     Written by the worker's loop, read by the HTTP thread; prometheus_client locks each value.
 
     Args:
-        specs: the metrics there are; another name is a programmer error.
-        has_process: whether those of the process and of Python are there too.
+        specs: all metrics; any other name is a programmer error.
+        has_process: whether to add the metrics of the process and of Python.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class PrometheusMetrics:
 
 
 class _Quantiles(Gauge):
-    """Quantiles that somebody else worked out: set like gauges, exposed as a summary."""
+    """Quantiles that another library computes: set like gauges, exposed as a summary."""
 
     def collect(self) -> Iterator[Metric]:
         for family in super().collect():

@@ -1,4 +1,4 @@
-"""Joins what a worker shows: metrics, HTTP and logs. Made by the composition root."""
+"""All that a worker shows: metrics, HTTP and logs. Made by the composition root."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kstash.topology.model import Topology
 
 STATUS_INTERVAL_S = 0.2
-"""How often the loop's status is taken: `/readyz` follows a change this fast."""
+"""How often the loop's status is taken: `/readyz` shows a change within this time."""
 
 
 class Observer:
@@ -37,7 +37,7 @@ class Observer:
         config: settings.
         topology: of the application.
         monotonic: seconds, never back.
-        http_socket: of a supervised worker: where its supervisor asks it, in the place of a port.
+        http_socket: of a supervised worker: where its supervisor asks it, in place of a port.
 
     Raises:
         ConfigError: the port is in use; names it and the fix.
@@ -75,16 +75,16 @@ class Observer:
 
     @property
     def uptime_s(self) -> float:
-        """Since the worker started."""
+        """Seconds since the worker started."""
         return self._monotonic() - self._started
 
     @property
     def stuck_s(self) -> float:
-        """Since the loop turned."""
+        """Seconds since the last turn of the loop."""
         return max(0.0, self._monotonic() - self._turned)
 
     def stalled(self) -> tuple[str, ...]:
-        """What stands still, for people; empty when all is well."""
+        """What makes no progress, for people; empty when all is well."""
         return self._probes.stalled(self.status, self._monotonic(), self.stuck_s)
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class Observer:
 
     def serve(self, port: int) -> None:
         """Start the HTTP server; port 0 takes a free one (see `http_port`)."""
-        # Imported late: most short runs serve nothing, and this is a tenth of a second.
+        # Imported late: this takes a tenth of a second, and most short runs serve nothing.
         from kstash.observe.answers import WorkerSource
         from kstash.observe.server import serve
 
@@ -132,23 +132,23 @@ class Observer:
             self._status_due = now + STATUS_INTERVAL_S
             self.status = status()
             self._probes.note(self.status, now)
-            self.history.look(now)
-        self._summary.look(now, status)
+            self.history.sample(now)
+        self._summary.log_when_due(now, status)
 
 
 def worker_name(config: Config) -> str:
-    """What tells a worker from all others of the application."""
+    """The name that distinguishes a worker from all others of the application."""
     return config.instance_id or f"{socket.gethostname()}-{os.getpid()}"
 
 
 def own_address(config: Config, port: int | None) -> str:
-    """Where others may reach this server: its host's name where it listens at all addresses."""
+    """Where others can reach this server: by its host's name when it listens at all addresses."""
     host = socket.gethostname() if config.http_host in ("0.0.0.0", "::") else config.http_host
     return f"[{host}]:{port}" if ":" in host.strip("[]") and host[0] != "[" else f"{host}:{port}"
 
 
 def endpoint_of(config: Config, topology: Topology) -> AbstractContextManager[Endpoint | None]:
-    """The one HTTP port of a supervisor, where one is set.
+    """The HTTP port of a supervisor; None where the settings have none.
 
     Raises:
         ConfigError: the port is in use; names it and the fix.

@@ -22,10 +22,10 @@ class Operation:
     """A route.
 
     Attributes:
-        path: of it.
+        path: of the route.
         name: of the operation, for generated clients.
-        summary: what it answers.
-        answer: type of an answer in JSON, or the media type of another one.
+        summary: of the answer.
+        answer: type of an answer in JSON, or the media type of any other answer.
         is_open: whether it needs no token.
         is_probe: whether 503 is an answer too.
     """
@@ -126,7 +126,7 @@ def _operation(op: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explain(component: dict[str, Any], struct: type) -> None:
-    """Give a schema and its fields the words of the docstring, and names of its own."""
+    """Give a schema and its fields the descriptions of the docstring, and a title."""
     text, _, attributes = inspect.getdoc(struct).partition("\n\nAttributes:\n")  # type: ignore[union-attr]
     component["description"] = " ".join(text.split())
     names = {field.name: field.encode_name for field in msgspec.structs.fields(struct)}

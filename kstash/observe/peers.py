@@ -1,4 +1,4 @@
-"""The other workers of an application: where they are, and what they say."""
+"""The other workers of an application: their addresses and their status."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from kstash.observe.asking import ANSWER_S, Address, UnreachableError, ask
 from kstash.settings.config import Config
 
 PEERS_MAX = 256
-"""Addresses that are asked; a group of more workers is looked at by Prometheus."""
+"""Most addresses that are asked; for a larger group there is Prometheus."""
 
 AT_ONCE_MAX = 32
 KEPT_S = 1.0
-"""For how long answers are given again: pages in many browsers ask no more than one does."""
+"""How long answers are kept: pages in many browsers cause no more requests than one page."""
 
 OK = frozenset({200})
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Addresses of `http_peers`, and names that none was found for, with the reason."""
+    """Addresses of `http_peers`; and names that have no address, with the reason."""
 
     addresses: tuple[Address, ...]
     missing: tuple[tuple[str, str], ...]
@@ -40,8 +40,8 @@ class Peers:
 
     Args:
         peers: host and port of each; a name stands for all its addresses.
-        token: what they want of those who ask.
-        certificate: that they have too; None: plain HTTP.
+        token: required by these servers; None: none is.
+        certificate: that these servers have too; None: plain HTTP.
     """
 
     def __init__(
@@ -60,35 +60,35 @@ class Peers:
 
     @classmethod
     def of(cls, config: Config, access: Access) -> Self:
-        """Those that the settings name."""
+        """The peers in the settings."""
         return cls(config.peers(), access.token, access.certificate)
 
     @property
     def scheme(self) -> str:
-        """Of their addresses."""
+        """Their addresses."""
         return "http" if self._certificate is None else "https"
 
     @property
     def are_known(self) -> bool:
-        """Whether any are."""
+        """Whether the settings name any."""
         return bool(self._peers)
 
     async def find(self) -> Found:
-        """Look their names up."""
+        """Resolve their names."""
         tls = self._certificate.client_context() if self._certificate is not None else None
         found: dict[tuple[str, int], Address] = {}
         missing: list[tuple[str, str]] = []
         for host, port in self._peers:
             try:
                 for ip in await _resolved(host, port):
-                    # A certificate is for the name, or for the address that was given.
+                    # A certificate is for the name in the settings, or for the address there.
                     found.setdefault((ip, port), Address(ip, port, tls=tls, name=host))
             except OSError as error:
                 missing.append((f"{host}:{port}", f"its name has no address ({error.strerror})"))
         return Found(tuple(found.values())[:PEERS_MAX], tuple(missing))
 
     async def join(self, own: tuple[schema.WorkerEntry, ...]) -> schema.Workers:
-        """All workers: these, and what the others say of theirs."""
+        """All workers: this server's own, and those that the other servers report."""
         async with self._lock:
             if time.monotonic() - self._asked >= KEPT_S:
                 self._answers = await self._ask_all()

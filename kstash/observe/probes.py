@@ -1,8 +1,9 @@
-"""Whether a worker is alive and ready, from the status that its loop left last.
+"""Whether a worker is alive and ready, from the last status that its loop has left.
 
-Alive is what makes progress, or has no need to: a probe that fails has the process started again,
-which helps against what hangs and harms what only takes long. So a restore or replay that goes on
-is alive, however long it takes, and while no broker answers nothing counts as standing still.
+A worker is alive when it makes progress, or has nothing to do. A failed probe restarts the process,
+which helps one that hangs and harms one that only takes long. So a worker is alive during a restore
+or replay that goes on, however long it takes; and while no broker answers, nothing counts as
+standing still.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from kstash.ports.status import WorkerStatus
 
 AWAY_S = 10.0
-"""After so long without an answer the cluster counts as away."""
+"""After so long without an answer the cluster counts as unreachable."""
 
 SILENT_S = 5.0
-"""After so long it is said that the cluster does not answer."""
+"""After so long without an answer the status names it as the reason."""
 
 RUNNING = ("live", "stopping")
 
@@ -22,7 +23,7 @@ class Probes:
     """Judges the statuses of one worker.
 
     Args:
-        limit_s: how long nothing may move.
+        limit_s: how long a task or group may make no progress.
         now: monotonic seconds.
     """
 
@@ -30,11 +31,11 @@ class Probes:
         self._limit_s = limit_s
         self._here_since = now
         self._states: dict[int, str] = {}
-        # When each group started over, the last time and the one before.
+        # When each group last started over, and the time before.
         self._restarts: dict[int, tuple[float, float]] = {}
 
     def note(self, status: WorkerStatus, now: float) -> None:
-        """See what the loop left; in its thread."""
+        """Take the loop's status; called in the loop's thread."""
         if status.silent_seconds > AWAY_S:
             self._here_since = now
         for group in status.groups:
@@ -45,15 +46,15 @@ class Probes:
         self._states = {group.number: group.state for group in status.groups}
 
     def stalled(self, status: WorkerStatus, now: float, stuck_s: float) -> tuple[str, ...]:
-        """What stands still, for people; empty when all is well.
+        """What makes no progress, for people; empty when all is well.
 
         Args:
-            status: what the loop left last.
+            status: the loop's last one.
             now: monotonic seconds.
-            stuck_s: since the loop turned.
+            stuck_s: seconds since the last turn of the loop.
         """
         if stuck_s > self._limit_s:
-            # What it left is old: it would accuse tasks of what the loop does.
+            # The status is old: it would blame tasks for a loop that does not turn.
             return (f"the loop has not turned for {stuck_s:.0f} s",)
         here_s = now - self._here_since
         reasons = []
@@ -78,17 +79,17 @@ class Probes:
         return tuple(reasons)
 
     def _starts_over(self, number: int, now: float) -> bool:
-        """Whether no attempt lasts for long; one that does may be a long replay."""
+        """Whether attempts end soon, again and again; one that lasts may be a long replay."""
         _, before_last = self._restarts.get(number, (0.0, float("-inf")))
         return now - before_last <= self._limit_s
 
 
 def waiting_for(status: WorkerStatus, reason: str | None) -> str | None:
-    """What the worker cannot go on without, for people; None when it can.
+    """What the worker waits for and cannot work without, for people; None when it can.
 
     Args:
-        status: what the loop left last.
-        reason: why the cluster could not be reached, as far as anybody knows.
+        status: the loop's last one.
+        reason: why the cluster could not be reached, where that is known.
     """
     if status.silent_seconds < SILENT_S:
         return None
@@ -97,15 +98,15 @@ def waiting_for(status: WorkerStatus, reason: str | None) -> str | None:
 
 
 def unready(status: WorkerStatus, waits: str | None = None) -> tuple[str, ...]:
-    """What does not run, for people; empty when all does.
+    """What is not live, for people; empty when everything is.
 
     Args:
-        status: what the loop left last.
-        waits: what it waits for (`waiting_for`).
+        status: the loop's last one.
+        waits: what the worker waits for (`waiting_for`).
     """
     reasons = [] if status.state == "live" else [f"the worker is {status.state}"]
     if waits is not None:
-        # Without its groups it counts as starting, however long it has been up.
+        # A worker without its groups counts as starting, however long it has been up.
         reasons = [waits, *(r for r in reasons if status.state != "starting")]
     reasons += [
         f"task {task.name} is {task.state}" for task in status.tasks if task.state != "live"

@@ -1,4 +1,4 @@
-"""What HTTP answers in JSON: the one source of `/status` and the other routes, and of their schema.
+"""The JSON answers over HTTP: one source of `/status`, the other routes, and their schema.
 
 Times are Unix time in seconds; what is not known (yet) is null.
 """
@@ -38,8 +38,8 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
         position: events processed.
         checkpointed_position: position of the last checkpoint taken.
         replay_end: position at which its replay ends, or ended.
-        lag_records: records behind the ends of its inputs.
-        lag_seconds: how long the oldest record waits that it has not processed; 0 without one.
+        lag_records: records between its position and the ends of its inputs.
+        lag_seconds: how long the oldest unprocessed record has waited; 0 without one.
         stalled_seconds: how long it has had work and made no progress.
         stream_time: greatest timestamp of what it has processed.
         inputs: its input partitions, as `topic/partition`.
@@ -66,8 +66,8 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from", 
     Attributes:
         source: stage that writes it; null: somebody else.
         target: stage that reads it; null: somebody else.
-        kind: `narrow` (a topic of the user's, partition by partition), `wide` (an internal topic
-            behind a `key_by`) or `mixed` (an input whose stage has wide ones too).
+        kind: `narrow` (a topic of the user's, partition by partition), `wide` (an internal topic,
+            as of a `key_by`) or `mixed` (an input whose stage has wide ones too).
         records_per_second: read from the topic, or written where the application does not read it.
         lag_records: that are not read yet.
         lag_seconds: how long the oldest of them waits.
@@ -135,10 +135,10 @@ class CheckpointEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoggedError(msgspec.Struct, frozen=True, kw_only=True):
-    """A warning or error of the log, or the end of one that says that Kafka is unreachable.
+    """A warning or error of the log, or the line that Kafka can be reached again.
 
     Attributes:
-        event: what the line says.
+        event: text of the line.
         error: the reason that it gives.
         place: operator and record, or task group, that it names.
     """
@@ -159,7 +159,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         pid: of its process, or of the supervisor that answers for it.
         time: of this answer.
         uptime_seconds: since the worker started.
-        waiting_for: what it cannot go on without, as Kafka that does not answer; null: nothing.
+        waiting_for: what it cannot work without, such as a Kafka that does not answer; or null.
         history: a point every two seconds, the last 150.
         recoveries: the newest 50.
         errors: the newest 20 warnings and errors of the log, and when Kafka was reachable again.

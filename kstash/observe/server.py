@@ -35,13 +35,13 @@ log = structlog.get_logger("kstash.http")
 
 
 class Answers(Protocol):
-    """What the server answers with; all of it is called in its thread."""
+    """The source of the answers; its methods are called in the server's thread."""
 
     async def metrics(self) -> bytes:
         """In Prometheus' text format."""
 
     async def livez(self) -> schema.Verdict:
-        """Whether it makes progress, or need not."""
+        """Whether it makes progress, or has nothing to do."""
 
     async def readyz(self) -> schema.Verdict:
         """Whether it runs."""
@@ -60,11 +60,11 @@ class Answers(Protocol):
 
 
 class HttpServer:
-    """Serves what a source says, and the status page, until `close`.
+    """Serves a source's answers, and the status page, until `close`.
 
     Args:
         listening: socket that is listened on; closed with the server.
-        source: what to answer.
+        source: of the answers.
         access: who may ask, and how.
         peers: the other servers of the application.
     """
@@ -90,7 +90,7 @@ class HttpServer:
             _application(source, access, peers or Peers(())),
             access_log=False,
             log_config=None,
-            # Whoever sends nonsense would write a line for each; what fails here is logged below.
+            # Each senseless request would write a line; failures of ours are logged below.
             log_level="critical",
             server_header=False,
             headers=[*HEADERS.items(), ("content-security-policy", CONTENT_POLICY)],
@@ -115,19 +115,19 @@ class HttpServer:
         return int(self._socket.getsockname()[1])
 
     def close(self) -> None:
-        """Stop answering and free the port; waits a few seconds at most. Again is fine."""
+        """Stop answering and free the port, within a few seconds; may be called again."""
         self._server.should_exit = True
         self._thread.join(_STOP_MAX_S)
         self._socket.close()
 
 
 def serve(config: Config, port: int, source: Answers) -> HttpServer:
-    """Serve a source on a port of `http_host`, as the settings say who may ask.
+    """Serve a source on a port of `http_host`, to those whom the settings allow.
 
     Args:
         config: the settings.
         port: 1 to 65535, or 0 for one that is free (see `HttpServer.port`).
-        source: what to answer.
+        source: of the answers.
 
     Raises:
         ConfigError: the address or the certificate cannot be used; names the setting.
@@ -147,15 +147,15 @@ def _application(source: Answers, access: Access, peers: Peers) -> Starlette:
         middleware=[Middleware(Guard, names=access.names, is_admitted=access.is_admitted)],
         exception_handlers={Exception: failed},
     )
-    # It would send whoever asks for `/livez/` to the host that they named themselves.
+    # A redirect of `/livez/` would lead to whatever host the request named.
     application.router.redirect_slashes = False
     return application
 
 
 def _routes(source: Answers, peers: Peers) -> list[Route]:
-    """All but those of the page."""
+    """All routes but those of the page."""
 
-    # Coroutines: others would each get a thread, of which a crowd of requests would make forty.
+    # Coroutines: other functions run in threads, and many requests would start forty of them.
     async def metrics(_: Request) -> Response:
         return Response(await source.metrics(), headers={"content-type": METRICS_TYPE})
 

@@ -1,4 +1,4 @@
-"""What a worker says each minute: one line for who has the log alone."""
+"""A line of the log each minute, for those who have only the log."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = structlog.get_logger("kstash")
 
 
 class Summary:
-    """Says what was done since the last line, and what is left.
+    """Logs what was done since the last line, and what is left.
 
     Args:
-        metrics: what is counted.
+        metrics: of the worker.
         now: monotonic seconds.
     """
 
@@ -29,8 +29,8 @@ class Summary:
         self._read = self._written = 0.0
         self._ages: dict[float, float] = {}
 
-    def look(self, now: float, status: Callable[[], WorkerStatus]) -> None:
-        """Say it when a minute has passed; `status` is asked for then only."""
+    def log_when_due(self, now: float, status: Callable[[], WorkerStatus]) -> None:
+        """Log the line when a minute has passed; only then `status` is called."""
         passed_s = now - self._since
         if passed_s < INTERVAL_S:
             return
@@ -40,7 +40,7 @@ class Summary:
         new = {bound: count - self._ages.get(bound, 0.0) for bound, count in ages.items()}
         found = status()
         lags = [task.lag for task in found.tasks if task.lag is not None]
-        behind = [task.lag_seconds for task in found.tasks if task.lag_seconds is not None]
+        lags_s = [task.lag_seconds for task in found.tasks if task.lag_seconds is not None]
         checkpoints = [
             task.checkpoint_age_seconds
             for task in found.tasks
@@ -54,7 +54,7 @@ class Summary:
             records_out_per_s=round((written - self._written) / passed_s, 1),
             end_to_end_p99_s=quantile(new, SHARE),
             lag_records=sum(lags) if lags else None,
-            lag_s=round(max(behind), 1) if behind else None,
+            lag_s=round(max(lags_s), 1) if lags_s else None,
             lineage_unacked_bytes=int(self._metrics.total("lineage_unacked_bytes")),
             checkpoint_age_s=round(max(checkpoints), 1) if checkpoints else None,
         )
@@ -62,14 +62,14 @@ class Summary:
 
 
 def quantile(buckets: dict[float, float], share: float) -> float | None:
-    """The least bound that so large a share of all is within, as near as buckets tell.
+    """The least bucket bound that so large a share of all durations is within.
 
     Args:
         buckets: how many were at most that long, by seconds; the last bound is infinity.
         share: 0 to 1.
 
     Returns:
-        Seconds; None where there was nothing. Beyond the last finite bound it is that one.
+        Seconds; None where there was none. Beyond the last finite bound it is that bound.
     """
     bounds = sorted(buckets)
     if not bounds or buckets[bounds[-1]] <= 0:

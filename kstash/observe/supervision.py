@@ -1,8 +1,8 @@
 """One HTTP port for all workers of a supervisor.
 
-Each worker listens on a socket in a folder that is its supervisor's alone, so it needs neither a
-port nor a token of its own; the supervisor asks all of them and answers for them. Its loop is not
-concerned: all this is done in the server's thread.
+Each worker listens on a socket in a folder that only its supervisor can enter, so it needs neither
+a port nor a token of its own. The supervisor asks all workers and answers for them, in the server's
+thread and not in its loop.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ class Endpoint:
 
 
 def _make_folder(state_dir: str) -> tuple[Path, IO[bytes]]:
-    """One that nobody else can enter, and what keeps it from being taken for one that is left over.
+    """A folder that nobody else can enter, and the lock that marks it as in use.
 
-    Where a root file system is read-only, state is writable.
+    It is in the state folder where the root file system is read-only.
     """
     base = Path(state_dir).absolute()
     try:
@@ -140,7 +140,7 @@ def _make_folder(state_dir: str) -> tuple[Path, IO[bytes]]:
 
 
 def _remove_old(place: Path) -> None:
-    """Remove the folders of supervisors that were killed: their locks ended with them."""
+    """Remove the folders of supervisors that were killed, whose locks ended with them."""
     for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError):
             if time.time() - folder.stat().st_mtime < LOCKED_WITHIN_S:
@@ -167,7 +167,7 @@ class SupervisorSource:
         self._restarts: dict[str, int] = {}
 
     async def metrics(self) -> bytes:
-        """Of all workers, with a label for each; and which of them answer."""
+        """The metrics of all workers, with a label for each; and which workers answer."""
         found = await self._ask_all("/metrics", OK, lambda _, content: content.decode())
         for member, answer in found:
             is_up = isinstance(answer, str)
@@ -179,7 +179,7 @@ class SupervisorSource:
         return self._metrics.render() + merge_metrics(texts).encode()
 
     async def livez(self) -> schema.Verdict:
-        """Whether each worker is, as far as it runs: one that has died is started again."""
+        """Whether each running worker is alive: one that has died is started again."""
         reasons = []
         now, limit_s = self._endpoint.monotonic(), self._config.stall_s
         for member, verdict in await self._ask_all("/livez", VERDICTS, _verdict):
@@ -193,7 +193,7 @@ class SupervisorSource:
         return schema.Verdict(ok=not reasons, reasons=tuple(reasons))
 
     async def readyz(self) -> schema.Verdict:
-        """Whether all workers are."""
+        """Whether all workers are ready."""
         reasons = []
         found = await self._ask_all("/readyz", VERDICTS, _verdict)
         if not found:
@@ -206,7 +206,7 @@ class SupervisorSource:
         return schema.Verdict(ok=not reasons, reasons=tuple(reasons))
 
     async def status(self) -> schema.Status:
-        """Of all workers together."""
+        """One status of all workers."""
         found = await self._ask_all("/status", OK, _status)
         statuses = [status for _, status in found if isinstance(status, schema.Status)]
         own = schema.Status(
@@ -246,7 +246,7 @@ class SupervisorSource:
     async def _ask_all(
         self, target: str, wanted: frozenset[int], read: Callable[[int, bytes], T]
     ) -> list[tuple[SupervisedWorker, T | UnreachableError]]:
-        """What each worker answers that is not over; an error where it does not."""
+        """The answer of each worker that is not over; an error where there is none."""
 
         async def one(member: SupervisedWorker) -> T | UnreachableError:
             try:

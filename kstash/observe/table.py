@@ -13,10 +13,10 @@ class MetricSpec:
     """One metric.
 
     Attributes:
-        name: as the runtime says it, without prefix and `_total`.
+        name: as in calls of the runtime, without prefix and `_total`.
         kind: counter, gauge, histogram (of seconds), or summary: quantiles that others have worked
             out, set like gauges.
-        text: what it says, for `# HELP`.
+        text: its meaning, for `# HELP`.
         labels: label names; every call gives exactly these.
         buckets: upper bounds in seconds, rising; for histograms only.
     """

@@ -29,7 +29,7 @@ What cannot work is refused here, before anything is installed. Each message nam
 {{- fail "autoscaling.prometheusAddress is empty: KEDA asks a Prometheus for the lag, such as http://prometheus.monitoring:9090" -}}
 {{- end -}}
 {{- if and (eq .Values.metrics.monitor "none") (not .Values.autoscaling.query) -}}
-{{- fail "autoscaling needs metrics.monitor (pod or service), whose `job` is the release's name, or an autoscaling.query of its own: else nothing tells the lag" -}}
+{{- fail "autoscaling needs metrics.monitor (pod or service), whose `job` is the release's name, or an autoscaling.query of its own: without one the lag is not known" -}}
 {{- end -}}
 {{- if eq $partitions 0 -}}
 {{- fail "autoscaling needs partitions, the number of partitions of the largest input: no more replicas than that have work" -}}

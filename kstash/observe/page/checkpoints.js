@@ -3,7 +3,7 @@
 import { h, number, scroll } from "./dom.js";
 import { UNKNOWN, ago, count } from "./format.js";
 
-// More are shown on demand: the oldest ones' ages tell most.
+// More are shown on demand: the oldest checkpoints matter most.
 const ROWS_OPEN_MAX = 12;
 
 function row(checkpoint) {
@@ -19,7 +19,7 @@ function row(checkpoint) {
   );
 }
 
-/** The oldest of them, by how long ago; a dash when nobody knows. */
+/** The age of the oldest one; a dash when it is not known. */
 function oldest(view, name) {
   const ages = view.checkpoints.map((checkpoint) => checkpoint[name]).filter((age) => typeof age === "number");
   return ages.length > 0 ? ago(Math.max(...ages)) : UNKNOWN;

@@ -1,5 +1,5 @@
 // Elements are made here and nowhere else. Texts become text nodes: names of topics, workers and
-// errors come from strangers, so no string of theirs is ever read as markup.
+// errors come from others, so that none of them is ever read as markup.
 
 const SVG_NAMESPACE = "http://www.w3.org/2000/svg";
 
@@ -45,13 +45,13 @@ export function scroll(label, ...children) {
   return h("div", { class: "scroll", role: "region", "aria-label": label }, ...children);
 }
 
-// What a reader of the page has changed stays as they left it.
+// What a reader of the page has changed stays as it is.
 const OF_THE_READER = new Set(["open", "tabindex"]);
 const PROPERTIES = ["onclick", "onpointermove", "onpointerleave"];
 
 /**
- * Make one tree look like another and change nothing else, so that the focus, the selection and
- * what was scrolled stay when the numbers change.
+ * Make one tree equal to another and change nothing else, so that the focus, the selection and the
+ * scrolled places stay when the numbers change.
  * @param {Element} current the tree on the page
  * @param {Element} next of the same kind; used up
  */

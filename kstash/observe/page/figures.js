@@ -4,7 +4,7 @@ import { h, s } from "./dom.js";
 import { UNKNOWN, ago, bytes, clock, duration, plural, rate } from "./format.js";
 import { HISTORY_S } from "./view.js";
 
-// A shorter time that is known fills the charts; less than this would look like much.
+// Charts span the time that is known, but at least this: in a shorter one little would seem much.
 const SPAN_S_MIN = 60;
 
 const WIDTH = 300;
@@ -12,7 +12,7 @@ const HEIGHT = 44;
 // A point every two seconds; where more is missing, the line is broken.
 const GAP_S = 5;
 
-// Where in time a pointer is, in seconds before now; all charts show what was so then.
+// Where a pointer is, in seconds before now; all charts show the values of that time.
 let pointed = null;
 
 const FIGURES = [
@@ -74,13 +74,13 @@ function sparkline(figure, points, recoveries, span, redraw) {
 }
 
 /** The point that is shown in figures: the newest one, or the one that a pointer is at. */
-function told(points) {
+function shownPoint(points) {
   if (pointed === null) return points.at(-1) ?? null;
   return points.findLast((point) => Math.abs(point.age - pointed) < GAP_S / 2) ?? null;
 }
 
 function cell(figure, points, recoveries, span, redraw) {
-  const now = told(points)?.[figure.name] ?? null;
+  const now = shownPoint(points)?.[figure.name] ?? null;
   const known = points.map((point) => point[figure.name]).filter((value) => value !== null);
   return h(
     "div",

@@ -1,4 +1,4 @@
-// From what `/topology` and `/status` say to boxes and edges. Pure.
+// Makes boxes and edges of the answers of `/topology` and `/status`. Pure.
 
 /** Kinds of edges, by docs/glossary.md, in the order of the legend. */
 export const EDGE_KINDS = {
@@ -7,7 +7,7 @@ export const EDGE_KINDS = {
   mixed: "a topic of yours into a stage that has wide inputs too",
 };
 
-/** An internal topic by the name that the program knows it under. */
+/** An internal topic by the name that it has in the program. */
 export function topicName(topic, application) {
   const [start, end] = [`${application}-`, "-repartition"];
   const isInternal = topic.startsWith(start) && topic.endsWith(end);
@@ -64,7 +64,7 @@ export function graph(topology, flows) {
   return { stages: stages.map(operators), ends: [...ends.values()], edges };
 }
 
-/** What hangs together, in the order of the stages. */
+/** Connected parts, in the order of the stages. */
 export function parts({ stages, ends, edges }) {
   const group = new Map([...stages.map(({ name }) => `stage ${name}`), ...ends.map(({ id }) => id)].map((id) => [id, id]));
   for (const { from, to } of edges) {
@@ -82,7 +82,7 @@ function key(from, to, topic) {
   return JSON.stringify([from, to, topic]);
 }
 
-/** Stages as far as edges tell of them, where a server has no `/topology`. */
+/** Stages as far as edges name them, where a server has no `/topology`. */
 function bare(flows) {
   const names = new Set(flows.flatMap(({ from, to }) => [from, to]).filter((name) => name !== null));
   const end = ({ topic, kind }) => ({ topic, internal: kind === "wide" });
@@ -96,8 +96,8 @@ function bare(flows) {
 }
 
 /**
- * A stage's operators and what lies between them. A sink is drawn as its topic; whatever a node
- * reads from outside of its stage is an entry, which the input has the number of.
+ * A stage's operators and the edges between them. A sink is drawn as its topic. A node that reads
+ * from outside of its stage has an entry, which has the number of the input.
  */
 function operators(stage) {
   const sinks = new Set(stage.outputs.filter((output) => !output.internal).map((output) => output.id));

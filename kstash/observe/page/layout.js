@@ -33,7 +33,7 @@ function cell(id, main, cross) {
 function layers(nodes, edges) {
   const layerOf = new Map(nodes.map((node) => [node.id, node.layer ?? 0]));
   const fixed = new Set(nodes.filter((node) => node.layer !== undefined).map((node) => node.id));
-  // As often as there are nodes: a cycle, which there should be none of, then ends too.
+  // As often as there are nodes: so this ends even with a cycle, of which there should be none.
   for (let round = 0; round < nodes.length; round += 1) {
     let isChanged = false;
     for (const { from, to } of edges) {

@@ -1,8 +1,8 @@
-// The page: asks every two seconds, and has each part draw what came.
+// The page: asks every two seconds, and has each part draw the answers.
 
 import { h, morph } from "./dom.js";
 import { UNKNOWN, clock, cut, duration } from "./format.js";
-import { INTERVAL_MS, TokenError, look, token } from "./poll.js";
+import { INTERVAL_MS, TokenError, poll, token } from "./poll.js";
 import { SECTIONS } from "./sections.js";
 import { Memory, view } from "./view.js";
 
@@ -45,7 +45,7 @@ function draw() {
     $(section.id).hidden = body.childNodes.length === 0;
   }
   for (const box of document.querySelectorAll(".scroll")) {
-    // What scrolls must be reached by keyboard, and nothing else should be stopped at.
+    // The keyboard must reach boxes that scroll, and should stop at no others.
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   }
@@ -70,12 +70,12 @@ function head(seen) {
   document.title = `${cut(seen.application, 60)} · ${seen.state.text} · kstash`;
 }
 
-/** Set a text only where it changes: a screen reader tells what is set. */
+/** Set a text only where it changes: a screen reader reads out what is set. */
 function text(id, value) {
   if ($(id).textContent !== value) $(id).textContent = value;
 }
 
-/** Say what keeps the page from being what is so now. */
+/** Show why the page is not up to date, or that it is. */
 function notice() {
   const silent = page.trouble !== null;
   document.documentElement.classList.toggle("is-stale", silent && page.answered !== null);
@@ -97,7 +97,7 @@ async function turn() {
   if (page.isAsking || document.hidden || !$("access").hidden) return;
   page.isAsking = true;
   try {
-    page.answer = await look();
+    page.answer = await poll();
     page.answered = Date.now();
     page.trouble = null;
     draw();
@@ -137,7 +137,7 @@ function listen() {
   });
   $("forget").addEventListener("click", () => {
     token.set(null);
-    location.reload(); // nothing of what it showed may stay
+    location.reload(); // nothing that the page showed may stay
   });
   $("forget").hidden = $("bearer").hidden = token.get() === null;
   document.addEventListener("visibilitychange", turn);

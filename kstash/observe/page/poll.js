@@ -4,10 +4,10 @@ export const INTERVAL_MS = 2000;
 export const DEADLINE_MS = 5000;
 const TOKEN_KEY = "kstash-token";
 
-/** The server wants a token, or another one. */
+/** The server requires a token, or refuses this one. */
 export class TokenError extends Error {}
 
-/** The bearer token of this tab: gone with it. */
+/** The bearer token of this tab, which ends with the tab. */
 export const token = {
   kept: null,
   get() {
@@ -30,7 +30,7 @@ export const token = {
 
 /**
  * One answer.
- * @returns {Promise<[number, any]>} status code, and the JSON of an answer that has some
+ * @returns {Promise<[number, any]>} status code, and the JSON of the answer or null
  */
 async function ask(path, good) {
   const headers = { accept: "application/json" };
@@ -56,10 +56,10 @@ function reason(error) {
 
 /**
  * All that the page shows.
- * @throws {TokenError} a token is wanted
- * @throws {Error} the message says what is wrong
+ * @throws {TokenError} a token is required
+ * @throws {Error} its message is the reason
  */
-export async function look() {
+export async function poll() {
   const [[code, workers], [, topology], [, alive]] = await Promise.all([
     ask("workers", [200, 404]),
     ask("topology", [200, 404]),

@@ -1,6 +1,7 @@
 // The parts of the page, in their order. To add one (windows, timers, dead letters …): a module
 // that exports `{ id, title, draw }`, and its name here. `draw(view)` returns a new element from
-// what `view.js` made of the answers, or null while there is nothing to say; it keeps no element.
+// the view that `view.js` made of the answers, or null when it has nothing to show; it keeps no
+// element.
 
 import { checkpoints } from "./checkpoints.js";
 import { complaints } from "./complaints.js";

@@ -1,4 +1,4 @@
-// States of workers and tasks: each told by a word and by a colour.
+// States of workers and tasks: each shown by a word and by a colour.
 
 import { h } from "./dom.js";
 
@@ -9,9 +9,9 @@ export function kind(state) {
   return KINDS[state] ?? "busy";
 }
 
-/** How many of what is in states are in which: `3 live, 1 recovering`. */
+/** How many are in each state: `3 live, 1 recovering`. */
 export function counted(items) {
-  const counts = new Map([["live", 0]]); // the one that is looked for stands first
+  const counts = new Map([["live", 0]]); // people want this one: it stands first
   for (const { state } of items) counts.set(state, (counts.get(state) ?? 0) + 1);
   return [...counts]
     .filter(([, number]) => number > 0)
@@ -19,7 +19,7 @@ export function counted(items) {
     .join(", ");
 }
 
-/** A state, or what is said in its place, with the state's colour. */
+/** A state, or a text in its place, with the state's colour. */
 export function stateOf(state, text = state) {
   return h("span", { class: `state ${kind(state)}` }, text);
 }

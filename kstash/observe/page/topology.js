@@ -22,7 +22,7 @@ const STEP_MIN = 3;
 // How much broader than the page a drawing may be to be shown smaller; beyond, it scrolls.
 const SHRINK_MAX = 1.35;
 
-/** Whether what waits is older than ten seconds; where nobody knows, more than is done in ten. */
+/** Whether the lag is above ten seconds; where its age is unknown, above ten seconds' work. */
 export function isBehind(edge) {
   if (edge.lagSeconds !== null) return edge.lagSeconds > BEHIND_S;
   return edge.lag !== null && edge.lag > BEHIND_S * Math.max(edge.rate ?? 0, 1);
@@ -31,7 +31,7 @@ export function isBehind(edge) {
 function labelOf(edge, application) {
   const isInner = edge.source !== null && edge.target !== null;
   const facts = [rate(edge.rate)];
-  // What leaves the application is read by others, whose lag nobody here knows.
+  // Topics at the application's end are read by others, whose lag is not known here.
   if (edge.target !== null) facts.push(`lag ${short(edge.lag)}`);
   return { name: isInner ? cut(topicName(edge.topic, application), 24) : null, facts: facts.join(" · ") };
 }
@@ -208,7 +208,7 @@ function line(kind, way) {
   return [s("path", { class: `edge ${name}`, d: way }), name === "wide" ? s("path", { class: "edge hollow", d: way }) : null];
 }
 
-/** Without steps that are too small for the eye to take them for meant. */
+/** Without steps so small that they would look like mistakes. */
 function straight(points, isDown) {
   const name = isDown ? "x" : "y";
   const made = [points[0]];
@@ -224,7 +224,7 @@ function drawEdge(edge, part) {
   return s("g", null, line(edge.kind, path(points, part.isDown)), arrow(points.at(-1), part.isDown));
 }
 
-/** What an edge says. */
+/** The text of an edge. */
 function drawLabel(edge, part) {
   const { axis, laid, labels, isDown } = part;
   const middle = middleOf(laid.ways.get(edge.id), axis);

@@ -1,4 +1,4 @@
-// What all workers say, as one. Pure: no element of the page is touched here.
+// The answers of all workers as one view. Pure: no element of the page is touched here.
 //
 // A worker's times are by its own clock. They become ages by its own `time`, so that clocks which
 // differ between machines move nothing on the page.
@@ -9,8 +9,8 @@ const POINT_S = 2;
 const POINT_OLD_S = 5;
 
 /**
- * What a page remembers between two looks: when a worker was seen last, and the history of those
- * that are gone, so that a worker's end does not change what was before it.
+ * What a page remembers between two answers: when a worker was seen last, and the history of those
+ * that are gone, so that a worker's end does not change the charts of the time before.
  */
 export class Memory {
   constructor() {
@@ -18,7 +18,7 @@ export class Memory {
     this.points = new Map();
   }
 
-  /** Note what a worker says, at milliseconds of this browser. */
+  /** Note a worker's answer, at milliseconds of this browser. */
   note(id, status, now) {
     this.seen.set(id, now);
     const life = `${id} ${status.worker}`;
@@ -76,7 +76,7 @@ export function view(answer, topology, memory, now) {
   };
 }
 
-/** Each entry with what it is known by: all workers of a supervisor have its address. */
+/** Each entry with a name of its own: all workers of a supervisor have its address. */
 function identified(entries) {
   const counts = new Map();
   return entries.map((entry) => {
@@ -114,7 +114,7 @@ function overall(workers) {
   return { kind, text: `${live} of ${total} ${name} live${rest}` };
 }
 
-/** Sums what workers say of the same edge; what nobody knows stays null. */
+/** Sums the workers' figures of the same edge; an unknown figure stays null. */
 function edges(all) {
   const merged = new Map();
   for (const edge of all) {

@@ -1,4 +1,4 @@
-// Widths of texts in pixels, which drawings are laid out by; fonts as in page.css.
+// Widths of texts in pixels, for the layout of drawings; fonts as in page.css.
 
 const KEPT_MAX = 2000;
 const pen = document.createElement("canvas").getContext("2d");

@@ -68,8 +68,8 @@ def test_a_line_each_minute(capsys: pytest.CaptureFixture[str]) -> None:
         for _ in range(0 if minute == 1 else 2):
             metrics.observe("end_to_end_seconds", 0.3, stage="other")
         metrics.gauge("lineage_unacked_bytes", 100)
-        summary.look(INTERVAL_S * minute - 1, status)
-        summary.look(INTERVAL_S * minute, status)
+        summary.log_when_due(INTERVAL_S * minute - 1, status)
+        summary.log_when_due(INTERVAL_S * minute, status)
     first, second = lines(capsys)
     assert len(asked) == 2
     assert (first["event"], first["state"], first["tasks"]) == ("the last minute", "live", 2)
@@ -89,7 +89,7 @@ def test_what_is_not_known_is_null(capsys: pytest.CaptureFixture[str]) -> None:
         state="starting",
         tasks=(task("t_0", None, None, None),),
     )
-    Summary(PrometheusMetrics(), 0.0).look(INTERVAL_S, lambda: status)
+    Summary(PrometheusMetrics(), 0.0).log_when_due(INTERVAL_S, lambda: status)
     (line,) = lines(capsys)
     unknown = ("end_to_end_p99_s", "lag_records", "lag_s", "checkpoint_age_s")
     assert [line[name] for name in unknown] == [None] * 4
