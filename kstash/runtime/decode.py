@@ -7,22 +7,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kstash.core.frames import Columns, decode_frame
-from kstash.core.names import may_be_internal_of
 from kstash.core.reader import ReaderTable
 from kstash.core.skips import NO_SKIPS, InputSkips
-from kstash.core.wire import (
-    HEADER_PREFIX,
-    IDENTITY_HEADER,
-    MARKER_HEADER,
-    Identity,
-    Marker,
-    application_tag,
-    decode_identity,
-    decode_marker,
-)
-from kstash.errors import LocatedError, RecordUnreadableError, TopicSharedError, WireCorruptError
+from kstash.errors import LocatedError, RecordUnreadableError, WireCorruptError
 from kstash.operators.batch import Batch
 from kstash.ports.kafka import Headers, Message, Partition
+from kstash.runtime.headers import check_owner, headers_of, sink_identity, user_headers
+from kstash.runtime.places import located, place_of
 
 NO_ZERO_MS = 1
 """Stands for the timestamp 0 of an input record: a producer takes 0 for "now", so that an output
@@ -63,53 +54,6 @@ class Events:
     taken: int
     cuts: list[int] = field(default_factory=list)
     dropped: Counter[str] | None = None
-
-
-def kstash_headers(message: Message) -> tuple[Identity | None, Marker | None]:
-    """Decode what a record's headers say of itself; its chunk is for recovery only.
-
-    Raises:
-        WireCorruptError: naming topic, partition and offset.
-    """
-    try:
-        return _headers(message)
-    except WireCorruptError as error:
-        raise located(error, message) from error
-
-
-def _headers(message: Message) -> tuple[Identity | None, Marker | None]:
-    identity: Identity | None = None
-    marker: Marker | None = None
-    for name, value in message.headers() or ():
-        if name == IDENTITY_HEADER:
-            identity = decode_identity(value or b"")
-        elif name == MARKER_HEADER:
-            marker = decode_marker(value or b"")
-    return identity, marker
-
-
-def located(error: LocatedError, message: Message) -> LocatedError:
-    """Add a record's place to an error."""
-    return error.at(message.topic(), message.partition(), message.offset())
-
-
-def readable_headers(message: Message) -> Headers:
-    """Headers of a record; none where they cannot be read.
-
-    So it is nobody's of ours in a scan; whoever takes the record as input will tell.
-    """
-    try:
-        return message.headers() or []
-    except RecordUnreadableError:
-        return []
-
-
-def user_headers(headers: Headers | None) -> Headers | None:
-    """Headers without kstash's own, or None when nothing is left."""
-    if not headers:
-        return None
-    kept = [header for header in headers if not header[0].startswith(HEADER_PREFIX)]
-    return kept or None
 
 
 def decode_external(messages: Sequence[Message], skips: InputSkips = NO_SKIPS) -> Events:
@@ -228,7 +172,7 @@ def _count_dropped(
     if skips and (skips.gap_end(message.offset()) is not None or message.offset() in skips.whole):
         dropped["skipped"] += 1
         return
-    identity, marker = _headers(message) if is_frames else (_identity(message), None)
+    identity, marker = headers_of(message) if is_frames else (sink_identity(message), None)
     if identity is None or marker is not None:
         return
     # One that passes raises the table to its own incarnation.
@@ -255,7 +199,7 @@ def read_event(
         return None
     try:
         if is_frames:
-            identity, marker = _headers(message)
+            identity, marker = headers_of(message)
             check_owner(message, identity or marker, table.application)
             if marker is not None:
                 table.mark(marker)
@@ -263,7 +207,7 @@ def read_event(
             if identity is None:
                 raise WireCorruptError("record without an identity header")
         else:
-            identity = _identity(message)
+            identity = sink_identity(message)
             if identity is None:
                 raise WireCorruptError(
                     "record without an identity header: immediate_of= is for sinks with "
@@ -275,42 +219,6 @@ def read_event(
             return None
         raise
     return None if cut == identity.count else (cut, identity.count)
-
-
-def check_owner(
-    message: Message, writer: Identity | Marker | None, application: int | None
-) -> None:
-    """Refuse what another application wrote into an internal topic.
-
-    Args:
-        message: the record.
-        writer: what its headers say of it.
-        application: tag of the one that may write there; None: anybody.
-
-    Raises:
-        TopicSharedError: naming topic, partition and offset.
-    """
-    if writer is None or application is None or writer.application == application:
-        return
-    topic, tag = message.topic(), writer.application
-    known = (id_ for id_ in may_be_internal_of(topic) if application_tag(id_) == tag)
-    raise located(TopicSharedError(topic, next(known, f"{tag:016x}")), message)
-
-
-def _identity(message: Message) -> Identity | None:
-    for name, value in message.headers() or ():
-        if name == IDENTITY_HEADER:
-            identity = decode_identity(value or b"")
-            if identity.count != 1:
-                raise WireCorruptError(f"identity of {identity.count} records on a sink's record")
-            return identity
-    return None
-
-
-def place_of(message: Message, index: int | str | None = None) -> str:
-    """A record as `skip_records` takes it; `index`: which one of a frame."""
-    place = f"{message.topic()}/{message.partition()}/{message.offset()}"
-    return place if index is None else f"{place}/{index}"
 
 
 def tell_place(

@@ -21,7 +21,7 @@ from kstash.core.records import (
 )
 from kstash.errors import CheckpointCorruptError, KafkaUnavailableError, LocatedError
 from kstash.ports.kafka import Headers, Message, Partition
-from kstash.runtime.decode import located
+from kstash.runtime.places import located
 
 log = structlog.get_logger("kstash.recovery")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kstash.ports.kafka import Headers, Message, Partition, Scanner
-from kstash.runtime.decode import readable_headers
+from kstash.runtime.headers import readable_headers
 
 GATHER_S = 0.2
 """How long the first tail scan waits for others at the most. Groups that were claimed together come

@@ -32,9 +32,10 @@ from kstash.errors import (
 )
 from kstash.ports.kafka import Admin, Message, Partition, Scanner, TopicInfo
 from kstash.ports.process import Clock
-from kstash.runtime.decode import check_owner, kstash_headers, located
+from kstash.runtime.headers import check_owner, kstash_headers
 from kstash.runtime.layout import Layout, start_settings
 from kstash.runtime.lineage_reader import lineage_record
+from kstash.runtime.places import located
 from kstash.settings.config import Config
 from kstash.topology.model import Topology
 

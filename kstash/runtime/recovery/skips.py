@@ -12,8 +12,9 @@ from kstash.core.skips import Asked, InputSkips
 from kstash.errors import LocatedError, SkipTooLateError
 from kstash.ports.kafka import Headers, Message, Partition, Scanner
 from kstash.runtime.context import Context
-from kstash.runtime.decode import located, read_event
+from kstash.runtime.decode import read_event
 from kstash.runtime.layout import Layout
+from kstash.runtime.places import located
 from kstash.runtime.scan import ScanJob, ScanService
 
 

@@ -25,7 +25,8 @@ from kstash.core.wire import (
 from kstash.errors import LocatedError, WireCorruptError
 from kstash.ports.kafka import LOG_APPEND_TIME, Headers, Message, Partition
 from kstash.runtime.context import Context
-from kstash.runtime.decode import located, place_of, user_headers
+from kstash.runtime.headers import user_headers
+from kstash.runtime.places import located, place_of
 from kstash.runtime.task.stored import StoredRecord
 
 log = structlog.get_logger("kstash.recovery")

@@ -30,13 +30,7 @@ from kstash.operators.sizes import Limit, bytes_of
 from kstash.operators.slices import drop_head, part_of, slice_of, split
 from kstash.ports.kafka import Message
 from kstash.ports.state import TaskState
-from kstash.runtime.decode import (
-    BATCH_RECORDS,
-    Events,
-    decode_external,
-    decode_ruled,
-    tell_place,
-)
+from kstash.runtime.decode import BATCH_RECORDS, Events, decode_external, decode_ruled, tell_place
 from kstash.runtime.pace import BATCH_S, Pace
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.outputs import TaskOutput

@@ -8,7 +8,7 @@ from itertools import accumulate, islice, takewhile
 
 from kstash.errors import RecordUnreadableError
 from kstash.ports.kafka import Message
-from kstash.runtime.decode import readable_headers
+from kstash.runtime.headers import readable_headers
 
 RECORDS_HIGH, RECORDS_LOW = 4_000, 1_000
 """Records of one input that wait, above which it is paused, and resumed below."""

@@ -27,7 +27,6 @@ TOO_LONG = {
     "kstash/kafka/consuming.py",
     "kstash/kafka/member.py",
     "kstash/ports/kafka.py",
-    "kstash/runtime/decode.py",
     "kstash/runtime/group/group.py",
     "kstash/runtime/group/opening.py",
     "kstash/runtime/group/uploads.py",

@@ -12,7 +12,7 @@ from kstash.core.ids import OutPartition
 from kstash.core.recovery import TailScan
 from kstash.core.wire import IDENTITY_HEADER
 from kstash.errors import WireCorruptError
-from kstash.runtime.decode import kstash_headers
+from kstash.runtime.headers import kstash_headers
 from kstash.testing import TestDriver
 from kstash.testing.kafka.broker import MemoryKafka
 
