@@ -47,6 +47,7 @@ HARMLESS = {
     "batch.put": "a batch in memory",
     "batch.delete": "a batch in memory",
     "self.lineage.flush": "encloses its appends",
+    "self._lineage.flush": "the same",
     "Producers.create": "makes clients",
 }
 """Calls of such a name that write nothing, as they are spelt."""
@@ -70,8 +71,7 @@ EXEMPT = {
     ("runtime/task/outputs.py", "ImmediateOutput._produce_with_headers", "produce"): BY_CALLER,
     ("runtime/task/outputs.py", "TransactionalOutput._produce_records", "produce"): BY_CALLER,
     ("runtime/group/lineage_writer.py", "LineageWriter._produce", "produce"): BY_CALLER,
-    ("runtime/recovery/attempt.py", "RecoveryAttempt._fence", "initialise"): IN_THREAD,
-    ("runtime/recovery/attempt.py", "RecoveryAttempt._fence.initialise", "initialise"): IN_THREAD,
+    ("runtime/recovery/fencing.py", "Fencing._initialise", "initialise"): IN_THREAD,
     ("runtime/group/sinks.py", "Sinks._close", "commit"): IN_THREAD,
     ("stores/topic.py", "CheckpointTopic._producing.send", "produce"): BY_STORE,
     ("stores/topic.py", "CheckpointTopic._producing.wait", "flush"): BY_STORE,

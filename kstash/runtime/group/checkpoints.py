@@ -54,7 +54,7 @@ class Checkpoints:
         if base is not None:
             self._published[stage] = base
         if recovery is not None:
-            damaged = recovery.restores.damaged.get(task.core.task, ())
+            damaged = recovery.damaged(task.core.task)
             self.uploads.add(task, base, recovery.remote[task.core.task], damaged)
 
     def tick(self, now: float, *, may_publish: bool) -> None:
@@ -85,6 +85,14 @@ class Checkpoints:
             if task.core.position > task.checkpointed_position or stage not in self._published:
                 due = min(due, self._due[stage])
         return due
+
+    def read_back(self, record: Checkpoint) -> None:
+        """An own record was read back, with no higher CLAIM before it: it counts."""
+        self.uploads.read_back(record)
+
+    def close(self) -> None:
+        """Stop what is under way; what was frozen and not published is nobody's."""
+        self.uploads.close()
 
     # -- ages ------------------------------------------------------------------------------------
 

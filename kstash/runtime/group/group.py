@@ -7,30 +7,29 @@ replay, then commits, checkpoints and hints, so that a step sees all that came b
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from kstash.core.group import GroupState
 from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
-from kstash.core.records import Release
+from kstash.core.records import Release, Segment
 from kstash.core.recovery import TaskPlan
-from kstash.core.sink import SinkCommitter
-from kstash.ports.kafka import Message, Partition, SinkProducer
+from kstash.ports.kafka import Message, SinkProducer
 from kstash.runtime.context import Context
+from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.checkpoints import Checkpoints
 from kstash.runtime.group.hints import Hints
+from kstash.runtime.group.inputs import GroupInputs
 from kstash.runtime.group.lineage_writer import LineageWriter
-from kstash.runtime.group.opening import open_task
+from kstash.runtime.group.opening import TaskOpener
 from kstash.runtime.group.recovered import tell_live
 from kstash.runtime.group.run_end import RunEnd, before_end
 from kstash.runtime.group.sinks import Sinks
 from kstash.runtime.group.trim import Trimmer
-from kstash.runtime.pace import BATCH_S
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.recovery.tails import fresh_plans
 from kstash.runtime.recovery.watchdog import Waits
-from kstash.runtime.task.positions import note_positions
 from kstash.runtime.task.task import Task
 
 IDLE_TICK_S = 1.0
@@ -55,8 +54,8 @@ class TaskGroup:
     Attributes:
         tasks: by stage index, once recovery has planned them.
         run: id of the bounded run that ends here, set by the worker before START.
-        ready: stages of the tasks that may have something to process, those that waited longest
-            first.
+        inputs: what the tasks read.
+        batches: which task has its turn.
         wakes_at: monotonic time before which a tick would do nothing, if nothing comes.
         checkpoints: of the tasks.
     """
@@ -74,14 +73,13 @@ class TaskGroup:
         self.phase = Phase.RECOVERING
         self.tasks: dict[int, Task] = {}
         self.run: int | None = None
-        self.ready: dict[int, None] = {}
         self.started = started
         self.wakes_at = 0.0
-        self.lineage = LineageWriter(context, number)
+        self.lineage = LineageWriter(context, number, on_segment=self._on_segment)
         self.sinks: Sinks | None = None
         self.recovery: RecoveryAttempt | None = None
-        self._targets: dict[Partition, tuple[Task, int]] = {}
-        self._is_consuming = False
+        self.inputs = GroupInputs(context)
+        self.batches = Batches(context, self.lineage, self.inputs, self.tasks)
         self._waits = Waits(context.clock.monotonic())
         self.checkpoints = Checkpoints(context, number, self.lineage)
         self._hints: Hints  # made with the tasks
@@ -118,21 +116,21 @@ class TaskGroup:
         if self.recovery is not None:
             bases = [plan.base for plan in plans.values()]
             self.trimmer = Trimmer(context, self.lineage, self.recovery.core, self.tasks, bases)
-            self.lineage.on_segment = self.trimmer.add_segment
-        self._open_sinks(plans)
+        if self._sink_producers:
+            self.sinks = Sinks.begin(
+                context, self._sink_producers, self.number, self.incarnation, plans, self.tasks
+            )
+        opener = TaskOpener(
+            context,
+            incarnation=self.incarnation,
+            writer=self._writer,
+            recovery=self.recovery,
+            sinks=self.sinks,
+        )
         for stage in context.layout.stages_of(self.number):
             plan = plans[TaskId(stage.index, self.number)]
-            task = self.tasks[stage.index] = open_task(
-                context,
-                stage,
-                plan,
-                incarnation=self.incarnation,
-                writer=self._writer,
-                recovery=self.recovery,
-                sinks=self.sinks,
-            )
-            for index, source in task.inputs.items():
-                self._targets[source.partition] = (task, index)
+            task = self.tasks[stage.index] = opener.open(stage, plan)
+            self.inputs.add(task)
             self.checkpoints.add(task, plan.base, self.recovery)
             # Lineage that only headers held goes to the topic before any new output (H29).
             self.lineage.flush(task)
@@ -141,35 +139,13 @@ class TaskGroup:
             self._run_end = RunEnd(context, self.run, self._writer, self.tasks)
         if self.recovery is not None:
             context.member.follow(self.number, self.recovery.core.view.next_offset)
-        self._consume()
+        self.inputs.begin()
         if self.recovery is None:
             self._go_live()
 
-    def _open_sinks(self, plans: Mapping[TaskId, TaskPlan]) -> None:
-        if not self._sink_producers:
-            return
-        committed = {
-            stage.index: plans[TaskId(stage.index, self.number)].committed
-            for stage in self.context.layout.stages_of(self.number)
-            if stage.sinks
-        }
-        committer = SinkCommitter(self.incarnation.generation, committed)
-        self.sinks = Sinks(self.context, self._sink_producers, committer, self.tasks)
-
-    def _consume(self) -> None:
-        offsets: dict[bool, dict[Partition, int]] = {False: {}, True: {}}
-        gaps: dict[Partition, Sequence[tuple[int, int]]] = {}
-        for task in self.tasks.values():
-            for source in task.inputs.values():
-                is_uncommitted = source.kind.is_uncommitted
-                offsets[is_uncommitted][source.partition] = source.next_offset
-                gaps[source.partition] = source.skips.gaps
-        for is_uncommitted, wanted in offsets.items():
-            if wanted:
-                consumer = self.context.consumer(is_uncommitted=is_uncommitted)
-                consumer.pass_over({partition: gaps[partition] for partition in wanted})
-                consumer.add(wanted)
-        self._is_consuming = True
+    def _on_segment(self, segment: Segment) -> None:
+        if self.trimmer is not None:
+            self.trimmer.add_segment(segment)
 
     def progress(self) -> object:
         """Changes while a recovery moves: a step, a record read or replayed.
@@ -184,19 +160,6 @@ class TaskGroup:
         tasks = self.tasks.values()
         replayed = [t.core.position + s.next_offset for t in tasks for s in t.inputs.values()]
         return self.recovery.started, self.recovery.state, self.recovery.scanned, replayed
-
-    def consumed(self) -> dict[bool, list[Partition]]:
-        """Input partitions by whether they are read uncommitted; kinds without any are left out."""
-        found: dict[bool, list[Partition]] = {}
-        for task in self.tasks.values():
-            for source in task.inputs.values():
-                is_uncommitted = source.kind.is_uncommitted
-                found.setdefault(is_uncommitted, []).append(source.partition)
-        return found
-
-    def inputs(self) -> dict[Partition, tuple[Task, int]]:
-        """Input partitions of the group's tasks, as (task, input index)."""
-        return self._targets
 
     # -- one turn --------------------------------------------------------------------------------
 
@@ -252,15 +215,13 @@ class TaskGroup:
         elif self.phase is not Phase.RECOVERING:
             return  # draining: what comes now is for the next owner
         if messages:
-            task.offer(input_index, messages)
-            self.ready[task.stage.index] = None
-            self._balance(task)
+            self.inputs.take(task, input_index, messages)
+            self.batches.wake(task)
 
     def note_positions(self) -> None:
         """Have the tasks of a live group know how far their inputs were read."""
-        if self._is_consuming and self.phase is Phase.LIVE:
-            for task in self.tasks.values():
-                note_positions(self.context, task)
+        if self.phase is Phase.LIVE:
+            self.inputs.note_positions(self.tasks)
 
     @property
     def is_settled(self) -> bool:
@@ -269,51 +230,15 @@ class TaskGroup:
             return True
         return self.sinks.is_settled and not any(t.core.held_count for t in self.tasks.values())
 
-    def longest_s(self, now: float) -> float:
-        """Seconds that the next batch of any of the tasks may take."""
-        return max(
-            (s.pace.longest_s(now) for task in self.tasks.values() for s in task.inputs.values()),
-            default=0.0,
-        )
-
     def work(self, deadline: float) -> None:
         """Process what waits: batches of each task in turn, at least one, until `deadline`.
-
-        Before that when so much of what was made waits that no more fits (`Load`).
 
         Raises:
             IncarnationFencedError, ProducerFailedError: this incarnation is over; begin anew.
             KstashError: the worker must stop.
         """
-        clock = self.context.clock
         self.wakes_at = 0.0
-        for stage in list(self.ready):
-            del self.ready[stage]
-            task = self.tasks[stage]
-            until = min(deadline, clock.monotonic() + BATCH_S)
-            # Runs of a merge may be as short as one record: in a replay many of them make a batch.
-            while self._live_batch(task) if self.phase is Phase.LIVE else task.replay_slice():
-                if clock.monotonic() >= until or self.context.load.is_full:
-                    if task.has_waiting:
-                        self.ready[stage] = None
-                    break
-            self.lineage.flush(task)
-            self._balance(task)
-            if clock.monotonic() >= deadline or self.context.load.is_full:
-                return
-
-    def _live_batch(self, task: Task) -> bool:
-        clock, stage = self.context.clock, task.stage.name
-        started = clock.monotonic()
-        if not task.process():
-            return False
-        self.lineage.flush(task)
-        metrics = self.context.metrics
-        metrics.observe("process_seconds", clock.monotonic() - started, stage=stage)
-        if task.newest_timestamp:
-            age_ms = max(0, clock.time_ms() - task.newest_timestamp)
-            metrics.observe("end_to_end_seconds", age_ms / 1000, stage=stage)
-        return True
+        self.batches.work(deadline, is_live=self.phase is Phase.LIVE)
 
     def see_lineage(self, messages: list[Message]) -> None:
         """Take records from the tail of the lineage partition into account.
@@ -328,7 +253,7 @@ class TaskGroup:
             record = self.trimmer.see(message)
             self.recovery.core.check_fenced()
             if record is not None:
-                self.checkpoints.uploads.read_back(record)
+                self.checkpoints.read_back(record)
 
     def _end_replay(self) -> None:
         if not self.tasks or any(task.is_replaying for task in self.tasks.values()):
@@ -339,26 +264,16 @@ class TaskGroup:
             self.recovery.pump()
             self._go_live()
 
-    def _balance(self, task: Task) -> None:
-        """Pause inputs of which too much waits, and resume them when it is done."""
-        for source in task.inputs.values():
-            if source.is_full and source.buffer.is_little:
-                source.is_full = False
-                self.context.gate.resume([source.partition], "buffer")
-            elif not source.is_full and source.buffer.is_much:
-                source.is_full = True
-                self.context.gate.pause([source.partition], "buffer")
-
     def _go_live(self) -> None:
         self.phase = Phase.LIVE
-        for stage, task in self.tasks.items():
+        for task in self.tasks.values():
             for source in task.inputs.values():
                 # Only now: a replay needs what the lineage says, ends or not.
                 kept = before_end(self.context.run_ends, source, list(source.buffer))
                 source.buffer.keep(len(kept))
-            self._balance(task)
+            self.inputs.balance(task)
             if task.has_waiting:
-                self.ready[stage] = None
+                self.batches.wake(task)
         tell_live(self.context, self.number, self.recovery, self.tasks, self.started)
 
     # -- outputs ---------------------------------------------------------------------------------
@@ -393,14 +308,14 @@ class TaskGroup:
         if self.phase in (Phase.RECOVERING, Phase.LIVE):
             if self.phase is Phase.RECOVERING or not self.context.has_recovery:
                 self.phase = Phase.RELEASED  # nothing of its own to finish
-                self.ready.clear()
+                self.batches.clear()
                 return
             self.phase = Phase.DRAINING
             if self.trimmer is not None and self._may_publish:
                 for task in self.tasks.values():
                     self.trimmer.say_again(task)
-            self._stop_consuming()
-            self.ready.clear()  # what waits is for the next owner
+            self.inputs.end()
+            self.batches.clear()  # what waits is for the next owner
             self.checkpoints.begin_drain()
 
     def _drain(self) -> None:
@@ -417,17 +332,11 @@ class TaskGroup:
     def close(self) -> None:
         """Give the group up: stop consuming, drop the clients and the state."""
         self.lineage.close()
-        self.checkpoints.uploads.close()
+        self.checkpoints.close()
         if self.recovery is not None:
             self.recovery.cancel()
-        self._stop_consuming()
+        self.inputs.end()
         for producer in self._sink_producers:
             producer.close()
         for task in self.tasks.values():
             task.close()
-
-    def _stop_consuming(self) -> None:
-        self._is_consuming = False
-        for is_uncommitted, partitions in self.consumed().items():
-            self.context.gate.forget(partitions)
-            self.context.consumer(is_uncommitted=is_uncommitted).remove(partitions)

@@ -21,23 +21,25 @@ class LineageWriter:
     Args:
         context: of the worker.
         group: number of the task group.
+        on_segment: gets every segment that is handed over.
 
     Attributes:
         unacked_bytes: lineage handed over and not acknowledged.
         task_bytes: lineage appended per stage since the last checkpoint of its task.
         appended_s: monotonic time of the last append of any record.
-        on_segment: told of every segment that is handed over.
     """
 
-    def __init__(self, context: Context, group: int) -> None:
+    def __init__(
+        self, context: Context, group: int, *, on_segment: Callable[[Segment], None]
+    ) -> None:
         self._context = context
         self._group = group
+        self._on_segment = on_segment
         self._is_alive = True
         self._unacked: deque[tuple[float, int, int]] = deque()
         self.unacked_bytes = 0
         self.appended_s = context.clock.monotonic()
         self.task_bytes: dict[int, int] = {}
-        self.on_segment: Callable[[Segment], None] | None = None
 
     @property
     def has_unacked(self) -> bool:
@@ -70,8 +72,7 @@ class LineageWriter:
             acked = partial(self._acked, task, segment.end)
             with around("lineage.segment.append"):
                 self._produce(encode_key(segment), value, acked)
-            if self.on_segment is not None:
-                self.on_segment(segment)
+            self._on_segment(segment)
 
     def append(self, record: LineageRecord, on_acked: Callable[[], None]) -> None:
         """Append another record; `on_acked` is called unless the group is given up before."""

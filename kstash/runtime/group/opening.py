@@ -16,6 +16,7 @@ from kstash.core.skips import InputSkips
 from kstash.core.task import TaskCore
 from kstash.errors import LocatedError
 from kstash.operators.program import Location
+from kstash.ports.process import Metrics
 from kstash.ports.state import TaskState
 from kstash.runtime.context import Context
 from kstash.runtime.group.sinks import SinkRoute, Sinks
@@ -39,144 +40,151 @@ from kstash.topology.model import Stage
 log = structlog.get_logger("kstash.group")
 
 
-def open_task(
-    context: Context,
-    stage: Stage,
-    plan: TaskPlan,
-    *,
-    incarnation: Incarnation,
-    writer: Incarnation,
-    recovery: RecoveryAttempt | None,
-    sinks: Sinks | None,
-) -> Task:
-    """Make one task of a group, at its base.
+class TaskOpener:
+    """Makes the tasks of one incarnation of a group.
 
     Args:
         context: of the worker.
-        stage: the task's.
-        plan: where it begins and what it replays.
         incarnation: of the group.
-        writer: what its outputs are signed with.
+        writer: what the outputs are signed with.
         recovery: of the group, if the guarantee has one.
         sinks: of the group, if the guarantee has transactions.
     """
-    number = plan.task.partition
-    name = f"{stage.name}_{number}"
-    inputs = _inputs(context, stage, plan, recovery)
-    core = TaskCore(
-        plan.task,
-        incarnation,
-        implicit=len(inputs) == 1,
-        position=plan.position,
-        adopted=plan.adopted,
-        stable=plan.stable,
-        lineage=plan.lineage,
-        sequences=plan.sequences,
-        kinds=[output.kind for output in stage.outputs],
-        header_bytes_max=context.header_bytes_max,
-        is_logging=context.has_lineage,
-        made=plan.made,
-    )
-    core.inherit_scan_from(plan.scan_from)
-    sent = Sent(context.load)
-    signature = Signature(context.application, plan.task, writer)
-    task = Task(
-        name=name,
-        stage=stage,
-        plan=plan,
-        core=core,
-        incarnation=incarnation,
-        inputs=inputs,
-        state=_state(context, stage, plan) if stage.stores else NoState(),
-        places=_places(context, stage, inputs),
-        limits=[limit_of(output, context.config, context.layout) for output in stage.outputs],
-        outputs=_outputs(context, stage, signature, core, sent, sinks),
-        sent=sent,
-        stored=recovery.stored.get(plan.task, {}) if recovery is not None else {},
-        clock=context.clock.monotonic,
-        pulse=context.pulse,
-        look=context.paces.look,
-        fail=partial(_count_error, context, stage),
-    )
-    if plan.adopted > plan.position:
-        log.info("replaying", task=name, events=plan.adopted - plan.position, base=plan.position)
-    return task
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        incarnation: Incarnation,
+        writer: Incarnation,
+        recovery: RecoveryAttempt | None,
+        sinks: Sinks | None,
+    ) -> None:
+        self._context = context
+        self._incarnation = incarnation
+        self._writer = writer
+        self._recovery = recovery
+        self._sinks = sinks
+
+    def open(self, stage: Stage, plan: TaskPlan) -> Task:
+        """Make the task of a stage, at its base.
+
+        Args:
+            stage: the task's.
+            plan: where it begins and what it replays.
+        """
+        context, recovery = self._context, self._recovery
+        config, layout = context.config, context.layout
+        inputs = self._inputs(stage, plan)
+        core = self._core(stage, plan, is_implicit=len(inputs) == 1)
+        sent = Sent(context.load)
+        task = Task(
+            name=f"{stage.name}_{plan.task.partition}",
+            stage=stage,
+            plan=plan,
+            core=core,
+            incarnation=self._incarnation,
+            inputs=inputs,
+            state=self._state(stage, plan) if stage.stores else NoState(),
+            places=self._places(stage, inputs),
+            limits=[limit_of(output, config, layout) for output in stage.outputs],
+            outputs=self._outputs(stage, core, sent),
+            sent=sent,
+            stored=recovery.stored.get(plan.task, {}) if recovery is not None else {},
+            clock=context.clock.monotonic,
+            pulse=context.pulse,
+            look=context.paces.look,
+            fail=partial(_count_error, context.metrics, stage),
+        )
+        if plan.adopted > plan.position:
+            events = plan.adopted - plan.position
+            log.info("replaying", task=task.name, events=events, base=plan.position)
+        return task
+
+    def _core(self, stage: Stage, plan: TaskPlan, *, is_implicit: bool) -> TaskCore:
+        core = TaskCore(
+            plan.task,
+            self._incarnation,
+            implicit=is_implicit,
+            position=plan.position,
+            adopted=plan.adopted,
+            stable=plan.stable,
+            lineage=plan.lineage,
+            sequences=plan.sequences,
+            kinds=[output.kind for output in stage.outputs],
+            header_bytes_max=self._context.header_bytes_max,
+            is_logging=self._context.has_lineage,
+            made=plan.made,
+        )
+        core.inherit_scan_from(plan.scan_from)
+        return core
+
+    def _outputs(self, stage: Stage, core: TaskCore, sent: Sent) -> list[TaskOutput]:
+        context, producer = self._context, self._context.producers.data
+        route: Route = DirectRoute(producer)
+        if self._sinks is not None:
+            route = SinkRoute(self._sinks, stage.index)
+        frame_bytes_max = context.config.frame_bytes_max
+        signature = Signature(context.application, core.task, self._writer)
+        outputs: list[TaskOutput] = []
+        for declared in stage.outputs:
+            common = declared, context.partitioners[declared.topic], signature, core, sent
+            match declared.kind:
+                case OutputKind.FRAMES:
+                    outputs.append(
+                        FrameOutput(*common, producer=producer, frame_bytes_max=frame_bytes_max)
+                    )
+                case OutputKind.IMMEDIATE:
+                    outputs.append(ImmediateOutput(*common, route=route))
+                case OutputKind.TRANSACTIONAL:
+                    outputs.append(TransactionalOutput(*common, route=route))
+                case _ as never:
+                    assert_never(never)
+        return outputs
+
+    def _inputs(self, stage: Stage, plan: TaskPlan) -> dict[int, TaskInput]:
+        context, number = self._context, plan.task.partition
+        initial: Mapping[int, int] = {}
+        skips, gaps = context.layout.skips_of(number, context.config.skipped_records())
+        if self._recovery is not None and self._recovery.start is not None:
+            start = self._recovery.start
+            initial = start.tasks[stage.index].initial_offsets
+            skips, gaps = frozenset(start.skips), frozenset(start.gaps)
+        inputs = {}
+        for index, partition in context.layout.inputs_of(stage, number).items():
+            source = stage.inputs[index]
+            table = None
+            if source.kind.is_ruled:
+                table = plan.readers.get(index) or ReaderTable(is_internal=source.internal)
+                table.is_fenced = context.has_lineage
+                table.application = context.application if source.internal else None
+            offset = plan.input_offsets.get(index, initial.get(index, 0))
+            skipped = InputSkips.of(skips, gaps, stage.index, index)
+            pace = context.paces.of(stage.index, number, index)
+            inputs[index] = TaskInput(partition, source.kind, offset, table, skipped, pace=pace)
+        return inputs
+
+    def _places(self, stage: Stage, inputs: Mapping[int, TaskInput]) -> dict[int, Location]:
+        """Where the records of others are, if state is shared between what they and we wrote."""
+        if not stage.needs_copartitioning:
+            return {}
+        return {
+            index: Location(source.partition[1], self._context.partitioners[source.partition[0]])
+            for index, source in inputs.items()
+            if source.kind is not InputKind.FRAMES
+        }
+
+    def _state(self, stage: Stage, plan: TaskPlan) -> TaskState:
+        return self._context.state.open(
+            *(stage.name, plan.task.partition, stage.stores),
+            base=plan.base_label,
+            fresh=plan.fresh_stores,
+        )
 
 
-def _outputs(
-    context: Context,
-    stage: Stage,
-    signature: Signature,
-    core: TaskCore,
-    sent: Sent,
-    sinks: Sinks | None,
-) -> list[TaskOutput]:
-    producer = context.producers.data
-    route: Route = DirectRoute(producer) if sinks is None else SinkRoute(sinks, stage.index)
-    frame_bytes_max = context.config.frame_bytes_max
-    outputs: list[TaskOutput] = []
-    for declared in stage.outputs:
-        common = declared, context.partitioners[declared.topic], signature, core, sent
-        match declared.kind:
-            case OutputKind.FRAMES:
-                outputs.append(
-                    FrameOutput(*common, producer=producer, frame_bytes_max=frame_bytes_max)
-                )
-            case OutputKind.IMMEDIATE:
-                outputs.append(ImmediateOutput(*common, route=route))
-            case OutputKind.TRANSACTIONAL:
-                outputs.append(TransactionalOutput(*common, route=route))
-            case _ as never:
-                assert_never(never)
-    return outputs
-
-
-def _count_error(context: Context, stage: Stage, error: Exception) -> None:
-    # Without the line in the user's file, which the log tells: a label for each operator.
+def _count_error(metrics: Metrics, stage: Stage, error: Exception) -> None:
+    # Without the line in the user's file, which the log has: a label for each operator.
     operator = str(getattr(error, "operator", "")).partition(" at ")[0]
     if not operator and isinstance(error, LocatedError):
         operator = f"to({error.topic})"
-    context.metrics.count("operator_errors", stage=stage.name, operator=operator)
-
-
-def _inputs(
-    context: Context, stage: Stage, plan: TaskPlan, recovery: RecoveryAttempt | None
-) -> dict[int, TaskInput]:
-    layout, number = context.layout, plan.task.partition
-    initial = {}
-    skips, gaps = layout.skips_of(number, context.config.skipped_records())
-    if recovery is not None and recovery.start is not None:
-        initial = recovery.start.tasks[stage.index].initial_offsets
-        skips, gaps = frozenset(recovery.start.skips), frozenset(recovery.start.gaps)
-    inputs = {}
-    for index, partition in layout.inputs_of(stage, number).items():
-        source = stage.inputs[index]
-        table = None
-        if source.kind.is_ruled:
-            table = plan.readers.get(index) or ReaderTable(is_internal=source.internal)
-            table.is_fenced = context.has_lineage
-            table.application = context.application if source.internal else None
-        offset = plan.input_offsets.get(index, initial.get(index, 0))
-        skipped = InputSkips.of(skips, gaps, stage.index, index)
-        pace = context.paces.of(stage.index, number, index)
-        inputs[index] = TaskInput(partition, source.kind, offset, table, skipped, pace=pace)
-    return inputs
-
-
-def _places(context: Context, stage: Stage, inputs: Mapping[int, TaskInput]) -> dict[int, Location]:
-    """Where the records of others are, if state is shared between what they and others wrote."""
-    if not stage.needs_copartitioning:
-        return {}
-    return {
-        index: Location(source.partition[1], context.partitioners[source.partition[0]])
-        for index, source in inputs.items()
-        if source.kind is not InputKind.FRAMES
-    }
-
-
-def _state(context: Context, stage: Stage, plan: TaskPlan) -> TaskState:
-    return context.state.open(
-        *(stage.name, plan.task.partition, stage.stores),
-        base=plan.base_label,
-        fresh=plan.fresh_stores,
-    )
+    metrics.count("operator_errors", stage=stage.name, operator=operator)

@@ -35,7 +35,7 @@ def tell_live(
     incarnation = NO_INCARNATION
     if recovery is not None:
         recovery.charge("replay")  # with what had come meanwhile
-        phases = {"detect": recovery.started - started, **recovery.phase_s}
+        phases = {"detect": recovery.started - started, **recovery.phases.seconds}
         incarnation = recovery.core.incarnation
     metrics = context.metrics
     for phase, seconds in phases.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from kstash.core.ids import Incarnation, TaskId
+from kstash.core.recovery import TaskPlan
 from kstash.core.sink import CommitState, SinkCommitter
 from kstash.core.task import Outgoing
 from kstash.ports.kafka import SinkProducer
@@ -43,6 +45,33 @@ class Sinks:
         now = context.clock.monotonic()
         self._commit_due = self._closed_s = now
         self._refresh_due = now + POSITIONS_REFRESH_S
+
+    @classmethod
+    def begin(
+        cls,
+        context: Context,
+        producers: Sequence[SinkProducer],
+        group: int,
+        incarnation: Incarnation,
+        plans: Mapping[TaskId, TaskPlan],
+        tasks: Mapping[int, Task],
+    ) -> Sinks:
+        """Those of an incarnation, which commits on from where its predecessors came to.
+
+        Args:
+            context: of the worker.
+            producers: two, which take turns.
+            group: number of the task group.
+            incarnation: of the group.
+            plans: of its tasks.
+            tasks: by stage index; they are opened later.
+        """
+        committed = {
+            stage.index: plans[TaskId(stage.index, group)].committed
+            for stage in context.layout.stages_of(group)
+            if stage.sinks
+        }
+        return cls(context, producers, SinkCommitter(incarnation.generation, committed), tasks)
 
     @property
     def backlog(self) -> int:

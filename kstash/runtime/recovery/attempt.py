@@ -7,8 +7,8 @@ surface there. An attempt that is `cancel`led ignores whatever still arrives.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, assert_never
+from collections.abc import Callable, Collection, Sequence
+from typing import assert_never
 
 import structlog
 
@@ -21,35 +21,26 @@ from kstash.core.records import (
     Checkpoint,
     Claim,
     Generation,
-    LineageRecord,
     Start,
-    encode_key,
-    encode_value,
 )
 from kstash.core.recovery import TaskPlan
-from kstash.core.wire import MARKER_HEADER, encode_marker
 from kstash.errors import (
     LineageGapError,
     LocatedError,
-    ProducerFailedError,
-    ProducerRefusedError,
-    RecordRefusedError,
     SkipTooLateError,
 )
-from kstash.failpoints import around
-from kstash.ports.kafka import DeliveredMessage, Headers, Message, Partition, Producer, SinkProducer
+from kstash.ports.kafka import Headers, Message, Partition, SinkProducer
 from kstash.runtime.context import Context
-from kstash.runtime.lineage_points import ACKS, APPENDS
 from kstash.runtime.lineage_reader import LineageReader, too_slow
+from kstash.runtime.recovery.appending import Appender
+from kstash.runtime.recovery.fencing import Fencing
 from kstash.runtime.recovery.hash_seed import tell_seed
+from kstash.runtime.recovery.phases import PHASES, PhaseTimes
 from kstash.runtime.recovery.restore import Restores, check_inputs, tell_record
 from kstash.runtime.recovery.skips import SkipLocator, place_of_skip
 from kstash.runtime.recovery.tails import TailReader, first_offsets
 from kstash.runtime.scan import ScanJob
 from kstash.runtime.task.stored import StoredRecord
-
-CLAIM_BACKOFF_S = 0.2
-"""Pause before a CLAIM or CONFIG whose append failed is tried again with a fresh nonce."""
 
 log = structlog.get_logger("kstash.recovery")
 
@@ -58,13 +49,13 @@ class RecoveryAttempt:
     """One attempt at recovering one task group.
 
     Attributes:
-        plans: what each task replays, once planned.
         start: the START record, once appended.
         jobs: its scans, those that are done too.
         stored: scanned output records by sequence, to compare replayed ones with.
         restores: finds the base of each task.
         remote: remote checkpoints of each task on its history, oldest first, once planned.
-        phase_s: seconds of each phase that is over, by its name; they add up.
+        phases: where the time went until now.
+        started: monotonic seconds at which it began.
     """
 
     def __init__(
@@ -77,17 +68,15 @@ class RecoveryAttempt:
         before_start: Callable[[RecoveryAttempt, Callable[[], None]], None],
     ) -> None:
         self._context = context
-        self._sinks = sinks
         self._on_recover = on_recover
         self._before_start = before_start
         self._inbox: deque[Event | Exception] = deque()
         self.jobs: list[ScanJob] = []
         self._is_cancelled = False
-        self._fence_offsets: dict[Partition, int] = {}
-        self._retry: tuple[float, Effect] | None = None
-        self._step_started = self._read_started = context.clock.monotonic()
-        self.started = self._step_started
-        self.phase_s = dict.fromkeys(PHASES.values(), 0.0)
+        self._appender = Appender(context, group, self._post)
+        self._fencing = Fencing(context, group, sinks, self._post)
+        self.started = self._read_started = context.clock.monotonic()
+        self.phases = PhaseTimes(self.started)
         self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
         self.start: Start | None = None
         self.restores = Restores(context, group)
@@ -127,6 +116,10 @@ class RecoveryAttempt:
         """Sum of all scans' positions: changes while any of them gets records."""
         return sum(sum(job.next_offsets.values()) for job in self.jobs)
 
+    def damaged(self, task: TaskId) -> Collection[str]:
+        """Locations of a task's stored files that turned out damaged or missing."""
+        return self.restores.damaged.get(task, ())
+
     def pump(self) -> None:
         """Take the events that have arrived and carry out what follows.
 
@@ -135,10 +128,7 @@ class RecoveryAttempt:
             ProducerFailedError: a producer failed.
             KstashError: the group cannot start; the message says why and what to do.
         """
-        if self._retry is not None and self._context.clock.monotonic() >= self._retry[0]:
-            effect = self._retry[1]
-            self._retry = None
-            self._perform(effect)
+        self._appender.tick(self._context.clock.monotonic())
         self.restores.tick(self._context.clock.monotonic())
         if self._locator is not None:
             self._locator.pump(self._context.clock.monotonic())
@@ -165,17 +155,14 @@ class RecoveryAttempt:
 
     def charge(self, phase: str) -> float:
         """Put the time since the last such call down to a phase; returns the seconds."""
-        now = self._context.clock.monotonic()
-        seconds = now - self._step_started
-        self.phase_s[phase] += seconds
-        self._step_started = now
-        return seconds
+        return self.phases.charge(phase, self._context.clock.monotonic())
 
     def cancel(self) -> None:
         """Ignore everything that still arrives."""
         self._is_cancelled = True
         self._context.scans.forget_tails(self.group)
         self._inbox.clear()
+        self._appender.cancel()
         self.restores.cancel()
         if self._locator is not None:
             self._locator.close()
@@ -225,40 +212,6 @@ class RecoveryAttempt:
             case _ as never:
                 assert_never(never)
 
-    def _append(
-        self,
-        producer: Producer,
-        record: LineageRecord,
-        event: Callable[[int], Event],
-        *,
-        again: Effect | None = None,
-    ) -> None:
-        """Append to the group's lineage partition; a failed append that may be repeated is."""
-
-        def delivered(error: Any, message: DeliveredMessage) -> None:
-            offset = message.offset()
-            if error is None and offset is not None:
-                with around(ACKS[type(record)]):
-                    self._post(event(offset))
-            elif isinstance(error, ProducerRefusedError | RecordRefusedError):
-                self._post(error)  # a right or the topic is missing, or the record will never do
-            elif again is not None and not self._is_cancelled:
-                log.warning("append failed, trying again", group=self.group, error=str(error))
-                self._retry = (self._context.clock.monotonic() + CLAIM_BACKOFF_S, again)
-            else:
-                self._post(ProducerFailedError(f"cannot append {type(record).__name__}: {error}"))
-
-        with around(APPENDS[type(record)]):
-            producer.produce(
-                self._context.lineage_topic,
-                encode_value(record),
-                encode_key(record),
-                self.group,
-                delivered,
-                self._context.clock.time_ms(),
-                None,
-            )
-
     # -- effects ---------------------------------------------------------------------------------
 
     def _read_lineage(self, effect: effects.ReadLineage) -> None:
@@ -283,69 +236,28 @@ class RecoveryAttempt:
 
     def _append_config(self, effect: effects.AppendConfig) -> None:
         record = Generation(self._context.nonce(), self._context.clock.time_ms())
-        self._append(
-            self._context.producers.claims, record, lambda _: events.ConfigAppended(), again=effect
+        self._appender.append(
+            self._context.producers.claims,
+            record,
+            lambda _: events.ConfigAppended(),
+            again=lambda: self._perform(effect),
         )
 
     def _append_claim(self, effect: effects.AppendClaim) -> None:
         record = Claim(self._context.nonce(), self._context.config.instance_id or "")
-        self._append(self._context.producers.claims, record, events.ClaimAppended, again=effect)
+        self._appender.append(
+            self._context.producers.claims,
+            record,
+            events.ClaimAppended,
+            again=lambda: self._perform(effect),
+        )
 
     def _fence(self, effect: effects.FenceOutputs) -> None:
-        context = self._context
-        targets = context.layout.internal_targets(self.group) if context.has_lineage else []
-        waiting: set[Partition | SinkProducer] = {*targets, *self._sinks}
-        committed: list[str | None] = []
-        marker = encode_marker(effect.marker)
-
-        def arrived(what: Partition | SinkProducer) -> None:
-            waiting.discard(what)
-            if not waiting:
-                self._post(events.Fenced(tuple(committed)))
-
-        def fence(partition: Partition) -> None:
-            def delivered(error: Any, message: DeliveredMessage) -> None:
-                offset = message.offset()
-                if isinstance(error, ProducerRefusedError | RecordRefusedError):
-                    self._post(error)
-                    return
-                if error is not None or offset is None:
-                    self._post(ProducerFailedError(f"cannot fence {partition}: {error}"))
-                    return
-                with around("fence.ack"):
-                    self._fence_offsets[partition] = offset
-                    arrived(partition)
-
-            with around("fence.append"):
-                context.producers.markers.produce(
-                    partition[0],
-                    None,
-                    None,
-                    partition[1],
-                    delivered,
-                    context.clock.time_ms(),
-                    [(MARKER_HEADER, marker)],
-                )
-
-        def initialise(sink: SinkProducer) -> None:
-            def initialised(error: Exception | None, metadata: str | None) -> None:
-                if error is not None:
-                    self._post(error)
-                    return
-                committed.append(metadata)
-                arrived(sink)
-
-            sink.initialise(initialised)
-
-        if not waiting:
-            self._post(events.Fenced(()))
-        for target in targets:
-            fence(target)
-        for sink in self._sinks:
-            initialise(sink)
+        self._fencing.begin(effect.marker)
 
     def _append_seal(self, effect: effects.AppendSeal) -> None:
-        self._append(self._context.producers.markers, effect.record, events.SealAppended)
+        markers = self._context.producers.markers
+        self._appender.append(markers, effect.record, events.SealAppended)
 
     def _verify(self, effect: effects.VerifyCheckpoints) -> None:
         self.restores.begin(
@@ -356,7 +268,7 @@ class RecoveryAttempt:
 
     def _scan_tails(self, effect: effects.ScanTails) -> None:
         initial = first_offsets(self._context, self.group, effect.missing_inputs)
-        tails = TailReader(self._context, effect.scans, self._fence_offsets)
+        tails = TailReader(self._context, effect.scans, self._fencing.offsets)
         self.stored = tails.stored
         job = self._job(tails.ranges(), tails.take, lambda: events.TailsScanned(initial))
         self._context.scans.submit_tails(self.group, job, self._context.clock.monotonic())
@@ -376,11 +288,11 @@ class RecoveryAttempt:
             self._locator.close()
             self._locator = None
         self.start = effect.record
-        plans, fences = self.core.plans, self._fence_offsets
+        plans, fences = self.core.plans, self._fencing.offsets
         check_inputs(self._context, self.group, plans, effect.record, fences)
         self._before_start(
             self,
-            lambda: self._append(
+            lambda: self._appender.append(
                 self._context.producers.markers, effect.record, lambda _: events.StartAppended()
             ),
         )
@@ -409,22 +321,3 @@ class RecoveryAttempt:
         job = ScanJob(ranges, take_safely, lambda: self._post(event()))
         self.jobs.append(job)
         return job
-
-
-PHASES: dict[GroupState, str] = {
-    GroupState.NEW: "claim",
-    GroupState.LOOKING: "claim",
-    GroupState.CONFIGURING: "claim",
-    GroupState.CLAIMING: "claim",
-    GroupState.READING_CLAIM: "claim",
-    GroupState.FENCING: "fence",
-    GroupState.SEALING: "fence",
-    GroupState.READING_SEAL: "scan",
-    GroupState.CHECKING: "scan",
-    GroupState.VERIFYING: "restore",
-    GroupState.SCANNING: "scan",
-    GroupState.LOCATING: "start",
-    GroupState.STARTING: "start",
-    GroupState.REPLAYING: "replay",
-}
-"""Phase of the recovery metrics that each step belongs to."""

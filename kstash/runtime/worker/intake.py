@@ -81,17 +81,12 @@ class Intake:
             if group.phase is not Phase.RECOVERING
             for task in group.tasks.values()
             if not task.is_replaying  # of a replay that was broken off
-            for index, source in task.inputs.items()
-            if task.stage.inputs[index].immediate_of is None
+            for source in task.inputs.values()
+            if not source.kind.is_uncommitted
         }
         if offsets:
             self._context.member.commit(offsets)
 
 
 def _consumed(groups: Mapping[int, TaskGroup]) -> list[Partition]:
-    return [
-        partition
-        for group in groups.values()
-        for partitions in group.consumed().values()
-        for partition in partitions
-    ]
+    return [partition for group in groups.values() for partition in group.inputs.partitions]

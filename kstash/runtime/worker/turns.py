@@ -43,7 +43,7 @@ class Turns:
     def take(self) -> None:
         """Process for a while: some batches of each group, or a single long one."""
         running = self._groups.running
-        ready = [number for number, group in running.items() if group.ready]
+        ready = [number for number, group in running.items() if group.batches.ready]
         self.is_settling, self.is_busy = False, bool(ready)
         if not ready:
             return
@@ -58,7 +58,7 @@ class Turns:
             group = running.get(number)
             if group is None:
                 continue  # given up with another one
-            if group.longest_s(started) > self._long_s:
+            if group.batches.longest_s(started) > self._long_s:
                 if number == ready[0]:
                     self._take_long(number)
                 return
@@ -66,7 +66,7 @@ class Turns:
             self._groups.guarded(number, group, partial(group.work, started + TURN_S))
             if clock.monotonic() >= started + TURN_S or load.is_full:
                 return
-        self.is_busy = any(group.ready for group in running.values())
+        self.is_busy = any(group.batches.ready for group in running.values())
 
     def _take_long(self, number: int) -> None:
         running = self._groups.running

@@ -264,7 +264,7 @@ class Worker:
             # Task group `p` reads partition `p` of every input.
             number = partition[1]
             group = self.groups.get(number)
-            target = group.inputs().get(partition) if group is not None else None
+            target = group.inputs.by_partition.get(partition) if group is not None else None
             if group is not None and target is not None:
                 self._groups.guarded(number, group, partial(group.deliver, *target, run))
 

@@ -23,7 +23,7 @@ def test_records_that_were_taken_are_not_processed_again() -> None:
             driver.send("l", "x", "k")
         assert driver._worker is not None
         (group,) = driver._worker.groups.values()
-        task, index = group.inputs()["l", 0]
+        task, index = group.inputs.by_partition["l", 0]
         group.deliver(task, index, driver.kafka.read("l")[1:])
         driver.send("l", "x", "k")
         assert driver.state("counts") == {"k": 4}

@@ -1,0 +1,82 @@
+"""What the tasks of one group read: from which consumer, how far, and what is paused meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from kstash.ports.kafka import Message, Partition
+from kstash.runtime.context import Context
+from kstash.runtime.task.inputs import TaskInput
+from kstash.runtime.task.positions import note_positions
+from kstash.runtime.task.task import Task
+
+
+class GroupInputs:
+    """The input partitions of a group's tasks.
+
+    Attributes:
+        by_partition: who reads a partition: the task, and the index of that input.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.by_partition: dict[Partition, tuple[Task, int]] = {}
+        self._context = context
+        self._is_consuming = False
+
+    @property
+    def partitions(self) -> list[Partition]:
+        """All of them, consumed or not."""
+        return list(self.by_partition)
+
+    def add(self, task: Task) -> None:
+        """Take the inputs of a task that was opened."""
+        for index, source in task.inputs.items():
+            self.by_partition[source.partition] = (task, index)
+
+    def begin(self) -> None:
+        """Consume all of them, from where the tasks go on."""
+        for is_uncommitted, sources in self._by_consumer().items():
+            consumer = self._context.consumer(is_uncommitted=is_uncommitted)
+            consumer.pass_over({source.partition: source.skips.gaps for source in sources})
+            consumer.add({source.partition: source.next_offset for source in sources})
+        self._is_consuming = True
+
+    def end(self) -> None:
+        """Consume them no more; what comes now is for the next owner."""
+        self._is_consuming = False
+        for is_uncommitted, sources in self._by_consumer().items():
+            partitions = [source.partition for source in sources]
+            self._context.gate.forget(partitions)
+            self._context.consumer(is_uncommitted=is_uncommitted).remove(partitions)
+
+    def take(self, task: Task, input_index: int, messages: Sequence[Message]) -> None:
+        """Give a task consumed records, which it keeps until their turn."""
+        task.offer(input_index, messages)
+        self.balance(task)
+
+    def balance(self, task: Task) -> None:
+        """Pause inputs of which too much waits, and resume them when it is done."""
+        for source in task.inputs.values():
+            if source.is_full and source.buffer.is_little:
+                source.is_full = False
+                self._context.gate.resume([source.partition], "buffer")
+            elif not source.is_full and source.buffer.is_much:
+                source.is_full = True
+                self._context.gate.pause([source.partition], "buffer")
+
+    def note_positions(self, tasks: Mapping[int, Task]) -> None:
+        """Have the tasks of a live group know how far their inputs were read."""
+        if self._is_consuming:
+            for task in tasks.values():
+                note_positions(self._context, task)
+
+    def _by_consumer(self) -> dict[bool, list[TaskInput]]:
+        """Inputs by whether they are read uncommitted; kinds without any are left out."""
+        found: dict[bool, list[TaskInput]] = {}
+        for source in self._sources():
+            found.setdefault(source.kind.is_uncommitted, []).append(source)
+        return found
+
+    def _sources(self) -> Iterator[TaskInput]:
+        for task, index in self.by_partition.values():
+            yield task.inputs[index]
