@@ -131,19 +131,13 @@ def decode_ruled(
             if cut:
                 dropped["repeated"] += cut
             offset = message.offset()
-            if skips and offset in skips.whole:
-                size = 0
-                dropped["skipped"] += count - cut
+            if skips and (offset in skips.whole or offset in skips.parts):
+                columns, head = _left(message, cut, count, skips, is_frames=is_frames), 0
+                dropped["skipped"] += count - cut - len(columns.keys)
             else:
-                columns = decode_frame(message.value(), count) if is_frames else _single(message)
-                parts = skips.parts.get(offset) if skips else None
-                if parts:
-                    columns, cut_here = _without(columns, cut, parts), 0
-                    dropped["skipped"] += count - cut - len(columns.keys)
-                else:
-                    cut_here = cut
-                _extend(batch, columns, cut_here)
-                size = len(columns.keys) - cut_here
+                columns, head = _columns(message, count, is_frames=is_frames), cut
+            _extend(batch, columns, head)
+            size = len(columns.keys) - head
         except LocatedError as error:
             if isinstance(error, WireCorruptError | RecordUnreadableError):
                 error.skip = place_of(message, "all" if is_frames else None)
@@ -271,6 +265,18 @@ def _single(message: Message) -> Columns:
         [message.timestamp()[1] or NO_ZERO_MS],
         [headers] if headers else None,
     )
+
+
+def _columns(message: Message, count: int, *, is_frames: bool) -> Columns:
+    return decode_frame(message.value(), count) if is_frames else _single(message)
+
+
+def _left(message: Message, cut: int, count: int, skips: InputSkips, *, is_frames: bool) -> Columns:
+    """What is left of a record of which some is skipped; one that is skipped wholly is not read."""
+    if message.offset() in skips.whole:
+        return Columns([], [], [], None)
+    columns = _columns(message, count, is_frames=is_frames)
+    return _without(columns, cut, skips.parts[message.offset()])
 
 
 def _without(columns: Columns, cut: int, parts: Collection[int]) -> Columns:
