@@ -4,40 +4,6 @@ from __future__ import annotations
 
 from typing import Self
 
-from kstash.escape import printable_lines
-
-TOLD_CHARS = 2_000
-SHOWN_CHARS = 80
-
-
-def told(error: BaseException) -> str:
-    """Kind and text of somebody else's exception, cut at 2,000 characters.
-
-    Its text is that of a user's code, which may fail in its turn, or hold a record of megabytes.
-    """
-    try:
-        text = str(error)
-    except Exception as again:
-        text = f"(its text cannot be had: {type(again).__name__})"
-    # On a terminal it is shown, and not obeyed.
-    return f"{type(error).__name__}: {printable_lines(_cut(text, TOLD_CHARS))}"
-
-
-def shown(value: object) -> str:
-    """The `repr` of a key or value, cut at 80 characters."""
-    try:
-        return _cut(repr(value), SHOWN_CHARS)
-    except Exception:
-        # As of an integer with more digits than Python writes.
-        return f"a value of type {type(value).__name__}"
-
-
-def _cut(text: str, chars_max: int) -> str:
-    # What has no bytes in UTF-8 would fail in a log.
-    if len(text) > chars_max:
-        text = f"{text[:chars_max]}..."
-    return text.encode(errors="backslashreplace").decode()
-
 
 class KstashError(Exception):
     """Base of every error that kstash raises on purpose.

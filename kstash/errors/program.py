@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kstash.errors.base import KstashError, LocatedError, shown, told
+from kstash.errors.base import KstashError, LocatedError
+from kstash.escape import error_text, short_repr
 
 
 class ProgramError(KstashError):
@@ -41,7 +42,7 @@ class OperatorError(LocatedError, ProgramError):
     """
 
     def __init__(self, operator: str, record_index: int, cause: BaseException) -> None:
-        super().__init__(f"operator {operator!r} failed: {told(cause)}")
+        super().__init__(f"operator {operator!r} failed: {error_text(cause)}")
         self.operator = operator
         self.record_index = record_index
         self.cause = cause
@@ -64,10 +65,11 @@ class MisplacedKeyError(OperatorError):
             operator,
             record_index,
             ValueError(
-                f"the state of key {shown(key)} is in partition {needed}, and this is {partition}: "
-                "the topic is not spread by Kafka's default partitioner (murmur2), as all topics "
-                "of one state must be. Put .repartition(NAME) behind the stream of that topic, or "
-                "have its producers use that one (librdkafka: partitioner=murmur2_random)"
+                f"the state of key {short_repr(key)} is in partition {needed}, and this is "
+                f"{partition}: the topic is not spread by Kafka's default partitioner (murmur2), "
+                "as all topics of one state must be. Put .repartition(NAME) after the stream of "
+                "that topic, or have its producers use that one (librdkafka: "
+                "partitioner=murmur2_random)"
             ),
         )
         self.key = key
@@ -97,7 +99,7 @@ class SerdeError(LocatedError, ProgramError):
         cause: BaseException,
     ) -> None:
         super().__init__(
-            f"serde {serde!r} of {operator!r} cannot {action} a {field}: {told(cause)}"
+            f"serde {serde!r} of {operator!r} cannot {action} a {field}: {error_text(cause)}"
         )
         self.operator = operator
         self.serde = serde

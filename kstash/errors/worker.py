@@ -52,7 +52,3 @@ class WorkerFailedError(KstashError):
         self.worker = worker
         self.ended_with = ended_with
         self.lines = tuple(lines)
-
-
-class JobCancelledError(KstashError):
-    """Nobody wants the result of this background job any more; never leaves its thread."""

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from kstash.errors import OperatorError, SerdeError, shown
+from kstash.errors import OperatorError, SerdeError
+from kstash.escape import short_repr
 from kstash.operators.flow import Flow
 from kstash.ports.state import KeyValueStore
 from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_text, raw, text
@@ -102,12 +103,12 @@ class _StatefulStep(ABC):
             settled = self.serde.deserialize(data)
             if settled is None:
                 raise ValueError(
-                    f"it gives None back for {shown(state)}, which stands for no state"
+                    f"it gives None back for {short_repr(state)}, which stands for no state"
                 )
             if not self.is_steady and (again := self.serde.serialize(settled)) != data:
                 raise ValueError(
-                    f"what it gives back for {shown(data)} becomes {shown(again)}: the state would "
-                    "change with each restart"
+                    f"what it gives back for {short_repr(data)} becomes {short_repr(again)}: "
+                    "the state would change with each restart"
                 )
         except KeyboardInterrupt:
             raise

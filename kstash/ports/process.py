@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from kstash.errors import KstashError
+
 
 class Clock(Protocol):
     """Time for the runtime."""
@@ -30,6 +32,10 @@ class Metrics(Protocol):
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add one duration to a histogram."""
+
+
+class JobCancelledError(KstashError):
+    """Nobody wants the result of this background job any more; never leaves its thread."""
 
 
 class Job(Protocol):

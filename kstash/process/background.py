@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from kstash.errors import JobCancelledError
-from kstash.ports.process import Job
+from kstash.ports.process import Job, JobCancelledError
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from pydantic import PrivateAttr, ValidationError, model_validator
 
 from kstash.core import names
 from kstash.core.guarantee import Guarantee
-from kstash.errors import shown as told
+from kstash.escape import short_repr
 from kstash.settings import hosts
 from kstash.settings.client import MS_MAX, check_client
 from kstash.settings.fields import ConfigFields
@@ -68,7 +68,7 @@ class Config(ConfigFields):
             # `outage_ms_max` is compared with a topic's retention, which may be any.
             largest = MS_MAX if name.endswith("_ms") else NUMBER_MAX
             if isinstance(value, int) and value > largest:
-                raise ValueError(f"{name} is {told(value)}, must be {largest} or less")
+                raise ValueError(f"{name} is {short_repr(value)}, must be {largest} or less")
         if not NAME_PATTERN.match(self.application_id):
             raise ValueError(
                 f"application_id {self.application_id!r} is not allowed: 1 to 100 letters, digits, "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from kstash.errors import ConfigError
-from kstash.errors import shown as told
+from kstash.escape import short_repr
 from kstash.settings import hosts
 from kstash.settings.credentials import is_secret, masked_url
 from kstash.settings.sources import Layer, find
@@ -30,7 +30,7 @@ def config_error(error: ValidationError, layers: Sequence[Layer]) -> ConfigError
         place = setting
         shown = masked_url(found) if isinstance(found, str) else found
         is_shown = first["type"] != "missing" and not is_secret(setting)
-        given = f", not {told(shown)}" if is_shown else ""
+        given = f", not {short_repr(shown)}" if is_shown else ""
     source = find(layers, name, None)
     where = f" ({source.place})" if source.place else ""
     return ConfigError(f"setting {place}: {message[0].lower()}{message[1:]}{given}{where}", setting)

@@ -16,7 +16,8 @@ from itertools import repeat
 from operator import is_not
 from typing import Any, Protocol
 
-from kstash.errors import StateError, shown, told
+from kstash.errors import StateError
+from kstash.escape import error_text, short_repr
 from kstash.ports.state import StoreSpec
 from kstash.state.sizes import estimate_entry_bytes
 
@@ -185,8 +186,8 @@ class CachedStore:
             raise
         except BaseException as error:  # a user's code, which may call sys.exit
             raise StateError(
-                f"store {self.name!r}: the state of key {shown(key)} cannot be deserialized "
-                f"({told(error)}): the serde is not the one that wrote it, and a "
+                f"store {self.name!r}: the state of key {short_repr(key)} cannot be deserialized "
+                f"({error_text(error)}): the serde is not the one that wrote it, and a "
                 "changed format wants a serde of a new name"
             ) from error
 
@@ -214,10 +215,10 @@ class CachedStore:
                 self._serialize(self._live[key])
             except BaseException:
                 return StateError(
-                    f"store {self.name!r}: the value of key {shown(key)} cannot be serialized "
-                    f"({told(error)}); give the store a serde that fits"
+                    f"store {self.name!r}: the value of key {short_repr(key)} cannot be serialized "
+                    f"({error_text(error)}); give the store a serde that fits"
                 )
-        return StateError(f"store {self.name!r}: a value cannot be serialized: {told(error)}")
+        return StateError(f"store {self.name!r}: a value cannot be serialized: {error_text(error)}")
 
 
 class SpillingTask(Protocol):

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from kstash.errors import StateError, shown
+from kstash.errors import StateError
+from kstash.escape import short_repr
 from kstash.failpoints import around
 
 FORMAT_VERSION = 1
@@ -190,9 +191,9 @@ class ApplicationFolder:
             if found is not None and (not isinstance(found, dict) or found.get(name) != value):
                 was = found.get(name) if isinstance(found, dict) else None
                 raise StateError(
-                    f"the state was written with {name} {shown(was)}, this program has {value!r}; "
-                    "run what wrote it, or give this worker another state_dir: its state comes "
-                    "from the checkpoint store then, or from a replay",
+                    f"the state was written with {name} {short_repr(was)}, this program has "
+                    f"{value!r}; run what wrote it, or give this worker another state_dir: its "
+                    "state comes from the checkpoint store then, or from a replay",
                     str(self.path),
                 )
         if found != metadata:

@@ -6,8 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from kstash.errors import JobCancelledError
-from kstash.ports.process import Job
+from kstash.ports.process import Job, JobCancelledError
 
 T = TypeVar("T")
 

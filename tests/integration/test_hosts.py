@@ -194,7 +194,7 @@ def test_a_main_program_that_fails(host: Host, scene: Scene) -> None:
     assert UNPINNED not in output
     assert f"(topic {source!r}, partition 0, offset 0)" in output
     assert "in leave\n    sys.exit(0)" in output
-    assert "kstash.OperatorError: operator 'map(leave)" in output.splitlines()[-1]
+    assert "kstash.errors.OperatorError: operator 'map(leave)" in output.splitlines()[-1]
     assert "kstash/operators" not in output
     assert "kstash/runtime" not in output
 

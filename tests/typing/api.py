@@ -128,8 +128,8 @@ configuration: kstash.Config = app.config
 
 
 def handle(error: kstash.KstashError) -> Any:
-    if isinstance(error, kstash.OperatorError):
+    if isinstance(error, kstash.errors.OperatorError):
         return error.operator, error.record_index, error.cause, error.topic, error.offset
-    if isinstance(error, kstash.TopicMismatchError):
+    if isinstance(error, kstash.errors.TopicMismatchError):
         return error.topic, error.setting, error.found, error.needed, error.fix
     return None

@@ -20,10 +20,9 @@ from kstash.core.files import FileDeletion, RemoteFiles, locations_of, task_fold
 from kstash.core.records import Checkpoint, FileEntry, encode_key
 from kstash.errors import (
     CheckpointCorruptError,
-    JobCancelledError,
 )
 from kstash.failpoints import around
-from kstash.ports.process import Job
+from kstash.ports.process import Job, JobCancelledError
 from kstash.ports.state import CheckpointStore, StateBackend
 from kstash.runtime.context import Context
 from kstash.runtime.group.lineage_writer import LineageWriter

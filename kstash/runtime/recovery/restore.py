@@ -20,13 +20,12 @@ from kstash.errors import (
     CheckpointCorruptError,
     CheckpointStoreError,
     ForeignRecordError,
-    JobCancelledError,
     KafkaUnavailableError,
     LocatedError,
     OffsetOutOfRangeError,
 )
 from kstash.ports.kafka import Partition
-from kstash.ports.process import Job
+from kstash.ports.process import Job, JobCancelledError
 from kstash.runtime.context import Context
 from kstash.runtime.layout import Layout
 from kstash.runtime.pauses import Pauses

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from kstash.core.ids import OutPartition
 from kstash.core.task import Outgoing
-from kstash.errors import RecordRefusedError, shown
+from kstash.errors import RecordRefusedError
+from kstash.escape import short_repr
 from kstash.operators.batch import Batch
 from kstash.ports.kafka import Partition
 from kstash.runtime.load import Load
@@ -116,7 +117,7 @@ def name_record(error: RecordRefusedError, tasks: Iterable[Task], now_ms: int) -
     if found is not None:
         _, task, outgoing, record = found
         batch: Batch = outgoing.payload
-        key = shown(batch.keys[record])
+        key = short_repr(batch.keys[record])
         error.detail += (
             f"; most likely it is sequence {outgoing.first_seq + record} of task {task.name}: key "
             f"{key}, timestamp {batch.timestamps[record]}, {task.sent.origin(outgoing.position)}"

@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from kstash import App, ConfigError, OperatorError
+from kstash import App, ConfigError
 from kstash.cli import main as cli
 from kstash.cli.decode import RecordDecoder, as_text, lineage_entry, to_text
 from kstash.cli.lineage import as_line
@@ -41,6 +41,7 @@ from kstash.core.wire import (
     Identity,
     encode_marker,
 )
+from kstash.errors import OperatorError
 from kstash.observe import configure_logs
 from kstash.ports.kafka import Headers
 

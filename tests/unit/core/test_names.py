@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstash
-from kstash import App, ConfigError, TopologyError
+from kstash import App, ConfigError
 from kstash.core import names
 from kstash.core.wire import Fence, application_tag, encode_marker
-from kstash.errors import TopicSharedError
+from kstash.errors import TopicSharedError, TopologyError
 from kstash.testing import TestDriver
 
 NAMES = st.text("ab-_.", min_size=1, max_size=6)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash import App, MisplacedKeyError
+from kstash import App
 from kstash.core.partitioner import Partitioner
+from kstash.errors import MisplacedKeyError
 from kstash.testing import TestDriver
 
 TOPICS = ("left", "right")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash.errors import OperatorError, SerdeError, shown, told
+from kstash.errors import OperatorError, SerdeError
+from kstash.escape import error_text, short_repr
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
 from kstash.serdes import Serde
@@ -161,12 +162,12 @@ def test_errors_of_a_users_function(error: Exception) -> None:
 
 def test_what_errors_show() -> None:
     """Texts are cut, and what has none says so."""
-    assert told(MuteError()) == "MuteError: (its text cannot be had: RuntimeError)"
-    assert told(ValueError("x" * 3_000)) == f"ValueError: {'x' * 2_000}..."
-    assert shown(Mute()) == "a value of type Mute"
-    assert shown(10**4300) == "a value of type int"
-    assert shown(b"k" * 100) == f"b'{'k' * 78}..."
-    assert shown("\ud800") == "'\\ud800'"
+    assert error_text(MuteError()) == "MuteError: (its text cannot be had: RuntimeError)"
+    assert error_text(ValueError("x" * 3_000)) == f"ValueError: {'x' * 2_000}..."
+    assert short_repr(Mute()) == "a value of type Mute"
+    assert short_repr(10**4300) == "a value of type int"
+    assert short_repr(b"k" * 100) == f"b'{'k' * 78}..."
+    assert short_repr("\ud800") == "'\\ud800'"
 
 
 def test_many_integers_of_which_one_is_too_long() -> None:

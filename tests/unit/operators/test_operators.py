@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash import App, OperatorError, Record, Serde, SerdeError
+from kstash import App, Record, Serde
+from kstash.errors import OperatorError, SerdeError
 from kstash.operators.batch import Batch, concatenate
 from kstash.operators.program import StageProgram
 from kstash.ports.kafka import Headers

@@ -12,7 +12,8 @@ import pytest
 import structlog
 
 import kstash
-from kstash import App, KeyedStream, KstashError, OperatorError, SerdeError
+from kstash import App, KeyedStream, KstashError
+from kstash.errors import OperatorError, SerdeError
 from kstash.operators.columns import call_each
 from kstash.process import launch
 from kstash.testing import TestDriver
@@ -163,7 +164,7 @@ def test_an_error_of_a_function_shows_the_users_frames(monkeypatch: pytest.Monke
     assert [file.name for file in files] == [HERE, HERE, "app.py"]
     assert "ValueError: invalid literal for int() with base 10: 'x'" in lines
     assert lines[-1] == (
-        "kstash.OperatorError: operator 'map(fails)' failed: "
+        "kstash.errors.OperatorError: operator 'map(fails)' failed: "
         "ValueError: invalid literal for int() with base 10: 'x'"
     )
 
@@ -175,12 +176,12 @@ def test_another_error_shows_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
         try:
             raise RuntimeError("inside")
         except RuntimeError as error:
-            raise kstash.KafkaUnavailableError("no broker answers") from error
+            raise kstash.errors.KafkaUnavailableError("no broker answers") from error
 
     lines = shown(monkeypatch, act)
     assert "inside" not in "".join(lines)
     assert sum(line.startswith('  File "') for line in lines) == 2
-    assert lines[-1] == "kstash.KafkaUnavailableError: no broker answers"
+    assert lines[-1] == "kstash.errors.KafkaUnavailableError: no broker answers"
 
 
 def test_all_frames_are_in_the_debug_log(monkeypatch: pytest.MonkeyPatch) -> None:

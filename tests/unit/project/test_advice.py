@@ -59,7 +59,7 @@ def test_no_message_advises_what_destroys_data(path: Path) -> None:
             assert re.search("gives? up|again", text), f"line {line}: {text}"
 
 
-def _checked(topic: str, config: dict[str, str]) -> kstash.TopicMismatchError:
+def _checked(topic: str, config: dict[str, str]) -> kstash.errors.TopicMismatchError:
     """The error of an application of which this topic has these settings."""
     app = kstash.App("advised")
     keyed = app.stream("in", value=kstash.text).key_by(str, key=kstash.text)
@@ -69,7 +69,7 @@ def _checked(topic: str, config: dict[str, str]) -> kstash.TopicMismatchError:
     topology = app.topology()
     for name in {"in", "out", topic}:
         admin.create([NewTopic(name, 1, 1, config if name == topic else {})])
-    with pytest.raises(kstash.TopicMismatchError) as caught:
+    with pytest.raises(kstash.errors.TopicMismatchError) as caught:
         check_topics(admin, topology, app.config)
     return caught.value
 
@@ -141,7 +141,7 @@ def test_a_metadata_file_that_cannot_be_read_costs_no_state(tmp_path: Path) -> N
     [
         ("IO error: No space left on device: LOCK", kstash.StateError, "free space"),
         ("IO error: Too many open files", kstash.StateError, "ulimit -n"),
-        ("Corruption: bad block", kstash.CheckpointCorruptError, "do not delete it"),
+        ("Corruption: bad block", kstash.errors.CheckpointCorruptError, "do not delete it"),
     ],
 )
 def test_a_full_disk_is_no_damaged_checkpoint(

@@ -17,16 +17,36 @@ from kstash import errors
 from kstash.cli.programs import load_app
 
 ROOT = Path(__file__).parents[3]
-INSIDE = {"JobCancelledError"}
-"""Never leaves a thread of kstash's."""
+BASES = {
+    *("KstashError", "ProgramError", "ConfigError", "ClusterError", "ProtocolError", "StateError"),
+}
+"""Whose fault it is: who catches by that needs `kstash` alone."""
 
 
-def test_each_error_can_be_caught_by_its_name() -> None:
-    """All of `kstash.errors` are in the package, and are shown as such in a traceback."""
-    names = {name for name in dir(errors) if name.endswith("Error")} - INSIDE
-    assert names <= set(kstash.__all__)
-    assert {getattr(kstash, name).__module__ for name in names} == {"kstash"}
-    assert all(getattr(kstash, name) is getattr(errors, name) for name in names)
+def error_classes() -> set[str]:
+    """Those that the modules of `kstash.errors` define."""
+    files = (ROOT / "kstash" / "errors").glob("*.py")
+    return {name for file in files for name in re.findall(r"^class (\w+)", file.read_text(), re.M)}
+
+
+def test_each_error_is_public_in_one_place() -> None:
+    """All that can be raised are in `kstash.errors`, and nothing else is."""
+    assert set(errors.__all__) == error_classes()
+    assert all(issubclass(getattr(errors, name), kstash.KstashError) for name in errors.__all__)
+
+
+def test_the_bases_of_errors_are_at_the_top() -> None:
+    """Those six and no other: a program catches by fault, or names one of `kstash.errors`."""
+    assert {name for name in kstash.__all__ if name.endswith("Error")} == BASES
+    assert {name for name in dir(kstash) if name.endswith("Error")} == BASES
+
+
+def test_errors_are_shown_as_users_import_them() -> None:
+    """In the last line of a traceback."""
+    for name in errors.__all__:
+        place = "kstash" if name in BASES else "kstash.errors"
+        assert getattr(errors, name).__module__ == place
+        assert getattr(sys.modules[place], name) is getattr(errors, name)
 
 
 def test_all_packages_are_shipped() -> None:
@@ -45,13 +65,16 @@ def test_each_error_that_a_document_names_is_there() -> None:
     """A document that says `SomeError` means one that a program can import."""
     documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     named = {
-        name
+        (place, name)
         for document in documents
-        for name in re.findall(r"`(?:kstash\.)?([A-Z]\w+Error)`", document.read_text())
+        for place, name in re.findall(
+            r"\b(kstash\.|kstash\.errors\.|`)([A-Z]\w+Error)\b", document.read_text()
+        )
     }
-    known = {*kstash.__all__, *dir(builtins)}
+    known = {*errors.__all__, *dir(builtins)}
     assert named
-    assert not named - known
+    assert not {name for _, name in named} - known
+    assert {name for place, name in named if place == "kstash."} <= BASES
 
 
 def test_the_version() -> None:

@@ -12,13 +12,13 @@ from collections.abc import Callable
 import pytest
 
 import kstash
-from kstash import App, ConfigError, OperatorError
+from kstash import App, ConfigError
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.skips import InputSkips
 from kstash.core.wire import IDENTITY_HEADER
-from kstash.errors import SkipTooLateError
+from kstash.errors import OperatorError, SkipTooLateError
 from kstash.runtime.decode import decode_ruled, record_of
 from kstash.testing import TestDriver
 from kstash.testing.kafka.log import MemoryRecord

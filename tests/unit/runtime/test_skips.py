@@ -11,12 +11,13 @@ from collections import deque
 import pytest
 
 import kstash
-from kstash import App, ConfigError, OperatorError
+from kstash import App, ConfigError
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.skips import InputSkips
 from kstash.core.wire import IDENTITY_HEADER
+from kstash.errors import OperatorError
 from kstash.runtime.decode import decode_external, decode_ruled, record_of
 from kstash.settings.config import Config
 from kstash.testing import TestDriver

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash import App, Serde, SerdeError
+from kstash import App, Serde
+from kstash.errors import SerdeError
 from kstash.testing import TestDriver
 
 OVERFLOW = (1.5, 1e308, 1e308, 1.0)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash import App, ConfigError, KeyedStream, KstashError, TopologyError
+from kstash import App, ConfigError, KeyedStream, KstashError
+from kstash.errors import TopologyError
 from kstash.testing import TestDriver
 
 HERE = Path(__file__).name

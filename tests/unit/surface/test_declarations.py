@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash import App, ConfigError, KeyedStream, TopologyError
+from kstash import App, ConfigError, KeyedStream
+from kstash.errors import TopologyError
 from kstash.surface.words import APP_WORDS, STREAM_WORDS
 
 HERE = Path(__file__).name

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash import App, KeyedStream, TopologyError
+from kstash import App, KeyedStream
+from kstash.errors import TopologyError
 from kstash.surface.words import STATE_VERBS
 from kstash.topology.nodes import Sink
 

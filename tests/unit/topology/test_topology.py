@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash import App, Topology, TopologyError
+from kstash import App, Topology
+from kstash.errors import TopologyError
 
 
 def word_count(app: App) -> None:
