@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kstash.core.records import FileEntry
 
@@ -33,13 +34,110 @@ class KeyValueStore(Protocol):
         """All entries in key order: for tests and verification, not the hot path."""
 
 
+class OrderedStore(KeyValueStore, Protocol):
+    """A store whose entries are read and removed in the order of their encoded keys too.
+
+    For windows, maps and the buffers of joins: an operator encodes its keys so that what belongs
+    together stands together, and what is given up first comes first.
+    """
+
+    def put(self, entries: Mapping[bytes, Any]) -> None:
+        """Set entries whose older values nobody needs: they are not read. A value is not None."""
+
+    def delete(self, keys: Collection[bytes]) -> None:
+        """Delete entries without reading them; those that are not there are fine."""
+
+    def range(self, lower: bytes, upper: bytes | None, *, limit: int) -> list[tuple[bytes, Any]]:
+        """The first entries from `lower` on and below `upper` (None: to the last), in key order.
+
+        For all keys of a prefix, `upper` is `end_of_prefix`. To go on, begin at the last key and
+        one zero byte more. As of `peek`, nothing is leased, and the values are never changed.
+
+        Args:
+            lower: the first key, or what would stand before it.
+            upper: what stands after the last key.
+            limit: of the entries, 1 or more.
+        """
+
+    def expire_below(self, bound: bytes, *, limit: int) -> bool:
+        """Remove the first entries whose keys are below `bound`, at most `limit` of them.
+
+        How many that are depends on the entries alone, not on what is in memory. On the disk they
+        are removed together, at the next write-back.
+
+        Returns:
+            Whether entries below `bound` are left.
+        """
+
+
+class Timer(NamedTuple):
+    """A timer that is set. Timers are due in the order of these fields.
+
+    Attributes:
+        at_ms: when it is due: Unix time in milliseconds, of whatever clock the operator goes by.
+        key: encoded.
+        name: of the timer; a key has at most one of each name.
+    """
+
+    at_ms: int
+    key: bytes
+    name: str
+
+
+class Timers(Protocol):
+    """A store of timers. It is opened without reading any, however many are set."""
+
+    def set(self, key: bytes, name: str, at_ms: int) -> None:
+        """Set a timer of a key, or move it.
+
+        Args:
+            key: encoded; any bytes.
+            name: any text that UTF-8 can encode.
+            at_ms: within 64 bits, signed.
+        """
+
+    def cancel(self, key: bytes, name: str) -> bool:
+        """Remove a timer, also one that was due and has fired; returns whether it was set."""
+
+    def due(self, until_ms: int, *, limit: int) -> list[Timer]:
+        """The first timers that are due at `until_ms` or before, in order, at most `limit`.
+
+        They stay set: whoever lets one fire cancels it.
+        """
+
+    def next_due(self) -> int | None:
+        """When the first timer is due; None: none is set."""
+
+
+class StoreKind(enum.Enum):
+    """What a store can do, and how it lies on the disk."""
+
+    KEYED = "keyed"
+    ORDERED = "ordered"
+    TIMERS = "timers"
+
+
 @dataclass(frozen=True, slots=True)
 class StoreSpec:
-    """A store of a stage: its name and how its values become bytes."""
+    """A store of a stage.
+
+    Attributes:
+        name: unique in the application.
+        serialize: makes bytes of a value; what a store of timers keeps needs none.
+        deserialize: its reverse.
+        kind: of the store; another kind under the same name cannot read what is there.
+    """
 
     name: str
     serialize: Callable[[Any], bytes]
     deserialize: Callable[[bytes], Any]
+    kind: StoreKind = StoreKind.KEYED
+
+
+def end_of_prefix(prefix: bytes) -> bytes | None:
+    """What stands after all keys that begin with `prefix`; None: nothing does."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +157,13 @@ class TaskState(Protocol):
     """The stores of one task."""
 
     def store(self, name: str) -> KeyValueStore:
-        """A store of the task by its name."""
+        """A store of keyed values of the task, or an ordered one, by its name."""
+
+    def ordered(self, name: str) -> OrderedStore:
+        """An ordered store of the task by its name."""
+
+    def timers(self, name: str) -> Timers:
+        """A store of timers of the task by its name."""
 
     def sizes(self) -> Mapping[str, StoreSize]:
         """Size of each store by name; takes a fraction of a millisecond."""

@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -36,14 +37,37 @@ class Table(Protocol):
     def items(self) -> Iterable[tuple[bytes, bytes]]:
         """All entries in key order."""
 
+    def scan(self, lower: bytes, upper: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """The first entries from `lower` on and below `upper` (None: to the last), in key order.
+
+        At most `limit`; fewer are all that there are.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What one store writes back: keys and encoded values, equally long, and keys to delete."""
+    """What one store writes back, in this order: what is erased, then what is put and deleted.
+
+    Attributes:
+        keys: to put, in order.
+        values: encoded, as many as `keys`.
+        deletions: keys to delete, in order.
+        erased: from, to: all entries from the one key on and below the other go, and so do those
+            of `deletions` that are there; None: no such part.
+    """
 
     keys: list[bytes]
     values: list[bytes]
     deletions: list[bytes]
+    erased: tuple[bytes, bytes] | None = None
+
+    @property
+    def single_deletions(self) -> list[bytes]:
+        """Those of `deletions` that are not erased together with others."""
+        if self.erased is None:
+            return self.deletions
+        lower, upper = (bisect_left(self.deletions, bound) for bound in self.erased)
+        return self.deletions[:lower] + self.deletions[upper:]
 
 
 class CachedStore:
@@ -175,11 +199,16 @@ class CachedStore:
 
     def _fetch(self, missing: list[bytes], into: dict[bytes, Any]) -> None:
         """Add those of `missing`, which are not resident, that the table has."""
+        self._decode(zip(missing, self._table.fetch(missing), strict=True), into)
+
+    def _decode(
+        self, entries: Iterable[tuple[bytes, bytes | None]], into: dict[bytes, Any]
+    ) -> None:
+        """Add entries of the table, decoded; a value of None is none."""
         deserialize = self._deserialize
-        fetched = self._table.fetch(missing)
         key = b""
         try:
-            for key, value in zip(missing, fetched, strict=True):
+            for key, value in entries:
                 if value is not None:
                     into[key] = deserialize(value)
         except KeyboardInterrupt:

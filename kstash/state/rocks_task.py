@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rocksdict import Cache, Checkpoint, Options, Rdict
+from rocksdict import Cache, Checkpoint, Options, Rdict, ReadOptions
 
 from kstash.core.manifest import check_name
 from kstash.core.records import FileEntry
@@ -16,10 +16,11 @@ from kstash.errors import KstashError
 from kstash.failpoints import around
 from kstash.ports.state import StoreSize, StoreSpec
 from kstash.state import files
-from kstash.state.cache import CachedStore, Changes, MemoryBudget
+from kstash.state.cache import Changes, MemoryBudget
 from kstash.state.folder import io_error, make_private_folder, refuse_links_in
 from kstash.state.options import rocks_options
-from kstash.state.writes import Writer, delete_all, put_all
+from kstash.state.task_stores import TaskStores
+from kstash.state.writes import Writer, delete_all, erase, put_all
 
 CHECKPOINTS = "checkpoints"
 
@@ -35,7 +36,7 @@ _ENTRIES = "rocksdb.estimate-num-keys"
 _BYTES = "rocksdb.estimate-live-data-size"
 
 
-class RocksTaskState:
+class RocksTaskState(TaskStores):
     """The stores of one task; made by `RocksBackend.open`."""
 
     def __init__(
@@ -69,37 +70,30 @@ class RocksTaskState:
         self._handles = {
             name: self._database.get_column_family_handle(name) for name in sorted(families)
         }
-        self._tables: list[Rdict] = []
-        self._stores: dict[str, CachedStore] = {}
-        for spec in stores:
-            family = _STORE_PREFIX + spec.name
-            table = self._database.get_column_family(family)
-            self._tables.append(table)
-            self._stores[spec.name] = CachedStore(
-                spec, _RocksTable(table, self._live), budget, is_table_empty=is_empty
-            )
-        shown = [self._database, *self._tables]
+        self._tables = {
+            spec.name: self._database.get_column_family(_STORE_PREFIX + spec.name)
+            for spec in stores
+        }
+        super().__init__(
+            stores,
+            table_of=lambda name: _RocksTable(self._tables[name], live),
+            is_empty=lambda _: is_empty,
+            budget=budget,
+        )
+        shown = [self._database, *self._tables.values()]
         self._writer = Writer(self._database, shown, live, live.parent.name)
         position = self._database.get(_POSITION_KEY)
         self.position = 0 if position is None else int(position)
         """Of the checkpoint that was opened, or of the last one taken; 0 for an empty state."""
         budget.add(self)
 
-    def store(self, name: str) -> CachedStore:
-        """The store of this name (KeyError when the stage has none such)."""
-        return self._stores[name]
-
-    def cached_stores(self) -> Sequence[CachedStore]:
-        """All stores, for the memory budget."""
-        return tuple(self._stores.values())
-
     def sizes(self) -> dict[str, StoreSize]:
         """Size of each store by name. Updates count until RocksDB has merged them."""
         found = {}
-        for (name, store), table in zip(self._stores.items(), self._tables, strict=True):
+        for name, table in self._tables.items():
             written = table.property_int_value(_ENTRIES) or 0
             size_bytes = table.property_int_value(_BYTES) or 0
-            found[name] = StoreSize(store.count(written), size_bytes)
+            found[name] = StoreSize(self.count(name, written), size_bytes)
         return found
 
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
@@ -117,7 +111,7 @@ class RocksTaskState:
                 stays in memory, dirty as it was, and older checkpoints stay on disk.
         """
         check_name(label)
-        changes = self._changes()
+        changes = self.changes()
         meta = self._handles[_META_FAMILY]
         partial = self._checkpoints / (files.PARTIAL_PREFIX + label)
         final = self._checkpoints / label
@@ -134,8 +128,7 @@ class RocksTaskState:
                 Checkpoint(self._database).create_checkpoint(str(partial))
             entries = files.describe(partial, self._known_files)
             files.complete(partial, final)
-        for name, change in changes.items():
-            self._stores[name].mark_written(change)
+        self.mark_written(changes)
         self._known_files = files.immutable(entries)
         self.position = position
         return entries
@@ -146,22 +139,19 @@ class RocksTaskState:
         Raises:
             StateError: the disk is full or fails; all entries stay resident.
         """
-        changes = self._changes()
+        changes = self.changes()
         with disk(self._live, "writing state to make room in memory"):
             self._write(changes)
-        for name, change in changes.items():
-            self._stores[name].drop_written(change)
-
-    def _changes(self) -> dict[str, Changes]:
-        """All dirty entries, by store, encoded."""
-        return {name: store.changes() for name, store in self._stores.items()}
+        self.drop_written(changes)
 
     def _write(self, changes: Mapping[str, Changes]) -> None:
         for name, change in changes.items():
             handle = self._handles[_STORE_PREFIX + name]
+            if change.erased is not None:
+                self._writer.apply(erase(handle, *change.erased))
             for fill in put_all(handle, change.keys, change.values):
                 self._writer.apply(fill)
-            for fill in delete_all(handle, change.deletions):
+            for fill in delete_all(handle, change.single_deletions):
                 self._writer.apply(fill)
 
     def close(self) -> None:
@@ -173,7 +163,7 @@ class RocksTaskState:
         self._on_close()
         # RocksDB closes, and frees its memory, only when nothing refers to it.
         self._handles.clear()
-        for part in (*self._tables, self._database):
+        for part in (*self._tables.values(), self._database):
             # Closing flushes. What cannot be flushed now is in no checkpoint and thrown away, and
             # whoever had to know of a failing disk was told by `checkpoint`.
             with suppress(Exception):
@@ -199,6 +189,22 @@ class _RocksTable:
         with disk(self._folder, "reading state"):
             pairs: list[tuple[bytes, bytes]] = list(self._family.items())
         return pairs
+
+    def scan(self, lower: bytes, upper: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        options = ReadOptions()
+        if upper is not None:
+            # RocksDB else looks for the next entry past it, over all that was deleted there.
+            options.set_iterate_upper_bound(upper)
+        rows: list[tuple[bytes, bytes]] = []
+        with disk(self._folder, "reading state"):
+            entries = self._family.iter(options)
+            entries.seek(lower)
+            while len(rows) < limit and entries.valid():
+                rows.append((entries.key(), entries.value()))
+                entries.next()
+            # An iterator that fails is at its end: only this says why.
+            entries.status()
+        return rows
 
 
 @contextmanager

@@ -74,6 +74,15 @@ def delete_all(handle: Any, keys: Sequence[bytes]) -> Iterator[Fill]:
         yield fill
 
 
+def erase(handle: Any, lower: bytes, upper: bytes) -> Fill:
+    """A piece that deletes all keys from `lower` on and below `upper` from a column family."""
+
+    def fill(batch: WriteBatch) -> None:
+        batch.delete_range(lower, upper, handle)
+
+    return fill
+
+
 class Writer:
     """Writes pieces to one database.
 

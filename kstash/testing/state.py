@@ -14,7 +14,8 @@ import msgspec
 from kstash.core.records import FileEntry
 from kstash.errors import CheckpointCorruptError, StateError
 from kstash.ports.state import StoreSize, StoreSpec
-from kstash.state.cache import CachedStore, Changes, MemoryBudget
+from kstash.state.cache import Changes, MemoryBudget
+from kstash.state.task_stores import TaskStores
 
 _MEMORY_BYTES = 1 << 30
 
@@ -151,7 +152,7 @@ class MemoryBackend:
         checkpoints[label] = replace(frozen, files=damaged, is_sound=False)
 
 
-class MemoryTaskState:
+class MemoryTaskState(TaskStores):
     """The stores of one task; made by `MemoryBackend.open`."""
 
     def __init__(
@@ -167,31 +168,22 @@ class MemoryTaskState:
         self._budget = budget
         self._keep = keep
         self._tables = {spec.name: _DictTable(frozen.tables.get(spec.name, {})) for spec in stores}
-        self._stores = {
-            spec.name: CachedStore(
-                spec,
-                self._tables[spec.name],
-                budget,
-                is_table_empty=not frozen.tables.get(spec.name),
-            )
-            for spec in stores
-        }
+        super().__init__(
+            stores,
+            table_of=self._tables.__getitem__,
+            is_empty=lambda name: not frozen.tables.get(name),
+            budget=budget,
+        )
         budget.add(self)
-
-    def store(self, name: str) -> CachedStore:
-        """The store of this name (KeyError when the stage has none such)."""
-        return self._stores[name]
-
-    def cached_stores(self) -> Sequence[CachedStore]:
-        """All stores, for the memory budget."""
-        return tuple(self._stores.values())
 
     def sizes(self) -> dict[str, StoreSize]:
         """Size of each store by name."""
         return {
-            name: StoreSize(store.count(len(entries)), sum(map(len, (*entries, *entries.values()))))
-            for name, store in self._stores.items()
-            for entries in [self._tables[name].entries]
+            name: StoreSize(
+                self.count(name, len(table.entries)),
+                sum(map(len, (*table.entries, *table.entries.values()))),
+            )
+            for name, table in self._tables.items()
         }
 
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
@@ -200,10 +192,9 @@ class MemoryTaskState:
         Raises:
             StateError: a value cannot be serialized.
         """
-        changes = {name: store.changes() for name, store in self._stores.items()}
-        for name, change in changes.items():
-            self._tables[name].apply(change)
-            self._stores[name].mark_written(change)
+        changes = self.changes()
+        self._write(changes)
+        self.mark_written(changes)
         tables = {name: dict(table.entries) for name, table in self._tables.items()}
         entries = _describe(position, tables)
         self._keep(label, _Frozen(position, tables, entries))
@@ -212,14 +203,17 @@ class MemoryTaskState:
 
     def spill(self) -> None:
         """Write dirty entries back and drop all entries that are not leased (memory budget)."""
-        for name, store in self._stores.items():
-            change = store.changes()
-            self._tables[name].apply(change)
-            store.drop_written(change)
+        changes = self.changes()
+        self._write(changes)
+        self.drop_written(changes)
 
     def close(self) -> None:
         """Forget the live state; checkpoints stay. Again is fine."""
         self._budget.remove(self)
+
+    def _write(self, changes: Mapping[str, Changes]) -> None:
+        for name, change in changes.items():
+            self._tables[name].apply(change)
 
 
 class _DictTable:
@@ -234,9 +228,20 @@ class _DictTable:
     def items(self) -> Iterable[tuple[bytes, bytes]]:
         return sorted(self.entries.items())
 
+    def scan(self, lower: bytes, upper: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        return [
+            entry
+            for entry in self.items()
+            if entry[0] >= lower and (upper is None or entry[0] < upper)
+        ][:limit]
+
     def apply(self, changes: Changes) -> None:
+        if changes.erased is not None:
+            lower, upper = changes.erased
+            for key in [key for key in self.entries if lower <= key < upper]:
+                del self.entries[key]
         self.entries.update(zip(changes.keys, changes.values, strict=True))
-        for key in changes.deletions:
+        for key in changes.single_deletions:
             self.entries.pop(key, None)
 
 

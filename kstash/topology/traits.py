@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
-from kstash.ports.state import StoreSpec
+from kstash.ports.state import StoreKind, StoreSpec
 from kstash.serdes import Serde
 
 
@@ -21,26 +21,29 @@ class ColumnSet(enum.Flag):
 
 @dataclass(frozen=True, slots=True)
 class KeyedStore:
-    """A store that a node keeps: one value for each key.
+    """A store that a node keeps.
 
     Attributes:
         name: unique in the application.
         verb: the method that made it, which says what its values mean.
         key: serde of the keys.
         value: serde of the values.
+        kind: what the operator can do with it.
     """
 
     name: str
     verb: str
     key: Serde[Any]
     value: Serde[Any]
+    kind: StoreKind = StoreKind.KEYED
 
     @property
     def contents(self) -> str:
         """What it holds, as START says it: a store of other contents cannot be taken over."""
-        return f"{self.verb} {self.key.name} -> {self.value.name}"
+        kind = "" if self.kind is StoreKind.KEYED else f" ({self.kind.value})"
+        return f"{self.verb}{kind} {self.key.name} -> {self.value.name}"
 
     @property
     def spec(self) -> StoreSpec:
         """What a state backend needs to know of it."""
-        return StoreSpec(self.name, self.value.serialize, self.value.deserialize)
+        return StoreSpec(self.name, self.value.serialize, self.value.deserialize, self.kind)

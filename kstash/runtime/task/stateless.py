@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kstash.core.records import FileEntry
-from kstash.ports.state import KeyValueStore, StoreSize
+from kstash.ports.state import KeyValueStore, OrderedStore, StoreSize, Timers
 
 
 class NoState:
@@ -16,6 +16,14 @@ class NoState:
 
     def store(self, name: str) -> KeyValueStore:
         """There is none."""
+        raise AssertionError(f"a stage without stores was asked for {name!r}")
+
+    def ordered(self, name: str) -> OrderedStore:
+        """There is none."""
+        raise AssertionError(f"a stage without stores was asked for {name!r}")
+
+    def timers(self, name: str) -> Timers:
+        """There are none."""
         raise AssertionError(f"a stage without stores was asked for {name!r}")
 
     def sizes(self) -> Mapping[str, StoreSize]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from kstash import serdes
 from kstash.errors import ConfigError
 from kstash.operators.steps import NO_STEP, STEPS
+from kstash.ports.state import StoreKind
 from kstash.topology import nodes as n
+from kstash.topology.traits import KeyedStore
 from tests.unit.topology.test_golden import every_operator
 
 
@@ -35,3 +40,12 @@ def test_a_store_is_found_by_its_name() -> None:
     with pytest.raises(ConfigError) as caught:
         topology.store("word")
     assert str(caught.value).startswith(f"no store 'word'; the application has {names}")
+
+
+def test_the_kind_of_a_store_is_part_of_what_it_holds() -> None:
+    """A store of another kind is not taken over; those of keyed values are named as ever."""
+    keyed = KeyedStore("s", "fold", serdes.text, serdes.int_text)
+    ordered = replace(keyed, kind=StoreKind.ORDERED)
+    assert keyed.contents == "fold text -> int_text"
+    assert ordered.contents == "fold (ordered) text -> int_text"
+    assert ordered.spec.kind is StoreKind.ORDERED

@@ -1,0 +1,86 @@
+"""The stores of one task, whatever their kinds, before the tables that keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from kstash.ports.state import StoreKind, StoreSpec
+from kstash.state.cache import CachedStore, Changes, MemoryBudget, Table
+from kstash.state.ordered import CachedOrderedStore
+from kstash.state.timers import StoredTimers, entries_spec
+
+
+class TaskStores:
+    """What the states of both backends have in common.
+
+    Args:
+        specs: the task's stores.
+        table_of: gives the table of a store, by its name.
+        is_empty: whether the table of a store is known to be empty, by its name.
+        budget: of the worker.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[StoreSpec],
+        *,
+        table_of: Callable[[str], Table],
+        is_empty: Callable[[str], bool],
+        budget: MemoryBudget,
+    ) -> None:
+        self._stores: dict[str, CachedStore] = {}
+        self._ordered: dict[str, CachedOrderedStore] = {}
+        self._timers: dict[str, StoredTimers] = {}
+        for spec in specs:
+            table, is_table_empty = table_of(spec.name), is_empty(spec.name)
+            if spec.kind is StoreKind.KEYED:
+                keyed = CachedStore(spec, table, budget, is_table_empty=is_table_empty)
+                self._stores[spec.name] = keyed
+                continue
+            kept = entries_spec(spec) if spec.kind is StoreKind.TIMERS else spec
+            ordered = CachedOrderedStore(kept, table, budget, is_table_empty=is_table_empty)
+            self._stores[spec.name] = ordered
+            if spec.kind is StoreKind.TIMERS:
+                self._timers[spec.name] = StoredTimers(ordered)
+            else:
+                self._ordered[spec.name] = ordered
+
+    def store(self, name: str) -> CachedStore:
+        """The store of this name (KeyError when the stage has none such)."""
+        return self._stores[name]
+
+    def ordered(self, name: str) -> CachedOrderedStore:
+        """The ordered store of this name (KeyError when the stage has none such)."""
+        return self._ordered[name]
+
+    def timers(self, name: str) -> StoredTimers:
+        """The timers of this name (KeyError when the stage has none such)."""
+        return self._timers[name]
+
+    def cached_stores(self) -> Sequence[CachedStore]:
+        """All stores, for the memory budget."""
+        return tuple(self._stores.values())
+
+    def count(self, name: str, written: int) -> int:
+        """About how many entries a store has, when its table has about `written`."""
+        entries = self._stores[name].count(written)
+        # A timer is two of them.
+        return entries // 2 if name in self._timers else entries
+
+    def changes(self) -> dict[str, Changes]:
+        """All dirty entries, by store, encoded.
+
+        Raises:
+            StateError: a value cannot be serialized; names store and key.
+        """
+        return {name: store.changes() for name, store in self._stores.items()}
+
+    def mark_written(self, changes: Mapping[str, Changes]) -> None:
+        """Note that all of it was written back, between two batches."""
+        for name, change in changes.items():
+            self._stores[name].mark_written(change)
+
+    def drop_written(self, changes: Mapping[str, Changes]) -> None:
+        """Drop all but leased entries, after all of it was written back within a batch."""
+        for name, change in changes.items():
+            self._stores[name].drop_written(change)
