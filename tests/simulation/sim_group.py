@@ -62,6 +62,8 @@ class SimGroup(LiveGroup):
         self._missing: Any = {}
         self._stored: dict[TaskId, dict[OutPartition, dict[int, Value]]] = {}
         self._verifying: effects.VerifyCheckpoints | None = None
+        # What a restore found whole, as it has been on this disk from then on.
+        self._restored: dict[tuple[TaskId, str], Saved] = {}
         self.step(events.Begin())
 
     # ---- the core's events and effects
@@ -233,13 +235,12 @@ class SimGroup(LiveGroup):
 
     def _verified(self, effect: effects.VerifyCheckpoints) -> None:
         self._verifying = None
-        usable = frozenset(
-            (task, checkpoint.label)
-            for task, checkpoints in effect.candidates.items()
-            for checkpoint in checkpoints
-            if self._files_of(checkpoint) is not None
-        )
-        self.step(events.CheckpointsVerified(usable))
+        for task, checkpoints in effect.candidates.items():
+            for checkpoint in checkpoints:
+                saved = self._files_of(checkpoint)
+                if saved is not None:
+                    self._restored[task, checkpoint.label] = saved
+        self.step(events.CheckpointsVerified(frozenset(self._restored)))
 
     def _files_of(self, checkpoint: Checkpoint) -> Saved | None:
         if not checkpoint.is_remote:
@@ -303,9 +304,8 @@ class SimGroup(LiveGroup):
         offsets = [offset for found in counted for offset, _ in found]
         self.world.checkers.check_void(self.lineage_log, offsets)
         for task, plan in sorted(effect.plans.items()):
-            saved = None if plan.base is None else self._files_of(plan.base)
-            if plan.base is not None and saved is None:
-                raise ViolationError("I7", f"files of {plan.base.label} are gone")
+            # Not from the store again: a successor may have deleted files there meanwhile.
+            saved = None if plan.base is None else self._restored[task, plan.base.label]
             if plan.base is not None and plan.base.is_remote:
                 self.newest[task.stage] = plan.base
             stage = self.world.stages[task.stage]
