@@ -100,6 +100,9 @@ def test_what_has_fired_is_not_read_again() -> None:
             timers.cancel(timer.key, timer.name)
     assert timers.next_due() is None
     assert table.rows_read < 4000
+    rows_read = table.rows_read
+    assert timers.next_due() is None
+    assert table.rows_read == rows_read
 
 
 def test_what_has_fired_is_erased_together() -> None:
@@ -118,6 +121,33 @@ def test_what_has_fired_is_erased_together() -> None:
     assert len(table.entries) == 80
     assert store.changes().erased is None
     assert [timer.at_ms for timer in timers.due(1000, limit=3)] == [60, 61, 62]
+
+
+def test_what_never_left_memory_is_erased_together() -> None:
+    """The same without a restart: what was written and is gone at the front needs one erasure."""
+    table = CountingTable({})
+    store = CachedOrderedStore(ENTRIES, table, MemoryBudget(1 << 30), is_table_empty=True)
+    store.put({b"%06d" % n: "v" for n in range(100)})
+    for _ in range(2):
+        changes = store.changes()
+        table.apply(changes)
+        store.mark_written(changes)
+    store.delete([b"%06d" % n for n in range(60)])
+    assert store.range(b"", None, limit=1) == [(b"000060", "v")]
+    changes = store.changes()
+    assert changes.erased == (b"", b"000060")
+    assert changes.single_deletions == []
+
+
+def test_what_expired_is_not_written() -> None:
+    """Entries that came and expired between two write-backs are no longer remembered."""
+    table = CountingTable({})
+    store = CachedOrderedStore(ENTRIES, table, MemoryBudget(1 << 30), is_table_empty=True)
+    store.put({b"%06d" % n: "v" for n in range(100)})
+    store.expire_below(b"000090", limit=100)
+    assert len(store) == 10
+    assert len(store._dirty) == 10
+    assert len(store.changes().keys) == 10
 
 
 def test_erasures_stand_side_by_side() -> None:
