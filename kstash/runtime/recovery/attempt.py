@@ -35,8 +35,9 @@ from kstash.runtime.lineage_reader import LineageReader, too_slow
 from kstash.runtime.recovery.appending import Appender
 from kstash.runtime.recovery.fencing import Fencing
 from kstash.runtime.recovery.hash_seed import tell_seed
+from kstash.runtime.recovery.inputs import check_inputs, tell_record
 from kstash.runtime.recovery.phases import PHASES, PhaseTimes
-from kstash.runtime.recovery.restore import Restores, check_inputs, tell_record
+from kstash.runtime.recovery.restore import Restores
 from kstash.runtime.recovery.skips import SkipLocator, place_of_skip
 from kstash.runtime.recovery.tails import TailReader, first_offsets
 from kstash.runtime.scan import ScanJob

@@ -27,8 +27,6 @@ TOO_LONG = {
     "kstash/kafka/consuming.py",
     "kstash/kafka/member.py",
     "kstash/ports/kafka.py",
-    "kstash/runtime/group/uploads.py",
-    "kstash/runtime/recovery/restore.py",
     "kstash/runtime/task/task.py",
     "kstash/runtime/worker/worker.py",
     "kstash/testing/driver.py",

@@ -10,7 +10,7 @@ from kstash.core.ids import Incarnation
 from kstash.core.records import Checkpoint, decode_record
 from kstash.errors import OffsetOutOfRangeError, StepDeadlineError
 from kstash.runtime.group.checkpoints import Checkpoints
-from kstash.runtime.group.uploads import Collection
+from kstash.runtime.group.stored_files import Collection
 from kstash.testing import TestDriver
 from kstash.testing.background import ManualJob
 from kstash.testing.stores import MemoryCheckpointStore
