@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kstash.core.partitioner import Partitioner
-from kstash.ports.kafka import Admin, Cluster, Member, Partition, Producer, Scanner, TopicInfo
+from kstash.ports.kafka import Admin, Cluster, Member, Producer, Scanner, TopicInfo
 from kstash.ports.process import Background, Clock, Metrics
 from kstash.ports.state import CheckpointStore, StateBackend
 from kstash.ports.status import RecoveryStatus
@@ -107,7 +107,6 @@ class Context:
     pulse: Callable[[], None]
     ends: IdleEnds
     load: Load = field(default_factory=Load)
-    run_ends: dict[Partition, int] = field(default_factory=dict)
     # Since when the history of a task group went beyond its inputs.
     doubts: dict[int, float] = field(default_factory=dict)
     # The newest that ended in a live group, the oldest first.

@@ -7,7 +7,7 @@ replay, then commits, checkpoints and hints, so that a step sees all that came b
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -15,7 +15,7 @@ from kstash.core.group import GroupState
 from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.core.records import Release, Segment
 from kstash.core.recovery import TaskPlan
-from kstash.ports.kafka import Message, SinkProducer
+from kstash.ports.kafka import Message, Partition, SinkProducer
 from kstash.runtime.context import Context
 from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.checkpoints import Checkpoints
@@ -53,7 +53,7 @@ class TaskGroup:
 
     Attributes:
         tasks: by stage index, once recovery has planned them.
-        run: id of the bounded run that ends here, set by the worker before START.
+        run: id of the bounded run that ends here; None: no such run is known.
         inputs: what the tasks read.
         batches: which task has its turn.
         wakes_at: monotonic time before which a tick would do nothing, if nothing comes.
@@ -73,6 +73,7 @@ class TaskGroup:
         self.phase = Phase.RECOVERING
         self.tasks: dict[int, Task] = {}
         self.run: int | None = None
+        self._run_ends: Mapping[Partition, int] = {}
         self.started = started
         self.wakes_at = 0.0
         self.lineage = LineageWriter(context, number, on_segment=self._on_segment)
@@ -136,7 +137,7 @@ class TaskGroup:
             self.lineage.flush(task)
         self._hints = Hints(context, self.lineage, self.tasks)
         if self.run is not None:
-            self._run_end = RunEnd(context, self.run, self._writer, self.tasks)
+            self._run_end = RunEnd(context, self.run, self._run_ends, self._writer, self.tasks)
         if self.recovery is not None:
             context.member.follow(self.number, self.recovery.core.view.next_offset)
         self.inputs.begin()
@@ -146,6 +147,11 @@ class TaskGroup:
     def _on_segment(self, segment: Segment) -> None:
         if self.trimmer is not None:
             self.trimmer.add_segment(segment)
+
+    def join_run(self, run: int, ends: Mapping[Partition, int]) -> None:
+        """Belong to a bounded run with these ends of inputs; before START."""
+        self.run = run
+        self._run_ends = ends
 
     def progress(self) -> object:
         """Changes while a recovery moves: a step, a record read or replayed.
@@ -211,7 +217,7 @@ class TaskGroup:
         """Give consumed records to a task, which keeps them until `work`."""
         self.wakes_at = 0.0
         if self.phase is Phase.LIVE:
-            messages = before_end(self.context.run_ends, task.inputs[input_index], messages)
+            messages = before_end(self._run_ends, task.inputs[input_index], messages)
         elif self.phase is not Phase.RECOVERING:
             return  # draining: what comes now is for the next owner
         if messages:
@@ -269,7 +275,7 @@ class TaskGroup:
         for task in self.tasks.values():
             for source in task.inputs.values():
                 # Only now: a replay needs what the lineage says, ends or not.
-                kept = before_end(self.context.run_ends, source, list(source.buffer))
+                kept = before_end(self._run_ends, source, list(source.buffer))
                 source.buffer.keep(len(kept))
             self.inputs.balance(task)
             if task.has_waiting:

@@ -17,13 +17,27 @@ from kstash.runtime.task.task import Task
 
 
 class RunEnd:
-    """The end of a bounded run in one group: END behind the outputs of each task at its end."""
+    """The end of a bounded run in one group: END after the outputs of each task at its end.
+
+    Args:
+        context: of the worker.
+        run: id of the run.
+        ends: where it ends in the inputs; in those that are left out at once.
+        writer: what outputs are signed with.
+        tasks: of the group, by stage index.
+    """
 
     def __init__(
-        self, context: Context, run: int, writer: Incarnation, tasks: Mapping[int, Task]
+        self,
+        context: Context,
+        run: int,
+        ends: Mapping[Partition, int],
+        writer: Incarnation,
+        tasks: Mapping[int, Task],
     ) -> None:
         self._context = context
         self._run = run
+        self._ends = ends
         self._writer = writer
         self._tasks = tasks
         self._at_end: set[int] = set()
@@ -40,7 +54,7 @@ class RunEnd:
             if stage in self._at_end or not self._is_at_end(task):
                 continue
             if task.core.may_publish_checkpoint(task.core.position):
-                # Else a successor could find another history behind a counted END.
+                # Else a successor could find another history after an END that was counted.
                 self._at_end.add(stage)
                 self._append_ends(task)
 
@@ -57,7 +71,7 @@ class RunEnd:
             else:
                 # Not the task's position: a drain is at its end wherever that is.
                 reached = client_position(context, task, index)
-                if reached < context.run_ends.get(source.partition, 0):
+                if reached < self._ends.get(source.partition, 0):
                     return False
         return True
 

@@ -44,6 +44,7 @@ class RunFinder:
 
     Attributes:
         run: the run, once known.
+        ends: where it ends in each user topic's partition, from then on; a drain ends at once.
         is_over: every group of the application has released it.
     """
 
@@ -59,6 +60,7 @@ class RunFinder:
         # Of partition 0: the offset behind the own RUN. A listed end may lie before it (H24).
         self._written = 0
         self.run: BoundedRun | None = None
+        self.ends: dict[Partition, int] = {}
         self.is_over = False
 
     def wait(self, recovery: RecoveryAttempt, go_on: Callable[[BoundedRun], None]) -> None:
@@ -186,7 +188,7 @@ class RunFinder:
     def _decide(self, run: BoundedRun) -> None:
         self.run = run
         ends = {(t, p): end for t, p, end in run.ends}
-        self._context.run_ends.update({p: ends.get(p, 0) for p in self._inputs()})
+        self.ends.update({p: ends.get(p, 0) for p in self._inputs()})
         asking, self._asking = self._asking, []
         for _, go_on in asking:
             go_on(run)

@@ -286,17 +286,18 @@ class Groups:
         self._intake.look_anew(self.running)
 
     def _before_start(self, recovery: RecoveryAttempt, go_on: Callable[[], None]) -> None:
-        if self._bounded is None:
+        bounded = self._bounded
+        if bounded is None:
             go_on()
             return
 
         def known(run: BoundedRun) -> None:
             group = self.running.get(recovery.group)
             if group is not None and group.recovery is recovery:
-                group.run = run.run
+                group.join_run(run.run, bounded.ends)
                 go_on()
 
-        self._bounded.wait(recovery, known)
+        bounded.wait(recovery, known)
 
     def _drop(self, number: int) -> None:
         group = self.running.pop(number, None)
