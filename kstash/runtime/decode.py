@@ -35,8 +35,8 @@ class Events:
     Attributes:
         batch: logical records, encoded.
         count: events among the records: those the reader rule does not drop wholly.
-        end_offset: offset behind the last event, or -1 when there is none.
-        next_offset: offset behind the last record, dropped ones and markers included.
+        end_offset: offset after the last event, or -1 when there is none.
+        next_offset: offset after the last record, dropped ones and markers included.
         sizes: logical records per event; None when each event is one record.
         offsets: offsets of the events, to name the record that user code failed on.
         taken: records taken of those given.
@@ -101,7 +101,7 @@ def decode_ruled(
     """Records under the reader rule: frames of an internal topic, or another app's outputs.
 
     A record that is skipped is an event without logical records (H17); so is one whose headers do
-    not decode or break the rule, but that one is no event, as nobody can tell whose it is.
+    not decode or break the rule, but that one is no event: whose it is cannot be known.
 
     Takes records until the batch holds `records_max` logical ones or `events_max` events, at
     least one record.
@@ -179,7 +179,7 @@ def read_event(
 ) -> tuple[int, int] | None:
     """Apply the reader rule to one record.
 
-    Markers count on internal topics only: what looks like one elsewhere is nobody's.
+    Markers count on internal topics only: what looks like one elsewhere is none.
 
     Returns:
         How much of its head had come before, and its number of logical records; None when it is

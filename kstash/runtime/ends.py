@@ -17,7 +17,7 @@ Answer = Callable[[], dict[Partition, int] | None]
 
 
 class IdleEnds:
-    """Asks for the ends of all scanned output partitions of the application when somebody wants it.
+    """Asks for the ends of all scanned output partitions of the application when a group wants it.
 
     An end that was listed some time ago is still a scan start for a task that is idle there now, so
     one answer does for all, if it was asked for since the task was opened: before, the partition

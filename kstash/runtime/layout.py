@@ -32,7 +32,7 @@ class Layout:
     compacted: frozenset[str] = frozenset()
     topic_ids: Mapping[str, str] = field(default_factory=dict)
     message_bytes_max: Mapping[str, int] = field(default_factory=dict)
-    """`max.message.bytes` of the topics that tell it."""
+    """`max.message.bytes` of the topics that say it."""
 
     @classmethod
     def of(cls, topology: Topology, topics: Mapping[str, TopicInfo]) -> Layout:
@@ -243,7 +243,7 @@ def check_commit_metadata(topology: Topology) -> None:
 def start_settings(layout: Layout, config: Config, hashing: str = "") -> dict[str, str]:
     """What START says of the settings that change results, and of the program.
 
-    `hashing`: tells a hash seed from others; empty: it is the pinned one, which goes without saying
+    `hashing`: differs between hash seeds; empty: the seed is the pinned one, which START leaves out
     (older releases had no other).
     """
     counts = layout.partition_counts

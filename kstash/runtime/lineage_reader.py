@@ -53,7 +53,7 @@ class LineageReader:
         if isinstance(record, Checkpoint):
             _tell_unsound(record, message)
         if isinstance(record, Claim):
-            self._decode_hints()  # those behind it are void for the incarnations before
+            self._decode_hints()  # those after it are void for the incarnations before
         self._records.append((message.offset(), record))
 
     def read(self) -> list[tuple[int, LineageRecord | Gone]]:
@@ -119,4 +119,4 @@ def _is_hint(key: bytes) -> bool:
     try:
         return key_incarnation(key)[1] == HINT
     except LocatedError:
-        return False  # said by whoever decodes it
+        return False  # whoever decodes it raises

@@ -7,7 +7,7 @@ UNACKED_BYTES_MAX = 64 * 1024 * 1024
 
 
 class Load:
-    """Bytes of outputs that nobody has acknowledged, of all tasks of a worker.
+    """Bytes of outputs that no broker has acknowledged, of all tasks of a worker.
 
     Attributes:
         unacked_bytes: 0 or more; tasks add what they make and take away what is in its topic.

@@ -1,4 +1,4 @@
-"""Pauses between lines that tell how something goes on that may be over at once, or take hours."""
+"""Pauses between lines about something that may be over at once, or take hours."""
 
 from __future__ import annotations
 

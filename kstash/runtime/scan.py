@@ -15,7 +15,7 @@ from kstash.runtime.headers import readable_headers
 GATHER_S = 0.2
 """How long the first tail scan waits for others at the most. Groups that were claimed together come
 to their scans within some 50 ms, as fast as the coordinators answer their sinks; one pass over the
-tails takes as long or longer, and reads of lineage would wait behind it."""
+tails takes as long or longer, and reads of lineage would wait for it."""
 
 
 @dataclass(slots=True)

@@ -157,7 +157,7 @@ class TaskGroup:
         """Changes while a recovery moves: a step, a record read or replayed.
 
         While checkpoints are checked and fetched it always does: a disk or a store that takes long
-        is told by its own lines, and does not get faster when the process starts again.
+        reports that in lines of its own, and does not get faster when the process starts again.
         """
         if self.recovery is None:
             return None
@@ -286,14 +286,14 @@ class TaskGroup:
 
     @property
     def has_outstanding(self) -> bool:
-        """Whether acknowledgements or a commit are awaited, so that the loop should look soon."""
+        """Whether acknowledgements or a commit are awaited: the next turn should come soon."""
         if self.lineage.has_unacked or self.phase is not Phase.LIVE:
             return True
         return self.sinks is not None and self.sinks.is_committing
 
     @property
     def sink_backlog(self) -> int:
-        """Sink records not yet acknowledged, or queued behind a commit."""
+        """Sink records not yet acknowledged, or queued until a commit."""
         return self.sinks.backlog if self.sinks is not None else 0
 
     @property

@@ -23,8 +23,8 @@ HINT_RECORDS = 5_000
 those since the last commit. Five microseconds each, the dearest part of a scan."""
 
 SAY_AGAIN_S = 10.0
-"""How often it is looked how far others have written. All groups do so at the same time: they share
-one question."""
+"""How often a group asks how far others have written. All ask at the same time: they share one
+question."""
 
 
 class Hints:

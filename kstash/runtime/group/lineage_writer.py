@@ -1,4 +1,4 @@
-"""Writes one group's lineage behind: segments and other records to the lineage topic."""
+"""Appends one group's segments and other records to the lineage topic, after its outputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kstash.runtime.task.task import Task
 
 
 class LineageWriter:
-    """Appends to the group's lineage partition, in order, and tells tasks what is stable.
+    """Appends to the group's lineage partition, in order, and reports to tasks what is stable.
 
     Args:
         context: of the worker.

@@ -75,7 +75,7 @@ class Sinks:
 
     @property
     def backlog(self) -> int:
-        """Records not yet acknowledged, or queued behind a commit."""
+        """Records not yet acknowledged, or queued until a commit."""
         return self._queued_records + sum(map(len, self._producers))
 
     @property

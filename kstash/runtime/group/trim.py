@@ -44,7 +44,7 @@ LOCAL_MAX = 1_000
 """Local checkpoints remembered per task: hours of them, should no remote one succeed."""
 
 TOMBSTONES_PER_TURN = 100
-"""So that a burst of them does not delay the lineage behind them."""
+"""So that a burst of them does not delay the lineage after them."""
 
 
 class Trimmer:

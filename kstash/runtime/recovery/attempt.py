@@ -125,7 +125,7 @@ class RecoveryAttempt:
         """Take the events that have arrived and carry out what follows.
 
         Raises:
-            IncarnationFencedError: somebody else claimed; begin anew after a while.
+            IncarnationFencedError: another owner claimed; begin anew after a while.
             ProducerFailedError: a producer failed.
             KstashError: the group cannot start; the message says why and what to do.
         """

@@ -48,7 +48,7 @@ class _Count:
         return tuple(self.before[offset] for offset in self.asked.offsets)
 
     def is_answered(self) -> bool:
-        """Whether nothing is open: what lies behind the history is not read."""
+        """Whether nothing is open: what lies after the history is not read."""
         return self.events >= self.asked.events or len(self.before) == len(self.asked.offsets)
 
     def _answer(self, is_reached: Callable[[int], bool]) -> None:

@@ -34,7 +34,7 @@ log = structlog.get_logger("kstash.recovery")
 
 @dataclass(slots=True)
 class _Run:
-    """Sink records of one batch, one behind the other: they differ in their sequence only.
+    """Sink records of one batch, one after the other: they differ in their sequence only.
 
     Attributes:
         prefix: of their identity headers.
@@ -72,7 +72,7 @@ class TailReader:
         self._readers: dict[Partition, dict[bytes, tuple[TailScan, OutPartition]]] = {}
         self._starts: dict[Partition, int] = {}
         self._runs: dict[Partition, _Run] = {}
-        # Offsets that an operator said are nobody's: (first, last).
+        # Offsets that an operator named as no task's: (first, last).
         self._foreign: dict[Partition, list[tuple[int, int]]] = {}
         for place in context.config.skipped_records():
             if place.index is None:
@@ -93,7 +93,7 @@ class TailReader:
         if not self._starts:
             return {}
         admin = self._context.admin
-        # Both at once, since all groups wait: the answer is mostly there behind the other one.
+        # Both at once, since all groups wait: the answer is mostly there after the other one.
         asked = admin.ask_start_offsets(list(self._starts))
         ends = {partition: offset + 1 for partition, offset in self._fence_offsets.items()}
         sinks = [partition for partition in self._starts if partition not in ends]
@@ -135,7 +135,7 @@ class TailReader:
                         self._mark(scan, out, message, value or b"")
 
     def _goes_on(self, partition: Partition, message: Message, value: bytes) -> bool:
-        """Take the next record of a run, as nearly all of a sink are; the rule need not look."""
+        """Take the next record of a run, as nearly all of a sink are, without the rule."""
         run = self._runs.get(partition)
         if run is None or value[: -SEQUENCE.size] != run.prefix:
             return False

@@ -18,11 +18,11 @@ from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.task import Task
 
 WAIT_SHOWN_S = 10.0
-"""Time without progress after which each further one of these is told."""
+"""Time without progress after which each further one of these is logged."""
 
 WAIT_MAX_S = 120.0
 """Time without progress after which a scan or replay starts over: brokers elect leaders, and
-clients look for them anew, within a fraction of it."""
+clients find them anew, within a fraction of it."""
 
 GIVES_UP = frozenset(
     {
@@ -47,7 +47,7 @@ class Waits:
         self._since = self._shown = self._looked = now
 
     def look(self, now: float, recovery: RecoveryAttempt, tasks: Mapping[int, Task]) -> None:
-        """See whether anything has moved since the last look.
+        """See whether anything has moved since the last check.
 
         Time in which the worker did something else, a long batch, does not count.
 

@@ -1,6 +1,6 @@
 """How far the tasks have come in their inputs: positions, as the clients know them.
 
-An offset behind the last record is no position: transaction markers, records of aborted
+The offset after the last record is no position: transaction markers, records of aborted
 transactions and what compaction has emptied take offsets too, and hold no record that would come.
 Whoever goes by the last record waits for them for ever, and begins anew at what retention deletes.
 """

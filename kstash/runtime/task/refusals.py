@@ -1,6 +1,6 @@
 """Which record a topic refuses: what a task has sent and not had acknowledged, and what it is of.
 
-A broker refuses a whole request and tells the client why, but not which of its records is meant.
+A broker refuses a whole request and says why, but not which of its records is meant.
 So among those on their way the likeliest one is named: the one whose timestamp is farthest from
 now, the largest, one without a key, or the oldest.
 """

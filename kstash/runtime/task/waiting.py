@@ -80,7 +80,7 @@ class Waiting:
             self.take(1)
 
     def keep(self, count: int) -> None:
-        """Forget those behind the first `count`."""
+        """Forget those after the first `count`."""
         while len(self._messages) > count:
             self._messages.pop()
             self._bytes -= self._sizes.pop()

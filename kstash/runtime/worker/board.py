@@ -1,7 +1,7 @@
-"""Labelled gauges: what is shown is what was set at the last look, and nothing else.
+"""Labelled gauges: what is shown is what the last report set, and nothing else.
 
-A gauge of a task that has moved is gone with the next look. Gauges that nobody takes away would
-stand for ever, and two workers would tell of one task.
+A gauge of a task that has moved is gone with the next report. Gauges that are not taken away would
+stand for ever, and two workers would report one task.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Board:
-    """Collects all labelled gauges of a look, and shows what has changed.
+    """Collects all labelled gauges of a report, and shows what has changed.
 
     Args:
         metrics: where they are shown.
@@ -24,11 +24,11 @@ class Board:
         self._next: dict[_Key, float] = {}
 
     def gauge(self, name: str, value: float, **labels: str) -> None:
-        """Set a gauge for this look; the last value counts."""
+        """Set a gauge for this report; the last value counts."""
         self._next[name, tuple(labels.items())] = value
 
     def publish(self) -> None:
-        """End the look: show what was set, take away what was not."""
+        """End the report: show what was set, take away what was not."""
         shown, self._shown, self._next = self._shown, self._next, {}
         for key, value in self._shown.items():
             if shown.get(key) != value:

@@ -18,10 +18,10 @@ from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.scan import ScanJob
 
 LOOK_AGAIN_S = 0.2
-"""Pause between looks for what another worker is about to append: a RUN, or its RELEASEs."""
+"""Pause between reads for what another worker is about to append: a RUN, or its RELEASEs."""
 
 LOOK_S_MAX = 60.0
-"""Longest look: a lineage topic that was made anew never gets as far as the one before was."""
+"""Longest read: a lineage topic that was made anew never gets as far as the one before was."""
 
 log = structlog.get_logger("kstash.bounded")
 
@@ -32,8 +32,8 @@ class RunFinder:
     The RUN record is read back from the lineage topic before any START of the run, and counts only
     with no higher CLAIM of group 0 before it (H47): a fenced owner's run would end at inputs of
     long ago. A run is over when every group has released it; until then a start continues it. When
-    it is over nobody starts a group any more: a worker that leaves hands those that are done to one
-    that has not heard yet.
+    it is over no worker starts a group any more: a worker that leaves hands those that are done to
+    one that does not know yet.
 
     A drain is a run without ends: nothing new is read, what is on its way between stages is
     finished. Drains continue drains, and runs to an end such runs.
@@ -57,7 +57,7 @@ class RunFinder:
         self._look_at: float | None = None
         self._looking: ScanJob | None = None
         self._looking_since = 0.0
-        # Of partition 0: the offset behind the own RUN. A listed end may lie before it (H24).
+        # Of partition 0: the offset after the own RUN. A listed end may lie before it (H24).
         self._written = 0
         self.run: BoundedRun | None = None
         self.ends: dict[Partition, int] = {}
@@ -94,7 +94,7 @@ class RunFinder:
     def _look(self) -> None:
         context = self._context
         self._look_at = None
-        # What comes to wait during the look may have been released since.
+        # What comes to wait during the read may have been released since.
         self._asking, self._waiting = [*self._asking, *self._waiting], []
         partitions = [(context.lineage_topic, g) for g in range(context.layout.group_count)]
         try:
@@ -156,7 +156,7 @@ class RunFinder:
         )
 
         def delivered(error: Any, message: DeliveredMessage) -> None:
-            # When it did get there in spite of an error, the next look finds it.
+            # When it did get there in spite of an error, the next read finds it.
             offset = message.offset()
             if error is not None or offset is None:
                 self._look_later(error)

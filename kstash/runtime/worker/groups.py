@@ -32,7 +32,7 @@ RESTART_BACKOFF_MAX_S = 5.0
 
 REFUSED_GRACE_S = 15.0
 """How long a group starts over because a producer is refused a right or a topic. Rules for access
-take some seconds to reach all brokers; what is refused for longer waits for somebody's help."""
+take some seconds to reach all brokers; what is refused for longer waits for an operator."""
 
 REFUSED_AT_START_S = 5.5
 REFUSED_PAUSE_S_MAX = 0.5
@@ -69,14 +69,14 @@ class Groups:
 
     Args:
         context: of the worker.
-        intake: is told when a group begins.
+        intake: lets all inputs flow when a group begins.
         bounded: says when a group of a bounded run may start; None: at once.
         started: monotonic seconds at which the process began: since then the groups that it is
             given first have been waiting. None: since they are given.
-        admit: is told how many groups the worker has, and raises when it cannot have them.
+        admit: takes how many groups the worker has, and raises when it cannot have them.
 
     Attributes:
-        running: the groups by number, from their first look at the lineage until they are given up.
+        running: the groups by number, from their first read of the lineage until they are given up.
         is_stopping: whether the worker stops: nothing begins any more.
     """
 
@@ -184,7 +184,7 @@ class Groups:
             self._give_up([number])
             return
         if isinstance(error, IncarnationFencedError):
-            # The place in the group may be lost, which the client tells only behind the answer.
+            # The place in the group may be lost, which the client reports only after the answer.
             self._give_up(list(self._leaving))
         now = self._context.clock.monotonic()
         failing = self._failing.setdefault(number, _Failing())

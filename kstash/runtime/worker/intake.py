@@ -1,4 +1,4 @@
-"""What a worker takes in: paused while too much waits for acknowledgements, told to lag tools."""
+"""What a worker takes in: paused while too much waits, and committed for lag tools."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Intake:
             self._commit(groups)
 
     def look_anew(self, groups: Mapping[int, TaskGroup]) -> None:
-        """Let all inputs flow until the next look, which counts a new group's inputs too."""
+        """Let all inputs flow until the next check, which counts a new group's inputs too."""
         if self._is_paused:
             self._is_paused = False
             self._context.gate.resume(_consumed(groups), "backlog")

@@ -63,9 +63,9 @@ class Lags:
     """Asks for the ends of the inputs now and then, and keeps the lag of each.
 
     Attributes:
-        by_partition: as of the last look; inputs whose end is not known are left out.
+        by_partition: as of the last check; inputs whose end is not known are left out.
         silent_since: monotonic time since which a question waits for its answer, or was answered
-            by nobody; None: all is answered.
+            by no broker; None: all is answered.
     """
 
     def __init__(self, context: Context) -> None:

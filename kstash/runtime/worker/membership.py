@@ -15,10 +15,10 @@ from kstash.runtime.pauses import Pauses
 from kstash.runtime.worker.groups import Groups
 
 PATIENCE_S = 3.5
-"""A group that nobody was in takes three seconds to begin, by Kafka's default."""
+"""A group that was empty takes three seconds to begin, by Kafka's default."""
 
 _ID_LENGTH = 37
-"""The broker puts a hyphen and a UUID behind a member's name."""
+"""The broker puts a hyphen and a UUID after a member's name."""
 
 log = structlog.get_logger("kstash.worker")
 

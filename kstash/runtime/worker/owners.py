@@ -1,9 +1,9 @@
 """Whether every task group has an owner, as the cluster sees it.
 
 A rebalance has two halves: a member is asked to give groups up, and joins again when it has; only
-then somebody else gets them. A static member that dies in between and starts again under its name
+then another member gets them. A static member that dies in between and starts again under its name
 has its place back without a rebalance, so the second half never comes: the group is stable, and
-some task groups are nobody's (protocol, H60). Then the members must be made to share out anew.
+some task groups have no owner (protocol, H60). Then the members must be made to share out anew.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from kstash.runtime.worker.groups import Groups
 from kstash.runtime.worker.membership import MembershipReport
 
 LOOK_INTERVAL_S = 8.0
-"""Pause between two looks while all is well."""
+"""Pause between two checks while all is well."""
 
 AGAIN_S = 3.0
-"""Pause between two looks while it is not."""
+"""Pause between two checks while it is not."""
 
 LOOKS = 3
-"""Looks in a row that must find the same: a group that moves is nobody's for a moment."""
+"""Checks in a row that must find the same: a group that moves has no owner for a moment."""
 
 PATIENCE_S = 1.0
 """What each member waits longer than the one before it: one of them is enough."""
@@ -34,7 +34,7 @@ log = structlog.get_logger("kstash.worker")
 
 
 class Owners:
-    """Looks now and then who has which task group, and sees to it that somebody has each.
+    """Checks now and then who has which task group, and sees to it that each has an owner.
 
     Args:
         context: of the worker.
@@ -78,7 +78,7 @@ class Owners:
             self._mend(census, *wrong)
 
     def _wrong(self, census: Census) -> tuple[list[int], bool] | None:
-        """Task groups that are nobody's, and whether this member has others than it thinks."""
+        """Task groups without an owner, and whether this member has others than it thinks."""
         if not census.is_settled:
             return None
         count = self._context.layout.group_count

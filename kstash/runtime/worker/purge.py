@@ -3,8 +3,8 @@
 The worker with task group 0 does it for the whole application: it reads the checkpoints in all
 partitions of the lineage topic, each round what is new there. Who else still believes to own group
 0 does no harm: a limit holds whoever computes it, and whenever, as long as the topics are the same
-ones. So the CONFIG is looked at again before anything is deleted (as in H63): after a reset a limit
-of before would delete what nobody has read.
+ones. So the CONFIG is read again before anything is deleted (as in H63): after a reset a limit
+of before would delete what no task has read.
 """
 
 from __future__ import annotations

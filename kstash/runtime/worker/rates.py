@@ -10,23 +10,23 @@ from kstash.runtime.task.task import Task
 from kstash.runtime.worker.lags import Lag, Lags
 from kstash.topology.model import Topology
 
-WINDOW_LOOKS = 5
-"""Looks, of a second each, that a rate is the mean of."""
+WINDOW_SAMPLES = 5
+"""Samples, a second apart, that a rate is the mean of."""
 
 
 class Rates:
-    """Counts what tasks read, and what they write where nobody of the application reads it."""
+    """Counts what tasks read, and what they write where no stage of the application reads it."""
 
     def __init__(self, topology: Topology) -> None:
         self._read = {source.topic for stage in topology.stages for source in stage.inputs}
         topics = (*topology.input_topics, *topology.internal_topics, *topology.output_topics)
         self._totals = dict.fromkeys(topics, 0)
-        self._looks: deque[tuple[float, Mapping[str, int]]] = deque(maxlen=WINDOW_LOOKS + 1)
+        self._samples: deque[tuple[float, Mapping[str, int]]] = deque(maxlen=WINDOW_SAMPLES + 1)
         # By the task object: a new incarnation counts from zero again.
         self._seen: dict[Task, list[int]] = {}
 
     def look(self, now: float, tasks: Iterable[Task]) -> None:
-        """Add what was processed since the last look."""
+        """Add what was processed since the last sample."""
         before, self._seen = self._seen, {}
         for task in tasks:
             counts = [*(source.records for source in task.inputs.values()), *task.written]
@@ -36,13 +36,13 @@ class Rates:
                 for topic, count, seen in zip(self._topics(task), counts, old, strict=True):
                     if topic is not None:
                         self._totals[topic] += count - seen
-        self._looks.append((now, dict(self._totals)))
+        self._samples.append((now, dict(self._totals)))
 
     def status(self, lags: Lags) -> tuple[TopicStatus, ...]:
         """All topics of the application, with the lags of those that are read here."""
-        if not self._looks:
+        if not self._samples:
             return ()
-        (since, first), (until, last) = self._looks[0], self._looks[-1]
+        (since, first), (until, last) = self._samples[0], self._samples[-1]
         passed_s = max(until - since, 1e-9)
         found: dict[str, list[Lag]] = {topic: [] for topic in self._totals}
         for (topic, _), lag in lags.by_partition.items():

@@ -161,7 +161,7 @@ class Reporter:
                 metrics.count("operator_errors", 0, stage=stage.name, operator=operator)
 
     def _count(self, tasks: Sequence[Task]) -> None:
-        """Add to the counters what the tasks have counted since the last look."""
+        """Add to the counters what the tasks have counted since the last report."""
         metrics = self._context.metrics
         before, self._seen = self._seen, {}
         for task in tasks:

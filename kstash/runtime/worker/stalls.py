@@ -1,7 +1,7 @@
 """What has stood still for how long: tasks that have work, and task groups that are not live.
 
 Alerts and liveness go by these figures, so they count from the last time that all was well, and
-only what was seen: a look that comes late, after a long batch, sees the progress of that batch.
+only what was seen: a check that comes late, after a long batch, sees the progress of that batch.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Stalls:
     def look(
         self, now: float, groups: Mapping[int, TaskGroup], owned: Collection[int], lags: Lags
     ) -> None:
-        """See what has moved since the last look.
+        """See what has moved since the last check.
 
         Args:
             now: monotonic seconds.
@@ -70,7 +70,7 @@ class Stalls:
                 del kept[number]
 
     def of_task(self, task: Task) -> float:
-        """Seconds for which a task has had work and made no progress, as of the last look."""
+        """Seconds for which a task has had work and made no progress, as of the last check."""
         still = self._tasks.get(task)
         return self._now - still.since_s if still is not None else 0.0
 

@@ -12,7 +12,7 @@ from kstash.ports.process import Job
 from kstash.runtime.context import Context
 
 LOOK_INTERVAL_S = 10.0
-"""Pause between two looks: a request of metadata, of which a topic made anew takes no less."""
+"""Pause between two checks: a request of metadata, of which a topic made anew takes no less."""
 
 log = structlog.get_logger("kstash.worker")
 
@@ -27,7 +27,7 @@ class TopicWatch:
 
     def __init__(self, context: Context, topics: Mapping[str, TopicInfo]) -> None:
         self._context = context
-        # None while a look is out: with the cluster away each takes long, and others wait for it.
+        # None while a check is out: with the cluster away each takes long, and others wait for it.
         self._look_due: float | None = context.clock.monotonic() + LOOK_INTERVAL_S
         self._grown: dict[str, int] = {}
         topology = context.layout.topology
@@ -35,7 +35,7 @@ class TopicWatch:
             output.topic
             for stage in topology.stages
             for output in stage.outputs
-            if not output.kind.carries_lineage  # nobody needs what it held
+            if not output.kind.carries_lineage  # no recovery needs what it held
         } - set(topology.input_topics)
         self._ids = {
             name: info.topic_id
@@ -76,7 +76,7 @@ class TopicWatch:
         topology = self._context.layout.topology
         written = {o.topic for s in topology.stages for o in s.outputs if not o.internal}
         only_written = written - set(topology.input_topics)
-        # Where something that is read is among them, that is what must be told.
+        # Where something that is read is among them, that is what must be reported.
         raise TopicMadeAnewError(
             [name for name in anew if name not in only_written] or anew,
             is_written=all(name in only_written for name in anew),

@@ -1,8 +1,8 @@
 """Whose batch is next: task groups in turn, and for a short time only.
 
 A batch that may take long is a danger to what is under way: the broker aborts transactions that
-are open for too long, and within a batch nobody commits. So before such a batch everything that was
-sent is committed, and nothing else begins meanwhile (protocol, H58).
+are open for too long, and within a batch nothing commits. So before such a batch everything that
+was sent is committed, and nothing else begins meanwhile (protocol, H58).
 """
 
 from __future__ import annotations

@@ -70,10 +70,10 @@ class Worker:
         nonce: gives 16 fresh random bytes a call, for the keys of CLAIM and CONFIG.
         started: monotonic seconds at which the process began: since then the groups that it is
             given first have been waiting. None: since they are given.
-        topics: the application's, when they were just looked at. None: they are looked at.
+        topics: the application's, when they were just described. None: they are described here.
         beat: called within turns that take long: the loop is alive.
-        admit: is told how many task groups the worker has, and raises when it cannot have them.
-        hashing: tells this process's hash seed from others; empty: it is the pinned one.
+        admit: takes how many task groups the worker has, and raises when it cannot have them.
+        hashing: differs between hash seeds of processes; empty: the seed is the pinned one.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Worker:
     def ended_groups(self) -> dict[int, TaskGroup]:
         """Of a bounded run that is over, those that this worker ran.
 
-        Others may have been handed over behind its end; they are never started.
+        Others may have been handed over after its end; they are never started.
         """
         return {n: group for n, group in self.groups.items() if group.run is not None}
 

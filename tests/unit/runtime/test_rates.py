@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kstash.runtime.worker.rates import WINDOW_LOOKS
+from kstash.runtime.worker.rates import WINDOW_SAMPLES
 from kstash.testing import TestDriver
 from tests.unit.runtime.test_lags import counted, status
 
@@ -17,12 +17,12 @@ def rates(driver: TestDriver) -> list[float]:
 def test_rates_are_of_what_is_read_and_of_what_leaves() -> None:
     """Two records each second come in, cross the wide edge and go out; then none."""
     with TestDriver(counted("rates")) as driver:
-        for _ in range(3 * WINDOW_LOOKS):
+        for _ in range(3 * WINDOW_SAMPLES):
             driver.send("in", "a")
             driver.send("in", "b")
             driver.advance(1)
         assert rates(driver) == pytest.approx([2, 2, 2], abs=0.5)
-        driver.advance(2 * WINDOW_LOOKS)
+        driver.advance(2 * WINDOW_SAMPLES)
         assert rates(driver) == [0, 0, 0]
 
 
@@ -38,4 +38,4 @@ def test_a_new_incarnation_counts_from_zero() -> None:
         driver.send("in", "a")
         driver.advance(1)
         assert min(rates(driver)) >= 0
-        assert rates(driver)[0] == pytest.approx(1 / WINDOW_LOOKS, abs=0.1)
+        assert rates(driver)[0] == pytest.approx(1 / WINDOW_SAMPLES, abs=0.1)
