@@ -161,7 +161,7 @@ def _parse(
         "sink_commit_interval_ms": sink_commit_interval_ms,
         "instance_id": instance_id,
         "http_port": http_port,
-        "drop_stores": ",".join(drop_store) if drop_store else None,
+        "drop_stores": drop_store or None,
     }
     given = {name: value for name, value in settings.items() if value is not None}
     return Options(

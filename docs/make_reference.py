@@ -57,7 +57,7 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def shown(value: Any, name: str) -> str:
     """A default or bound as the table shows it."""
-    if value is None or value == {}:
+    if value in (None, {}, ()):
         return "none"
     if isinstance(value, bool):
         return str(value).lower()

@@ -153,7 +153,7 @@ def run_program(
     """
     app = load_configured(program, connection, settings)
     if drop_store:
-        app.configure(drop_stores=",".join(drop_store))
+        app.configure(drop_stores=drop_store)
     end: Literal["end"] | None = "end" if until is Until.END else None
     app.run(until=end, workers=workers, on_ready=lambda: print("READY", flush=True))
 

@@ -119,7 +119,7 @@ class Access:
         """
         certificate, key = config.http_tls_certificate, config.http_tls_key
         return cls(
-            names_of(config.http_host, config.http_hosts()),
+            names_of(config.http_host, config.http_hosts_allowed),
             config.http_token.encode() if config.http_token else None,
             Certificate(certificate, key) if certificate and key else None,
         )

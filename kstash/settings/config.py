@@ -141,20 +141,11 @@ class Config(ConfigFields):
 
     def skipped_records(self) -> list[SkippedPlace]:
         """`skip_records` as places."""
-        return [SkippedPlace.parse(text) for text in (self.skip_records or "").split(",") if text]
-
-    def dropped_stores(self) -> frozenset[str]:
-        """`drop_stores` as a set of names."""
-        names = (self.drop_stores or "").split(",")
-        return frozenset(name.strip() for name in names if name.strip())
-
-    def http_hosts(self) -> list[str]:
-        """`http_hosts_allowed` as a list of names."""
-        return hosts.split(self.http_hosts_allowed)
+        return [SkippedPlace.parse(text) for text in self.skip_records]
 
     def peers(self) -> list[tuple[str, int]]:
         """`http_peers` as hosts and ports."""
-        return [hosts.split_port(peer) for peer in hosts.split(self.http_peers)]
+        return [hosts.split_port(peer) for peer in self.http_peers]
 
     @property
     def stall_s(self) -> float:
@@ -184,13 +175,14 @@ class Config(ConfigFields):
     def sources(self) -> list[Sourced]:
         """Each setting, and each of the Kafka client: what it is, and where it comes from.
 
-        Secrets are masked.
+        Secrets are masked; a list is its items with commas between them, or None.
         """
         layers = self.layers()
-        found = []
+        found: list[Sourced] = []
         for name, value in self.model_dump(mode="json").items():
-            if name != "kafka":
-                found.append(find(layers, name, value))
+            if name == "kafka":
+                found += [find(layers, f"kafka.{client}", item) for client, item in value.items()]
                 continue
-            found += [find(layers, f"kafka.{client}", item) for client, item in value.items()]
+            text = ",".join(value) or None if isinstance(value, list) else value
+            found.append(find(layers, name, text))
         return found

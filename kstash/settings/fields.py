@@ -28,6 +28,10 @@ Milliseconds = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=1)]
 
 
+LISTS = ("skip_records", "drop_stores", "http_hosts_allowed", "http_peers")
+"""Settings of any number of items; where only a text can be given, commas part them."""
+
+
 class ConfigFields(BaseModel):
     """All settings of an application. Names end in their unit: `_ms`, `_bytes`, `_max`.
 
@@ -66,15 +70,15 @@ class ConfigFields(BaseModel):
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
     """Where an application starts that has never run."""
 
-    skip_records: Annotated[str, Field(pattern=SKIP_PATTERN)] | None = None
-    """`topic/partition/offset`, comma-separated: records that cannot be processed and that are to
-    be passed over, for good: every later start knows them. Of a frame on an internal topic
+    skip_records: tuple[Annotated[str, Field(pattern=SKIP_PATTERN)], ...] = ()
+    """Records that cannot be processed and that are to be passed over, for good: every later start
+    knows them. Each as `topic/partition/offset`. Of a frame on an internal topic
     `…/offset/index` names one record, `…/offset/all` all of them; `…/first-last` a batch that
     cannot be read. Errors say which is right."""
 
-    drop_stores: Annotated[str, Field(min_length=1)] | None = None
-    """Names, comma-separated: stores that a changed program removes or changes, and whose contents
-    are given up; no effect on a store that has not changed."""
+    drop_stores: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names of stores that a changed program removes or changes, and whose contents are given up;
+    no effect on a store that has not changed."""
 
     create_topics: bool = False
     """Create missing user topics at the start, with the cluster's default number of partitions."""
@@ -167,8 +171,8 @@ class ConfigFields(BaseModel):
     http_port: int = Field(default=0, ge=0, le=65535)
     """Its port; 0: no server. Each worker of a machine needs its own."""
 
-    http_hosts_allowed: Annotated[str, Field(pattern=hosts.NAMES_PATTERN)] | None = None
-    """Names, comma-separated, that HTTP requests may be for, beside addresses, names without a dot,
+    http_hosts_allowed: tuple[Annotated[str, Field(pattern=hosts.NAME_PATTERN)], ...] = ()
+    """Names that HTTP requests may be for, beside addresses, names without a dot,
     `http_host` and the name of this machine. `*.example.com` is all names below that, `*` any name.
     """
 
@@ -183,9 +187,9 @@ class ConfigFields(BaseModel):
     http_tls_key: Annotated[str, Field(min_length=1)] | None = None
     """File of its key, without a passphrase."""
 
-    http_peers: Annotated[str, Field(pattern=hosts.PEERS_PATTERN)] | None = None
-    """`host:port`, comma-separated: the other workers of the application, for `/workers` and `/sd`;
-    a name stands for all its addresses."""
+    http_peers: tuple[Annotated[str, Field(pattern=hosts.PEER_PATTERN)], ...] = ()
+    """The other workers of the application, for `/workers` and `/sd`, each as `host:port`; a name
+    stands for all its addresses."""
 
     stall_ms_max: Annotated[int, Field(ge=1000)] | None = None
     """How long nothing may move where there is work, before `/livez` fails. None: the client's
@@ -197,13 +201,19 @@ class ConfigFields(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Events of a lower level are dropped: `debug`, `info`, `warning` or `error`."""
 
-    @field_validator(
-        *("bootstrap_servers", "skip_records", "drop_stores", "http_hosts_allowed", "http_peers"),
-        mode="before",
-    )
+    @field_validator(*LISTS, mode="before")
+    @classmethod
+    def _part(cls, given: object) -> object:
+        """A text is its items with commas between them, as variables and options have it."""
+        if given is None:
+            return ()
+        # An empty part stays, to be refused: half of a list must not look like all of it.
+        return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
+
+    @field_validator("bootstrap_servers", mode="before")
     @classmethod
     def _join(cls, given: object) -> object:
-        """A list is meant as its items with commas between them."""
+        """A list is its items with commas between them, as the Kafka client takes it."""
         is_list = isinstance(given, list | tuple) and all(isinstance(item, str) for item in given)
         return ",".join(given) if is_list and isinstance(given, list | tuple) else given
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-_NAME = r"(\*|(\*\.)?[a-zA-Z0-9._-]+)"
-NAMES_PATTERN = rf"^ *{_NAME} *(, *{_NAME} *)*$"
+NAME_PATTERN = r"^(\*|(\*\.)?[a-zA-Z0-9._-]+)$"
 
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-_PEER = rf"([a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\]):{_PORT}"
-PEERS_PATTERN = rf"^ *{_PEER} *(, *{_PEER} *)*$"
+PEER_PATTERN = rf"^([a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\]):{_PORT}$"
 
 TOKEN_PATTERN = "^[a-zA-Z0-9._~+/=-]{16,512}$"
 """What a header can carry (RFC 6750), and nobody guesses."""
 
 TOKEN_TEXT = "must be 16 to 512 letters, digits and -._~+/="
-
-
-def split(text: str | None) -> list[str]:
-    """Parts with commas between them; None is none."""
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def split_port(peer: str) -> tuple[str, int]:

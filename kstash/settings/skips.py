@@ -7,8 +7,8 @@ from typing import Self
 
 _DIGITS = "[0-9]{1,18}"
 PLACE_PATTERN = rf"[a-zA-Z0-9._-]+/[0-9]{{1,10}}/{_DIGITS}(/{_DIGITS}|/all|-{_DIGITS})?"
-SKIP_PATTERN = rf"^{PLACE_PATTERN}(,{PLACE_PATTERN})*$"
-"""Records as `topic/partition/offset`, comma-separated, and the other forms of `SkippedPlace`."""
+SKIP_PATTERN = rf"^{PLACE_PATTERN}$"
+"""A record as `topic/partition/offset`, and the other forms of `SkippedPlace`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ def _continued(
     if not changed:
         return numbered
     changes = difference(before, program)
-    dropped = config.dropped_stores()
+    dropped = frozenset(config.drop_stores)
     if refusals(changes, dropped) or not _is_drained(views, changed, is_begun=is_same):
         raise program_changed(changed[0].settings, settings, changes, dropped)
     used = {topic for stage in before.stages for topic, internal in stage.inputs if internal}

@@ -245,7 +245,6 @@ def setting(data: bytes) -> object:
     name, _, value = text(data).partition("=")
     config = Config.load(**({"application_id": "app"} | {name: value}))
     config.skipped_records()
-    config.dropped_stores()
     return repr(config), config.poll_interval_s, config.message_bytes_max
 
 
@@ -280,7 +279,7 @@ def setting_seeds() -> list[bytes]:
     return [
         f"{name}={given.get(name, value)}".encode()
         for name, value in defaults.items()
-        if value is not None or name in given
+        if value not in (None, ()) or name in given
     ]
 
 

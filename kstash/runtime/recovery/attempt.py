@@ -95,7 +95,7 @@ class RecoveryAttempt:
             {s.index: layout.external_inputs_of(s, group) for s in layout.stages_of(group)},
             context.start_settings,
             skips,
-            context.config.dropped_stores(),
+            frozenset(context.config.drop_stores),
             context.config.checkpoints_retained,
             gaps,
         )

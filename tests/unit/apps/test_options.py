@@ -67,7 +67,7 @@ def test_every_option_reaches_its_setting() -> None:
     assert (config.guarantee, config.state_dir) == ("write_first", "/state")
     assert (config.checkpoint_interval_ms, config.sink_commit_interval_ms) == (1500, 50)
     assert (config.instance_id, config.http_port) == ("one", 8080)
-    assert config.dropped_stores() == {"old"}
+    assert config.drop_stores == ("old",)
 
 
 def test_what_is_no_setting_has_a_variable_too() -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from kstash import App, Config, ConfigError
+from kstash.settings.fields import LISTS
 from kstash.settings.sources import PREFIX
 
 
@@ -168,6 +169,25 @@ def test_every_setting_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config.load(application_id="a")
     assert config.kafka == {"security.protocol": "SSL"}
     assert (config.guarantee, config.leave_on_stop) == ("at_least_once", True)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuples for programs; with commas where only a text can be given, and where one is shown."""
+    items = ("in/0/1", "in/0/2") if name == "skip_records" else ("a:1", "b:2")
+    if name == "http_hosts_allowed":
+        items = ("a.b", "c.d")
+    text = ", ".join(items)
+    assert getattr(Config.load(application_id="a"), name) == ()
+    for given in (items, [*items], text):
+        config = Config.load(application_id="a", **{name: given})
+        assert getattr(config, name) == items
+        assert {s.value for s in config.sources() if s.setting == name} == {",".join(items)}
+    monkeypatch.setenv(f"KSTASH_{name.upper()}", text)
+    assert getattr(Config.load(application_id="a"), name) == items
+    for wrong in ("", f"{text},", [*items, ""], [1], 5, {items[0]: 1}):
+        with pytest.raises(ConfigError, match=f"setting {name}: "):
+            Config.load({name: wrong}, application_id="a")
 
 
 def test_every_setting_has_a_valid_default() -> None:

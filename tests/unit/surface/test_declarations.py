@@ -205,7 +205,7 @@ def test_settings_that_are_meant_otherwise_are_taken() -> None:
     assert (config.state_dir, config.checkpoint_store) == ("a/b", "file:///c")
     assert config.bootstrap_servers == "one:1,two:2"
     assert [str(place) for place in config.skipped_records()] == ["in/0/1", "in/0/2"]
-    assert config.dropped_stores() == {"a", "b"}
+    assert config.drop_stores == ("a", "b")
     assert (config.log_level, config.log_format) == ("info", "json")
     assert (config.guarantee, config.auto_offset_reset) == ("at_least_once", "latest")
     app.configure(log_level="WARN")
