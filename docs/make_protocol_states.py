@@ -26,7 +26,7 @@ from kstash.core.events import (
 from kstash.core.group import TRANSITIONS, GroupCore, GroupState
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import Claim, Generation, Start, TaskStart
-from kstash.core.recovery import TaskSpec
+from kstash.core.plan import TaskSpec
 
 PAGE = Path(__file__).parent / "internals" / "protocol-states.md"
 

@@ -9,14 +9,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from kstash.core.determinants import Consumed, Determinant, Fired
+from kstash.core.determinants import (
+    Completed,
+    Consumed,
+    Determinant,
+    Flush,
+    Idle,
+    Merged,
+    Steps,
+    Tick,
+)
 from kstash.core.frames import decode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage_codec import decode_lineage
 from kstash.core.names import is_internal
 from kstash.core.reader import ReaderTable
+from kstash.core.record_codec import decode_record, key_incarnation
 from kstash.core.record_words import WORDS
-from kstash.core.records import Segment, decode_record, key_incarnation
+from kstash.core.records import Segment
 from kstash.core.wire import (
     HEADER_PREFIX,
     IDENTITY_HEADER,
@@ -198,6 +208,19 @@ def determinant_text(item: Determinant) -> str:
     """One determinant, short."""
     if isinstance(item, Consumed):
         return f"{item.position}: {item.count} of input {item.input} before {item.end_offset}"
-    if isinstance(item, Fired):
-        return f"{item.position}: timer {item.timer} at {item.now_ms}"
+    match item:
+        case Merged():
+            parts = (f"{p.count} of input {p.input} before {p.place.offset}" for p in item.parts)
+            return f"{item.position}: {item.count} merged, {', '.join(parts)}"
+        case Steps():
+            return f"{item.position}: {item.count} steps"
+        case Tick():
+            return f"{item.position}: tick at {item.now_ms}"
+        case Flush():
+            return f"{item.position}: flush of operator {item.operator}"
+        case Idle():
+            return f"{item.position}: input {item.input} idle at {item.now_ms}"
+        case Completed():
+            call = item.call.hex()
+            return f"{item.position}: call {call} completed, by incarnation {item.incarnation}"
     return f"{item.position}: attachment {item.index}.{item.k} of kind {item.kind}"

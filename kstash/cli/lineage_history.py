@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kstash.core.program import Program, program_of
-from kstash.core.records import Generation, LineageRecord, Start, decode_record
+from kstash.core.record_codec import decode_record
+from kstash.core.records import Generation, LineageRecord, Start
 from kstash.errors import WireCorruptError
 from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import Message, Partition, TopicInfo

@@ -2,10 +2,12 @@
 
 Invariants of a lineage (a list of determinants in order):
 
-- `Consumed` and `Fired` cover `span` positions from `position` on; they never overlap.
-- An `Attachment` covers nothing; it stands behind the events before its own position.
-- A task with one input partition is *implicit*: positions covered by nothing are records of that
-  input, so only `Fired` and `Attachment` appear.
+- events cover positions, one or more from their own on, and never overlap; an `Attachment` covers
+  nothing, and stands in front of its own event;
+- records and steps can be cut at any position. A `Merged` batch cannot: where it ended decides what
+  it took, so no checkpoint, committed position, chunk, segment or adopted end lies within one;
+- positions covered by nothing are what follows by itself, where the incarnation that made them
+  logs nothing (protocol, section 3): records of the only input, and steps of unfinished work.
 """
 
 from __future__ import annotations
@@ -13,12 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from kstash.core.ids import Incarnation
+from kstash.errors import LineageGapError
+
 UNKNOWN_OFFSET = -1
 """End offset of the head of a cut run: the offset at the cut was not logged."""
-
-CLOCK_READ = 1
-CALL_RESULT = 2
-ERROR_DECISION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,99 @@ class Consumed:
 
 
 @dataclass(frozen=True, slots=True)
-class Fired:
-    """Event `position`: a timer fired at `now_ms`."""
+class InputPlace:
+    """Where a task that merges goes on in one input.
+
+    Attributes:
+        offset: of the Kafka record to go on with.
+        taken: how many of its logical records were taken, after the reader rule.
+        timestamp_ms: of the last record taken; one without a time of its own takes it over.
+    """
+
+    offset: int
+    taken: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MergedInput:
+    """What a merged batch took of one input: `count` logical records, 1 or more, up to `place`."""
+
+    input: int
+    count: int
+    place: InputPlace
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Logical records of several inputs, in the order that `core.merge` makes of their times.
+
+    `parts` are in order of the inputs, each at most once.
+    """
 
     position: int
-    timer: int
+    parts: tuple[MergedInput, ...]
+
+    @property
+    def count(self) -> int:
+        """Logical records of all inputs, each an event."""
+        return sum(part.count for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Events `[position, position + count)`: steps of work that earlier events have left."""
+
+    position: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Event `position`: the wall clock said `now_ms`; what the state has due by then fires."""
+
+    position: int
     now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Event `position`: an operator sends what it has held back; its number in the stage."""
+
+    position: int
+    operator: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Event `position`: an input has been at its end for long, and it was `now_ms` then."""
+
+    position: int
+    input: int
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Event `position`: a call has an answer, which lies in the lineage topic.
+
+    Attributes:
+        position: of the event.
+        call: what tells the call from all others of the task.
+        incarnation: whose answer was taken, of those that there are.
+    """
+
+    position: int
+    call: bytes
+    incarnation: Incarnation
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A clock read, call result or error decision made within event `position`.
 
-    `index` is the record within a frame, `k` counts the attachments of that record.
+    `index` is the record within a frame, `k` counts the attachments of that record; `kind` and
+    `payload` are the maker's (kinds: wire-format.md).
     """
 
     position: int
@@ -57,50 +138,82 @@ class Attachment:
     payload: bytes
 
 
-Determinant = Consumed | Fired | Attachment
+EventEntry = Consumed | Merged | Steps | Tick | Flush | Idle | Completed
+"""What one event was, or several."""
+
+Determinant = EventEntry | Attachment
 
 
 def end_of(determinant: Determinant) -> int:
-    """Return the position behind what a determinant covers (its own for an attachment)."""
-    if isinstance(determinant, Consumed):
+    """Return the position after what a determinant covers (its own for an attachment)."""
+    if isinstance(determinant, Consumed):  # most of them; the union below takes far longer
         return determinant.position + determinant.count
-    if isinstance(determinant, Fired):
-        return determinant.position + 1
-    return determinant.position
+    if isinstance(determinant, Merged | Steps):
+        return determinant.position + determinant.count
+    if isinstance(determinant, Attachment):
+        return determinant.position
+    return determinant.position + 1
+
+
+def _tail_of(entry: Determinant, start: int) -> Determinant:
+    """What is left of an entry from a position within it on."""
+    if isinstance(entry, Consumed):
+        left = entry.position + entry.count - start
+        return Consumed(start, entry.input, left, entry.end_offset)
+    if isinstance(entry, Steps):
+        return Steps(start, entry.position + entry.count - start)
+    raise _cut_error(entry, start)
+
+
+def _head_of(entry: Determinant, end: int) -> Determinant:
+    """What an entry says of the positions before one that lies within it."""
+    if isinstance(entry, Consumed):
+        return Consumed(entry.position, entry.input, end - entry.position, UNKNOWN_OFFSET)
+    if isinstance(entry, Steps):
+        return Steps(entry.position, end - entry.position)
+    raise _cut_error(entry, end)
+
+
+def _cut_error(entry: Determinant, position: int) -> LineageGapError:
+    return LineageGapError(
+        f"position {position} lies within what is one: [{entry.position}, {end_of(entry)})"
+    )
 
 
 def lineage_from(entries: Sequence[Determinant], start: int) -> list[Determinant]:
-    """Return the lineage from position `start` on; a run across `start` loses its head.
+    """Return the lineage from position `start` on; what lies across `start` loses its head.
 
     An attachment belongs to the event at its position, so one at `start` is kept.
+
+    Raises:
+        LineageGapError: `start` lies within a merged batch.
     """
     kept: list[Determinant] = []
     for entry in entries:
         if entry.position >= start:
             kept.append(entry)
-        elif isinstance(entry, Consumed) and entry.position + entry.count > start:
-            skipped = start - entry.position
-            kept.append(Consumed(start, entry.input, entry.count - skipped, entry.end_offset))
+        elif end_of(entry) > start:
+            kept.append(_tail_of(entry, start))
     return kept
 
 
 def lineage_until(entries: Sequence[Determinant], end: int) -> list[Determinant]:
-    """Return the lineage of the events before position `end`; a run across `end` loses its tail.
+    """Return the lineage of the events before position `end`; what lies across it loses its tail.
 
     The head of a cut run has an unknown end offset, so its end cannot be verified on replay.
+
+    Raises:
+        LineageGapError: `end` lies within a merged batch.
     """
     kept: list[Determinant] = []
     for entry in entries:
         if entry.position >= end:
             continue
-        if isinstance(entry, Consumed) and entry.position + entry.count > end:
-            kept.append(Consumed(entry.position, entry.input, end - entry.position, UNKNOWN_OFFSET))
-        else:
-            kept.append(entry)
+        kept.append(_head_of(entry, end) if end_of(entry) > end else entry)
     return kept
 
 
-def join(pieces: Iterable[Sequence[Determinant]], start: int) -> list[Determinant]:
+def merge_lineage(pieces: Iterable[Sequence[Determinant]], start: int) -> list[Determinant]:
     """Merge copies of one history, each sorted by position, into one lineage from `start` on.
 
     Copies of the same history agree wherever they overlap; what is already covered is cut off.
@@ -115,48 +228,52 @@ def join(pieces: Iterable[Sequence[Determinant]], start: int) -> list[Determinan
                 events.append(entry)
     # At equal positions the longer run first, so that the shorter copy is covered by it.
     events.sort(key=lambda entry: (entry.position, -end_of(entry)))
-    joined: list[Determinant] = []
+    merged: list[Determinant] = []
     covered = start
     for entry in events:
         if end_of(entry) <= covered:
             continue
         if entry.position < covered:
-            entry = lineage_from([entry], covered)[0]
-        joined.append(entry)
+            entry = _tail_of(entry, covered)
+        merged.append(entry)
         covered = end_of(entry)
-    joined.extend(attachments.values())
-    joined.sort(key=_order)
-    return joined
+    merged.extend(attachments.values())
+    merged.sort(key=_order)
+    return merged
 
 
-def contiguous_end(entries: Iterable[Determinant], start: int) -> int:
-    """Return the end of the events covered without a gap from `start` on (explicit lineage)."""
-    end = start
+def contiguous_end(
+    entries: Iterable[Determinant], start: int, free: Sequence[tuple[int, int]] = ()
+) -> int:
+    """Return the end of the events known without a gap from `start` on.
+
+    Args:
+        entries: in order.
+        start: a position.
+        free: ranges `[first, end)` of positions that need no determinant, ascending.
+    """
+    end = _past_free(start, free)
     for entry in entries:
         if isinstance(entry, Attachment):
             continue
         if entry.position > end:
             break
-        end = max(end, end_of(entry))
+        end = _past_free(max(end, end_of(entry)), free)
     return end
 
 
-def first_missing(known: Iterable[Determinant], logged: Iterable[Determinant], end: int) -> int:
-    """Return the position of the first determinant that is not logged too, `end` at most.
-
-    Of an implicit task: positions without a determinant need no lineage.
-    """
-    held = set(map(_identity, logged))
-    for entry in known:
-        if _identity(entry) not in held:
-            return min(entry.position, end)
-    return end
+def covers(entries: Sequence[Determinant], start: int, end: int) -> bool:
+    """Whether lineage says of each position of `[start, end)` what the event was."""
+    if len(entries) == 1:  # a run, mostly
+        return entries[0].position == start and end_of(entries[0]) == end
+    return contiguous_end(entries, start) == end
 
 
-def _identity(entry: Determinant) -> tuple[int, ...]:
-    if isinstance(entry, Attachment):
-        return (entry.position, entry.index, entry.k)
-    return (entry.position, end_of(entry))
+def _past_free(position: int, free: Sequence[tuple[int, int]]) -> int:
+    for first, end in free:
+        if first <= position < end:
+            position = end
+    return position
 
 
 def _order(entry: Determinant) -> tuple[int, int, int, int]:

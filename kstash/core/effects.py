@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kstash.core.ids import TaskId
+from kstash.core.plan import TaskPlan
 from kstash.core.records import Checkpoint, Seal, Start
-from kstash.core.recovery import TailScan, TaskPlan
 from kstash.core.skips import Asked
+from kstash.core.tail_scan import TailScan
 from kstash.core.wire import Fence
 
 

@@ -20,7 +20,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from kstash.core.ids import Incarnation
-from kstash.core.records import Checkpoint, encode_key
+from kstash.core.record_codec import encode_key
+from kstash.core.records import Checkpoint
 
 REFERRED_MAX = 2
 """Newest remote checkpoints whose files may be referred to, whatever `checkpoints_retained` says:

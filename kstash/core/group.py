@@ -23,20 +23,14 @@ from kstash.core.effects import Effect
 from kstash.core.events import Event
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView, release_covers
+from kstash.core.plan import TaskPlan, TaskSpec
 from kstash.core.program import program_of
 from kstash.core.records import Checkpoint, Seal, Start
-from kstash.core.recovery import (
-    TailScan,
-    TaskPlan,
-    TaskSpec,
-    candidates,
-    plan_task,
-    reached_by,
-    scan_starts,
-)
+from kstash.core.recovery import candidates, plan_task, reached_by, scan_starts
 from kstash.core.sink import CommittedPositions
 from kstash.core.skips import Asked, Gap, Skip, check_answers, questions
 from kstash.core.starting import Takeover
+from kstash.core.tail_scan import TailScan
 from kstash.core.upgrade import Adapter, had_sinks
 from kstash.core.wire import Fence
 from kstash.errors import CommittedPositionLostError, IncarnationFencedError

@@ -21,11 +21,8 @@ from kstash.core.determinants import Determinant, lineage_until
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.manifest import is_sound
+from kstash.core.record_codec import CHECKPOINT, HINT, RELEASE, RUN, encode_key, key_incarnation
 from kstash.core.records import (
-    CHECKPOINT,
-    HINT,
-    RELEASE,
-    RUN,
     BoundedRun,
     Checkpoint,
     Claim,
@@ -37,8 +34,6 @@ from kstash.core.records import (
     Seal,
     Segment,
     Start,
-    encode_key,
-    key_incarnation,
 )
 
 UNBOUNDED = 1 << 62

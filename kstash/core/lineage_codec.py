@@ -6,14 +6,43 @@ Garbage gives `WireCorruptError`, nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-from kstash.core.determinants import Attachment, Consumed, Determinant, Fired, end_of
+from kstash.core.determinants import (
+    Attachment,
+    Completed,
+    Consumed,
+    Determinant,
+    EventEntry,
+    Flush,
+    Idle,
+    InputPlace,
+    Merged,
+    MergedInput,
+    Steps,
+    Tick,
+    end_of,
+)
+from kstash.core.ids import Incarnation
 from kstash.errors import WireCorruptError
 
 # Written into topics: never change a value, only add.
-VERSION = 1
-_KIND_RUN, _KIND_FIRED, _KIND_ATTACHMENT, _KIND_RUN_AFTER_GAP = 0, 1, 2, 3
+RECORDS_VERSION, EVENTS_VERSION = 1, 2
+"""Where only records and attachments occur, version 1 is written: older releases read that too."""
+
+_RUN, _EVENT, _ATTACHMENT, _RUN_AFTER_GAP = 0, 1, 2, 3
+# Version 2 has the kind of an event above these two bits. Version 1 had one kind, 0, which no
+# release has ever written.
+_MERGED, _STEPS, _TICK, _FLUSH, _IDLE, _COMPLETED = 1, 2, 3, 4, 5, 6
+_KINDS: dict[type[EventEntry], int] = {
+    Merged: _MERGED,
+    Steps: _STEPS,
+    Tick: _TICK,
+    Flush: _FLUSH,
+    Idle: _IDLE,
+    Completed: _COMPLETED,
+}
 
 
 class Lineage(NamedTuple):
@@ -26,35 +55,39 @@ class Lineage(NamedTuple):
 
 def encode_lineage(start: int, end: int, entries: Sequence[Determinant]) -> bytes:
     """Encode determinants of `[start, end)`; a run that continues the last one takes 3 bytes."""
-    out = bytearray((VERSION,))
+    out = bytearray((RECORDS_VERSION,))
     write_varint(out, start)
     write_varint(out, end - start)
+    last: _Last | None = None
     at = start
     ends: dict[int, int] = {}
     for entry in entries:
         gap = entry.position - at
+        # Most are runs, and made for each output that leaves: no call for one.
         if isinstance(entry, Consumed):
-            write_varint(out, entry.input << 2 | (_KIND_RUN_AFTER_GAP if gap else _KIND_RUN))
+            source, offset = entry.input, entry.end_offset
+            write_varint(out, source << 2 | (_RUN_AFTER_GAP if gap else _RUN))
             if gap:
                 write_varint(out, gap)
             write_varint(out, entry.count)
-            step = entry.end_offset - ends.get(entry.input, 0)
+            step = offset - ends.get(source, 0)
             write_varint(out, step << 1 if step >= 0 else (-step << 1) - 1)
-            ends[entry.input] = entry.end_offset
-        elif isinstance(entry, Fired):
-            write_varint(out, _KIND_FIRED)
+            ends[source] = offset
+            at = entry.position + entry.count
+            continue
+        if isinstance(entry, Attachment):
+            write_varint(out, _ATTACHMENT)
             write_varint(out, gap)
-            write_varint(out, entry.timer)
-            write_varint(out, entry.now_ms)
+            for number in (entry.index, entry.k, entry.kind):
+                write_varint(out, number)
+            _write_bytes(out, entry.payload)
         else:
-            write_varint(out, _KIND_ATTACHMENT)
+            out[0] = EVENTS_VERSION
+            write_varint(out, _KINDS[type(entry)] << 2 | _EVENT)
             write_varint(out, gap)
-            write_varint(out, entry.index)
-            write_varint(out, entry.k)
-            write_varint(out, entry.kind)
-            write_varint(out, len(entry.payload))
-            out += entry.payload
-        at = end_of(entry)
+            last = last or _Last(ends)
+            _write_event(out, entry, last)
+        at = _next_at(entry)
     return bytes(out)
 
 
@@ -64,56 +97,182 @@ def decode_lineage(data: bytes) -> Lineage:
     Raises:
         WireCorruptError: unknown version or kind, truncated, trailing bytes, or out of its range.
     """
-    if not data or data[0] != VERSION:
-        raise WireCorruptError(f"lineage of version {data[0] if data else None}, known: {VERSION}")
+    if not data or data[0] not in (RECORDS_VERSION, EVENTS_VERSION):
+        raise WireCorruptError(
+            f"lineage of version {data[0] if data else None}, known: {RECORDS_VERSION}, "
+            f"{EVENTS_VERSION}"
+        )
     try:
-        start, i = read_varint(data, 1)
-        length, i = read_varint(data, i)
-        entries: list[Determinant] = []
-        at = start
-        ends: dict[int, int] = {}
-        while i < len(data):
-            entry, i = _decode_determinant(data, i, at, ends)
-            entries.append(entry)
-            at = end_of(entry)
+        return _Reader(data).lineage()
     except IndexError as error:
         raise WireCorruptError(f"lineage of {len(data)} bytes ends early") from error
-    if at > start + length:
-        raise WireCorruptError(f"lineage of [{start}, {start + length}) covers up to {at}")
-    return Lineage(start, start + length, tuple(entries))
 
 
-def _decode_determinant(
-    data: bytes, i: int, at: int, ends: dict[int, int]
-) -> tuple[Determinant, int]:
-    tag, i = read_varint(data, i)
-    kind = tag & 3
-    if kind in (_KIND_RUN, _KIND_RUN_AFTER_GAP):
-        gap = 0
-        if kind == _KIND_RUN_AFTER_GAP:
-            gap, i = read_varint(data, i)
-        count, i = read_varint(data, i)
-        step, i = read_varint(data, i)
-        end = ends.get(tag >> 2, 0) + (-((step + 1) >> 1) if step & 1 else step >> 1)
-        if count == 0:
-            raise WireCorruptError("lineage with an empty run")
-        ends[tag >> 2] = end
-        return Consumed(at + gap, tag >> 2, count, end), i
-    if tag == _KIND_FIRED:
-        gap, i = read_varint(data, i)
-        timer, i = read_varint(data, i)
-        now_ms, i = read_varint(data, i)
-        return Fired(at + gap, timer, now_ms), i
-    if tag != _KIND_ATTACHMENT:
+class _Last:
+    """What entries of a lineage are written as differences to.
+
+    Attributes:
+        ends: by input, where its last run or part of a merged batch ended.
+        times: by input, the time of the last place of a merged batch.
+        now_ms: what the clock said last.
+    """
+
+    __slots__ = ("ends", "now_ms", "times")
+
+    def __init__(self, ends: dict[int, int]) -> None:
+        self.ends = ends
+        self.times: dict[int, int] = {}
+        self.now_ms = 0
+
+
+def _next_at(entry: Determinant) -> int:
+    """Position that the next entry's gap is counted from."""
+    # Attachments of events within a merged batch stand after the whole of it.
+    return entry.position if isinstance(entry, Merged) else end_of(entry)
+
+
+def _write_event(out: bytearray, entry: EventEntry, last: _Last) -> None:
+    match entry:
+        case Merged():
+            write_varint(out, len(entry.parts))
+            for part in entry.parts:
+                _write_part(out, part, last)
+        case Steps():
+            write_varint(out, entry.count)
+        case Tick():
+            _write_time(out, entry.now_ms, last)
+        case Flush():
+            write_varint(out, entry.operator)
+        case Idle():
+            write_varint(out, entry.input)
+            _write_time(out, entry.now_ms, last)
+        case Completed():
+            write_varint(out, entry.incarnation.generation)
+            write_varint(out, entry.incarnation.offset)
+            _write_bytes(out, entry.call)
+
+
+def _write_part(out: bytearray, part: MergedInput, last: _Last) -> None:
+    source, place = part.input, part.place
+    write_varint(out, source)
+    write_varint(out, part.count)
+    _write_signed(out, place.offset - last.ends.get(source, 0))
+    write_varint(out, place.taken)
+    _write_signed(out, place.timestamp_ms - last.times.get(source, 0))
+    last.ends[source] = place.offset
+    last.times[source] = place.timestamp_ms
+
+
+def _write_time(out: bytearray, now_ms: int, last: _Last) -> None:
+    _write_signed(out, now_ms - last.now_ms)
+    last.now_ms = now_ms
+
+
+def _write_bytes(out: bytearray, data: bytes) -> None:
+    write_varint(out, len(data))
+    out += data
+
+
+def _write_signed(out: bytearray, number: int) -> None:
+    write_varint(out, number << 1 if number >= 0 else (-number << 1) - 1)
+
+
+class _Reader:
+    """Bytes on their way to a lineage: how far they were read, and what came last."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._i = 1
+        self._at = 0
+        self._last = _Last({})
+
+    def lineage(self) -> Lineage:
+        start = self._number()
+        end = start + self._number()
+        entries: list[Determinant] = []
+        self._at = reached = start
+        while self._i < len(self._data):
+            entry = self._entry()
+            entries.append(entry)
+            self._at = _next_at(entry)
+            reached = max(reached, end_of(entry))
+        if reached > end:
+            raise WireCorruptError(f"lineage of [{start}, {end}) covers up to {reached}")
+        return Lineage(start, end, tuple(entries))
+
+    def _entry(self) -> Determinant:
+        tag = self._number()
+        low = tag & 3
+        if low in (_RUN, _RUN_AFTER_GAP):
+            position = self._at + (self._number() if low == _RUN_AFTER_GAP else 0)
+            count = self._count("an empty run")
+            return Consumed(position, tag >> 2, count, self._end(tag >> 2))
+        if tag == _ATTACHMENT:
+            position = self._at + self._number()
+            index, k, kind = self._number(), self._number(), self._number()
+            return Attachment(position, index, k, kind, self._bytes())
+        if low == _EVENT and self._data[0] == EVENTS_VERSION:
+            return self._event(tag >> 2, self._at + self._number())
         raise WireCorruptError(f"lineage with an unknown kind {tag}")
-    gap, i = read_varint(data, i)
-    index, i = read_varint(data, i)
-    k, i = read_varint(data, i)
-    kind, i = read_varint(data, i)
-    length, i = read_varint(data, i)
-    if i + length > len(data):
-        raise WireCorruptError(f"lineage of {len(data)} bytes ends within a payload of {length}")
-    return Attachment(at + gap, index, k, kind, data[i : i + length]), i + length
+
+    def _event(self, kind: int, position: int) -> EventEntry:
+        if kind == _MERGED:
+            parts = tuple(self._part() for _ in range(self._count("a batch of no inputs")))
+            if any(a.input >= b.input for a, b in pairwise(parts)):
+                raise WireCorruptError("lineage with inputs of a merged batch out of order")
+            return Merged(position, parts)
+        if kind == _STEPS:
+            return Steps(position, self._count("no steps"))
+        if kind == _TICK:
+            return Tick(position, self._clock())
+        if kind == _FLUSH:
+            return Flush(position, self._number())
+        if kind == _IDLE:
+            return Idle(position, self._number(), self._clock())
+        if kind == _COMPLETED:
+            incarnation = Incarnation(self._number(), self._number())
+            return Completed(position, self._bytes(), incarnation)
+        raise WireCorruptError(f"lineage with an unknown event {kind}")
+
+    def _part(self) -> MergedInput:
+        source, count = self._number(), self._count("an empty part")
+        offset, taken = self._end(source), self._number()
+        time = self._last.times.get(source, 0) + self._signed()
+        self._last.times[source] = time
+        return MergedInput(source, count, InputPlace(offset, taken, time))
+
+    def _number(self) -> int:
+        number, self._i = read_varint(self._data, self._i)
+        return number
+
+    def _signed(self) -> int:
+        number = self._number()
+        return -((number + 1) >> 1) if number & 1 else number >> 1
+
+    def _count(self, what: str) -> int:
+        count = self._number()
+        if count == 0:
+            raise WireCorruptError(f"lineage with {what}")
+        return count
+
+    def _end(self, source: int) -> int:
+        end = self._last.ends.get(source, 0) + self._signed()
+        self._last.ends[source] = end
+        return end
+
+    def _clock(self) -> int:
+        self._last.now_ms += self._signed()
+        return self._last.now_ms
+
+    def _bytes(self) -> bytes:
+        data, i = self._data, self._i
+        length, i = read_varint(data, i)
+        self._i = i + length
+        if self._i > len(data):
+            raise WireCorruptError(
+                f"lineage of {len(data)} bytes ends within a payload of {length}"
+            )
+        return data[i : self._i]
 
 
 def write_varint(out: bytearray, value: int) -> None:

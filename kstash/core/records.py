@@ -23,7 +23,9 @@ from kstash.core.wire import with_checksum, without_checksum
 from kstash.errors import WireCorruptError
 
 # Written into topics: never change a value, only add.
-VERSION = 1
+VERSION, LOGGING_VERSION = 1, 2
+"""A START that says that a task of one input logs is of the second: older releases would read its
+positions as records, and so must refuse it."""
 CONFIG, CLAIM, SEAL, START, RELEASE, RUN, SEGMENT, HINT, CHECKPOINT = range(1, 10)
 
 _KEY = struct.Struct(">QQB")
@@ -59,11 +61,16 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class TaskStart:
-    """Where one task starts: base checkpoint position, adopted end, and its first offsets."""
+    """Where one task starts: base checkpoint position, adopted end, and its first offsets.
+
+    `logs`: it has one input partition, and this incarnation logs runs of it all the same. (One of
+    several inputs always does.)
+    """
 
     base: int
     adopted: int
     initial_offsets: dict[int, int]
+    logs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +215,8 @@ def encode_value(record: LineageRecord) -> bytes:
         body = encode_lineage(record.start, record.end, record.entries)
     else:
         body = json.dumps(_TO_JSON[kind](record), separators=(",", ":")).encode()
-    return with_checksum(bytes((VERSION, kind)) + body)
+    is_logging = isinstance(record, Start) and any(t.logs for t in record.tasks.values())
+    return with_checksum(bytes((LOGGING_VERSION if is_logging else VERSION, kind)) + body)
 
 
 def decode_record(key: bytes | None, value: bytes | None) -> LineageRecord:
@@ -218,7 +226,7 @@ def decode_record(key: bytes | None, value: bytes | None) -> LineageRecord:
         WireCorruptError: anything else than what `encode_key` and `encode_value` give.
     """
     body = without_checksum(value)
-    if len(body) < 2 or body[0] != VERSION:
+    if len(body) < 2 or body[0] not in (VERSION, LOGGING_VERSION if body[1] == START else VERSION):
         raise WireCorruptError(f"lineage record of version {body[0]}, known: {VERSION}")
     try:
         if key is None:
@@ -315,14 +323,22 @@ def _start_to_json(r: Any) -> dict[str, Any]:
         ],
         "settings": r.settings,
         "skips": r.skips,
-    } | ({"gaps": r.gaps} if r.gaps else {})
+    } | {
+        name: rows
+        for name, rows in (
+            ("gaps", r.gaps),
+            ("logs", [stage for stage, t in sorted(r.tasks.items()) if t.logs]),
+        )
+        if rows
+    }
 
 
 def _start_from_json(inc: Incarnation, _: bytes, d: Any) -> Start:
     parent = None if d["parent"] is None else Incarnation(*map(fields.tag, d["parent"]))
+    logs = set(map(fields.number, d.get("logs", ())))
     tasks = {
         fields.number(stage): TaskStart(
-            fields.number(base), fields.number(adopted), _int_table(offsets)
+            fields.number(base), fields.number(adopted), _int_table(offsets), stage in logs
         )
         for stage, base, adopted, offsets in d["tasks"]
     }
@@ -335,6 +351,8 @@ def _start_from_json(inc: Incarnation, _: bytes, d: Any) -> Start:
     if parent is not None and parent >= inc:
         # A chain of STARTs would have no end.
         raise WireCorruptError(f"START {inc} after its own time: its parent is {parent}")
+    if not logs <= tasks.keys():
+        raise WireCorruptError(f"START of stages {sorted(tasks)} says that {sorted(logs)} log")
     if any(len(skip) not in (3, 4) for skip in skips):
         raise WireCorruptError(f"START with skips {skips}")
     return Start(inc, parent, tasks, settings, skips, gaps)

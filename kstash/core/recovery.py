@@ -6,19 +6,19 @@ Pure functions; `core.group` calls them in the order of protocol section 6.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from kstash.core.determinants import (
     Determinant,
     contiguous_end,
-    first_missing,
-    join,
     lineage_until,
+    merge_lineage,
 )
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
 from kstash.core.lineage import (
+    UNBOUNDED,
     LineageView,
     Owner,
     history_limit,
@@ -40,7 +40,10 @@ class TaskSpec:
 
     Attributes:
         task: its id.
-        implicit: it has one input partition.
+        implicit: it has one input partition: of what an incarnation does not log, the events
+            follow from that.
+        logs: it has one input partition, and this incarnation logs all the same: something else
+            decides what it does, too (protocol, section 3).
         internal_outputs: output partitions on internal topics.
         sink_outputs: output partitions that are sinks.
         scanned_sinks: those of them with immediate delivery, whose tails carry lineage.
@@ -51,6 +54,7 @@ class TaskSpec:
     internal_outputs: tuple[OutPartition, ...] = ()
     sink_outputs: tuple[OutPartition, ...] = ()
     scanned_sinks: tuple[OutPartition, ...] = ()
+    logs: bool = False
 
     @property
     def scanned_outputs(self) -> tuple[OutPartition, ...]:
@@ -76,6 +80,7 @@ class TaskPlan:
         readers: reader table per internal input at `position`.
         scan_from: scan starts that are still valid for the new incarnation.
         fresh_stores: stores that begin empty, whatever the base holds under their names.
+        logs: this incarnation logs runs of its only input, as `TaskSpec` says.
         made: hashes of the outputs up to `position`, to go on from.
         checks: hashes at later positions, which the replay must come to (H44); ascending.
         said_by: (output partition, offset) of the first record in a tail that says that the history
@@ -96,6 +101,7 @@ class TaskPlan:
     readers: Mapping[int, ReaderTable]
     scan_from: Mapping[OutPartition, int]
     fresh_stores: frozenset[str] = frozenset()
+    logs: bool = False
     made: OutputHashes = field(default_factory=lambda: OutputHashes(0, 0, {}))
     checks: tuple[OutputHashes, ...] = ()
     said_by: tuple[OutPartition, int] | None = None
@@ -336,27 +342,25 @@ def plan_task(
         (history_part(owners, inc, chunk.entries), _cut(owners, inc, chunk.end))
         for inc, chunk in scan.chunks
     ]
-    in_topic = join((entries for entries, _ in logged), start)
-    known = join((entries for entries, _ in logged + scanned), start)
+    in_topic = merge_lineage((entries for entries, _ in logged), start)
+    known = merge_lineage((entries for entries, _ in logged + scanned), start)
     seen = max(
         adopted_floor(scan, committed),
         inherited_floor(spec, chain),
         skipped_floor(view, spec, owners, base),
     )
-    if spec.implicit:
-        ends = [end for _, end in logged + scanned]
-        adopted = max([start, seen, *ends])
-        stable = first_missing(known, in_topic, adopted)
-    else:
-        adopted = max(contiguous_end(known, start), start)
-        stable = min(contiguous_end(in_topic, start), adopted)
-        if seen > adopted:
-            raise LineageGapError(
-                f"task {spec.task}: an output at position {seen} is valid, but lineage is known "
-                f"only through {adopted} (base at {start})",
-                said_by=scan.place_of(seen),
-                stage=spec.task.stage,
-            )
+    # What follows by itself goes as far as anything durable speaks of it.
+    free = positions_not_logged(spec, chain, owners)
+    spoken_of = max([start, seen, *(end for _, end in logged + scanned)])
+    adopted = min(contiguous_end(known, start, free), spoken_of)
+    if seen > adopted:
+        raise LineageGapError(
+            f"task {spec.task}: an output at position {seen} is valid, but lineage is known "
+            f"only through {adopted} (base at {start})",
+            said_by=scan.place_of(seen),
+            stage=spec.task.stage,
+        )
+    stable = min(contiguous_end(in_topic, start, free), adopted)
     sequences = dict(base.sequences) if base is not None else {}
     made = OutputHashes(start, start, {}) if base is None or base.made is None else base.made
     last_valid = {p: sequences.get(p, 0) for p in spec.internal_outputs}
@@ -377,9 +381,29 @@ def plan_task(
         readers={i: table.copy() for i, table in base.readers.items()} if base else {},
         scan_from={p: offset for p, (offset, _) in scan.starts.items() if offset > 0},
         said_by=scan.place_of(adopted),
+        logs=spec.logs,
         made=made,
         checks=known_hashes(view, spec.task, owners, made, adopted),
     )
+
+
+def positions_not_logged(
+    spec: TaskSpec, chain: Sequence[Start], owners: Sequence[Owner]
+) -> list[tuple[int, int]]:
+    """Ranges `[first, end)` whose events follow from the task's only input, by their START."""
+    if not spec.implicit:
+        return []
+    if not owners:
+        return [(0, UNBOUNDED)]
+    stage = spec.task.stage
+    logging = {s.incarnation for s in chain if stage in s.tasks and s.tasks[stage].logs}
+    # What incarnations made whose STARTs were given up lies before every checkpoint that is left.
+    first = replace(owners[0], start=0)
+    return [
+        (owner.start, owner.end)
+        for owner in (first, *owners[1:])
+        if owner.incarnation not in logging
+    ]
 
 
 def adopted_floor(scan: TailScan, committed: int) -> int:

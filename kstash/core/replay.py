@@ -21,10 +21,22 @@ from dataclasses import dataclass
 from operator import eq
 from typing import Any
 
-from kstash.core.determinants import UNKNOWN_OFFSET, Attachment, Consumed, Fired, end_of
+from kstash.core.determinants import (
+    UNKNOWN_OFFSET,
+    Attachment,
+    Completed,
+    Consumed,
+    EventEntry,
+    Flush,
+    Idle,
+    Merged,
+    Steps,
+    Tick,
+    end_of,
+)
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import OutPartition
-from kstash.core.recovery import TaskPlan
+from kstash.core.plan import TaskPlan
 from kstash.errors import LineageGapError, ReplayDivergedError
 
 Stored = Mapping[OutPartition, dict[int, Any]]
@@ -32,14 +44,17 @@ Stored = Mapping[OutPartition, dict[int, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayStep:
+class RecordsNext:
     """Events that come next: records of one input.
+
+    Of what an incarnation did not log these are the events that follow by themselves: before each
+    record the steps of work that is left, each an event too.
 
     Attributes:
         input: its index.
         count: how many, at most.
         left: how many are left of the run that they begin.
-        end_offset: of the input behind that run, or `UNKNOWN_OFFSET`.
+        end_offset: of the input after that run, or `UNKNOWN_OFFSET`.
     """
 
     input: int
@@ -48,8 +63,12 @@ class ReplayStep:
     end_offset: int
 
 
+NextEvent = RecordsNext | Merged | Steps | Tick | Flush | Idle | Completed
+"""What comes next in a replay: records, or an entry of the lineage from its own position on."""
+
+
 class Replay:
-    """The replay of one task; behind its end, what is left to be suppressed."""
+    """The replay of one task; after its end, what is left to be suppressed."""
 
     def __init__(
         self,
@@ -66,7 +85,7 @@ class Replay:
         Args:
             plan: of the task.
             name: of the task, for errors.
-            only_input: its input, when it has just one, whose records need no determinants.
+            only_input: its input, when it has just one: what nothing covers follows from that.
             topics: of its outputs, for errors.
             internal: indices of its outputs that are internal topics.
             stored: what scans have found; it is emptied as it is passed.
@@ -84,7 +103,9 @@ class Replay:
             out: range(min(records), max(records) + 1) for out, records in self._stored.items()
         }
         self._checks = deque(plan.checks)
-        self._entries = deque(e for e in plan.lineage if not isinstance(e, Attachment))
+        self._entries: deque[EventEntry] = deque(
+            e for e in plan.lineage if not isinstance(e, Attachment)
+        )
 
     @property
     def has_stored(self) -> bool:
@@ -93,31 +114,44 @@ class Replay:
 
     # -- inputs ----------------------------------------------------------------------------------
 
-    def next_step(self, position: int, most: int) -> ReplayStep | Fired:
-        """What comes next at `position`, below the adopted end: a timer, or at most `most` events.
+    def next_event(self, position: int, most: int) -> NextEvent:
+        """What comes next at `position`, which is below the adopted end.
+
+        Records and steps are at most `most` events, and end where a batch must end. A merged batch
+        comes whole, however large it is: who cannot do it at once goes on with the same merge.
 
         Raises:
-            LineageGapError: the lineage does not say.
+            LineageGapError: the lineage does not say, or `position` lies within a merged batch.
         """
         entries = self._entries
         while entries and end_of(entries[0]) <= position:
             entries.popleft()
         entry = entries[0] if entries else None
         if entry is not None and entry.position <= position:
-            if not isinstance(entry, Consumed):
-                return entry
-            left = entry.position + entry.count - position
-            return self._step(position, most, entry.input, left, entry.end_offset)
+            return self._next_of(entry, position, most)
         if self._only_input is None:
             raise LineageGapError(f"task {self.name}: no lineage for position {position}")
         end = self.adopted if entry is None else min(entry.position, self.adopted)
-        return self._step(position, most, self._only_input, end - position, UNKNOWN_OFFSET)
+        return self._records(position, most, self._only_input, end - position, UNKNOWN_OFFSET)
 
-    def _step(
+    def _next_of(self, entry: EventEntry, position: int, most: int) -> NextEvent:
+        left = end_of(entry) - position
+        if isinstance(entry, Consumed):
+            return self._records(position, most, entry.input, left, entry.end_offset)
+        if isinstance(entry, Steps):
+            return Steps(position, min(left, most, self.cut_after(position) - position))
+        if entry.position != position or self.cut_after(position) < end_of(entry):
+            raise LineageGapError(
+                f"task {self.name}: [{entry.position}, {end_of(entry)}) is one, and cannot be "
+                f"begun at {position} and end at {self.cut_after(position)}"
+            )
+        return entry
+
+    def _records(
         self, position: int, most: int, source: int, left: int, end_offset: int
-    ) -> ReplayStep:
+    ) -> RecordsNext:
         count = min(left, most, self.cut_after(position) - position)
-        return ReplayStep(source, count, left, end_offset)
+        return RecordsNext(source, count, left, end_offset)
 
     def cut_after(self, position: int) -> int:
         """Where a batch that begins at `position` must end at the latest."""
@@ -128,24 +162,24 @@ class Replay:
             cut = min(cut, self._checks[0].position)
         return cut
 
-    def verify(self, step: ReplayStep, count: int, end_offset: int) -> None:
-        """Verify that the first `count` events of a step still are what the lineage says (H13).
+    def verify(self, records: RecordsNext, count: int, end_offset: int) -> None:
+        """Verify that the first `count` records still are what the lineage says (H13).
 
         Args:
-            step: as `next_step` gave it.
+            records: as `next_event` gave them.
             count: events read, at least 1.
             end_offset: of the input behind the last of them.
 
         Raises:
             ReplayDivergedError: without the place, which is the input at `end_offset`.
         """
-        if step.end_offset == UNKNOWN_OFFSET:
+        if records.end_offset == UNKNOWN_OFFSET:
             return
-        is_whole = count == step.left
-        if end_offset > step.end_offset or (is_whole and end_offset != step.end_offset):
+        is_whole = count == records.left
+        if end_offset > records.end_offset or (is_whole and end_offset != records.end_offset):
             raise ReplayDivergedError(
-                f"task {self.name}: {count} records end at offset {end_offset}, the "
-                f"lineage says {step.end_offset}: the input was changed by compaction or retention"
+                f"task {self.name}: {count} records end at offset {end_offset}, the lineage says "
+                f"{records.end_offset}: the input was changed by compaction or retention"
             )
 
     # -- outputs ---------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kstash.core.determinants import Consumed, Fired
+from kstash.core.determinants import Attachment, Consumed, Merged, end_of
 from kstash.core.ids import TaskId
+from kstash.core.plan import TaskPlan, TaskSpec
 from kstash.core.records import Start
-from kstash.core.recovery import TaskPlan, TaskSpec
 from kstash.errors import SkipTooLateError
 
 Skip = tuple[int, ...]
@@ -94,15 +94,21 @@ def is_said(place: Skip | Gap, said: Collection[Skip | Gap]) -> bool:
 
 
 def events_of(plan: TaskPlan, input_index: int, *, implicit: bool) -> int:
-    """How many events of an input a task replays."""
-    if implicit:
-        fired = sum(isinstance(entry, Fired) for entry in plan.lineage)
-        return plan.adopted - plan.position - fired
-    return sum(
-        entry.count
-        for entry in plan.lineage
-        if isinstance(entry, Consumed) and entry.input == input_index
-    )
+    """How many events of an input a task replays.
+
+    What its only input decides without a log may hold steps of unfinished work too, which are
+    counted here: then it is as many at most.
+    """
+    found = covered = 0
+    for entry in plan.lineage:
+        if isinstance(entry, Attachment):
+            continue
+        covered += end_of(entry) - entry.position
+        if isinstance(entry, Consumed) and entry.input == input_index:
+            found += entry.count
+        elif isinstance(entry, Merged):
+            found += sum(part.count for part in entry.parts if part.input == input_index)
+    return found + (plan.adopted - plan.position - covered if implicit else 0)
 
 
 def questions(

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView, release_covers
+from kstash.core.plan import TaskPlan, TaskSpec
 from kstash.core.program import Change, difference, made_anew, program_of, refusals
 from kstash.core.records import Start, TaskStart
-from kstash.core.recovery import TaskPlan, TaskSpec
 from kstash.core.skips import Gap, Skip
 from kstash.core.upgrade import (
     fresh_stores,
@@ -140,7 +140,7 @@ class Takeover:
         for plan in plans.values():
             stage = plan.task.stage
             offsets = {**initial_offsets.get(stage, {}), **self.known_offsets(stage)}
-            tasks[stage] = TaskStart(plan.position, plan.adopted, offsets)
+            tasks[stage] = TaskStart(plan.position, plan.adopted, offsets, plan.logs)
         parent = self.chain[-1].incarnation if self.chain else None
         # Once said, a skip is part of the history: every later START says it again (H17).
         skips = skips.union(*(start.skips for start in self.chain))

@@ -12,7 +12,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from kstash.core.determinants import Attachment, Consumed, Determinant, end_of, lineage_from
+from kstash.core.determinants import (
+    Attachment,
+    Determinant,
+    covers,
+    end_of,
+    lineage_from,
+)
 from kstash.core.lineage_codec import encode_lineage
 
 SEGMENT_ENTRIES_MAX = 2_000
@@ -33,7 +39,7 @@ class Stash:
     def __init__(
         self, *, implicit: bool, stable: int, end: int, entries: Sequence[Determinant] = ()
     ) -> None:
-        # One input partition: a position that no determinant covers is a record of that input.
+        # Nothing is logged of what is appended: it follows from the only input.
         self._implicit = implicit
         # The lineage of `[stable, end)` in order of positions, not a determinant more.
         self._entries: list[Determinant] = lineage_from(entries, stable)
@@ -41,7 +47,7 @@ class Stash:
         self._flushed = stable
         self.stable = stable
         self.end = end
-        self._release_implicit()
+        self._release_uncovered()
         self._check()
 
     def __len__(self) -> int:
@@ -58,12 +64,16 @@ class Stash:
     def append(self, entries: Sequence[Determinant], end: int) -> None:
         """Take the lineage of the whole events up to position `end` (exclusive)."""
         assert end > self.end
-        assert not entries or entries[0].position >= self.end, "lineage was appended before"
-        self._entries.extend(entries)
-        self.end = end
-        if not entries:
-            assert self._implicit
-            self._release_implicit()
+        if entries:
+            assert not self._implicit, "a task that logs nothing has lineage"
+            assert entries[0].position >= self.end, "lineage was appended before"
+            assert covers(entries, self.end, end), "lineage with a gap"
+            self._entries.extend(entries)
+            self.end = end
+        else:
+            assert self._implicit, "a task that logs runs has no lineage of its events"
+            self.end = end
+            self._release_uncovered()
         self._check()
 
     def pass_over(self, end: int) -> None:
@@ -112,7 +122,7 @@ class Stash:
             return
         self._entries = lineage_from(self._entries, end)
         self.stable = end
-        self._release_implicit()
+        self._release_uncovered()
         self._check()
 
     @property
@@ -120,21 +130,20 @@ class Stash:
         """End of what was handed out by `take_segment`."""
         return self._flushed
 
-    def _release_implicit(self) -> None:
-        # Positions of an implicit task that no determinant covers need no lineage to be stable.
-        if self._implicit:
-            free = self._entries[0].position if self._entries else self.end
-            self.stable = max(self.stable, free)
-            self._flushed = max(self._flushed, self.stable)
+    def _release_uncovered(self) -> None:
+        # Of what no determinant covers there is none to be logged: whoever made these positions,
+        # this incarnation or one before it, logs nothing.
+        free = self._entries[0].position if self._entries else self.end
+        self.stable = max(self.stable, free)
+        self._flushed = max(self._flushed, self.stable)
 
     def _between(self, start: int, end: int) -> list[Determinant]:
         entries = self._entries
         first = bisect_left(entries, start, key=_position)
-        if (
-            first
-            and isinstance(entries[first - 1], Consumed)
-            and end_of(entries[first - 1]) > start
-        ):
+        # Those of a merged batch stand after it.
+        while first and isinstance(entries[first - 1], Attachment):
+            first -= 1
+        if first and end_of(entries[first - 1]) > start:
             first -= 1
         last = bisect_left(entries, end, key=_position)
         return lineage_from(entries[first:last], start)

@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.lineage import LineageView, owners_of
+from kstash.core.plan import TaskPlan
 from kstash.core.program import (
     HASHING_SETTING,
     PROGRAM_SETTING,
@@ -23,7 +24,6 @@ from kstash.core.program import (
     refusals,
 )
 from kstash.core.records import Checkpoint, Hint, Start, TaskStart
-from kstash.core.recovery import TaskPlan
 from kstash.errors import ProgramChangedError
 
 T = TypeVar("T")

@@ -5,20 +5,17 @@ from __future__ import annotations
 import structlog
 
 from kstash.core.manifest import check_manifest
-from kstash.core.records import (
+from kstash.core.record_codec import (
     CHECKPOINT,
     CLAIM,
     HINT,
     RELEASE,
     RUN,
     SEAL,
-    Checkpoint,
-    Claim,
-    Gone,
-    LineageRecord,
     decode_record,
     key_incarnation,
 )
+from kstash.core.records import Checkpoint, Claim, Gone, LineageRecord
 from kstash.errors import CheckpointCorruptError, KafkaUnavailableError, LocatedError
 from kstash.ports.kafka import Headers, Message, Partition
 from kstash.runtime.places import located

@@ -21,7 +21,8 @@ from kstash.core.program import (
     refusals,
     renumbered,
 )
-from kstash.core.records import CLAIM, CONFIG, RELEASE, START, Start, key_incarnation
+from kstash.core.record_codec import CLAIM, CONFIG, RELEASE, START, key_incarnation
+from kstash.core.records import Start
 from kstash.core.upgrade import program_changed, signature
 from kstash.core.wire import Fence, application_tag
 from kstash.errors import (

@@ -44,6 +44,7 @@ class Start(TypedDict):
     settings: dict[str, str]
     skips: list[Row]
     gaps: NotRequired[list[tuple[Number, Number, Number, Number]]]
+    logs: NotRequired[list[Number]]
 
 
 class Release(TypedDict):

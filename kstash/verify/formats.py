@@ -126,12 +126,13 @@ class Run(NamedTuple):
 
 
 def check_chunk(data: bytes) -> list[Run]:
-    """Walk through a lineage; returns its runs."""
-    if not data or data[0] != 1:
+    """Walk through a lineage; returns its runs, and what merged batches took of each input."""
+    if not data or data[0] not in (1, 2):
         raise UnreadableError("lineage of an unknown version")
     start, at = _varint(data, 1)
     length, at = _varint(data, at)
-    position = start
+    # The position that gaps are counted from, and the one that all entries reach.
+    position = reached = start
     runs: list[Run] = []
     ends: dict[int, int] = {}
     while at < len(data):
@@ -142,27 +143,73 @@ def check_chunk(data: bytes) -> list[Run]:
             if kind == 3:
                 gap, at = _varint(data, at)
             count, at = _varint(data, at)
-            step, at = _varint(data, at)
             position += gap + count
-            ends[tag >> 2] = ends.get(tag >> 2, 0) + (step >> 1 ^ -(step & 1))
+            at = _end(data, at, tag >> 2, ends)
             runs.append(Run(tag >> 2, position, ends[tag >> 2]))
-        elif tag == 1:
-            gap, at = _varint(data, at)
-            for _ in range(2):
-                _, at = _varint(data, at)
-            position += gap + 1
         elif tag == 2:
             gap, at = _varint(data, at)
-            for _ in range(3):
-                _, at = _varint(data, at)
-            size, at = _varint(data, at)
-            at += size
+            at = _payload(data, _skipped(data, at, 3))
             position += gap
+        elif kind == 1 and data[0] == 2:
+            gap, at = _varint(data, at)
+            position += gap
+            count, at = _event(data, at, tag >> 2, position, ends, runs)
+            reached = max(reached, position + count)
+            position += 0 if tag >> 2 == _MERGED else count
         else:
             raise UnreadableError(f"lineage entry with tag {tag}")
-    if at != len(data) or position > start + length:
+        reached = max(reached, position)
+    if at != len(data) or reached > start + length:
         raise UnreadableError("lineage that goes beyond its end")
     return runs
+
+
+_MERGED, _STEPS, _COMPLETED = 1, 2, 6
+_NUMBERS = {3: 1, 4: 1, 5: 2}
+"""How many numbers the other events of version 2 have after their gap: tick, flush, idle."""
+
+
+def _event(
+    data: bytes, at: int, kind: int, position: int, ends: dict[int, int], runs: list[Run]
+) -> tuple[int, int]:
+    """Walk through an event of version 2; returns how many positions it covers, and where next."""
+    if kind == _STEPS:
+        return _varint(data, at)
+    if kind == _COMPLETED:
+        return 1, _payload(data, _skipped(data, at, 2))
+    if kind in _NUMBERS:
+        return 1, _skipped(data, at, _NUMBERS[kind])
+    if kind != _MERGED:
+        raise UnreadableError(f"lineage event of kind {kind}")
+    parts, at = _varint(data, at)
+    total = 0
+    taken: list[tuple[int, int]] = []
+    for _ in range(parts):
+        source, at = _varint(data, at)
+        count, at = _varint(data, at)
+        at = _skipped(data, _end(data, at, source, ends), 2)
+        total += count
+        taken.append((source, ends[source]))
+    # Which record was the last one of its input, only the records say.
+    runs += [Run(source, position + total, offset) for source, offset in taken]
+    return total, at
+
+
+def _end(data: bytes, at: int, source: int, ends: dict[int, int]) -> int:
+    step, at = _varint(data, at)
+    ends[source] = ends.get(source, 0) + (step >> 1 ^ -(step & 1))
+    return at
+
+
+def _skipped(data: bytes, at: int, count: int) -> int:
+    for _ in range(count):
+        _, at = _varint(data, at)
+    return at
+
+
+def _payload(data: bytes, at: int) -> int:
+    size, at = _varint(data, at)
+    return at + size
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -185,7 +232,8 @@ def lineage_record(key: bytes | None, value: bytes) -> Record:
     generation, claim = struct.unpack_from(">QQ", key)
     kind, rest = KINDS[key[16]], key[17:]
     body = _checked(value)
-    if len(body) < 2 or body[0] != 1 or body[1] != key[16]:
+    known = (1, 2) if kind == "start" else (1,)
+    if len(body) < 2 or body[0] not in known or body[1] != key[16]:
         raise UnreadableError("value of another version or kind than its key")
     task, number = None, 0
     if kind in ("segment", "hint", "checkpoint"):

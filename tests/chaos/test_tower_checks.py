@@ -12,7 +12,8 @@ import pytest
 
 from kstash.core.group import GroupState
 from kstash.core.ids import NO_INCARNATION
-from kstash.core.records import BoundedRun, Claim, encode_value
+from kstash.core.record_codec import encode_value
+from kstash.core.records import BoundedRun, Claim
 from tests.chaos.acts import ACT_COUNTS, CLAIM_SIGN, MOVE_SIGN, RUN_SIGN, SCENARIOS, STEPS
 from tests.chaos.checkers import Output, Outputs, generation_of, next_hash
 from tests.chaos.harness import REPOSITORY, Record

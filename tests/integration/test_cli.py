@@ -12,7 +12,8 @@ from kstash.broker import DevBroker
 from kstash.core.determinants import Consumed
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.partitioner import murmur2
-from kstash.core.records import Segment, encode_key, encode_value
+from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.records import Segment
 from kstash.kafka.tools import KafkaTools
 from kstash.testing.fixtures import TopicFactory
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from kstash.core.records import Checkpoint, decode_record
+from kstash.core.record_codec import decode_record
+from kstash.core.records import Checkpoint
 from tests.chaos.harness import wait_until
 from tests.integration.scene import WAIT_S_MAX, Process, Scene, Sent, lines, sentences
 

@@ -16,12 +16,24 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import kstash
-from kstash.core.determinants import Attachment, Consumed, Fired
+from kstash.core.determinants import (
+    Attachment,
+    Completed,
+    Consumed,
+    Flush,
+    Idle,
+    InputPlace,
+    Merged,
+    MergedInput,
+    Steps,
+    Tick,
+)
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage_codec import encode_lineage
 from kstash.core.reader import ReaderTable
-from kstash.core.records import BoundedRun, encode_key, encode_value
+from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.records import BoundedRun
 from kstash.core.sink import CommittedPositions
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, MARKER_HEADER, End, encode_marker
 from kstash.kafka.bookmarks import Bookmark
@@ -87,8 +99,18 @@ def seen() -> Seen:
                 found.lineage.append((record.key() or b"", value))
     task, incarnation = TaskId(1, 3), Incarnation(1_600_000_000_000, 7)
     found.markers.append(encode_marker(End(5, 6, task, incarnation, 42, 1000)))
-    entries = (Consumed(5, 0, 3, 8), Fired(9, 1, 10**12), Attachment(10, 0, 1, 2, b"payload"))
-    found.chunks.append(encode_lineage(5, 11, entries))
+    place = InputPlace(9, 1, -5)
+    entries = (
+        Consumed(5, 0, 3, 8),
+        Tick(9, 10**12),
+        Merged(10, (MergedInput(0, 2, place), MergedInput(1, 1, place))),
+        Attachment(11, 0, 1, 2, b"payload"),
+        Steps(13, 4),
+        Flush(17, 0),
+        Idle(18, 1, 10**12),
+        Completed(19, b"call", incarnation),
+    )
+    found.chunks.append(encode_lineage(5, 20, entries))
     found.frames.append(encode_frame([b"k", None], None, [1, -2], [[("ä", None)], None]))
     run = BoundedRun(incarnation, 9, (("left", 0, 10), ("right", 1, 0)))
     found.lineage.append((encode_key(run), encode_value(run)))

@@ -8,9 +8,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from kstash.core.determinants import CLOCK_READ, Attachment, Consumed, Determinant, Fired
+from kstash.core.determinants import (
+    Attachment,
+    Consumed,
+    Determinant,
+    InputPlace,
+    Merged,
+    MergedInput,
+    Steps,
+    Tick,
+    end_of,
+)
 from kstash.core.lineage_codec import decode_lineage
 from kstash.core.stash import Stash
+from tests.unit.core_cases import CLOCK_READ
 
 Facts = dict[tuple[int, ...], tuple[object, ...]]
 """What is known, one fact a position, and one an attachment."""
@@ -25,9 +36,14 @@ def facts_of(entries: Iterable[Determinant]) -> Facts:
             for position in range(entry.position, last + 1):
                 end = entry.end_offset if position == last else None
                 facts[position,] = ("record", entry.input, end)
-        elif isinstance(entry, Fired):
-            facts[entry.position,] = ("fired", entry.timer, entry.now_ms)
-        else:
+        elif isinstance(entry, Steps):
+            for position in range(entry.position, entry.position + entry.count):
+                facts[position,] = ("step",)
+        elif isinstance(entry, Tick):
+            facts[entry.position,] = ("tick", entry.now_ms)
+        elif isinstance(entry, Merged):
+            facts[entry.position,] = ("merged", entry.parts)
+        elif isinstance(entry, Attachment):
             facts[entry.position, entry.index, entry.k] = ("attached", entry.payload)
     return facts
 
@@ -52,22 +68,29 @@ class StashMachine(RuleBasedStateMachine):
         self.done: list[int] = []
         self.next_offset = 0
 
-    @rule(events=st.lists(st.tuples(st.sampled_from("rrfa"), st.integers(1, 5)), min_size=1))
+    @rule(events=st.lists(st.tuples(st.sampled_from("rrtsma"), st.integers(1, 5)), min_size=1))
     def append(self, events: list[tuple[str, int]]) -> None:
-        """A batch of whole events: runs, timers, and events with an attachment."""
+        """A batch of whole events of all kinds, some with an attachment; or nothing of them."""
         at = self.stash.end
         entries: list[Determinant] = []
         for kind, count in events:
-            if kind == "f":
-                entries.append(Fired(at, count, 100))
-                at += 1
-                continue
+            self.next_offset += count + 1
             if kind == "a":
                 entries.append(Attachment(at, 0, count, CLOCK_READ, b"%d" % at))
-            if not self.implicit:
-                self.next_offset += count + 1
+            if kind == "t":
+                entries.append(Tick(at, count))
+                count = 1
+            elif kind == "s":
+                entries.append(Steps(at, count))
+            elif kind == "m":
+                place = InputPlace(self.next_offset, 0, count)
+                entries.append(Merged(at, (MergedInput(count % 2, count, place),)))
+                entries.append(Attachment(at + count - 1, 0, 0, CLOCK_READ, b"m"))
+            else:
                 entries.append(Consumed(at, count % 2, count, self.next_offset))
             at += count
+        if self.implicit:
+            entries = []
         self.stash.append(entries, at)
         self.facts |= facts_of(entries)
         self.bounds.append(at)
@@ -111,6 +134,8 @@ class StashMachine(RuleBasedStateMachine):
             return
         end = bounds[high % len(bounds)]
         start = min(self.stash.stable + low, end)
+        if self.is_within_merged(start):
+            return
         expected = between(self.facts, start, end)
         encoded = self.stash.chunk(start, end)
         if encoded is None:
@@ -119,6 +144,13 @@ class StashMachine(RuleBasedStateMachine):
         chunk = decode_lineage(encoded)
         assert (chunk.start, chunk.end) == (start, end)
         assert facts_of(chunk.entries) == expected
+
+    def is_within_merged(self, position: int) -> bool:
+        """Whether a position lies within a batch that is one."""
+        return any(
+            isinstance(entry, Merged) and entry.position < position < end_of(entry)
+            for entry in self.stash._entries
+        )
 
     @invariant()
     def everything_that_is_not_stable_is_there(self) -> None:

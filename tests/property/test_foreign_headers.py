@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from kstash.core.determinants import Consumed
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage_codec import encode_lineage
-from kstash.core.recovery import TailScan, TaskSpec
+from kstash.core.plan import TaskSpec
+from kstash.core.tail_scan import TailScan
 from kstash.core.wire import (
     IDENTITY_HEADER,
     LINEAGE_HEADER,

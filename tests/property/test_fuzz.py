@@ -36,7 +36,8 @@ from kstash.core.lineage_codec import decode_lineage
 from kstash.core.manifest import check_manifest
 from kstash.core.program import Program
 from kstash.core.reader import ReaderTable
-from kstash.core.records import Checkpoint, decode_record, key_incarnation
+from kstash.core.record_codec import decode_record, key_incarnation
+from kstash.core.records import Checkpoint
 from kstash.core.sink import CommittedPositions
 from kstash.core.wire import (
     IDENTITY_HEADER,

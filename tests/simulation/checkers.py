@@ -13,16 +13,23 @@ from tests.simulation.programs import (
     Stage,
     State,
     Value,
+    run_flush,
+    run_idle,
     run_record,
-    run_timer,
+    run_step,
+    run_tick,
 )
 from tests.simulation.sim_kafka import Log
 from tests.simulation.truth import (
+    FLUSH,
+    IDLE,
     RECORD,
-    TIMER,
+    STEP,
+    TICK,
     CheckpointInfo,
     Coverage,
     Event,
+    Free,
     Inc,
     Task,
     ViolationError,
@@ -46,6 +53,16 @@ class Checkers(OnlineCheckers):
                 end = adopted
             at = start.parent
         return pieces
+
+    def _free(self, task: Task, inc: Inc) -> Free:
+        """Positions of a history that were made without a log."""
+        if len(self.stages[task[0]].inputs) > 1:
+            return []
+        return [
+            (first, end)
+            for owner, first, end in self.chain(task, inc)
+            if not self.starts[task[1], owner].tasks[task[0]][2]
+        ]
 
     def check_start_of_live(self, task: Task, inc: Inc) -> None:
         """A replay has ended: its history must be the one that was adopted (I1)."""
@@ -187,11 +204,11 @@ class Checkers(OnlineCheckers):
             at = start.parent
         pieces, retained = self._retained(lineage, task, ends)
         pieces += self._retained_headers(stage, task, ends)
-        implicit = len(stage.inputs) == 1
+        free = self._free(task, inc)
         # The two newest ones must be good; what an older one needs may be gone already.
         retained.sort(key=lambda checkpoint: checkpoint.position)
         for checkpoint in retained[-2:]:
-            coverage = Coverage(history, checkpoint.position, implicit=implicit)
+            coverage = Coverage(history, checkpoint.position, free=free)
             for owner, entries in pieces:
                 coverage.add([e for e in entries if e.position < ends[owner]])
             if coverage.advance() < len(history):
@@ -215,8 +232,7 @@ class Checkers(OnlineCheckers):
     ) -> None:
         """A plan from a retained checkpoint reaches what was seen, by true lineage (I7)."""
         seen = self.visible_until.get((task, inc), 0)
-        implicit = len(self.stages[task[0]].inputs) == 1
-        coverage = Coverage(self.histories[task, inc], position, implicit=implicit)
+        coverage = Coverage(self.histories[task, inc], position, free=self._free(task, inc))
         wrong = coverage.add(lineage)
         if wrong is not None or coverage.advance() < adopted or adopted < seen:
             raise ViolationError(
@@ -267,8 +283,18 @@ def run_event(
 ) -> list[Emission]:
     """Run one event of a history from scratch."""
     out: list[Emission] = []
-    if event[0] == TIMER:
-        run_timer(stage, state, event[1], event[2], partitions, out)
+    kind, a, b = event[:3]
+    if kind == TICK:
+        run_tick(stage, state, a, partitions, out)
+        return out
+    if kind == STEP:
+        run_step(stage, state, partitions, out)
+        return out
+    if kind == FLUSH:
+        run_flush(stage, state, a, partitions, out)
+        return out
+    if kind == IDLE:
+        run_idle(stage, state, a, b, partitions, out)
         return out
     _, source, offset, skip, values, attachments = event
     answers = {(a[0], a[1]): int.from_bytes(a[3], "big") for a in attachments}

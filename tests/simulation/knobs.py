@@ -60,6 +60,14 @@ class Knobs:
         self.rate_lead = 0.05 if self.batch == 6 else 0.0
         self.expires = self.rate_hint == 0.2 and not self.is_bounded
         self.has_files = self.steps == 160
+        # Steps, flushes and idle inputs of both stages; and whether a release logs what others do
+        # not: of choices that are made already.
+        kinds = (self.input_count, self.steps, self.batch)
+        self.events = (
+            (kinds[2] != 3, self.rate_land == 0.9, self.rate_follow == 0.25),
+            (kinds[1] != 60, self.rate_land == 0.3, self.rate_follow == 0.6),
+        )
+        self.has_releases = self.input_count == 24
         if self.first_sink == "both" and self.header_bytes_max == 16 and not self.is_bounded:
             # Replays that hold outputs, beside some that carry no lineage (H42).
             self.first_inputs = ("first", "second")
@@ -94,6 +102,7 @@ class Mutations:
     releases_before_checkpoints = False
     releases_before_commits = False
     counts_first_position = False
+    work_waits = False
 
     def first_question(self, worker: Worker) -> int:
         """Number of the worker's question whose answer counts for tasks that are opened now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kstash.core.ids import TaskId
-from kstash.core.recovery import TaskSpec
+from kstash.core.plan import TaskSpec
 from tests.simulation.knobs import Knobs
 from tests.simulation.programs import IMMEDIATE, INTERNAL, TRANSACTIONAL, Output, Stage
 
@@ -30,13 +30,19 @@ def stages_of(knobs: Knobs) -> tuple[Stage, ...]:
             first,
             *knobs.programs[0],
             knobs.sparse[0],
+            *knobs.events[0],
         ),
-        Stage(1, (MIDDLE,), (True,), second, *knobs.programs[1], knobs.sparse[1]),
+        Stage(1, (MIDDLE,), (True,), second, *knobs.programs[1], knobs.sparse[1], *knobs.events[1]),
     )
 
 
-def specs_of(stages: tuple[Stage, ...], groups: int, p: int) -> tuple[TaskSpec, ...]:
-    """Return what recovery must know of the tasks of group `p`."""
+def specs_of(
+    stages: tuple[Stage, ...], groups: int, p: int, *, logs: bool = False
+) -> tuple[TaskSpec, ...]:
+    """Return what recovery must know of the tasks of group `p`.
+
+    `logs`: this release logs runs of an only input also where nothing else decides.
+    """
     specs = []
     for stage in stages:
         internal, sinks, scanned = [], [], []
@@ -55,6 +61,7 @@ def specs_of(stages: tuple[Stage, ...], groups: int, p: int) -> tuple[TaskSpec, 
                 tuple(internal),
                 tuple(sinks),
                 tuple(scanned),
+                logs=len(stage.inputs) == 1 and (logs or stage.must_log),
             )
         )
     return tuple(specs)

@@ -27,6 +27,7 @@ from typing import Any
 from tests.simulation.programs import INTERNAL, TRANSACTIONAL, Stage, Value
 from tests.simulation.sim_kafka import COMMITTED, Cluster, Log, Record, Transaction
 from tests.simulation.truth import (
+    UNBOUNDED,
     CheckpointInfo,
     Coverage,
     Event,
@@ -204,14 +205,17 @@ class OnlineCheckers:
 
     def _on_start(self, group: int, start: Any) -> None:
         inc, parent = start.incarnation, start.parent
-        tasks = {stage: (t.base, t.adopted) for stage, t in start.tasks.items()}
+        tasks = {
+            stage: (t.base, t.adopted, t.logs or len(self.stages[stage].inputs) > 1)
+            for stage, t in start.tasks.items()
+        }
         if (group, inc) in self.starts:
             return
         self.starts[group, inc] = StartInfo(inc, parent, tasks)
         # That of a zombie of before a reset counts for nobody (H46). It may have scanned topics
         # that were made anew meanwhile, and so say anything.
         is_void = not self._is_of_this_life(group, inc)
-        for stage, (base, adopted) in tasks.items():
+        for stage, (base, adopted, logs) in tasks.items():
             task = stage, group
             if parent is None:
                 if (adopted or base) and not is_void:
@@ -235,9 +239,9 @@ class OnlineCheckers:
             history = self.histories.get((task, inc))
             if history is None:
                 history = self.histories[task, inc] = []
-            implicit = len(self.stages[stage].inputs) == 1
+            free = [] if logs else [(0, UNBOUNDED)]
             prefix = [] if parent is None else self.coverages[task, parent].whole()[:adopted]
-            self.coverages[task, inc] = Coverage(history, adopted, implicit=implicit, prefix=prefix)
+            self.coverages[task, inc] = Coverage(history, adopted, free=free, prefix=prefix)
             self.visible_until[task, inc] = adopted if parent is not None else 0
 
     def _on_checkpoint(self, log: Log, record: Record, meaning: Any) -> None:

@@ -59,26 +59,66 @@ class Stage:
     has_call: bool
     has_timers: bool
     sparse: int = 1
+    has_steps: bool = False
+    has_flush: bool = False
+    has_idle: bool = False
+
+    @property
+    def must_log(self) -> bool:
+        """Whether something else than its one input decides what it does (protocol, section 3)."""
+        return (
+            len(self.inputs) > 1
+            or self.has_clock
+            or self.has_call
+            or self.has_timers
+            or self.has_flush
+            or self.has_idle
+        )
+
+
+Snapshot = tuple[int, int, tuple[tuple[int, int], ...], int, int, int]
+"""What `State` holds, as a value."""
 
 
 class State:
-    """State of one task: rolling hash, count of events, armed timers (id to due time)."""
+    """State of one task.
 
-    __slots__ = ("count", "hash", "timers")
+    Attributes:
+        hash: of all events in order.
+        count: of logical records and other events.
+        timers: due time of each that is armed, by its number.
+        ticked: time of the last tick.
+        work: steps that events have left.
+        kept: what waits for a flush; 0 for nothing.
+    """
 
-    def __init__(self, hash_: int = 17, count: int = 0, timers: dict[int, int] | None = None):
-        self.hash = hash_
-        self.count = count
-        self.timers = {} if timers is None else timers
+    __slots__ = ("count", "hash", "kept", "ticked", "timers", "work")
 
-    def snapshot(self) -> tuple[int, int, tuple[tuple[int, int], ...]]:
+    def __init__(self) -> None:
+        self.hash = 17
+        self.count = 0
+        self.timers: dict[int, int] = {}
+        self.ticked = 0
+        self.work = 0
+        self.kept = 0
+
+    def snapshot(self) -> Snapshot:
         """Return the state as a value."""
-        return self.hash, self.count, tuple(sorted(self.timers.items()))
+        timers = tuple(sorted(self.timers.items()))
+        return self.hash, self.count, timers, self.ticked, self.work, self.kept
 
     @classmethod
-    def restored(cls, snapshot: tuple[int, int, tuple[tuple[int, int], ...]]) -> State:
+    def restored(cls, snapshot: Snapshot) -> State:
         """Return a state from `snapshot`."""
-        return cls(snapshot[0], snapshot[1], dict(snapshot[2]))
+        state = cls()
+        state.hash, state.count, timers, state.ticked, state.work, state.kept = snapshot
+        state.timers = dict(timers)
+        return state
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last tick left timers that were due: the next tick comes before any input."""
+        return any(due <= self.ticked for due in self.timers.values())
 
 
 Ask = Callable[[int, int, int], int]
@@ -117,22 +157,59 @@ def run_record(
     if stage.has_random and value % 3 == 1:
         current = mix(current, random_number(seed, task, source, offset, index))
     if stage.has_timers and value % 7 == 3 and len(state.timers) < 3:
-        state.timers[state.count] = offset
+        state.timers[state.count] = 1000 + value % 97
+    if stage.has_steps and value % 13 == 5:
+        state.work += 1 + value % 3
+    if stage.has_flush and value % 4 == 1:
+        state.kept = mix(state.kept, value) | 1
     state.count += 1
     state.hash = current
     if value % 4 != 2 and value % stage.sparse == 0:
         _emit(stage, key, current, partitions, out)
 
 
-def run_timer(
-    stage: Stage, state: State, timer: int, now: int, partitions: int, out: list[Emission]
+TIMERS_PER_TICK = 2
+
+
+def run_tick(stage: Stage, state: State, now: int, partitions: int, out: list[Emission]) -> None:
+    """Fire what is due at `now`, in order; what is too much is left for the next tick."""
+    state.ticked = now
+    state.hash = mix(state.hash, 0x71E5)
+    state.count += 1
+    due = sorted((at, timer) for timer, at in state.timers.items() if at <= now)
+    for at, timer in due[:TIMERS_PER_TICK]:
+        del state.timers[timer]
+        state.hash = mix(mix(mix(state.hash, timer), at), now)
+        if state.hash & 1:
+            _emit(stage, timer, state.hash, partitions, out)
+
+
+def run_step(stage: Stage, state: State, partitions: int, out: list[Emission]) -> None:
+    """One step of the work that is left."""
+    state.work -= 1
+    state.hash = mix(state.hash, 0x57E9 + state.work)
+    state.count += 1
+    _emit(stage, state.work, state.hash, partitions, out)
+
+
+def run_flush(
+    stage: Stage, state: State, operator: int, partitions: int, out: list[Emission]
 ) -> None:
-    """Process a timer that fired at `now`."""
-    del state.timers[timer]
-    state.hash = mix(mix(state.hash, 0x71E5 + timer), now)
+    """An operator sends what it has kept."""
+    state.hash = mix(mix(state.hash, 0xF1 + operator), state.kept)
+    state.kept = 0
+    state.count += 1
+    _emit(stage, operator, state.hash, partitions, out)
+
+
+def run_idle(
+    stage: Stage, state: State, source: int, now: int, partitions: int, out: list[Emission]
+) -> None:
+    """An input has been at its end for long."""
+    state.hash = mix(mix(state.hash, 0x1D7E + source), now)
     state.count += 1
     if state.hash & 1:
-        _emit(stage, timer, state.hash, partitions, out)
+        _emit(stage, source, state.hash, partitions, out)
 
 
 def _emit(stage: Stage, key: int, current: int, partitions: int, out: list[Emission]) -> None:

@@ -6,7 +6,8 @@ import zlib
 from collections.abc import Mapping
 from random import Random
 
-from kstash.core.records import Generation, encode_key
+from kstash.core.record_codec import encode_key
+from kstash.core.records import Generation
 from kstash.errors import CommittedPositionLostError, KstashError
 from tests.simulation.knobs import Knobs, Mutations
 from tests.simulation.sim_group import SimGroup

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kstash.core.files import FileDeletion, RemoteFiles, locations_of, task_folder
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import Checkpoint, FileEntry
+from tests.simulation.programs import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 RETAINED = 2
 
 
-def parts_of(snapshot: tuple[int, int, Any]) -> tuple[tuple[str, object], ...]:
+def parts_of(snapshot: Snapshot) -> tuple[tuple[str, object], ...]:
     """Return the parts of a state: (name, content)."""
-    hash_, count, timers = snapshot
+    hash_, count, timers, *_ = snapshot
     return ("hash", hash_), ("slow", count // 8), ("again", count % 3), ("timers", timers)
 
 

@@ -14,8 +14,8 @@ from kstash.core.group import GroupState
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.lineage_codec import decode_lineage
 from kstash.core.records import Checkpoint, Claim, Generation, Gone, LineageRecord
-from kstash.core.recovery import TailScan
 from kstash.core.sink import SinkCommitter
+from kstash.core.tail_scan import TailScan
 from kstash.core.wire import End, Fence, decode_marker, encode_marker
 from kstash.errors import IncarnationFencedError, KstashError
 from tests.simulation.programs import INTERNAL, Value

@@ -7,16 +7,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kstash.core.group import GroupCore
-from kstash.core.records import (
-    Checkpoint,
-    FileEntry,
-    Gone,
-    LineageRecord,
-    Release,
-    decode_record,
-    encode_key,
-    encode_value,
-)
+from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.records import Checkpoint, FileEntry, Gone, LineageRecord, Release
 from kstash.core.sink import CommitState, SinkCommitter
 from kstash.core.task import Outgoing
 from kstash.core.trim import made_remote, may_trim_now, said_again, tombstones
@@ -64,7 +56,11 @@ class LiveGroup:
         self.dead = False
         self.lineage_log = world.lineage_logs[number]
         self.core = GroupCore(
-            number, world.application, world.specs[number], world.external_inputs, {"hash": "1"}
+            number,
+            world.application,
+            world.specs_of(worker, number),
+            world.external_inputs,
+            {"hash": "1"},
         )
         self.tasks: dict[int, SimTask] = {}
         # By stage; none in a world whose checkpoints are one piece.

@@ -9,12 +9,20 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from kstash.core.determinants import Attachment, Consumed, Determinant, Fired
+from kstash.core.determinants import (
+    Attachment,
+    Consumed,
+    Determinant,
+    Flush,
+    Idle,
+    Steps,
+    Tick,
+)
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
+from kstash.core.plan import TaskPlan
 from kstash.core.reader import ReaderTable
-from kstash.core.recovery import TaskPlan
-from kstash.core.replay import Replay, ReplayStep, Stored
+from kstash.core.replay import NextEvent, RecordsNext, Replay, Stored
 from kstash.core.task import Outgoing, TaskCore
 from kstash.core.wire import End, Fence, Identity
 from tests.simulation.programs import (
@@ -26,11 +34,24 @@ from tests.simulation.programs import (
     Stage,
     State,
     Value,
+    run_flush,
+    run_idle,
     run_record,
-    run_timer,
+    run_step,
+    run_tick,
 )
 from tests.simulation.sim_kafka import Record
-from tests.simulation.truth import RECORD, TIMER, Event, ViolationError, seed_of
+from tests.simulation.truth import (
+    FLUSH,
+    IDLE,
+    RECORD,
+    STEP,
+    TICK,
+    Event,
+    ViolationError,
+    plain,
+    seed_of,
+)
 
 if TYPE_CHECKING:
     from tests.simulation.sim_live import LiveGroup
@@ -63,6 +84,7 @@ class SimTask:
         "group",
         "id",
         "incarnation",
+        "logs",
         "notes",
         "offsets",
         "plan",
@@ -94,10 +116,11 @@ class SimTask:
         self.ends_sent = False
         # A task that never had an event is checkpointed once too: it would pin the purge.
         self.checkpointed = plan.position if plan.base is not None else -1
+        self.logs = len(stage.inputs) > 1 or plan.logs
         self.core = TaskCore(
             self.id,
             inc,
-            implicit=len(stage.inputs) == 1,
+            implicit=not self.logs,
             position=plan.position,
             adopted=plan.adopted,
             stable=plan.stable,
@@ -171,57 +194,105 @@ class SimTask:
         entries: list[Determinant] = []
         emissions: list[Emission] = []
         position = core.position
-        explicit = len(self.stage.inputs) > 1
         while size > 0:
-            sources = [i for i in range(len(self.stage.inputs)) if self.has_input(i)]
-            if self.state.timers and (not sources or rng.random() < 0.2):
-                if not sources and rng.random() < 0.5 and not self.world.is_settling:
-                    break
-                position = self._fire(rng, position, entries, emissions)
-                size -= 1
-                continue
-            if not sources:
+            event = self._choose(rng, position, size)
+            if event is None:
                 break
-            source = sources[int(rng.random() * len(sources))]
-            want = min(size, 1 + int(rng.random() * 3))
-            size -= want
-            first = position
-            run_end = 0
-            for _ in range(want):
-                event = self.next_event(source)
-                if event is None:
-                    break
-                notes = self._run_record(source, event, position, emissions, entries)
-                if notes and explicit and position > first:
-                    # Attachments stand behind the events before their own: cut the run there.
-                    entries.append(Consumed(first, source, position - first, run_end))
-                    first = position
-                entries.extend(notes)
-                run_end = event[0].offset + 1
-                position += 1
-            if explicit and position > first:
-                entries.append(Consumed(first, source, position - first, run_end))
-        if position == core.position and not emissions:
+            if isinstance(event, int):
+                first = position
+                want = min(size, 1 + int(rng.random() * 3))
+                position = self._run_records(event, position, want, entries, emissions)
+                if position == first:
+                    continue
+                size -= position - first
+            else:
+                count = event.count if isinstance(event, Steps) else 1
+                self._run_event(event, emissions)
+                if self.logs:
+                    entries.append(event)
+                position += count
+                size -= count
+        if position == core.position:
             return False
         if self.ends_sent:
             raise ViolationError(
                 "I4", f"{self.id} {self.incarnation} was at its end at {core.position}"
             )
-        if position > core.position:
-            core.advance(entries, position)
+        core.advance(entries, position)
         self._emit_all(emissions)
         return True
 
-    def _fire(
-        self, rng: Random, position: int, entries: list[Determinant], emissions: list[Emission]
+    def _choose(
+        self, rng: Random, position: int, size: int
+    ) -> Steps | Tick | Flush | Idle | int | None:
+        """What comes next of a live task: an event, or records of an input, or nothing.
+
+        Work that is left comes before all, then what the last tick left.
+        """
+        state, stage, world = self.state, self.stage, self.world
+        if state.work:
+            return Steps(position, min(state.work, size))
+        sources = [i for i in range(len(stage.inputs)) if self.has_input(i)]
+        if state.timers and (state.is_due or not sources or rng.random() < 0.2):
+            now = max(world.read_clock(), state.ticked)
+            if world.is_settling and not sources:
+                now = max(now, min(state.timers.values()))
+            elif not state.is_due and not sources and rng.random() < 0.5:
+                return None
+            return Tick(position, now)
+        if state.kept and not self.ends_sent and not world.is_settling and rng.random() < 0.2:
+            return Flush(position, int(rng.random() * 3))
+        if stage.has_idle and not world.is_settling and not self.world.knobs.is_bounded:
+            idle = [i for i in range(len(stage.inputs)) if i not in sources]
+            if idle and rng.random() < 0.1:
+                return Idle(position, idle[int(rng.random() * len(idle))], world.read_clock())
+        return sources[int(rng.random() * len(sources))] if sources else None
+
+    def _run_event(self, event: Steps | Tick | Flush | Idle, emissions: list[Emission]) -> None:
+        """Run what is no record, live or again."""
+        stage, state, groups = self.stage, self.state, self.world.groups
+        match event:
+            case Steps():
+                for _ in range(event.count):
+                    run_step(stage, state, groups, emissions)
+                    self.truth.append(plain(STEP))
+            case Tick():
+                run_tick(stage, state, event.now_ms, groups, emissions)
+                self.truth.append(plain(TICK, event.now_ms))
+            case Flush():
+                run_flush(stage, state, event.operator, groups, emissions)
+                self.truth.append(plain(FLUSH, event.operator))
+            case Idle():
+                run_idle(stage, state, event.input, event.now_ms, groups, emissions)
+                self.truth.append(plain(IDLE, event.input, event.now_ms))
+
+    def _run_records(
+        self,
+        source: int,
+        position: int,
+        want: int,
+        entries: list[Determinant],
+        emissions: list[Emission],
     ) -> int:
-        timers = sorted(self.state.timers)
-        timer = timers[int(rng.random() * len(timers))]
-        now = self.world.read_clock()
-        entries.append(Fired(position, timer, now))
-        run_timer(self.stage, self.state, timer, now, self.world.groups, emissions)
-        self.truth.append((TIMER, timer, now, 0, (), ()))
-        return position + 1
+        """Run records of an input live, up to one that leaves work; returns where they end."""
+        first, run_end = position, 0
+        for _ in range(want):
+            event = self.next_event(source)
+            if event is None:
+                break
+            notes = self._run_record(source, event, position, emissions, entries)
+            if notes and position > first:
+                # Attachments stand before their own event: cut the run there.
+                entries.append(Consumed(first, source, position - first, run_end))
+                first = position
+            entries.extend(notes)
+            run_end = event[0].offset + 1
+            position += 1
+            if self.state.work and not self.world.mutations.work_waits:
+                break
+        if self.logs and position > first:
+            entries.append(Consumed(first, source, position - first, run_end))
+        return position
 
     def _run_record(
         self,
@@ -300,24 +371,31 @@ class SimTask:
         end = min(position + size, self.replay.cut_after(position))
         emissions: list[Emission] = []
         while position < end:
-            step = self.replay.next_step(position, end - position)
-            if isinstance(step, ReplayStep):
-                position = self._replay_records(position, step, emissions)
-                continue
-            if step.timer not in self.state.timers:
-                raise ViolationError(
-                    "I1", f"{self.id} {self.incarnation} replays {step}, not armed"
-                )
-            run_timer(self.stage, self.state, step.timer, step.now_ms, self.world.groups, emissions)
-            self.truth.append((TIMER, step.timer, step.now_ms, 0, (), ()))
-            position += 1
+            event = self.replay.next_event(position, end - position)
+            position = self._replay_event(position, event, emissions)
         self.core.advance((), position)
         self._emit_all(self.world.mutations.made_again(self, emissions))
 
-    def _replay_records(self, position: int, step: ReplayStep, emissions: list[Emission]) -> int:
-        """Run the records of a step again; returns the position behind them."""
-        offset = 0
+    def _replay_event(self, position: int, event: NextEvent, emissions: list[Emission]) -> int:
+        """Run what comes next again; returns the position after it."""
+        if isinstance(event, RecordsNext):
+            return self._replay_records(position, event, emissions)
+        assert isinstance(event, Steps | Tick | Flush | Idle)
+        count = event.count if isinstance(event, Steps) else 1
+        if isinstance(event, Steps) and event.count > self.state.work:
+            raise ViolationError(
+                "I1", f"{self.id} {self.incarnation} replays {event}, left are {self.state.work}"
+            )
+        self._run_event(event, emissions)
+        return position + count
+
+    def _replay_records(self, position: int, step: RecordsNext, emissions: list[Emission]) -> int:
+        """Run records again, and steps that nobody logged; returns the position after them."""
+        offset = -1
         for event in range(position, position + step.count):
+            if self.state.work and step.end_offset < 0 and not self.world.mutations.work_waits:
+                self._run_event(Steps(event, 1), emissions)
+                continue
             found = self.next_event(step.input)
             if found is None:
                 raise ViolationError(
@@ -364,7 +442,7 @@ class SimTask:
         notes: list[Attachment],
         emissions: list[Emission],
     ) -> None:
-        if len(self.stage.inputs) > 1 or position != self.core.position or entries:
+        if self.logs or position != self.core.position or entries:
             return
         self.core.advance(list(notes), position + 1)
         self._emit_all(emissions)

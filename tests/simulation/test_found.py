@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.recovery import TailScan, TaskSpec
+from kstash.core.plan import TaskSpec
+from kstash.core.tail_scan import TailScan
 from kstash.core.wire import Identity
 
 TASK = TaskId(0, 0)

@@ -10,11 +10,23 @@ Task = tuple[int, int]
 Inc = tuple[int, int]
 Place = tuple[str, int]
 
-RECORD, TIMER = "r", "t"
+RECORD, TICK, STEP, FLUSH, IDLE = "record", "tick", "step", "flush", "idle"
+
+UNBOUNDED = 1 << 60
+"""Above every position."""
+
+Free = list[tuple[int, int]]
+"""Ranges `[first, end)` of positions that were made without a log."""
 
 Event = tuple[str, int, int, int, tuple[Value, ...], tuple[tuple[int, int, int, bytes], ...]]
-"""RECORD: (kind, input, offset, records cut off its head, records, attachments); TIMER: (kind,
-timer, now, 0, (), ())."""
+"""RECORD: (kind, input, offset, records cut off its head, records, attachments). Others, where 0,
+0 and twice nothing stand for what a record has: TICK: (kind, now, …); STEP: (kind, …); FLUSH:
+(kind, operator, …); IDLE: (kind, input, now, …)."""
+
+
+def plain(kind: str, a: int = 0, b: int = 0) -> Event:
+    """An event that is no record."""
+    return kind, a, b, 0, (), ()
 
 
 class ViolationError(AssertionError):
@@ -33,15 +45,15 @@ def seed_of(inc: Inc) -> int:
 class Coverage:
     """Which events of one history follow from durable records: all below `end` do."""
 
-    __slots__ = ("end", "events", "implicit", "notes", "prefix", "truth")
+    __slots__ = ("end", "events", "free", "notes", "prefix", "truth")
 
     def __init__(
-        self, truth: list[Event], end: int, *, implicit: bool, prefix: list[Event] | None = None
+        self, truth: list[Event], end: int, *, free: Free, prefix: list[Event] | None = None
     ) -> None:
         self.truth = truth
         self.prefix: list[Event] = [] if prefix is None else prefix
         self.end = end
-        self.implicit = implicit
+        self.free = free
         self.events: set[int] = set()
         self.notes: set[tuple[int, int, int]] = set()
 
@@ -71,8 +83,13 @@ class Coverage:
                 last = truth[position + entry.count - 1]
                 if entry.end_offset >= 0 and last[2] >= entry.end_offset:
                     return f"{entry}, but its last record was {last}"
-            elif name == "Fired":
-                if truth[position][:3] != (TIMER, entry.timer, entry.now_ms):
+            elif name == "Steps":
+                for p in range(position, position + entry.count):
+                    if p >= len(truth) or truth[p][0] != STEP:
+                        return f"{entry}, but event {p} was no step"
+                    self.events.add(p)
+            elif name != "Attachment":
+                if truth[position] != _event_of(name, entry):
                     return f"{entry}, but the event was {truth[position]}"
                 self.events.add(position)
             else:
@@ -89,13 +106,24 @@ class Coverage:
         end = self.end
         while end < len(truth):
             event = truth[end]
-            if not (self.implicit and event[0] == RECORD) and end not in self.events:
+            follows = event[0] in (RECORD, STEP) and any(a <= end < b for a, b in self.free)
+            if not follows and end not in self.events:
                 break
             if event[5] and not all((end, a[0], a[1]) in self.notes for a in event[5]):
                 break
             end += 1
         self.end = end
         return end
+
+
+def _event_of(name: str, entry: Any) -> Event:
+    """What an entry says that the event was."""
+    if name == "Tick":
+        return plain(TICK, entry.now_ms)
+    if name == "Flush":
+        return plain(FLUSH, entry.operator)
+    assert name == "Idle", name
+    return plain(IDLE, entry.input, entry.now_ms)
 
 
 class OnlineReader:
@@ -131,11 +159,13 @@ class PlainReader:
 
 
 class StartInfo:
-    """A START as it landed."""
+    """A START as it landed: by stage the base, the adopted end, and whether the task logs."""
 
     __slots__ = ("inc", "parent", "tasks")
 
-    def __init__(self, inc: Inc, parent: Inc | None, tasks: dict[int, tuple[int, int]]) -> None:
+    def __init__(
+        self, inc: Inc, parent: Inc | None, tasks: dict[int, tuple[int, int, bool]]
+    ) -> None:
         self.inc = inc
         self.parent = parent
         self.tasks = tasks

@@ -9,9 +9,11 @@ from typing import Any
 import kstash.core.stash as core_stash
 from kstash.core.ids import TaskId
 from kstash.core.lineage import LineageView
+from kstash.core.plan import TaskSpec
 from kstash.core.reader import ReaderTable
-from kstash.core.recovery import TailScan, TaskSpec, candidates, plan_task, scan_starts
+from kstash.core.recovery import candidates, plan_task, scan_starts
 from kstash.core.sink import CommittedPositions
+from kstash.core.tail_scan import TailScan
 from kstash.core.trim import purge_limit
 from kstash.core.wire import End, Fence
 from kstash.errors import IncarnationFencedError, KstashError, LineageGapError
@@ -140,6 +142,9 @@ class World:
         self.stages = stages_of(knobs)
         self.has_sinks = any(o.kind != INTERNAL for s in self.stages for o in s.outputs)
         self.specs = [specs_of(self.stages, self.groups, p) for p in range(self.groups)]
+        self.logging_specs = [
+            specs_of(self.stages, self.groups, p, logs=True) for p in range(self.groups)
+        ]
         self.external_inputs = {
             s.index: [i for i, internal in enumerate(s.internal) if not internal]
             for s in self.stages
@@ -201,6 +206,12 @@ class World:
             return 1
         return self.life * 1000 + worker.number * 7 % 3
 
+    def specs_of(self, worker: Worker, number: int) -> tuple[TaskSpec, ...]:
+        """What a worker knows of a group's tasks: some are of a release that logs more."""
+        if self.knobs.has_releases and worker.number % 2:
+            return self.logging_specs[number]
+        return self.specs[number]
+
     def feed(self) -> None:
         """The outside world appends one input record."""
         if self.inputs_left <= 0:
@@ -232,7 +243,7 @@ class World:
             counted = 0 if table is None else list(table.ends.values()).count(self.life)
             if internal and counted < self.groups:
                 return False
-        return not task.state.timers
+        return not task.state.timers and not task.state.work
 
     # ---- trimming
 

@@ -21,6 +21,7 @@ from kstash.core.group import GroupCore, GroupState
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.kinds import OutputKind
 from kstash.core.lineage_codec import Lineage, decode_lineage
+from kstash.core.plan import TaskSpec
 from kstash.core.records import (
     Checkpoint,
     Claim,
@@ -31,7 +32,6 @@ from kstash.core.records import (
     Start,
     TaskStart,
 )
-from kstash.core.recovery import TaskSpec
 from kstash.core.task import Outgoing, TaskCore
 from kstash.core.wire import Fence, Identity
 from kstash.errors import ProtocolError

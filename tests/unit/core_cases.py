@@ -25,6 +25,7 @@ from kstash.core.group import GroupCore
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
 from kstash.core.lineage import LineageView
+from kstash.core.plan import TaskSpec
 from kstash.core.reader import ReaderTable
 from kstash.core.records import (
     Checkpoint,
@@ -36,12 +37,14 @@ from kstash.core.records import (
     Start,
     TaskStart,
 )
-from kstash.core.recovery import TaskSpec
 from kstash.core.task import Outgoing, TaskCore
 from kstash.core.wire import Fence, Identity
 
 APP = 0x5BB8CE0E8A933C42
 GENERATION = 1_600_000_000_000
+CLOCK_READ = 1
+"""A kind of attachment."""
+
 TASK = TaskId(1, 3)
 OUT: OutPartition = (0, 0)
 OUTPUT_COUNT = 3

@@ -13,8 +13,8 @@ import structlog
 
 from kstash.core.group import GroupState
 from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
+from kstash.core.plan import TaskPlan
 from kstash.core.records import Release, Segment
-from kstash.core.recovery import TaskPlan
 from kstash.ports.kafka import Message, Partition, SinkProducer
 from kstash.runtime.context import Context
 from kstash.runtime.group.batches import Batches

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kstash.core.records import LineageRecord, Segment, encode_key, encode_value
+from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.records import LineageRecord, Segment
 from kstash.failpoints import around
 from kstash.ports.kafka import DeliveredMessage, OnDelivery
 from kstash.runtime.context import Context

@@ -10,8 +10,8 @@ import structlog
 
 from kstash.core.ids import Incarnation
 from kstash.core.kinds import InputKind, OutputKind
+from kstash.core.plan import TaskPlan
 from kstash.core.reader import ReaderTable
-from kstash.core.recovery import TaskPlan
 from kstash.core.skips import InputSkips
 from kstash.core.task import TaskCore
 from kstash.errors import LocatedError

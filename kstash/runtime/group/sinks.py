@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.recovery import TaskPlan
+from kstash.core.plan import TaskPlan
 from kstash.core.sink import CommitState, SinkCommitter
 from kstash.core.task import Outgoing
 from kstash.ports.kafka import SinkProducer

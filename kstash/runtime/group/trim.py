@@ -19,15 +19,8 @@ from typing import TypeVar
 
 from kstash.core.group import GroupCore
 from kstash.core.ids import TaskId
-from kstash.core.records import (
-    CHECKPOINT,
-    Checkpoint,
-    Gone,
-    LineageRecord,
-    Segment,
-    encode_key,
-    key_incarnation,
-)
+from kstash.core.record_codec import CHECKPOINT, encode_key, key_incarnation
+from kstash.core.records import Checkpoint, Gone, LineageRecord, Segment
 from kstash.core.trim import may_trim_now, retained_remote, said_again, tombstones
 from kstash.ports.kafka import Message
 from kstash.runtime.context import Context

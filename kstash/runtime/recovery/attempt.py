@@ -17,13 +17,13 @@ from kstash.core.effects import Effect
 from kstash.core.events import Event
 from kstash.core.group import GroupCore, GroupState
 from kstash.core.ids import OutPartition, TaskId
+from kstash.core.plan import TaskPlan
 from kstash.core.records import (
     Checkpoint,
     Claim,
     Generation,
     Start,
 )
-from kstash.core.recovery import TaskPlan
 from kstash.errors import (
     LineageGapError,
     LocatedError,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import structlog
 
 from kstash.core.group import GroupCore
-from kstash.core.recovery import TaskPlan
+from kstash.core.plan import TaskPlan
 from kstash.core.upgrade import replays_another_seed
 
 log = structlog.get_logger("kstash.program")

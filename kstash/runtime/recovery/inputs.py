@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kstash.core.ids import OutPartition, TaskId
+from kstash.core.plan import TaskPlan
 from kstash.core.records import Start
-from kstash.core.recovery import TaskPlan
 from kstash.core.skips import events_of
 from kstash.errors import (
     ForeignRecordError,

@@ -10,7 +10,8 @@ import structlog
 from kstash.core.frames import decode_frame
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.lineage_codec import decode_lineage
-from kstash.core.recovery import TailScan, TaskPlan
+from kstash.core.plan import TaskPlan
+from kstash.core.tail_scan import TailScan
 from kstash.core.wire import (
     IDENTITY_HEADER,
     LINEAGE_HEADER,

@@ -17,10 +17,10 @@ from kstash.core.determinants import Consumed, Determinant
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import Incarnation, OutPartition
 from kstash.core.kinds import InputKind, OutputKind
+from kstash.core.plan import TaskPlan
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, FileEntry
-from kstash.core.recovery import TaskPlan
-from kstash.core.replay import Replay, ReplayStep, Stored
+from kstash.core.replay import RecordsNext, Replay, Stored
 from kstash.core.task import Outgoing, TaskCore
 from kstash.core.trim import made_remote
 from kstash.errors import LineageGapError, ReplayDivergedError
@@ -162,11 +162,11 @@ class Task:
         """In replay, the input whose records come next; the others may be paused."""
         return self._next_step().input if self.is_replaying else None
 
-    def _next_step(self) -> ReplayStep:
-        step = self.replay.next_step(self.core.position, REPLAY_SLICE_EVENTS)
-        if not isinstance(step, ReplayStep):
-            raise LineageGapError(f"task {self.name}: cannot replay {step}")
-        return step
+    def _next_step(self) -> RecordsNext:
+        event = self.replay.next_event(self.core.position, REPLAY_SLICE_EVENTS)
+        if not isinstance(event, RecordsNext):
+            raise LineageGapError(f"task {self.name}: cannot replay {event}")
+        return event
 
     def _take(self, source: TaskInput, count: int) -> Events:
         """Take buffered records that are at most `count` events, one or more records."""

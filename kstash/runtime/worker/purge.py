@@ -15,7 +15,7 @@ from functools import partial
 import structlog
 
 from kstash.core.lineage import LineageView
-from kstash.core.records import CHECKPOINT, CLAIM, CONFIG, START, key_incarnation
+from kstash.core.record_codec import CHECKPOINT, CLAIM, CONFIG, START, key_incarnation
 from kstash.core.trim import purge_limit, retained_remote
 from kstash.failpoints import around
 from kstash.ports.kafka import Headers, Message, Partition

@@ -20,19 +20,22 @@ from kstash.cli.lineage import as_line
 from kstash.cli.options import assignments
 from kstash.cli.programs import load_app
 from kstash.cli.records import argument_bytes, keyed
-from kstash.core.determinants import Consumed, Fired
+from kstash.core.determinants import (
+    Completed,
+    Consumed,
+    Flush,
+    Idle,
+    InputPlace,
+    Merged,
+    MergedInput,
+    Steps,
+    Tick,
+)
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage_codec import encode_lineage
-from kstash.core.records import (
-    BoundedRun,
-    Claim,
-    Generation,
-    LineageRecord,
-    Segment,
-    encode_key,
-    encode_value,
-)
+from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.records import BoundedRun, Claim, Generation, LineageRecord, Segment
 from kstash.core.wire import (
     IDENTITY_HEADER,
     LINEAGE_HEADER,
@@ -330,12 +333,30 @@ def test_lineage_records_are_decoded() -> None:
     claim = Claim(b"n" * 16, "worker-1")
     entry = lineage_entry(Message(encode_value(claim), encode_key(claim), at=3))
     assert (entry["kind"], entry["worker"], entry["offset"]) == ("claim", "worker-1", 3)
-    segment = Segment(OLD, TASK, 2, 8, 11, (Consumed(8, 1, 2, 40), Fired(10, 7, 99)))
+    place = InputPlace(41, 2, 70)
+    entries = (
+        Consumed(8, 1, 2, 40),
+        Tick(10, 99),
+        Merged(11, (MergedInput(0, 3, place), MergedInput(1, 1, place))),
+        Steps(15, 7),
+        Flush(22, 3),
+        Idle(23, 1, 99),
+        Completed(24, b"\x01\xff", OLD),
+    )
+    segment = Segment(OLD, TASK, 2, 8, 25, entries)
     entry = lineage_entry(Message(encode_value(segment), encode_key(segment)))
-    assert entry["entries"] == ["8: 2 of input 1 before 40", "10: timer 7 at 99"]
+    assert entry["entries"] == [
+        "8: 2 of input 1 before 40",
+        "10: tick at 99",
+        "11: 4 merged, 3 of input 0 before 41, 1 of input 1 before 41",
+        "15: 7 steps",
+        "22: flush of operator 3",
+        "23: input 1 idle at 99",
+        f"24: call 01ff completed, by incarnation {OLD}",
+    ]
     line = as_line(entry)
     assert line.startswith("0:0\tSEGMENT\t")
-    assert "start=8 end=11" in line
+    assert "start=8 end=25" in line
     tombstone = lineage_entry(Message(None, encode_key(segment)))
     assert (tombstone["kind"], tombstone["incarnation"]) == ("tombstone", str(OLD))
     assert lineage_entry(Message(b"junk", b"key"))["kind"] == "corrupt"

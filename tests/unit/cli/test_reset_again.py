@@ -14,14 +14,8 @@ from kstash.cli import reset, reset_plan
 from kstash.cli.lineage_history import read_history
 from kstash.core.ids import Incarnation
 from kstash.core.program import PROGRAM_SETTING, Program, StageShape
-from kstash.core.records import (
-    Generation,
-    LineageRecord,
-    Start,
-    decode_record,
-    encode_key,
-    encode_value,
-)
+from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.records import Generation, LineageRecord, Start
 from kstash.errors import (
     ApplicationRunningError,
     ClusterError,

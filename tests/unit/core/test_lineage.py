@@ -16,7 +16,8 @@ from kstash.core.lineage import (
     history_part,
     owners_of,
 )
-from kstash.core.records import BoundedRun, Claim, Gone, Hint, Release, Seal, encode_key
+from kstash.core.record_codec import encode_key
+from kstash.core.records import BoundedRun, Claim, Gone, Hint, Release, Seal
 from tests.unit.core_cases import (
     GENERATION,
     OUT,

@@ -12,12 +12,18 @@ from pathlib import Path
 import pytest
 
 from kstash.core.determinants import (
-    CLOCK_READ,
     UNKNOWN_OFFSET,
     Attachment,
+    Completed,
     Consumed,
     Determinant,
-    Fired,
+    Flush,
+    Idle,
+    InputPlace,
+    Merged,
+    MergedInput,
+    Steps,
+    Tick,
 )
 from kstash.core.lineage_codec import (
     Lineage,
@@ -27,6 +33,7 @@ from kstash.core.lineage_codec import (
     write_varint,
 )
 from kstash.errors import WireCorruptError
+from tests.unit.core_cases import CLOCK_READ, inc
 
 DOCUMENT = Path(__file__).parents[3] / "docs/internals/wire-format.md"
 
@@ -41,9 +48,9 @@ LINEAGES: list[tuple[Lineage, str]] = [
         Lineage(
             100,
             104,
-            (Attachment(101, 0, 1, CLOCK_READ, b"\x01\x02"), Fired(103, 2, 1_600_000_000_500)),
+            (Attachment(101, 0, 1, CLOCK_READ, b"\x01\x02"), Consumed(103, 2, 1, 7)),
         ),
-        "0164040201000101020102010202f483babbc82e",
+        "01640402010001010201020b02010e",
     ),
     (Lineage(100, 102, (Consumed(100, 0, 2, UNKNOWN_OFFSET),)), "016402000201"),
     (
@@ -51,12 +58,41 @@ LINEAGES: list[tuple[Lineage, str]] = [
         "0164cd010002140703c801d804",
     ),
     (Lineage(0, 0, ()), "010000"),
+    (
+        Lineage(
+            100, 103, (Tick(100, 1_600_000_000_500), Tick(101, 1_600_000_000_700), Flush(102, 2))
+        ),
+        "0264030d00e887f4f6905d0d009003110002",
+    ),
+    (
+        Lineage(
+            100,
+            108,
+            (
+                Consumed(100, 1, 2, 20),
+                Merged(
+                    102,
+                    (
+                        MergedInput(0, 1, InputPlace(7, 0, 1_000)),
+                        MergedInput(1, 3, InputPlace(22, 2, 990)),
+                    ),
+                ),
+                Attachment(103, 0, 0, CLOCK_READ, b"x"),
+                Steps(106, 2),
+            ),
+        ),
+        "02640804022805000200010e00d00f01030402bc0f02010000010178090302",
+    ),
+    (
+        Lineage(5, 7, (Idle(5, 1, 1_000), Completed(6, b"\x01\x02\x03", inc(7)))),
+        "020502150001d00f19008080babbc82e0703010203",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("lineage", "vector"), LINEAGES)
 def test_lineage(lineage: Lineage, vector: str) -> None:
-    """Runs with and without gap, timers, attachments, unknown ends, the empty lineage."""
+    """Runs with and without gap, attachments, unknown ends, nothing; and each kind of event."""
     assert encode_lineage(*lineage).hex() == vector
     assert decode_lineage(bytes.fromhex(vector)) == lineage
 
@@ -71,7 +107,7 @@ def test_a_run_costs_three_bytes() -> None:
     "data",
     [
         b"",
-        b"\x02\x00\x00",
+        b"\x03\x00\x00",
         b"\x01\x64",
         b"\x01\x00\x05\x00\x03",
         b"\x01\x00\x05\x00\x00\x02",
@@ -79,6 +115,17 @@ def test_a_run_costs_three_bytes() -> None:
         b"\x01\x00\x05\x05\x00\x00",
         b"\x01\x00\x05\x02\x00\x00\x01\x01\x09ab",
         b"\x01" + b"\xff" * 11,
+        b"\x01\x00\x05\x01\x00\x00\x00",
+        b"\x02\x00\x05\x01\x00\x00\x00",
+        b"\x01\x00\x05\x0d\x00\x00",
+        b"\x02\x00\x05\x1d\x00\x00",
+        b"\x02\x00\x05\x09\x00\x00",
+        b"\x02\x00\x05\x09\x00\x06",
+        b"\x02\x00\x05\x05\x00\x00",
+        b"\x02\x00\x05\x05\x00\x01\x00\x00\x00\x00\x00",
+        b"\x02\x00\x05\x05\x00\x02\x01\x01\x00\x00\x00\x01\x01\x00\x00\x00",
+        b"\x02\x00\x02\x05\x00\x01\x01\x03\x00\x00\x00",
+        b"\x02\x00\x05\x19\x00\x01\x01\x05ab",
     ],
     ids=[
         "empty",
@@ -90,6 +137,17 @@ def test_a_run_costs_three_bytes() -> None:
         "unknown kind",
         "half a payload",
         "endless integer",
+        "timer of version 1",
+        "event of kind 0",
+        "tick of version 1",
+        "unknown event",
+        "no steps",
+        "steps beyond its end",
+        "merged of no inputs",
+        "merged of no records",
+        "merged inputs out of order",
+        "merged beyond its end",
+        "half a call",
     ],
 )
 def test_corrupt_lineage(data: bytes) -> None:
@@ -110,5 +168,15 @@ def test_varint(value: int, vector: str) -> None:
 
 
 def test_the_document_has_the_vectors() -> None:
-    """The example of docs/internals/wire-format.md is one that is tested here."""
-    assert LINEAGES[0][1] in "".join(DOCUMENT.read_text().split())
+    """The examples of docs/internals/wire-format.md are those that are tested here."""
+    text = "".join(DOCUMENT.read_text().split())
+    assert LINEAGES[0][1] in text
+    assert LINEAGES[-2][1] in text
+
+
+def test_records_are_written_as_ever() -> None:
+    """Version 1 wherever only records and attachments occur, so that older releases read it."""
+    old: list[Determinant] = [Consumed(0, 0, 2, 9), Attachment(2, 0, 0, CLOCK_READ, b"")]
+    assert encode_lineage(0, 3, old)[0] == 1
+    for new in (Steps(3, 1), Tick(3, 5), Flush(3, 0), Idle(3, 0, 5), Completed(3, b"", inc(1))):
+        assert encode_lineage(0, 4, [*old, new])[0] == 2

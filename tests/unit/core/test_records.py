@@ -13,6 +13,7 @@ from kstash.core import determinants, records
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import TaskId
 from kstash.core.reader import ReaderTable
+from kstash.core.record_codec import decode_record, encode_key, encode_value, key_incarnation
 from kstash.core.records import (
     BoundedRun,
     Checkpoint,
@@ -26,10 +27,6 @@ from kstash.core.records import (
     Segment,
     Start,
     TaskStart,
-    decode_record,
-    encode_key,
-    encode_value,
-    key_incarnation,
 )
 from kstash.core.wire import with_checksum
 from kstash.errors import WireCorruptError
@@ -226,7 +223,20 @@ def test_key_incarnation() -> None:
         key_incarnation(b"short")
 
 
+def test_a_start_that_logs_is_of_the_second_version() -> None:
+    """An older release would take its positions for records, so it must not understand it."""
+    tasks = {1: TaskStart(0, 4, {}, logs=True), 2: TaskStart(0, 0, {})}
+    start = Start(inc(7), None, tasks, {})
+    body = b'{"parent":null,"tasks":[[1,0,4,[]],[2,0,0,[]]],"settings":{},"skips":[],"logs":[%d]}'
+    key = bytes.fromhex(INC + "04")
+    assert encode_value(start) == value_of(4, body % 1, version=2)
+    assert decode_record(key, encode_value(start)) == start
+    with pytest.raises(WireCorruptError, match=r"stages \[1, 2\] says that \[3\] log"):
+        decode_record(key, value_of(4, body % 3, version=2))
+
+
 KEY = bytes.fromhex(INC + "03")
+CHECKPOINT_BODY = next(body for *_, kind, body in VECTORS if kind == 9)
 TASK_KEY = bytes.fromhex(INC + "09" + TASK_HEX + "0000000000000004")
 
 
@@ -251,9 +261,9 @@ TASK_KEY = bytes.fromhex(INC + "09" + TASK_HEX + "0000000000000004")
         (bytes.fromhex(INC + "05"), value_of(5, b'{"positions":[[1]],"run":null}')),
         (bytes.fromhex(INC + "05"), value_of(5, b'{"positions":[],"run":Infinity}')),
         (bytes.fromhex(INC + "05"), value_of(5, b"[" * 100_000)),
-        (TASK_KEY[:-1], value_of(9, VECTORS[-1][3])),
-        (TASK_KEY, value_of(9, VECTORS[-1][3].replace(b'"seq":[[6', b'"seq":[[[]'))),
-        (TASK_KEY, value_of(9, VECTORS[-1][3].replace(b"[0,0,30]", b'["a",0,30]'))),
+        (TASK_KEY[:-1], value_of(9, CHECKPOINT_BODY)),
+        (TASK_KEY, value_of(9, CHECKPOINT_BODY.replace(b'"seq":[[6', b'"seq":[[[]'))),
+        (TASK_KEY, value_of(9, CHECKPOINT_BODY.replace(b"[0,0,30]", b'["a",0,30]'))),
     ],
     ids=[
         "null key",

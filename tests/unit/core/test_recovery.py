@@ -6,21 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from kstash.core.determinants import UNKNOWN_OFFSET, Consumed, Determinant, Fired
+from kstash.core.determinants import UNKNOWN_OFFSET, Consumed, Determinant, Tick
 from kstash.core.ids import NO_INCARNATION, Incarnation
 from kstash.core.lineage import LineageView, owners_of, release_covers
 from kstash.core.lineage_codec import Lineage
+from kstash.core.plan import TaskPlan, TaskSpec
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, Hint, Release, Start
-from kstash.core.recovery import (
-    TailScan,
-    TaskPlan,
-    TaskSpec,
-    candidates,
-    plan_task,
-    scan_starts,
-    skipped_floor,
-)
+from kstash.core.recovery import candidates, plan_task, scan_starts, skipped_floor
+from kstash.core.tail_scan import TailScan
 from kstash.core.wire import Fence
 from kstash.errors import LineageGapError
 from tests.unit.core_cases import (
@@ -348,14 +342,54 @@ def test_h36_what_a_hint_skips_was_reached() -> None:
     assert plan(view, chain, scan_of(at=50), spec=IMPLICIT).adopted == 6
 
 
-def test_timers_of_a_single_input_task() -> None:
-    """A timer that only a header holds is not stable; what lies before it is."""
-    view = view_of(config(), claim(), start(1), segment(1, 1, 0, 4, Fired(3, 0, 100)))
+def logging(offset: int, parent: int | None = None, *, adopted: int = 0) -> Start:
+    """A START of an incarnation that logs runs of the only input."""
+    made = start(offset, parent, adopted=adopted)
+    return replace(made, tasks={s: replace(t, logs=True) for s, t in made.tasks.items()})
+
+
+def test_the_only_input_decides_what_was_not_logged() -> None:
+    """What no incarnation that logs has made needs no determinant, also for one that does."""
+    chain = [start(1), logging(5, 1, adopted=6)]
+    view = view_of(
+        *(config(), claim(), chain[0], claim(), chain[1]),
+        segment(5, 1, 6, 9, Consumed(6, 0, 2, 20), Tick(8, 100)),
+    )
+    made = plan(view, chain, scan_of(), spec=replace(IMPLICIT, logs=True))
+    assert (made.adopted, made.stable, made.logs) == (9, 9, True)
+    assert made.lineage == (Consumed(6, 0, 2, 20), Tick(8, 100))
+    assert plan(view, chain, scan_of(), spec=IMPLICIT).logs is False
+
+
+def test_a_gap_of_who_logs_is_a_gap() -> None:
+    """An incarnation that logs runs has made no record that it did not log, of one input too."""
+    chain = [start(1), logging(5, 1, adopted=6)]
+    view = view_of(config(), claim(), *chain, segment(5, 1, 7, 9, Tick(8, 100)))
+    assert plan(view, chain, scan_of(), spec=IMPLICIT).adopted == 6
     scan = scan_of(IMPLICIT)
-    scan.on_record(OUT, 0, identity(inc(1), 1, position=9), chunk(4, 9, Fired(6, 0, 200)))
-    made = plan(view, [start(1)], scan, spec=IMPLICIT)
-    assert (made.adopted, made.stable) == (9, 6)
-    assert made.lineage == (Fired(3, 0, 100), Fired(6, 0, 200))
+    scan.on_record(OUT, 0, identity(inc(5), 1, position=9), chunk(7, 9, Tick(8, 100)))
+    with pytest.raises(LineageGapError, match="known only through 6"):
+        plan(view, chain, scan, spec=IMPLICIT)
+
+
+def test_who_logs_nothing_goes_on_from_who_did() -> None:
+    """After the adopted end of one that logged, positions follow from the input again."""
+    chain = [logging(1), start(5, 1, adopted=4)]
+    view = view_of(config(), claim(), *chain, segment(1, 1, 0, 4, Consumed(0, 0, 4, 9)))
+    scan = scan_of(IMPLICIT)
+    scan.on_record(OUT, 0, identity(inc(5), 1, position=9), None)
+    made = plan(view, chain, scan, spec=IMPLICIT)
+    assert (made.adopted, made.stable) == (9, 9)
+
+
+def test_what_only_a_header_holds_is_not_stable() -> None:
+    """A tick that is in a chunk and in no segment is adopted, and logged again."""
+    view = view_of(config(), claim(), logging(1), segment(1, 1, 0, 4, Consumed(0, 0, 4, 9)))
+    scan = scan_of(IMPLICIT)
+    scan.on_record(OUT, 0, identity(inc(1), 1, position=5), chunk(4, 5, Tick(4, 200)))
+    made = plan(view, [logging(1)], scan, spec=IMPLICIT)
+    assert (made.adopted, made.stable) == (5, 4)
+    assert made.lineage == (Consumed(0, 0, 4, 9), Tick(4, 200))
 
 
 def test_scan_starts_are_passed_on() -> None:

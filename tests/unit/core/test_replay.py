@@ -7,11 +7,22 @@ from typing import Any
 
 import pytest
 
-from kstash.core.determinants import UNKNOWN_OFFSET, Attachment, Consumed, Determinant, Fired
+from kstash.core.determinants import (
+    UNKNOWN_OFFSET,
+    Attachment,
+    Consumed,
+    Determinant,
+    Flush,
+    InputPlace,
+    Merged,
+    MergedInput,
+    Steps,
+    Tick,
+)
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import OutPartition
-from kstash.core.recovery import TaskPlan
-from kstash.core.replay import Replay, ReplayStep, Stored
+from kstash.core.plan import TaskPlan
+from kstash.core.replay import RecordsNext, Replay, Stored
 from kstash.errors import LineageGapError, ReplayDivergedError
 from tests.unit.core_cases import OUT, TASK
 
@@ -42,52 +53,80 @@ def replay(
 
 def count(step: Any) -> int:
     """How many events a step has at most."""
-    assert isinstance(step, ReplayStep)
+    assert isinstance(step, RecordsNext)
     return step.count
 
 
 def test_runs_come_in_their_order() -> None:
     """The lineage says which input comes next; a run that was begun goes on."""
     runs = replay(Consumed(0, 1, 3, 7), Consumed(3, 0, 2, 12), adopted=5)
-    assert runs.next_step(0, 100) == ReplayStep(1, 3, 3, 7)
-    assert runs.next_step(2, 100) == ReplayStep(1, 1, 1, 7)
-    assert runs.next_step(3, 100) == ReplayStep(0, 2, 2, 12)
-    assert runs.next_step(3, 1) == ReplayStep(0, 1, 2, 12)
+    assert runs.next_event(0, 100) == RecordsNext(1, 3, 3, 7)
+    assert runs.next_event(2, 100) == RecordsNext(1, 1, 1, 7)
+    assert runs.next_event(3, 100) == RecordsNext(0, 2, 2, 12)
+    assert runs.next_event(3, 1) == RecordsNext(0, 1, 2, 12)
 
 
 def test_a_run_across_the_base_goes_on_there() -> None:
     """Lineage from before the base is passed."""
-    assert replay(Consumed(0, 1, 2, 5), Consumed(2, 0, 8, 30), position=6).next_step(
+    assert replay(Consumed(0, 1, 2, 5), Consumed(2, 0, 8, 30), position=6).next_event(
         6, 9
-    ) == ReplayStep(0, 4, 4, 30)
+    ) == RecordsNext(0, 4, 4, 30)
 
 
 def test_what_no_lineage_covers_is_an_error() -> None:
-    """A task with several inputs needs a determinant of each event; a timer is one."""
+    """A task with several inputs needs a determinant of each event; a tick is one."""
     gap = replay(Consumed(0, 1, 2, 5), Consumed(4, 1, 2, 9))
     with pytest.raises(LineageGapError, match="task t: no lineage for position 2"):
-        gap.next_step(2, 100)
+        gap.next_event(2, 100)
     with pytest.raises(LineageGapError):
-        replay().next_step(0, 100)
-    assert replay(Fired(0, 4, 1000)).next_step(0, 100) == Fired(0, 4, 1000)
+        replay().next_event(0, 100)
+    assert replay(Tick(0, 1000)).next_event(0, 100) == Tick(0, 1000)
 
 
 def test_the_only_input_needs_no_lineage() -> None:
-    """Positions that nothing covers are its records, up to the next timer; attachments are none."""
-    timer = Fired(4, 9, 1000)
-    only = replay(Attachment(2, 0, 0, 1, b""), timer, only_input=3, adopted=8)
-    assert only.next_step(0, 100) == ReplayStep(3, 4, 4, UNKNOWN_OFFSET)
-    assert only.next_step(4, 100) == timer
-    assert only.next_step(5, 100) == ReplayStep(3, 3, 3, UNKNOWN_OFFSET)
+    """Positions that nothing covers are its records, up to the next tick; attachments are none."""
+    tick = Tick(4, 1000)
+    only = replay(Attachment(2, 0, 0, 1, b""), tick, only_input=3, adopted=8)
+    assert only.next_event(0, 100) == RecordsNext(3, 4, 4, UNKNOWN_OFFSET)
+    assert only.next_event(4, 100) == tick
+    assert only.next_event(5, 100) == RecordsNext(3, 3, 3, UNKNOWN_OFFSET)
+
+
+def test_steps_are_bounded_and_cut() -> None:
+    """A checkpoint may lie between two steps, so a replay may end or begin there."""
+    steps = replay(Steps(0, 8), Flush(8, 2), committed=6)
+    assert steps.next_event(0, 4) == Steps(0, 4)
+    assert steps.next_event(4, 100) == Steps(4, 2)
+    assert steps.next_event(6, 100) == Steps(6, 2)
+    assert steps.next_event(8, 100) == Flush(8, 2)
+
+
+def test_a_merged_batch_comes_whole() -> None:
+    """Where it ended decides what it took: it is never begun within, and never ended early."""
+    place = InputPlace(8, 0, 50)
+    batch = Merged(2, (MergedInput(0, 5, place), MergedInput(1, 1, place)))
+    lineage = (Consumed(0, 0, 2, 3), batch, Tick(8, 9))
+    merged = replay(*lineage, adopted=9)
+    assert merged.next_event(2, 1) == batch
+    assert merged.next_event(8, 1) == Tick(8, 9)
+    for broken in (
+        replay(*lineage, adopted=7),
+        replay(*lineage, adopted=9, committed=5),
+        replay(*lineage, adopted=9, checks=(OutputHashes(0, 4, {}),)),
+    ):
+        with pytest.raises(LineageGapError, match=r"task t: \[2, 8\) is one"):
+            broken.next_event(2, 100)
+    with pytest.raises(LineageGapError, match="cannot be begun at 4"):
+        replay(*lineage, adopted=9).next_event(4, 100)
 
 
 def test_h32_batches_end_at_the_committed_position_and_the_adopted_end() -> None:
     """H32: an output's position is its batch's end, and suppression goes by it."""
-    assert count(replay(committed=6, only_input=0).next_step(0, 100)) == 6
-    assert count(replay(committed=6, only_input=0).next_step(6, 100)) == 4
-    assert count(replay(Consumed(0, 0, 30, 30), committed=6).next_step(4, 100)) == 2
-    assert count(replay(Consumed(0, 0, 30, 30)).next_step(4, 100)) == 6
-    assert count(replay(committed=40, only_input=0).next_step(4, 100)) == 6
+    assert count(replay(committed=6, only_input=0).next_event(0, 100)) == 6
+    assert count(replay(committed=6, only_input=0).next_event(6, 100)) == 4
+    assert count(replay(Consumed(0, 0, 30, 30), committed=6).next_event(4, 100)) == 2
+    assert count(replay(Consumed(0, 0, 30, 30)).next_event(4, 100)) == 6
+    assert count(replay(committed=40, only_input=0).next_event(4, 100)) == 6
 
 
 def test_h32_sink_outputs_are_suppressed_up_to_the_committed_position() -> None:
@@ -113,8 +152,8 @@ def test_internal_outputs_are_suppressed_up_to_the_last_valid_sequence() -> None
 def test_h13_inputs_are_verified(count: int, end_offset: int, is_sound: bool) -> None:
     """H13: a run ends where it ended, its parts at most there."""
     whole = replay(Consumed(0, 1, 4, 20))
-    step = whole.next_step(0, 100)
-    assert isinstance(step, ReplayStep)
+    step = whole.next_event(0, 100)
+    assert isinstance(step, RecordsNext)
     if is_sound:
         whole.verify(step, count, end_offset)
         return
@@ -125,8 +164,8 @@ def test_h13_inputs_are_verified(count: int, end_offset: int, is_sound: bool) ->
 def test_h13_an_end_that_was_cut_off_is_not_verified() -> None:
     """The head of a cut run has no known end, and an only input no lineage."""
     for some in (replay(Consumed(0, 1, 4, UNKNOWN_OFFSET)), replay(only_input=1)):
-        step = some.next_step(0, 4)
-        assert isinstance(step, ReplayStep)
+        step = some.next_event(0, 4)
+        assert isinstance(step, RecordsNext)
         some.verify(step, 4, 999)
 
 
@@ -154,12 +193,12 @@ def test_h44_batches_end_where_hashes_are_known() -> None:
     """H44: they are of a position, so a batch must end there to be compared."""
     checks = OutputHashes(0, 3, {}), OutputHashes(0, 8, {})
     checked = replay(only_input=0, committed=6, checks=checks)
-    assert count(checked.next_step(0, 100)) == 3
+    assert count(checked.next_event(0, 100)) == 3
     assert (checked.is_checked_at(2), checked.is_checked_at(3)) == (False, True)
     checked.check(OutputHashes(0, 3, {}))
     assert not checked.is_checked_at(3)
-    assert count(checked.next_step(3, 100)) == 3
-    assert count(checked.next_step(6, 100)) == 2
+    assert count(checked.next_event(3, 100)) == 3
+    assert count(checked.next_event(6, 100)) == 2
 
 
 def test_h44_what_differs_is_told() -> None:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from kstash.core.determinants import CLOCK_READ, Attachment, Consumed, Determinant, Fired
+from kstash.core.determinants import (
+    Attachment,
+    Consumed,
+    Determinant,
+    InputPlace,
+    Merged,
+    MergedInput,
+    Steps,
+    Tick,
+)
 from kstash.core.lineage_codec import Lineage, decode_lineage
 from kstash.core.stash import SEGMENT_ENTRIES_MAX, Stash
+from kstash.errors import LineageGapError
+from tests.unit.core_cases import CLOCK_READ
 
 
 def explicit(stable: int = 0, end: int = 0, *entries: Determinant) -> Stash:
@@ -104,27 +115,73 @@ def test_records_of_one_input_need_no_lineage() -> None:
     assert stash.chunk(0, 5) is None
 
 
-def test_an_implicit_task_logs_its_timers() -> None:
-    """Only timers and attachments are logged, with their positions; up to them all is stable."""
-    stash = implicit()
-    stash.append([], 5)
-    stash.append([Fired(7, 1, 100)], 8)
-    stash.append([], 10)
-    assert stash.stable == 7
-    assert stash.take_segment() == (7, 10, (Fired(7, 1, 100),))
-    stash.append([Fired(12, 1, 200)], 13)
-    stash.mark_stable(10)
-    assert stash.stable == 12
-    assert stash.take_segment() == (12, 13, (Fired(12, 1, 200),))
-    stash.mark_stable(13)
-    assert (stash.stable, len(stash)) == (13, 0)
+def test_who_logs_takes_over_from_who_did_not() -> None:
+    """Up to the first determinant that was adopted all is stable; so it is between two of them."""
+    stash = explicit(2, 9, Tick(4, 100), Steps(6, 3))
+    assert stash.stable == 4
+    assert stash.take_segment() == (4, 9, (Tick(4, 100), Steps(6, 3)))
+    stash.append([Tick(9, 200)], 10)
+    stash.mark_stable(5)
+    assert stash.stable == 6
+    stash.mark_stable(9)
+    assert stash.take_segment() == (9, 10, (Tick(9, 200),))
+
+
+def test_who_logs_nothing_takes_over_from_who_did() -> None:
+    """What was adopted is logged again; after it nothing is."""
+    stash = implicit(0, 9, Tick(4, 100))
+    stash.append([], 12)
+    assert (stash.stable, stash.end) == (4, 12)
+    assert stash.take_segment() == (4, 12, (Tick(4, 100),))
+    stash.mark_stable(12)
+    assert (stash.stable, len(stash)) == (12, 0)
+
+
+def test_what_is_appended_is_whole() -> None:
+    """A task logs every event, or none."""
+    wrong: list[tuple[Stash, list[Determinant]]] = [
+        (explicit(), [Tick(1, 5)]),
+        (explicit(), [Tick(0, 5), Consumed(2, 0, 1, 9)]),
+        (explicit(), []),
+        (implicit(), [Consumed(0, 0, 3, 3)]),
+    ]
+    for stash, entries in wrong:
+        with pytest.raises(AssertionError):
+            stash.append(entries, 3)
+
+
+def test_a_merged_batch_stays_whole() -> None:
+    """Attachments within it stand after it; no chunk and no segment begins between them."""
+    place = InputPlace(8, 0, 50)
+    batch = Merged(0, (MergedInput(0, 2, place), MergedInput(1, 3, place)))
+    notes = [Attachment(at, 0, 0, CLOCK_READ, b"x") for at in (1, 4)]
+    stash = explicit()
+    stash.append([batch, *notes], 5)
+    stash.append([Tick(5, 9)], 6)
+    assert chunk(stash, 0, 5) == Lineage(0, 5, (batch, *notes))
+    assert chunk(stash, 5, 6) == Lineage(5, 6, (Tick(5, 9),))
+    with pytest.raises(LineageGapError, match=r"position 3 lies within what is one: \[0, 5\)"):
+        stash.chunk(3, 6)
+    stash.mark_stable(0)
+    assert stash.take_segment() == (0, 6, (batch, *notes, Tick(5, 9)))
+
+
+def test_h38_a_segment_ends_after_the_notes_of_a_merged_batch() -> None:
+    """H38: the bound gives way to the attachments of a batch that is one."""
+    batch = Merged(0, (MergedInput(0, SEGMENT_ENTRIES_MAX + 9, InputPlace(9, 0, 5)),))
+    end = batch.count
+    notes = [Attachment(at, 0, 0, CLOCK_READ, b"x") for at in range(end)]
+    stash = explicit()
+    stash.append([batch, *notes, Tick(end, 1), Tick(end + 1, 1)], end + 2)
+    taken = stash.take_segment()
+    assert taken is not None
+    assert (taken[:2], taken[2][-1]) == ((0, end + 1), Tick(end, 1))
 
 
 def test_h29_adopted_lineage_is_flushed_again() -> None:
     """H29: lineage that only headers held is in the first segments of the new incarnation."""
     stash = explicit(4, 10, Consumed(0, 0, 8, 8), Consumed(8, 1, 2, 2))
     assert stash.take_segment() == (4, 10, (Consumed(4, 0, 4, 8), Consumed(8, 1, 2, 2)))
-    assert implicit(0, 9, Fired(4, 0, 1)).stable == 4
 
 
 def test_segments_are_bounded() -> None:

@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 
 import kstash
 from kstash.core.program import HASHING_SETTING
-from kstash.core.records import Start, decode_record
+from kstash.core.record_codec import decode_record
+from kstash.core.records import Start
 from kstash.runtime.worker.worker import Worker
 from kstash.testing import TestDriver
 from kstash.testing import driver as module

@@ -12,7 +12,8 @@ import pytest
 import kstash
 from kstash import App
 from kstash.core.partitioner import Partitioner
-from kstash.core.records import Checkpoint, Hint, decode_record
+from kstash.core.record_codec import decode_record
+from kstash.core.records import Checkpoint, Hint
 from kstash.errors import IncarnationFencedError
 from kstash.ports.kafka import Partition
 from kstash.runtime.group.hints import HINT_RECORDS, SAY_AGAIN_S

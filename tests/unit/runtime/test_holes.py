@@ -13,7 +13,8 @@ import pytest
 
 import kstash
 from kstash import App
-from kstash.core.records import Claim, Hint, LineageRecord, decode_record
+from kstash.core.record_codec import decode_record
+from kstash.core.records import Claim, Hint, LineageRecord
 from kstash.errors import (
     CommittedPositionLostError,
     KafkaUnavailableError,

@@ -10,17 +10,10 @@ import pytest
 
 import kstash
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.records import (
-    Claim,
-    Gone,
-    Hint,
-    LineageRecord,
-    Segment,
-    decode_record,
-    encode_key,
-    encode_value,
-)
-from kstash.core.recovery import TailScan, TaskSpec
+from kstash.core.plan import TaskSpec
+from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.records import Claim, Gone, Hint, LineageRecord, Segment
+from kstash.core.tail_scan import TailScan
 from kstash.core.wire import IDENTITY_HEADER, Identity
 from kstash.errors import WireCorruptError
 from kstash.ports.kafka import Headers

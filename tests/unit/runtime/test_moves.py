@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 
 import kstash
 from kstash.core.group import GroupState
-from kstash.core.records import CHECKPOINT, START, Claim, encode_key, encode_value, key_incarnation
+from kstash.core.record_codec import CHECKPOINT, START, encode_key, encode_value, key_incarnation
+from kstash.core.records import Claim
 from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.layout import Layout
 from kstash.runtime.worker.worker import Worker

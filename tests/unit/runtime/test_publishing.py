@@ -6,7 +6,8 @@ import pytest
 
 import kstash
 from kstash import App
-from kstash.core.records import Checkpoint, decode_record
+from kstash.core.record_codec import decode_record
+from kstash.core.records import Checkpoint
 from kstash.testing import TestDriver
 
 LONG_MS = 600_000

@@ -7,7 +7,8 @@ import pytest
 import kstash
 from kstash.core.files import FileDeletion
 from kstash.core.ids import Incarnation
-from kstash.core.records import Checkpoint, decode_record
+from kstash.core.record_codec import decode_record
+from kstash.core.records import Checkpoint
 from kstash.errors import OffsetOutOfRangeError, StepDeadlineError
 from kstash.runtime.group.checkpoints import Checkpoints
 from kstash.runtime.group.stored_files import Collection

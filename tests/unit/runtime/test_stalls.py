@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kstash.core.group import GroupState
-from kstash.core.records import Claim, encode_key, encode_value
+from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.records import Claim
 from kstash.ports.status import GroupStatus
 from kstash.testing import TestDriver
 from tests.unit.runtime.test_lags import counted, first_task, go_on, hold, status

@@ -9,7 +9,7 @@ import pytest
 import kstash
 from kstash import App
 from kstash.core.ids import OutPartition
-from kstash.core.recovery import TailScan
+from kstash.core.tail_scan import TailScan
 from kstash.core.wire import IDENTITY_HEADER
 from kstash.errors import WireCorruptError
 from kstash.runtime.headers import kstash_headers

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import kstash
 from kstash import App
-from kstash.core.records import Checkpoint, Release, decode_record
+from kstash.core.record_codec import decode_record
+from kstash.core.records import Checkpoint, Release
 from kstash.testing import TestDriver
 
 

@@ -14,6 +14,7 @@ import pytest
 import kstash
 from kstash import App
 from kstash.core.group import GroupCore
+from kstash.core.record_codec import decode_record, encode_key, encode_value
 from kstash.core.records import (
     BoundedRun,
     Checkpoint,
@@ -24,9 +25,6 @@ from kstash.core.records import (
     Seal,
     Segment,
     Start,
-    decode_record,
-    encode_key,
-    encode_value,
 )
 from kstash.ports.kafka import Partition
 from kstash.runtime.group import trim

@@ -14,7 +14,8 @@ import kstash
 from kstash import App, Delivery
 from kstash.core.ids import Incarnation
 from kstash.core.program import Program
-from kstash.core.records import Start, decode_record, encode_key, encode_value
+from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.records import Start
 from kstash.errors import (
     ProgramChangedError,
     TopicMadeAnewError,

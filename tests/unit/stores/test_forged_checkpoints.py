@@ -14,16 +14,8 @@ import kstash
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView
 from kstash.core.manifest import check_manifest, check_name
-from kstash.core.records import (
-    Checkpoint,
-    FileEntry,
-    Generation,
-    Start,
-    TaskStart,
-    decode_record,
-    encode_key,
-    encode_value,
-)
+from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.records import Checkpoint, FileEntry, Generation, Start, TaskStart
 from kstash.errors import CheckpointCorruptError, WireCorruptError
 from kstash.state import RocksBackend
 from kstash.testing import TestDriver

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kstash.core.frames import encode_frame
-from kstash.core.records import (
+from kstash.core.record_codec import (
     CHECKPOINT,
     CLAIM,
     CONFIG,

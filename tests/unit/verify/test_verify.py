@@ -17,6 +17,7 @@ import kstash
 from kstash.core.determinants import Consumed
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
+from kstash.core.record_codec import encode_key, encode_value
 from kstash.core.records import (
     Checkpoint,
     Claim,
@@ -26,8 +27,6 @@ from kstash.core.records import (
     Segment,
     Start,
     TaskStart,
-    encode_key,
-    encode_value,
 )
 from kstash.core.wire import (
     IDENTITY_HEADER,
