@@ -15,7 +15,7 @@ from kstash.core.determinants import (
     Determinant,
     Flush,
     Idle,
-    Merged,
+    MergedBatch,
     Steps,
     Tick,
 )
@@ -209,7 +209,7 @@ def determinant_text(item: Determinant) -> str:
     if isinstance(item, Consumed):
         return f"{item.position}: {item.count} of input {item.input} before {item.end_offset}"
     match item:
-        case Merged():
+        case MergedBatch():
             parts = (f"{p.count} of input {p.input} before {p.place.offset}" for p in item.parts)
             return f"{item.position}: {item.count} merged, {', '.join(parts)}"
         case Steps():

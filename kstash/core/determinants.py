@@ -4,7 +4,7 @@ Invariants of a lineage (a list of determinants in order):
 
 - events cover positions, one or more from their own on, and never overlap; an `Attachment` covers
   nothing, and stands in front of its own event;
-- records and steps can be cut at any position. A `Merged` batch cannot: where it ended decides what
+- records and steps can be cut at any position. A `MergedBatch` batch cannot: where it ended decides what
   it took, so no checkpoint, committed position, chunk, segment or adopted end lies within one;
 - positions covered by nothing are what follows by itself, where the incarnation that made them
   logs nothing (protocol, section 3): records of the only input, and steps of unfinished work.
@@ -60,7 +60,7 @@ class MergedInput:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergedBatch:
     """Logical records of several inputs, in the order that `core.merge` makes of their times.
 
     `parts` are in order of the inputs, each at most once.
@@ -138,7 +138,7 @@ class Attachment:
     payload: bytes
 
 
-EventEntry = Consumed | Merged | Steps | Tick | Flush | Idle | Completed
+EventEntry = Consumed | MergedBatch | Steps | Tick | Flush | Idle | Completed
 """What one event was, or several."""
 
 Determinant = EventEntry | Attachment
@@ -148,7 +148,7 @@ def end_of(determinant: Determinant) -> int:
     """Return the position after what a determinant covers (its own for an attachment)."""
     if isinstance(determinant, Consumed):  # most of them; the union below takes far longer
         return determinant.position + determinant.count
-    if isinstance(determinant, Merged | Steps):
+    if isinstance(determinant, MergedBatch | Steps):
         return determinant.position + determinant.count
     if isinstance(determinant, Attachment):
         return determinant.position

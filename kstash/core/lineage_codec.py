@@ -18,7 +18,7 @@ from kstash.core.determinants import (
     Flush,
     Idle,
     InputPlace,
-    Merged,
+    MergedBatch,
     MergedInput,
     Steps,
     Tick,
@@ -36,7 +36,7 @@ _RUN, _EVENT, _ATTACHMENT, _RUN_AFTER_GAP = 0, 1, 2, 3
 # release has ever written.
 _MERGED, _STEPS, _TICK, _FLUSH, _IDLE, _COMPLETED = 1, 2, 3, 4, 5, 6
 _KINDS: dict[type[EventEntry], int] = {
-    Merged: _MERGED,
+    MergedBatch: _MERGED,
     Steps: _STEPS,
     Tick: _TICK,
     Flush: _FLUSH,
@@ -128,12 +128,12 @@ class _Last:
 def _next_at(entry: Determinant) -> int:
     """Position that the next entry's gap is counted from."""
     # Attachments of events within a merged batch stand after the whole of it.
-    return entry.position if isinstance(entry, Merged) else end_of(entry)
+    return entry.position if isinstance(entry, MergedBatch) else end_of(entry)
 
 
 def _write_event(out: bytearray, entry: EventEntry, last: _Last) -> None:
     match entry:
-        case Merged():
+        case MergedBatch():
             write_varint(out, len(entry.parts))
             for part in entry.parts:
                 _write_part(out, part, last)
@@ -220,7 +220,7 @@ class _Reader:
             parts = tuple(self._part() for _ in range(self._count("a batch of no inputs")))
             if any(a.input >= b.input for a, b in pairwise(parts)):
                 raise WireCorruptError("lineage with inputs of a merged batch out of order")
-            return Merged(position, parts)
+            return MergedBatch(position, parts)
         if kind == _STEPS:
             return Steps(position, self._count("no steps"))
         if kind == _TICK:

@@ -29,7 +29,7 @@ from kstash.core.determinants import (
     EventEntry,
     Flush,
     Idle,
-    Merged,
+    MergedBatch,
     Steps,
     Tick,
     end_of,
@@ -63,7 +63,7 @@ class RecordsNext:
     end_offset: int
 
 
-NextEvent = RecordsNext | Merged | Steps | Tick | Flush | Idle | Completed
+NextEvent = RecordsNext | MergedBatch | Steps | Tick | Flush | Idle | Completed
 """What comes next in a replay: records, or an entry of the lineage from its own position on."""
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kstash.core.determinants import Attachment, Consumed, Merged, end_of
+from kstash.core.determinants import Attachment, Consumed, MergedBatch, end_of
 from kstash.core.ids import TaskId
 from kstash.core.plan import TaskPlan, TaskSpec
 from kstash.core.records import Start
@@ -106,7 +106,7 @@ def events_of(plan: TaskPlan, input_index: int, *, implicit: bool) -> int:
         covered += end_of(entry) - entry.position
         if isinstance(entry, Consumed) and entry.input == input_index:
             found += entry.count
-        elif isinstance(entry, Merged):
+        elif isinstance(entry, MergedBatch):
             found += sum(part.count for part in entry.parts if part.input == input_index)
     return found + (plan.adopted - plan.position - covered if implicit else 0)
 

@@ -23,7 +23,7 @@ from kstash.core.determinants import (
     Flush,
     Idle,
     InputPlace,
-    Merged,
+    MergedBatch,
     MergedInput,
     Steps,
     Tick,
@@ -103,7 +103,7 @@ def seen() -> Seen:
     entries = (
         Consumed(5, 0, 3, 8),
         Tick(9, 10**12),
-        Merged(10, (MergedInput(0, 2, place), MergedInput(1, 1, place))),
+        MergedBatch(10, (MergedInput(0, 2, place), MergedInput(1, 1, place))),
         Attachment(11, 0, 1, 2, b"payload"),
         Steps(13, 4),
         Flush(17, 0),

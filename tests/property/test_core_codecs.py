@@ -24,7 +24,7 @@ from kstash.core.determinants import (
     Flush,
     Idle,
     InputPlace,
-    Merged,
+    MergedBatch,
     MergedInput,
     Steps,
     Tick,
@@ -100,7 +100,9 @@ def events(draw: st.DrawFn, at: int) -> EventEntry:
     places = st.builds(InputPlace, OFFSETS, U32, st.integers(-(2**60), 2**60))
     made: EventEntry = draw(
         st.one_of(
-            st.just(Merged(at, tuple(MergedInput(i, draw(COUNTS), draw(places)) for i in inputs))),
+            st.just(
+                MergedBatch(at, tuple(MergedInput(i, draw(COUNTS), draw(places)) for i in inputs))
+            ),
             st.builds(Steps, st.just(at), COUNTS),
             st.builds(Tick, st.just(at), st.integers(-(2**60), 2**60)),
             st.builds(Flush, st.just(at), U32),
@@ -372,7 +374,7 @@ def test_the_checker_reads_what_the_core_writes(lineage: Lineage) -> None:
     for entry in lineage.entries:
         if isinstance(entry, Consumed):
             runs.append((entry.input, end_of(entry), entry.end_offset))
-        elif isinstance(entry, Merged):
+        elif isinstance(entry, MergedBatch):
             runs += [(part.input, end_of(entry), part.place.offset) for part in entry.parts]
     assert [tuple(run) for run in check_chunk(encode_lineage(*lineage))] == runs
 
@@ -393,7 +395,7 @@ def test_copies_join_to_the_whole(lineage: Lineage, cuts: list[tuple[float, floa
             (
                 e.position
                 for e in entries
-                if isinstance(e, Merged) and e.position < first < end_of(e)
+                if isinstance(e, MergedBatch) and e.position < first < end_of(e)
             ),
             first,
         )
@@ -411,7 +413,7 @@ def test_a_cut_loses_nothing(lineage: Lineage, where: float) -> None:
     start, _, entries = lineage
     end = max(start, contiguous_end(entries, start))
     cut = start + int((end - start) * where)
-    if any(isinstance(e, Merged) and e.position < cut < end_of(e) for e in entries):
+    if any(isinstance(e, MergedBatch) and e.position < cut < end_of(e) for e in entries):
         return  # it is one
     assert contiguous_end(lineage_until(entries, cut), start) == cut
     assert contiguous_end(lineage_from(entries, cut), cut) == end

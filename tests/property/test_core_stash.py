@@ -13,7 +13,7 @@ from kstash.core.determinants import (
     Consumed,
     Determinant,
     InputPlace,
-    Merged,
+    MergedBatch,
     MergedInput,
     Steps,
     Tick,
@@ -41,7 +41,7 @@ def facts_of(entries: Iterable[Determinant]) -> Facts:
                 facts[position,] = ("step",)
         elif isinstance(entry, Tick):
             facts[entry.position,] = ("tick", entry.now_ms)
-        elif isinstance(entry, Merged):
+        elif isinstance(entry, MergedBatch):
             facts[entry.position,] = ("merged", entry.parts)
         elif isinstance(entry, Attachment):
             facts[entry.position, entry.index, entry.k] = ("attached", entry.payload)
@@ -84,7 +84,7 @@ class StashMachine(RuleBasedStateMachine):
                 entries.append(Steps(at, count))
             elif kind == "m":
                 place = InputPlace(self.next_offset, 0, count)
-                entries.append(Merged(at, (MergedInput(count % 2, count, place),)))
+                entries.append(MergedBatch(at, (MergedInput(count % 2, count, place),)))
                 entries.append(Attachment(at + count - 1, 0, 0, CLOCK_READ, b"m"))
             else:
                 entries.append(Consumed(at, count % 2, count, self.next_offset))
@@ -148,7 +148,7 @@ class StashMachine(RuleBasedStateMachine):
     def is_within_merged(self, position: int) -> bool:
         """Whether a position lies within a batch that is one."""
         return any(
-            isinstance(entry, Merged) and entry.position < position < end_of(entry)
+            isinstance(entry, MergedBatch) and entry.position < position < end_of(entry)
             for entry in self.stash._entries
         )
 

@@ -26,7 +26,7 @@ from kstash.core.determinants import (
     Flush,
     Idle,
     InputPlace,
-    Merged,
+    MergedBatch,
     MergedInput,
     Steps,
     Tick,
@@ -337,7 +337,7 @@ def test_lineage_records_are_decoded() -> None:
     entries = (
         Consumed(8, 1, 2, 40),
         Tick(10, 99),
-        Merged(11, (MergedInput(0, 3, place), MergedInput(1, 1, place))),
+        MergedBatch(11, (MergedInput(0, 3, place), MergedInput(1, 1, place))),
         Steps(15, 7),
         Flush(22, 3),
         Idle(23, 1, 99),

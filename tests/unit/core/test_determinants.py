@@ -13,7 +13,7 @@ from kstash.core.determinants import (
     Flush,
     Idle,
     InputPlace,
-    Merged,
+    MergedBatch,
     MergedInput,
     Steps,
     Tick,
@@ -92,7 +92,7 @@ def test_contiguous_end() -> None:
 
 
 PLACE = InputPlace(30, 1, 500)
-MERGED = Merged(10, (MergedInput(0, 2, PLACE), MergedInput(1, 3, PLACE)))
+MERGED = MergedBatch(10, (MergedInput(0, 2, PLACE), MergedInput(1, 3, PLACE)))
 
 
 def test_each_kind_of_event_covers_positions() -> None:

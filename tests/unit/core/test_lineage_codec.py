@@ -20,7 +20,7 @@ from kstash.core.determinants import (
     Flush,
     Idle,
     InputPlace,
-    Merged,
+    MergedBatch,
     MergedInput,
     Steps,
     Tick,
@@ -70,7 +70,7 @@ LINEAGES: list[tuple[Lineage, str]] = [
             108,
             (
                 Consumed(100, 1, 2, 20),
-                Merged(
+                MergedBatch(
                     102,
                     (
                         MergedInput(0, 1, InputPlace(7, 0, 1_000)),

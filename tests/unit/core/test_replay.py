@@ -14,7 +14,7 @@ from kstash.core.determinants import (
     Determinant,
     Flush,
     InputPlace,
-    Merged,
+    MergedBatch,
     MergedInput,
     Steps,
     Tick,
@@ -104,7 +104,7 @@ def test_steps_are_bounded_and_cut() -> None:
 def test_a_merged_batch_comes_whole() -> None:
     """Where it ended decides what it took: it is never begun within, and never ended early."""
     place = InputPlace(8, 0, 50)
-    batch = Merged(2, (MergedInput(0, 5, place), MergedInput(1, 1, place)))
+    batch = MergedBatch(2, (MergedInput(0, 5, place), MergedInput(1, 1, place)))
     lineage = (Consumed(0, 0, 2, 3), batch, Tick(8, 9))
     merged = replay(*lineage, adopted=9)
     assert merged.next_event(2, 1) == batch

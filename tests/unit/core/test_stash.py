@@ -9,7 +9,7 @@ from kstash.core.determinants import (
     Consumed,
     Determinant,
     InputPlace,
-    Merged,
+    MergedBatch,
     MergedInput,
     Steps,
     Tick,
@@ -153,7 +153,7 @@ def test_what_is_appended_is_whole() -> None:
 def test_a_merged_batch_stays_whole() -> None:
     """Attachments within it stand after it; no chunk and no segment begins between them."""
     place = InputPlace(8, 0, 50)
-    batch = Merged(0, (MergedInput(0, 2, place), MergedInput(1, 3, place)))
+    batch = MergedBatch(0, (MergedInput(0, 2, place), MergedInput(1, 3, place)))
     notes = [Attachment(at, 0, 0, CLOCK_READ, b"x") for at in (1, 4)]
     stash = explicit()
     stash.append([batch, *notes], 5)
@@ -168,7 +168,7 @@ def test_a_merged_batch_stays_whole() -> None:
 
 def test_h38_a_segment_ends_after_the_notes_of_a_merged_batch() -> None:
     """H38: the bound gives way to the attachments of a batch that is one."""
-    batch = Merged(0, (MergedInput(0, SEGMENT_ENTRIES_MAX + 9, InputPlace(9, 0, 5)),))
+    batch = MergedBatch(0, (MergedInput(0, SEGMENT_ENTRIES_MAX + 9, InputPlace(9, 0, 5)),))
     end = batch.count
     notes = [Attachment(at, 0, 0, CLOCK_READ, b"x") for at in range(end)]
     stash = explicit()
