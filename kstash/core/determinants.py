@@ -4,7 +4,7 @@ Invariants of a lineage (a list of determinants in order):
 
 - events cover positions, one or more from their own on, and never overlap; an `Attachment` covers
   nothing, and stands in front of its own event;
-- records and steps can be cut at any position. A `MergedBatch` batch cannot: where it ended decides what
+- records and steps can be cut at any position. A `MergedBatch` cannot: where it ended decides what
   it took, so no checkpoint, committed position, chunk, segment or adopted end lies within one;
 - positions covered by nothing are what follows by itself, where the incarnation that made them
   logs nothing (protocol, section 3): records of the only input, and steps of unfinished work.

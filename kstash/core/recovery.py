@@ -5,18 +5,16 @@ Pure functions; `core.group` calls them in the order of protocol section 6.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import replace
 
 from kstash.core.determinants import (
-    Determinant,
     contiguous_end,
     lineage_until,
     merge_lineage,
 )
 from kstash.core.hashes import OutputHashes
-from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
+from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.lineage import (
     UNBOUNDED,
     LineageView,
@@ -27,89 +25,10 @@ from kstash.core.lineage import (
     known_hashes,
     owners_of,
 )
-from kstash.core.lineage_codec import Lineage
-from kstash.core.reader import ReaderTable
+from kstash.core.plan import TaskPlan, TaskSpec
 from kstash.core.records import Checkpoint, Hint, Start
-from kstash.core.wire import Fence, Identity, Marker
-from kstash.errors import LineageGapError, SequenceGapError
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
-    """What recovery must know of a task's place in the topology.
-
-    Attributes:
-        task: its id.
-        implicit: it has one input partition: of what an incarnation does not log, the events
-            follow from that.
-        logs: it has one input partition, and this incarnation logs all the same: something else
-            decides what it does, too (protocol, section 3).
-        internal_outputs: output partitions on internal topics.
-        sink_outputs: output partitions that are sinks.
-        scanned_sinks: those of them with immediate delivery, whose tails carry lineage.
-    """
-
-    task: TaskId
-    implicit: bool
-    internal_outputs: tuple[OutPartition, ...] = ()
-    sink_outputs: tuple[OutPartition, ...] = ()
-    scanned_sinks: tuple[OutPartition, ...] = ()
-    logs: bool = False
-
-    @property
-    def scanned_outputs(self) -> tuple[OutPartition, ...]:
-        """Output partitions whose tails recovery reads."""
-        return self.internal_outputs + self.scanned_sinks
-
-
-@dataclass(frozen=True, slots=True)
-class TaskPlan:
-    """How one task comes back.
-
-    Attributes:
-        base: checkpoint to restore, or None for the empty state at position 0.
-        position: of the base.
-        adopted: replay ends here (`x`); what comes after is new.
-        stable: end of what the lineage topic holds contiguously.
-        lineage: determinants of `[position, adopted)`.
-        owners: which incarnation made which positions (for seeds of randomness).
-        sequences: last sequence per output partition at `position`.
-        last_valid: last valid sequence per internal output partition: up to it replay suppresses.
-        committed: committed position: sink outputs up to it are suppressed.
-        input_offsets: next offset per input at `position`; inputs that are missing start anew.
-        readers: reader table per internal input at `position`.
-        scan_from: scan starts that are still valid for the new incarnation.
-        fresh_stores: stores that begin empty, whatever the base holds under their names.
-        logs: this incarnation logs runs of its only input, as `TaskSpec` says.
-        made: hashes of the outputs up to `position`, to go on from.
-        checks: hashes at later positions, which the replay must come to (H44); ascending.
-        said_by: (output partition, offset) of the first record in a tail that says that the history
-            goes to `adopted`; None when none does.
-    """
-
-    task: TaskId
-    base: Checkpoint | None
-    position: int
-    adopted: int
-    stable: int
-    lineage: tuple[Determinant, ...]
-    owners: tuple[Owner, ...]
-    sequences: Mapping[OutPartition, int]
-    last_valid: Mapping[OutPartition, int]
-    committed: int
-    input_offsets: Mapping[int, int]
-    readers: Mapping[int, ReaderTable]
-    scan_from: Mapping[OutPartition, int]
-    fresh_stores: frozenset[str] = frozenset()
-    logs: bool = False
-    made: OutputHashes = field(default_factory=lambda: OutputHashes(0, 0, {}))
-    checks: tuple[OutputHashes, ...] = ()
-    said_by: tuple[OutPartition, int] | None = None
-
-    @property
-    def base_label(self) -> str | None:
-        """Label of the base's files; None when it has none, as of a stage that had no store yet."""
-        return self.base.label if self.base is not None and self.base.files else None
+from kstash.core.tail_scan import TailScan
+from kstash.errors import LineageGapError
 
 
 def candidates(view: LineageView, task: TaskId, chain: list[Start]) -> list[Checkpoint]:
@@ -147,174 +66,6 @@ def scan_starts(
             if partition in starts and offset >= starts[partition][0]:
                 starts[partition] = (offset, max(incarnation, starts[partition][1]))
     return starts
-
-
-class TailScan:
-    """Collects what the tails of one task's output partitions say (protocol, section 6 step 5).
-
-    Records of one partition come in the order of their offsets; partitions in any.
-
-    Attributes:
-        task: the task.
-        starts: (offset, incarnation) by output partition: where its tail begins, and who vouches
-            that nothing before it counts; fixed. Only these partitions are scanned.
-        internal: those of them that are internal topics; fixed.
-        position: the highest position that an accepted record, or the newest END, is of; only
-            rises. The history goes there at least (H36).
-        chunks: (incarnation, chunk) of each accepted record that carries one, as they came.
-    """
-
-    def __init__(
-        self,
-        spec: TaskSpec,
-        starts: Mapping[OutPartition, tuple[int, Incarnation]],
-        known: Container[Incarnation],
-        reached: int = 0,
-    ) -> None:
-        """Begin with nothing seen.
-
-        Args:
-            spec: of the task.
-            starts: where each partition's tail begins, and the incarnation that vouches for it.
-            known: incarnations that a START is known of. On a sink others may write too: what is of
-                another incarnation there is nobody's (H52).
-            reached: position that no record before the starts is beyond.
-        """
-        self._known = known
-        self._reached = reached
-        # (reach, partition, offset) of each record that says more of the history than all before
-        # it, by rising reach: for the error that has to name one.
-        self._places: list[tuple[int, OutPartition, int]] = []
-        # Of each sink partition, by incarnation, the sequences seen, as ranges [first, last] in the
-        # order in which they came: only the last one grows. `_newest`: those of the incarnation
-        # whose record was accepted last.
-        self._seen: dict[OutPartition, dict[Incarnation, list[list[int]]]] = {}
-        self._newest: dict[OutPartition, list[list[int]]] = {}
-        self.task = spec.task
-        self.starts = dict(starts)
-        self.position = 0
-        self.chunks: list[tuple[Incarnation, Lineage]] = []
-        self.internal = frozenset(spec.internal_outputs)
-        # The reader rule of each partition in which a record of an internal topic, or a marker, was
-        # seen. Kstash writes no marker into a sink, but others may.
-        self._tables: dict[OutPartition, ReaderTable] = {}
-
-    def _check(self) -> None:
-        """Assert what the fields promise; not for each record, of which there are many."""
-        assert all(a[0] < b[0] for a, b in pairwise(self._places)), "places out of order"
-        assert self.internal.isdisjoint(self._seen), "sequences of an internal topic"
-        for ranges in (r for by_writer in self._seen.values() for r in by_writer.values()):
-            assert all(first <= last for first, last in ranges), "an empty range of sequences"
-
-    def on_record(
-        self, partition: OutPartition, offset: int, identity: Identity, chunk: Lineage | None
-    ) -> bool:
-        """Take one record of this task into account.
-
-        Returns:
-            Whether it is one to compare with what the replay makes. On a sink a copy may repeat a
-            record that lies before the scan: what is stable anyway is not compared there.
-        """
-        # What was written without fences has no history (H57).
-        if not self._starts_at(partition, offset) or identity.incarnation == NO_INCARNATION:
-            return False
-        if partition in self.internal:
-            table = self._table(partition, identity.application)
-            try:
-                skip = table.accept(identity)
-            except SequenceGapError:
-                skip = self._after_gap(table, identity)
-            if skip == identity.count:
-                return False
-        elif not self._is_own(partition, identity) or self._is_copy(partition, identity):
-            return False
-        if chunk is not None:
-            self.chunks.append((identity.incarnation, chunk))
-        reach = max(identity.position, chunk.end if chunk is not None else 0)
-        if reach > (self._places[-1][0] if self._places else 0):
-            self._places.append((reach, partition, offset))
-        self.position = max(self.position, identity.position)
-        return partition in self.internal or identity.position > self._reached
-
-    def _is_own(self, partition: OutPartition, identity: Identity) -> bool:
-        """Whether a record of a sink is of an incarnation that may have written it."""
-        if identity.incarnation not in self._known or identity.count != 1:
-            return False
-        return identity.incarnation >= self.starts[partition][1]
-
-    def _is_copy(self, partition: OutPartition, identity: Identity) -> bool:
-        """Whether this incarnation has written that sequence there before: it never does twice."""
-        seen = self._seen.setdefault(partition, {}).setdefault(identity.incarnation, [])
-        sequence = identity.first_seq
-        if _is_within(seen, sequence):
-            return True
-        if not seen or seen[-1][1] + 1 != sequence:
-            seen.append([sequence, sequence])
-        seen[-1][1] = sequence
-        self._newest[partition] = seen
-        return False
-
-    def on_next(self, partition: OutPartition, sequence: int) -> bool:
-        """Take a record of a sink that differs from the last one accepted in its sequence only.
-
-        That is the next one, and `on_record` was not called for the partition in between. Returns
-        whether it is accepted.
-        """
-        seen = self._newest[partition]
-        if len(seen) > 1 and _is_within(seen, sequence):
-            return False
-        seen[-1][1] = sequence
-        return True
-
-    def place_of(self, position: int) -> tuple[OutPartition, int] | None:
-        """(Output partition, offset) of the first record that says that the history goes so far."""
-        return next(((out, at) for reach, out, at in self._places if reach >= position), None)
-
-    @staticmethod
-    def _after_gap(table: ReaderTable, identity: Identity) -> int:
-        # A scan begins midway, so a jump is no corruption here: a successor without the newest
-        # checkpoint repeats old sequences, and the next one, with it, goes on above them.
-        table.last_seq[identity.application, identity.task] = (
-            identity.first_seq + identity.count - 1
-        )
-        return 0
-
-    def on_marker(self, partition: OutPartition, offset: int, marker: Marker) -> None:
-        """Take a FENCE, or an own END, into account."""
-        if not self._starts_at(partition, offset):
-            return
-        if isinstance(marker, Fence):
-            self._table(partition, marker.application).mark(marker)
-        elif marker.task == self.task:
-            table = self._table(partition, marker.application)
-            table.mark(marker)
-            if table.is_newest(marker.application, self.task.partition, marker.incarnation):
-                self.position = max(self.position, marker.position)
-
-    def last_valid(self, application: int) -> dict[OutPartition, int]:
-        """Last valid sequence per internal output partition in which a record was accepted."""
-        self._check()
-        last: dict[OutPartition, int] = {}
-        for partition, table in self._tables.items():
-            sequence = table.last_seq.get((application, self.task))
-            if partition in self.internal and sequence is not None:
-                last[partition] = sequence
-        return last
-
-    def _starts_at(self, partition: OutPartition, offset: int) -> bool:
-        return partition in self.starts and offset >= self.starts[partition][0]
-
-    def _table(self, partition: OutPartition, application: int) -> ReaderTable:
-        table = self._tables.get(partition)
-        if table is None:
-            group = application, self.task.partition
-            table = ReaderTable(False, {group: self.starts[partition][1]})
-            self._tables[partition] = table
-        return table
-
-
-def _is_within(ranges: Iterable[Sequence[int]], number: int) -> bool:
-    return any(first <= number <= last for first, last in ranges)
 
 
 def plan_task(

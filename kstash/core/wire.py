@@ -1,7 +1,8 @@
 """Bytes of identity headers and markers (layouts: wire-format.md).
 
 What Kafka's batch CRC covers (record headers) has a version byte only; what is kept in the lineage
-topic ends with a CRC-32 besides (`core.records`). Garbage gives `WireCorruptError`, nothing else.
+topic ends with a CRC-32 besides (`core.record_codec`). Garbage gives `WireCorruptError`, nothing
+else.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kstash.core import records
 from kstash.core.determinants import (
     Attachment,
     Completed,
@@ -40,6 +39,7 @@ from kstash.core.lineage_codec import Lineage, decode_lineage, encode_lineage
 from kstash.core.reader import ReaderTable
 from kstash.core.record_codec import decode_record, encode_key, encode_value
 from kstash.core.records import (
+    BoundedRun,
     Checkpoint,
     Claim,
     FileEntry,
@@ -98,11 +98,10 @@ def events(draw: st.DrawFn, at: int) -> EventEntry:
     """What no run is."""
     inputs = draw(st.lists(st.integers(0, 40), min_size=1, max_size=3, unique=True).map(sorted))
     places = st.builds(InputPlace, OFFSETS, U32, st.integers(-(2**60), 2**60))
+    parts = tuple(MergedInput(source, draw(COUNTS), draw(places)) for source in inputs)
     made: EventEntry = draw(
         st.one_of(
-            st.just(
-                MergedBatch(at, tuple(MergedInput(i, draw(COUNTS), draw(places)) for i in inputs))
-            ),
+            st.just(MergedBatch(at, parts)),
             st.builds(Steps, st.just(at), COUNTS),
             st.builds(Tick, st.just(at), st.integers(-(2**60), 2**60)),
             st.builds(Flush, st.just(at), U32),
@@ -174,7 +173,7 @@ RECORDS: st.SearchStrategy[LineageRecord] = st.one_of(
     ).filter(lambda start: start.parent is None or start.parent < start.incarnation),
     st.builds(Release, INCARNATIONS, INTS, st.none() | U64),
     st.builds(
-        records.BoundedRun,
+        BoundedRun,
         INCARNATIONS,
         U64,
         st.lists(st.tuples(st.text(max_size=9), U32, OFFSETS), max_size=3).map(tuple),

@@ -26,6 +26,7 @@ from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint
 from kstash.core.replay import Replay
 from kstash.core.sink import CommitState, CommittedPositions, SinkCommitter
+from kstash.core.tail_scan import TailScan
 from kstash.core.task import TaskCore
 from kstash.core.wire import Fence
 from tests.simulation import shapes
@@ -388,7 +389,7 @@ def _end_without_position(patch: Patch) -> Mutations:
         if isinstance(marker, Fence):
             before(scan, partition, offset, marker)
 
-    before = patch.set(core_recovery.TailScan, "on_marker", on_marker)
+    before = patch.set(TailScan, "on_marker", on_marker)
     return Mutations()
 
 
@@ -461,7 +462,7 @@ def _newer_counts(patch: Patch) -> Mutations:
     def is_own(scan: Any, partition: Any, identity: Any) -> bool:
         return bool(identity.incarnation >= scan.starts[partition][1])
 
-    patch.set(core_recovery.TailScan, "_is_own", is_own)
+    patch.set(TailScan, "_is_own", is_own)
     return Mutations()
 
 

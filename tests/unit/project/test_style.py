@@ -20,8 +20,6 @@ KSTASH_FUNCTION_LINES_MAX = 60
 
 TOO_LONG = {
     "kstash/core/group.py",
-    "kstash/core/records.py",
-    "kstash/core/recovery.py",
     "kstash/core/task.py",
     "kstash/kafka/admin.py",
     "kstash/kafka/consuming.py",
