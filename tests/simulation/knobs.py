@@ -103,6 +103,7 @@ class Mutations:
     releases_before_commits = False
     counts_first_position = False
     work_waits = False
+    acts_at_once = False
 
     def first_question(self, worker: Worker) -> int:
         """Number of the worker's question whose answer counts for tasks that are opened now."""

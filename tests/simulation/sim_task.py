@@ -84,6 +84,7 @@ class SimTask:
         "group",
         "id",
         "incarnation",
+        "is_caught_up",
         "logs",
         "notes",
         "offsets",
@@ -114,6 +115,7 @@ class SimTask:
         self.plan = plan
         self.seed = seed_of(inc)
         self.ends_sent = False
+        self.is_caught_up = False
         # A task that never had an event is checkpointed once too: it would pin the purge.
         self.checkpointed = plan.position if plan.base is not None else -1
         self.logs = len(stage.inputs) > 1 or plan.logs
@@ -227,12 +229,16 @@ class SimTask:
     ) -> Steps | Tick | Flush | Idle | int | None:
         """What comes next of a live task: an event, or records of an input, or nothing.
 
-        Work that is left comes before all, then what the last tick left.
+        Work that is left comes before all, then what the last tick left. What no record decides
+        waits until the inputs were once read to where they ended, and does not come after END.
         """
         state, stage, world = self.state, self.stage, self.world
         if state.work:
             return Steps(position, min(state.work, size))
         sources = [i for i in range(len(stage.inputs)) if self.has_input(i)]
+        self.is_caught_up |= not sources or world.mutations.acts_at_once
+        if not self.is_caught_up or (world.is_at_end(self) and not world.mutations.acts_at_once):
+            return sources[int(rng.random() * len(sources))] if sources else None
         if state.timers and (state.is_due or not sources or rng.random() < 0.2):
             now = max(world.read_clock(), state.ticked)
             if world.is_settling and not sources:
@@ -240,9 +246,9 @@ class SimTask:
             elif not state.is_due and not sources and rng.random() < 0.5:
                 return None
             return Tick(position, now)
-        if state.kept and not self.ends_sent and not world.is_settling and rng.random() < 0.2:
+        if state.kept and not world.is_settling and rng.random() < 0.2:
             return Flush(position, int(rng.random() * 3))
-        if stage.has_idle and not world.is_settling and not self.world.knobs.is_bounded:
+        if stage.has_idle and not world.is_settling:
             idle = [i for i in range(len(stage.inputs)) if i not in sources]
             if idle and rng.random() < 0.1:
                 return Idle(position, idle[int(rng.random() * len(idle))], world.read_clock())
