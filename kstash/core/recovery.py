@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kstash.core.determinants import (
+    Determinant,
     contiguous_end,
     lineage_until,
     merge_lineage,
@@ -85,33 +86,12 @@ def plan_task(
     """
     owners = owners_of(chain, spec.task.stage)
     start = base.position if base is not None else 0
-    logged = [
-        (history_part(owners, inc, entries), _cut(owners, inc, end))
-        for inc, end, entries in view.record_segments(spec.task)
-    ]
-    scanned = [
-        (history_part(owners, inc, chunk.entries), _cut(owners, inc, chunk.end))
-        for inc, chunk in scan.chunks
-    ]
-    in_topic = merge_lineage((entries for entries, _ in logged), start)
-    known = merge_lineage((entries for entries, _ in logged + scanned), start)
     seen = max(
         adopted_floor(scan, committed),
         inherited_floor(spec, chain),
         skipped_floor(view, spec, owners, base),
     )
-    # What follows by itself goes as far as anything durable speaks of it.
-    free = positions_not_logged(spec, chain, owners)
-    spoken_of = max([start, seen, *(end for _, end in logged + scanned)])
-    adopted = min(contiguous_end(known, start, free), spoken_of)
-    if seen > adopted:
-        raise LineageGapError(
-            f"task {spec.task}: an output at position {seen} is valid, but lineage is known "
-            f"only through {adopted} (base at {start})",
-            said_by=scan.place_of(seen),
-            stage=spec.task.stage,
-        )
-    stable = min(contiguous_end(in_topic, start, free), adopted)
+    known, adopted, stable = _known_history(view, spec, chain, owners, scan, start, seen)
     sequences = dict(base.sequences) if base is not None else {}
     made = OutputHashes(start, start, {}) if base is None or base.made is None else base.made
     last_valid = {p: sequences.get(p, 0) for p in spec.internal_outputs}
@@ -136,6 +116,44 @@ def plan_task(
         made=made,
         checks=known_hashes(view, spec.task, owners, made, adopted),
     )
+
+
+def _known_history(
+    view: LineageView,
+    spec: TaskSpec,
+    chain: list[Start],
+    owners: list[Owner],
+    scan: TailScan,
+    start: int,
+    seen: int,
+) -> tuple[list[Determinant], int, int]:
+    """Lineage from `start` on, and the ends of what is known of it and of what is stable.
+
+    Raises:
+        LineageGapError: the history goes to `seen`, and what is known of it does not.
+    """
+    logged = [
+        (history_part(owners, inc, entries), _cut(owners, inc, end))
+        for inc, end, entries in view.record_segments(spec.task)
+    ]
+    scanned = [
+        (history_part(owners, inc, chunk.entries), _cut(owners, inc, chunk.end))
+        for inc, chunk in scan.chunks
+    ]
+    in_topic = merge_lineage((entries for entries, _ in logged), start)
+    known = merge_lineage((entries for entries, _ in logged + scanned), start)
+    # What follows by itself goes as far as anything durable speaks of it.
+    free = positions_not_logged(spec, chain, owners)
+    spoken_of = max([start, seen, *(end for _, end in logged + scanned)])
+    adopted = min(contiguous_end(known, start, free), spoken_of)
+    if seen > adopted:
+        raise LineageGapError(
+            f"task {spec.task}: an output at position {seen} is valid, but lineage is known "
+            f"only through {adopted} (base at {start})",
+            said_by=scan.place_of(seen),
+            stage=spec.task.stage,
+        )
+    return known, adopted, min(contiguous_end(in_topic, start, free), adopted)
 
 
 def positions_not_logged(
