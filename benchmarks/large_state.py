@@ -43,7 +43,7 @@ def run(folder: Path, count: int, updates: int, memory_bytes: int) -> None:
     """Write, update, checkpoint and open `count` keys; prints what each took."""
     random.seed(7)
     backend = RocksBackend(folder, "large", topology_hash="large", memory_bytes=memory_bytes)
-    state = backend.open("count", 0, [SPEC], base=None)
+    state = backend.task("count", 0).open([SPEC], base=None)
     started = time.monotonic()
     for done in range(0, count, BATCH_KEYS):
         count_once(state, [n * STEP % count for n in range(done, done + BATCH_KEYS)])
@@ -61,7 +61,7 @@ def run(folder: Path, count: int, updates: int, memory_bytes: int) -> None:
     report("checkpoint", started, folder)
     state.close()
     started = time.monotonic()
-    state = backend.open("count", 0, [SPEC], base="last")
+    state = backend.task("count", 0).open([SPEC], base="last")
     report("open", started, folder)
     started = time.monotonic()
     total = sum(sum(part) for part in parts(state, count))
@@ -87,7 +87,7 @@ def keys_of(numbers: list[int]) -> list[bytes]:
 def checkpoint(backend: RocksBackend, state: RocksTaskState, label: str) -> None:
     """Take one; the older ones are given up, as a worker does."""
     state.checkpoint(label, 1)
-    backend.retain("count", 0, [label])
+    backend.task("count", 0).retain([label])
 
 
 def parts(state: RocksTaskState, count: int) -> Iterator[list[int]]:

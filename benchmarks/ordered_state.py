@@ -41,7 +41,7 @@ def timed(name: str, count: int, run: Callable[[], object]) -> None:
 
 def measure_timers(backend: RocksBackend, count: int) -> None:
     """Set many timers, restart, and let half of them fire."""
-    state = backend.open("timers", 0, SPECS, base=None)
+    state = backend.task("timers", 0).open(SPECS, base=None)
 
     def set_all() -> None:
         timers = state.timers("timers")
@@ -77,13 +77,13 @@ def measure_timers(backend: RocksBackend, count: int) -> None:
 def reopened(backend: RocksBackend, stage: str, label: str) -> RocksTaskState:
     """Open a checkpoint, and print what that took."""
     opened: list[RocksTaskState] = []
-    timed("open", 1, lambda: opened.append(backend.open(stage, 0, SPECS, base=label)))
+    timed("open", 1, lambda: opened.append(backend.task(stage, 0).open(SPECS, base=label)))
     return opened[0]
 
 
 def measure_windows(backend: RocksBackend) -> None:
     """Windows of many keys come, are read in order and expire, with a checkpoint for each."""
-    state = backend.open("windows", 0, SPECS, base=None)
+    state = backend.task("windows", 0).open(SPECS, base=None)
 
     def roll(first: int, last: int) -> None:
         store = state.ordered("windows")
@@ -98,7 +98,7 @@ def measure_windows(backend: RocksBackend) -> None:
                 store.range(b"", bound, limit=1000)
                 left = store.expire_below(bound, limit=1000)
             state.checkpoint(f"w{window}", 1)
-            backend.retain("windows", 0, [f"w{window}"])
+            backend.task("windows", 0).retain([f"w{window}"])
 
     entries = WINDOWS // 2 * WINDOW_KEYS
     timed("windows: an entry from its put to its end", entries, lambda: roll(0, WINDOWS // 2))

@@ -63,7 +63,7 @@ def checkpoint_seconds(backend: RocksBackend, state: RocksTaskState, dirty_count
     label = str(time.monotonic_ns())
     started = time.perf_counter()
     state.checkpoint(label, 1)
-    backend.retain("bench", 0, [label])
+    backend.task("bench", 0).retain([label])
     return time.perf_counter() - started
 
 
@@ -72,7 +72,7 @@ def main() -> None:
     random.seed(7)
     with tempfile.TemporaryDirectory() as folder:
         backend = RocksBackend(Path(folder), "bench", topology_hash="bench", memory_bytes=256 << 20)
-        state = backend.open("bench", 0, [SPEC], base=None)
+        state = backend.task("bench", 0).open([SPEC], base=None)
         assign(state, keys_of(list(range(RESIDENT_KEYS))))
         measure("load, resident, never spilled", "us/key", 1e6, lambda: load_seconds(state))
         state.spill()
@@ -90,13 +90,13 @@ def main() -> None:
 
         def reopen() -> float:
             started = time.perf_counter()
-            backend.open("bench", 0, [SPEC], base="last").close()
+            backend.task("bench", 0).open([SPEC], base="last").close()
             return time.perf_counter() - started
 
         measure(f"open of a checkpoint of {RESIDENT_KEYS} keys, close", "ms", 1e3, reopen)
         backend.close()
         spilling = RocksBackend(Path(folder), "spill", topology_hash="bench", memory_bytes=4 << 20)
-        state = spilling.open("bench", 0, [SPEC], base=None)
+        state = spilling.task("bench", 0).open([SPEC], base=None)
 
         def spill_round() -> float:
             keys = keys_of(random.choices(range(5 * RESIDENT_KEYS), k=50_000))

@@ -179,15 +179,16 @@ class TaskState(Protocol):
         """Let go of the state; what is not in a checkpoint is lost."""
 
 
-class StateBackend(Protocol):
-    """Where the states of a worker's tasks live."""
+class TaskFolder(Protocol):
+    """What this worker keeps of one task: its checkpoints, and the live state made of one.
 
-    # `verify`, `read` and `adopt` are called by background jobs: any thread, files only.
+    `verify`, `read` and `adopt` are called by background jobs: any thread, files only.
+    """
 
-    def verify(self, stage: str, partition: int, label: str, files: Sequence[FileEntry]) -> bool:
+    def verify(self, label: str, files: Sequence[FileEntry]) -> bool:
         """Whether this worker has that checkpoint, whole and with the right digests."""
 
-    def read(self, stage: str, partition: int, label: str, name: str) -> Iterator[bytes]:
+    def read(self, label: str, name: str) -> Iterator[bytes]:
         """Content of one file of a checkpoint, in blocks.
 
         Raises `StateError`: the file cannot be read.
@@ -195,8 +196,6 @@ class StateBackend(Protocol):
 
     def adopt(
         self,
-        stage: str,
-        partition: int,
         label: str,
         files: Sequence[FileEntry],
         fetch: Callable[[FileEntry], Iterable[bytes]],
@@ -212,22 +211,23 @@ class StateBackend(Protocol):
         """
 
     def open(
-        self,
-        stage: str,
-        partition: int,
-        stores: Sequence[StoreSpec],
-        *,
-        base: str | None,
-        fresh: Collection[str] = (),
+        self, stores: Sequence[StoreSpec], *, base: str | None, fresh: Collection[str] = ()
     ) -> TaskState:
         """Open the state as of checkpoint `base` (None: empty); live files are thrown away.
 
         Stores that the base does not hold begin empty, and so do those named in `fresh`; what it
-        holds besides `stores` is left behind.
+        holds besides `stores` is left out.
         """
 
-    def retain(self, stage: str, partition: int, labels: Collection[str]) -> None:
+    def retain(self, labels: Collection[str]) -> None:
         """Delete all checkpoints of the task but these."""
+
+
+class StateBackend(Protocol):
+    """Where the states of a worker's tasks live."""
+
+    def task(self, stage: str, partition: int) -> TaskFolder:
+        """The folder of a task, whether there is anything in it or not; from any thread."""
 
     def close(self) -> None:
         """Close all states."""

@@ -66,40 +66,62 @@ class RocksBackend:
         )
         self._budget = MemoryBudget(memory_bytes)
         self._block_cache = Cache(max(_BLOCK_CACHE_BYTES_MIN, memory_bytes // _BLOCK_CACHE_SHARE))
-        self._open: dict[tuple[str, int], RocksTaskState] = {}
-        self._open_count = 0
-        # Checksums of immutable files found right by `verify`: the first checkpoint after an
-        # `open` would else read the whole state again.
-        self._verified: dict[Path, dict[str, FileEntry]] = {}
+        self._tasks: dict[tuple[str, int], RocksTaskFolder] = {}
 
     @property
     def used_memory_bytes(self) -> int:
         """Estimated bytes of the live values of all tasks."""
         return self._budget.used_bytes
 
-    def verify(self, stage: str, partition: int, label: str, files_: Sequence[FileEntry]) -> bool:
+    def task(self, stage: str, partition: int) -> RocksTaskFolder:
+        """The folder of a task, whether there is anything in it or not; from any thread."""
+        made = RocksTaskFolder(
+            self._folder.task_folder(stage, partition), self._budget, self._block_cache
+        )
+        # One for each task: it knows what is open, and what was verified.
+        return self._tasks.setdefault((stage, partition), made)
+
+    def close(self) -> None:
+        """Close all open tasks and give up the folder's lock. Again is fine."""
+        for task in list(self._tasks.values()):
+            task.close()
+        self._folder.close()
+
+
+class RocksTaskFolder:
+    """Checkpoints and live state of one task; made by `RocksBackend.task`."""
+
+    def __init__(self, path: Path, budget: MemoryBudget, block_cache: Cache) -> None:
+        self._path = path
+        self._budget = budget
+        self._block_cache = block_cache
+        self._open: RocksTaskState | None = None
+        self._open_count = 0
+        # Checksums of immutable files found right by `verify`: the first checkpoint after an
+        # `open` would else read the whole state again.
+        self._verified: dict[str, dict[str, FileEntry]] = {}
+
+    def verify(self, label: str, files_: Sequence[FileEntry]) -> bool:
         """Whether this worker has that checkpoint, whole and with the right checksums."""
-        folder = self._checkpoint_folder(stage, partition, label)
+        folder = self._checkpoint(label)
         if not files.matches(folder, files_):
             return False
-        self._verified[folder] = files.immutable(files_)
+        self._verified[label] = files.immutable(files_)
         return True
 
-    def read(self, stage: str, partition: int, label: str, name: str) -> Iterator[bytes]:
+    def read(self, label: str, name: str) -> Iterator[bytes]:
         """Content of one file of a checkpoint, in blocks.
 
         Raises:
             StateError: the file cannot be read.
         """
         check_name(name)
-        folder = self._checkpoint_folder(stage, partition, label)
+        folder = self._checkpoint(label)
         with disk(folder, f"reading {name}"):
             yield from files.blocks(folder / name)
 
     def adopt(
         self,
-        stage: str,
-        partition: int,
         label: str,
         files_: Sequence[FileEntry],
         fetch: Callable[[FileEntry], Iterable[bytes]],
@@ -108,7 +130,7 @@ class RocksBackend:
 
         Raises `CheckpointCorruptError`, `StateError`, and what `fetch` raises, as the port has it.
         """
-        final = self._checkpoint_folder(stage, partition, label)
+        final = self._checkpoint(label)
         # A job that was cancelled may still write under its own name, and a process that died in
         # a restore of this very checkpoint has left one.
         partial = final.with_name(f"{files.PARTIAL_PREFIX}{time.time_ns()}-{label}")
@@ -120,12 +142,10 @@ class RocksBackend:
                 if final.exists():
                     shutil.rmtree(final)
             files.complete(partial, final)
-        self._verified[final] = files.immutable(files_)
+        self._verified[label] = files.immutable(files_)
 
     def open(
         self,
-        stage: str,
-        partition: int,
         stores: Sequence[StoreSpec],
         *,
         base: str | None,
@@ -134,23 +154,22 @@ class RocksBackend:
         """Open the state as of checkpoint `base` (None: empty); live files are thrown away.
 
         Stores that the base does not hold begin empty, and so do those named in `fresh`; what it
-        holds besides `stores` is left behind.
+        holds besides `stores` is left out.
 
         Raises:
             CheckpointCorruptError: the checkpoint is not there or RocksDB cannot open it.
             StateError: the folder cannot be written.
         """
-        key = (stage, partition)
-        assert key not in self._open, f"task {stage}_{partition} is open already"
-        task_folder = self._task_folder(stage, partition)
+        assert self._open is None, f"task {self._path.name} is open already"
+        self._refuse_links()
         self._open_count += 1
-        live = task_folder / f"{LIVE_PREFIX}{self._open_count}"
-        source = None if base is None else self._checkpoint_folder(stage, partition, base)
+        live = self._path / f"{LIVE_PREFIX}{self._open_count}"
+        source = None if base is None else self._checkpoint(base)
         if source is not None and not source.is_dir():
             raise CheckpointCorruptError(f"there is no checkpoint {base!r}", str(source.parent))
-        with disk(task_folder, "making the live folder"):
+        with disk(self._path, "making the live folder"):
             _renew_live(live, source)
-        known = self._verified.pop(source, {}) if source is not None else {}
+        known = self._verified.pop(base, {}) if base is not None else {}
         try:
             state = RocksTaskState(
                 live,
@@ -160,47 +179,49 @@ class RocksBackend:
                 is_empty=base is None,
                 known_files=known,
                 fresh=fresh,
-                on_close=lambda: self._open.pop(key, None),
+                on_close=self._closed,
             )
         except Exception as error:  # rocksdict raises bare Exceptions
             if source is None or limit_hit(error) is not None:
-                raise io_error(task_folder, "opening the state", error) from error
+                raise io_error(self._path, "opening the state", error) from error
             raise CheckpointCorruptError(
                 f"the checkpoint cannot be opened ({error}); check the disk (dmesg), or move "
                 "the checkpoint's folder elsewhere to recover from an older one: do not delete "
                 "it, a replay may need what Kafka no longer has",
                 str(source),
             ) from error
-        self._open[key] = state
+        self._open = state
         return state
 
-    def retain(self, stage: str, partition: int, labels: Collection[str]) -> None:
+    def retain(self, labels: Collection[str]) -> None:
         """Delete all checkpoints of the task but these, half-made ones too.
 
         Raises:
             StateError: a folder cannot be deleted.
         """
-        folder = self._task_folder(stage, partition) / CHECKPOINTS
+        self._refuse_links()
+        folder = self._path / CHECKPOINTS
         with disk(folder, "deleting old checkpoints"):
             files.delete_others(folder, labels)
 
     def close(self) -> None:
-        """Close all open tasks and give up the folder's lock. Again is fine."""
-        for state in list(self._open.values()):
-            state.close()
-        self._folder.close()
+        """Close the live state, if there is one. Again is fine."""
+        if self._open is not None:
+            self._open.close()
 
-    def _checkpoint_folder(self, stage: str, partition: int, label: str) -> Path:
+    def _closed(self) -> None:
+        self._open = None
+
+    def _checkpoint(self, label: str) -> Path:
         check_name(label)
-        return self._task_folder(stage, partition) / CHECKPOINTS / label
+        self._refuse_links()
+        return self._path / CHECKPOINTS / label
 
-    def _task_folder(self, stage: str, partition: int) -> Path:
-        """Folder of one task, in which no folder is a link; it may not exist yet."""
-        folder = self._folder.task_folder(stage, partition)
-        with disk(folder, "reading the task's folder"):
-            for each in (folder, folder / CHECKPOINTS):
+    def _refuse_links(self) -> None:
+        """Refuse links in the task's folder, which may not exist yet."""
+        with disk(self._path, "reading the task's folder"):
+            for each in (self._path, self._path / CHECKPOINTS):
                 refuse_links_in(each)
-        return folder
 
 
 def _renew_live(live: Path, source: Path | None) -> None:

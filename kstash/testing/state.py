@@ -43,29 +43,49 @@ class MemoryBackend:
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
         self._budget = MemoryBudget(memory_bytes)
-        self._checkpoints: dict[tuple[str, int], dict[str, _Frozen]] = {}
-        self._open: dict[tuple[str, int], MemoryTaskState] = {}
+        self._tasks: dict[tuple[str, int], MemoryTaskFolder] = {}
 
-    def verify(self, stage: str, partition: int, label: str, files: Sequence[FileEntry]) -> bool:
+    def task(self, stage: str, partition: int) -> MemoryTaskFolder:
+        """The folder of a task, whether there is anything in it or not."""
+        made = MemoryTaskFolder(f"{stage}_{partition}", self._budget)
+        return self._tasks.setdefault((stage, partition), made)
+
+    def close(self) -> None:
+        """Nothing to close: what is checkpointed stays."""
+
+    def lose(self) -> None:
+        """Delete all checkpoints of all tasks, as a disk that was lost."""
+        for task in self._tasks.values():
+            task.lose()
+
+
+class MemoryTaskFolder:
+    """Checkpoints and live state of one task; made by `MemoryBackend.task`."""
+
+    def __init__(self, name: str, budget: MemoryBudget) -> None:
+        self._name = name
+        self._budget = budget
+        self._checkpoints: dict[str, _Frozen] = {}
+        self._open: MemoryTaskState | None = None
+
+    def verify(self, label: str, files: Sequence[FileEntry]) -> bool:
         """Whether the checkpoint is there with these files."""
-        frozen = self._checkpoints.get((stage, partition), {}).get(label)
+        frozen = self._checkpoints.get(label)
         return frozen is not None and _content_of(frozen.files) == _content_of(files)
 
-    def read(self, stage: str, partition: int, label: str, name: str) -> Iterator[bytes]:
+    def read(self, label: str, name: str) -> Iterator[bytes]:
         """Content of one file of a checkpoint, in one block.
 
         Raises:
             StateError: there is no such file.
         """
-        frozen = self._checkpoints.get((stage, partition), {}).get(label)
+        frozen = self._checkpoints.get(label)
         if frozen is None:
-            raise StateError(f"there is no checkpoint {label!r}", f"{stage}_{partition}")
+            raise StateError(f"there is no checkpoint {label!r}", self._name)
         yield _contents(frozen.position, frozen.tables)[name]
 
     def adopt(
         self,
-        stage: str,
-        partition: int,
         label: str,
         files: Sequence[FileEntry],
         fetch: Callable[[FileEntry], Iterable[bytes]],
@@ -76,10 +96,9 @@ class MemoryBackend:
             CheckpointCorruptError: a fetched content has another digest.
             KstashError: whatever `fetch` raises.
         """
-        checkpoints = self._checkpoints.setdefault((stage, partition), {})
         here = {
             _digest(content): content
-            for frozen in checkpoints.values()
+            for frozen in self._checkpoints.values()
             if frozen.is_sound
             for content in _contents(frozen.position, frozen.tables).values()
         }
@@ -97,12 +116,10 @@ class MemoryBackend:
             if name.endswith(_SUFFIX)
         }
         position = int(contents[_POSITION])
-        checkpoints[label] = _Frozen(position, tables, _describe(position, tables))
+        self._checkpoints[label] = _Frozen(position, tables, _describe(position, tables))
 
     def open(
         self,
-        stage: str,
-        partition: int,
         stores: Sequence[StoreSpec],
         *,
         base: str | None,
@@ -115,41 +132,39 @@ class MemoryBackend:
         Raises:
             CheckpointCorruptError: there is no such checkpoint.
         """
-        checkpoints = self._checkpoints.setdefault((stage, partition), {})
-        if (stage, partition) in self._open:
-            self._open.pop((stage, partition)).close()
+        if self._open is not None:
+            self._open.close()
         frozen = _Frozen(0, {}, ())
         if base is not None:
-            if base not in checkpoints:
-                raise CheckpointCorruptError(
-                    f"there is no checkpoint {base!r}", f"{stage}_{partition}"
-                )
-            frozen = checkpoints[base]
+            if base not in self._checkpoints:
+                raise CheckpointCorruptError(f"there is no checkpoint {base!r}", self._name)
+            frozen = self._checkpoints[base]
             kept = {name: table for name, table in frozen.tables.items() if name not in fresh}
             frozen = replace(frozen, tables=kept)
-        state = MemoryTaskState(frozen, stores, budget=self._budget, keep=checkpoints.__setitem__)
-        self._open[stage, partition] = state
+        state = MemoryTaskState(
+            frozen, stores, budget=self._budget, keep=self._checkpoints.__setitem__
+        )
+        self._open = state
         return state
 
-    def retain(self, stage: str, partition: int, labels: Collection[str]) -> None:
+    def retain(self, labels: Collection[str]) -> None:
         """Delete all checkpoints of the task but these."""
-        checkpoints = self._checkpoints.get((stage, partition), {})
-        for label in [label for label in checkpoints if label not in labels]:
-            del checkpoints[label]
+        for label in [label for label in self._checkpoints if label not in labels]:
+            del self._checkpoints[label]
 
-    def close(self) -> None:
-        """Nothing to close: what is checkpointed stays."""
+    def labels(self) -> list[str]:
+        """Its checkpoints, oldest first."""
+        return list(self._checkpoints)
 
-    def labels(self, stage: str, partition: int) -> list[str]:
-        """Checkpoints of a task, oldest first."""
-        return list(self._checkpoints.get((stage, partition), {}))
-
-    def corrupt(self, stage: str, partition: int, label: str) -> None:
+    def corrupt(self, label: str) -> None:
         """Damage a checkpoint, so that `verify` says False."""
-        checkpoints = self._checkpoints[stage, partition]
-        frozen = checkpoints[label]
+        frozen = self._checkpoints[label]
         damaged = tuple(replace(entry, digest=entry.digest[::-1]) for entry in frozen.files)
-        checkpoints[label] = replace(frozen, files=damaged, is_sound=False)
+        self._checkpoints[label] = replace(frozen, files=damaged, is_sound=False)
+
+    def lose(self) -> None:
+        """Delete all checkpoints, as a disk that was lost."""
+        self._checkpoints.clear()
 
 
 class MemoryTaskState(TaskStores):

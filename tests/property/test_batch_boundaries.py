@@ -95,7 +95,7 @@ def run(
     topics: dict[str, list[Any]] = {}
     entries: dict[str, list[Any]] = {}
     for stage in app.topology().stages:
-        state = MemoryBackend().open(stage.name, 0, stage.stores, base=None)
+        state = MemoryBackend().task(stage.name, 0).open(stage.stores, base=None)
         stores = {spec.name: state.store(spec.name) for spec in stage.stores}
         program = StageProgram(stage, stores)
         inputs = {source.topic: index for index, source in enumerate(stage.inputs)}

@@ -114,7 +114,7 @@ class Run:
         self._open(None)
 
     def _open(self, base: str | None) -> None:
-        self.state = self.backend.open("s", 0, self.stage.stores, base=base)
+        self.state = self.backend.task("s", 0).open(self.stage.stores, base=base)
         stores = {spec.name: self.state.store(spec.name) for spec in self.stage.stores}
         self.program = StageProgram(self.stage, stores)
 

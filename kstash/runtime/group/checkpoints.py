@@ -214,7 +214,7 @@ class Checkpoints:
         if not record.is_remote:
             self.uploads.offer(task, record)
         labels |= self.uploads.labels(task)
-        self._context.state.retain(stage.name, self._group, labels)
+        self._context.state.task(stage.name, self._group).retain(labels)
         self._forget_freezes(task)
         self._context.metrics.count("checkpoints")
         self._context.metrics.count("checkpoint_bytes", sum(file.size for file in record.files))

@@ -175,11 +175,8 @@ class TaskOpener:
         }
 
     def _state(self, stage: Stage, plan: TaskPlan) -> TaskState:
-        return self._context.state.open(
-            *(stage.name, plan.task.partition, stage.stores),
-            base=plan.base_label,
-            fresh=plan.fresh_stores,
-        )
+        folder = self._context.state.task(stage.name, plan.task.partition)
+        return folder.open(stage.stores, base=plan.base_label, fresh=plan.fresh_stores)
 
 
 def _count_error(metrics: Metrics, stage: Stage, error: Exception) -> None:

@@ -11,7 +11,7 @@ from kstash.core.records import Checkpoint, FileEntry
 from kstash.errors import CheckpointCorruptError
 from kstash.failpoints import around
 from kstash.ports.process import Job, JobCancelledError
-from kstash.ports.state import CheckpointStore, StateBackend
+from kstash.ports.state import CheckpointStore, TaskFolder
 
 
 @dataclass(slots=True)
@@ -19,6 +19,8 @@ class Upload:
     """Stores the files of one checkpoint; runs in a background job.
 
     Attributes:
+        folder: of the task on this disk.
+        task: its name, for errors.
         name_of: gives the name under which a file is stored, by its digest.
         bytes_per_s: bound of the bandwidth, 0: none.
         known: locations of stored files, by digest: they are referred to.
@@ -27,9 +29,9 @@ class Upload:
     """
 
     store: CheckpointStore
-    state: StateBackend
+    folder: TaskFolder
     group: int
-    stage: str
+    task: str
     name_of: Callable[[str], str]
     bytes_per_s: int
     known: Mapping[str, str]
@@ -65,7 +67,7 @@ class Upload:
 
     def _blocks(self, record: Checkpoint, entry: FileEntry, job: Job) -> Iterator[bytes]:
         found = hashlib.blake2b(digest_size=len(entry.digest) // 2)
-        for block in self.state.read(self.stage, self.group, record.label, entry.name):
+        for block in self.folder.read(record.label, entry.name):
             if job.is_cancelled:
                 raise JobCancelledError
             found.update(block)
@@ -76,7 +78,7 @@ class Upload:
         if found.hexdigest() != entry.digest:
             raise CheckpointCorruptError(
                 f"file {entry.name} of checkpoint {record.label} was damaged on this disk",
-                f"{self.stage}_{self.group}",
+                self.task,
             )
 
 

@@ -161,9 +161,9 @@ class Uploads:
         line.started_s = now
         upload = Upload(
             context.store,
-            context.state,
+            context.state.task(line.task.stage.name, self._group),
             group=self._group,
-            stage=line.task.stage.name,
+            task=line.task.name,
             name_of=line.files.name_of,
             bytes_per_s=context.config.checkpoint_upload_bytes_per_s or 0,
             known=line.files.referable(),

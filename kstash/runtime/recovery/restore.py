@@ -19,6 +19,7 @@ from kstash.errors import (
     CheckpointStoreError,
 )
 from kstash.ports.process import Job, JobCancelledError
+from kstash.ports.state import CheckpointStore, TaskFolder
 from kstash.runtime.context import Context
 from kstash.runtime.pauses import Pauses
 from kstash.topology.model import Stage
@@ -165,8 +166,10 @@ class Restores:
         done: Callable[[TaskId, Restored | None, Exception | None], None],
     ) -> None:
         progress = self._progress[task] = RestoreProgress()
-        work = partial(restore, self._context, stage, found, progress)
-        self._jobs.append(self._context.background.submit("restore", work, partial(done, task)))
+        context, name = self._context, f"{stage.name}_{task.partition}"
+        folder = context.state.task(stage.name, task.partition)
+        search = BaseSearch(context.store, folder, name, found, progress)
+        self._jobs.append(context.background.submit("restore", search.run, partial(done, task)))
 
     def _try_later(self, task: TaskId, error: CheckpointStoreError) -> None:
         pause_s = min(RETRY_S * 2 ** min(self._failures, 10), RETRY_MAX_S)
@@ -210,94 +213,95 @@ class Restores:
             )
 
 
-def restore(
-    context: Context,
-    stage: Stage,
-    candidates: Sequence[Checkpoint],
-    progress: RestoreProgress,
-    job: Job,
-) -> Restored:
-    """Find the best checkpoint of one task that this worker can open, fetching it if need be.
+@dataclass(slots=True)
+class BaseSearch:
+    """Finds the best checkpoint of one task that this worker can open; runs in a background job.
 
-    Raises:
-        CheckpointStoreError: the store does not answer; what was fetched is kept for the next try.
-        StateError: the disk is full or fails.
-        JobCancelledError: nobody waits for it any more.
+    Attributes:
+        store: of remote checkpoints, or None.
+        folder: of the task on this disk.
+        task: its name, for the log.
+        candidates: best first.
+        progress: is told what is fetched.
     """
-    result = Restored()
-    tried: set[str] = set()
-    for checkpoint in candidates:
-        if checkpoint.label in tried:
-            continue  # the local record of one whose remote record came first
-        tried.add(checkpoint.label)
-        task = checkpoint.task
-        # Without files: the stage had no store yet.
-        if not checkpoint.files or context.state.verify(
-            stage.name, task.partition, checkpoint.label, checkpoint.files
-        ):
+
+    store: CheckpointStore | None
+    folder: TaskFolder
+    task: str
+    candidates: Sequence[Checkpoint]
+    progress: RestoreProgress
+
+    def run(self, job: Job) -> Restored:
+        """Find it, and fetch it if need be.
+
+        Raises:
+            CheckpointStoreError: the store does not answer; what was fetched is kept for the next
+                try.
+            StateError: the disk is full or fails.
+            JobCancelledError: nobody waits for it any more.
+        """
+        result = Restored()
+        tried: set[str] = set()
+        for checkpoint in self.candidates:
+            if checkpoint.label in tried:
+                continue  # the local record of one whose remote record came first
+            tried.add(checkpoint.label)
+            # Without files: the stage had no store yet.
+            if not checkpoint.files or self.folder.verify(checkpoint.label, checkpoint.files):
+                result.base = checkpoint
+                return result
+            where = {
+                "task": self.task,
+                "label": checkpoint.label,
+                "position": checkpoint.position,
+            }
+            if not checkpoint.is_remote or self.store is None:
+                log.warning(
+                    "checkpoint is not whole on this disk and not in the checkpoint store, falling "
+                    "back to an older one",
+                    **where,
+                )
+                continue
+            try:
+                self._fetch(self.store, checkpoint, job, result)
+            except CheckpointCorruptError as error:
+                log.warning(
+                    "remote checkpoint is damaged, falling back to an older one",
+                    **where,
+                    reason=str(error),
+                )
+                continue
             result.base = checkpoint
             return result
-        if not checkpoint.is_remote or context.store is None:
-            log.warning(
-                "checkpoint is not whole on this disk and not in the checkpoint store, falling "
-                "back to an older one",
-                task=f"{stage.name}_{task.partition}",
-                label=checkpoint.label,
-                position=checkpoint.position,
-            )
-            continue
-        try:
-            _fetch(context, stage, checkpoint, progress, job, result)
-        except CheckpointCorruptError as error:
-            log.warning(
-                "remote checkpoint is damaged, falling back to an older one",
-                task=f"{stage.name}_{task.partition}",
-                label=checkpoint.label,
-                position=checkpoint.position,
-                reason=str(error),
-            )
-            continue
-        result.base = checkpoint
         return result
-    return result
 
+    def _fetch(
+        self, store: CheckpointStore, checkpoint: Checkpoint, job: Job, result: Restored
+    ) -> None:
+        """Make a remote checkpoint a local one."""
 
-def _fetch(
-    context: Context,
-    stage: Stage,
-    checkpoint: Checkpoint,
-    progress: RestoreProgress,
-    job: Job,
-    result: Restored,
-) -> None:
-    """Make a remote checkpoint a local one."""
-    store = context.store
-    assert store is not None
+        def blocks(entry: FileEntry) -> Iterator[bytes]:
+            try:
+                size = 0
+                for block in store.get(entry.location, entry.size):
+                    if job.is_cancelled:
+                        raise JobCancelledError
+                    size += len(block)
+                    if size > entry.size:
+                        raise CheckpointCorruptError(
+                            f"more than its {entry.size} bytes are stored", entry.location
+                        )
+                    self.progress.done_bytes += len(block)
+                    result.fetched_bytes += len(block)
+                    yield block
+            except CheckpointCorruptError:
+                result.damaged.add(entry.location)
+                raise
 
-    def blocks(entry: FileEntry) -> Iterator[bytes]:
+        self.progress.total_bytes += sum(entry.size for entry in checkpoint.files)
         try:
-            size = 0
-            for block in store.get(entry.location, entry.size):
-                if job.is_cancelled:
-                    raise JobCancelledError
-                size += len(block)
-                if size > entry.size:
-                    raise CheckpointCorruptError(
-                        f"more than its {entry.size} bytes are stored", entry.location
-                    )
-                progress.done_bytes += len(block)
-                result.fetched_bytes += len(block)
-                yield block
-        except CheckpointCorruptError:
-            result.damaged.add(entry.location)
+            self.folder.adopt(checkpoint.label, checkpoint.files, blocks)
+        except CheckpointCorruptError as error:
+            if error.folder is not None:
+                result.damaged.add(error.folder)
             raise
-
-    progress.total_bytes += sum(entry.size for entry in checkpoint.files)
-    try:
-        context.state.adopt(
-            stage.name, checkpoint.task.partition, checkpoint.label, checkpoint.files, blocks
-        )
-    except CheckpointCorruptError as error:
-        if error.folder is not None:
-            result.damaged.add(error.folder)
-        raise

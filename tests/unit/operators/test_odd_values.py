@@ -104,7 +104,7 @@ PLACES: dict[str, Build] = {
 def check(app: kstash.App, *, value: bytes = b"x", key: bytes = b"k") -> None:
     """Let a stage process a good record and an odd one: they pass, or the error says which."""
     stage = app.topology().stages[0]
-    state = MemoryBackend().open(stage.name, 0, stage.stores, base=None)
+    state = MemoryBackend().task(stage.name, 0).open(stage.stores, base=None)
     stores = {spec.name: state.store(spec.name) for spec in stage.stores}
     error: OperatorError | SerdeError | None = None
     try:

@@ -26,7 +26,7 @@ class Task:
         app = App("app")
         program(app)
         self.stage = app.topology().stages[stage]
-        state = MemoryBackend().open(self.stage.name, 0, self.stage.stores, base=None)
+        state = MemoryBackend().task(self.stage.name, 0).open(self.stage.stores, base=None)
         self.stores = {spec.name: state.store(spec.name) for spec in self.stage.stores}
         self.operators = StageProgram(self.stage, self.stores)
 

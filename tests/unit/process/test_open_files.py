@@ -39,7 +39,7 @@ try:
     with OpenFiles(hard, lambda groups: 0).explained():
         backend = RocksBackend(Path(sys.argv[1]), "app", topology_hash="h", memory_bytes=1 << 20)
         for number in range(100):
-            backend.open("count", number, [spec], base=None)
+            backend.task("count", number).open([spec], base=None)
 except OpenFilesError as error:
     print(error)
 """

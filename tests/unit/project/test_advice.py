@@ -150,7 +150,7 @@ def test_a_full_disk_is_no_damaged_checkpoint(
     """A checkpoint that cannot be opened for want of space or files is as good as it was."""
     backend = RocksBackend(tmp_path, "app", topology_hash="h", memory_bytes=64 << 20)
     specs = [StoreSpec("words", bytes, bytes)]
-    state = backend.open("count", 0, specs, base=None)
+    state = backend.task("count", 0).open(specs, base=None)
     state.checkpoint("1", 1)
     state.close()
 
@@ -159,6 +159,6 @@ def test_a_full_disk_is_no_damaged_checkpoint(
 
     monkeypatch.setattr(rocks, "RocksTaskState", fail)
     with pytest.raises(kind, match=advice) as caught:
-        backend.open("count", 0, specs, base="1")
+        backend.task("count", 0).open(specs, base="1")
     assert type(caught.value) is kind
     backend.close()

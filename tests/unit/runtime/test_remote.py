@@ -52,7 +52,7 @@ def test_a_checkpoint_on_its_way_keeps_its_files() -> None:
             seen = len(checkpoints)
             if checkpoints:
                 newest = checkpoints[-1]
-                assert newest.label in driver._backend.labels("words", 0)
+                assert newest.label in driver._backend.task("words", 0).labels()
         assert seen > 3
 
 
@@ -84,7 +84,7 @@ def replayed(driver: TestDriver) -> float:
 
 def lose_disk(driver: TestDriver) -> None:
     """As on another machine."""
-    driver._backend._checkpoints.clear()
+    driver._backend.lose()
 
 
 def test_a_published_checkpoint_is_stored_and_committed_by_a_second_record() -> None:
@@ -122,7 +122,7 @@ def test_files_that_are_here_are_not_fetched() -> None:
         feed(driver, "a")
         driver.crash()
         label = remote(driver)[-1].label
-        driver._backend.corrupt("n", 0, label)
+        driver._backend.task("n", 0).corrupt(label)
         driver.recover()
         fetched = driver.metrics.counts["restore_bytes"]
         assert fetched == sum(f.size for f in remote(driver)[0].files)
@@ -217,7 +217,7 @@ def test_a_slow_upload_is_overtaken_by_the_newest_checkpoint() -> None:
             feed(driver, key)
         labels = [c.label for c in published(driver, "remote-lineage")]
         assert len(labels) == 4
-        assert labels[0] in driver._backend.labels("n", 0)
+        assert labels[0] in driver._backend.task("n", 0).labels()
         driver.background.held_lanes.clear()
         driver.advance(5)
         assert [c.label for c in remote(driver)] == [labels[0], labels[3]]

@@ -172,7 +172,7 @@ def test_each_metric_has_a_value_behind_a_crash() -> None:
             driver.advance(4)
         driver.send("in", "b")
         driver.crash()
-        driver._backend._checkpoints.clear()  # so that something is restored
+        driver._backend.lose()  # so that something is restored
         driver.recover()
         driver.advance(12)
         found = {name.partition("[")[0] for name in scraped(driver)}
@@ -392,13 +392,14 @@ def test_a_restore_says_what_remains(monkeypatch: pytest.MonkeyPatch) -> None:
         driver.advance(30)
         assert scraped(driver)["restore_remaining_bytes[0]"] == 0
         driver.crash()
-        driver._backend._checkpoints.clear()
+        driver._backend.lose()
         held: list[Any] = []
         submit = ManualBackground.submit
 
         def holding(self: ManualBackground, lane: str, work: Any, on_done: Any) -> Any:
             if lane == "restore":
-                work.args[3].total_bytes, work.args[3].done_bytes = 1_000, 250
+                progress = work.__self__.progress
+                progress.total_bytes, progress.done_bytes = 1_000, 250
                 held.append((self, lane, work, on_done))
                 return submit(self, "other", lambda _: None, lambda *_: None)
             return submit(self, lane, work, on_done)

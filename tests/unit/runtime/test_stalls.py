@@ -98,7 +98,7 @@ def test_a_checkpoint_that_is_fetched_for_long_is_no_reason_to_start_again() -> 
         driver.send("in", "a")
         driver.advance(10)
         driver.crash()
-        driver._backend._checkpoints.clear()
+        driver._backend.lose()
         driver.store.is_away = True
         worker = started(driver)
         for _ in range(40):

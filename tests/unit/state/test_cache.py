@@ -29,7 +29,7 @@ def open_task(
     backend: MemoryBackend, partition: int = 0, base: str | None = None
 ) -> MemoryTaskState:
     """A task with two stores."""
-    return backend.open("stage", partition, [COUNTS, LISTS], base=base)
+    return backend.task("stage", partition).open([COUNTS, LISTS], base=base)
 
 
 def count(store: KeyValueStore, keys: list[bytes]) -> None:
@@ -123,7 +123,7 @@ def test_a_peek_at_unreadable_state_names_store_and_key() -> None:
     count(state.store("counts"), [b"a"])
     state.checkpoint("1", 1)
     broken = StoreSpec("counts", encode, lambda _: 1 // 0)
-    store = backend.open("stage", 0, [broken], base="1").store("counts")
+    store = backend.task("stage", 0).open([broken], base="1").store("counts")
     with pytest.raises(StateError, match=r"store 'counts'.*b'a' cannot be deserialized"):
         store.peek([b"a"])
 

@@ -24,7 +24,7 @@ from kstash.ports.state import StoreSpec
 from kstash.state.rocks import RocksBackend
 
 backend = RocksBackend(Path(sys.argv[1]), "app", topology_hash="h", memory_bytes=64 << 20)
-state = backend.open("count", 0, [StoreSpec("blobs", bytes, bytes)], base=None)
+state = backend.task("count", 0).open([StoreSpec("blobs", bytes, bytes)], base=None)
 state.store("blobs").load([b"a"])[b"a"] = b"first"
 entries = state.checkpoint("1", 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
@@ -40,12 +40,12 @@ else:
 assert dict(state.store("blobs").items()) == {b"a": b"first", b"b": blob}
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 state.close()
-assert backend.verify("count", 0, "1", entries)
-state = backend.open("count", 0, [StoreSpec("blobs", bytes, bytes)], base="1")
+assert backend.task("count", 0).verify("1", entries)
+state = backend.task("count", 0).open([StoreSpec("blobs", bytes, bytes)], base="1")
 assert state.store("blobs").items() == [(b"a", b"first")]
 state.store("blobs").load([b"b"])[b"b"] = blob
 entries = state.checkpoint("2", 2)
-assert backend.verify("count", 0, "2", entries)
+assert backend.task("count", 0).verify("2", entries)
 print("recovered")
 """
 
@@ -80,7 +80,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_full_disk_gives_a_state_error_and_loses_nothing(small_disk: Path) -> None:
     """On a full disk the checkpoint fails typed; once space is free the next one passes."""
     backend = RocksBackend(small_disk, "app", topology_hash="h", memory_bytes=64 << 20)
-    state = backend.open("count", 0, [SPEC], base=None)
+    state = backend.task("count", 0).open([SPEC], base=None)
     state.store("blobs").load([b"a"])[b"a"] = b"first"
     entries = state.checkpoint("1", 1)
     filler = small_disk / "filler"
@@ -90,20 +90,20 @@ def test_full_disk_gives_a_state_error_and_loses_nothing(small_disk: Path) -> No
     with pytest.raises(StateError, match=r"count_0/checkpoints: .*disk is full.*nothing is lost"):
         state.checkpoint("2", 2)
     assert dict(state.store("blobs").items()) == {b"a": b"first", b"b": blob}
-    assert backend.verify("count", 0, "1", entries)
+    assert backend.task("count", 0).verify("1", entries)
     state.close()
     filler.unlink()
-    state = backend.open("count", 0, [SPEC], base="1")
+    state = backend.task("count", 0).open([SPEC], base="1")
     assert state.store("blobs").items() == [(b"a", b"first")]
     state.store("blobs").load([b"b"])[b"b"] = blob
-    assert backend.verify("count", 0, "2", state.checkpoint("2", 2))
+    assert backend.task("count", 0).verify("2", state.checkpoint("2", 2))
     backend.close()
 
 
 def test_spill_on_a_full_disk_keeps_everything_in_memory(small_disk: Path) -> None:
     """Values that cannot be written stay resident; the error comes to the batch that spilled."""
     backend = RocksBackend(small_disk, "app", topology_hash="h", memory_bytes=1 << 20)
-    state = backend.open("count", 0, [SPEC], base=None)
+    state = backend.task("count", 0).open([SPEC], base=None)
     (small_disk / "filler").write_bytes(bytes(3 << 20))
     written: dict[bytes, bytes] = {}
 

@@ -53,7 +53,7 @@ class StateMachine(RuleBasedStateMachine):
         """An empty task under some memory bound."""
         self.memory_bytes = memory_bytes
         self.backend = self.make_backend(memory_bytes)
-        self.state = self.backend.open("stage", 0, SPECS, base=None)
+        self.state = self.backend.task("stage", 0).open(SPECS, base=None)
 
     @rule(name=st.sampled_from(STORES), batch=BATCHES)
     def process(self, name: str, batch: list[tuple[bytes, str | None]]) -> None:
@@ -83,14 +83,14 @@ class StateMachine(RuleBasedStateMachine):
         self.label_count += 1
         label = f"cp-{self.label_count}"
         files = self.state.checkpoint(label, self.label_count)
-        assert self.backend.verify("stage", 0, label, files)
+        assert self.backend.task("stage", 0).verify(label, files)
         self.checkpoints[label] = ({n: dict(m) for n, m in self.model.items()}, files)
 
     @rule()
     def crash_and_open_empty(self) -> None:
         """Without a base, a restart begins with nothing."""
         self.crash()
-        self.state = self.backend.open("stage", 0, SPECS, base=None)
+        self.state = self.backend.task("stage", 0).open(SPECS, base=None)
         self.model = {name: {} for name in STORES}
 
     @precondition(lambda self: self.checkpoints)
@@ -100,8 +100,8 @@ class StateMachine(RuleBasedStateMachine):
         label = data.draw(st.sampled_from(sorted(self.checkpoints)))
         self.crash()
         for other, (_, files) in self.checkpoints.items():
-            assert self.backend.verify("stage", 0, other, files)
-        self.state = self.backend.open("stage", 0, SPECS, base=label)
+            assert self.backend.task("stage", 0).verify(other, files)
+        self.state = self.backend.task("stage", 0).open(SPECS, base=label)
         self.model = {n: dict(m) for n, m in self.checkpoints[label][0].items()}
 
     @precondition(lambda self: self.checkpoints)
@@ -109,9 +109,9 @@ class StateMachine(RuleBasedStateMachine):
     def retain(self, data: st.DataObject) -> None:
         """Deleting checkpoints deletes those and touches nothing else."""
         labels = data.draw(st.sets(st.sampled_from(sorted(self.checkpoints)), max_size=2))
-        self.backend.retain("stage", 0, labels)
+        self.backend.task("stage", 0).retain(labels)
         for label in set(self.checkpoints) - labels:
-            assert not self.backend.verify("stage", 0, label, self.checkpoints.pop(label)[1])
+            assert not self.backend.task("stage", 0).verify(label, self.checkpoints.pop(label)[1])
 
     @invariant()
     def equals_the_model(self) -> None:

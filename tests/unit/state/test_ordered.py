@@ -211,7 +211,7 @@ def test_a_failed_write_is_done_again_as_a_whole() -> None:
 
 def spilling(memory_bytes: int) -> MemoryTaskState:
     """A task with timers and an ordered store under a memory bound."""
-    return MemoryBackend(memory_bytes).open("stage", 0, [ENTRIES, TIMERS], base=None)
+    return MemoryBackend(memory_bytes).task("stage", 0).open([ENTRIES, TIMERS], base=None)
 
 
 def test_timers_take_no_more_memory_than_there_is() -> None:
@@ -248,7 +248,7 @@ def test_identities_come_back(key: bytes, name: str) -> None:
 def test_a_damaged_file_is_an_error_and_no_short_range(tmp_path: Path) -> None:
     """Where RocksDB cannot read on, a range says so: it does not end early."""
     backend = RocksBackend(tmp_path, "app", topology_hash="h", memory_bytes=1 << 26)
-    state = backend.open("stage", 0, [ENTRIES], base=None)
+    state = backend.task("stage", 0).open([ENTRIES], base=None)
     state.ordered("entries").put({b"%06d" % n: f"{n * 7919:0100}" for n in range(5000)})
     files = state.checkpoint("1", 1)
     state.close()
@@ -258,7 +258,7 @@ def test_a_damaged_file_is_an_error_and_no_short_range(tmp_path: Path) -> None:
     middle = len(content) // 2
     content[middle : middle + 64] = bytes(64)
     path.write_bytes(content)
-    store = backend.open("stage", 0, [ENTRIES], base="1").ordered("entries")
+    store = backend.task("stage", 0).open([ENTRIES], base="1").ordered("entries")
     with pytest.raises(StateError, match="reading state failed"):
         store.range(b"", None, limit=10_000)
     backend.close()

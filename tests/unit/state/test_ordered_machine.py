@@ -58,7 +58,7 @@ class OrderedMachine(RuleBasedStateMachine):
         """An empty task under some memory bound."""
         self.memory_bytes = memory_bytes
         self.backend = self.make_backend(memory_bytes)
-        self.state = self.backend.open("stage", 0, SPECS, base=None)
+        self.state = self.backend.task("stage", 0).open(SPECS, base=None)
 
     @rule(entries=st.dictionaries(KEYS, VALUES, max_size=8))
     def put(self, entries: Entries) -> None:
@@ -152,7 +152,7 @@ class OrderedMachine(RuleBasedStateMachine):
         """A restart has exactly what its base had."""
         label = data.draw(st.sampled_from(sorted(self.checkpoints)))
         self.crash()
-        self.state = self.backend.open("stage", 0, SPECS, base=label)
+        self.state = self.backend.task("stage", 0).open(SPECS, base=label)
         entries, timers = self.checkpoints[label]
         self.entries, self.timers = dict(entries), dict(timers)
 

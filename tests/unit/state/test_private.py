@@ -46,17 +46,17 @@ def test_folders_and_files_are_private(tmp_path: Path) -> None:
     """Those of a checkpoint too, made here or fetched, and those above that were missing."""
     state_dir = tmp_path / "new" / "state"
     made = backend(state_dir)
-    state = made.open("n", 0, [SPEC], base=None)
+    state = made.task("n", 0).open([SPEC], base=None)
     state.store("s").load([b"k"])[b"k"] = 5
     entries = state.checkpoint("1-1-1", 3)
-    contents = {e.name: b"".join(made.read("n", 0, "1-1-1", e.name)) for e in entries}
+    contents = {e.name: b"".join(made.task("n", 0).read("1-1-1", e.name)) for e in entries}
     state.close()
 
     def fetch(entry: FileEntry) -> list[bytes]:
         return [contents[entry.name]]
 
-    made.adopt("m", 0, "1-1-1", entries, fetch)
-    made.open("m", 0, [SPEC], base="1-1-1")
+    made.task("m", 0).adopt("1-1-1", entries, fetch)
+    made.task("m", 0).open([SPEC], base="1-1-1")
     found = modes(tmp_path)
     made.close()
     assert any(name.endswith("checkpoints/1-1-1/CURRENT") for name in found)
@@ -68,9 +68,9 @@ def test_folders_and_files_are_private(tmp_path: Path) -> None:
 def test_nobody_else_enters_a_folder(tmp_path: Path) -> None:
     """Those of open databases too, of which RocksDB makes the files as the umask says."""
     made = backend(tmp_path)
-    state = made.open("n", 0, [SPEC], base=None)
+    state = made.task("n", 0).open([SPEC], base=None)
     state.checkpoint("1-1-1", 3)
-    made.open("m", 0, [SPEC], base=None)
+    made.task("m", 0).open([SPEC], base=None)
     folders = {
         str(path.relative_to(tmp_path)): oct(stat.S_IMODE(path.stat().st_mode))
         for path in tmp_path.rglob("*")
@@ -80,7 +80,7 @@ def test_nobody_else_enters_a_folder(tmp_path: Path) -> None:
     assert folders == dict.fromkeys(
         [
             *("app", "app/n_0", "app/n_0/live-1", "app/n_0/checkpoints"),
-            *("app/n_0/checkpoints/1-1-1", "app/m_0", "app/m_0/live-2"),
+            *("app/n_0/checkpoints/1-1-1", "app/m_0", "app/m_0/live-1"),
         ],
         "0o700",
     )
@@ -91,7 +91,7 @@ def test_folders_of_an_older_release_become_private(tmp_path: Path) -> None:
     (tmp_path / "app").mkdir(0o755)
     (tmp_path / "app" / "n_0").mkdir(0o755)
     made = backend(tmp_path)
-    made.open("n", 0, [SPEC], base=None)
+    made.task("n", 0).open([SPEC], base=None)
     found = modes(tmp_path)
     made.close()
     assert found["app"] == found["app/n_0"] == "0o700"
@@ -149,12 +149,12 @@ def test_an_application_folder_that_is_a_link(tmp_path: Path) -> None:
 
 Use = Callable[[RocksBackend, tuple[FileEntry, ...]], object]
 USES: dict[str, Use] = {
-    "open": lambda made, _: made.open("n", 0, [SPEC], base=None),
-    "open at a checkpoint": lambda made, _: made.open("n", 0, [SPEC], base="1-1-1"),
-    "verify": lambda made, entries: made.verify("n", 0, "1-1-1", entries),
-    "read": lambda made, _: list(made.read("n", 0, "1-1-1", "CURRENT")),
-    "adopt": lambda made, entries: made.adopt("n", 0, "1-1-1", entries, lambda _: []),
-    "retain": lambda made, _: made.retain("n", 0, []),
+    "open": lambda made, _: made.task("n", 0).open([SPEC], base=None),
+    "open at a checkpoint": lambda made, _: made.task("n", 0).open([SPEC], base="1-1-1"),
+    "verify": lambda made, entries: made.task("n", 0).verify("1-1-1", entries),
+    "read": lambda made, _: list(made.task("n", 0).read("1-1-1", "CURRENT")),
+    "adopt": lambda made, entries: made.task("n", 0).adopt("1-1-1", entries, lambda _: []),
+    "retain": lambda made, _: made.task("n", 0).retain([]),
 }
 
 
@@ -166,7 +166,7 @@ USES: dict[str, Use] = {
 def test_a_link_in_place_of_a_folder_is_not_followed(tmp_path: Path, name: str, use: str) -> None:
     """Whatever is done there first; what it points at keeps all that it has."""
     made = backend(tmp_path)
-    state = made.open("n", 0, [SPEC], base=None)
+    state = made.task("n", 0).open([SPEC], base=None)
     entries = state.checkpoint("1-1-1", 3)
     state.close()
     link, victim = tmp_path / "app" / name, tmp_path / "victim"
@@ -187,7 +187,7 @@ def test_a_link_in_place_of_a_folder_is_not_followed(tmp_path: Path, name: str, 
 def test_a_link_that_comes_while_the_task_runs(tmp_path: Path) -> None:
     """The next checkpoint is not written through it, and the state stays."""
     made = backend(tmp_path)
-    state = made.open("n", 0, [SPEC], base=None)
+    state = made.task("n", 0).open([SPEC], base=None)
     state.checkpoint("1-1-1", 3)
     folder = tmp_path / "app" / "n_0" / "checkpoints"
     folder.rename(tmp_path / "victim")
@@ -201,16 +201,16 @@ def test_a_link_that_comes_while_the_task_runs(tmp_path: Path) -> None:
 def test_a_link_in_place_of_a_file_of_a_checkpoint(tmp_path: Path) -> None:
     """It is not uploaded, nor made state of, should nobody have compared it before."""
     made = backend(tmp_path)
-    state = made.open("n", 0, [SPEC], base=None)
+    state = made.task("n", 0).open([SPEC], base=None)
     state.checkpoint("1-1-1", 3)
     state.close()
     current = tmp_path / "app" / "n_0" / "checkpoints" / "1-1-1" / "CURRENT"
     current.rename(tmp_path / "victim")
     current.symlink_to(tmp_path / "victim")
     with pytest.raises(StateError, match="a link stands"):
-        list(made.read("n", 0, "1-1-1", "CURRENT"))
+        list(made.task("n", 0).read("1-1-1", "CURRENT"))
     with pytest.raises(StateError, match="a link stands"):
-        made.open("n", 0, [SPEC], base="1-1-1")
+        made.task("n", 0).open([SPEC], base="1-1-1")
     made.close()
 
 
@@ -229,14 +229,14 @@ def test_a_link_in_place_of_a_partial_file_is_replaced(tmp_path: Path) -> None:
 def test_a_link_is_no_file_of_a_checkpoint(tmp_path: Path) -> None:
     """Whatever it points at has the right content."""
     made = backend(tmp_path)
-    state = made.open("n", 0, [SPEC], base=None)
+    state = made.task("n", 0).open([SPEC], base=None)
     entries = state.checkpoint("1-1-1", 3)
     state.close()
-    assert made.verify("n", 0, "1-1-1", entries)
+    assert made.task("n", 0).verify("1-1-1", entries)
     current = tmp_path / "app" / "n_0" / "checkpoints" / "1-1-1" / "CURRENT"
     current.rename(tmp_path / "elsewhere")
     current.symlink_to(tmp_path / "elsewhere")
-    assert not made.verify("n", 0, "1-1-1", entries)
+    assert not made.task("n", 0).verify("1-1-1", entries)
     made.close()
 
 

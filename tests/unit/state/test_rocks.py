@@ -34,7 +34,7 @@ def new_backend(folder: Path) -> RocksBackend:
 
 def open_task(backend: RocksBackend, base: str | None = None) -> RocksTaskState:
     """The task `count_0`."""
-    return backend.open("count", 0, [SPEC], base=base)
+    return backend.task("count", 0).open([SPEC], base=base)
 
 
 def put(state: RocksTaskState, entries: dict[bytes, Any]) -> None:
@@ -100,8 +100,8 @@ def test_branches_of_one_checkpoint_do_not_mix(backend: RocksBackend) -> None:
         put(state, {b"a": value})
         listed[label] = state.checkpoint(label, value)
     assert {e.name for e in listed["left"]} == {e.name for e in listed["right"]}
-    assert backend.verify("count", 0, "left", listed["left"])
-    assert not backend.verify("count", 0, "left", listed["right"])
+    assert backend.task("count", 0).verify("left", listed["left"])
+    assert not backend.task("count", 0).verify("left", listed["right"])
     state.close()
     assert open_task(backend, "left").store("words").items() == [(b"a", 2)]
 
@@ -113,8 +113,8 @@ def test_label_can_be_taken_again(backend: RocksBackend) -> None:
     old = state.checkpoint("1", 1)
     put(state, {b"a": 2})
     new = state.checkpoint("1", 2)
-    assert backend.verify("count", 0, "1", new)
-    assert not backend.verify("count", 0, "1", old)
+    assert backend.task("count", 0).verify("1", new)
+    assert not backend.task("count", 0).verify("1", old)
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "append", "delete", "extra"])
@@ -123,7 +123,7 @@ def test_damage_is_found(tmp_path: Path, backend: RocksBackend, damage: str) -> 
     state = open_task(backend)
     put(state, {b"k%d" % n: n for n in range(1_000)})
     entries = state.checkpoint("1", 1)
-    assert backend.verify("count", 0, "1", entries)
+    assert backend.task("count", 0).verify("1", entries)
     folder = folder_of(tmp_path, "1")
     victim = max(folder.glob("*.sst"), key=lambda path: path.stat().st_size)
     content = bytearray(victim.read_bytes())
@@ -138,12 +138,12 @@ def test_damage_is_found(tmp_path: Path, backend: RocksBackend, damage: str) -> 
         victim.unlink()
     else:
         (folder / "foreign").touch()
-    assert not backend.verify("count", 0, "1", entries)
+    assert not backend.task("count", 0).verify("1", entries)
 
 
 def test_missing_checkpoint_does_not_verify_and_cannot_be_opened(backend: RocksBackend) -> None:
     """A label without a folder is False for `verify` and an error for `open`."""
-    assert not backend.verify("count", 0, "none", [])
+    assert not backend.task("count", 0).verify("none", [])
     with pytest.raises(CheckpointCorruptError, match="no checkpoint 'none'"):
         open_task(backend, "none")
 
@@ -171,17 +171,17 @@ def test_retain_deletes_others_and_half_made_ones(tmp_path: Path, backend: Rocks
         entries[str(n)] = state.checkpoint(str(n), n)
     partial = folder_of(tmp_path, f"{files.PARTIAL_PREFIX}4")
     shutil.copytree(folder_of(tmp_path, "3"), partial)
-    backend.retain("count", 0, ["1", "3"])
+    backend.task("count", 0).retain(["1", "3"])
     assert sorted(path.name for path in partial.parent.iterdir()) == ["1", "3"]
     state.close()
     for label in ("1", "3"):
-        assert backend.verify("count", 0, label, entries[label])
+        assert backend.task("count", 0).verify(label, entries[label])
     assert len(open_task(backend, "1").store("words").items()) == 2
 
 
 def test_retain_of_an_unknown_task_does_nothing(backend: RocksBackend) -> None:
     """A task that never ran here has nothing to delete."""
-    backend.retain("count", 7, [])
+    backend.task("count", 7).retain([])
 
 
 def test_checkpoint_after_an_interrupted_one(tmp_path: Path, backend: RocksBackend) -> None:
@@ -189,7 +189,7 @@ def test_checkpoint_after_an_interrupted_one(tmp_path: Path, backend: RocksBacke
     state = open_task(backend)
     put(state, {b"a": 1})
     folder_of(tmp_path, f"{files.PARTIAL_PREFIX}1").mkdir(parents=True)
-    assert backend.verify("count", 0, "1", state.checkpoint("1", 1))
+    assert backend.task("count", 0).verify("1", state.checkpoint("1", 1))
 
 
 def test_restore_after_an_interrupted_one(tmp_path: Path, backend: RocksBackend) -> None:
@@ -198,7 +198,7 @@ def test_restore_after_an_interrupted_one(tmp_path: Path, backend: RocksBackend)
     put(state, {b"a": 1})
     entries = state.checkpoint("1", 1)
     contents = {
-        entry.name: b"".join(backend.read("count", 0, "1", entry.name)) for entry in entries
+        entry.name: b"".join(backend.task("count", 0).read("1", entry.name)) for entry in entries
     }
 
     def fetch_some(entry: FileEntry) -> list[bytes]:
@@ -209,11 +209,11 @@ def test_restore_after_an_interrupted_one(tmp_path: Path, backend: RocksBackend)
     elsewhere = tmp_path / "elsewhere"
     first = new_backend(elsewhere)
     with pytest.raises(StateError, match="restoring"):
-        first.adopt("count", 0, "1", entries, fetch_some)
+        first.task("count", 0).adopt("1", entries, fetch_some)
     first.close()
     second = new_backend(elsewhere)
-    second.adopt("count", 0, "1", entries, lambda entry: [contents[entry.name]])
-    assert second.verify("count", 0, "1", entries)
+    second.task("count", 0).adopt("1", entries, lambda entry: [contents[entry.name]])
+    assert second.task("count", 0).verify("1", entries)
     second.close()
 
 
@@ -225,7 +225,7 @@ def test_only_new_files_are_read_for_checksums(
     put(state, {b"a": 1})
     first = state.checkpoint("1", 1)
     state.close()
-    assert backend.verify("count", 0, "1", first)
+    assert backend.task("count", 0).verify("1", first)
     state = open_task(backend, "1")
     read: list[str] = []
     real = files.digest
@@ -242,7 +242,7 @@ def test_only_new_files_are_read_for_checksums(
     assert known < {entry.name for entry in second}
     assert not known & set(read)
     monkeypatch.undo()
-    assert backend.verify("count", 0, "2", second)
+    assert backend.task("count", 0).verify("2", second)
 
 
 def test_checkpoints_share_their_immutable_files(tmp_path: Path, backend: RocksBackend) -> None:
@@ -266,7 +266,7 @@ def test_checkpoints_do_not_grow_with_their_number(
     for number in range(60):
         put(state, {b"a": number})
         entries = state.checkpoint(str(number), number)
-        backend.retain("count", 0, [str(number)])
+        backend.task("count", 0).retain([str(number)])
         sizes.append(sum(entry.size for entry in entries if entry.name.startswith("MANIFEST")))
     assert max(sizes) < 2 * 4096
 
@@ -274,14 +274,14 @@ def test_checkpoints_do_not_grow_with_their_number(
 def test_tasks_and_stores_are_apart(backend: RocksBackend) -> None:
     """Stores of one task and tasks of one stage do not see each other's keys."""
     specs = [SPEC, StoreSpec("default", str.encode, bytes.decode)]
-    tasks = [backend.open("count", n, specs, base=None) for n in range(2)]
+    tasks = [backend.task("count", n).open(specs, base=None) for n in range(2)]
     for n, task in enumerate(tasks):
         task.store("words").load([b"k"])[b"k"] = n
         task.store("default").load([b"k"])[b"k"] = f"text {n}"
         task.checkpoint("1", 1)
         task.close()
     for n in range(2):
-        task = backend.open("count", n, specs, base="1")
+        task = backend.task("count", n).open(specs, base="1")
         assert task.store("words").items() == [(b"k", n)]
         assert task.store("default").items() == [(b"k", f"text {n}")]
 
@@ -324,7 +324,7 @@ def test_failing_disk_names_folder_and_fix(tmp_path: Path, backend: RocksBackend
     moved.rename(checkpoints)
     entries = state.checkpoint("2", 2)
     state.close()
-    assert backend.verify("count", 0, "2", entries)
+    assert backend.task("count", 0).verify("2", entries)
     assert open_task(backend, "2").store("words").items() == [(b"a", 2)]
 
 

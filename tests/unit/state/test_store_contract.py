@@ -68,7 +68,7 @@ def reopen(backend: StateBackend) -> Open:
     def open_at(base: str | None) -> TaskState:
         for state in opened:
             state.close()
-        opened[:] = [backend.open("stage", 0, SPECS, base=base)]
+        opened[:] = [backend.task("stage", 0).open(SPECS, base=base)]
         return opened[0]
 
     return open_at
@@ -192,7 +192,7 @@ def test_a_value_that_cannot_be_read_names_store_and_key(
     state.checkpoint("1", 1)
     state.close()
     broken = StoreSpec("windows", encode, lambda _: 1 // 0, StoreKind.ORDERED)
-    store = backend.open("stage", 0, [broken], base="1").ordered("windows")
+    store = backend.task("stage", 0).open([broken], base="1").ordered("windows")
     with pytest.raises(StateError, match=r"store 'windows'.*b'a' cannot be deserialized"):
         store.range(b"", None, limit=1)
 

@@ -176,7 +176,7 @@ def test_the_figures_are_those_of_the_stores(
     monkeypatch.setattr(rocks_task, "Writer", make)
     backend = RocksBackend(tmp_path, "app", topology_hash="hash", memory_bytes=1 << 20)
     others = StoreSpec("others", lambda value: b"%d" % value, int)
-    state = backend.open("count", 0, [SPEC, others], base=None)
+    state = backend.task("count", 0).open([SPEC, others], base=None)
     seen = [made[0].figures()]
     for store in ("words", "others"):
         state.store(store).load([b"a"])[b"a"] = 1
@@ -220,7 +220,7 @@ def test_spills_and_checkpoints_survive_stalls(
 
     monkeypatch.setattr(rocks_task, "Writer", make)
     backend = RocksBackend(tmp_path, "app", topology_hash="hash", memory_bytes=1 << 20)
-    state = backend.open("count", 0, [SPEC], base=None)
+    state = backend.task("count", 0).open([SPEC], base=None)
     store = state.store("words")
     for start in range(0, 60_000, 500):
         keys = [b"%032d" % n for n in range(start, start + 500)]
@@ -228,8 +228,8 @@ def test_spills_and_checkpoints_survive_stalls(
     entries = state.checkpoint("1", 1)
     assert refusing[0].attempts > 20
     state.close()
-    assert backend.verify("count", 0, "1", entries)
-    restored = backend.open("count", 0, [SPEC], base="1")
+    assert backend.task("count", 0).verify("1", entries)
+    restored = backend.task("count", 0).open([SPEC], base="1")
     assert len(restored.store("words").items()) == 60_000
     backend.close()
 
@@ -237,7 +237,7 @@ def test_spills_and_checkpoints_survive_stalls(
 def test_a_standstill_is_a_state_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the folder, says that nothing is lost, and all entries stay resident."""
     backend = RocksBackend(tmp_path, "app", topology_hash="hash", memory_bytes=1 << 20)
-    state = backend.open("count", 0, [SPEC], base=None)
+    state = backend.task("count", 0).open([SPEC], base=None)
     state.store("words").load([b"a"])[b"a"] = 1
 
     def refuse(_self: Writer, _fill: writes.Fill) -> None:

@@ -131,11 +131,13 @@ def test_the_disk_is_guarded_by_the_same_rule(tmp_path: Path) -> None:
     backend = RocksBackend(tmp_path, "app", topology_hash="1", memory_bytes=1 << 20)
     try:
         with pytest.raises(CheckpointCorruptError, match="plain"):
-            backend.verify("s", 0, "../../x", [])
+            backend.task("s", 0).verify("../../x", [])
         with pytest.raises(CheckpointCorruptError, match="plain"):
-            next(iter(backend.read("s", 0, "1-1-1", "../../../etc/passwd")))
+            next(iter(backend.task("s", 0).read("1-1-1", "../../../etc/passwd")))
         with pytest.raises(CheckpointCorruptError, match="plain"):
-            backend.adopt("s", 0, "1-1-1", [replace(FILE, name="../../evil")], lambda _: [b"x"])
+            backend.task("s", 0).adopt(
+                "1-1-1", [replace(FILE, name="../../evil")], lambda _: [b"x"]
+            )
     finally:
         backend.close()
     assert not list(tmp_path.rglob("evil*"))
@@ -221,7 +223,7 @@ def test_a_recovery_falls_back(driver: TestDriver, kind: str, *, is_same_label: 
     at = log.end_offset
     log.append(encode_key(forged), encode_value(forged), None, driver.clock.time_ms())
     driver.crash()
-    driver._backend._checkpoints.clear()
+    driver._backend.lose()
     with capture_logs() as logs:
         driver.recover()
     assert driver.state("n") == {"a": 1, "b": 1}
@@ -236,7 +238,7 @@ def test_a_stored_file_is_read_to_its_size_only(driver: TestDriver) -> None:
     location = newest(driver).files[-1].location
     driver.store.files[location] += b"x" * 1_000_000
     driver.crash()
-    driver._backend._checkpoints.clear()
+    driver._backend.lose()
     with capture_logs() as logs:
         driver.recover()
     assert driver.state("n") == {"a": 1, "b": 1}
