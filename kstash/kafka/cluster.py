@@ -8,14 +8,15 @@ from collections.abc import Collection
 from kstash.core import names
 from kstash.kafka import client_settings as settings
 from kstash.kafka.admin import KafkaAdmin
-from kstash.kafka.member import KafkaMember
+from kstash.kafka.consumer import KafkaConsumer
+from kstash.kafka.membership import KafkaMembership
 from kstash.kafka.positions import CommittedPositionsReader
 from kstash.kafka.prepared_clients import PreparedClients
 from kstash.kafka.producers import DelayedAcks, KafkaProducer
-from kstash.kafka.scanner import KafkaScanner
+from kstash.kafka.reachability import BrokerWatch
 from kstash.kafka.sink import KafkaSinkProducer
 from kstash.kafka.statistics import STATISTICS_INTERVAL_MS, Statistics
-from kstash.ports.kafka import Admin, Member, Producer, Scanner, SinkProducer
+from kstash.ports.kafka import Admin, Consumer, Membership, Producer, SinkProducer
 from kstash.ports.status import BrokerStatus
 from kstash.settings.config import Config
 
@@ -24,6 +25,11 @@ SINKS_DEADLINE_S = 1.0
 
 BATCH_BYTES_MAX = 1_000_000
 """The client's default of `batch.size`."""
+
+HEARTBEATS_OF_GRACE = 3
+"""Heartbeats that the worker's consumer waits for before it raises an error of a partition: one
+that comes after a long sleep is answered with the loss of the place in the group, and the partition
+with it."""
 
 
 class KafkaCluster:
@@ -52,6 +58,8 @@ class KafkaCluster:
         # The first admin client, which learns whether there is access at all.
         self._contact: KafkaAdmin | None = None
         self._positions: CommittedPositionsReader | None = None
+        # Of the place: membership and consumer report once that the broker is away.
+        self._watch: BrokerWatch | None = None
         # The newest of each transactional id.
         self._sinks: dict[tuple[int, int], KafkaSinkProducer] = {}
 
@@ -83,21 +91,19 @@ class KafkaCluster:
         self.prepare(topics, are_there=True)
 
     def take_place(self, config: Config, program: str, topics: Collection[str] = ()) -> None:
-        """Go on as a certain worker, whose member begins to look for the group's coordinator.
+        """Go on as a certain worker, whose client begins to look for the group's coordinator.
+
+        It joins the group when it subscribes.
 
         Args:
             config: differs from the one before in what belongs to the place only.
             program: short name of what the application runs.
-            topics: that the member will read; it joins the group when it subscribes.
+            topics: that the worker will read.
         """
-        self._config, self.program = config, program
-
-        def make() -> KafkaMember:
-            member = self._new_member()
-            member.warm(topics)
-            return member
-
-        self.spares.make("member", make)
+        self._config, self.program, self._watch = config, program, None
+        watch = self._watch_of_place()
+        self.spares.make("member", lambda: self._new_membership(watch))
+        self.spares.make("reader", lambda: self._new_consumer(watch, topics))
 
     def limit_batches(self, bytes_max: int) -> None:
         """Make no larger request for one partition out of several records.
@@ -127,20 +133,27 @@ class KafkaCluster:
         admin: Admin = self.spares.take("admin", self._new_admin)
         return admin
 
-    def member(self) -> Member:
-        """The worker's consumer: membership, lineage tail and data."""
-        member: Member = self.spares.take("member", self._new_member)
-        return member
+    def membership(self) -> Membership:
+        """The worker's place in the group."""
+        watch = self._watch_of_place()
+        made: Membership = self.spares.take("member", lambda: self._new_membership(watch))
+        return made
 
-    def uncommitted_member(self) -> Scanner:
-        """The consumer for inputs that are another application's immediate sinks."""
+    def consumer(self) -> Consumer:
+        """The worker's consumer of inputs and lineage."""
+        watch = self._watch_of_place()
+        consumer: Consumer = self.spares.take("reader", lambda: self._new_consumer(watch))
+        return consumer
+
+    def uncommitted_consumer(self) -> Consumer:
+        """The worker's consumer of inputs that are another application's immediate sinks."""
         return self._scanner("immediate")
 
-    def scanner(self, *, is_committed: bool = False) -> Scanner:
+    def scanner(self, *, is_committed: bool = False) -> Consumer:
         """A consumer for recovery; `is_committed` as a task reads its inputs."""
         if is_committed:
             return self._scanner("committed")
-        scanner: Scanner = self.spares.take("scan", lambda: self._scanner("scan"))
+        scanner: Consumer = self.spares.take("scan", lambda: self._scanner("scan"))
         return scanner
 
     def data_producer(self) -> Producer:
@@ -184,7 +197,7 @@ class KafkaCluster:
         return producer | {"batch.size": min(asked, self._batch_bytes_max)}
 
     def _told(self, chosen: settings.Settings, *, waits: bool = False) -> settings.Settings:
-        """Settings of a client that tells what it knows of its brokers."""
+        """Settings of a client that reports what it knows of its brokers."""
         take = self._statistics.taker(str(chosen["client.id"]), waits=waits)
         return {"statistics.interval.ms": STATISTICS_INTERVAL_MS, **chosen, "stats_cb": take}
 
@@ -194,14 +207,31 @@ class KafkaCluster:
         self._contact = self._contact or admin
         return admin
 
-    def _new_member(self) -> KafkaMember:
-        return KafkaMember(
+    def _watch_of_place(self) -> BrokerWatch:
+        if self._watch is None:
+            member = settings.member(self._config, self.program)
+            self._watch = BrokerWatch(str(member["client.id"]), self._config.bootstrap_servers)
+        return self._watch
+
+    def _new_membership(self, watch: BrokerWatch) -> KafkaMembership:
+        return KafkaMembership(
             settings.member(self._config, self.program),
-            reader_settings=self._told(settings.reader(self._config), waits=True),
             admin_settings=settings.admin(self._config),
             lineage_topic=self.lineage_topic,
             bootstrap_servers=self._config.bootstrap_servers,
+            watch=watch,
         )
+
+    def _new_consumer(self, watch: BrokerWatch, topics: Collection[str] = ()) -> KafkaConsumer:
+        member = settings.member(self._config, self.program)
+        consumer = KafkaConsumer(
+            self._told(settings.reader(self._config), waits=True),
+            bootstrap_servers=self._config.bootstrap_servers,
+            watch=watch,
+            grace_s=HEARTBEATS_OF_GRACE * float(member["heartbeat.interval.ms"]) / 1000,
+        )
+        consumer.warm(topics)
+        return consumer
 
     def _new_data_producer(self) -> KafkaProducer:
         chosen = self._told(self._limited(settings.data_producer(self._config)))
@@ -222,8 +252,8 @@ class KafkaCluster:
     def _new_positions(self) -> CommittedPositionsReader:
         return CommittedPositionsReader(settings.positions(self._config))
 
-    def _scanner(self, role: str, topics: Collection[str] = ()) -> KafkaScanner:
-        scanner = KafkaScanner(
+    def _scanner(self, role: str, topics: Collection[str] = ()) -> KafkaConsumer:
+        scanner = KafkaConsumer(
             settings.scanner(self._config, role),
             bootstrap_servers=self._config.bootstrap_servers,
         )

@@ -1,7 +1,8 @@
-"""Says once that the broker is away, and once that it is back."""
+"""Reports once that the broker is away, and once that it is back."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import structlog
@@ -15,16 +16,19 @@ BACKOFF_S_MIN = 0.5
 BACKOFF_S_MAX = 5.0
 
 
-class BrokerWatch:
-    """Turns the client's connection errors into two log lines.
+LookUp = Callable[[str | None, float], KafkaError | None]
+"""Asks the cluster for a topic (None: any) within seconds; returns what went wrong."""
 
-    The client tells when connections break, also harmless idle ones, but not when they are mended;
+
+class BrokerWatch:
+    """Turns connection errors of one or several clients into two log lines.
+
+    A client reports when connections break, also harmless idle ones, but not when they are mended;
     so after such an error the cluster is asked, with back-off, until it answers.
 
     Args:
-        client: name of the client, for the log.
+        client: name of the client, for the log; of several, the first one.
         bootstrap_servers: for the log.
-        lookup: asks the cluster for any topic within seconds; returns what went wrong.
         monotonic: seconds that never go back.
     """
 
@@ -33,14 +37,12 @@ class BrokerWatch:
         client: str,
         bootstrap_servers: str,
         *,
-        lookup: Callable[[str | None, float], KafkaError | None],
-        monotonic: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.is_worried = False
         """Whether `check` has something to do."""
         self._client = client
         self._bootstrap_servers = bootstrap_servers
-        self._lookup = lookup
         self._monotonic = monotonic
         self._log = structlog.get_logger("kstash.kafka")
         self._is_logged = False
@@ -58,13 +60,13 @@ class BrokerWatch:
         self._since = self._next_check = self._monotonic()
         self._backoff_s = BACKOFF_S_MIN
 
-    def check(self, *, is_up: bool) -> None:
+    def check(self, look_up: LookUp, *, is_up: bool) -> None:
         """Ask the cluster when that is due; `is_up` says that it is known to answer."""
         now = self._monotonic()
         if not is_up:
             if now < self._next_check:
                 return
-            error = self._lookup(None, LOOKUP_TIMEOUT_S)
+            error = look_up(None, LOOKUP_TIMEOUT_S)
             is_up = error is None or error.code() not in failures.UNREACHABLE_CODES
         if is_up:
             self.is_worried = False

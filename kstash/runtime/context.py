@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kstash.core.partitioner import Partitioner
-from kstash.ports.kafka import Admin, Cluster, Member, Producer, Scanner, TopicInfo
+from kstash.ports.kafka import Admin, Cluster, Consumer, Membership, Producer, TopicInfo
 from kstash.ports.process import Background, Clock, Metrics
 from kstash.ports.state import CheckpointStore, StateBackend
 from kstash.ports.status import RecoveryStatus
@@ -88,8 +88,8 @@ class Context:
     layout: Layout
     cluster: Cluster
     admin: Admin
-    member: Member
-    uncommitted: Scanner | None
+    membership: Membership
+    consumer: Consumer
     scans: ScanService
     producers: Producers
     state: StateBackend
@@ -131,10 +131,3 @@ class Context:
     def header_bytes_max(self) -> int:
         """Cap of a chunk; write-first carries none."""
         return self.config.lineage_header_bytes_max if self.config.guaranteed.sends_lineage else 0
-
-    def consumer(self, *, is_uncommitted: bool) -> Member | Scanner:
-        """The consumer that reads a kind of input."""
-        if is_uncommitted:
-            assert self.uncommitted is not None
-            return self.uncommitted
-        return self.member

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
-from kstash.ports.kafka import Member, Partition, Scanner
+from kstash.ports.kafka import Consumer, Partition
 
 
 class Gate:
     """Pauses a partition while there is any reason to.
 
     Args:
-        member: reads the partitions, but for
-        uncommitted: reads those of
-        uncommitted_topics: topics of other applications' immediate sinks.
+        consumer: reads the partitions.
     """
 
-    def __init__(
-        self,
-        member: Member,
-        uncommitted: Scanner | None = None,
-        uncommitted_topics: Collection[str] = (),
-    ) -> None:
-        self._member = member
-        self._uncommitted = uncommitted
-        self._uncommitted_topics = uncommitted_topics
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
         self._reasons: dict[Partition, set[str]] = {}
 
     def pause(self, partitions: Collection[Partition], reason: str) -> None:
@@ -32,8 +23,7 @@ class Gate:
         fresh = [partition for partition in partitions if partition not in self._reasons]
         for partition in partitions:
             self._reasons.setdefault(partition, set()).add(reason)
-        for consumer, mine in self._by_consumer(fresh):
-            consumer.pause(mine)
+        self._consumer.pause(fresh)
 
     def resume(self, partitions: Collection[Partition], reason: str) -> None:
         """The reason is gone; what there is no other one for is fetched again."""
@@ -42,21 +32,9 @@ class Gate:
             self._reasons.get(partition, set()).discard(reason)
         for partition in free:
             del self._reasons[partition]
-        for consumer, mine in self._by_consumer(free):
-            consumer.resume(mine)
+        self._consumer.resume(free)
 
     def forget(self, partitions: Collection[Partition]) -> None:
         """These are read no more; when they are added again, they flow."""
         for partition in partitions:
             self._reasons.pop(partition, None)
-
-    def _by_consumer(
-        self, partitions: Collection[Partition]
-    ) -> Iterator[tuple[Member | Scanner, list[Partition]]]:
-        committed = [p for p in partitions if p[0] not in self._uncommitted_topics]
-        uncommitted = [p for p in partitions if p[0] in self._uncommitted_topics]
-        if committed:
-            yield self._member, committed
-        if uncommitted:
-            assert self._uncommitted is not None
-            yield self._uncommitted, uncommitted

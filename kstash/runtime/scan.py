@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kstash.ports.kafka import Headers, Message, Partition, Scanner
+from kstash.ports.kafka import Consumer, Headers, Message, Partition
 from kstash.runtime.headers import readable_headers
 
 GATHER_S = 0.2
@@ -42,7 +42,7 @@ class ScanService:
     """
 
     def __init__(
-        self, scanner: Scanner, gaps: Mapping[Partition, Sequence[tuple[int, int]]] | None = None
+        self, scanner: Consumer, gaps: Mapping[Partition, Sequence[tuple[int, int]]] | None = None
     ) -> None:
         self._scanner = scanner
         self._scanner.pass_over(gaps or {})

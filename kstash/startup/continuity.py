@@ -31,7 +31,7 @@ from kstash.errors import (
     TopicMadeAnewError,
     TopicMismatchError,
 )
-from kstash.ports.kafka import Admin, Message, Partition, Scanner, TopicInfo
+from kstash.ports.kafka import Admin, Consumer, Message, Partition, TopicInfo
 from kstash.ports.process import Clock
 from kstash.runtime.headers import check_owner, kstash_headers
 from kstash.runtime.layout import Layout, start_settings
@@ -54,7 +54,7 @@ def settled(
     *,
     topics: Mapping[str, TopicInfo],
     admin: Admin,
-    scanner: Scanner,
+    scanner: Consumer,
     clock: Clock,
     has_local_state: bool = False,
     beat: Callable[[], None] = lambda: None,
@@ -205,7 +205,7 @@ def _filled(
 def _read_lineage(
     partitions: Collection[Partition],
     admin: Admin,
-    scanner: Scanner,
+    scanner: Consumer,
     clock: Clock,
     beat: Callable[[], None],
 ) -> list[LineageView]:
@@ -228,7 +228,7 @@ def _read_lineage(
 
 
 def _check_owners(
-    topology: Topology, filled: Mapping[Partition, int], scanner: Scanner, clock: Clock
+    topology: Topology, filled: Mapping[Partition, int], scanner: Consumer, clock: Clock
 ) -> None:
     """Refuse internal topics that another application writes; `filled`: where their records start.
 
@@ -248,7 +248,7 @@ def _check_is_new(
     topology: Topology,
     filled: Mapping[Partition, int],
     views: Collection[LineageView],
-    scanner: Scanner,
+    scanner: Consumer,
     clock: Clock,
 ) -> None:
     """Refuse a lineage topic without a START beside internal topics that an older one wrote.
@@ -286,7 +286,7 @@ def _check_is_new(
 def _read(
     ranges: Mapping[Partition, tuple[int, int]],
     take: Callable[[Message], None],
-    scanner: Scanner,
+    scanner: Consumer,
     clock: Clock,
     beat: Callable[[], None] = lambda: None,
 ) -> None:

@@ -34,8 +34,8 @@ from kstash.errors import (
     WireCorruptError,
 )
 from kstash.kafka import client_settings as settings
+from kstash.kafka.consumer import KafkaConsumer
 from kstash.kafka.producers import KafkaProducer
-from kstash.kafka.scanner import KafkaScanner
 from kstash.ports.kafka import Admin, DeliveredMessage, Message, Partition
 from kstash.settings.config import Config
 from kstash.stores.chunk_location import CHUNKS_MAX, ChunkLocation, parsed_locations
@@ -81,7 +81,7 @@ class CheckpointTopic:
         self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
         self._admin: Admin | None = None
-        self._idle_readers: list[KafkaScanner] = []
+        self._idle_readers: list[KafkaConsumer] = []
         self._ends: dict[Partition, int] = {}
         self._is_closed = False
         # Of one process and one start of it: attempts of others have other numbers.
@@ -244,7 +244,7 @@ class CheckpointTopic:
         try:
             reader = self._idle_readers.pop()
         except IndexError:
-            reader = KafkaScanner(
+            reader = KafkaConsumer(
                 settings.checkpoint_reader(self._config),
                 bootstrap_servers=self._config.bootstrap_servers,
             )
@@ -261,7 +261,7 @@ class CheckpointTopic:
                 reader.close()
 
     def _read_run(
-        self, reader: KafkaScanner, partition: Partition, first: int, end: int
+        self, reader: KafkaConsumer, partition: Partition, first: int, end: int
     ) -> Iterator[Message]:
         reader.add({partition: first})
         deadline_s = self._monotonic() + DEADLINE_S

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer as PlainConsumer
 from confluent_kafka import Producer as Client
+from confluent_kafka import TopicPartition
 
 from kstash.broker import DevBroker
 from kstash.kafka import KafkaCluster
-from kstash.ports.kafka import Admin, Member, Message, NewTopic, Scanner, SinkProducer
+from kstash.ports.kafka import Admin, Consumer, Message, NewTopic, SinkProducer
+from kstash.runtime.inputs import take as take_records
 from kstash.settings.config import Config
 
 DEADLINE_S = 60.0
@@ -54,13 +56,13 @@ class World:
 
     def member(self, groups: list[int] | None = None, **settings: Any) -> Owner:
         """A member that has joined; with `groups`, that owns exactly these."""
-        owner = Owner(self.cluster(**settings).member())
+        owner = Owner(self.cluster(**settings), self.lineage_topic)
         self._closing.callback(owner.close)
         if groups is not None:
             owner.wait(lambda: owner.groups == set(groups), "the groups")
         return owner
 
-    def scanner(self) -> Scanner:
+    def scanner(self) -> Consumer:
         """A scanner."""
         scanner = self.cluster().scanner()
         self._closing.callback(scanner.close)
@@ -83,10 +85,12 @@ class World:
 
 
 class Owner:
-    """A member with its groups, and every message it got."""
+    """A member with its groups, its consumer, and every message that it got."""
 
-    def __init__(self, member: Member) -> None:
-        self.member = member
+    def __init__(self, cluster: KafkaCluster, lineage_topic: str) -> None:
+        self.membership = cluster.membership()
+        self.consumer = cluster.consumer()
+        self._lineage_topic = lineage_topic
         self.groups: set[int] = set()
         self.calls: list[tuple[str, list[int]]] = []
         self.messages: list[Message] = []
@@ -101,17 +105,28 @@ class Owner:
             self.calls.append(("revoked", groups))
             self.groups.difference_update(groups)
             if self.releases:
-                member.release(groups)
+                self.release(groups)
 
         def lost(groups: list[int]) -> None:
             self.calls.append(("lost", groups))
             self.groups.difference_update(groups)
 
-        member.subscribe(on_assigned=assigned, on_revoked=revoked, on_lost=lost)
+        self.membership.subscribe(on_assigned=assigned, on_revoked=revoked, on_lost=lost)
 
-    def poll(self, timeout_s: float = 0.05) -> None:
-        """Take what is there."""
-        self.messages += self.member.poll(timeout_s)
+    def follow(self, group: int, offset: int) -> None:
+        """Read the lineage of a group from an offset on."""
+        self.consumer.add({(self._lineage_topic, group): offset})
+
+    def release(self, groups: list[int]) -> None:
+        """Give up groups, as a worker does."""
+        self.consumer.remove([(self._lineage_topic, group) for group in groups])
+        self.membership.release(groups)
+
+    def poll(self, timeout_s: float = 0.05) -> list[Message]:
+        """Take what is there, and keep it."""
+        messages = take_records(self.membership, self.consumer, timeout_s)
+        self.messages += messages
+        return messages
 
     def wait(self, until: Callable[[], bool], what: str) -> None:
         """Poll until something holds."""
@@ -125,7 +140,8 @@ class Owner:
         """Close the member, once."""
         if not self.is_closed:
             self.is_closed = True
-            self.member.close(leave=leave)
+            self.membership.close(leave=leave)
+            self.consumer.close()
 
 
 def wait_for(until: Callable[[], bool], step: Callable[[], object], what: str) -> None:
@@ -137,7 +153,7 @@ def wait_for(until: Callable[[], bool], step: Callable[[], object], what: str) -
         time.sleep(0.001)
 
 
-def drain(owner: Member | Scanner, seconds: float) -> list[Message]:
+def drain(owner: Owner | Consumer, seconds: float) -> list[Message]:
     """Everything that a consumer hands out in some time."""
     messages: list[Message] = []
     deadline = time.monotonic() + seconds
@@ -146,7 +162,7 @@ def drain(owner: Member | Scanner, seconds: float) -> list[Message]:
     return messages
 
 
-def take(reader: Member | Scanner, count: int) -> list[Message]:
+def take(reader: Owner | Consumer, count: int) -> list[Message]:
     """Messages until there are `count`."""
     messages: list[Message] = []
     wait_for(lambda: len(messages) >= count, lambda: messages.extend(reader.poll(0.05)), "records")
@@ -155,7 +171,7 @@ def take(reader: Member | Scanner, count: int) -> list[Message]:
 
 def committed_values(world: World, topic: str) -> list[bytes | None]:
     """What a plain `read_committed` reader sees in partition 0 now."""
-    reader = Consumer(
+    reader = PlainConsumer(
         {
             "bootstrap.servers": world.broker.bootstrap_servers,
             "group.id": "plain",

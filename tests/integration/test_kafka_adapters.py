@@ -33,31 +33,33 @@ LEAVE_S_MAX = 10.0
 # --- member -------------------------------------------------------------------------------------
 
 
-def test_nothing_is_handed_out_before_follow(world: World, lineage: str) -> None:
-    """An assigned lineage partition is silent; `follow` starts at its offset; it can go back."""
+def test_nothing_is_handed_out_before_it_is_added(world: World, lineage: str) -> None:
+    """An owned lineage partition is silent until it is read; then it can also go back."""
     owner = world.member([0, 1])
-    assert drain(owner.member, 1.0) == []
-    owner.member.follow(0, 1)
-    assert [(m.partition(), m.value()) for m in take(owner.member, 2)] == [(0, b"L1"), (0, b"L2")]
-    owner.member.follow(0, 0)
-    assert [m.offset() for m in take(owner.member, 3)] == [0, 1, 2]
-    assert owner.member.position((lineage, 0)) == 3
+    assert drain(owner, 1.0) == []
+    owner.follow(0, 1)
+    assert [(m.partition(), m.value()) for m in take(owner, 2)] == [(0, b"L1"), (0, b"L2")]
+    owner.follow(0, 0)
+    assert [m.offset() for m in take(owner, 3)] == [0, 1, 2]
+    assert owner.consumer.position((lineage, 0)) == 3
 
 
-def test_follow_from_the_callback(world: World, lineage: str) -> None:
-    """`follow` and `add` inside `on_assigned` work as outside."""
+def test_lineage_and_data_are_added_in_the_callback(world: World, lineage: str) -> None:
+    """`add` inside `on_assigned` works as outside."""
     data = world.create(f"{world.application_id}-data", 2)
     world.write(data, [b"D"], 1)
-    member = world.cluster().member()
+    cluster = world.cluster()
+    membership, consumer = cluster.membership(), cluster.consumer()
 
     def assigned(groups: list[int]) -> None:
         for group in groups:
-            member.follow(group, 2)
-            member.add({(data, group): 0})
+            consumer.add({(lineage, group): 2, (data, group): 0})
 
-    member.subscribe(on_assigned=assigned, on_revoked=lambda _: None, on_lost=lambda _: None)
-    messages = sorted((str(m.topic()), m.partition(), m.offset()) for m in take(member, 3))
-    member.close(leave=True)
+    membership.subscribe(on_assigned=assigned, on_revoked=lambda _: None, on_lost=lambda _: None)
+    wait_for(lambda: consumer.is_reading, lambda: membership.poll(0.05), "the groups")
+    messages = sorted((str(m.topic()), m.partition(), m.offset()) for m in take(consumer, 3))
+    membership.close(leave=True)
+    consumer.close()
     assert messages == sorted([(lineage, 0, 2), (lineage, 1, 2), (data, 1, 0)])
 
 
@@ -70,8 +72,8 @@ def test_data_partitions_start_at_explicit_offsets(world: World) -> None:
     world.write(one, [b"x"], 1)
     world.write(two, [b"d", b"e"])
     owner = world.member([0, 1])
-    owner.member.add({(one, 0): 1, (one, 1): 1})
-    owner.member.add({(two, 0): 0})
+    owner.consumer.add({(one, 0): 1, (one, 1): 1})
+    owner.consumer.add({(two, 0): 0})
     owner.wait(lambda: len(owner.messages) == 4, "the records")
     assert owner.values(one) == [b"b", b"c"]
     assert owner.values(two) == [b"d", b"e"]
@@ -86,16 +88,16 @@ def test_removed_and_paused_partitions_are_silent(world: World) -> None:
     for partition in (0, 1):
         world.write(data, [b"%d" % i for i in range(2000)], partition)
     owner = world.member([0, 1])
-    owner.member.add({(data, 0): 0, (data, 1): 0})
-    seen = len(take(owner.member, 1))
-    owner.member.remove([(data, 0)])
-    owner.member.pause([(data, 1)])
-    assert drain(owner.member, 0.5) == []
-    owner.member.resume([(data, 1)])
-    rest = take(owner.member, 1)
+    owner.consumer.add({(data, 0): 0, (data, 1): 0})
+    seen = len(take(owner, 1))
+    owner.consumer.remove([(data, 0)])
+    owner.consumer.pause([(data, 1)])
+    assert drain(owner, 0.5) == []
+    owner.consumer.resume([(data, 1)])
+    rest = take(owner, 1)
     assert {m.partition() for m in rest} == {1}
-    owner.member.add({(data, 0): 1999})
-    messages = drain(owner.member, 1.0) + rest
+    owner.consumer.add({(data, 0): 1999})
+    messages = drain(owner, 1.0) + rest
     assert [m.offset() for m in messages if m.partition() == 0] == [1999]
     assert seen > 0
 
@@ -103,13 +105,13 @@ def test_removed_and_paused_partitions_are_silent(world: World) -> None:
 def test_groups_move_between_members(world: World, lineage: str) -> None:
     """A second member takes one group, cooperatively; when it closes, the first gets it back."""
     first = world.member([0, 1])
-    first.member.follow(0, 0)
-    first.member.follow(1, 0)
+    first.follow(0, 0)
+    first.follow(1, 0)
     first.wait(lambda: len(first.messages) == 6, "lineage")
     second = world.member()
     wait_for(
         lambda: len(first.groups) == len(second.groups) == 1,
-        lambda: [owner.poll() for owner in (first, second)],  # type: ignore[func-returns-value]
+        lambda: [owner.poll() for owner in (first, second)],
         "one group each",
     )
     kept = min(first.groups)
@@ -118,7 +120,7 @@ def test_groups_move_between_members(world: World, lineage: str) -> None:
     world.write(lineage, [b"other"], 1 - kept)
     first.messages.clear()
     first.wait(lambda: len(first.messages) == 1, "the kept group's record")
-    assert (drain(first.member, 0.3), first.messages[0].value()) == ([], b"L3")
+    assert (drain(first, 0.3), first.messages[0].value()) == ([], b"L3")
     second.close()
     first.wait(lambda: first.groups == {0, 1}, "the group back")
 
@@ -132,9 +134,9 @@ def test_a_revocation_may_wait_and_data_goes_on(world: World) -> None:
     data = world.create(f"{world.application_id}-data", 2)
     owner = world.member([0, 1])
     owner.releases = False
-    owner.member.add({(data, 0): 0, (data, 1): 0})
+    owner.consumer.add({(data, 0): 0, (data, 1): 0})
     for group in (0, 1):
-        owner.member.follow(group, 0)
+        owner.follow(group, 0)
     client = Client({"bootstrap.servers": world.broker.bootstrap_servers})
 
     def poll() -> None:
@@ -156,17 +158,17 @@ def test_a_revocation_may_wait_and_data_goes_on(world: World) -> None:
 
     wait_for(lambda: len(owner.groups) == 1, both, "the revocation")
     (kept,) = owner.groups
-    owner.member.remove([(data, 1 - kept)])
+    owner.consumer.remove([(data, 1 - kept)])
     before = [len(seen(partition)) for partition in (0, 1)]
     started = time.monotonic()
     wait_for(lambda: time.monotonic() > started + 7, both, "more than a session")
     assert second.groups == set()
     assert len(seen(kept)) > before[kept] + 50
     assert len(seen(1 - kept)) == before[1 - kept]
-    owner.member.follow(kept, 0)  # no answer: it is read by another client
+    owner.follow(kept, 0)  # no answer: it is read by another client
     both()
     assert second.groups == set()
-    owner.member.release([1 - kept])
+    owner.release([1 - kept])
     wait_for(lambda: second.groups == {1 - kept}, both, "the move")
     assert owner.groups == {kept}
     assert seen(kept) == list(range(len(seen(kept))))
@@ -208,8 +210,8 @@ def test_static_member_leaves_when_told_to(world: World) -> None:
     data = world.create(f"{world.application_id}-data")
     world.write(data, [b"D"])
     first = world.member([0, 1], instance_id="a")
-    first.member.follow(0, 0)
-    first.member.add({(data, 0): 0})
+    first.follow(0, 0)
+    first.consumer.add({(data, 0): 0})
     first.poll()
     started = time.monotonic()
     first.close(leave=True)
@@ -221,7 +223,7 @@ def test_static_member_leaves_when_told_to(world: World) -> None:
 def test_zombie_is_fenced_and_silent(world: World, lineage: str) -> None:
     """Whose place was taken by a member of the same name hears it and gets nothing any more."""
     zombie = world.member([0, 1], instance_id="a")
-    zombie.member.follow(0, 0)
+    zombie.follow(0, 0)
     zombie.wait(lambda: len(zombie.messages) == 3, "lineage")
     world.member([0, 1], instance_id="a")
     world.write(lineage, [b"L3"])
@@ -240,7 +242,7 @@ def test_offset_beyond_the_log_is_an_error(world: World) -> None:
     data = world.create(f"{world.application_id}-data", 2)
     world.write(data, [b"a"], 1)
     owner = world.member([0, 1])
-    owner.member.add({(data, 0): 77, (data, 1): 0})
+    owner.consumer.add({(data, 0): 77, (data, 1): 0})
     with pytest.raises(OffsetOutOfRangeError) as caught:
         owner.wait(lambda: False, "the error")
     assert (caught.value.topic, caught.value.partition, caught.value.offset) == (data, 0, 77)
@@ -257,7 +259,7 @@ def test_offset_below_the_log_start_is_an_error(world: World) -> None:
         future.result()
     assert world.admin.start_offsets([(data, 0)]) == {(data, 0): 2}
     owner = world.member([0, 1])
-    owner.member.add({(data, 0): 1})
+    owner.consumer.add({(data, 0): 1})
     with pytest.raises(OffsetOutOfRangeError, match="partition 0, offset 1"):
         owner.wait(lambda: False, "the error")
 
@@ -266,14 +268,14 @@ def test_deleted_topic_is_told(world: World, lineage: str) -> None:
     """A data topic, then the lineage topic, deleted under the member: the error names them."""
     data = world.create(f"{world.application_id}-data")
     owner = world.member([0, 1])
-    owner.member.add({(data, 0): 0})
-    drain(owner.member, 3.0)  # a topic is taken for new, and waited for, in its first seconds
+    owner.consumer.add({(data, 0): 0})
+    drain(owner, 3.0)  # a topic is taken for new, and waited for, in its first seconds
     delete(world, data)
     with pytest.raises(TopicMissingError, match=data):
         owner.wait(lambda: False, "the error")
-    owner.member.remove([(data, 0)])
+    owner.consumer.remove([(data, 0)])
     delete(world, lineage)
-    owner.member.follow(0, 0)
+    owner.follow(0, 0)
     with pytest.raises(TopicMissingError) as caught:
         owner.wait(lambda: False, "the error")
     assert caught.value.topics == (lineage,)
@@ -292,10 +294,10 @@ def test_offsets_for_lag_tools(world: World) -> None:
     data = world.create(f"{world.application_id}-data")
     world.write(data, [b"a", b"b"])
     owner = world.member([0, 1])
-    owner.member.add({(data, 0): 0})
+    owner.consumer.add({(data, 0): 0})
     owner.wait(lambda: len(owner.messages) == 2, "records")
     started = time.monotonic()
-    owner.member.commit({(data, 0): 2})
+    owner.membership.commit({(data, 0): 2})
     assert time.monotonic() - started < 0.5
     reader = Consumer(
         {

@@ -283,7 +283,7 @@ def test_broker_killed_and_restarted(application_id: str, tmp_path: Path) -> Non
         data = world.create(f"{application_id}-data")
         commit(world.sink(), "before")
         owner = world.member([0, 1])
-        owner.member.add({(data, 0): 0})
+        owner.consumer.add({(data, 0): 0})
         producer = world.cluster().data_producer()
         acks: list[Any] = []
         told: list[tuple[Exception | None, str | None]] = []

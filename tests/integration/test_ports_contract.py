@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 
 from kstash.errors import MemberFencedError, OffsetOutOfRangeError, ProducerFailedError
-from kstash.ports.kafka import Cluster, Member, Message, NewTopic, Partition, Scanner, SinkProducer
+from kstash.ports.kafka import (
+    Cluster,
+    Consumer,
+    Membership,
+    Message,
+    NewTopic,
+    Partition,
+    SinkProducer,
+)
+from kstash.runtime.inputs import take
 from kstash.settings.config import Config
 from kstash.testing import MemoryCluster, MemoryKafka
 
@@ -44,27 +53,28 @@ class World:
         initialised(producer)
         return producer
 
-    def scanner(self, offsets: dict[Partition, int]) -> Scanner:
+    def scanner(self, offsets: dict[Partition, int]) -> Consumer:
         """A scanner that reads from given offsets."""
-        scanner: Scanner = self.closing(self.main.scanner())
+        scanner: Consumer = self.closing(self.main.scanner())
         scanner.add(offsets)
         return scanner
 
-    def member(self, name: str, calls: list[tuple[str, list[int]]]) -> Member:
-        """A member that notes its callbacks and follows what it gets."""
-        member: Member = self.closing(self.cluster(name).member(), leave=True)
+    def consumer(self, offsets: dict[Partition, int] | None = None) -> Consumer:
+        """A worker's consumer, which reads from given offsets."""
+        consumer: Consumer = self.closing(self.main.consumer())
+        if offsets:
+            consumer.add(offsets)
+        return consumer
 
-        def assigned(groups: list[int]) -> None:
-            calls.append(("assigned", groups))
-            for group in groups:
-                member.follow(group, 0)
-
-        member.subscribe(
-            on_assigned=assigned,
+    def member(self, name: str, calls: list[tuple[str, list[int]]]) -> Membership:
+        """A member that notes its callbacks."""
+        membership: Membership = self.closing(self.cluster(name).membership(), leave=True)
+        membership.subscribe(
+            on_assigned=lambda groups: calls.append(("assigned", groups)),
             on_revoked=lambda groups: calls.append(("revoked", groups)),
             on_lost=lambda groups: calls.append(("lost", groups)),
         )
-        return member
+        return membership
 
     def close(self) -> None:
         """Close all clients, the last one first."""
@@ -129,7 +139,7 @@ def values(messages: list[Message]) -> list[bytes | None]:
     return [message.value() for message in messages]
 
 
-def read(reader: Member | Scanner, count: int) -> list[Message]:
+def read(reader: Consumer, count: int) -> list[Message]:
     """Poll until so many messages have come, and once more: there must not be another."""
     messages: list[Message] = []
     until(lambda: len(messages) >= count, lambda: messages.extend(reader.poll(0.1)))
@@ -202,10 +212,9 @@ def test_records_are_deleted_below_a_limit(world: World) -> None:
 
 
 def test_transaction_is_seen_at_once_or_at_its_commit(world: World) -> None:
-    """A scanner sees open transactions; a member waits, also for what others wrote behind."""
+    """A scanner sees open transactions; a worker waits, also for what others wrote after them."""
     sink, plain = world.sink(), world.closing(world.main.data_producer())
-    reader: Member = world.closing(world.main.member(), leave=True)
-    reader.add({(world.data, 0): 0})
+    reader = world.consumer({(world.data, 0): 0})
     sink.produce(world.data, b"inside", None, 0, None, 0, None)
     until(lambda: len(sink) == 0, sink.poll)
     plain.produce(world.data, b"behind", None, 0, None, 0, None)
@@ -237,8 +246,7 @@ def test_successor_aborts_fences_and_learns_the_position(world: World) -> None:
     assert initialised(new) == "first"
     new.produce(world.data, b"valid", None, 0, None, 0, None)
     committed(new, "second")
-    reader: Member = world.closing(world.main.member(), leave=True)
-    reader.add({(world.data, 0): 0})
+    reader = world.consumer({(world.data, 0): 0})
     assert values(read(reader, 1)) == [b"valid"]
     assert values(read(world.scanner({(world.data, 0): 0}), 2)) == [b"aborted", b"valid"]
 
@@ -266,19 +274,55 @@ def test_position_is_committed_without_records(world: World) -> None:
     assert initialised(successor) == "alone"
 
 
-def test_member_owns_groups_and_follows_lineage(world: World) -> None:
-    """The callbacks name groups; lineage and data come from the same poll."""
+def test_lineage_and_data_come_from_one_consumer(world: World) -> None:
+    """It reads what it was given, whoever owns it; what it is not given is silent."""
     producer = world.closing(world.main.lineage_producer())
     for topic in (world.lineage, world.data):
-        producer.produce(topic, topic.encode(), None, 1, None, 0, None)
+        for partition in (0, 1):
+            producer.produce(topic, topic.encode(), None, partition, None, 0, None)
     until(lambda: len(producer) == 0, producer.poll)
-    calls: list[tuple[str, list[int]]] = []
-    member = world.member("a", calls)
-    member.add({(world.data, 1): 0})
-    assert sorted(map(bytes, filter(None, values(read(member, 2))))) == sorted(
+    reader = world.consumer({(world.data, 1): 0})
+    reader.add({(world.lineage, 1): 0})
+    assert sorted(map(bytes, filter(None, values(read(reader, 2))))) == sorted(
         [world.lineage.encode(), world.data.encode()]
     )
-    assert calls == [("assigned", [0, 1])]
+
+
+def test_consumer_knows_whether_it_reads_anything(world: World) -> None:
+    """Also what is paused; a worker that reads nothing waits for its group instead."""
+    reader = world.consumer()
+    steps: list[Callable[[], None]] = [
+        lambda: None,
+        lambda: reader.add({(world.data, 0): 0}),
+        lambda: reader.pause([(world.data, 0)]),
+        lambda: reader.remove([(world.data, 0), (world.data, 1)]),
+    ]
+    found = []
+    for step in steps:
+        step()
+        found.append(reader.is_reading)
+    assert found == [False, True, True, False]
+
+
+def test_a_member_reads_what_its_callbacks_add(world: World) -> None:
+    """The wait is for the group first, and then for records."""
+    producer = world.closing(world.main.data_producer())
+    for partition in (0, 1):
+        producer.produce(world.data, b"%d" % partition, None, partition, None, 0, None)
+    until(lambda: len(producer) == 0, producer.poll)
+    reader = world.consumer()
+    membership: Membership = world.closing(world.main.membership(), leave=True)
+
+    def assigned(groups: list[int]) -> None:
+        reader.add({(world.data, group): 0 for group in groups})
+
+    def given_up(groups: list[int]) -> None:
+        reader.remove([(world.data, group) for group in groups])
+
+    membership.subscribe(on_assigned=assigned, on_revoked=given_up, on_lost=given_up)
+    messages: list[Message] = []
+    until(lambda: len(messages) == 2, lambda: messages.extend(take(membership, reader, 0.1)))
+    assert sorted(map(bytes, filter(None, values(messages)))) == [b"0", b"1"]
 
 
 def test_second_member_gets_half_and_gives_it_back(world: World) -> None:
@@ -286,7 +330,7 @@ def test_second_member_gets_half_and_gives_it_back(world: World) -> None:
     calls: dict[str, list[tuple[str, list[int]]]] = {"a": [], "b": []}
     first = world.member("a", calls["a"])
     until(lambda: calls["a"], lambda: first.poll(0.1))
-    second: Member = world.cluster("b").member()
+    second: Membership = world.cluster("b").membership()
     second.subscribe(
         on_assigned=lambda groups: calls["b"].append(("assigned", groups)),
         on_revoked=lambda groups: calls["b"].append(("revoked", groups)),
@@ -333,16 +377,15 @@ def test_offset_beyond_the_end_is_an_error(world: World) -> None:
     assert (caught.value.topic, caught.value.partition) == (world.data, 0)
 
 
-def reader_of(world: World, kind: str) -> Member | Scanner:
+def reader_of(world: World, kind: str) -> Consumer:
     """A consumer of inputs: those read committed, or those read at once."""
-    if kind == "member":
-        member: Member = world.closing(world.main.member(), leave=True)
-        return member
-    scanner: Scanner = world.closing(world.main.uncommitted_member())
-    return scanner
+    if kind == "committed":
+        return world.consumer()
+    consumer: Consumer = world.closing(world.main.uncommitted_consumer())
+    return consumer
 
 
-@pytest.mark.parametrize("kind", ["member", "uncommitted"])
+@pytest.mark.parametrize("kind", ["committed", "uncommitted"])
 def test_paused_partition_goes_on_where_it_was(world: World, kind: str) -> None:
     """Nothing is lost and nothing comes twice over a pause."""
     producer = world.closing(world.main.data_producer())
@@ -359,7 +402,7 @@ def test_paused_partition_goes_on_where_it_was(world: World, kind: str) -> None:
     assert values(read(reader, 2)) == [b"1", b"2"]
 
 
-@pytest.mark.parametrize("kind", ["member", "uncommitted"])
+@pytest.mark.parametrize("kind", ["committed", "uncommitted"])
 def test_partition_that_was_paused_is_read_when_added_anew(world: World, kind: str) -> None:
     """A group that was lost while the inputs were paused, and came back, goes on."""
     producer = world.closing(world.main.data_producer())

@@ -139,7 +139,7 @@ class TaskGroup:
         if self.run is not None:
             self._run_end = RunEnd(context, self.run, self._run_ends, self._writer, self.tasks)
         if self.recovery is not None:
-            context.member.follow(self.number, self.recovery.core.view.next_offset)
+            self.inputs.follow(self.number, self.recovery.core.view.next_offset)
         self.inputs.begin()
         if self.recovery is None:
             self._go_live()
@@ -341,7 +341,7 @@ class TaskGroup:
         self.checkpoints.close()
         if self.recovery is not None:
             self.recovery.cancel()
-        self.inputs.end()
+        self.inputs.close()
         for producer in self._sink_producers:
             producer.close()
         for task in self.tasks.values():

@@ -1,4 +1,4 @@
-"""What the tasks of one group read: from which consumer, how far, and what is paused meanwhile."""
+"""What the tasks of one group read: how far, and what is paused meanwhile."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class GroupInputs:
         self.by_partition: dict[Partition, tuple[Task, int]] = {}
         self._context = context
         self._is_consuming = False
+        self._lineage: Partition | None = None
 
     @property
     def partitions(self) -> list[Partition]:
@@ -33,10 +34,16 @@ class GroupInputs:
         for index, source in task.inputs.items():
             self.by_partition[source.partition] = (task, index)
 
+    def follow(self, group: int, offset: int) -> None:
+        """Read the group's own lineage from an offset on, until `close`."""
+        self._lineage = self._context.lineage_topic, group
+        self._context.consumer.add({self._lineage: offset})
+
     def begin(self) -> None:
         """Consume all of them, from where the tasks go on."""
-        for is_uncommitted, sources in self._by_consumer().items():
-            consumer = self._context.consumer(is_uncommitted=is_uncommitted)
+        sources = list(self._sources())
+        if sources:
+            consumer = self._context.consumer
             consumer.pass_over({source.partition: source.skips.gaps for source in sources})
             consumer.add({source.partition: source.next_offset for source in sources})
         self._is_consuming = True
@@ -44,10 +51,14 @@ class GroupInputs:
     def end(self) -> None:
         """Consume them no more; what comes now is for the next owner."""
         self._is_consuming = False
-        for is_uncommitted, sources in self._by_consumer().items():
-            partitions = [source.partition for source in sources]
-            self._context.gate.forget(partitions)
-            self._context.consumer(is_uncommitted=is_uncommitted).remove(partitions)
+        self._context.gate.forget(self.partitions)
+        self._context.consumer.remove(self.partitions)
+
+    def close(self) -> None:
+        """Read nothing more, lineage included."""
+        self.end()
+        if self._lineage is not None:
+            self._context.consumer.remove([self._lineage])
 
     def take(self, task: Task, input_index: int, messages: Sequence[Message]) -> None:
         """Give a task consumed records, which it keeps until their turn."""
@@ -69,13 +80,6 @@ class GroupInputs:
         if self._is_consuming:
             for task in tasks.values():
                 note_positions(self._context, task)
-
-    def _by_consumer(self) -> dict[bool, list[TaskInput]]:
-        """Inputs by whether they are read uncommitted; kinds without any are left out."""
-        found: dict[bool, list[TaskInput]] = {}
-        for source in self._sources():
-            found.setdefault(source.kind.is_uncommitted, []).append(source)
-        return found
 
     def _sources(self) -> Iterator[TaskInput]:
         for task, index in self.by_partition.values():

@@ -10,7 +10,7 @@ from kstash.core.ids import TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.skips import Asked, InputSkips
 from kstash.errors import LocatedError, SkipTooLateError
-from kstash.ports.kafka import Headers, Message, Partition, Scanner
+from kstash.ports.kafka import Consumer, Headers, Message, Partition
 from kstash.runtime.context import Context
 from kstash.runtime.decode import read_event
 from kstash.runtime.layout import Layout
@@ -79,7 +79,7 @@ class SkipLocator:
     ) -> None:
         self._counts: list[_Count] = []
         self._on_done, self._on_error = on_done, on_error
-        self._scanners: list[Scanner] = []
+        self._scanners: list[Consumer] = []
         self._services: list[ScanService] = []
         self._waiting = len(asked)
         self.jobs: list[ScanJob] = []

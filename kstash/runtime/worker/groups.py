@@ -105,7 +105,7 @@ class Groups:
 
     def join(self) -> None:
         """Become a member; from now on the membership gives groups and takes them."""
-        self._context.member.subscribe(
+        self._context.membership.subscribe(
             on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
         )
 
@@ -262,7 +262,7 @@ class Groups:
         for number in moving:
             self._drop(number)
         if moving:
-            self._context.member.release(moving)
+            self._context.membership.release(moving)
 
     def _lost(self, numbers: list[int]) -> None:
         log.warning("task groups lost with the place in the group", groups=sorted(numbers))

@@ -85,7 +85,7 @@ class Intake:
             if not source.kind.is_uncommitted
         }
         if offsets:
-            self._context.member.commit(offsets)
+            self._context.membership.commit(offsets)
 
 
 def _consumed(groups: Mapping[int, TaskGroup]) -> list[Partition]:

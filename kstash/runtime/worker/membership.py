@@ -57,7 +57,7 @@ class MembershipReport:
             self._context.background.submit("look", self._ask, self._answered)
 
     def _ask(self, _: Job) -> Census | None:
-        return self._context.member.census()
+        return self._context.membership.census()
 
     def _answered(self, census: Census | None, _: Exception | None) -> None:
         self._is_asking = False

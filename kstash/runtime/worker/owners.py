@@ -62,7 +62,7 @@ class Owners:
             self._context.background.submit("look", self._ask, self._answered)
 
     def _ask(self, _: Job) -> Census | None:
-        return self._context.member.census()
+        return self._context.membership.census()
 
     def _answered(self, census: Census | None, error: Exception | None) -> None:
         if error is not None:
@@ -92,7 +92,7 @@ class Owners:
     def _mend(self, census: Census, nobodys: list[int], is_astray: bool) -> None:
         if is_astray:
             log.warning("the group knows this worker otherwise than it does, it joins again")
-            self._context.member.rejoin()
+            self._context.membership.rejoin()
             self._look_in(LOOK_INTERVAL_S)
             return
         rank = sorted(census.members).index(census.own or "")
@@ -103,7 +103,7 @@ class Owners:
         log.warning("task groups without an owner, they are shared out anew", groups=nobodys)
         topic = self._context.layout.topology.input_topics[0]
         self._context.background.submit(
-            "look", lambda _: self._context.member.share_out(topic), self._shared_out
+            "look", lambda _: self._context.membership.share_out(topic), self._shared_out
         )
 
     def _shared_out(self, _: None, error: Exception | None) -> None:

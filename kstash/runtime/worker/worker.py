@@ -27,6 +27,7 @@ from kstash.runtime.context import Context, LineageTimes, Producers
 from kstash.runtime.ends import IdleEnds
 from kstash.runtime.gate import Gate
 from kstash.runtime.group.group import Phase, TaskGroup
+from kstash.runtime.inputs import consumer_of, take
 from kstash.runtime.layout import Layout, check_commit_metadata, start_settings
 from kstash.runtime.pace import Paces
 from kstash.runtime.scan import ScanService
@@ -103,12 +104,10 @@ class Worker:
         admin = cluster.admin()
         topics = topics if topics is not None else admin.describe(topology.topics)
         layout = Layout.of(topology, topics).check_skips(config.skipped_records())
-        immediate = _immediate(topology)
-        uncommitted = cluster.uncommitted_member() if immediate else None
-        member = cluster.member()
+        consumer, membership = consumer_of(cluster, topology), cluster.membership()
 
         def pulse() -> None:
-            member.serve()
+            membership.serve()
             beat()
 
         self.context = Context(
@@ -116,8 +115,8 @@ class Worker:
             layout=layout,
             cluster=cluster,
             admin=admin,
-            member=member,
-            uncommitted=uncommitted,
+            membership=membership,
+            consumer=consumer,
             scans=ScanService(cluster.scanner(), layout.gaps_of(config.skipped_records())),
             producers=producers,
             state=state,
@@ -130,7 +129,7 @@ class Worker:
             partitioners=partitioners(layout.partition_counts),
             start_settings=start_settings(layout, config, hashing),
             lineage_times=LineageTimes.of(topics.get(topology.lineage_topic)),
-            gate=Gate(member, uncommitted, immediate),
+            gate=Gate(consumer),
             paces=Paces(config),
             pulse=pulse,
             ends=IdleEnds(admin, layout),
@@ -204,9 +203,7 @@ class Worker:
         context.background.poll()
         if context.scans.pump(context.clock.monotonic()):
             timeout_s = 0.0
-        messages = context.member.poll(timeout_s)
-        if context.uncommitted is not None:
-            messages = [*messages, *context.uncommitted.poll(0)]
+        messages = take(context.membership, context.consumer, timeout_s)
         if messages:
             self._route(messages)
         self._turns.take()
@@ -230,8 +227,6 @@ class Worker:
             return POLL_BUSY_S
         if self.context.load.is_full:
             return POLL_BUSY_S
-        if self.context.uncommitted is not None:
-            return POLL_BUSY_S  # its records do not wake the poll of the other consumer
         now = self.context.clock.monotonic()
         if any(group.wakes_at <= now and group.has_outstanding for group in self.groups.values()):
             return POLL_BUSY_S
@@ -346,16 +341,9 @@ class Worker:
                 self.context.store.close()
             config = self.context.config
             leave = config.instance_id is None or config.leave_on_stop
-            self.context.member.close(leave=leave and is_graceful)
-            if self.context.uncommitted is not None:
-                self.context.uncommitted.close()
+            self.context.membership.close(leave=leave and is_graceful)
+            self.context.consumer.close()
             self.context.scans.close()
             self.context.producers.close()
             self.context.admin.close()
         return is_released
-
-
-def _immediate(topology: Topology) -> frozenset[str]:
-    """Topics of inputs that are read before their transactions are committed."""
-    inputs = (source for stage in topology.stages for source in stage.inputs)
-    return frozenset(source.topic for source in inputs if source.kind.is_uncommitted)

@@ -9,7 +9,8 @@ from kstash.errors import KafkaUnavailableError
 from kstash.ports.kafka import NewTopic, Partition, TopicInfo
 from kstash.ports.status import BrokerStatus
 from kstash.testing.kafka.broker import MemoryKafka
-from kstash.testing.kafka.consumers import MemoryMember, MemoryScanner
+from kstash.testing.kafka.consumers import MemoryConsumer
+from kstash.testing.kafka.membership import MemoryMembership
 from kstash.testing.kafka.producers import Link, MemoryProducer, MemorySinkProducer
 
 
@@ -47,23 +48,26 @@ class MemoryCluster:
         """Topic administration."""
         return MemoryAdmin(self.kafka)
 
-    def member(self) -> MemoryMember:
-        """The worker's consumer in the application's group."""
-        return MemoryMember(
+    def membership(self) -> MemoryMembership:
+        """The worker's place in the application's group."""
+        return MemoryMembership(
             self.kafka,
             self.kafka.group(self.application_id),
-            names.lineage_topic(self.application_id),
             member_id=self.member_id,
             is_static=self._is_static,
         )
 
-    def uncommitted_member(self) -> MemoryScanner:
-        """The consumer for inputs that are another application's immediate sinks."""
-        return MemoryScanner(self.kafka)
+    def consumer(self) -> MemoryConsumer:
+        """The worker's consumer of inputs and lineage."""
+        return MemoryConsumer(self.kafka, is_committed=True)
 
-    def scanner(self, *, is_committed: bool = False) -> MemoryScanner:
+    def uncommitted_consumer(self) -> MemoryConsumer:
+        """The worker's consumer of inputs that are another application's immediate sinks."""
+        return MemoryConsumer(self.kafka)
+
+    def scanner(self, *, is_committed: bool = False) -> MemoryConsumer:
         """A consumer for recovery."""
-        return MemoryScanner(self.kafka, is_committed=is_committed)
+        return MemoryConsumer(self.kafka, is_committed=is_committed)
 
     def data_producer(self) -> MemoryProducer:
         """For frames and END markers."""

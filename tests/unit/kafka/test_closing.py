@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from kstash.kafka import client_settings as settings
 from kstash.kafka import closing
-from kstash.kafka.consuming import AssignedConsumer
+from kstash.kafka.consumer import KafkaConsumer
 from kstash.kafka.static_members import share_out
 from kstash.kafka.unreadable import last_offset_of
 from kstash.settings.config import Config
@@ -78,7 +78,7 @@ def test_a_close_that_ends_in_time_is_waited_for() -> None:
 def test_a_consumer_that_cannot_be_closed_is_left_behind(hanging: Hanging) -> None:
     """The client of a member waits for its coordinator, minutes if need be; the log says so."""
     config = Config.load(application_id="closing", bootstrap_servers="127.0.0.1:1")
-    consumer = AssignedConsumer(settings.reader(config), bootstrap_servers="127.0.0.1:1")
+    consumer = KafkaConsumer(settings.reader(config), bootstrap_servers="127.0.0.1:1")
     client = consumer._client
     consumer._client = hanging  # type: ignore[assignment] # all that `close` uses
     with capture_logs() as logs:

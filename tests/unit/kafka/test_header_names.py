@@ -16,7 +16,7 @@ import kstash
 from kstash.cli.decode import RecordDecoder, as_text
 from kstash.core.reader import ReaderTable
 from kstash.errors import RecordUnreadableError
-from kstash.kafka.consuming import AssignedConsumer
+from kstash.kafka.consumer import KafkaConsumer
 from kstash.kafka.tools import KafkaTools
 from kstash.runtime.decode import decode_external, decode_ruled
 from kstash.runtime.scan import ScanJob, ScanService
@@ -42,7 +42,7 @@ def broker() -> Iterator[MockBroker]:
 @pytest.fixture(scope="module")
 def messages(broker: MockBroker) -> list[Any]:
     """All records, as a worker gets them."""
-    consumer = AssignedConsumer(
+    consumer = KafkaConsumer(
         {"client.id": "c", "group.id": "g", "bootstrap.servers": broker.address, "log_level": 0},
         bootstrap_servers=broker.address,
     )

@@ -16,9 +16,7 @@ class World:
         self.clock = ManualClock()
         self.is_up = False
         self.lookups = 0
-        self.watch = BrokerWatch(
-            "client", "host:9092", lookup=self.look_up, monotonic=self.clock.monotonic
-        )
+        self.watch = BrokerWatch("client", "host:9092", monotonic=self.clock.monotonic)
 
     def look_up(self, topic: str | None, timeout_s: float) -> KafkaError | None:
         """Answer as the cluster does."""
@@ -35,12 +33,12 @@ def test_an_outage_is_told_once_with_backoff() -> None:
         world.watch.worry("connection refused")
         for _ in range(200):
             world.watch.worry("connection refused")
-            world.watch.check(is_up=False)
+            world.watch.check(world.look_up, is_up=False)
             world.clock.advance(0.1)
         assert 5 <= world.lookups <= 9
         world.is_up = True
         world.clock.advance(5)
-        world.watch.check(is_up=False)
+        world.watch.check(world.look_up, is_up=False)
     assert not world.watch.is_worried
     assert [entry["event"] for entry in logs] == [
         "broker unreachable, waiting",
@@ -56,7 +54,7 @@ def test_a_connection_that_broke_for_a_moment_is_no_news() -> None:
     world.is_up = True
     with capture_logs() as logs:
         world.watch.worry("disconnected")
-        world.watch.check(is_up=False)
+        world.watch.check(world.look_up, is_up=False)
     assert not world.watch.is_worried
     assert logs == []
 
@@ -66,7 +64,7 @@ def test_a_message_proves_that_the_broker_is_back() -> None:
     world = World()
     with capture_logs() as logs:
         world.watch.worry("connection refused")
-        world.watch.check(is_up=False)
-        world.watch.check(is_up=True)
+        world.watch.check(world.look_up, is_up=False)
+        world.watch.check(world.look_up, is_up=True)
     assert world.lookups == 1
     assert len(logs) == 2

@@ -126,7 +126,7 @@ def test_an_input_of_large_records_is_paused_by_their_bytes() -> None:
         worker = worker_of(driver)
         cluster = driver._cluster
         assert cluster is not None
-        held = worker.context.member
+        held = worker.context.consumer
         held.pause([("l", 0)])
         most = 0
         for _ in range(400):

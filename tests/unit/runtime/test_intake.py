@@ -69,7 +69,7 @@ def test_i8_inputs_are_paused_in_replay(
         driver._start()
         worker = driver._worker
         assert worker is not None
-        consumer = worker.context.member
+        consumer = worker.context.consumer
         real = consumer.poll
         monkeypatch.setattr(
             consumer, "poll", lambda s: [m for m in real(s) if m.topic() != "l"], raising=True

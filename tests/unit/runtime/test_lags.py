@@ -39,13 +39,13 @@ def first_task(driver: TestDriver) -> TaskStatus:
 def hold(driver: TestDriver) -> None:
     """Have the worker read nothing of `in` any more, as if its fetches did not come."""
     assert driver._worker is not None
-    driver._worker.context.member.pause([IN])
+    driver._worker.context.consumer.pause([IN])
 
 
 def go_on(driver: TestDriver) -> None:
     """Let it read again."""
     assert driver._worker is not None
-    driver._worker.context.member.resume([IN])
+    driver._worker.context.consumer.resume([IN])
 
 
 @pytest.mark.parametrize("outcome", [Outcome.COMMITTED, Outcome.ABORTED])
@@ -164,7 +164,7 @@ def test_internal_topics_have_lags_too() -> None:
         inner = worker.context.layout.topology.internal_topics[0]
         driver.send("in", "a")
         driver.advance(4)
-        worker.context.member.pause([(inner, 0)])
+        worker.context.consumer.pause([(inner, 0)])
         driver.kafka.append("in", b"b")
         driver.advance(6)
         found = {topic.topic: topic for topic in status(driver).topics}
@@ -247,8 +247,7 @@ def test_the_lag_of_uncommitted_inputs_ends_at_the_high_watermark() -> None:
         driver.advance(4)
         worker = driver._worker
         assert worker is not None
-        assert worker.context.uncommitted is not None
-        worker.context.uncommitted.pause([IN])
+        worker.context.consumer.pause([IN])
         transaction = Transaction("another")
         driver.kafka.log(IN).append(None, b"v", None, driver.clock.time_ms(), transaction)
         driver.advance(4)

@@ -34,7 +34,7 @@ def _idle(
     driver._start()
     worker = driver._worker
     assert isinstance(worker, Worker)
-    member = worker.context.member
+    member = worker.context.membership
     vars(member).update(census=census, _rebalance=lambda *_: None)
     with capture_logs() as lines:
         for _ in range(seconds):

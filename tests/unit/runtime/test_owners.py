@@ -33,7 +33,7 @@ def done(driver: TestDriver, census: Callable[[str], Census]) -> set[str]:
     """
     assert driver._worker is not None
     acts: set[str] = set()
-    member = driver._worker.context.member
+    member = driver._worker.context.membership
     real = member.census()
     assert real is not None
     vars(member).update(

@@ -33,7 +33,7 @@ def append(driver: TestDriver, outcome: Outcome, count: int = 3) -> int:
 def committed(driver: TestDriver) -> int:
     """What lag tools see."""
     assert driver._worker is not None
-    offset: int = driver._worker.context.member.committed[IN]  # type: ignore[attr-defined]
+    offset: int = driver._worker.context.membership.committed[IN]  # type: ignore[attr-defined]
     return offset
 
 
@@ -65,7 +65,7 @@ def test_what_waits_is_lag() -> None:
         task = group.tasks[0]
         append(driver, Outcome.ABORTED, count=5)
         first = append(driver, Outcome.COMMITTED) - 4
-        messages = driver._worker.context.member.poll(0)
+        messages = driver._worker.context.consumer.poll(0)
         assert [m.offset() for m in messages] == [first, first + 1, first + 2]
         group.deliver(task, 0, messages)
         group.note_positions()
@@ -79,10 +79,10 @@ def test_a_stop_commits_its_last_positions() -> None:
         driver.send("in", "v", key="k")
         end = append(driver, Outcome.ABORTED)
         assert driver._worker is not None
-        member = driver._worker.context.member
+        membership = driver._worker.context.membership
         driver._worker.step(0)
         assert driver._worker.close()
-        assert member.committed[IN] == end  # type: ignore[attr-defined]
+        assert membership.committed[IN] == end  # type: ignore[attr-defined]
 
 
 def test_a_checkpoint_begins_behind_what_holds_no_record() -> None:

@@ -422,15 +422,15 @@ def test_a_file_that_is_stored_again_survives_the_collection_of_its_like() -> No
         for value in "ab":
             set_last(driver, value)
         # The third one is published, and not read back before the fourth one is on its way.
-        member = driver._worker.context.member
-        member.pause([("remote-lineage", 0)])
+        consumer = driver._worker.context.consumer
+        consumer.pause([("remote-lineage", 0)])
         set_last(driver, "c")
         driver.background.held_lanes.add("upload")
         set_last(driver, "a")
         driver._cluster.links["lineage"].holds_acks = True
         driver.background.held_lanes.clear()
         driver.advance(1)
-        member.resume([("remote-lineage", 0)])
+        consumer.resume([("remote-lineage", 0)])
         driver.advance(3)
         driver._cluster.links["lineage"].holds_acks = False
         driver.advance(3)

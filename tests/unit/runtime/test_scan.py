@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from kstash.ports.kafka import Headers, Message, Partition
 from kstash.runtime.scan import GATHER_S, ScanJob, ScanService
 from kstash.testing import ManualClock, MemoryCluster, MemoryKafka
-from kstash.testing.kafka.consumers import MemoryScanner
+from kstash.testing.kafka.consumers import MemoryConsumer
 
 TAIL: Partition = ("out", 0)
 RECORDS = 5
 
 
-class CountingScanner(MemoryScanner):
+class CountingScanner(MemoryConsumer):
     """Counts the passes that are begun."""
 
     passes = 0

@@ -14,9 +14,9 @@ from kstash.errors import (
     RecordTooLargeError,
     TopicMissingError,
 )
-from kstash.ports.kafka import Cluster, Message, NewTopic, Producer
+from kstash.ports.kafka import Cluster, NewTopic, Producer
 from kstash.testing import ManualClock, MemoryCluster, MemoryKafka
-from kstash.testing.kafka.consumers import MemoryMember
+from kstash.testing.kafka.membership import MemoryMembership
 from kstash.testing.kafka.producers import MemorySinkProducer
 
 
@@ -52,7 +52,7 @@ class Worker:
 
     def __init__(self, cluster: MemoryCluster) -> None:
         self.cluster = cluster
-        self.member: MemoryMember = cluster.member()
+        self.member: MemoryMembership = cluster.membership()
         self.calls: list[tuple[str, list[int]]] = []
         self.owned: list[int] = []
         self.releases = True
@@ -60,9 +60,9 @@ class Worker:
             on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
         )
 
-    def poll(self) -> list[Message]:
+    def poll(self) -> None:
         """Poll the member once."""
-        return self.member.poll(0)
+        assert self.member.poll(0)
 
     def _assigned(self, groups: list[int]) -> None:
         self.calls.append(("assigned", groups))
@@ -175,7 +175,7 @@ def test_scanner_reads_partitions_in_turn() -> None:
 def test_paused_and_removed_partitions_are_not_read() -> None:
     """A paused partition goes on where it was; a removed one is gone."""
     kafka = kafka_with(t=2)
-    scanner = MemoryCluster(kafka, "app").member()
+    scanner = MemoryCluster(kafka, "app").consumer()
     scanner.add({("t", 0): 0, ("t", 1): 0})
     scanner.pause([("t", 0)])
     scanner.remove([("t", 1)])
@@ -567,20 +567,6 @@ def test_expired_zombie_loses_its_groups_and_joins_again() -> None:
     settle(first, second)
     assert ("lost", [0]) in first.calls
     assert len(first.owned) == len(second.owned) == 1
-
-
-def test_lineage_is_consumed_only_when_followed() -> None:
-    """Own lineage comes after `follow`, and no more once the group is revoked."""
-    kafka = kafka_with(**{"app-lineage": 2})
-    worker = Worker(MemoryCluster(kafka, "app", member_id="a"))
-    kafka.append("app-lineage", b"0", partition=1)
-    assert worker.poll() == []
-    worker.member.follow(1, 0)
-    assert values(worker.poll()) == ["0"]
-    settle(worker, Worker(MemoryCluster(kafka, "app", member_id="b")))
-    assert worker.owned == [0]
-    kafka.append("app-lineage", b"1", partition=1)
-    assert worker.poll() == []
 
 
 def test_group_grows_with_its_topic() -> None:

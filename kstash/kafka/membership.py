@@ -1,13 +1,13 @@
-"""The worker's consumer: its place in the group, and what it reads.
+"""A worker's place in the group, over confluent-kafka.
 
-Two clients, since the one that is the member stops fetching everything while a revocation waits for
-its answer: the member's consumes nothing, the other one is in no group.
+Its client consumes nothing: a client that is a member stops fetching everything while a revocation
+waits for its answer, so what the worker reads, another client reads that is in no group
+(`kstash.kafka.consumer`).
 
 Invariants:
 
-- the member's client is told about a rebalance exactly once per callback. An assignment is answered
-  at once, with an empty one; a revocation when the last of its groups is released;
-- what callbacks remove is not handed out any more: the member is polled before the reader;
+- the client is answered exactly once per rebalance callback: an assignment at once, with an empty
+  one; a revocation when the last of its groups is released;
 - callbacks of the caller run inside `poll` only, in the order of what happened; one that is about
   groups which are gone by then leaves these out;
 - after `close` begins, no callback of the caller runs;
@@ -19,41 +19,42 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Message as KafkaMessage
 
 from kstash.errors import MemberFencedError
 from kstash.failpoints import around
 from kstash.kafka import failures
-from kstash.kafka.consuming import AssignedConsumer
+from kstash.kafka.client_health import ClientHealth, look_up, partition_of
+from kstash.kafka.clients import make_consumer
+from kstash.kafka.closing import close_in_time
+from kstash.kafka.input_commits import InputCommits
+from kstash.kafka.reachability import BrokerWatch
 from kstash.kafka.static_members import census_of, holder_of, share_out
-from kstash.ports.kafka import Census, Message, Partition
-
-OnGroups = Callable[[list[int]], None]
+from kstash.ports.kafka import Census, OnGroups, Partition
 
 LEAVE_DEADLINE_S = 5.0
 SHARE_OUT_DEADLINE_S = 5.0
-COMMIT_DEADLINE_S = 1.0
-COMMIT_PAUSE_S = 0.01
 HOLDER_DEADLINE_S = 1.0
 HOLDER_RETRY_S = 0.5
-HEARTBEATS_OF_GRACE = 3
-"""Heartbeats that are waited for before an error of a partition is raised: one that comes after a
-long sleep is answered with the loss of the place in the group, and the partition with it."""
+ERRORS_MAX = 499
+"""Errors that are taken in one turn, beside the first."""
 
 
-class KafkaMember(AssignedConsumer):
-    """`kstash.ports.kafka.Member` over confluent-kafka.
+class KafkaMembership:
+    """`kstash.ports.kafka.Membership` over confluent-kafka.
 
     Args:
-        settings: of the member's client, `group.instance.id` included for a static member.
-        reader_settings: of the client that reads.
+        settings: of the client, `group.instance.id` included for a static member.
         admin_settings: of an admin client, to ask who is in the group.
         lineage_topic: topic whose partitions are the task groups.
         bootstrap_servers: for messages.
+        watch: reports that the broker is away; None: one of its own.
         monotonic: seconds that never go back.
     """
 
@@ -61,38 +62,36 @@ class KafkaMember(AssignedConsumer):
         self,
         settings: Mapping[str, Any],
         *,
-        reader_settings: Mapping[str, Any],
         admin_settings: Mapping[str, Any],
         lineage_topic: str,
         bootstrap_servers: str,
+        watch: BrokerWatch | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._name = str(settings["client.id"])
         self._group = str(settings["group.id"])
         self._instance_id: str | None = settings.get("group.instance.id")
         self._is_static = self._instance_id is not None
         self._lineage_topic = lineage_topic
-        super().__init__(
-            {**settings, "on_commit": self._on_commit},
-            bootstrap_servers=bootstrap_servers,
-            monotonic=monotonic,
-        )
-        self._reader = AssignedConsumer(
-            reader_settings,
-            bootstrap_servers=bootstrap_servers,
-            watch=self._watch,
-            monotonic=monotonic,
-            grace_s=HEARTBEATS_OF_GRACE * float(settings["heartbeat.interval.ms"]) / 1000,
-        )
+        self._commits = InputCommits(self._send_offsets, monotonic)
+        self._settings = {**settings, "on_commit": self._commits.on_commit}
         self._admin_settings = admin_settings
         self._bootstrap_servers = bootstrap_servers
+        self._monotonic = monotonic
+        self._log = structlog.get_logger("kstash.kafka")
+        self._health = ClientHealth(
+            settings,
+            watch=watch or BrokerWatch(self._name, bootstrap_servers, monotonic=monotonic),
+            topics=lambda: [lineage_topic],
+            look_up=self._look_up,
+            monotonic=monotonic,
+        )
+        self._client = self._connect()
         self._subscribe: Callable[[], None] | None = None
         self._on_lost: OnGroups | None = None
         self._suspected: MemberFencedError | None = None
         self._next_look = 0.0
         self._member_ids: set[str] = set()
-        self._is_commit_pending = False
-        # What was to be committed while another commit was under way: the last counts.
-        self._unsent: Mapping[Partition, int] | None = None
         self._owned: set[int] = set()
         self._revoked: set[int] = set()
         self._must_rejoin = False
@@ -119,7 +118,7 @@ class KafkaMember(AssignedConsumer):
                 return
             self._revoked.update(groups)
             # Changes nothing, and keeps the binding from giving the answer itself, which it does
-            # behind a callback that made no such call.
+            # after a callback that made no such call.
             client.incremental_assign([])
             self._untold.append(partial(self._tell, on_revoked, groups, self._revoked))
 
@@ -144,25 +143,33 @@ class KafkaMember(AssignedConsumer):
         if not self._revoked:
             self._answer()
 
-    def poll(self, timeout_s: float) -> list[Message]:
-        """As of every consumer; a place that was lost to nobody is taken again."""
+    def poll(self, timeout_s: float) -> bool:
+        """Keep the place and run callbacks; a place that was lost to nobody is taken again.
+
+        Returns:
+            Whether the place is this worker's; False while another process may have it.
+
+        Raises:
+            MemberFencedError: another process took this member's place; every later call too.
+            TopicMissingError: the lineage topic is gone.
+        """
         if self._must_rejoin and not self._is_fatal:
             self._leave()
             self._rejoin()
-        if not self._is_suspected():
-            # Where something is read, that is what ends the wait.
-            super().poll(0.0 if self._reader.is_reading else timeout_s)
+        if self._suspected is None:
+            self._health.raise_due()
+            self._serve_client(timeout_s)
+            self._health.check(is_up=False)
             self._tell_all()
-            if not self._is_suspected():
-                return self._reader.poll(timeout_s) if self._reader.is_reading else []
+        if not self._is_suspected():
+            return True
         self._settle(timeout_s)
-        return []
+        return False
 
     def serve(self) -> None:
-        """Let the client see that this process is alive; its callbacks are told by `poll`."""
+        """Let the client see that this process is alive; `poll` runs the callbacks."""
         if not self._is_fatal:
-            for message in self._fetch(0.0):
-                self._is_failure(message)  # kept for `poll`: this client consumes nothing
+            self._serve_client(0.0)
 
     def census(self) -> Census | None:
         """Ask who has which task group; may run in another thread."""
@@ -196,57 +203,10 @@ class KafkaMember(AssignedConsumer):
         """Join again with a fresh client, in the next `poll`."""
         self._must_rejoin = True
 
-    def warm(self, topics: Collection[str]) -> None:
-        """Look topics up before they are read; may run in another thread."""
-        self._reader.warm(topics)
-
-    def follow(self, group: int, offset: int) -> None:
-        """Consume the lineage partition of an owned group from `offset` on."""
-        assert group in self._owned, f"task group {group} is not owned"
-        self.add({(self._lineage_topic, group): offset})
-
-    def add(self, offsets: Mapping[Partition, int]) -> None:
-        """Consume these from explicit offsets."""
-        self._reader.add(offsets)
-
-    def pass_over(self, gaps: Mapping[Partition, Sequence[tuple[int, int]]]) -> None:
-        """Go on behind these offsets where a batch in them cannot be read."""
-        self._reader.pass_over(gaps)
-
-    def remove(self, partitions: Collection[Partition]) -> None:
-        """Stop consuming these; messages of them already fetched are dropped."""
-        self._reader.remove(partitions)
-
-    def pause(self, partitions: Collection[Partition]) -> None:
-        """Fetch no more of these until `resume`; partitions that are not read are ignored."""
-        self._reader.pause(partitions)
-
-    def resume(self, partitions: Collection[Partition]) -> None:
-        """Fetch these again; partitions that are not read are ignored."""
-        self._reader.resume(partitions)
-
-    def position(self, partition: Partition) -> int:
-        """Offset that will be read next; moves past transaction markers at the end of the log."""
-        return self._reader.position(partition)
-
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commit input offsets for lag tools, asynchronously; a failure is logged, not raised."""
-        # One at a time: what piles up while the broker is away would be of a member that is gone.
-        if not offsets or self._is_fatal:
-            return
-        self._unsent = offsets
-        if not self._is_commit_pending:
-            self._send_positions()
-
-    def _send_positions(self) -> None:
-        offsets, self._unsent = self._unsent or {}, None
-        positions = [TopicPartition(topic, p, at) for (topic, p), at in offsets.items()]
-        try:
-            with around("inputs.commit"):
-                self._client.commit(offsets=positions, asynchronous=True)
-            self._is_commit_pending = True
-        except failures.CLIENT_ERRORS as error:
-            self._log.debug("offsets for lag tools not committed", error=failures.describe(error))
+        if offsets and not self._is_fatal:
+            self._commits.put(offsets)
 
     def close(self, *, leave: bool = False) -> None:
         """Close; a static member keeps its place in the group unless `leave`.
@@ -258,28 +218,41 @@ class KafkaMember(AssignedConsumer):
             # The client would wait for the answer.
             self._forget_groups(tuple(self._revoked))
             self._answer()
-        self._finish_commits()
+        self._commits.finish(self._serve_last)
         if leave and self._is_static and not self._is_fatal:
             # `close` of a static member does not leave; to unsubscribe does.
             self._client.unsubscribe()
             deadline = self._monotonic() + LEAVE_DEADLINE_S
             while self._owned and self._monotonic() < deadline:
                 self._client.poll(0.05)
-            # The request to leave is sent behind the callback.
+            # The request to leave is sent after the callback.
             self._client.poll(0.2)
-        super().close()
-        self._reader.close()
+        close_in_time(self._name, self._client.close)
 
-    def _finish_commits(self) -> None:
-        """Send the last commit; the client waits for its answer when it closes."""
-        deadline = self._monotonic() + COMMIT_DEADLINE_S
-        while self._unsent is not None and self._is_commit_pending:
-            if self._is_fatal or self._monotonic() >= deadline:
-                return
-            self.serve()
-            time.sleep(COMMIT_PAUSE_S)
-        if self._unsent is not None:
-            self._send_positions()
+    def _send_offsets(self, offsets: list[TopicPartition]) -> None:
+        with around("inputs.commit"):
+            self._client.commit(offsets=offsets, asynchronous=True)
+
+    def _serve_last(self) -> bool:
+        self.serve()
+        return not self._is_fatal
+
+    def _connect(self) -> Consumer:
+        return make_consumer(self._settings, on_error=self._take_error)
+
+    def _look_up(self, topic: str | None, timeout_s: float) -> KafkaError | None:
+        return look_up(self._client, topic or self._lineage_topic, timeout_s)
+
+    def _serve_client(self, timeout_s: float) -> None:
+        """Have the client call back; errors that it hands out are kept for `poll`."""
+        first = self._client.poll(timeout_s)
+        if first is None:
+            return
+        # Never a record: it has no partition.
+        for message in (first, *self._client.consume(ERRORS_MAX, 0)):
+            error = message.error()
+            if error is not None and partition_of(message) is None:
+                self._take_error(error, message)
 
     def _tell(self, callback: OnGroups, groups: list[int], still: Collection[int]) -> None:
         """Run a callback for those of the groups that are among `still`."""
@@ -294,7 +267,6 @@ class KafkaMember(AssignedConsumer):
     def _forget_groups(self, groups: Collection[int]) -> None:
         self._owned.difference_update(groups)
         self._revoked.difference_update(groups)
-        self._reader.remove([(self._lineage_topic, group) for group in groups])
 
     def _answer(self) -> None:
         """Tell the client that what was revoked is given up."""
@@ -309,12 +281,15 @@ class KafkaMember(AssignedConsumer):
 
     @property
     def _is_fatal(self) -> bool:
-        return self._fenced is not None or self._suspected is not None
+        return self._health.fenced is not None or self._suspected is not None
 
-    def _on_fatal(self, error: KafkaError) -> None:
-        super()._on_fatal(error)
-        if self._is_static and not self._is_closing:
-            self._suspected, self._fenced = self._fenced, None
+    def _take_error(self, error: KafkaError, message: KafkaMessage | None = None) -> None:
+        """Take an error, also one that belongs to no message (served inside `poll`)."""
+        before = self._health.fenced
+        self._health.take(error, message)
+        is_over = self._health.fenced is not before
+        if is_over and self._is_static and not self._is_closing:
+            self._suspected, self._health.fenced = self._health.fenced, before
             self._note_member_id()
 
     def _note_member_id(self) -> None:
@@ -342,16 +317,15 @@ class KafkaMember(AssignedConsumer):
             self._log.debug("the group gave no answer", error=failures.describe(error))
             return
         if holder is not None and holder not in self._member_ids:
-            self._fenced, self._suspected = self._suspected, None
-            assert self._fenced is not None
-            raise self._fenced
+            self._health.fenced, self._suspected = self._suspected, None
+            self._health.raise_due()
         self._rejoin()
 
     def _leave(self) -> None:
-        self._is_closing = True  # whatever the client tells now is answered at once
+        self._is_closing = True  # whatever the client reports now is answered at once
         if self._revoked:
             self._answer()
-        self._close_client()
+        close_in_time(self._name, self._client.close)
         self._is_closing = False
 
     def _rejoin(self) -> None:
@@ -362,18 +336,9 @@ class KafkaMember(AssignedConsumer):
         groups = sorted(self._owned)
         self._forget_groups(groups)
         self._suspected = None
-        self._is_commit_pending = False
+        self._commits.forget()
         self._client = self._connect()
         if groups and self._on_lost is not None:
             self._on_lost(groups)
         if self._subscribe is not None:
             self._subscribe()
-
-    def _topics(self) -> set[str]:
-        return {self._lineage_topic}
-
-    def _on_commit(self, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
-        self._is_commit_pending = False
-        # In a rebalance this fails and the next one succeeds; nothing reads these offsets.
-        if error is not None:
-            self._log.debug("offsets for lag tools not committed", error=failures.describe(error))

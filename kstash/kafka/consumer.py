@@ -1,9 +1,9 @@
-"""One confluent-kafka consumer with partitions assigned by hand: what member and scanner share.
+"""A consumer over confluent-kafka, with partitions assigned by hand.
 
 Invariants:
 
 - an error never costs messages: those fetched with it are handed out first, the error is raised
-  by the next `poll`. Only a fenced member hands out nothing any more;
+  by the next `poll`. Only a fenced client hands out nothing any more;
 - a partition that is added is read: the client itself keeps a pause over removal and addition;
 - what the client says of a partition counts while that partition is read, and for the assignment
   that it was said of: errors that wait to be raised go with the partition.
@@ -14,20 +14,21 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from kstash.errors import (
-    KstashError,
-    MemberFencedError,
-    OffsetOutOfRangeError,
-    RecordUnreadableError,
-    TopicMissingError,
-)
+from kstash.errors import OffsetOutOfRangeError, RecordUnreadableError
 from kstash.kafka import failures
+from kstash.kafka.client_health import (
+    LOOKUP_DEADLINE_S,
+    ClientHealth,
+    is_fatal,
+    look_up,
+    partition_of,
+)
 from kstash.kafka.clients import make_consumer
 from kstash.kafka.closing import close_in_time
 from kstash.kafka.headers import with_headers_read
@@ -36,9 +37,6 @@ from kstash.kafka.unreadable import last_offset_of
 from kstash.ports.kafka import Message, Partition
 
 POLL_RECORDS_MAX = 500
-TOPIC_MISSING_GRACE_S = 2.0
-"""A topic may look missing for a moment while leaders move, so it is looked up again after this."""
-LOOKUP_DEADLINE_S = 1.0
 UNREADABLE_S = 2.0
 TROUBLE_S = 60.0
 """How long a batch that cannot be read, or any other error of one partition, is tried again without
@@ -52,24 +50,16 @@ def topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
     return [TopicPartition(topic, number) for topic, number in partitions]
 
 
-class _Failure(NamedTuple):
-    """An error that waits to be raised; without a partition it is about the client as a whole."""
-
-    partition: Partition | None
-    error: KstashError
-    due_s: float
-
-
-class AssignedConsumer:
-    """Reads partitions from explicit offsets.
+class KafkaConsumer:
+    """`kstash.ports.kafka.Consumer` over confluent-kafka.
 
     Args:
         settings: of the client.
         bootstrap_servers: for messages.
-        watch: says that the broker is away; None: one of its own.
+        watch: reports that the broker is away; None: one of its own.
         monotonic: seconds that never go back.
         grace_s: how long an error of a partition waits until it is raised, in seconds: after a long
-            sleep the group has given the partition to another worker, which is told in a moment.
+            sleep the group has given the partition to another worker, as the next heartbeat says.
     """
 
     def __init__(
@@ -83,24 +73,29 @@ class AssignedConsumer:
     ) -> None:
         self._name = str(settings["client.id"])
         self._settings = settings
-        self._group = str(settings["group.id"])
-        self._client = self._connect()
-        self._watch = watch or BrokerWatch(
-            self._name, bootstrap_servers, lookup=self._look_up, monotonic=monotonic
+        self._health = ClientHealth(
+            settings,
+            watch=watch or BrokerWatch(self._name, bootstrap_servers, monotonic=monotonic),
+            topics=self._topics,
+            look_up=self._look_up,
+            monotonic=monotonic,
+            grace_s=grace_s,
         )
+        self._client = make_consumer(settings, on_error=self._on_error)
         self._monotonic = monotonic
         self._log = structlog.get_logger("kstash.kafka")
         self._assigned: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._known_topics: set[str] = set()
-        self._missing_since: float | None = None
-        self._grace_s = grace_s
-        self._failures: list[_Failure] = []
-        self._fenced: MemberFencedError | None = None
         self._gaps: dict[Partition, Sequence[tuple[int, int]]] = {}
         # Per partition the error that it has had since its last record: code, offset, since when.
         self._troubles: dict[Partition, tuple[int, int, float]] = {}
         self._ends: dict[Partition, int] = {}
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether any partition is read."""
+        return bool(self._assigned)
 
     def add(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions from the given offsets on; one that is read already moves there."""
@@ -151,11 +146,6 @@ class AssignedConsumer:
             self._paused.difference_update(known)
             self._client.resume(topic_partitions(known))
 
-    @property
-    def is_reading(self) -> bool:
-        """Whether any partition is read."""
-        return bool(self._assigned)
-
     def poll(self, timeout_s: float) -> list[Message]:
         """Wait for one message, then take what is there.
 
@@ -166,27 +156,18 @@ class AssignedConsumer:
             500 messages at most, per partition in order; may be empty.
 
         Raises:
-            MemberFencedError: another process took this member's place; every later call too.
             OffsetOutOfRangeError: a consumed offset is no longer (or not yet) in the log.
             TopicMissingError: a consumed topic is gone.
             RecordUnreadableError: a batch cannot be read, now and later; names its offsets.
         """
-        if self._fenced is not None:
-            raise self._fenced
-        if self._failures:
-            self._raise_due()
+        self._health.raise_due()
         messages = self._fetch(timeout_s)
         if any(map(_error_of, messages)):
             messages = [message for message in messages if not self._is_failure(message)]
         elif self._troubles:
             for message in messages:
                 self._troubles.pop(cast("Partition", (message.topic(), message.partition())), None)
-        if self._fenced is not None:
-            raise self._fenced
-        if self._watch.is_worried:
-            self._watch.check(is_up=bool(messages))
-        if self._missing_since is not None:
-            self._check_topics()
+        self._health.check(is_up=bool(messages))
         # The client's messages fulfil the port; its stubs say that any of them may be an error.
         return cast("list[Message]", with_headers_read(messages))
 
@@ -198,13 +179,7 @@ class AssignedConsumer:
     def close(self) -> None:
         """Close the client; one that waits for a broker that is away is left behind."""
         self._assigned.clear()
-        self._close_client()
-
-    def _close_client(self) -> None:
         close_in_time(self._name, self._client.close)
-
-    def _connect(self) -> Consumer:
-        return make_consumer(self._settings, on_error=self._on_error)
 
     def _fetch(self, timeout_s: float) -> list[KafkaMessage]:
         # `consume(n, t)` alone would wait for n messages.
@@ -219,7 +194,7 @@ class AssignedConsumer:
         for partition in known:
             self._ends.pop(partition, None)
             self._troubles.pop(partition, None)
-        self._failures = [failure for failure in self._failures if failure.partition not in known]
+        self._health.forget(known)
         return known
 
     def _look_up(self, topic: str | None, timeout_s: float) -> KafkaError | None:
@@ -227,16 +202,7 @@ class AssignedConsumer:
         if topic is None:
             # Never of a topic "": the client would ask for that again and again.
             topic = min(self._topics() or self._known_topics, default=None)
-        try:
-            metadata = (
-                self._client.list_topics(timeout=timeout_s)
-                if topic is None
-                else self._client.list_topics(topic, timeout=timeout_s)
-            )
-        except failures.CLIENT_ERRORS as error:
-            return failures.kafka_error(error)
-        found = metadata.topics.get(topic) if topic is not None else None
-        return None if found is None else found.error
+        return look_up(self._client, topic, timeout_s)
 
     def _is_failure(self, message: KafkaMessage) -> bool:
         error = message.error()
@@ -251,34 +217,17 @@ class AssignedConsumer:
 
     def _take_error(self, error: KafkaError, message: KafkaMessage | None) -> None:
         code = error.code()
-        partition = _partition_of(message)
-        if error.fatal() or code in failures.FATAL_CODES:
-            self._on_fatal(error)
-        elif partition is not None and partition not in self._assigned:
+        partition = partition_of(message)
+        if partition is None or message is None or is_fatal(error):
+            self._health.take(error, message)
+        elif partition not in self._assigned:
             return  # it was given up meanwhile: nobody here needs what is wrong with it
         elif code == KafkaError._PARTITION_EOF:
-            assert message is not None
-            assert partition is not None
             self._ends[partition] = message.offset() or 0
-        elif code in failures.OUT_OF_RANGE_CODES and message is not None:
-            self._fail(partition, self._out_of_range(error, message))
-        elif code in failures.MISSING_TOPIC_CODES:
-            if self._missing_since is None:
-                self._missing_since = self._monotonic()
-        elif code in failures.ACCESS_CODES and message is None:
-            # It had access when it started (`kstash.kafka.complaints`): an outage like others.
-            self._watch.worry(failures.describe(error))
-        elif code in failures.REFUSED_CODES:
-            topic = None if message is None else message.topic()
-            right = ("topic", topic, "READ") if topic else ("group", self._group, "READ")
-            told = failures.refused(f"{self._name}: consuming", error, right=right)
-            self._fail(partition, told)
-        elif code in failures.UNREACHABLE_CODES:
-            self._watch.worry(failures.describe(error))
-        elif partition is not None and message is not None:
+        elif code in failures.OUT_OF_RANGE_CODES:
+            self._health.fail(partition, self._out_of_range(error, message))
+        elif not self._health.take(error, message):
             self._take_trouble(error, partition, message.offset() or 0)
-        else:
-            self._log.warning("consumer error", client=self._name, error=failures.describe(error))
 
     def _take_trouble(self, error: KafkaError, partition: Partition, offset: int) -> None:
         """Take an error of one partition, which may pass or not."""
@@ -303,7 +252,7 @@ class AssignedConsumer:
             )
         elif now - since >= (UNREADABLE_S if is_unreadable else TROUBLE_S):
             del self._troubles[partition]
-            self._fail(partition, self._unreadable(error, partition, offset))
+            self._health.fail(partition, self._unreadable(error, partition, offset))
 
     def _move(self, partition: Partition, offset: int) -> None:
         """Read a partition from another offset on; one that is paused stays so."""
@@ -332,25 +281,6 @@ class AssignedConsumer:
             made.skip = f"{partition[0]}/{partition[1]}/{offset}-{last}"
         return made.at(*partition, offset)
 
-    def _fail(self, partition: Partition | None, error: KstashError) -> None:
-        """Keep an error for the first `poll` behind the grace."""
-        pause_s = self._grace_s if partition is not None else 0.0
-        self._failures.append(_Failure(partition, error, self._monotonic() + pause_s))
-
-    def _raise_due(self) -> None:
-        now = self._monotonic()
-        for failure in self._failures:
-            if now >= failure.due_s:
-                self._failures.remove(failure)
-                raise failure.error
-
-    def _on_fatal(self, error: KafkaError) -> None:
-        """Take an error after which this client does nothing more."""
-        self._fenced = MemberFencedError(
-            f"{self._name}: another process took this member's place in the group "
-            f"({failures.describe(error)})"
-        )
-
     def _out_of_range(self, error: KafkaError, message: KafkaMessage) -> OffsetOutOfRangeError:
         place = TopicPartition(message.topic() or "", message.partition() or 0)
         offset = message.offset()
@@ -371,30 +301,6 @@ class AssignedConsumer:
             offset=offset,
         )
 
-    def _check_topics(self) -> None:
-        """After the grace: raise for topics that are still missing."""
-        assert self._missing_since is not None
-        if self._monotonic() - self._missing_since < TOPIC_MISSING_GRACE_S:
-            return
-        missing = []
-        for topic in sorted(self._topics()):
-            error = self._look_up(topic, LOOKUP_DEADLINE_S)
-            if error is None:
-                continue
-            if error.code() not in failures.MISSING_TOPIC_CODES:
-                return  # no answer: asked again by the next poll
-            missing.append(topic)
-        self._missing_since = None
-        if missing:
-            self._fail(None, TopicMissingError(missing))
-
     def _topics(self) -> set[str]:
         """Topics that this consumer needs."""
         return {topic for topic, _ in self._assigned}
-
-
-def _partition_of(message: KafkaMessage | None) -> Partition | None:
-    """The partition that an error is about; None: the client as a whole."""
-    if message is None or message.topic() is None or (message.partition() or 0) < 0:
-        return None
-    return cast("Partition", (message.topic(), message.partition()))

@@ -9,8 +9,7 @@ from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message
 
 from kstash.errors import OffsetOutOfRangeError, RecordUnreadableError
 from kstash.kafka import KafkaCluster
-from kstash.kafka.consuming import TROUBLE_S, UNREADABLE_S, AssignedConsumer
-from kstash.kafka.member import KafkaMember
+from kstash.kafka.consumer import TROUBLE_S, UNREADABLE_S, KafkaConsumer
 from kstash.settings.config import Config
 from kstash.testing import ManualClock
 
@@ -28,11 +27,11 @@ def end(offset: int) -> Message:
 
 
 @pytest.fixture
-def consumer(monkeypatch: pytest.MonkeyPatch) -> Iterator[AssignedConsumer]:
+def consumer(monkeypatch: pytest.MonkeyPatch) -> Iterator[KafkaConsumer]:
     """A consumer without a broker, whose questions for watermarks need not wait."""
-    monkeypatch.setattr("kstash.kafka.consuming.LOOKUP_DEADLINE_S", 0.05)
+    monkeypatch.setattr("kstash.kafka.consumer.LOOKUP_DEADLINE_S", 0.05)
     settings = {"client.id": "app-scan", "group.id": "app", "bootstrap.servers": "127.0.0.1:9"}
-    consumer = AssignedConsumer(settings, bootstrap_servers="127.0.0.1:9")
+    consumer = KafkaConsumer(settings, bootstrap_servers="127.0.0.1:9")
     yield consumer
     consumer.close()
 
@@ -43,7 +42,7 @@ def consumer(monkeypatch: pytest.MonkeyPatch) -> Iterator[AssignedConsumer]:
     ids=["below the log's start", "of a truncated log"],
 )
 def test_records_that_are_gone_are_named(
-    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch, offset: int, shown: int
+    consumer: KafkaConsumer, monkeypatch: pytest.MonkeyPatch, offset: int, shown: int
 ) -> None:
     """The error names the offset, also that of a truncated log, where the client gives none."""
     monkeypatch.setattr(consumer, "_fetch", lambda _: [failure(offset)])
@@ -53,7 +52,7 @@ def test_records_that_are_gone_are_named(
         consumer.poll(0)
 
 
-def given(consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch, *messages: Message) -> None:
+def given(consumer: KafkaConsumer, monkeypatch: pytest.MonkeyPatch, *messages: Message) -> None:
     """Poll, when the client has these."""
     monkeypatch.setattr(consumer, "_fetch", lambda _: list(messages))
     assert consumer.poll(0) == []
@@ -61,7 +60,7 @@ def given(consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch, *messages
 
 
 def test_an_error_of_a_partition_that_was_given_up_is_nothing(
-    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch
+    consumer: KafkaConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever has it now has the trouble; it may come before or after the partition goes."""
     consumer.add({HERE: 4})
@@ -77,7 +76,7 @@ def test_an_error_of_a_partition_that_was_given_up_is_nothing(
 
 @pytest.mark.parametrize("is_removed", [True, False])
 def test_what_was_said_of_an_older_assignment_does_not_count(
-    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch, is_removed: bool
+    consumer: KafkaConsumer, monkeypatch: pytest.MonkeyPatch, is_removed: bool
 ) -> None:
     """A partition that is read anew from an earlier offset has not been read to its end."""
     consumer.add({HERE: 9})
@@ -92,9 +91,9 @@ def test_what_was_said_of_an_older_assignment_does_not_count(
 def test_after_a_sleep_the_group_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors of partitions wait for the answer to a heartbeat, which may take them away."""
     clock = ManualClock()
-    monkeypatch.setattr("kstash.kafka.consuming.LOOKUP_DEADLINE_S", 0.05)
+    monkeypatch.setattr("kstash.kafka.consumer.LOOKUP_DEADLINE_S", 0.05)
     settings = {"client.id": "app-reader", "group.id": "app", "bootstrap.servers": "127.0.0.1:9"}
-    consumer = AssignedConsumer(
+    consumer = KafkaConsumer(
         settings, bootstrap_servers="127.0.0.1:9", monotonic=clock.monotonic, grace_s=1.5
     )
     consumer.add({HERE: 4})
@@ -117,11 +116,9 @@ def test_an_error_of_a_partition_that_does_not_pass_is_raised(
 ) -> None:
     """With its place; one that passes is logged, and so is one behind a record."""
     clock = ManualClock()
-    monkeypatch.setattr("kstash.kafka.consuming.last_offset_of", lambda *_: 19)
+    monkeypatch.setattr("kstash.kafka.consumer.last_offset_of", lambda *_: 19)
     settings = {"client.id": "app-reader", "group.id": "app", "bootstrap.servers": "127.0.0.1:9"}
-    consumer = AssignedConsumer(
-        settings, bootstrap_servers="127.0.0.1:9", monotonic=clock.monotonic
-    )
+    consumer = KafkaConsumer(settings, bootstrap_servers="127.0.0.1:9", monotonic=clock.monotonic)
     consumer.add({HERE: 4})
     given(consumer, monkeypatch, failure(5, code))
     clock.advance(patience_s - 0.1)
@@ -142,7 +139,7 @@ def test_an_error_of_a_partition_that_does_not_pass_is_raised(
 
 
 def test_a_batch_that_is_to_be_passed_over_is(
-    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch
+    consumer: KafkaConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client would try it for ever: it is told to go on behind it."""
     consumer.add({HERE: 4})
@@ -153,22 +150,22 @@ def test_a_batch_that_is_to_be_passed_over_is(
     assert consumer.position(HERE) == 20
 
 
-def test_what_is_no_offset_is_refused(consumer: AssignedConsumer) -> None:
+def test_what_is_no_offset_is_refused(consumer: KafkaConsumer) -> None:
     """Below 0 the client would go to a committed offset, or to one end of the log."""
     with pytest.raises(AssertionError, match="no offsets"):
         consumer.add({("data", 3): OFFSET_INVALID})
 
 
 def test_a_worker_waits_for_its_heartbeat() -> None:
-    """The reader beside the member waits for longer than the answer to a heartbeat takes."""
+    """Its consumer waits for longer than the answer to a heartbeat takes."""
     config = Config.load(
         application_id="app", bootstrap_servers="127.0.0.1:9", heartbeat_interval_ms=700
     )
     cluster = KafkaCluster(config)
-    member = cluster.member()
-    assert isinstance(member, KafkaMember)
-    assert member._reader._grace_s > 2 * 0.7
-    member.close(leave=False)
+    consumer = cluster.consumer()
+    assert isinstance(consumer, KafkaConsumer)
+    assert consumer._health._grace_s > 2 * 0.7
+    consumer.close()
     cluster.close()
 
 
@@ -188,7 +185,7 @@ class Asked:
 
 
 def test_a_topic_that_exists_is_asked_for(
-    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch
+    consumer: KafkaConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a topic "" the client would ask again and again, up to 50 times a second."""
     asked = Asked()
@@ -202,7 +199,7 @@ def test_a_topic_that_exists_is_asked_for(
 
 
 def test_topics_of_a_cluster_that_is_away_are_not_looked_up_one_by_one(
-    consumer: AssignedConsumer, monkeypatch: pytest.MonkeyPatch
+    consumer: KafkaConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each would take a second, and a start that is refused would wait for all of them."""
     asked = Asked()
@@ -212,8 +209,8 @@ def test_topics_of_a_cluster_that_is_away_are_not_looked_up_one_by_one(
 
 
 @pytest.mark.parametrize("code", [KafkaError._AUTHENTICATION, KafkaError._SSL])
-def test_access_that_was_there_is_waited_for(consumer: AssignedConsumer, code: int) -> None:
+def test_access_that_was_there_is_waited_for(consumer: KafkaConsumer, code: int) -> None:
     """A consumer is made when the cluster has answered: its connections may break in any way."""
     consumer._on_error(KafkaError(code))
-    assert consumer._watch.is_worried
+    assert consumer._health._watch.is_worried
     assert consumer.poll(0) == []
