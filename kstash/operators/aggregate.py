@@ -17,7 +17,7 @@ from kstash.escape import short_repr
 from kstash.operators.flow import Flow
 from kstash.ports.state import KeyValueStore
 from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_text, raw, text
-from kstash.topology import nodes as n
+from kstash.topology import keyed_nodes as k
 from kstash.topology.record import DELETE
 from kstash.topology.user_code import function_place
 
@@ -55,7 +55,7 @@ def _encode_all(states: list[Any]) -> None:
 class _StatefulStep(ABC):
     """The columns in and out, and errors; `_update` does the work."""
 
-    def __init__(self, node: n.Stateful, store: KeyValueStore) -> None:
+    def __init__(self, node: k.Stateful, store: KeyValueStore) -> None:
         self.label = node.title
         self.key_serde = node.key
         self.store = store
@@ -174,7 +174,7 @@ class SumStep(_StatefulStep):
 class _FoldStep(_StatefulStep):
     """A user's function on state and value."""
 
-    def __init__(self, node: n.Reduce | n.Aggregate, store: KeyValueStore) -> None:
+    def __init__(self, node: k.Reduce | k.Aggregate, store: KeyValueStore) -> None:
         super().__init__(node, store)
         self.function = node.function
 
@@ -228,7 +228,7 @@ class ReduceStep(_FoldStep):
 class AggregateStep(_FoldStep):
     """A fold that starts with a state of its own."""
 
-    def __init__(self, node: n.Aggregate, store: KeyValueStore) -> None:
+    def __init__(self, node: k.Aggregate, store: KeyValueStore) -> None:
         super().__init__(node, store)
         self.initial = node.initial
 

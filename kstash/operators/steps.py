@@ -18,6 +18,7 @@ from kstash.operators.stateless import (
     SplitStep,
 )
 from kstash.operators.step import Step, Surroundings
+from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
 
 NO_STEP = (n.Source, n.Sink, n.Merge, n.Repartition)
@@ -41,8 +42,8 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     n.Split: lambda node, _: SplitStep(node),
     n.Branch: _branch,
     n.KeyBy: lambda node, _: KeyByStep(node),
-    n.Count: lambda node, around: CountStep(node, around.stores[node.name]),
-    n.Sum: lambda node, around: SumStep(node, around.stores[node.name]),
-    n.Reduce: lambda node, around: ReduceStep(node, around.stores[node.name]),
-    n.Aggregate: lambda node, around: AggregateStep(node, around.stores[node.name]),
+    k.Count: lambda node, around: CountStep(node, around.stores[node.name]),
+    k.Sum: lambda node, around: SumStep(node, around.stores[node.name]),
+    k.Reduce: lambda node, around: ReduceStep(node, around.stores[node.name]),
+    k.Aggregate: lambda node, around: AggregateStep(node, around.stores[node.name]),
 }

@@ -10,7 +10,7 @@ from kstash.errors import TopologyError
 from kstash.serdes import Serde, int_text, number_text
 from kstash.surface.checks import check_function, check_name, check_serde
 from kstash.surface.streams import Stream
-from kstash.topology import nodes as n
+from kstash.topology import keyed_nodes as k
 from kstash.topology.record import Deletion, Record
 from kstash.topology.user_code import user_location
 
@@ -66,7 +66,7 @@ class KeyedStream(Stream[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        return self._stateful(n.Count, name, int_text)
+        return self._stateful(k.Count, name, int_text)
 
     def sum(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
         """Add up the values of each key, from 0; each record sends the new sum on.
@@ -80,7 +80,7 @@ class KeyedStream(Stream[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        return self._stateful(n.Sum, name, number_text if value is None else value)
+        return self._stateful(k.Sum, name, number_text if value is None else value)
 
     def reduce(
         self, name: str, function: Callable[[V, V], V | Deletion], *, value: Serde[V] | None = None
@@ -107,7 +107,7 @@ class KeyedStream(Stream[K, V]):
                 user_location(),
             )
         check_function("reduce", function, user_location(), "state", "value")
-        return self._stateful(n.Reduce, name, serde, function=function)
+        return self._stateful(k.Reduce, name, serde, function=function)
 
     def aggregate(
         self,
@@ -135,10 +135,10 @@ class KeyedStream(Stream[K, V]):
         """
         check_function("aggregate", initial, user_location())
         check_function("aggregate", function, user_location(), "state", "value")
-        return self._stateful(n.Aggregate, name, value, initial=initial, function=function)
+        return self._stateful(k.Aggregate, name, value, initial=initial, function=function)
 
     def _stateful(
-        self, kind: type[n.Stateful], name: str, serde: Serde[Any], **functions: Callable[..., Any]
+        self, kind: type[k.Stateful], name: str, serde: Serde[Any], **functions: Callable[..., Any]
     ) -> KeyedStream[K, Any]:
         location = user_location()
         check_name(name, location)

@@ -10,17 +10,19 @@ from kstash import serdes
 from kstash.errors import ConfigError
 from kstash.operators.steps import NO_STEP, STEPS
 from kstash.ports.state import StoreKind
-from kstash.topology import nodes as n
+from kstash.topology import keyed_nodes, nodes
+from kstash.topology.nodes import Node
 from kstash.topology.traits import KeyedStore
 from tests.unit.topology.test_golden import every_operator
 
 
-def concrete() -> set[type[n.Node]]:
+def concrete() -> set[type[Node]]:
     """All classes of nodes that have no subclasses."""
     # By name: a class of a dataclass with slots is made anew, and Python remembers both.
-    kinds = [kind for kind in vars(n).values() if isinstance(kind, type)]
-    nodes = [kind for kind in kinds if issubclass(kind, n.Node)]
-    return {kind for kind in nodes if sum(issubclass(other, kind) for other in nodes) == 1}
+    named = vars(nodes) | vars(keyed_nodes)
+    kinds = [kind for kind in named.values() if isinstance(kind, type)]
+    declared = [kind for kind in kinds if issubclass(kind, Node)]
+    return {kind for kind in declared if sum(issubclass(other, kind) for other in declared) == 1}
 
 
 def test_each_node_has_a_step_or_needs_none() -> None:
