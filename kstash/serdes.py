@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from math import isfinite
 from operator import index
 from typing import Any, Generic, TypeVar
@@ -28,15 +28,36 @@ class Serde(Generic[T]):
 
     The name is part of the topology hash: give a changed format a new name.
 
+    All else makes it faster where it holds, and changes no result. A function of a whole column may
+    raise anything, or return another number of items: then each value is converted alone, and the
+    one that fails is named.
+
     Attributes:
         name: shown in descriptions and errors; not empty.
         serialize: value to bytes; deterministic.
         deserialize: bytes to value; the inverse of `serialize`.
+        exact_types: immutable types whose values come back as they were: a state of such a type
+            is not read back at each record.
+        is_steady: whether what `deserialize` gave back always serializes to the same bytes again,
+            which is checked at each record otherwise.
+        passes_bytes: whether both functions return the bytes that they are given.
+        encode_column: serializes a list of values at once, none of them None; given values of
+            `exact_types` only, where there are any.
+        decode_column: deserializes a list of bytes at once.
+        check_column: raises where `serialize` would refuse one of a list of values of
+            `exact_types`; None: `encode_column` does.
     """
 
     name: str
     serialize: Callable[[T], bytes]
     deserialize: Callable[[bytes], T]
+    _: KW_ONLY
+    exact_types: frozenset[type] = field(default=frozenset(), compare=False)
+    is_steady: bool = field(default=False, compare=False)
+    passes_bytes: bool = field(default=False, compare=False)
+    encode_column: Callable[[list[T]], list[bytes]] | None = field(default=None, compare=False)
+    decode_column: Callable[[list[bytes]], list[T]] | None = field(default=None, compare=False)
+    check_column: Callable[[list[T]], object] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"Serde({self.name!r})"
@@ -107,25 +128,87 @@ encode_json: Callable[[Any], bytes] = msgspec.json.Encoder(order="deterministic"
 """JSON with null for NaN and infinities: only for who looks for null in it."""
 
 _msgpack_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_encode_plain = msgspec.json.Encoder().encode
 
-text: Serde[str] = Serde("text", str.encode, bytes.decode)
+
+def _encode_ints(values: list[int]) -> list[bytes]:
+    # A third of the time of `_encode_int`, which must check the type.
+    return list(map(_encode_plain, values))
+
+
+def _encode_json_column(values: list[Any]) -> list[bytes]:
+    encoded = list(map(encode_json, values))
+    # Only where null is in it may it be that something was lost.
+    return list(map(_encode_json, values)) if b"null" in b"".join(encoded) else encoded
+
+
+def _check_texts(values: list[str]) -> None:
+    # Together they take a tenth of the time of one by one; a lone surrogate is found all the same.
+    "".join(values).encode()
+
+
+text: Serde[str] = Serde(
+    "text",
+    str.encode,
+    bytes.decode,
+    exact_types=frozenset({str}),
+    is_steady=True,
+    check_column=_check_texts,
+)
 """UTF-8 text."""
 
-raw: Serde[bytes] = Serde("raw", _bytes_as_they_are, bytes)
+raw: Serde[bytes] = Serde(
+    "raw",
+    _bytes_as_they_are,
+    bytes,
+    exact_types=frozenset({bytes}),
+    is_steady=True,
+    passes_bytes=True,
+)
 """Bytes as they are."""
 
-int_text: Serde[int] = Serde("int_text", _encode_int, int)
+int_text: Serde[int] = Serde(
+    "int_text",
+    _encode_int,
+    int,
+    exact_types=frozenset({int}),
+    is_steady=True,
+    encode_column=_encode_ints,
+    check_column=_encode_plain,
+)
 """An integer in ASCII decimals, as in `-42`; up to 4,300 digits, Python's own limit."""
 
-float_text: Serde[float] = Serde("float_text", _encode_float, float)
+float_text: Serde[float] = Serde(
+    "float_text",
+    _encode_float,
+    float,
+    exact_types=frozenset({float}),
+    is_steady=True,
+    check_column=_encode_plain,
+)
 """A float as the shortest decimals that read back as the same float, as in `0.1`."""
 
-number_text: Serde[Any] = Serde("number_text", _encode_number, _decode_number)
+number_text: Serde[Any] = Serde(
+    "number_text",
+    _encode_number,
+    _decode_number,
+    exact_types=frozenset({int, float}),
+    is_steady=True,
+    check_column=_encode_plain,
+)
 """An integer or a float in decimals, and back as what it was: `3` or `3.0`."""
 
-json: Serde[Any] = Serde("json", _encode_json, msgspec.json.Decoder().decode)
+json: Serde[Any] = Serde(
+    "json",
+    _encode_json,
+    msgspec.json.Decoder().decode,
+    is_steady=True,
+    encode_column=_encode_json_column,
+)
 """JSON, compact, UTF-8; mappings have text keys and are written in their order. NaN and infinities
 are refused, which JSON does not have."""
 
-msgpack: Serde[Any] = Serde("msgpack", _msgpack_encoder.encode, msgspec.msgpack.Decoder().decode)
+msgpack: Serde[Any] = Serde(
+    "msgpack", _msgpack_encoder.encode, msgspec.msgpack.Decoder().decode, is_steady=True
+)
 """MessagePack; mappings have text keys and are written in their order."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from itertools import chain, compress, count, islice, repeat
 from typing import Any, Protocol, TypeVar
 
-from kstash.errors import SerdeError
-from kstash.operators.columns import deserialize_column, serialize_column
 from kstash.ports.kafka import Headers
 from kstash.serdes import Serde
+from kstash.topology.traits import ColumnSet
 
 T = TypeVar("T")
 
@@ -46,6 +45,18 @@ class Selected:
 
 
 @dataclass(slots=True)
+class Cut:
+    """Those of others from a place on."""
+
+    before: Trail
+    start: int
+
+    def origins(self) -> Iterator[int]:
+        """The ones of before from there."""
+        return islice(self.before.origins(), self.start, None)
+
+
+@dataclass(slots=True)
 class Expanded:
     """Of record i of others `counts[i]` were made."""
 
@@ -75,15 +86,17 @@ ENTERED = Entered()
 class Flow:
     """Records between two steps. Columns are shared between branches and never changed.
 
+    A column that nobody looks at any more is None: a step asks for those that its node `reads`.
+
     Attributes:
         count: number of records, 1 or more.
         keys: live keys, or None: not decoded, or not needed any more.
         encoded: the keys under `key_serde` in canonical form, or None: not encoded.
         key_serde: serde of the keys.
-        values: live values, or None: nobody looks at them.
-        timestamps: Unix milliseconds.
-        headers: user headers, or None when no record has any.
-        trail: how the records came about; one step that keeps all records hands it on.
+        values: live values, or None.
+        timestamps: Unix milliseconds, or None.
+        headers: user headers; None also when no record has any.
+        trail: how the records came about; a step that keeps all records hands it on.
     """
 
     count: int
@@ -91,9 +104,27 @@ class Flow:
     encoded: list[bytes | None] | None
     key_serde: Serde[Any]
     values: list[Any] | None
-    timestamps: list[int]
+    timestamps: list[int] | None
     headers: list[Headers | None] | None
     trail: Trail = ENTERED
+
+    @property
+    def live_keys(self) -> list[Any]:
+        """The keys, which were decoded (`kstash.operators.calls.decode_keys`)."""
+        assert self.keys is not None
+        return self.keys
+
+    @property
+    def live_values(self) -> list[Any]:
+        """The values, for a node that reads them."""
+        assert self.values is not None
+        return self.values
+
+    @property
+    def times(self) -> list[int]:
+        """The timestamps, for a node that reads them."""
+        assert self.timestamps is not None
+        return self.timestamps
 
     def origins(self) -> Iterator[int]:
         """Index in the stage's input batch of what each record was made of, rising."""
@@ -102,24 +133,6 @@ class Flow:
     def origin_of(self, index: int) -> int:
         """Index in the stage's input batch of what record `index` was made of."""
         return next(islice(self.trail.origins(), index, None))
-
-    def live_keys(self, operator: str) -> list[Any]:
-        """Decoded keys; decodes them at the first call."""
-        if self.keys is None:
-            assert self.encoded is not None
-            self.keys = deserialize_column(
-                self.key_serde, self.encoded, operator=operator, field="key"
-            )
-        return self.keys
-
-    def encoded_keys(self, serde: Serde[Any], operator: str) -> list[bytes | None]:
-        """Keys under a serde; encodes them at the first call for that serde."""
-        if self.encoded is not None and self.key_serde == serde:
-            return self.encoded
-        encoded = serialize_column(serde, self.live_keys(operator), operator=operator, field="key")
-        if self.key_serde == serde:
-            self.encoded = encoded
-        return encoded
 
     def with_values(self, values: list[Any]) -> Flow:
         """The same records with other values."""
@@ -135,60 +148,82 @@ class Flow:
             self.trail,
         )
 
+    def with_keys(self, keys: list[Any], serde: Serde[Any]) -> Flow:
+        """The same records under other keys."""
+        return Flow(
+            self.count, keys, None, serde, self.values, self.timestamps, self.headers, self.trail
+        )
+
     def select(self, mask: Sequence[object]) -> Flow | None:
         """The records for which the mask is true; None when there are none."""
-        timestamps = list(compress(self.timestamps, mask))
-        if len(timestamps) == self.count:
+        count = len(list(compress(mask, mask)))
+        if count == self.count:
             return self
-        if not timestamps:
+        if not count:
             return None
 
         def part(column: list[T] | None) -> list[T] | None:
             return None if column is None else list(compress(column, mask))
 
         return Flow(
-            len(timestamps),
+            count,
             part(self.keys),
             part(self.encoded),
             self.key_serde,
             part(self.values),
-            timestamps,
+            part(self.timestamps),
             part(self.headers),
             Selected(self.trail, mask),
         )
 
-    def expand(self, values: list[Any], counts: list[int], *, with_keys: bool) -> Flow | None:
-        """New values, `counts[i]` of them made of record i; None when there are none."""
-        if not values:
-            return None
+    def part(self, start: int, end: int) -> Flow:
+        """The records from `start` to before `end`, at least one."""
+        if end - start == self.count:
+            return self
+
+        def cut(column: list[T] | None) -> list[T] | None:
+            return None if column is None else column[start:end]
+
+        return Flow(
+            end - start,
+            cut(self.keys),
+            cut(self.encoded),
+            self.key_serde,
+            cut(self.values),
+            cut(self.timestamps),
+            cut(self.headers),
+            Cut(self.trail, start),
+        )
+
+    def expand(self, values: list[Any], counts: list[int], *, with_keys: bool) -> Flow:
+        """New values, at least one, `counts[i]` of them made of record i."""
 
         def repeated(column: list[T] | None) -> list[T] | None:
             if column is None:
                 return None
             return list(chain.from_iterable(map(repeat, column, counts)))
 
-        timestamps = repeated(self.timestamps)
-        assert timestamps is not None
         return Flow(
             len(values),
             repeated(self.keys) if with_keys else None,
             repeated(self.encoded) if with_keys else None,
             self.key_serde,
             values,
-            timestamps,
+            repeated(self.timestamps),
             repeated(self.headers),
             Expanded(self.trail, counts),
         )
 
 
-def merge_flows(flows: list[Flow], operator: str, *, with_keys: bool, with_values: bool) -> Flow:
+def merge_flows(flows: Sequence[Flow], read: ColumnSet) -> Flow:
     """All records of several flows of one input batch, in the order of their origins.
 
     What came of one input record stays together, the part of an earlier flow first: this is the
     order of batches of one record, so it does not depend on where a batch ends.
 
-    Raises:
-        SerdeError: a key was not decoded yet and cannot be; the index is that of its origin.
+    Args:
+        flows: at least one; of the keys they have the same column.
+        read: columns that are looked at after this.
     """
     origins = [origin for flow in flows for origin in flow.origins()]
     order = sorted(range(len(origins)), key=origins.__getitem__)
@@ -197,33 +232,22 @@ def merge_flows(flows: list[Flow], operator: str, *, with_keys: bool, with_value
         joined = list(chain.from_iterable(columns))
         return list(map(joined.__getitem__, order))
 
-    keys: list[Any] | None = None
-    encoded: list[bytes | None] | None = None
-    if with_keys:
-        serde = flows[0].key_serde
-        columns = [flow.encoded for flow in flows if flow.key_serde == serde and flow.encoded]
-        if len(columns) == len(flows):
-            encoded = ordered(columns)
-        else:
-            keys = ordered([_live_keys(flow, operator) for flow in flows])
+    def common(columns: list[list[T] | None], which: ColumnSet) -> list[T] | None:
+        given = [column for column in columns if column is not None]
+        return ordered(given) if which in read and len(given) == len(flows) else None
+
+    serde = flows[0].key_serde
+    encoded = [flow.encoded if flow.key_serde == serde else None for flow in flows]
     headers: list[Headers | None] | None = None
     if any(flow.headers is not None for flow in flows):
         headers = ordered([flow.headers or [None] * flow.count for flow in flows])
     return Flow(
         len(origins),
-        keys,
-        encoded,
-        flows[0].key_serde,
-        ordered([flow.values or [] for flow in flows]) if with_values else None,
-        ordered([flow.timestamps for flow in flows]),
+        common([flow.keys for flow in flows], ColumnSet.KEY),
+        common(encoded, ColumnSet.KEY),
+        serde,
+        common([flow.values for flow in flows], ColumnSet.VALUE),
+        common([flow.timestamps for flow in flows], ColumnSet.TIME),
         headers,
         Merged(ordered([origins])),
     )
-
-
-def _live_keys(flow: Flow, operator: str) -> list[Any]:
-    try:
-        return flow.live_keys(operator)
-    except SerdeError as error:
-        error.record_index = flow.origin_of(error.record_index)
-        raise

@@ -8,31 +8,29 @@ the order of the input: the result is that of batches of one record.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from types import MappingProxyType
-from typing import Any
+from typing import get_args
 
 from kstash.core.partitioner import Partitioner
-from kstash.errors import (
-    MisplacedKeyError,
-    NullKeyError,
-    OperatorError,
-    RecordTooLargeError,
-    SerdeError,
-)
+from kstash.errors import MisplacedKeyError
 from kstash.operators.batch import Batch, concatenate
-from kstash.operators.columns import deserialize_column, serialize_column
-from kstash.operators.flow import Flow, merge_flows
-from kstash.operators.sizes import Limit, bytes_of
-from kstash.operators.step import Step, Surroundings
+from kstash.operators.calls import encode_keys, join
+from kstash.operators.entry import Entry
+from kstash.operators.exit import Exit
+from kstash.operators.flow import Flow
+from kstash.operators.scope import TaskScope, Turn
+from kstash.operators.sizes import Limit
+from kstash.operators.step import Decide, RecordError, Step, Surroundings, always_fail
 from kstash.operators.steps import NO_STEP, STEPS
 from kstash.ports.state import KeyValueStore
-from kstash.serdes import Serde, raw
-from kstash.topology.model import Stage, StageInput
+from kstash.topology.model import Stage
 from kstash.topology.nodes import Node
+from kstash.topology.traits import OUT
 
-RECORD_ERRORS = (OperatorError, SerdeError, RecordTooLargeError, NullKeyError)
+RECORD_ERRORS: tuple[type[RecordError], ...] = get_args(RecordError)
 """Errors at one record of a batch, which `record_index` names."""
 
 
@@ -44,16 +42,14 @@ class Location:
     partitioner: Partitioner
 
 
-def _check_place(keys: list[bytes | None], place: Location, operator: str) -> None:
-    """Refuse keys that belong elsewhere (H56); null keys are the operator's business."""
+def _misplaced(keys: list[bytes | None], place: Location) -> int | None:
+    """Index of the first key that belongs elsewhere; null keys are the operator's business."""
     where = place.partitioner
     if set(map(where.__getitem__, keys)) == {place.number}:
-        return
-    for index, key in enumerate(keys):
-        if key is not None and where[key] != place.number:
-            raise MisplacedKeyError(
-                operator, index, key=key, partition=place.number, needed=where[key]
-            )
+        return None
+    return next(
+        (i for i, key in enumerate(keys) if key is not None and where[key] != place.number), None
+    )
 
 
 class StageProgram:
@@ -65,6 +61,7 @@ class StageProgram:
         seconds: a clock that never goes back, to tell which operator takes long.
         places: by input index, of inputs of which nobody knows that they are spread as others are.
         limits: by output index, what the topics take; empty: anything.
+        decide: what becomes of a record that fails.
     """
 
     def __init__(
@@ -74,28 +71,32 @@ class StageProgram:
         seconds: Callable[[], float] = lambda: 0.0,
         places: Mapping[int, Location] = MappingProxyType({}),
         limits: Sequence[Limit] = (),
+        decide: Decide = always_fail,
     ) -> None:
         self._stage = stage
         self._seconds = seconds
-        self._slowest: tuple[float, Node] | None = None
-        self._sinks = {
-            node.index: _Emitter(node, output.key, output.value, limit)
+        self._slowest: tuple[float, str] | None = None
+        self._entries = [
+            Entry(source, stage.read_after[node.index])
+            for node, source in zip(stage.entries, stage.inputs, strict=True)
+        ]
+        self._exits = [
+            Exit(node.title, output, limit)
             for node, output, limit in zip(
                 stage.exits,
                 stage.outputs,
                 limits or [Limit(output.topic) for output in stage.outputs],
                 strict=True,
             )
-        }
-        self._steps = self._make_steps(stores)
-        self._plans = [self._reached(entry) for entry in stage.entries]
-        reached = Counter(node.index for plan in self._plans for node in plan)
-        self._shared = {
-            node.index for node in stage.nodes if node.stores and reached[node.index] > 1
-        }
+        ]
+        self._turns = self._plan()
         self._places = places
-        self._place: Location | None = None
-        self._is_new = True
+        self._scope = TaskScope(stores, decide)
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Records that failed and were skipped, by title of the operator."""
+        return self._scope.skipped
 
     def process(self, input_index: int, batch: Batch, *, is_new: bool = True) -> None:
         """Run records through the stage; what they make waits for `take_outputs`.
@@ -116,20 +117,20 @@ class StageProgram:
         """
         if not len(batch):
             return
-        plan = self._plans[input_index]
-        self._place = self._places.get(input_index) if is_new else None
-        self._is_new = is_new
-        flows: dict[int, Flow | None] = {}
-        entry = self._stage.entries[input_index]
+        place = self._places.get(input_index) if is_new else None
+        scope = self._scope
         seconds, self._slowest = self._seconds, None
         started = seconds()
-        flows[entry.index] = self._decode(self._stage.inputs[input_index], entry, batch)
-        for node in plan:
-            flow = self._before(node, flows)
-            flows[node.index] = None if flow is None else self._run(node, flow)
+        scope.flows = {}
+        scope.turn = entry = self._entries[input_index]
+        flow = entry.decode(batch, scope)
+        if flow is not None:
+            scope.flows[self._stage.entries[input_index].index] = flow
+        for turn in self._turns[input_index]:
+            self._run(turn, place, is_new=is_new)
             ended = seconds()
             if self._slowest is None or ended - started > self._slowest[0]:
-                self._slowest = ended - started, node
+                self._slowest = ended - started, turn.title
             started = ended
 
     @property
@@ -138,10 +139,7 @@ class StageProgram:
 
         Decoding counts as the first one's.
         """
-        if self._slowest is None:
-            return 0.0, ""
-        took_s, node = self._slowest
-        return took_s, node.title
+        return self._slowest or (0.0, "")
 
     def take_outputs(self) -> list[tuple[int, Batch, int]]:
         """What was made since the last call, by output index.
@@ -150,113 +148,121 @@ class StageProgram:
             (Output index, encoded columns, their size as of `bytes_of`).
         """
         taken: list[tuple[int, Batch, int]] = []
-        for index, sink in enumerate(self._sinks.values()):
-            if sink.pending:
-                taken.append((index, concatenate(sink.pending), sink.pending_bytes))
-                sink.pending, sink.pending_bytes = [], 0
+        for index, way_out in enumerate(self._exits):
+            if way_out.pending:
+                taken.append((index, concatenate(way_out.pending), way_out.pending_bytes))
+                way_out.pending, way_out.pending_bytes = [], 0
         return taken
 
     # --- building -------------------------------------------------------------------------------
 
-    def _make_steps(self, stores: Mapping[str, KeyValueStore]) -> dict[int, Step]:
-        steps: dict[int, Step] = {}
-        for node in self._stage.nodes:
-            if not isinstance(node, NO_STEP):
-                around = Surroundings(stores, node.index in self._stage.key_readers, steps)
-                steps[node.index] = STEPS[type(node)](node, around)
-        return steps
+    def _plan(self) -> list[list[Turn]]:
+        """For each input, whose turn it is, in the order of declaration."""
+        reached = [self._reached(entry) for entry in self._stage.entries]
+        inputs = Counter(node.index for nodes in reached for node in nodes)
+        turns = {
+            node.index: self._turn(node, is_shared=bool(node.stores) and inputs[node.index] > 1)
+            for node in self._stage.nodes
+            if not node.is_port
+        }
+        return [[turns[node.index] for node in nodes if not node.is_port] for nodes in reached]
 
-    def _reached(self, entry: Node) -> tuple[Node, ...]:
-        """What an input runs through, in the order of declaration."""
+    def _reached(self, entry: Node) -> list[Node]:
         reached = {entry.index}
         nodes: list[Node] = []
         for node in self._stage.nodes:
             if any(parent.index in reached for parent in node.parents):
                 reached.add(node.index)
                 nodes.append(node)
-        return tuple(nodes)
+        return nodes
+
+    def _turn(self, node: Node, *, is_shared: bool) -> Turn:
+        stage, step = self._stage, None
+        read_after = stage.read_after[node.index]
+        if not isinstance(node, NO_STEP):
+            step = STEPS[type(node)](node, Surroundings(read_after))
+        ports = {
+            port.label(): port.index
+            for port in stage.nodes
+            if port.is_port and port.parents[0] is node
+        }
+        read = node.reads | read_after
+        for index in ports.values():
+            read |= stage.read_after[index]
+        way_out = self._exits[stage.exits.index(node)] if node in stage.exits else None
+        parents = tuple(parent.index for parent in node.parents)
+        ports[OUT] = node.index
+        return Turn(node, node.title, parents, step, read, ports, way_out, is_shared)
 
     # --- running --------------------------------------------------------------------------------
 
-    def _decode(self, source: StageInput, node: Node, batch: Batch) -> Flow:
-        label = f"input {source.topic}"
-        values: list[Any] | None = None
-        if node.index in self._stage.value_readers:
-            assert source.value is not None
-            values = deserialize_column(source.value, batch.values, operator=label, field="value")
-        flow = Flow(
-            len(batch),
-            None,
-            None,
-            source.key,
-            values,
-            batch.timestamps,
-            batch.headers,
+    def _run(self, turn: Turn, place: Location | None, *, is_new: bool) -> None:
+        scope, flows = self._scope, self._scope.flows
+        scope.turn = turn
+        if len(turn.parents) > 1:
+            self._run_several(turn, place)
+        elif (flow := flows.get(turn.parents[0])) is not None:
+            if turn.step is None:
+                scope.out(flow)
+            else:
+                self._step(turn, turn.step, 0, flow, place)
+        scope.end(turn)
+        if turn.way_out is not None and (made := flows.get(turn.node.index)) is not None:
+            turn.way_out.add(made, scope, is_new=is_new)
+
+    def _run_several(self, turn: Turn, place: Location | None) -> None:
+        """Run an operator that reads from several."""
+        scope = self._scope
+        given = [
+            (side, flow)
+            for side, index in enumerate(turn.parents)
+            if (flow := scope.flows.get(index)) is not None
+        ]
+        if turn.step is not None:
+            for side, flow in _in_turn(given):
+                self._step(turn, turn.step, side, flow, place)
+        elif given:
+            whole = join([flow for _, flow in given], turn.read, turn.node.label(), scope)
+            if whole is not None:
+                scope.out(whole)
+
+    def _step(self, turn: Turn, step: Step, side: int, flow: Flow, place: Location | None) -> None:
+        left: Flow | None = flow
+        if place is not None and turn.is_shared:
+            left = self._in_place(turn.node, flow, place)
+        if left is not None:
+            step.run(side, left, self._scope)
+
+    def _in_place(self, node: Node, flow: Flow, place: Location) -> Flow | None:
+        """The flow, of which all keys belong here (H56); a key elsewhere fails under any policy."""
+        left, keys = encode_keys(flow, node.stores[0].key, node.title, self._scope)
+        index = _misplaced(keys, place)
+        if left is None or index is None:
+            return left
+        raise MisplacedKeyError(
+            node.title,
+            left.origin_of(index),
+            key=keys[index],
+            partition=place.number,
+            needed=place.partitioner[keys[index]],
         )
-        if node.index in self._stage.key_readers:
-            flow.encoded = batch.keys
-            if not source.internal and source.key is not raw:
-                # What others wrote may not be in canonical form (json with blanks): its live keys
-                # count, and state finds them under our own encoding.
-                flow.live_keys(label)
-                flow.encoded = None
-        return flow
-
-    def _before(self, node: Node, flows: dict[int, Flow | None]) -> Flow | None:
-        """What a node is given: the records of its parents."""
-        if len(node.parents) == 1:
-            return flows[node.parents[0].index]
-        parts = [flow for parent in node.parents if (flow := flows.get(parent.index)) is not None]
-        if len(parts) < 2:
-            return parts[0] if parts else None
-        return merge_flows(
-            parts,
-            node.label(),
-            with_keys=node.index in self._stage.key_readers,
-            with_values=node.index in self._stage.value_readers,
-        )
-
-    def _run(self, node: Node, flow: Flow) -> Flow | None:
-        step, sink = self._steps.get(node.index), self._sinks.get(node.index)
-        made: Flow | None = flow
-        try:
-            if step is not None:
-                if self._place is not None and node.index in self._shared:
-                    serde = node.stores[0].key
-                    _check_place(flow.encoded_keys(serde, step.label), self._place, step.label)
-                made = step.run(flow)
-            if sink is not None and made is not None:
-                sink.emit(made, is_new=self._is_new)
-        except RECORD_ERRORS as error:
-            # A sink's records are those of its node: a step with a sink keeps all of them.
-            error.record_index = flow.origin_of(error.record_index)
-            raise
-        return made
 
 
-class _Emitter:
-    """Encodes the records that leave through one output."""
+def _in_turn(given: list[tuple[int, Flow]]) -> Iterator[tuple[int, Flow]]:
+    """What a step with several sides is given, in the order of the records of the batch.
 
-    def __init__(self, node: Node, key: Serde[Any], value: Serde[Any] | None, limit: Limit) -> None:
-        self.label = node.title
-        self.key = key
-        self.value = value
-        self.limit = limit
-        self.pending: list[Batch] = []
-        self.pending_bytes = 0
-
-    def emit(self, flow: Flow, *, is_new: bool) -> None:
-        """Add the records to the output."""
-        if self.value is None:
-            values: list[Any] = [None] * flow.count
-        else:
-            assert flow.values is not None
-            values = serialize_column(self.value, flow.values, operator=self.label, field="value")
-        keys = flow.encoded_keys(self.key, self.label)
-        batch = Batch(keys, values, flow.timestamps, flow.headers)
-        size_bytes = bytes_of(batch)
-        if is_new:
-            self.limit.check_sizes(batch, size_bytes)
-        self.limit.check_keys(batch)
-        self.pending.append(batch)
-        self.pending_bytes += size_bytes
+    What came of one record goes to one side after the other, before what came of the next one: as
+    in batches of one record.
+    """
+    if len(given) < 2:
+        yield from given
+        return
+    records = sorted(
+        (origin, number, index)
+        for number, (_, flow) in enumerate(given)
+        for index, origin in enumerate(flow.origins())
+    )
+    for number, group in groupby(records, lambda record: record[1]):
+        indexes = [index for _, _, index in group]
+        side, flow = given[number]
+        yield side, flow.part(indexes[0], indexes[-1] + 1)

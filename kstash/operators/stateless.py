@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from itertools import chain, compress
+from itertools import chain
 from typing import Any
 
-from kstash.errors import OperatorError
-from kstash.operators.columns import call_each
+from kstash.operators.calls import call, decode_keys
 from kstash.operators.flow import Flow
+from kstash.operators.step import Scope
 from kstash.topology import nodes as n
 from kstash.topology.record import Record
 
@@ -21,10 +21,11 @@ class MapStep:
         self.label = node.title
         self.function = node.function
 
-    def run(self, flow: Flow) -> Flow:
+    def run(self, _side: int, flow: Flow, scope: Scope) -> None:
         """Call the function on each value."""
-        assert flow.values is not None
-        return flow.with_values(call_each(self.function, flow.values, self.label))
+        left, values = call(self.function, flow, flow.live_values, self.label, scope)
+        if left is not None:
+            scope.out(left.with_values(values))
 
 
 class FlatMapStep:
@@ -35,39 +36,42 @@ class FlatMapStep:
         self.function = node.function
         self.with_keys = with_keys
 
-    def run(self, flow: Flow) -> Flow | None:
+    def run(self, _side: int, flow: Flow, scope: Scope) -> None:
         """Call the function on each value and put the results end to end."""
-        assert flow.values is not None
-        results = call_each(self.function, flow.values, self.label)
-        try:
-            counts = list(map(len, results))
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            # Generators and other iterables without a length: their code runs now. What a `len()`
-            # of the user's own raises comes again there, with its place.
-            results = call_each(list, results, self.label)
-            counts = list(map(len, results))
-        try:
-            values = list(chain.from_iterable(results))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as cause:
-            index = self._failing(results)
-            raise OperatorError(self.label, index, cause) from cause
-        if len(values) != sum(counts):
-            failure = RuntimeError("an iterable of another length than its len()")
-            raise OperatorError(self.label, self._failing(results), failure)
-        return flow.expand(values, counts, with_keys=self.with_keys)
+        left, results = call(self.function, flow, flow.live_values, self.label, scope)
+        if left is None:
+            return
+        laid = _laid_out(results)
+        if laid is None:
+            # Their code runs now, and what fails is dropped with all that it has given.
+            left, results = call(_items, left, results, self.label, scope)
+            laid = _laid_out(results)
+            assert laid is not None
+        values, counts = laid
+        if left is not None and values:
+            scope.out(left.expand(values, counts, with_keys=self.with_keys))
 
-    def _failing(self, results: list[Any]) -> int:
-        for index, result in enumerate(results):
-            try:
-                if len(list(result)) != len(result):
-                    return index
-            except BaseException:
-                return index
-        return 0
+
+def _laid_out(results: list[Any]) -> tuple[list[Any], list[int]] | None:
+    """All items of collections, and how many each has; None: it takes a look at each.
+
+    That is so for generators and other iterables without a length, and where something raises.
+    """
+    try:
+        counts = list(map(len, results))
+        values = list(chain.from_iterable(results))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return None
+    return (values, counts) if len(values) == sum(counts) else None
+
+
+def _items(result: Any) -> list[Any]:
+    items = list(result)
+    if hasattr(result, "__len__") and len(result) != len(items):
+        raise RuntimeError("an iterable of another length than its len()")
+    return items
 
 
 class FilterStep:
@@ -78,12 +82,23 @@ class FilterStep:
         self.predicate = node.function
         self.truth = truth
 
-    def run(self, flow: Flow) -> Flow | None:
+    def run(self, _side: int, flow: Flow, scope: Scope) -> None:
         """Ask for each value."""
-        assert flow.values is not None
-        mask = call_each(self.predicate, flow.values, self.label)
-        # The truth of a user's object is user code as well.
-        return flow.select(call_each(self.truth, mask, self.label))
+        left, mask = ask(self.predicate, self.truth, flow, self.label, scope)
+        if left is not None and (chosen := left.select(mask)) is not None:
+            scope.out(chosen)
+
+
+def ask(
+    predicate: Callable[[Any], Any],
+    truth: Callable[[Any], bool],
+    flow: Flow,
+    label: str,
+    scope: Scope,
+) -> tuple[Flow | None, list[bool]]:
+    """What a predicate says of each value; the truth of a user's object is user code as well."""
+    left, results = call(predicate, flow, flow.live_values, label, scope)
+    return (None, []) if left is None else call(truth, left, results, label, scope)
 
 
 class PeekStep:
@@ -93,11 +108,11 @@ class PeekStep:
         self.label = node.title
         self.function = node.function
 
-    def run(self, flow: Flow) -> Flow:
+    def run(self, _side: int, flow: Flow, scope: Scope) -> None:
         """Call the function on each value."""
-        assert flow.values is not None
-        call_each(self.function, flow.values, self.label)
-        return flow
+        left, _ = call(self.function, flow, flow.live_values, self.label, scope)
+        if left is not None:
+            scope.out(left)
 
 
 class RecordsStep:
@@ -106,52 +121,37 @@ class RecordsStep:
     def __init__(self, node: n.Records) -> None:
         self.label = node.title
 
-    def run(self, flow: Flow) -> Flow:
+    def run(self, _side: int, flow: Flow, scope: Scope) -> None:
         """Put the columns together."""
-        assert flow.values is not None
-        headers = flow.headers or [None] * flow.count
-        keys = flow.live_keys(self.label)
-        return flow.with_values(list(map(Record, keys, flow.values, flow.timestamps, headers)))
+        left = decode_keys(flow, self.label, scope)
+        if left is not None:
+            headers = left.headers or [None] * left.count
+            columns = (left.live_keys, left.live_values, left.times, headers)
+            scope.out(left.with_values(list(map(Record, *columns))))
 
 
 class SplitStep:
-    """Chooses the branch of each record; the `BranchStep`s behind it take their part."""
+    """Each record to the output of the first predicate that takes it."""
 
     def __init__(self, node: n.Split) -> None:
         self.label = node.title
         self.predicates = node.predicates
-        self.choice: list[int] = []
+        self.ports = node.ports
 
-    def run(self, flow: Flow) -> Flow:
+    def run(self, _side: int, flow: Flow, scope: Scope) -> None:
         """Ask each predicate about what those before it did not take."""
-        assert flow.values is not None
-        choice = [len(self.predicates)] * flow.count
-        pending = list(range(flow.count))
-        for number, predicate in enumerate(self.predicates):
-            values = list(map(flow.values.__getitem__, pending))
-            try:
-                mask = call_each(bool, call_each(predicate, values, self.label), self.label)
-            except OperatorError as error:
-                error.record_index = pending[error.record_index]
-                raise
-            for index in compress(pending, mask):
-                choice[index] = number
-            pending = list(compress(pending, map(operator.not_, mask)))
-        self.choice = choice
-        return flow
-
-
-class BranchStep:
-    """The part of a split that belongs to one predicate."""
-
-    def __init__(self, node: n.Branch, split: SplitStep) -> None:
-        self.label = node.title
-        self.number = node.number
-        self.split = split
-
-    def run(self, flow: Flow) -> Flow | None:
-        """Take the records that the split chose for this branch."""
-        return flow.select(list(map(self.number.__eq__, self.split.choice)))
+        left = flow
+        for port, predicate in zip(self.ports, self.predicates, strict=False):
+            asked, mask = ask(predicate, bool, left, self.label, scope)
+            if asked is None:
+                return
+            if (taken := asked.select(mask)) is not None:
+                scope.out(taken, port)
+            rest = asked.select(list(map(operator.not_, mask)))
+            if rest is None:
+                return
+            left = rest
+        scope.out(left, self.ports[-1])
 
 
 class KeyByStep:
@@ -162,17 +162,8 @@ class KeyByStep:
         self.function = node.function
         self.key = node.key
 
-    def run(self, flow: Flow) -> Flow:
+    def run(self, _side: int, flow: Flow, scope: Scope) -> None:
         """Make the keys."""
-        assert flow.values is not None
-        keys = call_each(self.function, flow.values, self.label)
-        return Flow(
-            flow.count,
-            keys,
-            None,
-            self.key,
-            flow.values,
-            flow.timestamps,
-            flow.headers,
-            flow.trail,
-        )
+        left, keys = call(self.function, flow, flow.live_values, self.label, scope)
+        if left is not None:
+            scope.out(left.with_keys(keys, self.key))

@@ -1,17 +1,75 @@
-"""What every step of a stage has in common."""
+"""The contract of a step: what runs one node of a stage, and what it may do with a batch.
+
+A record fails alone: what it writes and makes at one operator counts once the user's function has
+returned, and a step goes on at the next record of the column where that is decided. What operators
+before it did with the record stays.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import enum
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from kstash.errors import NullKeyError, OperatorError, RecordTooLargeError, SerdeError
 from kstash.operators.flow import Flow
 from kstash.ports.state import KeyValueStore
+from kstash.topology.traits import OUT, ColumnSet
+
+RecordError: TypeAlias = OperatorError | SerdeError | RecordTooLargeError | NullKeyError
+"""An error at one record of a batch, which `record_index` names."""
+
+
+class Decision(enum.Enum):
+    """What becomes of a record that failed at an operator."""
+
+    FAIL = enum.auto()
+    SKIP = enum.auto()
+
+
+Decide = Callable[[RecordError], Decision]
+"""Asked once for each record that fails; the error counts the records of the stage's batch."""
+
+
+def always_fail(error: RecordError) -> Decision:  # noqa: ARG001 - whatever it is
+    """Stop the task."""
+    return Decision.FAIL
+
+
+class Scope(Protocol):
+    """One batch of one task, as the operator sees it whose turn it is.
+
+    Attributes:
+        stores: of the task, by name.
+    """
+
+    stores: Mapping[str, KeyValueStore]
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether a record that fails may be skipped, so that its traces are kept apart.
+
+        They need not be, where that takes time, when the task stops anyway.
+        """
+
+    def out(self, flow: Flow, port: str = OUT) -> None:
+        """Send records on through an output of the node; any number of times, or never.
+
+        What is sent later through the same output was made of the same or of later records of the
+        batch. Nothing is done where nobody reads that output.
+        """
+
+    def failed(self, flow: Flow, error: RecordError) -> Decision:
+        """What becomes of the record at `error.record_index` of a flow.
+
+        That index then counts the records of the stage's batch. A record that is skipped is
+        counted, and its step goes on as if it had not been there.
+        """
 
 
 class Step(Protocol):
-    """One node's logic on one task.
+    """One node's logic. It keeps nothing between runs: that is what stores are for.
 
     Attributes:
         label: name of the operator, for errors.
@@ -19,20 +77,22 @@ class Step(Protocol):
 
     label: str
 
-    def run(self, flow: Flow) -> Flow | None:
-        """Process the records; None when no record is left."""
+    def run(self, side: int, flow: Flow, scope: Scope) -> None:
+        """Process records.
+
+        Args:
+            side: which of the node's parents they are from.
+            flow: one record or more.
+            scope: takes what becomes of them.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a step may need beside its node.
+    """What a step may need to know beside its node.
 
     Attributes:
-        stores: of the task, by name.
-        with_keys: whether anyone after the node looks at the key.
-        before: steps of the nodes that were declared before, by index.
+        read_after: columns that are looked at after the node.
     """
 
-    stores: Mapping[str, KeyValueStore]
-    with_keys: bool
-    before: Mapping[int, Step]
+    read_after: ColumnSet

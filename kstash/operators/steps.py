@@ -6,9 +6,9 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from kstash.operators.aggregate import AggregateStep, CountStep, ReduceStep, SumStep
+from kstash.operators.fold import aggregating, reducing, summing
+from kstash.operators.keyed import Counting, KeyedStep
 from kstash.operators.stateless import (
-    BranchStep,
     FilterStep,
     FlatMapStep,
     KeyByStep,
@@ -20,30 +20,24 @@ from kstash.operators.stateless import (
 from kstash.operators.step import Step, Surroundings
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
+from kstash.topology.traits import ColumnSet
 
-NO_STEP = (n.Source, n.Sink, n.Merge, n.Repartition)
+NO_STEP = (n.Source, n.Sink, n.Merge, n.Repartition, n.Port)
 """Nodes that do nothing to a record: the stage decodes, encodes, merges and ships for them."""
-
-
-def _branch(node: n.Branch, around: Surroundings) -> Step:
-    split = around.before[node.parents[0].index]
-    assert isinstance(split, SplitStep)
-    return BranchStep(node, split)
 
 
 # A node is Any: that the class of the key is what its function takes, mypy cannot say.
 STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     n.Map: lambda node, _: MapStep(node),
-    n.FlatMap: lambda node, around: FlatMapStep(node, with_keys=around.with_keys),
+    n.FlatMap: lambda node, around: FlatMapStep(node, with_keys=ColumnSet.KEY in around.read_after),
     n.Filter: lambda node, _: FilterStep(node, bool),
     n.FilterNot: lambda node, _: FilterStep(node, operator.not_),
     n.Peek: lambda node, _: PeekStep(node),
     n.Records: lambda node, _: RecordsStep(node),
     n.Split: lambda node, _: SplitStep(node),
-    n.Branch: _branch,
     n.KeyBy: lambda node, _: KeyByStep(node),
-    k.Count: lambda node, around: CountStep(node, around.stores[node.name]),
-    k.Sum: lambda node, around: SumStep(node, around.stores[node.name]),
-    k.Reduce: lambda node, around: ReduceStep(node, around.stores[node.name]),
-    k.Aggregate: lambda node, around: AggregateStep(node, around.stores[node.name]),
+    k.Count: lambda node, _: KeyedStep(node, Counting(node)),
+    k.Sum: lambda node, _: KeyedStep(node, summing(node)),
+    k.Reduce: lambda node, _: KeyedStep(node, reducing(node)),
+    k.Aggregate: lambda node, _: KeyedStep(node, aggregating(node)),
 }

@@ -136,7 +136,7 @@ class Stream(Generic[K, V]):
         for predicate in predicates:
             check_function("split", predicate, location, "value")
         node = self._graph.add(lambda index: n.Split(index, (self._node,), location, predicates))
-        return tuple(self._branch(node, number) for number in range(len(predicates) + 1))
+        return tuple(self._port(node, port) for port in node.ports)
 
     # --- keys -----------------------------------------------------------------------------------
 
@@ -267,8 +267,8 @@ class Stream(Generic[K, V]):
         made: Stream[Any, Any] = replace(self, _node=node, _value_serde=value_serde)
         return made
 
-    def _branch(self, split: n.Node, number: int) -> Self:
-        node = self._graph.add(lambda index: n.Branch(index, (split,), split.location, number))
+    def _port(self, parent: n.Node, port: str) -> Self:
+        node = self._graph.add(lambda index: n.Port(index, (parent,), parent.location, port))
         return replace(self, _node=node)
 
     def _without_key(self, verb: str) -> Stream[Any, Any]:

@@ -49,7 +49,7 @@ class _Compiler:
         self.edges = {node.index: node for node in self.nodes if isinstance(node, EdgeNode)}
         self.sinks = {node.index: node for node in self.nodes if isinstance(node, Sink)}
         self.wide = {node.index for node in self.edges.values() if self._is_wide(node)}
-        self.key_readers, self.value_readers = self._readers()
+        self.read_after = self._read_after()
         self.edge_names = self._name_edges()
 
     def compile(self) -> Topology:
@@ -91,17 +91,16 @@ class _Compiler:
         """A plain repartition always is; a key_by where keyed state follows."""
         return edge.is_always_wide or self._first_store(edge) is not None
 
-    def _readers(self) -> tuple[frozenset[int], frozenset[int]]:
-        """Indexes of the nodes behind which keys are looked at, and values."""
-        keys: set[int] = set()
-        values: set[int] = set()
+    def _read_after(self) -> dict[int, ColumnSet]:
+        """By index of a node, the columns that are looked at after it."""
+        after: dict[int, ColumnSet] = {}
         for node in reversed(self.nodes):
+            found = ColumnSet.NONE
             for child in self.children[node.index]:
                 # A wide edge ships its key whatever is behind it, but it makes that key itself.
-                for column, readers in ((ColumnSet.KEY, keys), (ColumnSet.VALUE, values)):
-                    if column in child.reads or (column in child.keeps and child.index in readers):
-                        readers.add(node.index)
-        return frozenset(keys), frozenset(values)
+                found |= child.reads | (child.keeps & after[child.index])
+            after[node.index] = found
+        return after
 
     def _name_edges(self) -> dict[int, str]:
         """A name for every wide edge: given, or after the stateful operator behind it."""
@@ -205,8 +204,7 @@ class _Compiler:
             entries=tuple(entries),
             exits=tuple(exits),
             nodes=tuple(members),
-            key_readers=self.key_readers,
-            value_readers=self.value_readers,
+            read_after=self.read_after,
         )
 
     def _name_of_entry(self, entry: Node) -> str:
@@ -217,7 +215,7 @@ class _Compiler:
         return self._edge_topic(self.edge_names[node.index])
 
     def _edge_value(self, edge: EdgeNode) -> Serde[Any] | None:
-        if edge.index not in self.value_readers:
+        if ColumnSet.VALUE not in self.read_after[edge.index]:
             return None
         if edge.value is None:
             raise TopologyError(

@@ -23,8 +23,8 @@ class Stateful(Node):
     """
 
     kind = "stateful"
-    reads = ColumnSet.BOTH
-    keeps = ColumnSet.KEY
+    reads = ColumnSet.KEY | ColumnSet.VALUE
+    keeps = ~ColumnSet.VALUE
     has_effect = True
     verb: ClassVar[str]
 

@@ -12,7 +12,7 @@ them):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kstash.core import names
@@ -23,7 +23,7 @@ from kstash.errors import ConfigError
 from kstash.ports.state import StoreSpec
 from kstash.serdes import Serde
 from kstash.topology.nodes import Node
-from kstash.topology.traits import KeyedStore
+from kstash.topology.traits import ColumnSet, KeyedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,7 @@ class Stage:
         entries: the node behind each of `inputs`.
         exits: the node before each of `outputs`.
         nodes: what happens in between, exits included, in the order of declaration.
-        key_readers: indexes of the nodes and entries behind which keys are looked at.
-        value_readers: the same for values.
+        read_after: by index of a node or entry, the columns that are looked at after it.
     """
 
     index: int
@@ -106,8 +105,7 @@ class Stage:
     entries: tuple[Node, ...]
     exits: tuple[Node, ...]
     nodes: tuple[Node, ...]
-    key_readers: frozenset[int]
-    value_readers: frozenset[int]
+    read_after: Mapping[int, ColumnSet] = field(hash=False)
 
     @property
     def keyed_stores(self) -> tuple[KeyedStore, ...]:

@@ -5,9 +5,9 @@ A node depends on its parents *narrowly* (record by record, inside one task) or,
 parent is always declared before its child: the numbers are a topological order.
 
 A node says of itself what others need to know: what people call it, what of it goes into the
-topology hash, which columns it reads and keeps, its stores. Only
-two places ask for its class: the table of steps (`kstash.operators.steps`), and the compiler, which
-sorts out what a stage begins and ends with.
+topology hash, which columns it reads and keeps, its stores and its outputs. Only two places ask for
+its class: the table of steps (`kstash.operators.steps`), and the compiler, which sorts out what a
+stage begins and ends with.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kstash.serdes import Serde
-from kstash.topology.traits import ColumnSet, KeyedStore
+from kstash.topology.traits import OUT, ColumnSet, KeyedStore
 from kstash.topology.user_code import function_name
 
 
@@ -30,6 +30,7 @@ class Node:
         reads: columns that the node itself looks at; what stands behind it may look as well.
         keeps: columns that leave the node as they entered.
         has_effect: whether it is there for itself, and not only for what stands behind it.
+        is_port: whether it only names an output of its parent, and nothing is to run.
         index: number in the order of declaration, 0 or more, unique in the application.
         parents: the nodes it reads from; a node may stand there twice. Records of several are
             merged.
@@ -38,8 +39,9 @@ class Node:
 
     kind: ClassVar[str]
     reads: ClassVar[ColumnSet] = ColumnSet.NONE
-    keeps: ClassVar[ColumnSet] = ColumnSet.BOTH
+    keeps: ClassVar[ColumnSet] = ColumnSet.ALL
     has_effect: ClassVar[bool] = False
+    is_port: ClassVar[bool] = False
 
     index: int
     parents: tuple[Node, ...]
@@ -60,6 +62,15 @@ class Node:
     def stores(self) -> tuple[KeyedStore, ...]:
         """What the node keeps between records."""
         return ()
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """Names of its outputs: a child reads `OUT` directly, and any other behind a `Port`."""
+        return (OUT,)
+
+    def canonical_port(self, port: str) -> list[Any]:
+        """What of one of its other outputs goes into the topology hash."""
+        return ["port", port]
 
     @property
     def title(self) -> str:
@@ -116,14 +127,14 @@ class Apply(Node):
 class Map(Apply):
     """The results are the new values."""
 
-    keeps = ColumnSet.KEY
+    keeps = ~ColumnSet.VALUE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FlatMap(Apply):
     """The items of the results are the new values."""
 
-    keeps = ColumnSet.KEY
+    keeps = ~ColumnSet.VALUE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,8 +159,8 @@ class Records(Node):
     """Each value becomes a `Record` of its key, value, timestamp and headers."""
 
     kind = "records"
-    reads = ColumnSet.BOTH
-    keeps = ColumnSet.KEY
+    reads = ColumnSet.ALL
+    keeps = ~ColumnSet.VALUE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,8 +171,33 @@ class Merge(Node):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Port(Node):
+    """One output of its parent, beside `OUT`: what stands behind it reads the records sent there.
+
+    Attributes:
+        name: one of the parent's `ports`.
+    """
+
+    kind = "port"
+    is_port = True
+
+    name: str
+
+    def label(self) -> str:
+        """The name of the output."""
+        return self.name
+
+    def canonical(self) -> list[Any]:
+        """As the parent says."""
+        return self.parents[0].canonical_port(self.name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Split(Node):
-    """Marks each record with the first predicate that holds; `Branch` nodes take their part."""
+    """Sends each record to the output of the first predicate that holds; the last is of the rest.
+
+    It sends nothing to `OUT`.
+    """
 
     kind = "split"
     reads = ColumnSet.VALUE
@@ -176,22 +212,14 @@ class Split(Node):
         """How many predicates there are."""
         return [self.kind, len(self.predicates)]
 
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """One for each predicate, and one more."""
+        return tuple(f"branch({number})" for number in range(len(self.predicates) + 1))
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Branch(Node):
-    """The records of the `Split` before it that its predicate took; the last one: the rest."""
-
-    kind = "branch"
-
-    number: int
-
-    def label(self) -> str:
-        """After its number."""
-        return f"branch({self.number})"
-
-    def canonical(self) -> list[Any]:
+    def canonical_port(self, port: str) -> list[Any]:
         """Its number."""
-        return [self.kind, self.number]
+        return ["branch", self.ports.index(port)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,7 +234,8 @@ class EdgeNode(Node):
     """
 
     kind = "keyby"
-    keeps = ColumnSet.VALUE
+    reads = ColumnSet.TIME | ColumnSet.HEADERS
+    keeps = ~ColumnSet.KEY
     is_always_wide: ClassVar[bool]
 
     name: str | None
@@ -227,7 +256,7 @@ class KeyBy(EdgeNode):
         function: makes the key of the value.
     """
 
-    reads = ColumnSet.VALUE
+    reads = ColumnSet.VALUE | ColumnSet.TIME | ColumnSet.HEADERS
     is_always_wide = False
 
     function: Callable[[Any], Any]
@@ -241,7 +270,7 @@ class KeyBy(EdgeNode):
 class Repartition(EdgeNode):
     """All records pass through a topic, spread by the key that they have."""
 
-    reads = ColumnSet.KEY
+    reads = ~ColumnSet.VALUE
     is_always_wide = True
 
     def label(self) -> str:
@@ -254,7 +283,7 @@ class Sink(Node):
     """Records leave for a user topic."""
 
     kind = "sink"
-    reads = ColumnSet.BOTH
+    reads = ColumnSet.ALL
     has_effect = True
 
     topic: str

@@ -9,14 +9,19 @@ from typing import Any
 from kstash.ports.state import StoreKind, StoreSpec
 from kstash.serdes import Serde
 
+OUT = "out"
+"""The output that a node has as a rule."""
+
 
 class ColumnSet(enum.Flag):
-    """Columns of records: those that a node reads or keeps decide what is decoded and shipped."""
+    """Columns of records: those that nodes read decide what is decoded, carried and shipped."""
 
     NONE = 0
     KEY = enum.auto()
     VALUE = enum.auto()
-    BOTH = KEY | VALUE
+    TIME = enum.auto()
+    HEADERS = enum.auto()
+    ALL = KEY | VALUE | TIME | HEADERS
 
 
 @dataclass(frozen=True, slots=True)

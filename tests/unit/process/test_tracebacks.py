@@ -21,6 +21,11 @@ from kstash.testing import TestDriver
 HERE = Path(__file__).name
 
 
+def refuse(error: Exception) -> None:
+    """No record is skipped."""
+    raise error
+
+
 class Leaving(BaseException):
     """Not an `Exception`: nobody who handles errors catches it."""
 
@@ -134,7 +139,7 @@ def test_ctrl_c_within_a_function_is_none_of_its_errors() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        call_each(interrupted, ["a"], "map")
+        call_each(interrupted, ["a"], "map", refuse)
 
 
 # --- what is shown ------------------------------------------------------------------------------
@@ -159,7 +164,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[st
 
 def test_an_error_of_a_function_shows_the_users_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """The function's, the call of `run`, and the line; one frame of ours that raises it."""
-    lines = shown(monkeypatch, lambda: call_each(fails, ["1", "x"], "map(fails)"))
+    lines = shown(monkeypatch, lambda: call_each(fails, ["1", "x"], "map(fails)", refuse))
     files = [Path(line.split('"')[1]) for line in lines if line.startswith('  File "')]
     assert [file.name for file in files] == [HERE, HERE, "app.py"]
     assert "ValueError: invalid literal for int() with base 10: 'x'" in lines
@@ -187,7 +192,7 @@ def test_another_error_shows_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_frames_are_in_the_debug_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """For whoever looks for an error of ours."""
     with structlog.testing.capture_logs() as logs:
-        shown(monkeypatch, lambda: call_each(fails, ["x"], "map(fails)"))
+        shown(monkeypatch, lambda: call_each(fails, ["x"], "map(fails)", refuse))
     [entry] = [entry for entry in logs if entry["log_level"] == "debug"]
     assert isinstance(entry["exc_info"], OperatorError)
 

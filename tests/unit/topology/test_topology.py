@@ -216,7 +216,7 @@ def test_branches_that_lead_nowhere_are_left_out() -> None:
         ("from-in", ["in"], [], ["out"]),
         ("from-watched", ["watched"], [], []),
     ]
-    assert [type(node).__name__ for node in topology.stages[0].nodes] == ["Split", "Branch", "Sink"]
+    assert [type(node).__name__ for node in topology.stages[0].nodes] == ["Split", "Port", "Sink"]
 
 
 def test_another_applications_immediate_sink_is_marked() -> None:

@@ -1,0 +1,93 @@
+"""What the steps of one task are given of its batches; see `kstash.operators.step.Scope`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kstash.operators.calls import join
+from kstash.operators.entry import Entry
+from kstash.operators.exit import Exit
+from kstash.operators.flow import Flow
+from kstash.operators.step import Decide, Decision, RecordError, Step, always_fail
+from kstash.ports.state import KeyValueStore
+from kstash.topology.nodes import Node
+from kstash.topology.traits import OUT, ColumnSet
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One operator of a stage, with all that is asked of it for each batch.
+
+    Attributes:
+        node: the operator.
+        title: what errors call it.
+        parents: indexes of the nodes that it reads from.
+        step: its logic; None: its records go on as they are.
+        read: columns that it looks at, or who comes after it.
+        ports: by name of an output, the index of the node that stands for it.
+        way_out: where its records leave the stage, or None.
+        is_shared: whether several inputs reach its state.
+    """
+
+    node: Node
+    title: str
+    parents: tuple[int, ...]
+    step: Step | None
+    read: ColumnSet
+    ports: Mapping[str, int]
+    way_out: Exit | None
+    is_shared: bool
+
+
+class TaskScope:
+    """The batches of a task, one after another, and in each the operators in their turn.
+
+    Attributes:
+        stores: of the task, by name.
+        flows: by index of a node, what it made of the batch; nodes that made nothing are missing.
+        skipped: records that failed and were skipped, by title of the operator.
+        turn: whose it is.
+    """
+
+    def __init__(self, stores: Mapping[str, KeyValueStore], decide: Decide) -> None:
+        self.stores = stores
+        self.flows: dict[int, Flow] = {}
+        self.skipped: Counter[str] = Counter()
+        self.turn: Turn | Entry
+        self._decide = decide
+        self._parts: dict[int, list[Flow]] = {}
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether a record that fails may be skipped."""
+        return self._decide is not always_fail
+
+    def end(self, turn: Turn) -> None:
+        """The operator is done: what it sent on in several parts is put together."""
+        if not self._parts:
+            return
+        parts, self._parts = self._parts, {}
+        for index, flows in parts.items():
+            whole = join([self.flows[index], *flows], turn.read, turn.title, self)
+            if whole is not None:
+                self.flows[index] = whole
+
+    def out(self, flow: Flow, port: str = OUT) -> None:
+        """Send records on through an output of the operator."""
+        index = self.turn.ports.get(port)
+        if index is None:
+            return
+        if index in self.flows:
+            self._parts.setdefault(index, []).append(flow)
+        else:
+            self.flows[index] = flow
+
+    def failed(self, flow: Flow, error: RecordError) -> Decision:
+        """What becomes of a record that failed."""
+        error.record_index = flow.origin_of(error.record_index)
+        decision = self._decide(error)
+        if decision is Decision.SKIP:
+            self.skipped[self.turn.title] += 1
+        return decision
