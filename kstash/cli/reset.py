@@ -26,7 +26,7 @@ from kstash.cli.lineage_history import records
 from kstash.cli.options import Connection, DryRun, connected
 from kstash.cli.programs import Application, config_of
 from kstash.cli.progress import Advance, bar
-from kstash.cli.reset_plan import Plan, durable, make_plan, object_store
+from kstash.cli.reset_plan import Plan, make_plan, object_store
 from kstash.core import names
 from kstash.core.record_codec import encode_key, encode_value
 from kstash.core.records import Generation
@@ -41,7 +41,7 @@ from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import NewTopic
 from kstash.settings.config import Config
 from kstash.startup.members import wait_until_stopped
-from kstash.startup.topic_settings import internal_topic_config
+from kstash.startup.topic_settings import durable, internal_topic_config
 
 FENCED_TOGETHER = 64
 DELETED_TOGETHER = 1000

@@ -23,7 +23,7 @@ from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.tools import KafkaTools
 from kstash.ports.kafka import Headers, Message, NewTopic, Partition, TopicInfo
 from kstash.settings.config import Config
-from kstash.startup.topic_settings import lineage_topic_config
+from kstash.startup.topic_settings import durable, lineage_topic_config
 from kstash.stores.objects import ObjectCheckpointStore, open_store
 
 
@@ -150,11 +150,6 @@ def _size(plan: Plan, config: Config, topics: dict[str, TopicInfo], inputs: set[
     replicas = config.internal_replication_factor or known
     settings = lineage_topic_config() | durable(replicas)
     plan.made = NewTopic(names.lineage_topic(config.application_id), count, replicas, settings)
-
-
-def durable(replicas: int) -> dict[str, str]:
-    """The settings that make a topic of that many replicas durable."""
-    return {"min.insync.replicas": "2"} if replicas >= 3 else {}
 
 
 def _writers(tools: KafkaTools, info: TopicInfo) -> set[int]:

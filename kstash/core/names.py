@@ -14,6 +14,7 @@ REPARTITION = "-repartition"
 """How the names of internal topics end."""
 
 _POSITIONS = "-positions"
+_MEMBER_SUFFIX = len("-") + 36  # a UUID as text
 _WORKER_FOLDER = re.compile(r"worker-\d+\Z")
 
 
@@ -70,6 +71,11 @@ def transactional_id(application_id: str, group: int, slot: int) -> str:
 def client_id(application_id: str, role: str) -> str:
     """Of one of a worker's clients; also the group id of those that are members of no group."""
     return f"{application_id}-{role}"
+
+
+def instance_of(member_id: str) -> str:
+    """Instance id of a static member: the broker calls it `<instance id>-<uuid>`."""
+    return member_id[:-_MEMBER_SUFFIX]
 
 
 def worker_folder(index: int) -> str:

@@ -16,15 +16,13 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from kstash.core import names
 from kstash.errors import WireCorruptError
 from kstash.kafka.clients import make_admin, make_consumer
 from kstash.kafka.closing import close_in_time
 from kstash.ports.kafka import Census
 
 _SETTLED = ("Stable", "Empty")
-
-_UUID_LENGTH = 36
-"""The broker calls a static member `<instance id>-<uuid>`."""
 
 
 def holder_of(
@@ -42,7 +40,7 @@ def holder_of(
         KafkaException: no answer; it may come later.
     """
     for member in members_of(settings, group=group, timeout_s=timeout_s):
-        if member.id[: -(_UUID_LENGTH + 1)] == instance_id:
+        if names.instance_of(member.id) == instance_id:
             return str(member.id)
     return None
 

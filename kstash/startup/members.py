@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
+from kstash.core import names
 from kstash.errors import ApplicationIdTakenError
 from kstash.kafka import client_settings as settings
 from kstash.kafka import failures
@@ -88,9 +89,7 @@ def find_foreign_members(config: Config, program: str, *, has_place: bool = Fals
         for member in members
         if member.client_id != own
         and member.client_id.startswith(kind)
-        and not (
-            has_place and config.instance_id and member.id.startswith(f"{config.instance_id}-")
-        )
+        and not (has_place and names.instance_of(member.id) == config.instance_id)
     )
 
 

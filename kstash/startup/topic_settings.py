@@ -9,6 +9,11 @@ MINUTE_MS = 60_000
 LONG_MAX = 2**63 - 1
 
 
+def durable(replicas: int) -> dict[str, str]:
+    """The setting that makes a topic of that many replicas survive the loss of one."""
+    return {"min.insync.replicas": "2"} if replicas >= 3 else {}
+
+
 def lineage_topic_config() -> dict[str, str]:
     """Settings of the lineage topic (protocol, H23): compacted soon and never deleted by age."""
     return {

@@ -29,6 +29,7 @@ from kstash.startup.topic_checks import (
 )
 from kstash.startup.topic_settings import (
     checkpoints_topic_config,
+    durable,
     internal_topic_config,
     lineage_topic_config,
 )
@@ -147,13 +148,13 @@ def _own_topics(topics: Iterable[str], partition_count: int, config: Config) -> 
         names.checkpoints_topic(config.application_id): checkpoints_topic_config(),
     }
     replication_factor = config.internal_replication_factor
-    durable = {"min.insync.replicas": "2"} if (replication_factor or 0) >= 3 else {}
+    added = durable(replication_factor or 0)
     return [
         NewTopic(
             topic,
             partition_count,
             replication_factor,
-            configs.get(topic, _internal_for(config)) | durable,
+            configs.get(topic, _internal_for(config)) | added,
         )
         for topic in topics
     ]

@@ -1,6 +1,6 @@
 // The newest checkpoint of each task, on its disk and in the checkpoint store.
 
-import { h, number, scroll } from "./dom.js";
+import { h, number, table } from "./dom.js";
 import { UNKNOWN, ago, count } from "./format.js";
 
 // More are shown on demand: the oldest checkpoints matter most.
@@ -39,27 +39,17 @@ export const checkpoints = {
         null,
         `Oldest on disk ${oldest(view, "age_seconds")}, oldest remote ${oldest(view, "remote_age_seconds")}`,
       ),
-      scroll(
+      table(
         "Table of checkpoints",
-        h(
-          "table",
-          null,
-          h(
-            "thead",
-            null,
-            h(
-              "tr",
-              null,
-              h("th", { scope: "col" }, "Task"),
-              h("th", { scope: "col", class: "number wide-only" }, "Position on disk"),
-              h("th", { scope: "col", class: "number" }, "On disk"),
-              h("th", { scope: "col", class: "number wide-only" }, "Position remote"),
-              h("th", { scope: "col", class: "number" }, "Remote"),
-              h("th", { scope: "col", class: "wide-only" }, "Worker"),
-            ),
-          ),
-          h("tbody", null, rows.map(row)),
-        ),
+        [
+          ["Task"],
+          ["Position on disk", { class: "number wide-only" }],
+          ["On disk", { class: "number" }],
+          ["Position remote", { class: "number wide-only" }],
+          ["Remote", { class: "number" }],
+          ["Worker", { class: "wide-only" }],
+        ],
+        h("tbody", null, rows.map(row)),
       ),
     );
   },

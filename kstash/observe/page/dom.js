@@ -45,6 +45,17 @@ export function scroll(label, ...children) {
   return h("div", { class: "scroll", role: "region", "aria-label": label }, ...children);
 }
 
+/**
+ * A table in such a box.
+ * @param {string} label for people who do not see it
+ * @param {Array<[string, Object?]>} columns the head of each, and its attributes
+ * @param {...(Node|Array)} bodies
+ */
+export function table(label, columns, ...bodies) {
+  const heads = columns.map(([title, attributes]) => h("th", { scope: "col", ...attributes }, title));
+  return scroll(label, h("table", null, h("thead", null, h("tr", null, heads)), bodies));
+}
+
 // What a reader of the page has changed stays as it is.
 const OF_THE_READER = new Set(["open", "tabindex"]);
 const PROPERTIES = ["onclick", "onpointermove", "onpointerleave"];

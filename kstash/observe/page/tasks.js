@@ -1,6 +1,6 @@
 // All tasks of all workers, each worker with a line of its own above its tasks.
 
-import { h, number, scroll } from "./dom.js";
+import { h, number, table } from "./dom.js";
 import { ago, count, duration, plural, rate, short } from "./format.js";
 import { counted, stateOf } from "./states.js";
 
@@ -96,29 +96,19 @@ export const tasks = {
   draw(view) {
     const isLong = view.tasks.length > ROWS_MAX;
     const all = view.tasks.length > 0 ? `${plural(view.tasks.length, "task")}: ${counted(view.tasks)}.` : "No tasks.";
-    const table = scroll(
+    const tasks = table(
       "Table of workers and tasks",
-      h(
-        "table",
-        null,
-        h(
-          "thead",
-          null,
-          h(
-            "tr",
-            null,
-            h("th", { scope: "col" }, "Task"),
-            h("th", { scope: "col" }, "State"),
-            h("th", { scope: "col", class: "number wide-only", title: "events processed" }, "Position"),
-            h("th", { scope: "col", class: "number", title: "records before the ends of its inputs" }, "Lag"),
-            h("th", { scope: "col", class: "number", title: "age of what it processed last" }, "Lag time"),
-            h("th", { scope: "col", class: "number wide-only", title: "position of the last checkpoint" }, "Checkpoint"),
-            h("th", { scope: "col", class: "wide-only" }, "Inputs"),
-          ),
-        ),
-        view.workers.map((worker) => body(worker, view, isLong)),
-      ),
+      [
+        ["Task"],
+        ["State"],
+        ["Position", { class: "number wide-only", title: "events processed" }],
+        ["Lag", { class: "number", title: "records before the ends of its inputs" }],
+        ["Lag time", { class: "number", title: "age of what it processed last" }],
+        ["Checkpoint", { class: "number wide-only", title: "position of the last checkpoint" }],
+        ["Inputs", { class: "wide-only" }],
+      ],
+      view.workers.map((worker) => body(worker, view, isLong)),
     );
-    return h("div", null, h("p", { class: "soft" }, all), table);
+    return h("div", null, h("p", { class: "soft" }, all), tasks);
   },
 };

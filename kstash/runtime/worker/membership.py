@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import structlog
 
+from kstash.core import names
 from kstash.ports.kafka import Census
 from kstash.ports.process import Job
 from kstash.runtime.context import Context
@@ -16,9 +17,6 @@ from kstash.runtime.worker.groups import Groups
 
 PATIENCE_S = 3.5
 """A group that was empty takes three seconds to begin, by Kafka's default."""
-
-_ID_LENGTH = 37
-"""The broker puts a hyphen and a UUID after a member's name."""
 
 log = structlog.get_logger("kstash.worker")
 
@@ -82,7 +80,7 @@ class MembershipReport:
     def _tell_waiting(self, census: Census, waited_s: float) -> None:
         config = self._context.config
         session_s = config.session_timeout_ms / 1000
-        others = sorted(m[:-_ID_LENGTH] for m in census.members if m != census.own)
+        others = sorted(names.instance_of(m) for m in census.members if m != census.own)
         if waited_s < session_s:
             log.info(
                 "waiting for the members of the group; one that is dead is waited for until its "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,3 +124,9 @@ def test_a_first_start_beside_another_application_is_refused() -> None:
     assert "delete" not in str(caught.value)
     driver.crash()
     assert driver.kafka.log((topic, 0)).end_offset == end
+
+
+@given(instance=st.text("ab-0123456789", min_size=1, max_size=12))
+def test_the_instance_of_a_static_member(instance: str) -> None:
+    """The broker puts a hyphen and a UUID after it; hyphens of its own stay."""
+    assert names.instance_of(f"{instance}-{uuid.UUID(int=len(instance))}") == instance

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
 
 import pytest
 
 from kstash import App
 from kstash.errors import ApplicationIdTakenError
+from kstash.kafka import client_settings as settings
 from kstash.kafka.cluster import KafkaCluster
 from kstash.process import launch
 from kstash.process.clock import SystemClock
@@ -96,3 +100,48 @@ def test_a_lineage_that_is_read_for_long_beats() -> None:
             beat=lambda: beats.append(1),
         )
         assert beats
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A member of a group, as the cluster lists it."""
+
+    id: str
+    client_id: str
+    client_host: str = "/h"
+
+
+def test_only_the_own_place_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker keeps the client id of its first holder; `shop-1` is another one than `shop`."""
+    config = CONFIG.override("code", instance_id="shop")
+    before = settings.member_id(config, "before")
+    found = [Listed(f"{name}-{uuid.UUID(int=1)}", before) for name in ("shop", "shop-1")]
+    monkeypatch.setattr(members, "members_of", lambda *_, **__: found)
+    own, other = [f"{member.id} at /h" for member in found]
+    assert members.find_foreign_members(config, "now") == [own, other]
+    assert members.find_foreign_members(config, "now", has_place=True) == [other]
+    assert members.find_foreign_members(config, "before") == []
+
+
+@dataclass
+class Leaving:
+    """Stands for the administration of a cluster: records how long it is to wait."""
+
+    waits_s: list[float]
+
+    def wait_for_stop(
+        self, application_id: str, wait_s: float, on_wait: Callable[[list[str]], None]
+    ) -> None:
+        """One member is waited for."""
+        assert application_id == "a"
+        self.waits_s.append(wait_s)
+        on_wait(["b at /h"])
+
+
+def test_stopped_workers_are_waited_for_until_their_sessions_have_ended() -> None:
+    """And a while longer, as the broker checks now and then; whoever asked can report the wait."""
+    reports: list[tuple[list[str], float]] = []
+    leaving = Leaving([])
+    members.wait_until_stopped(CONFIG, cast(Any, leaving), lambda *given: reports.append(given))
+    assert leaving.waits_s == [1_805]
+    assert reports == [(["b at /h"], 1_805)]
