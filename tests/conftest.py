@@ -20,7 +20,7 @@ _MARKED_FOLDERS = ("integration", "chaos", "simulation")
 
 _BROKER_FOLDERS = ("integration", "chaos")
 
-TELL_MOST = (
+FIND_MOST = (
     "chaos/test_checkers.py",
     "chaos/test_kills.py::test_order_of_inputs_survives_kills[1000]",
     "chaos/test_mixed_sinks.py::test_both_deliveries_survive_kills",
@@ -41,12 +41,12 @@ TELL_MOST = (
     "integration/test_transactional.py",
     "integration/test_workers.py",
 )
-"""Tests of the folders with a broker that `make test` runs: those that tell most in the few minutes
+"""Tests of the folders with a broker that `make test` runs: those that find most in the few minutes
 it has for them. All others there are proofs (`make prove`), and so is what is marked `prove`."""
 
 
 def pytest_runtest_setup() -> None:
-    """Logs are nobody's when a test begins, whatever the one before has run."""
+    """Each test begins without a set-up of logs, whatever the test before has run."""
     structlog.reset_defaults()
 
 
@@ -63,10 +63,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = path.parts[0]
         if folder in _MARKED_FOLDERS:
             item.add_marker(folder)
-        if folder in _BROKER_FOLDERS and not tells_most(f"{path.as_posix()}::{item.name}"):
+        if folder in _BROKER_FOLDERS and not finds_most(f"{path.as_posix()}::{item.name}"):
             item.add_marker("prove")
 
 
-def tells_most(test: str) -> bool:
-    """Whether `TELL_MOST` has a test, by its name or its file's."""
-    return test in TELL_MOST or test.split("::")[0] in TELL_MOST
+def finds_most(test: str) -> bool:
+    """Whether `FIND_MOST` has a test, by its name or its file's."""
+    return test in FIND_MOST or test.split("::")[0] in FIND_MOST

@@ -3,7 +3,7 @@
     python -m tests.chaos --rounds 10 [--only both_deliveries] [--kinds kill,wipe] [--folder DIR]
 
 Each round has a seed of its own, which it prints; `KSTASH_CHAOS_SEED` gives that of the first one.
-A round with a violation tells its story, and its logs and state folders are kept. The table comes
+A round with a violation prints its story, and its logs and state folders are kept. The table comes
 last, and the exit code is 1 when there was a violation.
 """
 

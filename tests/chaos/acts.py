@@ -1,7 +1,7 @@
 """What an adversary does to the workers of a tower: one act after the other, chosen by a seed.
 
 An act waits for its moment (a line of a log, a commit that a reader sees), does its harm, and
-leaves all workers running again. What it may expect of a worker that it hurt, it tells the stage.
+leaves all workers running again. It records on the stage what a worker that it hurt may do.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SIGN_S_MAX = 15.0
 """For a line of a log or a commit: when it does not come, the act goes on without."""
 
 READY_S_MAX = 40.0
-"""A worker that is given nothing never tells READY."""
+"""A worker that gets no task group never reports READY."""
 
 STOP_S_MAX = 60.0
 TWIN_S_MAX = 30.0
 """For one of two processes under one name to notice that it must go."""
 
-LOOK_S = 0.005
+CHECK_INTERVAL_S = 0.005
 
 STEPS = (
     "looking",
@@ -57,7 +57,7 @@ OWNED_S_MAX = 45.0
 """Longest wait for owners of all task groups: longer than a vacancy may be."""
 
 OWNED_S = 3.0
-"""So long no look must find a vacancy; there is a look a second."""
+"""For so long no check must find a vacancy; there is a check each second."""
 
 CLAIM_DELAY_S = 0.5
 BROKER_AWAY_S = (5.0, 8.0, 12.0, 20.0, 45.0)
@@ -71,8 +71,8 @@ class Stage:
         workers: those that stay; each on the lane of its index.
         guest: one that comes and goes, on the last lane.
         twin: for static members, one more process under the name of the first worker.
-        committed: tells how many outputs a `read_committed` reader has seen so far.
-        vacant: tells which task groups have no owner.
+        committed: number of outputs that a `read_committed` reader has seen so far.
+        vacant: task groups that have no owner.
         lanes: the connections of each worker by its name.
         until_end: whether workers run to the ends of their inputs.
         stopped: names of the workers that are stopped or cut off just now.
@@ -105,7 +105,7 @@ class Stage:
         return list(found.values())
 
     def up(self) -> list[int]:
-        """Processes that could own a task group now: they have told READY once."""
+        """Processes that could own a task group now: they have reported READY once."""
         return [
             worker.pid
             for worker in self.everybody
@@ -137,7 +137,7 @@ class Stage:
         self.chaos.note(f"start {worker.name}")
         worker.start()
 
-    def look_after(self) -> None:
+    def restart_ended(self) -> None:
         """A worker that ended by itself is a violation; it is started again to see others."""
         for worker in self.workers:
             if worker.exit_code() is not None:
@@ -218,14 +218,14 @@ def log_end(worker: Worker) -> int:
 
 
 def wait_line(worker: Worker, words: str, start: int, deadline_s: float = SIGN_S_MAX) -> bool:
-    """Wait for a line behind a place of the log; returns whether it came."""
+    """Wait for a line after a place of the log; returns whether it came."""
     deadline = time.monotonic() + deadline_s
     while time.monotonic() < deadline and worker.is_running():
         with worker.log_path.open("rb") as log:
             log.seek(start)
             if words.encode() in log.read():
                 return True
-        time.sleep(LOOK_S)
+        time.sleep(CHECK_INTERVAL_S)
     return False
 
 
@@ -277,7 +277,7 @@ def kill_all(stage: Stage) -> None:
 
 
 def kill_in_recovery(stage: Stage) -> None:
-    """One kill after another, each as the log tells a step of the recovery."""
+    """One kill after another, each as the log reports a step of the recovery."""
     victim = stage.victim()
     stage.kill(victim, "to see it recover")
     for _ in range(stage.random.choice((1, 2, 3))):
@@ -287,7 +287,7 @@ def kill_in_recovery(stage: Stage) -> None:
         is_seen = wait_step(victim, step, begin)
         # Behind the last step lies the replay.
         stage.pause(0.0, stage.random.choice((0.01, 0.05, 0.8)))
-        stage.kill(victim, f"behind {step}" if is_seen else f"without a sign of {step}")
+        stage.kill(victim, f"after {step}" if is_seen else f"without a sign of {step}")
     stage.start(victim)
 
 
@@ -313,7 +313,7 @@ def kill_in_replay(stage: Stage) -> None:
 def _wait_commit(stage: Stage, seen: int) -> None:
     deadline = time.monotonic() + SIGN_S_MAX
     while stage.committed() == seen and time.monotonic() < deadline:
-        time.sleep(LOOK_S)
+        time.sleep(CHECK_INTERVAL_S)
 
 
 def kill_behind_commit(stage: Stage) -> None:
@@ -323,7 +323,7 @@ def kill_behind_commit(stage: Stage) -> None:
     seen = stage.committed()
     _wait_commit(stage, seen)
     for victim in victims:
-        stage.kill(victim, f"behind a commit ({stage.committed() - seen} outputs)")
+        stage.kill(victim, f"after a commit ({stage.committed() - seen} outputs)")
     _stay_away(stage)
     for victim in victims:
         stage.start(victim)
@@ -359,7 +359,7 @@ def kill_in_move(stage: Stage) -> None:
     stage.pause(1.0, 6.0)
     # A guest that leaves has all share out anew, and would hide that something was nobody's.
     wait_owners(stage)
-    part_with(stage, guest, is_told=not is_joining)
+    part_with(stage, guest, is_signalled=not is_joining)
 
 
 def wait_owners(stage: Stage) -> None:
@@ -368,7 +368,7 @@ def wait_owners(stage: Stage) -> None:
     while (now := time.monotonic()) - found < OWNED_S and now - begin < OWNED_S_MAX:
         if stage.vacant():
             found = now
-        time.sleep(LOOK_S)
+        time.sleep(CHECK_INTERVAL_S)
 
 
 def _wait_move(stage: Stage, begins: Mapping[str, int]) -> Worker | None:
@@ -380,15 +380,15 @@ def _wait_move(stage: Stage, begins: Mapping[str, int]) -> Worker | None:
     return None
 
 
-def part_with(stage: Stage, guest: Worker, *, is_told: bool = False) -> None:
-    """Stop a worker in order; one that has not told READY may not know SIGTERM yet.
+def part_with(stage: Stage, guest: Worker, *, is_signalled: bool = False) -> None:
+    """Stop a worker in order; one that has not reported READY may not handle SIGTERM yet.
 
-    One that was told to stop is only waited for: a second signal would end it at once.
+    One that got the signal already is only waited for: a second one would end it at once.
     """
     if not guest.is_running():
         return
     is_ready = guest.is_ready()
-    if not is_told:
+    if not is_signalled:
         guest.send(SIGTERM)
     wait_until(lambda: not guest.is_running(), STOP_S_MAX, f"the end of {guest.name}")
     code = guest.exit_code()
@@ -502,7 +502,7 @@ def kill_broker(stage: Stage) -> None:
         stage.start(victim)
         deadline = time.monotonic() + SIGN_S_MAX
         while not lane.is_stalled and time.monotonic() < deadline:
-            time.sleep(LOOK_S)
+            time.sleep(CHECK_INTERVAL_S)
         when = "at a first CLAIM" if lane.is_stalled else "without a sign of a CLAIM"
         stage.pause(0.0, CLAIM_DELAY_S)
         if stage.random.random() < 0.3:

@@ -4,7 +4,7 @@
 
 Each round has a seed of its own, from which everything is drawn: the shape of the application, what
 is done to it, and when. A violation prints the command that repeats the round's choices (the
-machine's timing it cannot repeat), and leaves all topics and logs behind. The table comes last, and
+machine's timing it cannot repeat), and leaves all topics and logs. The table comes last, and
 the exit code is 1 when there was a violation.
 """
 
@@ -62,7 +62,7 @@ class Tally:
                 f"| {name} | {self.rounds[name]} | {self.kills[name]} | {self.violations[name]} "
                 f"| {self.vacancy_s[name]:.1f} |"
             )
-        return "\n".join([*rows, "", f"acts: {_told(self.acts)}"])
+        return "\n".join([*rows, "", f"acts: {_listed(self.acts)}"])
 
 
 def play(
@@ -133,7 +133,7 @@ def main(
         raise typer.Exit(1)
 
 
-def _told(acts: Counter[str]) -> str:
+def _listed(acts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(acts.items()))
 
 
@@ -149,7 +149,7 @@ def _play_and_tell(cluster: Cluster, base: Path, seed: int, only: str, tally: Ta
     print(
         f"seed {seed} {run.scenario}: {len(run.violations)} violations, {run.chaos.kills} kills, "
         f"{seconds:.0f} s, {run.longest_vacancy_s:.1f} s without an owner at most; "
-        f"{run.tower.shape}; {_told(run.acts)}",
+        f"{run.tower.shape}; {_listed(run.acts)}",
         flush=True,
     )
     if run.violations:

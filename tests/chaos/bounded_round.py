@@ -75,7 +75,7 @@ class BoundedRound(Round):
             late = [w.name for w in self.stage.workers if w.exit_code() != 0]
             shown = [f"{w.name}: {last_line(w)}" for w in self.stage.workers if w.name in late]
             assert time.monotonic() < deadline, f"no end within {RUN_S_MAX:g} s: {shown}"
-            self.stage.look_after()
+            self.stage.restart_ended()
             time.sleep(0.1)
 
     def check_run(self, before: Sequence[Record]) -> None:

@@ -87,10 +87,10 @@ class Cluster:
 def running_cluster(count: int = BROKERS) -> Iterator[Cluster]:
     """Start brokers, three by default, and the proxies; all are gone afterwards."""
     ports = iter(free_ports(2 * count * LANES))
-    # By lane and node: where the proxy listens, and the listener of the node behind it.
+    # By lane and node: the port of the proxy, and the node's listener that it leads to.
     lanes = [[(next(ports), next(ports)) for _ in range(count)] for _ in range(LANES)]
     listeners = {
-        node: [(behind, front) for front, behind in (lane[node] for lane in lanes)]
+        node: [(listener, proxy) for proxy, listener in (lane[node] for lane in lanes)]
         for node in range(count)
     }
     with (

@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 
 class Counts(threading.Thread):
-    """Reads topics until told to stop.
+    """Reads topics until it is stopped.
 
     Args:
         bootstrap: brokers, without a proxy.

@@ -29,8 +29,8 @@ from kstash.failpoints import arm
 
 State = dict[str, Any]
 GROUPS = 3
-LOOK_S = 0.02
-"""How often the ends of workers are looked for."""
+CHECK_INTERVAL_S = 0.02
+"""How often the process checks whether workers have ended."""
 
 
 def new() -> State:
@@ -141,12 +141,12 @@ def fork(life: Life, answers: int) -> int:
 
 
 def main() -> None:
-    """Fork what is asked for, and tell what becomes of it."""
+    """Fork the workers that are asked for, and report how each ends."""
     answers = os.dup(1)
     names: dict[int, str] = {}
     asked = b""
     while True:
-        if select.select([0], [], [], LOOK_S)[0]:
+        if select.select([0], [], [], CHECK_INTERVAL_S)[0]:
             read = os.read(0, 1 << 16)
             if not read:
                 break

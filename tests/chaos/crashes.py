@@ -54,7 +54,7 @@ LIVE_S = 0.25
 
 
 class Child:
-    """One forked worker, as its parent tells of it."""
+    """One forked worker, as its parent reports it."""
 
     def __init__(self) -> None:
         self.pid = 0
@@ -170,7 +170,7 @@ class Lane:
         return self.folder / f"{self.name}.log"
 
     def run(self) -> None:
-        """Crash at each point and recover behind it, then check all outputs.
+        """Crash at each point and recover after it, then check all outputs.
 
         Raises:
             AssertionError: a point was not reached, or an output is wrong; says where.

@@ -1,4 +1,4 @@
-"""Writes down what topics hold, so that a violation can be looked into when the broker is gone."""
+"""Writes down what topics hold, so that a violation can be studied when the broker is gone."""
 
 from __future__ import annotations
 

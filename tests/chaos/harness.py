@@ -181,7 +181,7 @@ class Worker:
 
 
 class Feeder(threading.Thread):
-    """Sends records at a steady rate until told to stop, and remembers what it sent.
+    """Sends records at a steady rate until it is stopped, and remembers what it sent.
 
     Args:
         bootstrap: brokers.
@@ -333,7 +333,7 @@ def choose_seed() -> int:
 
 @contextmanager
 def chaos_run(bootstrap: str, folder: Path, *, seed: int | None = None) -> Iterator[Chaos]:
-    """A run that ends with all its processes gone, and tells its story if it fails."""
+    """A run that ends with all its processes gone, and prints its story if it fails."""
     chaos = Chaos(bootstrap, folder, choose_seed() if seed is None else seed)
     try:
         yield chaos

@@ -19,7 +19,7 @@ READ_S_MAX = 60.0
 
 
 class LiveBytes:
-    """Follows topics and adds up what is alive in them; use one object for all looks.
+    """Follows topics and adds up what is alive in them; use one object for all samples.
 
     Args:
         bootstrap: brokers.
@@ -41,7 +41,7 @@ class LiveBytes:
         self._by_key: dict[TopicPartition, dict[bytes, int]] = {}
         self._by_offset: dict[TopicPartition, dict[int, int]] = {}
 
-    def look(self) -> dict[str, int]:
+    def sample(self) -> dict[str, int]:
         """Read on to the ends as they are now; live bytes by topic."""
         partitions = [
             TopicPartition(topic, number)

@@ -3,7 +3,7 @@
     python -m tests.chaos.mixed_sinks_app [options of the applications]
 
 Writes `<output>-at-once` (immediate) and `<output>-plain` (transactional) from the task that makes
-the chains, and `<output>-laps` (transactional) behind a repartition topic: how many keys have come
+the chains, and `<output>-laps` (transactional) after a repartition topic: how many keys have come
 to each length.
 """
 

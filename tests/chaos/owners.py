@@ -1,4 +1,4 @@
-"""Who has each task group, as the brokers tell it, and how long one had nobody.
+"""Who owns each task group, as the brokers report it, and how long one had no owner.
 
 Asks with kafka-python; shares no code with kstash.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-LOOK_S = 1.0
+CHECK_INTERVAL_S = 1.0
 REQUEST_MS = 5_000
 
 
@@ -49,7 +49,7 @@ class Vacancies:
     _vacant: dict[int, float] = field(default_factory=dict)
     _up: dict[Hashable, float] = field(default_factory=dict)
 
-    def look(self, now: float, owned: Collection[int] | None, up: Collection[Hashable]) -> None:
+    def check(self, now: float, owned: Collection[int] | None, up: Collection[Hashable]) -> None:
         """Take what was found at a moment.
 
         Args:
@@ -73,7 +73,7 @@ class Vacancies:
 
     @property
     def vacant(self) -> set[int]:
-        """Groups that had no owner at the last look; none when the brokers did not answer."""
+        """Groups that had no owner at the last check; none when the brokers did not answer."""
         return set(self._vacant)
 
     @property
@@ -90,7 +90,7 @@ class OwnerWatch(threading.Thread):
         bootstrap: brokers, without a proxy.
         application_id: whose groups.
         group_count: how many.
-        up: tells which processes could own one now.
+        up: processes that could own one now.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class OwnerWatch(threading.Thread):
     def run(self) -> None:
         """Look until `finish`."""
         admin: KafkaAdminClient | None = None
-        while not self._stopping.wait(LOOK_S):
+        while not self._stopping.wait(CHECK_INTERVAL_S):
             owned: list[int] | None = None
             try:
                 if admin is None:
@@ -118,7 +118,7 @@ class OwnerWatch(threading.Thread):
                 owned = assigned(admin, self._application_id)
             except (KafkaError, OSError):
                 admin = self._close(admin)
-            self.vacancies.look(time.monotonic(), owned, self._up())
+            self.vacancies.check(time.monotonic(), owned, self._up())
         self._close(admin)
 
     def _connect(self) -> KafkaAdminClient:
@@ -133,7 +133,7 @@ class OwnerWatch(threading.Thread):
                 admin.close()
 
     def finish(self) -> None:
-        """Stop looking."""
+        """Stop checking."""
         self._stopping.set()
         if self.is_alive():
             self.join(30)

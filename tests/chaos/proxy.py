@@ -78,7 +78,7 @@ class Lane:
         self._order(self._cut())
 
     def stall(self) -> None:
-        """Let no byte pass until `heal`: connections stay and nobody is told."""
+        """Let no byte pass until `heal`: connections stay, and neither side gets an error."""
         self._order(self._set(flows=False))
 
     def stall_at(self, sign: bytes) -> None:
@@ -158,7 +158,7 @@ class Lane:
         try:
             there, back = await asyncio.open_connection(HOST, target)
         except OSError:
-            # The broker is down: the worker is told as it would be without a proxy.
+            # The broker is down: the worker sees the same as without a proxy.
             writer.transport.abort()
             self._writers.discard(writer)
             return

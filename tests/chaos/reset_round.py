@@ -33,7 +33,7 @@ from tests.chaos.counts import Counts
 from tests.chaos.ends import ends_of
 from tests.chaos.harness import REPOSITORY, Record, Worker, wait_until
 from tests.chaos.rounds import Round
-from tests.chaos.tower import Views, behind, check_generation
+from tests.chaos.tower import Views, check_generation, outputs_from
 
 EMPTY_S_MAX = 40.0
 ENDS_S_MAX = 40.0
@@ -169,7 +169,7 @@ class ResetRound(Round):
         return read_inputs(self.bootstrap, self.tower.inputs, starts=self.first)
 
     def read_views(self) -> list[Views]:
-        """What readers find behind the reset; the rule is applied from the beginning on."""
+        """What readers find after the reset; the rule is applied from the beginning on."""
         views = super().read_views()
         if not views:
             return []
@@ -182,8 +182,10 @@ class ResetRound(Round):
         return views
 
     def cut(self, topic: str, outputs: Outputs) -> Outputs:
-        """What lies behind the reset."""
-        return behind(outputs, {p: at for (name, p), at in self.starts.items() if name == topic})
+        """The outputs after the reset."""
+        return outputs_from(
+            outputs, {p: at for (name, p), at in self.starts.items() if name == topic}
+        )
 
     def stop_workers(self) -> None:
         """The heirs in order; the zombie, if it still lives, in any way but soon."""

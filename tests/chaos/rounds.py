@@ -126,7 +126,7 @@ class Round:
             self.acts[act.__name__] += 1
             self.chaos.note(f"act {act.__name__}")
             self.check(act.__name__, partial(act, self.stage))
-            self.stage.look_after()
+            self.stage.restart_ended()
             self.stage.pause(0.2, 2.0)
 
     def feed(self, rate: int) -> Feeder:
@@ -188,7 +188,7 @@ class Round:
         while any(self.counts.seen[topic] < count for topic, count in due.items()):
             missing = {t: f"{self.counts.seen[t]} of {n}" for t, n in due.items()}
             assert time.monotonic() < deadline, f"after {OUTPUTS_S_MAX:g} s: {missing}"
-            self.stage.look_after()
+            self.stage.restart_ended()
             time.sleep(0.1)
 
     def check_vacancies(self) -> None:
@@ -229,7 +229,7 @@ class Round:
     def check_processes(self) -> None:
         """Nothing of this application runs any more."""
         found = processes_of(self.tower.application_id)
-        assert not found, f"processes left behind: {found}"
+        assert not found, f"processes left: {found}"
 
     def read_views(self) -> list[Views]:
         """What readers find in the sinks; empty when one of them cannot read."""

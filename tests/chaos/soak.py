@@ -3,8 +3,8 @@
     python -m tests.chaos.soak [--seconds 3600] [--workers 3]
 
 Three workers of the word count work at a steady load on one broker. What each process and each
-topic of ours holds is noted at every look; a straight line through the second half of the looks
-tells how much came in that time. The first half is for caches to fill and for the first segments.
+topic of ours holds is noted in every sample; a straight line through the second half of the samples
+shows the growth in that time. The first half is for caches to fill and for the first segments.
 At the end every output must be there once. The exit code is 1 when something grew.
 """
 
@@ -30,7 +30,7 @@ from tests.chaos.live_bytes import LiveBytes
 from tests.chaos.subjects import WordCount
 
 PARTITION_COUNT = 4
-LOOKS = 60
+SAMPLES = 60
 CATCH_UP_S_MAX = 300.0
 
 
@@ -47,7 +47,7 @@ BOUNDS = {
     "rss_bytes": Bound(0.05, 8 << 20),
     # RocksDB opens and closes files as it compacts.
     "open_files": Bound(0.05, 10),
-    # A look falls anywhere between two checkpoints, and topics are trimmed behind checkpoints.
+    # A sample falls anywhere between two checkpoints, and topics are trimmed after checkpoints.
     "live_bytes": Bound(0.25, 1 << 20),
 }
 
@@ -92,13 +92,13 @@ def report(samples: Mapping[tuple[str, str], Sequence[tuple[float, float]]]) -> 
     return "\n".join(rows)
 
 
-def look(samples: Samples, at_s: float, workers: Sequence[Worker], topics: LiveBytes) -> None:
+def sample(samples: Samples, at_s: float, workers: Sequence[Worker], topics: LiveBytes) -> None:
     """Note what every worker and topic holds now."""
     for worker in workers:
         process = psutil.Process(worker.pid)
         samples["rss_bytes", worker.name].append((at_s, process.memory_info().rss))
         samples["open_files", worker.name].append((at_s, process.num_fds()))
-    for topic, size in topics.look().items():
+    for topic, size in topics.sample().items():
         samples["live_bytes", topic].append((at_s, size))
 
 
@@ -119,12 +119,12 @@ def soak(chaos: Chaos, seconds: float, worker_count: int) -> list[str]:
     feeder.start()
     samples: Samples = defaultdict(list)
     start = time.monotonic()
-    print(f"{own}: {seconds:g} s, {LOOKS} looks", flush=True)
-    for number in range(LOOKS):
-        time.sleep(max(0.0, start + (number + 1) * seconds / LOOKS - time.monotonic()))
+    print(f"{own}: {seconds:g} s, {SAMPLES} samples", flush=True)
+    for number in range(SAMPLES):
+        time.sleep(max(0.0, start + (number + 1) * seconds / SAMPLES - time.monotonic()))
         ended = [worker.name for worker in workers if not worker.is_running()]
         assert not ended, f"{ended} ended by themselves"
-        look(samples, time.monotonic() - start, workers, topics)
+        sample(samples, time.monotonic() - start, workers, topics)
     feeder.finish()
     topics.close()
     print(report(samples), flush=True)

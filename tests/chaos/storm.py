@@ -130,7 +130,7 @@ class Storm:
         begun: list[tuple[Hit, float]] = []
         while waiting or under_way:
             now = time.monotonic()
-            self._look_after_workers()
+            self._restart_ended_workers()
             # What takes longer than planned holds up the next fault of the same victim.
             busy = {hit.place for _, hit, _ in under_way}
             if waiting and now >= start + waiting[0].at_s:
@@ -167,7 +167,7 @@ class Storm:
             name = self._ground.workers[hit.victim].name
             (self._ground.is_hurt.add if is_hurt else self._ground.is_hurt.discard)(name)
 
-    def _look_after_workers(self) -> None:
+    def _restart_ended_workers(self) -> None:
         """A worker that ends by itself is a violation; it is started again to see the others."""
         for worker in self._ground.workers:
             if not worker.is_running() and worker.name not in self._ground.is_hurt:
@@ -194,7 +194,7 @@ class Storm:
         while self._watch.count < due:
             missing = f"{self._watch.count} of {due} outputs within {OUTPUTS_S_MAX:g} s"
             assert time.monotonic() < deadline, missing
-            self._look_after_workers()
+            self._restart_ended_workers()
             time.sleep(0.05)
 
     # -- checks ----------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ class Storm:
             self._check_state(outputs)
 
     def _check_transactional(self, topic: str, outputs: Outputs, sent: Sequence[Record]) -> None:
-        """The other sink has the same outputs, in records that nobody can tell are ours."""
+        """The other sink has the same outputs, in records without any sign of kstash."""
         plain = read_committed(self.cluster.bootstrap, topic)
         self.subject.check(plain, sent)
         check_same(outputs, plain)
@@ -276,14 +276,14 @@ class Storm:
     def _check_processes(self) -> None:
         """Nothing of this application runs any more."""
         left = processes_of(self.subject.application_id)
-        assert not left, f"processes left behind: {left}"
+        assert not left, f"processes left: {left}"
 
     def _check_live_bytes(self) -> None:
         """What internal topics keep depends on the checkpoint interval, not on the run's length."""
         subject = self.subject
         topics = LiveBytes(self.cluster.bootstrap, subject.compacted_topics, subject.purged_topics)
         with closing(topics):
-            found = topics.look()
+            found = topics.sample()
         self.chaos.note(f"live bytes: {found}")
         too_many = {topic: size for topic, size in found.items() if size > LIVE_BYTES_MAX}
         assert not too_many, f"more than {LIVE_BYTES_MAX} live bytes: {too_many}"

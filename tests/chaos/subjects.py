@@ -38,7 +38,7 @@ class Subject(ABC):
     store: ClassVar[str]
     input_names: ClassVar[tuple[str, ...]]
     stages_behind: ClassVar[tuple[str, ...]] = ()
-    """Stages behind a repartition topic."""
+    """Stages after a repartition topic."""
 
     rate: ClassVar[int]
 

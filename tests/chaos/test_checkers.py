@@ -40,7 +40,7 @@ def test_rule_drops_repetitions() -> None:
 
 
 def test_rule_drops_zombies() -> None:
-    """A record of an older incarnation behind one of a newer is dropped, even with a new number."""
+    """A record of an older incarnation after one of a newer is dropped, even with a new number."""
     assert _accepted(identified(1), identified(2, claim=9), identified(3)) == [True, True, False]
 
 
@@ -125,7 +125,7 @@ def test_divergence_is_seen_though_the_counts_are_right() -> None:
 
 
 def test_readers_must_agree() -> None:
-    """Two readers that saw different outputs of a key are told apart."""
+    """Two readers that saw different outputs of a key are a violation."""
     check_same(_numbers(1, 2), _numbers(1, 2))
     with pytest.raises(AssertionError, match="differ from output 2"):
         check_same(_numbers(1, 2), _numbers(1))

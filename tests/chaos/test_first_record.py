@@ -1,4 +1,4 @@
-"""A producer's first record on a partition is refused, and the second one, behind it, is taken.
+"""A producer's first record on a partition is refused, and the second one, after it, is taken.
 
 Brokers take any first sequence of a producer that they do not know. So what the first request held
 can never be written, and librdkafka reports it delivered (H41). Ours send the first record alone.
@@ -37,7 +37,7 @@ WARM = 1
 ON_ITS_WAY_S = 1.0
 """For a second record to reach the broker, if it is sent at all."""
 
-Told = list[tuple[bytes, Any, int | None]]
+Reports = list[tuple[bytes, Any, int | None]]
 """Value, error and offset of each record that was reported."""
 
 
@@ -46,7 +46,7 @@ class Writer:
 
     def __init__(self, cluster: Cluster, producer: Any, *, is_ours: bool) -> None:
         self.topic = f"first-{uuid.uuid4().hex[:8]}"
-        self.told: Told = []
+        self.reports: Reports = []
         self._producer = producer
         self._is_ours = is_ours
         admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
@@ -56,18 +56,18 @@ class Writer:
         admin.create_topics([new])[self.topic].result(DEADLINE_S)
         self.send(b"warm", WARM)
         self.flush()
-        self.told.clear()
+        self.reports.clear()
 
     def send(self, value: bytes, partition: int = 0) -> None:
         """Hand over one record."""
 
-        def told(error: Any, message: Any) -> None:
-            self.told.append((value, error, message.offset()))
+        def note(error: Any, message: Any) -> None:
+            self.reports.append((value, error, message.offset()))
 
         if self._is_ours:
-            self._producer.produce(self.topic, value, None, partition, told, 0, None)
+            self._producer.produce(self.topic, value, None, partition, note, 0, None)
         else:
-            self._producer.produce(self.topic, value, partition=partition, on_delivery=told)
+            self._producer.produce(self.topic, value, partition=partition, on_delivery=note)
 
     def serve(self) -> None:
         """Serve callbacks."""
@@ -126,7 +126,7 @@ def send_two(cluster: Cluster, lane: Lane, writers: Sequence[Writer]) -> None:
 
 
 def test_first_record_goes_alone(cluster: Cluster) -> None:
-    """Ours send the second record behind the acknowledged first one, and nothing is lost.
+    """Ours send the second record after the first one is acknowledged, and nothing is lost.
 
     The client alone loses the first one and says that it is delivered: should that fail here, the
     client is mended, and `kstash.kafka.first_record_gate` can go.
@@ -149,9 +149,9 @@ def test_first_record_goes_alone(cluster: Cluster) -> None:
             writer.flush()
         for writer in ours:
             assert values(cluster, writer) == [b"first", b"second"]
-            assert writer.told == [(b"first", None, 0), (b"second", None, 1)]
+            assert writer.reports == [(b"first", None, 0), (b"second", None, 1)]
         assert values(cluster, theirs) == [b"second"]
-        assert sorted(theirs.told) == [(b"first", None, None), (b"second", None, 0)]
+        assert sorted(theirs.reports) == [(b"first", None, None), (b"second", None, 0)]
     cluster.wait_in_sync()
 
 

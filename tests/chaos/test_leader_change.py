@@ -1,6 +1,6 @@
 """When the leader of a partition dies: sinks whose writer dies too, and what the admin client asks.
 
-Sinks hold no marker of the protocol's, so a recovery reads them to the end that is listed behind
+Sinks hold no marker of the protocol's, so a recovery reads them to the end that is listed after
 `init_transactions` (protocol, H24). A new leader may know less of what is committed than the old
 one did: were an acknowledged record beyond the listed end, a successor would make it again.
 """
@@ -41,13 +41,13 @@ def _initialised(clients: KafkaCluster) -> SinkProducer:
     deadline = time.monotonic() + DEADLINE_S
     while True:
         sink = clients.sink_producer(0)
-        told: list[Exception | None] = []
-        sink.initialise(lambda error, _: told.append(error))  # noqa: B023 - called in this turn only
-        _until(lambda: told, sink.poll, "init_transactions")  # noqa: B023 - called in this turn only
-        if told[0] is None:
+        answers: list[Exception | None] = []
+        sink.initialise(lambda error, _: answers.append(error))  # noqa: B023 - called in this turn only
+        _until(lambda: answers, sink.poll, "init_transactions")  # noqa: B023 - called in this turn only
+        if answers[0] is None:
             return sink
         sink.close()
-        assert time.monotonic() < deadline, told[0]
+        assert time.monotonic() < deadline, answers[0]
 
 
 def _write(sink: SinkProducer, topic: str, mark: bytes) -> list[int]:
@@ -66,7 +66,7 @@ def _write(sink: SinkProducer, topic: str, mark: bytes) -> list[int]:
 
 @pytest.mark.parametrize("is_open", [True, False])
 def test_listed_end_holds_what_was_acknowledged(cluster: Cluster, is_open: bool) -> None:
-    """Open or committed: behind `init_transactions` the listed end is past every acked record."""
+    """Open or committed: after `init_transactions` the listed end is past every acked record."""
     application_id = f"leaders-{uuid.uuid4().hex[:8]}"
     config = Config.load(application_id=application_id, bootstrap_servers=cluster.bootstrap)
     clients = KafkaCluster(config)
@@ -114,12 +114,12 @@ def _asked(admin: Admin, ask: Callable[[Admin], Callable[[], dict[Partition, int
     answer = ask(admin)
     found: list[dict[Partition, int]] = []
 
-    def look() -> None:
+    def list_ends() -> None:
         answered = answer()
         if answered is not None:
             found.append(answered)
 
-    _until(lambda: found, look, "an answer")
+    _until(lambda: found, list_ends, "an answer")
     return found[0]
 
 

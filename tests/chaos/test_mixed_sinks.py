@@ -128,7 +128,7 @@ def test_both_deliveries_survive_kills(broker: str, tmp_path: Path) -> None:
 
 
 def test_a_zombie_cannot_commit(broker: str, tmp_path: Path) -> None:
-    """A worker that sleeps in a transaction and wakes behind its successor adds nothing."""
+    """A worker that sleeps in a transaction and wakes after its successor adds nothing."""
     with chaos_run(broker, tmp_path) as chaos:
         scene = Scene(chaos)
         zombie, heir = scene.worker("zombie"), scene.worker("heir")

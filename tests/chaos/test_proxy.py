@@ -101,7 +101,7 @@ def test_a_shut_lane_refuses_until_it_is_opened(lane: Lane) -> None:
 
 
 def test_a_stalled_lane_says_nothing_and_loses_nothing(lane: Lane) -> None:
-    """Bytes sent during a stall arrive after it; nobody was told meanwhile."""
+    """Bytes sent during a stall arrive after it; meanwhile neither side gets an error."""
     with _connected(lane) as connection:
         assert _ask(connection) == b"question"
         lane.stall()
@@ -115,7 +115,7 @@ def test_a_stalled_lane_says_nothing_and_loses_nothing(lane: Lane) -> None:
 
 
 def test_a_lane_stalls_at_a_sign(lane: Lane) -> None:
-    """What contains the sign is held up, and all behind it, until the lane is healed."""
+    """What contains the sign is held up, and all after it, until the lane is healed."""
     with _connected(lane) as connection:
         lane.stall_at(b"sign")
         assert _ask(connection) == b"question"

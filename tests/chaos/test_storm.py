@@ -55,7 +55,7 @@ def test_exactly_once_in_a_storm(
 
 
 def test_a_short_storm(cluster: Cluster, tmp_path: Path, seed: int, table: Table) -> None:
-    """The same under four faults only, for sinks of both deliveries that tell the inputs' order."""
+    """The same under four faults only, for sinks of both deliveries that show the inputs' order."""
     storm(cluster, tmp_path, BothDeliveries, SHORT, table, seed=seed)
 
 

@@ -23,9 +23,9 @@ from tests.chaos.tower import (
     Shape,
     Tower,
     Views,
-    behind,
     check_generation,
     check_stage,
+    outputs_from,
     steps_by_partition,
 )
 
@@ -228,11 +228,11 @@ def test_a_run_that_ended_too_soon_is_found() -> None:
 
 
 def test_outputs_of_before_a_reset_are_cut_off_and_found() -> None:
-    """Only what lies behind the reset counts, and it must be of one generation."""
+    """Only outputs after the reset count, and they must be of one generation."""
     old, new = identified(1, generation=5), identified(1, generation=6)
     outputs = {0: [old, replace(new, offset=7)]}
-    assert behind(outputs, {0: 3}) == {0: [replace(new, offset=7)]}
-    check_generation(behind(outputs, {0: 3}), generation_of)
+    assert outputs_from(outputs, {0: 3}) == {0: [replace(new, offset=7)]}
+    check_generation(outputs_from(outputs, {0: 3}), generation_of)
     with pytest.raises(AssertionError, match=r"generations \[5, 6\]"):
         check_generation(outputs, generation_of)
 
@@ -240,20 +240,20 @@ def test_outputs_of_before_a_reset_are_cut_off_and_found() -> None:
 def test_a_vacancy_counts_while_somebody_could_end_it() -> None:
     """Not before one and the same process was up, nor while the brokers do not answer."""
     vacancies = Vacancies(2)
-    vacancies.look(0.0, [], [])
-    vacancies.look(100.0, [1], ["a"])
+    vacancies.check(0.0, [], [])
+    vacancies.check(100.0, [1], ["a"])
     assert vacancies.longest == (0.0, 0)
-    vacancies.look(110.0, [1], ["a"])
+    vacancies.check(110.0, [1], ["a"])
     assert vacancies.longest == (10.0, 0)
-    vacancies.look(112.0, [1], ["b"])
-    vacancies.look(117.0, [1], ["b"])
+    vacancies.check(112.0, [1], ["b"])
+    vacancies.check(117.0, [1], ["b"])
     assert vacancies.longest == (10.0, 0)
-    vacancies.look(140.0, None, ["b"])
-    vacancies.look(150.0, [1], ["b"])
+    vacancies.check(140.0, None, ["b"])
+    vacancies.check(150.0, [1], ["b"])
     assert vacancies.longest == (10.0, 0)
-    vacancies.look(171.0, [0, 1], ["b"])
-    vacancies.look(300.0, [0], ["b"])
-    vacancies.look(321.0, [0], ["b"])
+    vacancies.check(171.0, [0, 1], ["b"])
+    vacancies.check(300.0, [0], ["b"])
+    vacancies.check(321.0, [0], ["b"])
     assert vacancies.longest == (21.0, 1)
     assert vacancies.vacant == {1}
 
@@ -261,8 +261,8 @@ def test_a_vacancy_counts_while_somebody_could_end_it() -> None:
 def test_a_worker_that_is_up_for_long_is_not_excused_by_a_new_one() -> None:
     """The oldest of the processes that are up counts."""
     vacancies = Vacancies(1)
-    vacancies.look(0.0, [], ["a"])
-    vacancies.look(20.0, [], ["a", "b"])
+    vacancies.check(0.0, [], ["a"])
+    vacancies.check(20.0, [], ["a", "b"])
     assert vacancies.longest == (20.0, 0)
 
 

@@ -1,6 +1,6 @@
 """The tower of rolling hashes: its shape, what is fed to it, and what must come of it.
 
-Nothing here asks kstash or the application: which key a value falls to, and what a stage is told
+Nothing here asks kstash or the application: which key a value falls to, and what a stage gets
 of the one below, is computed anew from the description in `tower_app`. Outputs and state must
 follow from the inputs alone, along the order that the outputs themselves show.
 """
@@ -241,7 +241,7 @@ class Tower:
 
 
 def steps_by_partition(below: Outputs, stage: int) -> list[History]:
-    """What a stage is told of the one below it: per partition below, each key's texts in order."""
+    """What a stage gets of the one below it: per partition below, each key's texts in order."""
     found: list[History] = []
     for records in below.values():
         texts: dict[str, list[str]] = defaultdict(list)
@@ -315,7 +315,7 @@ def check_plain(outputs: Outputs) -> None:
     assert not found, f"{len(found)} records with headers, the first: {found[0]}"
 
 
-def behind(outputs: Outputs, starts: Mapping[int, int]) -> Outputs:
+def outputs_from(outputs: Outputs, starts: Mapping[int, int]) -> Outputs:
     """The outputs from an offset of each partition on."""
     return {
         partition: [output for output in records if output.offset >= starts.get(partition, 0)]

@@ -42,7 +42,7 @@ def follow(state: State, value: str) -> State:
 
 
 def step_of(stage: int, state: State) -> str:
-    """What a stage is told of a step of the one below."""
+    """What a stage gets of a step of the one below."""
     below = int(state["last"].split()[0])
     return f"{below % KEYS[stage]} {below}/{state['count']}/{state['hash']}"
 

@@ -59,7 +59,7 @@ class Watch(threading.Thread):
         """Longest time without output of any partition between two moments, in seconds.
 
         A silence counts from `start` on when it began before, and until its own end, even when
-        that lies behind `end`: it is there because of what happened between.
+        that lies after `end`: it is there because of what happened between.
         """
         longest = 0.0
         for arrivals in self._arrivals.values():

@@ -21,7 +21,7 @@ DEADLINE_S = 60.0
 
 
 class World:
-    """A cluster of clients of one application, closed behind the test."""
+    """A cluster of clients of one application, closed after the test."""
 
     def __init__(self, broker: DevBroker, application_id: str) -> None:
         self.broker = broker
@@ -72,10 +72,10 @@ class World:
         """An initialised sink producer; `expect` is the committed position it must read."""
         sink = self.cluster().sink_producer(group)
         self._closing.callback(sink.close)
-        told: list[tuple[Exception | None, str | None]] = []
-        sink.initialise(lambda error, metadata: told.append((error, metadata)))
-        wait_for(lambda: bool(told), sink.poll, "init_transactions")
-        assert told == [(None, expect)]
+        answers: list[tuple[Exception | None, str | None]] = []
+        sink.initialise(lambda error, metadata: answers.append((error, metadata)))
+        wait_for(lambda: bool(answers), sink.poll, "init_transactions")
+        assert answers == [(None, expect)]
         return sink
 
     def close(self) -> None:
@@ -190,8 +190,8 @@ def committed_values(world: World, topic: str) -> list[bytes | None]:
 
 def commit(sink: SinkProducer, metadata: str) -> None:
     """Commit and wait for it."""
-    told: list[Exception | None] = []
-    sink.commit(metadata, told.append)
-    wait_for(lambda: bool(told), sink.poll, "the commit")
-    if told[0] is not None:
-        raise told[0]
+    answers: list[Exception | None] = []
+    sink.commit(metadata, answers.append)
+    wait_for(lambda: bool(answers), sink.poll, "the commit")
+    if answers[0] is not None:
+        raise answers[0]

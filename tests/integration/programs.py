@@ -58,7 +58,7 @@ def merged(app: kstash.App, inputs: list[str], output: str, options: dict[str, A
 
 
 def spread(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
-    """Count words of all inputs together, behind an internal topic."""
+    """Count words of all inputs together, after an internal topic."""
     (
         app.stream(*inputs, value=kstash.text)
         .key_by(str, name="by-word", key=kstash.text)
@@ -86,12 +86,12 @@ def prints(app: kstash.App, inputs: list[str], output: str, _options: dict[str, 
     """Copy, and write each line to standard error; at `crash` the interpreter crashes."""
     faulthandler.enable()
 
-    def look(line: str) -> None:
+    def show(line: str) -> None:
         print(f"written beside the log: {line}", file=sys.stderr, flush=True)
         if line == "crash":
             faulthandler._sigsegv()  # type: ignore[attr-defined] # no stub has it
 
-    app.stream(inputs[0], value=kstash.text).peek(look).to(output, value=kstash.text)
+    app.stream(inputs[0], value=kstash.text).peek(show).to(output, value=kstash.text)
 
 
 def through(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:

@@ -131,7 +131,7 @@ class Prometheus:
         return found
 
     def has_had(self, expression: str, since: float, until: float) -> bool:
-        """Whether an expression has given anything between two Unix times, looked at each 2 s."""
+        """Whether an expression has given anything between two Unix times, in steps of 2 s."""
         span = {"start": f"{since:.3f}", "end": f"{until:.3f}", "step": "2"}
         return bool(self.ask("query_range", query=expression, **span)["result"])
 

@@ -220,7 +220,7 @@ class Scene:
         return process
 
     def close(self) -> None:
-        """End all processes; tell the story of each, which pytest shows when the test failed."""
+        """End all processes; print the story of each, which pytest shows when the test failed."""
         for process in self._processes:
             process.kill()
         for process in {process.log_path: process for process in self._processes}.values():

@@ -21,7 +21,7 @@ def first() -> kstash.App:
 
 
 def second() -> kstash.App:
-    """With a filter and another store, declared first, behind the same edge."""
+    """With a filter and another store, declared first, after the same edge."""
     application_id, source, counts, maxima = os.environ["SHOP"].split()
     app = kstash.App(application_id)
     keyed = _keyed(app, app.stream(source, value=kstash.text).filter(bool))

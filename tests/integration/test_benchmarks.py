@@ -48,7 +48,7 @@ def test_a_crash_is_measured_shown_and_drawn(kafka_broker: DevBroker, tmp_path: 
 
 
 def test_a_worker_that_pauses_is_not_taken_for_one_that_makes_nothing() -> None:
-    """Two looks at the same number of outputs say nothing of the speed; nor does one of all."""
+    """Two samples of the same number of outputs do not show a speed; nor does one of all."""
     paused = [(0.0, 0), (1.0, 50), (1.5, 50), (2.0, 100)]
     assert recovery._rate_between(paused, 30, 90) == 50
     at_once = [(0.0, 0), (0.5, 100)]
@@ -84,7 +84,7 @@ def test_a_case_that_went_wrong_is_shown_beside_the_others() -> None:
 
 
 def test_others_are_measured_while_one_is_killed(kafka_broker: DevBroker) -> None:
-    """The partitions of two workers are told apart, and each one's output is seen."""
+    """The partitions of two workers are distinguished, and each one's output is seen."""
     with Bench(kafka_broker.bootstrap_servers) as bench:
         run = others.measure(bench, RATE)
     partitions = [*run["kept_partitions"], *run["killed_partitions"]]

@@ -88,7 +88,7 @@ def test_the_number_of_a_log_count_that_was_killed(scene: Scene) -> None:
 
 
 def test_without_recovery_there_is_no_end(scene: Scene) -> None:
-    """Under the guarantee `none` nobody could tell when a run is over: it is refused."""
+    """Under the guarantee `none` nobody could know when a run is over: it is refused."""
     source, sink = scene.topic("sentences"), scene.topic("counts")
     worker = scene.worker("words", [source], sink, until="end", guarantee="none")
     assert worker.run() == 1

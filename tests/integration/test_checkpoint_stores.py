@@ -120,7 +120,7 @@ def test_a_file_that_is_not_there_is_a_damaged_checkpoint(world: World) -> None:
         content(world.store, gone)
 
 
-def test_what_is_missing_is_told_without_reading(world: World) -> None:
+def test_what_is_missing_is_reported_without_reading(world: World) -> None:
     """After a store was emptied or made anew nothing in it is referred to."""
     location = world.store.put(0, "count_0/10-5/abcd", [b"data"])
     gone = location.replace("abcd", "ffff").replace(":0+", ":9000000+")
@@ -175,7 +175,7 @@ def test_an_url_that_cannot_be_opened_names_the_setting() -> None:
     assert caught.value.setting == "checkpoint_store"
 
 
-def test_a_damaged_chunk_is_told_by_its_offset(kafka_broker: DevBroker) -> None:
+def test_a_damaged_chunk_is_reported_by_its_offset(kafka_broker: DevBroker) -> None:
     """Another record, one without a checksum, a tombstone: never content."""
     config = topic_config(kafka_broker.bootstrap_servers)
     topic = f"{config.application_id}-checkpoints"

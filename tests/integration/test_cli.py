@@ -117,7 +117,7 @@ def test_lineage_is_shown(
     assert lines[1].startswith("0:1\tTOMBSTONE")
 
 
-def test_a_broker_that_is_not_there_is_told() -> None:
+def test_a_broker_that_is_not_there_is_reported() -> None:
     """No answer is an error that says which address was asked, why, and what to do."""
     printed = CommandLine("127.0.0.1:9")("topics", "list", code=1)
     assert "127.0.0.1:9 has nobody listening" in printed

@@ -85,7 +85,7 @@ def test_kill_of_the_owner_takes_the_broker_along() -> None:
         wait_until_gone(pid)
     deadline = time.monotonic() + DEADLINE_S
     while Path(folder, "node-0").exists():
-        assert time.monotonic() < deadline, f"{folder} was left behind"
+        assert time.monotonic() < deadline, f"{folder} was left"
         time.sleep(0.02)
 
 
@@ -164,7 +164,7 @@ def test_a_busy_port_is_named() -> None:
         assert caught.value.port == port
 
 
-def test_a_setting_that_kafka_refuses_is_told_with_its_log() -> None:
+def test_a_setting_that_kafka_refuses_is_reported_with_its_log() -> None:
     """A node that does not start says why: the end of Kafka's own log is in the error."""
     with pytest.raises(BrokerStartError, match=r"log\.retention\.bytes"):
         DevBroker(config={"log.retention.bytes": "much"}).start()
@@ -198,7 +198,7 @@ def test_three_nodes_serve_on_without_one() -> None:
         assert broker.is_alive(1)
 
 
-def test_a_broker_stops_when_its_owner_is_told_to(tmp_path: Path) -> None:
+def test_a_broker_stops_when_its_owner_is_reported_to(tmp_path: Path) -> None:
     """SIGTERM of the command `kstash broker` stops the node in order and exits with 0."""
     command = [sys.executable, "-m", "kstash.cli.main", "broker", "--port", "0", "--dir", "data"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as process:

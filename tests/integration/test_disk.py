@@ -82,7 +82,7 @@ def _crashed_with_checkpoints(scene: Scene, source: str, sink: str) -> tuple[Pro
 
 @pytest.mark.parametrize("damaged", ["newest", "all", "folder"])
 def test_damaged_checkpoints(scene: Scene, damaged: str) -> None:
-    """A damaged checkpoint is told, and an older one or the whole replay takes its place."""
+    """A damaged checkpoint is reported, and an older one or the whole replay takes its place."""
     source, sink = scene.topic("sentences"), scene.topic("counts")
     worker, texts = _crashed_with_checkpoints(scene, source, sink)
     checkpoints = _checkpoints(scene)

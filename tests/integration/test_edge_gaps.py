@@ -19,7 +19,7 @@ from tests.integration.scene import Scene, Sent
 pytestmark = pytest.mark.integration
 
 COMPACTION_S_MAX = 60.0
-"""The cleaner looks for work every second here, and once more after a segment is rolled."""
+"""The cleaner checks for work every second here, and once more after a segment is rolled."""
 
 
 def crash_and_recover(

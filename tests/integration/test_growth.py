@@ -42,7 +42,7 @@ SMALL_PURGED = {"segment.ms": "1000", "file.delete.delay.ms": "500"}
 
 @pytest.fixture(scope="module")
 def cleaning_broker() -> Iterator[DevBroker]:
-    """A broker that looks for what to clean or delete twice a second."""
+    """A broker that checks twice a second what to clean or delete."""
     config = {
         "log.cleaner.backoff.ms": 500,
         "log.retention.check.interval.ms": 500,

@@ -53,8 +53,8 @@ import asyncio
 async def main():
     ready = asyncio.Event()
     loop = asyncio.get_running_loop()
-    tell = lambda: loop.call_soon_threadsafe(ready.set)
-    running = asyncio.create_task(asyncio.to_thread(app.run, on_ready=tell))
+    report = lambda: loop.call_soon_threadsafe(ready.set)
+    running = asyncio.create_task(asyncio.to_thread(app.run, on_ready=report))
     await asyncio.wait_for(ready.wait(), 60)
     app.stop()
     await asyncio.wait_for(running, 60)
@@ -123,7 +123,7 @@ class Host:
         return done.stdout
 
     def check(self, output: str) -> None:
-        """The run has counted all words, was told about the seed, and its process went on."""
+        """The run has counted all words and warned about the seed, and its process went on."""
         assert output.count("after\n") == 1, output
         assert UNPINNED in output
         self._scene.check_words(self._sink, TEXTS)

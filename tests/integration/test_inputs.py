@@ -85,7 +85,7 @@ def test_records_deleted_before_they_were_read(scene: Scene) -> None:
 
 
 def test_records_deleted_that_a_replay_needs(scene: Scene) -> None:
-    """When records behind the last checkpoint are gone, the restart after a crash says so."""
+    """When records after the last checkpoint are gone, the restart after a crash reports it."""
     source, other, sink = scene.topic("left"), scene.topic("right"), scene.topic("counts")
     worker = scene.worker("merged", [source, other], sink, checkpoint_interval_ms=60_000)
     worker.start_ready()

@@ -205,7 +205,7 @@ def test_static_member_restarts_into_its_place(world: World) -> None:
 
 
 @pytest.mark.usefixtures("lineage")
-def test_static_member_leaves_when_told_to(world: World) -> None:
+def test_static_member_leaves_when_asked_to(world: World) -> None:
     """`close(leave=True)` of a static member frees its groups at once."""
     data = world.create(f"{world.application_id}-data")
     world.write(data, [b"D"])
@@ -264,7 +264,7 @@ def test_offset_below_the_log_start_is_an_error(world: World) -> None:
         owner.wait(lambda: False, "the error")
 
 
-def test_deleted_topic_is_told(world: World, lineage: str) -> None:
+def test_deleted_topic_is_reported(world: World, lineage: str) -> None:
     """A data topic, then the lineage topic, deleted under the member: the error names them."""
     data = world.create(f"{world.application_id}-data")
     owner = world.member([0, 1])

@@ -97,13 +97,13 @@ def test_close_forgets_what_waits(world: World) -> None:
     """`close` drops queued records at once and calls nobody back."""
     topic = world.create(f"{world.application_id}-t")
     producer = world.cluster(linger_ms=1000).data_producer()
-    told: list[Any] = []
+    reports: list[Any] = []
     for _ in range(100):
-        producer.produce(topic, b"x", None, 0, lambda *args: told.append(args), 0, None)
+        producer.produce(topic, b"x", None, 0, lambda *args: reports.append(args), 0, None)
     started = time.monotonic()
     producer.close()
     assert time.monotonic() - started < 1.0
-    assert told == []
+    assert reports == []
 
 
 def test_lineage_acks_can_be_late(world: World) -> None:
@@ -181,16 +181,16 @@ def test_groups_commit_side_by_side(world: World) -> None:
     """Two groups of a worker commit at the same time, and neither waits for the other's poll."""
     out = world.create(f"{world.application_id}-out")
     sinks = [world.sink(0), world.sink(1)]
-    told: list[int | None] = []
+    reports: list[int | None] = []
     for group, sink in enumerate(sinks):
         sink.produce(out, b"%d" % group, None, 0, None, 0, None)
 
         def done(error: Exception | None, group: int = group) -> None:
             assert error is None
-            told.append(group)
+            reports.append(group)
 
         sink.commit("p", done)
-    wait_for(lambda: len(told) == 2, lambda: [sink.poll() for sink in sinks], "both commits")  # type: ignore[func-returns-value]
+    wait_for(lambda: len(reports) == 2, lambda: [sink.poll() for sink in sinks], "both commits")  # type: ignore[func-returns-value]
     assert sorted(committed_values(world, out)) == [b"0", b"1"]  # type: ignore[type-var]
 
 
@@ -208,9 +208,9 @@ def test_refused_record_fails_the_transaction(world: World) -> None:
 
 
 @pytest.mark.usefixtures("lineage")
-@pytest.mark.parametrize("is_told", [True, False])
-def test_refused_record_fails_its_producer(world: World, is_told: bool) -> None:
-    """`poll` says so, before any commit, also when only what comes behind it has a callback.
+@pytest.mark.parametrize("has_callback", [True, False])
+def test_refused_record_fails_its_producer(world: World, has_callback: bool) -> None:
+    """`poll` raises, before any commit, also when only the record after it has a callback.
 
     What is not written any more would else count as acknowledged, and the other producer of the
     group would write what follows.
@@ -224,8 +224,8 @@ def test_refused_record_fails_its_producer(world: World, is_told: bool) -> None:
 
     sink.produce(out, b"opens the partition", None, 0, None, 0, None)
     wait_for(lambda: not len(sink), sink.poll, "an acknowledgement")
-    sink.produce(out, bytes(5000), None, 0, on_delivery if is_told else None, 0, None)
-    sink.produce(out, b"behind", None, 0, on_delivery, 0, None)
+    sink.produce(out, bytes(5000), None, 0, on_delivery if has_callback else None, 0, None)
+    sink.produce(out, b"after", None, 0, on_delivery, 0, None)
     with pytest.raises(ProducerFailedError, match="MSG_SIZE_TOO_LARGE"):
         wait_for(lambda: not len(sink), sink.poll, "the end of what waits")
     assert errors
@@ -286,7 +286,7 @@ def test_broker_killed_and_restarted(application_id: str, tmp_path: Path) -> Non
         owner.consumer.add({(data, 0): 0})
         producer = world.cluster().data_producer()
         acks: list[Any] = []
-        told: list[tuple[Exception | None, str | None]] = []
+        reports: list[tuple[Exception | None, str | None]] = []
 
         def produce(value: bytes) -> None:
             producer.produce(data, value, None, 0, lambda error, _: acks.append(error), 0, None)
@@ -297,22 +297,22 @@ def test_broker_killed_and_restarted(application_id: str, tmp_path: Path) -> Non
             broker.kill()
             produce(b"b")
             sink = world.cluster().sink_producer(0)
-            sink.initialise(lambda error, metadata: told.append((error, metadata)))
+            sink.initialise(lambda error, metadata: reports.append((error, metadata)))
             for _ in range(40):
                 owner.poll()
                 producer.poll()
                 sink.poll()
-            assert (acks, told) == ([None], [])
+            assert (acks, reports) == ([None], [])
             assert owner.groups == {0, 1}
             broker.restart()
             owner.wait(lambda: owner.values(data) == [b"a", b"b"], "the record of the outage")
             produce(b"c")
             owner.wait(lambda: owner.values(data) == [b"a", b"b", b"c"], "a record after it")
         wait_for(lambda: len(acks) == 3, producer.poll, "acks")
-        wait_for(lambda: bool(told), sink.poll, "init_transactions")
+        wait_for(lambda: bool(reports), sink.poll, "init_transactions")
         assert acks == [None] * 3
-        assert told == [(None, "before")]
-        # Beside the client's own words, which `test_output.py` looks at.
+        assert reports == [(None, "before")]
+        # Beside the client's own lines, which `test_output.py` checks.
         told_by_us = [e["event"] for e in logs if e["event"] != "the Kafka client says"]
         assert told_by_us == [
             "broker unreachable, waiting",

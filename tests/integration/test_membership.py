@@ -75,7 +75,7 @@ def test_h60_a_worker_that_dies_while_it_gives_a_group_up(
 ) -> None:
     """H60: it is back under its name without a rebalance, and the group is nobody's for a while.
 
-    Its session is far from its end, so nothing but the look at the owners can mend that.
+    Its session is far from its end, so nothing but the check of the owners can mend that.
     """
     source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
     texts = sentences(200)
@@ -120,7 +120,7 @@ def test_failover_without_a_restart(scene: Scene) -> None:
         ("exactly_once", "copy", "exactly_once", "ProgramChangedError"),
         ("exactly_once", "words", "at_least_once", "ProgramChangedError"),
         ("exactly_once", "words", "none", "ProgramChangedError"),
-        # Without recovery there is no lineage that could tell: the group does.
+        # Without recovery there is no lineage that could show it: the group does.
         ("none", "copy", "none", "ApplicationIdTakenError"),
     ],
 )

@@ -210,7 +210,7 @@ def _of_place(worker: Worker, index: int) -> psutil.Process:
 
 
 def test_one_port_for_all_workers_of_a_supervisor(worker: Worker, tmp_path: Path) -> None:
-    """Two that have tasks and a spare one: ready together, told apart, alive behind a kill."""
+    """Two that have tasks and a spare one: ready together, distinct, and alive after a kill."""
     worker.start("--workers", "3")
     worker.wait("all three", lambda: worker.get("/readyz")[0] == 200)
     worker.wait_value("kstash_records_out_total", 2 * WORDS)

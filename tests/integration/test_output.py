@@ -39,7 +39,7 @@ def _events(process: Process) -> list[dict[str, Any]]:
 
 
 def test_all_lines_are_json_through_an_outage(fragile_broker: DevBroker, tmp_path: Path) -> None:
-    """A broker is killed and comes back behind the session: the client has much to say of it."""
+    """A broker is killed and comes back after the session: the client logs much about it."""
     scene = Scene(fragile_broker.bootstrap_servers, tmp_path)
     try:
         source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)

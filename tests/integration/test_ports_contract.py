@@ -119,11 +119,11 @@ def until(condition: Callable[[], object], *steps: Callable[[], object]) -> None
 
 def initialised(producer: SinkProducer) -> str | None:
     """Initialise a sink producer; returns the committed position."""
-    told: list[tuple[Exception | None, str | None]] = []
-    producer.initialise(lambda error, metadata: told.append((error, metadata)))
-    until(lambda: told, producer.poll)
-    assert told[0][0] is None
-    return told[0][1]
+    answers: list[tuple[Exception | None, str | None]] = []
+    producer.initialise(lambda error, metadata: answers.append((error, metadata)))
+    until(lambda: answers, producer.poll)
+    assert answers[0][0] is None
+    return answers[0][1]
 
 
 def committed(producer: SinkProducer, metadata: str) -> None:
@@ -175,7 +175,7 @@ def test_record_comes_back_as_it_was_produced(world: World) -> None:
 
 
 def test_stable_ends_stop_at_the_first_open_transaction(world: World) -> None:
-    """Where a committed reader gets to: behind it, once it is committed, with its marker."""
+    """Where a committed reader gets to: after it, once it is committed, with its marker."""
     sink = world.sink()
     place = world.data, 0
     sink.produce(world.data, b"open", None, 0, None, 0, None)
@@ -217,12 +217,12 @@ def test_transaction_is_seen_at_once_or_at_its_commit(world: World) -> None:
     reader = world.consumer({(world.data, 0): 0})
     sink.produce(world.data, b"inside", None, 0, None, 0, None)
     until(lambda: len(sink) == 0, sink.poll)
-    plain.produce(world.data, b"behind", None, 0, None, 0, None)
+    plain.produce(world.data, b"after", None, 0, None, 0, None)
     until(lambda: len(plain) == 0, plain.poll)
-    assert values(read(world.scanner({(world.data, 0): 0}), 2)) == [b"inside", b"behind"]
+    assert values(read(world.scanner({(world.data, 0): 0}), 2)) == [b"inside", b"after"]
     assert read(reader, 0) == []
     committed(sink, "position")
-    assert values(read(reader, 2)) == [b"inside", b"behind"]
+    assert values(read(reader, 2)) == [b"inside", b"after"]
 
 
 def test_position_moves_past_the_marker_at_the_end(world: World) -> None:

@@ -239,7 +239,7 @@ def wait_for(until: Callable[[], bool], step: Callable[[], object]) -> None:
 def test_gap_is_an_error_that_names_the_record(
     kafka_broker: DevBroker, topic: str, settings: Settings
 ) -> None:
-    """A missing sequence is told, with topic, partition and offset."""
+    """A missing sequence is reported, with topic, partition and offset."""
     Sink(kafka_broker, topic, 10).write(1, 2, 4)
     with (
         ImmediateReader(settings, [topic]) as reader,
@@ -251,7 +251,7 @@ def test_gap_is_an_error_that_names_the_record(
 def test_corrupt_header_is_an_error_that_names_the_record(
     kafka_broker: DevBroker, topic: str, settings: Settings
 ) -> None:
-    """An identity header that does not decode is told, never skipped."""
+    """An identity header that does not decode is reported, never skipped."""
     client = Producer({"bootstrap.servers": kafka_broker.bootstrap_servers})
     client.produce(topic, b"1", partition=0, headers=[(IDENTITY_HEADER, b"garbage")])
     client.flush(DEADLINE_S)
@@ -279,7 +279,7 @@ def test_offset_without_bookmark_is_refused(
         read(reader, 1)
 
 
-def test_table_that_does_not_fit_is_told(
+def test_table_that_does_not_fit_is_reported(
     kafka_broker: DevBroker, topic: str, settings: Settings
 ) -> None:
     """A bookmark above the limit raises before anything is committed, and says what to do."""

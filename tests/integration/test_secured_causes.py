@@ -105,7 +105,7 @@ def test_a_client_that_is_refused(secured: SecuredBroker, case: str) -> None:
 
 @pytest.mark.parametrize("case", ["wrong password", "expired", "plaintext to TLS"])
 def test_a_reader_that_is_refused(secured: SecuredBroker, case: str) -> None:
-    """A reader of immediate sinks is told by its `poll`, as a worker is."""
+    """A reader of immediate sinks gets the cause from its `poll`, as a worker does."""
     setting, words = CAUSES[case]
     address, settings = settings_of(secured, case)
     reader = ImmediateReader({"bootstrap.servers": address, "group.id": "r", **settings}, ["out"])
@@ -138,7 +138,7 @@ def test_who_has_what_the_listener_wants(secured: SecuredBroker) -> None:
 
 
 def test_a_token_that_is_none(secured: SecuredBroker) -> None:
-    """What `oauth_cb` raises or returns is told at once, and so is a token that is refused."""
+    """What `oauth_cb` raises or returns is reported at once, and so is a token that is refused."""
     oauth = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER"}
     address = secured.addresses["tokens"]
 
@@ -170,15 +170,15 @@ def test_a_token_that_is_none(secured: SecuredBroker) -> None:
 def test_an_address_without_a_broker(address: str, words: str) -> None:
     """A tool ends within ten seconds; a worker's admin says why it waits by then."""
     started = time.monotonic()
-    tools = KafkaTools(address)  # its end, behind the error, takes the client three seconds
+    tools = KafkaTools(address)  # its end, after the error, takes the client three seconds
     with pytest.raises(KafkaUnavailableError, match=words):
         tools.topics()
     assert time.monotonic() - started < LINE_S_MAX
     admin = KafkaAdmin({"bootstrap.servers": address, "client.id": "x"}, deadline_s=5.0)
     with structlog.testing.capture_logs() as logs, pytest.raises(ClusterError, match=words):
         admin.describe(["t"])
-    told = [line for line in logs if line["event"] == "Kafka does not answer, waiting"]
-    assert [words in line["reason"] for line in told] == [True]
+    reports = [line for line in logs if line["event"] == "Kafka does not answer, waiting"]
+    assert [words in line["reason"] for line in reports] == [True]
 
 
 def test_a_server_that_says_nothing() -> None:

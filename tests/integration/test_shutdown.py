@@ -57,7 +57,7 @@ def test_stopping_in_the_middle_of_the_input(scene: Scene) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("line", ["starting ", "topics with fewer than 3 replicas"])
 def test_stopping_before_anything_is_owned(scene: Scene, line: str, number: signal.Signals) -> None:
-    """A worker that is told to stop while it starts ends soon, in order, without a traceback."""
+    """A worker that is stopped while it starts ends soon, in order, without a traceback."""
     source, sink = scene.topic("sentences"), scene.topic("counts")
     scene.send(source, lines("a"))
     worker = scene.worker("words", [source], sink)

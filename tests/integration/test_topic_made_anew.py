@@ -25,6 +25,6 @@ def test_an_input_made_anew_under_a_running_worker(scene: Scene) -> None:
     assert worker.wait() == 1
     assert worker.run() == 1
     log = worker.log()
-    # The client may tell first that its offset is not there, if it looks before all is written.
+    # The client may report first that its offset is not there, if it reads before all is written.
     assert log.count(ERROR.format(source)) >= 1
     assert "another application_id" in log

@@ -67,7 +67,7 @@ def test_a_partition_count_that_does_not_fit(scene: Scene, which: str) -> None:
 
 
 def test_a_corrupt_header_on_an_internal_topic(scene: Scene) -> None:
-    """Somebody else wrote into an internal topic: the place is told, and nothing is made of it."""
+    """Somebody else wrote into an internal topic: the place is reported, no output made of it."""
     source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
     worker = _stopped_worker(scene, source, sink)
     internal = f"{scene.application_id}-words-repartition"
@@ -107,9 +107,12 @@ def test_a_corrupt_record_on_the_lineage_topic(scene: Scene) -> None:
     assert f"(topic '{lineage}', partition 0, offset {end})" in log
 
 
-@pytest.mark.parametrize("program", ["words", "merged"])
-def test_a_deleted_lineage_topic(scene: Scene, program: str) -> None:
-    """Deleted under the worker: it stops and names the topic, and no start begins from nothing."""
+def _without_lineage(scene: Scene, program: str) -> tuple[Process, str, Path, str]:
+    """A worker with state and checkpoints, whose lineage topic was then deleted.
+
+    Returns:
+        The worker, its sink, its state folder and the name of the lineage topic.
+    """
     inputs = [scene.topic("one", 2), scene.topic("two", 2)]
     sink = scene.topic("counts", 2)
     worker = scene.worker(program, inputs, sink, checkpoint_interval_ms=100)
@@ -120,6 +123,13 @@ def test_a_deleted_lineage_topic(scene: Scene, program: str) -> None:
     _wait_checkpoints(scene, state)
     lineage = f"{scene.application_id}-lineage"
     scene.delete(lineage)
+    return worker, sink, state, lineage
+
+
+@pytest.mark.parametrize("program", ["words", "merged"])
+def test_a_deleted_lineage_topic(scene: Scene, program: str) -> None:
+    """Deleted under the worker: it stops and names the topic, and no start begins from nothing."""
+    worker, sink, state, lineage = _without_lineage(scene, program)
     assert worker.wait(ERROR_S_MAX) == 1
     assert f"no such topic: '{lineage}'" in worker.log()
     assert worker.run() == 1
@@ -137,18 +147,9 @@ def test_a_deleted_lineage_topic(scene: Scene, program: str) -> None:
 def test_a_lineage_topic_made_anew_under_a_worker(scene: Scene, program: str) -> None:
     """With no time to miss it: the worker stops, and no start takes the new topic for a history.
 
-    A program without internal topics has its state that tells it, and the checkpoints in Kafka.
+    A program without internal topics knows it by its state, and by the checkpoints in Kafka.
     """
-    inputs = [scene.topic("one", 2), scene.topic("two", 2)]
-    sink = scene.topic("counts", 2)
-    worker = scene.worker(program, inputs, sink, checkpoint_interval_ms=100)
-    worker.start_ready()
-    scene.send(inputs[0], [Sent(b"word", key_in(i % 2, 2), i % 2) for i in range(100)])
-    scene.wait_outputs(sink, 100)
-    state = scene.folder / "state-worker"
-    _wait_checkpoints(scene, state)
-    lineage = f"{scene.application_id}-lineage"
-    scene.delete(lineage)
+    worker, sink, state, lineage = _without_lineage(scene, program)
     scene.wait_deleted(lineage)
     scene.exact_topic(lineage, 2, cleanup_policy="compact")
     assert worker.wait(ERROR_S_MAX) == 1

@@ -32,7 +32,7 @@ def write_bomb(scene: Scene, topic: str) -> None:
 
 
 def test_a_batch_that_cannot_be_decompressed(scene: Scene) -> None:
-    """The worker ends and names its offsets; passed over, it goes on behind it, in replays too."""
+    """The worker ends and names its offsets; passed over, it goes on after it, in replays too."""
     source, sink = scene.topic("sentences"), scene.topic("counts")
     scene.send(source, lines("one", "two"))
     write_bomb(scene, source)
@@ -43,10 +43,10 @@ def test_a_batch_that_cannot_be_decompressed(scene: Scene) -> None:
     log = worker.log()
     assert f"RecordUnreadableError: the batch of offsets 2 to {RECORDS + 1} cannot be read" in log
     assert f"skip_records={place} passes it over" in log
-    told = scene.worker("words", [source], sink, skip_records=place)
-    told.start_ready()
+    skipping = scene.worker("words", [source], sink, skip_records=place)
+    skipping.start_ready()
     scene.wait_outputs(sink, 3)
-    told.kill()
+    skipping.kill()
     scene.send(source, lines("four"))
     worker.start_ready()
     scene.wait_outputs(sink, 4)

@@ -146,7 +146,7 @@ def test_a_reset_lets_the_changed_program_start(shop: Shop) -> None:
 def test_a_reset_deletes_checkpoints_in_an_object_store(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of this application only, and only behind a dry run that counts them."""
+    """Those of this application only, and only after a dry run that counts them."""
     store = shop.scene.folder / "store"
     monkeypatch.setenv("KSTASH_CHECKPOINT_STORE", f"file://{store}")
     worker = shop.worker("first", "--until", "end")

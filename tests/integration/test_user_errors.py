@@ -10,7 +10,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_an_error_of_a_users_function(scene: Scene) -> None:
-    """All about it is told, with exit code 1; a fixed program goes on exactly once."""
+    """All about it is reported, with exit code 1; a fixed program goes on exactly once."""
     source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
     before, after = sentences(300), sentences(100)
     scene.send(source, lines(*before, partitions=2))

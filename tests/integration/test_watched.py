@@ -1,4 +1,4 @@
-"""A real Prometheus watches three workers on a real Kafka: what goes wrong is told, no more.
+"""A real Prometheus watches three workers on a real Kafka: it reports what goes wrong, no more.
 
 The rules are those that are shipped, with shorter times. One worker has a supervisor. Each test
 begins and ends with no alert raised.
@@ -32,7 +32,7 @@ PARTITIONS = 3
 JOB = "word-count"
 
 SELDOM = {
-    "Restore will take": "a restore of some kilobytes is over before it is looked at",
+    "Restore will take": "a restore of some kilobytes is over before it is scraped",
     "Restore still to come": "likewise",
     "Records dropped, errors": "nothing is dropped and nothing fails",
 }
@@ -163,7 +163,7 @@ def test_a_full_disk(watched: Watched, workers: dict[str, Process]) -> None:
 
 
 def test_a_broker_outage(watched: Watched, workers: dict[str, Process]) -> None:  # noqa: ARG001 - they run
-    """Nothing is processed while the broker is away: that is told, and not afterwards."""
+    """Nothing is processed while the broker is away: that is reported, and not afterwards."""
     watched.broker.pause()
     try:
         watched.prometheus.wait_firing("KstashNotRunning")
@@ -172,7 +172,7 @@ def test_a_broker_outage(watched: Watched, workers: dict[str, Process]) -> None:
 
 
 def test_all_are_gone(watched: Watched, workers: dict[str, Process]) -> None:
-    """An application without a worker is told, and is well when they are back."""
+    """An application without a worker is reported, and is well when they are back."""
     for worker in workers.values():
         assert worker.stop() == 0
     watched.prometheus.wait_firing("KstashNotRunning")

@@ -1,7 +1,7 @@
 """Bytes of every kind that kstash decodes, made by what encodes them, and damage to them.
 
 A seed is right bytes. `mutants` makes wrong ones of seeds: flipped bits, cuts, pieces of others,
-lengths and numbers out of all proportion, nesting. What is behind a checksum or compressed is
+lengths and numbers out of all proportion, nesting. What has a checksum or is compressed is
 mutated inside, and gets a checksum that fits: damage there is found by chance, and forgery is not.
 """
 
@@ -49,7 +49,7 @@ _NUMBER = re.compile(rb"[0-9]+")
 
 @dataclass(slots=True)
 class Seen:
-    """What an application has left behind, by what it is.
+    """What an application has left in Kafka, by what it is.
 
     Attributes:
         identities, chunks, markers: values of headers.

@@ -1,7 +1,7 @@
 """Several real workers over `MemoryKafka` under a schedule of faults, and what must hold after it.
 
 The application merges two topics, so that the order of its inputs is nondeterministic, spreads the
-records by key over an internal topic, and keeps a rolling hash per key. Each output tells the value
+records by key over an internal topic, and keeps a rolling hash per key. Each output shows the value
 that was added and the hash after it: two histories that differ anywhere end in other hashes.
 """
 
@@ -266,7 +266,7 @@ class Fleet:
         self.clock.advance(self.random.choice((0.01, 0.12, 1.1)))
 
     def meddle(self) -> None:
-        """Somebody else writes into a sink what looks like a record of the application (H52)."""
+        """Somebody else writes into a sink what seems a record of the application (H52)."""
         partition = self.random.randrange(PARTITIONS)
         own = [
             value
@@ -292,7 +292,7 @@ class Fleet:
         headers = self.random.choice(kinds)
         self.kafka.append("links", FOREIGN, partition=partition, headers=headers)
 
-    def look(self) -> None:
+    def read_outputs(self) -> None:
         """Read the outputs by the reader rule; what was accepted once stays."""
         for partition in range(PARTITIONS):
             log = self.kafka.log(("links", partition))
@@ -363,7 +363,7 @@ class Fleet:
 
     def check(self) -> None:
         """Both kinds of readers see one history with every input in it once."""
-        self.look()
+        self.read_outputs()
         accepted = [record for p in range(PARTITIONS) for record in self.seen[p]]
         committed = [r for r in self.kafka.read("links") if r.value() != FOREIGN]
         assert _pairs(accepted) == _pairs(committed), "the two readers differ"
@@ -406,7 +406,7 @@ MOVES = {
     "send": 12.0,
     "advance": 8.0,
     "start": 6.0,
-    "look": 3.0,
+    "read_outputs": 3.0,
     "bend": 3.0,
     "expire": 2.0,
     "deliver_late": 2.0,

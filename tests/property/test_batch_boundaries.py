@@ -74,7 +74,7 @@ RECORDS = st.lists(
 
 
 def build(steps: list[tuple[bool, int]]) -> App:
-    """A program over two topics, with a sink behind each stateful operator and at the end."""
+    """A program over two topics, with a sink after each stateful operator and at the end."""
     app = App("app")
     first, second = (app.stream(t, key=kstash.text, value=kstash.text) for t in TOPICS)
     stream = first.merge(second.filter_not(lambda value: value == "A"))
@@ -99,17 +99,17 @@ def run(
         stores = {spec.name: state.store(spec.name) for spec in stage.stores}
         program = StageProgram(stage, stores)
         inputs = {source.topic: index for index, source in enumerate(stage.inputs)}
-        behind: list[tuple[str, Batch]] = []
+        made_batches: list[tuple[str, Batch]] = []
         for topic, batch in batches:
             if topic not in inputs:
                 continue
             program.process(inputs[topic], batch)
             for index, made, _ in program.take_outputs():
-                behind.append((stage.outputs[index].topic, made))
+                made_batches.append((stage.outputs[index].topic, made))
                 headers = made.headers or [None] * len(made)
                 columns = zip(made.keys, made.values, made.timestamps, headers, strict=True)
                 topics.setdefault(stage.outputs[index].topic, []).extend(columns)
-        batches = behind
+        batches = made_batches
         entries |= {name: store.items() for name, store in stores.items()}
     return topics, entries
 

@@ -99,7 +99,7 @@ class BoundedFleet(Fleet):
 
 
 def checked(seed: int) -> BoundedFleet:
-    """Run one schedule; a failure tells the seed."""
+    """Run one schedule; a failure prints the seed."""
     fleet = BoundedFleet(seed, checkpoint_interval_ms=1_000)
     try:
         fleet.run(WEIGHTS, MOVES)

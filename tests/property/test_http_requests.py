@@ -126,7 +126,7 @@ def test_what_is_no_request_does_no_harm(port: int, sent: bytes) -> None:
 def test_the_server_is_alive_afterwards(
     port: int, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A request is answered behind any of these, and nothing was written for them."""
+    """A request is answered after any of these, and nothing was written for them."""
     for sent in (
         b"\0" * 5000,
         b"GET / HTTP/1.1\r\n\r\n",

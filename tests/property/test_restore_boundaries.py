@@ -76,7 +76,7 @@ def _pair(state: Any, value: Any) -> Any:
 
 
 def _seen(state: Any, _: Any) -> Any:
-    # How a state looks is what it must be the same in.
+    # States are compared as they are shown here.
     return repr(state)[-20:]
 
 
@@ -92,7 +92,7 @@ FOLDS: list[Callable[[Any, Any], Any]] = [_newest, _first, _pair, _seen, _in_pla
 def grow(
     stream: KeyedStream[Any, Any], verb: str, fold: Callable[[Any, Any], Any], serde: Serde[Any]
 ) -> KeyedStream[Any, Any]:
-    """One stateful operator behind a stream."""
+    """One stateful operator after a stream."""
     match verb:
         case "count":
             return stream.count("s")
@@ -170,7 +170,7 @@ def case(
     fold: Callable[[Any, Any], Any] = _newest,
     is_cut: bool = True,
 ) -> example:
-    """A case that was wrong once: all of one key, with a restore behind each record or none."""
+    """A case that was wrong once: all of one key, with a restore after each record or none."""
     return example(
         verb=verb,
         fold=fold,

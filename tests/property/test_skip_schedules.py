@@ -54,9 +54,9 @@ class Schedule:
         self.words += count
         self.lines[topic, offset] = words
         self.driver.send(topic, " ".join(words))
-        self.look()
+        self.read_links()
 
-    def look(self) -> None:
+    def read_links(self) -> None:
         """Note what a reader has seen."""
         self.links += [record.value for record in self.driver.read("links")]
 
@@ -83,12 +83,12 @@ class Schedule:
             assert not self.skipped[place], f"{place} was passed over before, and was refused"
             self.driver._config = self.app.config
             self.driver.recover()
-        self.look()
+        self.read_links()
 
     def check(self) -> None:
         """Each word that was not passed over is in its chain once, and the chains follow."""
         self.driver.advance(3)
-        self.look()
+        self.read_links()
         states: dict[str, str] = {}
         for link in self.links:
             word = link.split()[0]

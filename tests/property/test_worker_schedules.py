@@ -32,7 +32,7 @@ def checked(
     is_mixed: bool = True,
     is_slow: bool = False,
 ) -> Fleet:
-    """Run one schedule; a failure tells the seed."""
+    """Run one schedule; a failure prints the seed."""
     try:
         return run(
             *(seed, MOVES),

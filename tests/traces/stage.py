@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kstash.core import effects as asked
-from kstash.core import events as told
+from kstash.core import events
 from kstash.core.determinants import Consumed
 from kstash.core.group import GroupCore, GroupState
 from kstash.core.ids import Incarnation, TaskId
@@ -122,7 +122,7 @@ class Stage:
             if self.group is None:
                 spec = TaskSpec(TASK, implicit=False, internal_outputs=((0, 0),))
                 self.group = GroupCore(0, APP, [spec], {0: [0]}, {"topology": "t"})
-            event: told.Event = told.Begin()
+            event: events.Event = events.Begin()
         else:
             event = self.answer()
         (self.pending,) = self.group.step(event)
@@ -135,27 +135,27 @@ class Stage:
             lines += self.step([], {})
         return lines
 
-    def answer(self) -> told.Event:
-        """Carry out the effect that is pending, and tell that it is done."""
+    def answer(self) -> events.Event:
+        """Carry out the effect that is pending, and return the event that reports it."""
         effect = self.pending
         if isinstance(effect, asked.ReadLineage):
             end = len(self.topic) if effect.through is None else effect.through + 1
-            return told.LineageRead(list(enumerate(self.topic))[effect.start : end])
+            return events.LineageRead(list(enumerate(self.topic))[effect.start : end])
         if isinstance(effect, asked.AppendConfig):
             self.topic.append(Generation(b"c", GENERATION))
-            return told.ConfigAppended()
+            return events.ConfigAppended()
         if isinstance(effect, asked.AppendClaim):
             self.topic.append(Claim(b"n", "me"))
-            return told.ClaimAppended(len(self.topic) - 1)
+            return events.ClaimAppended(len(self.topic) - 1)
         if isinstance(effect, asked.FenceOutputs):
             self.tail.append(effect.marker)
-            return told.Fenced(())
+            return events.Fenced(())
         if isinstance(effect, asked.AppendSeal):
             self.topic.append(effect.record)
-            return told.SealAppended(len(self.topic) - 1)
+            return events.SealAppended(len(self.topic) - 1)
         if isinstance(effect, asked.VerifyCheckpoints):
             found = effect.candidates[TASK]
-            return told.CheckpointsVerified(frozenset((TASK, c.label) for c in found))
+            return events.CheckpointsVerified(frozenset((TASK, c.label) for c in found))
         if isinstance(effect, asked.ScanTails):
             for scan in effect.scans:
                 for offset, item in enumerate(self.tail):
@@ -163,12 +163,12 @@ class Stage:
                         scan.on_marker((0, 0), offset, item)
                     else:
                         scan.on_record((0, 0), offset, *item)
-            return told.TailsScanned({0: {0: 0}} if effect.missing_inputs else {})
+            return events.TailsScanned({0: {0: 0}} if effect.missing_inputs else {})
         if isinstance(effect, asked.AppendStart):
             self.topic.append(effect.record)
-            return told.StartAppended()
+            return events.StartAppended()
         assert isinstance(effect, asked.Recover)
-        return told.Replayed()
+        return events.Replayed()
 
     def shown(self, effect: asked.Effect) -> str:
         """An effect in a few words."""

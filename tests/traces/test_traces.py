@@ -2,7 +2,7 @@
 
 A trace is a text file. Lines that begin at the margin are commands, lines that begin with `#` say
 what is to be seen, indented lines are what the core answered; a trace passes when it answers the
-same. `pytest tests/traces --update-traces` rewrites the answers: look at the difference, and
+same. `pytest tests/traces --update-traces` rewrites the answers: read the difference, and
 explain it in the commit.
 """
 

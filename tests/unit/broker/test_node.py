@@ -45,7 +45,7 @@ def test_a_start_that_takes_too_long_says_how_to_wait(tmp_path: Path) -> None:
 
 
 def test_a_stack_does_not_hide_the_exception(tmp_path: Path) -> None:
-    """However deep Java's stack is, the line that names the cause is told."""
+    """However deep Java's stack is, the line that names the cause is shown."""
     node = BrokerNode(0, tmp_path, [sys.executable, "-c", "raise SystemExit(1)"], is_temporary=True)
     node.log.write_text("ConfigException: much is no number\n" + "\tat a.b.C.d(C.java:1)\n" * 20)
     with pytest.raises(BrokerStartError, match="much is no number"):
@@ -96,7 +96,7 @@ def test_overrides_win() -> None:
 
 
 def test_further_listeners_tell_clients_another_port() -> None:
-    """Behind a proxy a node tells clients the proxy's port; nodes talk to each other direct."""
+    """Behind a proxy a node gives clients the proxy's port; nodes reach each other directly."""
     settings = node_settings(1, THREE, Path("/data"), {}, [(7001, 8001), (7002, 8002)])
     assert settings["listeners"] == (
         "PLAINTEXT://127.0.0.1:9093,CONTROLLER://127.0.0.1:9096,"

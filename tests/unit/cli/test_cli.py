@@ -299,7 +299,7 @@ def test_records_of_a_fenced_incarnation_are_marked() -> None:
 
 
 def test_lineage_in_a_header_is_decoded() -> None:
-    """With headers shown, a record tells its identity and the lineage that it carries."""
+    """With headers shown, a record has its identity and the lineage that it carries."""
     chunk = encode_lineage(8, 10, [Consumed(8, 0, 2, 55)])
     headers = [*identity_header(1, 1, OLD), (LINEAGE_HEADER, chunk)]
     (shown,) = RecordDecoder().decode(Message(b"1", b"a", headers))
@@ -322,7 +322,7 @@ def test_records_have_the_protocols_names(record: LineageRecord, word: str) -> N
 
 
 def test_corrupt_headers_are_shown_not_raised() -> None:
-    """A tool that looks into a damaged topic shows the damage and goes on."""
+    """A tool that reads a damaged topic shows the damage and goes on."""
     (shown,) = RecordDecoder().decode(Message(b"1", b"a", [(IDENTITY_HEADER, b"short")]))
     assert "identity header of 5 bytes" in shown["error"]
     assert "# corrupt:" in as_text(shown, with_headers=False)

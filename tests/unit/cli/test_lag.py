@@ -97,7 +97,7 @@ def test_lag_for_people_and_machines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_application_without_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No table that looks as if all were well."""
+    """No table that seems to show that all is well."""
     shown = run(monkeypatch, {})
     assert (shown.exit_code, shown.stdout) == (1, "")
     assert "no positions of shop" in shown.stderr

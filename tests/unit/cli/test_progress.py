@@ -71,10 +71,10 @@ class Record:
 
 def test_offsets_are_counted_by_the_thousand() -> None:
     """Of each partition, gaps too: the bar ends where the partition does."""
-    told: list[int] = []
+    reports: list[int] = []
     records = [Record(number, offset) for offset in (5, 6, 1500) for number in (0, 1)]
-    passed: Iterator[Message] = counted(cast(list[Message], records), told.append)
+    passed: Iterator[Message] = counted(cast(list[Message], records), reports.append)
     assert len([*passed]) == 6
-    assert sum(told) == 2 * 1496
-    assert all(count >= STEP for count in told[:-1])
-    assert len(told) == 3
+    assert sum(reports) == 2 * 1496
+    assert all(count >= STEP for count in reports[:-1])
+    assert len(reports) == 3

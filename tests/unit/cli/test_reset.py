@@ -73,7 +73,7 @@ def test_workers_that_were_stopped_are_waited_for(
     leaves_s: float,
     is_done: bool,
 ) -> None:
-    """A static one keeps its place for a session. Nothing is looked at before, and nothing deleted.
+    """A static one keeps its place for a session. Nothing is read before, and nothing deleted.
 
     One that runs never leaves: it is refused, by its name.
     """
@@ -98,8 +98,8 @@ def test_workers_that_were_stopped_are_waited_for(
             module.reset(application="shop")
         assert acts == []
         assert clock.now == pytest.approx(15, abs=0.3)
-    told = capsys.readouterr().err
-    assert told.count("waiting up to 15 s for a at /host to leave") == (leaves_s > 0)
+    shown = capsys.readouterr().err
+    assert shown.count("waiting up to 15 s for a at /host to leave") == (leaves_s > 0)
 
 
 def test_topics_of_an_application_that_is_called_alike_stay(

@@ -291,7 +291,7 @@ def test_each_run_has_a_generation_above_all_before(shop: Cluster, tmp_path: Pat
 
 
 def test_a_lineage_topic_that_somebody_deleted(shop: Cluster, tmp_path: Path) -> None:
-    """What is left tells how many task groups there were; without any input `--to` is refused."""
+    """What is left shows how many task groups there were; without any input `--to` is refused."""
     shop.kafka.delete_topic(LINEAGE)
     with pytest.raises(ConfigError, match="it is not known what 'shop' reads"):
         run(shop, tmp_path)
@@ -304,7 +304,7 @@ def test_a_lineage_topic_that_somebody_deleted(shop: Cluster, tmp_path: Path) ->
 
 
 def test_nothing_is_made_for_an_application_that_never_ran(shop: Cluster, tmp_path: Path) -> None:
-    """Nothing tells of any task groups."""
+    """Nothing shows any task groups."""
     for topic in (LINEAGE, INTERNAL):
         shop.kafka.delete_topic(topic)
     run(shop, tmp_path, to=None)
@@ -361,7 +361,7 @@ def test_the_journal_tells_which_program_was_the_newest(shop: Cluster, tmp_path:
     assert shop.kafka.topics()[LINEAGE].partition_count == 2
 
 
-def test_a_zombie_that_was_faster_is_told(shop: Cluster, tmp_path: Path) -> None:
+def test_a_zombie_that_was_faster_is_reported(shop: Cluster, tmp_path: Path) -> None:
     """Its CONFIG is the first: the reset has failed, and no worker starts before the next one."""
     config = Generation(b"z" * 16, GENERATION)
     shop.zombie = [(encode_key(config), encode_value(config))]

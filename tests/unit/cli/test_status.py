@@ -75,7 +75,7 @@ def text_of(found: dict[str, Any], problem: str | None = None) -> list[list[str]
 
 
 def test_workers_and_their_tasks() -> None:
-    """One line each; what is not live first, then what is furthest behind."""
+    """One line each; what is not live first, then the largest lag."""
     lines = text_of(
         answer(
             worker(

@@ -104,7 +104,7 @@ def _kubernetes_schemas(target: Path) -> None:
         for path in source.glob("*.json"):
             text = path.read_text(encoding="utf-8")
             schema = json.loads(text.replace('"/api/_definitions.json#', '"_definitions.json#'))
-            schema.pop("$id", None)  # references would be looked for on a website
+            schema.pop("$id", None)  # references would be fetched from a website
             (target / version / path.name).write_text(json.dumps(schema), encoding="utf-8")
 
 

@@ -116,7 +116,7 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
 
 
 def test_grafana_finds_source_and_dashboard() -> None:
-    """The folder that it looks into is where the dashboard is mounted, and Prometheus is there."""
+    """The folder that it reads is where the dashboard is mounted, and Prometheus is there."""
     provider = yaml.safe_load((GRAFANA / "dashboards" / "kstash.yaml").read_text("utf-8"))
     folder = provider["providers"][0]["options"]["path"]
     found = mounts("grafana")

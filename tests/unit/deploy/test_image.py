@@ -1,4 +1,4 @@
-"""The Dockerfile, as far as it can be looked at without a container engine."""
+"""The Dockerfile, as far as it can be checked without a container engine."""
 
 from __future__ import annotations
 

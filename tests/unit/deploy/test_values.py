@@ -90,8 +90,8 @@ def test_what_cannot_be_meant_is_refused(given: dict[str, Any], names: str) -> N
     """A misspelt value, one of another type, a setting that the chart makes itself."""
     with pytest.raises(jsonschema.ValidationError) as caught:
         jsonschema.validate(given, schema())
-    told = [caught.value, *(caught.value.context or ())]
-    assert any(names in error.message for error in told)
+    messages = [caught.value, *(caught.value.context or ())]
+    assert any(names in error.message for error in messages)
 
 
 def test_the_settings_that_the_chart_makes_are_settings() -> None:

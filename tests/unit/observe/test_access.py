@@ -64,7 +64,7 @@ CLOSED = ("/metrics", "/status", "/workers", "/topology", "/config", "/sd", "/no
 OPEN = ("/livez", "/", "/static/page.js")
 
 
-def test_nothing_is_told_without_the_token(serve: Callable[[Access], int]) -> None:
+def test_nothing_is_reported_without_the_token(serve: Callable[[Access], int]) -> None:
     """What says something of the application is 401, whatever else was given; probes are open."""
     url = f"http://127.0.0.1:{serve(Access(token=TOKEN.encode()))}"
     wrong = ["", "Bearer", "Bearer x", f"Basic {TOKEN}", f"Bearer {TOKEN}x", TOKEN]
@@ -169,7 +169,7 @@ def test_a_renewed_certificate_is_taken_up(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Without a restart; one that cannot be used is told, and the old one stays."""
+    """Without a restart; one that cannot be used is reported, and the old one stays."""
     certificate = Certificate(*files)
     monkeypatch.setattr("kstash.observe.server.RENEW_S", 0)
     port = serve(Access(certificate=certificate))

@@ -125,7 +125,7 @@ def test_names_that_are_not(host: str) -> None:
 
 
 def test_any_name_where_that_is_wanted() -> None:
-    """`*`, as behind a proxy that looks at names itself."""
+    """`*`, as after a proxy that checks names itself."""
     assert is_allowed("evil.example", {"*"})
 
 
@@ -255,7 +255,7 @@ def test_the_policy_allows_the_page_and_nothing_else(serve: Serve) -> None:
         assert _exchanged(port, _request(path=path))[0] == 404
 
 
-def test_a_failure_of_ours_is_told_to_the_log_alone(
+def test_a_failure_of_ours_is_reported_to_the_log_alone(
     serve: Serve, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Who asks sees that it failed; the traceback is in the worker's log, once."""

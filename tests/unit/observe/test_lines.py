@@ -32,7 +32,7 @@ take_over(is_guest={is_guest})
 
 
 def _run(program: str, log_format: str = "json", *, is_guest: bool = False) -> tuple[str, int]:
-    """Standard error and exit code of a program behind that."""
+    """Standard error and exit code of a program that runs after that."""
     code = SET_UP.format(log_format=log_format, is_guest=is_guest) + program
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False

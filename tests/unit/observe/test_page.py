@@ -76,7 +76,7 @@ def opened(browser: Browser, server: PageServer) -> Iterator[Opened]:
     assert complaints == []
 
 
-def tell(server: PageServer, change: Callable[[list[Any]], None]) -> None:
+def update(server: PageServer, change: Callable[[list[Any]], None]) -> None:
     """Change the entries of the workers."""
     change(server.answers["workers"]["workers"])
 
@@ -153,21 +153,21 @@ def test_what_the_workers_do(opened: Opened) -> None:
 
 
 def test_the_topology_is_drawn(opened: Opened) -> None:
-    """Topics, stages with their operators and stores, and edges of three kinds that look unlike."""
+    """Topics, stages with their operators and stores, and edges of three distinct kinds."""
     page = opened()
     drawing = part(page, "Topology").locator("svg.topology")
     for text in ("from-clicks", "filter(is_human)", "merge", "state customers", "audits"):
         expect(drawing.locator("text", has_text=text).first).to_be_visible()
     expect(drawing.locator(".topic")).to_have_count(6)
     expect(drawing.locator(".stage")).to_have_count(4)
-    looks = {
+    lines = {
         kind: drawing.locator(f".edge.{kind}").first.evaluate(
             "e => [getComputedStyle(e).strokeWidth, getComputedStyle(e).strokeDasharray].join()"
         )
         for kind in ("narrow", "wide", "mixed")
     }
-    assert len(set(looks.values())) == 3, looks
-    assert looks["mixed"].endswith("px, 4px"), "broken, as it is told apart without colour or width"
+    assert len(set(lines.values())) == 3, lines
+    assert lines["mixed"].endswith("px, 4px"), "broken, as it is distinct without colour or width"
     expect(part(page, "Topology").locator(".legend li")).to_have_count(3)
     expect(drawing.locator(".label.facts", has_text="lag")).to_have_count(6)
 
@@ -183,7 +183,7 @@ def test_edges_are_summed_over_the_workers(opened: Opened, server: PageServer) -
                 is_told = edge["topic"] != "clicks"
                 edge["lag_seconds"] = 4.0 * number if is_told else None
 
-    tell(server, change)
+    update(server, change)
     page = opened()
     part(page, "Topology").get_by_text("Edges as a table").click()
     row = part(page, "Topology").get_by_role("row").filter(has_text="orders")
@@ -193,7 +193,7 @@ def test_edges_are_summed_over_the_workers(opened: Opened, server: PageServer) -
     # By its age, where somebody knows it; else by how long it would take.
     expect(page.locator(".flow.behind")).to_have_count(1)
     expect(page.locator(".flow.behind title")).to_contain_text("clicks: narrow edge")
-    tell(server, lambda entries: entries[0]["status"]["edges"][1].update(lag_seconds=10.5))
+    update(server, lambda entries: entries[0]["status"]["edges"][1].update(lag_seconds=10.5))
     look_again(page)
     expect(page.locator(".flow.behind")).to_have_count(2)
 
@@ -206,7 +206,7 @@ def test_each_task_stands_by_its_worker(opened: Opened, server: PageServer) -> N
         task = entries[1]["status"]["tasks"][0]
         task.update(state="recovering", position=10, replay_end=2_500, lag_records=None)
 
-    tell(server, change)
+    update(server, change)
     page = opened()
     bodies = part(page, "Workers and tasks").locator("tbody")
     expect(bodies).to_have_count(3)
@@ -223,7 +223,7 @@ def test_each_task_stands_by_its_worker(opened: Opened, server: PageServer) -> N
 def test_many_tasks_are_shown_on_demand(opened: Opened, server: PageServer) -> None:
     """Of hundreds of tasks those that are not live; all of a worker's after a click."""
     server.answers = answers(workers=2, partitions=40)
-    tell(server, lambda entries: entries[0]["status"]["tasks"][3].update(state="recovering"))
+    update(server, lambda entries: entries[0]["status"]["tasks"][3].update(state="recovering"))
     # As all workers of a supervisor have.
     for entry in server.answers["workers"]["workers"]:
         entry["address"] = "10.0.0.9:80"
@@ -234,7 +234,7 @@ def test_many_tasks_are_shown_on_demand(opened: Opened, server: PageServer) -> N
     first.get_by_role("button", name="all 80 tasks").click()
     expect(first.locator("tr")).to_have_count(81)
     expect(second.locator("tr")).to_have_count(1)
-    tell(server, lambda entries: entries[1]["status"].update(state="stopping"))
+    update(server, lambda entries: entries[1]["status"].update(state="stopping"))
     look_again(page)
     expect(page.locator("#state")).to_have_text("1 of 2 workers live, 1 stopping")
     expect(first.locator("tr")).to_have_count(81)
@@ -252,7 +252,7 @@ def test_an_unreachable_worker_is_shown_as_such(opened: Opened, server: PageServ
         "status": None,
         "error": "connection refused",
     }
-    tell(server, lambda entries: entries.__setitem__(1, dead))
+    update(server, lambda entries: entries.__setitem__(1, dead))
     look_again(page)
     expect(page.locator("#state")).to_have_text("2 of 3 workers live, 1 unreachable")
     expect(page.locator("#state")).to_have_class("state bad")
@@ -272,7 +272,7 @@ def test_what_a_worker_waits_for_is_said(opened: Opened, server: PageServer) -> 
         entries[1]["status"] |= {"waiting_for": reason, "tasks": []}
         entries[2]["status"]["tasks"] = []
 
-    tell(server, change)
+    update(server, change)
     body = part(opened(), "Workers and tasks")
     expect(body.get_by_text(reason, exact=True)).to_have_count(2)
     expect(body.get_by_text("It has no tasks")).to_have_count(1)
@@ -325,7 +325,7 @@ def test_texts_of_strangers_are_texts(opened: Opened, server: PageServer) -> Non
         status["errors"][0].update(event=EVIL, error=EVIL, place=EVIL, logger=EVIL)
         entries[1].update(is_reachable=False, status=None, error=EVIL)
 
-    tell(server, change)
+    update(server, change)
     described = server.answers["topology"]
     described["stages"][0]["inputs"][0]["topic"] = EVIL
     described["stages"][0]["nodes"][0]["label"] = EVIL
@@ -367,7 +367,7 @@ def test_nothing_scrolls_sideways_but_what_says_so(
     opened: Opened, server: PageServer, width: int
 ) -> None:
     """On a phone too, with long names; the drawing goes from top to bottom there."""
-    tell(server, lambda entries: entries[0].update(address="a-long-host-name." * 6 + ":8080"))
+    update(server, lambda entries: entries[0].update(address="a-long-host-name." * 6 + ":8080"))
     worker_of(server.answers)["errors"][0]["error"] = "x" * 400
     page = opened(viewport={"width": width, "height": 844})
     expect(page.locator("svg.topology")).to_be_visible()
@@ -417,7 +417,7 @@ def test_what_a_reader_opened_and_focused_stays(opened: Opened, server: PageServ
     summary = page.get_by_text("Edges as a table")
     summary.focus()
     page.keyboard.press("Enter")
-    tell(server, lambda entries: entries[2]["status"].update(state="stopping"))
+    update(server, lambda entries: entries[2]["status"].update(state="stopping"))
     look_again(page)
     expect(page.locator("#state")).to_have_text("2 of 3 workers live, 1 stopping")
     expect(summary).to_be_focused()
@@ -466,7 +466,7 @@ def test_clocks_of_workers_may_differ(opened: Opened, server: PageServer) -> Non
         for number, entry in enumerate(entries):
             entry["status"] = status(number, 3, now=time.time() - 3_600.0 * number)
 
-    tell(server, change)
+    update(server, change)
     page = opened()
     expect(part(page, "Recoveries").locator("li", has_text="1 min 44 s ago")).to_have_count(3)
     expect(part(page, "Flow").locator(".range").first).to_have_text(ALL_THREE)
@@ -475,7 +475,7 @@ def test_clocks_of_workers_may_differ(opened: Opened, server: PageServer) -> Non
 
 @PROVE
 def test_a_page_that_nobody_sees_asks_nothing(opened: Opened) -> None:
-    """A tab in the background leaves the workers alone, until it is looked at again."""
+    """A tab in the background leaves the workers alone, until it is visible again."""
     page = opened()
     expect(page.locator("#state")).to_have_text("3 of 3 workers live")
     page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
@@ -500,7 +500,7 @@ def test_an_answer_that_does_not_come(opened: Opened) -> None:
 
 
 def test_a_server_without_peers(opened: Opened, server: PageServer) -> None:
-    """Where there is no `/workers`, `/status` is one worker; without `/topology`, edges tell."""
+    """Where there is no `/workers`, `/status` is one worker; without `/topology`, edges do."""
     server.answers = {"status": worker_of(answers(1))}
     page = opened()
     expect(page.locator("#state")).to_have_text("1 of 1 worker live")
@@ -519,7 +519,7 @@ def test_a_worker_that_has_just_started(opened: Opened, server: PageServer) -> N
         for edge in entries[0]["status"]["edges"]:
             edge.update(records_per_second=None, lag_records=None)
 
-    tell(server, change)
+    update(server, change)
     page = opened()
     expect(page.locator("#state")).to_have_text("0 of 1 worker live, 1 starting")
     expect(part(page, "Flow")).to_contain_text("Too few points yet.")
@@ -565,7 +565,7 @@ def test_axe_finds_nothing(opened: Opened, server: PageServer, scheme: Any, widt
         entries[0]["status"]["tasks"][0].update(state="recovering", lag_seconds=99.0)
         entries[1].update(is_reachable=False, status=None, error="connection refused")
 
-    tell(server, change)
+    update(server, change)
     server.answers["livez"] = {"ok": False, "reasons": ["from-clicks_0 makes no progress"]}
     page = opened(color_scheme=scheme, viewport={"width": width, "height": 900})
     expect(page.locator(".stage").first).to_be_visible()

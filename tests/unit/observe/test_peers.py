@@ -83,7 +83,7 @@ def get(address: str, path: str, certificate: Certificate | None = None) -> tupl
 
 
 def test_all_workers_whoever_is_asked(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own first, the others by their addresses; itself among them is not told twice."""
+    """Its own first, the others by their addresses; itself among them is not listed twice."""
     monkeypatch.setattr(peers, "KEPT_S", 0.0)
     first = group.start("one")
     second = group.start("two", first)
@@ -102,8 +102,8 @@ def test_all_workers_whoever_is_asked(group: Group, monkeypatch: pytest.MonkeyPa
     assert found[1]["address"] == third
 
 
-def test_one_that_is_named_itself_is_told_once(group: Group) -> None:
-    """As behind the name of a headless service, which has all addresses."""
+def test_one_that_is_named_itself_is_reported_once(group: Group) -> None:
+    """As with the name of a headless service, which has all addresses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -139,7 +139,7 @@ def test_answers_are_kept_for_a_second(group: Group) -> None:
 
 
 def test_a_name_without_an_address(group: Group) -> None:
-    """Is told, with the name; the others are there."""
+    """Is reported, with the name; the others are there."""
     first = group.start("one")
     second = group.start("two", "nobody.invalid:80", first)
     found = get(second, "/workers")[1]["workers"]
@@ -147,7 +147,7 @@ def test_a_name_without_an_address(group: Group) -> None:
     assert "has no address" in found[2]["error"]
 
 
-def test_who_is_no_worker_is_told(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_no_worker_is_reported(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that is too large, or for something else, is none."""
     first = group.start("one", answer="x" * 10_000)
     monkeypatch.setattr(asking, "ANSWER_BYTES_MAX", 1_000)

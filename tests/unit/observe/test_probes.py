@@ -83,7 +83,7 @@ def test_a_loop_that_does_not_turn() -> None:
 
 
 def test_nothing_stands_still_while_the_cluster_is_away() -> None:
-    """A restart mends no outage; behind it there is as much time as ever."""
+    """A restart mends no outage; after it there is as much time as ever."""
     probes = Probes(LIMIT_S, 0.0)
     parts = task(stalled_seconds=9_000), group("recovering", 9_000, 9_000)
     away = status(*parts, silent_seconds=AWAY_S + 1)
@@ -123,7 +123,7 @@ def test_a_group_that_starts_over_again_and_again() -> None:
 
 
 def test_one_restart_is_no_trouble() -> None:
-    """As behind a producer that failed, with a long replay behind it."""
+    """As after a producer failed, with a long replay after that."""
     probes = Probes(LIMIT_S, 0.0)
     probes.note(status(group("restarting", 1_000, 1)), 5_000)
     seen = status(group("recovering", 1_010, 1))

@@ -132,7 +132,7 @@ def test_each_json_line_says_whose_it_is(capsys: pytest.CaptureFixture[str]) -> 
     assert [line.get("group") for line in found] == [None, None, 12, 3, None, None]
 
 
-def test_people_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_people_get_it_once(capsys: pytest.CaptureFixture[str]) -> None:
     """The console has no field that would be the same in all lines."""
     configure_logs("console", "info")
     identify(application="shop", worker="worker-0")

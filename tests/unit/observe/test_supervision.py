@@ -71,7 +71,7 @@ class Workers:
         self.servers[index] = HttpServer(listening, source, Access())
         self._stack.callback(self.servers[index].close)
 
-    def tell(self, *restarts: int, over: tuple[int, ...] = ()) -> None:
+    def report(self, *restarts: int, over: tuple[int, ...] = ()) -> None:
         """Say which workers there are."""
         self.endpoint.show(
             [
@@ -104,7 +104,7 @@ def test_metrics_of_all_with_a_label(workers: Workers) -> None:
     """And which of them answer, and how often they were started again."""
     workers.start(0)
     workers.start(1)
-    workers.tell(0, 2, 1)
+    workers.report(0, 2, 1)
     text = workers.get("/metrics")[1]
     found = {
         (sample.name, sample.labels.get("worker")): sample.value
@@ -115,7 +115,7 @@ def test_metrics_of_all_with_a_label(workers: Workers) -> None:
     assert found["m", "worker-1"] == 1
     assert [found["kstash_worker_up", f"worker-{i}"] for i in range(3)] == [1, 1, 0]
     assert [found["kstash_worker_restarts_total", f"worker-{i}"] for i in range(3)] == [0, 2, 1]
-    workers.tell(0, 5, 1)
+    workers.report(0, 5, 1)
     assert 'kstash_worker_restarts_total{worker="worker-1"} 5.0' in workers.get("/metrics")[1]
 
 
@@ -127,20 +127,20 @@ def test_ready_when_all_are(workers: Workers) -> None:
     )
     workers.start(0)
     workers.start(1, ready=schema.Verdict(ok=False, reasons=("words_1 is recovering",)))
-    workers.tell(0, 0, 0)
+    workers.report(0, 0, 0)
     code, found = workers.get("/readyz")
     assert code == 503
     assert found["reasons"][0] == "worker-1: words_1 is recovering"
     assert found["reasons"][1].startswith("worker-2: ")
     workers.sources[1].ready = READY
-    workers.tell(0, 0, 0, over=(2,))
+    workers.report(0, 0, 0, over=(2,))
     assert workers.get("/readyz") == (200, {"ok": True, "reasons": []})
 
 
 def test_alive_while_those_that_run_are(workers: Workers) -> None:
-    """One that has died is started again by the supervisor; one that stands still is told."""
+    """One that has died is started again by the supervisor; one that stands still is reported."""
     workers.start(0)
-    workers.tell(0, 0)
+    workers.report(0, 0)
     assert workers.get("/livez")[0] == 200, "worker-1 starts"
     workers.now += 59
     assert workers.get("/livez")[0] == 200
@@ -160,10 +160,10 @@ def test_alive_while_those_that_run_are(workers: Workers) -> None:
 
 
 def test_status_and_workers_of_all(workers: Workers) -> None:
-    """`/status` is one for all, `/workers` has each; who does not answer is told."""
+    """`/status` is one for all, `/workers` has each; one that does not answer is reported."""
     workers.start(0)
     workers.start(1)
-    workers.tell(0, 0)
+    workers.report(0, 0)
     assert workers.get("/status")[1]["state"] == "live"
     entries = workers.get("/workers")[1]["workers"]
     assert [entry["status"]["worker"] for entry in entries] == ["host-0", "host-1"]
@@ -183,13 +183,13 @@ def test_who_does_not_answer_in_time_is_not_waited_for(
     monkeypatch.setattr(asking, "ANSWER_S", 0.3)
     workers.start(0)
     with listen_at(workers.endpoint.folder / socket_name(1)):
-        workers.tell(0, 0)
+        workers.report(0, 0)
         _, silent = workers.get("/workers")[1]["workers"]
         assert silent["error"] == "worker-1: no answer within 0.3 s"
 
 
 @pytest.mark.parametrize("sent", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n{}"])
-def test_who_answers_otherwise_is_told(workers: Workers, sent: bytes) -> None:
+def test_who_answers_otherwise_is_reported(workers: Workers, sent: bytes) -> None:
     """Whatever comes from there: it does no harm."""
     with listen_at(workers.endpoint.folder / socket_name(0)) as listening:
 
@@ -201,7 +201,7 @@ def test_who_answers_otherwise_is_told(workers: Workers, sent: bytes) -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        workers.tell(0)
+        workers.report(0)
         (entry,) = workers.get("/workers")[1]["workers"]
         assert not entry["is_reachable"]
         thread.join()

@@ -74,7 +74,7 @@ def test_what_is_for_tests_only_is_warned_of() -> None:
 
 
 @pytest.mark.parametrize("specification", ["sink.commit.before", "sink.commit.after:2"])
-def test_a_fail_point_is_told_as_it_was_given(specification: str) -> None:
+def test_a_fail_point_is_reported_as_it_was_given(specification: str) -> None:
     """Until it is disarmed."""
     try:
         failpoints.arm(specification)

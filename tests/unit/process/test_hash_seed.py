@@ -1,4 +1,4 @@
-"""A hash seed that is not the pinned one is in START, and a replay under another one is told."""
+"""A hash seed that is not the pinned one is in START, and a replay under another one is logged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kstash.testing import TestDriver
 from kstash.testing import driver as module
 from kstash.verify.formats import lineage_record
 
-TOLD = "replay under another hash seed"
+WARNING = "replay under another hash seed"
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def _seed(monkeypatch: pytest.MonkeyPatch, hashing: str) -> None:
 
 
 def _seeds(driver: TestDriver) -> list[str | None]:
-    """The seeds that the STARTs tell, to the library and to the checker's own decoder."""
+    """The seeds that the STARTs hold, to the library and to the checker's own decoder."""
     seeds = []
     for record in driver.kafka.read("counts-lineage"):
         key, value = record.key(), record.value()
@@ -45,11 +45,11 @@ def _seeds(driver: TestDriver) -> list[str | None]:
     return seeds
 
 
-@pytest.mark.parametrize(("seeds", "is_told"), [("aa", False), ("ab", True), ("a0", True)])
+@pytest.mark.parametrize(("seeds", "warns"), [("aa", False), ("ab", True), ("a0", True)])
 def test_a_replay_under_another_seed(
-    app: kstash.App, monkeypatch: pytest.MonkeyPatch, seeds: str, is_told: bool
+    app: kstash.App, monkeypatch: pytest.MonkeyPatch, seeds: str, warns: bool
 ) -> None:
-    """It is told, and goes on: most programs do not depend on it."""
+    """It is logged, and goes on: most programs do not depend on it."""
     first, second = (seed.replace("0", "") for seed in seeds)
     _seed(monkeypatch, first)
     with TestDriver(app) as driver:
@@ -59,7 +59,7 @@ def test_a_replay_under_another_seed(
         with capture_logs() as lines:
             driver.recover()
         assert _seeds(driver) == [first, second or None]
-        assert [line["event"] == TOLD for line in lines].count(True) == is_told
+        assert [line["event"] == WARNING for line in lines].count(True) == warns
         driver.send("in", b"", key="k")
         assert [record.value for record in driver.read("out")] == [1, 2]
 
@@ -70,7 +70,9 @@ def test_the_pinned_seed_goes_without_saying(app: kstash.App) -> None:
         assert _seeds(driver) == [None]
 
 
-def test_nothing_to_replay_is_not_told(app: kstash.App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_replay_is_not_reported(
+    app: kstash.App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What an orderly stop left is not made again."""
     _seed(monkeypatch, "a")
     with TestDriver(app) as driver:
@@ -79,5 +81,5 @@ def test_nothing_to_replay_is_not_told(app: kstash.App, monkeypatch: pytest.Monk
         _seed(monkeypatch, "b")
         with capture_logs() as lines:
             driver.recover()
-        assert TOLD not in [line["event"] for line in lines]
+        assert WARNING not in [line["event"] for line in lines]
         assert _seeds(driver) == ["a", "b"]

@@ -135,7 +135,7 @@ def test_a_module_and_an_option_can_be_executed_again(folder: Path) -> None:
 
 
 def test_what_was_typed_cannot_be_executed_again(folder: Path) -> None:
-    """A program from standard input, a prompt, and one behind a program that has ended."""
+    """A program from standard input, a prompt, and one after a program that has ended."""
     assert obstacle(python(folder=folder, text=ASK)) == TYPED
     assert obstacle(python("-", folder=folder, text=ASK)) == TYPED
     assert obstacle(python("-i", folder=folder, text=ASK + "\n")) == TYPED
@@ -187,8 +187,8 @@ def test_a_program_from_standard_input_goes_on(folder: Path) -> None:
     assert "the program cannot be executed again" in output
 
 
-def test_seeds_are_told_from_one_another(folder: Path) -> None:
-    """Equal seeds look alike, others do not, and the pinned one goes without saying."""
+def test_seeds_are_distinguished(folder: Path) -> None:
+    """Equal seeds have equal values, others do not, and the pinned one goes without saying."""
     show = "from kstash.process.main_program import hashing; print(hashing())"
     seeds = [python("-c", show, folder=folder, seed=seed).strip() for seed in "0778"]
     assert seeds[0] == ""

@@ -67,7 +67,7 @@ def test_the_soft_limit_is_raised_and_its_end_is_named(tmp_path: Path) -> None:
 
 
 def test_a_limit_that_is_high_enough_stays() -> None:
-    """Nothing is lowered, and what is told is what holds."""
+    """Nothing is lowered, and what is returned is what holds."""
     limit = raise_limit()
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert limit == soft or soft == resource.RLIM_INFINITY
@@ -98,7 +98,7 @@ def test_more_groups_than_files_are_refused() -> None:
 
 
 def test_a_worker_asks_before_it_has_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told the number of groups that it was given, and ends when they are too many."""
+    """It gets the number of groups that it was given, and ends when they are too many."""
     app = kstash.App("files")
     app.stream("in", value=kstash.text).to("out")
     with TestDriver(app, partitions=3) as driver:
@@ -124,7 +124,7 @@ def test_a_worker_asks_before_it_has_groups(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_what_fails_for_want_of_files_is_explained(error: Exception) -> None:
-    """Where nearly all files are open, the error of broker or disk is told as a consequence."""
+    """Where nearly all files are open, the error of broker or disk is reported as a consequence."""
     with (
         pytest.raises(OpenFilesError, match=r"95 of 100 files are open.*ulimit -n 200") as caught,
         short(95).explained(),
@@ -134,7 +134,7 @@ def test_what_fails_for_want_of_files_is_explained(error: Exception) -> None:
 
 
 def test_other_errors_stay() -> None:
-    """User code that fails, and errors while there are files enough, are told as they are."""
+    """User code that fails, and errors while there are files enough, are reported as they are."""
     mistake = OperatorError("map", 0, ValueError("x"))
     with pytest.raises(OperatorError), short(95).explained():
         raise mistake
@@ -142,7 +142,7 @@ def test_other_errors_stay() -> None:
         raise KafkaUnavailableError("no answer")
 
 
-def test_a_shortage_is_told_once() -> None:
+def test_a_shortage_is_reported_once() -> None:
     """At nine tenths of the limit, long before anything fails in ways of its own."""
     clock = ManualClock()
     counts = iter((50, 89, 90, 90, 95, 50, 99))

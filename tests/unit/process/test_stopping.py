@@ -1,4 +1,4 @@
-"""How a run is told to stop: signals in the main thread, `App.stop` everywhere."""
+"""How a run is stopped: signals in the main thread, `App.stop` everywhere."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def test_a_signal_ends_what_has_not_begun(number: int, monkeypatch: pytest.Monke
 
 
 def test_a_run_that_is_stopped_early_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line and no traceback, and it is not over: a program behind it must not think so."""
+    """One line and no traceback, and it is not over: a program after it must not think so."""
 
-    def look(*_: object) -> None:
+    def check(*_: object) -> None:
         send(signal.SIGINT)
 
-    monkeypatch.setattr(launch, "_run_worker", look)
+    monkeypatch.setattr(launch, "_run_worker", check)
     monkeypatch.setattr(launch, "configure_logs", lambda *_: None)
     app = kstash.App("early")
     app.stream("in").to("out")
@@ -138,7 +138,7 @@ def test_app_stop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_known_ends_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`END` would be a run without an end to one who looks for `drain`, and an end to others."""
+    """`END` would be a run without an end to one who means `drain`, and an end to others."""
     seen = _requests(monkeypatch)
     for until in ("END", "drained", True, 5):
         with pytest.raises(kstash.ConfigError, match="until is 'end', 'drain' or None"):

@@ -98,7 +98,7 @@ def test_each_worker_has_a_place_of_its_own() -> None:
     assert unnamed.http_port == 0
 
 
-def test_place_is_told_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_place_is_reported_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it nobody supervises; a worker of another application is refused."""
     monkeypatch.delenv(SEAT_VARIABLE, raising=False)
     assert Seat.of_this_process("fake") is None
@@ -109,7 +109,7 @@ def test_place_is_told_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_who_stands_by_is_woken_to_keep_ready() -> None:
-    """As often as it is told; the place that it is given ends the wait; the link still blocks."""
+    """As often as asked to; the place that it is given ends the wait; the link still blocks."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         woken: list[bool] = []
@@ -171,7 +171,7 @@ def test_a_killed_worker_is_started_again(tmp_path: Path) -> None:
 
 
 def test_the_process_that_stands_by_takes_the_place_of_a_dead_one(tmp_path: Path) -> None:
-    """It has started before, is given the place, and is replaced; none of them is left behind."""
+    """It has started before, is given the place, and is replaced; none of them is left."""
     stop = Stop()
     standby = tmp_path / "standby"
     stood_by: list[int] = []
@@ -255,25 +255,25 @@ def test_what_a_restart_does_not_mend_ends_all_at_once(
 
 
 def test_the_last_words_come_with_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a worker has told is heard also when its end was seen before that."""
+    """The report of a worker counts also when its end was seen before it."""
     monkeypatch.setattr(Supervisor, "_listen", lambda *_: os.sched_yield())
     with pytest.raises(WorkerFailedError) as caught:
         _supervisor(tmp_path, 1, "0:refused").run(Stop())
     assert caught.value.ended_with == "ConfigError"
 
 
-def test_whoever_answers_for_the_workers_is_told_of_them(tmp_path: Path) -> None:
+def test_whoever_answers_for_the_workers_is_reported_of_them(tmp_path: Path) -> None:
     """Of each with its socket, of restarts, and of those that are over."""
-    told: list[Sequence[SupervisedWorker]] = []
+    reported: list[Sequence[SupervisedWorker]] = []
     with pytest.raises(SystemExit):
         _supervisor(
-            tmp_path, 2, "0:fenced", "1:fails-first", is_bounded=True, on_members=told.append
+            tmp_path, 2, "0:fenced", "1:fails-first", is_bounded=True, on_members=reported.append
         ).run(Stop())
-    assert told[0] == [
+    assert reported[0] == [
         SupervisedWorker("worker-0", "0.sock", 0, is_over=False),
         SupervisedWorker("worker-1", "1.sock", 0, is_over=False),
     ]
-    seen = {member for members in told for member in members}
+    seen = {member for members in reported for member in members}
     assert SupervisedWorker("worker-0", "0.sock", 0, is_over=True) in seen
     assert SupervisedWorker("worker-1", "1.sock", 1, is_over=False) in seen
 
@@ -372,7 +372,7 @@ def test_a_worker_that_does_not_stop_is_killed(
 
 
 def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
-    """A supervisor that is killed leaves none behind, not even one that ignores SIGTERM."""
+    """A supervisor that is killed leaves none, not even one that ignores SIGTERM."""
     code = (
         "import sys; from kstash.settings.config import Config\n"
         "from kstash.process.supervisor import *\n"

@@ -190,7 +190,7 @@ def test_another_error_shows_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_frames_are_in_the_debug_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For whoever looks for an error of ours."""
+    """For whoever hunts an error of kstash."""
     with structlog.testing.capture_logs() as logs:
         shown(monkeypatch, lambda: call_each(fails, ["x"], "map(fails)", refuse))
     [entry] = [entry for entry in logs if entry["log_level"] == "debug"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TELL_MOST
+from tests.conftest import FIND_MOST
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,9 +46,9 @@ def pytest_commands(target: str) -> list[list[str]]:
     ]
 
 
-def test_what_tells_most_is_there() -> None:
+def test_what_finds_most_is_there() -> None:
     """A test that `make test` names exists: renamed, it would move to `make prove` unnoticed."""
-    for entry in TELL_MOST:
+    for entry in FIND_MOST:
         file, _, test = entry.partition("::")
         path = ROOT / "tests" / file
         assert path.is_file(), entry

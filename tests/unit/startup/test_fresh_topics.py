@@ -1,4 +1,4 @@
-"""A start right after topics were made looks again, as for topics that it makes itself."""
+"""A start right after topics were made asks again, as for topics that it makes itself."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Lagging(MemoryAdmin):
     def describe(
         self, topics: Sequence[str], *, are_created: bool = False, may_be_new: bool = False
     ) -> dict[str, TopicInfo]:
-        """Without those that are late, but for who looks again."""
+        """Without those that are late, but for those who ask again."""
         if may_be_new:
             self.asked_again += topics
         if are_created or may_be_new:
@@ -70,7 +70,7 @@ def test_a_user_topic_that_a_broker_does_not_know_yet(kafka: MemoryKafka, late: 
 
 
 def test_a_topic_that_is_nowhere_is_missing(kafka: MemoryKafka) -> None:
-    """It is looked for once more, and named; nothing was created meanwhile."""
+    """It is asked for once more, and named; nothing was created meanwhile."""
     kafka.delete_topic("counts")
     admin = Lagging(kafka)
     app = words()

@@ -82,7 +82,7 @@ def pairs() -> list[Any]:
     return [pytest.param(first, second, id=f"{first}-{second}") for first, second in both]
 
 
-@pytest.mark.parametrize("crash", ["never", "before a drain", "behind an upgrade"])
+@pytest.mark.parametrize("crash", ["never", "before a drain", "after an upgrade"])
 @pytest.mark.parametrize(("first", "second"), pairs())
 def test_a_drained_application_goes_on_under_another_guarantee(
     first: str, second: str, crash: str
@@ -95,7 +95,7 @@ def test_a_drained_application_goes_on_under_another_guarantee(
             if number:
                 driver.drain()
                 driver.recover(words(guarantee))
-            if crash == "behind an upgrade":
+            if crash == "after an upgrade":
                 driver.crash()
                 driver.recover()
             fill(driver)

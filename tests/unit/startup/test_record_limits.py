@@ -16,7 +16,7 @@ KB = 1024
 
 
 def program(skip_records: str | None = None, frame_bytes_max: int = KB) -> kstash.App:
-    """Words counted behind an internal topic."""
+    """Words counted after an internal topic."""
     app = kstash.App("limits", frame_bytes_max=frame_bytes_max, skip_records=skip_records)
     (
         app.stream("in", value=kstash.text)

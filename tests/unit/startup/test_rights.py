@@ -1,4 +1,4 @@
-"""Rights: what a worker needs is looked at when it starts, and what is missing is named."""
+"""Rights: what a worker needs is checked when it starts, and what is missing is named."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_all_that_is_missing_is_named_at_once() -> None:
 
 def test_a_topic_that_may_not_be_described() -> None:
     """What is needed there is named, since READ and WRITE bring DESCRIBE along."""
-    told = RightMissingError([("topic", "out", "DESCRIBE"), ("topic", "x", "DESCRIBE")])
-    made = explained(told, _topology(), _config())
+    error = RightMissingError([("topic", "out", "DESCRIBE"), ("topic", "x", "DESCRIBE")])
+    made = explained(error, _topology(), _config())
     assert made.missing == (
         ("topic", "out", "WRITE"),
         ("topic", "out", "READ"),
@@ -96,7 +96,7 @@ def test_a_topic_that_may_not_be_described() -> None:
 
 
 def test_a_cluster_that_does_not_say_is_believed() -> None:
-    """Some do not tell what a client may do."""
+    """Some do not report what a client may do."""
     check_rights(_topology(), _config(), {"in": TopicInfo("in", 1, 1)})
 
 
@@ -127,7 +127,7 @@ def test_the_topic_of_a_refused_request_is_named() -> None:
             admin._is_absent("ask", error, (), (item, "DESCRIBE_CONFIGS"))
 
 
-def test_a_deletion_that_is_refused_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deletion_that_is_refused_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each topic, until one succeeds: a purge is tried again and again."""
 
     class Client:

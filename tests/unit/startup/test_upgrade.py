@@ -38,7 +38,7 @@ def words(edge: str = "by-word", **settings: Any) -> App:
 
 
 def more_words(has_clicks: bool = True, **settings: Any) -> App:
-    """The same with a stage declared first, a filter, and another store behind the same edge."""
+    """The same with a stage declared first, a filter, and another store after the same edge."""
     app = App("shop", **settings)
     if has_clicks:
         clicks = app.stream("clicks", key=kstash.text, value=kstash.text)
@@ -118,7 +118,7 @@ def test_a_drained_application_goes_on_as_another_program() -> None:
 
 @pytest.mark.parametrize("is_checkpointed", [False, True])
 def test_the_new_program_recovers_like_any(is_checkpointed: bool) -> None:
-    """Crashes behind an upgrade: from the old program's checkpoints, and from its own."""
+    """Crashes after an upgrade: from the old program's checkpoints, and from its own."""
     with TestDriver(words(), partitions=2) as driver:
         fill(driver)
         driver.drain()
@@ -316,7 +316,7 @@ def delivered(delivery: Delivery) -> App:
 
 
 def test_a_delivery_may_change_once() -> None:
-    """Readers with the rule know where the sequences were, and would see a gap behind them."""
+    """Readers with the rule know where the sequences were, and would see a gap after them."""
     with TestDriver(delivered("transactional")) as driver:
         seen = []
         for delivery in ("immediate", "transactional"):

@@ -264,7 +264,7 @@ def later(*skips: tuple[int, ...], stage: int = 1) -> list[LineageRecord]:
 def test_h50_records_that_were_processed_and_passed_over(
     records: list[LineageRecord], found: list[tuple[str, int]]
 ) -> None:
-    """What a START says anew must lie behind what its history has taken."""
+    """What a START says anew must lie after what its history has read."""
     report = Report()
     check = LineageCheck(report)
     for offset, record in enumerate(records):
