@@ -15,9 +15,13 @@ MEMORY_MIB = 32
 ROCKS_MIB = 16
 BYTES_PER_KEY = 15
 
+TIMERS = 200_000
+TIMERS_MEMORY_MIB = 16
+ENTRIES_PER_TIMER = 2
+
 BASE = """
 import resource
-import benchmarks.large_state
+import benchmarks.large_state, benchmarks.ordered_state
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 """
 
@@ -41,3 +45,16 @@ def test_a_million_keys_within_the_documented_bound() -> None:
     peaks = [int(peak) for peak in re.findall(r"peak (\d+) MiB", told)]
     bound = MEMORY_MIB * 3 / 2 + ROCKS_MIB + KEYS * BYTES_PER_KEY / 2**20
     assert max(peaks) - base <= bound, told
+
+
+@pytest.mark.prove
+def test_pending_timers_within_the_documented_bound() -> None:
+    """Timers take what two keys each would: set, restarted over, fired, and windows after them."""
+    base = int(output("-c", BASE))
+    told = output(
+        *("-m", "benchmarks.ordered_state"),
+        *("--timers", str(TIMERS), "--memory-mib", str(TIMERS_MEMORY_MIB)),
+    )
+    peaks = [int(peak) for peak in re.findall(r"peak (\d+) MiB", told)]
+    entries_mib = TIMERS * ENTRIES_PER_TIMER * BYTES_PER_KEY / 2**20
+    assert max(peaks) - base <= TIMERS_MEMORY_MIB * 3 / 2 + ROCKS_MIB + entries_mib, told
