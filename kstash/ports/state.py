@@ -74,7 +74,7 @@ class Timer(NamedTuple):
     """A timer that is set. Timers are due in the order of these fields.
 
     Attributes:
-        at_ms: when it is due: Unix time in milliseconds, of whatever clock the operator goes by.
+        at_ms: when it is due: Unix time in milliseconds, by the clock that the operator uses.
         key: encoded.
         name: of the timer; a key has at most one of each name.
     """
@@ -265,13 +265,13 @@ class CheckpointStore(Protocol):
         """
 
     def missing(self, locations: Collection[str]) -> set[str]:
-        """Those of `locations` of which a cheap look says that they are not there."""
+        """Those of `locations` that a cheap check does not find."""
 
     def strays(self, group: int, folder: str, known: Collection[str]) -> list[tuple[str, str]]:
         """(Name, location) of what is stored under `<folder>/` and is not among `known`.
 
-        What an interrupted `put` left behind is listed too. `known` may hold locations of other
-        folders of the group: it spares looking at them.
+        What an interrupted `put` left is listed too. `known` may hold locations of other folders
+        of the group, which are then not read.
         """
 
     def delete(self, locations: Collection[str]) -> None:

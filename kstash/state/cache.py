@@ -3,7 +3,7 @@
 Invariants:
 - Every entry of the live dict that differs from the table is in the dirty set.
 - The keys of the last `load` are leased: they stay resident and dirty until the next `load` of the
-  same store or the next checkpoint, whatever is spilled meanwhile, because the caller may still
+  same store or the next checkpoint, even when others are spilled, because the caller may still
   assign them.
 - The table holds only what was written back. It is read only for keys that are not resident.
 """

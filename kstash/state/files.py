@@ -190,7 +190,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _regular_size(path: Path) -> int | None:
-    """Size of a file in bytes; None for links, and whatever else is no file."""
+    """Size of a file in bytes; None for links and all else that is not a plain file."""
     found = path.lstat()
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 

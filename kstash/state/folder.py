@@ -30,7 +30,7 @@ FORMAT_VERSION = 1
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 """State is as secret as what the topics hold. Each folder from the application's down is closed, so
-that nobody else reaches the files that RocksDB makes, whose mode the umask decides."""
+that no other user reaches the files that RocksDB makes, whose mode the umask decides."""
 
 LOCK_FILE = ".lock"
 METADATA_FILE = "kstash-metadata.json"
@@ -202,7 +202,7 @@ class ApplicationFolder:
     def _write_metadata(self, path: Path, metadata: dict[str, object]) -> None:
         partial = path.with_suffix(".partial")
         try:
-            # Anew: what lies there was left by a crash, or put there by somebody else.
+            # A new file: what is there was left by a crash, or put there by another program.
             partial.unlink(missing_ok=True)
             with create_private(partial) as file:
                 file.write(json.dumps(metadata, indent=2).encode() + b"\n")
@@ -220,8 +220,8 @@ class ApplicationFolder:
 def make_private_folder(path: Path) -> None:
     """Make a folder, and those above it that are missing, for this user alone.
 
-    One that is there and belongs to this user becomes so too: older releases left that to the
-    umask. One of somebody else's is taken as it is, as a volume of a container.
+    A folder that exists and belongs to this user becomes so too: older releases left that to the
+    umask. One of another user, as a volume of a container, is taken as it is.
 
     Raises:
         OSError: as the operating system says it.

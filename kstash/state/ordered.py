@@ -4,10 +4,10 @@ What is resident is merged with the table. Invariants, beside those of the cache
 
 - Each key with a live value is in the sorted keys or among the unsorted ones.
 - Below the floor the table has no entry that counts: each one there is deleted in the live dict, or
-  expired. So nothing looks for entries there, and with the next write-back all of them go at once.
+  expired. So no read goes there, and the next write-back removes all of them at once.
 
-The floor is why queues stay fast: RocksDB keeps a tombstone for each entry that was deleted by
-itself, and whoever looks for the first entry walks over all of them (decision 0063).
+The floor keeps queues fast: RocksDB has a tombstone for each entry that was deleted by itself, and
+a search for the first entry walks over all of them (decision 0063).
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ class RocksTaskFolder:
         self._block_cache = block_cache
         self._open: RocksTaskState | None = None
         self._open_count = 0
-        # Checksums of immutable files found right by `verify`: the first checkpoint after an
-        # `open` would else read the whole state again.
+        # Checksums of immutable files that `verify` found right: without them the first checkpoint
+        # after an `open` would read the whole state again.
         self._verified: dict[str, dict[str, FileEntry]] = {}
 
     def verify(self, label: str, files_: Sequence[FileEntry]) -> bool:

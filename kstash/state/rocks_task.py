@@ -164,8 +164,8 @@ class RocksTaskState(TaskStores):
         # RocksDB closes, and frees its memory, only when nothing refers to it.
         self._handles.clear()
         for part in (*self._tables.values(), self._database):
-            # Closing flushes. What cannot be flushed now is in no checkpoint and thrown away, and
-            # whoever had to know of a failing disk was told by `checkpoint`.
+            # Closing flushes. What cannot be flushed now is in no checkpoint and thrown away; a
+            # failing disk was reported by `checkpoint` already, to the caller that depends on it.
             with suppress(Exception):
                 part.close()
         with around("state.live.close"):
@@ -193,7 +193,7 @@ class _RocksTable:
     def scan(self, lower: bytes, upper: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         options = ReadOptions()
         if upper is not None:
-            # RocksDB else looks for the next entry past it, over all that was deleted there.
+            # Without it RocksDB searches on for the next entry, over all that was deleted there.
             options.set_iterate_upper_bound(upper)
         rows: list[tuple[bytes, bytes]] = []
         with disk(self._folder, "reading state"):
@@ -219,7 +219,7 @@ def disk(folder: Path, action: str) -> Iterator[None]:
 
 
 def _drop_families(live: Path, kept: Collection[str], options: Options) -> None:
-    """Drop column families that a changed program has no use for; without any nothing is opened."""
+    """Drop column families that a changed program has no use for; if there are none, do nothing."""
     held = Rdict.list_cf(str(live), options)
     dropped = [name for name in held if name not in kept]
     if dropped:

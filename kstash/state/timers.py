@@ -1,7 +1,7 @@
 """Timers in an ordered store: each one twice, in a queue by time, and by its key and name.
 
-The first byte of an entry's key says which of the two it is. The queue stands first, so that what
-has fired is below the floor of the store, and to find the next timer takes one look.
+The first byte of an entry's key says which of the two it is. The queue stands first, so that timers
+that have fired are below the floor of the store, and one read finds the next timer.
 """
 
 from __future__ import annotations

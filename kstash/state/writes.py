@@ -1,9 +1,9 @@
 """Writes to RocksDB: in pieces, waiting while it has flushes or compactions to catch up with.
 
-A database that cannot take a write now refuses it (`no_slowdown`), and rocksdict's batch is used up
-by the attempt: so every attempt makes one anew, of few enough records that this costs little.
-Nothing needs the pieces to be written together: live files are never opened again, and what makes a
-checkpoint of them is behind the last piece.
+A database that cannot take a write now refuses it (`no_slowdown`), and the attempt uses up
+rocksdict's batch: so every attempt makes a new one, of few enough records that this costs little.
+Nothing needs the pieces to be written together: live files are never opened again, and a checkpoint
+is made of them only after the last piece.
 
 A wait has no limit of its own: a starved machine may need minutes for one compaction. It ends in an
 error when the database stands still.
@@ -35,7 +35,7 @@ STALL_RETRY_S = 0.002
 STALL_TOLD_S = 1.0
 STALL_LOOK_S = 0.1
 STALL_MAX_S = 60.0
-"""Of a database where no flush or compaction ends, and none writes its files on."""
+"""Of a database where no flush or compaction ends, and no file grows."""
 
 _PROGRESS = (
     "rocksdb.num-immutable-mem-table",
@@ -114,11 +114,11 @@ class Writer:
         self._options = WriteOptions()
         # The stub declares a method; in the extension it is an attribute.
         self._options.disable_wal = True  # type: ignore[method-assign,assignment]
-        # On a full disk a write would else wait without end for a flush that cannot succeed.
+        # On a full disk a write would wait forever for a flush that cannot succeed.
         self._options.no_slowdown = True
 
     def apply(self, fill: Fill) -> None:
-        """Write one piece, and wait for as long as RocksDB gets on.
+        """Write one piece, and wait for as long as RocksDB makes progress.
 
         Raises:
             TimeoutError: the database has stood still for a minute.
@@ -143,7 +143,7 @@ class Writer:
 
     def figures(self) -> dict[str, int]:
         """What changes with each flush and compaction, of all column families together."""
-        # What rocksdict shows as a database tells the properties of one of its families.
+        # What rocksdict shows as a database has the properties of one of its families only.
         return {
             name: sum(int(family.property_value(name) or 0) for family in self._families)
             for name in _PROGRESS
@@ -172,7 +172,7 @@ class _Stall:
         self._most_bytes = writer.file_bytes()
 
     def check(self, now: float, error: Exception) -> None:
-        """Tell a wait that is long; raise `TimeoutError` for one without an end."""
+        """Report a wait that is long; raise `TimeoutError` for one without an end."""
         if now < self._next_look:
             return
         self._next_look = now + STALL_LOOK_S

@@ -30,7 +30,7 @@ BLOCK_BYTES = 1 << 20
 
 
 def open_store(url: str, application_id: str) -> ObjectCheckpointStore:
-    """The store behind a URL, in a folder named after the application.
+    """The store that a URL names, in a folder named after the application.
 
     Raises:
         ConfigError: obstore is not installed, or cannot work with the URL.
@@ -48,7 +48,7 @@ def open_store(url: str, application_id: str) -> ObjectCheckpointStore:
         if parts.scheme == "file":
             # The folder itself, to sync it: obstore leaves that to the system.
             folder = Path(unquote(parts.path))
-            # Where it is new, for this user alone; who shares it among users makes it first.
+            # A new folder is for this user alone; one that users share has to be there before.
             with suppress(FileExistsError):
                 folder.mkdir(0o700, parents=True)
             with suppress(FileExistsError):
@@ -72,9 +72,9 @@ class ObjectCheckpointStore:
     """`kstash.ports.state.CheckpointStore` over obstore.
 
     Args:
-        store: where to.
+        store: where files go.
         application_id: names the folder in it.
-        folder: of a store on this machine's file system, else None.
+        folder: of a store on this machine's file system; None for all others.
     """
 
     def __init__(self, store: ObjectStore, application_id: str, folder: Path | None = None) -> None:
@@ -124,7 +124,7 @@ class ObjectCheckpointStore:
 
         for location in locations:
             if not location.startswith(SCHEME):
-                continue  # left behind in the store that was set before
+                continue  # left in the store that was set before
             path = self._path(_name(location))
             # One at a time: of several, a missing one hides what became of the others.
             with self._asking(f"delete {path}"):

@@ -172,13 +172,13 @@ class CheckpointTopic:
     def delete(self, locations: Collection[str]) -> None:
         """Write tombstones for all chunks; compaction frees the space."""
         with self._producing("deleting files") as send:
-            # What is none of ours was left behind in the store that was set before.
+            # Other locations were left in the store that was set before.
             for place in parsed_locations(locations).values():
                 for index in range(place.count):
                     send(place.partition, f"{place.key}/{index}", None, lambda _: None)
 
     def close(self) -> None:
-        """Close all clients that nobody uses at the moment."""
+        """Close all clients that no job uses at the moment."""
         self._is_closed = True
         for reader in self._idle_readers:
             reader.close()
@@ -230,7 +230,7 @@ class CheckpointTopic:
                 yield send
                 wait(0)
             except BaseException as error:
-                # What is under way must not count for the next attempt.
+                # What is on its way must not count for the next attempt.
                 self._producer = None
                 producer.close()
                 if isinstance(error, ProducerFailedError | RecordTooLargeError | TopicMissingError):
@@ -254,7 +254,7 @@ class CheckpointTopic:
                 yield from self._read_run(reader, (self._topic, partition), first, first + count)
             is_sound = True
         finally:
-            # One that was left half-way may hold records of what was asked before.
+            # A reader that was stopped half-way may still hold records of that run.
             if is_sound and not self._is_closed:
                 self._idle_readers.append(reader)
             else:

@@ -1,4 +1,4 @@
-"""A checkpoint store in memory: it outlives workers, and fails when it is told to."""
+"""A checkpoint store in memory: it outlives workers, and fails when a test asks for it."""
 
 from __future__ import annotations
 

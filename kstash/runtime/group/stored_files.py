@@ -47,7 +47,7 @@ class Upload:
         Raises:
             CheckpointStoreError: the store does not answer.
             StateError: a file cannot be read, or is not what it was.
-            JobCancelledError: nobody waits for it any more.
+            JobCancelledError: no upload waits for it any more.
         """
         known = dict(self.known)
         if known and not self.is_known_checked:
@@ -74,7 +74,7 @@ class Upload:
             yield block
             if self.bytes_per_s:
                 job.pause(len(block) / self.bytes_per_s)
-        # Before the store takes it for whole: what was damaged on the disk stays there.
+        # Raised before the store takes the file for whole: damage on the disk stays there.
         if found.hexdigest() != entry.digest:
             raise CheckpointCorruptError(
                 f"file {entry.name} of checkpoint {record.label} was damaged on this disk",

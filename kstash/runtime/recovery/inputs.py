@@ -1,4 +1,4 @@
-"""Whether the inputs still hold what a replay needs, and whose record it was that said so."""
+"""Whether the inputs still hold what a replay needs, and which record says that it needs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kstash.runtime.layout import Layout
 from kstash.topology.model import Stage
 
 DOUBT_S = 30.0
-"""How long a history that goes beyond its inputs is looked at again and again, in seconds."""
+"""How long a history that goes beyond its inputs is checked again and again, in seconds."""
 
 
 def check_inputs(
@@ -99,7 +99,7 @@ def _check_ends(
         )
         tell_record(error, context.layout, stage.index, plan.said_by)
         now = context.clock.monotonic()
-        # Behind a change of leaders an end may be listed that lies too low.
+        # After a change of leaders an end may be listed that lies too low.
         if now < context.doubts.setdefault(group, now) + DOUBT_S:
             raise KafkaUnavailableError(f"{error}; perhaps its end is not known yet")
         raise error
@@ -112,7 +112,7 @@ def tell_record(
     stage_index: int,
     record: tuple[OutPartition, int] | None,
 ) -> None:
-    """Add the place of a record in an output partition of a stage; on a sink it can be skipped."""
+    """Add the place of a record in an output of a stage; one of a sink can be skipped."""
     if record is None:
         return
     stage = next(stage for stage in layout.topology.stages if stage.index == stage_index)

@@ -1,4 +1,4 @@
-"""Bases for recovered tasks: verified on this disk, else brought back from the checkpoint store.
+"""Bases for recovered tasks: verified on this disk, or brought back from the checkpoint store.
 
 Verifying and fetching wait for disks and networks, so a background job does it for each task; other
 task groups go on. The candidates come best first; the first one that can be had is the base.
@@ -97,7 +97,7 @@ class Restores:
 
     @property
     def done_bytes(self) -> int:
-        """Bytes of them that are here."""
+        """Bytes of them that were fetched."""
         return sum(progress.done_bytes for progress in self._progress.values())
 
     def begin(
@@ -144,7 +144,7 @@ class Restores:
             on_done(frozenset(self._usable))
 
     def tick(self, now: float) -> None:
-        """Say now and then how far it is; ask a store again that did not answer."""
+        """Report progress now and then; ask a store again that did not answer."""
         for task, due in list(self._retries.items()):
             if now >= due:
                 del self._retries[task]
@@ -154,7 +154,7 @@ class Restores:
             self._report(now)
 
     def cancel(self) -> None:
-        """Stop; nobody waits for it any more."""
+        """Stop: no recovery waits for it any more."""
         for job in self._jobs:
             job.cancel()
 
@@ -222,7 +222,7 @@ class BaseSearch:
         folder: of the task on this disk.
         task: its name, for the log.
         candidates: best first.
-        progress: is told what is fetched.
+        progress: counts what is fetched.
     """
 
     store: CheckpointStore | None
@@ -238,7 +238,7 @@ class BaseSearch:
             CheckpointStoreError: the store does not answer; what was fetched is kept for the next
                 try.
             StateError: the disk is full or fails.
-            JobCancelledError: nobody waits for it any more.
+            JobCancelledError: no recovery waits for it any more.
         """
         result = Restored()
         tried: set[str] = set()

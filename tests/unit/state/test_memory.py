@@ -38,23 +38,23 @@ def output(*arguments: str) -> str:
 def test_a_million_keys_within_the_documented_bound() -> None:
     """Peak memory is that of docs/operating: state, RocksDB, and a part for each key."""
     base = int(output("-c", BASE))
-    told = output(
+    printed = output(
         *("-m", "benchmarks.large_state", str(KEYS)),
         *("--updates", "100000", "--memory-mib", str(MEMORY_MIB)),
     )
-    peaks = [int(peak) for peak in re.findall(r"peak (\d+) MiB", told)]
+    peaks = [int(peak) for peak in re.findall(r"peak (\d+) MiB", printed)]
     bound = MEMORY_MIB * 3 / 2 + ROCKS_MIB + KEYS * BYTES_PER_KEY / 2**20
-    assert max(peaks) - base <= bound, told
+    assert max(peaks) - base <= bound, printed
 
 
 @pytest.mark.prove
 def test_pending_timers_within_the_documented_bound() -> None:
     """Timers take what two keys each would: set, restarted over, fired, and windows after them."""
     base = int(output("-c", BASE))
-    told = output(
+    printed = output(
         *("-m", "benchmarks.ordered_state"),
         *("--timers", str(TIMERS), "--memory-mib", str(TIMERS_MEMORY_MIB)),
     )
-    peaks = [int(peak) for peak in re.findall(r"peak (\d+) MiB", told)]
+    peaks = [int(peak) for peak in re.findall(r"peak (\d+) MiB", printed)]
     entries_mib = TIMERS * ENTRIES_PER_TIMER * BYTES_PER_KEY / 2**20
-    assert max(peaks) - base <= TIMERS_MEMORY_MIB * 3 / 2 + ROCKS_MIB + entries_mib, told
+    assert max(peaks) - base <= TIMERS_MEMORY_MIB * 3 / 2 + ROCKS_MIB + entries_mib, printed

@@ -55,7 +55,7 @@ def test_an_infinity_comes_back(serde: Serde[Any], is_published: bool) -> None:
 
 @pytest.mark.parametrize("pause_s", [0, 11])
 def test_a_deleted_state_stays_deleted(pause_s: float) -> None:
-    """DELETE before a checkpoint, or behind it, is made again by a replay and not undone by it."""
+    """DELETE before a checkpoint, or after it, is made again by a replay and not undone by it."""
 
     def keep(state: str, value: str) -> str | kstash.Deletion:
         return kstash.DELETE if value == "-" else state + value

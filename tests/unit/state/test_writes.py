@@ -1,4 +1,4 @@
-"""Writes to RocksDB that it refuses for a while: nothing is lost, and only a standstill is told."""
+"""Writes to RocksDB that it refuses for a while: nothing is lost, a standstill is reported."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_what_is_tried_again_and_again_is_a_standstill(database: Rdict) -> None:
 def test_the_figures_are_those_of_the_stores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database tells the figures of one column family, where the position lies: all count."""
+    """A database has the figures of one column family, where the position lies: all count."""
     made: list[Writer] = []
 
     def make(*args: Any) -> Writer:

@@ -214,7 +214,7 @@ def newest(driver: TestDriver) -> Checkpoint:
 )
 @pytest.mark.parametrize("is_same_label", [True, False])
 def test_a_recovery_falls_back(driver: TestDriver, kind: str, *, is_same_label: bool) -> None:
-    """The forged record is told with its place, and the one before it is restored."""
+    """The forged record is reported with its place, and the one before it is restored."""
     last = newest(driver)
     files = (*last.files[1:], replace(FORGED_FILES[kind], size=last.files[0].size))
     label = last.label if is_same_label else "9-9-9"
