@@ -16,7 +16,7 @@ from kstash.runtime.worker.progress import RecoveryProgress
 from kstash.runtime.worker.rates import Rates
 from kstash.runtime.worker.retention_margin import Margin
 from kstash.runtime.worker.stalls import Stalls, state_of
-from kstash.runtime.worker.stores import Stores
+from kstash.runtime.worker.store_sizes import StoreSizes
 
 REPORT_INTERVAL_S = 1.0
 
@@ -50,7 +50,7 @@ class Reporter:
         self._lags = Lags(context)
         self._stalls = Stalls()
         self._rates = Rates(context.layout.topology)
-        self._stores = Stores()
+        self._stores = StoreSizes()
         # By the task object: a new incarnation counts from zero again.
         self._seen: dict[Task, tuple[tuple[int, ...], dict[str, int]]] = {}
         self._begin()
@@ -73,7 +73,7 @@ class Reporter:
         self._lags.look(now, groups)
         self._stalls.look(now, groups, owned, self._lags)
         self._rates.look(now, tasks)
-        self._stores.look(now, tasks)
+        self._stores.refresh(now, tasks)
         state = _state(groups, is_stopping=is_stopping, is_spare=is_spare)
         for name in STATES:
             self._board.gauge("app_state", float(name == state), state=name)

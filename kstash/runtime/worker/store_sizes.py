@@ -9,11 +9,11 @@ SIZES_INTERVAL_S = 10.0
 """Each store costs some tens of microseconds."""
 
 
-class Stores:
-    """Sums up the stores.
+class StoreSizes:
+    """Sums up the sizes of stores over all tasks.
 
     Attributes:
-        sizes: by store, as of the last look.
+        sizes: by store, as of the last `refresh` that was due.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Stores:
         self._due = 0.0
         self._tasks: list[Task] = []
 
-    def look(self, now: float, tasks: list[Task]) -> None:
+    def refresh(self, now: float, tasks: list[Task]) -> None:
         """Ask when due, and at once when other tasks are here than before."""
         if now < self._due and tasks == self._tasks:
             return
