@@ -7,7 +7,6 @@ nothing runs beside the caller, so that the same calls always give the same outp
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -17,36 +16,14 @@ import structlog
 from kstash.app import App
 from kstash.core.kinds import OutputKind
 from kstash.core.partitioner import Partitioner
-from kstash.errors import ConfigError, KstashError, StepDeadlineError
+from kstash.errors import ConfigError
 from kstash.observe.logs import configure_logs
 from kstash.ports.kafka import Headers, Partition
-from kstash.runtime.layout import Layout
 from kstash.runtime.worker.store_view import StoreView
-from kstash.runtime.worker.worker import Worker
 from kstash.serdes import Serde
-from kstash.settings.config import OWN_MESSAGE_BYTES_MAX, Config
-from kstash.startup.continuity import settled
-from kstash.testing.background import ManualBackground
-from kstash.testing.clock import ManualClock
-from kstash.testing.kafka.broker import MemoryKafka
-from kstash.testing.kafka.cluster import MemoryCluster
-from kstash.testing.metrics import MemoryMetrics
 from kstash.testing.outputs import OutputReader, OutputRecord
-from kstash.testing.state import MemoryBackend
-from kstash.testing.stores import MemoryCheckpointStore
-from kstash.topology.model import StageOutput, Topology
-
-TICK_S = 0.05
-"""Seconds by which the clock moves at a time: short against every interval of the settings."""
-
-QUIET_STEPS = 3
-"""Steps of the worker in a row without any activity after which it is at rest."""
-
-STEPS_MAX = 100_000
-"""Steps of the worker without coming to rest after which something is wrong."""
-
-RECOVERY_S_MAX = 120
-"""Seconds by the manual clock within which a worker must be live."""
+from kstash.testing.rig import TICK_S, Rig
+from kstash.topology.model import StageOutput
 
 
 class TestDriver:
@@ -76,6 +53,8 @@ class TestDriver:
         metrics: what the worker counted, over all its lives.
         store: its remote checkpoints.
         background: its uploads and restores, done as soon as they are asked for.
+        rig: the worker itself and what is around it, for kstash's own tests: internals, which may
+            change with any version.
     """
 
     __test__ = False  # pytest must not collect it where it is imported
@@ -88,22 +67,17 @@ class TestDriver:
         lineage_delay_s: float = 0.0,
         start_ms: int = 1_600_000_000_000,
     ) -> None:
-        self._topology, self._config = _declared(app)
+        self.rig = Rig(
+            app, partitions=partitions, lineage_delay_s=lineage_delay_s, start_ms=start_ms
+        )
+        config = self.rig.config
         if not structlog.is_configured():
             # By itself it would print all, also what is for debugging, to standard output.
-            configure_logs(self._config.log_format, self._config.log_level)
-        self._partitions = partitions
-        self._lineage_delay_s = lineage_delay_s
-        self.clock = ManualClock(start_ms)
-        self.kafka = MemoryKafka(self.clock)
-        self.metrics = MemoryMetrics()
-        self._backend = MemoryBackend()
-        self.store = MemoryCheckpointStore()
-        self.background = ManualBackground(self._note_activity)
-        self._cluster: MemoryCluster | None = None
-        self._worker: Worker | None = None
+            configure_logs(config.log_format, config.log_level)
+        self.clock, self.kafka = self.rig.clock, self.rig.kafka
+        self.metrics, self.store = self.rig.metrics, self.rig.store
+        self.background = self.rig.background
         self._readers: dict[Partition, OutputReader] = {}
-        self._nonces = itertools.count()
         self.recover()
 
     def send(
@@ -112,7 +86,7 @@ class TestDriver:
         value: Any,
         key: Any = None,
         *,
-        timestamp: int | None = None,
+        timestamp_ms: int | None = None,
         partition: int | None = None,
         headers: Headers | None = None,
     ) -> None:
@@ -124,7 +98,7 @@ class TestDriver:
             topic: one of the application's input topics.
             value: encoded with the serde of the input; None is a null value.
             key: encoded likewise.
-            timestamp: Unix time in milliseconds; None is the clock's.
+            timestamp_ms: Unix time in milliseconds; None is the clock's.
             partition: None takes that of the key as Kafka's clients do, or 0 without a key.
             headers: user headers.
 
@@ -138,7 +112,7 @@ class TestDriver:
             topic,
             None if value is None else value_serde.serialize(value),
             None if key is None else key_serde.serialize(key),
-            timestamp=timestamp,
+            timestamp_ms=timestamp_ms,
             partition=partition,
             headers=headers,
         )
@@ -149,7 +123,7 @@ class TestDriver:
         value: bytes | None,
         key: bytes | None = None,
         *,
-        timestamp: int | None = None,
+        timestamp_ms: int | None = None,
         partition: int | None = None,
         headers: Headers | None = None,
     ) -> None:
@@ -172,10 +146,10 @@ class TestDriver:
             value,
             key=key,
             partition=partition,
-            timestamp_ms=timestamp,
+            timestamp_ms=timestamp_ms,
             headers=headers,
         )
-        self._settle()
+        self.rig.settle()
 
     def read(self, topic: str) -> list[OutputRecord]:
         """Output records since the last `read` of this topic, partition by partition, in order.
@@ -202,8 +176,8 @@ class TestDriver:
             ValueError: two of its keys are equal to Python (0.0 and -0.0), so that a dict has
                 place for one of them only.
         """
-        assert self._worker is not None, "crashed: there is no live state before recover()"
-        view = StoreView(self._worker.context.layout, self._worker.groups, store)
+        worker = self.rig.worker
+        view = StoreView(worker.context.layout, worker.groups, store)
         entries = list(view.items())
         if len(dict(entries)) < len(entries):
             keys = [key for key, _ in entries]
@@ -219,7 +193,7 @@ class TestDriver:
         ticks, rest_us = divmod(round(seconds * 1_000_000), round(TICK_S * 1_000_000))
         for step_s in [TICK_S] * ticks + [rest_us / 1_000_000]:
             self.clock.advance(step_s)
-            self._settle()
+            self.rig.settle()
 
     def crash(self) -> None:
         """End the worker as `kill -9` would.
@@ -227,10 +201,7 @@ class TestDriver:
         Lost are the live state, lineage and outputs that were not in Kafka yet, and the knowledge
         of all acknowledgements. Topics and checkpoints stay.
         """
-        assert self._cluster is not None, "crashed already"
-        self._cluster.kill()
-        self._cluster = self._worker = None
-        self.background.close()
+        self.rig.kill()
 
     def recover(self, app: App | None = None) -> None:
         """Start a new worker after a crash or a drain, until it is live and has nothing left to do.
@@ -239,82 +210,30 @@ class TestDriver:
             app: another program of the same application id: an upgrade. None: the same one.
 
         Raises:
-            StepDeadlineError: it is not live within `RECOVERY_S_MAX` by the clock.
+            StepDeadlineError: it is not live within 120 s by the clock.
             ProgramChangedError: the application was not drained, or the change is not compatible.
             KstashError: whatever stopped the worker.
         """
         if app is not None:
-            self._topology, self._config = _declared(app)
-        self._start()
-        self._until_live()
+            self.rig.declare(app)
+        self.rig.start()
+        self.rig.run_until_live()
 
     def drain(self) -> None:
         """Stop as `kstash drain` does: what is in flight is finished, the next start may upgrade.
 
         Raises:
-            StepDeadlineError: it is not done within `RECOVERY_S_MAX` by the clock.
+            StepDeadlineError: it is not done within 120 s by the clock.
             KstashError: whatever stopped the worker.
         """
         self.close()
-        self._start(until="drain")
-        assert self._worker is not None
-        deadline_s = self.clock.monotonic() + RECOVERY_S_MAX
-        self._settle()
-        while not self._worker.is_done:
-            if self.clock.monotonic() > deadline_s:
-                raise StepDeadlineError("draining in the test driver", RECOVERY_S_MAX)
-            self.clock.advance(TICK_S)
-            self._settle()
+        self.rig.start(until="drain")
+        self.rig.run_until_done()
         self.close()
-
-    def _start(self, until: str | None = None) -> None:
-        assert self._worker is None, "running already"
-        self._create_topics(self._partitions)
-        self._cluster = MemoryCluster(self.kafka, self._topology.application_id)
-        self._cluster.links["lineage"].delay_s = self._lineage_delay_s
-        admin, scanner = self._cluster.admin(), self._cluster.scanner()
-        self._topology = settled(
-            self._topology,
-            self._config,
-            topics=admin.describe(self._topology.topics),
-            admin=admin,
-            scanner=scanner,
-            clock=self.clock,
-        )
-        scanner.close()
-        admin.close()
-        self._worker = Worker(
-            self._topology,
-            self._config,
-            cluster=self._cluster,
-            state=self._backend,
-            store=None if self._config.checkpoint_store == "none" else self.store,
-            background=self.background,
-            clock=self.clock,
-            metrics=self.metrics,
-            # Fresh, as it must be, and the same in every run of the same calls.
-            nonce=lambda: next(self._nonces).to_bytes(16, "big"),
-            until=until,
-        )
-
-    def _until_live(self) -> None:
-        assert self._worker is not None
-        deadline_s = self.clock.monotonic() + RECOVERY_S_MAX
-        self._settle()
-        while not self._worker.is_live:
-            if self.clock.monotonic() > deadline_s:
-                raise StepDeadlineError("recovery in the test driver", RECOVERY_S_MAX)
-            self.clock.advance(TICK_S)
-            self._settle()
 
     def close(self) -> None:
         """Drain, checkpoint, release and leave, as at SIGTERM. After a crash nothing is left."""
-        if self._worker is not None and self._cluster is not None:
-            for link in self._cluster.links.values():
-                link.holds_requests = link.holds_acks = False
-                link.delay_s = 0.0  # the clock stands still: a delay would never end
-            self._worker.close()
-            self._cluster = self._worker = None
+        self.rig.close()
 
     def __enter__(self) -> Self:
         return self
@@ -329,69 +248,31 @@ class TestDriver:
         if error is None:
             self.close()
 
-    def _create_topics(self, partitions: int | Mapping[str, int]) -> None:
-        """Create all topics as a start on a real Kafka would, or the operator before it."""
-        counts: dict[str, int] = {}
-        for topic in (*self._topology.input_topics, *self._topology.output_topics):
-            counts[topic] = partitions if isinstance(partitions, int) else partitions.get(topic, 1)
-        largest = max(counts[topic] for topic in self._topology.input_topics)
-        counts.update(dict.fromkeys(self._topology.internal_topics, largest))
-        counts[self._topology.lineage_topic] = Layout(self._topology, counts).group_count
-        own = {"max.message.bytes": str(OWN_MESSAGE_BYTES_MAX)}
-        for topic, count in counts.items():
-            is_own = topic in (*self._topology.internal_topics, self._topology.lineage_topic)
-            self.kafka.create_topic(topic, count, own if is_own else {})
-
-    def _note_activity(self) -> None:
-        self.kafka.activity += 1
-
-    def _settle(self) -> None:
-        """Step the worker until nothing happens any more while the clock stands still."""
-        if self._worker is None:
-            return
-        quiet_steps = 0
-        try:
-            for _ in range(STEPS_MAX):
-                before = self.kafka.activity
-                self._worker.step(0.0)
-                is_quiet = self.kafka.activity == before and not self._worker.is_busy
-                quiet_steps = quiet_steps + 1 if is_quiet else 0
-                if quiet_steps == QUIET_STEPS:
-                    return
-        except KstashError:
-            self.crash()  # in production the process ends here
-            raise
-        raise StepDeadlineError(f"coming to rest in {STEPS_MAX} steps of the worker", 0)
-
     def _input_serdes(self, topic: str) -> tuple[Serde[Any], Serde[Any]]:
-        for stage in self._topology.stages:
+        for stage in self.rig.topology.stages:
             for entry in stage.inputs:
                 if entry.topic == topic and entry.value is not None and not entry.internal:
                     return entry.key, entry.value
         raise ConfigError(
-            f"no input topic {topic!r}; the application reads {list(self._topology.input_topics)}"
+            f"no input topic {topic!r}; the application reads "
+            f"{list(self.rig.topology.input_topics)}"
         )
 
     def _output(self, topic: str) -> StageOutput:
-        for stage in self._topology.stages:
+        for stage in self.rig.topology.stages:
             for output in stage.outputs:
                 if output.topic == topic and not output.internal:
                     return output
         raise ConfigError(
             f"no output topic {topic!r}; the application writes"
-            f" {list(self._topology.output_topics)}"
+            f" {list(self.rig.topology.output_topics)}"
         )
 
     def _reader(self, partition: Partition) -> OutputReader:
-        if partition not in self._readers:
+        log = self.kafka.log(partition)
+        reader = self._readers.get(partition)
+        if reader is None or reader.log is not log:  # a topic made anew is read from its beginning
             is_committed = self._output(partition[0]).kind is OutputKind.TRANSACTIONAL
-            self._readers[partition] = OutputReader(
-                self.kafka.log(partition), is_committed=is_committed
-            )
-        return self._readers[partition]
-
-
-def _declared(app: App) -> tuple[Topology, Config]:
-    if not isinstance(app, App):
-        raise ConfigError(f"the test driver takes an App, not {app!r}")
-    return app.topology(), app.config
+            reader = OutputReader(log, is_committed=is_committed)
+            self._readers[partition] = reader
+        return reader

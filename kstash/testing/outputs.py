@@ -20,14 +20,14 @@ class OutputRecord:
     Attributes:
         key: decoded key, or None.
         value: decoded value, or None.
-        timestamp: Unix time in milliseconds.
+        timestamp_ms: Unix time in milliseconds.
         partition: of the output topic.
         headers: user headers; those of kstash are left out.
     """
 
     key: Any
     value: Any
-    timestamp: int
+    timestamp_ms: int
     partition: int
     headers: Headers
 
@@ -44,18 +44,22 @@ class OutputRecord:
 
 
 class OutputReader:
-    """Reads each record of one output partition once, by the reader rule."""
+    """Reads each record of one output partition once, by the reader rule.
+
+    Attributes:
+        log: what is read.
+    """
 
     def __init__(self, log: PartitionLog, *, is_committed: bool) -> None:
-        self._log = log
+        self.log = log
         self._is_committed = is_committed
         self._table = ReaderTable(is_internal=False)
         self._offset = 0
 
     def read(self) -> list[MemoryRecord]:
         """Records since the last call that count."""
-        records, self._offset = self._log.read(
-            self._offset, self._log.end_offset, is_committed=self._is_committed
+        records, self._offset = self.log.read(
+            self._offset, self.log.end_offset, is_committed=self._is_committed
         )
         return list(filter(self._counts, records))
 

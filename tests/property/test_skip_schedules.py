@@ -74,14 +74,14 @@ class Schedule:
         )
         place = f"{topic}/0/{offset}"
         was_seen = bool(self.seen() & set(words))
-        self.driver._config = self.app.config.override(skip_records=place)
+        self.driver.rig.config = self.app.config.override(skip_records=place)
         try:
             self.driver.recover()
             assert not was_seen or self.skipped[place], f"{place} was out, and was passed over"
             self.skipped[place] = 1
         except SkipTooLateError:
             assert not self.skipped[place], f"{place} was passed over before, and was refused"
-            self.driver._config = self.app.config
+            self.driver.rig.config = self.app.config
             self.driver.recover()
         self.read_links()
 

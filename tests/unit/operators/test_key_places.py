@@ -51,8 +51,7 @@ def test_h56_a_key_in_another_partition_is_refused(topic: str) -> None:
 def test_what_was_counted_before_the_check_replays() -> None:
     """A replay makes again what was made, by whatever version, so that a drain is possible."""
     with TestDriver(merged(), partitions=2) as driver:
-        assert driver._worker is not None
-        for group in driver._worker.groups.values():
+        for group in driver.rig.worker.groups.values():
             for task in group.tasks.values():
                 task.program._places = {}
         driver.send("left", "v", "a", partition=0)

@@ -102,8 +102,7 @@ def test_a_worker_asks_before_it_has_groups(monkeypatch: pytest.MonkeyPatch) -> 
     app = kstash.App("files")
     app.stream("in", value=kstash.text).to("out")
     with TestDriver(app, partitions=3) as driver:
-        worker = driver._worker
-        assert worker is not None
+        worker = driver.rig.worker
         asked: list[int] = []
         monkeypatch.setattr(worker._groups, "_admit", asked.append)
         driver.advance(1)

@@ -54,6 +54,6 @@ def test_a_lost_disk_begins_anew() -> None:
         driver.crash()
         driver.recover()
         driver.crash()
-        driver._backend.lose()
+        driver.rig.backend.lose()
         driver.recover()
         assert driver.state("counts") == {"k": 10}

@@ -30,9 +30,8 @@ def test_s3_an_end_waits_for_stable_lineage() -> None:
         driver.close()
         for topic in "lr":
             driver.kafka.append(topic, b"word", key=b"k")
-        driver._start(until="end")
-        assert driver._cluster is not None
-        lineage = driver._cluster.links["lineage"]
+        driver.rig.start(until="end")
+        lineage = driver.rig.cluster.links["lineage"]
         lineage.holds_acks = True
         driver.advance(5)
         assert driver.state("counts") == {"k": 2}

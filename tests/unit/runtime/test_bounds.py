@@ -36,8 +36,7 @@ def record(offset: int, value: int, *, key: int = 0, header: int = 0) -> MemoryR
 
 def worker_of(driver: TestDriver) -> Worker:
     """The driver's worker."""
-    assert driver._worker is not None
-    return driver._worker
+    return driver.rig.worker
 
 
 def task_of(driver: TestDriver) -> Task:
@@ -122,9 +121,9 @@ def test_an_input_of_large_records_is_paused_by_their_bytes() -> None:
         for _ in range(300):
             driver.kafka.append("r", bytes(100 * KB), key=b"k", partition=0)
         driver.kafka.fetch_max = driver.kafka.poll_max = 10
-        driver._start()
+        driver.rig.start()
         worker = worker_of(driver)
-        cluster = driver._cluster
+        cluster = driver.rig.cluster
         assert cluster is not None
         held = worker.context.consumer
         held.pause([("l", 0)])
@@ -191,9 +190,8 @@ def test_no_batch_begins_while_too_much_is_on_its_way(monkeypatch: pytest.Monkey
         "out", value=kstash.text
     )
     with TestDriver(app) as driver:
-        assert driver._cluster is not None
         worker = worker_of(driver)
-        driver._cluster.links["sink"].holds_acks = True
+        driver.rig.cluster.links["sink"].holds_acks = True
         for _ in range(50):
             driver.kafka.append("in", b"x" * 10 * KB)
         for _ in range(100):
@@ -202,7 +200,7 @@ def test_no_batch_begins_while_too_much_is_on_its_way(monkeypatch: pytest.Monkey
         unacked = worker.context.load.unacked_bytes
         assert 100 * KB < unacked <= 200 * KB + 4 * 10 * KB + 16 * RECORD_MEMORY_BYTES
         assert task_of(driver).records_in < 10
-        driver._cluster.links["sink"].holds_acks = False
+        driver.rig.cluster.links["sink"].holds_acks = False
         driver.advance(5)
         assert len(driver.read("out")) == 200
         assert worker.context.load.unacked_bytes == 0
@@ -213,9 +211,8 @@ def test_a_group_that_is_given_up_takes_its_bytes_along() -> None:
     app = kstash.App("bounds")
     app.stream("in", value=kstash.text).to("out", value=kstash.text)
     with TestDriver(app) as driver:
-        assert driver._cluster is not None
         worker = worker_of(driver)
-        driver._cluster.links["sink"].holds_acks = True
+        driver.rig.cluster.links["sink"].holds_acks = True
         driver.kafka.append("in", b"x" * KB)
         for _ in range(5):
             worker.step(0)

@@ -21,11 +21,11 @@ def test_a_clock_that_is_set_back_and_forth() -> None:
     with TestDriver(app, lineage_delay_s=1) as driver:
         for number, hours in enumerate((0, 5, -48, 30, -1000, 3000)):
             driver.kafka.clock.step(hours * 3600)
-            driver.send("one", "a", key="k", timestamp=number + 1)
+            driver.send("one", "a", key="k", timestamp_ms=number + 1)
             driver.crash()
             driver.kafka.clock.step(-hours * 1800)
             driver.recover()
-            driver.send("two", "b", key="k", timestamp=number + 1)
+            driver.send("two", "b", key="k", timestamp_ms=number + 1)
             driver.advance(12)
             found += [record.value for record in driver.read("out")]
         assert driver.state("both") == {"k": 12}
@@ -40,7 +40,7 @@ def test_records_of_the_first_millisecond() -> None:
     one, two = (app.stream(topic, key=kstash.text, value=kstash.text) for topic in ("one", "two"))
     one.merge(two).count("both").to("out", value=kstash.int_text)
     with TestDriver(app, lineage_delay_s=1) as driver:
-        driver.send("one", "a", key="k", timestamp=0)
+        driver.send("one", "a", key="k", timestamp_ms=0)
         driver.crash()
         driver.recover()
         stamps = {r.timestamp()[1] for r in driver.kafka.read("out", is_committed=False)}
@@ -57,7 +57,7 @@ def test_h43_timestamps_that_the_broker_made_are_not_compared(guarantee: str) ->
     with TestDriver(app) as driver:
         driver.kafka._topics["out"][1]["message.timestamp.type"] = "LogAppendTime"
         for number in range(5):
-            driver.send("in", "a", key="k", timestamp=number + 1)
+            driver.send("in", "a", key="k", timestamp_ms=number + 1)
         driver.crash()
         driver.recover()
         driver.advance(5)

@@ -62,9 +62,8 @@ class ByHand:
     """
 
     def __init__(self, driver: TestDriver) -> None:
-        assert driver._worker is not None
         self.questions: list[Question] = []
-        driver._worker.context.ends._admin = self  # type: ignore[assignment] # all that it uses
+        driver.rig.worker.context.ends._admin = self  # type: ignore[assignment] # all that it uses
 
     def ask_end_offsets(self, _: Collection[Partition]) -> Question:
         """The answer comes when the test gives it."""
@@ -95,10 +94,9 @@ def said(driver: TestDriver, kind: type[Hint] | type[Checkpoint], group: int) ->
 
 def turns(driver: TestDriver, seconds: int) -> None:
     """Let an idle worker have a few turns a second."""
-    assert driver._worker is not None
     for _ in range(4 * seconds):
         driver.clock.advance(0.25)
-        driver._worker.step(0)
+        driver.rig.worker.step(0)
 
 
 def test_an_idle_worker_asks_once_for_all_its_groups(asked: Asked) -> None:
@@ -195,8 +193,7 @@ def test_h64_ends_of_before_the_tasks_were_opened_say_nothing(
     answers = [{("out", 1): FAR}]
     with TestDriver(keyed(), partitions=2) as driver:
         busy(driver, 0, 4)
-        worker = driver._worker
-        assert worker is not None
+        worker = driver.rig.worker
         monkeypatch.setattr(
             MemoryAdmin, "ask_end_offsets", lambda *_: lambda: answers.pop() if answers else None
         )
@@ -214,16 +211,14 @@ def between_rounds(driver: TestDriver) -> tuple[Worker, list[Question]]:
     """Two groups that have worked, behind a ten-second round; each question is put by hand."""
     busy(driver, 0, 4)
     busy(driver, 1, 4)
-    worker = driver._worker
-    assert worker is not None
+    worker = driver.rig.worker
     driver.advance(SAY_AGAIN_S - driver.clock.monotonic() % SAY_AGAIN_S + 2)
     return worker, ByHand(driver).questions
 
 
 def opened_anew(driver: TestDriver) -> None:
     """Let the second group start over as behind a reset, until it is live again."""
-    worker = driver._worker
-    assert worker is not None
+    worker = driver.rig.worker
     worker._groups.restart(1, IncarnationFencedError("a reset"))
     driver.advance(2)
     assert worker.is_live

@@ -44,9 +44,8 @@ def committed(driver: TestDriver, topic: str) -> list[bytes | None]:
 
 def recover_slowly(driver: TestDriver) -> None:
     """Let a new worker get live, with a commit due at each of its steps."""
-    driver._start()
-    worker = driver._worker
-    assert worker is not None
+    driver.rig.start()
+    worker = driver.rig.worker
     held = 0
     while not worker.is_live:
         worker.step(0.0)
@@ -64,16 +63,15 @@ def test_h42_no_commit_passes_over_what_the_cap_holds() -> None:
     """
     with TestDriver(mixed()) as driver:
         feed(driver, FIRST, FIRST, 0)
-        assert driver._cluster is not None
-        driver._cluster.links["lineage"].holds_requests = True
+        driver.rig.cluster.links["lineage"].holds_requests = True
         feed(driver, REST, A_TIME, FIRST)
         seen = [record.value for record in driver.read("at-once")]
         assert len(seen) == FIRST + REST, "the second crash is to find them"
         driver.crash()
-        driver._lineage_delay_s = 3600
+        driver.rig.lineage_delay_s = 3600
         recover_slowly(driver)
         driver.crash()
-        driver._lineage_delay_s = 0
+        driver.rig.lineage_delay_s = 0
         driver.recover()
         driver.advance(5)
         links = committed(driver, "at-once")

@@ -112,8 +112,7 @@ def test_i9_what_a_scan_found_is_forgotten_once_it_is_passed() -> None:
             driver.send("l", word)
         driver.crash()
         driver.recover()
-        assert driver._worker is not None
-        tasks = driver._worker.groups[0].tasks.values()
+        tasks = driver.rig.worker.groups[0].tasks.values()
         assert any(task.replay.has_stored for task in tasks)
         driver.send("l", "b")
         assert not any(task.replay.has_stored for task in tasks)
@@ -253,8 +252,7 @@ def test_h22_an_error_of_a_shared_producer_stops_every_group(link: str) -> None:
         for number in range(4):
             driver.send("in", "word", partition=number % 2)
         assert claims(driver) == [1, 1]
-        assert driver._cluster is not None
-        driver._cluster.links[link].error = ProducerFailedError("a batch was refused")
+        driver.rig.cluster.links[link].error = ProducerFailedError("a batch was refused")
         # A task with one input logs no lineage: hints and checkpoints go to that producer.
         driver.send("in", "word", partition=0)
         driver.advance(15)
@@ -270,8 +268,7 @@ def test_h22_an_error_of_a_sinks_producer_stops_its_group() -> None:
         driver.send("l", "a", "k")
         driver.send("l", "b", "key")
         driver.advance(1)
-        assert driver._cluster is not None
-        driver._cluster.links["sink"].error = ProducerFailedError("a batch was refused")
+        driver.rig.cluster.links["sink"].error = ProducerFailedError("a batch was refused")
         driver.send("r", "c", "key")
         driver.advance(5)
         assert claims(driver) == [1, 2]
@@ -312,7 +309,7 @@ def test_h23_a_slow_read_of_the_lineage_is_repeated(monkeypatch: pytest.MonkeyPa
         groups._context.cluster.links["marker"].delay_s = 0.0  # type: ignore[attr-defined] # it is a MemoryCluster
         restart(groups, number, error)
 
-    monkeypatch.setattr("kstash.testing.driver.MemoryCluster", slow)
+    monkeypatch.setattr("kstash.testing.rig.MemoryCluster", slow)
     monkeypatch.setattr(Groups, "restart", restarted)
     driver = TestDriver(spread())
     driver.crash()

@@ -42,10 +42,9 @@ def counts(guarantee: str) -> App:
 
 def turns(driver: TestDriver, count: int = TURNS) -> None:
     """Let the worker have turns, as one that waits 25 ms for records in each."""
-    assert driver._worker is not None
     for _ in range(count):
         driver.clock.advance(TURN_S)
-        driver._worker.step(0)
+        driver.rig.worker.step(0)
 
 
 @pytest.mark.parametrize("guarantee", ["exactly_once", "write_first", "at_least_once", "none"])

@@ -37,9 +37,8 @@ def fill(driver: TestDriver, topic: str, count: int = RECORDS) -> None:
 def test_i8_inputs_are_paused_live(immediate_of: str | None) -> None:
     """While lineage is not acknowledged, no more than its limit is taken; later all is."""
     with TestDriver(merged(immediate_of)) as driver:
-        assert driver._cluster is not None
         driver.kafka.fetch_max = driver.kafka.poll_max = 10
-        driver._cluster.links["lineage"].holds_requests = True
+        driver.rig.cluster.links["lineage"].holds_requests = True
         fill(driver, "r")
         with capture_logs() as logs:
             driver.advance(5)
@@ -49,7 +48,7 @@ def test_i8_inputs_are_paused_live(immediate_of: str | None) -> None:
         assert 10 <= taken < RECORDS / 2
         driver.advance(5)
         assert driver.state("both")["k"] == taken
-        driver._cluster.links["lineage"].holds_requests = False
+        driver.rig.cluster.links["lineage"].holds_requests = False
         driver.advance(60)
         assert driver.state("both")["k"] == RECORDS
 
@@ -66,9 +65,8 @@ def test_i8_inputs_are_paused_in_replay(
         driver.crash()
         # The replay needs the record of `l` first, and that one is not to be had for a while.
         fill(driver, "r")
-        driver._start()
-        worker = driver._worker
-        assert worker is not None
+        driver.rig.start()
+        worker = driver.rig.worker
         consumer = worker.context.consumer
         real = consumer.poll
         monkeypatch.setattr(
@@ -82,6 +80,6 @@ def test_i8_inputs_are_paused_in_replay(
         assert 100 < buffers["r"] <= 100 + driver.kafka.fetch_max
         monkeypatch.setattr(consumer, "poll", real)
         consumer.add({("l", 0): 0})
-        driver._until_live()
+        driver.rig.run_until_live()
         driver.advance(30)
         assert driver.state("both") == {"k": RECORDS + 1}

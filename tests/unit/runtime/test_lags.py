@@ -27,8 +27,7 @@ def counted(name: str = "lags", **settings: object) -> kstash.App:
 
 def status(driver: TestDriver) -> WorkerStatus:
     """What the worker says of itself."""
-    assert driver._worker is not None
-    return driver._worker.status()
+    return driver.rig.worker.status()
 
 
 def first_task(driver: TestDriver) -> TaskStatus:
@@ -38,14 +37,12 @@ def first_task(driver: TestDriver) -> TaskStatus:
 
 def hold(driver: TestDriver) -> None:
     """Have the worker read nothing of `in` any more, as if its fetches did not come."""
-    assert driver._worker is not None
-    driver._worker.context.consumer.pause([IN])
+    driver.rig.worker.context.consumer.pause([IN])
 
 
 def go_on(driver: TestDriver) -> None:
     """Let it read again."""
-    assert driver._worker is not None
-    driver._worker.context.consumer.resume([IN])
+    driver.rig.worker.context.consumer.resume([IN])
 
 
 @pytest.mark.parametrize("outcome", [Outcome.COMMITTED, Outcome.ABORTED])
@@ -91,7 +88,7 @@ def test_lag_is_records_and_the_wait_of_the_oldest_of_them() -> None:
     """Counted from the last time that everything was read, however old the records say they are."""
     with TestDriver(counted()) as driver:
         long_ago_ms = driver.clock.time_ms() - 3_600_000
-        driver.send("in", "a", timestamp=long_ago_ms)
+        driver.send("in", "a", timestamp_ms=long_ago_ms)
         driver.advance(4)
         hold(driver)
         for _ in range(5):
@@ -113,19 +110,18 @@ def test_a_backlog_of_old_records_is_as_old_as_they_are() -> None:
         driver.kafka.append("in", b"a", timestamp_ms=driver.clock.time_ms() - 600_000)
         driver.recover()
         hold(driver)
-        assert driver._worker is not None
-        driver._worker._reporter._lags._inputs.clear()
+        driver.rig.worker._reporter._lags._inputs.clear()
         driver.kafka.append("in", b"b", timestamp_ms=driver.clock.time_ms() - 500_000)
         driver.advance(4)
         task = first_task(driver)
         assert task.lag == 1
         assert task.lag_seconds == pytest.approx(604, abs=2)
         # Of one that waits in memory its own age is known.
-        vars(driver._worker._turns)["take"] = lambda: None
+        vars(driver.rig.worker._turns)["take"] = lambda: None
         go_on(driver)
-        driver._worker.step(0)
+        driver.rig.worker.step(0)
         driver.clock.advance(1)
-        driver._worker.step(0)
+        driver.rig.worker.step(0)
         assert first_task(driver).lag_seconds == pytest.approx(505, abs=2)
         driver.crash()
 
@@ -135,8 +131,7 @@ def test_what_waits_in_memory_is_lag() -> None:
     with TestDriver(counted()) as driver:
         driver.send("in", "a")
         driver.advance(4)
-        worker = driver._worker
-        assert worker is not None
+        worker = driver.rig.worker
         group = worker.groups[0]
         vars(group)["work"] = lambda _: None
         vars(worker._turns)["take"] = lambda: None
@@ -159,8 +154,7 @@ def test_what_waits_in_memory_is_lag() -> None:
 def test_internal_topics_have_lags_too() -> None:
     """The wide edge's lag is that of its reader; the worker's topics say what goes through them."""
     with TestDriver(counted("in-side")) as driver:
-        worker = driver._worker
-        assert worker is not None
+        worker = driver.rig.worker
         inner = worker.context.layout.topology.internal_topics[0]
         driver.send("in", "a")
         driver.advance(4)
@@ -193,8 +187,7 @@ def test_an_outage_ends_for_a_worker_that_has_lost_its_groups() -> None:
     """It asks without them too: else no probe would ever fail for what is stuck after it."""
     with TestDriver(counted("lost-and-stuck")) as driver:
         driver.advance(2)
-        worker = driver._worker
-        assert worker is not None
+        worker = driver.rig.worker
         driver.kafka.is_away = True
         driver.advance(20)
         worker._groups._lost([0])
@@ -202,7 +195,7 @@ def test_an_outage_ends_for_a_worker_that_has_lost_its_groups() -> None:
         assert status(driver).groups == ()
         assert status(driver).silent_seconds == pytest.approx(40, abs=4), "it is still away"
         driver.kafka.is_away = False
-        driver._cluster.links["claim"].holds_requests = True  # type: ignore[union-attr]
+        driver.rig.cluster.links["claim"].holds_requests = True
         worker._groups._assigned([0])
         driver.advance(4)
         assert status(driver).silent_seconds == 0
@@ -219,8 +212,7 @@ def test_a_question_that_nobody_answers_is_asked_again() -> None:
     """A client that has lost it is no outage for ever."""
     with TestDriver(counted("asked-again")) as driver:
         driver.advance(4)
-        worker = driver._worker
-        assert worker is not None
+        worker = driver.rig.worker
         admin, asked = worker.context.admin, []
 
         def lose(partitions: object) -> Callable[[], None]:
@@ -245,8 +237,7 @@ def test_the_lag_of_uncommitted_inputs_ends_at_the_high_watermark() -> None:
     app.stream("in", value=kstash.text, immediate_of="writer").to("out")
     with TestDriver(app) as driver:
         driver.advance(4)
-        worker = driver._worker
-        assert worker is not None
+        worker = driver.rig.worker
         worker.context.consumer.pause([IN])
         transaction = Transaction("another")
         driver.kafka.log(IN).append(None, b"v", None, driver.clock.time_ms(), transaction)

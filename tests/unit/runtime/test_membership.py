@@ -31,8 +31,8 @@ def _idle(
     state: str = "starting",
 ) -> list[Any]:
     """Lines of a worker that is given nothing for some seconds, while the cluster says so."""
-    driver._start()
-    worker = driver._worker
+    driver.rig.start()
+    worker = driver.rig.worker
     assert isinstance(worker, Worker)
     member = worker.context.membership
     vars(member).update(census=census, _rebalance=lambda *_: None)

@@ -31,9 +31,8 @@ def done(driver: TestDriver, census: Callable[[str], Census]) -> set[str]:
 
     `census` is told the worker's own member id.
     """
-    assert driver._worker is not None
     acts: set[str] = set()
-    member = driver._worker.context.membership
+    member = driver.rig.worker.context.membership
     real = member.census()
     assert real is not None
     vars(member).update(
@@ -59,8 +58,7 @@ def test_h60_what_is_nobodys_is_shared_out_when_the_group_is_settled(
     driver: TestDriver, is_settled: bool, expected: set[str]
 ) -> None:
     """H60: no other rebalance would come then; while one is under way it does that itself."""
-    assert driver._worker is not None
-    driver._worker._groups._drop(1)
+    driver.rig.worker._groups._drop(1)
     acts = done(driver, lambda own: Census(is_settled, frozenset({own}), {0: own}, own))
     assert acts == expected
 
@@ -70,12 +68,11 @@ def test_h60_what_a_worker_gives_up_has_an_owner_until_then(
     driver: TestDriver, owners: set[int]
 ) -> None:
     """H60: it was asked for the group and drains it: all is well, whatever the cluster calls it."""
-    assert driver._worker is not None
-    group = driver._worker.groups[1]
+    group = driver.rig.worker.groups[1]
     vars(group)["tick"] = lambda *_, **__: None  # it takes long to drain
-    driver._worker._groups._revoked([1])
+    driver.rig.worker._groups._revoked([1])
     acts = done(
         driver, lambda own: Census(True, frozenset({own, "z"}), dict.fromkeys(owners, own), own)
     )
-    assert driver._worker._groups.leaving == {1}
+    assert driver.rig.worker._groups.leaving == {1}
     assert acts == set()

@@ -32,15 +32,13 @@ def append(driver: TestDriver, outcome: Outcome, count: int = 3) -> int:
 
 def committed(driver: TestDriver) -> int:
     """What lag tools see."""
-    assert driver._worker is not None
-    offset: int = driver._worker.context.membership.committed[IN]  # type: ignore[attr-defined]
+    offset: int = driver.rig.worker.context.membership.committed[IN]  # type: ignore[attr-defined]
     return offset
 
 
 def lag(driver: TestDriver) -> int | None:
     """What the page shows."""
-    assert driver._worker is not None
-    return driver._worker.status().tasks[0].lag
+    return driver.rig.worker.status().tasks[0].lag
 
 
 @pytest.mark.parametrize("outcome", [Outcome.COMMITTED, Outcome.ABORTED])
@@ -60,12 +58,11 @@ def test_what_waits_is_lag() -> None:
     with TestDriver(counted()) as driver:
         driver.send("in", "v", key="k")
         driver.advance(30)
-        assert driver._worker is not None
-        group = driver._worker.groups[0]
+        group = driver.rig.worker.groups[0]
         task = group.tasks[0]
         append(driver, Outcome.ABORTED, count=5)
         first = append(driver, Outcome.COMMITTED) - 4
-        messages = driver._worker.context.consumer.poll(0)
+        messages = driver.rig.worker.context.consumer.poll(0)
         assert [m.offset() for m in messages] == [first, first + 1, first + 2]
         group.deliver(task, 0, messages)
         group.note_positions()
@@ -78,10 +75,9 @@ def test_a_stop_commits_its_last_positions() -> None:
         driver.advance(1)
         driver.send("in", "v", key="k")
         end = append(driver, Outcome.ABORTED)
-        assert driver._worker is not None
-        membership = driver._worker.context.membership
-        driver._worker.step(0)
-        assert driver._worker.close()
+        membership = driver.rig.worker.context.membership
+        driver.rig.worker.step(0)
+        assert driver.rig.worker.close()
         assert membership.committed[IN] == end  # type: ignore[attr-defined]
 
 
@@ -123,16 +119,14 @@ def test_a_run_to_the_end_leaves_the_rest_to_the_next() -> None:
     with TestDriver(counted()) as driver:
         driver.crash()
         append(driver, Outcome.COMMITTED, count=1)
-        driver._start(until="end")
-        assert driver._worker is not None
-        assert driver._cluster is not None
-        worker = driver._worker
+        driver.rig.start(until="end")
+        worker = driver.rig.worker
         step_until(driver, lambda: worker.is_live)
-        driver._cluster.links["lineage"].holds_requests = True  # the run cannot end yet
+        driver.rig.cluster.links["lineage"].holds_requests = True  # the run cannot end yet
         append(driver, Outcome.COMMITTED, count=2)
         driver.advance(5)
         assert lag(driver) == 3
-        driver._cluster.links["lineage"].holds_requests = False
+        driver.rig.cluster.links["lineage"].holds_requests = False
         step_until(driver, lambda: worker.is_done)
         driver.close()
         driver.recover()

@@ -33,8 +33,8 @@ def driver() -> Iterator[TestDriver]:
 def _lines(driver: TestDriver, seconds_a_poll: float) -> list[dict[str, Any]]:
     """What a start says until it is live, where each poll of Kafka brings a record at most."""
     driver.kafka.poll_max = 1
-    driver._start()
-    worker = driver._worker
+    driver.rig.start()
+    worker = driver.rig.worker
     assert isinstance(worker, Worker)
     with capture_logs() as lines:
         for _ in range(1_000):

@@ -36,12 +36,11 @@ def test_h5_a_checkpoint_waits_for_its_outputs_and_lineage(link: str) -> None:
     """H5: what a checkpoint is of must be in Kafka: whoever restores it does not make it again."""
     with TestDriver(merged()) as driver:
         driver.advance(5)
-        assert driver._cluster is not None
-        driver._cluster.links[link].holds_acks = True
+        driver.rig.cluster.links[link].holds_acks = True
         driver.send("l", "word", "k")
         driver.advance(5)
         assert 1 not in positions(driver, 0)
-        driver._cluster.links[link].holds_acks = False
+        driver.rig.cluster.links[link].holds_acks = False
         driver.advance(5)
         assert 1 in positions(driver, 0)
 
@@ -50,15 +49,14 @@ def test_h5_a_checkpoint_waits_for_the_commit_of_its_outputs() -> None:
     """H5: a sink output that is not committed is made again by a successor."""
     with TestDriver(merged()) as driver:
         driver.advance(5)
-        assert driver._cluster is not None
-        names = [name for name in driver._cluster.links if name.startswith("sink")]
+        names = [name for name in driver.rig.cluster.links if name.startswith("sink")]
         for name in names:
-            driver._cluster.links[name].holds_requests = True
+            driver.rig.cluster.links[name].holds_requests = True
         driver.send("l", "word", "k")
         driver.advance(5)
         assert 1 in positions(driver, 0)
         assert 1 not in positions(driver, 1)
         for name in names:
-            driver._cluster.links[name].holds_requests = False
+            driver.rig.cluster.links[name].holds_requests = False
         driver.advance(5)
         assert 1 in positions(driver, 1)

@@ -32,8 +32,7 @@ def test_a_new_incarnation_counts_from_zero() -> None:
         for _ in range(50):
             driver.send("in", "a")
         driver.advance(2)
-        assert driver._worker is not None
-        driver._worker._groups.restart(0, RuntimeError("a test"))
+        driver.rig.worker._groups.restart(0, RuntimeError("a test"))
         driver.advance(20)
         driver.send("in", "a")
         driver.advance(1)

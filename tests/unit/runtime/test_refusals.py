@@ -37,15 +37,13 @@ def words(delivery: Any = "immediate") -> kstash.App:
 def restarted(driver: TestDriver) -> MemoryCluster:
     """The driver's worker, begun anew and not stepped yet."""
     driver.crash()
-    driver._start()
-    assert driver._cluster is not None
-    return driver._cluster
+    driver.rig.start()
+    return driver.rig.cluster
 
 
 def cluster_of(driver: TestDriver) -> MemoryCluster:
     """The clients of the driver's worker."""
-    assert driver._cluster is not None
-    return driver._cluster
+    return driver.rig.cluster
 
 
 def work_for(driver: TestDriver, seconds: float) -> None:
@@ -289,8 +287,7 @@ def test_acknowledgements_of_a_closed_group_lead_to_nothing() -> None:
             driver.send("l", "v", key=one)
             driver.send("r", "v", key=one)
         driver.send("l", "v", key=other)  # it needs the lineage of all before
-        assert driver._worker is not None
-        group = driver._worker.groups[0]
+        group = driver.rig.worker.groups[0]
         (task,) = group.tasks.values()
         assert task.core.held_count > 0
         out = len(driver.kafka.read("out", is_committed=False))
@@ -300,6 +297,6 @@ def test_acknowledgements_of_a_closed_group_lead_to_nothing() -> None:
         stable = task.core.stable
         group.close()
         link.holds_acks = False
-        driver._worker.context.producers.lineage.poll()
+        driver.rig.worker.context.producers.lineage.poll()
         assert (told, task.core.stable) == ([], stable)
         assert len(driver.kafka.read("out", is_committed=False)) == out

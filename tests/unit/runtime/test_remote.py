@@ -52,7 +52,7 @@ def test_a_checkpoint_on_its_way_keeps_its_files() -> None:
             seen = len(checkpoints)
             if checkpoints:
                 newest = checkpoints[-1]
-                assert newest.label in driver._backend.task("words", 0).labels()
+                assert newest.label in driver.rig.backend.task("words", 0).labels()
         assert seen > 3
 
 
@@ -84,7 +84,7 @@ def replayed(driver: TestDriver) -> float:
 
 def lose_disk(driver: TestDriver) -> None:
     """As on another machine."""
-    driver._backend.lose()
+    driver.rig.backend.lose()
 
 
 def test_a_published_checkpoint_is_stored_and_committed_by_a_second_record() -> None:
@@ -122,7 +122,7 @@ def test_files_that_are_here_are_not_fetched() -> None:
         feed(driver, "a")
         driver.crash()
         label = remote(driver)[-1].label
-        driver._backend.task("n", 0).corrupt(label)
+        driver.rig.backend.task("n", 0).corrupt(label)
         driver.recover()
         fetched = driver.metrics.counts["restore_bytes"]
         assert fetched == sum(f.size for f in remote(driver)[0].files)
@@ -217,7 +217,7 @@ def test_a_slow_upload_is_overtaken_by_the_newest_checkpoint() -> None:
             feed(driver, key)
         labels = [c.label for c in published(driver, "remote-lineage")]
         assert len(labels) == 4
-        assert labels[0] in driver._backend.task("n", 0).labels()
+        assert labels[0] in driver.rig.backend.task("n", 0).labels()
         driver.background.held_lanes.clear()
         driver.advance(5)
         assert [c.label for c in remote(driver)] == [labels[0], labels[3]]
@@ -346,9 +346,8 @@ class BusyUploads:
 def test_an_orderly_stop_waits_its_share_for_an_upload(*, is_failing: bool) -> None:
     """A slow store gets three quarters of the shutdown's time, one that fails nothing."""
     with TestDriver(count(shutdown_timeout_ms=20_000)) as driver:
-        assert driver._worker is not None
-        group = driver._worker.groups[0]
-        checkpoints = Checkpoints(driver._worker.context, 0, group.lineage)
+        group = driver.rig.worker.groups[0]
+        checkpoints = Checkpoints(driver.rig.worker.context, 0, group.lineage)
         checkpoints.uploads = BusyUploads(is_failing=is_failing)  # type: ignore[assignment]
         checkpoints.begin_drain()
         waited = 0
@@ -417,22 +416,20 @@ def test_only_files_of_the_two_newest_are_referred_to(retained: int) -> None:
 def test_a_file_that_is_stored_again_survives_the_collection_of_its_like() -> None:
     """A checkpoint on its way may name what an older one named, and it is not deleted for that."""
     with TestDriver(last()) as driver:
-        assert driver._worker is not None
-        assert driver._cluster is not None
         for value in "ab":
             set_last(driver, value)
         # The third one is published, and not read back before the fourth one is on its way.
-        consumer = driver._worker.context.consumer
+        consumer = driver.rig.worker.context.consumer
         consumer.pause([("remote-lineage", 0)])
         set_last(driver, "c")
         driver.background.held_lanes.add("upload")
         set_last(driver, "a")
-        driver._cluster.links["lineage"].holds_acks = True
+        driver.rig.cluster.links["lineage"].holds_acks = True
         driver.background.held_lanes.clear()
         driver.advance(1)
         consumer.resume([("remote-lineage", 0)])
         driver.advance(3)
-        driver._cluster.links["lineage"].holds_acks = False
+        driver.rig.cluster.links["lineage"].holds_acks = False
         driver.advance(3)
         assert len(remote(driver)) >= 4
         check_files(driver)

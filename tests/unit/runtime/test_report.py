@@ -24,11 +24,11 @@ def test_tasks_say_where_they_are() -> None:
     """Stage, partition, and the greatest timestamp of what was processed."""
     with TestDriver(counted("report"), partitions=2) as driver:
         assert first_task(driver).stream_time is None
-        driver.send("in", "a", partition=1, timestamp=1_600_000_123_000)
-        driver.send("in", "b", partition=1, timestamp=1_600_000_100_000)
+        driver.send("in", "a", partition=1, timestamp_ms=1_600_000_123_000)
+        driver.send("in", "b", partition=1, timestamp_ms=1_600_000_100_000)
         driver.advance(1)
         tasks = {task.name: task for task in status(driver).tasks}
-        name = driver._topology.stages[0].name
+        name = driver.rig.topology.stages[0].name
         task = tasks[f"{name}_1"]
         assert (task.stage, task.partition, task.inputs) == (name, 1, ("in/1",))
         assert task.stream_time == 1_600_000_123.0
@@ -49,8 +49,7 @@ def test_recoveries_are_remembered_with_their_phases() -> None:
         phases = ["detect", "claim", "fence", "scan", "restore", "start", "replay"]
         assert sorted(recovery.phases) == sorted(phases)
         assert sum(recovery.phases.values()) == pytest.approx(recovery.seconds)
-        worker = driver._worker
-        assert worker is not None
+        worker = driver.rig.worker
         for _ in range(2 * RECOVERIES_MAX):
             worker.context.recoveries.append(recovery)
         assert len(status(driver).recoveries) == RECOVERIES_MAX
@@ -76,14 +75,14 @@ def test_a_checkpoint_that_holds_everything_has_no_age() -> None:
         driver.clock.advance(0.5)  # between two looks
         task = first_task(driver)
         assert (task.checkpoint_age_seconds, task.remote_age_seconds) == (0.0, 0.0)
-        driver._cluster.links["lineage"].holds_requests = True  # type: ignore[union-attr]
+        driver.rig.cluster.links["lineage"].holds_requests = True
         driver.send("in", "v", key="k")
         driver.advance(30)
         task = first_task(driver)
         assert task.remote_position == 1
         assert task.checkpoint_age_seconds == pytest.approx(30, abs=2)
         assert task.remote_age_seconds == pytest.approx(30, abs=2)
-        driver._cluster.links["lineage"].holds_requests = False  # type: ignore[union-attr]
+        driver.rig.cluster.links["lineage"].holds_requests = False
         driver.advance(30)
         assert first_task(driver).checkpoint_age_seconds == 0
 
@@ -135,14 +134,14 @@ def watched(app: kstash.App, **options: Any) -> TestDriver:
     """A driver of an application whose worker counts for Prometheus."""
     driver = TestDriver(app, **options)
     driver.crash()
-    driver.metrics = PrometheusMetrics()  # type: ignore[assignment] # both are what the port is
+    driver.rig.metrics = PrometheusMetrics()  # type: ignore[assignment] # both are what the port is
     driver.recover()
     return driver
 
 
 def scraped(driver: TestDriver) -> dict[str, float]:
     """Samples by name and labels, without the prefix, as `key_of` writes them."""
-    text = driver.metrics.render().decode()  # type: ignore[attr-defined] # see `watched`
+    text = driver.rig.metrics.render().decode()  # type: ignore[attr-defined] # see `watched`
     families = text_string_to_metric_families(text)
     return {
         key_of(sample.name, sample.labels): sample.value for f in families for sample in f.samples
@@ -172,7 +171,7 @@ def test_each_metric_has_a_value_behind_a_crash() -> None:
             driver.advance(4)
         driver.send("in", "b")
         driver.crash()
-        driver._backend.lose()  # so that something is restored
+        driver.rig.backend.lose()  # so that something is restored
         driver.recover()
         driver.advance(12)
         found = {name.partition("[")[0] for name in scraped(driver)}
@@ -184,7 +183,7 @@ def test_each_metric_has_a_value_behind_a_crash() -> None:
 def test_lags_of_all_inputs_are_shown() -> None:
     """Records and seconds, for the internal topic too."""
     with watched(counted("lags")) as driver:
-        inner = driver._topology.internal_topics[0]
+        inner = driver.rig.topology.internal_topics[0]
         driver.send("in", "a")
         driver.advance(4)
         hold(driver)
@@ -195,7 +194,7 @@ def test_lags_of_all_inputs_are_shown() -> None:
         assert found["input_lag_seconds[in][0]"] == pytest.approx(10, abs=4)
         assert found[f"input_lag_records[{inner}][0]"] == found[f"input_lag_seconds[{inner}][0]"]
         assert found[f"input_lag_records[{inner}][0]"] == 0
-        name = driver._topology.stages[0].name
+        name = driver.rig.topology.stages[0].name
         assert found[f"task_stalled_seconds[{name}_0]"] == pytest.approx(10, abs=4)
         assert found["task_stalled_seconds[n_0]"] == 0
         go_on(driver)
@@ -206,12 +205,12 @@ def test_lags_of_all_inputs_are_shown() -> None:
 def test_stream_time_is_the_greatest_and_its_distance_grows() -> None:
     """A record that comes late does not set it back."""
     with watched(counted("times")) as driver:
-        name = driver._topology.stages[0].name
+        name = driver.rig.topology.stages[0].name
         driver.advance(1)
         assert f"stream_time_seconds[{name}_0]" not in scraped(driver)
         now_ms = driver.clock.time_ms()
-        driver.send("in", "a", timestamp=now_ms - 10_000)
-        driver.send("in", "b", timestamp=now_ms - 20_000)
+        driver.send("in", "a", timestamp_ms=now_ms - 10_000)
+        driver.send("in", "b", timestamp_ms=now_ms - 20_000)
         driver.advance(5)
         found = scraped(driver)
         assert found[f"stream_time_seconds[{name}_0]"] == pytest.approx(now_ms / 1000 - 10)
@@ -257,9 +256,8 @@ def test_waiting_groups_are_shown() -> None:
     with watched(counted("waits")) as driver:
         driver.advance(1)
         assert scraped(driver)["group_waiting_seconds[0]"] == 0
-        driver._cluster.links["claim"].holds_requests = True  # type: ignore[union-attr]
-        assert driver._worker is not None
-        driver._worker._groups.restart(0, RuntimeError("a test"))
+        driver.rig.cluster.links["claim"].holds_requests = True
+        driver.rig.worker._groups.restart(0, RuntimeError("a test"))
         driver.advance(20)
         assert scraped(driver)["group_waiting_seconds[0]"] == pytest.approx(20, abs=2)
         # The figure of `/livez`, and what an alert about an attempt after another needs.
@@ -268,7 +266,7 @@ def test_waiting_groups_are_shown() -> None:
         assert scraped(driver)["group_restarts_total[0]"] == 1
         assert scraped(driver)["task_groups"] == 1
         assert "task_live[n_0]" not in scraped(driver)
-        driver._cluster.links["claim"].holds_requests = False  # type: ignore[union-attr]
+        driver.rig.cluster.links["claim"].holds_requests = False
         driver.advance(5)
         assert scraped(driver)["group_waiting_seconds[0]"] == 0
 
@@ -288,7 +286,7 @@ def test_records_that_count_for_nothing_are_counted_by_why() -> None:
     """What a setting skips is one reason, and each is there before it happens."""
     app = counted("drops", skip_records="in/0/1")
     with watched(app) as driver:
-        name = driver._topology.stages[0].name
+        name = driver.rig.topology.stages[0].name
         for reason in ("repeated", "fenced", "skipped"):
             assert scraped(driver)[f"records_dropped_total[{name}][{reason}]"] == 0
         for value in "abc":
@@ -308,7 +306,7 @@ def test_errors_are_counted_by_operator() -> None:
     app = kstash.App("errors")
     app.stream("in", value=kstash.text).map_values(halve).to("out", value=kstash.int_text)
     driver = watched(app)
-    name = driver._topology.stages[0].name
+    name = driver.rig.topology.stages[0].name
     operators = ("input in", "map_values(halve)", "to(out)")
     for operator in operators:
         assert scraped(driver)[f"operator_errors_total[{name}][{operator}]"] == 0
@@ -325,8 +323,7 @@ def test_lineage_and_queues_that_wait_are_shown() -> None:
     left, right = (app.stream(name, value=kstash.text) for name in "lr")
     left.merge(right).key_by(str, key=kstash.text).count("n").to("out", value=kstash.int_text)
     with watched(app) as driver:
-        assert driver._cluster is not None
-        links = driver._cluster.links
+        links = driver.rig.cluster.links
         driver.advance(1)
         for link in links.values():
             link.holds_requests = True
@@ -348,7 +345,7 @@ def test_commits_take_as_long_as_their_acknowledgements() -> None:
     """From the decision on: what a reader of committed records waits for."""
     with watched(counted("commits")) as driver:
         driver.advance(20)
-        driver._cluster.links["sink"].delay_s = 0.5  # type: ignore[union-attr]
+        driver.rig.cluster.links["sink"].delay_s = 0.5
         before = scraped(driver)
         driver.send("in", "a")
         driver.advance(5)
@@ -392,7 +389,7 @@ def test_a_restore_says_what_remains(monkeypatch: pytest.MonkeyPatch) -> None:
         driver.advance(30)
         assert scraped(driver)["restore_remaining_bytes[0]"] == 0
         driver.crash()
-        driver._backend.lose()
+        driver.rig.backend.lose()
         held: list[Any] = []
         submit = ManualBackground.submit
 
@@ -405,9 +402,9 @@ def test_a_restore_says_what_remains(monkeypatch: pytest.MonkeyPatch) -> None:
             return submit(self, lane, work, on_done)
 
         monkeypatch.setattr(ManualBackground, "submit", holding)
-        driver._start()
+        driver.rig.start()
         for _ in range(40):
-            driver._settle()
+            driver.rig.settle()
             driver.clock.advance(0.1)
         found = scraped(driver)
         assert found["restore_remaining_bytes[0]"] == 750
@@ -415,7 +412,7 @@ def test_a_restore_says_what_remains(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         for _, lane, work, on_done in held:
             driver.background.submit(lane, work, on_done)
-        driver._until_live()
+        driver.rig.run_until_live()
         driver.advance(1)
         assert scraped(driver)["restore_remaining_bytes[0]"] == 0
 
@@ -428,7 +425,7 @@ def test_brokers_are_shown_by_the_slowest_client() -> None:
             BrokerStatus("1", "up", {"0.5": 0.002, "0.99": 0.01}),
             BrokerStatus("2", "down", {}),
         )
-        vars(driver._cluster)["brokers"] = lambda: said
+        vars(driver.rig.cluster)["brokers"] = lambda: said
         driver.advance(1)
         found = scraped(driver)
         states = ("up", "connecting", "down", "idle")

@@ -52,9 +52,9 @@ def spread(**settings: str) -> App:
 
 def restarted(driver: TestDriver, app: App, skips: str = "") -> None:
     """Start again with a setting that names records."""
-    if driver._worker is not None:
+    if driver.rig.is_running:
         driver.crash()
-    driver._config = app.config.override(skip_records=skips or None)
+    driver.rig.config = app.config.override(skip_records=skips or None)
     driver.recover()
 
 
@@ -193,7 +193,6 @@ def test_h51_a_whole_frame_must_be_said() -> None:
         frame = f"{INTERNAL}/0/{caught.value.offset}"
         with pytest.raises(ConfigError, match=f"{frame}: what lies there is a frame.*{frame}/all"):
             restarted(driver, topology, frame)
-        driver._worker = None
         restarted(driver, topology, f"{frame}/all")
         driver.send("l", "8")
         assert values(driver) == [1, 9]

@@ -57,13 +57,13 @@ def test_h17_a_poison_record_is_skipped_in_every_replay() -> None:
             driver.recover()
 
         told = running_sums(skip_records="r/0/0").config
-        driver._config = told
+        driver.rig.config = told
         driver.recover()
         driver.send("r", "3", "k")
         driver.send("l", "5", "k")
         assert values(driver) == [1, 4, 9]
 
-        driver._config = running_sums().config
+        driver.rig.config = running_sums().config
         for _ in range(2):
             driver.crash()
             driver.recover()

@@ -83,8 +83,7 @@ def backlog(driver: TestDriver, count: int, value: str = "", partition: int = 0)
 
 def worker_of(driver: TestDriver) -> Worker:
     """The driver's worker."""
-    assert driver._worker is not None
-    return driver._worker
+    return driver.rig.worker
 
 
 def longest_step(driver: TestDriver, count: int) -> float:
@@ -202,7 +201,7 @@ def test_a_replay_of_slow_records_is_short_turns_too(driving: Callable[..., Test
     backlog(driver, 300)
     longest_step(driver, 300)
     driver.crash()
-    driver._start()
+    driver.rig.start()
     assert longest_step(driver, 300) == 0.0
     longest = 0.0
     while not worker_of(driver).is_live:
@@ -224,7 +223,7 @@ def test_a_replay_that_is_longer_than_all_time_outs_ends(
     longest_step(driver, 10)
     driver.crash()
     done = slow.calls
-    driver._start()
+    driver.rig.start()
     longest_step(driver, 20)
     assert values(driver) == list(range(1, 21))
     assert slow.calls <= done + 20

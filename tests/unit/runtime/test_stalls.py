@@ -67,7 +67,7 @@ def test_a_replay_that_gets_nothing_stalls_and_its_group_idles() -> None:
         assert group.idle_seconds == pytest.approx(39, abs=3)
         assert status(driver).tasks[0].stalled_seconds == pytest.approx(39, abs=3)
         driver.kafka.is_away = False
-        driver._until_live()
+        driver.rig.run_until_live()
         driver.advance(2)
         assert only_group(driver) == GroupStatus(0, "live", 0.0, 0.0)
 
@@ -89,7 +89,7 @@ def test_a_long_recovery_waits_and_does_not_idle() -> None:
         assert group.waiting_seconds > 30
         assert group.idle_seconds <= 5
         driver.kafka.fetch_max = driver.kafka.poll_max = 500
-        driver._until_live()
+        driver.rig.run_until_live()
 
 
 def test_a_checkpoint_that_is_fetched_for_long_is_no_reason_to_start_again() -> None:
@@ -98,7 +98,7 @@ def test_a_checkpoint_that_is_fetched_for_long_is_no_reason_to_start_again() -> 
         driver.send("in", "a")
         driver.advance(10)
         driver.crash()
-        driver._backend.lose()
+        driver.rig.backend.lose()
         driver.store.is_away = True
         worker = started(driver)
         for _ in range(40):
@@ -109,16 +109,15 @@ def test_a_checkpoint_that_is_fetched_for_long_is_no_reason_to_start_again() -> 
         assert group.waiting_seconds > 30
         assert group.idle_seconds <= 1
         driver.store.is_away = False
-        driver._until_live()
+        driver.rig.run_until_live()
 
 
 def test_a_group_that_was_lost_waits_from_when_it_comes_back() -> None:
     """Another worker had it meanwhile."""
     with TestDriver(counted("lost")) as driver:
         driver.advance(1)
-        worker = driver._worker
-        assert worker is not None
-        driver._cluster.links["claim"].holds_requests = True  # type: ignore[union-attr]
+        worker = driver.rig.worker
+        driver.rig.cluster.links["claim"].holds_requests = True
         worker._groups.restart(0, RuntimeError("a test"))
         driver.advance(20)
         assert only_group(driver).waiting_seconds == pytest.approx(20, abs=2)

@@ -21,8 +21,7 @@ def counting() -> kstash.App:
 
 def view(driver: TestDriver, groups: set[int] | None = None) -> StoreView:
     """The store of `counting`, of all groups of the driver's worker or of some."""
-    worker = driver._worker
-    assert worker is not None
+    worker = driver.rig.worker
     held = {n: group for n, group in worker.groups.items() if groups is None or n in groups}
     return StoreView(worker.context.layout, held, "seen")
 
@@ -56,8 +55,7 @@ def test_a_look_changes_nothing() -> None:
         driver.send("words", "x", key="k")
         driver.advance(2)
         view(driver).get("k")
-        assert driver._worker is not None
-        (task,) = driver._worker.groups[0].tasks.values()
+        (task,) = driver.rig.worker.groups[0].tasks.values()
         state = task.state
         assert [store.changes().keys for store in state.cached_stores()] == [[]]  # type: ignore[attr-defined]
 
@@ -66,8 +64,7 @@ def test_the_final_state_answers_by_the_view() -> None:
     """A default stands for what was never seen; a store of no such name is a mistake."""
     with TestDriver(counting(), partitions=2) as driver:
         driver.send("words", "x", key="k")
-        worker = driver._worker
-        assert worker is not None
+        worker = driver.rig.worker
         final = GroupsFinalState(worker.context.layout, worker.groups)
         assert final.get("seen", "k") == 1
         assert final.get("seen", "never", 0) == 0

@@ -175,7 +175,7 @@ def test_h52_what_cannot_be_is_refused_and_not_waited_for(
         with pytest.raises(error, match=f"topic 'out', partition 0, offset {offset}") as caught:
             driver.recover()
         assert caught.value.skip == f"out/0/{offset}"
-        driver._config = app(skip_records=caught.value.skip).config
+        driver.rig.config = app(skip_records=caught.value.skip).config
         driver.recover()
         driver.send("l", "x", "k")
         assert driver.state("counts") == {"k": 2}
@@ -204,12 +204,12 @@ def test_h52_headers_that_do_not_decode_on_an_internal_topic_stop_the_writer_too
         with pytest.raises(WireCorruptError, match=f"offset {offset}") as caught:
             driver.recover()
         assert caught.value.skip == f"{topic}/0/{offset}/all"
-        plain = driver._config
-        driver._config = plain.override(skip_records=caught.value.skip)
+        plain = driver.rig.config
+        driver.rig.config = plain.override(skip_records=caught.value.skip)
         driver.recover()
         driver.send("l", "a")
         driver.advance(30)
-        driver._config = plain
+        driver.rig.config = plain
         driver.crash()
         driver.recover()
         driver.send("l", "a")
@@ -260,11 +260,11 @@ def test_h52_a_record_of_others_in_an_immediate_input_is_named_and_passed_over(
         driver.kafka.append("out", b"2", key=b"k", headers=output(2))
         with pytest.raises(error, match=f"topic 'out', partition 0, offset {offset}"):
             driver.advance(1)
-        driver._config = reader(skip_records=f"out/0/{offset}").config
+        driver.rig.config = reader(skip_records=f"out/0/{offset}").config
         driver.recover()
         driver.kafka.append("out", b"3", key=b"k", headers=output(3))
         driver.advance(1)
-        driver._config = reader().config
+        driver.rig.config = reader().config
         driver.crash()
         driver.recover()
         assert driver.state("seen") == {"k": 3}

@@ -22,8 +22,7 @@ def test_records_that_were_taken_are_not_processed_again() -> None:
     with TestDriver(merged()) as driver:
         for _ in range(3):
             driver.send("l", "x", "k")
-        assert driver._worker is not None
-        (group,) = driver._worker.groups.values()
+        (group,) = driver.rig.worker.groups.values()
         task, index = group.inputs.by_partition["l", 0]
         group.deliver(task, index, driver.kafka.read("l")[1:])
         driver.send("l", "x", "k")
@@ -34,8 +33,7 @@ def test_records_that_were_taken_are_not_processed_again() -> None:
 def test_a_drain_checkpoints_what_came_behind_a_pending_checkpoint() -> None:
     """The last checkpoint is of the position that is released: the next owner replays nothing."""
     with TestDriver(merged()) as driver:
-        assert driver._cluster is not None
-        driver._cluster.links["lineage"].holds_acks = True
+        driver.rig.cluster.links["lineage"].holds_acks = True
         driver.send("l", "x", "k")
         driver.advance(12)  # a checkpoint is frozen, and waits for its lineage
         driver.send("l", "x", "k")

@@ -49,7 +49,6 @@ def test_h53_a_topic_made_anew_ends_the_worker(topic: str, is_written: bool) -> 
         assert caught.value.is_written == is_written
         assert ("another application_id" in str(caught.value)) != is_written
         if is_written:
-            driver._readers.clear()
             driver.recover()
             assert driver.state("words") == {"a": 3}
         else:
@@ -89,8 +88,7 @@ def test_no_look_is_begun_while_another_is_out(fails: bool) -> None:
     """Looks that take long would wait in front of each other, and of other jobs of their lane."""
     with TestDriver(words()) as driver:
         driver.send("lines", "a")
-        assert driver._worker is not None
-        look = driver._worker._topics._describe
+        look = driver.rig.worker._topics._describe
         driver.background.held_lanes.add("look")
         driver.advance(5 * LOOK_INTERVAL_S)
         assert sum(job.work == look for job in driver.background.jobs) == 1

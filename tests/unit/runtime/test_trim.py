@@ -60,8 +60,7 @@ def live_count(driver: TestDriver) -> int:
 
 def parts(driver: TestDriver) -> tuple[Trimmer, GroupCore]:
     """The trimmer of group 0, and what its recovery knows."""
-    assert driver._worker is not None
-    group = driver._worker.groups[0]
+    group = driver.rig.worker.groups[0]
     assert group.trimmer is not None
     assert group.recovery is not None
     return group.trimmer, group.recovery.core
@@ -241,8 +240,7 @@ def test_a_purge_that_is_refused_is_tried_ever_more_rarely(
         monkeypatch.setattr(MemoryAdmin, "delete_records", delete)
         send(driver, 100, partition=0)
         assert all(count < 400 for count in kept(driver))
-        assert driver._worker is not None
-        assert driver._worker._purger._backoff == 1
+        assert driver.rig.worker._purger._backoff == 1
 
 
 def test_nothing_is_purged_by_what_was_known_before_a_reset(
@@ -251,8 +249,7 @@ def test_nothing_is_purged_by_what_was_known_before_a_reset(
     """A worker that sleeps in a round wakes up over other topics: nobody has read what is there."""
     with TestDriver(passed_on(), partitions=2) as driver:
         send(driver, 12, partition=0)
-        assert driver._worker is not None
-        purger, known = driver._worker._purger, []
+        purger, known = driver.rig.worker._purger, []
         delete = MemoryAdmin.delete_records
 
         def deleted(admin: MemoryAdmin, limits: dict[Partition, int]) -> Any:
@@ -275,8 +272,7 @@ def test_a_lineage_topic_that_is_shorter_than_what_was_read_is_read_anew(group: 
     """It was made anew: what was known of any of its partitions is forgotten."""
     with TestDriver(passed_on(), partitions=2) as driver:
         send(driver, 12, partition=0)
-        assert driver._worker is not None
-        purger = driver._worker._purger
+        purger = driver.rig.worker._purger
         read, known = purger._next[group], purger._views[1 - group]
         purger._next[group] = read + 1_000_000
         send(driver, 24, partition=0)

@@ -28,9 +28,9 @@ def values(driver: TestDriver) -> list[int]:
 
 def restarted(driver: TestDriver, skips: str | None) -> None:
     """Start again with places to pass over."""
-    if driver._worker is not None:
+    if driver.rig.is_running:
         driver.crash()
-    driver._config = merged().config.override(skip_records=skips)
+    driver.rig.config = merged().config.override(skip_records=skips)
     driver.recover()
 
 

@@ -21,9 +21,8 @@ def merged() -> kstash.App:
 
 def started(driver: TestDriver) -> Worker:
     """The driver's worker, begun anew and not stepped yet."""
-    driver._start()
-    assert driver._worker is not None
-    return driver._worker
+    driver.rig.start()
+    return driver.rig.worker
 
 
 def step_to(worker: Worker, state: GroupState) -> None:
@@ -56,7 +55,7 @@ def test_a_replay_that_gets_no_records_starts_over() -> None:
         over = [line for line in logs if line["event"] == "task group starts over"]
         assert "got nothing for 120 s" in str(over[0]["reason"])
         driver.kafka.is_away = False
-        driver._until_live()
+        driver.rig.run_until_live()
         assert driver.state("both") == {"k": 3}
 
 
@@ -75,4 +74,4 @@ def test_an_append_that_is_not_acknowledged_is_told() -> None:
         assert ("a recovery makes no progress", "claiming") in events
         assert "task group starts over" not in dict(events)
         driver.kafka.is_away = False
-        driver._until_live()
+        driver.rig.run_until_live()

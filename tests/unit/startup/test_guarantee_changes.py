@@ -169,7 +169,7 @@ def test_nothing_is_taken_over_from_none(guarantee: str) -> None:
             driver.recover(words(guarantee))
         assert caught.value.topic == "shop-words-repartition"
         driver.crash()
-        for topic in driver._topology.internal_topics:
+        for topic in driver.rig.topology.internal_topics:
             driver.kafka.delete_topic(topic)
         driver.recover(words(guarantee))
         fill(driver)

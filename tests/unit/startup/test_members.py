@@ -86,12 +86,11 @@ def test_a_lineage_that_is_read_for_long_beats() -> None:
             driver.send("in", value)
         driver.advance(2)
         beats: list[int] = []
-        worker = driver._worker
-        assert worker is not None
-        cluster = driver._cluster
+        worker = driver.rig.worker
+        cluster = driver.rig.cluster
         assert cluster is not None
         program.settled(
-            driver._topology,
+            driver.rig.topology,
             worker.context.config,
             topics=driver.kafka.topics(),
             admin=worker.context.admin,

@@ -88,7 +88,7 @@ def values(driver: TestDriver, topic: str) -> list[Any]:
 
 def numbers(driver: TestDriver) -> dict[str, int]:
     """Stage numbers by name, as the running worker has them."""
-    return {stage.name: stage.index for stage in driver._topology.stages}
+    return {stage.name: stage.index for stage in driver.rig.topology.stages}
 
 
 def fill(driver: TestDriver) -> None:
@@ -140,7 +140,7 @@ def test_what_is_on_its_way_is_finished_by_a_drain() -> None:
     """An edge may be renamed: nothing is left in the old internal topic."""
     with TestDriver(words(), partitions=2) as driver:
         # Records wait in the internal topic: nothing is processed while the cluster takes none.
-        driver._cluster.links["data"].holds_requests = True  # type: ignore[union-attr]
+        driver.rig.cluster.links["data"].holds_requests = True
         fill(driver)
         driver.crash()
         driver.drain()
@@ -362,7 +362,6 @@ def test_a_sink_made_anew_gets_what_comes_next() -> None:
         driver.advance(30)
         driver.crash()
         driver.kafka.delete_topic("counts")
-        driver._readers.clear()
         driver.recover()
         driver.send("lines", "a")
         assert values(driver, "counts") == [2]
@@ -411,9 +410,9 @@ def test_a_damaged_frame_stops_its_reader_until_it_is_skipped(
                 driver.send("lines", "b")
         with pytest.raises(WireCorruptError):
             driver.recover()
-        driver._config = words(skip_records=f"shop-by_word-repartition/0/{offset}/all").config
+        driver.rig.config = words(skip_records=f"shop-by_word-repartition/0/{offset}/all").config
         driver.recover()
-        driver._config = words().config
+        driver.rig.config = words().config
         driver.send("lines", "a")
         driver.crash()
         driver.recover()

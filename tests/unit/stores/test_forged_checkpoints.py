@@ -223,7 +223,7 @@ def test_a_recovery_falls_back(driver: TestDriver, kind: str, *, is_same_label: 
     at = log.end_offset
     log.append(encode_key(forged), encode_value(forged), None, driver.clock.time_ms())
     driver.crash()
-    driver._backend.lose()
+    driver.rig.backend.lose()
     with capture_logs() as logs:
         driver.recover()
     assert driver.state("n") == {"a": 1, "b": 1}
@@ -238,7 +238,7 @@ def test_a_stored_file_is_read_to_its_size_only(driver: TestDriver) -> None:
     location = newest(driver).files[-1].location
     driver.store.files[location] += b"x" * 1_000_000
     driver.crash()
-    driver._backend.lose()
+    driver.rig.backend.lose()
     with capture_logs() as logs:
         driver.recover()
     assert driver.state("n") == {"a": 1, "b": 1}

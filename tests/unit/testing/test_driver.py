@@ -82,9 +82,9 @@ def test_output_records_carry_timestamp_and_no_protocol_header() -> None:
     """An output has its input's timestamp, and headers of kstash are hidden."""
     with TestDriver(word_count(), start_ms=5_000) as driver:
         driver.send("sentences", "a")
-        driver.send("sentences", "b", timestamp=7)
+        driver.send("sentences", "b", timestamp_ms=7)
         first, second = driver.read("word-counts")
-        assert (first.timestamp, second.timestamp) == (5_000, 7)
+        assert (first.timestamp_ms, second.timestamp_ms) == (5_000, 7)
         assert (first.headers, first.partition) == ([], 0)
 
 
