@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 
 from kstash.core.kinds import InputKind
 from kstash.core.reader import ReaderTable
 from kstash.core.skips import NO_SKIPS, InputSkips
+from kstash.errors import LocatedError
 from kstash.ports.kafka import Partition
+from kstash.runtime.decode import BATCH_RECORDS, Events, decode_external, decode_ruled, tell_place
 from kstash.runtime.pace import Pace
 from kstash.runtime.task.waiting import Waiting
 
@@ -42,3 +45,27 @@ class TaskInput:
     left_from: int | None = None
     records: int = 0
     newest_timestamp: int = 0
+
+    def take(self, count: int) -> Events:
+        """Take buffered records that are at most `count` events, one or more records."""
+        if self.table is None:
+            count = self.buffer.batch(min(count, self.pace.size))
+            return decode_external(self.buffer.take(count), self.skips)
+        # Dropped records and markers are no events: they do not count.
+        events = decode_ruled(
+            islice(self.buffer, self.buffer.batch(BATCH_RECORDS)),
+            self.table,
+            is_frames=self.kind is InputKind.FRAMES,
+            skips=self.skips,
+            events_max=count,
+            records_max=self.pace.size,
+        )
+        self.buffer.take(events.taken)
+        return events
+
+    def tell_place(self, error: LocatedError, events: Events, record_index: int) -> None:
+        """Add to an error the place of a logical record of a batch of this input."""
+        is_frames = self.kind is InputKind.FRAMES
+        tell_place(
+            error, self.partition, events, record_index, skips=self.skips, is_frames=is_frames
+        )

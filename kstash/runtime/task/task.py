@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 from kstash.core.determinants import Consumed, Determinant
-from kstash.core.hashes import OutputHashes
 from kstash.core.ids import Incarnation, OutPartition
-from kstash.core.kinds import InputKind, OutputKind
+from kstash.core.kinds import OutputKind
 from kstash.core.plan import TaskPlan
-from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.replay import RecordsNext, Replay, Stored
 from kstash.core.task import Outgoing, TaskCore
@@ -30,8 +26,9 @@ from kstash.operators.sizes import Limit, bytes_of
 from kstash.operators.slices import drop_head, part_of, slice_of, split
 from kstash.ports.kafka import Message
 from kstash.ports.state import TaskState
-from kstash.runtime.decode import BATCH_RECORDS, Events, decode_external, decode_ruled, tell_place
+from kstash.runtime.decode import Events
 from kstash.runtime.pace import BATCH_S, Pace
+from kstash.runtime.task.checkpoint import PendingCheckpoint
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.outputs import TaskOutput
 from kstash.runtime.task.refusals import Sent
@@ -42,18 +39,8 @@ REPLAY_SLICE_EVENTS = 500
 """Events replayed at once, at most."""
 
 
-@dataclass(slots=True)
-class PendingCheckpoint:
-    """A checkpoint on disk that waits for acknowledgements before it is published."""
-
-    number: int
-    label: str
-    position: int
-    files: tuple[FileEntry, ...]
-    input_offsets: dict[int, int]
-    sequences: dict[OutPartition, int]
-    made: OutputHashes | None
-    readers: dict[int, ReaderTable]
+Made = tuple[int, Batch, int]
+"""What events have made for one output: its index, the records, and their size in bytes."""
 
 
 class Task:
@@ -141,51 +128,37 @@ class Task:
         """Replay some buffered events; returns whether anything was done."""
         if not self.is_replaying:
             return False
-        step = self._next_step()
-        source = self.inputs[step.input]
+        records = self._next_records()
+        source = self.inputs[records.input]
         if not source.buffer:
             return False
-        events = self._take(source, step.count)
+        events = self._take(source, records.count)
         if events.count:
             try:
-                self.replay.verify(step, events.count, events.end_offset)
+                self.replay.verify(records, events.count, events.end_offset)
             except ReplayDivergedError as error:
                 error.at(*source.partition, events.end_offset)
                 raise
             before = self.records_in
-            self._run(step.input, events, ())
+            self._run_records(records.input, events, ())
             self.replayed += self.records_in - before
         source.next_offset = events.next_offset
         return True
 
     def wanted_input(self) -> int | None:
         """In replay, the input whose records come next; the others may be paused."""
-        return self._next_step().input if self.is_replaying else None
+        return self._next_records().input if self.is_replaying else None
 
-    def _next_step(self) -> RecordsNext:
+    def _next_records(self) -> RecordsNext:
         event = self.replay.next_event(self.core.position, REPLAY_SLICE_EVENTS)
         if not isinstance(event, RecordsNext):
-            raise LineageGapError(f"task {self.name}: cannot replay {event}")
+            raise LineageGapError(
+                f"task {self.name}: no operator of the stage takes what was logged: {event}"
+            )
         return event
 
     def _take(self, source: TaskInput, count: int) -> Events:
-        """Take buffered records that are at most `count` events, one or more records."""
-        if source.table is None:
-            count = source.buffer.batch(min(count, source.pace.size))
-            events = decode_external(source.buffer.take(count), source.skips)
-            if events.dropped is not None:
-                self.dropped.update(events.dropped)
-            return events
-        # Dropped records and markers are no events: they do not count.
-        events = decode_ruled(
-            islice(source.buffer, source.buffer.batch(BATCH_RECORDS)),
-            source.table,
-            is_frames=source.kind is InputKind.FRAMES,
-            skips=source.skips,
-            events_max=count,
-            records_max=source.pace.size,
-        )
-        source.buffer.take(events.taken)
+        events = source.take(count)
         if events.dropped is not None:
             self.dropped.update(events.dropped)
         return events
@@ -216,39 +189,42 @@ class Task:
                 entries = (
                     Consumed(self.core.position, input_index, events.count, events.end_offset),
                 )
-            self._run(input_index, events, entries)
+            self._run_records(input_index, events, entries)
         source.next_offset = events.next_offset
 
-    def _run(self, input_index: int, events: Events, entries: Sequence[Determinant]) -> None:
+    def _run_records(
+        self, input_index: int, events: Events, entries: Sequence[Determinant]
+    ) -> None:
         source = self.inputs[input_index]
         batch = events.batch
         try:
             self._process_sliced(input_index, source.pace, batch)
         except RECORD_ERRORS as error:
-            tell_place(
-                error,
-                source.partition,
-                events,
-                error.record_index,
-                skips=source.skips,
-                is_frames=source.kind is InputKind.FRAMES,
-            )
+            source.tell_place(error, events, error.record_index)
             self._fail(error)
             raise
         made = self.program.take_outputs()
         source.pace.made(len(batch), sum(size_bytes for _, _, size_bytes in made))
-        self.core.advance(entries, self.core.position + events.count)
-        if made:
-            self.sent.made_of(
-                self.core.position, source.partition, events.offsets[0], events.end_offset
-            )
         self.records_in += len(batch)
         source.records += len(batch)
         if batch.timestamps:
             newest = self.newest_timestamp = source.newest_timestamp = batch.timestamps[-1]
             # Not the greatest of all: looking at each costs a hundredth of what a word count does.
             self.stream_time_ms = max(self.stream_time_ms, newest)
-        if made or self.replay.is_checked_at(self.core.position):
+        position = self.core.position + events.count
+        if made:
+            self.sent.made_of(position, source.partition, events.offsets[0], events.end_offset)
+        self._processed(entries, position, made)
+
+    def _processed(
+        self, entries: Sequence[Determinant], position: int, made: Sequence[Made]
+    ) -> None:
+        """Events up to `position` were processed, of whatever kind: what they made goes out.
+
+        `entries` is their lineage; there is none in a replay, nor of a task that logs nothing.
+        """
+        self.core.advance(entries, position)
+        if made or self.replay.is_checked_at(position):
             self._note(made)
         for output_index, outputs, size_bytes in made:
             self._emit(output_index, outputs, size_bytes)
@@ -277,7 +253,7 @@ class Task:
             start = end
         pace.lasted(now - began, now)
 
-    def _note(self, made: Sequence[tuple[int, Batch, int]]) -> None:
+    def _note(self, made: Sequence[Made]) -> None:
         """Hash what was made, suppressed or not, before any of it is out (H44)."""
         core = self.core
         for output_index, outputs, _ in made:
@@ -352,23 +328,8 @@ class Task:
         pending = self.pending
         if pending is None or not self.core.may_publish_checkpoint(pending.position):
             return None
-        return Checkpoint(
-            self.incarnation,
-            self.core.task,
-            pending.number,
-            # Without stores there are no files, so no lost disk can take it.
-            is_remote=not self.stage.stores,
-            position=pending.position,
-            label=pending.label,
-            files=pending.files,
-            input_offsets=pending.input_offsets,
-            sequences=pending.sequences,
-            readers=pending.readers,
-            scan_from=self.core.scan_from(),
-            reached=self.core.stable,
-            made=pending.made,
-            checked=self.core.checked(),
-        )
+        # Without stores there are no files, so no lost disk can take it.
+        return pending.record(self.core, is_remote=not self.stage.stores)
 
     def remote_record(self, local: Checkpoint, files: tuple[FileEntry, ...]) -> Checkpoint | None:
         """The record that makes a published checkpoint a remote one, once its conditions hold.

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 import kstash
-from kstash.errors import ReplayDivergedError
+from kstash.core.determinants import Tick
+from kstash.core.replay import Replay
+from kstash.errors import LineageGapError, ReplayDivergedError
 from kstash.testing import TestDriver
 
 COUNT = 200
@@ -109,4 +111,15 @@ def test_h44_a_checkpoint_without_hashes_begins_them() -> None:
         driver.crash()
         is_strange = True
         with pytest.raises(ReplayDivergedError, match="up to event 51"):
+            driver.recover()
+
+
+def test_what_no_operator_takes_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history of another release may hold events that no operator of this program knows."""
+    app = counting("immediate", lambda state, value: state + int(value))
+    with TestDriver(app) as driver:
+        feed(driver, COUNT)
+        driver.crash()
+        monkeypatch.setattr(Replay, "next_event", lambda *_: Tick(0, 1_000))
+        with pytest.raises(LineageGapError, match=r"takes what was logged: Tick\(position=0"):
             driver.recover()

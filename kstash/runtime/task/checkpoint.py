@@ -1,0 +1,47 @@
+"""A checkpoint of a task between its files and its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kstash.core.hashes import OutputHashes
+from kstash.core.ids import OutPartition
+from kstash.core.reader import ReaderTable
+from kstash.core.records import Checkpoint, FileEntry
+from kstash.core.task import TaskCore
+
+
+@dataclass(slots=True)
+class PendingCheckpoint:
+    """A checkpoint on disk that waits for acknowledgements before it is published.
+
+    All but the files, their label and its number is what the task was at `position`.
+    """
+
+    number: int
+    label: str
+    position: int
+    files: tuple[FileEntry, ...]
+    input_offsets: dict[int, int]
+    sequences: dict[OutPartition, int]
+    made: OutputHashes | None
+    readers: dict[int, ReaderTable]
+
+    def record(self, core: TaskCore, *, is_remote: bool) -> Checkpoint:
+        """The record that publishes it, with what the task says now of its outputs."""
+        return Checkpoint(
+            core.incarnation,
+            core.task,
+            self.number,
+            is_remote=is_remote,
+            position=self.position,
+            label=self.label,
+            files=self.files,
+            input_offsets=self.input_offsets,
+            sequences=self.sequences,
+            readers=self.readers,
+            scan_from=core.scan_from(),
+            reached=core.stable,
+            made=self.made,
+            checked=core.checked(),
+        )
