@@ -23,7 +23,8 @@ from kstash.core.events import (
     StartAppended,
     TailsScanned,
 )
-from kstash.core.group import TRANSITIONS, GroupCore, GroupState
+from kstash.core.group_state import GroupState
+from kstash.core.group import TRANSITIONS, GroupCore
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import Claim, Generation, Start, TaskStart
 from kstash.core.plan import TaskSpec

@@ -14,13 +14,13 @@ by the event that says the last one is durable:
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kstash.core import effects, events
 from kstash.core.effects import Effect
 from kstash.core.events import Event
+from kstash.core.group_state import GroupState
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView, release_covers
 from kstash.core.plan import TaskPlan, TaskSpec
@@ -34,26 +34,6 @@ from kstash.core.tail_scan import TailScan
 from kstash.core.upgrade import Adapter, had_sinks
 from kstash.core.wire import Fence
 from kstash.errors import CommittedPositionLostError, IncarnationFencedError
-
-
-class GroupState(enum.Enum):
-    """Steps of a recovery, in order."""
-
-    NEW = "new"
-    LOOKING = "looking"
-    CONFIGURING = "configuring"
-    CLAIMING = "claiming"
-    READING_CLAIM = "reading to the claim"
-    FENCING = "fencing"
-    SEALING = "sealing"
-    READING_SEAL = "reading to the seal"
-    CHECKING = "looking at the config again"
-    VERIFYING = "verifying checkpoints"
-    SCANNING = "scanning"
-    LOCATING = "locating skips"
-    STARTING = "starting"
-    REPLAYING = "replaying"
-    LIVE = "live"
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
@@ -113,3 +114,48 @@ def _packed(kind: str, numbers: Iterable[int]) -> bytes:
     if sys.byteorder == "big":
         packed.byteswap()
     return packed.tobytes()
+
+
+class HashMarks:
+    """Hashes of all that a task has made, and marks of them at rising positions.
+
+    Kept are the marks that are not stable, and the newest one that is, if there is any: it says all
+    that those before it say.
+    """
+
+    def __init__(self, made: OutputHashes) -> None:
+        """Go on from what was made up to a position."""
+        self._hasher = OutputHasher(made)
+        self._marks: deque[OutputHashes] = deque()
+
+    def note(
+        self,
+        output: int,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None] | None,
+        timestamps: Sequence[int],
+        headers: Sequence[RecordHeaders | None] | None,
+    ) -> None:
+        """Take records into account; as of `OutputHasher.add`."""
+        self._hasher.add(output, keys, values, timestamps, headers)
+
+    def at(self, position: int) -> OutputHashes:
+        """Hashes of all that was noted, which was made up to a position."""
+        return self._hasher.at(position)
+
+    def mark(self, position: int, stable: int) -> None:
+        """Keep the hashes of a position, higher than all that were marked before."""
+        self._drop(stable)
+        assert not self._marks or self._marks[-1].position < position, "marks out of order"
+        self._marks.append(self._hasher.at(position))
+
+    def newest(self, stable: int) -> OutputHashes | None:
+        """The newest mark at or below a position; None when there is none."""
+        self._drop(stable)
+        marks = self._marks
+        return marks[0] if marks and marks[0].position <= stable else None
+
+    def _drop(self, stable: int) -> None:
+        marks = self._marks
+        while len(marks) > 1 and marks[1].position <= stable:
+            marks.popleft()

@@ -34,3 +34,6 @@ NO_INCARNATION = Incarnation(0, 0)
 
 OutPartition = tuple[int, int]
 """An output partition of a task: (index of the stage's output, partition number)."""
+
+UNBOUNDED = 1 << 62
+"""Above every position."""

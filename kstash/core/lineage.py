@@ -19,7 +19,7 @@ from itertools import pairwise
 
 from kstash.core.determinants import Determinant, lineage_until
 from kstash.core.hashes import OutputHashes
-from kstash.core.ids import Incarnation, TaskId
+from kstash.core.ids import UNBOUNDED, Incarnation, TaskId
 from kstash.core.manifest import is_sound
 from kstash.core.record_codec import CHECKPOINT, HINT, RELEASE, RUN, encode_key, key_incarnation
 from kstash.core.records import (
@@ -35,9 +35,6 @@ from kstash.core.records import (
     Segment,
     Start,
 )
-
-UNBOUNDED = 1 << 62
-"""Above every position."""
 
 OwnRecord = Seal | Start | Segment | Hint | Checkpoint | Release | BoundedRun
 """What an incarnation writes, under its own name."""

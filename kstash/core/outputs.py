@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from kstash.core.ids import UNBOUNDED, OutPartition
+
 
 @dataclass(slots=True)
 class Held:
@@ -63,6 +65,20 @@ class Output:
         """Whether nothing is held, on its way, or waits for lineage or a commit."""
         return not (self.held or self.in_flight or self.acked)
 
+    def holds(self, position: int) -> bool:
+        """Whether an output of a position up to this one is held."""
+        return bool(self.held) and self.held[0].position <= position
+
+    @property
+    def done_through(self) -> int:
+        """Position through which all is acknowledged (sinks: committed); it is not settled."""
+        open_at = [self.in_flight[0]] if self.in_flight else []
+        if self.held:
+            open_at.append(self.held[0].position)
+        if self.is_sink and self.acked:
+            open_at.append(self.acked[0][0])
+        return min(open_at, default=UNBOUNDED) - 1
+
     def check(self, lineage_end: int) -> None:
         """Assert what the fields promise, at the ends of the queues; `lineage_end` of the stash."""
         assert 0 <= self.sent <= lineage_end, "more lineage was sent than there is"
@@ -73,3 +89,23 @@ class Output:
         if acked:
             assert acked[0][0] <= acked[-1][0], "acknowledgements went back"
             assert not in_flight or acked[-1][0] < in_flight[0], "acknowledged and in flight"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Outputs of one batch to one partition, ready to be produced.
+
+    Attributes:
+        partition: output partition.
+        position: the task's position at the end of the batch.
+        first_seq: sequence of the first of the `count` logical records.
+        chunk: encoded lineage for the first record's header, or None.
+        payload: what the caller gave to `emit`.
+    """
+
+    partition: OutPartition
+    position: int
+    first_seq: int
+    count: int
+    chunk: bytes | None
+    payload: Any

@@ -15,9 +15,8 @@ from kstash.core.determinants import (
     merge_lineage,
 )
 from kstash.core.hashes import OutputHashes
-from kstash.core.ids import Incarnation, OutPartition, TaskId
+from kstash.core.ids import UNBOUNDED, Incarnation, OutPartition, TaskId
 from kstash.core.lineage import (
-    UNBOUNDED,
     LineageView,
     Owner,
     history_limit,

@@ -16,38 +16,17 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kstash.core.determinants import Determinant
-from kstash.core.hashes import OutputHasher, OutputHashes, RecordHeaders
+from kstash.core.hashes import HashMarks, OutputHashes
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
-from kstash.core.outputs import Held, Output
+from kstash.core.outputs import Held, Outgoing, Output
 from kstash.core.records import Hint, Segment
+from kstash.core.scan_starts import ScanStarts
 from kstash.core.stash import Stash
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """Outputs of one batch to one partition, ready to be produced.
-
-    Attributes:
-        partition: output partition.
-        position: the task's position at the end of the batch.
-        first_seq: sequence of the first of the `count` logical records.
-        chunk: encoded lineage for the first record's header, or None.
-        payload: what the caller gave to `emit`.
-    """
-
-    partition: OutPartition
-    position: int
-    first_seq: int
-    count: int
-    chunk: bytes | None
-    payload: Any
 
 
 class TaskCore:
@@ -62,6 +41,8 @@ class TaskCore:
         stash: the lineage that is not stable.
         held_count: outputs, one a batch and partition, that the cap holds back; the sum of all
             `held`, so that a batch without any costs nothing.
+        marks: hashes of all that was made up to `position`; None where no lineage is kept.
+        scans: where a recovery may begin to scan, and whether a HINT would say something new.
     """
 
     def __init__(
@@ -113,23 +94,14 @@ class TaskCore:
         self._outputs: dict[OutPartition, Output] = {}
         # Those that are not settled; nothing is on its way, held or uncommitted on the others.
         self._unsettled: dict[OutPartition, Output] = {}
-        # Offset from which a recovery must scan: every record of this task before it has stable
-        # lineage (sinks: is committed). Only of partitions that carry lineage; only rises.
-        self._scan_from: dict[OutPartition, int] = {}
-        # Whether a HINT could say something that the last one did not.
-        self._has_moved = False
+        self.scans = ScanStarts(task, incarnation)
         for partition, sequence in sequences.items():
             self._output(partition).sequence = sequence
-        # Numbers of the last SEG and HINT: with the incarnation they make keys unique (H8).
+        # Of the last SEG: with the incarnation it makes keys unique (H8).
         self._segment_number = 0
-        self._hint_number = 0
-        self._last_hint: tuple[dict[OutPartition, int], OutputHashes | None] = ({}, None)
-        # Hashes of all that was made up to `position`, and marks of it at rising positions: one
-        # that is stable, if there is any, and those beyond.
-        self._hasher: OutputHasher | None = None
-        self._marks: deque[OutputHashes] = deque()
+        self.marks: HashMarks | None = None
         if is_logging:
-            self._hasher = OutputHasher(made or OutputHashes(position, position, {}))
+            self.marks = HashMarks(made or OutputHashes(position, position, {}))
         self.held_count = 0
         self._check()
 
@@ -159,40 +131,18 @@ class TaskCore:
                 self.stash.append(entries, position)
         self._check()
 
-    def note_made(
-        self,
-        output: int,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None] | None,
-        timestamps: Sequence[int],
-        headers: Sequence[RecordHeaders | None] | None,
-    ) -> None:
-        """The last batch made these records, suppressed or not; as of `OutputHasher.add`."""
-        if self._hasher is not None:
-            self._hasher.add(output, keys, values, timestamps, headers)
-
     def mark_made(self) -> None:
         """All that the last batch made was noted: its position is one that hashes are said of."""
-        if self._hasher is None:
-            return
-        self._drop_marks()
-        self._marks.append(self._hasher.at(self.position))
+        if self.marks is not None:
+            self.marks.mark(self.position, self.stable)
 
     def made(self) -> OutputHashes | None:
         """Hashes of all that was made up to the current position; None where none are kept."""
-        return self._hasher.at(self.position) if self._hasher is not None else None
+        return self.marks.at(self.position) if self.marks is not None else None
 
     def checked(self) -> OutputHashes | None:
         """Hashes of all outputs whose lineage is stable; None when there are none."""
-        self._drop_marks()
-        marks = self._marks
-        return marks[0] if marks and marks[0].position <= self.stable else None
-
-    def _drop_marks(self) -> None:
-        # The newest one that is stable says all that those before it say.
-        marks, stable = self._marks, self.stable
-        while len(marks) > 1 and marks[1].position <= stable:
-            marks.popleft()
+        return self.marks.newest(self.stable) if self.marks is not None else None
 
     def skip(self, partition: OutPartition, count: int) -> int:
         """Count outputs that are suppressed in replay; returns the first one's sequence."""
@@ -292,10 +242,7 @@ class TaskCore:
         """Whether the cap holds a sink output of a position up to this one."""
         if not self.held_count:
             return False
-        return any(
-            output.is_sink and output.held and output.held[0].position <= position
-            for output in self._unsettled.values()
-        )
+        return any(o.is_sink and o.holds(position) for o in self._unsettled.values())
 
     @property
     def stable(self) -> int:
@@ -314,24 +261,24 @@ class TaskCore:
             output.in_flight.popleft()
         output.acked.append((position, offset))
         output.check(self.stash.end)
-        self._has_moved = True
+        self.scans.has_moved = True
         if not output.is_sink:
-            self._move_scan_start(partition, output, position)
+            self._settle(partition, output, self.hint_limit())
 
     def on_committed(self, position: int) -> None:
         """A transaction with all sink outputs up to `position` was committed."""
-        self._has_moved = True
+        self.scans.has_moved = True
         for partition, output in list(self._unsettled.items()):
             if output.is_sink:
-                self._move_scan_start(partition, output, position)
+                self._settle(partition, output, position)
 
     def on_idle_end(self, partition: OutPartition, end_offset: int) -> None:
         """An output partition ended there, now or some time ago: it counts while the task is idle.
 
         What the task wrote behind it since is settled by now, and needs no scan either.
         """
-        if self.is_idle_at(partition) and end_offset > self._scan_from.get(partition, -1):
-            self._scan_from[partition] = end_offset
+        if self.is_idle_at(partition):
+            self.scans.move(partition, end_offset)
 
     def is_idle_at(self, partition: OutPartition) -> bool:
         """Whether nothing of this task is unacknowledged (sinks: uncommitted) or unstable here.
@@ -344,27 +291,15 @@ class TaskCore:
 
     def outputs_done_through(self) -> int:
         """Position through which all outputs are acknowledged (sinks: committed)."""
-        done = self.position
-        for output in self._unsettled.values():
-            if output.held:
-                done = min(done, output.held[0].position - 1)
-            if output.in_flight:
-                done = min(done, output.in_flight[0] - 1)
-            if output.is_sink and output.acked:
-                done = min(done, output.acked[0][0] - 1)
-        return done
+        return min([self.position, *(o.done_through for o in self._unsettled.values())])
 
     def may_publish_checkpoint(self, position: int) -> bool:
         """Conditions (i) and (iii) of protocol section 5 for a checkpoint at `position`."""
         return self.outputs_done_through() >= position and self.stable >= position
 
-    def _move_scan_start(self, partition: OutPartition, output: Output, position: int) -> None:
+    def _settle(self, partition: OutPartition, output: Output, limit: int) -> None:
         # Internal outputs wait for stable lineage, sinks for the commit (which implies it).
-        limit = position if output.is_sink else self.hint_limit()
-        while output.acked and output.acked[0][0] <= limit:
-            _, offset = output.acked.popleft()
-            if output.has_lineage and offset is not None:
-                self._scan_from[partition] = offset
+        self.scans.pass_acked(partition, output, limit)
         if output.is_settled:
             self._unsettled.pop(partition, None)
 
@@ -376,18 +311,11 @@ class TaskCore:
 
     def scan_from(self) -> dict[OutPartition, int]:
         """Per output partition, where a recovery may start its scan."""
+        limit = self.hint_limit()
         for partition, output in list(self._unsettled.items()):
             if not output.is_sink:
-                self._move_scan_start(partition, output, self.stable)
-        return dict(sorted(self._scan_from.items()))
-
-    @property
-    def may_hint(self) -> bool:
-        """Whether something was acknowledged or committed since the last HINT.
-
-        Ends that were listed do not count: an idle task hints nothing.
-        """
-        return self._has_moved
+                self._settle(partition, output, limit)
+        return self.scans.offsets()
 
     def take_hint(self, *, is_repeated: bool = False) -> Hint | None:
         """The HINT to append now, or None when nothing moved since the last one.
@@ -396,23 +324,16 @@ class TaskCore:
         """
         offsets, checked = self.scan_from(), self.checked()
         # What is acknowledged and not yet stable will move with the next acknowledged segment.
-        self._has_moved = bool(self._unsettled)
+        self.scans.has_moved = bool(self._unsettled)
         # What scans skip moves with the offsets; records that no scan sees have the hashes alone.
-        said = offsets, checked if self._has_unscanned else None
-        if said == self._last_hint and not is_repeated:
+        said = checked if self._has_unscanned else None
+        if not self.scans.is_news(offsets, said) and not is_repeated:
             return None
-        self._last_hint = said
-        self._hint_number += 1
-        return Hint(self.incarnation, self.task, self._hint_number, offsets, self.stable, checked)
+        return self.scans.hint(offsets, self.stable, checked)
 
     def sequences(self) -> dict[OutPartition, int]:
         """Last sequence per output partition at the current position."""
         return {partition: output.sequence for partition, output in sorted(self._outputs.items())}
-
-    def inherit_scan_from(self, offsets: Mapping[OutPartition, int]) -> None:
-        """Take over scan starts that recovery found valid (the base's or a hint's)."""
-        self._scan_from.update(offsets)
-        self._has_moved = True
 
     def _output(self, partition: OutPartition) -> Output:
         output = self._outputs.get(partition)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kstash.core.group import GroupState
+from kstash.core.group_state import GroupState
 from kstash.core.ids import NO_INCARNATION
 from kstash.core.record_codec import encode_value
 from kstash.core.records import BoundedRun, Claim

@@ -20,8 +20,9 @@ import kstash.core.trim as core_trim
 from kstash.core import effects, events
 from kstash.core.determinants import lineage_from
 from kstash.core.files import FileDeletion, RemoteFiles
-from kstash.core.ids import Incarnation
-from kstash.core.lineage import UNBOUNDED, LineageView
+from kstash.core.group_state import GroupState
+from kstash.core.ids import UNBOUNDED, Incarnation
+from kstash.core.lineage import LineageView
 from kstash.core.reader import ReaderTable
 from kstash.core.records import Checkpoint
 from kstash.core.replay import Replay
@@ -79,10 +80,10 @@ def _h2(_: Patch) -> Mutations:
 
 def _h3(patch: Patch) -> Mutations:
     def sealed(core: Any, _: Any) -> list[Any]:
-        core.state = core_group.GroupState.READING_SEAL
+        core.state = GroupState.READING_SEAL
         return [effects.ReadLineage(core.view.next_offset, core.claim_offset)]
 
-    key = core_group.GroupState.SEALING, events.SealAppended
+    key = GroupState.SEALING, events.SealAppended
     before = core_group.TRANSITIONS[key]
     patch.put(core_group.TRANSITIONS, key, replace(before, take=sealed))
     return Mutations()
@@ -235,7 +236,7 @@ def _h31(patch: Patch) -> Mutations:
     def acked(core: TaskCore, partition: Any, position: int, offset: int) -> None:
         before(core, partition, position, offset)
         if core._outputs[partition].is_sink:
-            core._scan_from[partition] = offset
+            core.scans._offsets[partition] = offset
 
     before = patch.set(TaskCore, "on_output_acked", acked)
     return Mutations()

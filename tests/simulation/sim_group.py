@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kstash.core import effects, events
-from kstash.core.group import GroupState
+from kstash.core.group_state import GroupState
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.lineage_codec import decode_lineage
 from kstash.core.records import Checkpoint, Claim, Generation, Gone, LineageRecord

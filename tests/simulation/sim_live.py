@@ -7,10 +7,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kstash.core.group import GroupCore
+from kstash.core.outputs import Outgoing
 from kstash.core.record_codec import decode_record, encode_key, encode_value
 from kstash.core.records import Checkpoint, FileEntry, Gone, LineageRecord, Release
 from kstash.core.sink import CommitState, SinkCommitter
-from kstash.core.task import Outgoing
 from kstash.core.trim import made_remote, may_trim_now, said_again, tombstones
 from kstash.core.wire import End, Identity, decode_identity
 from kstash.errors import IncarnationFencedError

@@ -20,10 +20,11 @@ from kstash.core.determinants import (
 )
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
+from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskPlan
 from kstash.core.reader import ReaderTable
 from kstash.core.replay import NextEvent, RecordsNext, Replay, Stored
-from kstash.core.task import Outgoing, TaskCore
+from kstash.core.task import TaskCore
 from kstash.core.wire import End, Fence, Identity
 from tests.simulation.programs import (
     CLOCK,
@@ -132,7 +133,7 @@ class SimTask:
             header_bytes_max=self.world.knobs.header_bytes_max,
             made=plan.made,
         )
-        self.core.inherit_scan_from(plan.scan_from)
+        self.core.scans.inherit(plan.scan_from)
         self.replay = Replay(
             plan,
             name=str(self.id),
@@ -346,8 +347,10 @@ class SimTask:
             else:
                 grouped[key] = [value]
         core, replay = self.core, self.replay
+        marks = core.marks
+        assert marks is not None
         for output, _, (number, state) in emissions:
-            core.note_made(output, [b"%d" % number], [b"%d" % state], [number], None)
+            marks.note(output, [b"%d" % number], [b"%d" % state], [number], None)
         core.mark_made()
         if replay.is_checked_at(core.position):
             made = core.made()

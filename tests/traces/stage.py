@@ -17,10 +17,12 @@ from collections.abc import Callable
 from kstash.core import effects as asked
 from kstash.core import events
 from kstash.core.determinants import Consumed
-from kstash.core.group import GroupCore, GroupState
+from kstash.core.group import GroupCore
+from kstash.core.group_state import GroupState
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.kinds import OutputKind
 from kstash.core.lineage_codec import Lineage, decode_lineage
+from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskSpec
 from kstash.core.records import (
     Checkpoint,
@@ -32,7 +34,7 @@ from kstash.core.records import (
     Start,
     TaskStart,
 )
-from kstash.core.task import Outgoing, TaskCore
+from kstash.core.task import TaskCore
 from kstash.core.wire import Fence, Identity
 from kstash.errors import ProtocolError
 

@@ -25,6 +25,7 @@ from kstash.core.group import GroupCore
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
 from kstash.core.lineage import LineageView
+from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskSpec
 from kstash.core.reader import ReaderTable
 from kstash.core.records import (
@@ -37,7 +38,7 @@ from kstash.core.records import (
     Start,
     TaskStart,
 )
-from kstash.core.task import Outgoing, TaskCore
+from kstash.core.task import TaskCore
 from kstash.core.wire import Fence, Identity
 
 APP = 0x5BB8CE0E8A933C42

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from kstash.core.group import GroupState
+from kstash.core.group_state import GroupState
 from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.core.plan import TaskPlan
 from kstash.core.records import Release, Segment

@@ -61,7 +61,7 @@ class Hints:
         # Kafka rolls and compacts a segment only when something is written: once per `segment.ms`
         # of the lineage topic an idle group repeats its hints (H23).
         is_silent = now - self._lineage.appended_s >= self._context.lineage_times.segment_s
-        moved = [task for task in self._tasks.values() if task.core.may_hint]
+        moved = [task for task in self._tasks.values() if task.core.scans.has_moved]
         if moved:
             self._ends.want()
             self._take_ends(moved)
@@ -72,7 +72,7 @@ class Hints:
         """When `tick` is needed, if nothing comes before."""
         if self._version is not None:
             return now  # the answer comes in a moment
-        if any(task.core.may_hint for task in self._tasks.values()):
+        if any(task.core.scans.has_moved for task in self._tasks.values()):
             return min(self._due, self._again_due)
         return self._again_due
 

@@ -116,7 +116,7 @@ class TaskOpener:
             is_logging=self._context.has_lineage,
             made=plan.made,
         )
-        core.inherit_scan_from(plan.scan_from)
+        core.scans.inherit(plan.scan_from)
         return core
 
     def _outputs(self, stage: Stage, core: TaskCore, sent: Sent) -> list[TaskOutput]:

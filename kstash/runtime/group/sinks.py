@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from kstash.core.ids import Incarnation, TaskId
+from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskPlan
 from kstash.core.sink import CommitState, SinkCommitter
-from kstash.core.task import Outgoing
 from kstash.ports.kafka import SinkProducer
 from kstash.runtime.context import Context
 from kstash.runtime.task.outputs import HandOver

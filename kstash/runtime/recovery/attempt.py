@@ -15,7 +15,8 @@ import structlog
 from kstash.core import effects, events
 from kstash.core.effects import Effect
 from kstash.core.events import Event
-from kstash.core.group import GroupCore, GroupState
+from kstash.core.group import GroupCore
+from kstash.core.group_state import GroupState
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.plan import TaskPlan
 from kstash.core.records import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kstash.core.group import GroupState
+from kstash.core.group_state import GroupState
 
 PHASES: dict[GroupState, str] = {
     GroupState.NEW: "claim",

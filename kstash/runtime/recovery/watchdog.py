@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from kstash.core.group import GroupState
+from kstash.core.group_state import GroupState
 from kstash.errors import KafkaUnavailableError
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.task import Task

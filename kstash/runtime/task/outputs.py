@@ -16,8 +16,9 @@ from typing import Any, Protocol
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
+from kstash.core.outputs import Outgoing
 from kstash.core.partitioner import Partitioner
-from kstash.core.task import Outgoing, TaskCore
+from kstash.core.task import TaskCore
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, SEQUENCE, Identity
 from kstash.failpoints import around
 from kstash.operators.batch import Batch

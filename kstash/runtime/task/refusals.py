@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from kstash.core.ids import OutPartition
-from kstash.core.task import Outgoing
+from kstash.core.outputs import Outgoing
 from kstash.errors import RecordRefusedError
 from kstash.escape import short_repr
 from kstash.operators.batch import Batch

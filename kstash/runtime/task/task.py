@@ -14,10 +14,11 @@ from functools import partial
 from kstash.core.determinants import Consumed, Determinant
 from kstash.core.ids import Incarnation, OutPartition
 from kstash.core.kinds import OutputKind
+from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskPlan
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.replay import RecordsNext, Replay, Stored
-from kstash.core.task import Outgoing, TaskCore
+from kstash.core.task import TaskCore
 from kstash.core.trim import made_remote
 from kstash.errors import LineageGapError, ReplayDivergedError
 from kstash.operators.batch import Batch
@@ -255,15 +256,15 @@ class Task:
 
     def _note(self, made: Sequence[Made]) -> None:
         """Hash what was made, suppressed or not, before any of it is out (H44)."""
-        core = self.core
+        core, marks = self.core, self.core.marks
+        if marks is None:
+            return
         for output_index, outputs, _ in made:
             values = outputs.values if self.outputs[output_index].has_values else None
-            core.note_made(output_index, outputs.keys, values, outputs.timestamps, outputs.headers)
+            marks.note(output_index, outputs.keys, values, outputs.timestamps, outputs.headers)
         core.mark_made()
         if self.replay.is_checked_at(core.position):
-            hashes = core.made()
-            assert hashes is not None
-            self.replay.check(hashes)
+            self.replay.check(marks.at(core.position))
 
     def _emit(self, output_index: int, outputs: Batch, size_bytes: int) -> None:
         output = self.outputs[output_index]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from kstash.core.group import GroupState
+from kstash.core.group_state import GroupState
 from kstash.runtime.group.group import Phase, TaskGroup
 from kstash.runtime.pauses import Pauses
 

@@ -35,7 +35,8 @@ from kstash.core.events import (
     StartAppended,
     TailsScanned,
 )
-from kstash.core.group import TRANSITIONS, GroupCore, GroupState
+from kstash.core.group import TRANSITIONS, GroupCore
+from kstash.core.group_state import GroupState
 from kstash.core.lineage_codec import Lineage
 from kstash.core.records import Generation, Hint, LineageRecord, Release, Seal, Start, TaskStart
 from kstash.core.sink import CommittedPositions

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kstash.core.hashes import OutputHasher, OutputHashes
+from kstash.core.hashes import HashMarks, OutputHasher, OutputHashes
 
 NOTHING = OutputHashes(0, 0, {})
 
@@ -117,3 +117,19 @@ def test_h44_values_that_a_topic_does_not_keep_do_not_count() -> None:
     hasher = OutputHasher(NOTHING)
     hasher.add(0, [b"k"], None, [7], None)
     assert hasher.at(1).outputs[0][1] == 0
+
+
+def test_marks_that_are_stable_say_what_those_before_say() -> None:
+    """The newest stable mark is kept, and all that are not stable; positions rise."""
+    marks = HashMarks(OutputHashes(2, 2, {}))
+    for position in (3, 5, 8):
+        marks.note(0, [b"k"], [b"v"], [1], None)
+        marks.mark(position, stable=0)
+    assert marks.newest(2) is None
+    at = marks.newest(7)
+    assert at is not None
+    assert (at.since, at.position, at.outputs[0][4]) == (2, 5, 2)
+    assert marks.newest(4) is None, "the mark at 3 says nothing that the one at 5 does not"
+    assert marks.newest(8) == marks.at(8)
+    with pytest.raises(AssertionError, match="out of order"):
+        marks.mark(8, stable=8)

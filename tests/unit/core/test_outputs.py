@@ -6,6 +6,7 @@ from collections import deque
 
 import pytest
 
+from kstash.core.ids import UNBOUNDED
 from kstash.core.outputs import Held, Output
 
 END = 9
@@ -62,3 +63,17 @@ def test_what_is_acknowledged_is_no_longer_in_flight() -> None:
     out.acked.append((5, 30))
     with pytest.raises(AssertionError, match="acknowledged and in flight"):
         out.check(END)
+
+
+def test_what_is_open_bounds_what_is_done() -> None:
+    """Held and in flight count everywhere, acknowledged only on sinks, which wait for a commit."""
+    for is_sink, done in ((False, UNBOUNDED - 1), (True, 2)):
+        output = Output(is_sink, has_lineage=True)
+        assert output.done_through == UNBOUNDED - 1
+        output.acked.append((3, 1))
+        assert output.done_through == done
+        output.in_flight.append(5)
+        assert output.done_through == min(done, 4)
+        output.held.append(Held(5, 9, 1, 1, None))
+        assert output.done_through == min(done, 4)
+        assert (output.holds(4), output.holds(5)) == (False, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from kstash.core.group import GroupState
+from kstash.core.group_state import GroupState
 from kstash.runtime.recovery.watchdog import GIVES_UP
 
 SCRIPT = Path(__file__).parents[3] / "docs" / "make_protocol_states.py"

@@ -9,7 +9,8 @@ import pytest
 
 from kstash.core.determinants import Consumed
 from kstash.core.lineage_codec import Lineage, decode_lineage
-from kstash.core.task import Outgoing, TaskCore
+from kstash.core.outputs import Outgoing
+from kstash.core.task import TaskCore
 from tests.unit.core_cases import OTHER, OUT, TASK, TaskPair, inc, run_batch, task_core
 
 SINK = (1, 0)
@@ -371,7 +372,7 @@ def test_h31_a_sinks_hint_is_a_committed_record() -> None:
 def test_inherited_scan_starts_are_hinted_again() -> None:
     """H10: a hint is void behind our CLAIM, so what recovery found valid is said again."""
     core = task_core(adopted=5, stable=2, lineage=[Consumed(2, 0, 3, 5)])
-    core.inherit_scan_from({OUT: 9})
+    core.scans.inherit({OUT: 9})
     hint = core.take_hint()
     assert hint is not None
     assert (hint.incarnation, hint.offsets) == (inc(7), {OUT: 9})

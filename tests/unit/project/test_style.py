@@ -19,8 +19,6 @@ FUNCTION_LINES_MAX = 70
 KSTASH_FUNCTION_LINES_MAX = 60
 
 TOO_LONG = {
-    "kstash/core/group.py",
-    "kstash/core/task.py",
     "kstash/kafka/admin.py",
     "kstash/runtime/task/task.py",
     "kstash/runtime/worker/worker.py",

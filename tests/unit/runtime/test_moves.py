@@ -8,7 +8,7 @@ from collections.abc import Callable
 from structlog.testing import capture_logs
 
 import kstash
-from kstash.core.group import GroupState
+from kstash.core.group_state import GroupState
 from kstash.core.record_codec import CHECKPOINT, START, encode_key, encode_value, key_incarnation
 from kstash.core.records import Claim
 from kstash.runtime.group.group import TaskGroup

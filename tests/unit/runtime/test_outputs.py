@@ -9,8 +9,8 @@ import pytest
 from kstash.core.frames import decode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.kinds import OutputKind
+from kstash.core.outputs import Outgoing
 from kstash.core.partitioner import Partitioner
-from kstash.core.task import Outgoing
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, decode_identity
 from kstash.operators.batch import Batch
 from kstash.ports.kafka import Headers, OnDelivery

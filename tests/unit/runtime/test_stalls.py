@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kstash.core.group import GroupState
+from kstash.core.group_state import GroupState
 from kstash.core.record_codec import encode_key, encode_value
 from kstash.core.records import Claim
 from kstash.ports.status import GroupStatus

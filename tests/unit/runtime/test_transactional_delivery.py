@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import kstash
+from kstash.core.outputs import Outgoing
 from kstash.core.sink import METADATA_BYTES_MAX, CommittedPositions
-from kstash.core.task import Outgoing
 from kstash.errors import NullKeyError, TopologyError
 from kstash.operators.batch import Batch
 from kstash.operators.sizes import Limit

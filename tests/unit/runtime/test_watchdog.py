@@ -5,7 +5,7 @@ from __future__ import annotations
 from structlog.testing import capture_logs
 
 import kstash
-from kstash.core.group import GroupState
+from kstash.core.group_state import GroupState
 from kstash.runtime.recovery.watchdog import WAIT_MAX_S, WAIT_SHOWN_S
 from kstash.runtime.worker.worker import Worker
 from kstash.testing import TestDriver
