@@ -1,7 +1,8 @@
-"""State of tasks: a dict of live values in front of a table, and checkpoints of it.
+"""State of tasks: dicts of live values before tables on the disk, and checkpoints of both.
 
-`cache` holds the store that operators see, `rocks` keeps it in RocksDB (the only importer of
-rocksdict), `memory` in dicts for tests; `files` and `folder` know the file system.
+`cache` has the store of keyed values, `ordered` and `timers` those that are read in an order;
+`rocks` keeps them in RocksDB, which only this package imports; `files` and `folder` know the file
+system. The fake for tests, `kstash.testing.state`, has the same stores over dicts.
 """
 
 from kstash.state.rocks import RocksBackend

@@ -139,6 +139,30 @@ def test_what_never_left_memory_is_erased_together() -> None:
     assert changes.single_deletions == []
 
 
+def test_what_is_deleted_is_not_walked_over() -> None:
+    """Neither before the next write-back, nor after it where a caller assigned None."""
+    table = CountingTable({})
+    store = CachedOrderedStore(ENTRIES, table, MemoryBudget(1 << 30), is_table_empty=True)
+    store.put({b"a": "v", b"b": "v", b"c": "v"})
+    assert len(store.items()) == 3
+    store.delete([b"a"])
+    assert list(store._sorted.walk(b"", None)) == [b"b", b"c"]
+    store.load([b"b"])[b"b"] = None
+    store.mark_written(store.changes())
+    assert list(store._sorted.walk(b"", None)) == [b"c"]
+
+
+def test_no_range_has_very_many_keys_to_sort() -> None:
+    """However many entries came since the last range, most of them are in order already."""
+    store = CachedOrderedStore(
+        ENTRIES, CountingTable({}), MemoryBudget(1 << 30), is_table_empty=True
+    )
+    for number in range(20_000):
+        store.put({b"%06d" % number: "v"})
+    assert len(store._unsorted) <= 5000
+    assert len(store.items()) == 20_000
+
+
 def test_what_expired_is_not_written() -> None:
     """Entries that came and expired between two write-backs are no longer remembered."""
     table = CountingTable({})

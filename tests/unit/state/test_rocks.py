@@ -47,7 +47,7 @@ def folder_of(tmp_path: Path, label: str) -> Path:
     return tmp_path / "app" / "count_0" / "checkpoints" / label
 
 
-def test_sizes_are_told_without_a_look_at_all_of_it(backend: RocksBackend) -> None:
+def test_sizes_are_known_without_reading_all_of_it(backend: RocksBackend) -> None:
     """Entries that are only in memory count; bytes are those of the disk, and none at first."""
     state = open_task(backend)
     put(state, {b"%d" % number: number for number in range(1_000)})
@@ -326,6 +326,16 @@ def test_failing_disk_names_folder_and_fix(tmp_path: Path, backend: RocksBackend
     state.close()
     assert backend.task("count", 0).verify("2", entries)
     assert open_task(backend, "2").store("words").items() == [(b"a", 2)]
+
+
+def test_a_task_has_one_folder(backend: RocksBackend) -> None:
+    """Whoever asks for it, in whatever thread, gets the one that knows what is open."""
+    folder = backend.task("count", 0)
+    assert backend.task("count", 0) is folder
+    assert backend.task("count", 1) is not folder
+    folder.open([SPEC], base=None)
+    with pytest.raises(AssertionError, match="count_0 is open already"):
+        backend.task("count", 0).open([SPEC], base=None)
 
 
 def test_port_is_implemented(backend: RocksBackend) -> None:
