@@ -12,10 +12,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import tempfile
 import time
 import uuid
@@ -27,6 +25,7 @@ from typing import Self
 from kstash.broker import jars as kafka_jars
 from kstash.broker.errors import BrokerFolderError, BrokerStartError, PortBusyError
 from kstash.broker.node import BrokerNode, node_settings, too_slow
+from kstash.broker.ports import check_ports, choose_ports, is_free
 from kstash.broker.probe import ClusterProbe
 from kstash.broker.progress import ShowProgress
 
@@ -35,9 +34,6 @@ _STOP_DEADLINE_S = 15.0
 _PORT_DEADLINE_S = 5.0
 _START_ATTEMPTS = 3
 _FOLDER_FORMAT = 1
-# Below the ranges from which Linux and macOS take the ports of outgoing connections, so that a
-# node that is down does not lose its port to a client before it is started again.
-_FREE_PORTS = range(20_000, 32_000)
 
 
 class DevBroker:
@@ -191,9 +187,9 @@ class DevBroker:
             member.end(signal.SIGTERM, _STOP_DEADLINE_S)
         # The threads of a process that died by itself may hold its sockets a moment longer.
         deadline = time.monotonic() + _PORT_DEADLINE_S
-        while not all(map(_is_free, self._ports[node])) and time.monotonic() < deadline:
+        while not all(map(is_free, self._ports[node])) and time.monotonic() < deadline:
             time.sleep(0.02)
-        _check_ports(self._ports[node])
+        check_ports(self._ports[node])
         member.start()
         self._wait_ready({node})
 
@@ -245,7 +241,7 @@ class DevBroker:
         )
 
     def _start_nodes(self, command: list[str]) -> None:
-        self._ports = _choose_ports(self._count, self._port)
+        self._ports = choose_ports(self._count, self._port)
         self._nodes = []
         for index in range(self._count):
             folder = self.folder / f"node-{index}"
@@ -275,7 +271,7 @@ class DevBroker:
                 node = self._nodes[index]
                 if not node.is_alive:
                     for port in self._ports[index]:
-                        if not _is_free(port):
+                        if not is_free(port):
                             raise PortBusyError(port)
                     raise node.start_error(f"node {index} exited while it started")
             if time.monotonic() > deadline:
@@ -291,36 +287,3 @@ def _named(nodes: set[int]) -> str:
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(".")))
-
-
-def _choose_ports(count: int, first: int) -> list[tuple[int, int]]:
-    """`(client port, controller port)` for each node, all of them free now."""
-    fixed = list(range(first, first + count)) if first else []
-    if fixed:
-        _check_ports(fixed)
-    chosen: list[int] = []
-    for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)):
-        if len(fixed) + len(chosen) == 2 * count:
-            break
-        if port not in fixed and _is_free(port):
-            chosen.append(port)
-    ports = fixed + chosen
-    assert len(ports) == 2 * count, "no free TCP ports"
-    return list(zip(ports[:count], ports[count:], strict=True))
-
-
-def _check_ports(ports: Sequence[int]) -> None:
-    for port in ports:
-        if not _is_free(port):
-            raise PortBusyError(port)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        # As Java's server sockets do: connections that linger after a stop do not count.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

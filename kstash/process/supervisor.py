@@ -15,7 +15,6 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -32,6 +31,7 @@ from kstash.errors import ConfigError, WorkerFailedError
 from kstash.ports.status import SupervisedWorker
 from kstash.process.main_program import HASH_SEED, SEED_VARIABLE
 from kstash.process.seat import SEAT_VARIABLE, STANDBY, Seat
+from kstash.process.worker_lines import line_of_console, line_of_json
 from kstash.process.worker_process import WorkerProcess, described_exit
 from kstash.settings.config import Config
 
@@ -313,24 +313,11 @@ class Supervisor:
         """Pass on what a worker has logged; returns whether more may come."""
         lines, is_open = worker.read_log()
         if lines:
-            shown = self._line_of_json if self._config.log_format == "json" else self._line
-            sys.stderr.write("".join(f"{shown(worker, line)}\n" for line in lines))
+            shown = line_of_json if self._config.log_format == "json" else line_of_console
+            name = self._config.application_id
+            sys.stderr.write("".join(f"{shown(line, worker.name, name)}\n" for line in lines))
             sys.stderr.flush()
         return is_open
-
-    def _line(self, worker: WorkerProcess, line: str) -> str:
-        return f"{worker.name} | {line}"
-
-    def _line_of_json(self, worker: WorkerProcess, line: str) -> str:
-        """The line itself when it is JSON; otherwise it was not logged, and is made JSON here."""
-        try:
-            if isinstance(json.loads(line), dict):
-                return line
-        except ValueError:
-            pass
-        name = self._config.application_id
-        found = {"application": name, "worker": worker.name, "event": line, "logger": "stderr"}
-        return json.dumps(found)
 
     def _show_status(self) -> None:
         """Log one line whenever the numbers change."""
