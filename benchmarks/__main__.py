@@ -37,7 +37,7 @@ SWEEP_WORDS, SWEEP_WORDS_FULL = 5_000_000, 20_000_000
 """Enough for a checkpoint interval of 10 s, and of 30 s."""
 
 WARM_UP_S = 8.0
-"""Of load before the first figure, twice: the broker's JVM compiles what it runs often."""
+"""Seconds of load, twice, before the first figure: the broker's JVM compiles what it runs often."""
 
 PRELOADED_PER_S = {"word count": 20_000, "rolling hash": 50_000}
 """Input records preloaded for each second that a run should take, on a machine of this year."""
@@ -66,7 +66,7 @@ def main() -> None:
         try:
             _measure(bench, cases, options, results, console, save)
         except (KeyboardInterrupt, BenchError) as error:
-            # What was measured until then is shown all the same.
+            # The results until then are shown all the same.
             console.print(f"stopped: {error!s}", markup=False)
             failed = True
     if not results.runs:
@@ -186,7 +186,7 @@ def _measure(
 
 
 def _crash(bench: Bench, crash: recovery.Crash) -> dict[str, Any]:
-    """One case; what goes wrong is its result, and the others are measured all the same."""
+    """One case; a failure is its result, and the others are measured all the same."""
     try:
         return recovery.measure(bench, crash)
     except BenchError as error:

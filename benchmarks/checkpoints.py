@@ -19,7 +19,7 @@ LINGER_MS = 5
 SAMPLE_S = 0.05
 STALL_S_MAX = 30.0
 COST_MAX = 0.03
-"""Of throughput, that checkpoints may cost by default."""
+"""Share of the throughput that checkpoints may cost by default."""
 
 
 def preload(bench: Bench, topic: str, words: int) -> None:

@@ -1,4 +1,4 @@
-"""What every measurement needs: pinned cores, topics, a worker process, the machine's description.
+"""Needed by every measurement: pinned cores, topics, a worker process, the machine's description.
 
 The benchmark itself, the broker, the feeder and the readers share core 0; the worker under test
 has core 1 for itself. Where cores cannot be pinned, the result notes it.
@@ -72,7 +72,7 @@ class Case:
 
 
 class BenchError(Exception):
-    """A measurement that is worth nothing: what went wrong, with the end of the worker's log."""
+    """A measurement that failed: the reason, with the end of the worker's log."""
 
 
 def can_pin() -> bool:
@@ -177,7 +177,7 @@ class Worker:
         return killed
 
     def wait_standby(self) -> None:
-        """Wait until the supervisor of a ready worker has a process that stands by."""
+        """Wait until the supervisor of a ready worker has a standby process."""
         deadline = time.monotonic() + READY_S_MAX
         while len(self.children()) < 2:
             self.check(time.monotonic() < deadline, f"nobody stands by within {READY_S_MAX:g} s")
@@ -349,7 +349,7 @@ class Bench:
             found = self._admin.list_offsets(asked, request_timeout=10)
             try:
                 return sum(future.result().offset for future in found.values())
-            except KafkaException:  # what the client knew of the leader was out of date
+            except KafkaException:  # the client's knowledge of the leader was out of date
                 if attempt == 2:
                     raise
                 time.sleep(0.1)
@@ -388,7 +388,7 @@ def _scrape(port: int) -> dict[str, float]:
 
 
 def machine(*, is_pinned: bool) -> dict[str, Any]:
-    """What a figure depends on: machine, versions, date, commit."""
+    """All that a figure depends on: machine, versions, date, commit."""
 
     def git(*words: str) -> str:
         done = subprocess.run(

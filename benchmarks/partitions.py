@@ -1,4 +1,4 @@
-"""What partitions cost that have little or nothing to do: one worker with all of them.
+"""The cost of partitions that have little or nothing to do: one worker with all of them.
 
 Only CPU time of the worker is measured, no latency: with a hundred partitions of three stages the
 broker is the slower one.
@@ -18,7 +18,7 @@ CASE = Case("hops", "exactly_once")
 SETTINGS = {"BENCH_HOPS": "3"}
 READY_S_MAX = 300.0
 CALM_S = 15.0
-"""After READY: until the first checkpoints are out."""
+"""Seconds after READY until the first checkpoints are out."""
 
 DRAIN_S_MAX = 120.0
 
@@ -43,9 +43,9 @@ SPREADS = [Spread(10), Spread(100)]
 
 
 def measure(bench: Bench, spread: Spread, seconds: float) -> dict[str, Any]:
-    """The worker's share of a core while nothing comes, and its CPU time for each record.
+    """The worker's share of a core without input, and its CPU time for each record.
 
-    The second one is of a trickle, and includes what the idle worker uses meanwhile.
+    The time for each record is that of a trickle, and includes the idle worker's own.
     """
     inputs = [f"bench-spread-{name}" for name in CASE.inputs]
     bench.create_topics(inputs, spread.partitions)

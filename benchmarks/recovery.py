@@ -32,16 +32,16 @@ PHASES = ("detect", "claim", "fence", "scan", "restore", "start", "replay")
 
 BURST_WORDS = 400_000
 MEASURED = 0.3, 0.9
-"""Share of the outputs of a burst or probe from and to which their rate is taken: the worker is
-warm at the first, and at the last the feeder is still at work."""
+"""Shares of the outputs of a burst or probe between which the rate is taken: the worker is warm at
+the first, and the feeder still works at the last."""
 
 PROBE_S = 6.0
-"""Of input at the rate of the burst, which the worker without company of its core's peers takes."""
+"""Seconds of input at the rate of the burst, which the worker reaches when nothing else runs."""
 
 PROGRESS_S_MAX = 60.0
 CAUGHT_UP_MS = 250
-"""Latency below which the lag counts as drained: two commits, and a slow poll. Above it what was
-usual before counts as well."""
+"""Latency below which the lag counts as drained: two commits, and a slow poll; or the latency that
+was usual before, if that was higher."""
 
 BEHIND_MS_MAX = 400
 """Greatest latency of the readers, one of which waits for commits, at a load that is sustained."""
@@ -54,7 +54,7 @@ commit, readers are late at any load."""
 AFTER_S = 2.0
 SAMPLE_S = 0.05
 AIM_S = 1.0
-"""To the first new output, besides the replay."""
+"""Time to the first new output, besides the replay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,10 @@ class Crash:
         partitions: task groups, all of the one worker.
         interval_ms: between checkpoints.
         guarantee: of the application.
-        burst_words: which show what the worker takes.
-        load_share: of what it takes beside feeder and readers is fed.
-        steady_s: from the first record to the kill, at the least: some checkpoints, and what is
-            normal.
+        burst_words: words of the burst that shows the worker's rate.
+        load_share: share that is fed of the worker's rate beside feeder and readers.
+        steady_s: least time from the first record to the kill: some checkpoints, and the usual
+            latency.
     """
 
     keys: int
@@ -95,7 +95,7 @@ class Crash:
 
 
 LONG_REPLAY = Crash(10_000, interval_ms=10_000, steady_s=12.0)
-"""Enough events that the replay's own speed shows, and not what comes before it."""
+"""Enough events that the replay's own speed shows, and not the time before it."""
 
 FULL = [
     *(
@@ -166,7 +166,7 @@ def measure(bench: Bench, crash: Crash) -> dict[str, Any]:
 
 
 def _judged(result: dict[str, Any]) -> dict[str, Any]:
-    """The aim: the first new output within 1 s and the replay, from the process's restart on."""
+    """The aim: the first new output within 1 s plus the replay, from the process's restart on."""
     replay_s = result["replayed"] / result["replay_per_s"] if result["replay_per_s"] else 0.0
     bound_ms = (AIM_S + replay_s) * 1000
     first_ms = result["read_uncommitted"]["first_output_ms"]
@@ -196,9 +196,9 @@ def _fill(bench: Bench, crash: Crash, inputs: list[str], worker: Worker) -> floa
 
 
 def _probe(bench: Bench, crash: Crash, inputs: list[str], worker: Worker, burst: float) -> float:
-    """Outputs a second that the worker makes at most while it is fed and read: in a steady state.
+    """The worker's greatest rate, in outputs a second, while it is fed and read.
 
-    The burst was written before and read by nobody, so it had the machine for itself.
+    The burst was written before and has no readers, so its worker had the machine for itself.
     """
     rate = max(1, int(burst / WORDS_PER_SENTENCE))
     load = Load(crash.case, inputs, rate, PROBE_S, crash.keys, crash.partitions)
@@ -239,7 +239,7 @@ def _sustained(bench: Bench, crash: Crash, inputs: list[str], worker: Worker, mo
 
 
 def _settle(bench: Bench, crash: Crash, worker: Worker) -> None:
-    """Wait until nothing comes out any more."""
+    """Wait until there are no more outputs."""
     seen, deadline = -1, time.monotonic() + PROGRESS_S_MAX
     while (end := bench.end_offsets(bench.output, crash.partitions)) != seen:
         seen = end

@@ -178,7 +178,7 @@ class Results:
             if any(run["read_uncommitted"]["drained_ms"] is None for run in whole):
                 drained = f"{drained} not drained".strip()
             table.add_row(
-                # A load that the worker cannot carry shows no recovery.
+                # A load that the worker cannot sustain shows no recovery.
                 str(case) if all(run["is_steady"] for run in whole) else f"{case}, overloaded",
                 figure("{:,.0f}", "load_per_s"),
                 figure("{:,.0f}", "replayed"),

@@ -121,7 +121,7 @@ async def crowd(port: int, connections: int) -> None:
 
 
 async def drip(port: int, connected: asyncio.Semaphore) -> None:
-    """Send parts of a request until the other side has had enough."""
+    """Send parts of a request until the other side closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     connected.release()
     try:

@@ -32,7 +32,7 @@ def measure(name: str, unit: str, scale: float, run: Callable[[], float]) -> Non
 
 
 def keys_of(numbers: list[int]) -> list[bytes]:
-    """Fresh key objects, as they come off the wire: their hashes are not yet known."""
+    """Fresh key objects, as after decoding: their hashes are not computed yet."""
     return [b"word-%d" % number for number in numbers]
 
 

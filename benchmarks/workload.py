@@ -15,11 +15,11 @@ from kstash.core.partitioner import Partitioner
 WORDS = 5_000
 WORDS_PER_SENTENCE = 10
 MARK = "@"
-"""Begins a marker: the nanosecond at which its record was due follows."""
+"""First part of a marker; the nanosecond at which its record was due follows."""
 
 _BLOCK = 10_000
 _POOL = 500_000
-"""Words drawn before, when all are as likely: at a million keys, two in five come up."""
+"""Words drawn in advance when all are equally likely: of a million keys, two in five occur."""
 
 
 def _words(seed: int) -> Iterator[list[str]]:
@@ -32,9 +32,9 @@ def _words(seed: int) -> Iterator[list[str]]:
 
 
 def _repeated_words(keys: int, seed: int) -> Iterator[list[str]]:
-    """Endless blocks of words out of `keys`, taken in turn out of `_POOL` that were drawn before.
+    """Endless blocks of words out of `keys`, taken in turn from `_POOL` words drawn in advance.
 
-    So that a feeder is fast enough for half of what a worker takes.
+    This makes a feeder fast enough for half of a worker's rate.
     """
     source = random.Random(seed)
     pool = [f"word{source.randrange(keys)}" for _ in range(_POOL)]
@@ -47,8 +47,8 @@ class Records:
 
     Args:
         case: what reads them.
-        keys: how many different words there are, each as likely as the other. None: as in a
-            text, `WORDS` by Zipf's law.
+        keys: number of different words, all equally likely. None: as in a text, `WORDS` by Zipf's
+            law.
         seed: of the words.
     """
 

@@ -16,7 +16,7 @@ HEAD = Path(__file__).with_name("chart_readme.md")
 
 
 def schema() -> Schema:
-    """What the values may be: every value by name, no other."""
+    """The schema of the values: every value by name, and no other."""
     root: Schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart kstash",
@@ -38,12 +38,12 @@ def schema() -> Schema:
 
 
 def schema_text() -> str:
-    """The file of it."""
+    """The text of values.schema.json."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def default(path: str) -> Any:
-    """What values.yaml has."""
+    """The value in values.yaml."""
     place: Any = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     for part in path.split("."):
         place = place[part]

@@ -121,7 +121,7 @@ def variable(name: str, label: str, query: str) -> dict[str, Any]:
 
 
 def dashboard() -> dict[str, Any]:
-    """The whole of it."""
+    """The whole dashboard."""
     return {
         "uid": "kstash",
         "title": "kstash",
@@ -174,7 +174,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def text() -> str:
-    """What the file holds."""
+    """The text of the file."""
     return json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The panels of the dashboard: what is asked, row by row.
+"""The panels of the dashboard with their queries, row by row.
 
 A new metric gets its panel here; `python -m deploy.make_dashboard` writes the JSON anew.
 """
@@ -164,7 +164,7 @@ LINEAGE = Row(
     [
         Panel(
             "Unacknowledged bytes",
-            "What outputs carry with them. At stash_bytes_max inputs are paused.",
+            "Lineage that outputs carry with them. At stash_bytes_max inputs are paused.",
             [Query(total("kstash_lineage_unacked_bytes", BY_WORKER), WORKER)],
             unit="bytes",
         ),

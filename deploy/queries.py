@@ -76,7 +76,7 @@ def total(metric: str, by: str) -> str:
 
 
 def quantile(share: float, metric: str, by: str = "") -> str:
-    """Of a histogram: what this share of all took at most."""
+    """The time, by a histogram, within which this share of all was done."""
     grouping = f"{by}, le" if by else "le"
     inner = f"sum by ({grouping}) (rate({metric}_bucket{HERE}[$__rate_interval]))"
     return f"histogram_quantile({share}, {inner})"

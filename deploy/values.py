@@ -87,7 +87,7 @@ class Value:
 
 
 VALUES = (
-    Value("nameOverride", TEXT, "in the place of the chart's name in labels and names"),
+    Value("nameOverride", TEXT, "in place of the chart's name in labels and names"),
     Value("fullnameOverride", TEXT, "the whole name of all objects"),
     Value("commonLabels", TEXTS, "labels of all objects"),
     Value("commonAnnotations", TEXTS, "annotations of all objects"),
@@ -101,7 +101,7 @@ VALUES = (
     Value(
         "image.digest",
         {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
-        "`sha256:…`, in the place of a tag",
+        "`sha256:…`, in place of a tag",
     ),
     Value("image.pullPolicy", choice("Always", "IfNotPresent", "Never"), "when it is pulled"),
     Value("imagePullSecrets", OBJECTS, "secrets for a private registry"),
@@ -116,8 +116,8 @@ VALUES = (
         {"type": "string", "pattern": "^[a-zA-Z0-9._-]{0,100}$"},
         "`application_id`; empty: that of the program",
     ),
-    Value("command", WORDS, "in the place of the image's entry point (`tini`)"),
-    Value("args", WORDS, "in the place of `kstash run PROGRAM`"),
+    Value("command", WORDS, "in place of the image's entry point (`tini`)"),
+    Value("args", WORDS, "in place of `kstash run PROGRAM`"),
     Value("extraArgs", WORDS, "after `kstash run PROGRAM`, such as `--drop-store words`"),
     Value("replicaCount", number(), "workers; without effect when `autoscaling.enabled`"),
     Value(
@@ -267,7 +267,7 @@ VALUES = (
     Value(
         "prometheusRule.overrides",
         RULES,
-        "by alert: fields of its rule in the place of ours, such as `KstashLag: {for: 30m}`",
+        "by alert: fields of its rule in place of ours, such as `KstashLag: {for: 30m}`",
     ),
     Value("prometheusRule.additionalRules", OBJECTS, "more rules"),
     Value(
@@ -288,7 +288,7 @@ VALUES = (
         "records of lag, all topics together, for which there is one replica",
     ),
     Value("autoscaling.prometheusAddress", TEXT, "of the Prometheus that scrapes the workers"),
-    Value("autoscaling.query", TEXT, "in the place of the total lag of this release"),
+    Value("autoscaling.query", TEXT, "in place of the total lag of this release"),
     Value("autoscaling.pollingInterval", number(1), "s"),
     Value(
         "autoscaling.scaleDownStabilizationSeconds",
