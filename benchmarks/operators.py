@@ -18,6 +18,7 @@ from typing import Any
 import kstash
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
+from kstash.ports.state import OrderedStore, Timers
 
 BATCH_RECORDS = 500
 WORDS_PER_SENTENCE = 10
@@ -26,10 +27,22 @@ REPEATS = 5
 
 
 class DictStore:
-    """A store that is just a dict: what is left is the cost of the operators."""
+    """A store that is just a dict, and the task's only one: what is left is what operators cost."""
 
     def __init__(self) -> None:
         self.live: dict[bytes, Any] = {}
+
+    def store(self, name: str) -> DictStore:  # noqa: ARG002 - there is one
+        """This one."""
+        return self
+
+    def ordered(self, name: str) -> OrderedStore:
+        """There is none."""
+        raise KeyError(name)
+
+    def timers(self, name: str) -> Timers:
+        """There are none."""
+        raise KeyError(name)
 
     def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:  # noqa: ARG002 - all is resident
         """Everything is resident."""
@@ -88,8 +101,8 @@ def main() -> None:
     topology = build()
     batches = sentences(options.words)
 
-    splitter = StageProgram(topology.stages[0], {})
-    counter = StageProgram(topology.stages[1], {"words": DictStore()})
+    splitter = StageProgram(topology.stages[0], DictStore())
+    counter = StageProgram(topology.stages[1], DictStore())
     between: list[Batch] = []
 
     def split() -> None:

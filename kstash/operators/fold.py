@@ -7,7 +7,7 @@ its record. So no output shares a mutable object with the live state either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from operator import add
 from typing import Any
 
@@ -15,8 +15,7 @@ from kstash.errors import OperatorError, SerdeError
 from kstash.escape import short_repr
 from kstash.operators.calls import kept, refuse
 from kstash.operators.flow import Flow
-from kstash.operators.step import Scope
-from kstash.ports.state import KeyValueStore
+from kstash.operators.step import Scope, Stores
 from kstash.topology import keyed_nodes as k
 from kstash.topology.record import DELETE
 from kstash.topology.user_code import function_place
@@ -48,11 +47,11 @@ class Fold:
         side: int,  # noqa: ARG002 - one parent
         keys: list[bytes],
         flow: Flow,
-        stores: Mapping[str, KeyValueStore],
+        stores: Stores,
         scope: Scope,
     ) -> None:
         """Update the state of each record's key; the new states are the new values."""
-        live = stores[self.name].load(keys)
+        live = stores.store(self.name).load(keys)
         fold = self._fold_apart if scope.may_skip else self._fold
         results: list[Any] = []
         refused: list[int] = []

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import compress
 from typing import Any, Protocol
 
 from kstash.errors import OperatorError
 from kstash.operators.calls import encode_keys, refuse
 from kstash.operators.flow import Flow
-from kstash.operators.step import Scope
-from kstash.ports.state import KeyValueStore
+from kstash.operators.step import Scope, Stores
 from kstash.topology import keyed_nodes as k
 
 
@@ -22,7 +20,7 @@ class KeyedLogic(Protocol):
         side: int,
         keys: list[bytes],
         flow: Flow,
-        stores: Mapping[str, KeyValueStore],
+        stores: Stores,
         scope: Scope,
     ) -> None:
         """Process records in order; none may depend on where the batch ends.
@@ -35,7 +33,7 @@ class KeyedLogic(Protocol):
             side: which of the node's parents the records are from.
             keys: encoded, one for each record; never None.
             flow: the records: values, timestamps and headers, as far as the node reads them.
-            stores: of the task, by name; those of the node are its own.
+            stores: of the task, by name; those of the node are its own, one or several.
             scope: takes the results, by `flow.with_values` or `flow.expand`.
         """
 
@@ -78,11 +76,11 @@ class Counting:
         side: int,  # noqa: ARG002 - one parent
         keys: list[bytes],
         flow: Flow,
-        stores: Mapping[str, KeyValueStore],
+        stores: Stores,
         scope: Scope,
     ) -> None:
         """Send each key's new count on."""
-        live = stores[self.name].load(keys)
+        live = stores.store(self.name).load(keys)
         counts: list[int] = []
         get, append = live.get, counts.append
         for key in keys:

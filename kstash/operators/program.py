@@ -23,9 +23,8 @@ from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
 from kstash.operators.scope import TaskScope, Turn
 from kstash.operators.sizes import Limit
-from kstash.operators.step import Decide, RecordError, Step, Surroundings, always_fail
+from kstash.operators.step import Decide, RecordError, Step, Stores, Surroundings, always_fail
 from kstash.operators.steps import NO_STEP, STEPS
-from kstash.ports.state import KeyValueStore
 from kstash.topology.model import Stage
 from kstash.topology.nodes import Node
 from kstash.topology.traits import OUT
@@ -57,7 +56,7 @@ class StageProgram:
 
     Args:
         stage: what to run.
-        stores: one for each of the stage's stores, by name.
+        stores: of the task.
         seconds: a clock that never goes back, to tell which operator takes long.
         places: by input index, of inputs of which nobody knows that they are spread as others are.
         limits: by output index, what the topics take; empty: anything.
@@ -67,7 +66,7 @@ class StageProgram:
     def __init__(
         self,
         stage: Stage,
-        stores: Mapping[str, KeyValueStore],
+        stores: Stores,
         seconds: Callable[[], float] = lambda: 0.0,
         places: Mapping[int, Location] = MappingProxyType({}),
         limits: Sequence[Limit] = (),
@@ -121,8 +120,8 @@ class StageProgram:
         scope = self._scope
         seconds, self._slowest = self._seconds, None
         started = seconds()
-        scope.flows = {}
-        scope.turn = entry = self._entries[input_index]
+        entry = self._entries[input_index]
+        scope.begin(entry)
         flow = entry.decode(batch, scope)
         if flow is not None:
             scope.flows[self._stage.entries[input_index].index] = flow

@@ -10,8 +10,7 @@ from kstash.operators.calls import join
 from kstash.operators.entry import Entry
 from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
-from kstash.operators.step import Decide, Decision, RecordError, Step, always_fail
-from kstash.ports.state import KeyValueStore
+from kstash.operators.step import Decide, Decision, RecordError, Step, Stores, always_fail
 from kstash.topology.nodes import Node
 from kstash.topology.traits import OUT, ColumnSet
 
@@ -45,13 +44,13 @@ class TaskScope:
     """The batches of a task, one after another, and in each the operators in their turn.
 
     Attributes:
-        stores: of the task, by name.
+        stores: of the task.
         flows: by index of a node, what it made of the batch; nodes that made nothing are missing.
         skipped: records that failed and were skipped, by title of the operator.
         turn: whose it is.
     """
 
-    def __init__(self, stores: Mapping[str, KeyValueStore], decide: Decide) -> None:
+    def __init__(self, stores: Stores, decide: Decide) -> None:
         self.stores = stores
         self.flows: dict[int, Flow] = {}
         self.skipped: Counter[str] = Counter()
@@ -63,6 +62,10 @@ class TaskScope:
     def may_skip(self) -> bool:
         """Whether a record that fails may be skipped."""
         return self._decide is not always_fail
+
+    def begin(self, entry: Entry) -> None:
+        """A new batch comes in."""
+        self.flows, self._parts, self.turn = {}, {}, entry
 
     def end(self, turn: Turn) -> None:
         """The operator is done: what it sent on in several parts is put together."""

@@ -8,13 +8,13 @@ before it did with the record stays.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from kstash.errors import NullKeyError, OperatorError, RecordTooLargeError, SerdeError
 from kstash.operators.flow import Flow
-from kstash.ports.state import KeyValueStore
+from kstash.ports.state import KeyValueStore, OrderedStore, Timers
 from kstash.topology.traits import OUT, ColumnSet
 
 RecordError: TypeAlias = OperatorError | SerdeError | RecordTooLargeError | NullKeyError
@@ -37,14 +37,27 @@ def always_fail(error: RecordError) -> Decision:  # noqa: ARG001 - whatever it i
     return Decision.FAIL
 
 
+class Stores(Protocol):
+    """The stores of a task, by name: those that its operators say they keep."""
+
+    def store(self, name: str) -> KeyValueStore:
+        """A store of keyed values, or an ordered one."""
+
+    def ordered(self, name: str) -> OrderedStore:
+        """An ordered store."""
+
+    def timers(self, name: str) -> Timers:
+        """A store of timers."""
+
+
 class Scope(Protocol):
     """One batch of one task, as the operator sees it whose turn it is.
 
     Attributes:
-        stores: of the task, by name.
+        stores: of the task.
     """
 
-    stores: Mapping[str, KeyValueStore]
+    stores: Stores
 
     @property
     def may_skip(self) -> bool:

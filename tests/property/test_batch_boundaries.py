@@ -16,6 +16,7 @@ import kstash
 from kstash import App, KeyedStream
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
+from kstash.operators.step import Decision
 from kstash.testing.state import MemoryBackend
 
 TOPICS = ("left", "right")
@@ -37,6 +38,12 @@ STATELESS: list[Grow] = [
     lambda s: KeyedStream.merge(*reversed(s.split(lambda v: "a" in v, lambda v: "b" in v))),
     lambda s: s.key_by(lambda value: value[:1], key=kstash.text, value=kstash.text),
     lambda s: s.merge(s.split(str.isalpha)[1].map_values(str.title), s.filter(str.isdigit)),
+    lambda s: s.map_values(lambda value: fail_on("a", value)),
+    lambda s: s.filter(lambda value: fail_on("b", value)),
+    lambda s: s.flat_map_values(lambda value: (fail_on("A", part) for part in value.split("b"))),
+    lambda s: KeyedStream.merge(*s.split(str.isalpha, lambda value: fail_on("1", value))),
+    lambda s: s.key_by(lambda value: fail_on(" ", value), key=kstash.text, value=kstash.text),
+    lambda s: s.peek(lambda value: fail_on("b", value)).merge(s),
 ]
 
 STATEFUL: list[Callable[[Text, str], Text]] = [
@@ -44,7 +51,23 @@ STATEFUL: list[Callable[[Text, str], Text]] = [
     lambda s, name: s.map_values(len).sum(name).map_values(str),
     lambda s, name: s.reduce(name, lambda old, new: (old + new)[-20:], value=kstash.text),
     lambda s, name: s.aggregate(name, list, append, value=kstash.json).map_values(str),
+    lambda s, name: s.aggregate(name, list, append_and_fail, value=kstash.json).map_values(str),
+    lambda s, name: s.reduce(name, lambda old, new: old + fail_on("a", new), value=kstash.text),
 ]
+
+
+def fail_on(part: str, value: str) -> str:
+    """Raise for values that have a part."""
+    if part in value:
+        raise LookupError(value)
+    return value
+
+
+def append_and_fail(state: list[str], value: str) -> list[str]:
+    """Change the state in place, and only then raise."""
+    append(state, value)
+    fail_on("1", value)
+    return state
 
 
 def append(state: list[str], value: str) -> list[str]:
@@ -88,16 +111,14 @@ def build(steps: list[tuple[bool, int]]) -> App:
     return app
 
 
-def run(
-    app: App, batches: list[tuple[str, Batch]]
-) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    """Records of each topic written, and all entries of all stores; one task a stage."""
+def run(app: App, batches: list[tuple[str, Batch]]) -> tuple[dict[str, list[Any]], ...]:
+    """Records of each topic written, all entries of all stores, how many were skipped where."""
     topics: dict[str, list[Any]] = {}
     entries: dict[str, list[Any]] = {}
+    skipped: dict[str, list[Any]] = {}
     for stage in app.topology().stages:
         state = MemoryBackend().task(stage.name, 0).open(stage.stores, base=None)
-        stores = {spec.name: state.store(spec.name) for spec in stage.stores}
-        program = StageProgram(stage, stores)
+        program = StageProgram(stage, state, decide=lambda _: Decision.SKIP)
         inputs = {source.topic: index for index, source in enumerate(stage.inputs)}
         made_batches: list[tuple[str, Batch]] = []
         for topic, batch in batches:
@@ -110,8 +131,9 @@ def run(
                 columns = zip(made.keys, made.values, made.timestamps, headers, strict=True)
                 topics.setdefault(stage.outputs[index].topic, []).extend(columns)
         batches = made_batches
-        entries |= {name: store.items() for name, store in stores.items()}
-    return topics, entries
+        skipped |= {f"{stage.name} {title}": [n] for title, n in program.skipped.items()}
+        entries |= {spec.name: state.store(spec.name).items() for spec in stage.stores}
+    return topics, entries, skipped
 
 
 def batches_of(
@@ -140,7 +162,7 @@ def test_any_cut_gives_the_results_of_single_records(
     records: list[tuple[int, str, str, bool]],
     cuts: list[bool],
 ) -> None:
-    """Outputs, their order, timestamps and headers, and the state, whatever the batches were."""
+    """Outputs, their order, times and headers, the state, and what failed, whatever the batches."""
     app = build(steps)
     one_by_one = run(app, batches_of(records, [True] * len(records)))
     assert run(app, batches_of(records, cuts)) == one_by_one

@@ -115,8 +115,7 @@ class Run:
 
     def _open(self, base: str | None) -> None:
         self.state = self.backend.task("s", 0).open(self.stage.stores, base=base)
-        stores = {spec.name: self.state.store(spec.name) for spec in self.stage.stores}
-        self.program = StageProgram(self.stage, stores)
+        self.program = StageProgram(self.stage, self.state)
 
     def restore(self) -> None:
         """Go on from a checkpoint of this moment."""

@@ -85,8 +85,7 @@ class Task:
         self.inputs = inputs
         self.state = state
         self.outputs = outputs
-        stores = {spec.name: state.store(spec.name) for spec in stage.stores}
-        self.program = StageProgram(stage, stores, clock, places, limits)
+        self.program = StageProgram(stage, state, clock, places, limits)
         self.pending: PendingCheckpoint | None = None
         self.publishing: Checkpoint | None = None
         self.checkpoint_number = 0

@@ -105,10 +105,9 @@ def check(app: kstash.App, *, value: bytes = b"x", key: bytes = b"k") -> None:
     """Let a stage process a good record and an odd one: they pass, or the error says which."""
     stage = app.topology().stages[0]
     state = MemoryBackend().task(stage.name, 0).open(stage.stores, base=None)
-    stores = {spec.name: state.store(spec.name) for spec in stage.stores}
     error: OperatorError | SerdeError | None = None
     try:
-        StageProgram(stage, stores).process(0, Batch([key], [value], [1]))
+        StageProgram(stage, state).process(0, Batch([key], [value], [1]))
     except (OperatorError, SerdeError) as caught:
         error = caught
     if error is not None:

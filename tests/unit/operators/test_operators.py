@@ -28,7 +28,7 @@ class Task:
         self.stage = app.topology().stages[stage]
         state = MemoryBackend().task(self.stage.name, 0).open(self.stage.stores, base=None)
         self.stores = {spec.name: state.store(spec.name) for spec in self.stage.stores}
-        self.operators = StageProgram(self.stage, self.stores)
+        self.operators = StageProgram(self.stage, state)
 
     def feed(self, *values: bytes | None, keys: list[bytes | None] | None = None) -> Task:
         """Process one batch of the first input; timestamps are 100, 101 and so on."""
