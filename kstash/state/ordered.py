@@ -19,7 +19,8 @@ from itertools import islice
 from typing import Any
 
 from kstash.ports.state import StoreSpec
-from kstash.state.cache import CachedStore, Changes, MemoryBudget, Table
+from kstash.state.budget import MemoryBudget
+from kstash.state.cache import CachedStore, Changes, Table
 from kstash.state.sorted_keys import SortedKeys
 
 _UNSORTED_MAX = 4096

@@ -19,7 +19,7 @@ from kstash.errors import CheckpointCorruptError
 from kstash.failpoints import around
 from kstash.ports.state import StoreSpec
 from kstash.state import files
-from kstash.state.cache import MemoryBudget
+from kstash.state.budget import MemoryBudget
 from kstash.state.folder import (
     ApplicationFolder,
     io_error,

@@ -16,7 +16,8 @@ from kstash.errors import KstashError
 from kstash.failpoints import around
 from kstash.ports.state import StoreSize, StoreSpec
 from kstash.state import files
-from kstash.state.cache import Changes, MemoryBudget
+from kstash.state.budget import MemoryBudget
+from kstash.state.cache import Changes
 from kstash.state.folder import io_error, make_private_folder, refuse_links_in
 from kstash.state.options import rocks_options
 from kstash.state.task_stores import TaskStores

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from kstash.ports.state import StoreKind, StoreSpec
-from kstash.state.cache import CachedStore, Changes, MemoryBudget, Table
+from kstash.state.budget import MemoryBudget
+from kstash.state.cache import CachedStore, Changes, Table
 from kstash.state.ordered import CachedOrderedStore
 from kstash.state.timers import StoredTimers, entries_spec
 

@@ -14,7 +14,8 @@ import msgspec
 from kstash.core.records import FileEntry
 from kstash.errors import CheckpointCorruptError, StateError
 from kstash.ports.state import StoreSize, StoreSpec
-from kstash.state.cache import Changes, MemoryBudget
+from kstash.state.budget import MemoryBudget
+from kstash.state.cache import Changes
 from kstash.state.task_stores import TaskStores
 
 _MEMORY_BYTES = 1 << 30

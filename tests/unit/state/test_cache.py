@@ -11,7 +11,8 @@ import pytest
 
 from kstash.errors import StateError
 from kstash.ports.state import KeyValueStore, StoreSpec, TaskState
-from kstash.state.cache import CachedStore, MemoryBudget
+from kstash.state.budget import MemoryBudget
+from kstash.state.cache import CachedStore
 from kstash.state.sizes import ENTRY_OVERHEAD_BYTES, estimate_entry_bytes, estimate_value_bytes
 from kstash.testing.state import MemoryBackend, MemoryTaskState
 

@@ -9,7 +9,8 @@ import pytest
 
 from kstash.errors import StateError
 from kstash.ports.state import StoreKind, StoreSpec
-from kstash.state.cache import Changes, MemoryBudget
+from kstash.state.budget import MemoryBudget
+from kstash.state.cache import Changes
 from kstash.state.ordered import CachedOrderedStore
 from kstash.state.rocks import RocksBackend
 from kstash.state.timers import StoredTimers, decode_identity, encode_identity, entries_spec
