@@ -56,6 +56,14 @@ class DictStore:
         """All entries in key order."""
         return sorted(self.live.items())
 
+    def range(self, lower: bytes, upper: bytes | None, *, limit: int) -> list[tuple[bytes, Any]]:
+        """Some of them."""
+        return [
+            entry
+            for entry in self.items()
+            if entry[0] >= lower and (upper is None or entry[0] < upper)
+        ][:limit]
+
 
 def build() -> kstash.Topology:
     """The word count of the README."""

@@ -30,6 +30,20 @@ class KeyValueStore(Protocol):
         are read or encoded at once, and never changed.
         """
 
+    def range(self, lower: bytes, upper: bytes | None, *, limit: int) -> list[tuple[bytes, Any]]:
+        """The first entries from `lower` on and below `upper` (None: to the last), in key order.
+
+        For all keys of a prefix, `upper` is `end_of_prefix`. To go on, begin at the last key and
+        one zero byte more. As of `peek`, nothing is leased, and the values are never changed.
+
+        Only an ordered store finds what is in memory without a look at all of it.
+
+        Args:
+            lower: the first key, or what would stand before it.
+            upper: what stands after the last key.
+            limit: of the entries, 1 or more.
+        """
+
     def items(self) -> list[tuple[bytes, Any]]:
         """All entries in key order: for tests and verification, not the hot path."""
 
@@ -46,18 +60,6 @@ class OrderedStore(KeyValueStore, Protocol):
 
     def delete(self, keys: Collection[bytes]) -> None:
         """Delete entries without reading them; those that are not there are fine."""
-
-    def range(self, lower: bytes, upper: bytes | None, *, limit: int) -> list[tuple[bytes, Any]]:
-        """The first entries from `lower` on and below `upper` (None: to the last), in key order.
-
-        For all keys of a prefix, `upper` is `end_of_prefix`. To go on, begin at the last key and
-        one zero byte more. As of `peek`, nothing is leased, and the values are never changed.
-
-        Args:
-            lower: the first key, or what would stand before it.
-            upper: what stands after the last key.
-            limit: of the entries, 1 or more.
-        """
 
     def expire_below(self, bound: bytes, *, limit: int) -> bool:
         """Remove the first entries whose keys are below `bound`, at most `limit` of them.

@@ -10,10 +10,12 @@ Invariants:
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from heapq import nsmallest
+from itertools import islice, repeat
 from operator import is_not
 from typing import Any, Protocol
 
@@ -25,6 +27,9 @@ from kstash.state.sizes import estimate_entry_bytes
 
 _SAMPLE_KEYS_MAX = 32
 _LOADS_PER_SAMPLE_MAX = 64
+_SCAN_MIN = 8
+"""Entries of the table that are read at once, also where one is wanted: more costs little."""
+
 _ENTRY_BYTES_INITIAL = 300.0
 """Assumed before the first sample: a short word and a count."""
 
@@ -34,9 +39,6 @@ class Table(Protocol):
 
     def fetch(self, keys: list[bytes]) -> list[bytes | None]:
         """Encoded values in the order of `keys`; None where a key is absent."""
-
-    def items(self) -> Iterable[tuple[bytes, bytes]]:
-        """All entries in key order."""
 
     def scan(self, lower: bytes, upper: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """The first entries from `lower` on and below `upper` (None: to the last), in key order.
@@ -128,14 +130,24 @@ class CachedStore:
                 self._fetch(missing, found)
         return found
 
+    def range(self, lower: bytes, upper: bytes | None, *, limit: int) -> list[tuple[bytes, Any]]:
+        """The first entries from `lower` on and below `upper` (None: to the last), in key order.
+
+        Raises:
+            StateError: reading failed, or a value cannot be deserialized.
+        """
+        resident, written = self._first(lower, upper, limit)
+        live = self._live
+        found = {key: live[key] for key in resident}
+        if written:
+            kept = sorted([*found, *written])[:limit]
+            self._decode(((key, written[key]) for key in kept if key in written), found)
+            return [(key, found[key]) for key in kept]
+        return list(found.items())
+
     def items(self) -> list[tuple[bytes, Any]]:
         """All entries in key order, resident or not. Reads the whole table."""
-        live = self._live
-        entries = {
-            key: self._deserialize(value) for key, value in self._table.items() if key not in live
-        }
-        entries.update((key, value) for key, value in live.items() if value is not None)
-        return sorted(entries.items())
+        return self.range(b"", None, limit=sys.maxsize)
 
     def __len__(self) -> int:
         """Resident entries."""
@@ -197,6 +209,53 @@ class CachedStore:
         live.clear()
         live.update(kept)
         self.bytes_counted = int(len(live) * self._entry_bytes)
+
+    def _first(
+        self, lower: bytes, upper: bytes | None, limit: int
+    ) -> tuple[list[bytes], dict[bytes, bytes]]:
+        """The first entries of a range: (resident keys in order, what the table has beside them).
+
+        Each part has what it holds of the first `limit` entries; the table's may have more.
+        """
+        assert limit >= 1, "a range of nothing"
+        resident = list(islice(self._resident(lower, upper, limit), limit))
+        if self._is_all_resident:
+            return resident, {}
+        # Only what stands before the last of so many resident ones can be among the first.
+        if len(resident) == limit:
+            upper = resident[-1]
+        return resident, self._written(lower, upper, limit)
+
+    def _resident(self, lower: bytes, upper: bytes | None, limit: int) -> Iterable[bytes]:
+        """The first keys of a range that have live values, `limit` or all of them, in order."""
+        return nsmallest(
+            limit,
+            (
+                key
+                for key, value in self._live.items()
+                if value is not None and key >= lower and (upper is None or key < upper)
+            ),
+        )
+
+    def _written(self, start: bytes, upper: bytes | None, limit: int) -> dict[bytes, bytes]:
+        """The first entries of a range that only the table has: `limit` or more, or all."""
+        live, found = self._live, dict[bytes, bytes]()
+        while len(found) < limit and (upper is None or start < upper):
+            count = max(limit - len(found), _SCAN_MIN)
+            rows = self._table.scan(start, upper, count)
+            found.update((key, value) for key, value in rows if key not in live)
+            is_last = len(rows) < count
+            end = upper if is_last else rows[-1][0] + b"\0"
+            self._scanned(start, end, rows)
+            if is_last or end is None:
+                break
+            start = end
+        return found
+
+    def _scanned(
+        self, start: bytes, end: bytes | None, rows: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        """The table has these rows from `start` on and below `end`, and no other ones."""
 
     def _fetch(self, missing: list[bytes], into: dict[bytes, Any]) -> None:
         """Add those of `missing`, which are not resident, that the table has."""

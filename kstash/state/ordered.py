@@ -12,10 +12,8 @@ a search for the first entry walks over all of them (decision 0063).
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from kstash.ports.state import StoreSpec
@@ -27,9 +25,6 @@ _UNSORTED_MAX = 4096
 """Sorted in at once, so that no range has to sort in very many."""
 
 _CHANGES_BETWEEN_COUNTS = 256
-
-_SCAN_MIN = 8
-"""Entries of the table that are read at once, also where one is wanted: more costs little."""
 
 
 class CachedOrderedStore(CachedStore):
@@ -72,21 +67,6 @@ class CachedOrderedStore(CachedStore):
             self._sorted.discard(key)
         self._changed(keys)
 
-    def range(self, lower: bytes, upper: bytes | None, *, limit: int) -> list[tuple[bytes, Any]]:
-        """The first entries from `lower` on and below `upper` (None: to the last), in key order.
-
-        Raises:
-            StateError: reading failed, or a value cannot be deserialized.
-        """
-        resident, written = self._first(lower, upper, limit)
-        live = self._live
-        found = {key: live[key] for key in resident}
-        if written:
-            kept = sorted([*found, *written])[:limit]
-            self._decode(((key, written[key]) for key in kept if key in written), found)
-            return [(key, found[key]) for key in kept]
-        return list(found.items())
-
     def expire_below(self, bound: bytes, *, limit: int) -> bool:
         """Remove the first entries below `bound`, at most `limit`; returns whether more are left.
 
@@ -109,10 +89,6 @@ class CachedOrderedStore(CachedStore):
                 self._dirty.discard(key)
         self._floor = max(self._floor, bound)
         return is_more
-
-    def items(self) -> list[tuple[bytes, Any]]:
-        """All entries in key order, resident or not. Reads the whole table."""
-        return self.range(b"", None, limit=sys.maxsize)
 
     # --- write-back -----------------------------------------------------------------------------
 
@@ -185,46 +161,33 @@ class CachedOrderedStore(CachedStore):
     def _first(
         self, lower: bytes, upper: bytes | None, limit: int
     ) -> tuple[list[bytes], dict[bytes, bytes]]:
-        """The first entries of a range: (resident keys in order, what the table has beside them).
-
-        Each part has what it holds of the first `limit` entries; the table's may have more.
-        """
-        assert limit >= 1, "a range of nothing"
+        """As in general; and what stands at the front is known from then on."""
         self._sort()
-        live = self._live
-        values = (key for key in self._sorted.walk(lower, upper) if live.get(key) is not None)
-        resident = list(islice(values, limit))
-        if self._is_all_resident:
-            first = resident[0] if resident else upper
-            if lower <= self._floor and first is not None:
-                self._floor = max(self._floor, first)
-            return resident, {}
-        # Only what stands before the last of so many resident ones can be among the first.
-        if len(resident) == limit:
-            upper = resident[-1]
-        return resident, self._written(lower, upper, limit)
+        resident, written = super()._first(lower, upper, limit)
+        first = resident[0] if resident else upper
+        if self._is_all_resident and lower <= self._floor and first is not None:
+            self._floor = max(self._floor, first)
+        return resident, written
 
-    def _written(self, lower: bytes, upper: bytes | None, limit: int) -> dict[bytes, bytes]:
-        """The first entries that only the table has; raises the floor past those that are none."""
-        live, found = self._live, dict[bytes, bytes]()
-        is_at_floor = lower <= self._floor
-        start = max(lower, self._floor)
-        while len(found) < limit and (upper is None or start < upper):
-            count = max(limit - len(found), _SCAN_MIN)
-            rows = self._table.scan(start, upper, count)
-            for key, value in rows:
-                if key not in live:
-                    found[key] = value
-                if is_at_floor and live.get(key, value) is not None:
-                    self._floor, is_at_floor = key, False
-            is_last = len(rows) < count
-            end = upper if is_last else rows[-1][0] + b"\0"
-            if is_at_floor and end is not None:
-                self._floor = end
-            if is_last:
-                break
-            start = rows[-1][0] + b"\0"
-        return found
+    def _resident(self, lower: bytes, upper: bytes | None, limit: int) -> Iterable[bytes]:  # noqa: ARG002 - as many as are taken
+        live = self._live
+        return (key for key in self._sorted.walk(lower, upper) if live.get(key) is not None)
+
+    def _written(self, start: bytes, upper: bytes | None, limit: int) -> dict[bytes, bytes]:
+        return super()._written(max(start, self._floor), upper, limit)
+
+    def _scanned(
+        self, start: bytes, end: bytes | None, rows: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        """Raise the floor past rows that do not count, where they stand at it."""
+        if start > self._floor:
+            return
+        for key, value in rows:
+            if self._live.get(key, value) is not None:
+                self._floor = key
+                return
+        if end is not None:
+            self._floor = end
 
     def _fetch(self, missing: list[bytes], into: dict[bytes, Any]) -> None:
         """What lies below the floor is not there."""

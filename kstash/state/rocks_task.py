@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -185,11 +185,6 @@ class _RocksTable:
         with disk(self._folder, "reading state"):
             found: list[bytes | None] = self._family.get(keys)
         return found
-
-    def items(self) -> Iterable[tuple[bytes, bytes]]:
-        with disk(self._folder, "reading state"):
-            pairs: list[tuple[bytes, bytes]] = list(self._family.items())
-        return pairs
 
     def scan(self, lower: bytes, upper: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         options = ReadOptions()

@@ -241,13 +241,10 @@ class _DictTable:
     def fetch(self, keys: list[bytes]) -> list[bytes | None]:
         return list(map(self.entries.get, keys))
 
-    def items(self) -> Iterable[tuple[bytes, bytes]]:
-        return sorted(self.entries.items())
-
     def scan(self, lower: bytes, upper: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         return [
             entry
-            for entry in self.items()
+            for entry in sorted(self.entries.items())
             if entry[0] >= lower and (upper is None or entry[0] < upper)
         ][:limit]
 

@@ -77,6 +77,18 @@ class StateMachine(RuleBasedStateMachine):
                     live[key] = value
                     self.model[name][key] = value
 
+    @rule(
+        name=st.sampled_from(STORES), lower=KEYS, upper=st.none() | KEYS, limit=st.integers(1, 20)
+    )
+    def compare_a_range(self, name: str, lower: bytes, upper: bytes | None, limit: int) -> None:
+        """A part of a store, in key order."""
+        inside = [
+            (key, value)
+            for key, value in sorted(self.model[name].items())
+            if key >= lower and (upper is None or key < upper)
+        ]
+        assert self.state.store(name).range(lower, upper, limit=limit) == inside[:limit]
+
     @rule()
     def checkpoint(self) -> None:
         """A checkpoint under a new label; it verifies."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -31,10 +30,6 @@ class CountingTable:
     def fetch(self, keys: list[bytes]) -> list[bytes | None]:
         """By key."""
         return [self.entries.get(key) for key in keys]
-
-    def items(self) -> Iterable[tuple[bytes, bytes]]:
-        """All."""
-        return sorted(self.entries.items())
 
     def scan(self, lower: bytes, upper: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """A range."""

@@ -299,6 +299,15 @@ def test_close_deletes_live_files_and_keeps_checkpoints(
     assert list(checkpoints.parent.iterdir()) == [checkpoints]
 
 
+def test_a_closed_backend_has_no_open_state(tmp_path: Path, backend: RocksBackend) -> None:
+    """Live files of tasks that are still open go with it."""
+    put(open_task(backend), {b"a": 1})
+    backend.task("count", 1).open([SPEC], base=None)
+    backend.close()
+    backend.close()
+    assert list(tmp_path.glob("app/*/live-*")) == []
+
+
 def test_restart_deletes_what_a_crash_left(tmp_path: Path, backend: RocksBackend) -> None:
     """Live folders of a crashed life are deleted when the task is opened."""
     left = tmp_path / "app" / "count_0" / "live-99"

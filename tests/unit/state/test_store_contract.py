@@ -123,6 +123,22 @@ def test_a_range_goes_on_page_by_page(windows: OrderedStore, limit: int) -> None
     assert seen == ALL
 
 
+def test_a_store_of_keyed_values_is_read_in_key_order_too(state: TaskState) -> None:
+    """For queries: entries written, changed, deleted and new, page by page."""
+    store = state.store("plain")
+    store.load([b"a", b"b", b"d", b"e"]).update(dict.fromkeys([b"a", b"b", b"d", b"e"], 1))
+    state.checkpoint("1", 1)
+    live = store.load([b"b", b"c", b"d"])
+    live[b"b"] = live[b"c"] = 2
+    live[b"d"] = None
+    expected = [(b"a", 1), (b"b", 2), (b"c", 2), (b"e", 1)]
+    for limit in range(1, 6):
+        assert store.range(b"", None, limit=limit) == expected[:limit]
+        assert store.range(b"b", b"e", limit=limit) == expected[1:3][:limit]
+    state.checkpoint("2", 2)
+    assert store.items() == expected
+
+
 def test_many_pages_over_many_deleted_entries(state: TaskState) -> None:
     """Far more entries than are read at once, most of them deleted or changed in memory."""
     store = state.ordered("windows")
