@@ -215,10 +215,10 @@ class BrokerNode:
         tail = b""
         if self.log.exists():
             tail = self.log.read_bytes()[-_LOG_TAIL_BYTES:]
-        return BrokerStartError(detail, str(self.log), telling(tail.decode("utf-8", "replace")))
+        return BrokerStartError(detail, str(self.log), last_lines(tail.decode("utf-8", "replace")))
 
 
-def telling(log: str) -> str:
+def last_lines(log: str) -> str:
     """The last lines of a log that help to find an error.
 
     The output of formatting a folder is left out, and so are the frames of Java's stacks: they are

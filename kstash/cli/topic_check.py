@@ -23,7 +23,7 @@ from kstash.topology.model import Topology
 
 
 @dataclass(slots=True)
-class Pretender:
+class DryRunAdmin:
     """An `Admin` that makes no topic, and describes those that it was asked to make.
 
     Attributes:
@@ -99,11 +99,11 @@ def examine(topology: Topology, config: Config) -> tuple[list[TopicInfo], set[st
     with closing(KafkaCluster(config)) as cluster:
         admin = cluster.admin()
         try:
-            pretender = Pretender(admin)
-            found = check_topics(cast(Admin, pretender), topology, config)
+            dry_run = DryRunAdmin(admin)
+            found = check_topics(cast(Admin, dry_run), topology, config)
         finally:
             admin.close()
-    return sorted(found.values(), key=lambda topic: topic.name), set(pretender.made)
+    return sorted(found.values(), key=lambda topic: topic.name), set(dry_run.made)
 
 
 def kind_of(topology: Topology, topic: str) -> str:

@@ -50,10 +50,10 @@ def take_over(*, is_guest: bool) -> Callable[[], None]:
     if before[1] is getattr(warnings, "_showwarning_orig", None):
         warnings.showwarning = _show_warning
     if is_json() or not is_guest:
-        sys.excepthook = _tell_uncaught
+        sys.excepthook = _log_uncaught
     if is_json():
-        threading.excepthook = _tell_uncaught_in_thread
-        sys.unraisablehook = _tell_unraisable
+        threading.excepthook = _log_uncaught_in_thread
+        sys.unraisablehook = _log_unraisable
 
     def put_back() -> None:
         logging.lastResort, warnings.showwarning, sys.excepthook = before
@@ -78,7 +78,7 @@ def _show_warning(
     logger.warning(str(message), category=category.__name__, place=f"{filename}:{lineno}")
 
 
-def _tell_uncaught(
+def _log_uncaught(
     kind: type[BaseException], error: BaseException, frames: TracebackType | None
 ) -> None:
     """Log an error that ends the process.
@@ -95,7 +95,7 @@ def _tell_uncaught(
     sys.stderr.flush()
 
 
-def _tell_uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
+def _log_uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
     if found.exc_type is SystemExit or found.exc_value is None:
         return
     exc_info = (found.exc_type, found.exc_value, found.exc_traceback)
@@ -103,7 +103,7 @@ def _tell_uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
     log.critical("an error in a thread that nobody caught", thread=name, exc_info=exc_info)
 
 
-def _tell_unraisable(found: sys.UnraisableHookArgs) -> None:
+def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
     error = found.exc_value
     exc_info = (found.exc_type, error, found.exc_traceback) if error is not None else None
     what = found.err_msg or "Exception ignored in"

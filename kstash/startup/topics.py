@@ -102,7 +102,7 @@ def check_topics(
 
 def _found_now(admin: Admin, missing: list[str]) -> dict[str, TopicInfo]:
     """User topics that were missing a moment ago; one that is still missing is an error."""
-    found = _look_again(admin, missing)
+    found = _describe_again(admin, missing)
     if still := [topic for topic in missing if topic not in found]:
         raise TopicMissingError(
             still, "create them (`kstash topics create` does), or set create_topics=True"
@@ -110,7 +110,7 @@ def _found_now(admin: Admin, missing: list[str]) -> dict[str, TopicInfo]:
     return found
 
 
-def _look_again(admin: Admin, topics: list[str]) -> dict[str, TopicInfo]:
+def _describe_again(admin: Admin, topics: list[str]) -> dict[str, TopicInfo]:
     """Topics that may have been created a moment ago: brokers learn of them one after another."""
     log.info("topics are not there, looking again for some seconds", topics=", ".join(topics))
     return admin.describe(topics, may_be_new=True)
@@ -132,7 +132,7 @@ def _check_is_new(
     ends = admin.end_offsets([(t, p) for t in others for p in range(found[t].partition_count)])
     if not has_local_state and not any(ends.values()):
         return
-    if _look_again(admin, [topology.lineage_topic]):
+    if _describe_again(admin, [topology.lineage_topic]):
         return  # another worker has just made it, and `create` accepts that
     raise TopicMissingError(
         [topology.lineage_topic],

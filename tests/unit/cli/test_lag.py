@@ -17,7 +17,7 @@ from kstash.cli import lag as module
 from kstash.cli import main as cli
 from kstash.cli import topic_check
 from kstash.cli.lag import PartitionLag, measure
-from kstash.cli.topic_check import Pretender, examine, kind_of
+from kstash.cli.topic_check import DryRunAdmin, examine, kind_of
 from kstash.errors import TopicMismatchError, TopicMissingError
 from kstash.kafka.maintenance import Maintenance
 from kstash.kafka.tools import KafkaTools
@@ -206,9 +206,9 @@ def test_the_pretender_asks_for_nothing_that_it_made() -> None:
         asked.append(list(topics))
         return {}
 
-    pretender = Pretender(cast(Any, SimpleNamespace(describe=describe, closed=True)))
-    pretender.create([NewTopic("new", -1, None, {})])
-    assert pretender.describe(["new"], are_created=True)["new"].partition_count == 1
-    pretender.describe(["new", "old"], are_created=True)
+    dry_run = DryRunAdmin(cast(Any, SimpleNamespace(describe=describe, closed=True)))
+    dry_run.create([NewTopic("new", -1, None, {})])
+    assert dry_run.describe(["new"], are_created=True)["new"].partition_count == 1
+    dry_run.describe(["new", "old"], are_created=True)
     assert asked == [["old"]]
-    assert pretender.closed is True
+    assert dry_run.closed is True
