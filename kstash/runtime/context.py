@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from kstash.core.guarantee import Guarantee
 from kstash.core.partitioner import Partitioner
 from kstash.ports.kafka import Admin, Cluster, Consumer, Membership, Producer, TopicInfo
 from kstash.ports.process import Background, Clock, Metrics
@@ -25,7 +26,14 @@ RECOVERIES_MAX = 50
 
 @dataclass(slots=True)
 class Producers:
-    """The worker's shared producers; they fail, and are made anew, together."""
+    """The worker's shared producers; they fail, and are made anew, together.
+
+    Attributes:
+        data: internal topics, and sinks without transactions.
+        lineage: segments, checkpoints and what else a live group says of itself.
+        markers: FENCE, SEAL, START and RUN.
+        claims: CLAIM and CONFIG.
+    """
 
     data: Producer
     lineage: Producer
@@ -41,6 +49,13 @@ class Producers:
             cluster.marker_producer(),
             cluster.claim_producer(),
         )
+
+    def renew(self, cluster: Cluster) -> None:
+        """Close all four and make others in their place."""
+        self.close()
+        fresh = Producers.create(cluster)
+        self.data, self.lineage = fresh.data, fresh.lineage
+        self.markers, self.claims = fresh.markers, fresh.claims
 
     def poll(self) -> None:
         """Serve callbacks. Raises `ProducerFailedError`."""
@@ -80,24 +95,85 @@ class LineageTimes:
         )
 
 
-@dataclass(slots=True)
-class Context:
-    """One worker's clients, settings and partition counts."""
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """What a worker talks to Kafka with.
 
-    config: Config
-    layout: Layout
+    Attributes:
+        cluster: makes further clients.
+        admin: asks for topics and offsets, and deletes records.
+        membership: the worker's place in the group.
+        consumer: reads the inputs, and the lineage partitions of live groups.
+        scans: reads lineage and the tails of outputs, for recoveries.
+        producers: append everything but the outputs of sinks with transactions.
+    """
+
     cluster: Cluster
     admin: Admin
     membership: Membership
     consumer: Consumer
     scans: ScanService
     producers: Producers
-    state: StateBackend
-    store: CheckpointStore | None
-    background: Background
+
+    def close(self, *, leave: bool) -> None:
+        """Close all but the cluster; with `leave` the worker's place is free at once."""
+        self.membership.close(leave=leave)
+        self.consumer.close()
+        self.scans.close()
+        self.producers.close()
+        self.admin.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a worker has of its process.
+
+    Attributes:
+        clock: time.
+        metrics: what is counted.
+        background: runs what waits for disks and stores.
+        nonce: gives 16 fresh random bytes a call, for the keys of CLAIM and CONFIG.
+    """
+
     clock: Clock
     metrics: Metrics
+    background: Background
     nonce: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What task groups and their recoveries are made of; other parts are handed what they use.
+
+    Attributes:
+        config: settings.
+        guarantee: what a crash may do to results, of these.
+        layout: where tasks are, and how many partitions topics have.
+        clients: of Kafka.
+        services: of the process.
+        state: where the tasks' states live.
+        store: where remote checkpoints go; None: they stay on this disk.
+        application: tag of the application id, in all that is written.
+        partitioners: by topic, of those that are read or written.
+        start_settings: what START says of settings that change results, and of the program.
+        lineage_times: settings of the lineage topic.
+        gate: pauses inputs.
+        paces: sizes of batches, by task and input; they outlive incarnations.
+        pulse: keeps the place in the group while a batch goes on for long.
+        ends: where the outputs end, asked for once for all groups.
+        load: how much of what was made is still in memory.
+        doubts: by task group, since when its history has gone beyond its inputs, in monotonic
+            seconds; over the attempts to recover it.
+        recoveries: the newest that ended in a live group, the oldest first.
+    """
+
+    config: Config
+    guarantee: Guarantee
+    layout: Layout
+    clients: Clients
+    services: Services
+    state: StateBackend
+    store: CheckpointStore | None
     application: int
     partitioners: dict[str, Partitioner]
     start_settings: Mapping[str, str]
@@ -107,27 +183,5 @@ class Context:
     pulse: Callable[[], None]
     ends: IdleEnds
     load: Load = field(default_factory=Load)
-    # Since when the history of a task group went beyond its inputs.
     doubts: dict[int, float] = field(default_factory=dict)
-    # The newest that ended in a live group, the oldest first.
     recoveries: deque[RecoveryStatus] = field(default_factory=lambda: deque(maxlen=RECOVERIES_MAX))
-
-    @property
-    def lineage_topic(self) -> str:
-        """Name of the lineage topic."""
-        return self.layout.topology.lineage_topic
-
-    @property
-    def has_lineage(self) -> bool:
-        """Whether the guarantee is one of the exactly-once ones."""
-        return self.config.guaranteed.logs_lineage
-
-    @property
-    def has_recovery(self) -> bool:
-        """Whether groups are claimed and checkpointed at all."""
-        return self.config.guaranteed.recovers
-
-    @property
-    def header_bytes_max(self) -> int:
-        """Cap of a chunk; write-first carries none."""
-        return self.config.lineage_header_bytes_max if self.config.guaranteed.sends_lineage else 0

@@ -142,6 +142,11 @@ class Layout:
                 )
         return self
 
+    @property
+    def lineage_topic(self) -> str:
+        """Name of the lineage topic."""
+        return self.topology.lineage_topic
+
     def output_partitions(self, stage: Stage, *, internal: bool) -> list[OutPartition]:
         """Output partitions of any task of a stage."""
         return [

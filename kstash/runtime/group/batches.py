@@ -63,7 +63,7 @@ class Batches:
             deadline: monotonic seconds.
             is_live: whether new events are processed; else those of the history are replayed.
         """
-        clock, load = self._context.clock, self._context.load
+        clock, load = self._context.services.clock, self._context.load
         for stage in list(self.ready):
             del self.ready[stage]
             task = self._tasks[stage]
@@ -80,12 +80,12 @@ class Batches:
                 return
 
     def _live_batch(self, task: Task) -> bool:
-        clock, stage = self._context.clock, task.stage.name
+        clock, stage = self._context.services.clock, task.stage.name
         started = clock.monotonic()
         if not task.process():
             return False
         self._lineage.flush(task)
-        metrics = self._context.metrics
+        metrics = self._context.services.metrics
         metrics.observe("process_seconds", clock.monotonic() - started, stage=stage)
         if task.newest_timestamp:
             age_ms = max(0, clock.time_ms() - task.newest_timestamp)

@@ -48,7 +48,7 @@ class Checkpoints:
         # Spread over the interval, so that tasks do not all checkpoint at once.
         share = (self._group * 7 + stage * 3) % 10 / 20
         self._tasks.append(task)
-        now = self._context.clock.monotonic()
+        now = self._context.services.clock.monotonic()
         self._due[stage] = now + interval_s * (0.5 + share)
         self._covered[stage] = deque([(task.core.position, now)], FREEZES_MAX)
         if base is not None:
@@ -137,7 +137,8 @@ class Checkpoints:
         """Freeze every task that is past its checkpoint or has none."""
         config = self._context.config
         self._upload_end_s = (
-            self._context.clock.monotonic() + config.shutdown_timeout_ms / 1000 * UPLOAD_SHARE
+            self._context.services.clock.monotonic()
+            + config.shutdown_timeout_ms / 1000 * UPLOAD_SHARE
         )
         for task in self._tasks:
             is_new = task.core.position > task.checkpointed_position
@@ -154,7 +155,7 @@ class Checkpoints:
                 self._freeze(task)  # one frozen before the drain began was of an older position
             if may_publish:
                 self._publish(task)
-        now = self._context.clock.monotonic()
+        now = self._context.services.clock.monotonic()
         self.uploads.tick(now, may_publish=may_publish)
         if any(task.pending is not None or task.publishing is not None for task in self._tasks):
             return False
@@ -185,11 +186,11 @@ class Checkpoints:
         )
 
     def _freeze(self, task: Task) -> None:
-        clock = self._context.clock
+        clock = self._context.services.clock
         started = clock.monotonic()
         task.freeze()
         self._covered[task.stage.index].append((task.core.position, started))
-        self._context.metrics.observe("checkpoint_seconds", clock.monotonic() - started)
+        self._context.services.metrics.observe("checkpoint_seconds", clock.monotonic() - started)
 
     def _publish(self, task: Task) -> None:
         # One at a time: when one is acknowledged, others are deleted from the disk, and one that is
@@ -216,8 +217,10 @@ class Checkpoints:
         labels |= self.uploads.labels(task)
         self._context.state.task(stage.name, self._group).retain(labels)
         self._forget_freezes(task)
-        self._context.metrics.count("checkpoints")
-        self._context.metrics.count("checkpoint_bytes", sum(file.size for file in record.files))
+        self._context.services.metrics.count("checkpoints")
+        self._context.services.metrics.count(
+            "checkpoint_bytes", sum(file.size for file in record.files)
+        )
 
     def _forget_freezes(self, task: Task) -> None:
         """Forget the times of checkpoints that are older than the newest remote one."""

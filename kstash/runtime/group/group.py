@@ -81,15 +81,17 @@ class TaskGroup:
         self.recovery: RecoveryAttempt | None = None
         self.inputs = GroupInputs(context)
         self.batches = Batches(context, self.lineage, self.inputs, self.tasks)
-        self._waits = Waits(context.clock.monotonic())
+        self._waits = Waits(context.services.clock.monotonic())
         self.checkpoints = Checkpoints(context, number, self.lineage)
         self._hints: Hints  # made with the tasks
         self._run_end: RunEnd | None = None
         self.trimmer: Trimmer | None = None
         self._sink_producers: list[SinkProducer] = []
-        if context.has_lineage and context.layout.has_sinks(number):
-            self._sink_producers = [context.cluster.sink_producer(number, s) for s in (0, 1)]
-        if context.has_recovery:
+        if context.guarantee.logs_lineage and context.layout.has_sinks(number):
+            self._sink_producers = [
+                context.clients.cluster.sink_producer(number, s) for s in (0, 1)
+            ]
+        if context.guarantee.recovers:
             self.recovery = RecoveryAttempt(
                 context,
                 number,
@@ -110,7 +112,7 @@ class TaskGroup:
     @property
     def _writer(self) -> Incarnation:
         """What outputs are signed with: readers drop nothing of the guarantees without fences."""
-        return self.incarnation if self.context.has_lineage else NO_INCARNATION
+        return self.incarnation if self.context.guarantee.logs_lineage else NO_INCARNATION
 
     def _open(self, plans: dict[TaskId, TaskPlan]) -> None:
         context = self.context
@@ -186,9 +188,9 @@ class TaskGroup:
             for producer in self._sink_producers:
                 producer.poll()
         if self.phase is Phase.LIVE:
-            if self.context.has_recovery:
+            if self.context.guarantee.recovers:
                 self.checkpoints.tick(now, may_publish=self._may_publish)
-            if self.context.has_lineage:
+            if self.context.guarantee.logs_lineage:
                 self._hints.tick(now, self.trimmer if self._may_publish else None)
             if self.trimmer is not None:
                 self.trimmer.tick()
@@ -207,9 +209,9 @@ class TaskGroup:
         if self.trimmer is not None and self.trimmer.is_busy:
             return now
         due = [now + IDLE_TICK_S]
-        if self.context.has_recovery:
+        if self.context.guarantee.recovers:
             due.append(self.checkpoints.next_s(now))
-        if self.context.has_lineage:
+        if self.context.guarantee.logs_lineage:
             due.append(self._hints.next_s(now))
         return min(due)
 
@@ -312,7 +314,7 @@ class TaskGroup:
         self.wakes_at = 0.0
         self.note_positions()
         if self.phase in (Phase.RECOVERING, Phase.LIVE):
-            if self.phase is Phase.RECOVERING or not self.context.has_recovery:
+            if self.phase is Phase.RECOVERING or not self.context.guarantee.recovers:
                 self.phase = Phase.RELEASED  # nothing of its own to finish
                 self.batches.clear()
                 return

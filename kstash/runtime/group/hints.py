@@ -35,7 +35,7 @@ class Hints:
         self._ends = context.ends
         self._lineage = lineage
         self._tasks = tasks
-        now = context.clock.monotonic()
+        now = context.services.clock.monotonic()
         self._due = now
         self._again_due = _next_round(now)
         self._hinted_at = 0

@@ -36,14 +36,14 @@ class GroupInputs:
 
     def follow(self, group: int, offset: int) -> None:
         """Read the group's own lineage from an offset on, until `close`."""
-        self._lineage = self._context.lineage_topic, group
-        self._context.consumer.add({self._lineage: offset})
+        self._lineage = self._context.layout.lineage_topic, group
+        self._context.clients.consumer.add({self._lineage: offset})
 
     def begin(self) -> None:
         """Consume all of them, from where the tasks go on."""
         sources = list(self._sources())
         if sources:
-            consumer = self._context.consumer
+            consumer = self._context.clients.consumer
             consumer.pass_over({source.partition: source.skips.gaps for source in sources})
             consumer.add({source.partition: source.next_offset for source in sources})
         self._is_consuming = True
@@ -52,13 +52,13 @@ class GroupInputs:
         """Consume them no more; what comes now is for the next owner."""
         self._is_consuming = False
         self._context.gate.forget(self.partitions)
-        self._context.consumer.remove(self.partitions)
+        self._context.clients.consumer.remove(self.partitions)
 
     def close(self) -> None:
         """Read nothing more, lineage included."""
         self.end()
         if self._lineage is not None:
-            self._context.consumer.remove([self._lineage])
+            self._context.clients.consumer.remove([self._lineage])
 
     def take(self, task: Task, input_index: int, messages: Sequence[Message]) -> None:
         """Give a task consumed records, which it keeps until their turn."""

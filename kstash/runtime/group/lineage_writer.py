@@ -39,7 +39,7 @@ class LineageWriter:
         self._is_alive = True
         self._unacked: deque[tuple[float, int, int]] = deque()
         self.unacked_bytes = 0
-        self.appended_s = context.clock.monotonic()
+        self.appended_s = context.services.clock.monotonic()
         self.task_bytes: dict[int, int] = {}
 
     @property
@@ -59,7 +59,7 @@ class LineageWriter:
     def flush(self, task: Task) -> None:
         """Append what the task has gathered; does not wait."""
         context = self._context
-        if not context.has_lineage:
+        if not context.guarantee.logs_lineage:
             return
         for segment in task.core.take_segments():
             value = encode_value(segment)
@@ -67,9 +67,9 @@ class LineageWriter:
             self.unacked_bytes += size
             stage = task.stage.index
             self.task_bytes[stage] = self.task_bytes.get(stage, 0) + size
-            self._unacked.append((context.clock.monotonic(), entries, size))
-            context.metrics.count("lineage_appended_entries", entries)
-            context.metrics.count("lineage_appended_bytes", size)
+            self._unacked.append((context.services.clock.monotonic(), entries, size))
+            context.services.metrics.count("lineage_appended_entries", entries)
+            context.services.metrics.count("lineage_appended_bytes", size)
             acked = partial(self._acked, task, segment.end)
             with around("lineage.segment.append"):
                 self._produce(encode_key(segment), value, acked)
@@ -99,25 +99,25 @@ class LineageWriter:
     def _acked(self, task: Task, end: int, error: Any, _: DeliveredMessage) -> None:
         if error is not None or not self._is_alive:
             return
-        metrics = self._context.metrics
+        metrics = self._context.services.metrics
         sent, entries, size = self._unacked.popleft()
         self.unacked_bytes -= size
         metrics.count("lineage_acked_entries", entries)
         metrics.count("lineage_acked_bytes", size)
-        metrics.observe("lineage_ack_seconds", self._context.clock.monotonic() - sent)
+        metrics.observe("lineage_ack_seconds", self._context.services.clock.monotonic() - sent)
         with around("lineage.segment.ack"):
             for outgoing in task.core.on_segment_acked(end):
                 task.send(outgoing)
 
     def _produce(self, key: bytes, value: bytes | None, on_delivery: OnDelivery | None) -> None:
         context = self._context
-        self.appended_s = context.clock.monotonic()
-        context.producers.lineage.produce(
-            context.lineage_topic,
+        self.appended_s = context.services.clock.monotonic()
+        context.clients.producers.lineage.produce(
+            context.layout.lineage_topic,
             value,
             key,
             self._group,
             on_delivery,
-            context.clock.time_ms(),
+            context.services.clock.time_ms(),
             None,
         )

@@ -91,10 +91,10 @@ class TaskOpener:
             outputs=self._outputs(stage, core, sent),
             sent=sent,
             stored=recovery.stored.get(plan.task, {}) if recovery is not None else {},
-            clock=context.clock.monotonic,
+            clock=context.services.clock.monotonic,
             pulse=context.pulse,
             look=context.paces.look,
-            fail=partial(_count_error, context.metrics, stage),
+            fail=partial(_count_error, context.services.metrics, stage),
         )
         if plan.adopted > plan.position:
             events = plan.adopted - plan.position
@@ -102,6 +102,7 @@ class TaskOpener:
         return task
 
     def _core(self, stage: Stage, plan: TaskPlan, *, is_implicit: bool) -> TaskCore:
+        config, guarantee = self._context.config, self._context.guarantee
         core = TaskCore(
             plan.task,
             self._incarnation,
@@ -112,15 +113,15 @@ class TaskOpener:
             lineage=plan.lineage,
             sequences=plan.sequences,
             kinds=[output.kind for output in stage.outputs],
-            header_bytes_max=self._context.header_bytes_max,
-            is_logging=self._context.has_lineage,
+            header_bytes_max=config.lineage_header_bytes_max if guarantee.sends_lineage else 0,
+            is_logging=self._context.guarantee.logs_lineage,
             made=plan.made,
         )
         core.scans.inherit(plan.scan_from)
         return core
 
     def _outputs(self, stage: Stage, core: TaskCore, sent: Sent) -> list[TaskOutput]:
-        context, producer = self._context, self._context.producers.data
+        context, producer = self._context, self._context.clients.producers.data
         route: Route = DirectRoute(producer)
         if self._sinks is not None:
             route = SinkRoute(self._sinks, stage.index)
@@ -156,7 +157,7 @@ class TaskOpener:
             table = None
             if source.kind.is_ruled:
                 table = plan.readers.get(index) or ReaderTable(is_internal=source.internal)
-                table.is_fenced = context.has_lineage
+                table.is_fenced = context.guarantee.logs_lineage
                 table.application = context.application if source.internal else None
             offset = plan.input_offsets.get(index, initial.get(index, 0))
             skipped = InputSkips.of(skips, gaps, stage.index, index)

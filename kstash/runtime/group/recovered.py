@@ -37,15 +37,15 @@ def tell_live(
         recovery.charge("replay")  # with what had come meanwhile
         phases = {"detect": recovery.started - started, **recovery.phases.seconds}
         incarnation = recovery.core.incarnation
-    metrics = context.metrics
+    metrics = context.services.metrics
     for phase, seconds in phases.items():
         metrics.observe("recovery_phase_seconds", seconds, phase=phase)
-    seconds = context.clock.monotonic() - started
+    seconds = context.services.clock.monotonic() - started
     metrics.observe("recovery_seconds", seconds)
     metrics.count("recoveries")
     replayed = sum(task.replayed for task in tasks.values())
     context.recoveries.append(
-        RecoveryStatus(group, context.clock.time_ms() / 1000, seconds, replayed, phases)
+        RecoveryStatus(group, context.services.clock.time_ms() / 1000, seconds, replayed, phases)
     )
     log.info(
         "task group live",

@@ -90,13 +90,13 @@ class RunEnd:
             topic, partition = context.layout.kafka_partition(task.stage, out)
             self._unacked += 1
             with around("end.append"):
-                context.producers.data.produce(
+                context.clients.producers.data.produce(
                     topic,
                     None,
                     None,
                     partition,
                     self._acked,
-                    context.clock.time_ms(),
+                    context.services.clock.time_ms(),
                     [(MARKER_HEADER, encode_marker(marker))],
                 )
 

@@ -42,7 +42,7 @@ class Sinks:
         self._queue: deque[tuple[int, Outgoing, HandOver]] = deque()
         self._queued_records = 0
         self._failure: Exception | None = None
-        now = context.clock.monotonic()
+        now = context.services.clock.monotonic()
         self._commit_due = self._closed_s = now
         self._refresh_due = now + POSITIONS_REFRESH_S
 
@@ -152,9 +152,9 @@ class Sinks:
             return
         for stage, position in self._committer.on_committed().items():
             self._tasks[stage].core.on_committed(position)
-        metrics = self._context.metrics
+        metrics = self._context.services.metrics
         metrics.count("commits")
-        metrics.observe("commit_seconds", self._context.clock.monotonic() - self._closed_s)
+        metrics.observe("commit_seconds", self._context.services.clock.monotonic() - self._closed_s)
         self._send_queued()
 
     def _send_queued(self) -> None:

@@ -123,7 +123,7 @@ class Trimmer:
             if not keys:
                 self._given_up.popleft()
         if sent:
-            self._context.metrics.count("tombstones", sent)
+            self._context.services.metrics.count("tombstones", sent)
 
     @property
     def is_busy(self) -> bool:

@@ -170,7 +170,7 @@ class Uploads:
             is_known_checked=line.is_looked_at,
         )
         line.keep(
-            context.background.submit(
+            context.services.background.submit(
                 "upload", partial(upload.run, record), partial(self._uploaded, line, upload)
             )
         )
@@ -185,7 +185,7 @@ class Uploads:
         context = self._context
         record, line.uploading = line.uploading, None
         assert record is not None
-        now = context.clock.monotonic()
+        now = context.services.clock.monotonic()
         if isinstance(error, AssertionError):
             raise error
         if error is not None:  # whatever a store's client raises: processing goes on
@@ -196,15 +196,15 @@ class Uploads:
         line.failures = 0
         line.is_looked_at = True
         line.stored = record, files
-        context.metrics.count("checkpoint_uploads")
-        context.metrics.count("checkpoint_upload_bytes", upload.stored_bytes)
-        context.metrics.observe("checkpoint_upload_seconds", now - line.started_s)
+        context.services.metrics.count("checkpoint_uploads")
+        context.services.metrics.count("checkpoint_upload_bytes", upload.stored_bytes)
+        context.services.metrics.observe("checkpoint_upload_seconds", now - line.started_s)
 
     def _failed(self, line: _Line, now: float, error: Exception) -> None:
         pause_s = min(RETRY_S * 2 ** min(line.failures, 10), RETRY_MAX_S)
         line.failures += 1
         line.due_s = now + pause_s
-        self._context.metrics.count("checkpoint_upload_failures")
+        self._context.services.metrics.count("checkpoint_upload_failures")
         log.warning(
             "a checkpoint could not be uploaded, trying again; processing goes on",
             task=line.task.name,
@@ -226,7 +226,7 @@ class Uploads:
             return  # it was read back before
         line.sent = None
         line.files.published(record)
-        self._context.metrics.count("checkpoints_remote")
+        self._context.services.metrics.count("checkpoints_remote")
 
     # -- collecting old files --------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class Uploads:
             self._context.store, self._group, folder=line.files.folder, deletion=deletion
         )
         done = partial(self._collected, line, deletion)
-        line.keep(self._context.background.submit("upload", collection.run, done))
+        line.keep(self._context.services.background.submit("upload", collection.run, done))
 
     def _collected(
         self, line: _Line, deletion: FileDeletion, count: int | None, error: Exception | None
@@ -267,4 +267,4 @@ class Uploads:
             )
             return
         line.files.deleted(deletion)
-        self._context.metrics.count("checkpoint_files_deleted", count or 0)
+        self._context.services.metrics.count("checkpoint_files_deleted", count or 0)

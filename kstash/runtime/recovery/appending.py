@@ -63,18 +63,18 @@ class Appender:
                 self._post(error)  # a right or the topic is missing, or the record will never do
             elif again is not None and not self._is_cancelled:
                 log.warning("append failed, trying again", group=self._group, error=str(error))
-                self._retry = (self._context.clock.monotonic() + CLAIM_BACKOFF_S, again)
+                self._retry = (self._context.services.clock.monotonic() + CLAIM_BACKOFF_S, again)
             else:
                 self._post(ProducerFailedError(f"cannot append {type(record).__name__}: {error}"))
 
         with around(APPENDS[type(record)]):
             producer.produce(
-                self._context.lineage_topic,
+                self._context.layout.lineage_topic,
                 encode_value(record),
                 encode_key(record),
                 self._group,
                 delivered,
-                self._context.clock.time_ms(),
+                self._context.services.clock.time_ms(),
                 None,
             )
 

@@ -77,7 +77,7 @@ class RecoveryAttempt:
         self._is_cancelled = False
         self._appender = Appender(context, group, self._post)
         self._fencing = Fencing(context, group, sinks, self._post)
-        self.started = self._read_started = context.clock.monotonic()
+        self.started = self._read_started = context.services.clock.monotonic()
         self.phases = PhaseTimes(self.started)
         self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
         self.start: Start | None = None
@@ -90,7 +90,7 @@ class RecoveryAttempt:
             group,
             context.application,
             [
-                layout.spec(stage, group, is_recovering=context.has_lineage)
+                layout.spec(stage, group, is_recovering=context.guarantee.logs_lineage)
                 for stage in layout.stages_of(group)
             ],
             {s.index: layout.external_inputs_of(s, group) for s in layout.stages_of(group)},
@@ -100,7 +100,7 @@ class RecoveryAttempt:
             context.config.checkpoints_retained,
             gaps,
         )
-        context.scans.expect_tails(group)
+        context.clients.scans.expect_tails(group)
         self._post(events.Begin())
 
     @property
@@ -130,10 +130,10 @@ class RecoveryAttempt:
             ProducerFailedError: a producer failed.
             KstashError: the group cannot start; the message says why and what to do.
         """
-        self._appender.tick(self._context.clock.monotonic())
-        self.restores.tick(self._context.clock.monotonic())
+        self._appender.tick(self._context.services.clock.monotonic())
+        self.restores.tick(self._context.services.clock.monotonic())
         if self._locator is not None:
-            self._locator.pump(self._context.clock.monotonic())
+            self._locator.pump(self._context.services.clock.monotonic())
         while self._inbox:
             event = self._inbox.popleft()
             if isinstance(event, Exception):
@@ -157,12 +157,12 @@ class RecoveryAttempt:
 
     def charge(self, phase: str) -> float:
         """Put the time since the last such call down to a phase; returns the seconds."""
-        return self.phases.charge(phase, self._context.clock.monotonic())
+        return self.phases.charge(phase, self._context.services.clock.monotonic())
 
     def cancel(self) -> None:
         """Ignore everything that still arrives."""
         self._is_cancelled = True
-        self._context.scans.forget_tails(self.group)
+        self._context.clients.scans.forget_tails(self.group)
         self._inbox.clear()
         self._appender.cancel()
         self.restores.cancel()
@@ -217,16 +217,16 @@ class RecoveryAttempt:
     # -- effects ---------------------------------------------------------------------------------
 
     def _read_lineage(self, effect: effects.ReadLineage) -> None:
-        partition = self._context.lineage_topic, self.group
+        partition = self._context.layout.lineage_topic, self.group
         if effect.through is not None:
             end = effect.through + 1
         else:
-            self._read_started = self._context.clock.monotonic()
-            end = self._context.admin.end_offsets([partition])[partition]
+            self._read_started = self._context.services.clock.monotonic()
+            end = self._context.clients.admin.end_offsets([partition])[partition]
         reader = LineageReader()
 
         def done() -> Event | Exception:
-            seconds = self._context.clock.monotonic() - self._read_started
+            seconds = self._context.services.clock.monotonic() - self._read_started
             longest = self._context.lineage_times.tombstone_s
             if seconds > longest:
                 # All reads of an attempt are one: a tombstone may be gone before it was met (H23).
@@ -234,21 +234,21 @@ class RecoveryAttempt:
             return events.LineageRead(reader.read())
 
         job = self._job({partition: (effect.start, end)}, reader.take, done)
-        self._context.scans.submit(job)
+        self._context.clients.scans.submit(job)
 
     def _append_config(self, effect: effects.AppendConfig) -> None:
-        record = Generation(self._context.nonce(), self._context.clock.time_ms())
+        record = Generation(self._context.services.nonce(), self._context.services.clock.time_ms())
         self._appender.append(
-            self._context.producers.claims,
+            self._context.clients.producers.claims,
             record,
             lambda _: events.ConfigAppended(),
             again=lambda: self._perform(effect),
         )
 
     def _append_claim(self, effect: effects.AppendClaim) -> None:
-        record = Claim(self._context.nonce(), self._context.config.instance_id or "")
+        record = Claim(self._context.services.nonce(), self._context.config.instance_id or "")
         self._appender.append(
-            self._context.producers.claims,
+            self._context.clients.producers.claims,
             record,
             events.ClaimAppended,
             again=lambda: self._perform(effect),
@@ -258,7 +258,7 @@ class RecoveryAttempt:
         self._fencing.begin(effect.marker)
 
     def _append_seal(self, effect: effects.AppendSeal) -> None:
-        markers = self._context.producers.markers
+        markers = self._context.clients.producers.markers
         self._appender.append(markers, effect.record, events.SealAppended)
 
     def _verify(self, effect: effects.VerifyCheckpoints) -> None:
@@ -273,7 +273,9 @@ class RecoveryAttempt:
         tails = TailReader(self._context, effect.scans, self._fencing.offsets)
         self.stored = tails.stored
         job = self._job(tails.ranges(), tails.take, lambda: events.TailsScanned(initial))
-        self._context.scans.submit_tails(self.group, job, self._context.clock.monotonic())
+        self._context.clients.scans.submit_tails(
+            self.group, job, self._context.services.clock.monotonic()
+        )
 
     def _locate_skips(self, effect: effects.LocateSkips) -> None:
         self._locator = SkipLocator(
@@ -295,7 +297,9 @@ class RecoveryAttempt:
         self._before_start(
             self,
             lambda: self._appender.append(
-                self._context.producers.markers, effect.record, lambda _: events.StartAppended()
+                self._context.clients.producers.markers,
+                effect.record,
+                lambda _: events.StartAppended(),
             ),
         )
 

@@ -35,7 +35,9 @@ class Fencing:
     ) -> None:
         self.offsets: dict[Partition, int] = {}
         self._context = context
-        self._targets = context.layout.internal_targets(group) if context.has_lineage else []
+        self._targets = (
+            context.layout.internal_targets(group) if context.guarantee.logs_lineage else []
+        )
         self._sinks = sinks
         self._post = post
         self._waiting: set[Partition | SinkProducer] = {*self._targets, *sinks}
@@ -66,13 +68,13 @@ class Fencing:
                 self._arrived(partition)
 
         with around("fence.append"):
-            self._context.producers.markers.produce(
+            self._context.clients.producers.markers.produce(
                 partition[0],
                 None,
                 None,
                 partition[1],
                 delivered,
-                self._context.clock.time_ms(),
+                self._context.services.clock.time_ms(),
                 [(MARKER_HEADER, marker)],
             )
 

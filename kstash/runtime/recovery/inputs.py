@@ -57,7 +57,7 @@ def check_inputs(
     if not needed:
         return
     _check_ends(context, group, replayed, fence_offsets)
-    first = context.admin.start_offsets(list(needed))
+    first = context.clients.admin.start_offsets(list(needed))
     for partition, (offset, task, has_base) in needed.items():
         if first[partition] <= offset:
             continue
@@ -88,7 +88,7 @@ def _check_ends(
     ends = {partition: offset + 1 for partition, offset in fence_offsets.items()}
     external = [partition for _, _, partition, _, _ in replayed if partition not in ends]
     if external:
-        ends.update(context.admin.end_offsets(external))
+        ends.update(context.clients.admin.end_offsets(external))
     for stage, plan, (topic, number), offset, events in replayed:
         if offset + events <= ends[topic, number]:
             continue
@@ -98,7 +98,7 @@ def _check_ends(
             "a record that says so is damaged, or somebody else wrote it"
         )
         tell_record(error, context.layout, stage.index, plan.said_by)
-        now = context.clock.monotonic()
+        now = context.services.clock.monotonic()
         # After a change of leaders an end may be listed that lies too low.
         if now < context.doubts.setdefault(group, now) + DOUBT_S:
             raise KafkaUnavailableError(f"{error}; perhaps its end is not known yet")

@@ -115,7 +115,7 @@ class Restores:
         """
         context = self._context
         stages = {stage.index: stage for stage in context.layout.topology.stages}
-        self._started_s = self._counted_s = context.clock.monotonic()
+        self._started_s = self._counted_s = context.services.clock.monotonic()
         self._pauses = Pauses(self._started_s)
 
         def done(task: TaskId, result: Restored | None, error: Exception | None) -> None:
@@ -169,12 +169,13 @@ class Restores:
         context, name = self._context, f"{stage.name}_{task.partition}"
         folder = context.state.task(stage.name, task.partition)
         search = BaseSearch(context.store, folder, name, found, progress)
-        self._jobs.append(context.background.submit("restore", search.run, partial(done, task)))
+        background = context.services.background
+        self._jobs.append(background.submit("restore", search.run, partial(done, task)))
 
     def _try_later(self, task: TaskId, error: CheckpointStoreError) -> None:
         pause_s = min(RETRY_S * 2 ** min(self._failures, 10), RETRY_MAX_S)
         self._failures += 1
-        self._retries[task] = self._context.clock.monotonic() + pause_s
+        self._retries[task] = self._context.services.clock.monotonic() + pause_s
         log.warning(
             "the checkpoint store does not answer, trying again",
             task=str(task),
@@ -184,7 +185,7 @@ class Restores:
 
     def _report(self, now: float, *, is_over: bool = False) -> None:
         total, done = self.total_bytes, self.done_bytes
-        self._context.metrics.count("restore_bytes", max(0, done - self._counted_bytes))
+        self._context.services.metrics.count("restore_bytes", max(0, done - self._counted_bytes))
         self._counted_bytes = max(done, self._counted_bytes)
         if not total or is_over or not self._pauses.is_over(now):
             return
@@ -200,11 +201,11 @@ class Restores:
         )
 
     def _finish(self) -> None:
-        now = self._context.clock.monotonic()
+        now = self._context.services.clock.monotonic()
         self._report(now, is_over=True)
         if self._counted_bytes:
             seconds = now - self._started_s
-            self._context.metrics.observe("restore_seconds", seconds)
+            self._context.services.metrics.observe("restore_seconds", seconds)
             log.info(
                 "restored from the checkpoint store",
                 group=self._group,

@@ -100,7 +100,7 @@ class SkipLocator:
             # What a task reads of a user topic is committed.
             is_committed = not source.kind.is_uncommitted
             if is_committed not in services:
-                scanner = context.cluster.scanner(is_committed=is_committed)
+                scanner = context.clients.cluster.scanner(is_committed=is_committed)
                 self._scanners.append(scanner)
                 services[is_committed] = ScanService(scanner)
             partition = source.topic, core.group
@@ -124,7 +124,7 @@ class SkipLocator:
     def _submit(
         self, service: ScanService, context: Context, partition: Partition, count: _Count
     ) -> None:
-        end = context.admin.end_offsets([partition])[partition]
+        end = context.clients.admin.end_offsets([partition])[partition]
         end = min(end, max(count.asked.offsets))  # what lies there need not be readable
         start = count.asked.start
 

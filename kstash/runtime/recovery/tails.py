@@ -93,7 +93,7 @@ class TailReader:
         """What to read: internal topics to the own FENCE, sinks to the end listed now."""
         if not self._starts:
             return {}
-        admin = self._context.admin
+        admin = self._context.clients.admin
         # Both at once, since all groups wait: the answer is mostly there after the other one.
         asked = admin.ask_start_offsets(list(self._starts))
         ends = {partition: offset + 1 for partition, offset in self._fence_offsets.items()}
@@ -247,7 +247,7 @@ def first_offsets(
     if not wanted:
         return {}
     earliest = context.config.auto_offset_reset == "earliest"
-    look_up = context.admin.start_offsets if earliest else context.admin.end_offsets
+    look_up = context.clients.admin.start_offsets if earliest else context.clients.admin.end_offsets
     offsets = look_up(set(wanted.values()))
     first: dict[int, dict[int, int]] = {}
     for (stage_index, index), partition in wanted.items():
@@ -259,7 +259,7 @@ def fresh_plans(context: Context, group: int) -> dict[TaskId, TaskPlan]:
     """Plans for the guarantee `none`: empty state, inputs from where new ones start."""
     plans = {}
     earliest = context.config.auto_offset_reset == "earliest"
-    look_up = context.admin.start_offsets if earliest else context.admin.end_offsets
+    look_up = context.clients.admin.start_offsets if earliest else context.clients.admin.end_offsets
     for stage in context.layout.stages_of(group):
         task = TaskId(stage.index, group)
         inputs = context.layout.inputs_of(stage, group)

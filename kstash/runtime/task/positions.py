@@ -14,7 +14,7 @@ from kstash.runtime.task.task import Task
 def client_position(context: Context, task: Task, index: int) -> int:
     """Offset from which the client reads on, or the task's own when that is higher."""
     source = task.inputs[index]
-    return max(context.consumer.position(source.partition), source.next_offset)
+    return max(context.clients.consumer.position(source.partition), source.next_offset)
 
 
 def note_positions(context: Context, task: Task) -> None:

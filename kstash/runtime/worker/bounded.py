@@ -85,25 +85,25 @@ class RunFinder:
         A worker that left before the others would hand them groups that are done.
         """
         if not self.is_over and self._looking is None and self._look_at is None:
-            self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
+            self._look_at = self._context.services.clock.monotonic() + LOOK_AGAIN_S
 
     def _look_later(self, reason: object) -> None:
         log.warning("cannot find out about the bounded run now, looking again", reason=str(reason))
         self._beginner = None
-        self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
+        self._look_at = self._context.services.clock.monotonic() + LOOK_AGAIN_S
 
     def _look(self) -> None:
         context = self._context
         self._look_at = None
         # What comes to wait during the read may have been released since.
         self._asking, self._waiting = [*self._asking, *self._waiting], []
-        partitions = [(context.lineage_topic, g) for g in range(context.layout.group_count)]
+        partitions = [(context.layout.lineage_topic, g) for g in range(context.layout.group_count)]
         try:
-            ends = context.admin.end_offsets(partitions)
+            ends = context.clients.admin.end_offsets(partitions)
         except KafkaUnavailableError as error:
             self._look_later(error)
             return
-        first = context.lineage_topic, 0
+        first = context.layout.lineage_topic, 0
         seals = [r.core.view.next_offset for r, _ in self._asking if r.group == 0]
         ends[first] = max(ends[first], self._written, *seals)
         views = {partition: LineageView() for partition in partitions}
@@ -115,8 +115,8 @@ class RunFinder:
 
         ranges = {p: (0, ends[p]) for p in partitions}
         self._looking = ScanJob(ranges, take, lambda: self._looked(views))
-        self._looking_since = context.clock.monotonic()
-        context.scans.submit(self._looking)
+        self._looking_since = context.services.clock.monotonic()
+        context.clients.scans.submit(self._looking)
 
     def _looked(self, views: dict[Partition, LineageView]) -> None:
         self._looking = None
@@ -127,7 +127,7 @@ class RunFinder:
         if self.run is not None and is_over(self.run):
             self.is_over = True
             return
-        runs = views[self._context.lineage_topic, 0].runs
+        runs = views[self._context.layout.lineage_topic, 0].runs
         is_mine = bool(runs) and self._is_drain == (not runs[-1].ends)
         if is_mine and not is_over(runs[-1]):
             self._decide(runs[-1])
@@ -139,20 +139,20 @@ class RunFinder:
                 self._beginner = recovery
                 self._begin(recovery, views.values())
                 return
-        self._look_at = self._context.clock.monotonic() + LOOK_AGAIN_S
+        self._look_at = self._context.services.clock.monotonic() + LOOK_AGAIN_S
 
     def _begin(self, recovery: RecoveryAttempt, views: Iterable[LineageView]) -> None:
         context = self._context
         inputs = [] if self._is_drain else self._inputs()
         try:
-            ends = context.admin.end_offsets(inputs)
+            ends = context.clients.admin.end_offsets(inputs)
         except KafkaUnavailableError as error:
             self._look_later(error)
             return
         run = BoundedRun(
             recovery.core.incarnation,
             # A clock that was set back must not make it one that is over.
-            max(context.clock.time_ms(), 1 + max(_run_numbers(views), default=0)),
+            max(context.services.clock.time_ms(), 1 + max(_run_numbers(views), default=0)),
             tuple((topic, partition, ends[topic, partition]) for topic, partition in inputs),
         )
 
@@ -168,13 +168,13 @@ class RunFinder:
                     self._look()
 
         with around("lineage.run.append"):
-            context.producers.markers.produce(
-                context.lineage_topic,
+            context.clients.producers.markers.produce(
+                context.layout.lineage_topic,
                 encode_value(run),
                 encode_key(run),
                 0,
                 delivered,
-                context.clock.time_ms(),
+                context.services.clock.time_ms(),
                 None,
             )
 

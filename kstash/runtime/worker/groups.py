@@ -105,7 +105,7 @@ class Groups:
 
     def join(self) -> None:
         """Become a member; from now on the membership gives groups and takes them."""
-        self._context.membership.subscribe(
+        self._context.clients.membership.subscribe(
             on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
         )
 
@@ -168,10 +168,10 @@ class Groups:
         try:
             action()
         except IncarnationFencedError as error:
-            self._context.metrics.count("fenced")
+            self._context.services.metrics.count("fenced")
             self.restart(number, error)
         except RecordRefusedError as error:
-            name_record(error, group.tasks.values(), self._context.clock.time_ms())
+            name_record(error, group.tasks.values(), self._context.services.clock.time_ms())
             raise
         except (ProducerFailedError, KafkaUnavailableError) as error:
             self.restart(number, error)
@@ -186,7 +186,7 @@ class Groups:
         if isinstance(error, IncarnationFencedError):
             # The place in the group may be lost, which the client reports only after the answer.
             self._give_up(list(self._leaving))
-        now = self._context.clock.monotonic()
+        now = self._context.services.clock.monotonic()
         failing = self._failing.setdefault(number, _Failing())
         if isinstance(error, ProducerRefusedError):
             if failing.refused_since is None:
@@ -200,11 +200,11 @@ class Groups:
             pause = min(pause, REFUSED_PAUSE_S_MAX)
         failing.attempts += 1
         # Contenders that claim in turn must not do so in step.
-        pause *= 1 + self._context.nonce()[0] / 255
+        pause *= 1 + self._context.services.nonce()[0] / 255
         log.warning(
             "task group starts over", group=number, pause_s=round(pause, 2), reason=str(error)
         )
-        self._context.metrics.count("group_restarts", group=str(number))
+        self._context.services.metrics.count("group_restarts", group=str(number))
         self._drop(number)
         self._restarts[number] = (now + pause, now)
 
@@ -224,10 +224,10 @@ class Groups:
     def _assigned(self, numbers: list[int]) -> None:
         if self.is_stopping:
             return
-        self._context.metrics.count("rebalances")
+        self._context.services.metrics.count("rebalances")
         since, self._waiting_since = self._waiting_since, None
         if since is None:
-            since = self._context.clock.monotonic()
+            since = self._context.services.clock.monotonic()
         for number in numbers:
             if number not in self.running and number not in self._restarts:
                 self._begin(number, since)
@@ -235,8 +235,8 @@ class Groups:
     def _revoked(self, numbers: list[int]) -> None:
         """Begin to finish what moves; the other groups go on meanwhile."""
         log.info("task groups move to another worker", groups=sorted(numbers))
-        self._context.metrics.count("rebalances")
-        now = self._context.clock.monotonic()
+        self._context.services.metrics.count("rebalances")
+        now = self._context.services.clock.monotonic()
         config = self._context.config
         deadline = now + min(config.shutdown_timeout_ms / 1000, config.poll_interval_s * MOVE_SHARE)
         for number in numbers:
@@ -262,12 +262,12 @@ class Groups:
         for number in moving:
             self._drop(number)
         if moving:
-            self._context.membership.release(moving)
+            self._context.clients.membership.release(moving)
 
     def _lost(self, numbers: list[int]) -> None:
         log.warning("task groups lost with the place in the group", groups=sorted(numbers))
-        self._context.metrics.count("fenced", len(numbers))
-        self._context.metrics.count("rebalances")
+        self._context.services.metrics.count("fenced", len(numbers))
+        self._context.services.metrics.count("rebalances")
         for number in numbers:
             self._restarts.pop(number, None)
             self._leaving.pop(number, None)

@@ -43,7 +43,7 @@ class Intake:
         """Pause all inputs while too much is unacknowledged; resume when it has drained."""
         context = self._context
         config = context.config
-        backlog = len(context.producers.data)
+        backlog = len(context.clients.producers.data)
         awake = [group for group in groups.values() if group.wakes_at <= now]
         backlog += sum(group.sink_backlog for group in awake)
         lineage = max((group.lineage.unacked_bytes for group in awake), default=0)
@@ -55,7 +55,7 @@ class Intake:
         )
         if not self._is_paused and share >= 1:
             self._is_paused = True
-            context.metrics.count("stalls")
+            context.services.metrics.count("stalls")
             log.warning(
                 "inputs paused until outputs and lineage are acknowledged",
                 unacked_records=backlog,
@@ -85,7 +85,7 @@ class Intake:
             if not source.kind.is_uncommitted
         }
         if offsets:
-            self._context.membership.commit(offsets)
+            self._context.clients.membership.commit(offsets)
 
 
 def _consumed(groups: Mapping[int, TaskGroup]) -> list[Partition]:

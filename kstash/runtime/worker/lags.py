@@ -119,7 +119,7 @@ class Lags:
         # Not waited for: a broker that is away must not hold up the loop.
         self._due = now + ENDS_INTERVAL_S
         self._asked_s = now
-        admin = self._context.admin
+        admin = self._context.clients.admin
         uncommitted = [p for p in partitions if p[0] in self._uncommitted]
         committed = [p for p in partitions if p[0] not in self._uncommitted]
         if committed:
@@ -155,7 +155,7 @@ class Lags:
         timestamp_ms = first if first is not None else source.newest_timestamp
         if timestamp_ms <= 0:
             return Lag(records, waited_s)
-        age_s = max(0.0, (self._context.clock.time_ms() - timestamp_ms) / 1000)
+        age_s = max(0.0, (self._context.services.clock.time_ms() - timestamp_ms) / 1000)
         # Records may be much older than their place in the log.
         return Lag(records, min(age_s, waited_s) if known.was_read else age_s)
 

@@ -52,16 +52,16 @@ class MembershipReport:
             self._pauses = Pauses(now, PATIENCE_S)
         elif self._pauses.is_over(now) and not self._is_asking:
             self._is_asking = True
-            self._context.background.submit("look", self._ask, self._answered)
+            self._context.services.background.submit("look", self._ask, self._answered)
 
     def _ask(self, _: Job) -> Census | None:
-        return self._context.membership.census()
+        return self._context.clients.membership.census()
 
     def _answered(self, census: Census | None, _: Exception | None) -> None:
         self._is_asking = False
         if self._pauses is None:
             return  # it has been given some meanwhile
-        waited_s = self._context.clock.monotonic() - self._since
+        waited_s = self._context.services.clock.monotonic() - self._since
         count = self._context.layout.group_count
         if census is None:
             log.info("waiting for the group to answer", waited_s=round(waited_s, 1))

@@ -44,7 +44,7 @@ class Owners:
     def __init__(self, context: Context, groups: Groups) -> None:
         self._context = context
         self._groups = groups
-        self._due: float | None = context.clock.monotonic() + LOOK_INTERVAL_S
+        self._due: float | None = context.services.clock.monotonic() + LOOK_INTERVAL_S
         self._found: object = None
         self._looks = 0
         self._membership = MembershipReport(context, groups)
@@ -59,10 +59,10 @@ class Owners:
         self._membership.tick(now)
         if self._due is not None and now >= self._due and not self._groups.is_stopping:
             self._due = None
-            self._context.background.submit("look", self._ask, self._answered)
+            self._context.services.background.submit("look", self._ask, self._answered)
 
     def _ask(self, _: Job) -> Census | None:
-        return self._context.membership.census()
+        return self._context.clients.membership.census()
 
     def _answered(self, census: Census | None, error: Exception | None) -> None:
         if error is not None:
@@ -92,7 +92,7 @@ class Owners:
     def _mend(self, census: Census, nobodys: list[int], is_astray: bool) -> None:
         if is_astray:
             log.warning("the group knows this worker otherwise than it does, it joins again")
-            self._context.membership.rejoin()
+            self._context.clients.membership.rejoin()
             self._look_in(LOOK_INTERVAL_S)
             return
         rank = sorted(census.members).index(census.own or "")
@@ -102,8 +102,8 @@ class Owners:
             return
         log.warning("task groups without an owner, they are shared out anew", groups=nobodys)
         topic = self._context.layout.topology.input_topics[0]
-        self._context.background.submit(
-            "look", lambda _: self._context.membership.share_out(topic), self._shared_out
+        self._context.services.background.submit(
+            "look", lambda _: self._context.clients.membership.share_out(topic), self._shared_out
         )
 
     def _shared_out(self, _: None, error: Exception | None) -> None:
@@ -112,4 +112,4 @@ class Owners:
         self._look_in(AGAIN_S)
 
     def _look_in(self, seconds: float) -> None:
-        self._due = self._context.clock.monotonic() + seconds
+        self._due = self._context.services.clock.monotonic() + seconds

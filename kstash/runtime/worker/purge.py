@@ -47,8 +47,8 @@ class Purger:
         topology = context.layout.topology
         interval_s = context.config.checkpoint_interval_ms / 1000 * CHECKPOINTS_PER_ROUND
         self._interval_s = max(interval_s, ROUND_S_MIN)
-        self._has_work = context.has_recovery and bool(topology.internal_topics)
-        self._due = context.clock.monotonic() + self._interval_s
+        self._has_work = context.guarantee.recovers and bool(topology.internal_topics)
+        self._due = context.services.clock.monotonic() + self._interval_s
         self._views: dict[int, LineageView] = {}
         self._next: dict[int, int] = {}
         self._job: ScanJob | None = None
@@ -84,9 +84,9 @@ class Purger:
                 self._note(starts)
         elif self._job is None and now >= self._due:
             self._due = now + self._interval_s * self._backoff
-            topic = self._context.lineage_topic
+            topic = self._context.layout.lineage_topic
             partitions = [(topic, group) for group in range(self._context.layout.group_count)]
-            self._ends = self._context.admin.ask_end_offsets(partitions)
+            self._ends = self._context.clients.admin.ask_end_offsets(partitions)
 
     def _forget(self) -> None:
         """Group 0 is not here: whoever has it begins with the whole lineage topic."""
@@ -110,7 +110,7 @@ class Purger:
             ranges[topic, group] = self._next.get(group, 0), end
             self._next[group] = end
         self._job = ScanJob(ranges, self._take, self._purge)
-        self._context.scans.submit(self._job)
+        self._context.clients.scans.submit(self._job)
 
     def _take(self, message: Message, _: Headers) -> None:
         key = message.key()
@@ -129,7 +129,7 @@ class Purger:
             for number in range(layout.partition_counts[topic]):
                 partition = topic, number
                 # Where nothing is fenced or scanned, only the readers count.
-                writers = layout.outputs_to(partition) if context.has_lineage else []
+                writers = layout.outputs_to(partition) if context.guarantee.logs_lineage else []
                 limit = purge_limit(self._views, layout.readers_of(partition), writers)
                 if limit > self._starts.get(partition, 0):
                     limits[partition] = limit
@@ -137,10 +137,10 @@ class Purger:
         config = self._views[0].config
         if limits and config is not None:
             offset, _ = config
-            ranges = {(context.lineage_topic, 0): (offset, offset + 1)}
+            ranges = {(context.layout.lineage_topic, 0): (offset, offset + 1)}
             reader = LineageReader()
             self._job = ScanJob(ranges, reader.take, partial(self._delete, reader, limits))
-            context.scans.submit(self._job)
+            context.clients.scans.submit(self._job)
 
     def _delete(self, reader: LineageReader, limits: Mapping[Partition, int]) -> None:
         self._job = None
@@ -148,7 +148,7 @@ class Purger:
             self._forget()  # a reset; the worker finds out for itself
             return
         with around("internal.purge"):
-            self._deletion = self._context.admin.delete_records(limits)
+            self._deletion = self._context.clients.admin.delete_records(limits)
         self._asked = len(limits)
 
     def _drop_old(self) -> None:
@@ -170,5 +170,5 @@ class Purger:
             purged = start - self._starts.get(partition, start)
             self._starts[partition] = start
             if purged > 0:
-                self._context.metrics.count("purged_offsets", purged)
+                self._context.services.metrics.count("purged_offsets", purged)
         log.debug("internal topics purged", partitions=len(starts))

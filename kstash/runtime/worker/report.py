@@ -45,7 +45,7 @@ class Reporter:
         self._context = context
         self._margin = margin
         self._due = 0.0
-        self._board = Board(context.metrics)
+        self._board = Board(context.services.metrics)
         self._progress = RecoveryProgress()
         self._lags = Lags(context)
         self._stalls = Stalls()
@@ -98,7 +98,7 @@ class Reporter:
     ) -> WorkerStatus:
         """What the worker does now; lags, rates and what stands still as of the last report."""
         context = self._context
-        now, silent_since = context.clock.monotonic(), self._lags.silent_since
+        now, silent_since = context.services.clock.monotonic(), self._lags.silent_since
         return WorkerStatus(
             application_id=context.config.application_id,
             guarantee=context.config.guarantee,
@@ -140,7 +140,7 @@ class Reporter:
     def _ages_s(
         self, now: float, task: Task, group: TaskGroup
     ) -> tuple[float | None, float | None]:
-        if not self._context.has_recovery:
+        if not self._context.guarantee.recovers:
             return None, None
         return group.checkpoints.age_s(task, now), group.checkpoints.remote_age_s(task, now)
 
@@ -148,7 +148,7 @@ class Reporter:
 
     def _begin(self) -> None:
         """Show what may be counted as 0: a rise from nothing at all would be none to Prometheus."""
-        metrics, layout = self._context.metrics, self._context.layout
+        metrics, layout = self._context.services.metrics, self._context.layout
         for number in range(layout.group_count):
             metrics.count("group_restarts", 0, group=str(number))
         for stage in layout.topology.stages:
@@ -162,7 +162,7 @@ class Reporter:
 
     def _count(self, tasks: Sequence[Task]) -> None:
         """Add to the counters what the tasks have counted since the last report."""
-        metrics = self._context.metrics
+        metrics = self._context.services.metrics
         before, self._seen = self._seen, {}
         for task in tasks:
             seen, dropped = before.get(task, ((0,) * len(STAGE_COUNTERS), {}))
@@ -184,7 +184,7 @@ class Reporter:
         board.gauge("task_live", float(group.phase is Phase.LIVE), task=name)
         board.gauge("task_stalled_seconds", self._stalls.of_task(task), task=name)
         if task.stream_time_ms:
-            delay_ms = max(0, self._context.clock.time_ms() - task.stream_time_ms)
+            delay_ms = max(0, self._context.services.clock.time_ms() - task.stream_time_ms)
             board.gauge("stream_time_seconds", task.stream_time_ms / 1000, task=name)
             board.gauge("stream_time_delay_seconds", delay_ms / 1000, task=name)
         age_s, remote_age_s = self._ages_s(now, task, group)
@@ -216,7 +216,7 @@ class Reporter:
             board.gauge("input_margin_records", margin, topic=topic, partition=str(number))
 
     def _show_brokers(self) -> None:
-        brokers = self._context.cluster.brokers()
+        brokers = self._context.clients.cluster.brokers()
         states = Counter(broker.state for broker in brokers)
         for state in CONNECTION_STATES:
             self._board.gauge("broker_connections", states[state], state=state)
@@ -229,13 +229,15 @@ class Reporter:
             self._board.gauge("broker_round_trip_seconds", seconds, broker=name, quantile=quantile)
 
     def _show_queues(self, now: float, groups: Mapping[int, TaskGroup]) -> None:
-        metrics, lineages = self._context.metrics, [g.lineage for g in groups.values()]
+        metrics, lineages = self._context.services.metrics, [g.lineage for g in groups.values()]
         unacked_bytes = sum(lineage.unacked_bytes for lineage in lineages)
         metrics.gauge("lineage_unacked_entries", sum(line.unacked_entries for line in lineages))
         metrics.gauge("lineage_unacked_bytes", unacked_bytes)
         oldest_s = max((lineage.oldest_age_s(now) for lineage in lineages), default=0.0)
         metrics.gauge("lineage_oldest_unacked_seconds", oldest_s)
-        records = len(self._context.producers) + sum(g.sink_backlog for g in groups.values())
+        records = len(self._context.clients.producers) + sum(
+            g.sink_backlog for g in groups.values()
+        )
         metrics.gauge("producer_queue_records", records)
         metrics.gauge("producer_queue_bytes", self._context.load.unacked_bytes + unacked_bytes)
 

@@ -42,7 +42,7 @@ class Margin:
             self._due = now + MARGIN_INTERVAL_S
             needed = _needed(groups)
             if needed:
-                self._answer = self._context.admin.ask_start_offsets(list(needed))
+                self._answer = self._context.clients.admin.ask_start_offsets(list(needed))
 
 
 def _needed(groups: Mapping[int, TaskGroup]) -> dict[Partition, int]:

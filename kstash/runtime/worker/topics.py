@@ -28,7 +28,7 @@ class TopicWatch:
     def __init__(self, context: Context, topics: Mapping[str, TopicInfo]) -> None:
         self._context = context
         # None while a check is out: with the cluster away each takes long, and others wait for it.
-        self._look_due: float | None = context.clock.monotonic() + LOOK_INTERVAL_S
+        self._look_due: float | None = context.services.clock.monotonic() + LOOK_INTERVAL_S
         self._grown: dict[str, int] = {}
         topology = context.layout.topology
         unread = {
@@ -47,17 +47,17 @@ class TopicWatch:
         """Look when due."""
         if self._look_due is not None and now >= self._look_due:
             self._look_due = None
-            self._context.background.submit("look", self._describe, self._looked)
+            self._context.services.background.submit("look", self._describe, self._looked)
 
     def _describe(self, _: Job) -> dict[str, TopicInfo]:
-        admin = self._context.cluster.admin()
+        admin = self._context.clients.cluster.admin()
         try:
             return admin.describe(sorted({*self._ids, *self._context.layout.partition_counts}))
         finally:
             admin.close()
 
     def _looked(self, found: dict[str, TopicInfo] | None, error: Exception | None) -> None:
-        self._look_due = self._context.clock.monotonic() + LOOK_INTERVAL_S
+        self._look_due = self._context.services.clock.monotonic() + LOOK_INTERVAL_S
         if error is not None or found is None:
             log.debug("topics not looked at, looking again", reason=str(error))
             return

@@ -51,7 +51,7 @@ class Turns:
         if load.is_full:
             self.is_busy = False
             return
-        clock = self._context.clock
+        clock = self._context.services.clock
         started = clock.monotonic()
         ready.sort(key=lambda number: (number <= self._last, number))
         for number in ready:

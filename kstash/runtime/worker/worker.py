@@ -23,7 +23,7 @@ from kstash.ports.kafka import Cluster, Message, Partition, TopicInfo
 from kstash.ports.process import Background, Clock, Metrics
 from kstash.ports.state import CheckpointStore, StateBackend
 from kstash.ports.status import WorkerStatus
-from kstash.runtime.context import Context, LineageTimes, Producers
+from kstash.runtime.context import Clients, Context, LineageTimes, Producers, Services
 from kstash.runtime.ends import IdleEnds
 from kstash.runtime.gate import Gate
 from kstash.runtime.group.group import Phase, TaskGroup
@@ -105,6 +105,7 @@ class Worker:
         topics = topics if topics is not None else admin.describe(topology.topics)
         layout = Layout.of(topology, topics).check_skips(config.skipped_records())
         consumer, membership = consumer_of(cluster, topology), cluster.membership()
+        scans = ScanService(cluster.scanner(), layout.gaps_of(config.skipped_records()))
 
         def pulse() -> None:
             membership.serve()
@@ -112,19 +113,12 @@ class Worker:
 
         self.context = Context(
             config=config,
+            guarantee=config.guaranteed,
             layout=layout,
-            cluster=cluster,
-            admin=admin,
-            membership=membership,
-            consumer=consumer,
-            scans=ScanService(cluster.scanner(), layout.gaps_of(config.skipped_records())),
-            producers=producers,
+            clients=Clients(cluster, admin, membership, consumer, scans, producers),
+            services=Services(clock, metrics, background, nonce or partial(os.urandom, 16)),
             state=state,
             store=store,
-            background=background,
-            clock=clock,
-            metrics=metrics,
-            nonce=nonce or partial(os.urandom, 16),
             application=application_tag(topology.application_id),
             partitioners=partitioners(layout.partition_counts),
             start_settings=start_settings(layout, config, hashing),
@@ -200,14 +194,14 @@ class Worker:
         timeout_s = min(timeout_s, self._poll_timeout())
         # Serving callbacks first frees what waited for acknowledgements before more is taken.
         self._serve_producers()
-        context.background.poll()
-        if context.scans.pump(context.clock.monotonic()):
+        context.services.background.poll()
+        if context.clients.scans.pump(context.services.clock.monotonic()):
             timeout_s = 0.0
-        messages = take(context.membership, context.consumer, timeout_s)
+        messages = take(context.clients.membership, context.clients.consumer, timeout_s)
         if messages:
             self._route(messages)
         self._turns.take()
-        now = context.clock.monotonic()
+        now = context.services.clock.monotonic()
         is_urgent = self._turns.is_settling
         for number, group in list(self.groups.items()):
             # Of many groups few have something to do.
@@ -223,11 +217,15 @@ class Worker:
     def _poll_timeout(self) -> float:
         if self._turns.is_busy and not self._turns.is_settling:
             return 0.0
-        if self._groups.has_restarts or self.context.scans.is_busy or len(self.context.producers):
+        if (
+            self._groups.has_restarts
+            or self.context.clients.scans.is_busy
+            or len(self.context.clients.producers)
+        ):
             return POLL_BUSY_S
         if self.context.load.is_full:
             return POLL_BUSY_S
-        now = self.context.clock.monotonic()
+        now = self.context.services.clock.monotonic()
         if any(group.wakes_at <= now and group.has_outstanding for group in self.groups.values()):
             return POLL_BUSY_S
         interval = self.context.config.sink_commit_interval_ms / 1000
@@ -235,10 +233,10 @@ class Worker:
 
     def _serve_producers(self) -> None:
         try:
-            self.context.producers.poll()
+            self.context.clients.producers.poll()
         except RecordRefusedError as error:
             tasks = [task for group in self.groups.values() for task in group.tasks.values()]
-            name_record(error, tasks, self.context.clock.time_ms())
+            name_record(error, tasks, self.context.services.clock.time_ms())
             raise
         except ProducerFailedError as error:
             self._renew_producers(error)
@@ -253,7 +251,7 @@ class Worker:
             else:
                 run.append(message)
         for partition, run in runs.items():
-            if partition[0] == self.context.lineage_topic:
+            if partition[0] == self.context.layout.lineage_topic:
                 self._watch(partition[1], run)
                 continue
             # Task group `p` reads partition `p` of every input.
@@ -273,8 +271,7 @@ class Worker:
         log.warning("producers are made anew, all task groups start over", reason=str(error))
         for number in list(self.groups):
             self._groups.restart(number, error)
-        self.context.producers.close()
-        self.context.producers = Producers.create(self.context.cluster)
+        self.context.clients.producers.renew(self.context.clients.cluster)
 
     def _house_keep(self, now: float) -> None:
         self._groups.tick(now)
@@ -307,14 +304,14 @@ class Worker:
         context = self.context
         groups = list(self.groups.values())
         self._groups.begin_drain()
-        deadline = context.clock.monotonic() + context.config.shutdown_timeout_ms / 1000
+        deadline = context.services.clock.monotonic() + context.config.shutdown_timeout_ms / 1000
         while any(group.phase is not Phase.RELEASED for group in self.groups.values()):
-            if context.clock.monotonic() >= deadline:
+            if context.services.clock.monotonic() >= deadline:
                 log.warning("not all task groups could be released in time; they will be replayed")
                 break
             # What fails here does not matter any more: the groups are given up either way.
             try:
-                context.producers.lineage.flush(POLL_BUSY_S)
+                context.clients.producers.lineage.flush(POLL_BUSY_S)
                 self.step(POLL_BUSY_S)
             except KstashError as error:
                 log.warning("task groups not released; they will be replayed", reason=str(error))
@@ -336,14 +333,10 @@ class Worker:
             if is_released:
                 self._intake.finish(self.groups)
             self._groups.drop_all()
-            self.context.background.close()
+            self.context.services.background.close()
             if self.context.store is not None:
                 self.context.store.close()
             config = self.context.config
             leave = config.instance_id is None or config.leave_on_stop
-            self.context.membership.close(leave=leave and is_graceful)
-            self.context.consumer.close()
-            self.context.scans.close()
-            self.context.producers.close()
-            self.context.admin.close()
+            self.context.clients.close(leave=leave and is_graceful)
         return is_released

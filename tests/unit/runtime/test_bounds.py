@@ -125,7 +125,7 @@ def test_an_input_of_large_records_is_paused_by_their_bytes() -> None:
         worker = worker_of(driver)
         cluster = driver.rig.cluster
         assert cluster is not None
-        held = worker.context.consumer
+        held = worker.context.clients.consumer
         held.pause([("l", 0)])
         most = 0
         for _ in range(400):

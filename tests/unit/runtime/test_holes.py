@@ -306,7 +306,7 @@ def test_h23_a_slow_read_of_the_lineage_is_repeated(monkeypatch: pytest.MonkeyPa
 
     def restarted(groups: Groups, number: int, error: Exception) -> None:
         errors.append(error)
-        groups._context.cluster.links["marker"].delay_s = 0.0  # type: ignore[attr-defined] # it is a MemoryCluster
+        groups._context.clients.cluster.links["marker"].delay_s = 0.0  # type: ignore[attr-defined] # it is a MemoryCluster
         restart(groups, number, error)
 
     monkeypatch.setattr("kstash.testing.rig.MemoryCluster", slow)

@@ -67,7 +67,7 @@ def test_i8_inputs_are_paused_in_replay(
         fill(driver, "r")
         driver.rig.start()
         worker = driver.rig.worker
-        consumer = worker.context.consumer
+        consumer = worker.context.clients.consumer
         real = consumer.poll
         monkeypatch.setattr(
             consumer, "poll", lambda s: [m for m in real(s) if m.topic() != "l"], raising=True

@@ -37,12 +37,12 @@ def first_task(driver: TestDriver) -> TaskStatus:
 
 def hold(driver: TestDriver) -> None:
     """Have the worker read nothing of `in` any more, as if its fetches did not come."""
-    driver.rig.worker.context.consumer.pause([IN])
+    driver.rig.worker.context.clients.consumer.pause([IN])
 
 
 def go_on(driver: TestDriver) -> None:
     """Let it read again."""
-    driver.rig.worker.context.consumer.resume([IN])
+    driver.rig.worker.context.clients.consumer.resume([IN])
 
 
 @pytest.mark.parametrize("outcome", [Outcome.COMMITTED, Outcome.ABORTED])
@@ -158,7 +158,7 @@ def test_internal_topics_have_lags_too() -> None:
         inner = worker.context.layout.topology.internal_topics[0]
         driver.send("in", "a")
         driver.advance(4)
-        worker.context.consumer.pause([(inner, 0)])
+        worker.context.clients.consumer.pause([(inner, 0)])
         driver.kafka.append("in", b"b")
         driver.advance(6)
         found = {topic.topic: topic for topic in status(driver).topics}
@@ -213,7 +213,7 @@ def test_a_question_that_nobody_answers_is_asked_again() -> None:
     with TestDriver(counted("asked-again")) as driver:
         driver.advance(4)
         worker = driver.rig.worker
-        admin, asked = worker.context.admin, []
+        admin, asked = worker.context.clients.admin, []
 
         def lose(partitions: object) -> Callable[[], None]:
             asked.append(partitions)
@@ -238,7 +238,7 @@ def test_the_lag_of_uncommitted_inputs_ends_at_the_high_watermark() -> None:
     with TestDriver(app) as driver:
         driver.advance(4)
         worker = driver.rig.worker
-        worker.context.consumer.pause([IN])
+        worker.context.clients.consumer.pause([IN])
         transaction = Transaction("another")
         driver.kafka.log(IN).append(None, b"v", None, driver.clock.time_ms(), transaction)
         driver.advance(4)

@@ -34,7 +34,7 @@ def _idle(
     driver.rig.start()
     worker = driver.rig.worker
     assert isinstance(worker, Worker)
-    member = worker.context.membership
+    member = worker.context.clients.membership
     vars(member).update(census=census, _rebalance=lambda *_: None)
     with capture_logs() as lines:
         for _ in range(seconds):

@@ -62,7 +62,7 @@ class Pair:
     def kill(self, worker: Worker) -> None:
         """End a worker as `kill -9` would; the cluster has not noticed yet."""
         self.workers.remove(worker)
-        worker.context.cluster.kill()  # type: ignore[attr-defined] # it is a MemoryCluster
+        worker.context.clients.cluster.kill()  # type: ignore[attr-defined] # it is a MemoryCluster
 
     def turn(self, count: int = 60) -> None:
         """Let each worker take turns while time passes: 10 ms each."""
@@ -274,7 +274,7 @@ def test_h33_no_checkpoint_counts_before_the_first_commit() -> None:
     """
     pair = Pair(checkpoint_interval_ms=1_000)
     worker = pair.start("a")
-    cluster = worker.context.cluster
+    cluster = worker.context.clients.cluster
     assert isinstance(cluster, MemoryCluster)
     for _ in range(STEPS_MAX):
         cluster.links["sink"].holds_requests = _are_past_their_fences(worker)

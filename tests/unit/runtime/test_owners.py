@@ -32,7 +32,7 @@ def done(driver: TestDriver, census: Callable[[str], Census]) -> set[str]:
     `census` is told the worker's own member id.
     """
     acts: set[str] = set()
-    member = driver.rig.worker.context.membership
+    member = driver.rig.worker.context.clients.membership
     real = member.census()
     assert real is not None
     vars(member).update(

@@ -32,7 +32,7 @@ def append(driver: TestDriver, outcome: Outcome, count: int = 3) -> int:
 
 def committed(driver: TestDriver) -> int:
     """What lag tools see."""
-    offset: int = driver.rig.worker.context.membership.committed[IN]  # type: ignore[attr-defined]
+    offset: int = driver.rig.worker.context.clients.membership.committed[IN]  # type: ignore[attr-defined]
     return offset
 
 
@@ -62,7 +62,7 @@ def test_what_waits_is_lag() -> None:
         task = group.tasks[0]
         append(driver, Outcome.ABORTED, count=5)
         first = append(driver, Outcome.COMMITTED) - 4
-        messages = driver.rig.worker.context.consumer.poll(0)
+        messages = driver.rig.worker.context.clients.consumer.poll(0)
         assert [m.offset() for m in messages] == [first, first + 1, first + 2]
         group.deliver(task, 0, messages)
         group.note_positions()
@@ -75,7 +75,7 @@ def test_a_stop_commits_its_last_positions() -> None:
         driver.advance(1)
         driver.send("in", "v", key="k")
         end = append(driver, Outcome.ABORTED)
-        membership = driver.rig.worker.context.membership
+        membership = driver.rig.worker.context.clients.membership
         driver.rig.worker.step(0)
         assert driver.rig.worker.close()
         assert membership.committed[IN] == end  # type: ignore[attr-defined]

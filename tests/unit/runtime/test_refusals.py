@@ -297,6 +297,6 @@ def test_acknowledgements_of_a_closed_group_lead_to_nothing() -> None:
         stable = task.core.stable
         group.close()
         link.holds_acks = False
-        driver.rig.worker.context.producers.lineage.poll()
+        driver.rig.worker.context.clients.producers.lineage.poll()
         assert (told, task.core.stable) == ([], stable)
         assert len(driver.kafka.read("out", is_committed=False)) == out

@@ -419,7 +419,7 @@ def test_a_file_that_is_stored_again_survives_the_collection_of_its_like() -> No
         for value in "ab":
             set_last(driver, value)
         # The third one is published, and not read back before the fourth one is on its way.
-        consumer = driver.rig.worker.context.consumer
+        consumer = driver.rig.worker.context.clients.consumer
         consumer.pause([("remote-lineage", 0)])
         set_last(driver, "c")
         driver.background.held_lanes.add("upload")

@@ -93,7 +93,7 @@ def test_a_lineage_that_is_read_for_long_beats() -> None:
             driver.rig.topology,
             worker.context.config,
             topics=driver.kafka.topics(),
-            admin=worker.context.admin,
+            admin=worker.context.clients.admin,
             scanner=cluster.scanner(),
             clock=driver.clock,
             beat=lambda: beats.append(1),
