@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,10 +24,12 @@ from kstash.core.wire import (
 )
 from kstash.errors import WireCorruptError
 from kstash.ports.kafka import Headers
-from kstash.runtime.context import Context
 from kstash.runtime.recovery.tails import TailReader
-from kstash.settings.config import Config
 from kstash.testing.kafka.log import MemoryRecord
+
+if TYPE_CHECKING:
+    from kstash.ports.kafka import Admin
+    from kstash.runtime.layout import Layout
 
 APPLICATION, TASK, OUT = 7, TaskId(0, 0), (0, 0)
 KNOWN = (Incarnation(1, 3), Incarnation(1, 5))
@@ -94,15 +96,18 @@ def scanned(log: list[Headers]) -> object:
     """What a scan of a sink finds."""
     spec = TaskSpec(TASK, implicit=False, sink_outputs=(OUT,), scanned_sinks=(OUT,))
     scan = TailScan(spec, {OUT: (0, KNOWN[0])}, KNOWN)
-    context = SimpleNamespace(
-        application=APPLICATION,
-        config=Config.load(application_id="a"),
-        layout=SimpleNamespace(
-            topology=SimpleNamespace(stages=[SimpleNamespace(index=0)]),
-            kafka_partition=lambda *_: ("out", 0),
-        ),
+    layout = SimpleNamespace(
+        topology=SimpleNamespace(stages=[SimpleNamespace(index=0)]),
+        kafka_partition=lambda *_: ("out", 0),
     )
-    tails = TailReader(cast("Context", context), [scan], {})
+    tails = TailReader(
+        cast("Admin", None),  # it asks for no ends here
+        cast("Layout", layout),
+        [scan],
+        {},
+        application=APPLICATION,
+        skipped=(),
+    )
     for offset, headers in enumerate(log):
         is_own = any(headers is own for own in OWN)
         value = b"own" if is_own else b"foreign"

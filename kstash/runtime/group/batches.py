@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kstash.runtime.context import Context
+from kstash.runtime.context import Services
 from kstash.runtime.group.inputs import GroupInputs
 from kstash.runtime.group.lineage_writer import LineageWriter
+from kstash.runtime.load import Load
 from kstash.runtime.pace import BATCH_S
 from kstash.runtime.task.task import Task
 
@@ -15,7 +16,8 @@ class Batches:
     """Has the tasks of a group process what waits, in turn.
 
     Args:
-        context: of the worker.
+        services: of the process.
+        load: of the worker: while it is full, no further batch begins.
         lineage: writes what the batches decided.
         inputs: of the tasks, paused while too much waits.
         tasks: by stage index; more may come.
@@ -27,13 +29,15 @@ class Batches:
 
     def __init__(
         self,
-        context: Context,
+        services: Services,
+        load: Load,
         lineage: LineageWriter,
         inputs: GroupInputs,
         tasks: Mapping[int, Task],
     ) -> None:
         self.ready: dict[int, None] = {}
-        self._context = context
+        self._services = services
+        self._load = load
         self._lineage = lineage
         self._inputs = inputs
         self._tasks = tasks
@@ -63,7 +67,7 @@ class Batches:
             deadline: monotonic seconds.
             is_live: whether new events are processed; else those of the history are replayed.
         """
-        clock, load = self._context.services.clock, self._context.load
+        clock, load = self._services.clock, self._load
         for stage in list(self.ready):
             del self.ready[stage]
             task = self._tasks[stage]
@@ -80,12 +84,12 @@ class Batches:
                 return
 
     def _live_batch(self, task: Task) -> bool:
-        clock, stage = self._context.services.clock, task.stage.name
+        clock, stage = self._services.clock, task.stage.name
         started = clock.monotonic()
         if not task.process():
             return False
         self._lineage.flush(task)
-        metrics = self._context.services.metrics
+        metrics = self._services.metrics
         metrics.observe("process_seconds", clock.monotonic() - started, stage=stage)
         if task.newest_timestamp:
             age_ms = max(0, clock.time_ms() - task.newest_timestamp)

@@ -25,10 +25,10 @@ from kstash.runtime.group.lineage_writer import LineageWriter
 from kstash.runtime.group.opening import TaskOpener
 from kstash.runtime.group.recovered import tell_live
 from kstash.runtime.group.run_end import RunEnd, before_end
-from kstash.runtime.group.sinks import Sinks
+from kstash.runtime.group.sinks import Sinks, committer_of
 from kstash.runtime.group.trim import Trimmer
 from kstash.runtime.recovery.attempt import RecoveryAttempt
-from kstash.runtime.recovery.tails import fresh_plans
+from kstash.runtime.recovery.first_offsets import fresh_plans
 from kstash.runtime.recovery.watchdog import Waits
 from kstash.runtime.task.task import Task
 
@@ -76,11 +76,20 @@ class TaskGroup:
         self._run_ends: Mapping[Partition, int] = {}
         self.started = started
         self.wakes_at = 0.0
-        self.lineage = LineageWriter(context, number, on_segment=self._on_segment)
+        self.lineage = LineageWriter(
+            context.layout.lineage_topic,
+            number,
+            context.clients.producers,
+            context.services,
+            is_logging=context.guarantee.logs_lineage,
+            on_segment=self._on_segment,
+        )
         self.sinks: Sinks | None = None
         self.recovery: RecoveryAttempt | None = None
-        self.inputs = GroupInputs(context)
-        self.batches = Batches(context, self.lineage, self.inputs, self.tasks)
+        self.inputs = GroupInputs(context.clients.consumer, context.gate)
+        self.batches = Batches(
+            context.services, context.load, self.lineage, self.inputs, self.tasks
+        )
         self._waits = Waits(context.services.clock.monotonic())
         self.checkpoints = Checkpoints(context, number, self.lineage)
         self._hints: Hints  # made with the tasks
@@ -100,7 +109,7 @@ class TaskGroup:
                 before_start=before_start,
             )
         else:
-            self._open(fresh_plans(context, number))
+            self._open(fresh_plans(context.clients.admin, context.config, context.layout, number))
 
     # -- opening the tasks -----------------------------------------------------------------------
 
@@ -118,10 +127,17 @@ class TaskGroup:
         context = self.context
         if self.recovery is not None:
             bases = [plan.base for plan in plans.values()]
-            self.trimmer = Trimmer(context, self.lineage, self.recovery.core, self.tasks, bases)
+            self.trimmer = Trimmer(
+                context.services.metrics, self.lineage, self.recovery.core, self.tasks, bases
+            )
         if self._sink_producers:
-            self.sinks = Sinks.begin(
-                context, self._sink_producers, self.number, self.incarnation, plans, self.tasks
+            stages = context.layout.stages_of(self.number)
+            self.sinks = Sinks(
+                context.services,
+                context.config.sink_commit_interval_ms / 1000,
+                self._sink_producers,
+                committer_of(self.incarnation, self.number, stages, plans),
+                self.tasks,
             )
         opener = TaskOpener(
             context,
@@ -137,9 +153,20 @@ class TaskGroup:
             self.checkpoints.add(task, plan.base, self.recovery)
             # Lineage that only headers held goes to the topic before any new output (H29).
             self.lineage.flush(task)
-        self._hints = Hints(context, self.lineage, self.tasks)
+        self._hints = Hints(
+            context.services.clock, context.ends, context.lineage_times, self.lineage, self.tasks
+        )
         if self.run is not None:
-            self._run_end = RunEnd(context, self.run, self._run_ends, self._writer, self.tasks)
+            self._run_end = RunEnd(
+                context.layout,
+                context.clients,
+                context.services.clock,
+                application=context.application,
+                run=self.run,
+                ends=self._run_ends,
+                writer=self._writer,
+                tasks=self.tasks,
+            )
         if self.recovery is not None:
             self.inputs.follow(self.number, self.recovery.core.view.next_offset)
         self.inputs.begin()
@@ -282,7 +309,14 @@ class TaskGroup:
             self.inputs.balance(task)
             if task.has_waiting:
                 self.batches.wake(task)
-        tell_live(self.context, self.number, self.recovery, self.tasks, self.started)
+        tell_live(
+            self.context.services,
+            self.context.recoveries,
+            self.number,
+            self.recovery,
+            self.tasks,
+            self.started,
+        )
 
     # -- outputs ---------------------------------------------------------------------------------
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kstash.runtime.context import Context
+from kstash.ports.process import Clock
+from kstash.runtime.context import LineageTimes
+from kstash.runtime.ends import IdleEnds
 from kstash.runtime.group.lineage_writer import LineageWriter
 from kstash.runtime.group.trim import Trimmer
 from kstash.runtime.task.task import Task
@@ -28,20 +30,35 @@ question."""
 
 
 class Hints:
-    """Appends the hints of one group, and has its checkpoints said again."""
+    """Appends the hints of one group, and has its checkpoints said again.
 
-    def __init__(self, context: Context, lineage: LineageWriter, tasks: Mapping[int, Task]) -> None:
-        self._context = context
-        self._ends = context.ends
+    Args:
+        clock: time.
+        ends: of the outputs of all groups.
+        times: settings of the lineage topic.
+        lineage: writes to the group's partition of it.
+        tasks: of the group, by stage index.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        ends: IdleEnds,
+        times: LineageTimes,
+        lineage: LineageWriter,
+        tasks: Mapping[int, Task],
+    ) -> None:
+        self._times = times
+        self._ends = ends
         self._lineage = lineage
         self._tasks = tasks
-        now = context.services.clock.monotonic()
+        now = clock.monotonic()
         self._due = now
         self._again_due = _next_round(now)
         self._hinted_at = 0
         self._total = 0
         # Number of the first answer of which all topics are surely those that the lineage is of.
-        self._first_version = context.ends.coming
+        self._first_version = ends.coming
         # Number of the answer that is waited for.
         self._version: int | None = None
 
@@ -60,7 +77,7 @@ class Hints:
         self._hinted_at = records
         # Kafka rolls and compacts a segment only when something is written: once per `segment.ms`
         # of the lineage topic an idle group repeats its hints (H23).
-        is_silent = now - self._lineage.appended_s >= self._context.lineage_times.segment_s
+        is_silent = now - self._lineage.appended_s >= self._times.segment_s
         moved = [task for task in self._tasks.values() if task.core.scans.has_moved]
         if moved:
             self._ends.want()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kstash.ports.kafka import Message, Partition
-from kstash.runtime.context import Context
+from kstash.ports.kafka import Consumer, Message, Partition
+from kstash.runtime.gate import Gate
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.positions import note_positions
 from kstash.runtime.task.task import Task
@@ -14,13 +14,18 @@ from kstash.runtime.task.task import Task
 class GroupInputs:
     """The input partitions of a group's tasks.
 
+    Args:
+        consumer: reads them.
+        gate: pauses them.
+
     Attributes:
         by_partition: who reads a partition: the task, and the index of that input.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, consumer: Consumer, gate: Gate) -> None:
         self.by_partition: dict[Partition, tuple[Task, int]] = {}
-        self._context = context
+        self._consumer = consumer
+        self._gate = gate
         self._is_consuming = False
         self._lineage: Partition | None = None
 
@@ -43,16 +48,15 @@ class GroupInputs:
         """Consume all of them, from where the tasks go on."""
         sources = list(self._sources())
         if sources:
-            consumer = self._context.clients.consumer
-            consumer.pass_over({source.partition: source.skips.gaps for source in sources})
-            consumer.add({source.partition: source.next_offset for source in sources})
+            self._consumer.pass_over({source.partition: source.skips.gaps for source in sources})
+            self._consumer.add({source.partition: source.next_offset for source in sources})
         self._is_consuming = True
 
     def end(self) -> None:
         """Consume them no more; what comes now is for the next owner."""
         self._is_consuming = False
-        self._context.gate.forget(self.partitions)
-        self._context.clients.consumer.remove(self.partitions)
+        self._gate.forget(self.partitions)
+        self._consumer.remove(self.partitions)
 
     def close(self) -> None:
         """Read nothing more, lineage included."""
@@ -70,16 +74,16 @@ class GroupInputs:
         for source in task.inputs.values():
             if source.is_full and source.buffer.is_little:
                 source.is_full = False
-                self._context.gate.resume([source.partition], "buffer")
+                self._gate.resume([source.partition], "buffer")
             elif not source.is_full and source.buffer.is_much:
                 source.is_full = True
-                self._context.gate.pause([source.partition], "buffer")
+                self._gate.pause([source.partition], "buffer")
 
     def note_positions(self, tasks: Mapping[int, Task]) -> None:
         """Have the tasks of a live group know how far their inputs were read."""
         if self._is_consuming:
             for task in tasks.values():
-                note_positions(self._context, task)
+                note_positions(self._consumer, task)
 
     def _sources(self) -> Iterator[TaskInput]:
         for task, index in self.by_partition.values():

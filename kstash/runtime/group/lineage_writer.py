@@ -11,7 +11,7 @@ from kstash.core.record_codec import encode_key, encode_value
 from kstash.core.records import LineageRecord, Segment
 from kstash.failpoints import around
 from kstash.ports.kafka import DeliveredMessage, OnDelivery
-from kstash.runtime.context import Context
+from kstash.runtime.context import Producers, Services
 from kstash.runtime.lineage_points import ACKS, APPENDS
 from kstash.runtime.task.task import Task
 
@@ -20,8 +20,11 @@ class LineageWriter:
     """Appends to the group's lineage partition, in order, and reports to tasks what is stable.
 
     Args:
-        context: of the worker.
-        group: number of the task group.
+        topic: the lineage topic.
+        group: number of the task group, and of its partition.
+        producers: of the worker.
+        services: of the process.
+        is_logging: whether segments are kept at all (not for the guarantees without them).
         on_segment: gets every segment that is handed over.
 
     Attributes:
@@ -31,15 +34,25 @@ class LineageWriter:
     """
 
     def __init__(
-        self, context: Context, group: int, *, on_segment: Callable[[Segment], None]
+        self,
+        topic: str,
+        group: int,
+        producers: Producers,
+        services: Services,
+        *,
+        is_logging: bool,
+        on_segment: Callable[[Segment], None],
     ) -> None:
-        self._context = context
+        self._topic = topic
+        self._producers = producers
+        self._services = services
+        self._is_logging = is_logging
         self._group = group
         self._on_segment = on_segment
         self._is_alive = True
         self._unacked: deque[tuple[float, int, int]] = deque()
         self.unacked_bytes = 0
-        self.appended_s = context.services.clock.monotonic()
+        self.appended_s = self._services.clock.monotonic()
         self.task_bytes: dict[int, int] = {}
 
     @property
@@ -58,8 +71,7 @@ class LineageWriter:
 
     def flush(self, task: Task) -> None:
         """Append what the task has gathered; does not wait."""
-        context = self._context
-        if not context.guarantee.logs_lineage:
+        if not self._is_logging:
             return
         for segment in task.core.take_segments():
             value = encode_value(segment)
@@ -67,9 +79,9 @@ class LineageWriter:
             self.unacked_bytes += size
             stage = task.stage.index
             self.task_bytes[stage] = self.task_bytes.get(stage, 0) + size
-            self._unacked.append((context.services.clock.monotonic(), entries, size))
-            context.services.metrics.count("lineage_appended_entries", entries)
-            context.services.metrics.count("lineage_appended_bytes", size)
+            self._unacked.append((self._services.clock.monotonic(), entries, size))
+            self._services.metrics.count("lineage_appended_entries", entries)
+            self._services.metrics.count("lineage_appended_bytes", size)
             acked = partial(self._acked, task, segment.end)
             with around("lineage.segment.append"):
                 self._produce(encode_key(segment), value, acked)
@@ -99,25 +111,24 @@ class LineageWriter:
     def _acked(self, task: Task, end: int, error: Any, _: DeliveredMessage) -> None:
         if error is not None or not self._is_alive:
             return
-        metrics = self._context.services.metrics
+        metrics = self._services.metrics
         sent, entries, size = self._unacked.popleft()
         self.unacked_bytes -= size
         metrics.count("lineage_acked_entries", entries)
         metrics.count("lineage_acked_bytes", size)
-        metrics.observe("lineage_ack_seconds", self._context.services.clock.monotonic() - sent)
+        metrics.observe("lineage_ack_seconds", self._services.clock.monotonic() - sent)
         with around("lineage.segment.ack"):
             for outgoing in task.core.on_segment_acked(end):
                 task.send(outgoing)
 
     def _produce(self, key: bytes, value: bytes | None, on_delivery: OnDelivery | None) -> None:
-        context = self._context
-        self.appended_s = context.services.clock.monotonic()
-        context.clients.producers.lineage.produce(
-            context.layout.lineage_topic,
+        self.appended_s = self._services.clock.monotonic()
+        self._producers.lineage.produce(
+            self._topic,
             value,
             key,
             self._group,
             on_delivery,
-            context.services.clock.time_ms(),
+            self._services.clock.time_ms(),
             None,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 import structlog
 
 from kstash.core.ids import NO_INCARNATION
 from kstash.ports.status import RecoveryStatus
-from kstash.runtime.context import Context
+from kstash.runtime.context import Services
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.task import Task
 
@@ -16,7 +17,8 @@ log = structlog.get_logger("kstash.group")
 
 
 def tell_live(
-    context: Context,
+    services: Services,
+    recoveries: deque[RecoveryStatus],
     group: int,
     recovery: RecoveryAttempt | None,
     tasks: Mapping[int, Task],
@@ -25,7 +27,8 @@ def tell_live(
     """A group is live now.
 
     Args:
-        context: of the worker.
+        services: of the process.
+        recoveries: takes one more.
         group: its number.
         recovery: of the group, if the guarantee has one.
         tasks: of the group.
@@ -37,15 +40,15 @@ def tell_live(
         recovery.charge("replay")  # with what had come meanwhile
         phases = {"detect": recovery.started - started, **recovery.phases.seconds}
         incarnation = recovery.core.incarnation
-    metrics = context.services.metrics
+    metrics = services.metrics
     for phase, seconds in phases.items():
         metrics.observe("recovery_phase_seconds", seconds, phase=phase)
-    seconds = context.services.clock.monotonic() - started
+    seconds = services.clock.monotonic() - started
     metrics.observe("recovery_seconds", seconds)
     metrics.count("recoveries")
     replayed = sum(task.replayed for task in tasks.values())
-    context.recoveries.append(
-        RecoveryStatus(group, context.services.clock.time_ms() / 1000, seconds, replayed, phases)
+    recoveries.append(
+        RecoveryStatus(group, services.clock.time_ms() / 1000, seconds, replayed, phases)
     )
     log.info(
         "task group live",

@@ -10,7 +10,9 @@ from kstash.core.kinds import InputKind
 from kstash.core.wire import MARKER_HEADER, End, encode_marker
 from kstash.failpoints import around
 from kstash.ports.kafka import DeliveredMessage, Message, Partition
-from kstash.runtime.context import Context
+from kstash.ports.process import Clock
+from kstash.runtime.context import Clients
+from kstash.runtime.layout import Layout
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.positions import client_position
 from kstash.runtime.task.task import Task
@@ -20,7 +22,10 @@ class RunEnd:
     """The end of a bounded run in one group: END after the outputs of each task at its end.
 
     Args:
-        context: of the worker.
+        layout: where tasks are.
+        clients: of the worker.
+        clock: time.
+        application: tag of the application id.
         run: id of the run.
         ends: where it ends in the inputs; in those that are left out at once.
         writer: what outputs are signed with.
@@ -29,13 +34,20 @@ class RunEnd:
 
     def __init__(
         self,
-        context: Context,
+        layout: Layout,
+        clients: Clients,
+        clock: Clock,
+        *,
+        application: int,
         run: int,
         ends: Mapping[Partition, int],
         writer: Incarnation,
         tasks: Mapping[int, Task],
     ) -> None:
-        self._context = context
+        self._layout = layout
+        self._clients = clients
+        self._clock = clock
+        self._application = application
         self._run = run
         self._ends = ends
         self._writer = writer
@@ -59,44 +71,42 @@ class RunEnd:
                 self._append_ends(task)
 
     def _is_at_end(self, task: Task) -> bool:
-        context = self._context
         for index, source in task.inputs.items():
             if source.buffer:
                 return False
             if source.kind is InputKind.FRAMES:
                 assert source.table is not None
-                for writer in context.layout.writers_of(source.partition[0]):
-                    if source.table.ends.get((context.application, writer)) != self._run:
+                for writer in self._layout.writers_of(source.partition[0]):
+                    if source.table.ends.get((self._application, writer)) != self._run:
                         return False
             else:
                 # Not the task's position: a drain is at its end wherever that is.
-                reached = client_position(context, task, index)
+                reached = client_position(self._clients.consumer, task, index)
                 if reached < self._ends.get(source.partition, 0):
                     return False
         return True
 
     def _append_ends(self, task: Task) -> None:
-        context = self._context
         sequences = task.core.sequences()
-        for out in context.layout.output_partitions(task.stage, internal=True):
+        for out in self._layout.output_partitions(task.stage, internal=True):
             marker = End(
-                context.application,
+                self._application,
                 self._run,
                 task.core.task,
                 self._writer,
                 sequences.get(out, 0),
                 task.core.position,
             )
-            topic, partition = context.layout.kafka_partition(task.stage, out)
+            topic, partition = self._layout.kafka_partition(task.stage, out)
             self._unacked += 1
             with around("end.append"):
-                context.clients.producers.data.produce(
+                self._clients.producers.data.produce(
                     topic,
                     None,
                     None,
                     partition,
                     self._acked,
-                    context.services.clock.time_ms(),
+                    self._clock.time_ms(),
                     [(MARKER_HEADER, encode_marker(marker))],
                 )
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskPlan
 from kstash.core.sink import CommitState, SinkCommitter
 from kstash.ports.kafka import SinkProducer
-from kstash.runtime.context import Context
+from kstash.runtime.context import Services
 from kstash.runtime.task.outputs import HandOver
 from kstash.runtime.task.task import Task
+from kstash.topology.model import Stage
 
 POSITIONS_REFRESH_S = 24 * 3600.0
 """Offsets of an idle group expire after seven days: refresh them daily (H33)."""
@@ -24,16 +25,25 @@ class Sinks:
     What is made while a transaction is closed waits in a queue until its records are acknowledged,
     a few milliseconds; then the other producer takes over, and this one waits for stable lineage
     and commits (`core.sink`).
+
+    Args:
+        services: of the process.
+        commit_interval_s: seconds between commits, unless one is urgent.
+        producers: two, which take turns.
+        committer: decides what may be committed when.
+        tasks: of the group, by stage index; they are opened later.
     """
 
     def __init__(
         self,
-        context: Context,
+        services: Services,
+        commit_interval_s: float,
         producers: Sequence[SinkProducer],
         committer: SinkCommitter,
         tasks: Mapping[int, Task],
     ) -> None:
-        self._context = context
+        self._services = services
+        self._commit_interval_s = commit_interval_s
         self._producers = producers
         # The one that outputs go to, and the one whose transaction is being committed.
         self._open = self._closing = 0
@@ -42,36 +52,9 @@ class Sinks:
         self._queue: deque[tuple[int, Outgoing, HandOver]] = deque()
         self._queued_records = 0
         self._failure: Exception | None = None
-        now = context.services.clock.monotonic()
+        now = services.clock.monotonic()
         self._commit_due = self._closed_s = now
         self._refresh_due = now + POSITIONS_REFRESH_S
-
-    @classmethod
-    def begin(
-        cls,
-        context: Context,
-        producers: Sequence[SinkProducer],
-        group: int,
-        incarnation: Incarnation,
-        plans: Mapping[TaskId, TaskPlan],
-        tasks: Mapping[int, Task],
-    ) -> Sinks:
-        """Those of an incarnation, which commits on from where its predecessors came to.
-
-        Args:
-            context: of the worker.
-            producers: two, which take turns.
-            group: number of the task group.
-            incarnation: of the group.
-            plans: of its tasks.
-            tasks: by stage index; they are opened later.
-        """
-        committed = {
-            stage.index: plans[TaskId(stage.index, group)].committed
-            for stage in context.layout.stages_of(group)
-            if stage.sinks
-        }
-        return cls(context, producers, SinkCommitter(incarnation.generation, committed), tasks)
 
     @property
     def backlog(self) -> int:
@@ -128,7 +111,7 @@ class Sinks:
             self._refresh_due = now + POSITIONS_REFRESH_S
             committer.refresh()
         if committer.is_due and (now >= self._commit_due or is_urgent):
-            self._commit_due = now + self._context.config.sink_commit_interval_ms / 1000
+            self._commit_due = now + self._commit_interval_s
             committer.close()
             self._closed_s = now
             self._closing = self._open
@@ -152,9 +135,9 @@ class Sinks:
             return
         for stage, position in self._committer.on_committed().items():
             self._tasks[stage].core.on_committed(position)
-        metrics = self._context.services.metrics
+        metrics = self._services.metrics
         metrics.count("commits")
-        metrics.observe("commit_seconds", self._context.services.clock.monotonic() - self._closed_s)
+        metrics.observe("commit_seconds", self._services.clock.monotonic() - self._closed_s)
         self._send_queued()
 
     def _send_queued(self) -> None:
@@ -174,3 +157,20 @@ class SinkRoute:
     def send(self, outgoing: Outgoing, hand_over: HandOver) -> None:
         """Hand it over to the producer whose transaction is open, or when there is one."""
         self._sinks.send(self._stage, outgoing, hand_over)
+
+
+def committer_of(
+    incarnation: Incarnation, group: int, stages: Iterable[Stage], plans: Mapping[TaskId, TaskPlan]
+) -> SinkCommitter:
+    """The committer of an incarnation, which goes on from where its predecessors came to.
+
+    Args:
+        incarnation: of the group.
+        group: its number.
+        stages: of its tasks.
+        plans: of its tasks.
+    """
+    committed = {
+        stage.index: plans[TaskId(stage.index, group)].committed for stage in stages if stage.sinks
+    }
+    return SinkCommitter(incarnation.generation, committed)

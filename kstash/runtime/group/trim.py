@@ -23,7 +23,7 @@ from kstash.core.record_codec import CHECKPOINT, encode_key, key_incarnation
 from kstash.core.records import Checkpoint, Gone, LineageRecord, Segment
 from kstash.core.trim import may_trim_now, retained_remote, said_again, tombstones
 from kstash.ports.kafka import Message
-from kstash.runtime.context import Context
+from kstash.ports.process import Metrics
 from kstash.runtime.group.lineage_writer import LineageWriter
 from kstash.runtime.lineage_reader import lineage_record
 from kstash.runtime.task.task import Task
@@ -44,7 +44,7 @@ class Trimmer:
     """Follows one group's lineage partition and tombstones what is covered.
 
     Args:
-        context: of the worker.
+        metrics: what is counted.
         lineage: writes to the partition.
         core: of the group's recovery; its view of the partition, up to the own SEAL, is taken over.
         tasks: of the group by stage, filled later.
@@ -53,13 +53,13 @@ class Trimmer:
 
     def __init__(
         self,
-        context: Context,
+        metrics: Metrics,
         lineage: LineageWriter,
         core: GroupCore,
         tasks: Mapping[int, Task],
         bases: Iterable[Checkpoint | None],
     ) -> None:
-        self._context = context
+        self._metrics = metrics
         self._lineage = lineage
         self._view = core.view
         self._own = core.incarnation
@@ -123,7 +123,7 @@ class Trimmer:
             if not keys:
                 self._given_up.popleft()
         if sent:
-            self._context.services.metrics.count("tombstones", sent)
+            self._metrics.count("tombstones", sent)
 
     @property
     def is_busy(self) -> bool:

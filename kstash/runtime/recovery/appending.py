@@ -12,8 +12,8 @@ from kstash.core.record_codec import encode_key, encode_value
 from kstash.core.records import LineageRecord
 from kstash.errors import ProducerFailedError, ProducerRefusedError, RecordRefusedError
 from kstash.failpoints import around
-from kstash.ports.kafka import DeliveredMessage, Producer
-from kstash.runtime.context import Context
+from kstash.ports.kafka import DeliveredMessage, Partition, Producer
+from kstash.ports.process import Clock
 from kstash.runtime.lineage_points import ACKS, APPENDS
 
 CLAIM_BACKOFF_S = 0.2
@@ -26,16 +26,16 @@ class Appender:
     """Appends records one after the other, and reports each.
 
     Args:
-        context: of the worker.
-        group: number of the task group.
+        clock: time.
+        partition: of the lineage topic.
         post: takes what an acknowledgement means, or the error that ends the attempt.
     """
 
     def __init__(
-        self, context: Context, group: int, post: Callable[[Event | Exception], None]
+        self, clock: Clock, partition: Partition, post: Callable[[Event | Exception], None]
     ) -> None:
-        self._context = context
-        self._group = group
+        self._clock = clock
+        self._partition = partition
         self._post = post
         self._is_cancelled = False
         # When to try again, and how.
@@ -62,19 +62,21 @@ class Appender:
             elif isinstance(error, ProducerRefusedError | RecordRefusedError):
                 self._post(error)  # a right or the topic is missing, or the record will never do
             elif again is not None and not self._is_cancelled:
-                log.warning("append failed, trying again", group=self._group, error=str(error))
-                self._retry = (self._context.services.clock.monotonic() + CLAIM_BACKOFF_S, again)
+                log.warning(
+                    "append failed, trying again", group=self._partition[1], error=str(error)
+                )
+                self._retry = (self._clock.monotonic() + CLAIM_BACKOFF_S, again)
             else:
                 self._post(ProducerFailedError(f"cannot append {type(record).__name__}: {error}"))
 
         with around(APPENDS[type(record)]):
             producer.produce(
-                self._context.layout.lineage_topic,
+                self._partition[0],
                 encode_value(record),
                 encode_key(record),
-                self._group,
+                self._partition[1],
                 delivered,
-                self._context.services.clock.time_ms(),
+                self._clock.time_ms(),
                 None,
             )
 

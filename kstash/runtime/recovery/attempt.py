@@ -35,12 +35,13 @@ from kstash.runtime.context import Context
 from kstash.runtime.lineage_reader import LineageReader, too_slow
 from kstash.runtime.recovery.appending import Appender
 from kstash.runtime.recovery.fencing import Fencing
+from kstash.runtime.recovery.first_offsets import first_offsets
 from kstash.runtime.recovery.hash_seed import tell_seed
 from kstash.runtime.recovery.inputs import check_inputs, tell_record
 from kstash.runtime.recovery.phases import PHASES, PhaseTimes
 from kstash.runtime.recovery.restore import Restores
 from kstash.runtime.recovery.skips import SkipLocator, place_of_skip
-from kstash.runtime.recovery.tails import TailReader, first_offsets
+from kstash.runtime.recovery.tails import TailReader
 from kstash.runtime.scan import ScanJob
 from kstash.runtime.task.stored import StoredRecord
 
@@ -75,8 +76,16 @@ class RecoveryAttempt:
         self._inbox: deque[Event | Exception] = deque()
         self.jobs: list[ScanJob] = []
         self._is_cancelled = False
-        self._appender = Appender(context, group, self._post)
-        self._fencing = Fencing(context, group, sinks, self._post)
+        self._appender = Appender(
+            context.services.clock, (context.layout.lineage_topic, group), self._post
+        )
+        self._fencing = Fencing(
+            context.services.clock,
+            context.clients.producers.markers,
+            context.layout.internal_targets(group) if context.guarantee.logs_lineage else [],
+            sinks,
+            self._post,
+        )
         self.started = self._read_started = context.services.clock.monotonic()
         self.phases = PhaseTimes(self.started)
         self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
@@ -269,8 +278,22 @@ class RecoveryAttempt:
         )
 
     def _scan_tails(self, effect: effects.ScanTails) -> None:
-        initial = first_offsets(self._context, self.group, effect.missing_inputs)
-        tails = TailReader(self._context, effect.scans, self._fencing.offsets)
+        context = self._context
+        initial = first_offsets(
+            context.clients.admin,
+            context.config,
+            context.layout,
+            self.group,
+            effect.missing_inputs,
+        )
+        tails = TailReader(
+            context.clients.admin,
+            context.layout,
+            effect.scans,
+            self._fencing.offsets,
+            application=context.application,
+            skipped=context.config.skipped_records(),
+        )
         self.stored = tails.stored
         job = self._job(tails.ranges(), tails.take, lambda: events.TailsScanned(initial))
         self._context.clients.scans.submit_tails(
@@ -279,7 +302,8 @@ class RecoveryAttempt:
 
     def _locate_skips(self, effect: effects.LocateSkips) -> None:
         self._locator = SkipLocator(
-            self._context,
+            self._context.clients,
+            self._context.layout,
             self.core,
             effect.asked,
             on_done=lambda before: self._post(events.SkipsLocated(before)),

@@ -9,16 +9,17 @@ from kstash.core.events import Event, Fenced
 from kstash.core.wire import MARKER_HEADER, Fence, encode_marker
 from kstash.errors import ProducerFailedError, ProducerRefusedError, RecordRefusedError
 from kstash.failpoints import around
-from kstash.ports.kafka import DeliveredMessage, Partition, SinkProducer
-from kstash.runtime.context import Context
+from kstash.ports.kafka import DeliveredMessage, Partition, Producer, SinkProducer
+from kstash.ports.process import Clock
 
 
 class Fencing:
     """A FENCE to every internal partition that the group writes, and its sinks' producers anew.
 
     Args:
-        context: of the worker.
-        group: number of the task group.
+        clock: time.
+        producer: appends the FENCEs.
+        targets: every internal partition that the group writes.
         sinks: its transactional producers.
         post: takes `Fenced`, once all of it is done, or the error that ends the attempt.
 
@@ -28,19 +29,19 @@ class Fencing:
 
     def __init__(
         self,
-        context: Context,
-        group: int,
+        clock: Clock,
+        producer: Producer,
+        targets: Sequence[Partition],
         sinks: Sequence[SinkProducer],
         post: Callable[[Event | Exception], None],
     ) -> None:
         self.offsets: dict[Partition, int] = {}
-        self._context = context
-        self._targets = (
-            context.layout.internal_targets(group) if context.guarantee.logs_lineage else []
-        )
+        self._clock = clock
+        self._producer = producer
+        self._targets = targets
         self._sinks = sinks
         self._post = post
-        self._waiting: set[Partition | SinkProducer] = {*self._targets, *sinks}
+        self._waiting: set[Partition | SinkProducer] = {*targets, *sinks}
         # Positions as the sinks' predecessors committed them.
         self._committed: list[str | None] = []
 
@@ -68,13 +69,13 @@ class Fencing:
                 self._arrived(partition)
 
         with around("fence.append"):
-            self._context.clients.producers.markers.produce(
+            self._producer.produce(
                 partition[0],
                 None,
                 None,
                 partition[1],
                 delivered,
-                self._context.services.clock.time_ms(),
+                self._clock.time_ms(),
                 [(MARKER_HEADER, marker)],
             )
 

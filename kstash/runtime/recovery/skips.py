@@ -10,8 +10,8 @@ from kstash.core.ids import TaskId
 from kstash.core.reader import ReaderTable
 from kstash.core.skips import Asked, InputSkips
 from kstash.errors import LocatedError, SkipTooLateError
-from kstash.ports.kafka import Consumer, Headers, Message, Partition
-from kstash.runtime.context import Context
+from kstash.ports.kafka import Admin, Consumer, Headers, Message, Partition
+from kstash.runtime.context import Clients
 from kstash.runtime.decode import read_event
 from kstash.runtime.layout import Layout
 from kstash.runtime.places import located
@@ -61,7 +61,8 @@ class SkipLocator:
     """Reads inputs from their bases on, as their tasks do, up to the places asked for.
 
     Args:
-        context: of the worker.
+        clients: of the worker.
+        layout: where tasks are.
         core: of the recovery.
         asked: what is to be found out.
         on_done: gets the answers, in the order of the questions.
@@ -70,7 +71,8 @@ class SkipLocator:
 
     def __init__(
         self,
-        context: Context,
+        clients: Clients,
+        layout: Layout,
         core: GroupCore,
         asked: Sequence[Asked],
         *,
@@ -83,7 +85,7 @@ class SkipLocator:
         self._services: list[ScanService] = []
         self._waiting = len(asked)
         self.jobs: list[ScanJob] = []
-        stages = {stage.index: stage for stage in context.layout.topology.stages}
+        stages = {stage.index: stage for stage in layout.topology.stages}
         services: dict[bool, ScanService] = {}
         skipped = {skip for start in core.chain for skip in start.skips}
         gaps = {gap for start in core.chain for gap in start.gaps} | core.gaps
@@ -100,13 +102,13 @@ class SkipLocator:
             # What a task reads of a user topic is committed.
             is_committed = not source.kind.is_uncommitted
             if is_committed not in services:
-                scanner = context.clients.cluster.scanner(is_committed=is_committed)
+                scanner = clients.cluster.scanner(is_committed=is_committed)
                 self._scanners.append(scanner)
                 services[is_committed] = ScanService(scanner)
             partition = source.topic, core.group
             for scanner in self._scanners:
                 scanner.pass_over({partition: skips.gaps})
-            self._submit(services[is_committed], context, partition, self._counts[-1])
+            self._submit(services[is_committed], clients.admin, partition, self._counts[-1])
         self._services = list(services.values())
 
     def pump(self, now: float) -> None:
@@ -122,9 +124,9 @@ class SkipLocator:
         self._services = []
 
     def _submit(
-        self, service: ScanService, context: Context, partition: Partition, count: _Count
+        self, service: ScanService, admin: Admin, partition: Partition, count: _Count
     ) -> None:
-        end = context.clients.admin.end_offsets([partition])[partition]
+        end = admin.end_offsets([partition])[partition]
         end = min(end, max(count.asked.offsets))  # what lies there need not be readable
         start = count.asked.start
 

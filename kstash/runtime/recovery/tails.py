@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -10,7 +10,6 @@ import structlog
 from kstash.core.frames import decode_frame
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.lineage_codec import decode_lineage
-from kstash.core.plan import TaskPlan
 from kstash.core.tail_scan import TailScan
 from kstash.core.wire import (
     IDENTITY_HEADER,
@@ -24,11 +23,12 @@ from kstash.core.wire import (
     writer_bytes,
 )
 from kstash.errors import LocatedError, WireCorruptError
-from kstash.ports.kafka import LOG_APPEND_TIME, Headers, Message, Partition
-from kstash.runtime.context import Context
+from kstash.ports.kafka import LOG_APPEND_TIME, Admin, Headers, Message, Partition
 from kstash.runtime.headers import user_headers
+from kstash.runtime.layout import Layout
 from kstash.runtime.places import located, place_of
 from kstash.runtime.task.stored import StoredRecord
+from kstash.settings.skips import SkippedPlace
 
 log = structlog.get_logger("kstash.recovery")
 
@@ -54,7 +54,10 @@ class TailReader:
     """Feeds the scans of a group with the records of its tasks.
 
     Args:
-        context: of the worker.
+        admin: asks for the ends.
+        layout: where tasks are.
+        application: tag of the application id.
+        skipped: what is passed over as no task's.
         scans: by task; where each output partition's tail begins.
         fence_offsets: of the own FENCE on each internal partition.
 
@@ -64,28 +67,32 @@ class TailReader:
 
     def __init__(
         self,
-        context: Context,
+        admin: Admin,
+        layout: Layout,
         scans: Sequence[TailScan],
         fence_offsets: Mapping[Partition, int],
+        *,
+        application: int,
+        skipped: Iterable[SkippedPlace],
     ) -> None:
-        self._context = context
+        self._admin = admin
         self._fence_offsets = fence_offsets
         self._readers: dict[Partition, dict[bytes, tuple[TailScan, OutPartition]]] = {}
         self._starts: dict[Partition, int] = {}
         self._runs: dict[Partition, _Run] = {}
         # Offsets that an operator named as no task's: (first, last).
         self._foreign: dict[Partition, list[tuple[int, int]]] = {}
-        for place in context.config.skipped_records():
+        for place in skipped:
             if place.index is None:
                 partition = place.topic, place.partition
                 last = place.offset if place.last is None else place.last
                 self._foreign.setdefault(partition, []).append((place.offset, last))
         self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
-        stages = {stage.index: stage for stage in context.layout.topology.stages}
+        stages = {stage.index: stage for stage in layout.topology.stages}
         for scan in scans:
-            writer = writer_bytes(context.application, scan.task)
+            writer = writer_bytes(application, scan.task)
             for out, (offset, _) in scan.starts.items():
-                partition = context.layout.kafka_partition(stages[scan.task.stage], out)
+                partition = layout.kafka_partition(stages[scan.task.stage], out)
                 self._readers.setdefault(partition, {})[writer] = scan, out
                 self._starts[partition] = min(offset, self._starts.get(partition, offset))
 
@@ -93,7 +100,7 @@ class TailReader:
         """What to read: internal topics to the own FENCE, sinks to the end listed now."""
         if not self._starts:
             return {}
-        admin = self._context.clients.admin
+        admin = self._admin
         # Both at once, since all groups wait: the answer is mostly there after the other one.
         asked = admin.ask_start_offsets(list(self._starts))
         ends = {partition: offset + 1 for partition, offset in self._fence_offsets.items()}
@@ -233,37 +240,3 @@ def _stored(message: Message, headers: Headers | None) -> StoredRecord:
     # A topic with message.timestamp.type=LogAppendTime does not keep ours (H43).
     kept = None if kind == LOG_APPEND_TIME else timestamp
     return StoredRecord(message.key(), message.value(), kept, headers)
-
-
-def first_offsets(
-    context: Context, group: int, missing_inputs: Mapping[int, Sequence[int]]
-) -> dict[int, dict[int, int]]:
-    """Where inputs that no START knows begin, per stage and input index."""
-    wanted: dict[tuple[int, int], Partition] = {}
-    for stage in context.layout.stages_of(group):
-        inputs = context.layout.inputs_of(stage, group)
-        for index in missing_inputs.get(stage.index, ()):
-            wanted[stage.index, index] = inputs[index]
-    if not wanted:
-        return {}
-    earliest = context.config.auto_offset_reset == "earliest"
-    look_up = context.clients.admin.start_offsets if earliest else context.clients.admin.end_offsets
-    offsets = look_up(set(wanted.values()))
-    first: dict[int, dict[int, int]] = {}
-    for (stage_index, index), partition in wanted.items():
-        first.setdefault(stage_index, {})[index] = offsets[partition]
-    return first
-
-
-def fresh_plans(context: Context, group: int) -> dict[TaskId, TaskPlan]:
-    """Plans for the guarantee `none`: empty state, inputs from where new ones start."""
-    plans = {}
-    earliest = context.config.auto_offset_reset == "earliest"
-    look_up = context.clients.admin.start_offsets if earliest else context.clients.admin.end_offsets
-    for stage in context.layout.stages_of(group):
-        task = TaskId(stage.index, group)
-        inputs = context.layout.inputs_of(stage, group)
-        known = look_up(list(inputs.values()))
-        offsets = {index: known[partition] for index, partition in inputs.items()}
-        plans[task] = TaskPlan(task, None, 0, 0, 0, (), (), {}, {}, 0, offsets, {}, {})
-    return plans

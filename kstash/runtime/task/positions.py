@@ -7,17 +7,17 @@ Whoever goes by the last record waits for them for ever, and begins anew at what
 
 from __future__ import annotations
 
-from kstash.runtime.context import Context
+from kstash.ports.kafka import Consumer
 from kstash.runtime.task.task import Task
 
 
-def client_position(context: Context, task: Task, index: int) -> int:
+def client_position(consumer: Consumer, task: Task, index: int) -> int:
     """Offset from which the client reads on, or the task's own when that is higher."""
     source = task.inputs[index]
-    return max(context.clients.consumer.position(source.partition), source.next_offset)
+    return max(consumer.position(source.partition), source.next_offset)
 
 
-def note_positions(context: Context, task: Task) -> None:
+def note_positions(consumer: Consumer, task: Task) -> None:
     """Move a task to where its next records may be; what was handed out is before it or waits.
 
     For tasks of live groups, while their inputs are read.
@@ -29,5 +29,5 @@ def note_positions(context: Context, task: Task) -> None:
         elif source.left_from is not None:
             at = source.left_from
         else:
-            at = client_position(context, task, index)
+            at = client_position(consumer, task, index)
         source.next_offset = max(source.next_offset, at)

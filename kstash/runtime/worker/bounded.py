@@ -13,7 +13,9 @@ from kstash.core.records import BoundedRun
 from kstash.errors import KafkaUnavailableError
 from kstash.failpoints import around
 from kstash.ports.kafka import DeliveredMessage, Headers, Message, Partition
-from kstash.runtime.context import Context
+from kstash.ports.process import Clock
+from kstash.runtime.context import Clients
+from kstash.runtime.layout import Layout
 from kstash.runtime.lineage_reader import lineage_record
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.scan import ScanJob
@@ -40,7 +42,9 @@ class RunFinder:
     finished. Drains continue drains, and runs to an end such runs.
 
     Args:
-        context: of the worker.
+        layout: where tasks are.
+        clients: of the worker.
+        clock: time.
         is_drain: whether to drain.
 
     Attributes:
@@ -49,8 +53,12 @@ class RunFinder:
         is_over: every group of the application has released it.
     """
 
-    def __init__(self, context: Context, *, is_drain: bool = False) -> None:
-        self._context = context
+    def __init__(
+        self, layout: Layout, clients: Clients, clock: Clock, *, is_drain: bool = False
+    ) -> None:
+        self._layout = layout
+        self._clients = clients
+        self._clock = clock
         self._is_drain = is_drain
         self._waiting: list[tuple[RecoveryAttempt, Callable[[BoundedRun], None]]] = []
         self._asking: list[tuple[RecoveryAttempt, Callable[[BoundedRun], None]]] = []
@@ -85,25 +93,24 @@ class RunFinder:
         A worker that left before the others would hand them groups that are done.
         """
         if not self.is_over and self._looking is None and self._look_at is None:
-            self._look_at = self._context.services.clock.monotonic() + LOOK_AGAIN_S
+            self._look_at = self._clock.monotonic() + LOOK_AGAIN_S
 
     def _look_later(self, reason: object) -> None:
         log.warning("cannot find out about the bounded run now, looking again", reason=str(reason))
         self._beginner = None
-        self._look_at = self._context.services.clock.monotonic() + LOOK_AGAIN_S
+        self._look_at = self._clock.monotonic() + LOOK_AGAIN_S
 
     def _look(self) -> None:
-        context = self._context
         self._look_at = None
         # What comes to wait during the read may have been released since.
         self._asking, self._waiting = [*self._asking, *self._waiting], []
-        partitions = [(context.layout.lineage_topic, g) for g in range(context.layout.group_count)]
+        partitions = [(self._layout.lineage_topic, g) for g in range(self._layout.group_count)]
         try:
-            ends = context.clients.admin.end_offsets(partitions)
+            ends = self._clients.admin.end_offsets(partitions)
         except KafkaUnavailableError as error:
             self._look_later(error)
             return
-        first = context.layout.lineage_topic, 0
+        first = self._layout.lineage_topic, 0
         seals = [r.core.view.next_offset for r, _ in self._asking if r.group == 0]
         ends[first] = max(ends[first], self._written, *seals)
         views = {partition: LineageView() for partition in partitions}
@@ -115,8 +122,8 @@ class RunFinder:
 
         ranges = {p: (0, ends[p]) for p in partitions}
         self._looking = ScanJob(ranges, take, lambda: self._looked(views))
-        self._looking_since = context.services.clock.monotonic()
-        context.clients.scans.submit(self._looking)
+        self._looking_since = self._clock.monotonic()
+        self._clients.scans.submit(self._looking)
 
     def _looked(self, views: dict[Partition, LineageView]) -> None:
         self._looking = None
@@ -127,7 +134,7 @@ class RunFinder:
         if self.run is not None and is_over(self.run):
             self.is_over = True
             return
-        runs = views[self._context.layout.lineage_topic, 0].runs
+        runs = views[self._layout.lineage_topic, 0].runs
         is_mine = bool(runs) and self._is_drain == (not runs[-1].ends)
         if is_mine and not is_over(runs[-1]):
             self._decide(runs[-1])
@@ -139,20 +146,19 @@ class RunFinder:
                 self._beginner = recovery
                 self._begin(recovery, views.values())
                 return
-        self._look_at = self._context.services.clock.monotonic() + LOOK_AGAIN_S
+        self._look_at = self._clock.monotonic() + LOOK_AGAIN_S
 
     def _begin(self, recovery: RecoveryAttempt, views: Iterable[LineageView]) -> None:
-        context = self._context
         inputs = [] if self._is_drain else self._inputs()
         try:
-            ends = context.clients.admin.end_offsets(inputs)
+            ends = self._clients.admin.end_offsets(inputs)
         except KafkaUnavailableError as error:
             self._look_later(error)
             return
         run = BoundedRun(
             recovery.core.incarnation,
             # A clock that was set back must not make it one that is over.
-            max(context.services.clock.time_ms(), 1 + max(_run_numbers(views), default=0)),
+            max(self._clock.time_ms(), 1 + max(_run_numbers(views), default=0)),
             tuple((topic, partition, ends[topic, partition]) for topic, partition in inputs),
         )
 
@@ -168,18 +174,18 @@ class RunFinder:
                     self._look()
 
         with around("lineage.run.append"):
-            context.clients.producers.markers.produce(
-                context.layout.lineage_topic,
+            self._clients.producers.markers.produce(
+                self._layout.lineage_topic,
                 encode_value(run),
                 encode_key(run),
                 0,
                 delivered,
-                context.services.clock.time_ms(),
+                self._clock.time_ms(),
                 None,
             )
 
     def _inputs(self) -> list[Partition]:
-        layout = self._context.layout
+        layout = self._layout
         return [
             (topic, partition)
             for topic in layout.topology.input_topics

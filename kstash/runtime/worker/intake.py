@@ -7,8 +7,11 @@ from collections.abc import Mapping
 import structlog
 
 from kstash.ports.kafka import Partition
-from kstash.runtime.context import Context
+from kstash.ports.process import Metrics
+from kstash.runtime.context import Clients
+from kstash.runtime.gate import Gate
 from kstash.runtime.group.group import Phase, TaskGroup
+from kstash.settings.config import Config
 
 BACKLOG_RECORDS_MAX = 200_000
 """Unacknowledged or queued records at which the inputs are paused; resumed at half of it."""
@@ -19,10 +22,20 @@ log = structlog.get_logger("kstash.worker")
 
 
 class Intake:
-    """Backpressure, and input offsets for lag tools."""
+    """Backpressure, and input offsets for lag tools.
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    Args:
+        config: settings: how much may wait.
+        clients: of the worker.
+        gate: pauses inputs.
+        metrics: what is counted.
+    """
+
+    def __init__(self, config: Config, clients: Clients, gate: Gate, metrics: Metrics) -> None:
+        self._config = config
+        self._clients = clients
+        self._gate = gate
+        self._metrics = metrics
         self._is_paused = False
         self._commit_due = 0.0
 
@@ -37,13 +50,12 @@ class Intake:
         """Let all inputs flow until the next check, which counts a new group's inputs too."""
         if self._is_paused:
             self._is_paused = False
-            self._context.gate.resume(_consumed(groups), "backlog")
+            self._gate.resume(_consumed(groups), "backlog")
 
     def _balance(self, now: float, groups: Mapping[int, TaskGroup]) -> None:
         """Pause all inputs while too much is unacknowledged; resume when it has drained."""
-        context = self._context
-        config = context.config
-        backlog = len(context.clients.producers.data)
+        config = self._config
+        backlog = len(self._clients.producers.data)
         awake = [group for group in groups.values() if group.wakes_at <= now]
         backlog += sum(group.sink_backlog for group in awake)
         lineage = max((group.lineage.unacked_bytes for group in awake), default=0)
@@ -55,18 +67,18 @@ class Intake:
         )
         if not self._is_paused and share >= 1:
             self._is_paused = True
-            context.services.metrics.count("stalls")
+            self._metrics.count("stalls")
             log.warning(
                 "inputs paused until outputs and lineage are acknowledged",
                 unacked_records=backlog,
                 lineage_bytes=lineage,
                 lineage_age_s=round(age, 1),
             )
-            context.gate.pause(_consumed(groups), "backlog")
+            self._gate.pause(_consumed(groups), "backlog")
         elif self._is_paused and share < 0.5:
             self._is_paused = False
             log.info("inputs resumed")
-            context.gate.resume(_consumed(groups), "backlog")
+            self._gate.resume(_consumed(groups), "backlog")
 
     def finish(self, groups: Mapping[int, TaskGroup]) -> None:
         """Commit the last positions of a worker that stops: nothing moves any more."""
@@ -85,7 +97,7 @@ class Intake:
             if not source.kind.is_uncommitted
         }
         if offsets:
-            self._context.clients.membership.commit(offsets)
+            self._clients.membership.commit(offsets)
 
 
 def _consumed(groups: Mapping[int, TaskGroup]) -> list[Partition]:

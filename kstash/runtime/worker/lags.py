@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from kstash.ports.kafka import Partition
-from kstash.runtime.context import Context
+from kstash.ports.kafka import Admin, Partition
+from kstash.ports.process import Clock
 from kstash.runtime.group.group import TaskGroup
+from kstash.runtime.layout import Layout
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.task import Task
 
@@ -62,24 +63,30 @@ class _Input:
 class Lags:
     """Asks for the ends of the inputs now and then, and keeps the lag of each.
 
+    Args:
+        admin: is asked.
+        layout: where tasks are.
+        clock: time.
+
     Attributes:
         by_partition: as of the last check; inputs whose end is not known are left out.
         silent_since: monotonic time since which a question waits for its answer, or was answered
             by no broker; None: all is answered.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, admin: Admin, layout: Layout, clock: Clock) -> None:
         self.by_partition: dict[Partition, Lag] = {}
         self.silent_since: float | None = None
-        self._context = context
+        self._admin = admin
+        self._clock = clock
         self._uncommitted = {
             source.topic
-            for stage in context.layout.topology.stages
+            for stage in layout.topology.stages
             for source in stage.inputs
             if source.kind.is_uncommitted
         }
-        counts = context.layout.partition_counts
-        self._firsts = [(t, 0) for t in context.layout.topology.input_topics if counts[t]]
+        counts = layout.partition_counts
+        self._firsts = [(t, 0) for t in layout.topology.input_topics if counts[t]]
         self._due = self._asked_s = 0.0
         self._answers: list[Answer] = []
         self._inputs: dict[Partition, _Input] = {}
@@ -119,7 +126,7 @@ class Lags:
         # Not waited for: a broker that is away must not hold up the loop.
         self._due = now + ENDS_INTERVAL_S
         self._asked_s = now
-        admin = self._context.clients.admin
+        admin = self._admin
         uncommitted = [p for p in partitions if p[0] in self._uncommitted]
         committed = [p for p in partitions if p[0] not in self._uncommitted]
         if committed:
@@ -155,7 +162,7 @@ class Lags:
         timestamp_ms = first if first is not None else source.newest_timestamp
         if timestamp_ms <= 0:
             return Lag(records, waited_s)
-        age_s = max(0.0, (self._context.services.clock.time_ms() - timestamp_ms) / 1000)
+        age_s = max(0.0, (self._clock.time_ms() - timestamp_ms) / 1000)
         # Records may be much older than their place in the log.
         return Lag(records, min(age_s, waited_s) if known.was_read else age_s)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import structlog
 
 from kstash.core import names
-from kstash.ports.kafka import Census
+from kstash.ports.kafka import Census, Membership
 from kstash.ports.process import Job
-from kstash.runtime.context import Context
+from kstash.runtime.context import Services
+from kstash.runtime.layout import Layout
 from kstash.runtime.pauses import Pauses
 from kstash.runtime.worker.groups import Groups
+from kstash.settings.config import Config
 
 PATIENCE_S = 3.5
 """A group that was empty takes three seconds to begin, by Kafka's default."""
@@ -25,12 +27,25 @@ class MembershipReport:
     """Looks at the group while the worker has nothing of it.
 
     Args:
-        context: of the worker.
+        membership: the worker's place in the group.
+        config: settings.
+        layout: where tasks are.
+        services: of the process.
         groups: of the worker.
     """
 
-    def __init__(self, context: Context, groups: Groups) -> None:
-        self._context = context
+    def __init__(
+        self,
+        membership: Membership,
+        config: Config,
+        layout: Layout,
+        services: Services,
+        groups: Groups,
+    ) -> None:
+        self._membership = membership
+        self._config = config
+        self._layout = layout
+        self._services = services
         self._groups = groups
         self._since = 0.0
         self._pauses: Pauses | None = None
@@ -52,17 +67,17 @@ class MembershipReport:
             self._pauses = Pauses(now, PATIENCE_S)
         elif self._pauses.is_over(now) and not self._is_asking:
             self._is_asking = True
-            self._context.services.background.submit("look", self._ask, self._answered)
+            self._services.background.submit("look", self._ask, self._answered)
 
     def _ask(self, _: Job) -> Census | None:
-        return self._context.clients.membership.census()
+        return self._membership.census()
 
     def _answered(self, census: Census | None, _: Exception | None) -> None:
         self._is_asking = False
         if self._pauses is None:
             return  # it has been given some meanwhile
-        waited_s = self._context.services.clock.monotonic() - self._since
-        count = self._context.layout.group_count
+        waited_s = self._services.clock.monotonic() - self._since
+        count = self._layout.group_count
         if census is None:
             log.info("waiting for the group to answer", waited_s=round(waited_s, 1))
         elif not census.is_settled:
@@ -78,7 +93,7 @@ class MembershipReport:
             )
 
     def _tell_waiting(self, census: Census, waited_s: float) -> None:
-        config = self._context.config
+        config = self._config
         session_s = config.session_timeout_ms / 1000
         others = sorted(names.instance_of(m) for m in census.members if m != census.own)
         if waited_s < session_s:

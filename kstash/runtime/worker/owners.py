@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import structlog
 
-from kstash.ports.kafka import Census
+from kstash.ports.kafka import Census, Membership
 from kstash.ports.process import Job
-from kstash.runtime.context import Context
+from kstash.runtime.context import Services
+from kstash.runtime.layout import Layout
 from kstash.runtime.worker.groups import Groups
 from kstash.runtime.worker.membership import MembershipReport
+from kstash.settings.config import Config
 
 LOOK_INTERVAL_S = 8.0
 """Pause between two checks while all is well."""
@@ -37,32 +39,44 @@ class Owners:
     """Checks now and then who has which task group, and sees to it that each has an owner.
 
     Args:
-        context: of the worker.
+        membership: the worker's place in the group.
+        config: settings.
+        layout: where tasks are.
+        services: of the process.
         groups: of the worker.
     """
 
-    def __init__(self, context: Context, groups: Groups) -> None:
-        self._context = context
+    def __init__(
+        self,
+        membership: Membership,
+        config: Config,
+        layout: Layout,
+        services: Services,
+        groups: Groups,
+    ) -> None:
+        self._membership = membership
+        self._layout = layout
+        self._services = services
         self._groups = groups
-        self._due: float | None = context.services.clock.monotonic() + LOOK_INTERVAL_S
+        self._due: float | None = self._services.clock.monotonic() + LOOK_INTERVAL_S
         self._found: object = None
         self._looks = 0
-        self._membership = MembershipReport(context, groups)
+        self._report = MembershipReport(membership, config, layout, services, groups)
 
     @property
     def is_spare(self) -> bool:
         """Whether the worker has no task group because others have all of them."""
-        return self._membership.is_spare
+        return self._report.is_spare
 
     def tick(self, now: float) -> None:
         """Look when due; not while the worker stops."""
-        self._membership.tick(now)
+        self._report.tick(now)
         if self._due is not None and now >= self._due and not self._groups.is_stopping:
             self._due = None
-            self._context.services.background.submit("look", self._ask, self._answered)
+            self._services.background.submit("look", self._ask, self._answered)
 
     def _ask(self, _: Job) -> Census | None:
-        return self._context.clients.membership.census()
+        return self._membership.census()
 
     def _answered(self, census: Census | None, error: Exception | None) -> None:
         if error is not None:
@@ -81,7 +95,7 @@ class Owners:
         """Task groups without an owner, and whether this member has others than it thinks."""
         if not census.is_settled:
             return None
-        count = self._context.layout.group_count
+        count = self._layout.group_count
         leaving = self._groups.leaving
         nobodys = [g for g in range(count) if g not in census.owners and g not in leaving]
         given = {group for group, member in census.owners.items() if member == census.own}
@@ -92,7 +106,7 @@ class Owners:
     def _mend(self, census: Census, nobodys: list[int], is_astray: bool) -> None:
         if is_astray:
             log.warning("the group knows this worker otherwise than it does, it joins again")
-            self._context.clients.membership.rejoin()
+            self._membership.rejoin()
             self._look_in(LOOK_INTERVAL_S)
             return
         rank = sorted(census.members).index(census.own or "")
@@ -101,9 +115,9 @@ class Owners:
             self._look_in(patience_s)
             return
         log.warning("task groups without an owner, they are shared out anew", groups=nobodys)
-        topic = self._context.layout.topology.input_topics[0]
-        self._context.services.background.submit(
-            "look", lambda _: self._context.clients.membership.share_out(topic), self._shared_out
+        topic = self._layout.topology.input_topics[0]
+        self._services.background.submit(
+            "look", lambda _: self._membership.share_out(topic), self._shared_out
         )
 
     def _shared_out(self, _: None, error: Exception | None) -> None:
@@ -112,4 +126,4 @@ class Owners:
         self._look_in(AGAIN_S)
 
     def _look_in(self, seconds: float) -> None:
-        self._due = self._context.services.clock.monotonic() + seconds
+        self._due = self._services.clock.monotonic() + seconds

@@ -19,11 +19,13 @@ from kstash.core.record_codec import CHECKPOINT, CLAIM, CONFIG, START, key_incar
 from kstash.core.trim import purge_limit, retained_remote
 from kstash.failpoints import around
 from kstash.ports.kafka import Headers, Message, Partition
-from kstash.runtime.context import Context
+from kstash.runtime.context import Clients, Services
 from kstash.runtime.group.group import Phase, TaskGroup
 from kstash.runtime.group.trim import slim
+from kstash.runtime.layout import Layout
 from kstash.runtime.lineage_reader import LineageReader, lineage_record
 from kstash.runtime.scan import ScanJob
+from kstash.settings.config import Config
 
 CHECKPOINTS_PER_ROUND = 3
 """Checkpoint intervals between two rounds: a purge frees whole segments, so there is no hurry."""
@@ -40,15 +42,28 @@ log = structlog.get_logger("kstash.purge")
 
 
 class Purger:
-    """Purges the internal topics of the application, a round at a time, without waiting."""
+    """Purges the internal topics of the application, a round at a time, without waiting.
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        topology = context.layout.topology
-        interval_s = context.config.checkpoint_interval_ms / 1000 * CHECKPOINTS_PER_ROUND
+    Args:
+        config: settings.
+        layout: where tasks are.
+        clients: of the worker.
+        services: of the process.
+    """
+
+    def __init__(
+        self, config: Config, layout: Layout, clients: Clients, services: Services
+    ) -> None:
+        self._config = config
+        self._layout = layout
+        self._clients = clients
+        self._services = services
+        self._guarantee = config.guaranteed
+        topology = self._layout.topology
+        interval_s = config.checkpoint_interval_ms / 1000 * CHECKPOINTS_PER_ROUND
         self._interval_s = max(interval_s, ROUND_S_MIN)
-        self._has_work = context.guarantee.recovers and bool(topology.internal_topics)
-        self._due = context.services.clock.monotonic() + self._interval_s
+        self._has_work = self._guarantee.recovers and bool(topology.internal_topics)
+        self._due = self._services.clock.monotonic() + self._interval_s
         self._views: dict[int, LineageView] = {}
         self._next: dict[int, int] = {}
         self._job: ScanJob | None = None
@@ -84,9 +99,9 @@ class Purger:
                 self._note(starts)
         elif self._job is None and now >= self._due:
             self._due = now + self._interval_s * self._backoff
-            topic = self._context.layout.lineage_topic
-            partitions = [(topic, group) for group in range(self._context.layout.group_count)]
-            self._ends = self._context.clients.admin.ask_end_offsets(partitions)
+            topic = self._layout.lineage_topic
+            partitions = [(topic, group) for group in range(self._layout.group_count)]
+            self._ends = self._clients.admin.ask_end_offsets(partitions)
 
     def _forget(self) -> None:
         """Group 0 is not here: whoever has it begins with the whole lineage topic."""
@@ -98,19 +113,19 @@ class Purger:
         self._starts.clear()
 
     def _read(self, ends: Mapping[Partition, int]) -> None:
-        if len(ends) < self._context.layout.group_count:
+        if len(ends) < self._layout.group_count:
             return  # not all of them are known now: the next round asks again
         if any(end < self._next.get(group, 0) for (_, group), end in ends.items()):
             self._forget()  # the topic was made anew
             return
         ranges = {}
-        retained = self._context.config.checkpoints_retained
+        retained = self._config.checkpoints_retained
         for (topic, group), end in ends.items():
             self._views.setdefault(group, LineageView(retained=retained))
             ranges[topic, group] = self._next.get(group, 0), end
             self._next[group] = end
         self._job = ScanJob(ranges, self._take, self._purge)
-        self._context.clients.scans.submit(self._job)
+        self._clients.scans.submit(self._job)
 
     def _take(self, message: Message, _: Headers) -> None:
         key = message.key()
@@ -122,14 +137,13 @@ class Purger:
 
     def _purge(self) -> None:
         self._job = None
-        context = self._context
-        layout = context.layout
+        layout = self._layout
         limits: dict[Partition, int] = {}
         for topic in layout.topology.internal_topics:
             for number in range(layout.partition_counts[topic]):
                 partition = topic, number
                 # Where nothing is fenced or scanned, only the readers count.
-                writers = layout.outputs_to(partition) if context.guarantee.logs_lineage else []
+                writers = layout.outputs_to(partition) if self._guarantee.logs_lineage else []
                 limit = purge_limit(self._views, layout.readers_of(partition), writers)
                 if limit > self._starts.get(partition, 0):
                     limits[partition] = limit
@@ -137,10 +151,10 @@ class Purger:
         config = self._views[0].config
         if limits and config is not None:
             offset, _ = config
-            ranges = {(context.layout.lineage_topic, 0): (offset, offset + 1)}
+            ranges = {(self._layout.lineage_topic, 0): (offset, offset + 1)}
             reader = LineageReader()
             self._job = ScanJob(ranges, reader.take, partial(self._delete, reader, limits))
-            context.clients.scans.submit(self._job)
+            self._clients.scans.submit(self._job)
 
     def _delete(self, reader: LineageReader, limits: Mapping[Partition, int]) -> None:
         self._job = None
@@ -148,7 +162,7 @@ class Purger:
             self._forget()  # a reset; the worker finds out for itself
             return
         with around("internal.purge"):
-            self._deletion = self._context.clients.admin.delete_records(limits)
+            self._deletion = self._clients.admin.delete_records(limits)
         self._asked = len(limits)
 
     def _drop_old(self) -> None:
@@ -170,5 +184,5 @@ class Purger:
             purged = start - self._starts.get(partition, start)
             self._starts[partition] = start
             if purged > 0:
-                self._context.services.metrics.count("purged_offsets", purged)
+                self._services.metrics.count("purged_offsets", purged)
         log.debug("internal topics purged", partitions=len(starts))

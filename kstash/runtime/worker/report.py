@@ -47,7 +47,7 @@ class Reporter:
         self._due = 0.0
         self._board = Board(context.services.metrics)
         self._progress = RecoveryProgress()
-        self._lags = Lags(context)
+        self._lags = Lags(context.clients.admin, context.layout, context.services.clock)
         self._stalls = Stalls()
         self._rates = Rates(context.layout.topology)
         self._stores = StoreSizes()

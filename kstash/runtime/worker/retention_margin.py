@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kstash.core.kinds import InputKind
-from kstash.ports.kafka import Partition
-from kstash.runtime.context import Context
+from kstash.ports.kafka import Admin, Partition
 from kstash.runtime.group.group import TaskGroup
 
 MARGIN_INTERVAL_S = 10.0
@@ -21,9 +20,9 @@ class Margin:
             answer, of the inputs that were read here then.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, admin: Admin) -> None:
         self.by_partition: dict[Partition, int] = {}
-        self._context = context
+        self._admin = admin
         self._due = 0.0
         self._answer: Callable[[], dict[Partition, int] | None] | None = None
 
@@ -42,7 +41,7 @@ class Margin:
             self._due = now + MARGIN_INTERVAL_S
             needed = _needed(groups)
             if needed:
-                self._answer = self._context.clients.admin.ask_start_offsets(list(needed))
+                self._answer = self._admin.ask_start_offsets(list(needed))
 
 
 def _needed(groups: Mapping[int, TaskGroup]) -> dict[Partition, int]:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import structlog
 
 from kstash.errors import TopicMadeAnewError
-from kstash.ports.kafka import TopicInfo
+from kstash.ports.kafka import Cluster, TopicInfo
 from kstash.ports.process import Job
-from kstash.runtime.context import Context
+from kstash.runtime.context import Services
+from kstash.runtime.layout import Layout
 
 LOOK_INTERVAL_S = 10.0
 """Pause between two checks: a request of metadata, of which a topic made anew takes no less."""
@@ -21,16 +22,26 @@ class TopicWatch:
     """Looks now and then whether topics were made anew, and whether inputs have grown.
 
     Args:
-        context: of the worker.
+        cluster: makes a client for each check.
+        layout: where tasks are.
+        services: of the process.
         topics: as they were before the worker had joined its group.
     """
 
-    def __init__(self, context: Context, topics: Mapping[str, TopicInfo]) -> None:
-        self._context = context
+    def __init__(
+        self,
+        cluster: Cluster,
+        layout: Layout,
+        services: Services,
+        topics: Mapping[str, TopicInfo],
+    ) -> None:
+        self._cluster = cluster
+        self._layout = layout
+        self._services = services
         # None while a check is out: with the cluster away each takes long, and others wait for it.
-        self._look_due: float | None = context.services.clock.monotonic() + LOOK_INTERVAL_S
+        self._look_due: float | None = self._services.clock.monotonic() + LOOK_INTERVAL_S
         self._grown: dict[str, int] = {}
-        topology = context.layout.topology
+        topology = layout.topology
         unread = {
             output.topic
             for stage in topology.stages
@@ -47,17 +58,17 @@ class TopicWatch:
         """Look when due."""
         if self._look_due is not None and now >= self._look_due:
             self._look_due = None
-            self._context.services.background.submit("look", self._describe, self._looked)
+            self._services.background.submit("look", self._describe, self._looked)
 
     def _describe(self, _: Job) -> dict[str, TopicInfo]:
-        admin = self._context.clients.cluster.admin()
+        admin = self._cluster.admin()
         try:
-            return admin.describe(sorted({*self._ids, *self._context.layout.partition_counts}))
+            return admin.describe(sorted({*self._ids, *self._layout.partition_counts}))
         finally:
             admin.close()
 
     def _looked(self, found: dict[str, TopicInfo] | None, error: Exception | None) -> None:
-        self._look_due = self._context.services.clock.monotonic() + LOOK_INTERVAL_S
+        self._look_due = self._services.clock.monotonic() + LOOK_INTERVAL_S
         if error is not None or found is None:
             log.debug("topics not looked at, looking again", reason=str(error))
             return
@@ -73,7 +84,7 @@ class TopicWatch:
         )
         if not anew:
             return
-        topology = self._context.layout.topology
+        topology = self._layout.topology
         written = {o.topic for s in topology.stages for o in s.outputs if not o.internal}
         only_written = written - set(topology.input_topics)
         # Where something that is read is among them, that is what must be reported.
@@ -84,8 +95,8 @@ class TopicWatch:
 
     def _count(self, found: Mapping[str, TopicInfo]) -> None:
         """Say once that records are not read: the number of partitions is pinned (H16)."""
-        pinned = self._context.layout.partition_counts
-        for topic in self._context.layout.topology.input_topics:
+        pinned = self._layout.partition_counts
+        for topic in self._layout.topology.input_topics:
             info = found.get(topic)
             count = info.partition_count if info is not None else 0
             if count > pinned[topic] and self._grown.get(topic) != count:

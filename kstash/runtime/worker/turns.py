@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from kstash.runtime.context import Context
+from kstash.ports.process import Clock
+from kstash.runtime.load import Load
 from kstash.runtime.worker.groups import Groups
+from kstash.settings.config import Config
 
 TURN_S = 0.1
 """Time after which a turn ends, though others have records too: they come first in the next one."""
@@ -23,7 +25,9 @@ class Turns:
     """Lets the task groups of a worker process what waits in their buffers.
 
     Args:
-        context: of the worker.
+        config: settings: how long a transaction may be open.
+        clock: time.
+        load: of the worker.
         groups: of the worker.
 
     Attributes:
@@ -33,11 +37,12 @@ class Turns:
     No batch begins while too much of what was made waits for acknowledgements (`Load`).
     """
 
-    def __init__(self, context: Context, groups: Groups) -> None:
+    def __init__(self, config: Config, clock: Clock, load: Load, groups: Groups) -> None:
         self.is_settling = self.is_busy = False
-        self._context = context
+        self._clock = clock
+        self._load = load
         self._groups = groups
-        self._long_s = context.config.transaction_timeout_ms / 1000 * LONG_SHARE
+        self._long_s = config.transaction_timeout_ms / 1000 * LONG_SHARE
         self._last = -1
 
     def take(self) -> None:
@@ -47,11 +52,11 @@ class Turns:
         self.is_settling, self.is_busy = False, bool(ready)
         if not ready:
             return
-        load = self._context.load
+        load = self._load
         if load.is_full:
             self.is_busy = False
             return
-        clock = self._context.services.clock
+        clock = self._clock
         started = clock.monotonic()
         ready.sort(key=lambda number: (number <= self._last, number))
         for number in ready:

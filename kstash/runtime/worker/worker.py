@@ -111,12 +111,14 @@ class Worker:
             membership.serve()
             beat()
 
+        clients = Clients(cluster, admin, membership, consumer, scans, producers)
+        services = Services(clock, metrics, background, nonce or partial(os.urandom, 16))
         self.context = Context(
             config=config,
             guarantee=config.guaranteed,
             layout=layout,
-            clients=Clients(cluster, admin, membership, consumer, scans, producers),
-            services=Services(clock, metrics, background, nonce or partial(os.urandom, 16)),
+            clients=clients,
+            services=services,
             state=state,
             store=store,
             application=application_tag(topology.application_id),
@@ -128,15 +130,17 @@ class Worker:
             pulse=pulse,
             ends=IdleEnds(admin, layout),
         )
-        self._bounded = RunFinder(self.context, is_drain=until == "drain") if until else None
+        self._bounded = (
+            RunFinder(layout, clients, clock, is_drain=until == "drain") if until else None
+        )
         self._on_ready = on_ready
-        self._intake = Intake(self.context)
-        self._topics = TopicWatch(self.context, topics)
+        self._intake = Intake(config, clients, self.context.gate, metrics)
+        self._topics = TopicWatch(cluster, layout, services, topics)
         self._groups = Groups(self.context, self._intake, self._bounded, started, admit)
-        self._turns = Turns(self.context, self._groups)
-        self._owners = Owners(self.context, self._groups)
-        self._purger = Purger(self.context)
-        self._margin = Margin(self.context)
+        self._turns = Turns(config, clock, self.context.load, self._groups)
+        self._owners = Owners(membership, config, layout, services, self._groups)
+        self._purger = Purger(config, layout, clients, services)
+        self._margin = Margin(admin)
         self._reporter = Reporter(self.context, self._margin)
         self._groups.join()
 

@@ -20,12 +20,12 @@ from kstash.ports.kafka import Headers
 from kstash.runtime.group.hints import HINT_INTERVAL_S, HINT_RECORDS
 from kstash.runtime.lineage_reader import LineageReader
 from kstash.runtime.recovery.tails import TailReader
-from kstash.settings.config import Config
 from kstash.testing import TestDriver
 from kstash.testing.kafka.log import MemoryRecord
 
 if TYPE_CHECKING:
-    from kstash.runtime.context import Context
+    from kstash.ports.kafka import Admin
+    from kstash.runtime.layout import Layout
 
 TASK, OTHER = TaskId(0, 0), TaskId(1, 0)
 
@@ -124,15 +124,18 @@ def _scanned(log: list[MemoryRecord], reader: type[TailReader]) -> object:
     spec = TaskSpec(TASK, implicit=True, sink_outputs=((0, 0),))
     known = {Incarnation(1, offset) for offset in range(20)}
     scan = TailScan(spec, {(0, 0): (0, Incarnation(1, 1))}, known)
-    context = SimpleNamespace(
-        config=Config.load(application_id="a"),
-        application=7,
-        layout=SimpleNamespace(
-            topology=SimpleNamespace(stages=[SimpleNamespace(index=0)]),
-            kafka_partition=lambda *_: ("out", 0),
-        ),
+    layout = SimpleNamespace(
+        topology=SimpleNamespace(stages=[SimpleNamespace(index=0)]),
+        kafka_partition=lambda *_: ("out", 0),
     )
-    tails = reader(cast("Context", context), [scan], {})
+    tails = reader(
+        cast("Admin", None),  # it asks for no ends here
+        cast("Layout", layout),
+        [scan],
+        {},
+        application=7,
+        skipped=(),
+    )
     for record in log:
         tails.take(record, record.headers() or [])
     return scan.position, tails.stored
