@@ -15,17 +15,17 @@ from kstash.core.group_state import GroupState
 from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.core.plan import TaskPlan
 from kstash.core.records import Release, Segment
-from kstash.ports.kafka import Message, Partition, SinkProducer
+from kstash.ports.kafka import Message, Partition
 from kstash.runtime.context import Context
+from kstash.runtime.group import parts
 from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.checkpoints import Checkpoints
 from kstash.runtime.group.hints import Hints
 from kstash.runtime.group.inputs import GroupInputs
-from kstash.runtime.group.lineage_writer import LineageWriter
 from kstash.runtime.group.opening import TaskOpener
 from kstash.runtime.group.recovered import tell_live
 from kstash.runtime.group.run_end import RunEnd, before_end
-from kstash.runtime.group.sinks import Sinks, committer_of
+from kstash.runtime.group.sinks import Sinks
 from kstash.runtime.group.trim import Trimmer
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.recovery.first_offsets import fresh_plans
@@ -76,30 +76,18 @@ class TaskGroup:
         self._run_ends: Mapping[Partition, int] = {}
         self.started = started
         self.wakes_at = 0.0
-        self.lineage = LineageWriter(
-            context.layout.lineage_topic,
-            number,
-            context.clients.producers,
-            context.services,
-            is_logging=context.guarantee.logs_lineage,
-            on_segment=self._on_segment,
-        )
+        self.lineage = parts.lineage_writer_of(context, number, self._on_segment)
         self.sinks: Sinks | None = None
         self.recovery: RecoveryAttempt | None = None
         self.inputs = GroupInputs(context.clients.consumer, context.gate)
-        self.batches = Batches(
-            context.services, context.load, self.lineage, self.inputs, self.tasks
-        )
+        services, load = context.services, context.load
+        self.batches = Batches(services, load, self.lineage, self.inputs, self.tasks)
         self._waits = Waits(context.services.clock.monotonic())
         self.checkpoints = Checkpoints(context, number, self.lineage)
         self._hints: Hints  # made with the tasks
         self._run_end: RunEnd | None = None
         self.trimmer: Trimmer | None = None
-        self._sink_producers: list[SinkProducer] = []
-        if context.guarantee.logs_lineage and context.layout.has_sinks(number):
-            self._sink_producers = [
-                context.clients.cluster.sink_producer(number, s) for s in (0, 1)
-            ]
+        self._sink_producers = parts.sink_producers_of(context, number)
         if context.guarantee.recovers:
             self.recovery = RecoveryAttempt(
                 context,
@@ -130,15 +118,8 @@ class TaskGroup:
             self.trimmer = Trimmer(
                 context.services.metrics, self.lineage, self.recovery.core, self.tasks, bases
             )
-        if self._sink_producers:
-            stages = context.layout.stages_of(self.number)
-            self.sinks = Sinks(
-                context.services,
-                context.config.sink_commit_interval_ms / 1000,
-                self._sink_producers,
-                committer_of(self.incarnation, self.number, stages, plans),
-                self.tasks,
-            )
+        producers, incarnation = self._sink_producers, self.incarnation
+        self.sinks = parts.sinks_of(context, self.number, producers, incarnation, plans, self.tasks)
         opener = TaskOpener(
             context,
             incarnation=self.incarnation,
@@ -153,22 +134,13 @@ class TaskGroup:
             self.checkpoints.add(task, plan.base, self.recovery)
             # Lineage that only headers held goes to the topic before any new output (H29).
             self.lineage.flush(task)
-        self._hints = Hints(
-            context.services.clock, context.ends, context.lineage_times, self.lineage, self.tasks
-        )
+        self._hints = parts.hints_of(context, self.lineage, self.tasks)
         if self.run is not None:
-            self._run_end = RunEnd(
-                context.layout,
-                context.clients,
-                context.services.clock,
-                application=context.application,
-                run=self.run,
-                ends=self._run_ends,
-                writer=self._writer,
-                tasks=self.tasks,
-            )
+            ends, writer = self._run_ends, self._writer
+            self._run_end = parts.run_end_of(context, self.run, ends, writer, self.tasks)
         if self.recovery is not None:
-            self.inputs.follow(self.number, self.recovery.core.view.next_offset)
+            next_offset = self.recovery.core.view.next_offset
+            self.inputs.follow((context.layout.lineage_topic, self.number), next_offset)
         self.inputs.begin()
         if self.recovery is None:
             self._go_live()
@@ -309,14 +281,8 @@ class TaskGroup:
             self.inputs.balance(task)
             if task.has_waiting:
                 self.batches.wake(task)
-        tell_live(
-            self.context.services,
-            self.context.recoveries,
-            self.number,
-            self.recovery,
-            self.tasks,
-            self.started,
-        )
+        services, recoveries = self.context.services, self.context.recoveries
+        tell_live(services, recoveries, self.number, self.recovery, self.tasks, self.started)
 
     # -- outputs ---------------------------------------------------------------------------------
 

@@ -39,10 +39,10 @@ class GroupInputs:
         for index, source in task.inputs.items():
             self.by_partition[source.partition] = (task, index)
 
-    def follow(self, group: int, offset: int) -> None:
+    def follow(self, lineage: Partition, offset: int) -> None:
         """Read the group's own lineage from an offset on, until `close`."""
-        self._lineage = self._context.layout.lineage_topic, group
-        self._context.clients.consumer.add({self._lineage: offset})
+        self._lineage = lineage
+        self._consumer.add({lineage: offset})
 
     def begin(self) -> None:
         """Consume all of them, from where the tasks go on."""
@@ -62,7 +62,7 @@ class GroupInputs:
         """Read nothing more, lineage included."""
         self.end()
         if self._lineage is not None:
-            self._context.clients.consumer.remove([self._lineage])
+            self._consumer.remove([self._lineage])
 
     def take(self, task: Task, input_index: int, messages: Sequence[Message]) -> None:
         """Give a task consumed records, which it keeps until their turn."""

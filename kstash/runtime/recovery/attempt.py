@@ -246,22 +246,20 @@ class RecoveryAttempt:
         self._context.clients.scans.submit(job)
 
     def _append_config(self, effect: effects.AppendConfig) -> None:
-        record = Generation(self._context.services.nonce(), self._context.services.clock.time_ms())
-        self._appender.append(
-            self._context.clients.producers.claims,
-            record,
-            lambda _: events.ConfigAppended(),
-            again=lambda: self._perform(effect),
-        )
+        services = self._context.services
+        record = Generation(services.nonce(), services.clock.time_ms())
+        self._append_claiming(record, lambda _: events.ConfigAppended(), effect)
 
     def _append_claim(self, effect: effects.AppendClaim) -> None:
         record = Claim(self._context.services.nonce(), self._context.config.instance_id or "")
-        self._appender.append(
-            self._context.clients.producers.claims,
-            record,
-            events.ClaimAppended,
-            again=lambda: self._perform(effect),
-        )
+        self._append_claiming(record, events.ClaimAppended, effect)
+
+    def _append_claiming(
+        self, record: Claim | Generation, event: Callable[[int], Event], effect: Effect
+    ) -> None:
+        """Append a record; where that failed, the effect is carried out once more."""
+        producer = self._context.clients.producers.claims
+        self._appender.append(producer, record, event, again=lambda: self._perform(effect))
 
     def _fence(self, effect: effects.FenceOutputs) -> None:
         self._fencing.begin(effect.marker)

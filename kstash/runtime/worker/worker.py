@@ -12,8 +12,6 @@ from functools import partial
 
 import structlog
 
-from kstash.core.partitioner import partitioners
-from kstash.core.wire import application_tag
 from kstash.errors import (
     KstashError,
     ProducerFailedError,
@@ -23,14 +21,10 @@ from kstash.ports.kafka import Cluster, Message, Partition, TopicInfo
 from kstash.ports.process import Background, Clock, Metrics
 from kstash.ports.state import CheckpointStore, StateBackend
 from kstash.ports.status import WorkerStatus
-from kstash.runtime.context import Clients, Context, LineageTimes, Producers, Services
-from kstash.runtime.ends import IdleEnds
-from kstash.runtime.gate import Gate
+from kstash.runtime.context import Producers, Services
 from kstash.runtime.group.group import Phase, TaskGroup
-from kstash.runtime.inputs import consumer_of, take
-from kstash.runtime.layout import Layout, check_commit_metadata, start_settings
-from kstash.runtime.pace import Paces
-from kstash.runtime.scan import ScanService
+from kstash.runtime.inputs import take
+from kstash.runtime.layout import check_commit_metadata
 from kstash.runtime.task.refusals import name_record
 from kstash.runtime.worker.bounded import RunFinder
 from kstash.runtime.worker.groups import Groups
@@ -41,6 +35,7 @@ from kstash.runtime.worker.report import Reporter
 from kstash.runtime.worker.retention_margin import Margin
 from kstash.runtime.worker.topics import TopicWatch
 from kstash.runtime.worker.turns import Turns
+from kstash.runtime.worker.wiring import context_of
 from kstash.settings.config import Config
 from kstash.topology.model import Topology
 
@@ -103,33 +98,21 @@ class Worker:
         producers = Producers.create(cluster)
         admin = cluster.admin()
         topics = topics if topics is not None else admin.describe(topology.topics)
-        layout = Layout.of(topology, topics).check_skips(config.skipped_records())
-        consumer, membership = consumer_of(cluster, topology), cluster.membership()
-        scans = ScanService(cluster.scanner(), layout.gaps_of(config.skipped_records()))
-
-        def pulse() -> None:
-            membership.serve()
-            beat()
-
-        clients = Clients(cluster, admin, membership, consumer, scans, producers)
         services = Services(clock, metrics, background, nonce or partial(os.urandom, 16))
-        self.context = Context(
-            config=config,
-            guarantee=config.guaranteed,
-            layout=layout,
-            clients=clients,
+        self.context = context_of(
+            topology,
+            config,
+            topics,
+            cluster=cluster,
+            admin=admin,
+            producers=producers,
             services=services,
             state=state,
             store=store,
-            application=application_tag(topology.application_id),
-            partitioners=partitioners(layout.partition_counts),
-            start_settings=start_settings(layout, config, hashing),
-            lineage_times=LineageTimes.of(topics.get(topology.lineage_topic)),
-            gate=Gate(consumer),
-            paces=Paces(config),
-            pulse=pulse,
-            ends=IdleEnds(admin, layout),
+            beat=beat,
+            hashing=hashing,
         )
+        layout, clients = self.context.layout, self.context.clients
         self._bounded = (
             RunFinder(layout, clients, clock, is_drain=until == "drain") if until else None
         )
@@ -138,7 +121,7 @@ class Worker:
         self._topics = TopicWatch(cluster, layout, services, topics)
         self._groups = Groups(self.context, self._intake, self._bounded, started, admit)
         self._turns = Turns(config, clock, self.context.load, self._groups)
-        self._owners = Owners(membership, config, layout, services, self._groups)
+        self._owners = Owners(clients.membership, config, layout, services, self._groups)
         self._purger = Purger(config, layout, clients, services)
         self._margin = Margin(admin)
         self._reporter = Reporter(self.context, self._margin)

@@ -1,0 +1,83 @@
+"""Makes the parts of a task group, each with what it uses of the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kstash.core.ids import Incarnation, TaskId
+from kstash.core.plan import TaskPlan
+from kstash.core.records import Segment
+from kstash.ports.kafka import Partition, SinkProducer
+from kstash.runtime.context import Context
+from kstash.runtime.group.hints import Hints
+from kstash.runtime.group.lineage_writer import LineageWriter
+from kstash.runtime.group.run_end import RunEnd
+from kstash.runtime.group.sinks import Sinks, committer_of
+from kstash.runtime.task.task import Task
+
+
+def lineage_writer_of(
+    context: Context, group: int, on_segment: Callable[[Segment], None]
+) -> LineageWriter:
+    """What writes to the group's partition of the lineage topic."""
+    return LineageWriter(
+        context.layout.lineage_topic,
+        group,
+        context.clients.producers,
+        context.services,
+        is_logging=context.guarantee.logs_lineage,
+        on_segment=on_segment,
+    )
+
+
+def sink_producers_of(context: Context, group: int) -> list[SinkProducer]:
+    """Two, if the guarantee has transactions and the group writes sinks; else none."""
+    if not context.guarantee.logs_lineage or not context.layout.has_sinks(group):
+        return []
+    return [context.clients.cluster.sink_producer(group, number) for number in (0, 1)]
+
+
+def sinks_of(
+    context: Context,
+    group: int,
+    producers: list[SinkProducer],
+    incarnation: Incarnation,
+    plans: Mapping[TaskId, TaskPlan],
+    tasks: Mapping[int, Task],
+) -> Sinks | None:
+    """What commits by these producers; None without any. The tasks are opened later."""
+    if not producers:
+        return None
+    return Sinks(
+        context.services,
+        context.config.sink_commit_interval_ms / 1000,
+        producers,
+        committer_of(incarnation, group, context.layout.stages_of(group), plans),
+        tasks,
+    )
+
+
+def hints_of(context: Context, lineage: LineageWriter, tasks: Mapping[int, Task]) -> Hints:
+    """What hints how far the tasks have come."""
+    clock = context.services.clock
+    return Hints(clock, context.ends, context.lineage_times, lineage, tasks)
+
+
+def run_end_of(
+    context: Context,
+    run: int,
+    ends: Mapping[Partition, int],
+    writer: Incarnation,
+    tasks: Mapping[int, Task],
+) -> RunEnd:
+    """What ends a bounded run; the arguments are those of `RunEnd`."""
+    return RunEnd(
+        context.layout,
+        context.clients,
+        context.services.clock,
+        application=context.application,
+        run=run,
+        ends=ends,
+        writer=writer,
+        tasks=tasks,
+    )

@@ -1,0 +1,75 @@
+"""Puts together what the parts of a worker share, from its ports, settings and topics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kstash.core.partitioner import partitioners
+from kstash.core.wire import application_tag
+from kstash.ports.kafka import Admin, Cluster, TopicInfo
+from kstash.ports.state import CheckpointStore, StateBackend
+from kstash.runtime.context import Clients, Context, LineageTimes, Producers, Services
+from kstash.runtime.ends import IdleEnds
+from kstash.runtime.gate import Gate
+from kstash.runtime.inputs import consumer_of
+from kstash.runtime.layout import Layout, start_settings
+from kstash.runtime.pace import Paces
+from kstash.runtime.scan import ScanService
+from kstash.settings.config import Config
+from kstash.topology.model import Topology
+
+
+def context_of(
+    topology: Topology,
+    config: Config,
+    topics: Mapping[str, TopicInfo],
+    *,
+    cluster: Cluster,
+    admin: Admin,
+    producers: Producers,
+    services: Services,
+    state: StateBackend,
+    store: CheckpointStore | None,
+    beat: Callable[[], None],
+    hashing: str,
+) -> Context:
+    """The context of a new worker.
+
+    Args:
+        topology: the compiled application.
+        config: settings.
+        topics: of the application, as they are.
+        cluster: makes the clients that are not given.
+        admin: of the worker.
+        producers: of the worker.
+        services: of the process.
+        state: where the tasks' states live.
+        store: where remote checkpoints go, if anywhere.
+        beat: called within turns that take long.
+        hashing: as of `start_settings`.
+    """
+    layout = Layout.of(topology, topics).check_skips(config.skipped_records())
+    consumer, membership = consumer_of(cluster, topology), cluster.membership()
+    scans = ScanService(cluster.scanner(), layout.gaps_of(config.skipped_records()))
+
+    def pulse() -> None:
+        membership.serve()
+        beat()
+
+    return Context(
+        config=config,
+        guarantee=config.guaranteed,
+        layout=layout,
+        clients=Clients(cluster, admin, membership, consumer, scans, producers),
+        services=services,
+        state=state,
+        store=store,
+        application=application_tag(topology.application_id),
+        partitioners=partitioners(layout.partition_counts),
+        start_settings=start_settings(layout, config, hashing),
+        lineage_times=LineageTimes.of(topics.get(topology.lineage_topic)),
+        gate=Gate(consumer),
+        paces=Paces(config),
+        pulse=pulse,
+        ends=IdleEnds(admin, layout),
+    )
