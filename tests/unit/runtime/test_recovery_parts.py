@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kstash.core.events import ClaimAppended, Event, Fenced
-from kstash.core.group import GroupState
+from kstash.core.group_state import GroupState
 from kstash.core.ids import Incarnation
 from kstash.core.records import Claim
 from kstash.core.wire import Fence
