@@ -19,17 +19,8 @@ from kstash.core.group import GroupCore
 from kstash.core.group_state import GroupState
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.plan import TaskPlan
-from kstash.core.records import (
-    Checkpoint,
-    Claim,
-    Generation,
-    Start,
-)
-from kstash.errors import (
-    LineageGapError,
-    LocatedError,
-    SkipTooLateError,
-)
+from kstash.core.records import Checkpoint, Claim, Generation, Start
+from kstash.errors import LineageGapError, LocatedError, SkipTooLateError
 from kstash.ports.kafka import Headers, Message, Partition, SinkProducer
 from kstash.runtime.context import Context
 from kstash.runtime.lineage_reader import LineageReader, too_slow

@@ -13,7 +13,7 @@ from kstash.core.record_codec import decode_record
 from kstash.core.records import Start
 from kstash.runtime.worker.worker import Worker
 from kstash.testing import TestDriver
-from kstash.testing import driver as module
+from kstash.testing import rig as module
 from kstash.verify.formats import lineage_record
 
 WARNING = "replay under another hash seed"
