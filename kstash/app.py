@@ -127,7 +127,7 @@ class App:
         on_ready: Callable[[], None] | None = None,
         on_end: Callable[[FinalState], None] | None = None,
     ) -> bool:
-        """Run until told to stop (`stop`, SIGTERM, SIGINT), or to the end of the input.
+        """Run until a request to stop (`stop`, SIGTERM, SIGINT), or to the end of the input.
 
         With `workers` this process becomes the supervisor of so many, and starts again what dies.
         Each worker executes the whole program up to here; what follows `run` is done once, by the
@@ -149,7 +149,7 @@ class App:
                 `workers` it is called in each of them, not in the supervisor.
 
         Returns:
-            Whether a bounded run is over: False when it was told to stop before that.
+            Whether a bounded run is over: False when it was stopped before that.
 
         Raises:
             ConfigError: `until` is something else, or `workers` cannot be had here.

@@ -114,7 +114,7 @@ class Completed:
 
     Attributes:
         position: of the event.
-        call: what tells the call from all others of the task.
+        call: identifies the call among all others of the task.
         incarnation: whose answer was taken, of those that there are.
     """
 

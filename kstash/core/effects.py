@@ -67,7 +67,7 @@ class VerifyCheckpoints:
 class ScanTails:
     """Feed each scan with its tails, from its `starts` on.
 
-    Internal topics are read to the own FENCE, sinks to the end listed behind
+    Internal topics are read to the own FENCE, sinks to the end listed after
     `init_transactions()`. Empty when no incarnation ever started.
 
     `missing_inputs`: per stage, inputs whose first offset must be looked up now.

@@ -37,7 +37,7 @@ class ClaimAppended:
 class Fenced:
     """All FENCEs are acknowledged and the sinks' producers are initialised.
 
-    `committed` is the metadata read behind the initialisation of each producer (H28), None where
+    `committed` is the metadata read after the initialisation of each producer (H28), None where
     there was none.
     """
 

@@ -7,8 +7,8 @@ The order of the states is the order of the protocol's steps, and each next step
 by the event that says the last one is durable:
 
 - nothing but reading the lineage topic happens before the CLAIM is acknowledged;
-- the output tails are read only behind FENCEs and `init_transactions()` (H2), and lineage to a SEAL
-  that was appended behind those (H3);
+- the output tails are read only after FENCEs and `init_transactions()` (H2), and lineage to a SEAL
+  that was appended after those (H3);
 - nothing is produced before START is acknowledged.
 """
 
@@ -51,9 +51,9 @@ class GroupCore:
             at 0).
         settings: what must not change between a crash and its replay (topology hash, seed …).
             The description of the program is one of them (`kstash.core.program`).
-        skips: records that an operator told to skip (H17).
-        gaps: offsets of which an operator told that they hold no event.
-        drop_stores: stores that a changed program may leave behind.
+        skips: records that the settings have it skip (H17).
+        gaps: offsets that hold no event, by the settings.
+        drop_stores: stores that a changed program may give up.
         checkpoints_retained: newest remote checkpoints of a task that are kept, 2 or more.
         state: the step that waits for its event.
         view: what the lineage topic says, as far as it was read: to the own CLAIM, then to the own
@@ -122,7 +122,7 @@ class GroupCore:
 
     @property
     def chain(self) -> Sequence[Start]:
-        """STARTs that the group's history goes back on, oldest first; known behind the SEAL."""
+        """STARTs that the group's history goes back on, oldest first; known after the SEAL."""
         return self._chain
 
     @property
@@ -294,13 +294,13 @@ class GroupCore:
     def _committed_position(self, spec: TaskSpec) -> int:
         base = self._bases[spec.task]
         # A checkpoint was published only after all sink outputs up to it were committed, so it
-        # stands in for a committed position that expired behind a RELEASE (H33).
+        # stands in for a committed position that expired after a RELEASE (H33).
         least = base.position if base is not None else 0
         known = self.committed.positions if self.committed is not None else {}
         return max(known.get(spec.task.stage, 0), least)
 
     def _check_committed(self, spec: TaskSpec) -> None:
-        # Without it replay could not tell which sink outputs are out (H33).
+        # Without it replay could not know which sink outputs are out (H33).
         base = self._bases[spec.task]
         if not spec.sink_outputs or base is None:
             return

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 COLUMNS = ("keys", "values", "timestamps", "headers", "number")
-"""What has a hash of its own, so that an error can tell what differs; the last one is a count."""
+"""What has a hash of its own, so that an error can name what differs; the last one is a count."""
 
 _NOTHING = (0, 0, 0, 0, 0)
 _MASK = 2**32 - 1
@@ -92,7 +92,7 @@ class OutputHasher:
         self._outputs[output] = (key, value, timestamp, header, count + len(keys))
 
     def at(self, position: int) -> OutputHashes:
-        """The hashes now, behind all events below `position`."""
+        """The hashes now, after all events below `position`."""
         return OutputHashes(self._since, position, dict(self._outputs))
 
 

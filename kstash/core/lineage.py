@@ -3,11 +3,11 @@
 Invariants:
 
 - nothing of another generation counts: the topic was made anew since (protocol, H46);
-- a CHECKPOINT, HINT, RELEASE or RUN behind a higher CLAIM is void for ever (H6, H10, H47);
+- a CHECKPOINT, HINT, RELEASE or RUN after a higher CLAIM is void for ever (H6, H10, H47);
 - a CHECKPOINT whose files cannot be (`core.manifest`) is void too: nothing is opened, deleted or
   trimmed by it;
 - a SEGMENT counts wherever it lies: it is true information about its incarnation;
-- a CHECKPOINT, HINT, RELEASE or RUN with a tombstone behind it does not count: the cleaner may have
+- a CHECKPOINT, HINT, RELEASE or RUN with a tombstone after it does not count: the cleaner may have
   taken the CLAIM that makes it void, and not have come to it yet. Other tombstones say nothing.
 """
 

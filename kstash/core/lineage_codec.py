@@ -284,7 +284,7 @@ def write_varint(out: bytearray, value: int) -> None:
 
 
 def read_varint(data: bytes, i: int) -> tuple[int, int]:
-    """Return the integer at index `i` and the index behind it.
+    """Return the integer at index `i` and the index after it.
 
     Raises:
         WireCorruptError: longer than 10 bytes (no 64-bit integer needs more).

@@ -2,7 +2,7 @@
 
 No two applications may have one in common. Topics, groups and transactional ids begin with the
 application id and a hyphen, and an id may itself hold hyphens: `shop` and `shop-orders`. So the
-part behind the id holds none of the user's: `-` in the name of an edge becomes `_`, and the last
+part after the id holds none of the user's: `-` in the name of an edge becomes `_`, and the last
 hyphen before `-repartition` ends the id. What else would meet is refused as an id (`refusal`).
 """
 

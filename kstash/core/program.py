@@ -23,7 +23,7 @@ PROGRAM_SETTING = "program"
 """Name under which START's settings hold the encoded program."""
 
 HASHING_SETTING = "hashing"
-"""Likewise for what tells a worker's hash seed from others; absent where it was the pinned one."""
+"""Likewise for the identification of a worker's hash seed; absent for the pinned one."""
 
 
 @dataclass(frozen=True, slots=True)

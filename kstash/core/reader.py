@@ -6,7 +6,7 @@ Invariants:
 
 - what was accepted once is never withdrawn;
 - accepted sequences of a task are dense: 1, 2, 3 … on an internal topic read from its beginning;
-- no record of an incarnation is accepted behind a FENCE or record of a higher one of its group,
+- no record of an incarnation is accepted after a FENCE or record of a higher one of its group,
   nor on an internal topic before the FENCE of its own incarnation.
 
 `NO_INCARNATION` is none: what the guarantees without fences write. Their own internal topics take
@@ -101,7 +101,7 @@ class ReaderTable:
 
     def _end_counts(self, end: End) -> bool:
         if end.incarnation == NO_INCARNATION:
-            # Behind all that the same producer wrote, whatever the numbers were.
+            # After all that the same producer wrote, whatever the numbers were.
             return self._takes_unfenced
         if not self._passes_fence(end.application, end.task, end.incarnation):
             return False

@@ -1,6 +1,6 @@
 """Keys and values of the records of the lineage topic (layouts: wire-format.md).
 
-Keys: incarnation, kind, then what tells records of one kind apart; CONFIG and CLAIM carry a nonce
+Keys: incarnation, kind, then what distinguishes records of one kind; CONFIG and CLAIM carry a nonce
 instead of an incarnation, because none exists yet. Values: version byte, body, CRC-32. Segments
 are binary; the rare kinds are JSON, so that people can read a dump.
 """

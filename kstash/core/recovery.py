@@ -48,8 +48,8 @@ def scan_starts(
     """Where to start each output partition's scan, and the incarnation that vouches for it.
 
     The newest valid hint, or the `scan_from` of the base or of a valid remote checkpoint, else the
-    beginning. Records of incarnations below the vouching one are void behind the start (H10: a hint
-    may lie behind a FENCE).
+    beginning. Records of incarnations below the vouching one are void after the start (H10: a hint
+    may lie after a FENCE).
     """
     # What was written under a lineage topic that is gone is no history of ours (H26); sinks hold no
     # FENCE that would say so.
@@ -199,23 +199,25 @@ def skipped_floor(
     """
     if not (spec.internal_outputs or spec.sink_outputs):
         return 0
-    sources = _told_by(view, spec.task, base)
+    sources = _scan_start_records(view, spec.task, base)
     return max((_cut(owners, s.incarnation, s.reached) for s in sources), default=0)
 
 
 def reached_by(view: LineageView, task: TaskId, base: Checkpoint | None) -> int:
     """No record before a scan start is of a later position: its lineage was stable then."""
-    return max((source.reached for source in _told_by(view, task, base)), default=0)
+    return max((source.reached for source in _scan_start_records(view, task, base)), default=0)
 
 
-def _told_by(view: LineageView, task: TaskId, base: Checkpoint | None) -> list[Checkpoint | Hint]:
-    """Everything that tells scan starts of a task."""
+def _scan_start_records(
+    view: LineageView, task: TaskId, base: Checkpoint | None
+) -> list[Checkpoint | Hint]:
+    """All records that a task's scan starts depend on."""
     hint = view.hints.get(task)
     return [*_vouching(view, task, base), *((hint,) if hint is not None else ())]
 
 
 def _vouching(view: LineageView, task: TaskId, base: Checkpoint | None) -> list[Checkpoint]:
-    """Checkpoints that tell where scans start: the base, and remote ones however their files are.
+    """Checkpoints that decide where scans start: the base, and remote ones however their files are.
 
     The purge goes by the newest remote one, and its files may turn out damaged (S9).
     """

@@ -168,7 +168,7 @@ class Replay:
         Args:
             records: as `next_event` gave them.
             count: events read, at least 1.
-            end_offset: of the input behind the last of them.
+            end_offset: of the input after the last of them.
 
         Raises:
             ReplayDivergedError: without the place, which is the input at `end_offset`.

@@ -53,10 +53,10 @@ class CommittedPositions:
 
     @classmethod
     def newest(cls, answers: Iterable[str | None], generation: int) -> CommittedPositions | None:
-        """The newest position of each task, of what was read behind each initialisation (H28).
+        """The newest position of each task, of what was read after each initialisation (H28).
 
         A predecessor may commit by one producer until that one is barred too, so the answers may
-        differ, and may be told in another order than they were read. Positions only grow.
+        differ, and may be reported in another order than they were read. Positions only grow.
 
         Returns:
             None when nothing was committed under this generation of the lineage topic.

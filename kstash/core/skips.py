@@ -1,9 +1,9 @@
-"""Records that an operator told to pass over, and what of an input they leave (protocol, H17).
+"""Records that the settings pass over, and what of an input they leave (protocol, H17).
 
 Invariants:
 
 - a record that was processed is never passed over later: outputs that are out would lose their
-  sequences to others (H50). So only a place behind what the history has taken becomes a skip;
+  sequences to others (H50). So only a place after what the history has taken becomes a skip;
 - once said in a START, a skip is said by every later one, so that each replay knows it;
 - a skipped record is an event without effect; a place in a *gap* is no event at all: what lies
   there could not be read when it was declared, and does not count when it can be later.
@@ -62,7 +62,7 @@ class InputSkips:
         return bool(self.whole or self.parts or self.gaps)
 
     def gap_end(self, offset: int) -> int | None:
-        """The offset behind the gap that an offset lies in; None when it lies in none."""
+        """The offset after the gap that an offset lies in; None when it lies in none."""
         return next((last + 1 for first, last in self.gaps if first <= offset <= last), None)
 
 
@@ -78,7 +78,7 @@ class Asked:
         input: its index.
         start: offset of the first record that the replay reads.
         events: how many of the input's events the history takes from there on, 1 or more.
-        offsets: places that must lie behind those events.
+        offsets: places that must lie after those events.
     """
 
     stage: int
@@ -118,7 +118,7 @@ def questions(
     specs: Iterable[TaskSpec],
     plans: Mapping[TaskId, TaskPlan],
 ) -> tuple[Asked, ...]:
-    """What the inputs must tell of places that no START has said yet (H50).
+    """What the inputs must show of places that are in no START yet (H50).
 
     Args:
         places: to be passed over from now on.

@@ -75,7 +75,7 @@ class Takeover:
 
         Args:
             plans: of all tasks of the group.
-            drop_stores: stores that a changed program may leave behind.
+            drop_stores: stores that a changed program may give up.
 
         Returns:
             The plans, with the stores that begin empty.
@@ -133,8 +133,8 @@ class Takeover:
             incarnation: the own one.
             plans: of all tasks of the group.
             initial_offsets: by stage and input, what `missing_inputs` asked for.
-            skips: records that an operator told to skip (H17).
-            gaps: offsets of which an operator told that they hold no event.
+            skips: records that the settings have it skip (H17).
+            gaps: offsets that hold no event, by the settings.
         """
         tasks = {}
         for plan in plans.values():

@@ -1,7 +1,7 @@
 """The live path of one task: what it has processed, what goes out with which lineage.
 
 Per batch the runtime calls `advance` once with what the batch was, then `emit` for each output
-partition; segments are taken behind and acknowledged by the lineage topic.
+partition; segments are taken later, and acknowledged by the lineage topic.
 
 Invariants:
 
@@ -205,7 +205,7 @@ class TaskCore:
         output.in_flight.append(held.position)
         return Outgoing(partition, held.position, held.first_seq, held.count, chunk, held.payload)
 
-    # -- lineage behind --------------------------------------------------------------------------
+    # -- lineage, later --------------------------------------------------------------------------
 
     def take_segments(self) -> list[Segment]:
         """Lineage to append to the lineage topic now, in order; empty when there is none."""
@@ -275,7 +275,7 @@ class TaskCore:
     def on_idle_end(self, partition: OutPartition, end_offset: int) -> None:
         """An output partition ended there, now or some time ago: it counts while the task is idle.
 
-        What the task wrote behind it since is settled by now, and needs no scan either.
+        What the task wrote after it since is settled by now, and needs no scan either.
         """
         if self.is_idle_at(partition):
             self.scans.move(partition, end_offset)

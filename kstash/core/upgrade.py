@@ -166,7 +166,7 @@ def program_changed(
     changes: Collection[Change],
     dropped: Collection[str],
 ) -> ProgramChangedError:
-    """The error that tells how the program of an earlier START and this one differ.
+    """The error that lists how the program of an earlier START and this one differ.
 
     Args:
         before: settings of the START.
@@ -230,7 +230,7 @@ def fresh_stores(
 
 
 def had_sinks(chain: Sequence[Start], task: TaskId, incarnation: Incarnation) -> bool:
-    """Whether a task wrote user topics in an incarnation, as far as its START tells."""
+    """Whether a task wrote user topics in an incarnation, as far as its START shows."""
     for start in chain:
         if start.incarnation == incarnation:
             program = program_of(start.settings)

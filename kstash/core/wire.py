@@ -90,7 +90,7 @@ def decode_identity(data: bytes) -> Identity:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Marker: records of older incarnations of these task groups are void behind it."""
+    """Marker: records of older incarnations of these task groups are void after it."""
 
     application: int
     incarnations: tuple[tuple[int, Incarnation], ...]
@@ -100,7 +100,7 @@ class Fence:
 class End:
     """Marker: a task of a bounded run has produced everything, up to `last_seq` here.
 
-    Like an output, it fixes the history up to the task's `position`: behind a counted END a
+    Like an output, it fixes the history up to the task's `position`: after a counted END a
     successor must not find another one.
     """
 

@@ -45,9 +45,9 @@ class RightMissingError(ClusterError):
         )
         kind, name, operation = missing[0]
         option = {"transactional id": "--transactional-id"}.get(kind, f"--{kind}")
-        told = f" (Kafka says: {said})" if said else ""
+        why = f" (Kafka says: {said})" if said else ""
         super().__init__(
-            f"Kafka does not allow this client: {rights}{told}; check the client's credentials and "
+            f"Kafka does not allow this client: {rights}{why}; check the client's credentials and "
             "the ACLs: kafka-acls.sh --add --allow-principal User:... --operation "
             f"{operation} {option}{f' {name}' if name else ''}"
         )
@@ -172,7 +172,7 @@ class ResetUnfinishedError(ClusterError):
     def __init__(self, application_id: str, journal: str) -> None:
         super().__init__(
             f"a reset of {application_id!r} is under way, or was cut short, as topic {journal!r} "
-            f"tells: run `kstash reset {application_id}` again, with the options that it had"
+            f"shows: run `kstash reset {application_id}` again, with the options that it had"
         )
         self.journal = journal
 
@@ -208,7 +208,7 @@ class ApplicationIdTakenError(ClusterError):
 
 
 class ProducerFailedError(ClusterError):
-    """A producer lost a record or failed for good; every task behind it must claim again.
+    """A producer lost a record or failed for good; every task that uses it must claim again.
 
     Attributes:
         is_fenced: whether a newer producer of the same name took over.

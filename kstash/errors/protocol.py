@@ -56,7 +56,7 @@ class ForeignRecordError(ProtocolError):
 class CommittedPositionLostError(ProtocolError):
     """A checkpoint exists, but the committed position of its sinks does not.
 
-    Replay cannot tell which outputs are out already.
+    Replay cannot know which outputs are out already.
     """
 
     is_lasting = True

@@ -73,7 +73,7 @@ class KafkaAdmin:
         self._deadline_s = deadline_s
         self._request_timeout_s = min(REQUEST_TIMEOUT_S, deadline_s)
         self._monotonic = monotonic
-        # Topics of which a deletion has failed, and was told.
+        # Topics of which a deletion has failed, and was reported.
         self._undeleted: set[str] = set()
         self._complaints = Complaints(settings, monotonic=monotonic)
         self._complaints.is_over = has_access
@@ -249,7 +249,7 @@ class KafkaAdmin:
         return {wanted[partition]: result.offset for partition, result in found.items()}
 
     def _check_existence(self, partitions: Collection[Partition]) -> None:
-        """Raise when a topic or partition does not exist: listing offsets does not tell it."""
+        """Raise when a topic or partition does not exist: listing offsets does not report it."""
         topics = sorted({topic for topic, _ in partitions})
         found = self._descriptions(topics, grace_s=MISSING_GRACE_S)
         counts = {topic: len(found[topic].partitions) if topic in found else 0 for topic in topics}

@@ -78,15 +78,15 @@ def committed_offsets(client: Consumer, partitions: list[TopicPartition]) -> lis
     try:
         found = client.committed(partitions, COMMITTED_DEADLINE_S)
     except failures.CLIENT_ERRORS as error:
-        cause, told = error, failures.describe(error)
+        cause, reason = error, failures.describe(error)
     else:
         concerned = [each for each in found if each.error is not None]
         if not concerned:
             return found
-        told = failures.describe(concerned[0].error)
+        reason = failures.describe(concerned[0].error)
     places = ", ".join(f"{topic!r} partition {number}" for topic, number in places_of(concerned))
     raise KafkaUnavailableError(
-        f"the bookmarks of {places} were not to be had: {told}; check that Kafka is up and that "
+        f"the bookmarks of {places} were not to be had: {reason}; check that Kafka is up and that "
         "this user may READ the group, close this reader and start another, which goes on there"
     ) from cause
 

@@ -13,7 +13,7 @@ class Cause(NamedTuple):
         what: what is wrong, of the address that stands before it.
         fix: what to do.
         setting: what is to be mended; `bootstrap_servers` or one of `kafka`.
-        weight: the heaviest cause found is told: 3 is a refusal, 2 one if it comes again and again.
+        weight: the heaviest cause is reported: 3 is a refusal, 2 one if it comes again and again.
     """
 
     what: str

@@ -22,7 +22,7 @@ from kstash.kafka.reachability import BrokerWatch, LookUp
 from kstash.ports.kafka import Partition
 
 TOPIC_MISSING_GRACE_S = 2.0
-"""A topic may look missing for a moment while leaders move, so it is looked up again after this."""
+"""A topic may seem missing for a moment while leaders move, so it is asked for again after this."""
 LOOKUP_DEADLINE_S = 1.0
 
 

@@ -25,10 +25,10 @@ Tell = Callable[[OnDelivery, Any, DeliveredMessage], None]
 
 
 class ClientQueue:
-    """A client of Kafka's and what waits for it: the base of the producers.
+    """A client of Kafka's and the records that wait for it: the base of the producers.
 
-    A base and not a part of them, since `produce` runs for each record: no call more than the
-    client's own.
+    It is a base class and not a part of them, since `produce` runs for each record: there is no
+    call besides the client's own.
 
     Args:
         name: of the producer, for messages.
@@ -83,9 +83,9 @@ class ClientQueue:
                 # Nearly every record. Positions, since keywords cost half as much again: callback,
                 # on_delivery (its other name), timestamp, headers.
                 tell = self._tell
-                told = partial(tell, on_delivery) if tell and on_delivery else on_delivery
+                reported = partial(tell, on_delivery) if tell and on_delivery else on_delivery
                 self._produce(  # type: ignore[misc] # set before a partition is open
-                    topic, value, key, partition, told, None, timestamp, headers
+                    topic, value, key, partition, reported, None, timestamp, headers
                 )
             elif self._failure is not None:
                 raise self._failure

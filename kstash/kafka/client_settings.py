@@ -1,7 +1,7 @@
 """Client settings: what each client needs, with the reason beside each value.
 
-A user's `Config.kafka` goes before the tunable values here and behind those that the protocol
-decides (`kstash.settings.client.RESERVED` refuses these earlier).
+A user's `Config.kafka` overrides the tunable values here, but not those that the protocol decides
+(`kstash.settings.client.RESERVED` refuses these earlier).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ CONSUMER_QUEUE_KBYTES_MAX = 32 * 1024
 
 
 LEADERS_KNOWN_MS = 3_000
-"""How long the admin client, which follows no topic, believes what it was told of leaders. It goes
-on asking one that is dead; by default it would for a quarter of an hour: no lag, no purge."""
+"""How long the admin client, which follows no topic, believes its knowledge of leaders. It goes on
+asking a dead one; by default it would for a quarter of an hour: no lag, no purge."""
 
 CHECKPOINT_DEADLINE_MS = 30_000
 """How long a chunk of a checkpoint file may wait for its acknowledgement, or for its record."""
@@ -42,7 +42,7 @@ def common(config: Config, role: str) -> tuple[Settings, Settings]:
         "reconnect.backoff.max.ms": 1000,
         "socket.keepalive.enable": True,
         "socket.nagle.disable": True,
-        # A deleted topic is told soon. The default of 30 s hides it for as long.
+        # A deleted topic is reported soon. The default of 30 s hides it for as long.
         "topic.metadata.propagation.max.ms": 3000,
         "log.connection.close": False,
     }
@@ -62,7 +62,7 @@ def admin(config: Config) -> Settings:
     """Settings of the admin client."""
     tunable, decided = common(config, "admin")
     tunable["metadata.max.age.ms"] = LEADERS_KNOWN_MS
-    # A listener that wants something else closes the connection, and only the log tells it
+    # A listener that wants something else closes the connection, and only the log shows it
     # (`kstash.kafka.complaints`).
     tunable["log.connection.close"] = True
     return _merge(config, tunable, decided)
@@ -89,7 +89,7 @@ def _consumer(config: Config, role: str) -> tuple[Settings, Settings]:
 
 
 def member_id(config: Config, program: str) -> str:
-    """Client id of a member, which tells the group's other members what it runs."""
+    """Client id of a member, which shows the group's other members what it runs."""
     return names.client_id(config.application_id, f"member-{program}")
 
 
@@ -135,7 +135,7 @@ def scanner(config: Config, role: str = "scan") -> Settings:
         # The client wants a name; nothing is ever committed or joined under it.
         "group.id": names.client_id(config.application_id, role),
         "isolation.level": "read_committed" if role == "committed" else "read_uncommitted",
-        # Tells the end behind batches that compaction has emptied.
+        # Reports the end after batches that compaction has emptied.
         "enable.partition.eof": role in ("scan", "committed"),
     }
     return _merge(config, tunable, decided)

@@ -77,12 +77,12 @@ C = TypeVar("C", bound=Client)
 
 
 class _Consumer(Consumer):
-    """One that may be told a new password, which nothing may do while it closes."""
+    """A client that may get a new password, but not while it closes."""
 
     __slots__ = ("__weakref__",)
 
     def close(self) -> None:
-        """Leave the group and close; nobody tells it anything any more."""
+        """Leave the group and close; it gets no new password any more."""
         ROTATION.remove(self)
         super().close()
 

@@ -1,4 +1,4 @@
-"""Closes consumers, and leaves behind one that waits for a broker that is away."""
+"""Closes consumers, and gives up one that waits for a broker that is away."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class KafkaCluster:
         self.prepare(topics, are_there=True)
 
     def take_place(self, config: Config, program: str, topics: Collection[str] = ()) -> None:
-        """Go on as a certain worker, whose client begins to look for the group's coordinator.
+        """Go on as a certain worker, whose client begins to find the group's coordinator.
 
         It joins the group when it subscribes.
 
@@ -196,7 +196,7 @@ class KafkaCluster:
         asked = int(producer.get("batch.size", BATCH_BYTES_MAX))
         return producer | {"batch.size": min(asked, self._batch_bytes_max)}
 
-    def _told(self, chosen: settings.Settings, *, waits: bool = False) -> settings.Settings:
+    def _reporting(self, chosen: settings.Settings, *, waits: bool = False) -> settings.Settings:
         """Settings of a client that reports what it knows of its brokers."""
         take = self._statistics.taker(str(chosen["client.id"]), waits=waits)
         return {"statistics.interval.ms": STATISTICS_INTERVAL_MS, **chosen, "stats_cb": take}
@@ -225,7 +225,7 @@ class KafkaCluster:
     def _new_consumer(self, watch: BrokerWatch, topics: Collection[str] = ()) -> KafkaConsumer:
         member = settings.member(self._config, self.program)
         consumer = KafkaConsumer(
-            self._told(settings.reader(self._config), waits=True),
+            self._reporting(settings.reader(self._config), waits=True),
             bootstrap_servers=self._config.bootstrap_servers,
             watch=watch,
             grace_s=HEARTBEATS_OF_GRACE * float(member["heartbeat.interval.ms"]) / 1000,
@@ -234,11 +234,11 @@ class KafkaCluster:
         return consumer
 
     def _new_data_producer(self) -> KafkaProducer:
-        chosen = self._told(self._limited(settings.data_producer(self._config)))
+        chosen = self._reporting(self._limited(settings.data_producer(self._config)))
         return KafkaProducer(chosen, topic=self._asked)
 
     def _new_lineage_producer(self) -> Producer:
-        chosen = self._told(self._limited(settings.lineage_producer(self._config)))
+        chosen = self._reporting(self._limited(settings.lineage_producer(self._config)))
         producer = KafkaProducer(chosen, topic=self._asked)
         delay_s = self._config.lineage_ack_delay_ms / 1000
         return DelayedAcks(producer, delay_s) if delay_s else producer

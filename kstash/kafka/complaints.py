@@ -1,13 +1,13 @@
-"""What a client says while it gets no answer, turned into one cause with the setting to mend.
+"""Errors of a client that gets no answer, turned into one cause with the setting to mend.
 
-A client that cannot connect tries for ever, each time with an error, most of which say less than
-the first. So what it says is gathered here until the cluster has answered once. Of what is found
+A client that cannot connect tries for ever, each time with an error, and most of these say less
+than the first. So its errors are gathered here until the cluster has answered once:
 
 - a refusal (credentials, mechanism, certificates) ends the wait at once: waiting mends none;
-- what looks like the wrong `security.protocol` does when it has come again and again from each of
-  `bootstrap_servers`, since a broker that dies in a handshake looks the same, and a proxy before
-  one that is not there: the others of the cluster answer then, if later;
-- an address that does not answer is told, and waited for: brokers start as well.
+- signs of a wrong `security.protocol` end it when they have come again and again from each of
+  `bootstrap_servers`. A broker that dies in a handshake, and a proxy without its broker, give the
+  same signs; but then the others of the cluster answer, if later;
+- an address that does not answer is reported, and waited for: brokers start as well.
 
 After the first answer nothing here counts any more: an outage is survived.
 """
@@ -42,7 +42,7 @@ CERTIFICATE_TIMEOUT_S = 2.0
 OUTLIVE_S = 60.0
 ATTEMPT_S = 0.5
 ATTEMPT_S_MAX = 2.0
-"""How long one question of a tool may take before what the client says is looked at."""
+"""How long one request of a tool may take before the client's errors are checked."""
 CONTACT_S = 8.0
 """How long a tool waits for the first answer. A worker waits longer: brokers start as well."""
 
@@ -85,15 +85,15 @@ class Complaints:
         self._take(error.str())
 
     def log(self, level: int, message: str, *arguments: object) -> None:
-        """Take a line of the client's log: some causes are told nowhere else."""
+        """Take a line of the client's log: some causes are reported nowhere else."""
         text = message % arguments if arguments else message
         if text.startswith(("FAIL", "SSL")):
             self._take(text)
-        if not text.startswith("SSL"):  # told with each connection, and part of the cause
+        if not text.startswith("SSL"):  # reported with each connection, and part of the cause
             self._logger.log(level, message, *arguments)
 
     def wait(self, client: AdminClient, future: Future[T], timeout_s: float) -> T:
-        """Wait for an answer, the first one with an eye on what the client says meanwhile.
+        """Wait for an answer; before the first one the client's errors are checked meanwhile.
 
         Raises:
             AccessRefusedError: the cluster refuses this client, which waiting does not mend.
@@ -123,7 +123,7 @@ class Complaints:
         return result
 
     def check(self, *, is_asking: bool = True) -> None:
-        """Look at what the client has said until now, and say once that there is no answer.
+        """Check the client's errors until now, and log once that there is no answer.
 
         Args:
             is_asking: an answer is due; else silence is no news.
@@ -214,8 +214,8 @@ class Complaints:
 def _outlive(client: AdminClient, future: Future[Any]) -> None:
     """Keep a client until its last request is over.
 
-    The end of a request is told in a thread of the client's own, where Python may collect garbage:
-    a client that is destroyed there takes the process with it (librdkafka 2.16 aborts).
+    The end of a request is reported in a thread of the client's own, where Python may collect
+    garbage: a client that is destroyed there aborts the process (librdkafka 2.16).
     """
 
     def hold(_: AdminClient) -> None:
@@ -268,6 +268,6 @@ def _addresses(servers: str) -> set[str]:
 
 
 def _short(words: str) -> str:
-    """What the client said, without what comes before and behind."""
+    """The client's text without the parts before and after the error."""
     words = re.sub(r"^.*?/(?:bootstrap|\d+): ", "", words.strip(), flags=re.DOTALL)
     return re.sub(r"\s*\(after \d+ms in state .*", "", words, flags=re.DOTALL)

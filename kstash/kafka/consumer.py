@@ -99,7 +99,7 @@ class KafkaConsumer:
 
     def add(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions from the given offsets on; one that is read already moves there."""
-        # Below 0 are words of the client's: it would look for a committed offset, say.
+        # Values below 0 have meanings of the client's: it would fetch a committed offset, for one.
         assert all(at >= 0 for at in offsets.values()), f"no offsets: {offsets}"
         self.warm({topic for topic, _ in offsets})
         known = self._forget(offsets)
@@ -112,9 +112,9 @@ class KafkaConsumer:
         self.resume(offsets)
 
     def warm(self, topics: Collection[str]) -> None:
-        """Look topics up before they are read, each once; may run in another thread."""
-        # A topic that the client does not know is looked up by a timer of one second; asking for
-        # it first takes milliseconds.
+        """Fetch the metadata of topics before they are read; may run in another thread."""
+        # The client asks for a topic that it does not know by a timer of one second; asking for it
+        # first takes milliseconds.
         for topic in sorted(set(topics) - self._known_topics):
             error = self._look_up(topic, LOOKUP_DEADLINE_S)
             if error is None:
@@ -129,7 +129,7 @@ class KafkaConsumer:
             self._client.incremental_unassign(topic_partitions(known))
 
     def pass_over(self, gaps: Mapping[Partition, Sequence[tuple[int, int]]]) -> None:
-        """Go on behind these (first, last) offsets where a batch in them cannot be read."""
+        """Go on after these (first, last) offsets where a batch in them cannot be read."""
         self._gaps.update(gaps)
 
     def pause(self, partitions: Collection[Partition]) -> None:
@@ -177,7 +177,7 @@ class KafkaConsumer:
         return max(self._assigned[partition], at, self._ends.get(partition, 0))
 
     def close(self) -> None:
-        """Close the client; one that waits for a broker that is away is left behind."""
+        """Close the client; one that waits for a broker that is away is given up."""
         self._assigned.clear()
         close_in_time(self._name, self._client.close)
 
@@ -265,18 +265,18 @@ class KafkaConsumer:
     def _unreadable(
         self, error: KafkaError, partition: Partition, offset: int
     ) -> RecordUnreadableError:
-        told = failures.describe(error)
+        reason = failures.describe(error)
         last = None
         if error.code() in failures.UNREADABLE_CODES:
             last = last_offset_of(self._settings, partition, offset)
         if last is None:
             made = RecordUnreadableError(
-                f"nothing can be read from here on, and that does not pass: {told}"
+                f"nothing can be read from here on, and that does not pass: {reason}"
             )
         else:
             made = RecordUnreadableError(
                 f"the batch of offsets {offset} to {last} cannot be read, it is damaged or larger "
-                f"than the client takes: {told}"
+                f"than the client takes: {reason}"
             )
             made.skip = f"{partition[0]}/{partition[1]}/{offset}-{last}"
         return made.at(*partition, offset)
@@ -285,7 +285,7 @@ class KafkaConsumer:
         place = TopicPartition(message.topic() or "", message.partition() or 0)
         offset = message.offset()
         if (offset is None or offset < 0) and (place.topic, place.partition) in self._assigned:
-            # Of a log that was truncated the client tells the offset in the text only.
+            # When a log was truncated, the client has the offset only in the error's text.
             offset = self.position((place.topic, place.partition))
         left, why = "", "retention or a deletion was faster"
         with contextlib.suppress(*failures.CLIENT_ERRORS):

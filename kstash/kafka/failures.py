@@ -73,7 +73,7 @@ UNREACHABLE_CODES = frozenset(
     }
 )
 ACCESS_CODES = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
-"""What is told of a connection that is refused."""
+"""Codes of a connection that is refused."""
 REFUSED_CODES = frozenset(
     {
         KafkaError._AUTHENTICATION,
@@ -104,7 +104,7 @@ REFUSED_RECORDS: Mapping[int, _Suspect | None] = {
 """
 
 _CONSEQUENCES = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._STATE})
-"""What is told of records and calls behind the one that failed."""
+"""Codes of records and calls after the one that failed."""
 
 _REQUEST = re.compile(r"ProduceRequest for (\S+) \[(\d+)\] .*?failed: (.*?) \(broker ")
 """How the client words the end of an idempotent or transactional producer."""

@@ -2,13 +2,13 @@
 
 A broker that knows nothing of a producer takes whatever sequence comes first (KIP-360). So when the
 client's first request for a partition is refused, while its leader is elected or replicas are
-missing, and the second one, sent behind it, is taken, then the first one can never be written: it
+missing, and the second one, sent after it, is taken, then the first one can never be written: it
 counts as a duplicate, and librdkafka reports it *delivered*, with no offset. With nothing else in
 flight that cannot happen, and once the broker has a record of the producer it refuses gaps
 (decision 0020).
 
-A first record that fails is the end of its producer, as any other is (H12): nothing is sent behind
-it, and whoever has the producer learns of it (`error`). Producers that are not idempotent have no
+A first record that fails is the end of its producer, as any other is (H12): nothing is sent after
+it, and the producer's owner learns of it (`error`). Producers that are not idempotent have no
 sequences, and need none of this.
 
 Brokers forget a producer that wrote nothing to a partition for `producer.id.expiration.ms`, a day
@@ -67,9 +67,9 @@ class FirstRecordGate:
             self._waiting[place] = deque()
 
     def release(self, now: float) -> bool:
-        """Send what waits for nothing any more; returns whether there was anything.
+        """Send the records that need not wait any longer; returns whether there were any.
 
-        To be called behind the delivery callbacks, not within them: it may find no room.
+        To be called after the delivery callbacks, not within them: it may find no room.
         """
         if now >= self._rest_due:
             self._rest_due = now + REST_S

@@ -3,8 +3,8 @@
 Asked for the headers of such a record, the client (confluent-kafka 2.16) raises a bare
 `SystemError` without a place; asked again, it gives a list with a hole in it that crashes the
 process. So the headers of each record are asked for once, here, and a record without readable ones
-is replaced by one that says so, with its place, whenever it is asked. (A name with a NUL in it ends
-there: the client shows no more of it, and nobody can tell.)
+is replaced by one that raises an error with its place, whenever it is asked. (A name with a NUL in
+it ends there: the client shows no more of it, and this cannot be seen.)
 """
 
 from __future__ import annotations

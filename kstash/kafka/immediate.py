@@ -48,7 +48,7 @@ from kstash.kafka.reader_arguments import DECIDED, check_arguments
 from kstash.ports.kafka import Partition
 
 LOOK_S = 0.5
-"""How long a poll waits before it looks whether the cluster refuses the reader."""
+"""How long a poll waits before it checks whether the cluster refuses the reader."""
 
 
 class ImmediateReader:
@@ -172,7 +172,7 @@ class ImmediateReader:
     def bookmarks(self) -> dict[Partition, Bookmark]:
         """Return where the reader is, for each partition of which a record came or was restored.
 
-        Independent copies: behind everything handed out so far.
+        Independent copies, after everything handed out so far.
         """
         return {
             partition: Bookmark(bookmark.offset, bookmark.table.copy())
@@ -218,7 +218,7 @@ class ImmediateReader:
         """Leave the group and close; commits nothing. Again is fine.
 
         `on_revoked` is called before, in this thread, for what is still read. A broker that is away
-        is waited for 2 s; what the client does behind that ends with the process.
+        is waited for 2 s; what the client does after that ends with the process.
         """
         if self._is_closing:
             return

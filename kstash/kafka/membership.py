@@ -269,7 +269,7 @@ class KafkaMembership:
         self._revoked.difference_update(groups)
 
     def _answer(self) -> None:
-        """Tell the client that what was revoked is given up."""
+        """Answer the client that the revoked groups are given up."""
         try:
             self._client.incremental_unassign([])
         except failures.CLIENT_ERRORS as error:

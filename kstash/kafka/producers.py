@@ -115,7 +115,7 @@ class DelayedAcks:
     """A producer that holds records back before it writes them, so that all acks come late.
 
     A setting for tests (`lineage_ack_delay_ms`): a crash then loses lineage on which outputs that
-    are out already rely. (Acknowledgements alone told late would not: what was written is found.)
+    are out already rely. (Late reports of acknowledgements would not: what was written is found.)
 
     Args:
         producer: what writes.

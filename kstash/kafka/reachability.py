@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError
 from kstash.kafka import failures
 
 LOOKUP_TIMEOUT_S = 0.05
-"""How long a poll may be held up by a look whether the broker is back."""
+"""How long a poll may be held up by a check whether the broker is back."""
 BACKOFF_S_MIN = 0.5
 BACKOFF_S_MAX = 5.0
 

@@ -1,9 +1,9 @@
-"""Passwords that change while a process runs: their files are looked at again, and clients told.
+"""Passwords that change while a process runs: their files are read again, and clients updated.
 
 The client asks for user and password at each new connection, and takes other ones at any time;
 connections that stand go on (decision 0054). Invariants:
 
-- a client is told only while nobody closes it;
+- a client is updated only while nobody closes it;
 - a file that cannot be used changes nothing.
 """
 
@@ -25,8 +25,8 @@ from kstash.settings.credentials import content
 from kstash.settings.sources import CREDENTIALS, credential_files
 
 LOOK_S = 5.0
-"""Between two looks: much less than what anybody waits between a new password and the end of the
-old one."""
+"""Between two checks: much less than the usual time between a new password and the end of the old
+one."""
 
 log = structlog.get_logger("kstash.kafka")
 
@@ -46,7 +46,7 @@ class _Watched:
         variable: that names it.
         value: what it holds now.
         known: that and what it held before: settings that were made then have it still.
-        is_bad: nobody needs to be told again that it cannot be used.
+        is_bad: whether it was reported already that it cannot be used.
     """
 
     variable: str
@@ -69,13 +69,13 @@ class Rotation:
         self._thread: threading.Thread | None = None
 
     def follow(self, config: Config) -> None:
-        """Look at the files that gave an application user and password, from now on."""
+        """Check the files that gave an application user and password, from now on."""
         is_new = False
         for name, (variable, path) in credential_files(config.layers()).items():
             value = str(config.kafka[name])
             with self._lock:
                 watched = self._watched.setdefault((name, path), _Watched(variable, value))
-                # Settings that were read before the last look, or after it.
+                # Settings that were read before the last check, or after it.
                 is_new |= value not in watched.known
                 watched.known.add(value)
                 if self._thread is None:
@@ -94,7 +94,7 @@ class Rotation:
             return self._renewed(settings)
 
     def add(self, client: Client, settings: Mapping[str, Any]) -> None:
-        """Tell a client, made with these settings, what changes, until it is closed."""
+        """Give changes to a client that was made with these settings, until it is closed."""
         if not self._watched:
             return
         with self._lock:
@@ -110,7 +110,7 @@ class Rotation:
             self._clients.pop(client, None)
 
     def look(self) -> None:
-        """Read the files; where one has changed, tell all clients that had what was in it."""
+        """Read the files; where one has changed, update all clients that had its values."""
         with self._lock:
             files = list(self._watched.items())
         changed: list[str] = []

@@ -1,7 +1,7 @@
 """The transactional producer of one task group.
 
-Calls that block (taking over, committing) run in a thread of their own, one at a time; what they
-lead to is queued and told on the caller's thread, in `poll`. Invariants:
+Calls that block (taking over, committing) run in a thread of their own, one at a time; their
+results are queued, and reported on the caller's thread, in `poll`. Invariants:
 
 - delivery callbacks are never run by the thread, though it serves the client while it flushes;
 - after `commit` the caller produces nothing until `on_done`, so no call of the client's
@@ -42,12 +42,12 @@ ROOM_DEADLINE_S = 15.0
 
 
 class _ClientLog:
-    """Passes a client's log on, and notes what only the log tells.
+    """Passes a client's log on, and notes what only the log reports.
 
     Attributes:
         is_refused: the coordinator refused the client, for now.
-        cause: why its first transaction that failed did; empty when none has. What is told of the
-            records behind the one that failed is that they were purged.
+        cause: why its first transaction that failed did; empty when none has. The error of the
+            records after the one that failed says only that they were purged.
     """
 
     def __init__(self, logger: ClientLogger) -> None:
@@ -104,7 +104,7 @@ class KafkaSinkProducer(ClientQueue):
         self._is_busy = False
         self._is_closed = False
         self._commit_deadline: float | None = None
-        self._told: deque[Callable[[], None]] = deque()
+        self._callbacks: deque[Callable[[], None]] = deque()
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -142,9 +142,9 @@ class KafkaSinkProducer(ClientQueue):
                 self._client.poll(0)
             except failures.CLIENT_ERRORS as error:
                 self._fail(error)
-        told = self._told
-        while told:
-            told.popleft()()
+        callbacks = self._callbacks
+        while callbacks:
+            callbacks.popleft()()
         if not self._is_busy and self._client is not None:
             try:
                 self._gate.release(self._monotonic())
@@ -162,7 +162,7 @@ class KafkaSinkProducer(ClientQueue):
         deadline = self._monotonic() + timeout_s
         try:
             self._client.flush(timeout_s)
-            self.poll()  # sends what waited behind the first records
+            self.poll()  # sends the records that waited for the first ones
             self._client.flush(max(0.0, deadline - self._monotonic()))
         except failures.CLIENT_ERRORS as error:
             raise self._fail(error) from error
@@ -175,7 +175,7 @@ class KafkaSinkProducer(ClientQueue):
         The thread ends by itself; a commit that hangs on a broker that is away holds up nobody.
         """
         self._is_closed = True
-        self._told.clear()
+        self._callbacks.clear()
         self._gate.clear()
         if self._client is not None:
             self._client.purge(blocking=False)
@@ -219,7 +219,7 @@ class KafkaSinkProducer(ClientQueue):
         if isinstance(error, ProducerFailedError):
             self._failure = self._failure or error
         if not self._is_closed:
-            self._told.append(tell)
+            self._callbacks.append(tell)
 
     def _initialise(self) -> str | None:
         predecessor, self._predecessor = self._predecessor, None
@@ -301,13 +301,13 @@ class KafkaSinkProducer(ClientQueue):
 
     def _deliver(self, on_delivery: OnDelivery, error: Any, message: Any) -> None:
         if error is not None:
-            # The client goes on behind it, and what waits no more counts as acknowledged.
+            # The client goes on after it, and records that no longer wait count as acknowledged.
             self._fail(error, (message.topic(), message.partition()))
-        self._told.append(partial(on_delivery, error, message))
+        self._callbacks.append(partial(on_delivery, error, message))
 
     def _check_commit(self, deadline: float) -> None:
         # `send_offsets_to_transaction` may hang beyond its own time-out when the coordinator went
-        # away under it (seen with librdkafka 2.16). The thread is left behind with its client.
+        # away during it (seen with librdkafka 2.16). The thread is given up with its client.
         if self._monotonic() > deadline:
             self._is_busy, self._commit_deadline = False, None
             raise self._fail(f"a commit did not end within {self._timeout_s + COMMIT_GRACE_S:g} s")

@@ -1,4 +1,4 @@
-"""How far a batch goes that the client cannot read: it tells where one begins, and no more."""
+"""The end of a batch that the client cannot read: the client reports its first offset only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kstash.kafka.closing import close_in_time
 from kstash.ports.kafka import Partition
 
 SEARCH_S_MAX = 10.0
-"""A worker that ends looks for the end of a batch for so long; each look fetches it once."""
+"""A worker that ends searches for the end of a batch for so long; each try fetches it once."""
 
 POLL_S = 0.2
 
@@ -28,7 +28,7 @@ def last_offset_of(
 ) -> int | None:
     """Last offset of the batch that begins at `first` and cannot be read.
 
-    A fetch from within the batch fails with the batch's own first offset, one from behind it does
+    A fetch from within the batch fails with the batch's own first offset, one from after it does
     not: so its end is found by halving.
 
     Args:

@@ -89,7 +89,7 @@ def describe() -> dict[str, Any]:
         "info": {
             "title": "kstash",
             "version": metadata.version("kstash"),
-            "description": "What a worker, or a supervisor of several, tells of itself. "
+            "description": "What a worker, or a supervisor of several, reports. "
             "Nothing that is asked changes anything. Times are Unix time in seconds.",
         },
         "servers": [{"url": "/"}],

@@ -57,7 +57,7 @@ class StageProgram:
     Args:
         stage: what to run.
         stores: of the task.
-        seconds: a clock that never goes back, to tell which operator takes long.
+        seconds: a clock that never goes back, to measure which operator takes long.
         places: by input index, of inputs of which nobody knows that they are spread as others are.
         limits: by output index, what the topics take; empty: anything.
         decide: what becomes of a record that fails.

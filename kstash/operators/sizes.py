@@ -1,4 +1,4 @@
-"""What records weigh, and what a topic takes: told while it is known which input made a record."""
+"""Sizes of records, and what topics accept: checked while the input of a record is known."""
 
 from __future__ import annotations
 

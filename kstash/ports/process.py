@@ -76,7 +76,7 @@ class Background(Protocol):
         """
 
     def poll(self) -> None:
-        """Tell owners what is done."""
+        """Report finished jobs to their owners."""
 
     def close(self) -> None:
         """Cancel everything; returns at the latest after a few seconds."""

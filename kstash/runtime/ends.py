@@ -71,7 +71,7 @@ class IdleEnds:
             self._answer = self._admin.ask_end_offsets(self._partitions)
 
     def give(self, core: TaskCore, stage: Stage) -> None:
-        """Tell a task where the partitions end that it may write to."""
+        """Give a task the ends of the partitions that it may write to."""
         ends = self._ends
         for out, partition in self._outputs[stage.index]:
             if partition in ends:

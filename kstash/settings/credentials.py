@@ -27,7 +27,7 @@ _SECRET = re.compile(
     r"password|passphrase|secret|jaas|(^|[._])token$|key\.pem$|^ssl_key$|oauthbearer\.config$"
 )
 """What librdkafka keeps out of its own logs, but for `sasl.username` and `ssl.ca.pem`, which are
-known to others in any case; and words that tell a secret in releases to come."""
+known to others in any case; and words that mark a secret in releases to come."""
 
 _WITH_UNDERSCORE = {"log.level": "log_level"}
 """Settings of the client that are not written with dots alone, as the rule would have them."""
@@ -113,7 +113,7 @@ def client_settings(environment: Mapping[str, str]) -> dict[str, str]:
 def client_variables(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Client settings that variables give: `KSTASH_KAFKA__SASL_PASSWORD` is `sasl.password`.
 
-    With `_FILE` behind it a variable names a file whose content is the value, without a newline at
+    With `_FILE` appended a variable names a file whose content is the value, without a newline at
     its end. Files are read at each call: each worker and each restart reads them anew. Empty
     variables count as none, like those of all settings.
 

@@ -85,7 +85,7 @@ def check_function(verb: str, function: object, location: str | None, *takes: st
         raise TopologyError(
             f"{verb} needs a plain function, and {name} is async: nobody would await it. What is "
             "asked of a network may be another thing in a replay: do it before the input topic, or "
-            "behind the output",
+            "after the output",
             location,
         )
     if isgeneratorfunction(inner) and verb not in _YIELDING:

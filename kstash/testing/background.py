@@ -70,7 +70,7 @@ class ManualBackground:
         return job
 
     def poll(self) -> None:
-        """Do what was waiting before, and tell the owners."""
+        """Do the waiting jobs, and report them to their owners."""
         for _ in range(len(self.jobs)):
             job = self.jobs.popleft()
             if job.lane in self.held_lanes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ManualClock:
-    """A `kstash.ports.process.Clock` that stands still until it is told to move.
+    """A `kstash.ports.process.Clock` that stands still until a test moves it.
 
     Args:
         start_ms: Unix time in milliseconds at which it starts.

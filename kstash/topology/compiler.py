@@ -97,13 +97,13 @@ class _Compiler:
         for node in reversed(self.nodes):
             found = ColumnSet.NONE
             for child in self.children[node.index]:
-                # A wide edge ships its key whatever is behind it, but it makes that key itself.
+                # A wide edge ships its key whatever is after it, but it makes that key itself.
                 found |= child.reads | (child.keeps & after[child.index])
             after[node.index] = found
         return after
 
     def _name_edges(self) -> dict[int, str]:
-        """A name for every wide edge: given, or after the stateful operator behind it."""
+        """A name for every wide edge: given, or that of the stateful operator after it."""
         edges: dict[int, str] = {}
         taken: set[str] = set()
         for node in self.edges.values():
@@ -183,7 +183,7 @@ class _Compiler:
     def _cycle_error(self, groups: list[tuple[list[Node], list[Node]]]) -> TopologyError:
         merges = [node for _, members in groups for node in members if len(node.parents) > 1]
         return TopologyError(
-            "merge joins records from before a key_by with records from behind it, which would "
+            "merge joins records from before a key_by with records from after it, which would "
             "make a stage its own input: write one of them to a topic, or put repartition() "
             "before the merge",
             merges[0].location if merges else None,

@@ -88,9 +88,9 @@ class Stage:
         inputs: topics read, at least one.
         outputs: topics written; may be empty.
         stores: keyed states; may be empty.
-        needs_copartitioning: whether keyed state stands behind several inputs, which must then
+        needs_copartitioning: whether keyed state follows several inputs, which must then
             have equal partition counts.
-        entries: the node behind each of `inputs`.
+        entries: the node after each of `inputs`.
         exits: the node before each of `outputs`.
         nodes: what happens in between, exits included, in the order of declaration.
         read_after: by index of a node or entry, the columns that are looked at after it.

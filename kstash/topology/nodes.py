@@ -1,6 +1,6 @@
 """The declared graph: frozen nodes that know their parents. Building them runs nothing.
 
-A node depends on its parents *narrowly* (record by record, inside one task) or, behind a wide
+A node depends on its parents *narrowly* (record by record, inside one task) or, after a wide
 `EdgeNode`, through an internal topic. Nodes are numbered in the order of their declaration, and a
 parent is always declared before its child: the numbers are a topological order.
 
@@ -27,9 +27,9 @@ class Node:
 
     Attributes:
         kind: names the kind of node in the topology hash: never to be changed.
-        reads: columns that the node itself looks at; what stands behind it may look as well.
+        reads: columns that the node itself looks at; what stands after it may look as well.
         keeps: columns that leave the node as they entered.
-        has_effect: whether it is there for itself, and not only for what stands behind it.
+        has_effect: whether it is there for itself, and not only for what stands after it.
         is_port: whether it only names an output of its parent, and nothing is to run.
         index: number in the order of declaration, 0 or more, unique in the application.
         parents: the nodes it reads from; a node may stand there twice. Records of several are
@@ -65,7 +65,7 @@ class Node:
 
     @property
     def ports(self) -> tuple[str, ...]:
-        """Names of its outputs: a child reads `OUT` directly, and any other behind a `Port`."""
+        """Names of its outputs: a child reads `OUT` directly, and any other after a `Port`."""
         return (OUT,)
 
     def canonical_port(self, port: str) -> list[Any]:
@@ -172,7 +172,7 @@ class Merge(Node):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Port(Node):
-    """One output of its parent, beside `OUT`: what stands behind it reads the records sent there.
+    """One output of its parent, beside `OUT`: what stands after it reads the records sent there.
 
     Attributes:
         name: one of the parent's `ports`.
@@ -228,7 +228,7 @@ class EdgeNode(Node):
 
     Attributes:
         is_always_wide: whether it is even where no keyed state follows.
-        name: of the edge, or None: that of the stateful operator behind it.
+        name: of the edge, or None: that of the stateful operator after it.
         key: serde of the key.
         value: serde of the value, or None when it is not known.
     """

@@ -1,4 +1,4 @@
-"""Tells what a recovery waits for when nothing moves, and has it start over after a deadline.
+"""Reports what a recovery waits for when nothing moves, and restarts it after a deadline.
 
 Every wait of a recovery ends by itself (acknowledgements by the producers' deadlines, requests by
 those of the admin) but two: a scan or a replay whose records do not come, and the restore of files

@@ -125,7 +125,7 @@ class PartitionLog:
         topic: its topic.
         partition: its number.
         config: of the topic, as it is at each append.
-        clock: tells the time where `message.timestamp.type` is `LogAppendTime`.
+        clock: the time where `message.timestamp.type` is `LogAppendTime`.
     """
 
     def __init__(

@@ -56,7 +56,7 @@ class MemoryProducer:
     Args:
         kafka: the cluster.
         link: the way to it.
-        is_gapless: whether an error is fatal, as for an idempotent producer: all requests behind
+        is_gapless: whether an error is fatal, as for an idempotent producer: all requests after
             a failed one fail too, and `poll` raises.
     """
 

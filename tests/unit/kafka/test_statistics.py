@@ -95,6 +95,6 @@ def test_the_interval_may_be_another() -> None:
         bootstrap_servers="127.0.0.1:1",
         kafka={"statistics.interval.ms": 60_000},
     )
-    made = KafkaCluster(config)._told({"client.id": "c", **config.kafka})
+    made = KafkaCluster(config)._reporting({"client.id": "c", **config.kafka})
     assert made["statistics.interval.ms"] == 60_000
-    assert KafkaCluster(config)._told({"client.id": "c"})["statistics.interval.ms"] == 10_000
+    assert KafkaCluster(config)._reporting({"client.id": "c"})["statistics.interval.ms"] == 10_000

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +117,26 @@ def test_unit_tests_do_not_sleep(path: Path) -> None:
         and node.func.attr == "sleep"
     ]
     assert not calls, f"sleeps in lines {calls}"
+
+
+def prose(path: Path) -> Iterator[str]:
+    """Comments, docstrings and messages of a module."""
+    text = path.read_text(encoding="utf-8")
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.is_relative_to(ROOT / "kstash")], ids=name_of
+)
+def test_errors_are_reported_and_not_told(path: Path) -> None:
+    """In comments and messages something is reported, given or asked for; nobody is told."""
+    found = [text for text in prose(path) if re.search(r"\btold\b", text, re.IGNORECASE)]
+    assert not found
 
 
 def test_no_two_public_classes_have_one_name() -> None:
