@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kstash.core import fields
+from kstash.core.determinants import InputPlace
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
 from kstash.core.lineage_codec import decode_lineage, encode_lineage
@@ -35,9 +36,9 @@ from kstash.core.wire import with_checksum, without_checksum
 from kstash.errors import WireCorruptError
 
 # Written into topics: never change a value, only add.
-VERSION, LOGGING_VERSION = 1, 2
-"""A START that says that a task of one input logs is of the second: older releases would read its
-positions as records, and so must refuse it."""
+VERSION, EVENTS_VERSION = 1, 2
+"""Of the second are a START that says that a task of one input logs, and a CKPT that says how far
+the task is within frames: older releases would read something else in them, and so must refuse."""
 CONFIG, CLAIM, SEAL, START, RELEASE, RUN, SEGMENT, HINT, CHECKPOINT = range(1, 10)
 
 _KEY = struct.Struct(">QQB")
@@ -67,8 +68,10 @@ def encode_value(record: LineageRecord) -> bytes:
         body = encode_lineage(record.start, record.end, record.entries)
     else:
         body = json.dumps(_TO_JSON[kind](record), separators=(",", ":")).encode()
-    is_logging = isinstance(record, Start) and any(t.logs for t in record.tasks.values())
-    return with_checksum(bytes((LOGGING_VERSION if is_logging else VERSION, kind)) + body)
+    is_second = (isinstance(record, Start) and any(t.logs for t in record.tasks.values())) or (
+        isinstance(record, Checkpoint) and bool(record.places)
+    )
+    return with_checksum(bytes((EVENTS_VERSION if is_second else VERSION, kind)) + body)
 
 
 def decode_record(key: bytes | None, value: bytes | None) -> LineageRecord:
@@ -78,7 +81,8 @@ def decode_record(key: bytes | None, value: bytes | None) -> LineageRecord:
         WireCorruptError: anything else than what `encode_key` and `encode_value` give.
     """
     body = without_checksum(value)
-    if len(body) < 2 or body[0] not in (VERSION, LOGGING_VERSION if body[1] == START else VERSION):
+    newest = EVENTS_VERSION if body[1:2] in (b"%c" % START, b"%c" % CHECKPOINT) else VERSION
+    if len(body) < 2 or body[0] not in (VERSION, newest):
         raise WireCorruptError(f"lineage record of version {body[0]}, known: {VERSION}")
     try:
         if key is None:
@@ -211,18 +215,36 @@ def _start_from_json(inc: Incarnation, _: bytes, d: Any) -> Start:
 
 
 def _checkpoint_to_json(r: Any) -> dict[str, Any]:
-    return {
-        "remote": r.is_remote,
-        "position": r.position,
-        "label": r.label,
-        "files": [[f.name, f.size, f.digest, f.location] for f in r.files],
-        "inputs": sorted(r.input_offsets.items()),
-        "sequences": _partitions(r.sequences),
-        "readers": [[i, table.to_json()] for i, table in sorted(r.readers.items())],
-        "scan_from": _partitions(r.scan_from),
-        "timers": [],  # by rule (decision 0057)
-        "reached": r.reached,
-    } | _hashes_to_json(made=r.made, checked=r.checked)
+    return (
+        {
+            "remote": r.is_remote,
+            "position": r.position,
+            "label": r.label,
+            "files": [[f.name, f.size, f.digest, f.location] for f in r.files],
+            "inputs": sorted(r.input_offsets.items()),
+            "sequences": _partitions(r.sequences),
+            "readers": [[i, table.to_json()] for i, table in sorted(r.readers.items())],
+            "scan_from": _partitions(r.scan_from),
+            "timers": [],  # by rule (decision 0057)
+            "reached": r.reached,
+        }
+        | _hashes_to_json(made=r.made, checked=r.checked)
+        | _places_to_json(r.places)
+    )
+
+
+def _places_to_json(places: dict[int, InputPlace]) -> dict[str, Any]:
+    rows = [[source, p.taken, p.timestamp_ms] for source, p in sorted(places.items())]
+    return {"places": rows} if rows else {}
+
+
+def _places_from_json(rows: Any, offsets: dict[int, int]) -> dict[int, InputPlace]:
+    places = {}
+    for source, taken, time in rows:
+        if type(time) is not int:
+            raise WireCorruptError("CKPT with a place whose time is no number")
+        places[source] = InputPlace(offsets[source], fields.number(taken), time)
+    return places
 
 
 def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
@@ -230,6 +252,7 @@ def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
     if d["timers"] != []:
         # Whoever wrote them relies on it that they fire.
         raise WireCorruptError("CKPT with timers: this version knows none outside the stores")
+    inputs = _int_table(d["inputs"])
     return Checkpoint(
         inc,
         TaskId(stage, partition),
@@ -241,13 +264,14 @@ def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
             FileEntry(fields.text(n), fields.tag(s), fields.text(g), fields.text(at))
             for n, s, g, at in d["files"]
         ),
-        input_offsets=_int_table(d["inputs"]),
+        input_offsets=inputs,
         sequences=_from_partitions(d["sequences"]),
         readers={fields.number(i): ReaderTable.from_json(t) for i, t in d["readers"]},
         scan_from=_from_partitions(d["scan_from"]),
         reached=fields.number(d["reached"]),
         made=_hashes_from_json(d.get("made")),
         checked=_hashes_from_json(d.get("checked")),
+        places=_places_from_json(d.get("places", ()), inputs),
     )
 
 

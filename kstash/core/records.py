@@ -5,9 +5,9 @@ How they are written is another file's business: `kstash.core.record_codec`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from kstash.core.determinants import Determinant
+from kstash.core.determinants import Determinant, InputPlace
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.reader import ReaderTable
@@ -142,7 +142,8 @@ class Checkpoint:
     `input_offsets` are next offsets per input, `sequences` the last sequence per output partition,
     `readers` the reader table per internal input, `made` the hashes of all outputs up to
     `position`; `scan_from`, `reached` and `checked` as in `Hint`: those of the moment of
-    publishing, which is later.
+    publishing, which is later. Where the task merges, `places` are those of its inputs; their
+    offsets are in `input_offsets` too, and the reader tables are as before these.
     """
 
     incarnation: Incarnation
@@ -159,6 +160,7 @@ class Checkpoint:
     reached: int = 0
     made: OutputHashes | None = None
     checked: OutputHashes | None = None
+    places: dict[int, InputPlace] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from kstash.core.determinants import (
     Flush,
     Idle,
     MergedBatch,
+    MergedInput,
     Steps,
     Tick,
     end_of,
@@ -180,6 +181,18 @@ class Replay:
             raise ReplayDivergedError(
                 f"task {self.name}: {count} records end at offset {end_offset}, the lineage says "
                 f"{records.end_offset}: the input was changed by compaction or retention"
+            )
+
+    def verify_merged(self, batch: MergedBatch, parts: tuple[MergedInput, ...]) -> None:
+        """Verify that a merged batch has taken of its inputs what the lineage says (H13).
+
+        Raises:
+            ReplayDivergedError: the inputs were changed.
+        """
+        if parts != batch.parts:
+            raise ReplayDivergedError(
+                f"task {self.name}: a merged batch took {parts}, the lineage says {batch.parts}: "
+                "an input was changed by compaction or retention"
             )
 
     # -- outputs ---------------------------------------------------------------------------------

@@ -101,15 +101,9 @@ class Stash:
             return None
         end = self.end
         if len(entries) > SEGMENT_ENTRIES_MAX:
-            # Cut in front of an event, never between an event and its attachments.
-            cut = SEGMENT_ENTRIES_MAX
-            while cut < len(entries) and entries[cut].position < end_of(entries[cut - 1]):
-                cut += 1
-            while cut < len(entries) and isinstance(entries[cut - 1], Attachment):
-                cut += 1
+            cut, reached = _whole_events(entries, SEGMENT_ENTRIES_MAX)
             if cut < len(entries):
-                entries = entries[:cut]
-                end = end_of(entries[-1])
+                entries, end = entries[:cut], reached
         assert start < end, "a segment of no events"
         self._flushed = end
         self._check()
@@ -151,3 +145,19 @@ class Stash:
 
 def _position(entry: Determinant) -> int:
     return entry.position
+
+
+def _whole_events(entries: Sequence[Determinant], count: int) -> tuple[int, int]:
+    """How many entries are whole events, `count` or the next higher number; and where they end.
+
+    Attachments go with their event: those of a merged batch stand after it, others before it.
+    """
+    reached = max(map(end_of, entries[:count]))
+    while count < len(entries):
+        last = entries[count - 1]
+        is_between = entries[count].position < reached
+        if not is_between and not (isinstance(last, Attachment) and last.position >= reached):
+            break
+        reached = max(reached, end_of(entries[count]))
+        count += 1
+    return count, reached

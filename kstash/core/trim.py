@@ -154,6 +154,7 @@ def said_again(
         incarnation=core.incarnation,
         number=number,
         input_offsets=offsets,
+        places={i: replace(place, offset=offsets[i]) for i, place in newest.places.items()},
         scan_from=starts,
         reached=core.stable,
         checked=core.checked(),

@@ -94,6 +94,7 @@ class Adapter:
             record,
             input_offsets=_moved(record.input_offsets, inputs),
             readers=_moved(record.readers, inputs),
+            places=_moved(record.places, inputs),
             # They go on in a topic that was made anew: its readers begin with what comes first.
             sequences=_moved_partitions(record.sequences, sequences),
             scan_from=_moved_partitions(record.scan_from, outputs),

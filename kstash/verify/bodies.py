@@ -102,6 +102,7 @@ class Checkpoint(TypedDict):
     reached: Number
     made: NotRequired[Hashes]
     checked: NotRequired[Hashes]
+    places: NotRequired[list[tuple[Number, Number, int]]]
 
 
 class Stage(TypedDict):

@@ -87,6 +87,8 @@ class Checkers(OnlineCheckers):
         stage = self.stages[task[0]]
         for i, topic in enumerate(stage.inputs):
             mine = [(e[2], e[3], e[4]) for e in history if e[0] == RECORD and e[1] == i]
+            if stage.merges:
+                mine = _whole_records(mine)
             if stage.internal[i]:
                 want = self.readers[topic, task[1]].accepted
             else:
@@ -276,6 +278,19 @@ class Checkers(OnlineCheckers):
                     and meaning[2] in ends
                 ]
         return pieces
+
+
+def _whole_records(
+    events: list[tuple[int, int, tuple[Value, ...]]],
+) -> list[tuple[int, int, tuple[Value, ...]]]:
+    """Where each logical record is an event: those of one Kafka record together."""
+    found: list[tuple[int, int, tuple[Value, ...]]] = []
+    for offset, index, values in events:
+        if found and found[-1][0] == offset and found[-1][1] + len(found[-1][2]) == index:
+            found[-1] = offset, found[-1][1], found[-1][2] + values
+        else:
+            found.append((offset, index, values))
+    return found
 
 
 def run_event(

@@ -68,6 +68,9 @@ class Knobs:
             (kinds[1] != 60, self.rate_land == 0.3, self.rate_follow == 0.6),
         )
         self.has_releases = self.input_count == 24
+        # Tasks of several inputs merge them; the second stage may have another one, beside frames.
+        self.merges = self.segment_entries_max == 2000 and self.worker_count == 2
+        self.beside: tuple[str, ...] = ("beside",) if self.rate_hint == 0.02 else ()
         if self.first_sink == "both" and self.header_bytes_max == 16 and not self.is_bounded:
             # Replays that hold outputs, beside some that carry no lineage (H42).
             self.first_inputs = ("first", "second")
@@ -104,6 +107,10 @@ class Mutations:
     counts_first_position = False
     work_waits = False
     acts_at_once = False
+    merge_grows = False
+    merges_anew = False
+    ticks_anew = False
+    places_forgotten = False
 
     def first_question(self, worker: Worker) -> int:
         """Number of the worker's question whose answer counts for tasks that are opened now."""

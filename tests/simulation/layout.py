@@ -31,8 +31,18 @@ def stages_of(knobs: Knobs) -> tuple[Stage, ...]:
             *knobs.programs[0],
             knobs.sparse[0],
             *knobs.events[0],
+            merges=knobs.merges and len(knobs.first_inputs) > 1,
         ),
-        Stage(1, (MIDDLE,), (True,), second, *knobs.programs[1], knobs.sparse[1], *knobs.events[1]),
+        Stage(
+            1,
+            (MIDDLE, *knobs.beside),
+            (True,) + (False,) * len(knobs.beside),
+            second,
+            *knobs.programs[1],
+            knobs.sparse[1],
+            *knobs.events[1],
+            merges=knobs.merges and bool(knobs.beside),
+        ),
     )
 
 

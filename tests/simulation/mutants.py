@@ -7,9 +7,7 @@ rule was seen to matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import kstash.core.files as core_files
@@ -31,33 +29,12 @@ from kstash.core.tail_scan import TailScan
 from kstash.core.task import TaskCore
 from kstash.core.wire import Fence
 from tests.simulation import shapes
+from tests.simulation.event_mutants import EVENT_MUTANTS
 from tests.simulation.knobs import Mutations
+from tests.simulation.mutant import Mutant
 from tests.simulation.patching import Patch
-from tests.simulation.shapes import Shape
 from tests.simulation.sim_group import SimGroup
 from tests.simulation.sim_kafka import Log
-
-Apply = Callable[[Patch], Mutations]
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One rule removed."""
-
-    hole: str
-    rule: str
-    apply: Apply
-    shape: Shape = field(default_factory=dict)
-    seeds: tuple[int, ...] = ()
-
-    @contextmanager
-    def applied(self) -> Iterator[Mutations]:
-        """Remove the rule for a while."""
-        patch = Patch()
-        try:
-            yield self.apply(patch)
-        finally:
-            patch.undo()
 
 
 def _h1(patch: Patch) -> Mutations:
@@ -617,4 +594,5 @@ MUTANTS = (
     Mutant("S19", "files of who stored them", _files_by_content, shapes.FILES),
     Mutant("S20", "files go behind the read-back", _early_deletion, shapes.FILES),
     Mutant("S21", "files on their way stay", _on_way_forgotten, shapes.FILES),
+    *EVENT_MUTANTS,
 )

@@ -261,6 +261,56 @@ LATE_FENCES: Shape = {
 }
 """FENCEs that are on their way for long, also across a reset."""
 
+EVENTS: Shape = {
+    "first_inputs": ("first", "second"),
+    "programs": ((False, False, False, True), (False, False, False, True)),
+    "events": ((True, True, True), (True, True, True)),
+    "sparse": (1, 1),
+    "rate_crash": 0.06,
+    "rate_checkpoint": 0.02,
+    "rate_recreate": 0.0,
+}
+"""Ticks, steps, flushes and idle inputs, and many replays."""
+
+MERGED: Shape = {
+    **EVENTS,
+    "merges": True,
+    "beside": ("beside",),
+    "batch": 6,
+    "rate_pause": 0.0,
+}
+
+MERGED_IN_PARTS: Shape = {
+    **MERGED,
+    "segment_entries_max": 2,
+    "programs": ((True, False, False, False), (True, False, False, False)),
+    "rate_flush": 0.1,
+    "header_bytes_max": 4096,
+}
+"""Merged batches with attachments, in segments that end within what they bound."""
+
+RELEASES: Shape = {
+    "first_inputs": ("first",),
+    "programs": ((False, True, False, False), (False, True, False, False)),
+    "events": ((True, False, False), (True, False, False)),
+    "has_releases": True,
+    "rate_move": 0.05,
+    "rate_crash": 0.06,
+    "rate_checkpoint": 0.02,
+    "rate_recreate": 0.0,
+}
+"""Tasks of one input that log under one worker, and do not under another."""
+
+UNLOGGED: Shape = {**RELEASES, "has_releases": False}
+
+ENDS_OF_EVENTS: Shape = {
+    **EVENTS,
+    "is_bounded": True,
+    "first_inputs": ("first",),
+    "input_count": 12,
+    "steps": 160,
+}
+
 FILES: Shape = {
     **ZOMBIES,
     "has_files": True,

@@ -292,6 +292,7 @@ class LiveGroup:
             {i: t.copy() for i, t in enumerate(task.tables) if t is not None},
             {},
             made=core.made(),
+            places=dict(task.places),
         )
         self.pending.append(Pending(record, Saved(task.state.snapshot(), task.truth)))
 

@@ -15,8 +15,11 @@ from kstash.core.determinants import (
     Determinant,
     Flush,
     Idle,
+    InputPlace,
+    MergedBatch,
     Steps,
     Tick,
+    end_of,
 )
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
@@ -42,6 +45,7 @@ from tests.simulation.programs import (
     run_tick,
 )
 from tests.simulation.sim_kafka import Record
+from tests.simulation.sim_merge import merge_again, merge_live
 from tests.simulation.truth import (
     FLUSH,
     IDLE,
@@ -89,6 +93,7 @@ class SimTask:
         "logs",
         "notes",
         "offsets",
+        "places",
         "plan",
         "replay",
         "seed",
@@ -143,6 +148,15 @@ class SimTask:
             stored=stored,
         )
         self.offsets = [plan.input_offsets.get(i, 0) for i in range(len(stage.inputs))]
+        # Of a task that merges: where each input goes on, within a frame perhaps.
+        self.places: dict[int, InputPlace] = {}
+        if stage.merges:
+            told = plan.base.places if plan.base is not None else {}
+            if self.world.mutations.places_forgotten:
+                told = {}
+            self.places = {
+                i: told.get(i, InputPlace(offset, 0, 0)) for i, offset in enumerate(self.offsets)
+            }
         self.tables: list[ReaderTable | None] = [
             plan.readers.get(i, ReaderTable()) if internal else None
             for i, internal in enumerate(stage.internal)
@@ -201,7 +215,15 @@ class SimTask:
             event = self._choose(rng, position, size)
             if event is None:
                 break
-            if isinstance(event, int):
+            if isinstance(event, int) and self.stage.merges:
+                merged = merge_live(self, rng, position, size, emissions)
+                if merged is None:
+                    size -= 1
+                    continue
+                entries.extend(merged)
+                position = end_of(merged[0])
+                size -= position - merged[0].position
+            elif isinstance(event, int):
                 first = position
                 want = min(size, 1 + int(rng.random() * 3))
                 position = self._run_records(event, position, want, entries, emissions)
@@ -311,6 +333,20 @@ class SimTask:
     ) -> list[Attachment]:
         """Run one record live; returns its attachments."""
         record, cut, _ = event
+        values = self._values(source, record, cut)
+        return self.run_values(position, source, record.offset, cut, values, emissions, entries)
+
+    def run_values(
+        self,
+        position: int,
+        source: int,
+        offset: int,
+        cut: int,
+        values: tuple[Value, ...],
+        emissions: list[Emission],
+        entries: list[Determinant],
+    ) -> list[Attachment]:
+        """Run logical records of one event live, the first of index `cut` in its frame."""
         notes: list[Attachment] = []
         world = self.world
 
@@ -319,17 +355,16 @@ class SimTask:
             notes.append(Attachment(position, index, k, kind, answer.to_bytes(4, "big")))
             return answer
 
-        values = self._values(source, record, cut)
         half = self.world.mutations.hand_over_within_event and len(values) > 1
         for i, value in enumerate(values):
             run_record(
-                self.stage, self.state, self.id, source, record.offset, cut + i, value,
+                self.stage, self.state, self.id, source, offset, cut + i, value,
                 self.seed, ask, world.groups, emissions,
             )  # fmt: skip
             if half and i == 0 and emissions:
                 self._hand_over_early(position, entries, notes, emissions)
         attachments = tuple((a.index, a.k, a.kind, a.payload) for a in notes)
-        self.truth.append((RECORD, source, record.offset, cut, values, attachments))
+        self.truth.append((RECORD, source, offset, cut, values, attachments))
         return notes
 
     def _values(self, source: int, record: Record, cut: int) -> tuple[Value, ...]:
@@ -389,12 +424,16 @@ class SimTask:
         """Run what comes next again; returns the position after it."""
         if isinstance(event, RecordsNext):
             return self._replay_records(position, event, emissions)
+        if isinstance(event, MergedBatch):
+            return merge_again(self, event, emissions)
         assert isinstance(event, Steps | Tick | Flush | Idle)
         count = event.count if isinstance(event, Steps) else 1
         if isinstance(event, Steps) and event.count > self.state.work:
             raise ViolationError(
                 "I1", f"{self.id} {self.incarnation} replays {event}, left are {self.state.work}"
             )
+        if isinstance(event, Tick) and self.world.mutations.ticks_anew:
+            event = Tick(position, self.world.read_clock())
         self._run_event(event, emissions)
         return position + count
 
@@ -419,6 +458,20 @@ class SimTask:
     def _replay_record(
         self, position: int, source: int, record: Record, cut: int, emissions: list[Emission]
     ) -> None:
+        self.replay_values(
+            position, source, record.offset, cut, self._values(source, record, cut), emissions
+        )
+
+    def replay_values(
+        self,
+        position: int,
+        source: int,
+        offset: int,
+        cut: int,
+        values: tuple[Value, ...],
+        emissions: list[Emission],
+    ) -> None:
+        """Run logical records of one event again, the first of index `cut` in its frame."""
         asked: list[tuple[int, int, int, bytes]] = []
 
         def ask(index: int, k: int, kind: int) -> int:
@@ -430,17 +483,16 @@ class SimTask:
             asked.append((index, k, kind, note.payload))
             return int.from_bytes(note.payload, "big")
 
-        values = self._values(source, record, cut)
         seed = next(
             (seed_of(o.incarnation) for o in self.plan.owners if o.start <= position < o.end),
             self.seed,
         )
         for i, value in enumerate(values):
             run_record(
-                self.stage, self.state, self.id, source, record.offset, cut + i, value,
+                self.stage, self.state, self.id, source, offset, cut + i, value,
                 seed, ask, self.world.groups, emissions,
             )  # fmt: skip
-        self.truth.append((RECORD, source, record.offset, cut, values, tuple(asked)))
+        self.truth.append((RECORD, source, offset, cut, values, tuple(asked)))
 
     # ---- the mutant H38
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation.conftest import TABLE
-from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.mutant import Mutant
+from tests.simulation.mutants import MUTANTS
 from tests.simulation.runner import CRASHED, kill_all, run_guarded, table
 
 RUNS_MAX = 4_000

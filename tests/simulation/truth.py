@@ -83,6 +83,10 @@ class Coverage:
                 last = truth[position + entry.count - 1]
                 if entry.end_offset >= 0 and last[2] >= entry.end_offset:
                     return f"{entry}, but its last record was {last}"
+            elif name == "MergedBatch":
+                wrong = self._add_merged(entry)
+                if wrong is not None:
+                    return wrong
             elif name == "Steps":
                 for p in range(position, position + entry.count):
                     if p >= len(truth) or truth[p][0] != STEP:
@@ -100,6 +104,22 @@ class Coverage:
         self.advance()
         return None
 
+    def _add_merged(self, entry: Any) -> str | None:
+        truth = self.whole()
+        parts = [_part_of(part) for part in entry.parts]
+        taken: dict[int, list[Event]] = {}
+        for p in range(entry.position, entry.position + sum(part[1] for part in parts)):
+            if p >= len(truth) or truth[p][0] != RECORD:
+                return f"{entry}, but event {p} was no record"
+            taken.setdefault(truth[p][1], []).append(truth[p])
+            self.events.add(p)
+        for source, count, offset, within in parts:
+            found = taken.pop(source, [])
+            last = found[-1][2] if found else -1
+            if len(found) != count or last != (offset if within else offset - 1):
+                return f"{entry}, but of input {source} there were {found}"
+        return f"{entry}, but there were {taken} too" if taken else None
+
     def advance(self) -> int:
         """Move `end` over everything that is covered; returns it."""
         truth = self.truth  # `end` lies behind the adopted prefix from the beginning
@@ -114,6 +134,13 @@ class Coverage:
             end += 1
         self.end = end
         return end
+
+
+def _part_of(part: Any) -> tuple[int, int, int, int]:
+    """What an entry took of an input, of a chunk (as understood here) or of a segment."""
+    if isinstance(part, tuple):
+        return part[:4]
+    return part.input, part.count, part.place.offset, part.place.taken
 
 
 def _event_of(name: str, entry: Any) -> Event:

@@ -16,6 +16,14 @@ class Consumed:
 
 
 @dataclass(slots=True)
+class MergedBatch:
+    """Of each input: (input, count, offset, records of it that were taken, time)."""
+
+    position: int
+    parts: list[tuple[int, int, int, int, int]]
+
+
+@dataclass(slots=True)
 class Steps:
     """Steps of unfinished work."""
 
@@ -59,67 +67,94 @@ class Attachment:
     payload: bytes
 
 
-Entry = Consumed | Steps | Tick | Flush | Idle | Attachment
+Entry = Consumed | MergedBatch | Steps | Tick | Flush | Idle | Attachment
 
 
 def understand(data: bytes) -> tuple[int, int, list[Entry]]:
     """Return (start, end, entries) of a lineage header."""
-    assert data[0] in (1, 2), "version"
-    i = 1
+    return Understanding(data).lineage()
 
-    def number() -> int:
-        nonlocal i
+
+class Understanding:
+    """Bytes that are being read."""
+
+    def __init__(self, data: bytes) -> None:
+        assert data[0] in (1, 2), "version"
+        self.data = data
+        self.i = 1
+        self.clock = 0
+        self.last_end: dict[int, int] = {}
+        self.last_time: dict[int, int] = {}
+
+    def number(self) -> int:
+        """A number without sign."""
         value = shift = 0
-        while data[i] & 0x80:
-            value |= (data[i] & 0x7F) << shift
+        while self.data[self.i] & 0x80:
+            value |= (self.data[self.i] & 0x7F) << shift
             shift += 7
-            i += 1
-        value |= data[i] << shift
-        i += 1
+            self.i += 1
+        value |= self.data[self.i] << shift
+        self.i += 1
         return value
 
-    start = at = number()
-    length = number()
-    entries: list[Entry] = []
-    last_end: dict[int, int] = {}
-    clock = 0
-
-    def signed() -> int:
-        step = number()
+    def signed(self) -> int:
+        """A number with a sign."""
+        step = self.number()
         return step >> 1 if step % 2 == 0 else -(step + 1 >> 1)
 
-    while i < len(data):
-        tag = number()
-        if tag & 3 in (0, 3):
-            at += number() if tag & 3 == 3 else 0
-            source, count = tag >> 2, number()
-            end = last_end.get(source, 0) + signed()
-            last_end[source] = end
-            entries.append(Consumed(at, source, count, end))
-            at += count
-        elif tag & 3 == 1:
-            assert data[0] == 2
-            at += number()
-            kind = tag >> 2
-            if kind == 2:
-                steps = Steps(at, number())
-                entries.append(steps)
-                at += steps.count - 1
-            elif kind == 3:
-                clock += signed()
-                entries.append(Tick(at, clock))
-            elif kind == 4:
-                entries.append(Flush(at, number()))
+    def end(self, source: int) -> int:
+        """Where an input ended, as the difference to its last end."""
+        self.last_end[source] = self.last_end.get(source, 0) + self.signed()
+        return self.last_end[source]
+
+    def now(self) -> int:
+        """What the clock said."""
+        self.clock += self.signed()
+        return self.clock
+
+    def lineage(self) -> tuple[int, int, list[Entry]]:
+        """All of it."""
+        start = at = self.number()
+        length = self.number()
+        entries: list[Entry] = []
+        while self.i < len(self.data):
+            tag = self.number()
+            if tag & 3 in (0, 3):
+                at += self.number() if tag & 3 == 3 else 0
+                source, count = tag >> 2, self.number()
+                entries.append(Consumed(at, source, count, self.end(source)))
+                at += count
+            elif tag & 3 == 1:
+                assert self.data[0] == 2
+                at += self.number()
+                entry = self.event(tag >> 2, at)
+                entries.append(entry)
+                if not isinstance(entry, MergedBatch):
+                    at += entry.count if isinstance(entry, Steps) else 1
             else:
-                assert kind == 5
-                source = number()
-                clock += signed()
-                entries.append(Idle(at, source, clock))
-            at += 1
-        else:
-            at += number()
-            head = number(), number(), number()
-            size = number()
-            entries.append(Attachment(at, *head, data[i : i + size]))
-            i += size
-    return start, start + length, entries
+                at += self.number()
+                head = self.number(), self.number(), self.number()
+                size = self.number()
+                entries.append(Attachment(at, *head, self.data[self.i : self.i + size]))
+                self.i += size
+        return start, start + length, entries
+
+    def event(self, kind: int, at: int) -> MergedBatch | Steps | Tick | Flush | Idle:
+        """What is no record."""
+        if kind == 1:
+            return MergedBatch(at, [self.part() for _ in range(self.number())])
+        if kind == 2:
+            return Steps(at, self.number())
+        if kind == 3:
+            return Tick(at, self.now())
+        if kind == 4:
+            return Flush(at, self.number())
+        assert kind == 5
+        return Idle(at, self.number(), self.now())
+
+    def part(self) -> tuple[int, int, int, int, int]:
+        """Of one input of a merged batch."""
+        source, count = self.number(), self.number()
+        offset, within = self.end(source), self.number()
+        self.last_time[source] = self.last_time.get(source, 0) + self.signed()
+        return source, count, offset, within, self.last_time[source]

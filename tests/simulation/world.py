@@ -218,7 +218,7 @@ class World:
             return
         self.inputs_left -= 1
         rng = self.rng
-        topic = rng.choice(self.knobs.first_inputs)
+        topic = rng.choice((*self.knobs.first_inputs, *self.knobs.beside))
         partition = int(rng.random() * self.groups)
         value = int(rng.random() * 5), int(rng.random() * 1000)
         self.cluster.append(self.cluster.log(topic, partition), Record(None, value))

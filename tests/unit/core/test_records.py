@@ -5,11 +5,13 @@ Source: docs/internals/wire-format.md, sections 3 and 4; protocol, section 4.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kstash.core import determinants, record_codec
+from kstash.core.determinants import InputPlace
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import TaskId
 from kstash.core.reader import ReaderTable
@@ -233,6 +235,21 @@ def test_a_start_that_logs_is_of_the_second_version() -> None:
     assert decode_record(key, encode_value(start)) == start
     with pytest.raises(WireCorruptError, match=r"stages \[1, 2\] says that \[3\] log"):
         decode_record(key, value_of(4, body % 3, version=2))
+
+
+def test_a_checkpoint_within_a_frame_is_of_the_second_version() -> None:
+    """An older release would go on at the frame's beginning, so it must not understand it."""
+    place = InputPlace(40, 3, -7)
+    found = next(r for r, *_ in VECTORS if isinstance(r, Checkpoint))
+    made = replace(found, input_offsets={0: 40, 1: 5}, places={0: place})
+    key, value = encode_key(made), encode_value(made)
+    assert value[:2] == b"\x02\x09"
+    assert b'"places":[[0,3,-7]]' in value
+    assert decode_record(key, value) == made
+    for wrong in (b"[[2,3,7]]", b"[[0,-3,7]]", b'[[0,3,"7"]]'):
+        body = value[2:-4].replace(b"[[0,3,-7]]", wrong)
+        with pytest.raises(WireCorruptError):
+            decode_record(key, value_of(9, body, version=2))
 
 
 KEY = bytes.fromhex(INC + "03")

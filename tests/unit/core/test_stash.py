@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import kstash.core.stash as core_stash
 from kstash.core.determinants import (
     Attachment,
     Consumed,
@@ -175,7 +176,7 @@ def test_h38_a_segment_ends_after_the_notes_of_a_merged_batch() -> None:
     stash.append([batch, *notes, Tick(end, 1), Tick(end + 1, 1)], end + 2)
     taken = stash.take_segment()
     assert taken is not None
-    assert (taken[:2], taken[2][-1]) == ((0, end + 1), Tick(end, 1))
+    assert (taken[:2], taken[2][-1]) == ((0, end), notes[-1])
 
 
 def test_h29_adopted_lineage_is_flushed_again() -> None:
@@ -265,3 +266,18 @@ def test_lineage_is_appended_once() -> None:
     stash.append([Consumed(0, 0, 3, 3)], 3)
     with pytest.raises(AssertionError, match="appended before"):
         stash.append([Consumed(2, 0, 2, 4)], 4)
+
+
+def test_h38_each_merged_batch_keeps_its_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """H38: also where one follows the notes of another (found by the simulator, seed 224)."""
+    monkeypatch.setattr(core_stash, "SEGMENT_ENTRIES_MAX", 2)
+    entries: list[Determinant] = []
+    for at in (0, 2):
+        part = MergedInput(0, 2, InputPlace(at + 2, 0, 5))
+        note = Attachment(at + 1, 0, 0, CLOCK_READ, b"x")
+        entries += [MergedBatch(at, (part,)), note]
+    stash = explicit()
+    stash.append([*entries, Tick(4, 1)], 5)
+    assert stash.take_segment() == (0, 2, tuple(entries[:2]))
+    assert stash.take_segment() == (2, 4, tuple(entries[2:]))
+    assert stash.take_segment() == (4, 5, (Tick(4, 1),))

@@ -1,0 +1,105 @@
+"""Mutants of the rules for events that are no records, and for merged ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kstash.core.recovery as core_recovery
+import kstash.core.stash as core_stash
+from kstash.core.determinants import end_of
+from kstash.core.ids import UNBOUNDED
+from kstash.core.merge import MergeOrder
+from tests.simulation import shapes
+from tests.simulation.knobs import Mutations
+from tests.simulation.mutant import Mutant
+from tests.simulation.patching import Patch
+
+
+def _work_waits(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.work_waits = True
+    return mutations
+
+
+def _acts_at_once(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.acts_at_once = True
+    return mutations
+
+
+def _logs_as_now(patch: Patch) -> Mutations:
+    def positions(spec: Any, chain: Any, owners: Any) -> Any:
+        del chain, owners
+        return [(0, UNBOUNDED)] if spec.implicit and not spec.logs else []
+
+    patch.set(core_recovery, "positions_not_logged", positions)
+    return Mutations()
+
+
+def _ticks_anew(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.ticks_anew = True
+    return mutations
+
+
+def _merge_grows(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.merge_grows = True
+    return mutations
+
+
+def _merges_anew(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.merges_anew = True
+    return mutations
+
+
+def _sorted_heads(patch: Patch) -> Mutations:
+    def begin(order: MergeOrder, waiting: Any, times: Any) -> None:
+        # By the times of all that waits, and not of what is next in each input.
+        before(order, waiting, times)
+        every = sorted(
+            (times.get(source, 0) if time is None else time, source)
+            for source, found in waiting.items()
+            for time in found
+        )
+        order._sorted = [source for _, source in every]  # type: ignore[attr-defined]
+
+    def take(order: MergeOrder, most: int) -> list[int]:
+        left: list[int] = order._sorted  # type: ignore[attr-defined]
+        taken = left[:most]
+        del left[:most]
+        for source in taken:
+            order.counts[source] += 1
+        return taken
+
+    before = patch.set(MergeOrder, "__init__", begin)
+    patch.set(MergeOrder, "take", take)
+    return Mutations()
+
+
+def _cut_anywhere(patch: Patch) -> Mutations:
+    def whole_events(entries: Any, count: int) -> tuple[int, int]:
+        return count, max(map(end_of, entries[:count]))
+
+    patch.set(core_stash, "_whole_events", whole_events)
+    return Mutations()
+
+
+def _places_forgotten(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.places_forgotten = True
+    return mutations
+
+
+EVENT_MUTANTS = (
+    Mutant("V1", "work comes before records", _work_waits, shapes.UNLOGGED),
+    Mutant("V2", "no event of its own after END", _acts_at_once, shapes.ENDS_OF_EVENTS),
+    Mutant("V3", "START says who logs", _logs_as_now, shapes.RELEASES),
+    Mutant("V4", "a tick is of the time logged", _ticks_anew, shapes.EVENTS),
+    Mutant("V5", "a merged batch is a snapshot", _merge_grows, shapes.MERGED),
+    Mutant("V6", "it is merged again as one", _merges_anew, shapes.MERGED),
+    Mutant("V7", "heads are merged, not sorted", _sorted_heads, shapes.MERGED),
+    Mutant("V8", "segments end at whole events", _cut_anywhere, shapes.MERGED_IN_PARTS),
+    Mutant("V9", "places within frames are kept", _places_forgotten, shapes.MERGED),
+)
