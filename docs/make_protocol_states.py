@@ -82,7 +82,14 @@ def asked_for() -> dict[tuple[GroupState, type[Event], GroupState], str]:
     found = {}
     spec = TaskSpec(TaskId(0, 0), implicit=True, internal_outputs=((0, 0),))
     for events, skips in ((FIRST_START, ()), (TAKEOVER, ()), (NEW_SKIP, ((0, 0, 7),))):
-        core = GroupCore(0, 0, [spec], {}, {}, frozenset(skips))
+        core = GroupCore(
+            group=0,
+            application=0,
+            specs=[spec],
+            external_inputs={},
+            settings={},
+            skips=frozenset(skips),
+        )
         for event in events:
             before = core.state
             effects = ", ".join(type(effect).__name__ for effect in core.step(event))

@@ -36,7 +36,7 @@ from kstash.core.wire import Fence
 from kstash.errors import CommittedPositionLostError, IncarnationFencedError
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class GroupCore:
     """One worker's attempt at owning one task group.
 

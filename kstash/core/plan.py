@@ -45,7 +45,7 @@ class TaskSpec:
         return self.internal_outputs + self.scanned_sinks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPlan:
     """How one task comes back.
 

@@ -106,12 +106,16 @@ class Program:
         try:
             data: Any = json.loads(text)
             return cls(
-                tuple(_stage(entry) for entry in data["stages"]),
-                fields.number(data["next_number"]),
-                fields.text(data["guarantee"]),
-                {fields.text(topic): fields.number(count) for topic, count, _ in data["topics"]},
-                {fields.text(topic): fields.text(id_) for topic, _, id_ in data["topics"] if id_},
-                tuple(
+                stages=tuple(_stage(entry) for entry in data["stages"]),
+                next_number=fields.number(data["next_number"]),
+                guarantee=fields.text(data["guarantee"]),
+                partitions={
+                    fields.text(topic): fields.number(count) for topic, count, _ in data["topics"]
+                },
+                topic_ids={
+                    fields.text(topic): fields.text(id_) for topic, _, id_ in data["topics"] if id_
+                },
+                retired=tuple(
                     (fields.number(number), fields.text(topic)) for number, topic in data["retired"]
                 ),
             )
@@ -124,15 +128,17 @@ class Program:
 
 def _stage(data: Any) -> StageShape:
     return StageShape(
-        fields.number(data["number"]),
-        fields.text(data["name"]),
-        tuple((fields.text(topic), fields.flag(internal)) for topic, internal in data["inputs"]),
-        tuple(
+        number=fields.number(data["number"]),
+        name=fields.text(data["name"]),
+        inputs=tuple(
+            (fields.text(topic), fields.flag(internal)) for topic, internal in data["inputs"]
+        ),
+        outputs=tuple(
             (fields.text(t), fields.flag(internal), fields.text(d))
             for t, internal, d in data["outputs"]
         ),
-        tuple((fields.text(name), fields.text(kind)) for name, kind in data["stores"]),
-        tuple(fields.text(label) for label in data["operators"]),
+        stores=tuple((fields.text(name), fields.text(kind)) for name, kind in data["stores"]),
+        operators=tuple(fields.text(label) for label in data["operators"]),
     )
 
 

@@ -146,12 +146,12 @@ class ReaderTable:
     def copy(self) -> ReaderTable:
         """Return an independent copy (for a checkpoint)."""
         return ReaderTable(
-            self.is_internal,
-            dict(self.max_incarnation),
-            dict(self.last_seq),
-            dict(self.ends),
-            self.is_fenced,
-            self.application,
+            is_internal=self.is_internal,
+            max_incarnation=dict(self.max_incarnation),
+            last_seq=dict(self.last_seq),
+            ends=dict(self.ends),
+            is_fenced=self.is_fenced,
+            application=self.application,
         )
 
     def to_json(self) -> dict[str, Any]:

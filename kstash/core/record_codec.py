@@ -211,7 +211,7 @@ def _start_from_json(inc: Incarnation, _: bytes, d: Any) -> Start:
         raise WireCorruptError(f"START of stages {sorted(tasks)} says that {sorted(logs)} log")
     if any(len(skip) not in (3, 4) for skip in skips):
         raise WireCorruptError(f"START with skips {skips}")
-    return Start(inc, parent, tasks, settings, skips, gaps)
+    return Start(inc, parent, tasks, settings, skips=skips, gaps=gaps)
 
 
 def _checkpoint_to_json(r: Any) -> dict[str, Any]:
@@ -280,7 +280,14 @@ def _hint_from_json(inc: Incarnation, key: bytes, d: Any) -> Hint:
     offsets = _from_partitions(d["offsets"])
     checked = _hashes_from_json(d.get("checked"))
     task = TaskId(stage, partition)
-    return Hint(inc, task, fields.tag(d["number"]), offsets, fields.number(d["reached"]), checked)
+    return Hint(
+        incarnation=inc,
+        task=task,
+        number=fields.tag(d["number"]),
+        offsets=offsets,
+        reached=fields.number(d["reached"]),
+        checked=checked,
+    )
 
 
 def _release_from_json(inc: Incarnation, _: bytes, d: Any) -> Release:

@@ -62,4 +62,11 @@ class ScanStarts:
     ) -> Hint:
         """The next HINT."""
         self._number += 1
-        return Hint(self._incarnation, self._task, self._number, offsets, reached, checked)
+        return Hint(
+            incarnation=self._incarnation,
+            task=self._task,
+            number=self._number,
+            offsets=offsets,
+            reached=reached,
+            checked=checked,
+        )

@@ -146,10 +146,10 @@ class Takeover:
         skips = skips.union(*(start.skips for start in self.chain))
         gaps = gaps.union(*(start.gaps for start in self.chain))
         return Start(
-            incarnation,
-            parent,
-            tasks,
-            dict(self.settings),
-            tuple(sorted(skips)),
-            tuple(sorted(gaps)),
+            incarnation=incarnation,
+            parent=parent,
+            tasks=tasks,
+            settings=dict(self.settings),
+            skips=tuple(sorted(skips)),
+            gaps=tuple(sorted(gaps)),
         )

@@ -203,7 +203,8 @@ class TaskCore:
             output.sent = max(output.sent, held.lineage_end)
         assert not output.in_flight or output.in_flight[-1] <= held.position, "sent out of order"
         output.in_flight.append(held.position)
-        return Outgoing(partition, held.position, held.first_seq, held.count, chunk, held.payload)
+        first_seq, count, payload = held.first_seq, held.count, held.payload
+        return Outgoing(partition, held.position, first_seq, count, chunk=chunk, payload=payload)
 
     # -- lineage, later --------------------------------------------------------------------------
 

@@ -148,7 +148,14 @@ def decode_marker(data: bytes) -> Marker:
         if kind == _MARKER_END:
             run, stage, partition, gen, inc, last_seq, position = _END.unpack(rest)
             task = TaskId(stage, partition)
-            return End(application, run, task, Incarnation(gen, inc), last_seq, position)
+            return End(
+                application=application,
+                run=run,
+                task=task,
+                incarnation=Incarnation(gen, inc),
+                last_seq=last_seq,
+                position=position,
+            )
     except struct.error as error:
         raise WireCorruptError(f"marker of {len(data)} bytes is malformed: {error}") from error
     raise WireCorruptError(f"marker of unknown kind {kind}")

@@ -116,12 +116,16 @@ class KafkaAdmin:
         )
         return {
             name: TopicInfo(
-                name,
-                len(found[name].partitions),
-                min((len(p.replicas) for p in found[name].partitions), default=0),
-                {key: str(entry.value) for key, entry in configs[resource].items()},
-                str(found[name].topic_id),
-                frozenset(right.name for right in found[name].authorized_operations or ()),
+                name=name,
+                partition_count=len(found[name].partitions),
+                replication_factor=min(
+                    (len(p.replicas) for p in found[name].partitions), default=0
+                ),
+                config={key: str(entry.value) for key, entry in configs[resource].items()},
+                topic_id=str(found[name].topic_id),
+                operations=frozenset(
+                    right.name for right in found[name].authorized_operations or ()
+                ),
             )
             for name, resource in resources.items()
             if resource in configs

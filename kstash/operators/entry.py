@@ -46,13 +46,13 @@ class Entry:
             SerdeError: a record failed, and is not skipped.
         """
         flow = Flow(
-            len(batch),
-            None,
-            batch.keys if self.has_keys else None,
-            self.source.key,
-            None,
-            batch.timestamps if self.has_times else None,
-            batch.headers if self.has_headers else None,
+            count=len(batch),
+            keys=None,
+            encoded=batch.keys if self.has_keys else None,
+            key_serde=self.source.key,
+            values=None,
+            timestamps=batch.timestamps if self.has_times else None,
+            headers=batch.headers if self.has_headers else None,
         )
         left: Flow | None = flow
         if self.has_values:

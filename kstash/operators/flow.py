@@ -138,20 +138,27 @@ class Flow:
         """The same records with other values."""
         # By hand: `dataclasses.replace` takes as long as a step of a small batch.
         return Flow(
-            self.count,
-            self.keys,
-            self.encoded,
-            self.key_serde,
-            values,
-            self.timestamps,
-            self.headers,
-            self.trail,
+            count=self.count,
+            keys=self.keys,
+            encoded=self.encoded,
+            key_serde=self.key_serde,
+            values=values,
+            timestamps=self.timestamps,
+            headers=self.headers,
+            trail=self.trail,
         )
 
     def with_keys(self, keys: list[Any], serde: Serde[Any]) -> Flow:
         """The same records under other keys."""
         return Flow(
-            self.count, keys, None, serde, self.values, self.timestamps, self.headers, self.trail
+            count=self.count,
+            keys=keys,
+            encoded=None,
+            key_serde=serde,
+            values=self.values,
+            timestamps=self.timestamps,
+            headers=self.headers,
+            trail=self.trail,
         )
 
     def select(self, mask: Sequence[object]) -> Flow | None:
@@ -166,14 +173,14 @@ class Flow:
             return None if column is None else list(compress(column, mask))
 
         return Flow(
-            count,
-            part(self.keys),
-            part(self.encoded),
-            self.key_serde,
-            part(self.values),
-            part(self.timestamps),
-            part(self.headers),
-            Selected(self.trail, mask),
+            count=count,
+            keys=part(self.keys),
+            encoded=part(self.encoded),
+            key_serde=self.key_serde,
+            values=part(self.values),
+            timestamps=part(self.timestamps),
+            headers=part(self.headers),
+            trail=Selected(self.trail, mask),
         )
 
     def part(self, start: int, end: int) -> Flow:
@@ -185,14 +192,14 @@ class Flow:
             return None if column is None else column[start:end]
 
         return Flow(
-            end - start,
-            cut(self.keys),
-            cut(self.encoded),
-            self.key_serde,
-            cut(self.values),
-            cut(self.timestamps),
-            cut(self.headers),
-            Cut(self.trail, start),
+            count=end - start,
+            keys=cut(self.keys),
+            encoded=cut(self.encoded),
+            key_serde=self.key_serde,
+            values=cut(self.values),
+            timestamps=cut(self.timestamps),
+            headers=cut(self.headers),
+            trail=Cut(self.trail, start),
         )
 
     def expand(self, values: list[Any], counts: list[int], *, with_keys: bool) -> Flow:
@@ -204,14 +211,14 @@ class Flow:
             return list(chain.from_iterable(map(repeat, column, counts)))
 
         return Flow(
-            len(values),
-            repeated(self.keys) if with_keys else None,
-            repeated(self.encoded) if with_keys else None,
-            self.key_serde,
-            values,
-            repeated(self.timestamps),
-            repeated(self.headers),
-            Expanded(self.trail, counts),
+            count=len(values),
+            keys=repeated(self.keys) if with_keys else None,
+            encoded=repeated(self.encoded) if with_keys else None,
+            key_serde=self.key_serde,
+            values=values,
+            timestamps=repeated(self.timestamps),
+            headers=repeated(self.headers),
+            trail=Expanded(self.trail, counts),
         )
 
 
@@ -242,12 +249,12 @@ def merge_flows(flows: Sequence[Flow], read: ColumnSet) -> Flow:
     if any(flow.headers is not None for flow in flows):
         headers = ordered([flow.headers or [None] * flow.count for flow in flows])
     return Flow(
-        len(origins),
-        common([flow.keys for flow in flows], ColumnSet.KEY),
-        common(encoded, ColumnSet.KEY),
-        serde,
-        common([flow.values for flow in flows], ColumnSet.VALUE),
-        common([flow.timestamps for flow in flows], ColumnSet.TIME),
-        headers,
-        Merged(ordered([origins])),
+        count=len(origins),
+        keys=common([flow.keys for flow in flows], ColumnSet.KEY),
+        encoded=common(encoded, ColumnSet.KEY),
+        key_serde=serde,
+        values=common([flow.values for flow in flows], ColumnSet.VALUE),
+        timestamps=common([flow.timestamps for flow in flows], ColumnSet.TIME),
+        headers=headers,
+        trail=Merged(ordered([origins])),
     )

@@ -167,7 +167,14 @@ class Fold:
                     raise self._serde_error("serialize", index, cause) from cause
 
     def _serde_error(self, action: str, index: int, cause: BaseException) -> SerdeError:
-        return SerdeError(self.label, self.serde.name, action, "value", index, cause)
+        return SerdeError(
+            operator=self.label,
+            serde=self.serde.name,
+            action=action,
+            field="value",
+            record_index=index,
+            cause=cause,
+        )
 
 
 def summing(node: k.Sum) -> Fold:

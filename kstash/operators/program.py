@@ -191,7 +191,16 @@ class StageProgram:
         way_out = self._exits[stage.exits.index(node)] if node in stage.exits else None
         parents = tuple(parent.index for parent in node.parents)
         ports[OUT] = node.index
-        return Turn(node, node.title, parents, step, read, ports, way_out, is_shared)
+        return Turn(
+            node=node,
+            title=node.title,
+            parents=parents,
+            step=step,
+            read=read,
+            ports=ports,
+            way_out=way_out,
+            is_shared=is_shared,
+        )
 
     # --- running --------------------------------------------------------------------------------
 

@@ -85,8 +85,7 @@ def decode_external(messages: Sequence[Message], skips: InputSkips = NO_SKIPS) -
         [m.timestamp()[1] or NO_ZERO_MS for m in messages],
         headers,
     )
-    end = offsets[-1] + 1 if offsets else -1
-    return Events(batch, len(offsets), end, next_offset, sizes, offsets, taken, dropped=dropped)
+    return _events(batch, offsets, next_offset, taken, sizes=sizes, dropped=dropped)
 
 
 def decode_ruled(
@@ -146,9 +145,32 @@ def decode_ruled(
         offsets.append(offset)
         cuts.append(cut)
     assert last is not None
-    end = offsets[-1] + 1 if offsets else -1
-    next_offset = last.offset() + 1
-    return Events(batch, len(sizes), end, next_offset, sizes, offsets, taken, cuts, dropped or None)
+    return _events(
+        batch, offsets, last.offset() + 1, taken, sizes=sizes, cuts=cuts, dropped=dropped or None
+    )
+
+
+def _events(
+    batch: Batch,
+    offsets: list[int],
+    next_offset: int,
+    taken: int,
+    *,
+    sizes: list[int] | None,
+    cuts: list[int] | None = None,
+    dropped: Counter[str] | None,
+) -> Events:
+    return Events(
+        batch=batch,
+        count=len(offsets),
+        end_offset=offsets[-1] + 1 if offsets else -1,
+        next_offset=next_offset,
+        sizes=sizes,
+        offsets=offsets,
+        taken=taken,
+        cuts=cuts or [],
+        dropped=dropped,
+    )
 
 
 def _count_dropped(

@@ -42,12 +42,12 @@ class SkippedPlace:
             raise ValueError(f"skip_records: {text} ends before it begins")
         part = rest[0] if rest else ""
         return cls(
-            topic,
-            int(partition),
-            int(first),
-            int(part) if part.isdecimal() else None,
-            part == "all",
-            int(last) if last else None,
+            topic=topic,
+            partition=int(partition),
+            offset=int(first),
+            index=int(part) if part.isdecimal() else None,
+            is_whole=part == "all",
+            last=int(last) if last else None,
         )
 
     def __str__(self) -> str:

@@ -199,12 +199,12 @@ class Topology:
     ) -> Program:
         """What START says of it (`kstash.core.program`)."""
         return Program(
-            tuple(_shape(stage) for stage in self.stages),
-            self.next_number or len(self.stages),
-            guarantee,
-            dict(partitions or {}),
-            dict(topic_ids or {}),
-            self.retired,
+            stages=tuple(_shape(stage) for stage in self.stages),
+            next_number=self.next_number or len(self.stages),
+            guarantee=guarantee,
+            partitions=dict(partitions or {}),
+            topic_ids=dict(topic_ids or {}),
+            retired=self.retired,
         )
 
     def with_numbers(self, program: Program) -> Topology:
@@ -233,10 +233,10 @@ class Topology:
 
 def _shape(stage: Stage) -> StageShape:
     return StageShape(
-        stage.index,
-        stage.name,
-        tuple((source.topic, source.internal) for source in stage.inputs),
-        tuple((o.topic, o.internal, o.delivery) for o in stage.outputs),
-        tuple((store.name, store.contents) for store in stage.keyed_stores),
-        tuple(node.label() for node in stage.inner_nodes),
+        number=stage.index,
+        name=stage.name,
+        inputs=tuple((source.topic, source.internal) for source in stage.inputs),
+        outputs=tuple((o.topic, o.internal, o.delivery) for o in stage.outputs),
+        stores=tuple((store.name, store.contents) for store in stage.keyed_stores),
+        operators=tuple(node.label() for node in stage.inner_nodes),
     )

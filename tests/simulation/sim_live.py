@@ -56,11 +56,11 @@ class LiveGroup:
         self.dead = False
         self.lineage_log = world.lineage_logs[number]
         self.core = GroupCore(
-            number,
-            world.application,
-            world.specs_of(worker, number),
-            world.external_inputs,
-            {"hash": "1"},
+            group=number,
+            application=world.application,
+            specs=world.specs_of(worker, number),
+            external_inputs=world.external_inputs,
+            settings={"hash": "1"},
         )
         self.tasks: dict[int, SimTask] = {}
         # By stage; none in a world whose checkpoints are one piece.

@@ -123,7 +123,13 @@ class Stage:
         if self.group is None or plain == ["again"]:
             if self.group is None:
                 spec = TaskSpec(TASK, implicit=False, internal_outputs=((0, 0),))
-                self.group = GroupCore(0, APP, [spec], {0: [0]}, {"topology": "t"})
+                self.group = GroupCore(
+                    group=0,
+                    application=APP,
+                    specs=[spec],
+                    external_inputs={0: [0]},
+                    settings={"topology": "t"},
+                )
             event: events.Event = events.Begin()
         else:
             event = self.answer()

@@ -260,11 +260,11 @@ def group_core(
 ) -> GroupCore:
     """The recovery of a group with one task, which reads input 0 from outside."""
     return GroupCore(
-        3,
-        APP,
-        [spec],
-        {spec.task.stage: [0]},
-        settings or {"topology": "t1"},
+        group=3,
+        application=APP,
+        specs=[spec],
+        external_inputs={spec.task.stage: [0]},
+        settings=settings or {"topology": "t1"},
         **more,  # type: ignore[arg-type]  # further fields of GroupCore, by name
     )
 

@@ -90,12 +90,12 @@ class RunEnd:
         sequences = task.core.sequences()
         for out in self._layout.output_partitions(task.stage, internal=True):
             marker = End(
-                self._application,
-                self._run,
-                task.core.task,
-                self._writer,
-                sequences.get(out, 0),
-                task.core.position,
+                application=self._application,
+                run=self._run,
+                task=task.core.task,
+                incarnation=self._writer,
+                last_seq=sequences.get(out, 0),
+                position=task.core.position,
             )
             topic, partition = self._layout.kafka_partition(task.stage, out)
             self._unacked += 1

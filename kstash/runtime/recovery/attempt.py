@@ -87,18 +87,20 @@ class RecoveryAttempt:
         layout = context.layout
         skips, gaps = layout.skips_of(group, context.config.skipped_records())
         self.core = GroupCore(
-            group,
-            context.application,
-            [
+            group=group,
+            application=context.application,
+            specs=[
                 layout.spec(stage, group, is_recovering=context.guarantee.logs_lineage)
                 for stage in layout.stages_of(group)
             ],
-            {s.index: layout.external_inputs_of(s, group) for s in layout.stages_of(group)},
-            context.start_settings,
-            skips,
-            frozenset(context.config.drop_stores),
-            context.config.checkpoints_retained,
-            gaps,
+            external_inputs={
+                s.index: layout.external_inputs_of(s, group) for s in layout.stages_of(group)
+            },
+            settings=context.start_settings,
+            skips=skips,
+            drop_stores=frozenset(context.config.drop_stores),
+            checkpoints_retained=context.config.checkpoints_retained,
+            gaps=gaps,
         )
         context.clients.scans.expect_tails(group)
         self._post(events.Begin())

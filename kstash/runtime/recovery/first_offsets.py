@@ -41,7 +41,21 @@ def fresh_plans(admin: Admin, config: Config, layout: Layout, group: int) -> dic
         inputs = layout.inputs_of(stage, group)
         known = _look_up(admin, config, list(inputs.values()))
         offsets = {index: known[partition] for index, partition in inputs.items()}
-        plans[task] = TaskPlan(task, None, 0, 0, 0, (), (), {}, {}, 0, offsets, {}, {})
+        plans[task] = TaskPlan(
+            task=task,
+            base=None,
+            position=0,
+            adopted=0,
+            stable=0,
+            lineage=(),
+            owners=(),
+            sequences={},
+            last_valid={},
+            committed=0,
+            input_offsets=offsets,
+            readers={},
+            scan_from={},
+        )
     return plans
 
 

@@ -78,7 +78,14 @@ class Signature:
 
     def identity(self, position: int, count: int, first_seq: int) -> Identity:
         """Of `count` records from a sequence on, which the batch that ends at `position` made."""
-        return Identity(self.application, self.task, self.incarnation, position, count, first_seq)
+        return Identity(
+            application=self.application,
+            task=self.task,
+            incarnation=self.incarnation,
+            position=position,
+            count=count,
+            first_seq=first_seq,
+        )
 
 
 class TaskOutput(ABC):

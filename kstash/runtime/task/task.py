@@ -311,15 +311,16 @@ class Task:
         self.checkpoint_number += 1
         label = f"{self.incarnation.generation}-{self.incarnation.offset}-{self.checkpoint_number}"
         files = self.state.checkpoint(label, position)
+        inputs = sorted(self.inputs.items())
         self.pending = PendingCheckpoint(
-            self.checkpoint_number,
-            label,
-            position,
-            files,
-            {index: source.next_offset for index, source in sorted(self.inputs.items())},
-            self.core.sequences(),
-            self.core.made(),
-            {i: s.table.copy() for i, s in sorted(self.inputs.items()) if s.table is not None},
+            number=self.checkpoint_number,
+            label=label,
+            position=position,
+            files=files,
+            input_offsets={index: source.next_offset for index, source in inputs},
+            sequences=self.core.sequences(),
+            made=self.core.made(),
+            readers={i: s.table.copy() for i, s in inputs if s.table is not None},
         )
         self.checkpointed_position = position
 

@@ -60,7 +60,7 @@ def context_of(
         config=config,
         guarantee=config.guaranteed,
         layout=layout,
-        clients=Clients(cluster, admin, membership, consumer, scans, producers),
+        clients=Clients(cluster, admin, membership, consumer, scans, producers=producers),
         services=services,
         state=state,
         store=store,

@@ -180,14 +180,14 @@ class PartitionLog:
         if self._config.get("message.timestamp.type") == "LogAppendTime":
             kind, timestamp_ms = LOG_APPEND_TIME, self._clock.time_ms()
         record = MemoryRecord(
-            self.topic,
-            self.partition,
-            self.end_offset,
-            key,
-            value,
-            headers,
-            timestamp_ms,
-            transaction,
+            topic=self.topic,
+            partition=self.partition,
+            offset=self.end_offset,
+            key=key,
+            value=value,
+            headers=headers,
+            timestamp_ms=timestamp_ms,
+            transaction=transaction,
             timestamp_kind=kind,
             is_marker=is_marker,
         )

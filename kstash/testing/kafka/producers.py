@@ -93,7 +93,15 @@ class MemoryProducer:
                 partition=partition,
             )
         timestamp = timestamp or self._kafka.clock.time_ms()
-        record = MemoryRecord(topic, partition, -1001, key, value, headers, timestamp)
+        record = MemoryRecord(
+            topic=topic,
+            partition=partition,
+            offset=-1001,
+            key=key,
+            value=value,
+            headers=headers,
+            timestamp_ms=timestamp,
+        )
 
         def carry_out() -> None:
             nonlocal record

@@ -42,8 +42,19 @@ def replay(
 ) -> Replay:
     """A replay of a task whose output 0 is an internal topic."""
     plan = TaskPlan(
-        *(TASK, None, position, adopted, 0, lineage, (), {}, last_valid or {}, committed),
-        *({}, {}, {}),
+        task=TASK,
+        base=None,
+        position=position,
+        adopted=adopted,
+        stable=0,
+        lineage=lineage,
+        owners=(),
+        sequences={},
+        last_valid=last_valid or {},
+        committed=committed,
+        input_offsets={},
+        readers={},
+        scan_from={},
         checks=checks,
     )
     return Replay(

@@ -152,3 +152,23 @@ def test_no_two_public_classes_have_one_name() -> None:
                     homes.setdefault(node.name, []).append(name_of(path))
     twice = {name: paths for name, paths in homes.items() if len(paths) > 1}
     assert not twice
+
+
+IN_ORDER = {"Identity"}
+"""Made for each record: six names would take longer than all else of it."""
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p.is_relative_to(ROOT / "kstash")], ids=name_of
+)
+def test_objects_of_many_parts_are_made_by_name(path: Path) -> None:
+    """Who reads `TaskPlan(task, None, 0, 0, 0, ())` cannot know what is what: five at most."""
+    unnamed = [
+        f"line {node.lineno}: {name}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
+        for name in [node.func.id if isinstance(node.func, ast.Name) else node.func.attr]
+        if (name.lstrip("_")[:1].isupper() or name == "cls") and name not in IN_ORDER
+        if sum(not isinstance(argument, ast.Starred) for argument in node.args) > 5
+    ]
+    assert not unnamed
