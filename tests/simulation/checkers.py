@@ -80,8 +80,16 @@ class Checkers(OnlineCheckers):
         """Check everything once the system has caught up; `live` gives final states."""
         for task, (inc, state) in sorted(live.items()):
             self.check_start_of_live(task, inc)
+            self._check_effects(task, self.histories[task, inc])
             self._check_inputs(task, self.histories[task, inc])
             self._check_from_scratch(task, inc, state)
+
+    def _check_effects(self, task: Task, history: list[Event]) -> None:
+        for (other, position), event in self.effects.items():
+            if other == task and history[position : position + 1] != [event]:
+                raise ViolationError(
+                    "I13", f"{task} did {event} for the outside as {position} of {history}"
+                )
 
     def _check_inputs(self, task: Task, history: list[Event]) -> None:
         stage = self.stages[task[0]]

@@ -6,9 +6,11 @@ from typing import Any
 
 import kstash.core.recovery as core_recovery
 import kstash.core.stash as core_stash
+from kstash.core.confirmed import Confirmed
 from kstash.core.determinants import end_of
 from kstash.core.ids import UNBOUNDED
 from kstash.core.merge import MergeOrder
+from kstash.core.records import Claim
 from tests.simulation import shapes
 from tests.simulation.knobs import Mutations
 from tests.simulation.mutant import Mutant
@@ -92,6 +94,20 @@ def _places_forgotten(_: Patch) -> Mutations:
     return mutations
 
 
+def _acknowledged_is_confirmed(patch: Patch) -> Mutations:
+    patch.set(Confirmed, "through", lambda *given: given[-1])
+    return Mutations()
+
+
+def _any_claim(patch: Patch) -> Mutations:
+    def fold(confirmed: Confirmed, offset: int, record: Any) -> None:
+        if not isinstance(record, Claim):
+            before(confirmed, offset, record)
+
+    before = patch.set(Confirmed, "fold", fold)
+    return Mutations()
+
+
 EVENT_MUTANTS = (
     Mutant("V1", "work comes before records", _work_waits, shapes.UNLOGGED),
     Mutant("V2", "no event of its own after END", _acts_at_once, shapes.ENDS_OF_EVENTS),
@@ -102,4 +118,6 @@ EVENT_MUTANTS = (
     Mutant("V7", "heads are merged, not sorted", _sorted_heads, shapes.MERGED),
     Mutant("V8", "segments end at whole events", _cut_anywhere, shapes.MERGED_IN_PARTS),
     Mutant("V9", "places within frames are kept", _places_forgotten, shapes.MERGED),
+    Mutant("V10", "acknowledged is not confirmed", _acknowledged_is_confirmed, shapes.OUTSIDE),
+    Mutant("V11", "confirmed before a higher CLAIM", _any_claim, shapes.OUTSIDE),
 )

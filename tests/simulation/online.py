@@ -17,6 +17,7 @@ plain data kept beside their bytes.
 | I8 bound | headers and stashes |
 | I9 replay identity | every suppressed output against the stored one |
 | I10 progress | the world reports it |
+| I13 outside | what was done for the outside, against the history at the end |
 | I11 plain reader | an online `read_committed` reader of each sink |
 """
 
@@ -79,6 +80,8 @@ class OnlineCheckers:
         self.damaged: set[tuple[Task, str]] = set()
         self.store: set[str] = set()
         self.suppressed = 0
+        # What was done outside of Kafka: events by task and position.
+        self.effects: dict[tuple[Task, int], Event] = {}
         cluster.on_append = self.on_append
         cluster.on_end = self.on_end
 
@@ -103,6 +106,7 @@ class OnlineCheckers:
         self.generations.clear()
         self.checkpoints.clear()
         self.positions.clear()
+        self.effects.clear()
         for (topic, _), reader in self.readers.items():
             if self.kinds[topic] != INTERNAL:
                 reader.by_task.clear()
@@ -318,6 +322,14 @@ class OnlineCheckers:
                 for p in range(self.groups):
                     seen = self._committed(output.topic, p, task)
                     self.positions.setdefault(task, []).append((position, (o, p), seen))
+
+    def on_effect(self, task: Task, position: int, event: Event) -> None:
+        """Something left for the outside because of an event, which nobody takes back (I13)."""
+        before = self.effects.setdefault((task, position), event)
+        if before != event:
+            raise ViolationError(
+                "I13", f"{task} event {position} was {before} for the outside, now {event}"
+            )
 
     def on_suppressed(
         self, topic: str, partition: int, task: Task, seq: int, values: tuple[Value, ...]

@@ -303,6 +303,21 @@ RELEASES: Shape = {
 
 UNLOGGED: Shape = {**RELEASES, "has_releases": False}
 
+OUTSIDE: Shape = {
+    **EVENTS,
+    "worker_count": 3,
+    "slow_kinds": "lineage",
+    "slow_worker": 0,
+    "rate_move": 0.05,
+    "rate_pause": 0.05,
+    "rate_follow": 0.6,
+    "rate_flush": 0.9,
+    "header_bytes_max": 0,
+    "is_bounded": False,
+    "steps": 160,
+}
+"""Zombies whose lineage lands after their successor's SEAL; no output carries any."""
+
 ENDS_OF_EVENTS: Shape = {
     **EVENTS,
     "is_bounded": True,

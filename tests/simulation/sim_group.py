@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kstash.core import effects, events
+from kstash.core.confirmed import Confirmed
 from kstash.core.group_state import GroupState
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.lineage_codec import decode_lineage
@@ -299,6 +300,9 @@ class SimGroup(LiveGroup):
                 stage: effect.plans[TaskId(stage, self.number)].committed for stage in sink_stages
             }
             self.committer = SinkCommitter(incarnation.generation, positions)
+        self.confirmed = Confirmed(
+            incarnation, {task: plan.stable for task, plan in effect.plans.items()}
+        )
         self._check_graceful(effect)
         counted = self.core.view.checkpoints.values()
         offsets = [offset for found in counted for offset, _ in found]

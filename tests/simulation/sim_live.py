@@ -6,6 +6,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from kstash.core.confirmed import Confirmed
 from kstash.core.group import GroupCore
 from kstash.core.outputs import Outgoing
 from kstash.core.record_codec import decode_record, encode_key, encode_value
@@ -63,6 +64,7 @@ class LiveGroup:
             settings={"hash": "1"},
         )
         self.tasks: dict[int, SimTask] = {}
+        self.confirmed: Confirmed | None = None
         # By stage; none in a world whose checkpoints are one piece.
         self.files: dict[int, SimFiles] = {}
         # Two producers: the one outputs go to, and the one whose transaction is committed.
@@ -90,10 +92,27 @@ class LiveGroup:
             raise IncarnationFencedError("the lineage topic was made anew: its end is below")
         found, _ = self.lineage_log.fetch(view.next_offset, 1 << 30, committed=True)
         for record in found:
-            view.fold(record.offset, told_by(record))
+            told = told_by(record)
+            view.fold(record.offset, told)
+            if self.confirmed is not None:
+                self.confirmed.fold(record.offset, told)
+        self.act()
         self.core.check_fenced()
         if self.published:
             self._trim()
+
+    def act(self) -> None:
+        """Do outside of Kafka what events have asked for, once they are confirmed."""
+        if self.confirmed is None:
+            return
+        for task in self.tasks.values():
+            core = task.core
+            if not task.logs:
+                continue
+            for position in range(task.acted, self.confirmed.through(task.id, core.stable)):
+                event = task.truth[position]
+                self.world.checkers.on_effect(task.id, position, event)
+                task.acted = position + 1
 
     # ---- lineage
 

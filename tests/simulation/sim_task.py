@@ -83,6 +83,7 @@ class SimTask:
     """One incarnation of one task on one worker."""
 
     __slots__ = (
+        "acted",
         "checkpointed",
         "core",
         "ends_sent",
@@ -125,6 +126,8 @@ class SimTask:
         # A task that never had an event is checkpointed once too: it would pin the purge.
         self.checkpointed = plan.position if plan.base is not None else -1
         self.logs = len(stage.inputs) > 1 or plan.logs
+        # Events below are done outside of Kafka, by this incarnation or one before it.
+        self.acted = plan.adopted
         self.core = TaskCore(
             self.id,
             inc,
