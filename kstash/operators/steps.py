@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from kstash.operators.distinct import NewValues
 from kstash.operators.fold import aggregating, reducing, summing
 from kstash.operators.keyed import Counting, KeyedStep
 from kstash.operators.stateless import (
@@ -40,4 +41,5 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     k.Sum: lambda node, _: KeyedStep(node, summing(node)),
     k.Reduce: lambda node, _: KeyedStep(node, reducing(node)),
     k.Aggregate: lambda node, _: KeyedStep(node, aggregating(node)),
+    k.Distinct: lambda node, _: KeyedStep(node, NewValues(node)),
 }

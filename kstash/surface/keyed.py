@@ -99,13 +99,7 @@ class KeyedStream(Stream[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        serde = self._value_serde if value is None else value
-        if serde is None:
-            raise TopologyError(
-                f"reduce({name!r}) keeps values, but their serde is not known here: "
-                "give it as value=",
-                user_location(),
-            )
+        serde = self._serde_of_values("reduce", name, value)
         check_function("reduce", function, user_location(), "state", "value")
         return self._stateful(k.Reduce, name, serde, function=function)
 
@@ -136,6 +130,31 @@ class KeyedStream(Stream[K, V]):
         check_function("aggregate", initial, user_location())
         check_function("aggregate", function, user_location(), "state", "value")
         return self._stateful(k.Aggregate, name, value, initial=initial, function=function)
+
+    def distinct(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
+        """Pass each value of a key on once: records with a value that the key had before are gone.
+
+        Values are equal when their bytes are; None is one of them. The state of a key holds all its
+        values, and grows with each new one: for values of which a key has few.
+
+        Args:
+            name: of the operator and its store.
+            value: serde of the values; inherited where it is known.
+
+        Raises:
+            TopologyError: no serde, or the name is taken.
+        """
+        return self._stateful(k.Distinct, name, self._serde_of_values("distinct", name, value))
+
+    def _serde_of_values(self, verb: str, name: str, value: Serde[V] | None) -> Serde[V]:
+        serde = self._value_serde if value is None else value
+        if serde is None:
+            raise TopologyError(
+                f"{verb}({name!r}) keeps values, but their serde is not known here: "
+                "give it as value=",
+                user_location(),
+            )
+        return serde
 
     def _stateful(
         self, kind: type[k.Stateful], name: str, serde: Serde[Any], **functions: Callable[..., Any]

@@ -81,7 +81,8 @@ STREAM_WORDS: Mapping[str, str] = {
         "to_topic sink output send publish write forward to_kafka write_to produce add_sink", _TO
     ),
     **_each("through rebalance redistribute repartition_by shuffle", "use repartition(name)"),
-    **_each("fold fold_final scan accumulate distinct deduplicate drop_duplicates", _AGGREGATE),
+    **_each("fold fold_final scan accumulate", _AGGREGATE),
+    **_each("deduplicate drop_duplicates unique", "use distinct(name)"),
     **_each("max min max_final min_final first last", _REDUCE),
     **_each(
         "mean avg average", "keep the count and the sum by aggregate, and divide in map_values"
@@ -124,7 +125,7 @@ APP_WORDS: Mapping[str, str] = {
 """By the method of an application that was tried."""
 
 
-STATE_VERBS = frozenset({"aggregate", "count", "reduce", "sum"})
+STATE_VERBS = frozenset({"aggregate", "count", "distinct", "reduce", "sum"})
 """What a `KeyedStream` has and a `Stream` has not."""
 
 

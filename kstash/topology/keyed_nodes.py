@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kstash.serdes import Serde
+from kstash.serdes import Serde, msgpack
 from kstash.topology.nodes import Node
 from kstash.topology.traits import ColumnSet, KeyedStore
 
@@ -87,3 +87,29 @@ class Aggregate(Stateful):
 
     initial: Callable[[], Any]
     function: Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Distinct(Stateful):
+    """The first record of each value of a key.
+
+    Attributes:
+        value: serde of the values; the state of a key is the set of their bytes.
+    """
+
+    verb = "distinct"
+    keeps = ColumnSet.ALL
+
+    @property
+    def stores(self) -> tuple[KeyedStore, ...]:
+        """One, of what each key has had."""
+        return (KeyedStore(self.name, self.verb, self.key, set_of(self.value)),)
+
+
+def set_of(value: Serde[Any]) -> Serde[set[bytes | None]]:
+    """The serde of a set of encoded values; None is one of them."""
+
+    def serialize(seen: set[bytes | None]) -> bytes:
+        return msgpack.serialize(sorted(seen, key=lambda data: (data is not None, data)))
+
+    return Serde(f"set of {value.name}", serialize, lambda data: set(msgpack.deserialize(data)))

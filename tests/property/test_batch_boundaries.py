@@ -51,6 +51,7 @@ STATEFUL: list[Callable[[Text, str], Text]] = [
     lambda s, name: s.map_values(len).sum(name).map_values(str),
     lambda s, name: s.reduce(name, lambda old, new: (old + new)[-20:], value=kstash.text),
     lambda s, name: s.aggregate(name, list, append, value=kstash.json).map_values(str),
+    lambda s, name: s.distinct(name, value=kstash.text),
     lambda s, name: s.aggregate(name, list, append_and_fail, value=kstash.json).map_values(str),
     lambda s, name: s.reduce(name, lambda old, new: old + fail_on("a", new), value=kstash.text),
 ]

@@ -59,6 +59,8 @@ DECLARATIONS: dict[str, Declare] = {
     "reduce(name)": lambda _, s, x: s.reduce(x, fold),
     "reduce(function)": lambda _, s, x: s.reduce("n", x),
     "reduce(value)": lambda _, s, x: s.reduce("n", fold, value=x),
+    "distinct(name)": lambda _, s, x: s.distinct(x),
+    "distinct(value)": lambda _, s, x: s.distinct("n", value=x),
     "aggregate(name)": lambda _, s, x: s.aggregate(x, dict, fold, value=kstash.json),
     "aggregate(initial)": lambda _, s, x: s.aggregate("n", x, fold, value=kstash.json),
     "aggregate(function)": lambda _, s, x: s.aggregate("n", dict, x, value=kstash.json),
@@ -74,8 +76,8 @@ NEEDED = {
     *("stream(topic)", "stream(a, topic)", "map", "map_values", "flat_map", "flat_map_values"),
     *("filter", "filter_not", "peek", "merge", "merge(s, other)", "split", "split(f, predicate)"),
     *("key_by(function)", "key_by(key)", "repartition(name)", "count(name)", "sum(name)"),
-    *("reduce(name)", "reduce(function)", "aggregate(name)", "aggregate(initial)"),
-    *("aggregate(function)", "aggregate(value)", "to(topic)", "to(delivery)"),
+    *("reduce(name)", "reduce(function)", "distinct(name)", "aggregate(name)"),
+    *("aggregate(initial)", "aggregate(function)", "aggregate(value)", "to(topic)", "to(delivery)"),
     *("Serde(serialize)", "Serde(deserialize)"),
 }
 """Where None is none either."""

@@ -40,11 +40,20 @@ def every_operator(application_id: str = "golden") -> App:
     return app
 
 
+def distinct() -> App:
+    """What came after the releases that know all others."""
+    app = App("golden")
+    pages = app.stream("visits", key=kstash.text, value=kstash.text).distinct("pages")
+    pages.to("new-pages")
+    return app
+
+
 PROGRAMS = {
     "word count": word_count,
     "log count": log_count,
     "keyword count": keyword_count,
     "every operator": every_operator,
+    "distinct": distinct,
 }
 
 
@@ -53,6 +62,7 @@ HASHES = {
     "log count": "176a918cf16def892e6d7704b7f4e97c10ab94fa386d0238182320e5178a5ffb",
     "keyword count": "75fc8844675442e0cd22f705fba3ba6af7d135fff3a16eea364fb26b5c44c39c",
     "every operator": "59a907835ead0e0de7dac0f8e70ee8f6ef8aa0864348a35f0953e56ea9f7336a",
+    "distinct": "df1156019c162d2f94e313424cccfe4086afd73401b0a77a027b0209e0413a0e",
 }
 
 STARTS = {
@@ -60,6 +70,7 @@ STARTS = {
     "log count": "55ad64eb452a7cf7",
     "keyword count": "23ca88f12210fad6",
     "every operator": "9c8fa7291a8898e4",
+    "distinct": "4b3771704d19d434",
 }
 """Digests of what START says of the program."""
 
