@@ -36,7 +36,7 @@ class InputCommits:
         self._is_pending = False
         self._unsent: Mapping[Partition, int] | None = None
 
-    def put(self, offsets: Mapping[Partition, int]) -> None:
+    def note(self, offsets: Mapping[Partition, int]) -> None:
         """Commit these, at once or after the commit that is under way."""
         self._unsent = offsets
         if not self._is_pending:

@@ -206,7 +206,7 @@ class KafkaMembership:
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commit input offsets for lag tools, asynchronously; a failure is logged, not raised."""
         if offsets and not self._is_fatal:
-            self._commits.put(offsets)
+            self._commits.note(offsets)
 
     def close(self, *, leave: bool = False) -> None:
         """Close; a static member keeps its place in the group unless `leave`.
