@@ -15,8 +15,7 @@ from kstash.cli.options import AsJson, Connection, connected
 from kstash.cli.programs import Application, config_of
 from kstash.cli.tables import table_console
 from kstash.core import names
-from kstash.kafka.maintenance import Maintenance
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
 from kstash.ports.kafka import Partition
 
 
@@ -55,8 +54,14 @@ def lag(
     transactions take offsets and are no records: committed may stay below end when all is read.
     """
     config = config_of(application, connection)
-    upkeep = Maintenance(config.bootstrap_servers, config.kafka)
-    positions = upkeep.committed(config.application_id)
+    with KafkaConsole(config.bootstrap_servers, config.kafka) as kafka:
+        partitions = [
+            (topic.name, number)
+            for topic in kafka.admin.topics()
+            for number in range(topic.partition_count)
+        ]
+        positions = kafka.groups.committed(config.application_id, partitions)
+        found = measure(kafka, positions, time.time())
     if not positions:
         print(
             f"no positions of {config.application_id}: it has not run yet, or not for some "
@@ -64,8 +69,6 @@ def lag(
             file=sys.stderr,
         )
         raise typer.Exit(1)
-    with KafkaTools(config.bootstrap_servers, config.kafka) as tools:
-        found = measure(tools, positions, time.time())
     if as_json:
         print(json.dumps([asdict(row) for row in found]))
     else:
@@ -73,20 +76,19 @@ def lag(
 
 
 def measure(
-    tools: KafkaTools, positions: Mapping[Partition, int], now: float
+    kafka: KafkaConsole, positions: Mapping[Partition, int], now: float
 ) -> list[PartitionLag]:
     """The lag of each partition, by topic and number.
 
     Args:
-        tools: asks the cluster.
-        positions: offsets that are read next.
+        kafka: asks the cluster.
+        positions: offsets that are read next, in topics that exist.
         now: Unix time in seconds.
     """
-    existing = {topic.name for topic in tools.topics()}
-    partitions = sorted(partition for partition in positions if partition[0] in existing)
-    ends = tools.offsets(partitions, is_end=True)
+    partitions = sorted(positions)
+    ends = kafka.admin.stable_ends(partitions)
     waiting = {at: positions[at] for at in partitions if ends[at] > positions[at]}
-    times_ms = tools.first_times(waiting)
+    times_ms = kafka.first_times(waiting)
     return [
         PartitionLag(
             topic=at[0],

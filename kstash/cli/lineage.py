@@ -34,18 +34,18 @@ def show(
 ) -> None:
     """Print every record of the lineage topic, decoded: GROUP:OFFSET, its kind, its fields."""
     topic = names.lineage_topic(application_id)
-    with connection.tools() as tools:
-        if topic not in {info.name for info in tools.topics()}:
+    with connection.kafka() as kafka:
+        if topic not in {info.name for info in kafka.admin.topics()}:
             raise TopicMissingError(
                 [topic], "check the application id; it is made by the first run"
             )
-        available = range(tools.partition_count(topic))
+        available = range(kafka.admin.partition_count(topic))
         if group is not None and group not in available:
             raise TopicMissingError([f"{topic}, partition {group}"], "take a lower --group")
         groups = available if group is None else [group]
         # Lineage is not transactional: reading uncommitted never waits for an open transaction.
         places = {(topic, number): -2 for number in groups}
-        for message in tools.read(places, follow=follow, uncommitted=True):
+        for message in kafka.read(places, follow=follow, uncommitted=True):
             entry = lineage_entry(message)
             if as_json:
                 print(json.dumps(entry), flush=follow)

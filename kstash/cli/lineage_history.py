@@ -10,7 +10,7 @@ from kstash.core.program import Program, program_of
 from kstash.core.record_codec import decode_record
 from kstash.core.records import Generation, LineageRecord, Start
 from kstash.errors import WireCorruptError
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
 from kstash.ports.kafka import Message, Partition, TopicInfo
 
 
@@ -32,12 +32,12 @@ class LineageHistory:
     starts: dict[tuple[int, str], tuple[int, bytes, bytes]] = field(default_factory=dict)
 
 
-def read_history(tools: KafkaTools, topics: Iterable[TopicInfo]) -> LineageHistory:
+def read_history(kafka: KafkaConsole, topics: Iterable[TopicInfo]) -> LineageHistory:
     """Read these lineage topics, the oldest first; records that do not decode are skipped."""
     history = LineageHistory()
     for info in topics:
         places = {(info.name, number): -2 for number in range(info.partition_count)}
-        for message, record in records(tools, places):
+        for message, record in records(kafka, places):
             if isinstance(record, Generation):
                 history.generation = max(history.generation, record.generation)
             elif isinstance(record, Start):
@@ -48,10 +48,10 @@ def read_history(tools: KafkaTools, topics: Iterable[TopicInfo]) -> LineageHisto
 
 
 def records(
-    tools: KafkaTools, places: Mapping[Partition, int]
+    kafka: KafkaConsole, places: Mapping[Partition, int]
 ) -> Iterator[tuple[Message, LineageRecord]]:
     """Lineage records from these offsets on; tombstones and damaged records are skipped."""
-    for message in tools.read(places, uncommitted=True):
+    for message in kafka.read(places, uncommitted=True):
         try:
             record = decode_record(message.key(), message.value())
         except WireCorruptError:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from kstash.errors import ConfigError
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
 from kstash.settings.config import Config
 from kstash.settings.sources import FILE_VARIABLE
 
@@ -91,14 +91,14 @@ class Connection:
         of_command = {name: value for name, value in given.items() if value is not None}
         return Config.load({"application_id": application_id, **self.settings(), **of_command})
 
-    def tools(self) -> KafkaTools:
+    def kafka(self) -> KafkaConsole:
         """Clients for a command that concerns no application.
 
         Raises:
             ConfigError: a setting is wrong, wherever it comes from.
         """
         config = self.config()
-        return KafkaTools(config.bootstrap_servers, config.kafka)
+        return KafkaConsole(config.bootstrap_servers, config.kafka)
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:

@@ -44,18 +44,18 @@ def send(
         raise typer.BadParameter("--key-separator must not be empty")
     lines: Iterable[bytes] = [argument_bytes(v) for v in values] if values else stdin_lines()
     count = 0
-    with connection.tools() as tools:
-        partitioner = Partitioner(tools.partition_count(topic))
+    with connection.kafka() as kafka:
+        partitioner = Partitioner(kafka.admin.partition_count(topic))
         try:
             for record_key, value in keyed(lines, key, key_separator):
                 if record_key is None:
                     partition = count % partitioner.partition_count
                 else:
                     partition = partitioner[record_key]
-                tools.send(topic, partition, record_key, value)
+                kafka.send(topic, partition, record_key, value)
                 count += 1
         finally:  # what stands before a bad line is sent: the error names the line
-            tools.flush()
+            kafka.flush()
     print(f"sent {count} record{'' if count == 1 else 's'} to {topic}", file=sys.stderr)
 
 

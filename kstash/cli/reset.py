@@ -36,8 +36,8 @@ from kstash.errors import (
     StateError,
 )
 from kstash.escape import printable
-from kstash.kafka.maintenance import Maintenance
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
+from kstash.kafka.fencing import fence
 from kstash.ports.kafka import NewTopic
 from kstash.settings.config import Config
 from kstash.startup.members import wait_until_stopped
@@ -81,15 +81,14 @@ def reset(
     """
     config = config_of(application, connection, state_dir)
     moment = None if to is None else parse_moment(to)
-    maintenance = Maintenance(config.bootstrap_servers, config.kafka)
-    # Before anything is read: workers that are about to stop still write.
-    wait_until_stopped(config, maintenance, report_wait)
-    with KafkaTools(config.bootstrap_servers, config.kafka) as tools:
-        plan = make_plan(config, tools, maintenance, moment)
+    with KafkaConsole(config.bootstrap_servers, config.kafka) as kafka:
+        # Before anything is read: workers that are about to stop still write.
+        wait_until_stopped(config, kafka.groups.members, report_wait)
+        plan = make_plan(config, kafka, moment)
         for line in describe(plan, config, is_dry=dry_run):
             print(line)
         if not dry_run and plan.has_any:
-            carry_out(plan, config, tools, maintenance)
+            carry_out(plan, config, kafka)
 
 
 def report_wait(members: list[str], wait_s: float) -> None:
@@ -148,7 +147,7 @@ def describe(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
         yield f"there is nothing of {application_id} here: is the application id right?"
 
 
-def carry_out(plan: Plan, config: Config, tools: KafkaTools, maintenance: Maintenance) -> None:
+def carry_out(plan: Plan, config: Config, kafka: KafkaConsole) -> None:
     """Delete and make what the plan lists. After a failure it can be done again.
 
     Raises:
@@ -158,7 +157,7 @@ def carry_out(plan: Plan, config: Config, tools: KafkaTools, maintenance: Mainte
     """
     journal = names.reset_journal(config.application_id)
     if plan.made is not None:
-        _write_journal(plan, journal, plan.made.replication_factor or 0, tools)
+        _write_journal(plan, journal, plan.made.replication_factor or 0, kafka)
     transactional_ids = [
         names.transactional_id(config.application_id, group, slot)
         for group in range(plan.group_count)
@@ -166,23 +165,23 @@ def carry_out(plan: Plan, config: Config, tools: KafkaTools, maintenance: Mainte
     ]
     steps = len(plan.topics) + len(plan.folders) + len(plan.files) + len(transactional_ids)
     with bar(f"reset {config.application_id}", steps) as advance:
-        _delete(plan, config, maintenance, advance)
+        _delete(plan, config, kafka, advance)
         for first in range(0, len(transactional_ids), FENCED_TOGETHER):
             some = transactional_ids[first : first + FENCED_TOGETHER]
-            maintenance.fence(some)
+            fence({**config.kafka, "bootstrap.servers": config.bootstrap_servers}, some)
             advance(len(some))
     if plan.made is not None:
-        _make_lineage(plan, plan.made, config, tools)
-        maintenance.delete_topics([journal])
+        _make_lineage(plan, plan.made, config, kafka)
+        kafka.admin.delete_topics([journal])
     print(f"reset: {config.application_id} starts afresh")
 
 
-def _delete(plan: Plan, config: Config, maintenance: Maintenance, advance: Advance) -> None:
+def _delete(plan: Plan, config: Config, kafka: KafkaConsole, advance: Advance) -> None:
     if plan.lineage is not None:
-        maintenance.delete_topics([plan.lineage.name])
-    maintenance.delete_topics([topic.name for topic in plan.topics])
+        kafka.admin.delete_topics([plan.lineage.name])
+    kafka.admin.delete_topics([topic.name for topic in plan.topics])
     advance(len(plan.topics))
-    maintenance.delete_groups(plan.groups)
+    kafka.groups.delete(plan.groups)
     for folder in plan.folders:
         try:
             shutil.rmtree(folder)
@@ -196,21 +195,21 @@ def _delete(plan: Plan, config: Config, maintenance: Maintenance, advance: Advan
             advance(len(some))
 
 
-def _write_journal(plan: Plan, journal: str, replicas: int, tools: KafkaTools) -> None:
+def _write_journal(plan: Plan, journal: str, replicas: int, kafka: KafkaConsole) -> None:
     """Write what a second run must know: groups, generation, programs. Each run appends its own."""
     count = plan.group_count if plan.journal is None else plan.journal.partition_count
     # Neither compacted nor purged: STARTs of two incarnations may have the same key.
     settings = internal_topic_config() | durable(replicas)
-    tools.create([NewTopic(journal, count, replicas, settings)])
+    kafka.admin.create([NewTopic(journal, count, replicas, settings)])
     for number, key, value in plan.starts:
-        tools.send(journal, number % count, key, value)
+        kafka.send(journal, number % count, key, value)
     record = Generation(os.urandom(16), plan.generation)
-    tools.send(journal, 0, encode_key(record), encode_value(record))
-    tools.flush()
+    kafka.send(journal, 0, encode_key(record), encode_value(record))
+    kafka.flush()
 
 
-def _make_lineage(plan: Plan, made: NewTopic, config: Config, tools: KafkaTools) -> None:
-    tools.create([made])
+def _make_lineage(plan: Plan, made: NewTopic, config: Config, kafka: KafkaConsole) -> None:
+    kafka.admin.create([made])
     for number in range(made.partition_count):
         first = tuple(
             (topic, offset)
@@ -218,11 +217,11 @@ def _make_lineage(plan: Plan, made: NewTopic, config: Config, tools: KafkaTools)
             if part == number
         )
         record = Generation(os.urandom(16), plan.generation, first)
-        tools.send(made.name, number, encode_key(record), encode_value(record))
-    tools.flush()
+        kafka.send(made.name, number, encode_key(record), encode_value(record))
+    kafka.flush()
     # A worker that was asleep may have woken up and written its own generation first.
     for number in range(made.partition_count):
-        for _, found in records(tools, {(made.name, number): -2}):
+        for _, found in records(kafka, {(made.name, number): -2}):
             if isinstance(found, Generation):
                 if found.generation != plan.generation:
                     raise ApplicationRunningError(config.application_id, [f"of group {number}"])

@@ -19,8 +19,7 @@ from kstash.core.wire import (
     decode_marker,
 )
 from kstash.errors import ConfigError, RecordUnreadableError, WireCorruptError
-from kstash.kafka.maintenance import Maintenance
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
 from kstash.ports.kafka import Headers, Message, NewTopic, Partition, TopicInfo
 from kstash.settings.config import Config
 from kstash.startup.topic_settings import durable, lineage_topic_config
@@ -66,9 +65,7 @@ class Plan:
         return bool(topics or self.groups or self.folders or self.files)
 
 
-def make_plan(
-    config: Config, tools: KafkaTools, maintenance: Maintenance, moment: str | int | None
-) -> Plan:
+def make_plan(config: Config, kafka: KafkaConsole, moment: str | int | None) -> Plan:
     """Find everything that belongs to an application, and where its inputs are to begin.
 
     Raises:
@@ -76,21 +73,21 @@ def make_plan(
         StateError: a state folder is in use.
     """
     name = config.application_id
-    topics = {info.name: info for info in tools.topics()}
+    topics = {info.name: info for info in kafka.admin.topics()}
     plan = Plan(
         lineage=topics.get(names.lineage_topic(name)),
         journal=topics.get(names.reset_journal(name)),
         folders=folders_of(config),
     )
-    history = read_history(tools, [topic for topic in (plan.journal, plan.lineage) if topic])
+    history = read_history(kafka, [topic for topic in (plan.journal, plan.lineage) if topic])
     plan.generation = max(time.time_ns() // 1_000_000, history.generation + 1)
     plan.starts = list(history.starts.values())
     on_disk = [found for folder in plan.folders if (found := folder_program(folder))]
     programs = [*history.programs.values(), *on_disk]
-    plan.topics, plan.left_alone = _own_topics(name, tools, topics, programs)
+    plan.topics, plan.left_alone = _own_topics(name, kafka, topics, programs)
     current = {t for p in (history.newest.values() or on_disk) for t in inputs_of(p)}
     _size(plan, config, topics, current)
-    plan.groups = maintenance.groups([name, names.positions_group(name)])
+    plan.groups = kafka.groups.existing([name, names.positions_group(name)])
     if (store := object_store(config)) is not None:
         plan.files = store.everything()
     if moment is not None:
@@ -104,7 +101,7 @@ def make_plan(
         partitions = [
             (topic, number) for topic in inputs for number in range(topics[topic].partition_count)
         ]
-        plan.first = _offsets(tools, maintenance, partitions, moment)
+        plan.first = _offsets(kafka, partitions, moment)
     return plan
 
 
@@ -114,7 +111,7 @@ def inputs_of(program: Program) -> set[str]:
 
 
 def _own_topics(
-    name: str, tools: KafkaTools, topics: dict[str, TopicInfo], programs: list[Program]
+    name: str, kafka: KafkaConsole, topics: dict[str, TopicInfo], programs: list[Program]
 ) -> tuple[list[TopicInfo], list[str]]:
     """Internal and checkpoint topics; and names of topics that may belong to others."""
     own, others = [], []
@@ -125,7 +122,7 @@ def _own_topics(
         elif topic in known or (topic.startswith(f"{name}-") and names.is_internal(topic)):
             # Ids may share a prefix, as `a` and `a-b`, and older versions did not keep the topics
             # of such applications apart: the writer's tag decides.
-            tags = _writers(tools, info)
+            tags = _writers(kafka, info)
             is_own = topic in known or names.is_internal_of(name, topic)
             if tags == {application_tag(name)} or (is_own and not tags):
                 own.append(info)
@@ -152,11 +149,11 @@ def _size(plan: Plan, config: Config, topics: dict[str, TopicInfo], inputs: set[
     plan.made = NewTopic(names.lineage_topic(config.application_id), count, replicas, settings)
 
 
-def _writers(tools: KafkaTools, info: TopicInfo) -> set[int]:
+def _writers(kafka: KafkaConsole, info: TopicInfo) -> set[int]:
     """Tags of the applications that wrote the first record of each partition."""
     tags: set[int] = set()
     for number in range(info.partition_count):
-        for message in tools.read({(info.name, number): -2}, uncommitted=True):
+        for message in kafka.read({(info.name, number): -2}, uncommitted=True):
             tag = _tag_of(message)
             if tag is not None:
                 tags.add(tag)
@@ -178,11 +175,13 @@ def _tag_of(message: Message) -> int | None:
 
 
 def _offsets(
-    tools: KafkaTools, maintenance: Maintenance, partitions: list[Partition], moment: str | int
+    kafka: KafkaConsole, partitions: list[Partition], moment: str | int
 ) -> dict[Partition, int]:
     if isinstance(moment, int):
-        return maintenance.offsets_at(partitions, moment)
-    return tools.offsets(partitions, is_end=moment == "latest")
+        return kafka.admin.offsets_at(partitions, moment)
+    if moment == "latest":
+        return kafka.admin.stable_ends(partitions)
+    return kafka.admin.start_offsets(partitions)
 
 
 def object_store(config: Config) -> ObjectCheckpointStore | None:

@@ -51,13 +51,13 @@ def create(
     """Create topics; a topic that exists with that many partitions is left as it is."""
     config = assignments(settings or [], "--set")
     topics = [NewTopic(name, partitions, replication_factor, config) for name in names]
-    with connection.tools() as tools:
-        existing = tools.create(topics)
+    with connection.kafka() as kafka:
+        existing = kafka.admin.create(topics)
         is_right = True
         for name in names:
             if name not in existing:
                 print(f"created {name} ({partitions} partitions)")
-            elif (found := tools.partition_count(name)) == partitions:
+            elif (found := kafka.admin.partition_count(name)) == partitions:
                 print(f"{name} exists ({found} partitions)")
             else:
                 print(
@@ -77,8 +77,8 @@ def list_topics(
     as_json: AsJson = False,
 ) -> None:
     """List all topics but Kafka's own."""
-    with connection.tools() as tools:
-        topics = tools.topics()
+    with connection.kafka() as kafka:
+        topics = kafka.admin.topics()
     if as_json:
         print(json.dumps([_as_data(topic) for topic in topics]))
         return
@@ -132,8 +132,8 @@ def read(
     """
     decoder = RecordDecoder()
     count = 0
-    with connection.tools() as tools:
-        available = range(tools.partition_count(topic))
+    with connection.kafka() as kafka:
+        available = range(kafka.admin.partition_count(topic))
         wanted = partitions or available
         missing = [partition for partition in wanted if partition not in available]
         if missing:
@@ -142,7 +142,7 @@ def read(
         if offset is None and start is From.END:
             first = _END
         places = {(topic, partition): first for partition in wanted}
-        for message in tools.read(places, follow=follow, uncommitted=uncommitted):
+        for message in kafka.read(places, follow=follow, uncommitted=uncommitted):
             for shown in decoder.decode(message):
                 if as_json:
                     print(json.dumps(shown))

@@ -18,7 +18,7 @@ from kstash.core import names
 from kstash.errors import CheckpointCorruptError, TopicMissingError
 from kstash.escape import printable
 from kstash.kafka import KafkaCluster
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
 from kstash.ports.kafka import Message, Partition
 from kstash.process.launch import checkpoint_store
 from kstash.settings.config import Config
@@ -55,8 +55,8 @@ def verify(
     carry no headers, and cannot be checked this way.
     """
     config = connection.config(application_id, checkpoint_store=store)
-    with KafkaTools(config.bootstrap_servers, config.kafka) as tools, _store(config) as fetch:
-        report = examine(config, tools, fetch)
+    with KafkaConsole(config.bootstrap_servers, config.kafka) as kafka, _store(config) as fetch:
+        report = examine(config, kafka, fetch)
     if as_json:
         print(json.dumps(_as_data(report)))
     else:
@@ -84,21 +84,21 @@ def _store(config: Config) -> Iterator[Fetch | None]:
         store.close()
 
 
-def examine(config: Config, tools: KafkaTools, fetch: Fetch | None) -> Report:
+def examine(config: Config, kafka: KafkaConsole, fetch: Fetch | None) -> Report:
     """Check lineage, checkpoints and outputs.
 
     Raises:
         TopicMissingError: there is no lineage topic.
     """
     report = Report()
-    topics = {info.name: info.partition_count for info in tools.topics()}
+    topics = {info.name: info.partition_count for info in kafka.admin.topics()}
     lineage = names.lineage_topic(config.application_id)
     if lineage not in topics:
         raise TopicMissingError([lineage], "check the application id; it is made by the first run")
     programs = []
     for number in range(topics[lineage]):
         check = LineageCheck(report)
-        _walk(tools, (lineage, number), check.take, uncommitted=True)
+        _walk(kafka, (lineage, number), check.take, uncommitted=True)
         check.finish(fetch)
         programs += check.programs
     if not programs:
@@ -112,7 +112,7 @@ def examine(config: Config, tools: KafkaTools, fetch: Fetch | None) -> Report:
             report.notes.append(f"topic {topic} is a {sinks[topic]} sink: it carries no headers")
         else:
             for number in range(topics[topic]):
-                _examine_partition(tools, report, tag, (topic, number), topic in internal)
+                _examine_partition(kafka, report, tag, (topic, number), topic in internal)
     return report
 
 
@@ -132,20 +132,21 @@ def _outputs(
 
 
 def _examine_partition(
-    tools: KafkaTools, report: Report, tag: int, place: tuple[str, int], is_internal: bool
+    kafka: KafkaConsole, report: Report, tag: int, place: tuple[str, int], is_internal: bool
 ) -> None:
-    is_whole = tools.offsets([place], is_end=False)[place] == 0
+    is_whole = kafka.admin.start_offsets([place])[place] == 0
     check = SequenceCheck(tag, is_internal=is_internal, is_whole=is_whole, report=report)
     # Internal topics hold no transactions; on sinks plain readers see committed records only.
-    _walk(tools, place, check.take, uncommitted=is_internal)
+    _walk(kafka, place, check.take, uncommitted=is_internal)
 
 
 def _walk(
-    tools: KafkaTools, place: Partition, take: Callable[[Message], None], *, uncommitted: bool
+    kafka: KafkaConsole, place: Partition, take: Callable[[Message], None], *, uncommitted: bool
 ) -> None:
-    first, end = (tools.offsets([place], is_end=is_end)[place] for is_end in (False, True))
+    first = kafka.admin.start_offsets([place])[place]
+    end = kafka.admin.stable_ends([place])[place]
     with bar(f"{place[0]} [{place[1]}]", end - first) as advance:
-        for message in counted(tools.read({place: -2}, uncommitted=uncommitted), advance):
+        for message in counted(kafka.read({place: -2}, uncommitted=uncommitted), advance):
             take(message)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from kstash.core import names
 from kstash.kafka import client_settings as settings
 from kstash.kafka.admin import KafkaAdmin
+from kstash.kafka.admin_requests import AdminRequests
 from kstash.kafka.consumer import KafkaConsumer
 from kstash.kafka.membership import KafkaMembership
 from kstash.kafka.positions import CommittedPositionsReader
@@ -203,7 +204,7 @@ class KafkaCluster:
 
     def _new_admin(self) -> KafkaAdmin:
         has_access = self._contact is not None and self._contact.has_access
-        admin = KafkaAdmin(settings.admin(self._config), has_access=has_access)
+        admin = KafkaAdmin(AdminRequests(settings.admin(self._config), has_access=has_access))
         self._contact = self._contact or admin
         return admin
 

@@ -30,12 +30,13 @@ from confluent_kafka import Message as KafkaMessage
 from kstash.errors import MemberFencedError
 from kstash.failpoints import around
 from kstash.kafka import failures
+from kstash.kafka.census import census_of, share_out
 from kstash.kafka.client_health import ClientHealth, look_up, partition_of
 from kstash.kafka.clients import make_consumer
 from kstash.kafka.closing import close_in_time
+from kstash.kafka.groups import holder_of
 from kstash.kafka.input_commits import InputCommits
 from kstash.kafka.reachability import BrokerWatch
-from kstash.kafka.static_members import census_of, holder_of, share_out
 from kstash.ports.kafka import Census, OnGroups, Partition
 
 LEAVE_DEADLINE_S = 5.0

@@ -19,7 +19,7 @@ import structlog
 
 from kstash.errors import ConfigError, KstashError
 from kstash.kafka import KafkaCluster
-from kstash.kafka.maintenance import Maintenance
+from kstash.kafka.console import KafkaConsole
 from kstash.observe import Observer, endpoint_of, worker_name
 from kstash.observe.lines import take_over
 from kstash.observe.logs import configure_logs, identify, is_json
@@ -317,4 +317,5 @@ def _wait_for_stop(config: Config) -> None:
     def report(members: list[str], wait_s: float) -> None:
         log.info("waiting for workers to leave", workers=members, up_to_s=wait_s)
 
-    wait_until_stopped(config, Maintenance(config.bootstrap_servers, config.kafka), report)
+    with KafkaConsole(config.bootstrap_servers, config.kafka) as kafka:
+        wait_until_stopped(config, kafka.groups.members, report)

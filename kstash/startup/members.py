@@ -13,15 +13,15 @@ from collections.abc import Callable
 import structlog
 
 from kstash.core import names
-from kstash.errors import ApplicationIdTakenError
+from kstash.errors import ApplicationIdTakenError, ApplicationRunningError
 from kstash.kafka import client_settings as settings
 from kstash.kafka import failures
-from kstash.kafka.maintenance import Maintenance
-from kstash.kafka.static_members import members_of
+from kstash.kafka.groups import members_of
 from kstash.settings.config import Config
 
 ANSWER_S_MAX = 1.0
 CHECK_INTERVAL_S = 0.5
+LEAVE_PAUSE_S = 0.2
 PLACE_GRACE_S = 2.0
 """How long the broker may take, beyond a session, to end it."""
 
@@ -94,19 +94,27 @@ def find_foreign_members(config: Config, program: str, *, has_place: bool = Fals
 
 
 def wait_until_stopped(
-    config: Config, maintenance: Maintenance, report: Callable[[list[str], float], None]
+    config: Config,
+    members_of_group: Callable[[str], list[str]],
+    report: Callable[[list[str], float], None],
 ) -> None:
     """Wait until no worker of an application is a member of its group.
 
     Args:
         config: the application's settings.
-        maintenance: asks the cluster.
+        members_of_group: names of the members of a group, which it is given.
         report: called once when there is a wait: with the members, and the seconds at most.
 
     Raises:
         ApplicationRunningError: some are members still, after a session's length.
     """
     wait_s = config.session_timeout_ms / 1000 + STOP_GRACE_S
-    maintenance.wait_for_stop(
-        config.application_id, wait_s, lambda members: report(members, wait_s)
-    )
+    deadline = time.monotonic() + wait_s
+    is_reported = False
+    while members := members_of_group(config.application_id):
+        if time.monotonic() > deadline:
+            raise ApplicationRunningError(config.application_id, members)
+        if not is_reported:
+            is_reported = True
+            report(members, wait_s)
+        time.sleep(LEAVE_PAUSE_S)

@@ -40,15 +40,15 @@ def kafka_broker() -> Iterator[DevBroker]:
 @pytest.fixture
 def kafka_topics(kafka_broker: DevBroker) -> TopicFactory:
     """A function that creates topics of this test's own on `kafka_broker`."""
-    from kstash.kafka.tools import KafkaTools
+    from kstash.kafka.console import KafkaConsole
     from kstash.ports.kafka import NewTopic
 
     def create(
         name: str = "topic", *, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> str:
         unique = f"{name}-{uuid.uuid4().hex[:8]}"
-        with KafkaTools(kafka_broker.bootstrap_servers) as tools:
-            tools.create([NewTopic(unique, partitions, None, config or {})])
+        with KafkaConsole(kafka_broker.bootstrap_servers) as kafka:
+            kafka.admin.create([NewTopic(unique, partitions, None, config or {})])
         return unique
 
     return create

@@ -11,6 +11,7 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from kstash.kafka.admin import KafkaAdmin
+from kstash.kafka.admin_requests import AdminRequests
 from kstash.ports.kafka import NewTopic
 from tests.chaos.cluster import ANSWER_S_MAX, BROKERS, Cluster
 from tests.chaos.harness import wait_until
@@ -25,12 +26,12 @@ QUESTIONS = 12
 def test_a_hanging_broker_holds_up_no_question(cluster: Cluster) -> None:
     """A frozen node that a client takes for the controller is replaced before the deadline."""
     settings = {"bootstrap.servers": cluster.bootstrap, "client.id": "asker"}
-    with closing(KafkaAdmin(settings)) as admin:
+    with closing(KafkaAdmin(AdminRequests(settings))) as admin:
         admin.create([NewTopic("asked-for", 1, None, {})])
     cluster.brokers.pause(1)
     try:
         for _ in range(QUESTIONS):
-            with closing(KafkaAdmin(settings)) as admin:
+            with closing(KafkaAdmin(AdminRequests(settings))) as admin:
                 assert set(admin.describe(["asked-for"])) == {"asked-for"}
     finally:
         cluster.brokers.resume(1)
@@ -45,7 +46,7 @@ def test_a_hanging_leader_is_asked_until_it_answers(cluster: Cluster) -> None:
     """An end that its leader does not report in time is asked for again, never made up."""
     settings = {"bootstrap.servers": cluster.bootstrap, "client.id": "asker"}
     expected = {("led", number): number + 1 for number in range(BROKERS)}
-    with closing(KafkaAdmin(settings)) as admin:
+    with closing(KafkaAdmin(AdminRequests(settings))) as admin:
         admin.create([NewTopic("led", BROKERS, None, {})])
         producer = Producer({"bootstrap.servers": cluster.bootstrap})
         for (topic, number), count in expected.items():
@@ -67,7 +68,7 @@ def test_a_hanging_leader_is_asked_until_it_answers(cluster: Cluster) -> None:
 def test_a_checker_finds_ends_after_a_leader_moved(cluster: Cluster) -> None:
     """Brokers move leaders back by themselves: a checker that knew the old one asks the new one."""
     settings = {"bootstrap.servers": cluster.bootstrap, "client.id": "asker"}
-    with closing(KafkaAdmin(settings)) as admin:
+    with closing(KafkaAdmin(AdminRequests(settings))) as admin:
         admin.create([NewTopic("moving", 1, BROKERS, {})])
     producer = Producer({"bootstrap.servers": cluster.bootstrap})
     producer.produce("moving", b"12345")

@@ -14,7 +14,7 @@ from kstash.core.ids import Incarnation, TaskId
 from kstash.core.partitioner import murmur2
 from kstash.core.record_codec import encode_key, encode_value
 from kstash.core.records import Segment
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
 from kstash.testing.fixtures import TopicFactory
 
 DEADLINE_S = 60.0
@@ -106,10 +106,10 @@ def test_lineage_is_shown(
     segment = Segment(
         Incarnation(1700000000000, 4), TaskId(0, 0), 1, 5, 8, (Consumed(5, 1, 3, 12),)
     )
-    with KafkaTools(kafka_broker.bootstrap_servers) as tools:
-        tools.send(topic, 0, encode_key(segment), encode_value(segment))
-        tools.send(topic, 0, encode_key(segment), None)
-        tools.flush()
+    with KafkaConsole(kafka_broker.bootstrap_servers) as kafka:
+        kafka.send(topic, 0, encode_key(segment), encode_value(segment))
+        kafka.send(topic, 0, encode_key(segment), None)
+        kafka.flush()
     lines = kstash_command("lineage", "show", application_id).splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("0:0\tSEGMENT\tincarnation=1700000000000:4 task=0_0 number=1")

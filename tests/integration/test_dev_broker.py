@@ -16,7 +16,7 @@ import pytest
 
 from kstash.broker import DevBroker
 from kstash.broker.errors import BrokerFolderError, BrokerStartError, PortBusyError
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
 from kstash.ports.kafka import NewTopic
 from tests.chaos.harness import MORTAL
 
@@ -63,14 +63,14 @@ def wait_until_gone(pid: int) -> None:
 
 def topic_names(broker: DevBroker, *, deadline_s: float = DEADLINE_S) -> list[str]:
     """What the cluster lists."""
-    with KafkaTools(broker.bootstrap_servers, deadline_s=deadline_s) as tools:
-        return [topic.name for topic in tools.topics()]
+    with KafkaConsole(broker.bootstrap_servers, deadline_s=deadline_s) as kafka:
+        return [topic.name for topic in kafka.admin.topics()]
 
 
 def make_topic(broker: DevBroker, name: str, partitions: int = 1) -> None:
     """Create a topic."""
-    with KafkaTools(broker.bootstrap_servers) as tools:
-        tools.create([NewTopic(name, partitions, None, {})])
+    with KafkaConsole(broker.bootstrap_servers) as kafka:
+        kafka.admin.create([NewTopic(name, partitions, None, {})])
 
 
 def test_kill_of_the_owner_takes_the_broker_along() -> None:
@@ -92,17 +92,17 @@ def test_kill_of_the_owner_takes_the_broker_along() -> None:
 def test_a_killed_node_comes_back_with_its_data(broker: DevBroker) -> None:
     """A node killed and started again has the same address, topics and records."""
     make_topic(broker, "kept")
-    with KafkaTools(broker.bootstrap_servers) as tools:
-        tools.send("kept", 0, b"key", b"value")
-        tools.flush()
+    with KafkaConsole(broker.bootstrap_servers) as kafka:
+        kafka.send("kept", 0, b"key", b"value")
+        kafka.flush()
     address, pid = broker.bootstrap_servers, broker.pid()
     broker.kill()
     assert not broker.is_alive()
     assert not exists(pid)
     broker.restart()
     assert broker.bootstrap_servers == address
-    with KafkaTools(broker.bootstrap_servers) as tools:
-        records = [(m.key(), m.value()) for m in tools.read({("kept", 0): -2})]
+    with KafkaConsole(broker.bootstrap_servers) as kafka:
+        records = [(m.key(), m.value()) for m in kafka.read({("kept", 0): -2})]
     assert records == [(b"key", b"value")]
 
 
@@ -186,12 +186,12 @@ def test_three_nodes_serve_on_without_one() -> None:
         broker.kill(1)
         alive = [broker.is_alive(node) for node in range(3)]
         assert alive == [True, False, True]
-        with KafkaTools(broker.bootstrap_servers, deadline_s=30.0) as tools:
+        with KafkaConsole(broker.bootstrap_servers, deadline_s=30.0) as kafka:
             for partition in range(3):
-                tools.send("spread", partition, None, b"x")
-            tools.flush()
-            topics = {topic.name: topic for topic in tools.topics()}
-            records = list(tools.read({("spread", partition): -2 for partition in range(3)}))
+                kafka.send("spread", partition, None, b"x")
+            kafka.flush()
+            topics = {topic.name: topic for topic in kafka.admin.topics()}
+            records = list(kafka.read({("spread", partition): -2 for partition in range(3)}))
         assert topics["spread"].replication_factor == 3
         assert len(records) == 3
         broker.restart(1)

@@ -263,9 +263,10 @@ def test_admin_says_what_to_check_when_nobody_answers(application_id: str) -> No
     """Without a broker the error names the address, why, and what to do, within the deadline."""
     from kstash.kafka import client_settings as settings
     from kstash.kafka.admin import KafkaAdmin
+    from kstash.kafka.admin_requests import AdminRequests
 
     config = Config.load(application_id=application_id, bootstrap_servers="127.0.0.1:1")
-    admin = KafkaAdmin(settings.admin(config), deadline_s=1.0)
+    admin = KafkaAdmin(AdminRequests(settings.admin(config), deadline_s=1.0))
     with pytest.raises(
         KafkaUnavailableError, match=r"127\.0\.0\.1:1 has nobody .*bootstrap_servers"
     ):

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
 from tests.chaos.harness import wait_until
 from tests.integration.scene import WAIT_S_MAX, Scene
 
@@ -44,8 +44,8 @@ class Transactions:
 
 def end_of(scene: Scene, topic: str) -> int:
     """Where the one partition of a topic ends."""
-    with KafkaTools(scene.bootstrap) as tools:
-        return tools.offsets([(topic, 0)], is_end=True)[topic, 0]
+    with KafkaConsole(scene.bootstrap) as kafka:
+        return kafka.admin.stable_ends([(topic, 0)])[topic, 0]
 
 
 def committed(scene: Scene, topic: str) -> int:

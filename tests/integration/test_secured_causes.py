@@ -16,9 +16,9 @@ import structlog
 
 from kstash.errors import AccessRefusedError, ClusterError, ConfigError, KafkaUnavailableError
 from kstash.kafka.admin import KafkaAdmin
+from kstash.kafka.admin_requests import AdminRequests
+from kstash.kafka.console import KafkaConsole
 from kstash.kafka.immediate import ImmediateReader
-from kstash.kafka.maintenance import Maintenance
-from kstash.kafka.tools import KafkaTools
 from tests.integration.secured import SecuredBroker, unsigned_token
 
 pytestmark = pytest.mark.integration
@@ -88,10 +88,10 @@ def test_a_client_that_is_refused(secured: SecuredBroker, case: str) -> None:
     address, settings = settings_of(secured, case)
     for ask in (
         lambda: KafkaAdmin(
-            {"bootstrap.servers": address, "client.id": "shop-admin", **settings}
+            AdminRequests({"bootstrap.servers": address, "client.id": "shop-admin", **settings})
         ).describe(["t"]),
-        lambda: KafkaTools(address, settings).topics(),
-        lambda: Maintenance(address, settings).members("shop"),
+        lambda: KafkaConsole(address, settings).admin.topics(),
+        lambda: KafkaConsole(address, settings).groups.members("shop"),
     ):
         started = time.monotonic()
         with pytest.raises(AccessRefusedError) as caught:
@@ -132,8 +132,8 @@ def test_who_has_what_the_listener_wants(secured: SecuredBroker) -> None:
         ("mutual", secured.tls | secured.client_certificate),
         ("tokens", oauth | {"oauth_cb": token}),
     ):
-        with KafkaTools(secured.addresses[name], settings) as tools:
-            assert tools.topics() == []  # without rights nothing is listed
+        with KafkaConsole(secured.addresses[name], settings) as kafka:
+            assert kafka.admin.topics() == []  # without rights nothing is listed
     assert len(tokens) == 1
 
 
@@ -153,11 +153,11 @@ def test_a_token_that_is_none(secured: SecuredBroker) -> None:
     ):
         started = time.monotonic()
         with pytest.raises(AccessRefusedError, match=words) as caught:
-            KafkaTools(address, oauth | {"oauth_cb": callback}).topics()
+            KafkaConsole(address, oauth | {"oauth_cb": callback}).admin.topics()
         assert time.monotonic() - started < LINE_S_MAX
         assert caught.value.setting == "oauth_cb"
     with pytest.raises(ConfigError, match="oauth_cb"):
-        KafkaTools(address, oauth)
+        KafkaConsole(address, oauth)
 
 
 @pytest.mark.parametrize(
@@ -170,11 +170,13 @@ def test_a_token_that_is_none(secured: SecuredBroker) -> None:
 def test_an_address_without_a_broker(address: str, words: str) -> None:
     """A tool ends within ten seconds; a worker's admin says why it waits by then."""
     started = time.monotonic()
-    tools = KafkaTools(address)  # its end, after the error, takes the client three seconds
+    kafka = KafkaConsole(address)  # its end, after the error, takes the client three seconds
     with pytest.raises(KafkaUnavailableError, match=words):
-        tools.topics()
+        kafka.admin.topics()
     assert time.monotonic() - started < LINE_S_MAX
-    admin = KafkaAdmin({"bootstrap.servers": address, "client.id": "x"}, deadline_s=5.0)
+    admin = KafkaAdmin(
+        AdminRequests({"bootstrap.servers": address, "client.id": "x"}, deadline_s=5.0)
+    )
     with structlog.testing.capture_logs() as logs, pytest.raises(ClusterError, match=words):
         admin.describe(["t"])
     reports = [line for line in logs if line["event"] == "Kafka does not answer, waiting"]
@@ -186,7 +188,7 @@ def test_a_server_that_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         started = time.monotonic()
         with pytest.raises(KafkaUnavailableError, match="did not answer within 8 s"):
-            KafkaTools(f"127.0.0.1:{server.getsockname()[1]}").topics()
+            KafkaConsole(f"127.0.0.1:{server.getsockname()[1]}").admin.topics()
         assert time.monotonic() - started < LINE_S_MAX
 
 

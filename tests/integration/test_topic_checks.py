@@ -14,6 +14,7 @@ from kstash.broker import DevBroker
 from kstash.errors import KafkaUnavailableError, TopicMismatchError, TopicMissingError
 from kstash.kafka import KafkaCluster
 from kstash.kafka.admin import KafkaAdmin
+from kstash.kafka.admin_requests import AdminRequests
 from kstash.ports.kafka import NewTopic, TopicInfo
 from kstash.startup.topic_settings import (
     checkpoints_topic_config,
@@ -100,7 +101,7 @@ def test_a_topic_that_not_every_broker_knows_yet(program: Program) -> None:
     finally:
         late.join()
     with (
-        closing(KafkaAdmin(admin_settings(program), deadline_s=0.5)) as impatient,
+        closing(KafkaAdmin(AdminRequests(admin_settings(program), deadline_s=0.5))) as impatient,
         pytest.raises(KafkaUnavailableError, match="describe the topics"),
     ):
         impatient.describe([program.lineage], are_created=True)

@@ -57,7 +57,7 @@ from kstash.errors import (
 )
 from kstash.escape import printable
 from kstash.kafka.bookmarks import Bookmark
-from kstash.kafka.static_members import assigned
+from kstash.kafka.census import assigned
 from kstash.ports.kafka import Message
 from kstash.runtime.decode import decode_ruled
 from kstash.settings.config import Config

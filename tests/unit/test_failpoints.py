@@ -58,9 +58,9 @@ HARMLESS = {
 
 NO_WORKER = "maintenance while no worker runs; it is run again"
 EXEMPT = {
-    ("kafka/maintenance.py", "Maintenance._fence_one", "init_transactions"): NO_WORKER,
-    ("kafka/maintenance.py", "Maintenance.delete_groups", "delete_consumer_groups"): NO_WORKER,
-    ("kafka/maintenance.py", "Maintenance.delete_topics", "delete_topics"): NO_WORKER,
+    ("kafka/fencing.py", "fence.fence_one", "init_transactions"): NO_WORKER,
+    ("kafka/groups.py", "KafkaGroups.delete", "delete_consumer_groups"): NO_WORKER,
+    ("kafka/admin.py", "KafkaAdmin.delete_topics", "delete_topics"): NO_WORKER,
     ("kafka/client_queue.py", "ClientQueue.produce", "_produce"): PER_RECORD,
     ("kafka/client_queue.py", "ClientQueue.produce", "produce"): PER_RECORD,
     ("kafka/client_queue.py", "ClientQueue._send", "_produce"): PER_RECORD,
@@ -91,9 +91,6 @@ EXEMPT = {
     ("state/files.py", "_write", "write"): BY_CALLER,
     ("state/files.py", "_write", "flush"): BY_CALLER,
     ("state/files.py", "_write", "fsync"): BY_CALLER,
-    ("kafka/membership.py", "KafkaMembership.commit", "put"): (
-        "kept until it is sent, by `_send_offsets`, which has the points"
-    ),
     ("state/rocks.py", "RocksTaskFolder.adopt", "make_private_folder"): NOTHING_YET,
     ("state/files.py", "link_or_copy", "make_private_folder"): BY_CALLER,
     ("state/files.py", "link_or_copy", "link"): BY_CALLER,
@@ -115,7 +112,7 @@ EXEMPT = {
 """Calls that need no point of their own: (file, function, name), with the reason."""
 
 LEFT_OUT = {
-    "kafka/tools.py": "the command line's, not the worker's",
+    "kafka/console.py": "the command line's, not the worker's",
     "kafka/immediate.py": "other programs' reader: its offsets are theirs",
     "kafka/client_settings.py": "settings, no calls",
 }

@@ -48,8 +48,8 @@ class Admin(Protocol):
         With `may_be_new` somebody else may just have done so: they are looked for some seconds.
         """
 
-    def create(self, topics: Sequence[NewTopic]) -> None:
-        """Create topics; one that exists already is left as it is."""
+    def create(self, topics: Sequence[NewTopic]) -> list[str]:
+        """Create topics; one that exists already is left as it is, and named."""
 
     def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """High watermark of each partition (`read_uncommitted` end)."""

@@ -148,11 +148,13 @@ class MemoryAdmin:
         existing = self._kafka.topics()
         return {topic: existing[topic] for topic in topics if topic in existing}
 
-    def create(self, topics: Sequence[NewTopic]) -> None:
-        """Create topics; one that exists already is left as it is."""
+    def create(self, topics: Sequence[NewTopic]) -> list[str]:
+        """Create topics; one that exists already is left as it is, and named."""
         self._check()
+        existing = [topic.name for topic in topics if topic.name in self._kafka.topics()]
         for topic in topics:
             self._kafka.create_topic(topic.name, topic.partition_count, topic.config)
+        return existing
 
     def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """High watermark of each partition."""

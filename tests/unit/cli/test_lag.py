@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from typer.testing import CliRunner
 
 from kstash import App, text
@@ -19,8 +17,7 @@ from kstash.cli import topic_check
 from kstash.cli.lag import PartitionLag, measure
 from kstash.cli.topic_check import DryRunAdmin, examine, kind_of
 from kstash.errors import TopicMismatchError, TopicMissingError
-from kstash.kafka.maintenance import Maintenance
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
 from kstash.ports.kafka import NewTopic, Partition, TopicInfo
 from kstash.testing.kafka.broker import MemoryKafka
 from kstash.testing.kafka.cluster import MemoryCluster
@@ -31,6 +28,8 @@ NOW = 1_700_000_000.0
 class Tools:
     """Three partitions: one read to its end, one with records left, one with markers left."""
 
+    positions: ClassVar[Mapping[Partition, int]] = {}
+
     def __init__(self, *_: object) -> None:
         self.asked: dict[Partition, int] = {}
 
@@ -40,14 +39,28 @@ class Tools:
     def __exit__(self, *_: object) -> None:
         """Nothing to close."""
 
+    @property
+    def admin(self) -> Tools:
+        """All in one."""
+        return self
+
+    @property
+    def groups(self) -> Tools:
+        """All in one."""
+        return self
+
     def topics(self) -> list[TopicInfo]:
         """Those that exist."""
         return [TopicInfo("in", 3, 1), TopicInfo("shop-words-repartition", 1, 1)]
 
-    def offsets(self, places: Sequence[Partition], *, is_end: bool) -> dict[Partition, int]:
+    def stable_ends(self, places: Sequence[Partition]) -> dict[Partition, int]:
         """All end at 10."""
-        assert is_end
         return dict.fromkeys(places, 10)
+
+    def committed(self, group: str, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """Of one application, in topics that exist."""
+        positions = self.positions if group == "shop" else {}
+        return {place: positions[place] for place in partitions if place in positions}
 
     def first_times(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
         """Records are 2.5 s old; what is left of partition 2 are markers."""
@@ -60,14 +73,13 @@ POSITIONS = {
     ("in", 1): 4,
     ("in", 2): 9,
     ("shop-words-repartition", 0): 7,
-    ("gone", 0): 3,
 }
 
 
 def test_the_lag_of_each_partition() -> None:
     """In records and seconds; what has no record left has no lag, whatever its offsets say."""
     tools = Tools()
-    assert measure(cast(KafkaTools, tools), POSITIONS, NOW) == [
+    assert measure(cast(KafkaConsole, tools), POSITIONS, NOW) == [
         PartitionLag("in", 0, False, 10, 10, 0, 0.0),
         PartitionLag("in", 1, False, 4, 10, 6, 2.5),
         PartitionLag("in", 2, False, 9, 10, 0, 0.0),
@@ -76,12 +88,13 @@ def test_the_lag_of_each_partition() -> None:
     assert ("in", 0) not in tools.asked  # nothing is read where nothing is left
 
 
-def run(monkeypatch: pytest.MonkeyPatch, positions: object, *arguments: str) -> Any:
+def run(
+    monkeypatch: pytest.MonkeyPatch, positions: Mapping[Partition, int], *arguments: str
+) -> Any:
     """`kstash lag shop` with these committed positions."""
-    monkeypatch.setattr(module, "KafkaTools", Tools)
+    monkeypatch.setattr(Tools, "positions", positions)
+    monkeypatch.setattr(module, "KafkaConsole", Tools)
     monkeypatch.setattr("kstash.cli.lag.time.time", lambda: NOW)
-    upkeep = SimpleNamespace(committed=lambda group: positions if group == "shop" else {})
-    monkeypatch.setattr(module, "Maintenance", lambda *_: upkeep)
     return CliRunner().invoke(cli.app, ["lag", "shop", *arguments])
 
 
@@ -101,29 +114,6 @@ def test_an_application_without_positions(monkeypatch: pytest.MonkeyPatch) -> No
     shown = run(monkeypatch, {})
     assert (shown.exit_code, shown.stdout) == (1, "")
     assert "no positions of shop" in shown.stderr
-
-
-def upkeep_answering(answer: object) -> Maintenance:
-    """Maintenance whose admin client answers this about positions."""
-    future: Future[Any] = Future()
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
-    upkeep = Maintenance("127.0.0.1:9", {})
-    admin = SimpleNamespace(list_consumer_group_offsets=lambda asked: {asked[0].group_id: future})
-    patched = type("Answering", (Maintenance,), {"_admin": admin})
-    upkeep.__class__ = patched
-    return upkeep
-
-
-def test_committed_positions() -> None:
-    """Those that there are; of a group that is not there none."""
-    parts = [TopicPartition("in", 0, 5), TopicPartition("in", 1, -1001)]
-    found = upkeep_answering(ConsumerGroupTopicPartitions("shop", parts)).committed("shop")
-    assert found == {("in", 0): 5}
-    missing = KafkaException(KafkaError(KafkaError.GROUP_ID_NOT_FOUND))
-    assert upkeep_answering(missing).committed("shop") == {}
 
 
 # -- topics check --------------------------------------------------------------------------------

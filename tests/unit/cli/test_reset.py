@@ -12,8 +12,8 @@ from kstash.cli import reset as module
 from kstash.cli.reset_plan import Plan, make_plan
 from kstash.core.wire import Fence, application_tag, encode_marker
 from kstash.errors import ApplicationRunningError, StateError
-from kstash.kafka.maintenance import Maintenance
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
+from kstash.kafka.groups import KafkaGroups
 from kstash.ports.kafka import Message, Partition, TopicInfo
 from kstash.settings.config import Config
 from kstash.testing import MemoryKafka
@@ -36,8 +36,18 @@ class Tools:
         for topic, number in places:
             yield from self._kafka.read(topic, number)
 
-    def groups(self, names: list[str]) -> list[str]:
-        """All of them exist."""
+    @property
+    def admin(self) -> Tools:
+        """All in one."""
+        return self
+
+    @property
+    def groups(self) -> Tools:
+        """All in one."""
+        return self
+
+    def existing(self, names: list[str]) -> list[str]:
+        """All of them."""
         return names
 
 
@@ -61,7 +71,7 @@ def planned(kafka: MemoryKafka, folder: Path, application_id: str) -> tuple[set[
     """Topics that would be deleted, and those left alone."""
     config = Config(application_id=application_id, state_dir=str(folder))
     tools: Any = Tools(kafka)
-    plan = make_plan(config, cast("KafkaTools", tools), cast("Maintenance", tools), None)
+    plan = make_plan(config, cast("KafkaConsole", tools), None)
     assert plan.groups == [application_id, f"{application_id}-positions"]
     return {topic.name for topic in plan.topics}, set(plan.left_alone)
 
@@ -79,9 +89,9 @@ def test_workers_that_were_stopped_are_waited_for(
     """
     clock = SleepingClock()
     acts: list[float] = []
-    monkeypatch.setattr("kstash.kafka.maintenance.time", clock)
+    monkeypatch.setattr("kstash.startup.members.time", clock)
     monkeypatch.setattr(
-        Maintenance, "members", lambda *_: ["a at /host"] if clock.now < leaves_s else []
+        KafkaGroups, "members", lambda *_: ["a at /host"] if clock.now < leaves_s else []
     )
 
     def plan(*_: object) -> Plan:
@@ -157,15 +167,15 @@ def test_an_id_of_which_there_is_nothing(
         def __exit__(self, *_: object) -> None:
             pass
 
-        def groups(self, _: list[str]) -> list[str]:
-            """None of them exists."""
+        def existing(self, _: list[str]) -> list[str]:
+            """None of them."""
             return []
 
-        def wait_for_stop(self, *_: object) -> None:
+        def members(self, _: str) -> list[str]:
             """Nobody is there."""
+            return []
 
-    monkeypatch.setattr(module, "KafkaTools", lambda *_: Nobody(kafka))
-    monkeypatch.setattr(module, "Maintenance", lambda *_: Nobody(kafka))
+    monkeypatch.setattr(module, "KafkaConsole", lambda *_: Nobody(kafka))
     module.reset(application="shpo", state_dir=tmp_path)
     printed = capsys.readouterr().out
     assert printed == "there is nothing of shpo here: is the application id right?\n"

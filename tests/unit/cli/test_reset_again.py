@@ -76,9 +76,18 @@ class Cluster:
         for topic, number in places:
             yield from self.kafka.read(topic, number)
 
-    def offsets(self, places: Sequence[Partition], *, is_end: bool) -> dict[Partition, int]:
+    @property
+    def admin(self) -> Cluster:
+        """All in one."""
+        return self
+
+    @property
+    def groups(self) -> Groups:
+        """Its consumer groups."""
+        return Groups(self)
+
+    def stable_ends(self, places: Sequence[Partition]) -> dict[Partition, int]:
         """Ends."""
-        assert is_end
         return {place: self.kafka.log(place).end_offset for place in places}
 
     def create(self, topics: Sequence[NewTopic]) -> None:
@@ -100,15 +109,6 @@ class Cluster:
         for _ in self.act("flush"):
             pass
 
-    def groups(self, wanted: list[str]) -> list[str]:
-        """Those that exist."""
-        return [name for name in wanted if name in self.group_names]
-
-    def delete_groups(self, groups: Collection[str]) -> None:
-        """Delete consumer groups."""
-        for _ in self.act("delete groups"):
-            self.group_names = [name for name in self.group_names if name not in groups]
-
     def delete_topics(self, topics: Collection[str]) -> None:
         """Delete topics; one that is gone is fine."""
         for _ in self.act(f"delete {' '.join(topics)}".strip()):
@@ -116,7 +116,7 @@ class Cluster:
                 if topic in self.kafka.topics():
                     self.kafka.delete_topic(topic)
 
-    def fence(self, transactional_ids: Collection[str]) -> None:
+    def fence(self, _: object, transactional_ids: Collection[str]) -> None:
         """Note which."""
         for _ in self.act(f"fence {' '.join(transactional_ids)}"):
             pass
@@ -138,6 +138,23 @@ class Cluster:
                 folder.rmdir()
         except ClusterError as error:
             raise OSError(str(error)) from error
+
+
+class Groups:
+    """Consumer groups of a cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def existing(self, wanted: list[str]) -> list[str]:
+        """Those that exist."""
+        return [name for name in wanted if name in self._cluster.group_names]
+
+    def delete(self, groups: Collection[str]) -> None:
+        """Delete them."""
+        for _ in self._cluster.act("delete groups"):
+            left = [name for name in self._cluster.group_names if name not in groups]
+            self._cluster.group_names = left
 
 
 def words() -> App:
@@ -177,6 +194,7 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> Cluster:
         shop.kafka.append("lines", b"a", partition=1)
     for module in (reset, reset_plan):
         monkeypatch.setattr(module, "object_store", lambda _: shop)
+    monkeypatch.setattr(reset, "fence", shop.fence)
     monkeypatch.setattr("shutil.rmtree", shop.remove)
     return shop
 
@@ -184,10 +202,10 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 def run(shop: Cluster, folder: Path, to: str | None = "latest") -> reset_plan.Plan:
     """One `kstash reset shop`."""
     config = Config(application_id="shop", state_dir=str(folder))
-    both: Any = shop
-    plan = reset_plan.make_plan(config, both, both, to)
+    kafka: Any = shop
+    plan = reset_plan.make_plan(config, kafka, to)
     list(reset.describe(plan, config, is_dry=False))
-    reset.carry_out(plan, config, both, both)
+    reset.carry_out(plan, config, kafka)
     return plan
 
 

@@ -15,7 +15,7 @@ from kstash.errors import AccessRefusedError, ConfigError
 from kstash.kafka import client_settings as settings
 from kstash.kafka.clients import make_admin, make_consumer, make_producer
 from kstash.kafka.cluster import KafkaCluster
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
 from kstash.settings.config import Config
 
 NOWHERE = "127.0.0.1:1"
@@ -65,7 +65,7 @@ def test_a_setting_that_the_client_refuses(
 def test_the_command_line_says_it_too() -> None:
     """The tools of the command line make their clients in the same place."""
     with pytest.raises(ConfigError, match=r"security\.protocl"):
-        KafkaTools(NOWHERE, {"security.protocl": "SSL"})
+        KafkaConsole(NOWHERE, {"security.protocl": "SSL"})
 
 
 def test_clients_are_made_in_one_place() -> None:
@@ -138,6 +138,6 @@ def test_later_clients_of_a_worker_know_that_there_is_access() -> None:
     first = cluster._new_admin()
     assert not first.has_access
     assert not cluster._new_admin().has_access
-    first._complaints.answered()
+    first._requests._complaints.answered()
     assert cluster._new_admin().has_access
     cluster.close()

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from kstash.kafka import client_settings as settings
 from kstash.kafka import closing
+from kstash.kafka.census import share_out
 from kstash.kafka.consumer import KafkaConsumer
-from kstash.kafka.static_members import share_out
 from kstash.kafka.unreadable import last_offset_of
 from kstash.settings.config import Config
 
@@ -55,7 +55,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
     """A client that cannot be closed; little time is given to it."""
     monkeypatch.setattr(closing, "CLOSE_DEADLINE_S", 0.01)
     client = Hanging()
-    for module in ("static_members", "unreadable"):
+    for module in ("census", "unreadable"):
         monkeypatch.setattr(f"kstash.kafka.{module}.make_consumer", lambda *_, **__: client)
     yield client
     client.end()

@@ -15,10 +15,10 @@ from confluent_kafka import KafkaError, KafkaException
 from kstash.errors import AccessRefusedError, KafkaUnavailableError
 from kstash.kafka import complaints
 from kstash.kafka.admin import KafkaAdmin
+from kstash.kafka.admin_requests import AdminRequests
 from kstash.kafka.causes import cause_of
 from kstash.kafka.complaints import Complaints, first_contact
-from kstash.kafka.maintenance import Maintenance
-from kstash.kafka.tools import KafkaTools
+from kstash.kafka.console import KafkaConsole
 
 AT = "127.0.0.1:9093"
 SETTINGS = {"bootstrap.servers": AT}
@@ -251,14 +251,15 @@ def test_a_tool_waits_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda: KafkaTools("127.0.0.1:1", deadline_s=0.4).topics(),
-        lambda: KafkaTools("127.0.0.1:1", deadline_s=0.4).offsets([("t", 0)], is_end=True),
-        lambda: Maintenance("127.0.0.1:1", {}).groups(["g"]),
+        lambda: KafkaConsole("127.0.0.1:1", deadline_s=0.4).admin.topics(),
+        lambda: KafkaConsole("127.0.0.1:1", deadline_s=0.4).admin.stable_ends([("t", 0)]),
+        lambda: KafkaConsole("127.0.0.1:1", deadline_s=0.4).groups.existing(["g"]),
+        lambda: KafkaConsole("127.0.0.1:1", deadline_s=0.4).groups.members("g"),
         lambda: KafkaAdmin(
-            {"bootstrap.servers": "127.0.0.1:1", "client.id": "x"}, deadline_s=0.4
+            AdminRequests({"bootstrap.servers": "127.0.0.1:1", "client.id": "x"}, deadline_s=0.4)
         ).describe(["t"]),
     ],
-    ids=["topics", "offsets", "upkeep", "admin"],
+    ids=["topics", "offsets", "groups", "members", "admin"],
 )
 def test_who_asks_first_says_why_there_is_no_answer(
     ask: Callable[[], object], monkeypatch: pytest.MonkeyPatch

@@ -16,8 +16,8 @@ import kstash
 from kstash.cli.decode import RecordDecoder, as_text
 from kstash.core.reader import ReaderTable
 from kstash.errors import RecordUnreadableError
+from kstash.kafka.console import KafkaConsole
 from kstash.kafka.consumer import KafkaConsumer
-from kstash.kafka.tools import KafkaTools
 from kstash.runtime.decode import decode_external, decode_ruled
 from kstash.runtime.scan import ScanJob, ScanService
 from kstash.testing import TestDriver
@@ -117,8 +117,8 @@ def test_the_tools_show_it(broker: MockBroker) -> None:
     """`topics read` and `verify` go on, and say which record it is."""
     report = Report()
     check = SequenceCheck(1, is_internal=False, is_whole=True, report=report)
-    with KafkaTools(broker.address) as tools:
-        read = list(tools.read({("t", 0): 0}))
+    with KafkaConsole(broker.address) as kafka:
+        read = list(kafka.read({("t", 0): 0}))
     decoder = RecordDecoder()
     lines = [as_text(shown, with_headers=True) for m in read for shown in decoder.decode(m)]
     assert "corrupt: the name of a header is no UTF-8" in lines[1]

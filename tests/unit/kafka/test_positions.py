@@ -92,3 +92,27 @@ def test_a_group_that_may_not_be_asked_for_is_named(monkeypatch: pytest.MonkeyPa
     with pytest.raises(RightMissingError, match="READ on group 'app-positions'") as caught:
         read(monkeypatch, Answer(KafkaError(KafkaError._TIMED_OUT)))
     assert caught.value.missing == (("group", "app-positions", "READ"),)
+
+
+@dataclass
+class Part(Answer):
+    """An answer with its partition."""
+
+    topic: str = "in"
+    partition: int = 0
+
+
+def test_offsets_of_many_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no offset, or no topic for this client, is left out; others are asked again."""
+    hidden = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    passing = KafkaError(KafkaError.NOT_COORDINATOR)
+    answers = [
+        [Part(passing), Part(offset=7, partition=1)],
+        [Part(offset=5), Part(partition=1), Part(hidden, topic="theirs")],
+    ]
+    reader = CommittedPositionsReader({"group.id": "shop", "bootstrap.servers": "127.0.0.1:9"})
+    group = Group(ManualClock())
+    monkeypatch.setattr(group, "committed", lambda *_: answers.pop(0))
+    monkeypatch.setattr(reader, "_client", group)
+    assert reader.offsets([("in", 0), ("in", 1), ("theirs", 0)]) == {("in", 0): 5}
+    assert answers == []

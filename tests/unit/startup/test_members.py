@@ -6,12 +6,12 @@ import itertools
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from kstash import App
-from kstash.errors import ApplicationIdTakenError
+from kstash.errors import ApplicationIdTakenError, ApplicationRunningError
 from kstash.kafka import client_settings as settings
 from kstash.kafka.cluster import KafkaCluster
 from kstash.process import launch
@@ -122,25 +122,23 @@ def test_only_the_own_place_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None
     assert members.find_foreign_members(config, "before") == []
 
 
-@dataclass
-class Leaving:
-    """Stands for the administration of a cluster: records how long it is to wait."""
-
-    waits_s: list[float]
-
-    def wait_for_stop(
-        self, application_id: str, wait_s: float, on_wait: Callable[[list[str]], None]
-    ) -> None:
-        """One member is waited for."""
-        assert application_id == "a"
-        self.waits_s.append(wait_s)
-        on_wait(["b at /h"])
-
-
-def test_stopped_workers_are_waited_for_until_their_sessions_have_ended() -> None:
-    """And a while longer, as the broker checks now and then; whoever asked can report the wait."""
+def test_stopped_workers_are_waited_for_until_their_sessions_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And a while longer, as the broker checks now and then; the wait is reported once."""
+    clock = SleepingClock()
+    monkeypatch.setattr(members, "time", clock)
     reports: list[tuple[list[str], float]] = []
-    leaving = Leaving([])
-    members.wait_until_stopped(CONFIG, cast(Any, leaving), lambda *given: reports.append(given))
-    assert leaving.waits_s == [1_805]
+
+    def left_after(seconds: float) -> Callable[[str], list[str]]:
+        leaves_s = clock.now + seconds
+        return lambda group: ["b at /h"] if group == "a" and clock.now < leaves_s else []
+
+    members.wait_until_stopped(CONFIG, left_after(0), lambda *given: reports.append(given))
+    assert reports == []
+    members.wait_until_stopped(CONFIG, left_after(1_804), lambda *given: reports.append(given))
     assert reports == [(["b at /h"], 1_805)]
+    started = clock.now
+    with pytest.raises(ApplicationRunningError, match="b at /h"):
+        members.wait_until_stopped(CONFIG, left_after(1e9), lambda *_: None)
+    assert clock.now - started == pytest.approx(1_805, abs=0.5)

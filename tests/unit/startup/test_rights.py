@@ -13,6 +13,7 @@ import kstash
 from kstash.errors import RightMissingError
 from kstash.kafka import failures
 from kstash.kafka.admin import KafkaAdmin
+from kstash.kafka.admin_requests import AdminRequests
 from kstash.ports.kafka import TopicInfo
 from kstash.settings.config import Config
 from kstash.startup.rights import check_rights, explained, needed
@@ -120,11 +121,11 @@ def test_a_request_that_is_refused_for_want_of_a_right(
 
 def test_the_topic_of_a_refused_request_is_named() -> None:
     """Whatever the request is about: names, partitions, resources."""
-    admin = KafkaAdmin(NOWHERE)
+    requests = AdminRequests(NOWHERE)
     error = KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
     for item in ("t", TopicPartition("t", 0)):
         with pytest.raises(RightMissingError, match="DESCRIBE_CONFIGS on topic 't'"):
-            admin._is_absent("ask", error, (), (item, "DESCRIBE_CONFIGS"))
+            requests.is_absent("ask", error, (), (item, "topic", "DESCRIBE_CONFIGS"))
 
 
 def test_a_deletion_that_is_refused_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,8 +151,9 @@ def test_a_deletion_that_is_refused_is_reported_once(monkeypatch: pytest.MonkeyP
     class Deleted:
         low_watermark = 7
 
-    admin, client = KafkaAdmin(NOWHERE), Client()
-    monkeypatch.setattr(admin, "_client", client)
+    requests, client = AdminRequests(NOWHERE), Client()
+    monkeypatch.setattr(requests, "client", client)
+    admin = KafkaAdmin(requests)
     limits = {("t", 0): 5, ("t", 1): 5, ("u", 0): 5}
     with structlog.testing.capture_logs() as logs:
         assert admin.delete_records(limits)() == {}

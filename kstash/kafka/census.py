@@ -1,62 +1,21 @@
-"""Who holds the place of a static member in its group.
-
-When the session of a static member ends, the client forgets its member id, and until the caller
-has taken note of the loss it sends heartbeats without one; once it has joined again, requests that
-were on the way are of the id before. The broker refuses both as of a member that another one has
-replaced, and the client calls that fatal, so the group is asked who is there.
-"""
+"""Who has which task group of an application, and a way to have them shared out anew."""
 
 from __future__ import annotations
 
 import struct
 import time
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from kstash.core import names
 from kstash.errors import WireCorruptError
-from kstash.kafka.clients import make_admin, make_consumer
+from kstash.kafka.clients import make_consumer
 from kstash.kafka.closing import close_in_time
+from kstash.kafka.groups import describe, known
 from kstash.ports.kafka import Census
 
 _SETTLED = ("Stable", "Empty")
-
-
-def holder_of(
-    settings: Mapping[str, Any], *, group: str, instance_id: str, timeout_s: float
-) -> str | None:
-    """Member id that has an instance id in a group, or None when none has it.
-
-    Args:
-        settings: of an admin client.
-        group: consumer group.
-        instance_id: `group.instance.id` of the member.
-        timeout_s: deadline in seconds.
-
-    Raises:
-        KafkaException: no answer; it may come later.
-    """
-    for member in members_of(settings, group=group, timeout_s=timeout_s):
-        if names.instance_of(member.id) == instance_id:
-            return str(member.id)
-    return None
-
-
-def members_of(settings: Mapping[str, Any], *, group: str, timeout_s: float) -> list[Any]:
-    """Members of a group: objects with `id`, `client_id` and `client_host`.
-
-    Args:
-        settings: of an admin client.
-        group: consumer group.
-        timeout_s: deadline in seconds.
-
-    Raises:
-        KafkaException: no answer; it may come later.
-    """
-    return [member for answer in _groups(settings, group, timeout_s) for member in answer.members]
 
 
 def census_of(
@@ -67,14 +26,14 @@ def census_of(
     Args:
         settings: of an admin client.
         group: consumer group.
-        topic: the one whose partitions are looked at.
+        topic: the one whose partitions count.
         own: member id of who asks.
         timeout_s: deadline in seconds.
 
     Raises:
         KafkaException: no answer; it may come later.
     """
-    answers = _groups(settings, group, timeout_s)
+    answers = known(describe(settings, group=group, timeout_s=timeout_s))
     owners = {
         partition: str(member.id)
         for answer in answers
@@ -145,16 +104,3 @@ def share_out(settings: Mapping[str, Any], topic: str, deadline_s: float) -> Non
             client.poll(0.1)
     finally:
         close_in_time(str(settings["client.id"]), client.close)
-
-
-def _groups(settings: Mapping[str, Any], group: str, timeout_s: float) -> list[Any]:
-    client = make_admin(settings)
-    with warnings.catch_warnings():
-        # The calls that replace it look up the coordinator, and such a call crashes the process
-        # when the coordinator moves meanwhile (librdkafka 2.16).
-        warnings.simplefilter("ignore", DeprecationWarning)
-        answers: list[Any] = client.list_groups(group, timeout=timeout_s)
-    known = [answer for answer in answers if answer.id == group and answer.error is None]
-    if not known:
-        raise KafkaException(KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE))
-    return known

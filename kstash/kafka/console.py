@@ -1,40 +1,22 @@
-"""Plain Kafka clients for the command line and the test fixtures; no lineage in here.
-
-Every call has a deadline and raises `KafkaUnavailableError` past it.
-"""
+"""A cluster as people and fixtures see it: topics, groups, and records to send and to read."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
-from confluent_kafka import (
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Producer,
-    TopicPartition,
-)
-from confluent_kafka.cimpl import NewTopic as KafkaNewTopic
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from kstash.errors import ClusterError, KafkaUnavailableError, TopicMissingError
-from kstash.kafka.admin import MISSING_GRACE_S
-from kstash.kafka.clients import make_admin, make_consumer, make_producer
-from kstash.kafka.complaints import Complaints, first_contact
-from kstash.kafka.failures import (
-    CLIENT_ERRORS,
-    REFUSED_CODES,
-    UNREACHABLE_CODES,
-    describe,
-    kafka_error,
-    refused,
-)
-from kstash.kafka.failures import unavailable as unavailable_error
+from kstash.errors import ClusterError, KafkaUnavailableError
+from kstash.kafka.admin import KafkaAdmin
+from kstash.kafka.admin_requests import AdminRequests
+from kstash.kafka.clients import make_consumer, make_producer
+from kstash.kafka.failures import UNREACHABLE_CODES, describe, refused
+from kstash.kafka.groups import KafkaGroups
 from kstash.kafka.headers import with_headers_read
-from kstash.ports.kafka import Message, NewTopic, TopicInfo
+from kstash.ports.kafka import Message
 
 _DEADLINE_S = 15.0
 GROUP = "kstash-tools"
@@ -43,13 +25,20 @@ _CONSUME_RECORDS_MAX = 500
 _POLL_S = 0.1
 
 
-class KafkaTools:
-    """Topics and records of a cluster, for people and tests. A context manager.
+class KafkaConsole:
+    """Clients of one cluster for the command line and the test fixtures. A context manager.
+
+    There is no lineage in what it sends. Every call has a deadline, and raises
+    `KafkaUnavailableError` past it.
 
     Args:
         bootstrap_servers: `host:port`, comma-separated.
         settings: further client settings, such as `security.protocol`.
         deadline_s: how long one call may take, in seconds.
+
+    Attributes:
+        admin: topics, and where their logs begin and end.
+        groups: consumer groups.
     """
 
     def __init__(
@@ -59,7 +48,6 @@ class KafkaTools:
         *,
         deadline_s: float = _DEADLINE_S,
     ) -> None:
-        self._bootstrap_servers = bootstrap_servers
         self._deadline_s = deadline_s
         self._settings: dict[str, Any] = {
             **(settings or {}),
@@ -67,83 +55,16 @@ class KafkaTools:
             "reconnect.backoff.ms": 20,
             "reconnect.backoff.max.ms": 1000,
         }
-        self._complaints = Complaints(self._settings)
-        self._admin = make_admin(
-            self._settings, logger=self._complaints, on_error=self._complaints.on_error
-        )
+        self._requests = AdminRequests(self._settings, deadline_s=deadline_s, is_for_people=True)
+        self.admin = KafkaAdmin(self._requests)
+        self.groups = KafkaGroups(self._requests)
         # Errors are raised where they matter; the client's own lines would mix with output.
-        self._settings["log_level"] = 0
+        self._settings = {**self._settings, "log_level": 0}
         self._producer: Producer | None = None
         self._delivery_error: KafkaError | None = None
 
-    def topics(self) -> list[TopicInfo]:
-        """All topics but Kafka's own, by name, without their settings."""
-        metadata = self._call(lambda: self._admin.list_topics(timeout=self._deadline_s), "answer")
-        return [
-            TopicInfo(
-                name,
-                len(topic.partitions),
-                min((len(p.replicas) for p in topic.partitions.values()), default=0),
-            )
-            for name, topic in sorted(metadata.topics.items())
-            if not name.startswith("__")
-        ]
-
-    def partition_count(self, topic: str) -> int:
-        """Number of partitions of a topic, which may have been created a moment ago.
-
-        Raises:
-            TopicMissingError: there is no such topic.
-        """
-        deadline = time.monotonic() + MISSING_GRACE_S
-        while True:
-            for info in self.topics():
-                if info.name == topic:
-                    return info.partition_count
-            if time.monotonic() > deadline:
-                raise TopicMissingError([topic], f"kstash topics create {topic} --partitions N")
-            time.sleep(_POLL_S)
-
-    def create(self, topics: Sequence[NewTopic]) -> list[str]:
-        """Create topics and wait until the cluster lists them.
-
-        Returns:
-            Names of those that existed already; they are left as they are.
-
-        Raises:
-            ClusterError: the cluster refused one; names it.
-        """
-        existing = []
-        requests = [
-            KafkaNewTopic(
-                topic.name,
-                num_partitions=topic.partition_count,
-                replication_factor=topic.replication_factor or -1,
-                config=dict(topic.config),
-            )
-            for topic in topics
-        ]
-        self._connect()
-        for name, future in self._admin.create_topics(requests).items():
-            try:
-                future.result(timeout=self._deadline_s)
-            except KafkaException as error:
-                inner = kafka_error(error)
-                if inner is not None and inner.code() == KafkaError.TOPIC_ALREADY_EXISTS:
-                    existing.append(name)
-                elif inner is not None and inner.code() in UNREACHABLE_CODES:
-                    raise self._unavailable("create a topic", error) from error
-                else:
-                    raise ClusterError(
-                        f"topic {name!r} was not created: {describe(error)}"
-                    ) from error
-            except TimeoutError as error:
-                raise self._unavailable("create a topic", error) from error
-        self._wait_listed({topic.name for topic in topics})
-        return existing
-
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None:
-        """Hand one record to the producer; `flush` makes sure of it.
+        """Hand one record to the producer; `flush` waits for it.
 
         Raises:
             ClusterError: an earlier one was refused.
@@ -161,7 +82,7 @@ class KafkaTools:
                 producer.poll(_POLL_S)
                 self._check_delivery()
                 if time.monotonic() > deadline:
-                    raise self._unavailable("take records", error) from error
+                    raise self._requests.unavailable("take records", error) from error
         producer.poll(0)
         self._check_delivery()
 
@@ -177,7 +98,8 @@ class KafkaTools:
         self._check_delivery()
         if missing:
             raise KafkaUnavailableError(
-                f"{missing} records were not acknowledged by {self._bootstrap_servers!r} within "
+                f"{missing} records were not acknowledged by "
+                f"{self._settings['bootstrap.servers']!r} within "
                 f"{self._deadline_s:g} s"
             )
 
@@ -199,7 +121,7 @@ class KafkaTools:
             KafkaUnavailableError: nothing was heard of a partition within the deadline, as when it
                 has no leader; names it. With `follow` that counts until the first answer only.
         """
-        self._connect()
+        self._requests.contact()
         consumer = make_consumer(
             {
                 **self._settings,
@@ -216,35 +138,10 @@ class KafkaTools:
         finally:
             consumer.close()
 
-    def offsets(
-        self, partitions: Sequence[tuple[str, int]], *, is_end: bool
-    ) -> dict[tuple[str, int], int]:
-        """First offset of each partition, or the one behind its last record.
-
-        Raises:
-            KafkaUnavailableError: no answer within the deadline.
-        """
-        self._connect()
-        consumer = make_consumer({**self._settings, "group.id": GROUP})
-        try:
-            return {
-                place: self._call(
-                    partial(
-                        consumer.get_watermark_offsets,
-                        TopicPartition(*place),
-                        timeout=self._deadline_s,
-                    ),
-                    "tell offsets",
-                )[int(is_end)]
-                for place in partitions
-            }
-        finally:
-            consumer.close()
-
     def first_times(self, offsets: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-        """Timestamp in Unix ms of the first record at or behind each offset.
+        """Timestamp in Unix ms of the first record at or after each offset.
 
-        A partition without a record there, as behind markers of transactions, is left out.
+        A partition without a record there, as after markers of transactions, is left out.
 
         Raises:
             KafkaUnavailableError: nothing was heard of a partition within the deadline.
@@ -280,11 +177,11 @@ class KafkaTools:
         is_connected = False
         while unfinished or follow:
             messages = consumer.consume(_CONSUME_RECORDS_MAX, _POLL_S)
-            self._admin.poll(0)  # its log, which would pile up
+            self._requests.poll()
             is_silent = time.monotonic() - heard_at > self._deadline_s
             if not messages and is_silent and not (follow and is_connected):
                 silent = ", ".join(f"{topic} [{number}]" for topic, number in sorted(unfinished))
-                raise self._unavailable("serve records", f"nothing was heard of {silent}")
+                raise self._requests.unavailable("serve records", f"nothing was heard of {silent}")
             for message in with_headers_read(messages):
                 error = message.error()
                 if error is None:
@@ -302,16 +199,9 @@ class KafkaTools:
                 elif error.code() not in UNREACHABLE_CODES:
                     raise _refused("read", message.topic(), error)
 
-    def _wait_listed(self, names: set[str]) -> None:
-        deadline = time.monotonic() + self._deadline_s
-        while not names <= {info.name for info in self.topics()}:
-            if time.monotonic() > deadline:
-                raise self._unavailable("list the new topics", "they are not there yet")
-            time.sleep(0.02)
-
     def _open_producer(self) -> Producer:
         if self._producer is None:
-            self._connect()
+            self._requests.contact()
             self._producer = make_producer({**self._settings, "acks": "all", "linger.ms": 5})
         return self._producer
 
@@ -322,23 +212,6 @@ class KafkaTools:
     def _check_delivery(self) -> None:
         if self._delivery_error is not None:
             raise ClusterError(f"a record was not delivered: {describe(self._delivery_error)}")
-
-    def _connect(self) -> None:
-        """Wait for the first answer of the cluster, and for no other."""
-        first_contact(self._admin, self._complaints, self._bootstrap_servers, self._deadline_s)
-
-    def _call(self, call: Any, what: str) -> Any:
-        self._connect()
-        try:
-            return call()
-        except CLIENT_ERRORS as error:
-            inner = kafka_error(error)
-            if inner is not None and inner.code() in REFUSED_CODES:
-                raise _refused(what, None, error) from error
-            raise self._unavailable(what, error) from error
-
-    def _unavailable(self, what: str, error: object) -> Exception:
-        return unavailable_error(self._bootstrap_servers, what, self._deadline_s, error)
 
 
 def _refused(what: str, topic: str | None, error: object) -> ClusterError:

@@ -1,4 +1,4 @@
-"""What a group's leader gave its members, as the broker hands it out."""
+"""Who has which task group: what a group's leader gave its members."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from kstash.kafka.static_members import assigned, census_of
+from kstash.kafka.census import assigned, census_of
 from kstash.ports.kafka import Census
 
 
@@ -45,7 +45,7 @@ def census(monkeypatch: pytest.MonkeyPatch, **answer: Any) -> Census:
     ]
     told = {"id": "app", "error": None, "state": "Stable", "members": members} | answer
     client = SimpleNamespace(list_groups=lambda *_, **__: [SimpleNamespace(**told)])
-    monkeypatch.setattr("kstash.kafka.static_members.make_admin", lambda *_, **__: client)
+    monkeypatch.setattr("kstash.kafka.groups.make_admin", lambda *_, **__: client)
     settings = {"client.id": "look"}
     return census_of(settings, group="app", topic="lineage", own="first", timeout_s=1)
 
