@@ -70,7 +70,7 @@ class ScanTails:
     Internal topics are read to the own FENCE, sinks to the end listed after
     `init_transactions()`. Empty when no incarnation ever started.
 
-    `missing_inputs`: per stage, inputs whose first offset must be looked up now.
+    `missing_inputs`: per stage, inputs whose first offset must be found now.
     """
 
     scans: Sequence[TailScan]

@@ -73,17 +73,17 @@ class FileDeletion:
     dropped: frozenset[str]
     known: Collection[str] | None
 
-    def left_over(self, strays: Iterable[tuple[str, str]]) -> set[str]:
+    def left_over(self, unknown: Iterable[tuple[str, str]]) -> set[str]:
         """Locations of files that nobody will ever name.
 
         Args:
-            strays: (name, location) of files of the task that `known` does not name.
+            unknown: (name, location) of files of the task that `known` does not name.
 
         Returns:
             Those that older incarnations stored. A higher one may be about to name its own, and so
             may this one.
         """
-        owners = ((owner_of(name), location) for name, location in strays)
+        owners = ((owner_of(name), location) for name, location in unknown)
         return {at for owner, at in owners if owner is not None and owner < self.incarnation}
 
 

@@ -83,7 +83,7 @@ def join(flows: Sequence[Flow], read: ColumnSet, operator: str, scope: Scope) ->
 
     Args:
         flows: at least one.
-        read: columns that are looked at after this.
+        read: columns that are read after this.
         operator: for errors.
         scope: decides about records that fail.
 

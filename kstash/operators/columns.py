@@ -60,7 +60,7 @@ def serialize_column(
     if made is None:
         made = _through(serde.serialize, column, error, refuse, has_none=has_none)
     for data in made[0]:
-        # One look is enough to find a serializer that makes text.
+        # One value is enough to find a serializer that makes text.
         if data is not None:
             return made if isinstance(data, bytes) else _without_others(made, error, refuse)
     return made

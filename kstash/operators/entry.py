@@ -1,4 +1,4 @@
-"""Where records enter a stage: of their bytes, what somebody looks at becomes values."""
+"""Where records enter a stage: those of their bytes that are read become values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Entry:
 
     Args:
         source: the topic and its serdes.
-        read: columns that are looked at.
+        read: columns that are read.
 
     Attributes:
         title: what errors call it.

@@ -86,7 +86,7 @@ ENTERED = Entered()
 class Flow:
     """Records between two steps. Columns are shared between branches and never changed.
 
-    A column that nobody looks at any more is None: a step asks for those that its node `reads`.
+    A column that nothing reads any more is None: a step asks for those that its node `reads`.
 
     Attributes:
         count: number of records, 1 or more.
@@ -230,7 +230,7 @@ def merge_flows(flows: Sequence[Flow], read: ColumnSet) -> Flow:
 
     Args:
         flows: at least one; of the keys they have the same column.
-        read: columns that are looked at after this.
+        read: columns that are read after this.
     """
     origins = [origin for flow in flows for origin in flow.origins()]
     order = sorted(range(len(origins)), key=origins.__getitem__)

@@ -24,7 +24,7 @@ class Turn:
         title: what errors call it.
         parents: indexes of the nodes that it reads from.
         step: its logic; None: its records go on as they are.
-        read: columns that it looks at, or who comes after it.
+        read: columns that it reads, or a later step.
         ports: by name of an output, the index of the node that stands for it.
         way_out: where its records leave the stage, or None.
         is_shared: whether several inputs reach its state.

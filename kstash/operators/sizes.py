@@ -45,7 +45,7 @@ class Limit:
             RecordTooLargeError: with the index in the batch.
         """
         limit = self.record_bytes_max
-        # The first look is at the whole batch, which is small, as a rule.
+        # The first sample is the whole batch, which is small, as a rule.
         if (
             limit is None
             or size_bytes <= limit

@@ -1,4 +1,4 @@
-"""Operators that look at one record at a time."""
+"""Operators that process one record at a time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FlatMapStep:
 
 
 def _laid_out(results: list[Any]) -> tuple[list[Any], list[int]] | None:
-    """All items of collections, and how many each has; None: it takes a look at each.
+    """All items of collections, and how many each has; None: it checks each.
 
     That is so for generators and other iterables without a length, and where something raises.
     """

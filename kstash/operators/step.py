@@ -105,7 +105,7 @@ class Surroundings:
     """What a step may need to know beside its node.
 
     Attributes:
-        read_after: columns that are looked at after the node.
+        read_after: columns that are read after the node.
     """
 
     read_after: ColumnSet

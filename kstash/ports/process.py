@@ -70,7 +70,7 @@ class Background(Protocol):
         """Run `work` in a thread.
 
         Args:
-            lane: `restore` (several at once) or `upload` (one after the other).
+            lane: `restore` (several at once), `upload` or `ask` (one after the other).
             work: takes its own job; touches nothing that the loop changes.
             on_done: gets the result or the error, inside `poll`; not called after `cancel`.
         """

@@ -269,7 +269,9 @@ class CheckpointStore(Protocol):
     def missing(self, locations: Collection[str]) -> set[str]:
         """Those of `locations` that a cheap check does not find."""
 
-    def strays(self, group: int, folder: str, known: Collection[str]) -> list[tuple[str, str]]:
+    def unknown_files(
+        self, group: int, folder: str, known: Collection[str]
+    ) -> list[tuple[str, str]]:
         """(Name, location) of what is stored under `<folder>/` and is not among `known`.
 
         What an interrupted `put` left is listed too. `known` may hold locations of other folders

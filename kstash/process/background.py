@@ -17,7 +17,7 @@ from kstash.ports.process import Job, JobCancelledError
 
 T = TypeVar("T")
 
-LANES = {"restore": 4, "upload": 1, "look": 1}
+LANES = {"restore": 4, "upload": 1, "ask": 1}
 """Threads of each lane. A single one uploads: that keeps the files of a checkpoint together in the
 store, and bounds what uploads take from the processing."""
 

@@ -64,7 +64,7 @@ def _check_members_again(worker: Worker, program: str) -> None:
     # In a thread: a broker that does not answer must not hold up the loop.
     config = worker.context.config
     worker.context.services.background.submit(
-        "look", lambda _: refuse_foreign_members(config, program, waits=False), checked
+        "ask", lambda _: refuse_foreign_members(config, program, waits=False), checked
     )
 
 

@@ -237,7 +237,7 @@ def read_event(
     return None if cut == identity.count else (cut, identity.count)
 
 
-def tell_place(
+def add_place(
     error: LocatedError,
     partition: Partition,
     events: Events,

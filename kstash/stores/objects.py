@@ -110,7 +110,12 @@ class ObjectCheckpointStore:
         there = {SCHEME + name for folder in folders for name in self._names(folder)}
         return set(locations) - there
 
-    def strays(self, group: int, folder: str, known: Collection[str]) -> list[tuple[str, str]]:  # noqa: ARG002 - objects need no group
+    def unknown_files(
+        self,
+        group: int,  # noqa: ARG002 - objects need no group
+        folder: str,
+        known: Collection[str],
+    ) -> list[tuple[str, str]]:
         """(Name, location) of what is stored under `<folder>/` and is not among `known`."""
         return [(name, SCHEME + name) for name in self._names(folder) if SCHEME + name not in known]
 

@@ -3,7 +3,7 @@
 A file is stored by one *attempt*, whose number is part of its records' keys: a chunk of an attempt
 that failed may arrive late, and compaction must not take it for that of a later one. A location
 names the offsets of the chunks, so that a restore reads these only; the gaps between all known
-locations are what a search for strays reads.
+locations are what a search for unknown files reads.
 
 Key: `<name>~<attempt>/<chunk>`; value: the content and its CRC-32. A location:
 `topic:<partition>:<ranges>:<name>~<attempt>`, ranges as `<first offset>+<count>`, comma-separated.
@@ -140,7 +140,9 @@ class CheckpointTopic:
         }
         return set(locations) - there
 
-    def strays(self, group: int, folder: str, known: Collection[str]) -> list[tuple[str, str]]:
+    def unknown_files(
+        self, group: int, folder: str, known: Collection[str]
+    ) -> list[tuple[str, str]]:
         """(Name, location) of what is stored under `<folder>/` and is not among `known`.
 
         Reads what no known location covers: tombstones, and what compaction has not removed yet.

@@ -49,7 +49,7 @@ class TestDriver:
 
     Attributes:
         clock: the manual clock; move it with `advance`.
-        kafka: the cluster, for tests that want to look into topics or bend links.
+        kafka: the cluster, for tests that read topics or disturb connections.
         metrics: what the worker counted, over all its lives.
         store: its remote checkpoints.
         background: its uploads and restores, done as soon as they are asked for.

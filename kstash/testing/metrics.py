@@ -1,4 +1,4 @@
-"""Metrics kept in memory, for tests to look at."""
+"""Metrics kept in memory, for tests to read."""
 
 from __future__ import annotations
 

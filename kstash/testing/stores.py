@@ -45,7 +45,12 @@ class MemoryCheckpointStore:
         self._check()
         return {location for location in locations if location not in self.files}
 
-    def strays(self, group: int, folder: str, known: Collection[str]) -> list[tuple[str, str]]:  # noqa: ARG002 - as the port has it
+    def unknown_files(
+        self,
+        group: int,  # noqa: ARG002 - as the port has it
+        folder: str,
+        known: Collection[str],
+    ) -> list[tuple[str, str]]:
         """(Name, location) of what is stored under `<folder>/` and is not among `known`."""
         self._check()
         return [

@@ -92,7 +92,7 @@ class _Compiler:
         return edge.is_always_wide or self._first_store(edge) is not None
 
     def _read_after(self) -> dict[int, ColumnSet]:
-        """By index of a node, the columns that are looked at after it."""
+        """By index of a node, the columns that are read after it."""
         after: dict[int, ColumnSet] = {}
         for node in reversed(self.nodes):
             found = ColumnSet.NONE

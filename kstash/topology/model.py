@@ -93,7 +93,7 @@ class Stage:
         entries: the node after each of `inputs`.
         exits: the node before each of `outputs`.
         nodes: what happens in between, exits included, in the order of declaration.
-        read_after: by index of a node or entry, the columns that are looked at after it.
+        read_after: by index of a node or entry, the columns that are read after it.
     """
 
     index: int

@@ -27,7 +27,7 @@ class Node:
 
     Attributes:
         kind: names the kind of node in the topology hash: never to be changed.
-        reads: columns that the node itself looks at; what stands after it may look as well.
+        reads: columns that the node itself reads; later nodes may read them too.
         keeps: columns that leave the node as they entered.
         has_effect: whether it is there for itself, and not only for what stands after it.
         is_port: whether it only names an output of its parent, and nothing is to run.

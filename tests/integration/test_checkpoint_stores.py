@@ -135,16 +135,16 @@ def test_strays_are_found_and_deleted(world: World) -> None:
     stray = world.store.put(0, "count_0/10-7/bb", [LARGE])
     neighbour = world.store.put(0, "count_0b_0/10-7/cc", [b"c"])
     other_group = world.store.put(1, "count_1/10-7/dd", [b"d"])
-    found = world.other.strays(0, "count_0", {kept})
+    found = world.other.unknown_files(0, "count_0", {kept})
     assert [name for name, _ in found] == ["count_0/10-7/bb"]
     for _ in range(2):
         world.other.delete([location for _, location in found])
-    assert world.store.strays(0, "count_0", {kept}) == []
+    assert world.store.unknown_files(0, "count_0", {kept}) == []
     assert content(world.store, kept) == LARGE
     assert content(world.store, neighbour) == b"c"
     assert content(world.store, other_group) == b"d"
     world.store.delete([kept, stray, neighbour])
-    assert world.store.strays(0, "count_0", set()) == []
+    assert world.store.unknown_files(0, "count_0", set()) == []
 
 
 def test_an_interrupted_upload_is_a_stray_or_nothing(world: World) -> None:
@@ -158,10 +158,10 @@ def test_an_interrupted_upload_is_a_stray_or_nothing(world: World) -> None:
         world.store.put(0, "count_0/10-5/aa", interrupted())
     whole = world.store.put(0, "count_0/10-5/bb", [b"data"])
     assert content(world.other, whole) == b"data"
-    found = world.other.strays(0, "count_0", {whole})
+    found = world.other.unknown_files(0, "count_0", {whole})
     assert [name for name, _ in found] in ([], ["count_0/10-5/aa"])
     world.other.delete([location for _, location in found])
-    assert world.other.strays(0, "count_0", {whole}) == []
+    assert world.other.unknown_files(0, "count_0", {whole}) == []
 
 
 class InterruptedUploadError(Exception):

@@ -312,7 +312,7 @@ def chunk(data: bytes) -> object:
 
 def stray(data: bytes) -> object:
     """What a collection of old files makes of a record's key."""
-    return OneRecord(message(b"", key=data)).strays(0, "words_0", [])
+    return OneRecord(message(b"", key=data)).unknown_files(0, "words_0", [])
 
 
 TARGETS: dict[str, Target] = {

@@ -497,7 +497,7 @@ def _all_referred(patch: Patch) -> Mutations:
 
 
 def _all_left_over(patch: Patch) -> Mutations:
-    patch.set(FileDeletion, "left_over", lambda _, strays: {location for _, location in strays})
+    patch.set(FileDeletion, "left_over", lambda _, unknown: {location for _, location in unknown})
     return Mutations()
 
 

@@ -45,7 +45,7 @@ class Admin(Protocol):
         """Existing topics among `topics`, with their settings; missing ones are left out.
 
         With `are_created` they were just created, and are waited for until every broker knows them.
-        With `may_be_new` somebody else may just have done so: they are looked for some seconds.
+        With `may_be_new` somebody else may just have done so: they are waited for some seconds.
         """
 
     def create(self, topics: Sequence[NewTopic]) -> list[str]:

@@ -107,7 +107,9 @@ class Collection:
         """
         doomed, known = set(self.deletion.dropped), self.deletion.known
         if known is not None:
-            doomed |= self.deletion.left_over(self.store.strays(self.group, self.folder, known))
+            doomed |= self.deletion.left_over(
+                self.store.unknown_files(self.group, self.folder, known)
+            )
         if doomed and not job.is_cancelled:
             with around("upload.delete"):
                 self.store.delete(sorted(doomed))

@@ -131,7 +131,7 @@ class TailReader:
             return  # on a sink a marker is nobody's, and so is all that stands beside it
         for name, value in headers:
             if name == IDENTITY_HEADER:
-                # Most records of a shared topic are others': look before decoding.
+                # Most records of a shared topic are others': check before decoding.
                 found = readers.get((value or b"")[WRITER_BYTES])
                 if found is not None:
                     # Another incarnation's record may void what follows in the run.

@@ -10,7 +10,7 @@ from kstash.core.reader import ReaderTable
 from kstash.core.skips import NO_SKIPS, InputSkips
 from kstash.errors import LocatedError
 from kstash.ports.kafka import Partition
-from kstash.runtime.decode import BATCH_RECORDS, Events, decode_external, decode_ruled, tell_place
+from kstash.runtime.decode import BATCH_RECORDS, Events, add_place, decode_external, decode_ruled
 from kstash.runtime.pace import Pace
 from kstash.runtime.task.waiting import Waiting
 
@@ -63,9 +63,9 @@ class TaskInput:
         self.buffer.take(events.taken)
         return events
 
-    def tell_place(self, error: LocatedError, events: Events, record_index: int) -> None:
+    def add_place(self, error: LocatedError, events: Events, record_index: int) -> None:
         """Add to an error the place of a logical record of a batch of this input."""
         is_frames = self.kind is InputKind.FRAMES
-        tell_place(
+        add_place(
             error, self.partition, events, record_index, skips=self.skips, is_frames=is_frames
         )

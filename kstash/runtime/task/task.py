@@ -200,7 +200,7 @@ class Task:
         try:
             self._process_sliced(input_index, source.pace, batch)
         except RECORD_ERRORS as error:
-            source.tell_place(error, events, error.record_index)
+            source.add_place(error, events, error.record_index)
             self._fail(error)
             raise
         made = self.program.take_outputs()

@@ -23,7 +23,7 @@ from kstash.runtime.scan import ScanJob
 LOOK_AGAIN_S = 0.2
 """Pause between reads for what another worker is about to append: a RUN, or its RELEASEs."""
 
-LOOK_S_MAX = 60.0
+CHECK_S_MAX = 60.0
 """Longest read: a lineage topic that was made anew never gets as far as the one before was."""
 
 log = structlog.get_logger("kstash.bounded")
@@ -63,9 +63,9 @@ class RunFinder:
         self._waiting: list[tuple[RecoveryAttempt, Callable[[BoundedRun], None]]] = []
         self._asking: list[tuple[RecoveryAttempt, Callable[[BoundedRun], None]]] = []
         self._beginner: RecoveryAttempt | None = None  # whose RUN is on its way
-        self._look_at: float | None = None
-        self._looking: ScanJob | None = None
-        self._looking_since = 0.0
+        self._check_at: float | None = None
+        self._checking: ScanJob | None = None
+        self._checking_since = 0.0
         # Of partition 0: the offset after the own RUN. A listed end may lie before it (H24).
         self._written = 0
         self.run: BoundedRun | None = None
@@ -75,40 +75,40 @@ class RunFinder:
     def wait(self, recovery: RecoveryAttempt, go_on: Callable[[BoundedRun], None]) -> None:
         """Call `go_on` once the run is known and not over; `recovery` is the group that waits."""
         self._waiting.append((recovery, go_on))
-        if self._looking is None:
-            self._look()
+        if self._checking is None:
+            self._check()
 
     def tick(self, now: float) -> None:
-        """Look again when due."""
-        if self._looking is not None and now >= self._looking_since + LOOK_S_MAX:
-            self._looking.is_cancelled = True
-            self._looking, self._written = None, 0
-            self._look_later(f"the lineage topic was not read within {LOOK_S_MAX:g} s")
-        if self._look_at is not None and now >= self._look_at:
-            self._look()
+        """Check again when due."""
+        if self._checking is not None and now >= self._checking_since + CHECK_S_MAX:
+            self._checking.is_cancelled = True
+            self._checking, self._written = None, 0
+            self._check_later(f"the lineage topic was not read within {CHECK_S_MAX:g} s")
+        if self._check_at is not None and now >= self._check_at:
+            self._check()
 
     def wait_for_end(self) -> None:
         """Find out whether the run is over: this worker has nothing left to do for it.
 
         A worker that left before the others would hand them groups that are done.
         """
-        if not self.is_over and self._looking is None and self._look_at is None:
-            self._look_at = self._clock.monotonic() + LOOK_AGAIN_S
+        if not self.is_over and self._checking is None and self._check_at is None:
+            self._check_at = self._clock.monotonic() + LOOK_AGAIN_S
 
-    def _look_later(self, reason: object) -> None:
+    def _check_later(self, reason: object) -> None:
         log.warning("cannot find out about the bounded run now, looking again", reason=str(reason))
         self._beginner = None
-        self._look_at = self._clock.monotonic() + LOOK_AGAIN_S
+        self._check_at = self._clock.monotonic() + LOOK_AGAIN_S
 
-    def _look(self) -> None:
-        self._look_at = None
+    def _check(self) -> None:
+        self._check_at = None
         # What comes to wait during the read may have been released since.
         self._asking, self._waiting = [*self._asking, *self._waiting], []
         partitions = [(self._layout.lineage_topic, g) for g in range(self._layout.group_count)]
         try:
             ends = self._clients.admin.end_offsets(partitions)
         except KafkaUnavailableError as error:
-            self._look_later(error)
+            self._check_later(error)
             return
         first = self._layout.lineage_topic, 0
         seals = [r.core.view.next_offset for r, _ in self._asking if r.group == 0]
@@ -121,12 +121,12 @@ class RunFinder:
                 views[message.topic(), message.partition()].fold(message.offset(), record)
 
         ranges = {p: (0, ends[p]) for p in partitions}
-        self._looking = ScanJob(ranges, take, lambda: self._looked(views))
-        self._looking_since = self._clock.monotonic()
-        self._clients.scans.submit(self._looking)
+        self._checking = ScanJob(ranges, take, lambda: self._checked(views))
+        self._checking_since = self._clock.monotonic()
+        self._clients.scans.submit(self._checking)
 
-    def _looked(self, views: dict[Partition, LineageView]) -> None:
-        self._looking = None
+    def _checked(self, views: dict[Partition, LineageView]) -> None:
+        self._checking = None
 
         def is_over(run: BoundedRun) -> bool:
             return all(_has_released(view, run.run) for view in views.values())
@@ -139,21 +139,21 @@ class RunFinder:
         if is_mine and not is_over(runs[-1]):
             self._decide(runs[-1])
             if self._waiting:
-                self._look()
+                self._check()
             return
         for recovery, _ in reversed(self._asking):
             if recovery.group == 0 and recovery is not self._beginner:
                 self._beginner = recovery
                 self._begin(recovery, views.values())
                 return
-        self._look_at = self._clock.monotonic() + LOOK_AGAIN_S
+        self._check_at = self._clock.monotonic() + LOOK_AGAIN_S
 
     def _begin(self, recovery: RecoveryAttempt, views: Iterable[LineageView]) -> None:
         inputs = [] if self._is_drain else self._inputs()
         try:
             ends = self._clients.admin.end_offsets(inputs)
         except KafkaUnavailableError as error:
-            self._look_later(error)
+            self._check_later(error)
             return
         run = BoundedRun(
             recovery.core.incarnation,
@@ -166,12 +166,12 @@ class RunFinder:
             # When it did get there in spite of an error, the next read finds it.
             offset = message.offset()
             if error is not None or offset is None:
-                self._look_later(error)
+                self._check_later(error)
                 return
             with around("lineage.run.ack"):
                 self._written = offset + 1
-                if self._looking is None:
-                    self._look()
+                if self._checking is None:
+                    self._check()
 
         with around("lineage.run.append"):
             self._clients.producers.markers.produce(

@@ -24,7 +24,7 @@ log = structlog.get_logger("kstash.worker")
 
 
 class MembershipReport:
-    """Looks at the group while the worker has nothing of it.
+    """Checks the group while the worker has no task group.
 
     Args:
         membership: the worker's place in the group.
@@ -67,7 +67,7 @@ class MembershipReport:
             self._pauses = Pauses(now, PATIENCE_S)
         elif self._pauses.is_over(now) and not self._is_asking:
             self._is_asking = True
-            self._services.background.submit("look", self._ask, self._answered)
+            self._services.background.submit("ask", self._ask, self._answered)
 
     def _ask(self, _: Job) -> Census | None:
         return self._membership.census()
@@ -81,7 +81,7 @@ class MembershipReport:
         if census is None:
             log.info("waiting for the group to answer", waited_s=round(waited_s, 1))
         elif not census.is_settled:
-            self._tell_waiting(census, waited_s)
+            self._log_waiting(census, waited_s)
         elif census.own not in census.members:
             log.info("waiting to be let into the group", waited_s=round(waited_s, 1))
         elif not self._is_spare and len(census.owners) >= count:
@@ -92,7 +92,7 @@ class MembershipReport:
                 workers=len(census.members),
             )
 
-    def _tell_waiting(self, census: Census, waited_s: float) -> None:
+    def _log_waiting(self, census: Census, waited_s: float) -> None:
         config = self._config
         session_s = config.session_timeout_ms / 1000
         others = sorted(names.instance_of(m) for m in census.members if m != census.own)

@@ -69,11 +69,11 @@ class Owners:
         return self._report.is_spare
 
     def tick(self, now: float) -> None:
-        """Look when due; not while the worker stops."""
+        """Check when due; not while the worker stops."""
         self._report.tick(now)
         if self._due is not None and now >= self._due and not self._groups.is_stopping:
             self._due = None
-            self._services.background.submit("look", self._ask, self._answered)
+            self._services.background.submit("ask", self._ask, self._answered)
 
     def _ask(self, _: Job) -> Census | None:
         return self._membership.census()
@@ -117,7 +117,7 @@ class Owners:
         log.warning("task groups without an owner, they are shared out anew", groups=nobodys)
         topic = self._layout.topology.input_topics[0]
         self._services.background.submit(
-            "look", lambda _: self._membership.share_out(topic), self._shared_out
+            "ask", lambda _: self._membership.share_out(topic), self._shared_out
         )
 
     def _shared_out(self, _: None, error: Exception | None) -> None:

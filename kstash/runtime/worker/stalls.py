@@ -31,7 +31,7 @@ class _Still:
 
 
 class Stalls:
-    """Looks once a second at what has moved.
+    """Checks once a second what has moved.
 
     Attributes:
         groups: those that the worker has or should have, by number.

@@ -19,7 +19,7 @@ log = structlog.get_logger("kstash.worker")
 
 
 class TopicWatch:
-    """Looks now and then whether topics were made anew, and whether inputs have grown.
+    """Checks now and then whether topics were made anew, and whether inputs have grown.
 
     Args:
         cluster: makes a client for each check.
@@ -55,10 +55,10 @@ class TopicWatch:
         }
 
     def tick(self, now: float) -> None:
-        """Look when due."""
+        """Check when due."""
         if self._look_due is not None and now >= self._look_due:
             self._look_due = None
-            self._services.background.submit("look", self._describe, self._looked)
+            self._services.background.submit("ask", self._describe, self._described)
 
     def _describe(self, _: Job) -> dict[str, TopicInfo]:
         admin = self._cluster.admin()
@@ -67,7 +67,7 @@ class TopicWatch:
         finally:
             admin.close()
 
-    def _looked(self, found: dict[str, TopicInfo] | None, error: Exception | None) -> None:
+    def _described(self, found: dict[str, TopicInfo] | None, error: Exception | None) -> None:
         self._look_due = self._services.clock.monotonic() + LOOK_INTERVAL_S
         if error is not None or found is None:
             log.debug("topics not looked at, looking again", reason=str(error))

@@ -141,9 +141,9 @@ def test_only_older_incarnations_leave_something_over() -> None:
     """S18: who sleeps and wakes up must not take for left over what its successor has stored."""
     deletion = read_back(files(remote(OWN, 1, A)), remote(OWN, 1, A))
     names = {offset: file_name(FOLDER, inc(offset), "x") for offset in (5, OWN, 9)}
-    strays = [(name, f"mem:{name}") for name in names.values()]
-    strays.append(("count_3/odd", "mem:count_3/odd"))
-    assert deletion.left_over(strays) == {f"mem:{names[5]}"}
+    unknown = [(name, f"mem:{name}") for name in names.values()]
+    unknown.append(("count_3/odd", "mem:count_3/odd"))
+    assert deletion.left_over(unknown) == {f"mem:{names[5]}"}
 
 
 def test_of_one_position_the_last_one_counts() -> None:

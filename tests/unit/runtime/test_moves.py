@@ -200,7 +200,7 @@ def test_what_is_done_is_not_started_again_by_who_has_not_heard_yet() -> None:
         pair.turn(1)
         # It has not heard yet: its next look is still to come.
         if second._bounded is not None and second._bounded.run is not None:
-            second._bounded._look_at = None
+            second._bounded._check_at = None
     assert [first.is_done, second.is_done] == [True, False]
     pair.workers.remove(first)
     first.close()

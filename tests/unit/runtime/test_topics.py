@@ -89,7 +89,7 @@ def test_no_look_is_begun_while_another_is_out(fails: bool) -> None:
     with TestDriver(words()) as driver:
         driver.send("lines", "a")
         look = driver.rig.worker._topics._describe
-        driver.background.held_lanes.add("look")
+        driver.background.held_lanes.add("ask")
         driver.advance(5 * LOOK_INTERVAL_S)
         assert sum(job.work == look for job in driver.background.jobs) == 1
         driver.kafka.is_away = fails

@@ -125,5 +125,5 @@ def test_strays_of_odd_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         return [Chunk(key) for key in keys]
 
     monkeypatch.setattr(made, "_read", read)
-    found = made.strays(0, "count_0", ["topic:0:0+1000000000:k", "x", "topic:0:0+1:k"])
+    found = made.unknown_files(0, "count_0", ["topic:0:0+1000000000:k", "x", "topic:0:0+1:k"])
     assert found == [("count_0/1-2/ab", "topic:0:0+2:count_0/1-2/ab~0")]
