@@ -20,8 +20,9 @@ from kstash.ports.state import FinalState
 from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_text, raw, text
 from kstash.settings.config import Config
 from kstash.surface.keyed import KeyedStream
-from kstash.surface.streams import Delivery, Stream
+from kstash.surface.streams import Stream
 from kstash.topology.model import Topology
+from kstash.topology.nodes import Delivery
 from kstash.topology.record import DELETE, Deletion, Record
 
 __version__ = metadata.version("kstash")

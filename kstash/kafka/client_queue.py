@@ -66,10 +66,10 @@ class ClientQueue:
         key: bytes | None,
         partition: int,
         on_delivery: OnDelivery | None = None,
-        timestamp: int = 0,
+        timestamp_ms: int = 0,
         headers: Headers | None = None,
     ) -> None:
-        """Queue one record; `timestamp` in ms, 0 means now.
+        """Queue one record; `timestamp_ms` 0 means now.
 
         Raises:
             RecordTooLargeError: it can never fit.
@@ -85,17 +85,17 @@ class ClientQueue:
                 tell = self._tell
                 reported = partial(tell, on_delivery) if tell and on_delivery else on_delivery
                 self._produce(  # type: ignore[misc] # set before a partition is open
-                    topic, value, key, partition, reported, None, timestamp, headers
+                    topic, value, key, partition, reported, None, timestamp_ms, headers
                 )
             elif self._failure is not None:
                 raise self._failure
             elif self._has_gate:
-                self._gate.offer((topic, value, key, partition, on_delivery, timestamp, headers))
+                self._gate.offer((topic, value, key, partition, on_delivery, timestamp_ms, headers))
             else:
-                self._send((topic, value, key, partition, on_delivery, timestamp, headers))
+                self._send((topic, value, key, partition, on_delivery, timestamp_ms, headers))
         except BufferError:
             self._wait_for_room()
-            self.produce(topic, value, key, partition, on_delivery, timestamp, headers)
+            self.produce(topic, value, key, partition, on_delivery, timestamp_ms, headers)
         except failures.CLIENT_ERRORS as error:
             raise self._produce_error(error, topic, partition) from error
 
@@ -103,11 +103,11 @@ class ClientQueue:
         return 0 if self._client is None else len(self._client) + len(self._gate)
 
     def _send(self, record: Record) -> None:
-        *place, on_delivery, timestamp, headers = record
+        *place, on_delivery, timestamp_ms, headers = record
         if self._tell is not None and on_delivery is not None:
             on_delivery = partial(self._tell, on_delivery)
         self._produce(  # type: ignore[misc] # set before the first record
-            *place, on_delivery, None, timestamp, headers
+            *place, on_delivery, None, timestamp_ms, headers
         )
 
     def _wait_for_room(self) -> None:

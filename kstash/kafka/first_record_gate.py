@@ -53,7 +53,7 @@ class FirstRecordGate:
 
     def offer(self, record: Record) -> None:
         """Send a record if it is the first one of its partition, else keep it."""
-        topic, value, key, partition, on_delivery, timestamp, headers = record
+        topic, value, key, partition, on_delivery, timestamp_ms, headers = record
         place = topic, partition
         waiting = self._waiting.get(place)
         if waiting is not None:
@@ -63,7 +63,7 @@ class FirstRecordGate:
             self.open.add(place)
         else:
             first = partial(self._delivered, place, on_delivery)
-            self._send((topic, value, key, partition, first, timestamp, headers))
+            self._send((topic, value, key, partition, first, timestamp_ms, headers))
             self._waiting[place] = deque()
 
     def release(self, now: float) -> bool:

@@ -145,12 +145,12 @@ class DelayedAcks:
         key: bytes | None,
         partition: int,
         on_delivery: OnDelivery | None = None,
-        timestamp: int = 0,
+        timestamp_ms: int = 0,
         headers: Headers | None = None,
     ) -> None:
         """Hold back one record; errors of `KafkaProducer.produce` come out of `poll`."""
         write = partial(
-            self._producer.produce, topic, value, key, partition, on_delivery, timestamp, headers
+            self._producer.produce, topic, value, key, partition, on_delivery, timestamp_ms, headers
         )
         self._held.append((self._monotonic() + self._delay_s, write))
 

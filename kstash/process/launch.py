@@ -142,7 +142,7 @@ def run_app(
             put_back()
 
 
-def _check_can_run(config: Config, until: str | None) -> None:
+def _check_can_run(config: Config, until: Literal["end", "drain"] | None) -> None:
     if not __debug__:
         raise ConfigError("kstash relies on its assertions: run without python -O")
     if until is not None and not config.guaranteed.recovers:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, get_args
 
 from kstash.errors import TopologyError
 from kstash.serdes import Serde
@@ -33,6 +33,7 @@ from kstash.surface.words import (
     refuse_loops,
 )
 from kstash.topology import nodes as n
+from kstash.topology.nodes import Delivery
 from kstash.topology.record import Record
 from kstash.topology.traits import ColumnSet
 from kstash.topology.user_code import user_location
@@ -45,9 +46,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 K2 = TypeVar("K2")
 V2 = TypeVar("V2")
-
-Delivery = Literal["immediate", "transactional"]
-"""How a sink's records become visible; see `Stream.to`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Literal
 
 from kstash.app import App
 from kstash.errors import ConfigError, KstashError, StepDeadlineError
@@ -98,7 +99,7 @@ class Rig:
         assert self._cluster is not None, "crashed: there is no worker before recover()"
         return self._cluster
 
-    def start(self, until: str | None = None) -> None:
+    def start(self, until: Literal["end", "drain"] | None = None) -> None:
         """Make a worker as a start of the program does; it has done nothing yet.
 
         Raises:

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from kstash.serdes import Serde
 from kstash.topology.traits import OUT, ColumnSet, KeyedStore
 from kstash.topology.user_code import function_name
+
+Delivery = Literal["immediate", "transactional"]
+"""How a sink's records become visible; see `Stream.to`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -289,7 +292,7 @@ class Sink(Node):
     topic: str
     key: Serde[Any]
     value: Serde[Any]
-    delivery: str
+    delivery: Delivery
 
     def label(self) -> str:
         """After the topic."""

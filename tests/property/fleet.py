@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 import kstash
 from kstash.core.reader import ReaderTable
@@ -89,7 +90,7 @@ def take_time(clock: ManualClock, seconds: Sequence[float], value: str) -> str:
 class Fleet:
     """Workers, topics and clock; every method is one move of a schedule."""
 
-    until: str | None = None
+    until: Literal["end", "drain"] | None = None
     """What the workers run until."""
 
     def __init__(

@@ -32,12 +32,12 @@ class Producer(Protocol):
         key: bytes | None,
         partition: int,
         on_delivery: OnDelivery | None,
-        timestamp: int,
+        timestamp_ms: int,
         headers: Headers | None,
     ) -> None:
         """Queue one record (positional order of `confluent_kafka.Producer.produce`).
 
-        `timestamp` 0 means now. A full local queue is waited out by serving callbacks; a record
+        `timestamp_ms` 0 means now. A full local queue is waited out by serving callbacks; a record
         that can never fit raises `RecordTooLargeError`.
         """
 

@@ -12,12 +12,12 @@ class StoredRecord(NamedTuple):
     """A logical record as it stands in a topic.
 
     Attributes:
-        timestamp: Unix time in milliseconds; None where it is the broker's (H43).
+        timestamp_ms: Unix time; None where it is the broker's (H43).
     """
 
     key: bytes | None
     value: bytes | None
-    timestamp: int | None
+    timestamp_ms: int | None
     headers: Headers | None
 
 
@@ -30,6 +30,6 @@ def stored_record(batch: Batch, index: int, *, has_values: bool) -> StoredRecord
 
 def is_same(made: StoredRecord, stored: StoredRecord) -> bool:
     """Whether a record that was made again is the stored one."""
-    if stored.timestamp is None:
-        made = made._replace(timestamp=None)
+    if stored.timestamp_ms is None:
+        made = made._replace(timestamp_ms=None)
     return made == stored

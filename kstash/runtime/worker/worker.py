@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Literal
 
 import structlog
 
@@ -83,7 +84,7 @@ class Worker:
         background: Background,
         clock: Clock,
         metrics: Metrics,
-        until: str | None = None,
+        until: Literal["end", "drain"] | None = None,
         on_ready: Callable[[], None] | None = None,
         nonce: Callable[[], bytes] | None = None,
         started: float | None = None,

@@ -76,10 +76,10 @@ class MemoryProducer:
         key: bytes | None,
         partition: int,
         on_delivery: OnDelivery | None = None,
-        timestamp: int = 0,
+        timestamp_ms: int = 0,
         headers: Headers | None = None,
     ) -> None:
-        """Queue one record; `timestamp` 0 means now.
+        """Queue one record; `timestamp_ms` 0 means now.
 
         Raises:
             RecordTooLargeError: it exceeds the topic's `max.message.bytes`.
@@ -92,7 +92,7 @@ class MemoryProducer:
                 topic=topic,
                 partition=partition,
             )
-        timestamp = timestamp or self._kafka.clock.time_ms()
+        timestamp_ms = timestamp_ms or self._kafka.clock.time_ms()
         record = MemoryRecord(
             topic=topic,
             partition=partition,
@@ -100,13 +100,13 @@ class MemoryProducer:
             key=key,
             value=value,
             headers=headers,
-            timestamp_ms=timestamp,
+            timestamp_ms=timestamp_ms,
         )
 
         def carry_out() -> None:
             nonlocal record
             log = self._kafka.log((topic, partition))
-            record = self._append(log, key, value, headers, timestamp)
+            record = self._append(log, key, value, headers, timestamp_ms)
 
         def acknowledge(error: KstashError | None) -> None:
             if on_delivery is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Literal
 
 from structlog.testing import capture_logs
 
@@ -41,7 +42,7 @@ class Pair:
         self.nonces = itertools.count()
         self.workers: list[Worker] = []
 
-    def start(self, name: str, until: str | None = None) -> Worker:
+    def start(self, name: str, until: Literal["end", "drain"] | None = None) -> Worker:
         """Start one more worker."""
         cluster = MemoryCluster(self.kafka, "moves", member_id=name)
         worker = Worker(
