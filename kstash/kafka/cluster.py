@@ -45,13 +45,13 @@ class KafkaCluster:
             refused (`kstash.startup.members`).
 
     Attributes:
-        spares: clients that are there already; closed with `close`.
+        prepared: clients that were made in advance; closed with `close`.
     """
 
     def __init__(self, config: Config, program: str = "any") -> None:
         self._config = config
         self.program = program
-        self.spares = PreparedClients()
+        self.prepared = PreparedClients()
         self._statistics = Statistics()
         self._batch_bytes_max = BATCH_BYTES_MAX
         # A topic that producers ask for when they are made.
@@ -84,11 +84,11 @@ class KafkaCluster:
             ("markers", self._new_marker_producer),
             ("claims", self._new_claim_producer),
         ):
-            self.spares.make(name, make)
+            self.prepared.make(name, make)
 
     def renew(self, topics: Collection[str] = ()) -> None:
         """Prepare anew: connections may be gone by now, and metadata forgotten."""
-        self.spares.clear()
+        self.prepared.clear()
         self.prepare(topics, are_there=True)
 
     def take_place(self, config: Config, program: str, topics: Collection[str] = ()) -> None:
@@ -103,8 +103,8 @@ class KafkaCluster:
         """
         self._config, self.program, self._watch = config, program, None
         watch = self._watch_of_place()
-        self.spares.make("member", lambda: self._new_membership(watch))
-        self.spares.make("reader", lambda: self._new_consumer(watch, topics))
+        self.prepared.make("member", lambda: self._new_membership(watch))
+        self.prepared.make("reader", lambda: self._new_consumer(watch, topics))
 
     def limit_batches(self, bytes_max: int) -> None:
         """Make no larger request for one partition out of several records.
@@ -113,13 +113,13 @@ class KafkaCluster:
         """
         asked = int(str(self._config.kafka.get("batch.size", BATCH_BYTES_MAX)))
         if min(asked, bytes_max) != min(asked, self._batch_bytes_max):
-            self.spares.drop("data")
-            self.spares.drop("lineage")
+            self.prepared.drop("data")
+            self.prepared.drop("lineage")
         self._batch_bytes_max = bytes_max
 
     def close(self) -> None:
         """Close the clients that nobody has taken, and wait a moment for threads of closed ones."""
-        self.spares.close(has_access=self._contact is None or self._contact.has_access)
+        self.prepared.close(has_access=self._contact is None or self._contact.has_access)
         deadline = time.monotonic() + SINKS_DEADLINE_S
         for sink in self._sinks.values():
             sink.join(deadline - time.monotonic())
@@ -131,19 +131,19 @@ class KafkaCluster:
 
     def admin(self) -> Admin:
         """Topic administration."""
-        admin: Admin = self.spares.take("admin", self._new_admin)
+        admin: Admin = self.prepared.take("admin", self._new_admin)
         return admin
 
     def membership(self) -> Membership:
         """The worker's place in the group."""
         watch = self._watch_of_place()
-        made: Membership = self.spares.take("member", lambda: self._new_membership(watch))
+        made: Membership = self.prepared.take("member", lambda: self._new_membership(watch))
         return made
 
     def consumer(self) -> Consumer:
         """The worker's consumer of inputs and lineage."""
         watch = self._watch_of_place()
-        consumer: Consumer = self.spares.take("reader", lambda: self._new_consumer(watch))
+        consumer: Consumer = self.prepared.take("reader", lambda: self._new_consumer(watch))
         return consumer
 
     def uncommitted_consumer(self) -> Consumer:
@@ -154,27 +154,27 @@ class KafkaCluster:
         """A consumer for recovery; `is_committed` as a task reads its inputs."""
         if is_committed:
             return self._scanner("committed")
-        scanner: Consumer = self.spares.take("scan", lambda: self._scanner("scan"))
+        scanner: Consumer = self.prepared.take("scan", lambda: self._scanner("scan"))
         return scanner
 
     def data_producer(self) -> Producer:
         """The producer of frames and END markers."""
-        producer: Producer = self.spares.take("data", self._new_data_producer)
+        producer: Producer = self.prepared.take("data", self._new_data_producer)
         return producer
 
     def lineage_producer(self) -> Producer:
         """The producer of segments, hints and checkpoint records."""
-        producer: Producer = self.spares.take("lineage", self._new_lineage_producer)
+        producer: Producer = self.prepared.take("lineage", self._new_lineage_producer)
         return producer
 
     def marker_producer(self) -> Producer:
         """The producer of FENCE, SEAL and START."""
-        producer: Producer = self.spares.take("markers", self._new_marker_producer)
+        producer: Producer = self.prepared.take("markers", self._new_marker_producer)
         return producer
 
     def claim_producer(self) -> Producer:
         """The producer of CONFIG and CLAIM."""
-        producer: Producer = self.spares.take("claims", self._new_claim_producer)
+        producer: Producer = self.prepared.take("claims", self._new_claim_producer)
         return producer
 
     def sink_producer(self, group: int, slot: int = 0) -> SinkProducer:

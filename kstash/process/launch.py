@@ -280,7 +280,7 @@ def _check_start(
         The topology with the numbers that its stages had before, and its topics.
     """
     admin = cluster.admin()
-    cluster.spares.keep("admin", admin)
+    cluster.prepared.keep("admin", admin)
     folder = Path(config.state_dir) / config.application_id
     has_state = any(folder.glob("*/checkpoints/*"))
     with ThreadPoolExecutor(1) as threads:
@@ -289,7 +289,7 @@ def _check_start(
         cluster.limit_batches(batch_bytes_max(topics.values()))
         cluster.prepare(topology.topics, are_there=True)
         scanner = cluster.scanner()
-        cluster.spares.keep("scan", scanner)
+        cluster.prepared.keep("scan", scanner)
         topology = settled(
             topology,
             config,

@@ -22,44 +22,44 @@ class Client:
 
 
 def _never() -> Client:
-    raise AssertionError("made although there was a spare one")
+    raise AssertionError("made although there was a made one")
 
 
 def test_a_spare_client_is_taken_once() -> None:
     """Its taker does not make one; the next one does, and closes its own."""
-    spares = PreparedClients()
-    spare, other = Client(), Client()
-    spares.make("admin", lambda: spare)
-    spares.make("admin", _never)
-    assert spares.take("admin", _never) is spare
-    assert spares.take("admin", lambda: other) is other
-    spares.keep("admin", other)
-    assert spares.take("admin", _never) is other
-    spares.close()
-    assert not spare.is_closed
+    prepared = PreparedClients()
+    made, other = Client(), Client()
+    prepared.make("admin", lambda: made)
+    prepared.make("admin", _never)
+    assert prepared.take("admin", _never) is made
+    assert prepared.take("admin", lambda: other) is other
+    prepared.keep("admin", other)
+    assert prepared.take("admin", _never) is other
+    prepared.close()
+    assert not made.is_closed
     assert not other.is_closed
 
 
 def test_what_failed_long_ago_is_tried_again() -> None:
     """A client that could not be made in advance is made by who needs it."""
-    spares = PreparedClients()
-    spares.make("admin", _never)
+    prepared = PreparedClients()
+    prepared.make("admin", _never)
     client = Client()
-    assert spares.take("admin", lambda: client) is client
-    spares.make("admin", _never)
-    spares.close()
+    assert prepared.take("admin", lambda: client) is client
+    prepared.make("admin", _never)
+    prepared.close()
 
 
 def test_what_nobody_took_is_closed() -> None:
     """With the rest, or when it is of no use any more."""
-    spares = PreparedClients()
+    prepared = PreparedClients()
     dropped, left = Client(), Client()
-    spares.make("data", lambda: dropped)
-    spares.make("scan", lambda: left)
-    spares.drop("data")
+    prepared.make("data", lambda: dropped)
+    prepared.make("scan", lambda: left)
+    prepared.drop("data")
     assert dropped.is_closed
     assert not left.is_closed
-    spares.close()
+    prepared.close()
     assert left.is_closed
 
 
@@ -70,7 +70,7 @@ def test_clients_are_prepared_while_the_cluster_is_away() -> None:
     began = time.monotonic()
     cluster.prepare()
     assert time.monotonic() - began < 0.9  # a look-up alone would take a second
-    prepared = cluster.spares.take("claims", _never)
+    prepared = cluster.prepared.take("claims", _never)
     prepared.close()
     cluster.take_place(config, "program")  # its member is taken by nobody
     cluster.renew()
@@ -92,7 +92,7 @@ def test_producers_that_would_make_too_large_requests_are_made_anew() -> None:
         cluster = KafkaCluster(config)
         prepared = {name: Client() for name in ("data", "lineage", "markers")}
         for name, client in prepared.items():
-            cluster.spares.keep(name, client)
+            cluster.prepared.keep(name, client)
         cluster.limit_batches(bytes_max)
         assert [c.is_closed for c in prepared.values()] == [not is_kept, not is_kept, False]
         cluster.close()
@@ -100,7 +100,7 @@ def test_producers_that_would_make_too_large_requests_are_made_anew() -> None:
 
 def test_clients_of_a_cluster_that_has_never_answered_are_not_closed() -> None:
     """They have nothing to close, and each would wait for the cluster for seconds."""
-    spares, client = PreparedClients(), Client()
-    spares.keep("member", client)
-    spares.close(has_access=False)
+    prepared, client = PreparedClients(), Client()
+    prepared.keep("member", client)
+    prepared.close(has_access=False)
     assert not client.is_closed
