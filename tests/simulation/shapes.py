@@ -116,8 +116,18 @@ IMPLICIT: Shape = {
     "rate_hint": 0.5,
 }
 
+RECORDS_ONLY: Shape = {
+    "programs": ((False, True, False, False), (False, True, False, False)),
+    "events": ((False, False, False), (False, False, False)),
+    "merges": False,
+    "beside": (),
+    "has_releases": False,
+}
+"""For holes that are met seldom: nothing else than records, and tasks of one input log nothing."""
+
 PURGED_AND_DAMAGED: Shape = {
     **IMPLICIT,
+    **RECORDS_ONLY,
     "first_sink": "",
     "rate_hint": 0.0,
     "rate_recreate": 0.0,
@@ -245,7 +255,7 @@ RESET: Shape = {
     "has_loss": True,
 }
 
-MOVED_RESET: Shape = {**RESET, "worker_count": 2, "rate_move": 0.08}
+MOVED_RESET: Shape = {**RESET, **RECORDS_ONLY, "worker_count": 2, "rate_move": 0.08}
 """After a reset groups move to and fro between a fresh worker and one that slept."""
 
 LATE_FENCES: Shape = {

@@ -49,7 +49,6 @@ class SimGroup(LiveGroup):
 
     def __init__(self, worker: Worker, number: int) -> None:
         super().__init__(worker, number)
-        self.life = self.world.life
         self._read_position = 0
         self._read_through = -1
         self._is_reading = False

@@ -54,6 +54,7 @@ class LiveGroup:
         self.worker = worker
         self.world: World = world
         self.number = number
+        self.life = world.life
         self.dead = False
         self.lineage_log = world.lineage_logs[number]
         self.core = GroupCore(
@@ -103,8 +104,8 @@ class LiveGroup:
 
     def act(self) -> None:
         """Do outside of Kafka what events have asked for, once they are confirmed."""
-        if self.confirmed is None:
-            return
+        if self.confirmed is None or self.life < self.world.life:
+            return  # what a zombie of before a reset does late belongs to that life
         for task in self.tasks.values():
             core = task.core
             if not task.logs:

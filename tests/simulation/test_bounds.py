@@ -10,6 +10,7 @@ import pytest
 from kstash.core.records import Claim
 from tests.simulation.knobs import Knobs, Mutations
 from tests.simulation.schedule import Schedule
+from tests.simulation.shapes import RECORDS_ONLY
 from tests.simulation.sim_kafka import Record
 from tests.simulation.world import World
 
@@ -60,6 +61,7 @@ def test_live_lineage_does_not_grow_with_the_run(seed: int, faults: dict[str, fl
     It flows until the end: who stands still keeps what its last two checkpoints need.
     """
     shape = {
+        **RECORDS_ONLY,
         **faults,
         "rate_checkpoint": 0.2,
         "rate_remote": 1.0,
