@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from kstash.core.program import Program
+from kstash.core.manifest import Manifest
 from kstash.errors import StateError, WireCorruptError
 from kstash.settings.config import Config
 from kstash.state.folder import LOCK_FILE, METADATA_FILE, io_error, open_file, refuse_link
@@ -42,10 +42,10 @@ def _check_unused(folder: Path) -> None:
         os.close(descriptor)
 
 
-def folder_program(folder: Path) -> Program | None:
+def folder_program(folder: Path) -> Manifest | None:
     """The program that used a state folder last; None where its metadata cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, WireCorruptError):
         with open_file(folder / METADATA_FILE) as file:
             metadata = json.loads(file.read())
-        return Program.decode(json.dumps(metadata["program"]))
+        return Manifest.decode(json.dumps(metadata["program"]))
     return None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from kstash.core.program import Program, program_of
+from kstash.core.manifest import Manifest, program_of
 from kstash.core.record_codec import decode_record
 from kstash.core.records import Generation, LineageRecord, Start
 from kstash.errors import WireCorruptError
@@ -27,8 +27,8 @@ class LineageHistory:
     """
 
     generation: int = 0
-    programs: dict[str, Program] = field(default_factory=dict)
-    newest: dict[int, Program] = field(default_factory=dict)
+    programs: dict[str, Manifest] = field(default_factory=dict)
+    newest: dict[int, Manifest] = field(default_factory=dict)
     starts: dict[tuple[int, str], tuple[int, bytes, bytes]] = field(default_factory=dict)
 
 
@@ -59,7 +59,7 @@ def records(
         yield message, record
 
 
-def _add_program(history: LineageHistory, message: Message, program: Program | None) -> None:
+def _add_program(history: LineageHistory, message: Message, program: Manifest | None) -> None:
     if program is None:
         return
     number, text = message.partition() or 0, program.encode()

@@ -10,7 +10,7 @@ from pathlib import Path
 from kstash.cli.folders import folder_program, folders_of
 from kstash.cli.lineage_history import read_history
 from kstash.core import names
-from kstash.core.program import Program
+from kstash.core.manifest import Manifest
 from kstash.core.wire import (
     IDENTITY_HEADER,
     MARKER_HEADER,
@@ -105,13 +105,13 @@ def make_plan(config: Config, kafka: KafkaConsole, moment: str | int | None) -> 
     return plan
 
 
-def inputs_of(program: Program) -> set[str]:
+def inputs_of(program: Manifest) -> set[str]:
     """The topics that a program reads and that are not its own."""
     return {topic for s in program.stages for topic, internal in s.inputs if not internal}
 
 
 def _own_topics(
-    name: str, kafka: KafkaConsole, topics: dict[str, TopicInfo], programs: list[Program]
+    name: str, kafka: KafkaConsole, topics: dict[str, TopicInfo], programs: list[Manifest]
 ) -> tuple[list[TopicInfo], list[str]]:
     """Internal and checkpoint topics; and names of topics that may belong to others."""
     own, others = [], []

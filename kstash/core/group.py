@@ -23,8 +23,8 @@ from kstash.core.events import Event
 from kstash.core.group_state import GroupState
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView, release_covers
+from kstash.core.manifest import program_of
 from kstash.core.plan import TaskPlan, TaskSpec
-from kstash.core.program import program_of
 from kstash.core.records import Checkpoint, Seal, Start
 from kstash.core.recovery import candidates, plan_task, reached_by, scan_starts
 from kstash.core.sink import CommittedPositions
@@ -50,7 +50,7 @@ class GroupCore:
         external_inputs: per stage, its inputs that are not internal topics (internal ones start
             at 0).
         settings: what must not change between a crash and its replay (topology hash, seed …).
-            The description of the program is one of them (`kstash.core.program`).
+            The description of the program is one of them (`kstash.core.manifest`).
         skips: records that the settings have it skip (H17).
         gaps: offsets that hold no event, by the settings.
         drop_stores: stores that a changed program may give up.

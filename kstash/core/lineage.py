@@ -4,7 +4,7 @@ Invariants:
 
 - nothing of another generation counts: the topic was made anew since (protocol, H46);
 - a CHECKPOINT, HINT, RELEASE or RUN after a higher CLAIM is void for ever (H6, H10, H47);
-- a CHECKPOINT whose files cannot be (`core.manifest`) is void too: nothing is opened, deleted or
+- a CHECKPOINT whose files cannot be (`core.file_names`) is void too: nothing is opened, deleted or
   trimmed by it;
 - a SEGMENT counts wherever it lies: it is true information about its incarnation;
 - a CHECKPOINT, HINT, RELEASE or RUN with a tombstone after it does not count: the cleaner may have
@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from kstash.core.determinants import Determinant, lineage_until
+from kstash.core.file_names import is_sound
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import UNBOUNDED, Incarnation, TaskId
-from kstash.core.manifest import is_sound
 from kstash.core.record_codec import CHECKPOINT, HINT, RELEASE, RUN, encode_key, key_incarnation
 from kstash.core.records import (
     BoundedRun,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView, release_covers
+from kstash.core.manifest import Change, difference, made_anew, program_of, refusals
 from kstash.core.plan import TaskPlan, TaskSpec
-from kstash.core.program import Change, difference, made_anew, program_of, refusals
 from kstash.core.records import Start, TaskStart
 from kstash.core.skips import Gap, Skip
 from kstash.core.upgrade import (

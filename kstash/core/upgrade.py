@@ -13,16 +13,16 @@ from typing import TypeVar, cast
 
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.lineage import LineageView, owners_of
-from kstash.core.plan import TaskPlan
-from kstash.core.program import (
+from kstash.core.manifest import (
     HASHING_SETTING,
     PROGRAM_SETTING,
     Change,
-    Program,
+    Manifest,
     StageShape,
     program_of,
     refusals,
 )
+from kstash.core.plan import TaskPlan
 from kstash.core.records import Checkpoint, Hint, Start, TaskStart
 from kstash.errors import ProgramChangedError
 
@@ -49,14 +49,14 @@ class Adapter:
         program: the one that recovers.
     """
 
-    def __init__(self, view: LineageView, program: Program) -> None:
+    def __init__(self, view: LineageView, program: Manifest) -> None:
         self._view = view
         self._program = program
         own = program.encode()
         texts = {
             inc: start.settings.get(PROGRAM_SETTING, own) for inc, start in view.starts.items()
         }
-        known = {text: Program.decode(text) for text in {*texts.values(), own}}
+        known = {text: Manifest.decode(text) for text in {*texts.values(), own}}
         self._programs = {inc: known[text] for inc, text in sorted(texts.items())}
         self._is_changed = any(text != own for text in texts.values())
 
@@ -212,7 +212,7 @@ def _replayed(chain: Sequence[Start], plan: TaskPlan) -> Iterator[Start]:
 
 
 def fresh_stores(
-    chain: Sequence[Start], program: Program, task: TaskId, base: Checkpoint | None
+    chain: Sequence[Start], program: Manifest, task: TaskId, base: Checkpoint | None
 ) -> frozenset[str]:
     """Stores of a task that begin empty, whatever its base holds under their names.
 

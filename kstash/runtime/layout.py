@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Self
 
 from kstash.core.ids import OutPartition, TaskId
+from kstash.core.manifest import HASHING_SETTING, PROGRAM_SETTING
 from kstash.core.plan import TaskSpec
-from kstash.core.program import HASHING_SETTING, PROGRAM_SETTING
 from kstash.core.sink import METADATA_BYTES_MAX, CommittedPositions
 from kstash.core.skips import Gap, Skip
 from kstash.errors import ConfigError, TopicMissingError, TopologyError

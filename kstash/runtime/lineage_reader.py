@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from kstash.core.manifest import check_manifest
+from kstash.core.file_names import check_file_names
 from kstash.core.record_codec import (
     CHECKPOINT,
     CLAIM,
@@ -98,9 +98,9 @@ _TOLD_GONE = frozenset({CHECKPOINT, HINT, RELEASE, CLAIM, SEAL, RUN})
 
 
 def _tell_unsound(checkpoint: Checkpoint, message: Message) -> None:
-    """Say that a checkpoint will not be used, whatever else recovery finds (`core.manifest`)."""
+    """Say that a checkpoint will not be used, whatever else recovery finds (`core.file_names`)."""
     try:
-        check_manifest(checkpoint)
+        check_file_names(checkpoint)
     except CheckpointCorruptError as error:
         log.warning(
             "checkpoint record is damaged, falling back to an older one",

@@ -13,9 +13,9 @@ import structlog
 
 from kstash.core.ids import NO_INCARNATION
 from kstash.core.lineage import LineageView
-from kstash.core.program import (
+from kstash.core.manifest import (
     PROGRAM_SETTING,
-    Program,
+    Manifest,
     difference,
     program_of,
     refusals,
@@ -164,8 +164,8 @@ def _continued(
     return numbered
 
 
-def _program(settings: Mapping[str, str]) -> Program:
-    return Program.decode(settings[PROGRAM_SETTING])
+def _program(settings: Mapping[str, str]) -> Manifest:
+    return Manifest.decode(settings[PROGRAM_SETTING])
 
 
 def _is_drained(

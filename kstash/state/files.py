@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from pathlib import Path
 
-from kstash.core.manifest import check_name
+from kstash.core.file_names import check_name
 from kstash.core.records import FileEntry
 from kstash.errors import CheckpointCorruptError
 from kstash.failpoints import around

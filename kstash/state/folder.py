@@ -99,7 +99,7 @@ class ApplicationFolder:
         application_id: names the folder.
         topology_hash: of the program that will use the state. That of another one is replaced: the
             lineage topic knows which checkpoints the program may take over (decision 0015).
-        program: description of the program (`kstash.core.program`), for people and for `reset`.
+        program: description of the program (`kstash.core.manifest`), for people and for `reset`.
         lock_wait_s: how long to wait for a dying predecessor's lock.
 
     Raises:

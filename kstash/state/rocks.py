@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rocksdict import Cache
 
-from kstash.core.manifest import check_name
+from kstash.core.file_names import check_name
 from kstash.core.records import FileEntry
 from kstash.errors import CheckpointCorruptError
 from kstash.failpoints import around

@@ -10,7 +10,7 @@ from typing import Any
 
 from rocksdict import Cache, Checkpoint, Options, Rdict, ReadOptions
 
-from kstash.core.manifest import check_name
+from kstash.core.file_names import check_name
 from kstash.core.records import FileEntry
 from kstash.errors import KstashError
 from kstash.failpoints import around

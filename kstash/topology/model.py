@@ -18,7 +18,7 @@ from typing import Any
 from kstash.core import names
 from kstash.core.guarantee import Guarantee
 from kstash.core.kinds import InputKind, OutputKind
-from kstash.core.program import Program, StageShape
+from kstash.core.manifest import Manifest, StageShape
 from kstash.errors import ConfigError
 from kstash.ports.state import StoreSpec
 from kstash.serdes import Serde
@@ -196,9 +196,9 @@ class Topology:
         guarantee: str = Guarantee.EXACTLY_ONCE.value,
         partitions: Mapping[str, int] | None = None,
         topic_ids: Mapping[str, str] | None = None,
-    ) -> Program:
-        """What START says of it (`kstash.core.program`)."""
-        return Program(
+    ) -> Manifest:
+        """What START says of it (`kstash.core.manifest`)."""
+        return Manifest(
             stages=tuple(_shape(stage) for stage in self.stages),
             next_number=self.next_number or len(self.stages),
             guarantee=guarantee,
@@ -207,7 +207,7 @@ class Topology:
             retired=self.retired,
         )
 
-    def with_numbers(self, program: Program) -> Topology:
+    def with_numbers(self, program: Manifest) -> Topology:
         """The same stages with the numbers and names that `program` gives them, in its order."""
         stages = tuple(
             replace(stage, index=shape.number, name=shape.name)

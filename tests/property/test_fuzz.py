@@ -30,11 +30,11 @@ from kstash.cli.decode import RecordDecoder, as_text, lineage_entry
 from kstash.cli.folders import folder_program
 from kstash.cli.options import assignments
 from kstash.cli.reset import parse_moment
+from kstash.core.file_names import check_file_names
 from kstash.core.files import owner_of
 from kstash.core.frames import decode_frame
 from kstash.core.lineage_codec import decode_lineage
-from kstash.core.manifest import check_manifest
-from kstash.core.program import Program
+from kstash.core.manifest import Manifest
 from kstash.core.reader import ReaderTable
 from kstash.core.record_codec import decode_record, key_incarnation
 from kstash.core.records import Checkpoint
@@ -157,7 +157,7 @@ def manifest(data: bytes) -> object:
     """What is opened, linked and deleted by a CKPT."""
     record = decode_record(*pair(data))
     if isinstance(record, Checkpoint):
-        check_manifest(record)
+        check_file_names(record)
         for entry in record.files:
             owner_of(entry.location)
             if entry.location.startswith("topic:"):
@@ -343,7 +343,7 @@ TARGETS: dict[str, Target] = {
         lambda data: (owner_of(text(data)), ChunkLocation.parse(text(data))),
         (CheckpointCorruptError,),
     ),
-    "program": Target(program_seeds, lambda data: Program.decode(text(data)), (WireCorruptError,)),
+    "program": Target(program_seeds, lambda data: Manifest.decode(text(data)), (WireCorruptError,)),
     "table": Target(corpus.bookmarks, table_of, (WireCorruptError,)),
     "bookmark": Target(
         corpus.bookmarks,

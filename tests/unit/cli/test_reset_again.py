@@ -13,7 +13,7 @@ from kstash import App
 from kstash.cli import reset, reset_plan
 from kstash.cli.lineage_history import read_history
 from kstash.core.ids import Incarnation
-from kstash.core.program import PROGRAM_SETTING, Program, StageShape
+from kstash.core.manifest import PROGRAM_SETTING, Manifest, StageShape
 from kstash.core.record_codec import decode_record, encode_key, encode_value
 from kstash.core.records import Generation, LineageRecord, Start
 from kstash.errors import (
@@ -170,7 +170,7 @@ def words() -> App:
 def start(offset: int, *inputs: str) -> tuple[bytes, bytes]:
     """A START of a program with these inputs."""
     stage = StageShape(0, "words", tuple((name, False) for name in inputs), (), (), ())
-    program = Program((stage, StageShape(1, "counts", ((INTERNAL, True),), (), (), ())), 2)
+    program = Manifest((stage, StageShape(1, "counts", ((INTERNAL, True),), (), (), ())), 2)
     record = Start(Incarnation(GENERATION, offset), None, {}, {PROGRAM_SETTING: program.encode()})
     return encode_key(record), encode_value(record)
 

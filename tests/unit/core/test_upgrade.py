@@ -11,7 +11,7 @@ import pytest
 
 from kstash.core.ids import OutPartition
 from kstash.core.lineage import LineageView
-from kstash.core.program import PROGRAM_SETTING, Program, StageShape
+from kstash.core.manifest import PROGRAM_SETTING, Manifest, StageShape
 from kstash.core.records import Checkpoint, Hint, Start, TaskStart
 from kstash.core.upgrade import Adapter
 from tests.unit.core_cases import TASK, inc
@@ -23,7 +23,7 @@ INPUTS = {0: 11, 1: 12}
 IDS = {"left": "id-1", "right": "id-2", "counts": "id-3", "maxima": "id-4"}
 
 
-def program(ids: Mapping[str, str], outputs: tuple[str, ...] = ("counts", "maxima")) -> Program:
+def program(ids: Mapping[str, str], outputs: tuple[str, ...] = ("counts", "maxima")) -> Manifest:
     """A program of one stage, by the ids of its topics."""
     stage = StageShape(
         TASK.stage,
@@ -33,10 +33,10 @@ def program(ids: Mapping[str, str], outputs: tuple[str, ...] = ("counts", "maxim
         (),
         (),
     )
-    return Program((stage,), TASK.stage + 1, topic_ids=ids, partitions=dict.fromkeys(IDS, 4))
+    return Manifest((stage,), TASK.stage + 1, topic_ids=ids, partitions=dict.fromkeys(IDS, 4))
 
 
-def adapted(now: Program, *before: Program) -> tuple[Start, Checkpoint, Hint]:
+def adapted(now: Manifest, *before: Manifest) -> tuple[Start, Checkpoint, Hint]:
     """What the first of the programs before said, as the one of now reads it."""
     first = Start(
         inc(0), None, {TASK.stage: TaskStart(0, 0, INPUTS)}, {PROGRAM_SETTING: before[0].encode()}

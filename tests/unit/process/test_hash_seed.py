@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import kstash
-from kstash.core.program import HASHING_SETTING
+from kstash.core.manifest import HASHING_SETTING
 from kstash.core.record_codec import decode_record
 from kstash.core.records import Start
 from kstash.runtime.worker.worker import Worker

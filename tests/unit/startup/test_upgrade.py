@@ -13,7 +13,7 @@ import pytest
 import kstash
 from kstash import App, Delivery
 from kstash.core.ids import Incarnation
-from kstash.core.program import Program
+from kstash.core.manifest import Manifest
 from kstash.core.record_codec import decode_record, encode_key, encode_value
 from kstash.core.records import Start
 from kstash.errors import (
@@ -384,8 +384,8 @@ def test_a_lineage_topic_made_anew_beside_old_internal_topics_is_refused() -> No
 def test_a_description_survives_its_encoding() -> None:
     """START holds it as text: equal programs give equal text."""
     program = more_words().topology().program("exactly_once", {"lines": 2}, {"lines": "id"})
-    assert Program.decode(program.encode()) == program
-    assert Program.decode(program.encode()).encode() == program.encode()
+    assert Manifest.decode(program.encode()) == program
+    assert Manifest.decode(program.encode()).encode() == program.encode()
 
 
 # -- a damaged record on an internal topic -------------------------------------------------------

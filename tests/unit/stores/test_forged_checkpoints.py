@@ -11,9 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 import kstash
+from kstash.core.file_names import check_file_names, check_name
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView
-from kstash.core.manifest import check_manifest, check_name
 from kstash.core.record_codec import decode_record, encode_key, encode_value
 from kstash.core.records import Checkpoint, FileEntry, Generation, Start, TaskStart
 from kstash.errors import CheckpointCorruptError, WireCorruptError
@@ -85,7 +85,7 @@ def test_a_manifest_is_checked_by_rule(file: FileEntry) -> None:
     """Each kind gives one typed error, and the record does not count for anything."""
     checkpoint = made(f"{GENERATION}-1-1", FILE, file)
     with pytest.raises(CheckpointCorruptError):
-        check_manifest(checkpoint)
+        check_file_names(checkpoint)
     view = LineageView(config=(0, Generation(b"n", GENERATION)), claim=1)
     view.fold(5, checkpoint)
     assert view.checkpoints == {}
@@ -98,13 +98,13 @@ def test_a_manifest_is_checked_by_rule(file: FileEntry) -> None:
 def test_a_label_is_a_plain_name(label: str) -> None:
     """It names a folder on the disk."""
     with pytest.raises(CheckpointCorruptError, match="plain file name"):
-        check_manifest(made(label, FILE))
+        check_file_names(made(label, FILE))
 
 
 def test_a_file_is_named_once() -> None:
     """One of two contents would win."""
     with pytest.raises(CheckpointCorruptError, match="twice"):
-        check_manifest(made("1-1-1", FILE, FILE))
+        check_file_names(made("1-1-1", FILE, FILE))
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_a_file_is_named_once() -> None:
 )
 def test_what_kstash_writes_passes(location: str) -> None:
     """Locations of all stores; a local checkpoint has none."""
-    check_manifest(made("1-1-1", replace(FILE, location=location)))
-    check_manifest(made("1-1-1", replace(FILE, location=""), remote=False))
+    check_file_names(made("1-1-1", replace(FILE, location=location)))
+    check_file_names(made("1-1-1", replace(FILE, location=""), remote=False))
     for name in ("CURRENT", "MANIFEST-000005", "OPTIONS-000007", "position", "wörter.table"):
         check_name(name)
 
