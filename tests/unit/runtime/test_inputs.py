@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from kstash import App, text
 from kstash.ports.kafka import Membership
 from kstash.runtime.inputs import POLL_S_MAX, InputConsumer, take
-from kstash.testing import MemoryKafka
+from kstash.testing import MemoryKafka, TestDriver
 from kstash.testing.kafka.consumers import MemoryConsumer
 
 PLAIN, IMMEDIATE = ("plain", 0), ("immediate", 0)
@@ -144,3 +145,17 @@ def test_what_cannot_be_read_is_passed_over(kafka: MemoryKafka) -> None:
     both.pass_over({PLAIN: [], IMMEDIATE: [(0, 0)]})
     both.add({IMMEDIATE: 0})
     assert [m.value() for m in both.poll(0)] == [b"readable"]
+
+
+def test_a_group_that_is_closed_reads_nothing() -> None:
+    """Its inputs and its lineage are the next owner's; each of them was read before."""
+    app = App("owner")
+    app.stream("in", value=text).to("out", value=text)
+    with TestDriver(app) as driver:
+        worker = driver.rig.worker
+        consumer = worker.context.clients.consumer
+        assert consumer.position(("in", 0)) == 0
+        assert consumer.position(("owner-lineage", 0)) > 0
+        worker.groups[0].close()
+        assert not consumer.is_reading
+        driver.crash()
