@@ -23,6 +23,7 @@ def test_the_smallest_head_comes_first_and_ties_go_by_input() -> None:
 def test_a_record_without_a_time_takes_its_predecessors() -> None:
     """Also that of a batch before, and 0 where there was none."""
     assert MergeOrder({0: [3], 1: [None, None, 4]}, {1: 2}).take(9) == [1, 1, 0, 1]
+    assert MergeOrder({0: [3], 1: [None, 2]}, {1: 4}).take(9) == [0, 1, 1]
     assert MergeOrder({0: [3, None], 1: [3, 3]}, {}).take(9) == [0, 0, 1, 1]
     assert MergeOrder({0: [-1], 1: [None]}, {}).take(9) == [0, 1]
 
