@@ -142,13 +142,13 @@ class _Compiler:
                 slot = leader[slot]
             return slot
 
-        def slot_behind(parent: Node) -> int:
+        def slot_after(parent: Node) -> int:
             # -1 - index: the entry side of a wide edge, a slot of its own.
             return -1 - parent.index if parent.index in self.wide else parent.index
 
         for node in self.nodes:
             for parent in node.parents:
-                leader[find(node.index)] = find(slot_behind(parent))
+                leader[find(node.index)] = find(slot_after(parent))
         groups: dict[int, tuple[list[Node], list[Node]]] = {}
         for node in self.nodes:
             if node.index in self.sources:
@@ -200,7 +200,7 @@ class _Compiler:
             inputs=tuple(self._input(node) for node in entries),
             outputs=tuple(self._output(node) for node in exits),
             stores=tuple(store.spec for store in stores),
-            needs_copartitioning=self._has_state_behind_several(entries, members),
+            needs_copartitioning=self._has_state_after_several(entries, members),
             entries=tuple(entries),
             exits=tuple(exits),
             nodes=tuple(members),
@@ -253,7 +253,7 @@ class _Compiler:
                 )
             topics.add(sink.topic)
 
-    def _has_state_behind_several(self, entries: list[Node], members: list[Node]) -> bool:
+    def _has_state_after_several(self, entries: list[Node], members: list[Node]) -> bool:
         reach: dict[int, frozenset[int]] = {e.index: frozenset([e.index]) for e in entries}
         for node in members:
             # An entry that is wide is also a member of the stage before, never of its own.

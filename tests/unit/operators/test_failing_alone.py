@@ -123,6 +123,14 @@ ONE_EACH = [b"a", b"b", b"c"]
             ONE_EACH,
         ),
         (lambda s: s.split(fail_on_bad)[0].to("out"), ONE_EACH),
+        (
+            lambda s: (
+                s.map_values(lambda v: 1 if bad(v) else v)
+                .distinct("d", value=kstash.text)
+                .to("out")
+            ),
+            ONE_EACH,
+        ),
         (lambda s: s.split(lambda v: v == "a", fail_on_bad)[1].to("out"), [b"b", b"c"]),
         (lambda s: s.key_by(fail_on_bad, key=kstash.text).to("out"), ONE_EACH),
         (lambda s: s.key_by(lambda v: 1 if bad(v) else v, key=kstash.text).to("out"), ONE_EACH),

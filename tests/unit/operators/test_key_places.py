@@ -83,8 +83,8 @@ def test_topics_that_share_no_state_may_be_spread_in_any_way() -> None:
         assert driver.state("n") == dict.fromkeys(KEYS, 1)
 
 
-def test_records_behind_a_repartition_are_where_they_belong() -> None:
-    """The fix: state behind an internal topic, beside a topic that is spread as it is."""
+def test_records_after_a_repartition_are_where_they_belong() -> None:
+    """The fix: state after an internal topic, beside a topic that is spread as it is."""
     app = App("app")
     left, right = (app.stream(t, key=kstash.text, value=kstash.text) for t in TOPICS)
     left.repartition("left").merge(right).count("n").to("out")

@@ -146,7 +146,7 @@ def test_what_a_topic_holds(serde: Serde[Any]) -> None:
     ids=["mute", "digits", "surrogate", "long"],
 )
 def test_errors_of_a_users_function(error: Exception) -> None:
-    """They are told with the place, whatever their text does."""
+    """They are reported with the place, whatever their text does."""
     app = kstash.App("odd")
 
     def fail(_: bytes) -> bytes:

@@ -424,7 +424,7 @@ class NoTruth:
         lambda s: s.aggregate("a", str, lambda _, v: fail_on_b(v), value=kstash.text),
         lambda s: s.split(fail_on_b)[0].to("out"),
         lambda s: s.split(lambda v: v == "a", fail_on_b)[2].to("out"),
-        # behind operators that change the number of records
+        # after operators that change the number of records
         lambda s: s.filter(lambda v: v != "a").map(fail_on_b).peek(print),
         lambda s: s.flat_map(lambda v: [v, v]).filter(fail_on_b).peek(print),
         lambda s: s.flat_map(lambda v: [] if v == "a" else [v]).map(fail_on_b).peek(print),

@@ -45,7 +45,7 @@ def ends(topology: Topology) -> list[tuple[str, list[str], list[str], list[str]]
 
 
 def test_word_count_has_two_stages_joined_by_a_topic() -> None:
-    """A key_by before state cuts, and everything is named after the operator behind it."""
+    """A key_by before state cuts, and everything is named after the operator after it."""
     topology = compiled(word_count, "wc")
     assert ends(topology) == [
         ("from-sentences", ["sentences"], [], ["wc-words-repartition"]),
@@ -65,7 +65,7 @@ def test_values_are_not_shipped_where_only_count_follows() -> None:
 
 
 def test_values_are_shipped_where_someone_looks_at_them() -> None:
-    """One reader behind the edge is enough, also beside a count."""
+    """One reader after the edge is enough, also beside a count."""
 
     def program(app: App) -> None:
         keyed = app.stream("in", value=kstash.text).key_by(len, key=kstash.int_text)
@@ -138,7 +138,7 @@ def test_merge_puts_its_topics_into_one_stage() -> None:
 
 
 def test_state_over_several_topics_needs_equal_partition_counts() -> None:
-    """State right behind a merge of topics is recorded, for the check at the start."""
+    """State right after a merge of topics is recorded, for the check at the start."""
     topology = compiled(lambda app: app.stream("a", "b", key=kstash.text).count("n"))
     assert topology.stages[0].needs_copartitioning
 
@@ -178,7 +178,7 @@ def test_a_second_edge_of_a_given_name_is_refused() -> None:
 
 
 def test_a_stage_that_feeds_itself_is_refused() -> None:
-    """Records from before and from behind a wide edge cannot be merged: that is a cycle."""
+    """Records from before and from after a wide edge cannot be merged: that is a cycle."""
 
     def program(app: App) -> None:
         stream = app.stream("in", key=kstash.text, value=kstash.int_text)
@@ -203,7 +203,7 @@ def test_two_outputs_of_a_stage_to_one_topic_are_refused() -> None:
 
 
 def test_branches_that_lead_nowhere_are_left_out() -> None:
-    """Nodes without an effect behind them are not run, and their sources not read."""
+    """Nodes without an effect after them are not run, and their sources not read."""
 
     def program(app: App) -> None:
         app.stream("unused").map(len)
