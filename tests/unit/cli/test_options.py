@@ -208,17 +208,21 @@ def test_the_traceback_of_an_error_on_request(
 def test_topics_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """One list of objects."""
 
-    class Tools:
-        def __enter__(self) -> Tools:
+    class Console:
+        def __enter__(self) -> Console:
             return self
 
         def __exit__(self, *_: object) -> None:
             pass
 
+        @property
+        def admin(self) -> Console:
+            return self
+
         def topics(self) -> list[TopicInfo]:
             return [TopicInfo("t", 3, 2)]
 
-    monkeypatch.setattr(Connection, "tools", lambda _: Tools())
+    monkeypatch.setattr(Connection, "kafka", lambda _: Console())
     result = CliRunner().invoke(cli.app, ["topics", "list", "--json"])
     assert json.loads(result.stdout) == [{"topic": "t", "partitions": 3, "replicas": 2}]
 
