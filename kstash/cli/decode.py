@@ -23,7 +23,7 @@ from kstash.core.frames import decode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage_codec import decode_lineage
 from kstash.core.names import is_internal
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.record_codec import decode_record, key_incarnation
 from kstash.core.record_words import WORDS
 from kstash.core.records import Segment
@@ -46,7 +46,7 @@ class RecordDecoder:
     """Decodes the records of a topic in order, and marks those that the reader rule drops."""
 
     def __init__(self) -> None:
-        self._tables: dict[int, ReaderTable] = {}
+        self._tables: dict[int, ReaderState] = {}
 
     def decode(self, message: Message) -> Iterator[dict[str, Any]]:
         """What one Kafka record holds: itself, or the records of its frame, or a marker.
@@ -71,7 +71,7 @@ class RecordDecoder:
     ) -> Iterator[dict[str, Any]]:
         known = {name: value or b"" for name, value in headers if name.startswith(HEADER_PREFIX)}
         own = [(name, value) for name, value in headers if not name.startswith(HEADER_PREFIX)]
-        table = self._tables.setdefault(message.partition(), ReaderTable(is_internal=False))
+        table = self._tables.setdefault(message.partition(), ReaderState(is_internal=False))
         if MARKER_HEADER in known:
             marker = decode_marker(known[MARKER_HEADER])
             table.mark(marker)
@@ -107,7 +107,7 @@ class RecordDecoder:
             )
 
 
-def _skipped(table: ReaderTable, identity: Identity) -> int:
+def _skipped(table: ReaderState, identity: Identity) -> int:
     try:
         return table.accept(identity)
     except SequenceGapError:

@@ -13,7 +13,7 @@ from kstash.core.ids import OutPartition, TaskId
 from kstash.core.lineage import (
     Owner,
 )
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.records import Checkpoint
 
 
@@ -60,7 +60,7 @@ class TaskPlan:
         last_valid: last valid sequence per internal output partition: up to it replay suppresses.
         committed: committed position: sink outputs up to it are suppressed.
         input_offsets: next offset per input at `position`; inputs that are missing start anew.
-        readers: reader table per internal input at `position`.
+        readers: reader state per internal input at `position`.
         scan_from: scan starts that are still valid for the new incarnation.
         fresh_stores: stores that begin empty, whatever the base holds under their names.
         logs: this incarnation logs runs of its only input, as `TaskSpec` says.
@@ -81,7 +81,7 @@ class TaskPlan:
     last_valid: Mapping[OutPartition, int]
     committed: int
     input_offsets: Mapping[int, int]
-    readers: Mapping[int, ReaderTable]
+    readers: Mapping[int, ReaderState]
     scan_from: Mapping[OutPartition, int]
     fresh_stores: frozenset[str] = frozenset()
     logs: bool = False

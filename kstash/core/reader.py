@@ -1,6 +1,6 @@
 """The reader rule: which records of an internal topic or an immediate sink count.
 
-A reader keeps one `ReaderTable` per partition it reads and saves it together with its offset.
+A reader keeps one `ReaderState` per partition it reads and saves it together with its offset.
 
 Invariants:
 
@@ -29,7 +29,7 @@ UNKNOWN_SEQUENCE = -1
 
 
 @dataclass(slots=True)
-class ReaderTable:
+class ReaderState:
     """The reader rule's state for one partition.
 
     Attributes:
@@ -40,7 +40,7 @@ class ReaderTable:
         is_internal: the partition is an internal topic's, read from its beginning.
         is_fenced: the reader's own guarantee has fences; of an internal topic only, and not saved.
         application: tag of the one application that may write there, likewise; None: anybody.
-            Neither says what was read, so tables are equal without them.
+            Neither says what was read, so states are equal without them.
     """
 
     is_internal: bool = True
@@ -143,9 +143,9 @@ class ReaderTable:
                 if writer[1].partition == group:
                     self.last_seq[writer] = 0
 
-    def copy(self) -> ReaderTable:
+    def copy(self) -> ReaderState:
         """Return an independent copy (for a checkpoint)."""
-        return ReaderTable(
+        return ReaderState(
             is_internal=self.is_internal,
             max_incarnation=dict(self.max_incarnation),
             last_seq=dict(self.last_seq),
@@ -155,7 +155,7 @@ class ReaderTable:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the table as JSON data, to be saved with the offset."""
+        """Return the state as JSON data, to be saved with the offset."""
         return {
             "internal": self.is_internal,
             "inc": [[*k, *v] for k, v in sorted(self.max_incarnation.items())],
@@ -164,8 +164,8 @@ class ReaderTable:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> ReaderTable:
-        """Restore a saved table.
+    def from_json(cls, data: dict[str, Any]) -> ReaderState:
+        """Restore a saved state.
 
         Raises:
             WireCorruptError: not what `to_json` gives.
@@ -181,4 +181,4 @@ class ReaderTable:
                 {(tag(a), TaskId(number(s), number(p))): tag(run) for a, s, p, run in data["end"]},
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise WireCorruptError(f"malformed reader table: {error!r}") from error
+            raise WireCorruptError(f"malformed reader state: {error!r}") from error

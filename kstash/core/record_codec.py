@@ -17,7 +17,7 @@ from kstash.core.determinants import InputPlace
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
 from kstash.core.lineage_codec import decode_lineage, encode_lineage
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.records import (
     BoundedRun,
     Checkpoint,
@@ -223,7 +223,7 @@ def _checkpoint_to_json(r: Any) -> dict[str, Any]:
             "files": [[f.name, f.size, f.digest, f.location] for f in r.files],
             "inputs": sorted(r.input_offsets.items()),
             "sequences": _partitions(r.sequences),
-            "readers": [[i, table.to_json()] for i, table in sorted(r.readers.items())],
+            "readers": [[i, reader.to_json()] for i, reader in sorted(r.readers.items())],
             "scan_from": _partitions(r.scan_from),
             "timers": [],  # by rule (decision 0057)
             "reached": r.reached,
@@ -266,7 +266,7 @@ def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
         ),
         input_offsets=inputs,
         sequences=_from_partitions(d["sequences"]),
-        readers={fields.number(i): ReaderTable.from_json(t) for i, t in d["readers"]},
+        readers={fields.number(i): ReaderState.from_json(t) for i, t in d["readers"]},
         scan_from=_from_partitions(d["scan_from"]),
         reached=fields.number(d["reached"]),
         made=_hashes_from_json(d.get("made")),

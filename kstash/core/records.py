@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from kstash.core.determinants import Determinant, InputPlace
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import Incarnation, OutPartition, TaskId
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +140,10 @@ class Checkpoint:
     """A task's state at `position`, with everything that a replay from there needs.
 
     `input_offsets` are next offsets per input, `sequences` the last sequence per output partition,
-    `readers` the reader table per internal input, `made` the hashes of all outputs up to
+    `readers` the reader state per internal input, `made` the hashes of all outputs up to
     `position`; `scan_from`, `reached` and `checked` as in `Hint`: those of the moment of
     publishing, which is later. Where the task merges, `places` are those of its inputs; their
-    offsets are in `input_offsets` too, and the reader tables are as before these.
+    offsets are in `input_offsets` too, and the reader states are as before these.
     """
 
     incarnation: Incarnation
@@ -155,7 +155,7 @@ class Checkpoint:
     files: tuple[FileEntry, ...]
     input_offsets: dict[int, int]
     sequences: dict[OutPartition, int]
-    readers: dict[int, ReaderTable]
+    readers: dict[int, ReaderState]
     scan_from: dict[OutPartition, int]
     reached: int = 0
     made: OutputHashes | None = None

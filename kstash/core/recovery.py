@@ -108,7 +108,7 @@ def plan_task(
         last_valid=last_valid,
         committed=committed,
         input_offsets=_input_offsets(chain, spec.task.stage, base),
-        readers={i: table.copy() for i, table in base.readers.items()} if base else {},
+        readers={i: reader.copy() for i, reader in base.readers.items()} if base else {},
         scan_from={p: offset for p, (offset, _) in scan.starts.items() if offset > 0},
         said_by=scan.place_of(adopted),
         logs=spec.logs,

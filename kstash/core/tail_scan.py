@@ -8,7 +8,7 @@ from itertools import pairwise
 from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition
 from kstash.core.lineage_codec import Lineage
 from kstash.core.plan import TaskSpec
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.wire import Fence, Identity, Marker
 from kstash.errors import SequenceGapError
 
@@ -61,7 +61,7 @@ class TailScan:
         self.internal = frozenset(spec.internal_outputs)
         # The reader rule of each partition in which a record of an internal topic, or a marker, was
         # seen. Kstash writes no marker into a sink, but others may.
-        self._tables: dict[OutPartition, ReaderTable] = {}
+        self._readers: dict[OutPartition, ReaderState] = {}
 
     def _check(self) -> None:
         """Assert what the fields promise; not for each record, of which there are many."""
@@ -83,11 +83,11 @@ class TailScan:
         if not self._starts_at(partition, offset) or identity.incarnation == NO_INCARNATION:
             return False
         if partition in self.internal:
-            table = self._table(partition, identity.application)
+            reader = self._reader(partition, identity.application)
             try:
-                skip = table.accept(identity)
+                skip = reader.accept(identity)
             except SequenceGapError:
-                skip = self._after_gap(table, identity)
+                skip = self._after_gap(reader, identity)
             if skip == identity.count:
                 return False
         elif not self._is_own(partition, identity) or self._is_copy(partition, identity):
@@ -135,10 +135,10 @@ class TailScan:
         return next(((out, at) for reach, out, at in self._places if reach >= position), None)
 
     @staticmethod
-    def _after_gap(table: ReaderTable, identity: Identity) -> int:
+    def _after_gap(reader: ReaderState, identity: Identity) -> int:
         # A scan begins midway, so a jump is no corruption here: a successor without the newest
         # checkpoint repeats old sequences, and the next one, with it, goes on above them.
-        table.last_seq[identity.application, identity.task] = (
+        reader.last_seq[identity.application, identity.task] = (
             identity.first_seq + identity.count - 1
         )
         return 0
@@ -148,19 +148,19 @@ class TailScan:
         if not self._starts_at(partition, offset):
             return
         if isinstance(marker, Fence):
-            self._table(partition, marker.application).mark(marker)
+            self._reader(partition, marker.application).mark(marker)
         elif marker.task == self.task:
-            table = self._table(partition, marker.application)
-            table.mark(marker)
-            if table.is_newest(marker.application, self.task.partition, marker.incarnation):
+            reader = self._reader(partition, marker.application)
+            reader.mark(marker)
+            if reader.is_newest(marker.application, self.task.partition, marker.incarnation):
                 self.position = max(self.position, marker.position)
 
     def last_valid(self, application: int) -> dict[OutPartition, int]:
         """Last valid sequence per internal output partition in which a record was accepted."""
         self._check()
         last: dict[OutPartition, int] = {}
-        for partition, table in self._tables.items():
-            sequence = table.last_seq.get((application, self.task))
+        for partition, reader in self._readers.items():
+            sequence = reader.last_seq.get((application, self.task))
             if partition in self.internal and sequence is not None:
                 last[partition] = sequence
         return last
@@ -168,13 +168,13 @@ class TailScan:
     def _starts_at(self, partition: OutPartition, offset: int) -> bool:
         return partition in self.starts and offset >= self.starts[partition][0]
 
-    def _table(self, partition: OutPartition, application: int) -> ReaderTable:
-        table = self._tables.get(partition)
-        if table is None:
+    def _reader(self, partition: OutPartition, application: int) -> ReaderState:
+        reader = self._readers.get(partition)
+        if reader is None:
             group = application, self.task.partition
-            table = ReaderTable(False, {group: self.starts[partition][1]})
-            self._tables[partition] = table
-        return table
+            reader = ReaderState(False, {group: self.starts[partition][1]})
+            self._readers[partition] = reader
+        return reader
 
 
 def _is_within(ranges: Iterable[Sequence[int]], number: int) -> bool:

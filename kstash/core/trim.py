@@ -141,7 +141,7 @@ def said_again(
         newest: what the task said last and read back from the lineage topic.
         core: of the task.
         number: of the new record, unique for the incarnation.
-        input_offsets: positions in inputs without a reader table, by input.
+        input_offsets: positions in inputs without a reader state, by input.
     """
     if core.position != newest.position:
         return None

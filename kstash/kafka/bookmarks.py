@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from kstash.core.fields import number
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.errors import KafkaUnavailableError, WireCorruptError
 from kstash.kafka import failures
 from kstash.ports.kafka import Partition
@@ -38,7 +38,7 @@ class Bookmark:
     """
 
     offset: int
-    table: ReaderTable = field(default_factory=lambda: ReaderTable(is_internal=False))
+    table: ReaderState = field(default_factory=lambda: ReaderState(is_internal=False))
 
     def encode(self) -> str:
         """Return the bookmark as text: `z1;` and the compressed JSON in base64."""
@@ -59,7 +59,7 @@ class Bookmark:
             raise WireCorruptError(f"{text[:40]!r} is not a bookmark of a kstash reader")
         try:
             found = json.loads(_inflated(base64.b64decode(data, validate=True)))
-            return cls(number(found["offset"] + 1) - 1, ReaderTable.from_json(found["table"]))
+            return cls(number(found["offset"] + 1) - 1, ReaderState.from_json(found["table"]))
         except (binascii.Error, zlib.error, ValueError, KeyError, TypeError) as error:
             raise WireCorruptError(f"malformed bookmark: {error!r}") from error
         except RecursionError as error:

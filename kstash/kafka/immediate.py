@@ -3,8 +3,8 @@
 What `kstash.readers` offers. Invariants:
 
 - the reader rule (protocol, section 7) is applied to every record in the order of its partition,
-  with one table per partition;
-- a table and the offset it belongs to are saved and restored together, as one bookmark.
+  with one reader state per partition;
+- a reader state and the offset it belongs to are saved and restored together, as one bookmark.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class ImmediateReader:
         Commit what has been processed: everything handed out so far counts as that.
 
         Raises:
-            BookmarkTooLargeError: a table does not fit into the metadata; nothing was committed.
+            BookmarkTooLargeError: a state does not fit into the metadata; nothing was committed.
             KafkaUnavailableError: Kafka refused or did not answer.
         """
         offsets = []
@@ -277,7 +277,7 @@ class ImmediateReader:
         for partition in partitions:
             name = partition.topic, partition.partition
             bookmark = self._bookmarks[name] = restored.get(name, Bookmark(-1))
-            # Never the offset that the group may have besides: it has no table.
+            # Never the offset that the group may have besides: it has no reader state.
             partition.offset = self._start if bookmark.offset < 0 else bookmark.offset
         if self._is_cooperative:
             client.incremental_assign(partitions)
@@ -307,7 +307,7 @@ class ImmediateReader:
             try:
                 restored[name] = Bookmark.decode(metadata_of(committed) or "")
             except WireCorruptError as error:
-                # With an empty table in its place, outputs could be seen twice.
+                # With an empty one in its place, outputs could be seen twice.
                 error.detail += (
                     "; the group's offset was committed by another program: use a group.id of "
                     "the reader's own"

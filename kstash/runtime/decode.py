@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kstash.core.frames import Columns, decode_frame
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.skips import NO_SKIPS, InputSkips
 from kstash.errors import LocatedError, RecordUnreadableError, WireCorruptError
 from kstash.operators.batch import Batch
@@ -90,7 +90,7 @@ def decode_external(messages: Sequence[Message], skips: InputSkips = NO_SKIPS) -
 
 def decode_ruled(
     messages: Iterable[Message],
-    table: ReaderTable,
+    reader: ReaderState,
     *,
     is_frames: bool,
     skips: InputSkips = NO_SKIPS,
@@ -122,9 +122,9 @@ def decode_ruled(
         taken += 1
         last = message
         try:
-            event = read_event(message, table, is_frames=is_frames, skips=skips)
+            event = read_event(message, reader, is_frames=is_frames, skips=skips)
             if event is None:
-                _count_dropped(dropped, message, table, skips, is_frames=is_frames)
+                _count_dropped(dropped, message, reader, skips, is_frames=is_frames)
                 continue
             cut, count = event
             if cut:
@@ -176,7 +176,7 @@ def _events(
 def _count_dropped(
     dropped: Counter[str],
     message: Message,
-    table: ReaderTable,
+    reader: ReaderState,
     skips: InputSkips,
     *,
     is_frames: bool,
@@ -191,13 +191,13 @@ def _count_dropped(
     identity, marker = headers_of(message) if is_frames else (sink_identity(message), None)
     if identity is None or marker is not None:
         return
-    # One that passes raises the table to its own incarnation.
-    newest = table.max_incarnation.get((identity.application, identity.task.partition))
+    # One that passes raises the reader to its own incarnation.
+    newest = reader.max_incarnation.get((identity.application, identity.task.partition))
     dropped["repeated" if newest == identity.incarnation else "fenced"] += identity.count
 
 
 def read_event(
-    message: Message, table: ReaderTable, *, is_frames: bool, skips: InputSkips = NO_SKIPS
+    message: Message, reader: ReaderState, *, is_frames: bool, skips: InputSkips = NO_SKIPS
 ) -> tuple[int, int] | None:
     """Apply the reader rule to one record.
 
@@ -216,9 +216,9 @@ def read_event(
     try:
         if is_frames:
             identity, marker = headers_of(message)
-            check_owner(message, identity or marker, table.application)
+            check_owner(message, identity or marker, reader.application)
             if marker is not None:
-                table.mark(marker)
+                reader.mark(marker)
                 return None
             if identity is None:
                 raise WireCorruptError("record without an identity header")
@@ -229,7 +229,7 @@ def read_event(
                     "record without an identity header: immediate_of= is for sinks with "
                     "immediate delivery; read any other topic without it"
                 )
-        cut = table.accept(identity)
+        cut = reader.accept(identity)
     except LocatedError:
         if message.offset() in skips.whole:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.wire import HEADER_PREFIX, IDENTITY_HEADER, decode_identity
 from kstash.ports.kafka import Headers
 from kstash.serdes import Serde
@@ -53,7 +53,7 @@ class OutputReader:
     def __init__(self, log: PartitionLog, *, is_committed: bool) -> None:
         self.log = log
         self._is_committed = is_committed
-        self._table = ReaderTable(is_internal=False)
+        self._table = ReaderState(is_internal=False)
         self._offset = 0
 
     def read(self) -> list[MemoryRecord]:

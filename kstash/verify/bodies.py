@@ -78,7 +78,7 @@ class Hint(TypedDict):
     checked: NotRequired[Hashes]
 
 
-class ReaderTable(TypedDict):
+class ReaderState(TypedDict):
     """The reader rule's state of one input."""
 
     internal: bool
@@ -96,7 +96,7 @@ class Checkpoint(TypedDict):
     files: list[tuple[str, Tag, Digest, str]]
     inputs: Pairs
     sequences: Outputs
-    readers: list[tuple[Number, ReaderTable]]
+    readers: list[tuple[Number, ReaderState]]
     scan_from: Outputs
     timers: Annotated[list[Any], Meta(max_length=0)]
     reached: Number

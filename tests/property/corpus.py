@@ -31,7 +31,7 @@ from kstash.core.determinants import (
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage_codec import encode_lineage
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.record_codec import encode_key, encode_value
 from kstash.core.records import BoundedRun
 from kstash.core.sink import CommittedPositions
@@ -124,7 +124,7 @@ def _present(value: bytes | None) -> list[bytes]:
 @cache
 def bookmarks() -> list[bytes]:
     """JSON of what readers save, not compressed, and committed positions."""
-    table = ReaderTable(is_internal=False)
+    table = ReaderState(is_internal=False)
     table.max_incarnation[1 << 63, 3] = Incarnation(1_600_000_000_000, 7)
     table.last_seq[5, TaskId(1, 3)] = 42
     table.ends[5, TaskId(1, 3)] = 1 << 63

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Literal
 
 import kstash
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.wire import (
     IDENTITY_HEADER,
     LINEAGE_HEADER,
@@ -133,7 +133,7 @@ class Fleet:
         self.metrics = MemoryMetrics()
         self.nonces = itertools.count()
         self.seen: dict[int, list[MemoryRecord]] = defaultdict(list)
-        self.tables = {p: ReaderTable(is_internal=False) for p in range(PARTITIONS)}
+        self.tables = {p: ReaderState(is_internal=False) for p in range(PARTITIONS)}
         self.offsets = dict.fromkeys(range(PARTITIONS), 0)
 
     # -- moves -----------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from kstash.core.determinants import (
 from kstash.core.frames import Columns, RecordHeaders, decode_frame, encode_frame
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.lineage_codec import Lineage, decode_lineage, encode_lineage
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.record_codec import decode_record, encode_key, encode_value
 from kstash.core.records import (
     BoundedRun,
@@ -78,7 +78,7 @@ OUTS: st.SearchStrategy[dict[OutPartition, int]] = st.dictionaries(
 INTS = st.dictionaries(st.integers(0, 99), OFFSETS, max_size=4)
 WRITERS = st.tuples(U64, TASKS)
 TABLES = st.builds(
-    ReaderTable,
+    ReaderState,
     st.booleans(),
     st.dictionaries(st.tuples(U64, U32), INCARNATIONS, max_size=3),
     st.dictionaries(WRITERS, OFFSETS, max_size=3),
@@ -236,9 +236,9 @@ def test_frame_round_trip(columns: Columns) -> None:
 
 
 @given(TABLES)
-def test_reader_table_round_trip(table: ReaderTable) -> None:
-    """Every reader table comes back from its JSON text."""
-    assert ReaderTable.from_json(json.loads(json.dumps(table.to_json()))) == table
+def test_reader_table_round_trip(table: ReaderState) -> None:
+    """Every reader state comes back from its JSON text."""
+    assert ReaderState.from_json(json.loads(json.dumps(table.to_json()))) == table
 
 
 @given(U64, INTS)
@@ -351,10 +351,10 @@ def test_records_of_any_json(record: LineageRecord, data: st.DataObject) -> None
 
 @given(JSON)
 def test_reader_tables_of_any_json(document: Any) -> None:
-    """A reader table may come from a user's database: only WireCorruptError."""
-    only_corrupt(lambda: ReaderTable.from_json(document))
+    """A reader state may come from a user's database: only WireCorruptError."""
+    only_corrupt(lambda: ReaderState.from_json(document))
     only_corrupt(
-        lambda: ReaderTable.from_json(
+        lambda: ReaderState.from_json(
             {"internal": True, "inc": document, "seq": document, "end": document}
         )
     )

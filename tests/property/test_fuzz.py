@@ -35,7 +35,7 @@ from kstash.core.files import owner_of
 from kstash.core.frames import decode_frame
 from kstash.core.lineage_codec import decode_lineage
 from kstash.core.manifest import Manifest
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.record_codec import decode_record, key_incarnation
 from kstash.core.records import Checkpoint
 from kstash.core.sink import CommittedPositions
@@ -140,7 +140,7 @@ def joined() -> list[bytes]:
 def take_frame(data: bytes) -> object:
     """What a task does with a record of an internal topic."""
     identity, value = both(data)
-    table = ReaderTable(is_internal=True)
+    table = ReaderState(is_internal=True)
     table.is_fenced = True
     table.application = application_tag("corpus")
     return decode_ruled([message(value, (IDENTITY_HEADER, identity))], table, is_frames=True)
@@ -148,7 +148,7 @@ def take_frame(data: bytes) -> object:
 
 def take_marker(data: bytes) -> object:
     """What it does with a marker."""
-    table = ReaderTable(is_internal=True)
+    table = ReaderState(is_internal=True)
     marker = message(None, (MARKER_HEADER, with_checksum(data)))
     return decode_ruled([marker], table, is_frames=True)
 
@@ -204,7 +204,7 @@ def table_of(data: bytes) -> object:
     """A reader's table out of a user's database."""
     with suppress(ValueError, LookupError, TypeError, RecursionError):
         document = json.loads(data)["table"]
-        return ReaderTable.from_json(document)
+        return ReaderState.from_json(document)
     return None
 
 

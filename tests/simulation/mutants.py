@@ -21,7 +21,7 @@ from kstash.core.files import FileDeletion, RemoteFiles
 from kstash.core.group_state import GroupState
 from kstash.core.ids import UNBOUNDED, Incarnation
 from kstash.core.lineage import LineageView
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.records import Checkpoint
 from kstash.core.replay import Replay
 from kstash.core.sink import CommitState, CommittedPositions, SinkCommitter
@@ -38,7 +38,7 @@ from tests.simulation.sim_kafka import Log
 
 
 def _h1(patch: Patch) -> Mutations:
-    patch.set(ReaderTable, "_passes_fence", lambda *_: True)
+    patch.set(ReaderState, "_passes_fence", lambda *_: True)
     return Mutations()
 
 
@@ -263,7 +263,7 @@ def _h34(_: Patch) -> Mutations:
 
 
 def _h35(patch: Patch) -> Mutations:
-    def mark(table: ReaderTable, marker: Any) -> None:
+    def mark(table: ReaderState, marker: Any) -> None:
         if isinstance(marker, Fence):
             known = {(app, task.partition) for app, task in table.last_seq}
             kept = tuple(
@@ -272,7 +272,7 @@ def _h35(patch: Patch) -> Mutations:
             marker = Fence(marker.application, kept)
         before(table, marker)
 
-    before = patch.set(ReaderTable, "mark", mark)
+    before = patch.set(ReaderState, "mark", mark)
     return Mutations()
 
 
@@ -319,17 +319,17 @@ def _h38(_: Patch) -> Mutations:
 
 
 def _h39(patch: Patch) -> Mutations:
-    patch.set(ReaderTable, "_end_counts", lambda *_: True)
+    patch.set(ReaderState, "_end_counts", lambda *_: True)
     return Mutations()
 
 
 def _h39_forgotten(patch: Patch) -> Mutations:
-    def copy(table: ReaderTable) -> ReaderTable:
-        made: ReaderTable = before(table)
+    def copy(table: ReaderState) -> ReaderState:
+        made: ReaderState = before(table)
         made.ends = {}
         return made
 
-    before = patch.set(ReaderTable, "copy", copy)
+    before = patch.set(ReaderState, "copy", copy)
     return Mutations()
 
 
@@ -445,7 +445,7 @@ def _newer_counts(patch: Patch) -> Mutations:
 
 
 def _unfenced_frames(patch: Patch) -> Mutations:
-    patch.set(ReaderTable, "needs_fence", lambda *_: False)
+    patch.set(ReaderState, "needs_fence", lambda *_: False)
     return Mutations()
 
 
@@ -455,13 +455,13 @@ def _gone_counts(patch: Patch) -> Mutations:
 
 
 def _any_fence(patch: Patch) -> Mutations:
-    def passes(table: ReaderTable, application: int, task: Any, incarnation: Incarnation) -> bool:
+    def passes(table: ReaderState, application: int, task: Any, incarnation: Incarnation) -> bool:
         known = table.max_incarnation.get((application, task.partition))
         if known is not None and incarnation > known:
             table._raise(application, task.partition, incarnation)
         return bool(before(table, application, task, incarnation))
 
-    before = patch.set(ReaderTable, "_passes_fence", passes)
+    before = patch.set(ReaderState, "_passes_fence", passes)
     return Mutations()
 
 
@@ -556,7 +556,7 @@ MUTANTS = (
     Mutant("H42", "no commit past what is held", _held_passed_over, shapes.HELD),
     Mutant("H38", "whole events", _h38),
     Mutant("H39", "END only of the newest", _h39, shapes.ENDS),
-    Mutant("H39b", "END in the reader table", _h39_forgotten, {"is_bounded": True}),
+    Mutant("H39b", "END in the reader state", _h39_forgotten, {"is_bounded": True}),
     Mutant("H40", "idle writers move on", _h40, {"has_finale": True}),
     Mutant("H40b", "only idle writers do", _h40_not_idle),
     Mutant("H45", "frames behind their own FENCE", _any_fence, shapes.LATE_FENCES, (448,)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kstash.core.determinants import Attachment, Determinant, InputPlace, MergedBatch, MergedInput
 from kstash.core.merge import MergeOrder
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.wire import End, Fence
 from tests.simulation.programs import Emission, Value, time_of
 from tests.simulation.truth import ViolationError
@@ -34,8 +34,8 @@ class LogicalRecord(NamedTuple):
     value: Value
     number: int
     is_last: bool
-    before: ReaderTable | None
-    after: ReaderTable | None
+    before: ReaderState | None
+    after: ReaderState | None
 
 
 Waiting = dict[int, list[LogicalRecord]]

@@ -25,7 +25,7 @@ from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
 from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskPlan
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.replay import NextEvent, RecordsNext, Replay, Stored
 from kstash.core.task import TaskCore
 from kstash.core.wire import End, Fence, Identity
@@ -160,8 +160,8 @@ class SimTask:
             self.places = {
                 i: told.get(i, InputPlace(offset, 0, 0)) for i, offset in enumerate(self.offsets)
             }
-        self.tables: list[ReaderTable | None] = [
-            plan.readers.get(i, ReaderTable()) if internal else None
+        self.tables: list[ReaderState | None] = [
+            plan.readers.get(i, ReaderState()) if internal else None
             for i, internal in enumerate(stage.internal)
         ]
         self.state = State() if saved is None else State.restored(saved.snapshot)

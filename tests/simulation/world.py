@@ -10,7 +10,7 @@ import kstash.core.stash as core_stash
 from kstash.core.ids import TaskId
 from kstash.core.lineage import LineageView
 from kstash.core.plan import TaskSpec
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.recovery import candidates, plan_task, scan_starts
 from kstash.core.sink import CommittedPositions
 from kstash.core.tail_scan import TailScan
@@ -376,12 +376,12 @@ class World:
             log = self.cluster.log(topic, p)
             if log.start or self.life > 1:
                 continue
-            table = ReaderTable(is_internal=topic == MIDDLE)
+            table = ReaderState(is_internal=topic == MIDDLE)
             saved_at = int(self.rng.random() * (log.end + 1))
             accepted = []
             for record in log.records:
                 if record.offset == saved_at:
-                    table = ReaderTable.from_json(table.to_json())
+                    table = ReaderState.from_json(table.to_json())
                 head = record.headers
                 if isinstance(head, Fence | End):
                     table.mark(head)

@@ -27,7 +27,7 @@ from kstash.core.kinds import OutputKind
 from kstash.core.lineage import LineageView
 from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskSpec
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.records import (
     Checkpoint,
     Claim,
@@ -70,9 +70,9 @@ def identity(
     return Identity(application, task, incarnation, position, count, first_seq)
 
 
-def fenced(*groups: int) -> ReaderTable:
+def fenced(*groups: int) -> ReaderState:
     """A reader of an internal partition that begins with the FENCEs of each group's first CLAIM."""
-    table = ReaderTable()
+    table = ReaderState()
     first = inc(0)
     table.mark(Fence(APP, tuple((group, first) for group in groups or (TASK.partition,))))
     return table
@@ -116,7 +116,7 @@ def checkpoint(
     task: TaskId = TASK,
     inputs: Mapping[int, int] | None = None,
     sequences: Mapping[OutPartition, int] | None = None,
-    readers: Mapping[int, ReaderTable] | None = None,
+    readers: Mapping[int, ReaderState] | None = None,
     scan_from: Mapping[OutPartition, int] | None = None,
 ) -> Checkpoint:
     """A CKPT, labelled by its incarnation's offset and its number."""
@@ -207,7 +207,7 @@ class TaskPair:
     """
 
     core: TaskCore
-    table: ReaderTable = field(default_factory=fenced)
+    table: ReaderState = field(default_factory=fenced)
     log: list[tuple[Identity, bytes | None]] = field(default_factory=list)
     read: list[tuple[Identity, int]] = field(default_factory=list)
     next_offset: int = 0

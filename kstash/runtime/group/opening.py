@@ -11,7 +11,7 @@ import structlog
 from kstash.core.ids import Incarnation
 from kstash.core.kinds import InputKind, OutputKind
 from kstash.core.plan import TaskPlan
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.skips import InputSkips
 from kstash.core.task import TaskCore
 from kstash.errors import LocatedError
@@ -154,15 +154,15 @@ class TaskOpener:
         inputs = {}
         for index, partition in context.layout.inputs_of(stage, number).items():
             source = stage.inputs[index]
-            table = None
+            reader = None
             if source.kind.is_ruled:
-                table = plan.readers.get(index) or ReaderTable(is_internal=source.internal)
-                table.is_fenced = context.guarantee.logs_lineage
-                table.application = context.application if source.internal else None
+                reader = plan.readers.get(index) or ReaderState(is_internal=source.internal)
+                reader.is_fenced = context.guarantee.logs_lineage
+                reader.application = context.application if source.internal else None
             offset = plan.input_offsets.get(index, initial.get(index, 0))
             skipped = InputSkips.of(skips, gaps, stage.index, index)
             pace = context.paces.of(stage.index, number, index)
-            inputs[index] = TaskInput(partition, source.kind, offset, table, skipped, pace=pace)
+            inputs[index] = TaskInput(partition, source.kind, offset, reader, skipped, pace=pace)
         return inputs
 
     def _places(self, stage: Stage, inputs: Mapping[int, TaskInput]) -> dict[int, Location]:

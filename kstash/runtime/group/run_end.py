@@ -75,9 +75,9 @@ class RunEnd:
             if source.buffer:
                 return False
             if source.kind is InputKind.FRAMES:
-                assert source.table is not None
+                assert source.reader is not None
                 for writer in self._layout.writers_of(source.partition[0]):
-                    if source.table.ends.get((self._application, writer)) != self._run:
+                    if source.reader.ends.get((self._application, writer)) != self._run:
                         return False
             else:
                 # Not the task's position: a drain is at its end wherever that is.

@@ -209,8 +209,8 @@ class Trimmer:
         newest = self._newest.get(task.core.task)
         if newest is None or task.pending is not None or task.publishing is not None:
             return False
-        # A table is of the offset at which the checkpoint was taken.
-        offsets = {i: s.next_offset for i, s in task.inputs.items() if s.table is None}
+        # What a reader knows is of the offset at which the checkpoint was taken.
+        offsets = {i: s.next_offset for i, s in task.inputs.items() if s.reader is None}
         record = said_again(newest, task.core, task.checkpoint_number + 1, offsets)
         if record is None:
             return newest.scan_from == task.core.scan_from()

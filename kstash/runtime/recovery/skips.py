@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from kstash.core.group import GroupCore
 from kstash.core.ids import TaskId
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.skips import Asked, InputSkips
 from kstash.errors import LocatedError, SkipTooLateError
 from kstash.ports.kafka import Admin, Consumer, Headers, Message, Partition
@@ -24,7 +24,7 @@ class _Count:
 
     asked: Asked
     is_frames: bool
-    table: ReaderTable | None
+    reader: ReaderState | None
     skips: InputSkips
     events: int = 0
     before: dict[int, int] = field(default_factory=dict)
@@ -35,11 +35,11 @@ class _Count:
         self._answer(lambda place: place <= offset)
         if self.is_answered():
             return
-        if self.table is None:
+        if self.reader is None:
             self.events += self.skips.gap_end(offset) is None
             return
         self.events += (
-            read_event(message, self.table, is_frames=self.is_frames, skips=self.skips) is not None
+            read_event(message, self.reader, is_frames=self.is_frames, skips=self.skips) is not None
         )
 
     def finish(self) -> tuple[int, ...]:
@@ -92,13 +92,13 @@ class SkipLocator:
         for question in asked:
             stage = stages[question.stage]
             source = stage.inputs[question.input]
-            table = None
+            reader = None
             if source.kind.is_ruled:
                 plan = core.plans[TaskId(question.stage, core.group)]
                 known = plan.readers.get(question.input)
-                table = known.copy() if known else ReaderTable(is_internal=source.internal)
+                reader = known.copy() if known else ReaderState(is_internal=source.internal)
             skips = InputSkips.of(skipped, gaps, question.stage, question.input)
-            self._counts.append(_Count(question, source.internal, table, skips))
+            self._counts.append(_Count(question, source.internal, reader, skips))
             # What a task reads of a user topic is committed.
             is_committed = not source.kind.is_uncommitted
             if is_committed not in services:

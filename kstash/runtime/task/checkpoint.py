@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import OutPartition
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.task import TaskCore
 
@@ -25,7 +25,7 @@ class PendingCheckpoint:
     input_offsets: dict[int, int]
     sequences: dict[OutPartition, int]
     made: OutputHashes | None
-    readers: dict[int, ReaderTable]
+    readers: dict[int, ReaderState]
 
     def record(self, core: TaskCore, *, is_remote: bool) -> Checkpoint:
         """The record that publishes it, with what the task says now of its outputs."""

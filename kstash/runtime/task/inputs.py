@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from kstash.core.kinds import InputKind
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.skips import NO_SKIPS, InputSkips
 from kstash.errors import LocatedError
 from kstash.ports.kafka import Partition
@@ -24,7 +24,7 @@ class TaskInput:
         next_offset: the task's position: where the next record that it takes may be. That is after
             the last one that it has taken, and after what holds no record for it
             (`kstash.runtime.task.positions`).
-        table: the reader rule's state; None for plain topics.
+        reader: the reader rule's state; None for plain topics.
         skips: records that count and do nothing (H17), and what holds no events.
         buffer: consumed records that wait to be processed.
         pace: how many of them are taken at once.
@@ -37,7 +37,7 @@ class TaskInput:
     partition: Partition
     kind: InputKind
     next_offset: int
-    table: ReaderTable | None
+    reader: ReaderState | None
     skips: InputSkips = NO_SKIPS
     buffer: Waiting = field(default_factory=Waiting)
     pace: Pace = field(default_factory=Pace)
@@ -48,13 +48,13 @@ class TaskInput:
 
     def take(self, count: int) -> Events:
         """Take buffered records that are at most `count` events, one or more records."""
-        if self.table is None:
+        if self.reader is None:
             count = self.buffer.batch(min(count, self.pace.size))
             return decode_external(self.buffer.take(count), self.skips)
         # Dropped records and markers are no events: they do not count.
         events = decode_ruled(
             islice(self.buffer, self.buffer.batch(BATCH_RECORDS)),
-            self.table,
+            self.reader,
             is_frames=self.kind is InputKind.FRAMES,
             skips=self.skips,
             events_max=count,

@@ -320,7 +320,7 @@ class Task:
             input_offsets={index: source.next_offset for index, source in inputs},
             sequences=self.core.sequences(),
             made=self.core.made(),
-            readers={i: s.table.copy() for i, s in inputs if s.table is not None},
+            readers={i: s.reader.copy() for i, s in inputs if s.reader is not None},
         )
         self.checkpointed_position = position
 

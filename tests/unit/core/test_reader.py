@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from kstash.core.ids import NO_INCARNATION, TaskId
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.wire import End, Fence, Identity
 from kstash.errors import SequenceGapError
 from tests.unit.core_cases import APP, GENERATION, TASK, fenced, identity, inc
@@ -18,13 +18,13 @@ NEIGHBOUR = TaskId(2, TASK.partition)
 STRANGER = TaskId(TASK.stage, TASK.partition + 1)
 
 
-def accept(table: ReaderTable, record: Identity) -> int:
+def accept(table: ReaderState, record: Identity) -> int:
     """Give a reader a record of an incarnation; its FENCE lies before its first one."""
     table.mark(Fence(record.application, ((record.task.partition, record.incarnation),)))
     return table.accept(record)
 
 
-def taken(table: ReaderTable, offset: int, first_seq: int, count: int = 1) -> bool:
+def taken(table: ReaderState, offset: int, first_seq: int, count: int = 1) -> bool:
     """Whether the reader takes a record of the incarnation with the CLAIM at `offset` whole."""
     return accept(table, identity(inc(offset), first_seq, count)) == 0
 
@@ -50,7 +50,7 @@ def test_h46_a_frame_before_any_fence_is_void() -> None:
     first incarnation that claimed there does. Sinks hold no FENCE, and guarantees without recovery
     write none.
     """
-    table = ReaderTable()
+    table = ReaderState()
     for first in (1, 101):
         assert table.accept(identity(inc(5, GENERATION - 1), first, 2)) == 2
     table.mark(End(APP, 1, TASK, inc(5, GENERATION - 1), 0, 0))
@@ -58,7 +58,7 @@ def test_h46_a_frame_before_any_fence_is_void() -> None:
     table.mark(fence((TASK.partition, 2)))
     assert taken(table, 2, 1)
     assert not taken(table, 1, 2)
-    assert ReaderTable(is_internal=False).accept(identity(inc(5), 7)) == 0
+    assert ReaderState(is_internal=False).accept(identity(inc(5), 7)) == 0
     assert unfenced().accept(identity(NO_INCARNATION, 7)) == 0
 
 
@@ -107,7 +107,7 @@ def test_h35_a_fence_of_an_unknown_task_is_kept() -> None:
     assert table.accept(identity(inc(5), 1)) == 1
     assert table.accept(identity(inc(5), 1, task=NEIGHBOUR)) == 1
     assert table.accept(identity(inc(7), 1, task=STRANGER)) == 1
-    restored = ReaderTable.from_json(table.to_json())
+    restored = ReaderState.from_json(table.to_json())
     assert restored.accept(identity(inc(5), 1)) == 1
 
 
@@ -168,7 +168,7 @@ def test_an_internal_topic_begins_with_1() -> None:
 
 def test_a_sink_may_be_joined_in_the_middle() -> None:
     """Elsewhere the first record that passes sets the sequence: readers join late."""
-    table = ReaderTable(is_internal=False)
+    table = ReaderState(is_internal=False)
     assert taken(table, 5, 17, 2)
     assert not taken(table, 5, 18)
     assert taken(table, 5, 19)
@@ -198,13 +198,13 @@ def test_h26_a_fence_of_a_new_generation_starts_over() -> None:
     assert accept(table, identity(inc(2, GENERATION + 1), 1)) == 0
 
 
-def unfenced() -> ReaderTable:
+def unfenced() -> ReaderState:
     """A reader of an internal topic under a guarantee without fences."""
-    return ReaderTable(is_fenced=False)
+    return ReaderState(is_fenced=False)
 
 
-@pytest.mark.parametrize("make", [unfenced, lambda: ReaderTable(is_internal=False)])
-def test_h57_without_fences_nothing_is_dropped(make: Callable[[], ReaderTable]) -> None:
+@pytest.mark.parametrize("make", [unfenced, lambda: ReaderState(is_internal=False)])
+def test_h57_without_fences_nothing_is_dropped(make: Callable[[], ReaderState]) -> None:
     """H57: repeats and jumps pass, also behind a real incarnation; the next number is free then."""
     table = make()
     table.mark(fence((TASK.partition, 5)))
@@ -212,7 +212,7 @@ def test_h57_without_fences_nothing_is_dropped(make: Callable[[], ReaderTable]) 
     for first in (2, 3, 2, 7):
         assert table.accept(identity(NO_INCARNATION, first)) == 0
     assert accept(table, identity(inc(4), 2)) == 1
-    restored = ReaderTable.from_json(table.to_json())
+    restored = ReaderState.from_json(table.to_json())
     assert accept(restored, identity(inc(6), 5)) == 0
     assert accept(restored, identity(inc(6), 5)) == 1
     with pytest.raises(SequenceGapError):
@@ -247,7 +247,7 @@ def test_h57_an_end_after_a_time_without_fences_counts() -> None:
     """
     table = unfenced()
     assert table.accept(identity(NO_INCARNATION, 4)) == 0
-    restored = ReaderTable.from_json(table.to_json())
+    restored = ReaderState.from_json(table.to_json())
     restored.mark(Fence(APP, ((TASK.partition, inc(9)),)))
     restored.mark(end(8, 6))
     assert restored.ends == {}
@@ -292,12 +292,12 @@ def test_h39_a_counted_end_is_saved() -> None:
     table = fenced()
     table.mark(fence((TASK.partition, 5)))
     table.mark(end(5, 0))
-    assert ReaderTable.from_json(table.to_json()).ends == {WRITER: 8}
+    assert ReaderState.from_json(table.to_json()).ends == {WRITER: 8}
 
 
 def test_a_copy_is_independent() -> None:
     """A checkpoint's table does not move with the live one."""
-    table = ReaderTable(is_internal=False)
+    table = ReaderState(is_internal=False)
     assert taken(table, 5, 1)
     saved = table.copy()
     assert taken(table, 9, 2)

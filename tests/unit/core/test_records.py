@@ -14,7 +14,7 @@ from kstash.core import determinants, record_codec
 from kstash.core.determinants import InputPlace
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import TaskId
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.record_codec import decode_record, encode_key, encode_value, key_incarnation
 from kstash.core.records import (
     BoundedRun,
@@ -40,7 +40,7 @@ INC = "00000174876e80000000000000000007"
 NO_INC = "00" * 16
 TASK_HEX = "000100000003"
 
-TABLE = ReaderTable(True, {(APP, 0): inc(7)}, {(APP, TaskId(0, 0)): 12}, {(APP, TaskId(0, 0)): 5})
+TABLE = ReaderState(True, {(APP, 0): inc(7)}, {(APP, TaskId(0, 0)): 12}, {(APP, TaskId(0, 0)): 5})
 TABLE_JSON = (
     '{"internal":true,"inc":[[6609259015015971906,0,1600000000000,7]],'
     '"seq":[[6609259015015971906,0,0,12]],"end":[[6609259015015971906,0,0,5]]}'
@@ -302,7 +302,7 @@ TASK_KEY = bytes.fromhex(INC + "09" + TASK_HEX + "0000000000000004")
         "infinite",
         "nested too deep",
         "short task key",
-        "reader table",
+        "reader state",
         "no number",
     ],
 )
@@ -325,9 +325,9 @@ def test_every_flipped_bit_of_a_value_is_seen() -> None:
 
 def test_reader_table() -> None:
     """Section 4 of the document: the table as it is saved with an offset."""
-    assert ReaderTable.from_json(TABLE.to_json()) == TABLE
-    assert ReaderTable.from_json({"internal": False, "inc": [], "seq": [], "end": []}) == (
-        ReaderTable(is_internal=False)
+    assert ReaderState.from_json(TABLE.to_json()) == TABLE
+    assert ReaderState.from_json({"internal": False, "inc": [], "seq": [], "end": []}) == (
+        ReaderState(is_internal=False)
     )
 
 
@@ -345,4 +345,4 @@ def test_reader_table() -> None:
 def test_corrupt_reader_table(data: dict[str, object]) -> None:
     """A table that is none is refused when it is read, not when it is used."""
     with pytest.raises(WireCorruptError):
-        ReaderTable.from_json(data)
+        ReaderState.from_json(data)

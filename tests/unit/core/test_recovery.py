@@ -11,7 +11,7 @@ from kstash.core.ids import NO_INCARNATION, Incarnation
 from kstash.core.lineage import LineageView, owners_of, release_covers
 from kstash.core.lineage_codec import Lineage
 from kstash.core.plan import TaskPlan, TaskSpec
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.records import Checkpoint, Hint, Release, Start
 from kstash.core.recovery import candidates, plan_task, scan_starts, skipped_floor
 from kstash.core.tail_scan import TailScan
@@ -261,8 +261,8 @@ def test_a_valid_output_without_its_lineage_refuses_to_start() -> None:
 
 
 def test_replay_starts_at_the_base() -> None:
-    """The base's position, offsets, sequences and reader tables; lineage from there on."""
-    table = ReaderTable(True, {(APP, 0): inc(1)}, {(APP, TASK): 4})
+    """The base's position, offsets, sequences and reader states; lineage from there on."""
+    table = ReaderState(True, {(APP, 0): inc(1)}, {(APP, TASK): 4})
     base = checkpoint(1, 5, inputs={0: 70, 1: 20}, sequences={OUT: 12}, readers={1: table})
     view = view_of(config(), claim(), start(1), segment(1, 1, 0, 8), base)
     first = start(1, initial={0: 33, 1: 3, 2: 9})

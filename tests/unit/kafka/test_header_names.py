@@ -14,7 +14,7 @@ import pytest
 
 import kstash
 from kstash.cli.decode import RecordDecoder, as_text
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.errors import RecordUnreadableError
 from kstash.kafka.console import KafkaConsole
 from kstash.kafka.consumer import KafkaConsumer
@@ -81,9 +81,9 @@ def test_an_input_stops_at_the_record(messages: list[Any]) -> None:
     with pytest.raises(RecordUnreadableError, match=r"offset 1\); skip_records=t/0/1 "):
         decode_external(messages)
     with pytest.raises(RecordUnreadableError, match=r"offset 1\); skip_records=t/0/1/all "):
-        decode_ruled(messages[1:2], ReaderTable(), is_frames=True)
+        decode_ruled(messages[1:2], ReaderState(), is_frames=True)
     with pytest.raises(RecordUnreadableError, match=r"offset 3\); skip_records=t/0/3 "):
-        decode_ruled(messages[3:4], ReaderTable(is_internal=False), is_frames=False)
+        decode_ruled(messages[3:4], ReaderState(is_internal=False), is_frames=False)
 
 
 def test_a_scan_goes_on(messages: list[Any]) -> None:

@@ -236,7 +236,7 @@ def test_old_files_are_deleted_once_two_newer_checkpoints_are_remote() -> None:
 
 
 def test_old_files_of_a_task_behind_a_hop_are_deleted() -> None:
-    """A checkpoint with reader tables is known again when it is read back and decoded."""
+    """A checkpoint with reader states is known again when it is read back and decoded."""
     app = kstash.App("remote")
     words = app.stream("in", key=kstash.text, value=kstash.text).repartition("hop")
     words.count("n").to("out", value=kstash.int_text)

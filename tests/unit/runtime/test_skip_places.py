@@ -15,7 +15,7 @@ import kstash
 from kstash import App, ConfigError
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.skips import InputSkips
 from kstash.core.wire import IDENTITY_HEADER
 from kstash.errors import OperatorError, SkipTooLateError
@@ -227,7 +227,7 @@ def test_h51_indices_are_those_of_the_frame() -> None:
         return MemoryRecord("t", 0, offset, None, content, [(IDENTITY_HEADER, header)], 0)
 
     skips = InputSkips(frozenset(), {8: frozenset({0, 3}), 9: frozenset({5})})
-    table = ReaderTable(max_incarnation={(APP, task.partition): inc})
+    table = ReaderState(max_incarnation={(APP, task.partition): inc})
     events = decode_ruled(
         [frame(7, 1, 2), frame(8, 1, 6), frame(9, 1, 2)], table, is_frames=True, skips=skips
     )

@@ -14,7 +14,7 @@ import kstash
 from kstash import App, ConfigError
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.skips import InputSkips
 from kstash.core.wire import IDENTITY_HEADER
 from kstash.errors import OperatorError
@@ -105,7 +105,7 @@ def test_h17_a_skipped_record_is_an_event_of_no_records() -> None:
 
 def test_h17_a_skipped_frame_is_not_even_decoded() -> None:
     """A frame whose bytes are damaged can be passed over; its sequences count."""
-    table = ReaderTable(max_incarnation={(APP, 0): Incarnation(1, 1)})
+    table = ReaderState(max_incarnation={(APP, 0): Incarnation(1, 1)})
     message = record(9, b"damaged", identity(Incarnation(1, 1), 1, 3, task=TaskId(0, 0)).encode())
     events = decode_ruled([message], table, is_frames=True, skips=InputSkips(frozenset({9})))
     assert (events.count, events.sizes, events.offsets, events.end_offset) == (1, [0], [9], 10)
@@ -118,7 +118,7 @@ def test_what_the_reader_rule_drops_is_no_event() -> None:
     headers = [identity(NEWER, first, 1, task=task).encode() for first in (1, 1, 2, 2, 3)]
     headers[1] = identity(OLDER, 1, 1, task=task).encode()
     messages = [record(offset, frame, header) for offset, header in enumerate(headers)]
-    table = ReaderTable(max_incarnation={(APP, task.partition): NEWER})
+    table = ReaderState(max_incarnation={(APP, task.partition): NEWER})
     events = decode_ruled(deque(messages), table, is_frames=True, events_max=2)
     assert (events.count, events.taken, events.offsets) == (2, 3, [0, 2])
     assert (events.end_offset, events.next_offset) == (3, 3)
@@ -135,11 +135,11 @@ def test_what_is_dropped_is_counted_by_why() -> None:
         record(offset, frame, identity(incarnation, first, 4, task=task).encode())
         for offset, (incarnation, first) in enumerate(made)
     ]
-    table = ReaderTable(max_incarnation={(APP, task.partition): NEWER})
+    table = ReaderState(max_incarnation={(APP, task.partition): NEWER})
     skips = InputSkips(frozenset({4}))
     events = decode_ruled(messages, table, is_frames=True, skips=skips)
     assert events.dropped == {"repeated": 4 + 2, "fenced": 4, "skipped": 4}
-    table = ReaderTable(max_incarnation={(APP, task.partition): NEWER})
+    table = ReaderState(max_incarnation={(APP, task.partition): NEWER})
     assert decode_ruled(messages[:1], table, is_frames=True).dropped is None
 
 

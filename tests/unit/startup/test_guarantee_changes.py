@@ -9,7 +9,7 @@ import pytest
 
 import kstash
 from kstash import App
-from kstash.core.reader import ReaderTable
+from kstash.core.reader import ReaderState
 from kstash.core.wire import IDENTITY_HEADER, decode_identity
 from kstash.errors import ProgramChangedError, TopicMismatchError
 from kstash.testing import TestDriver
@@ -39,7 +39,7 @@ class Reader:
 
     def __init__(self, driver: TestDriver) -> None:
         self.kafka = driver.kafka
-        self.tables: dict[tuple[str, int], ReaderTable] = {}
+        self.tables: dict[tuple[str, int], ReaderState] = {}
         self.offsets: dict[tuple[str, int], int] = {}
         self.values: dict[str, list[int]] = {}
 
@@ -47,7 +47,7 @@ class Reader:
         """Take what came since."""
         for topic in ("counts", "parities"):
             for partition in range(2):
-                table = self.tables.setdefault((topic, partition), ReaderTable(is_internal=False))
+                table = self.tables.setdefault((topic, partition), ReaderState(is_internal=False))
                 log = self.kafka.log((topic, partition))
                 start = self.offsets.get((topic, partition), 0)
                 records, end = log.read(start, log.end_offset, is_committed=False)
