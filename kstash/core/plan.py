@@ -89,6 +89,14 @@ class TaskPlan:
     checks: tuple[OutputHashes, ...] = ()
     said_by: tuple[OutPartition, int] | None = None
 
+    def logs_runs(self, inputs: int) -> bool:
+        """Whether this incarnation logs which records it took, of a task of so many inputs.
+
+        Which of several comes next is decided anew each time. Of one, the events follow by
+        themselves, unless something else decides what the task does, too.
+        """
+        return inputs != 1 or self.logs
+
     @property
     def base_label(self) -> str | None:
         """Label of the base's files; None when it has none, as of a stage that had no store yet."""

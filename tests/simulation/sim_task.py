@@ -125,7 +125,7 @@ class SimTask:
         self.is_caught_up = False
         # A task that never had an event is checkpointed once too: it would pin the purge.
         self.checkpointed = plan.position if plan.base is not None else -1
-        self.logs = len(stage.inputs) > 1 or plan.logs
+        self.logs = plan.logs_runs(len(stage.inputs))
         # Events below are done outside of Kafka, by this incarnation or one before it.
         self.acted = plan.adopted
         self.core = TaskCore(

@@ -76,7 +76,7 @@ class TaskOpener:
         context, recovery = self._context, self._recovery
         config, layout = context.config, context.layout
         inputs = self._inputs(stage, plan)
-        core = self._core(stage, plan, is_implicit=len(inputs) == 1)
+        core = self._core(stage, plan, is_implicit=not plan.logs_runs(len(inputs)))
         sent = Sent(context.load)
         task = Task(
             name=f"{stage.name}_{plan.task.partition}",

@@ -94,11 +94,11 @@ class Task:
         self.newest_timestamp = self.stream_time_ms = 0
         self.written = [0] * len(outputs)
         self.dropped: Counter[str] = Counter()
-        self._implicit = len(inputs) == 1
+        self._logs_runs = plan.logs_runs(len(inputs))
         self.replay = Replay(
             plan,
             name=name,
-            only_input=next(iter(inputs)) if self._implicit else None,
+            only_input=next(iter(inputs)) if len(inputs) == 1 else None,
             topics=[output.topic for output in outputs],
             internal=frozenset(i for i, o in enumerate(outputs) if o.kind is OutputKind.FRAMES),
             stored=stored,
@@ -185,7 +185,7 @@ class Task:
         events = self._take(source, len(source.buffer))
         if events.count:
             entries: tuple[Determinant, ...] = ()
-            if not self._implicit:
+            if self._logs_runs:
                 entries = (
                     Consumed(self.core.position, input_index, events.count, events.end_offset),
                 )

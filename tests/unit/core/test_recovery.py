@@ -358,7 +358,11 @@ def test_the_only_input_decides_what_was_not_logged() -> None:
     made = plan(view, chain, scan_of(), spec=replace(IMPLICIT, logs=True))
     assert (made.adopted, made.stable, made.logs) == (9, 9, True)
     assert made.lineage == (Consumed(6, 0, 2, 20), Tick(8, 100))
-    assert plan(view, chain, scan_of(), spec=IMPLICIT).logs is False
+    assert made.logs_runs(1)
+    quiet = plan(view, chain, scan_of(), spec=IMPLICIT)
+    assert quiet.logs is False
+    assert not quiet.logs_runs(1)
+    assert quiet.logs_runs(2), "which of two comes next must be logged"
 
 
 def test_a_gap_of_who_logs_is_a_gap() -> None:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import kstash
 from kstash import App
+from kstash.core.determinants import Consumed
+from kstash.core.plan import TaskSpec
 from kstash.core.record_codec import decode_record
-from kstash.core.records import Claim, Hint, LineageRecord
+from kstash.core.records import Claim, Hint, LineageRecord, Segment, Start
 from kstash.errors import (
     CommittedPositionLostError,
     KafkaUnavailableError,
@@ -27,6 +30,7 @@ from kstash.errors import (
 from kstash.ports.kafka import Partition
 from kstash.runtime.context import LineageTimes
 from kstash.runtime.group.sinks import POSITIONS_REFRESH_S
+from kstash.runtime.layout import Layout
 from kstash.runtime.worker.groups import Groups
 from kstash.settings.config import Config
 from kstash.startup.topics import check_topics
@@ -117,6 +121,43 @@ def test_i9_what_a_scan_found_is_forgotten_once_it_is_passed() -> None:
         driver.send("l", "b")
         assert not any(task.replay.has_stored for task in tasks)
         assert outputs(driver) == [1, 2, 1, 2, 3]
+
+
+# -- who logs ------------------------------------------------------------------------------------
+
+
+def test_a_task_of_one_input_logs_runs_where_its_start_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of one input events follow by themselves; a task that logs them replays what it logged."""
+
+    def spec(*given: Any, **more: Any) -> TaskSpec:
+        return replace(before(*given, **more), logs=True)
+
+    before = Layout.spec
+    monkeypatch.setattr(Layout, "spec", spec)
+    with TestDriver(numbered("")) as driver:
+        for word in "aba":
+            driver.send("l", word, b"key")
+        (start,) = records_of(driver, 0, Start)
+        assert isinstance(start, Start)
+        assert {task.logs for task in start.tasks.values()} == {True}
+        found = [s for s in records_of(driver, 0, Segment) if isinstance(s, Segment)]
+        for stage in start.tasks:
+            runs = [entry for s in found if s.task.stage == stage for entry in s.entries]
+            assert [(r.position, r.count) for r in runs if isinstance(r, Consumed)] == [
+                (0, 1),
+                (1, 1),
+                (2, 1),
+            ]
+        driver.crash()
+        driver.recover()
+        driver.send("l", "a", b"key")
+        assert outputs(driver) == [1, 1, 2, 3]
+        driver.crash()
+        driver.kafka.log(("l", 0)).compact()
+        with pytest.raises(ReplayDivergedError, match="compaction or retention"):
+            driver.recover()
 
 
 # -- H13 -----------------------------------------------------------------------------------------
