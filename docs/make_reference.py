@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX, MetricSpec
+from kstash.observe.table import METRICS, OF_SUPERVISOR, METRIC_PREFIX, MetricSpec
 from kstash.settings.config import Config
 from kstash.settings.fields import ConfigFields
 
@@ -126,7 +126,7 @@ def metric(spec: MetricSpec) -> tuple[str, str, str, str]:
     """Name, type, labels and text of a metric."""
     suffix = "_total" if spec.kind == "counter" else ""
     labels = ", ".join(f"`{label}`" for label in spec.labels)
-    return f"`{PREFIX}{spec.name}{suffix}`", spec.kind, labels, spec.text.rstrip(".")
+    return f"`{METRIC_PREFIX}{spec.name}{suffix}`", spec.kind, labels, spec.text.rstrip(".")
 
 
 def metrics(specs: Iterable[MetricSpec]) -> str:

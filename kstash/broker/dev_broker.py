@@ -24,7 +24,7 @@ from typing import Self
 
 from kstash.broker import jars as kafka_jars
 from kstash.broker.errors import BrokerFolderError, BrokerStartError, PortBusyError
-from kstash.broker.node import BrokerNode, node_settings, too_slow
+from kstash.broker.node import BrokerNode, node_settings, too_busy
 from kstash.broker.ports import check_ports, choose_ports, is_free
 from kstash.broker.probe import ClusterProbe
 from kstash.broker.progress import ShowProgress
@@ -276,7 +276,7 @@ class DevBroker:
                     raise node.start_error(f"node {index} exited while it started")
             if time.monotonic() > deadline:
                 raise self._nodes[min(nodes)].start_error(
-                    f"{_named(nodes)} gave no answer {too_slow(self._start_timeout_s)}"
+                    f"{_named(nodes)} gave no answer {too_busy(self._start_timeout_s)}"
                 )
             time.sleep(0.02)
 

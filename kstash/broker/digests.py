@@ -22,7 +22,7 @@ DIGESTS: Mapping[str, str] = _read()
 """By file name, in hexadecimal."""
 
 
-def digest(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kstash.broker.digests import DIGESTS, digest
+from kstash.broker.digests import DIGESTS, sha256_of
 from kstash.broker.errors import BrokerDownloadError, BrokerExtraMissingError
 
 KAFKA_VERSION = "4.2.1"
@@ -85,7 +85,7 @@ def jars(progress: Progress, cache: Path | None = None) -> list[Path]:
 
 def _check(jar: Path, fix: str) -> None:
     """Refuse a jar that is not the one that was tested; nothing of it has run."""
-    found, expected = digest(jar), DIGESTS.get(jar.name)
+    found, expected = sha256_of(jar), DIGESTS.get(jar.name)
     if found != expected:
         wanted = f"is expected to have {expected}" if expected else "is not expected"
         raise BrokerDownloadError(

@@ -159,7 +159,7 @@ class BrokerNode:
                     timeout=timeout_s,
                 ).returncode
             except subprocess.TimeoutExpired as error:
-                detail = f"node {self.index} did not format its folder {too_slow(timeout_s)}"
+                detail = f"node {self.index} did not format its folder {too_busy(timeout_s)}"
                 raise self.start_error(detail) from error
         if code != 0:
             raise self.start_error(f"node {self.index} could not format its folder")
@@ -234,7 +234,7 @@ def last_lines(log: str) -> str:
     return "\n".join(line[:_LINE_CHARACTERS] for line in helpful[-_LOG_TAIL_LINES:])
 
 
-def too_slow(timeout_s: float) -> str:
+def too_busy(timeout_s: float) -> str:
     """The end of a message: why a healthy node may be late, and the remedy."""
     load = f" (load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors)"
     return (

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kstash.cli.options import AsJson, Connection, connected
-from kstash.cli.programs import Settings, load_configured, overrides
+from kstash.cli.programs import SettingsOption, load_configured, overrides
 from kstash.cli.tables import table_console
 from kstash.escape import printable
-from kstash.kafka.clients import check_settings
+from kstash.kafka.clients import check_client_settings
 
 app = typer.Typer(help="Show the settings.", no_args_is_help=True)
 
@@ -35,7 +35,7 @@ def show(
             show_default=False,
         ),
     ] = None,
-    settings: Settings = None,
+    settings: SettingsOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the value of each setting and where it comes from; secrets are masked.
@@ -47,7 +47,7 @@ def show(
         config = connection.config(**overrides(settings, {}))
     else:
         config = load_configured(program, connection, settings).config
-    check_settings(config.kafka)
+    check_client_settings(config.kafka)
     found = config.sources()
     if as_json:
         print(json.dumps([item.as_data() for item in found]))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kstash.cli.options import Connection, connected
-from kstash.cli.programs import Program, Settings, load_configured
+from kstash.cli.programs import Program, SettingsOption, load_configured
 
 
 @connected
@@ -24,7 +24,7 @@ def drain(
             show_default=False,
         ),
     ] = None,
-    settings: Settings = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Finish what is in flight, checkpoint everything and stop: then a changed program may start.
 

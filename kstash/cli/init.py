@@ -15,7 +15,7 @@ from kstash.cli.options import unconnected
 from kstash.core import names
 from kstash.errors import ConfigError
 
-NAME_PATTERN = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?\Z")
+PROJECT_PATTERN = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 """The name becomes an application id, a distribution, a container and a Helm release."""
 
 FILES = {
@@ -68,7 +68,7 @@ def module_of(name: str) -> str:
         ConfigError: the name cannot serve all these purposes; the message gives the reason.
     """
     module = name.replace("-", "_")
-    if not NAME_PATTERN.match(name):
+    if not PROJECT_PATTERN.match(name):
         reason = "1 to 40 small letters, digits and hyphens, a letter first, no hyphen at the end"
     elif refusal := names.refusal(name):
         reason = refusal

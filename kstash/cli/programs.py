@@ -14,7 +14,7 @@ import typer
 from kstash import App, Config, ConfigError
 from kstash.cli.options import Connection, assignments, connected
 from kstash.settings.credentials import FILE_SUFFIX, is_secret, variable_of
-from kstash.settings.sources import PREFIX
+from kstash.settings.sources import VARIABLE_PREFIX
 
 Program = Annotated[
     str,
@@ -36,7 +36,7 @@ Application = Annotated[
     ),
 ]
 
-Settings = Annotated[
+SettingsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
@@ -145,7 +145,7 @@ def run_program(
             "the application ran last; repeat the option for several stores.",
         ),
     ] = None,
-    settings: Settings = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Run a program until SIGTERM or Ctrl-C, or to the end of its input.
 
@@ -213,7 +213,7 @@ def _refuse_secrets(names: Iterable[str]) -> None:
                 "--set kafka=… takes one client setting at a time: --set kafka.NAME=VALUE", name
             )
         if is_secret(setting):
-            variable = variable_of(setting) if name != setting else PREFIX + name.upper()
+            variable = variable_of(setting) if name != setting else VARIABLE_PREFIX + name.upper()
             raise ConfigError(
                 f"--set {name} would show a secret to everybody who can list the processes of this "
                 f"machine: give it in the environment as {variable}, or put it into a file and "

@@ -85,7 +85,7 @@ def reset(
         # Before anything is read: workers that are about to stop still write.
         wait_until_stopped(config, kafka.groups.members, report_wait)
         plan = make_plan(config, kafka, moment)
-        for line in describe(plan, config, is_dry=dry_run):
+        for line in plan_lines(plan, config, is_dry=dry_run):
             print(line)
         if not dry_run and plan.has_any:
             carry_out(plan, config, kafka)
@@ -120,7 +120,7 @@ def parse_moment(text: str) -> str | int:
     return int(moment.timestamp() * 1000)
 
 
-def describe(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
+def plan_lines(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
     """One line for each thing that is, or would be, deleted or made."""
     application_id = config.application_id
     verb = "would delete" if is_dry else "delete"

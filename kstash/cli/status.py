@@ -60,7 +60,7 @@ def status(
     config = connection.config()
     address = (url or address_of(config)).rstrip("/")
     token, certificate = config.http_token, config.http_tls_certificate
-    first = ask(address, token, certificate)
+    first = ask_workers(address, token, certificate)
     if as_json:
         print(json.dumps(first))
         return
@@ -82,7 +82,7 @@ def _follow(
         time.sleep(INTERVAL_S)
         problem = None
         try:
-            last = ask(address, token, certificate)
+            last = ask_workers(address, token, certificate)
         except ConfigError as error:
             problem = str(error)
         live.update(drawn(last, problem), refresh=True)
@@ -107,7 +107,7 @@ def address_of(config: Config) -> str:
     return f"{scheme}://{f'[{host}]' if is_bare else host}:{config.http_port}"
 
 
-def ask(address: str, token: str | None, certificate: str | None = None) -> Json:
+def ask_workers(address: str, token: str | None, certificate: str | None = None) -> Json:
     """The answer to `GET /workers`.
 
     Args:

@@ -12,7 +12,7 @@ from rich.text import Text
 from kstash.escape import printable
 
 TASKS_SHOWN = 40
-LATEST = 3
+LATEST_SHOWN = 3
 STYLES = {"live": "green", "recovering": "yellow", "stopping": "yellow", "starting": "yellow"}
 
 Json = dict[str, Any]
@@ -125,13 +125,13 @@ def _warnings(statuses: list[Json]) -> list[str]:
             if worker not in workers:
                 workers.append(worker)
             reported[": ".join(words)] = max(moment, item.get("time") or 0.0), workers
-    newest = sorted(reported.items(), key=lambda pair: pair[1][0])[-LATEST:]
+    newest = sorted(reported.items(), key=lambda pair: pair[1][0])[-LATEST_SHOWN:]
     return [f"{_clock(at)}  {', '.join(workers)}: {words}" for words, (at, workers) in newest]
 
 
 def _newest(statuses: list[Json], name: str, moment: str) -> list[Json]:
     found = [item for status in statuses for item in status.get(name, ())]
-    return sorted(found, key=lambda item: item.get(moment) or 0)[-LATEST:]
+    return sorted(found, key=lambda item: item.get(moment) or 0)[-LATEST_SHOWN:]
 
 
 def _table(*columns: str) -> Table:

@@ -11,7 +11,7 @@ from typing import cast
 from rich.table import Table
 
 from kstash.cli.options import AsJson, Connection, connected
-from kstash.cli.programs import Program, Settings, load_configured
+from kstash.cli.programs import Program, SettingsOption, load_configured
 from kstash.cli.tables import table_console
 from kstash.core import names
 from kstash.kafka import KafkaCluster
@@ -57,7 +57,10 @@ class DryRunAdmin:
 
 @connected
 def check(
-    connection: Connection, program: Program, settings: Settings = None, as_json: AsJson = False
+    connection: Connection,
+    program: Program,
+    settings: SettingsOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check the topics of a program as its start does: rights, partitions, settings. Makes none.
 
@@ -66,7 +69,7 @@ def check(
     """
     app = load_configured(program, connection, settings)
     configure_logs(app.config.log_format, app.config.log_level)
-    found, made = examine(app.topology(), app.config)
+    found, made = examine_topics(app.topology(), app.config)
     rows = [
         {
             "topic": topic.name,
@@ -90,7 +93,7 @@ def check(
     console.print("all topics are as they should be")
 
 
-def examine(topology: Topology, config: Config) -> tuple[list[TopicInfo], set[str]]:
+def examine_topics(topology: Topology, config: Config) -> tuple[list[TopicInfo], set[str]]:
     """All topics of an application, and names of those that a start would make.
 
     Raises:

@@ -56,7 +56,7 @@ def verify(
     """
     config = connection.config(application_id, checkpoint_store=store)
     with KafkaConsole(config.bootstrap_servers, config.kafka) as kafka, _store(config) as fetch:
-        report = examine(config, kafka, fetch)
+        report = verify_application(config, kafka, fetch)
     if as_json:
         print(json.dumps(_as_data(report)))
     else:
@@ -84,7 +84,7 @@ def _store(config: Config) -> Iterator[Fetch | None]:
         store.close()
 
 
-def examine(config: Config, kafka: KafkaConsole, fetch: Fetch | None) -> Report:
+def verify_application(config: Config, kafka: KafkaConsole, fetch: Fetch | None) -> Report:
     """Check lineage, checkpoints and outputs.
 
     Raises:

@@ -28,7 +28,7 @@ _LOCATION = re.compile(
 )
 
 
-def check_name(name: str) -> None:
+def check_file_name(name: str) -> None:
     """Refuse what is no plain name of a file in one folder, such as `../x`, `/x` or `.lock`.
 
     Raises:
@@ -50,10 +50,10 @@ def check_file_names(checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointCorruptError: says what is wrong; such a checkpoint is no base for anything.
     """
-    check_name(checkpoint.label)
+    check_file_name(checkpoint.label)
     seen = set()
     for entry in checkpoint.files:
-        check_name(entry.name)
+        check_file_name(entry.name)
         if entry.name in seen:
             raise CheckpointCorruptError(f"file {entry.name!r} is named twice")
         seen.add(entry.name)

@@ -21,13 +21,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
+from kstash.core.frames import RecordHeaders
+
 COLUMNS = ("keys", "values", "timestamps", "headers", "number")
 """What has a hash of its own, so that an error can name what differs; the last one is a count."""
 
 _NOTHING = (0, 0, 0, 0, 0)
 _MASK = 2**32 - 1
-
-RecordHeaders = Sequence[tuple[str, bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)

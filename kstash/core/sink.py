@@ -26,7 +26,7 @@ from kstash.core.fields import number, tag
 from kstash.errors import WireCorruptError
 
 METADATA_BYTES_MAX = 4096
-"""Kafka's `offset.metadata.max.bytes`."""
+"""Kafka's default of `offset.metadata.max.bytes`."""
 
 _VERSION = "1"
 _LONG_MAX = 2**63 - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from kstash.errors import TopicMissingError
 from kstash.kafka import failures
 from kstash.kafka.admin_requests import AdminRequests
 from kstash.kafka.offset_requests import EARLIEST, LATEST, NO_RECORD, OffsetRequests
-from kstash.ports.kafka import NewTopic, Partition, TopicInfo
+from kstash.ports.kafka import NewTopic, OffsetsAnswer, Partition, TopicInfo
 
 MISSING_GRACE_S = 5.0
 """A topic that was just created may be unknown to a broker for a moment: 20 ms with one partition,
@@ -194,27 +194,19 @@ class KafkaAdmin:
         """
         return self._offsets.read(partitions, LATEST)
 
-    def ask_end_offsets(
-        self, partitions: Collection[Partition]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def ask_end_offsets(self, partitions: Collection[Partition]) -> OffsetsAnswer:
         """Ask for end offsets without waiting; the result is None until the answer is there."""
         return self._offsets.ask(partitions, LATEST)
 
-    def ask_stable_ends(
-        self, partitions: Collection[Partition]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def ask_stable_ends(self, partitions: Collection[Partition]) -> OffsetsAnswer:
         """Ask for last stable offsets without waiting, as `ask_end_offsets`."""
         return self._offsets.ask(partitions, LATEST, is_stable=True)
 
-    def ask_start_offsets(
-        self, partitions: Collection[Partition]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def ask_start_offsets(self, partitions: Collection[Partition]) -> OffsetsAnswer:
         """Ask for log start offsets without waiting, as `ask_end_offsets`."""
         return self._offsets.ask(partitions, EARLIEST)
 
-    def delete_records(
-        self, limits: Mapping[Partition, int]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def delete_records(self, limits: Mapping[Partition, int]) -> OffsetsAnswer:
         """Delete records below these offsets without waiting; what failed is logged, left out."""
         futures = self._requests.client.delete_records(
             [TopicPartition(topic, number, at) for (topic, number), at in limits.items()],

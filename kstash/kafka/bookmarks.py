@@ -17,9 +17,6 @@ from kstash.errors import KafkaUnavailableError, WireCorruptError
 from kstash.kafka import failures
 from kstash.ports.kafka import Partition
 
-METADATA_BYTES_MAX = 4096
-"""Kafka's default of `offset.metadata.max.bytes`."""
-
 BOOKMARK_BYTES_MAX = 4 << 20
 """Of a bookmark's JSON: 50 bytes for each task that writes the partition. Some kilobytes of zlib
 can stand for many megabytes, which JSON makes twenty times as large in memory, and who can commit

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from kstash.errors import WireCorruptError
 from kstash.kafka.clients import make_consumer
 from kstash.kafka.closing import close_in_time
-from kstash.kafka.groups import describe, known
+from kstash.kafka.groups import describe_group, known
 from kstash.ports.kafka import Census
 
 _SETTLED = ("Stable", "Empty")
@@ -33,7 +33,7 @@ def census_of(
     Raises:
         KafkaException: no answer; it may come later.
     """
-    answers = known(describe(settings, group=group, timeout_s=timeout_s))
+    answers = known(describe_group(settings, group=group, timeout_s=timeout_s))
     owners = {
         partition: str(member.id)
         for answer in answers

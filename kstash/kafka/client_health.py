@@ -82,7 +82,7 @@ class ClientHealth:
             False: it is about one partition alone, and of no kind that is known here.
         """
         code = error.code()
-        partition = partition_of(message)
+        partition = failed_partition(message)
         if is_fatal(error):
             self.fenced = MemberFencedError(
                 f"{self._name}: another process took this member's place in the group "
@@ -171,7 +171,7 @@ def is_fatal(error: KafkaError) -> bool:
     return error.fatal() or error.code() in failures.FATAL_CODES
 
 
-def partition_of(message: KafkaMessage | None) -> Partition | None:
+def failed_partition(message: KafkaMessage | None) -> Partition | None:
     """The partition that an error is about; None: the client as a whole."""
     if message is None or message.topic() is None or (message.partition() or 0) < 0:
         return None

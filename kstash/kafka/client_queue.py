@@ -15,7 +15,7 @@ from confluent_kafka import Producer as Client
 
 from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError
 from kstash.kafka import failures
-from kstash.kafka.first_record_gate import FirstRecordGate, Record
+from kstash.kafka.first_record_gate import FirstRecordGate, GatedRecord
 from kstash.ports.kafka import DeliveredMessage, Headers, OnDelivery, Partition
 
 ROOM_POLL_S = 0.05
@@ -102,7 +102,7 @@ class ClientQueue:
     def __len__(self) -> int:
         return 0 if self._client is None else len(self._client) + len(self._gate)
 
-    def _send(self, record: Record) -> None:
+    def _send(self, record: GatedRecord) -> None:
         *place, on_delivery, timestamp_ms, headers = record
         if self._tell is not None and on_delivery is not None:
             on_delivery = partial(self._tell, on_delivery)

@@ -12,7 +12,7 @@ from kstash.core import names
 from kstash.kafka.rotation import ROTATION
 from kstash.settings.config import MESSAGE_BYTES_MAX, Config
 
-Settings = dict[str, Any]
+ClientSettings = dict[str, Any]
 
 PRODUCER_QUEUE_RECORDS_MAX = 1_000_000
 PRODUCER_QUEUE_KBYTES_MAX = 256 * 1024
@@ -34,9 +34,9 @@ CHECKPOINT_DEADLINE_MS = 30_000
 """How long a chunk of a checkpoint file may wait for its acknowledgement, or for its record."""
 
 
-def common(config: Config, role: str) -> tuple[Settings, Settings]:
+def common(config: Config, role: str) -> tuple[ClientSettings, ClientSettings]:
     """Settings of every client: (tunable, decided)."""
-    tunable: Settings = {
+    tunable: ClientSettings = {
         # A broker that comes back is seen soon; the client's own default waits up to 10 s.
         "reconnect.backoff.ms": 20,
         "reconnect.backoff.max.ms": 1000,
@@ -46,19 +46,19 @@ def common(config: Config, role: str) -> tuple[Settings, Settings]:
         "topic.metadata.propagation.max.ms": 3000,
         "log.connection.close": False,
     }
-    decided: Settings = {
+    decided: ClientSettings = {
         "bootstrap.servers": config.bootstrap_servers,
         "client.id": names.client_id(config.application_id, role),
     }
     return tunable, decided
 
 
-def _merge(config: Config, tunable: Settings, decided: Settings) -> Settings:
+def _merge(config: Config, tunable: ClientSettings, decided: ClientSettings) -> ClientSettings:
     ROTATION.follow(config)
     return {**tunable, **config.kafka, **decided}
 
 
-def admin(config: Config) -> Settings:
+def admin(config: Config) -> ClientSettings:
     """Settings of the admin client."""
     tunable, decided = common(config, "admin")
     tunable["metadata.max.age.ms"] = LEADERS_KNOWN_MS
@@ -68,7 +68,7 @@ def admin(config: Config) -> Settings:
     return _merge(config, tunable, decided)
 
 
-def _consumer(config: Config, role: str) -> tuple[Settings, Settings]:
+def _consumer(config: Config, role: str) -> tuple[ClientSettings, ClientSettings]:
     tunable, decided = common(config, role)
     tunable |= {
         # A request that waits for data holds up partitions that are added meanwhile: measured,
@@ -93,7 +93,7 @@ def member_id(config: Config, program: str) -> str:
     return names.client_id(config.application_id, f"member-{program}")
 
 
-def member(config: Config, program: str) -> Settings:
+def member(config: Config, program: str) -> ClientSettings:
     """Settings of the client that is the worker's place in the group; it consumes nothing."""
     tunable, decided = _consumer(config, "member")
     decided |= {
@@ -110,7 +110,7 @@ def member(config: Config, program: str) -> Settings:
     return _merge(config, tunable, decided)
 
 
-def reader(config: Config) -> Settings:
+def reader(config: Config) -> ClientSettings:
     """Settings of the worker's consumer of lineage tail and data, which is no member.
 
     A member's client stops fetching everything while a revocation is answered.
@@ -124,7 +124,7 @@ def reader(config: Config) -> Settings:
     return _merge(config, tunable, decided)
 
 
-def scanner(config: Config, role: str = "scan") -> Settings:
+def scanner(config: Config, role: str = "scan") -> ClientSettings:
     """Settings of a consumer that is no member.
 
     It sees records of open transactions, unless its role is `committed`.
@@ -141,7 +141,7 @@ def scanner(config: Config, role: str = "scan") -> Settings:
     return _merge(config, tunable, decided)
 
 
-def checkpoint_reader(config: Config) -> Settings:
+def checkpoint_reader(config: Config) -> ClientSettings:
     """Settings of a consumer that reads chunks of checkpoint files."""
     return scanner(config) | {
         "client.id": names.client_id(config.application_id, "checkpoints"),
@@ -150,16 +150,11 @@ def checkpoint_reader(config: Config) -> Settings:
     }
 
 
-def positions_group(config: Config) -> str:
-    """Consumer group that holds the committed positions of the sinks."""
-    return names.positions_group(config.application_id)
-
-
-def positions(config: Config) -> Settings:
+def positions(config: Config) -> ClientSettings:
     """Settings of the consumer that reads the committed positions."""
     tunable, decided = common(config, "positions")
     decided |= {
-        "group.id": positions_group(config),
+        "group.id": names.positions_group(config.application_id),
         # An offset that an open transaction would replace is waited for.
         "isolation.level": "read_committed",
         "enable.auto.commit": False,
@@ -167,7 +162,7 @@ def positions(config: Config) -> Settings:
     return _merge(config, tunable, decided)
 
 
-def _producer(config: Config, role: str) -> tuple[Settings, Settings]:
+def _producer(config: Config, role: str) -> tuple[ClientSettings, ClientSettings]:
     tunable, decided = common(config, role)
     tunable |= {
         "linger.ms": config.linger_ms,
@@ -183,7 +178,7 @@ def _producer(config: Config, role: str) -> tuple[Settings, Settings]:
     return tunable, decided | {"acks": "all", "allow.auto.create.topics": False}
 
 
-def data_producer(config: Config) -> Settings:
+def data_producer(config: Config) -> ClientSettings:
     """Settings of the producer of frames: no record is ever skipped (protocol, H12)."""
     tunable, decided = _producer(config, "data")
     decided |= {
@@ -194,7 +189,7 @@ def data_producer(config: Config) -> Settings:
     return _merge(config, tunable, decided)
 
 
-def lineage_producer(config: Config) -> Settings:
+def lineage_producer(config: Config) -> ClientSettings:
     """Settings of the producer of lineage: gathering is the runtime's business."""
     tunable, decided = _producer(config, "lineage")
     tunable["linger.ms"] = config.lineage_linger_ms
@@ -206,7 +201,7 @@ def lineage_producer(config: Config) -> Settings:
     return _merge(config, tunable, decided)
 
 
-def checkpoint_producer(config: Config) -> Settings:
+def checkpoint_producer(config: Config) -> ClientSettings:
     """Settings of the producer of checkpoint files: large records, nobody waits for them.
 
     A record that is not acknowledged in time fails the upload, which is then tried anew.
@@ -217,7 +212,7 @@ def checkpoint_producer(config: Config) -> Settings:
     return _merge(config, tunable, decided)
 
 
-def marker_producer(config: Config) -> Settings:
+def marker_producer(config: Config) -> ClientSettings:
     """Settings for FENCE, SEAL and START, whose repetition is harmless.
 
     Not idempotent: a fresh idempotent producer needs half a second and more to its first ack.
@@ -228,13 +223,13 @@ def marker_producer(config: Config) -> Settings:
     return _merge(config, tunable, decided)
 
 
-def claim_producer(config: Config) -> Settings:
+def claim_producer(config: Config) -> ClientSettings:
     """Settings for CONFIG and CLAIM: a key must not be written twice (protocol, H34)."""
     decided = {"client.id": names.client_id(config.application_id, "claims"), "retries": 0}
     return marker_producer(config) | decided
 
 
-def sink_producer(config: Config, group: int, slot: int) -> Settings:
+def sink_producer(config: Config, group: int, slot: int) -> ClientSettings:
     """Settings of a transactional producer of a task group, which has two."""
     suffix = "-next" if slot else ""
     tunable, decided = _producer(config, f"sink-{group}{suffix}")

@@ -117,7 +117,7 @@ def make_admin(
     return _make(AdminClient, settings, on_error, logger)
 
 
-def check_settings(settings: Mapping[str, Any]) -> None:
+def check_client_settings(settings: Mapping[str, Any]) -> None:
     """Refuse settings that no client can be made with, without asking a broker or for a token.
 
     Raises:

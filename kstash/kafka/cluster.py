@@ -193,11 +193,13 @@ class KafkaCluster:
         """What reader and producers of data and lineage said last of each broker."""
         return self._statistics.brokers()
 
-    def _limited(self, producer: settings.Settings) -> settings.Settings:
+    def _limited(self, producer: settings.ClientSettings) -> settings.ClientSettings:
         asked = int(producer.get("batch.size", BATCH_BYTES_MAX))
         return producer | {"batch.size": min(asked, self._batch_bytes_max)}
 
-    def _reporting(self, chosen: settings.Settings, *, waits: bool = False) -> settings.Settings:
+    def _reporting(
+        self, chosen: settings.ClientSettings, *, waits: bool = False
+    ) -> settings.ClientSettings:
         """Settings of a client that reports what it knows of its brokers."""
         take = self._statistics.taker(str(chosen["client.id"]), waits=waits)
         return {"statistics.interval.ms": STATISTICS_INTERVAL_MS, **chosen, "stats_cb": take}

@@ -25,9 +25,9 @@ from kstash.kafka import failures
 from kstash.kafka.client_health import (
     LOOKUP_DEADLINE_S,
     ClientHealth,
+    failed_partition,
     is_fatal,
     look_up,
-    partition_of,
 )
 from kstash.kafka.clients import make_consumer
 from kstash.kafka.closing import close_in_time
@@ -217,7 +217,7 @@ class KafkaConsumer:
 
     def _take_error(self, error: KafkaError, message: KafkaMessage | None) -> None:
         code = error.code()
-        partition = partition_of(message)
+        partition = failed_partition(message)
         if partition is None or message is None or is_fatal(error):
             self._health.take(error, message)
         elif partition not in self._assigned:

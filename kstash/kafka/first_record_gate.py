@@ -26,7 +26,7 @@ from kstash.ports.kafka import DeliveredMessage, Headers, OnDelivery, Partition
 
 REST_S = 3600.0
 
-Record = tuple[str, bytes | None, bytes | None, int, OnDelivery | None, int, Headers | None]
+GatedRecord = tuple[str, bytes | None, bytes | None, int, OnDelivery | None, int, Headers | None]
 """The arguments of `kstash.ports.kafka.Producer.produce`."""
 
 
@@ -42,16 +42,16 @@ class FirstRecordGate:
         error: of the first record that failed, as the client called back with it, and its place.
     """
 
-    def __init__(self, send: Callable[[Record], None], now: float) -> None:
+    def __init__(self, send: Callable[[GatedRecord], None], now: float) -> None:
         self.open: set[Partition] = set()
         self.error: tuple[Any, Partition] | None = None
         self._send = send
         self._resting: set[Partition] = set()
         self._rest_due = now + REST_S
-        self._waiting: dict[Partition, deque[Record]] = {}
+        self._waiting: dict[Partition, deque[GatedRecord]] = {}
         self._acked: deque[Partition] = deque()
 
-    def offer(self, record: Record) -> None:
+    def offer(self, record: GatedRecord) -> None:
         """Send a record if it is the first one of its partition, else keep it."""
         topic, value, key, partition, on_delivery, timestamp_ms, headers = record
         place = topic, partition

@@ -123,7 +123,7 @@ class KafkaGroups:
         timeout_s = min(ATTEMPT_S_MAX, self._requests.deadline_s)
         while True:
             try:
-                return describe(self._settings, group=group, timeout_s=timeout_s)
+                return describe_group(self._settings, group=group, timeout_s=timeout_s)
             except failures.CLIENT_ERRORS as error:
                 inner = failures.kafka_error(error)
                 if inner is not None and inner.code() in failures.REFUSED_CODES:
@@ -134,7 +134,7 @@ class KafkaGroups:
             time.sleep(RETRY_PAUSE_S)
 
 
-def describe(settings: Mapping[str, Any], *, group: str, timeout_s: float) -> list[Any]:
+def describe_group(settings: Mapping[str, Any], *, group: str, timeout_s: float) -> list[Any]:
     """What the brokers say of a group: objects with `state` and `members`; empty: none lists it.
 
     Args:
@@ -167,7 +167,7 @@ def members_of(settings: Mapping[str, Any], *, group: str, timeout_s: float) -> 
     Raises:
         KafkaException: no answer; it may come later. Nor is it one that no broker lists the group.
     """
-    answers = known(describe(settings, group=group, timeout_s=timeout_s))
+    answers = known(describe_group(settings, group=group, timeout_s=timeout_s))
     return [member for answer in answers for member in answer.members]
 
 

@@ -23,6 +23,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from kstash.core.sink import METADATA_BYTES_MAX
 from kstash.core.wire import HEADER_PREFIX, IDENTITY_HEADER, decode_identity
 from kstash.errors import (
     BookmarkTooLargeError,
@@ -33,7 +34,6 @@ from kstash.errors import (
 )
 from kstash.kafka import failures
 from kstash.kafka.bookmarks import (
-    METADATA_BYTES_MAX,
     Bookmark,
     committed_offsets,
     partition_of,

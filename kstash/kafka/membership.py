@@ -31,7 +31,7 @@ from kstash.errors import MemberFencedError
 from kstash.failpoints import around
 from kstash.kafka import failures
 from kstash.kafka.census import census_of, share_out
-from kstash.kafka.client_health import ClientHealth, look_up, partition_of
+from kstash.kafka.client_health import ClientHealth, failed_partition, look_up
 from kstash.kafka.clients import make_consumer
 from kstash.kafka.closing import close_in_time
 from kstash.kafka.groups import holder_of
@@ -43,7 +43,7 @@ LEAVE_DEADLINE_S = 5.0
 SHARE_OUT_DEADLINE_S = 5.0
 HOLDER_DEADLINE_S = 1.0
 HOLDER_RETRY_S = 0.5
-ERRORS_MAX = 499
+ERRORS_AT_ONCE_MAX = 499
 """Errors that are taken in one turn, beside the first."""
 
 
@@ -250,9 +250,9 @@ class KafkaMembership:
         if first is None:
             return
         # Never a record: it has no partition.
-        for message in (first, *self._client.consume(ERRORS_MAX, 0)):
+        for message in (first, *self._client.consume(ERRORS_AT_ONCE_MAX, 0)):
             error = message.error()
-            if error is not None and partition_of(message) is None:
+            if error is not None and failed_partition(message) is None:
                 self._take_error(error, message)
 
     def _tell(self, callback: OnGroups, groups: list[int], still: Collection[int]) -> None:

@@ -9,7 +9,7 @@ from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined] # without __all__
 
 from kstash.kafka.admin_requests import FIRST_TIMEOUT_S, AdminRequests
-from kstash.ports.kafka import Partition
+from kstash.ports.kafka import OffsetsAnswer, Partition
 
 LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -34,7 +34,7 @@ class OffsetRequests:
 
     def ask(
         self, partitions: Collection[Partition], spec: OffsetSpec, *, is_stable: bool = False
-    ) -> Callable[[], dict[Partition, int] | None]:
+    ) -> OffsetsAnswer:
         """Ask without waiting; the result is None until the answer is there."""
         parts = [TopicPartition(*partition) for partition in partitions]
         futures = self._send(parts, spec, self._requests.timeout_s, is_stable=is_stable)

@@ -17,7 +17,7 @@ UNREACHABLE = "broker unreachable, waiting"
 REACHABLE = "broker reachable again"
 """Not an error but the end of one: without this line the outage would seem to last."""
 
-INTERVAL_S = 2.0
+POINT_INTERVAL_S = 2.0
 POINTS_MAX = 150
 ERRORS_MAX = 20
 CLIENT_LINES_MAX = 5
@@ -61,9 +61,9 @@ class History:
         return tuple(self._points)
 
     def sample(self, now: float) -> None:
-        """Add a point when `INTERVAL_S` has passed."""
+        """Add a point when `POINT_INTERVAL_S` has passed."""
         passed_s = now - self._since
-        if passed_s < INTERVAL_S:
+        if passed_s < POINT_INTERVAL_S:
             return
         self._since = now
         total = self._metrics.total

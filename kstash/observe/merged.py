@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from kstash.observe import schema
-from kstash.observe.history import ERRORS_MAX, INTERVAL_S, POINTS_MAX
+from kstash.observe.history import ERRORS_MAX, POINT_INTERVAL_S, POINTS_MAX
 
-RECOVERIES_MAX = 50
+MERGED_RECOVERIES_MAX = 50
 
 _WORST_FIRST: tuple[schema.State, ...] = ("stopping", "starting", "recovering", "live")
 
@@ -72,7 +72,7 @@ def merge_status(
         tasks=tuple(_all(statuses, "tasks")),
         edges=_merge_edges(own.edges, statuses),
         history=_merge_history(statuses),
-        recoveries=tuple(recoveries[-RECOVERIES_MAX:]),
+        recoveries=tuple(recoveries[-MERGED_RECOVERIES_MAX:]),
         checkpoints=tuple(_all(statuses, "checkpoints")),
         errors=tuple(errors[-ERRORS_MAX:]),
     )
@@ -109,7 +109,7 @@ def _merge_history(statuses: Collection[schema.Status]) -> tuple[schema.Point, .
     slots: dict[int, list[schema.Point]] = {}
     for status in statuses:
         for point in status.history:
-            slots.setdefault(int(point.time // INTERVAL_S), []).append(point)
+            slots.setdefault(int(point.time // POINT_INTERVAL_S), []).append(point)
     # The newest point is left out while workers are missing in it: throughput would seem to drop.
     newest = max(slots, default=0)
     if len(slots.get(newest, [])) < len(statuses):

@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from kstash.observe.table import METRICS, PREFIX, MetricSpec
+from kstash.observe.table import METRIC_PREFIX, METRICS, MetricSpec
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -127,7 +127,7 @@ class _Quantiles(Gauge):
 
 
 def _make(spec: MetricSpec, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
-    name = PREFIX + spec.name
+    name = METRIC_PREFIX + spec.name
     if spec.kind == "counter":
         return Counter(name, spec.text, spec.labels, registry=registry)
     if spec.kind == "summary":

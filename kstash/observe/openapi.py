@@ -75,7 +75,7 @@ _REFUSALS = {
 }
 
 
-def describe() -> dict[str, Any]:
+def openapi_document() -> dict[str, Any]:
     """The document, for JSON."""
     types = [op.answer for op in OPERATIONS if not isinstance(op.answer, str)]
     schemas, components = msgspec.json.schema_components(

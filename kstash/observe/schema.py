@@ -14,7 +14,7 @@ State = Literal["starting", "recovering", "live", "stopping"]
 """Of a worker, as in the metric `app_state`."""
 
 Seconds = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=0)]
+Natural = Annotated[int, Meta(ge=0)]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,13 +47,13 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     stage: str
-    partition: Count
-    group: Count
+    partition: Natural
+    group: Natural
     state: str
-    position: Count
-    checkpointed_position: Count
-    replay_end: Count
-    lag_records: Count | None = None
+    position: Natural
+    checkpointed_position: Natural
+    replay_end: Natural
+    lag_records: Natural | None = None
     lag_seconds: Seconds | None = None
     stalled_seconds: Seconds = 0.0
     stream_time: float | None = None
@@ -78,7 +78,7 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from", 
     topic: str
     kind: str
     records_per_second: Annotated[float, Meta(ge=0)] | None = None
-    lag_records: Count | None = None
+    lag_records: Natural | None = None
     lag_seconds: Seconds | None = None
 
 
@@ -96,8 +96,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     records_in_per_second: Annotated[float, Meta(ge=0)]
     records_out_per_second: Annotated[float, Meta(ge=0)]
     latency_seconds: Seconds | None
-    lineage_unacked_bytes: Count
-    state_bytes: Count
+    lineage_unacked_bytes: Natural
+    state_bytes: Natural
 
 
 class RecoveryEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,10 +110,10 @@ class RecoveryEntry(msgspec.Struct, frozen=True, kw_only=True):
         phases: seconds by phase: detect, claim, fence, scan, restore, start, replay.
     """
 
-    group: Count
+    group: Natural
     ended: float
     seconds: Seconds
-    replayed: Count
+    replayed: Natural
     phases: dict[str, float]
 
 
@@ -128,9 +128,9 @@ class CheckpointEntry(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     task: str
-    position: Count
+    position: Natural
     age_seconds: Seconds | None = None
-    remote_position: Count | None = None
+    remote_position: Natural | None = None
     remote_age_seconds: Seconds | None = None
 
 
@@ -172,7 +172,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     time: float
     uptime_seconds: Seconds
-    pid: Count | None = None
+    pid: Natural | None = None
     waiting_for: str | None = None
     tasks: tuple[TaskEntry, ...] = ()
     edges: tuple[Edge, ...] = ()

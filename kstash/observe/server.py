@@ -21,7 +21,7 @@ from kstash.observe.connections import BoundedConnection
 from kstash.observe.files import page_files
 from kstash.observe.guard import CONTENT_POLICY, HEAD_BYTES_MAX, HEADERS, Guard
 from kstash.observe.listening import listen
-from kstash.observe.openapi import describe
+from kstash.observe.openapi import openapi_document
 from kstash.observe.peers import Peers
 from kstash.settings.config import Config
 
@@ -190,7 +190,7 @@ def _routes(source: Answers, peers: Peers) -> list[Route]:
             addresses = (request.headers["host"],)  # where whoever asks has reached this one
         return _json([schema.TargetGroup(targets=addresses, labels={"__scheme__": peers.scheme})])
 
-    document = msgspec.json.encode(describe())
+    document = msgspec.json.encode(openapi_document())
 
     async def openapi(_: Request) -> Response:
         return Response(document, media_type="application/json")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FOLDER_LENGTH_MAX = 70
-PREFIX = ".http-"
+FOLDER_PREFIX = ".http-"
 LOCK = "lock"
 LOCKED_WITHIN_S = 60.0
 
@@ -128,7 +128,7 @@ def _make_folder(state_dir: str) -> tuple[Path, IO[bytes]]:
         is_short = len(str(base)) <= FOLDER_LENGTH_MAX
         place = base if is_short else Path(tempfile.gettempdir())
         _remove_old(place)
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=place))
         lock = (folder / LOCK).open("wb")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return folder, lock
@@ -141,7 +141,7 @@ def _make_folder(state_dir: str) -> tuple[Path, IO[bytes]]:
 
 def _remove_old(place: Path) -> None:
     """Remove the folders of supervisors that were killed, whose locks ended with them."""
-    for folder in place.glob(f"{PREFIX}*"):
+    for folder in place.glob(f"{FOLDER_PREFIX}*"):
         with suppress(OSError):
             if time.time() - folder.stat().st_mtime < LOCKED_WITHIN_S:
                 continue  # it may be about to be locked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-PREFIX = "kstash_"
+METRIC_PREFIX = "kstash_"
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,12 +84,12 @@ class FilterStep:
 
     def run(self, _side: int, flow: Flow, scope: Scope) -> None:
         """Ask for each value."""
-        left, mask = ask(self.predicate, self.truth, flow, self.label, scope)
+        left, mask = apply_predicate(self.predicate, self.truth, flow, self.label, scope)
         if left is not None and (chosen := left.select(mask)) is not None:
             scope.out(chosen)
 
 
-def ask(
+def apply_predicate(
     predicate: Callable[[Any], Any],
     truth: Callable[[Any], bool],
     flow: Flow,
@@ -142,7 +142,7 @@ class SplitStep:
         """Ask each predicate about what those before it did not take."""
         left = flow
         for port, predicate in zip(self.ports, self.predicates, strict=False):
-            asked, mask = ask(predicate, bool, left, self.label, scope)
+            asked, mask = apply_predicate(predicate, bool, left, self.label, scope)
             if asked is None:
                 return
             if (taken := asked.select(mask)) is not None:

@@ -30,7 +30,7 @@ from kstash.process.clock import SystemClock, process_age_s
 from kstash.process.garbage import seldom_collecting
 from kstash.process.greeting import build_info, greet
 from kstash.process.main_program import command, hashing, is_in_event_loop, obstacle, pin_hash_seed
-from kstash.process.open_files import OpenFiles, needed, raise_limit
+from kstash.process.open_files import OpenFiles, files_needed, raise_limit
 from kstash.process.seat import STANDBY, Seat, reporting_failures
 from kstash.process.stopping import Stop, StoppedEarlyError, StopRequest
 from kstash.process.supervisor import Supervisor
@@ -46,7 +46,7 @@ from kstash.stores.objects import open_store
 from kstash.stores.topic import CheckpointTopic
 from kstash.topology.model import Topology
 
-RENEW_S = 300.0
+STANDBY_RENEW_S = 300.0
 """How long a standby process keeps its clients: brokers close connections that are idle for ten
 minutes, and clients forget metadata after fifteen."""
 
@@ -198,7 +198,7 @@ def _run_seat(run: Launch, seat: Seat) -> NoReturn:
         if seat.http_folder:
             import kstash.observe.server  # noqa: F401 - imported late otherwise
         cluster.prepare(topics)
-        seat = seat.wait(RENEW_S, lambda: cluster.renew(topics))
+        seat = seat.wait(STANDBY_RENEW_S, lambda: cluster.renew(topics))
         age_s = 0.0
     started = time.monotonic() - age_s
     report_ready = seat.join()
@@ -221,7 +221,7 @@ def _run_worker(
     clock, topology, config = SystemClock(), run.topology, run.config
     has_transactions = config.guaranteed.logs_lineage
     files = OpenFiles(
-        raise_limit(), partial(needed, topology=topology, has_transactions=has_transactions)
+        raise_limit(), partial(files_needed, topology=topology, has_transactions=has_transactions)
     )
     with (
         files.explained(),

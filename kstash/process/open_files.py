@@ -69,7 +69,7 @@ def open_count() -> int | None:
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def needed(groups: int, topology: Topology, *, has_transactions: bool) -> int:
+def files_needed(groups: int, topology: Topology, *, has_transactions: bool) -> int:
     """How many files a worker of so many task groups has open at least."""
     per_group = FILES_OF_A_STORE * sum(bool(stage.stores) for stage in topology.stages)
     if has_transactions and topology.output_topics:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from kstash.core.ids import OutPartition
 from kstash.core.task import TaskCore
-from kstash.ports.kafka import Admin, Partition
+from kstash.ports.kafka import Admin, OffsetsAnswer, Partition
 from kstash.runtime.layout import Layout
 from kstash.topology.model import Stage
 
 ASK_INTERVAL_S = 1.0
 """A question at most once a second, whoever wants the answer."""
-
-Answer = Callable[[], dict[Partition, int] | None]
 
 
 class IdleEnds:
@@ -42,7 +38,7 @@ class IdleEnds:
         }
         self._partitions = sorted({p for outs in self._outputs.values() for _, p in outs})
         self._ends: dict[Partition, int] = {}
-        self._answer: Answer | None = None
+        self._answer: OffsetsAnswer | None = None
         self._is_wanted = False
         self._ask_due = 0.0
 

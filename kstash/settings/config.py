@@ -38,7 +38,7 @@ POLL_INTERVAL_MS = 300_000
 """The Kafka client's own `max.poll.interval.ms`."""
 
 
-NUMBER_MAX = 1 << 53
+SETTING_MAX = 1 << 53
 """Of any other number: it may be counted with as a float."""
 
 
@@ -66,7 +66,7 @@ class Config(ConfigFields):
     def _check_together(self) -> Self:
         for name, value in self:
             # `outage_ms_max` is compared with a topic's retention, which may be any.
-            largest = MS_MAX if name.endswith("_ms") else NUMBER_MAX
+            largest = MS_MAX if name.endswith("_ms") else SETTING_MAX
             if isinstance(value, int) and value > largest:
                 raise ValueError(f"{name} is {short_repr(value)}, must be {largest} or less")
         if not NAME_PATTERN.match(self.application_id):

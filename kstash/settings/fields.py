@@ -171,7 +171,7 @@ class ConfigFields(BaseModel):
     http_port: int = Field(default=0, ge=0, le=65535)
     """Its port; 0: no server. Each worker of a machine needs its own."""
 
-    http_hosts_allowed: tuple[Annotated[str, Field(pattern=hosts.NAME_PATTERN)], ...] = ()
+    http_hosts_allowed: tuple[Annotated[str, Field(pattern=hosts.HOST_PATTERN)], ...] = ()
     """Names that HTTP requests may be for, beside addresses, names without a dot,
     `http_host` and the name of this machine. `*.example.com` is all names below that, `*` any name.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-NAME_PATTERN = r"^(\*|(\*\.)?[a-zA-Z0-9._-]+)$"
+HOST_PATTERN = r"^(\*|(\*\.)?[a-zA-Z0-9._-]+)$"
 
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 PEER_PATTERN = rf"^([a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\]):{_PORT}$"

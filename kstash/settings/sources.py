@@ -25,7 +25,7 @@ from kstash.settings.credentials import (
 )
 from kstash.settings.misspellings import refuse_misspelt_variables, refuse_unknown
 
-PREFIX = "KSTASH_"
+VARIABLE_PREFIX = "KSTASH_"
 
 FILE_VARIABLE = "KSTASH_CONFIG"
 """Names the settings file; the option `--config` sets it."""
@@ -130,12 +130,12 @@ def read_environment(environment: Mapping[str, str], known: Iterable[str]) -> La
     """
     names = [*known]
     of_files = [name + FILE_SUFFIX.lower() for name in names if is_secret(name)]
-    refuse_misspelt_variables(PREFIX, environment, [*names, *of_files])
+    refuse_misspelt_variables(VARIABLE_PREFIX, environment, [*names, *of_files])
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     files: dict[str, str] = {}
     for name in names:
-        variable = PREFIX + name.upper()
+        variable = VARIABLE_PREFIX + name.upper()
         text = environment.get(variable, "")
         path = environment.get(variable + FILE_SUFFIX, "") if is_secret(name) else ""
         if text and path:
@@ -153,7 +153,7 @@ def read_environment(environment: Mapping[str, str], known: Iterable[str]) -> La
     if found := client_variables(environment):
         together = values.get("kafka")
         several = together if isinstance(together, Mapping) else {}
-        places |= {f"kafka.{name}": f"{PREFIX}KAFKA" for name in several}
+        places |= {f"kafka.{name}": f"{VARIABLE_PREFIX}KAFKA" for name in several}
         places |= {f"kafka.{name}": variable for name, (variable, _) in found.items()}
         files = {
             name: str(Path(environment[variable]).absolute())
@@ -164,7 +164,7 @@ def read_environment(environment: Mapping[str, str], known: Iterable[str]) -> La
         # What is no object stays what it is: the settings refuse it by name.
         values["kafka"] = {**several, **single} if together is None or several else together
     elif isinstance(values.get("kafka"), Mapping):
-        places |= {f"kafka.{name}": f"{PREFIX}KAFKA" for name in values["kafka"]}
+        places |= {f"kafka.{name}": f"{VARIABLE_PREFIX}KAFKA" for name in values["kafka"]}
     return Layer("environment", values, places, files)
 
 
@@ -175,7 +175,7 @@ def _json(text: str) -> Any:
         pass
     # Here and not above: what is being handled there holds the text.
     raise ConfigError(
-        f"{PREFIX}KAFKA is no JSON: it takes an object of client settings, such as "
+        f"{VARIABLE_PREFIX}KAFKA is no JSON: it takes an object of client settings, such as "
         '{"security.protocol": "SSL"}',
         "kafka",
     )
@@ -257,7 +257,7 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _refuse_secrets(place: str, values: Mapping[str, Any]) -> None:
     client = values.get("kafka")
-    variables = {name: PREFIX + name.upper() for name in values if is_secret(name)}
+    variables = {name: VARIABLE_PREFIX + name.upper() for name in values if is_secret(name)}
     if isinstance(client, dict):
         variables |= {f"kafka.{name}": variable_of(name) for name in client if is_secret(name)}
     for name, variable in variables.items():

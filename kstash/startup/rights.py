@@ -15,7 +15,7 @@ from kstash.settings.config import Config
 from kstash.topology.model import Topology
 
 
-def needed(topology: Topology, config: Config) -> dict[str, tuple[str, ...]]:
+def rights_needed(topology: Topology, config: Config) -> dict[str, tuple[str, ...]]:
     """Operations on each topic of an application that its workers need."""
     recovers = config.guaranteed.logs_lineage
     wanted: dict[str, dict[str, None]] = {}
@@ -46,7 +46,7 @@ def explained(error: RightMissingError, topology: Topology, config: Config) -> R
 
     READ and WRITE include DESCRIBE, so its lack says little about them.
     """
-    wanted = needed(topology, config)
+    wanted = rights_needed(topology, config)
     missing = [
         (kind, name, operation)
         for kind, name, lacking in error.missing
@@ -67,7 +67,7 @@ def check_rights(topology: Topology, config: Config, found: Mapping[str, TopicIn
     """
     missing = [
         ("topic", topic, operation)
-        for topic, operations in needed(topology, config).items()
+        for topic, operations in rights_needed(topology, config).items()
         if topic in found
         for operation in operations
         if (allowed := found[topic].operations) and operation not in allowed

@@ -97,7 +97,9 @@ def check_user_settings(topology: Topology, found: Mapping[str, TopicInfo], conf
                 _check_immediate_sink(output, found[output.topic], config)
 
 
-def check_settings(topology: Topology, found: Mapping[str, TopicInfo], config: Config) -> None:
+def check_topic_settings(
+    topology: Topology, found: Mapping[str, TopicInfo], config: Config
+) -> None:
     """Refuse wrong settings of the application's own topics, and any that lose acked records."""
     _check(found[topology.lineage_topic], lineage_topic_config(), "cleanup.policy")
     if topology.checkpoints_topic in found:

@@ -23,7 +23,7 @@ from kstash.startup.rights import check_rights, explained
 from kstash.startup.topic_checks import (
     check_copartitioning,
     check_partition_count,
-    check_settings,
+    check_topic_settings,
     check_user_settings,
     frame_message_bytes,
 )
@@ -96,7 +96,7 @@ def check_topics(
     check_rights(topology, config, found)
     for topic in own:
         check_partition_count(found[topic], largest, config.application_id)
-    check_settings(topology, found, config)
+    check_topic_settings(topology, found, config)
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from pathlib import Path
 
-from kstash.core.file_names import check_name
+from kstash.core.file_names import check_file_name
 from kstash.core.records import FileEntry
 from kstash.errors import CheckpointCorruptError
 from kstash.failpoints import around
@@ -47,7 +47,7 @@ def new_digest() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=DIGEST_BYTES)
 
 
-def describe(folder: Path, known: Mapping[str, FileEntry]) -> tuple[FileEntry, ...]:
+def entries_of(folder: Path, known: Mapping[str, FileEntry]) -> tuple[FileEntry, ...]:
     """All files of a checkpoint folder, by name.
 
     Args:
@@ -119,7 +119,7 @@ def assemble(
             if (size := _regular_size(path)) is not None:
                 by_size.setdefault(size, []).append(path)
     for entry in files:
-        check_name(entry.name)
+        check_file_name(entry.name)
         target = partial / entry.name
         here = next(
             (path for path in by_size.get(entry.size, ()) if digest(path) == entry.digest), None

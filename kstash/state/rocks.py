@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rocksdict import Cache
 
-from kstash.core.file_names import check_name
+from kstash.core.file_names import check_file_name
 from kstash.core.records import FileEntry
 from kstash.errors import CheckpointCorruptError
 from kstash.failpoints import around
@@ -115,7 +115,7 @@ class RocksTaskFolder:
         Raises:
             StateError: the file cannot be read.
         """
-        check_name(name)
+        check_file_name(name)
         folder = self._checkpoint(label)
         with disk(folder, f"reading {name}"):
             yield from files.blocks(folder / name)
@@ -213,7 +213,7 @@ class RocksTaskFolder:
         self._open = None
 
     def _checkpoint(self, label: str) -> Path:
-        check_name(label)
+        check_file_name(label)
         self._refuse_links()
         return self._path / CHECKPOINTS / label
 

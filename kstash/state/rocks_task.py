@@ -10,7 +10,7 @@ from typing import Any
 
 from rocksdict import Cache, Checkpoint, Options, Rdict, ReadOptions
 
-from kstash.core.file_names import check_name
+from kstash.core.file_names import check_file_name
 from kstash.core.records import FileEntry
 from kstash.errors import KstashError
 from kstash.failpoints import around
@@ -111,7 +111,7 @@ class RocksTaskState(TaskStores):
             StateError: disk full, I/O error, or a value that cannot be serialized. The live state
                 stays in memory, dirty as it was, and older checkpoints stay on disk.
         """
-        check_name(label)
+        check_file_name(label)
         changes = self.changes()
         meta = self._handles[_META_FAMILY]
         partial = self._checkpoints / (files.PARTIAL_PREFIX + label)
@@ -127,7 +127,7 @@ class RocksTaskState(TaskStores):
             # Flushes the column families together, syncs the new files and links all of them.
             with around("checkpoint.create"):
                 Checkpoint(self._database).create_checkpoint(str(partial))
-            entries = files.describe(partial, self._known_files)
+            entries = files.entries_of(partial, self._known_files)
             files.complete(partial, final)
         self.mark_written(changes)
         self._known_files = files.immutable(entries)

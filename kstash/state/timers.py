@@ -34,14 +34,14 @@ def entries_spec(spec: StoreSpec) -> StoreSpec:
     return StoreSpec(spec.name, _serialize, _deserialize, StoreKind.ORDERED)
 
 
-def encode_identity(key: bytes, name: str) -> bytes:
+def encode_timer(key: bytes, name: str) -> bytes:
     """Key and name as bytes whose order is that of the pair (key, name)."""
     # A zero byte ends the key, so one inside is followed by what begins no text in UTF-8.
     return key.replace(b"\x00", b"\x00\xff") + b"\x00" + name.encode()
 
 
-def decode_identity(data: bytes) -> tuple[bytes, str]:
-    """The key and the name of `encode_identity`."""
+def decode_timer(data: bytes) -> tuple[bytes, str]:
+    """The key and the name of `encode_timer`."""
     end = data.find(b"\x00")
     while data[end + 1 : end + 2] == b"\xff":
         end = data.find(b"\x00", end + 2)
@@ -61,7 +61,7 @@ class StoredTimers:
             OverflowError: the time does not fit into 64 bits.
             StateError: reading, or writing to make room, failed. Nothing is lost.
         """
-        identity = encode_identity(key, name)
+        identity = encode_timer(key, name)
         place = _QUEUE + _encode_time(at_ms) + identity
         self._remove(identity)
         self._entries.put({place: b"", _BY_NAME + identity: at_ms})
@@ -72,7 +72,7 @@ class StoredTimers:
         Raises:
             StateError: reading failed.
         """
-        identity = encode_identity(key, name)
+        identity = encode_timer(key, name)
         if not self._remove(identity):
             return False
         self._entries.delete([_BY_NAME + identity])
@@ -86,7 +86,7 @@ class StoredTimers:
         """
         upper = _QUEUE + _encode_time(until_ms + 1) if until_ms < _ALL_MS else _BY_NAME
         return [
-            Timer(int.from_bytes(place[1:9], "big") - _SIGN, *decode_identity(place[9:]))
+            Timer(int.from_bytes(place[1:9], "big") - _SIGN, *decode_timer(place[9:]))
             for place, _ in self._entries.range(b"", upper, limit=limit)
         ]
 

@@ -117,7 +117,7 @@ def _column(data: bytes, at: int, count: int) -> int:
     return at + 4 * count + size
 
 
-class Run(NamedTuple):
+class ReadRun(NamedTuple):
     """Records of one input in a lineage: the position and the offset after the last one."""
 
     input: int
@@ -125,7 +125,7 @@ class Run(NamedTuple):
     offset: int
 
 
-def check_chunk(data: bytes) -> list[Run]:
+def check_chunk(data: bytes) -> list[ReadRun]:
     """Walk through a lineage; returns its runs, and what merged batches took of each input."""
     if not data or data[0] not in (1, 2):
         raise UnreadableError("lineage of an unknown version")
@@ -133,7 +133,7 @@ def check_chunk(data: bytes) -> list[Run]:
     length, at = _varint(data, at)
     # The position that gaps are counted from, and the one that all entries reach.
     position = reached = start
-    runs: list[Run] = []
+    runs: list[ReadRun] = []
     ends: dict[int, int] = {}
     while at < len(data):
         tag, at = _varint(data, at)
@@ -145,7 +145,7 @@ def check_chunk(data: bytes) -> list[Run]:
             count, at = _varint(data, at)
             position += gap + count
             at = _end(data, at, tag >> 2, ends)
-            runs.append(Run(tag >> 2, position, ends[tag >> 2]))
+            runs.append(ReadRun(tag >> 2, position, ends[tag >> 2]))
         elif tag == 2:
             gap, at = _varint(data, at)
             at = _payload(data, _skipped(data, at, 3))
@@ -170,7 +170,7 @@ _NUMBERS = {3: 1, 4: 1, 5: 2}
 
 
 def _event(
-    data: bytes, at: int, kind: int, position: int, ends: dict[int, int], runs: list[Run]
+    data: bytes, at: int, kind: int, position: int, ends: dict[int, int], runs: list[ReadRun]
 ) -> tuple[int, int]:
     """Walk through an event of version 2; returns how many positions it covers, and where next."""
     if kind == _STEPS:
@@ -191,7 +191,7 @@ def _event(
         total += count
         taken.append((source, ends[source]))
     # Which record was the last one of its input, only the records say.
-    runs += [Run(source, position + total, offset) for source, offset in taken]
+    runs += [ReadRun(source, position + total, offset) for source, offset in taken]
     return total, at
 
 

@@ -31,7 +31,7 @@ class LineageCheck:
         self._skips: dict[tuple[int, int], set[tuple[int, ...]]] = {}
         self._program_of: dict[tuple[int, int], str] = {}
         self._checkpoints: dict[tuple[int, int], list[tuple[Record, Message]]] = defaultdict(list)
-        self._runs: dict[tuple[int, int], list[formats.Run]] = defaultdict(list)
+        self._runs: dict[tuple[int, int], list[formats.ReadRun]] = defaultdict(list)
 
     def take(self, message: Message) -> None:
         """Check the next record."""

@@ -22,7 +22,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from kstash.broker import DevBroker
-from kstash.observe.table import METRICS, PREFIX
+from kstash.observe.table import METRIC_PREFIX, METRICS
 from kstash.process.seat import SEAT_VARIABLE
 from kstash.testing.fixtures import TopicFactory
 
@@ -159,13 +159,17 @@ def test_each_metric_of_the_table_has_a_value(worker: Worker) -> None:
 
     def missing() -> list[str]:
         families = found()
-        return [s.name for s in METRICS if not getattr(families.get(PREFIX + s.name), "samples", 0)]
+        return [
+            s.name
+            for s in METRICS
+            if not getattr(families.get(METRIC_PREFIX + s.name), "samples", 0)
+        ]
 
     # The client's statistics, and the margin of retention, are ten seconds apart.
     worker.wait("a value of each", lambda: not missing())
     families = found()
     for spec in METRICS:
-        family = families[PREFIX + spec.name]
+        family = families[METRIC_PREFIX + spec.name]
         assert family.type == spec.kind, spec.name
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(spec.labels), spec.name

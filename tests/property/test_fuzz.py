@@ -61,7 +61,7 @@ from kstash.kafka.census import assigned
 from kstash.ports.kafka import Message
 from kstash.runtime.decode import decode_ruled
 from kstash.settings.config import Config
-from kstash.settings.sources import PREFIX
+from kstash.settings.sources import VARIABLE_PREFIX
 from kstash.state.folder import METADATA_FILE, ApplicationFolder
 from kstash.stores.chunk_location import ChunkLocation
 from kstash.stores.topic import CheckpointTopic
@@ -577,5 +577,5 @@ def test_settings_of_any_kind(name: str, value: Any) -> None:
 def test_variables_of_any_text(name: str, value: str) -> None:
     """The environment likewise."""
     with pytest.MonkeyPatch.context() as patch, suppress(ConfigError):
-        patch.setenv(f"{PREFIX}{name.upper()}", value)
+        patch.setenv(f"{VARIABLE_PREFIX}{name.upper()}", value)
         assert repr(Config.load(**({} if name == "application_id" else {"application_id": "app"})))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX
+from kstash.observe.table import METRIC_PREFIX, METRICS, OF_SUPERVISOR
 
 OF_SCRAPES = frozenset({"namespace", "job", "instance", "pod", "worker"})
 """Labels that Prometheus adds to every series, and a supervisor's `worker`."""
@@ -34,7 +34,7 @@ def exposed() -> dict[str, frozenset[str]]:
     """Series that a worker serves, with their labels."""
     found = dict(OF_CLIENT_LIBRARY)
     for spec in (*METRICS, *OF_SUPERVISOR):
-        name, labels = PREFIX + spec.name, frozenset(spec.labels)
+        name, labels = METRIC_PREFIX + spec.name, frozenset(spec.labels)
         if spec.kind == "counter":
             found[f"{name}_total"] = labels
         elif spec.kind in ("gauge", "summary"):

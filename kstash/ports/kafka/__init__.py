@@ -10,7 +10,7 @@ else of Kafka. Rules that hold for every port:
 - Offsets are ints, partitions are `(topic, partition)` tuples: these are hot paths.
 """
 
-from kstash.ports.kafka.admin import Admin, NewTopic, TopicInfo
+from kstash.ports.kafka.admin import Admin, NewTopic, OffsetsAnswer, TopicInfo
 from kstash.ports.kafka.cluster import Cluster
 from kstash.ports.kafka.consumer import Consumer
 from kstash.ports.kafka.membership import Census, Membership, OnGroups
@@ -34,6 +34,7 @@ __all__ = [
     "Membership",
     "Message",
     "NewTopic",
+    "OffsetsAnswer",
     "OnDelivery",
     "OnDone",
     "OnGroups",

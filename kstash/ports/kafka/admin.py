@@ -8,6 +8,9 @@ from typing import Protocol
 
 from kstash.ports.kafka.record import Partition
 
+OffsetsAnswer = Callable[[], dict[Partition, int] | None]
+"""The answer to a question for offsets, once it has come; None until then."""
+
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
@@ -54,9 +57,7 @@ class Admin(Protocol):
     def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """High watermark of each partition (`read_uncommitted` end)."""
 
-    def ask_end_offsets(
-        self, partitions: Collection[Partition]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def ask_end_offsets(self, partitions: Collection[Partition]) -> OffsetsAnswer:
         """Ask for end offsets without waiting.
 
         Returns:
@@ -64,19 +65,13 @@ class Admin(Protocol):
             partition whose answer failed is left out).
         """
 
-    def ask_stable_ends(
-        self, partitions: Collection[Partition]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def ask_stable_ends(self, partitions: Collection[Partition]) -> OffsetsAnswer:
         """The same for last stable offsets: where `read_committed` ends just now."""
 
-    def ask_start_offsets(
-        self, partitions: Collection[Partition]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def ask_start_offsets(self, partitions: Collection[Partition]) -> OffsetsAnswer:
         """The same for log start offsets."""
 
-    def delete_records(
-        self, limits: Mapping[Partition, int]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def delete_records(self, limits: Mapping[Partition, int]) -> OffsetsAnswer:
         """Delete the records of each partition below an offset, without waiting.
 
         Returns:

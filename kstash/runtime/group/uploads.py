@@ -24,8 +24,8 @@ from kstash.runtime.group.lineage_writer import LineageWriter
 from kstash.runtime.group.stored_files import Collection, Upload
 from kstash.runtime.task.task import Task
 
-RETRY_S = 1.0
-RETRY_MAX_S = 60.0
+UPLOAD_RETRY_S = 1.0
+UPLOAD_RETRY_MAX_S = 60.0
 """Pause after an upload that failed, doubled each time; the next one takes the newest offer."""
 
 log = structlog.get_logger("kstash.uploads")
@@ -201,7 +201,7 @@ class Uploads:
         context.services.metrics.observe("checkpoint_upload_seconds", now - line.started_s)
 
     def _failed(self, line: _Line, now: float, error: Exception) -> None:
-        pause_s = min(RETRY_S * 2 ** min(line.failures, 10), RETRY_MAX_S)
+        pause_s = min(UPLOAD_RETRY_S * 2 ** min(line.failures, 10), UPLOAD_RETRY_MAX_S)
         line.failures += 1
         line.due_s = now + pause_s
         self._context.services.metrics.count("checkpoint_upload_failures")

@@ -28,7 +28,7 @@ from kstash.runtime.recovery.appending import Appender
 from kstash.runtime.recovery.fencing import Fencing
 from kstash.runtime.recovery.first_offsets import first_offsets
 from kstash.runtime.recovery.hash_seed import tell_seed
-from kstash.runtime.recovery.inputs import check_inputs, name_record
+from kstash.runtime.recovery.inputs import check_inputs, locate_error
 from kstash.runtime.recovery.phases import PHASES, PhaseTimes
 from kstash.runtime.recovery.restore import Restores
 from kstash.runtime.recovery.skips import SkipLocator, place_of_skip
@@ -147,7 +147,7 @@ class RecoveryAttempt:
                 raise place_of_skip(error, self._context.layout, self.group) from None
             except LineageGapError as error:
                 if error.stage is not None:
-                    name_record(error, self._context.layout, error.stage, error.said_by)
+                    locate_error(error, self._context.layout, error.stage, error.said_by)
                 raise
             self._observe(before)
             for effect in wanted:

@@ -97,7 +97,7 @@ def _check_ends(
             f"partition {number}, from offset {offset} on, but that ends at {ends[topic, number]}: "
             "a record that says so is damaged, or somebody else wrote it"
         )
-        name_record(error, context.layout, stage.index, plan.said_by)
+        locate_error(error, context.layout, stage.index, plan.said_by)
         now = context.services.clock.monotonic()
         # After a change of leaders an end may be listed that lies too low.
         if now < context.doubts.setdefault(group, now) + DOUBT_S:
@@ -106,7 +106,7 @@ def _check_ends(
     context.doubts.pop(group, None)
 
 
-def name_record(
+def locate_error(
     error: LocatedError,
     layout: Layout,
     stage_index: int,

@@ -24,8 +24,8 @@ from kstash.runtime.context import Context
 from kstash.runtime.pauses import Pauses
 from kstash.topology.model import Stage
 
-RETRY_S = 0.5
-RETRY_MAX_S = 10.0
+RESTORE_RETRY_S = 0.5
+RESTORE_RETRY_MAX_S = 10.0
 """Pause before a store that does not answer is asked again, doubled each time."""
 
 COUNT_S = 1.0
@@ -173,7 +173,7 @@ class Restores:
         self._jobs.append(background.submit("restore", search.run, partial(done, task)))
 
     def _try_later(self, task: TaskId, error: CheckpointStoreError) -> None:
-        pause_s = min(RETRY_S * 2 ** min(self._failures, 10), RETRY_MAX_S)
+        pause_s = min(RESTORE_RETRY_S * 2 ** min(self._failures, 10), RESTORE_RETRY_MAX_S)
         self._failures += 1
         self._retries[task] = self._context.services.clock.monotonic() + pause_s
         log.warning(

@@ -33,7 +33,7 @@ from kstash.topology.model import StageOutput
 FRAME_RECORDS_MAX = 500
 """Records in a frame, at most: a frame is one event, which nothing interrupts at its reader."""
 
-BATCH_OVERHEAD_BYTES = 256
+HEADER_OVERHEAD_BYTES = 256
 """Kafka's framing of a batch (61 bytes), the identity header, the names of both headers, and the
 head of a frame."""
 
@@ -334,7 +334,7 @@ def limit_of(output: StageOutput, config: Config, layout: Layout) -> Limit:
     topic_max = layout.message_bytes_max.get(output.topic)
     client_max = config.message_bytes_max
     is_clients = topic_max is None or client_max < topic_max
-    reserved = BATCH_OVERHEAD_BYTES
+    reserved = HEADER_OVERHEAD_BYTES
     if output.kind.carries_lineage:
         # The first time an output may have no lineage to carry, and in a replay a whole
         # cap of it: a record that fits once must fit always.

@@ -97,7 +97,7 @@ class Sent:
         return f"made at position {position}"
 
 
-def name_record(error: RecordRefusedError, tasks: Iterable[Task], now_ms: int) -> None:
+def explain_refusal(error: RecordRefusedError, tasks: Iterable[Task], now_ms: int) -> None:
     """Say in an error which record is meant, and what to do.
 
     Args:

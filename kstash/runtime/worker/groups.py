@@ -22,7 +22,7 @@ from kstash.errors import (
 from kstash.runtime.context import Context
 from kstash.runtime.group.group import Phase, TaskGroup
 from kstash.runtime.recovery.attempt import RecoveryAttempt
-from kstash.runtime.task.refusals import name_record
+from kstash.runtime.task.refusals import explain_refusal
 from kstash.runtime.worker.bounded import RunFinder
 from kstash.runtime.worker.intake import Intake
 
@@ -171,7 +171,7 @@ class Groups:
             self._context.services.metrics.count("fenced")
             self.restart(number, error)
         except RecordRefusedError as error:
-            name_record(error, group.tasks.values(), self._context.services.clock.time_ms())
+            explain_refusal(error, group.tasks.values(), self._context.services.clock.time_ms())
             raise
         except (ProducerFailedError, KafkaUnavailableError) as error:
             self.restart(number, error)

@@ -7,10 +7,10 @@ no record (`kstash.runtime.task.positions`), so a task that has read everything 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from kstash.ports.kafka import Admin, Partition
+from kstash.ports.kafka import Admin, OffsetsAnswer, Partition
 from kstash.ports.process import Clock
 from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.layout import Layout
@@ -22,8 +22,6 @@ ENDS_INTERVAL_S = 2.0
 
 ANSWER_S_MAX = 60.0
 """A question that waits for longer is given up, and asked again: its client may have lost it."""
-
-Answer = Callable[[], dict[Partition, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ class Lags:
         counts = layout.partition_counts
         self._firsts = [(t, 0) for t in layout.topology.input_topics if counts[t]]
         self._due = self._asked_s = 0.0
-        self._answers: list[Answer] = []
+        self._answers: list[OffsetsAnswer] = []
         self._inputs: dict[Partition, _Input] = {}
 
     def look(self, now: float, groups: Mapping[int, TaskGroup]) -> None:

@@ -9,7 +9,7 @@ of before would delete what no task has read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import structlog
@@ -18,7 +18,7 @@ from kstash.core.lineage import LineageView
 from kstash.core.record_codec import CHECKPOINT, CLAIM, CONFIG, START, key_incarnation
 from kstash.core.trim import purge_limit, retained_remote
 from kstash.failpoints import around
-from kstash.ports.kafka import Headers, Message, Partition
+from kstash.ports.kafka import Headers, Message, OffsetsAnswer, Partition
 from kstash.runtime.context import Clients, Services
 from kstash.runtime.group.group import Phase, TaskGroup
 from kstash.runtime.group.trim import slim
@@ -35,8 +35,6 @@ ROUND_S_MIN = 1.0
 
 BACKOFF_MAX = 32
 """Rounds are this many times as rare, at most, while deletions are refused."""
-
-Ask = Callable[[], dict[Partition, int] | None]
 
 log = structlog.get_logger("kstash.purge")
 
@@ -67,8 +65,8 @@ class Purger:
         self._views: dict[int, LineageView] = {}
         self._next: dict[int, int] = {}
         self._job: ScanJob | None = None
-        self._ends: Ask | None = None
-        self._deletion: Ask | None = None
+        self._ends: OffsetsAnswer | None = None
+        self._deletion: OffsetsAnswer | None = None
         self._starts: dict[Partition, int] = {}
         self._asked = 0
         self._backoff = 1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from kstash.core.kinds import InputKind
-from kstash.ports.kafka import Admin, Partition
+from kstash.ports.kafka import Admin, OffsetsAnswer, Partition
 from kstash.runtime.group.group import TaskGroup
 
 MARGIN_INTERVAL_S = 10.0
@@ -24,7 +24,7 @@ class Margin:
         self.by_partition: dict[Partition, int] = {}
         self._admin = admin
         self._due = 0.0
-        self._answer: Callable[[], dict[Partition, int] | None] | None = None
+        self._answer: OffsetsAnswer | None = None
 
     def tick(self, now: float, groups: Mapping[int, TaskGroup]) -> None:
         """Take an answer, and ask when due."""

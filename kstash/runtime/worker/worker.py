@@ -26,7 +26,7 @@ from kstash.runtime.context import Producers, Services
 from kstash.runtime.group.group import Phase, TaskGroup
 from kstash.runtime.inputs import take
 from kstash.runtime.layout import check_commit_metadata
-from kstash.runtime.task.refusals import name_record
+from kstash.runtime.task.refusals import explain_refusal
 from kstash.runtime.worker.bounded import RunFinder
 from kstash.runtime.worker.groups import Groups
 from kstash.runtime.worker.intake import Intake
@@ -224,7 +224,7 @@ class Worker:
             self.context.clients.producers.poll()
         except RecordRefusedError as error:
             tasks = [task for group in self.groups.values() for task in group.tasks.values()]
-            name_record(error, tasks, self.context.services.clock.time_ms())
+            explain_refusal(error, tasks, self.context.services.clock.time_ms())
             raise
         except ProducerFailedError as error:
             self._renew_producers(error)

@@ -19,7 +19,7 @@ from kstash.testing.kafka.group import ConsumerGroup
 from kstash.testing.kafka.log import MemoryRecord, PartitionLog
 from kstash.testing.kafka.transactions import TransactionCoordinator
 
-MESSAGE_BYTES_MAX = 1_048_588
+TOPIC_MESSAGE_BYTES_MAX = 1_048_588
 """Kafka's default of `max.message.bytes`."""
 
 
@@ -73,7 +73,7 @@ class MemoryKafka:
                 name,
                 len(logs),
                 1,
-                {"max.message.bytes": str(MESSAGE_BYTES_MAX)} | config,
+                {"max.message.bytes": str(TOPIC_MESSAGE_BYTES_MAX)} | config,
                 self._topic_ids[name],
             )
             for name, (logs, config) in self._topics.items()
@@ -93,7 +93,7 @@ class MemoryKafka:
     def message_bytes_max(self, topic: str) -> int:
         """The topic's `max.message.bytes`."""
         _, config = self._topics.get(topic, ([], {}))
-        return int(config.get("max.message.bytes", MESSAGE_BYTES_MAX))
+        return int(config.get("max.message.bytes", TOPIC_MESSAGE_BYTES_MAX))
 
     def append(
         self,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kstash.core import names
 from kstash.errors import KafkaUnavailableError
-from kstash.ports.kafka import NewTopic, Partition, TopicInfo
+from kstash.ports.kafka import NewTopic, OffsetsAnswer, Partition, TopicInfo
 from kstash.ports.status import BrokerStatus
 from kstash.testing.kafka.broker import MemoryKafka
 from kstash.testing.kafka.consumers import MemoryConsumer
@@ -161,31 +161,23 @@ class MemoryAdmin:
         self._check()
         return {partition: self._kafka.log(partition).end_offset for partition in partitions}
 
-    def ask_end_offsets(
-        self, partitions: Collection[Partition]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def ask_end_offsets(self, partitions: Collection[Partition]) -> OffsetsAnswer:
         """The answer is there at once; nothing is known while Kafka is away."""
         ends = {} if self._kafka.is_away else self.end_offsets(partitions)
         return lambda: ends
 
-    def ask_stable_ends(
-        self, partitions: Collection[Partition]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def ask_stable_ends(self, partitions: Collection[Partition]) -> OffsetsAnswer:
         """The answer is there at once; nothing is known while Kafka is away."""
         logs = {} if self._kafka.is_away else {p: self._kafka.log(p) for p in partitions}
         ends = {partition: log.last_stable_offset for partition, log in logs.items()}
         return lambda: ends
 
-    def ask_start_offsets(
-        self, partitions: Collection[Partition]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def ask_start_offsets(self, partitions: Collection[Partition]) -> OffsetsAnswer:
         """The answer is there at once; nothing is known while Kafka is away."""
         starts = {} if self._kafka.is_away else self.start_offsets(partitions)
         return lambda: starts
 
-    def delete_records(
-        self, limits: Mapping[Partition, int]
-    ) -> Callable[[], dict[Partition, int] | None]:
+    def delete_records(self, limits: Mapping[Partition, int]) -> OffsetsAnswer:
         """Done at once."""
         self._check()
         for partition, limit in limits.items():

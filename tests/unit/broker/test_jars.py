@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from kstash.broker import jars
-from kstash.broker.digests import DIGESTS, digest
+from kstash.broker.digests import DIGESTS, sha256_of
 from kstash.broker.errors import BrokerDownloadError, BrokerExtraMissingError
 
 
@@ -67,7 +67,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
         "slf4j-simple-1.jar",
     ):
         write_jar(tmp_path / name)
-        digests[name] = digest(tmp_path / name)
+        digests[name] = sha256_of(tmp_path / name)
     monkeypatch.setattr(jars, "DIGESTS", digests)
     return repository
 

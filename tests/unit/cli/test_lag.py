@@ -15,7 +15,7 @@ from kstash.cli import lag as module
 from kstash.cli import main as cli
 from kstash.cli import topic_check
 from kstash.cli.lag import PartitionLag, measure
-from kstash.cli.topic_check import DryRunAdmin, examine, kind_of
+from kstash.cli.topic_check import DryRunAdmin, examine_topics, kind_of
 from kstash.errors import TopicMismatchError, TopicMissingError
 from kstash.kafka.console import KafkaConsole
 from kstash.ports.kafka import NewTopic, Partition, TopicInfo
@@ -148,7 +148,7 @@ def examined(monkeypatch: pytest.MonkeyPatch, kafka: MemoryKafka) -> tuple[list[
     """Topics that the check finds or would make."""
     monkeypatch.setattr(topic_check, "KafkaCluster", Cluster(kafka))
     app = words()
-    found, made = examine(app.topology(), app.config)
+    found, made = examine_topics(app.topology(), app.config)
     return [topic.name for topic in found], made
 
 

@@ -20,7 +20,7 @@ from kstash.cli.options import Connection, shown
 from kstash.cli.programs import Drawing
 from kstash.errors import ConfigError, KafkaUnavailableError
 from kstash.ports.kafka import TopicInfo
-from kstash.settings.sources import FILE_VARIABLE, PREFIX
+from kstash.settings.sources import FILE_VARIABLE, VARIABLE_PREFIX
 
 WITHOUT_KAFKA = {"broker", "demo", "init"}
 """Commands that have no cluster to ask."""
@@ -36,7 +36,7 @@ app.stream("in").to("out")
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in list(os.environ):
-        if name.startswith(PREFIX):
+        if name.startswith(VARIABLE_PREFIX):
             monkeypatch.delenv(name)
     monkeypatch.setenv(FILE_VARIABLE, "")  # so that it is put back
     monkeypatch.chdir(tmp_path)

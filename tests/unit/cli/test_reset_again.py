@@ -204,7 +204,7 @@ def run(shop: Cluster, folder: Path, to: str | None = "latest") -> reset_plan.Pl
     config = Config(application_id="shop", state_dir=str(folder))
     kafka: Any = shop
     plan = reset_plan.make_plan(config, kafka, to)
-    list(reset.describe(plan, config, is_dry=False))
+    list(reset.plan_lines(plan, config, is_dry=False))
     reset.carry_out(plan, config, kafka)
     return plan
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from kstash import Config
 from kstash.cli import main as cli
-from kstash.cli.status import address_of, ask
+from kstash.cli.status import address_of, ask_workers
 from kstash.cli.status_picture import TASKS_SHOWN, drawn
 from kstash.errors import ConfigError
 from kstash.observe import schema
@@ -194,8 +194,8 @@ def test_once_where_there_is_no_terminal(served: Served) -> None:
 def test_a_token_is_sent(served: Served) -> None:
     """As a bearer; none where there is none."""
     served.body = b'{"workers": []}'
-    ask(served.url, "hush")
-    ask(served.url, None)
+    ask_workers(served.url, "hush")
+    ask_workers(served.url, None)
     assert [token for _, token in served.asked] == ["Bearer hush", None]
 
 
@@ -214,7 +214,7 @@ def test_an_answer_that_is_none(served: Served, code: int, body: bytes, words: s
     """The error has the address and what came; no traceback, no token."""
     served.code, served.body = code, body
     with pytest.raises(ConfigError) as caught:
-        ask(served.url, "hush")
+        ask_workers(served.url, "hush")
     assert served.url in str(caught.value)
     assert words in str(caught.value)
     assert "hush" not in str(caught.value)
@@ -225,7 +225,7 @@ def test_an_address_that_is_none(address: str, tmp_path: Path) -> None:
     """Nothing but HTTP is asked: no file is read, whatever is in it."""
     (tmp_path / "workers").write_text('{"workers": []}')
     with pytest.raises(ConfigError, match="no status from") as caught:
-        ask(address.replace("FOLDER", str(tmp_path)), None)
+        ask_workers(address.replace("FOLDER", str(tmp_path)), None)
     assert ("such as http://127.0.0.1:9" in str(caught.value)) == address.startswith("127")
 
 
@@ -267,20 +267,20 @@ def test_a_certificate_of_the_settings_is_trusted(tmp_path: Path, secured: int) 
     )
     address = address_of(config)
     assert address == f"https://127.0.0.1:{secured}"
-    assert ask(address, None, file)["workers"]
+    assert ask_workers(address, None, file)["workers"]
     with pytest.raises(ConfigError, match="give its file in SSL_CERT_FILE"):
-        ask(address, None)
+        ask_workers(address, None)
     with pytest.raises(ConfigError, match="http_tls_certificate /none: "):
-        ask(address, None, "/none")
+        ask_workers(address, None, "/none")
 
 
 def test_the_other_scheme_is_said(secured: int, served: Served) -> None:
     """A port for HTTPS hangs up on HTTP and says nothing, so that is what has to be guessed."""
     with pytest.raises(ConfigError, match=f"; try https://127.0.0.1:{secured}$"):
-        ask(f"http://127.0.0.1:{secured}", None)
+        ask_workers(f"http://127.0.0.1:{secured}", None)
     port = served.url.rpartition(":")[2]
     with pytest.raises(ConfigError, match=f"; try http://127.0.0.1:{port}$"):
-        ask(f"https://127.0.0.1:{port}", None)
+        ask_workers(f"https://127.0.0.1:{port}", None)
     with pytest.raises(ConfigError) as caught:
-        ask("http://127.0.0.1:9", None)
+        ask_workers("http://127.0.0.1:9", None)
     assert "try https" not in str(caught.value), "nobody listens there"

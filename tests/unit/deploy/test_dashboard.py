@@ -14,7 +14,7 @@ import yaml
 from deploy.make_dashboard import COLUMNS, TARGET, text
 from deploy.panels import ROWS
 from deploy.queries import Panel, Query
-from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX
+from kstash.observe.table import METRIC_PREFIX, METRICS, OF_SUPERVISOR
 from tests.unit.promql import asked, check_expression, promtool
 
 PANELS = [panel for row in ROWS for panel in row.panels]
@@ -69,7 +69,7 @@ def test_each_metric_has_a_panel() -> None:
     """A new metric is drawn, by a panel in deploy/panels.py, or it is said why not."""
     drawn = {name for _, query in QUERIES for name, _ in asked(query.expression)}
     for spec in (*METRICS, *OF_SUPERVISOR):
-        name = PREFIX + spec.name
+        name = METRIC_PREFIX + spec.name
         series = {name, *(f"{name}_{end}" for end in ("total", "bucket", "sum", "count"))}
         assert series & drawn or name in NOT_DRAWN, f"{name} has no panel in deploy/panels.py"
 

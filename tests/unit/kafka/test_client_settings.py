@@ -9,7 +9,7 @@ import pytest
 from kstash.kafka import client_settings as settings
 from kstash.settings.config import Config
 
-READERS: dict[str, Callable[[Config], settings.Settings]] = {
+READERS: dict[str, Callable[[Config], settings.ClientSettings]] = {
     "reader": settings.reader,
     "scanner": settings.scanner,
     "checkpoints": settings.checkpoint_reader,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kstash.kafka.first_record_gate import REST_S, FirstRecordGate, Record
+from kstash.kafka.first_record_gate import REST_S, FirstRecordGate, GatedRecord
 
 TOPIC = "t"
 
@@ -19,7 +19,7 @@ class Client:
         self.sent: list[tuple[int, bytes]] = []
         self.callbacks: dict[bytes, Any] = {}
 
-    def send(self, record: Record) -> None:
+    def send(self, record: GatedRecord) -> None:
         """Take one record."""
         topic, value, _, partition, on_delivery, *_ = record
         assert (topic, type(value)) == (TOPIC, bytes)

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import kstash
 from kstash.observe.metrics import PrometheusMetrics
-from kstash.observe.table import METRICS, PREFIX
+from kstash.observe.table import METRIC_PREFIX, METRICS
 from kstash.ports.process import Metrics
 
 KINDS = {"count": "counter", "gauge": "gauge", "observe": "histogram"}
@@ -66,8 +66,8 @@ def test_every_metric_is_exposed_with_its_type_and_help() -> None:
     text = metrics.render().decode()
     for spec in METRICS:
         suffix = "_total" if spec.kind == "counter" else ""
-        assert f"# TYPE {PREFIX}{spec.name}{suffix} {spec.kind}\n" in text
-        assert f"# HELP {PREFIX}{spec.name}{suffix} {spec.text}\n" in text
+        assert f"# TYPE {METRIC_PREFIX}{spec.name}{suffix} {spec.kind}\n" in text
+        assert f"# HELP {METRIC_PREFIX}{spec.name}{suffix} {spec.text}\n" in text
     assert "_created" not in text
 
 

@@ -13,7 +13,7 @@ import structlog
 import kstash
 from kstash.observe import Observer
 from kstash.observe.guard import OPEN
-from kstash.observe.openapi import OPERATIONS, describe
+from kstash.observe.openapi import OPERATIONS, openapi_document
 from kstash.observe.peers import Peers
 from kstash.observe.server import _routes
 from kstash.ports.status import WorkerStatus
@@ -21,7 +21,7 @@ from kstash.settings.config import Config
 from tests.unit.http_source import FakeSource
 
 WATCHING = Path(__file__).parents[3] / "docs/operating/watching.md"
-DOCUMENT = describe()
+DOCUMENT = openapi_document()
 TOKEN = "a-token-that-is-long-enough"
 
 

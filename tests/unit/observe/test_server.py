@@ -202,14 +202,14 @@ def test_history_is_bounded_and_says_rates(observer: Observer, clock: FakeTime) 
         observer.metrics.count("records_in", 20, stage="words")
         observer.metrics.count("records_out", 10, stage="words")
         observer.metrics.observe("end_to_end_seconds", 0.25, stage="words")
-        clock.now += history.INTERVAL_S - STATUS_INTERVAL_S
+        clock.now += history.POINT_INTERVAL_S - STATUS_INTERVAL_S
         show(observer, clock, LIVE)
     points = status_of(observer)["history"]
     assert len(points) == history.POINTS_MAX
     assert points[-1]["records_in_per_second"] == pytest.approx(10)
     assert points[-1]["records_out_per_second"] == pytest.approx(5)
     assert points[-1]["latency_seconds"] == pytest.approx(0.25)
-    clock.now += history.INTERVAL_S
+    clock.now += history.POINT_INTERVAL_S
     show(observer, clock, LIVE)
     assert status_of(observer)["history"][-1]["latency_seconds"] is None
 

@@ -18,7 +18,7 @@ from kstash.errors import (
     OperatorError,
     StateError,
 )
-from kstash.process.open_files import OpenFiles, needed, open_count, raise_limit
+from kstash.process.open_files import OpenFiles, files_needed, open_count, raise_limit
 from kstash.testing import TestDriver
 from kstash.testing.clock import ManualClock
 
@@ -84,9 +84,9 @@ def test_what_groups_need() -> None:
     counts.key_by(abs, key=kstash.int_text).count("again").to("out", value=kstash.int_text)
     topology = app.topology()
     for groups, measured in ((10, 366), (40, 1316), (100, 3200)):
-        wanted = needed(groups, topology, has_transactions=True)
+        wanted = files_needed(groups, topology, has_transactions=True)
         assert 0.9 * measured < wanted <= measured
-    assert needed(100, topology, has_transactions=False) < 3200 / 2
+    assert files_needed(100, topology, has_transactions=False) < 3200 / 2
 
 
 def test_more_groups_than_files_are_refused() -> None:

@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 
 from kstash.cli.main import app as command_line
-from kstash.observe.table import METRICS, OF_SUPERVISOR, PREFIX
+from kstash.observe.table import METRIC_PREFIX, METRICS, OF_SUPERVISOR
 from kstash.process.seat import EXIT_ORPHANED
 from kstash.process.supervisor import EXIT_FENCED
 from kstash.settings.config import Config
@@ -143,7 +143,7 @@ def test_metrics_are_all_there_as_they_are() -> None:
     found = [(row[0].strip("`"), row[1], row[3]) for row in table(REFERENCE, "Metrics")]
     ends = {"counter": "_total"}
     assert found == [
-        (f"{PREFIX}{spec.name}{ends.get(spec.kind, '')}", spec.kind, spec.text.rstrip("."))
+        (f"{METRIC_PREFIX}{spec.name}{ends.get(spec.kind, '')}", spec.kind, spec.text.rstrip("."))
         for spec in (*METRICS, *OF_SUPERVISOR)
     ]
 

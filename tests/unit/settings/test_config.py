@@ -11,13 +11,13 @@ from pydantic import ValidationError
 
 from kstash import App, Config, ConfigError
 from kstash.settings.fields import LISTS
-from kstash.settings.sources import PREFIX
+from kstash.settings.sources import VARIABLE_PREFIX
 
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(PREFIX):
+        if name.startswith(VARIABLE_PREFIX):
             monkeypatch.delenv(name)
 
 

@@ -27,7 +27,7 @@ from kstash.settings.credentials import (
     masked_url,
     variable_of,
 )
-from kstash.settings.sources import PREFIX
+from kstash.settings.sources import VARIABLE_PREFIX
 
 SECRET = "hush-hush"
 PASSWORD = "KSTASH_KAFKA__SASL_PASSWORD"
@@ -45,7 +45,7 @@ REDACTED_BY_THE_CLIENT = (
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(PREFIX):
+        if name.startswith(VARIABLE_PREFIX):
             monkeypatch.delenv(name)
 
 

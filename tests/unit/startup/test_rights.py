@@ -16,7 +16,7 @@ from kstash.kafka.admin import KafkaAdmin
 from kstash.kafka.admin_requests import AdminRequests
 from kstash.ports.kafka import TopicInfo
 from kstash.settings.config import Config
-from kstash.startup.rights import check_rights, explained, needed
+from kstash.startup.rights import check_rights, explained, rights_needed
 from kstash.topology.model import Topology
 
 NOWHERE = {"bootstrap.servers": "127.0.0.1:9", "client.id": "shop-admin"}
@@ -69,7 +69,7 @@ def test_what_is_needed(
     settings: dict[str, Any], options: dict[str, Any], expected: dict[str, tuple[str, ...]]
 ) -> None:
     """No more than a guarantee and a delivery make use of."""
-    assert needed(_topology(**options), _config(**settings)) == expected
+    assert rights_needed(_topology(**options), _config(**settings)) == expected
 
 
 def test_all_that_is_missing_is_named_at_once() -> None:

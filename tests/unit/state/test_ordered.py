@@ -12,7 +12,7 @@ from kstash.state.budget import MemoryBudget
 from kstash.state.cache import Changes
 from kstash.state.ordered import CachedOrderedStore
 from kstash.state.rocks import RocksBackend
-from kstash.state.timers import StoredTimers, decode_identity, encode_identity, entries_spec
+from kstash.state.timers import StoredTimers, decode_timer, encode_timer, entries_spec
 from kstash.testing.state import MemoryBackend, MemoryTaskState
 
 ENTRIES = StoreSpec("entries", str.encode, bytes.decode, StoreKind.ORDERED)
@@ -262,7 +262,7 @@ def test_puts_take_no_more_memory_than_there_is() -> None:
 @pytest.mark.parametrize("name", ["", "name", "é\x00x"])
 def test_identities_come_back(key: bytes, name: str) -> None:
     """Key and name of a timer are found in its entry, whatever bytes the key has."""
-    assert decode_identity(encode_identity(key, name)) == (key, name)
+    assert decode_timer(encode_timer(key, name)) == (key, name)
 
 
 def test_a_damaged_file_is_an_error_and_no_short_range(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import kstash
-from kstash.core.file_names import check_file_names, check_name
+from kstash.core.file_names import check_file_name, check_file_names
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView
 from kstash.core.record_codec import decode_record, encode_key, encode_value
@@ -123,7 +123,7 @@ def test_what_kstash_writes_passes(location: str) -> None:
     check_file_names(made("1-1-1", replace(FILE, location=location)))
     check_file_names(made("1-1-1", replace(FILE, location=""), remote=False))
     for name in ("CURRENT", "MANIFEST-000005", "OPTIONS-000007", "position", "wörter.table"):
-        check_name(name)
+        check_file_name(name)
 
 
 def test_the_disk_is_guarded_by_the_same_rule(tmp_path: Path) -> None:
