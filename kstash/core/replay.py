@@ -108,11 +108,6 @@ class Replay:
             e for e in plan.lineage if not isinstance(e, Attachment)
         )
 
-    @property
-    def has_stored(self) -> bool:
-        """Whether outputs that a scan has found wait to be made again."""
-        return bool(self._stored)
-
     # -- inputs ----------------------------------------------------------------------------------
 
     def next_event(self, position: int, most: int) -> NextEvent:

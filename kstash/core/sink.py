@@ -211,10 +211,6 @@ class SinkCommitter:
         self.is_switched = True
         self._check()
 
-    def closing_position(self, stage: int) -> int:
-        """Position at which the transaction being closed or committed ends for a task."""
-        return self._closing[stage]
-
     def may_commit(self, tasks: Mapping[int, SinkTask]) -> bool:
         """Whether the transaction being closed may be committed; `tasks` by stage."""
         return self.state is CommitState.CLOSING and self.is_switched and self.is_stable(tasks)

@@ -11,7 +11,7 @@ from kstash.core.group import GroupCore
 from kstash.core.outputs import Outgoing
 from kstash.core.record_codec import decode_record, encode_key, encode_value
 from kstash.core.records import Checkpoint, FileEntry, Gone, LineageRecord, Release
-from kstash.core.sink import CommitState, SinkCommitter
+from kstash.core.sink import CommitState, CommittedPositions, SinkCommitter
 from kstash.core.trim import made_remote, may_trim_now, said_again, tombstones
 from kstash.core.wire import End, Identity, decode_identity
 from kstash.errors import IncarnationFencedError
@@ -262,9 +262,7 @@ class LiveGroup:
         metadata = committer.commit()
         cluster = self.world.cluster
         incarnation = self.core.incarnation
-        positions = {
-            stage: committer.closing_position(stage) for stage in committer.committed.positions
-        }
+        positions = CommittedPositions.decode(metadata).positions
 
         def call() -> bool:
             done = cluster.commit(sink, metadata)
