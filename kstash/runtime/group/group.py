@@ -114,9 +114,8 @@ class TaskGroup:
     def _open(self, plans: dict[TaskId, TaskPlan]) -> None:
         context = self.context
         if self.recovery is not None:
-            bases = [plan.base for plan in plans.values()]
             self.trimmer = Trimmer(
-                context.services.metrics, self.lineage, self.recovery.core, self.tasks, bases
+                context.services.metrics, self.lineage, self.recovery.core, self.tasks, plans
             )
         producers, incarnation = self._sink_producers, self.incarnation
         self.sinks = parts.sinks_of(context, self.number, producers, incarnation, plans, self.tasks)

@@ -1,9 +1,10 @@
-"""Gives up what no recovery needs any more: tombstones in one group's lineage partition.
+"""Reads one group's lineage partition back, and gives up there what no recovery needs any more.
 
 Invariants:
 
 - nothing is given up before the own remote checkpoint that allows it was read back from the lineage
   topic with no higher CLAIM before it (H7); the rules are those of `core.trim`;
+- what of the own lineage is confirmed goes by the same reading (`core.confirmed`);
 - memory is bounded however long no remote checkpoint comes: of a segment only its number and end
   are kept, neighbours are merged when there are many, and old local checkpoints are forgotten. The
   next recovery reads the topic whole and finds again what was forgotten here.
@@ -12,13 +13,15 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
+from kstash.core.confirmed import Confirmed
 from kstash.core.group import GroupCore
 from kstash.core.ids import TaskId
+from kstash.core.plan import TaskPlan
 from kstash.core.record_codec import CHECKPOINT, encode_key, key_incarnation
 from kstash.core.records import Checkpoint, Gone, LineageRecord, Segment
 from kstash.core.trim import may_trim_now, retained_remote, said_again, tombstones
@@ -43,12 +46,15 @@ TOMBSTONES_PER_TURN = 100
 class Trimmer:
     """Follows one group's lineage partition and tombstones what is covered.
 
+    Attributes:
+        confirmed: what was read back of the own lineage before any higher CLAIM.
+
     Args:
         metrics: what is counted.
         lineage: writes to the partition.
         core: of the group's recovery; its view of the partition, up to the own SEAL, is taken over.
         tasks: of the group by stage, filled later.
-        bases: checkpoints that they begin from.
+        plans: where they begin.
     """
 
     def __init__(
@@ -57,7 +63,7 @@ class Trimmer:
         lineage: LineageWriter,
         core: GroupCore,
         tasks: Mapping[int, Task],
-        bases: Iterable[Checkpoint | None],
+        plans: Mapping[TaskId, TaskPlan],
     ) -> None:
         self._metrics = metrics
         self._lineage = lineage
@@ -69,7 +75,11 @@ class Trimmer:
         self._runs_max: dict[TaskId, int] = {}
         self._given_up: deque[Iterator[bytes]] = deque()
         # The remote checkpoint of each task that was last read back, or that it began from.
-        self._newest = {base.task: base for base in bases if base is not None and base.is_remote}
+        bases = {task: plan.base for task, plan in plans.items()}
+        self._newest = {t: base for t, base in bases.items() if base is not None and base.is_remote}
+        self.confirmed = Confirmed(
+            core.incarnation, {task: plan.stable for task, plan in plans.items()}
+        )
         for segments in core.view.segments.values():
             segments[:] = [replace(segment, entries=()) for segment in segments]
         for found in core.view.checkpoints.values():
@@ -94,12 +104,13 @@ class Trimmer:
         view, key = self._view, message.key()
         if key is None or message.offset() < view.next_offset:
             return None
-        incarnation, kind = key_incarnation(key)
-        if incarnation == self._own and kind != CHECKPOINT:
-            return None  # segments are known; nothing else of one's own is given up
         record = lineage_record(message)
         if record is None:
             return None
+        self.confirmed.fold(message.offset(), record)
+        incarnation, kind = key_incarnation(key)
+        if incarnation == self._own and kind != CHECKPOINT:
+            return None  # segments are known; nothing else of one's own is given up
         slimmed = slim(record)
         view.fold(message.offset(), slimmed)
         if not isinstance(record, Checkpoint) or not isinstance(slimmed, Checkpoint):

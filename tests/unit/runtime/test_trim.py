@@ -13,7 +13,9 @@ import pytest
 
 import kstash
 from kstash import App
+from kstash.core.determinants import Consumed
 from kstash.core.group import GroupCore
+from kstash.core.ids import UNBOUNDED
 from kstash.core.record_codec import decode_record, encode_key, encode_value
 from kstash.core.records import (
     BoundedRun,
@@ -147,6 +149,39 @@ def test_h7_a_zombie_trims_nothing(is_zombie: bool) -> None:
         seen = trimmer.see(message)
     assert seen == (None if is_zombie else late)
     assert bool(trimmer._given_up) is not is_zombie
+
+
+@pytest.mark.parametrize("is_zombie", [False, True])
+def test_confirmed_is_what_was_read_back_before_a_higher_claim(is_zombie: bool) -> None:
+    """Beside stable, which is what the producer was told: a zombie's lineage is acknowledged too.
+
+    Source: protocol, section 4.
+    """
+    with TestDriver(merged(), lineage_delay_s=1) as driver:
+        work(driver, 2)
+        driver.crash()
+        driver.recover()
+        trimmer, core = parts(driver)
+        (task,) = driver.rig.worker.groups[0].tasks.values()
+        taken_over, name = task.core.stable, task.core.task
+        assert trimmer.confirmed.through(name, UNBOUNDED) == taken_over > 0
+        driver.send("l", "unread")
+        assert task.core.position > taken_over
+        assert trimmer.confirmed.through(name, UNBOUNDED) == taken_over
+        driver.advance(3)
+        confirmed = trimmer.confirmed.through(name, UNBOUNDED)
+        assert confirmed == task.core.stable == task.core.position
+        offset = core.view.next_offset + 1000
+        records: list[LineageRecord] = [Claim(bytes(16), "successor")] if is_zombie else []
+        runs = (Consumed(confirmed, 0, 2, 99),)
+        records.append(Segment(core.incarnation, name, 99, confirmed, confirmed + 2, runs))
+        for record in records:
+            offset += 1
+            sent = encode_key(record), encode_value(record)
+            trimmer.see(MemoryRecord(LINEAGE, 0, offset, *sent, None, 0))
+        assert trimmer.confirmed.is_over is is_zombie
+        late = 0 if is_zombie else 2
+        assert trimmer.confirmed.through(name, UNBOUNDED) == confirmed + late
 
 
 def test_memory_is_bounded_without_remote_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
