@@ -263,7 +263,9 @@ class SimTask:
             return Steps(position, min(state.work, size))
         sources = [i for i in range(len(stage.inputs)) if self.has_input(i)]
         self.is_caught_up |= not sources or world.mutations.acts_at_once
-        if not self.is_caught_up or (world.is_at_end(self) and not world.mutations.acts_at_once):
+        # Markers of others may put the ends of its inputs off after its END.
+        is_over = self.ends_sent or world.is_at_end(self)
+        if not self.is_caught_up or (is_over and not world.mutations.acts_at_once):
             return sources[int(rng.random() * len(sources))] if sources else None
         if state.timers and (state.is_due or not sources or rng.random() < 0.2):
             now = max(world.read_clock(), state.ticked)
