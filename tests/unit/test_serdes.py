@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 import kstash
 from kstash import Serde
+from kstash.errors import SerdeError
+from kstash.operators.columns import serialize_column
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),
@@ -116,6 +118,37 @@ def test_a_value_of_another_type_is_refused(serde: Serde[Any], value: Any) -> No
     """Nothing is converted silently: a serde takes values of its own type only."""
     with pytest.raises(TypeError):
         serde.serialize(value)
+
+
+@pytest.mark.parametrize(
+    ("serde", "good", "value", "message"),
+    [
+        (kstash.text, "a", 5, "text takes str, not int"),
+        (kstash.raw, b"a", "5", "raw takes bytes, not str"),
+        (kstash.int_text, 1, "5", "int_text takes int, not str"),
+        (kstash.int_text, 1, 5.0, "int_text takes int, not float"),
+        (kstash.float_text, 1.0, "5", "float_text takes float or int, not str"),
+        (kstash.number_text, 1, "5", "number_text takes int and float, not str"),
+    ],
+)
+def test_a_refusal_names_both_types(serde: Serde[Any], good: Any, value: Any, message: str) -> None:
+    """Alone, and in a column where it stands beside others."""
+    with pytest.raises(TypeError, match=message):
+        serde.serialize(value)
+
+    def refuse(error: SerdeError) -> NoReturn:
+        raise error
+
+    with pytest.raises(SerdeError, match=message) as caught:
+        serialize_column(serde, [good, value], operator="to", field="value", refuse=refuse)
+    assert caught.value.record_index == 1
+
+
+def test_what_json_changes() -> None:
+    """Bytes come back as text, sets and tuples as lists; the guide says so."""
+    for serde, text in ((kstash.json, "e30="), (kstash.msgpack, b"{}")):
+        given: list[Any] = [b"{}", (1, 2), {1}]
+        assert [serde.deserialize(serde.serialize(value)) for value in given] == [text, [1, 2], [1]]
 
 
 @pytest.mark.parametrize(

@@ -132,4 +132,4 @@ def test_bytes_that_pass_are_given_to_nobody() -> None:
 
 def test_what_makes_it_fast_is_no_part_of_a_serde() -> None:
     """Streams of equal names and functions have the same keys."""
-    assert Serde("text", str.encode, bytes.decode) == kstash.text
+    assert Serde("text", kstash.text.serialize, bytes.decode) == kstash.text
