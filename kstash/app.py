@@ -87,8 +87,8 @@ class App:
 
         Args:
             topics: names of user topics, at least one.
-            key: serde of the key. Give it when the topic is spread by a key that state is to be
-                kept by; without it the key is passed on as the bytes it is.
+            key: serde of the key. Give it where state follows that is kept for each key of the
+                topic; without it the key is passed on as the bytes it is.
             value: serde of the value; raw bytes by default.
             immediate_of: id of the kstash application whose immediate sink the topics are: their
                 records are then seen at once and still exactly once.

@@ -14,9 +14,10 @@ from inspect import (
     signature,
 )
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any
+from typing import Any, Literal
 
 from kstash.errors import ConfigError, TopologyError
+from kstash.escape import short_repr
 from kstash.serdes import Serde
 from kstash.settings.config import NAME_PATTERN
 from kstash.topology.user_code import function_place
@@ -42,12 +43,24 @@ def check_name(name: str, location: str | None) -> None:
     _check("name", name, NAME_PATTERN, 100, location)
 
 
-def check_topic(name: str, location: str | None) -> None:
+_SEVERAL_TOPICS = {
+    "stream": "give topics one by one, as stream('a', 'b')",
+    "to": "call to() once for each topic",
+}
+"""By the verb that was given a collection of topics, what to do."""
+
+
+def check_topic(verb: Literal["stream", "to"], name: object, location: str | None) -> None:
     """Refuse a topic name that Kafka would refuse.
 
     Raises:
         TopologyError: with the location of the user's code.
     """
+    if isinstance(name, list | tuple | set | frozenset):
+        raise TopologyError(
+            f"{verb} takes the name of a topic, not {short_repr(name)}: {_SEVERAL_TOPICS[verb]}",
+            location,
+        )
     _check("topic", name, TOPIC_PATTERN, 249, location)
 
 
@@ -74,7 +87,7 @@ def check_function(verb: str, function: object, location: str | None, *takes: st
         TopologyError: with the location of the user's code.
     """
     if not callable(function):
-        raise TopologyError(f"{verb} needs a function, not {function!r}", location)
+        raise TopologyError(f"{verb} needs a function, not {short_repr(function)}", location)
     inner: Any = function
     while isinstance(inner, partial):
         inner = inner.func
@@ -162,10 +175,10 @@ def check_run(
         TopologyError: a function that cannot be called as it will be.
     """
     if until not in (None, "end", "drain"):
-        raise ConfigError(f"until is 'end', 'drain' or None, not {until!r}", "until")
+        raise ConfigError(f"until is 'end', 'drain' or None, not {short_repr(until)}", "until")
     if workers is not None and (type(workers) is not int or workers < 1):
         raise ConfigError(
-            f"workers is {workers!r}: give a number of processes, 1 or more", "workers"
+            f"workers is {short_repr(workers)}: give a number of processes, 1 or more", "workers"
         )
     if on_ready is not None:
         check_function("on_ready", on_ready, location)
@@ -185,11 +198,13 @@ def check_serde(
         return
     if not isinstance(serde, Serde):
         raise TopologyError(
-            f"{argument}= takes a serde such as kstash.text, not {serde!r}", location
+            f"{argument}= takes a serde such as kstash.text, not {short_repr(serde)}", location
         )
     if not isinstance(serde.name, str) or not serde.name:
         raise TopologyError(
-            f"{argument}= has a serde named {serde.name!r}: its name is a text, not empty", location
+            f"{argument}= has a serde named {short_repr(serde.name)}: its name is a text, "
+            "not empty",
+            location,
         )
     check_function(f"serde {serde.name!r}: serialize", serde.serialize, location, "value")
     check_function(f"serde {serde.name!r}: deserialize", serde.deserialize, location, "data")
@@ -198,7 +213,14 @@ def check_serde(
 def _check(
     what: str, name: object, pattern: re.Pattern[str], length_max: int, location: str | None
 ) -> None:
-    if not isinstance(name, str) or not pattern.match(name):
+    if not isinstance(name, str):
+        hint = "; a serde is given as key= or value=" if isinstance(name, Serde) else ""
+        raise TopologyError(
+            f"{what} is a text such as 'orders', not {short_repr(name)}, which is of type "
+            f"{type(name).__name__}{hint}",
+            location,
+        )
+    if not pattern.match(name):
         raise TopologyError(
             f"{what} {name!r} is not allowed: 1 to {length_max} letters, digits, dots, "
             "underscores or hyphens",

@@ -61,7 +61,7 @@ class Graph:
         Raises:
             TopologyError: a name that Kafka does not allow, or other serdes than before.
         """
-        check_topic(topic, location)
+        check_topic("stream", topic, location)
         key_serde = key or raw
         source = self._sources.get(topic)
         if source is None:

@@ -20,9 +20,9 @@ V2 = TypeVar("V2")
 S = TypeVar("S")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class KeyedStream(Stream[K, V]):
-    """Records whose key state can be kept by.
+    """Records with a key, for each of which operators can keep a state.
 
     Made by `App.stream` where it is given `key=`, by `key_by`, and by what keeps the key of another
     keyed stream. `map` and `flat_map` make new things, and a `Stream` of them.

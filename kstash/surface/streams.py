@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, get_args
 
 from kstash.errors import TopologyError
+from kstash.escape import short_repr
 from kstash.serdes import Serde
 from kstash.surface.checks import check_function, check_name, check_serde, check_topic
 from kstash.surface.words import (
@@ -48,11 +49,11 @@ K2 = TypeVar("K2")
 V2 = TypeVar("V2")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Stream(Generic[K, V]):
     """Records of key K and value V at one point of the program. Made by `App.stream`.
 
-    No state can follow it as it is: `key_by` gives the key that state is kept by.
+    No state can follow it as it is: `key_by` gives each record the key of its state.
     """
 
     _graph: Graph
@@ -60,6 +61,9 @@ class Stream(Generic[K, V]):
     _key_serde: Serde[Any] | None  # None where merged streams disagree
     _value_serde: Serde[Any] | None  # None where it is not known
     _unkeyed: str | None  # why no state can be kept per key here; None of a `KeyedStream`
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._node.label()}>"
 
     # --- one record at a time -------------------------------------------------------------------
 
@@ -116,8 +120,14 @@ class Stream(Generic[K, V]):
         streams = (self, *others)
         if not others:
             raise TopologyError("merge needs another stream", location)
-        if strangers := [other for other in others if not isinstance(other, Stream)]:
-            raise TopologyError(f"merge takes streams, not {strangers[0]!r}", location)
+        given: tuple[object, ...] = others
+        if strangers := [other for other in given if not isinstance(other, Stream)]:
+            hint = ""
+            if isinstance(strangers[0], list | tuple | set | frozenset):
+                hint = ": give streams one by one, as merge(a, b)"
+            raise TopologyError(
+                f"merge takes streams, not {short_repr(strangers[0])}{hint}", location
+            )
         if any(stream._graph is not self._graph for stream in others):
             raise TopologyError("merge of streams of two applications", location)
         return self._graph.merged(streams, location)
@@ -146,7 +156,7 @@ class Stream(Generic[K, V]):
         value: Serde[V] | None = None,
         name: str | None = None,
     ) -> KeyedStream[K2, V]:
-        """Give each record a new key, which state can be kept by.
+        """Give each record a new key, so that keyed state can follow.
 
         Where keyed state follows, the records move: they pass through the internal topic
         `<application id>-<name>-repartition`, so that equal keys meet in one task; hyphens of the
@@ -210,12 +220,12 @@ class Stream(Generic[K, V]):
             TopologyError: a serde is missing, or a name is not allowed.
         """
         location = user_location()
-        check_topic(topic, location)
+        check_topic("to", topic, location)
         check_serde("key", key, location)
         check_serde("value", value, location)
         if delivery not in get_args(Delivery):
             choices = " or ".join(map(repr, get_args(Delivery)))
-            raise TopologyError(f"delivery is {choices}, not {delivery!r}", location)
+            raise TopologyError(f"delivery is {choices}, not {short_repr(delivery)}", location)
         key_serde = key or self._key_serde
         if key_serde is None:
             raise TopologyError(

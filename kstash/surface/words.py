@@ -14,7 +14,8 @@ from kstash.topology.user_code import user_location
 
 _JOIN = (
     "kstash has no joins. Merge the streams and keep what each side said in one state: mark the "
-    "values by map_values, then left.merge(right).aggregate(name, dict, f, value=kstash.json)"
+    "values by map_values, then left.merge(right).aggregate(name, dict, function, "
+    "value=kstash.json)"
 )
 _WINDOW = (
     "kstash has no windows. Make the time a part of the key: .records().key_by(lambda r: [r.key, "
@@ -31,15 +32,15 @@ _PROCESS = (
     "use map_values or flat_map_values; with a state for each key: aggregate. Who needs the key, "
     "the time or the headers puts records() before"
 )
-_EFFECT = "use peek(f), which passes the record on; it is called again in a replay"
-_AGGREGATE = "use aggregate(name, initial, f, value=serde)"
-_REDUCE = "use reduce(name, f), such as reduce(name, max)"
+_EFFECT = "use peek(function), which passes the record on; it is called again in a replay"
+_AGGREGATE = "use aggregate(name, initial, function, value=serde)"
+_REDUCE = "use reduce(name, function), such as reduce(name, max)"
 _ONE = "a function is given one value at a time; keep more than one in the state of aggregate"
 _SUPPRESS = "each record sends the new state on at once; the newest of each key is what counts"
 _TIMESTAMP = "each output has the timestamp and the headers of its record; they cannot be changed"
 _TIMER = "kstash has no timers: something happens when a record comes, and the same in a replay"
 _TO = "use to(topic)"
-_KEY = "use key_by(f, key=serde)"
+_KEY = "use key_by(function, key=serde)"
 
 
 def _each(words: str, instead: str) -> dict[str, str]:

@@ -218,6 +218,25 @@ def test_merge_inherits_what_its_streams_agree_about() -> None:
         (lambda app: app.stream(), "stream needs a topic"),
         (lambda app: app.stream("a b"), "topic 'a b' is not allowed"),
         (lambda app: app.stream(".."), "topic '..' is not allowed"),
+        (lambda app: app.stream(["a", "b"]), "give topics one by one, as stream('a', 'b')"),
+        (lambda app: app.stream("in").to(("a", "b")), "call to() once for each topic"),
+        (lambda app: app.stream("in").to(5), "topic is a text such as 'orders', not 5, which is"),
+        (
+            lambda app: app.stream("in", key=kstash.text).count(name=kstash.text),
+            "not Serde('text'), which is of type Serde; a serde is given as key= or value=",
+        ),
+        (
+            lambda app: app.stream("in").merge([app.stream("b")]),
+            "not [<Stream of source(b)>]: give streams one by one, as merge(a, b)",
+        ),
+        (
+            lambda app: app.stream("in").map(app.stream("b", key=kstash.text)),
+            "map needs a function, not <KeyedStream of source(b)>",
+        ),
+        (
+            lambda app: app.stream("in", value=app.stream("b").filter(len)),
+            "not <Stream of filter(len)>",
+        ),
         (lambda app: app.stream("in").merge(), "merge needs another stream"),
         (lambda app: app.stream("in").merge(App("b").stream("in")), "two applications"),
         (lambda app: app.stream("in").split(), "split needs a predicate"),
