@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import structlog
 
 from kstash.app import App
 from kstash.core.kinds import OutputKind
 from kstash.core.partitioner import Partitioner
-from kstash.errors import ConfigError
+from kstash.errors import ConfigError, SerdeError
+from kstash.escape import short_repr
 from kstash.observe.logs import configure_logs
+from kstash.operators.columns import serialize_column
 from kstash.ports.kafka import Headers, Partition
 from kstash.runtime.worker.store_view import StoreView
-from kstash.serdes import Serde
+from kstash.serdes import Serde, json
 from kstash.testing.outputs import OutputReader, OutputRecord
 from kstash.testing.rig import TICK_S, Rig
 from kstash.topology.model import StageOutput
@@ -104,14 +106,15 @@ class TestDriver:
 
         Raises:
             ConfigError: the application has no such input topic.
+            SerdeError: a serde does not take the key or the value; nothing was sent then.
             KstashError: whatever stopped the worker, an `OperatorError` above all. The worker is
                 gone then, as after `crash`.
         """
         key_serde, value_serde = self._input_serdes(topic)
         self.send_raw(
             topic,
-            None if value is None else value_serde.serialize(value),
-            None if key is None else key_serde.serialize(key),
+            _encoded(topic, "value", value_serde, value),
+            _encoded(topic, "key", key_serde, key),
             timestamp_ms=timestamp_ms,
             partition=partition,
             headers=headers,
@@ -138,7 +141,9 @@ class TestDriver:
         self._input_serdes(topic)
         for name, given in (("value", value), ("key", key)):
             if not isinstance(given, bytes | None):
-                raise ConfigError(f"send_raw takes bytes as {name}, not {given!r}: see send")
+                raise ConfigError(
+                    f"send_raw takes bytes as {name}, not {short_repr(given)}: see send"
+                )
         if partition is None:
             partition = Partitioner(self.kafka.topics()[topic].partition_count)[key]
         self.kafka.append(
@@ -172,7 +177,7 @@ class TestDriver:
         """All entries of a store, over all partitions, with decoded keys.
 
         Raises:
-            ConfigError: the application has no such store.
+            ConfigError: the application has no such store, or there is no worker: it crashed.
             ValueError: two of its keys are equal to Python (0.0 and -0.0), so that a dict has
                 place for one of them only.
         """
@@ -200,6 +205,9 @@ class TestDriver:
 
         Lost are the live state, lineage and outputs that were not in Kafka yet, and the knowledge
         of all acknowledgements. Topics and checkpoints stay.
+
+        Raises:
+            ConfigError: there is no worker: it crashed before.
         """
         self.rig.kill()
 
@@ -210,6 +218,7 @@ class TestDriver:
             app: another program of the same application id: an upgrade. None: the same one.
 
         Raises:
+            ConfigError: the worker runs.
             StepDeadlineError: it is not live within 120 s by the clock.
             ProgramChangedError: the application was not drained, or the change is not compatible.
             KstashError: whatever stopped the worker.
@@ -276,3 +285,27 @@ class TestDriver:
             reader = OutputReader(log, is_committed=is_committed)
             self._readers[partition] = reader
         return reader
+
+
+def _encoded(topic: str, field: str, serde: Serde[Any], item: Any) -> bytes | None:
+    """A key or a value of an input as its producer would send it."""
+
+    def refuse(error: SerdeError) -> NoReturn:
+        raise error.at(topic)
+
+    operator = f"send({field}={short_repr(item)})"
+    if serde == json and isinstance(item, bytes | bytearray | memoryview):
+        cause = TypeError("json makes base64 text of bytes: send_raw() sends bytes as they are")
+        refuse(
+            SerdeError(
+                operator=operator,
+                serde=serde.name,
+                action="serialize",
+                field=field,
+                record_index=0,
+                cause=cause,
+            )
+        )
+    (data,), _ = serialize_column(serde, [item], operator=operator, field=field, refuse=refuse)
+    encoded: bytes | None = data
+    return encoded

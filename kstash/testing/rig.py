@@ -8,6 +8,7 @@ from typing import Literal
 
 from kstash.app import App
 from kstash.errors import ConfigError, KstashError, StepDeadlineError
+from kstash.escape import short_repr
 from kstash.runtime.layout import Layout
 from kstash.runtime.worker.worker import Worker
 from kstash.settings.config import OWN_MESSAGE_BYTES_MAX
@@ -31,6 +32,10 @@ STEPS_MAX = 100_000
 
 RECOVERY_S_MAX = 120
 """Seconds by the manual clock within which a worker must be live."""
+
+_NO_WORKER = (
+    "there is no worker: it crashed, ended with an error, or was closed; recover() starts a new one"
+)
 
 
 class Rig:
@@ -79,7 +84,7 @@ class Rig:
             ConfigError: it is none.
         """
         if not isinstance(app, App):
-            raise ConfigError(f"the test driver takes an App, not {app!r}")
+            raise ConfigError(f"the test driver takes an App, not {short_repr(app)}")
         self.topology, self.config = app.topology(), app.config
 
     @property
@@ -89,23 +94,37 @@ class Rig:
 
     @property
     def worker(self) -> Worker:
-        """The one that runs."""
-        assert self._worker is not None, "crashed: there is no worker before recover()"
+        """The one that runs.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self._worker is None:
+            raise ConfigError(_NO_WORKER)
         return self._worker
 
     @property
     def cluster(self) -> MemoryCluster:
-        """How the worker that runs sees Kafka: its clients, and the links between them and it."""
-        assert self._cluster is not None, "crashed: there is no worker before recover()"
+        """How the worker that runs sees Kafka: its clients, and the links between them and it.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self._cluster is None:
+            raise ConfigError(_NO_WORKER)
         return self._cluster
 
     def start(self, until: Literal["end", "drain"] | None = None) -> None:
         """Make a worker as a start of the program does; it has done nothing yet.
 
         Raises:
+            ConfigError: a worker runs already.
             KstashError: whatever a start refuses.
         """
-        assert self._worker is None, "running already"
+        if self._worker is not None:
+            raise ConfigError(
+                "the worker runs: call crash() or close() before it is started once more"
+            )
         self._create_topics()
         self._cluster = cluster = MemoryCluster(self.kafka, self.topology.application_id)
         cluster.links["lineage"].delay_s = self.lineage_delay_s
@@ -185,9 +204,12 @@ class Rig:
         raise StepDeadlineError(f"coming to rest in {STEPS_MAX} steps of the worker", 0)
 
     def kill(self) -> None:
-        """End the worker as `kill -9` would, or a start that was refused."""
-        assert self._cluster is not None, "crashed already"
-        self._cluster.kill()
+        """End the worker as `kill -9` would, or a start that was refused.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        self.cluster.kill()
         self._cluster = self._worker = None
         self.background.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstash
-from kstash.errors import ConfigError, OperatorError
+from kstash.errors import ConfigError, OperatorError, SerdeError
 from kstash.testing import MemoryKafka, TestDriver
 
 SENTENCES = ("to be or not to be", "that is the question", "to be")
 CHECKPOINT_S = 10
+MAKES_NO_BYTES: Any = str
 
 
 def word_count(**settings: Any) -> kstash.App:
@@ -204,6 +206,60 @@ def test_orderly_stop_and_crash_at_rest() -> None:
     crashed = TestDriver(word_count())
     crashed.crash()
     crashed.close()
+
+
+def test_calls_that_need_a_worker() -> None:
+    """Without one, and a start beside one, they are refused with what to call; `read` goes on."""
+    with TestDriver(word_count()) as driver:
+        driver.send("sentences", "a")
+        with pytest.raises(ConfigError, match=r"the worker runs: call crash\(\)"):
+            driver.recover()
+        driver.crash()
+        for call in (driver.crash, lambda: driver.state("counts")):
+            with pytest.raises(ConfigError, match=r"no worker: .* recover\(\) starts"):
+                call()
+        driver.recover()
+        assert (driver.state("counts"), pairs(driver, "word-counts")) == ({"a": 1}, [("a", 1)])
+    with pytest.raises(ConfigError, match="was closed"):
+        driver.state("counts")
+
+
+def test_state_of_distinct() -> None:
+    """For each key the set of its values as the bytes that they are found by."""
+    app = kstash.App("distinct")
+    app.stream("visits", key=kstash.text, value=kstash.text).distinct("seen").to("new")
+    with TestDriver(app) as driver:
+        for page in ("/", "/about", "/"):
+            driver.send("visits", page, key="ann")
+        assert driver.state("seen") == {"ann": {b"/", b"/about"}}
+
+
+@pytest.mark.parametrize(
+    ("serde", "record", "message"),
+    [
+        (kstash.text, {"value": "a", "key": 5}, "'text' of 'send(key=5)' cannot serialize a key"),
+        (kstash.text, {"value": 5}, "cannot serialize a value: TypeError: text takes str, not int"),
+        (kstash.json, {"value": b"{}"}, r"json makes base64 text of bytes: send_raw() sends"),
+        (
+            kstash.Serde("s", MAKES_NO_BYTES, str),
+            {"value": "a"},
+            "serializer returned str, not bytes",
+        ),
+    ],
+)
+def test_a_record_that_no_serde_takes(
+    serde: kstash.Serde[Any], record: dict[str, Any], message: str
+) -> None:
+    """The error has topic, serde and what was given; nothing is sent, and the worker goes on."""
+    app = kstash.App("serdes")
+    app.stream("in", key=serde, value=serde).to("out")
+    with TestDriver(app) as driver:
+        with pytest.raises(SerdeError, match=re.escape(message)) as caught:
+            driver.send("in", **record)
+        assert (caught.value.topic, caught.value.serde) == ("in", serde.name)
+        assert caught.value.offset is None
+        driver.advance(1)
+        assert driver.read("out") == []
 
 
 def test_error_in_user_code_names_its_place() -> None:
