@@ -28,6 +28,7 @@ class Fold:
         node: with the name of the store and the serde of the state.
         first: makes the state of a new key of its first value.
         function: `(state, value) -> state`.
+        initial: makes what `first` begins with; None: that is the value itself.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class Fold:
         node: k.Stateful,
         first: Callable[[Any], Any],
         function: Callable[[Any, Any], Any],
+        initial: Callable[[], Any] | None = None,
     ) -> None:
         self.label = node.title
         self.name = node.name
         self.serde = node.value
         self.first = first
         self.function = function
+        self.initial = initial
 
     def on_batch(
         self,
@@ -66,6 +69,7 @@ class Fold:
                 error = raised
             except BaseException as cause:
                 error = OperatorError(self.label, len(results), cause)
+                error.detail += self._other_state(cause)
             else:
                 break
             refuse(scope, flow, error)
@@ -145,6 +149,22 @@ class Fold:
             raise self._serde_error(action, index, cause) from cause
         return settled
 
+    def _other_state(self, cause: BaseException) -> str:
+        """What may explain the error of a function: it was given another state than it made."""
+        if self.initial is None or not isinstance(cause, AttributeError | TypeError):
+            return ""
+        try:
+            made = self.initial()
+            settled = self.serde.deserialize(self.serde.serialize(made))
+            if settled == made or repr(settled) == repr(made):
+                return ""
+        except Exception:
+            return ""  # the error of the function is what counts
+        return (
+            f"; serde {self.serde.name!r} makes {short_repr(settled)} of {short_repr(made)}, which "
+            "initial() returned: the function is given the former from the second record on"
+        )
+
     def _check_exact(self, results: list[Any]) -> None:
         """Find what would fail at the next checkpoint only, if it is still there then."""
         serde = self.serde
@@ -190,7 +210,7 @@ def reducing(node: k.Reduce) -> Fold:
 def aggregating(node: k.Aggregate) -> Fold:
     """From a state of its own."""
     initial, function = node.initial, node.function
-    return Fold(node, lambda value: function(initial(), value), function)
+    return Fold(node, lambda value: function(initial(), value), function, initial)
 
 
 def _first_value(value: Any) -> Any:

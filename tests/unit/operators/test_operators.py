@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -218,6 +219,34 @@ def test_reduce_starts_with_the_first_value() -> None:
     """The function is first called at the second record of a key."""
     task = Task(lambda app: texts(app).reduce("r", lambda old, new: old + new).to("out"))
     assert task.feed(b"a", b"b", b"c").values() == [b"a", b"ab", b"abc"]
+
+
+@pytest.mark.parametrize(
+    ("initial", "serde", "message"),
+    [
+        (set, kstash.json, "serde 'json' makes [] of set(), which initial() returned"),
+        (lambda: {"seen": set()}, kstash.json, "makes {'seen': []} of {'seen': set()}"),
+        (list, kstash.json, None),
+        (lambda: [math.nan], kstash.msgpack, None),
+    ],
+)
+def test_a_state_that_its_serde_makes_another_one(
+    initial: Callable[[], Any], serde: kstash.Serde[Any], message: str | None
+) -> None:
+    """An error of the function says what it was given in place of what was made at first."""
+
+    def add(state: Any, value: str) -> Any:
+        if value == "b":
+            state.add(value)
+        return state
+
+    task = Task(lambda app: texts(app).aggregate("a", initial, add, value=serde).to("out"))
+    with pytest.raises(OperatorError, match="has no attribute 'add'") as caught:
+        task.feed(b"a", b"b")
+    if message is None:
+        assert "initial()" not in str(caught.value)
+    else:
+        assert message in str(caught.value)
 
 
 def test_aggregate_starts_with_a_state_of_its_own() -> None:
