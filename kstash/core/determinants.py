@@ -115,7 +115,7 @@ class Completed:
     Attributes:
         position: of the event.
         call: identifies the call among all others of the task.
-        incarnation: whose answer was taken, of those that there are.
+        incarnation: the one whose answer was taken; others may have written one too.
     """
 
     position: int

@@ -147,7 +147,7 @@ class Context:
 
     Attributes:
         config: settings.
-        guarantee: what a crash may do to results, of these.
+        guarantee: what a crash may do to results, under these settings.
         layout: where tasks are, and how many partitions topics have.
         clients: of Kafka.
         services: of the process.

@@ -128,7 +128,7 @@ class TailReader:
         readers = self._readers[partition]
         is_marked = len(headers) > 1 and any(name == MARKER_HEADER for name, _ in headers)
         if is_marked and not self._is_internal(partition):
-            return  # on a sink a marker is nobody's, and so is all that stands beside it
+            return  # on a sink a marker counts for nobody, and neither does what stands beside it
         for name, value in headers:
             if name == IDENTITY_HEADER:
                 # Most records of a shared topic are others': check before decoding.
@@ -139,7 +139,7 @@ class TailReader:
                     self._take(*found, message, value or b"", headers)
             elif name == MARKER_HEADER:
                 for scan, out in readers.values():
-                    if out in scan.internal:  # on a sink it is nobody's
+                    if out in scan.internal:  # on a sink it counts for nobody
                         self._mark(scan, out, message, value or b"")
 
     def _goes_on(self, partition: Partition, message: Message, value: bytes) -> bool:

@@ -60,7 +60,7 @@ class Sent:
         Args:
             partition: of the outputs.
             position: the end of the batch.
-            size_bytes: as of `emit.bytes_of`.
+            size_bytes: as of `operators.sizes.bytes_of`.
         """
         self._sizes.setdefault(partition, deque()).append((position, size_bytes))
         self._load.unacked_bytes += size_bytes

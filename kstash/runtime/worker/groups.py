@@ -257,7 +257,7 @@ class Groups:
             self._give_up([number])
 
     def _give_up(self, numbers: list[int]) -> None:
-        """Let the next owner have groups, as far as they move; it replays what is not finished."""
+        """Give up those of the groups that move; the next owner replays what is not finished."""
         moving = [number for number in numbers if self._leaving.pop(number, None) is not None]
         for number in moving:
             self._drop(number)
