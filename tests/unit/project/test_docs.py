@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
+from kstash import KeyedStream, Record
 from kstash.cli.main import app as command_line
 from kstash.observe.table import METRIC_PREFIX, METRICS, OF_SUPERVISOR
 from kstash.process.seat import EXIT_ORPHANED
 from kstash.process.supervisor import EXIT_FENCED
 from kstash.settings.config import Config
 from kstash.startup.topic_settings import internal_topic_config, lineage_topic_config
-from kstash.testing import TestDriver
+from kstash.surface.words import STATE_VERBS
+from kstash.testing import OutputRecord, TestDriver
 from tests.simulation.mutants import MUTANTS
 
 ROOT = Path(__file__).parents[3]
@@ -30,6 +34,8 @@ COLUMNS = 100
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
 TOPICS = (DOCS / "operating" / "topics.md").read_text(encoding="utf-8")
 PROTOCOL = (DOCS / "internals" / "protocol.md").read_text(encoding="utf-8")
+GUIDE = (DOCS / "guide.md").read_text(encoding="utf-8")
+TESTING = (DOCS / "testing.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 MADE: dict[str, Any] = runpy.run_path(str(DOCS / "make_reference.py"))
@@ -183,6 +189,51 @@ def test_log_lines_are_explained() -> None:
     found = list(table(REFERENCE, "Log lines"))
     assert {row[0].strip("`") for row in found} == set(MADE["log_lines"]())
     assert all(row[2] for row in found)
+
+
+def calls(cell: str) -> list[tuple[str, list[str]]]:
+    """(function, names of its arguments) of each call in backticks."""
+    return [
+        (name, [part.partition("=")[0].strip() for part in re.split(r",(?: \*,)?", inner) if part])
+        for name, inner in re.findall(r"`(\w+)\(([^`()]*)\)`", cell)
+    ]
+
+
+def parameters(function: Callable[..., Any]) -> list[str]:
+    """Names of a method's arguments."""
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+def test_verbs_are_called_as_they_are() -> None:
+    """The tables of the guide have their arguments by name and in order; each of state is there."""
+    shown: set[str] = set()
+    for heading in ("One record at a time", "State"):
+        for row in table(GUIDE, heading):
+            for name, arguments in calls(row[0]):
+                known = parameters(getattr(KeyedStream, name))
+                is_whole = name != "key_by"  # of which one argument is meant
+                assert arguments == (known if is_whole else known[: len(arguments)]), name
+                shown.add(name)
+            for name, arguments in calls(row[1]):
+                if name == "Record":
+                    assert arguments == list(Record.__annotations__)
+    assert shown >= STATE_VERBS
+    (there,) = [
+        row[0] for row in table(README, "What is there, and what is not") if "map" in row[0]
+    ]
+    assert set(re.findall(r"\w+", there)) >= STATE_VERBS
+
+
+def test_calls_of_the_test_driver_are_as_they_are() -> None:
+    """The table has each, with its arguments, and all that an output record has."""
+    rows = list(table(TESTING, "`TestDriver`"))
+    shown = {name: arguments for row in rows for name, arguments in calls(row[0])}
+    known = {name: getattr(TestDriver, name) for name in vars(TestDriver) if name[0] != "_"}
+    assert shown == {name: parameters(function) for name, function in known.items()}
+    (read,) = [row[1] for row in rows if row[0].startswith("`read(")]
+    assert set(re.findall(r"`(\w+)`", read)) - {"read", "advance"} == {
+        field.name for field in fields(OutputRecord)
+    }
 
 
 # --- the protocol -------------------------------------------------------------------------------
