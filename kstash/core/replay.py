@@ -9,6 +9,7 @@ Invariants (protocol, section 6 step 7):
   an output's position is its batch's end, and those are what suppression and lineage go by;
 - internal outputs are suppressed up to the last valid sequence, also beyond the adopted end; sink
   outputs up to the committed position (H32);
+- what a record had of the outside, as a clock read, it gets again from the lineage, never anew;
 - what is made again is compared with what a scan has found, whether it is suppressed or not (I9),
   and as a whole by its hashes, where an incarnation before has said them (H44): batches end there.
 """
@@ -107,6 +108,10 @@ class Replay:
         self._entries: deque[EventEntry] = deque(
             e for e in plan.lineage if not isinstance(e, Attachment)
         )
+        # In order of their positions, so that those that are passed are the first.
+        attached = [e for e in plan.lineage if isinstance(e, Attachment)]
+        self._attached = deque((a.position, a.index, a.k) for a in attached)
+        self._attachments = {(a.position, a.index, a.k): a for a in attached}
 
     # -- inputs ----------------------------------------------------------------------------------
 
@@ -122,6 +127,8 @@ class Replay:
         entries = self._entries
         while entries and end_of(entries[0]) <= position:
             entries.popleft()
+        while self._attached and self._attached[0][0] < position:
+            del self._attachments[self._attached.popleft()]
         entry = entries[0] if entries else None
         if entry is not None and entry.position <= position:
             return self._next_of(entry, position, most)
@@ -189,6 +196,29 @@ class Replay:
                 f"task {self.name}: a merged batch took {parts}, the lineage says {batch.parts}: "
                 "an input was changed by compaction or retention"
             )
+
+    def attachment(self, position: int, index: int, k: int, kind: int) -> bytes:
+        """What a record had of the outside when it was processed first: its payload.
+
+        Asked again, it is the same again: until `next_event` is asked for a later position.
+
+        Args:
+            position: of the event, the last `next_event`'s or a later one.
+            index: of the logical record within the event.
+            k: how many attachments the record has before it.
+            kind: of what is asked for, as in the attachment.
+
+        Raises:
+            ReplayDivergedError: it had none, or one of another kind.
+        """
+        found = self._attachments.get((position, index, k))
+        if found is None or found.kind != kind:
+            had = "nothing" if found is None else f"kind {found.kind}"
+            raise ReplayDivergedError(
+                f"task {self.name}, event {position}: record {index} asks the outside for kind "
+                f"{kind} as number {k}, the lineage has {had} there; is the program deterministic?"
+            )
+        return found.payload
 
     # -- outputs ---------------------------------------------------------------------------------
 

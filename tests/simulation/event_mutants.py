@@ -11,6 +11,7 @@ from kstash.core.determinants import end_of
 from kstash.core.ids import UNBOUNDED
 from kstash.core.merge import MergeOrder
 from kstash.core.records import Claim
+from kstash.core.replay import Replay
 from tests.simulation import shapes
 from tests.simulation.knobs import Mutations
 from tests.simulation.mutant import Mutant
@@ -108,6 +109,14 @@ def _any_claim(patch: Patch) -> Mutations:
     return Mutations()
 
 
+def _attachments_dropped(patch: Patch) -> Mutations:
+    def attachment(*_: Any) -> bytes:
+        return bytes(4)
+
+    patch.set(Replay, "attachment", attachment)
+    return Mutations()
+
+
 EVENT_MUTANTS = (
     Mutant("V1", "work comes before records", _work_waits, shapes.UNLOGGED),
     Mutant("V2", "no event of its own after END", _acts_at_once, shapes.ENDS_OF_EVENTS),
@@ -120,4 +129,5 @@ EVENT_MUTANTS = (
     Mutant("V9", "places within frames are kept", _places_forgotten, shapes.MERGED),
     Mutant("V10", "acknowledged is not confirmed", _acknowledged_is_confirmed, shapes.OUTSIDE),
     Mutant("V11", "confirmed before a higher CLAIM", _any_claim, shapes.OUTSIDE),
+    Mutant("V12", "answers are of the lineage", _attachments_dropped, shapes.ASKING),
 )

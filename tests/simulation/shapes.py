@@ -311,6 +311,9 @@ RELEASES: Shape = {
 }
 """Tasks of one input that log under one worker, and do not under another."""
 
+ASKING: Shape = {**EVENTS, "programs": ((True, False, True, False), (True, False, True, False))}
+"""Records that read the clock and call others, and many replays."""
+
 UNLOGGED: Shape = {**RELEASES, "has_releases": False}
 
 OUTSIDE: Shape = {

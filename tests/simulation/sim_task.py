@@ -92,7 +92,6 @@ class SimTask:
         "incarnation",
         "is_caught_up",
         "logs",
-        "notes",
         "offsets",
         "places",
         "plan",
@@ -167,11 +166,6 @@ class SimTask:
         self.state = State() if saved is None else State.restored(saved.snapshot)
         base = [] if saved is None else saved.history[: plan.position]
         self.truth = self.world.checkers.begin(self.id, inc, base)
-        self.notes = {
-            (entry.position, entry.index, entry.k): entry
-            for entry in plan.lineage
-            if isinstance(entry, Attachment)
-        }
 
     @property
     def is_replaying(self) -> bool:
@@ -480,13 +474,9 @@ class SimTask:
         asked: list[tuple[int, int, int, bytes]] = []
 
         def ask(index: int, k: int, kind: int) -> int:
-            note = self.notes.get((position, index, k))
-            if note is None or note.kind != kind:
-                raise ViolationError(
-                    "I9", f"{self.id} replays event {position}, asks for {index, k}"
-                )
-            asked.append((index, k, kind, note.payload))
-            return int.from_bytes(note.payload, "big")
+            payload = self.replay.attachment(position, index, k, kind)
+            asked.append((index, k, kind, payload))
+            return int.from_bytes(payload, "big")
 
         seed = next(
             (seed_of(o.incarnation) for o in self.plan.owners if o.start <= position < o.end),

@@ -172,6 +172,34 @@ def test_h13_inputs_are_verified(count: int, end_offset: int, is_sound: bool) ->
         whole.verify(step, count, end_offset)
 
 
+def test_what_a_record_had_of_the_outside_it_gets_again() -> None:
+    """By event, index in the frame and number; as often as it is asked until it is passed."""
+    asked = replay(
+        Attachment(0, 1, 0, 1, b"first"),
+        Attachment(0, 1, 1, 2, b"second"),
+        Consumed(0, 1, 4, 20),
+        MergedBatch(4, (MergedInput(0, 2, InputPlace(9, 0, 5)),)),
+        Attachment(5, 0, 0, 1, b"merged"),
+    )
+    assert isinstance(asked.next_event(0, 4), RecordsNext)
+    for _ in range(2):
+        assert asked.attachment(0, 1, 0, 1) == b"first"
+        assert asked.attachment(0, 1, 1, 2) == b"second"
+        assert asked.attachment(5, 0, 0, 1) == b"merged", "a batch is asked for its events at once"
+    asked.next_event(4, 4)
+    assert asked.attachment(5, 0, 0, 1) == b"merged"
+    assert len(asked._attachments) == 1, "what is passed is kept no longer"
+
+
+@pytest.mark.parametrize("wrong", [(1, 1, 0, 1), (0, 0, 0, 1), (0, 1, 1, 1), (0, 1, 0, 2)])
+def test_a_record_that_asks_for_what_it_never_had_has_diverged(wrong: tuple[int, ...]) -> None:
+    """Asked anew the answer would be another one; of another kind it is no answer at all."""
+    asked = replay(Attachment(0, 1, 0, 1, b"first"), Consumed(0, 1, 4, 20))
+    asked.next_event(0, 4)
+    with pytest.raises(ReplayDivergedError, match="asks the outside for kind"):
+        asked.attachment(*wrong)
+
+
 def test_h13_an_end_that_was_cut_off_is_not_verified() -> None:
     """The head of a cut run has no known end, and an only input no lineage."""
     for some in (replay(Consumed(0, 1, 4, UNKNOWN_OFFSET)), replay(only_input=1)):
