@@ -90,7 +90,7 @@ def plan_task(
         inherited_floor(spec, chain),
         skipped_floor(view, spec, owners, base),
     )
-    known, adopted, stable = _known_history(view, spec, chain, owners, scan, start, seen)
+    known, adopted, stable = _known_history(view, spec, chain, owners, scan, start=start, seen=seen)
     sequences = dict(base.sequences) if base is not None else {}
     made = OutputHashes(start, start, {}) if base is None or base.made is None else base.made
     last_valid = {p: sequences.get(p, 0) for p in spec.internal_outputs}
@@ -123,6 +123,7 @@ def _known_history(
     chain: list[Start],
     owners: list[Owner],
     scan: TailScan,
+    *,
     start: int,
     seen: int,
 ) -> tuple[list[Determinant], int, int]:

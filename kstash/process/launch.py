@@ -258,7 +258,7 @@ def _run_worker(
                     admit=files.admit,
                     hashing=hashing(),
                 )
-                run_loop(worker, cluster.program, run, observer, state, files)
+                run_loop(worker, cluster.program, run, observer=observer, state=state, files=files)
                 return worker.is_done
         finally:
             state.close()

@@ -72,6 +72,7 @@ def run_loop(
     worker: Worker,
     program: str,
     run: Launch,
+    *,
     observer: Observer,
     state: RocksBackend,
     files: OpenFiles,

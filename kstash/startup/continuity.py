@@ -102,7 +102,7 @@ def settled(
         return topology
     settings = start_settings(layout, config)
     try:
-        return _continued(topology, config, settings, views, starts, filled)
+        return _continued(topology, config, settings, views=views, starts=starts, filled=filled)
     except TopicMismatchError as error:
         found = {p: start for p, start in filled.items() if p[0] == error.topic}
         _check_owners(topology, found, scanner, clock)
@@ -126,6 +126,7 @@ def _continued(
     topology: Topology,
     config: Config,
     settings: Mapping[str, str],
+    *,
     views: Collection[LineageView],
     starts: Collection[Start],
     filled: Mapping[Partition, int],

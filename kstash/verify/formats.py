@@ -153,7 +153,7 @@ def check_chunk(data: bytes) -> list[ReadRun]:
         elif kind == 1 and data[0] == 2:
             gap, at = _varint(data, at)
             position += gap
-            count, at = _event(data, at, tag >> 2, position, ends, runs)
+            count, at = _event(data, at, tag >> 2, position=position, ends=ends, runs=runs)
             reached = max(reached, position + count)
             position += 0 if tag >> 2 == _MERGED else count
         else:
@@ -170,7 +170,7 @@ _NUMBERS = {3: 1, 4: 1, 5: 2}
 
 
 def _event(
-    data: bytes, at: int, kind: int, position: int, ends: dict[int, int], runs: list[ReadRun]
+    data: bytes, at: int, kind: int, *, position: int, ends: dict[int, int], runs: list[ReadRun]
 ) -> tuple[int, int]:
     """Walk through an event of version 2; returns how many positions it covers, and where next."""
     if kind == _STEPS:

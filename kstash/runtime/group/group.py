@@ -23,7 +23,7 @@ from kstash.runtime.group.checkpoints import Checkpoints
 from kstash.runtime.group.hints import Hints
 from kstash.runtime.group.inputs import GroupInputs
 from kstash.runtime.group.opening import TaskOpener
-from kstash.runtime.group.recovered import tell_live
+from kstash.runtime.group.recovered import report_live
 from kstash.runtime.group.run_end import RunEnd, before_end
 from kstash.runtime.group.sinks import Sinks
 from kstash.runtime.group.trim import Trimmer
@@ -117,8 +117,14 @@ class TaskGroup:
             self.trimmer = Trimmer(
                 context.services.metrics, self.lineage, self.recovery.core, self.tasks, plans
             )
-        producers, incarnation = self._sink_producers, self.incarnation
-        self.sinks = parts.sinks_of(context, self.number, producers, incarnation, plans, self.tasks)
+        self.sinks = parts.sinks_of(
+            context,
+            self.number,
+            self._sink_producers,
+            incarnation=self.incarnation,
+            plans=plans,
+            tasks=self.tasks,
+        )
         opener = TaskOpener(
             context,
             incarnation=self.incarnation,
@@ -280,8 +286,14 @@ class TaskGroup:
             self.inputs.balance(task)
             if task.has_waiting:
                 self.batches.wake(task)
-        services, recoveries = self.context.services, self.context.recoveries
-        tell_live(services, recoveries, self.number, self.recovery, self.tasks, self.started)
+        report_live(
+            self.context.services,
+            self.context.recoveries,
+            group=self.number,
+            recovery=self.recovery,
+            tasks=self.tasks,
+            started=self.started,
+        )
 
     # -- outputs ---------------------------------------------------------------------------------
 

@@ -124,11 +124,11 @@ class LineageWriter:
     def _produce(self, key: bytes, value: bytes | None, on_delivery: OnDelivery | None) -> None:
         self.appended_s = self._services.clock.monotonic()
         self._producers.lineage.produce(
-            self._topic,
-            value,
-            key,
-            self._group,
-            on_delivery,
-            self._services.clock.time_ms(),
-            None,
+            topic=self._topic,
+            value=value,
+            key=key,
+            partition=self._group,
+            on_delivery=on_delivery,
+            timestamp_ms=self._services.clock.time_ms(),
+            headers=None,
         )

@@ -41,6 +41,7 @@ def sinks_of(
     context: Context,
     group: int,
     producers: list[SinkProducer],
+    *,
     incarnation: Incarnation,
     plans: Mapping[TaskId, TaskPlan],
     tasks: Mapping[int, Task],

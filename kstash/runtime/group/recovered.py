@@ -1,4 +1,4 @@
-"""Says once of each recovery that ended in a live group where its time went."""
+"""Reports of each recovery that ended in a live group, once, where its time went."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from kstash.runtime.task.task import Task
 log = structlog.get_logger("kstash.group")
 
 
-def tell_live(
+def report_live(
     services: Services,
     recoveries: deque[RecoveryStatus],
+    *,
     group: int,
     recovery: RecoveryAttempt | None,
     tasks: Mapping[int, Task],
     started: float,
 ) -> None:
-    """A group is live now.
+    """Report that a group is live: in the log, the metrics and the list of recoveries.
 
     Args:
         services: of the process.

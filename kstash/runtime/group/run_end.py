@@ -101,13 +101,13 @@ class RunEnd:
             self._unacked += 1
             with around("end.append"):
                 self._clients.producers.data.produce(
-                    topic,
-                    None,
-                    None,
-                    partition,
-                    self._acked,
-                    self._clock.time_ms(),
-                    [(MARKER_HEADER, encode_marker(marker))],
+                    topic=topic,
+                    value=None,
+                    key=None,
+                    partition=partition,
+                    on_delivery=self._acked,
+                    timestamp_ms=self._clock.time_ms(),
+                    headers=[(MARKER_HEADER, encode_marker(marker))],
                 )
 
     def _acked(self, error: Any, _: DeliveredMessage) -> None:

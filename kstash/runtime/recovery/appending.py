@@ -71,13 +71,13 @@ class Appender:
 
         with around(APPENDS[type(record)]):
             producer.produce(
-                self._partition[0],
-                encode_value(record),
-                encode_key(record),
-                self._partition[1],
-                delivered,
-                self._clock.time_ms(),
-                None,
+                topic=self._partition[0],
+                value=encode_value(record),
+                key=encode_key(record),
+                partition=self._partition[1],
+                on_delivery=delivered,
+                timestamp_ms=self._clock.time_ms(),
+                headers=None,
             )
 
     def tick(self, now: float) -> None:

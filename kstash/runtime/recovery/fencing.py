@@ -70,13 +70,13 @@ class Fencing:
 
         with around("fence.append"):
             self._producer.produce(
-                partition[0],
-                None,
-                None,
-                partition[1],
-                delivered,
-                self._clock.time_ms(),
-                [(MARKER_HEADER, marker)],
+                topic=partition[0],
+                value=None,
+                key=None,
+                partition=partition[1],
+                on_delivery=delivered,
+                timestamp_ms=self._clock.time_ms(),
+                headers=[(MARKER_HEADER, marker)],
             )
 
     def _initialise(self, sink: SinkProducer) -> None:

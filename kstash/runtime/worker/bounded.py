@@ -175,13 +175,13 @@ class RunFinder:
 
         with around("lineage.run.append"):
             self._clients.producers.markers.produce(
-                self._layout.lineage_topic,
-                encode_value(run),
-                encode_key(run),
-                0,
-                delivered,
-                self._clock.time_ms(),
-                None,
+                topic=self._layout.lineage_topic,
+                value=encode_value(run),
+                key=encode_key(run),
+                partition=0,
+                on_delivery=delivered,
+                timestamp_ms=self._clock.time_ms(),
+                headers=None,
             )
 
     def _inputs(self) -> list[Partition]:

@@ -30,7 +30,7 @@ class Client:
         self.is_closed = False
         self.metadata: list[str] = []
 
-    def produce(self, *_: Any) -> None:
+    def produce(self, *_: Any, **__: Any) -> None:
         """One more record."""
         self.unacked += 1
 

@@ -46,11 +46,11 @@ class Calls:
         key: bytes | None,
         partition: int,
         on_delivery: OnDelivery | None,
-        timestamp: int,
+        timestamp_ms: int,
         headers: Headers | None,
     ) -> None:
         """Keep one record."""
-        self.records.append((topic, value, key, partition, on_delivery, timestamp, headers))
+        self.records.append((topic, value, key, partition, on_delivery, timestamp_ms, headers))
 
     def poll(self) -> None:
         """Nothing comes by itself."""
