@@ -27,13 +27,13 @@ class PreparedClients:
 
     def keep(self, name: str, client: Any) -> None:
         """Hand in a client that its user needs no more, and the next one may have."""
-        assert name not in self._made, f"there is a spare {name}"
+        assert name not in self._made, f"{name} was prepared already"
         done: Future[Any] = Future()
         self._made[name] = done
         done.set_result(client)
 
     def take(self, name: str, make: Callable[[], Any]) -> Any:
-        """The spare client, once it is made, or a new one. The taker closes it."""
+        """The prepared client, once it is made, or a new one. The taker closes it."""
         future = self._made.pop(name, None)
         # One that failed to be made may have done so long ago.
         if future is None or future.exception() is not None:
@@ -41,7 +41,7 @@ class PreparedClients:
         return future.result()
 
     def drop(self, name: str) -> None:
-        """Close a spare client, if there is one."""
+        """Close a prepared client, if there is one."""
         future = self._made.pop(name, None)
         if future is not None and future.exception() is None:
             future.result().close()

@@ -143,7 +143,7 @@ class SecuredBroker:
     def __init__(self, folder: Path, **config: object) -> None:
         self.folder = folder
         self.authority = Authority(folder, "authority")
-        foreign = Authority(folder, "stranger")
+        foreign = Authority(folder, "nobody")
         here = ["127.0.0.1", "localhost"]
         certificate = str(self.authority.issue("client", []))
         self.client_certificate = {

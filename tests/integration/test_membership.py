@@ -1,4 +1,4 @@
-"""Who is in the group: static members, scale-down, failover, strangers, added partitions."""
+"""Who is in the group: static members, scale-down, failover, other programs, added partitions."""
 
 from __future__ import annotations
 
@@ -124,16 +124,16 @@ def test_failover_without_a_restart(scene: Scene) -> None:
         ("none", "copy", "none", "ApplicationIdTakenError"),
     ],
 )
-def test_a_stranger_under_a_running_id_is_refused(
+def test_another_program_under_a_running_id_is_refused(
     scene: Scene, running: str, program: str, guarantee: str, error: str
 ) -> None:
     """Another program, or another guarantee, does not start, and what runs is not disturbed."""
     source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
     first = scene.worker("words", [source], sink, name="first", guarantee=running)
     first.start_ready()
-    stranger = scene.worker(program, [source], sink, name="stranger", guarantee=guarantee)
-    assert stranger.run() == 1
-    assert f"{error}: " in stranger.log()
+    other = scene.worker(program, [source], sink, name="other", guarantee=guarantee)
+    assert other.run() == 1
+    assert f"{error}: " in other.log()
     texts = sentences(100)
     scene.send(source, lines(*texts, partitions=2))
     scene.wait_outputs(sink, 500)

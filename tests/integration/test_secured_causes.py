@@ -38,7 +38,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]
 def settings_of(secured: SecuredBroker, case: str) -> tuple[str, dict[str, Any]]:
     """Address and client settings of a case."""
     addresses, tls, scram = secured.addresses, secured.tls, secured.scram
-    foreign = str(secured.folder / "stranger.pem")
+    foreign = str(secured.folder / "nobody.pem")
     cases: dict[str, tuple[str, dict[str, Any]]] = {
         "wrong password": ("scram", scram | {"sasl.password": "x"}),
         "unknown user": ("scram", scram | {"sasl.username": "x"}),

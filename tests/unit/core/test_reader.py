@@ -15,7 +15,7 @@ from tests.unit.core_cases import APP, GENERATION, TASK, fenced, identity, inc
 WRITER = APP, TASK
 GROUP = APP, TASK.partition
 NEIGHBOUR = TaskId(2, TASK.partition)
-STRANGER = TaskId(TASK.stage, TASK.partition + 1)
+OTHER_TASK = TaskId(TASK.stage, TASK.partition + 1)
 
 
 def accept(table: ReaderState, record: Identity) -> int:
@@ -103,20 +103,20 @@ def test_a_fence_of_an_older_incarnation_lowers_nothing() -> None:
 def test_h35_a_fence_of_an_unknown_task_is_kept() -> None:
     """H35: a FENCE seen before anything of its group counts for all tasks of the group."""
     table = fenced()
-    table.mark(fence((TASK.partition, 9), (STRANGER.partition, 8)))
+    table.mark(fence((TASK.partition, 9), (OTHER_TASK.partition, 8)))
     assert table.accept(identity(inc(5), 1)) == 1
     assert table.accept(identity(inc(5), 1, task=NEIGHBOUR)) == 1
-    assert table.accept(identity(inc(7), 1, task=STRANGER)) == 1
+    assert table.accept(identity(inc(7), 1, task=OTHER_TASK)) == 1
     restored = ReaderState.from_json(table.to_json())
     assert restored.accept(identity(inc(5), 1)) == 1
 
 
 def test_groups_and_applications_are_apart() -> None:
     """A claim of one group says nothing of another, nor of another application's group."""
-    table = fenced(TASK.partition, STRANGER.partition)
+    table = fenced(TASK.partition, OTHER_TASK.partition)
     table.mark(Fence(APP + 1, ((TASK.partition, inc(0)),)))
     table.mark(fence((TASK.partition, 9)))
-    assert accept(table, identity(inc(5), 1, task=STRANGER)) == 0
+    assert accept(table, identity(inc(5), 1, task=OTHER_TASK)) == 0
     assert accept(table, identity(inc(5), 1, application=APP + 1)) == 0
 
 
@@ -188,13 +188,13 @@ def test_h26_a_new_generation_starts_over() -> None:
 
 def test_h26_a_fence_of_a_new_generation_starts_over() -> None:
     """H26: the same when the FENCE comes first; other groups and applications are left alone."""
-    table = fenced(TASK.partition, STRANGER.partition)
+    table = fenced(TASK.partition, OTHER_TASK.partition)
     table.mark(Fence(APP + 1, ((TASK.partition, inc(0)),)))
     assert taken(table, 500, 1, 9)
-    assert accept(table, identity(inc(5), 1, task=STRANGER)) == 0
+    assert accept(table, identity(inc(5), 1, task=OTHER_TASK)) == 0
     assert accept(table, identity(inc(5), 1, application=APP + 1)) == 0
     table.mark(Fence(APP, ((TASK.partition, inc(2, GENERATION + 1)),)))
-    assert table.last_seq == {WRITER: 0, (APP, STRANGER): 1, (APP + 1, TASK): 1}
+    assert table.last_seq == {WRITER: 0, (APP, OTHER_TASK): 1, (APP + 1, TASK): 1}
     assert accept(table, identity(inc(2, GENERATION + 1), 1)) == 0
 
 

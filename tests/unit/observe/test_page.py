@@ -1,4 +1,4 @@
-"""The status page in a real browser: its parts, strangers' texts, colours, phones, keyboards."""
+"""The status page in a real browser: its parts, texts of others, colours, phones, keyboards."""
 
 from __future__ import annotations
 
@@ -311,7 +311,7 @@ def test_checkpoints_and_errors(opened: Opened) -> None:
     expect(found.last).to_contain_text("in_euros at orders/3/88121")
 
 
-def test_texts_of_strangers_are_texts(opened: Opened, server: PageServer) -> None:
+def test_texts_of_others_are_texts(opened: Opened, server: PageServer) -> None:
     """A topic, worker, task, error or application that is named like markup is shown as written."""
 
     def change(entries: list[Any]) -> None:

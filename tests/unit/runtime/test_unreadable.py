@@ -63,7 +63,7 @@ def test_h54_a_batch_in_a_sink_holds_up_the_start_until_it_is_named() -> None:
     with TestDriver(merged(), lineage_delay_s=1) as driver:
         driver.send("l", 1, "k")
         driver.crash()
-        first = driver.kafka.append("out", b"a stranger's").offset()
+        first = driver.kafka.append("out", b"foreign").offset()
         log = driver.kafka.log(("out", 0))
         log.unreadable = range(first, first + 1)
         with pytest.raises(RecordUnreadableError, match="topic 'out'") as caught:

@@ -93,7 +93,7 @@ def end(identity: Identity) -> tuple[str, bytes]:
     return MARKER_HEADER, encode_marker(marker)
 
 
-def strangers(identity: Identity) -> dict[str, Headers]:
+def foreign_headers(identity: Identity) -> dict[str, Headers]:
     """Headers that are not all valid, by what is wrong with them."""
     generation, offset = identity.incarnation
     good = IDENTITY_HEADER, identity.encode()
@@ -125,7 +125,9 @@ def strangers(identity: Identity) -> dict[str, Headers]:
     }
 
 
-KINDS = list(strangers(Identity(application_tag("own"), TaskId(0, 0), Incarnation(1, 1), 1, 1, 1)))
+KINDS = list(
+    foreign_headers(Identity(application_tag("own"), TaskId(0, 0), Incarnation(1, 1), 1, 1, 1))
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,7 +137,7 @@ def test_h52_records_of_others_in_a_sink_are_nobodys(app: Callable[..., App], ki
     with TestDriver(app(), lineage_delay_s=1) as driver:
         for number in range(3):
             driver.send("l", "x", "k")
-            driver.kafka.append("out", b"a stranger's", headers=strangers(newest(driver))[kind])
+            driver.kafka.append("out", b"foreign", headers=foreign_headers(newest(driver))[kind])
             if number:
                 driver.crash()
                 driver.recover()
@@ -146,7 +148,7 @@ def test_h52_records_of_others_in_a_sink_are_nobodys(app: Callable[..., App], ki
         driver.send("l", "x", "k")
         assert driver.state("counts") == {"k": 5}
         driver.advance(1)
-        own = [r.value() for r in driver.kafka.read("out") if r.value() != b"a stranger's"]
+        own = [r.value() for r in driver.kafka.read("out") if r.value() != b"foreign"]
         assert own == [b"1", b"2", b"3", b"4", b"5"]
 
 
@@ -171,7 +173,7 @@ def test_h52_what_cannot_be_is_refused_and_not_waited_for(
             run = (Consumed(1, 0, HUGE, HUGE),)
             headers = [forged(own, first_seq=2), (LINEAGE_HEADER, encode_lineage(1, 1 + HUGE, run))]
         driver.crash()
-        offset = driver.kafka.append("out", b"a stranger's", headers=headers).offset()
+        offset = driver.kafka.append("out", b"foreign", headers=headers).offset()
         with pytest.raises(error, match=f"topic 'out', partition 0, offset {offset}") as caught:
             driver.recover()
         assert caught.value.skip == f"out/0/{offset}"
@@ -256,7 +258,7 @@ def test_h52_a_record_of_others_in_an_immediate_input_is_named_and_passed_over(
     """It is no event, in no replay; what the application wrote is counted."""
     with TestDriver(reader()) as driver:
         driver.kafka.append("out", b"1", key=b"k", headers=output(1))
-        offset = driver.kafka.append("out", b"a stranger's", key=b"k", headers=headers).offset()
+        offset = driver.kafka.append("out", b"foreign", key=b"k", headers=headers).offset()
         driver.kafka.append("out", b"2", key=b"k", headers=output(2))
         with pytest.raises(error, match=f"topic 'out', partition 0, offset {offset}"):
             driver.advance(1)
