@@ -13,7 +13,7 @@ from kstash.core.events import (
     Begin,
     CheckpointsVerified,
     ClaimAppended,
-    ConfigAppended,
+    GenerationAppended,
     Event,
     Fenced,
     LineageRead,
@@ -46,7 +46,7 @@ TAKEOVER: list[Event] = [Begin(), LineageRead([CONFIG]), ClaimAppended(1), Linea
 FIRST_START: list[Event] = [
     Begin(),
     LineageRead([]),
-    ConfigAppended(),
+    GenerationAppended(),
     ClaimAppended(1),
     LineageRead([CONFIG, CLAIM]),
     Fenced(()),

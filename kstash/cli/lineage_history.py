@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from kstash.core.manifest import Manifest, program_of
+from kstash.core.manifest import Manifest, manifest_of
 from kstash.core.record_codec import decode_record
 from kstash.core.records import Generation, LineageRecord, Start
 from kstash.errors import WireCorruptError
@@ -43,7 +43,7 @@ def read_history(kafka: KafkaConsole, topics: Iterable[TopicInfo]) -> LineageHis
             elif isinstance(record, Start):
                 history.generation = max(history.generation, record.incarnation.generation)
                 with suppress(WireCorruptError):
-                    _add_program(history, message, program_of(record.settings))
+                    _add_program(history, message, manifest_of(record.settings))
     return history
 
 

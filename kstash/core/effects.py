@@ -29,7 +29,7 @@ class ReadLineage:
 
 
 @dataclass(frozen=True, slots=True)
-class AppendConfig:
+class AppendGeneration:
     """Append a CONFIG with a fresh nonce and the topic's creation time; `retries=0`."""
 
 
@@ -105,7 +105,7 @@ class GoLive:
 
 Effect = (
     ReadLineage
-    | AppendConfig
+    | AppendGeneration
     | AppendClaim
     | FenceOutputs
     | AppendSeal

@@ -22,7 +22,7 @@ class LineageRead:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigAppended:
+class GenerationAppended:
     """A CONFIG is acknowledged."""
 
 
@@ -85,7 +85,7 @@ class Replayed:
 Event = (
     Begin
     | LineageRead
-    | ConfigAppended
+    | GenerationAppended
     | ClaimAppended
     | Fenced
     | SealAppended

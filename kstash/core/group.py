@@ -23,7 +23,7 @@ from kstash.core.events import Event
 from kstash.core.group_state import GroupState
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView, release_covers
-from kstash.core.manifest import program_of
+from kstash.core.manifest import manifest_of
 from kstash.core.plan import TaskPlan, TaskSpec
 from kstash.core.records import Checkpoint, Seal, Start
 from kstash.core.recovery import candidates, plan_task, reached_by, scan_starts
@@ -164,7 +164,7 @@ class GroupCore:
         self._fold(event)
         if self.view.generation is None:
             self.state = GroupState.CONFIGURING
-            return [effects.AppendConfig()]
+            return [effects.AppendGeneration()]
         return self._claim(event)
 
     def _claim(self, _: Event) -> list[Effect]:
@@ -197,8 +197,8 @@ class GroupCore:
     def _read_seal(self, event: Event) -> list[Effect]:
         self._fold(event)
         self.check_fenced()
-        assert self.view.config is not None
-        offset, _ = self.view.config
+        assert self.view.generation_record is not None
+        offset, _ = self.view.generation_record
         self.state = GroupState.CHECKING
         return [effects.ReadLineage(offset, offset)]
 
@@ -210,9 +210,9 @@ class GroupCore:
             raise IncarnationFencedError(
                 f"task group {self.group}: the lineage topic was made anew: its CONFIG is another"
             )
-        program = program_of(self.settings)
-        if program is not None:
-            Adapter(self.view, program).adapt()
+        manifest = manifest_of(self.settings)
+        if manifest is not None:
+            Adapter(self.view, manifest).adapt()
         self._chain = self.view.chain(self.view.parent_of(self.incarnation))
         self.state = GroupState.VERIFYING
         return [
@@ -333,7 +333,7 @@ _ORDER = {state: step for step, state in enumerate(GroupState)}
 
 TRANSITIONS: dict[tuple[GroupState, type[Event]], Transition] = {
     (_S.LOOKING, events.LineageRead): Transition(GroupCore._looked, (_S.CONFIGURING, _S.CLAIMING)),
-    (_S.CONFIGURING, events.ConfigAppended): Transition(GroupCore._claim, (_S.CLAIMING,)),
+    (_S.CONFIGURING, events.GenerationAppended): Transition(GroupCore._claim, (_S.CLAIMING,)),
     (_S.CLAIMING, events.ClaimAppended): Transition(GroupCore._claimed, (_S.READING_CLAIM,)),
     (_S.READING_CLAIM, events.LineageRead): Transition(GroupCore._read_claim, (_S.FENCING,)),
     (_S.FENCING, events.Fenced): Transition(GroupCore._fenced, (_S.SEALING,)),

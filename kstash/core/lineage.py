@@ -56,12 +56,12 @@ class Owner:
 class LineageView:
     """The state of one partition of the lineage topic, up to what was folded.
 
-    All but `config`, `claim` and `claims` is of the CONFIG's generation (H46), and all offsets are
-    below `next_offset`.
+    All but `generation_record`, `claim` and `claims` is of the CONFIG's generation (H46), and all
+    offsets are below `next_offset`.
 
     Attributes:
-        config: the CONFIG with the lowest offset, and that offset; None before one was seen. Never
-            replaced: a later CONFIG says nothing.
+        generation_record: the CONFIG with the lowest offset, and that offset; None before one was
+            seen. Never replaced: a later CONFIG says nothing.
         claim: offset of the highest CLAIM, or -1; only rises. It stays when that CLAIM is given up.
         next_offset: offset after the last folded record; only rises.
         starts: each START by its incarnation.
@@ -81,7 +81,7 @@ class LineageView:
             is gone, and its reader has not noticed. Once true, it stays.
     """
 
-    config: tuple[int, Generation] | None = None
+    generation_record: tuple[int, Generation] | None = None
     claim: int = -1
     next_offset: int = 0
     starts: dict[Incarnation, Start] = field(default_factory=dict)
@@ -98,26 +98,29 @@ class LineageView:
     @property
     def generation(self) -> int | None:
         """Of the CONFIG, in Unix ms; None before one was seen."""
-        return self.config[1].generation if self.config is not None else None
+        found = self.generation_record
+        return found[1].generation if found is not None else None
 
     @property
     def first_offsets(self) -> Mapping[str, int]:
         """Where a reset said that inputs begin, by topic."""
-        return dict(self.config[1].first_offsets) if self.config is not None else {}
+        found = self.generation_record
+        return dict(found[1].first_offsets) if found is not None else {}
 
     def _check(self) -> None:
         """Assert what the fields promise of each other."""
         assert self.retained >= 2, "a recovery must be able to fall back"
         assert -1 <= self.claim < self.next_offset, "a CLAIM that was not folded"
-        assert self.config is None or self.config[0] < self.next_offset, "a CONFIG, likewise"
+        found = self.generation_record
+        assert found is None or found[0] < self.next_offset, "a CONFIG, likewise"
 
     def fold(self, offset: int, record: LineageRecord | Gone) -> None:
         """Take the next record into account; offsets must rise."""
         assert offset >= self.next_offset, "lineage folded out of order"
         self.next_offset = offset + 1
         if isinstance(record, Generation):
-            if self.config is None:
-                self.config = offset, record
+            if self.generation_record is None:
+                self.generation_record = offset, record
         elif isinstance(record, Claim):
             assert offset > self.claim, "a CLAIM below one that was seen"
             self.claim = offset
@@ -195,7 +198,7 @@ class LineageView:
 
     def is_another(self, found: Sequence[tuple[int, LineageRecord | Gone]]) -> bool:
         """Whether what lies now where the CONFIG was says that the topic was made anew (H63)."""
-        return list(found) != [self.config]
+        return list(found) != [self.generation_record]
 
     def is_foreign(self, incarnation: Incarnation) -> bool:
         """Whether a record is of another life of the lineage topic than this one (H46).

@@ -142,8 +142,8 @@ def _stage(data: Any) -> StageShape:
     )
 
 
-def program_of(settings: Mapping[str, str]) -> Manifest | None:
-    """The program that START's settings describe; None where they do not.
+def manifest_of(settings: Mapping[str, str]) -> Manifest | None:
+    """The manifest in START's settings; None where they have none.
 
     Raises:
         WireCorruptError: it does not decode.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView, release_covers
-from kstash.core.manifest import Change, difference, made_anew, program_of, refusals
+from kstash.core.manifest import Change, difference, made_anew, manifest_of, refusals
 from kstash.core.plan import TaskPlan, TaskSpec
 from kstash.core.records import Start, TaskStart
 from kstash.core.skips import Gap, Skip
@@ -42,8 +42,8 @@ class Takeover:
 
         Every START carries on what the one before it said, so that old ones may be tombstoned.
         """
-        program = program_of(self.settings)
-        shape = program.stage(stage) if program is not None else None
+        manifest = manifest_of(self.settings)
+        shape = manifest.stage(stage) if manifest is not None else None
         offsets = {}
         if shape is not None and not self.chain:
             inputs = enumerate(topic for topic, _ in shape.inputs)
@@ -86,12 +86,12 @@ class Takeover:
         if not self.chain:
             return dict(plans)
         before, now = self.chain[-1].settings, self.settings
-        older, program = program_of(before), program_of(now)
+        older, newer = manifest_of(before), manifest_of(now)
         changes: list[Change] = []
-        if older is not None and program is not None:
-            if anew := made_anew(older, program):
+        if older is not None and newer is not None:
+            if anew := made_anew(older, newer):
                 raise TopicMadeAnewError(anew)
-            changes = difference(older, program)
+            changes = difference(older, newer)
         if signature(before) != signature(now) and (
             not all(self.is_drained(plan) for plan in plans.values())
             or refusals(changes, drop_stores)
@@ -101,10 +101,10 @@ class Takeover:
             made_by = replays_another_program(self.chain, now, plan)
             if made_by is not None:
                 raise program_changed(made_by.settings, now, changes, drop_stores)
-        if program is None:
+        if newer is None:
             return dict(plans)
         return {
-            task: replace(plan, fresh_stores=fresh_stores(self.chain, program, task, plan.base))
+            task: replace(plan, fresh_stores=fresh_stores(self.chain, newer, task, plan.base))
             for task, plan in plans.items()
         }
 

@@ -19,7 +19,7 @@ from kstash.core.manifest import (
     Change,
     Manifest,
     StageShape,
-    program_of,
+    manifest_of,
     refusals,
 )
 from kstash.core.plan import TaskPlan
@@ -46,18 +46,18 @@ class Adapter:
 
     Args:
         view: folded to the own SEAL; changed in place.
-        program: the one that recovers.
+        manifest: of the program that recovers.
     """
 
-    def __init__(self, view: LineageView, program: Manifest) -> None:
+    def __init__(self, view: LineageView, manifest: Manifest) -> None:
         self._view = view
-        self._program = program
-        own = program.encode()
+        self._manifest = manifest
+        own = manifest.encode()
         texts = {
             inc: start.settings.get(PROGRAM_SETTING, own) for inc, start in view.starts.items()
         }
         known = {text: Manifest.decode(text) for text in {*texts.values(), own}}
-        self._programs = {inc: known[text] for inc, text in sorted(texts.items())}
+        self._manifests = {inc: known[text] for inc, text in sorted(texts.items())}
         self._is_changed = any(text != own for text in texts.values())
 
     def adapt(self) -> None:
@@ -118,17 +118,17 @@ class Adapter:
 
         `anew`: also of topics that were made anew.
         """
-        now = self._program.stage(stage)
-        then = self._programs.get(incarnation)
+        now = self._manifest.stage(stage)
+        then = self._manifests.get(incarnation)
         before = then.stage(stage) if then is not None else None
         if then is None or before is None or now is None:
             return None
         index = {topic: i for i, topic in enumerate(topics(now))}
-        for later, program in self._programs.items():
-            shape = program.stage(stage)
+        for later, manifest in self._manifests.items():
+            shape = manifest.stage(stage)
             if later >= incarnation and shape is not None:
                 index = {topic: i for topic, i in index.items() if topic in topics(shape)}
-        ids = self._program.topic_ids
+        ids = self._manifest.topic_ids
         return {
             i: index[topic]
             for i, topic in enumerate(topics(before))
@@ -212,19 +212,19 @@ def _replayed(chain: Sequence[Start], plan: TaskPlan) -> Iterator[Start]:
 
 
 def fresh_stores(
-    chain: Sequence[Start], program: Manifest, task: TaskId, base: Checkpoint | None
+    chain: Sequence[Start], manifest: Manifest, task: TaskId, base: Checkpoint | None
 ) -> frozenset[str]:
     """Stores of a task that begin empty, whatever its base holds under their names.
 
     A store is taken over only where every program since the base kept it as it is.
     """
-    stage = program.stage(task.stage)
+    stage = manifest.stage(task.stage)
     if stage is None or base is None:
         return frozenset()
     kept = set(stage.stores)
     for start in chain:
         if start.incarnation >= base.incarnation:
-            older = program_of(start.settings)
+            older = manifest_of(start.settings)
             before = older.stage(task.stage) if older is not None else stage
             kept &= set(before.stores) if before is not None else set()
     return frozenset(name for name, kind in stage.stores if (name, kind) not in kept)
@@ -234,7 +234,7 @@ def had_sinks(chain: Sequence[Start], task: TaskId, incarnation: Incarnation) ->
     """Whether a task wrote user topics in an incarnation, as far as its START shows."""
     for start in chain:
         if start.incarnation == incarnation:
-            program = program_of(start.settings)
-            stage = program.stage(task.stage) if program is not None else None
+            manifest = manifest_of(start.settings)
+            stage = manifest.stage(task.stage) if manifest is not None else None
             return stage is None or any(not internal for _, internal, _ in stage.outputs)
     return True

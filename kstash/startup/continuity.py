@@ -17,7 +17,7 @@ from kstash.core.manifest import (
     PROGRAM_SETTING,
     Manifest,
     difference,
-    program_of,
+    manifest_of,
     refusals,
     renumbered,
 )
@@ -116,9 +116,9 @@ def _check_never_recovered(starts: Collection[Start], settings: Mapping[str, str
     that are in no lineage.
     """
     for start in starts:
-        before = program_of(start.settings)
+        before = manifest_of(start.settings)
         if before is not None:
-            changes = difference(before, renumbered(before, _program(settings)))
+            changes = difference(before, renumbered(before, _manifest(settings)))
             raise program_changed(start.settings, settings, changes, ())
 
 
@@ -132,21 +132,21 @@ def _continued(
     filled: Mapping[Partition, int],
 ) -> Topology:
     own = signature(settings)
-    older = [(start, program_of(start.settings)) for start in starts]
+    older = [(start, manifest_of(start.settings)) for start in starts]
     known = [
-        (signature(start.settings) == own, program.next_number, start, program)
-        for start, program in older
-        if program is not None
+        (signature(start.settings) == own, manifest.next_number, start, manifest)
+        for start, manifest in older
+        if manifest is not None
     ]
     if not known:
         return topology
     is_same, _, _, before = max(known, key=lambda entry: entry[:2])
-    program = renumbered(before, _program(settings))
-    numbered = topology.with_numbers(program)
+    manifest = renumbered(before, _manifest(settings))
+    numbered = topology.with_numbers(manifest)
     changed = [start for start in starts if signature(start.settings) != own]
     if not changed:
         return numbered
-    changes = difference(before, program)
+    changes = difference(before, manifest)
     dropped = frozenset(config.drop_stores)
     if refusals(changes, dropped) or not _is_drained(views, changed, is_begun=is_same):
         raise program_changed(changed[0].settings, settings, changes, dropped)
@@ -165,7 +165,7 @@ def _continued(
     return numbered
 
 
-def _program(settings: Mapping[str, str]) -> Manifest:
+def _manifest(settings: Mapping[str, str]) -> Manifest:
     return Manifest.decode(settings[PROGRAM_SETTING])
 
 

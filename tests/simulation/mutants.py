@@ -345,7 +345,7 @@ def _h40_not_idle(patch: Patch) -> Mutations:
 
 def _older_generations(patch: Patch) -> Mutations:
     def starts(view: Any, spec: Any, base: Any) -> Any:
-        offset, config = view.config
+        offset, config = view.generation_record
         return before(replace(view, config=(offset, replace(config, generation=0))), spec, base)
 
     before = patch.set(core_group, "scan_starts", starts)

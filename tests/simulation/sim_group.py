@@ -139,10 +139,10 @@ class SimGroup(LiveGroup):
             self._is_reading = False
             self.step(events.LineageRead(self._collected))
 
-    def _append_config(self, _: effects.AppendConfig) -> None:
+    def _append_generation(self, _: effects.AppendGeneration) -> None:
         nonce = self.world.next_nonce()
         generation = self.world.generation_seen_by(self.worker)
-        self._send_claim(Generation(nonce, generation), lambda offset: events.ConfigAppended())  # noqa: ARG005
+        self._send_claim(Generation(nonce, generation), lambda offset: events.GenerationAppended())  # noqa: ARG005
 
     def _append_claim(self, _: effects.AppendClaim) -> None:
         claim = Claim(self.world.next_nonce(), self.worker.name)
@@ -372,7 +372,7 @@ def scan_record(scan: TailScan, partition: tuple[int, int], record: Record) -> b
 
 EFFECTS: dict[type, Any] = {
     effects.ReadLineage: SimGroup._read_lineage,
-    effects.AppendConfig: SimGroup._append_config,
+    effects.AppendGeneration: SimGroup._append_generation,
     effects.AppendClaim: SimGroup._append_claim,
     effects.FenceOutputs: SimGroup._fence_outputs,
     effects.AppendSeal: SimGroup._append_seal,

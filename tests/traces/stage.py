@@ -149,9 +149,9 @@ class Stage:
         if isinstance(effect, asked.ReadLineage):
             end = len(self.topic) if effect.through is None else effect.through + 1
             return events.LineageRead(list(enumerate(self.topic))[effect.start : end])
-        if isinstance(effect, asked.AppendConfig):
+        if isinstance(effect, asked.AppendGeneration):
             self.topic.append(Generation(b"c", GENERATION))
-            return events.ConfigAppended()
+            return events.GenerationAppended()
         if isinstance(effect, asked.AppendClaim):
             self.topic.append(Claim(b"n", "me"))
             return events.ClaimAppended(len(self.topic) - 1)

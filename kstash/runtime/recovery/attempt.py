@@ -193,8 +193,8 @@ class RecoveryAttempt:
         match effect:
             case effects.ReadLineage():
                 self._read_lineage(effect)
-            case effects.AppendConfig():
-                self._append_config(effect)
+            case effects.AppendGeneration():
+                self._append_generation(effect)
             case effects.AppendClaim():
                 self._append_claim(effect)
             case effects.FenceOutputs():
@@ -238,10 +238,10 @@ class RecoveryAttempt:
         job = self._job({partition: (effect.start, end)}, reader.take, done)
         self._context.clients.scans.submit(job)
 
-    def _append_config(self, effect: effects.AppendConfig) -> None:
+    def _append_generation(self, effect: effects.AppendGeneration) -> None:
         services = self._context.services
         record = Generation(services.nonce(), services.clock.time_ms())
-        self._append_claiming(record, lambda _: events.ConfigAppended(), effect)
+        self._append_claiming(record, lambda _: events.GenerationAppended(), effect)
 
     def _append_claim(self, effect: effects.AppendClaim) -> None:
         record = Claim(self._context.services.nonce(), self._context.config.instance_id or "")

@@ -146,7 +146,7 @@ class Purger:
                 if limit > self._starts.get(partition, 0):
                     limits[partition] = limit
         self._drop_old()
-        config = self._views[0].config
+        config = self._views[0].generation_record
         if limits and config is not None:
             offset, _ = config
             ranges = {(self._layout.lineage_topic, 0): (offset, offset + 1)}

@@ -10,7 +10,7 @@ import pytest
 from kstash.core.determinants import Consumed
 from kstash.core.effects import (
     AppendClaim,
-    AppendConfig,
+    AppendGeneration,
     AppendSeal,
     AppendStart,
     Effect,
@@ -25,9 +25,9 @@ from kstash.core.events import (
     Begin,
     CheckpointsVerified,
     ClaimAppended,
-    ConfigAppended,
     Event,
     Fenced,
+    GenerationAppended,
     LineageRead,
     Replayed,
     SealAppended,
@@ -150,7 +150,7 @@ def test_h46_a_claim_that_is_not_where_it_was_acknowledged(
     with pytest.raises(IncarnationFencedError, match="not at offset 3"):
         core.step(LineageRead(found))
     core = group_core()
-    drive(core, [Begin(), LineageRead([]), ConfigAppended(), ClaimAppended(0)])
+    drive(core, [Begin(), LineageRead([]), GenerationAppended(), ClaimAppended(0)])
     with pytest.raises(IncarnationFencedError, match="not at offset 0"):
         core.step(LineageRead([(0, claim())]))
 
@@ -199,8 +199,8 @@ def test_the_first_start_of_all() -> None:
     """Section 6 on an empty topic: every step only behind the acknowledgement of the last one."""
     core = group_core()
     assert core.step(Begin()) == [ReadLineage(0, None)]
-    assert core.step(LineageRead([])) == [AppendConfig()]
-    assert core.step(ConfigAppended()) == [AppendClaim()]
+    assert core.step(LineageRead([])) == [AppendGeneration()]
+    assert core.step(GenerationAppended()) == [AppendClaim()]
     assert core.step(ClaimAppended(1)) == [ReadLineage(0, 1)]
     fence = Fence(APP, ((3, inc(1)),))
     assert core.step(LineageRead([(0, config()), (1, claim())])) == [FenceOutputs(fence)]
@@ -250,7 +250,7 @@ def test_h2_h3_there_is_one_way_only() -> None:
     assert [state for state, _ in steps] == list(GroupState)[1:-1]
     assert [kind for _, kind in steps] == [
         LineageRead,
-        ConfigAppended,
+        GenerationAppended,
         ClaimAppended,
         LineageRead,
         Fenced,

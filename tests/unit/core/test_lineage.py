@@ -258,6 +258,6 @@ def test_what_was_not_folded_is_not_known() -> None:
     with pytest.raises(AssertionError, match="CLAIM"):
         view.fold(2, start(1))
     view = view_of(claim())
-    view.config = 7, config()
+    view.generation_record = 7, config()
     with pytest.raises(AssertionError, match="CONFIG"):
         view.fold(1, claim())

@@ -288,14 +288,14 @@ def test_nothing_is_purged_by_what_was_known_before_a_reset(
         delete = MemoryAdmin.delete_records
 
         def deleted(admin: MemoryAdmin, limits: dict[Partition, int]) -> Any:
-            known.append(purger._views[0].config)
+            known.append(purger._views[0].generation_record)
             return delete(admin, limits)
 
         monkeypatch.setattr(MemoryAdmin, "delete_records", deleted)
-        config = purger._views[0].config
+        config = purger._views[0].generation_record
         assert config is not None
         earlier = config[0], replace(config[1], nonce=b"of before the reset")
-        purger._views[0].config = earlier
+        purger._views[0].generation_record = earlier
         send(driver, 24, partition=0)
         # It has read the topic anew, and goes on with what it says.
         assert known

@@ -86,7 +86,7 @@ def test_a_manifest_is_checked_by_rule(file: FileEntry) -> None:
     checkpoint = made(f"{GENERATION}-1-1", FILE, file)
     with pytest.raises(CheckpointCorruptError):
         check_file_names(checkpoint)
-    view = LineageView(config=(0, Generation(b"n", GENERATION)), claim=1)
+    view = LineageView(generation_record=(0, Generation(b"n", GENERATION)), claim=1)
     view.fold(5, checkpoint)
     assert view.checkpoints == {}
     assert encode_key(checkpoint) in view.passing  # it is given up with what is void
