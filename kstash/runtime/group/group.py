@@ -117,13 +117,9 @@ class TaskGroup:
             self.trimmer = Trimmer(
                 context.services.metrics, self.lineage, self.recovery.core, self.tasks, plans
             )
+        producers, incarnation = self._sink_producers, self.incarnation
         self.sinks = parts.sinks_of(
-            context,
-            self.number,
-            self._sink_producers,
-            incarnation=self.incarnation,
-            plans=plans,
-            tasks=self.tasks,
+            context, self.number, producers, incarnation=incarnation, plans=plans, tasks=self.tasks
         )
         opener = TaskOpener(
             context,
@@ -286,14 +282,7 @@ class TaskGroup:
             self.inputs.balance(task)
             if task.has_waiting:
                 self.batches.wake(task)
-        report_live(
-            self.context.services,
-            self.context.recoveries,
-            group=self.number,
-            recovery=self.recovery,
-            tasks=self.tasks,
-            started=self.started,
-        )
+        report_live(self.context, self.number, self.recovery, self.tasks, self.started)
 
     # -- outputs ---------------------------------------------------------------------------------
 
