@@ -9,6 +9,7 @@ import kstash.core.stash as core_stash
 from kstash.core.confirmed import Confirmed
 from kstash.core.determinants import end_of
 from kstash.core.ids import UNBOUNDED
+from kstash.core.live import LiveRules, MayCome
 from kstash.core.merge import MergeOrder
 from kstash.core.records import Claim
 from kstash.core.replay import Replay
@@ -18,16 +19,28 @@ from tests.simulation.mutant import Mutant
 from tests.simulation.patching import Patch
 
 
-def _work_waits(_: Patch) -> Mutations:
-    mutations = Mutations()
-    mutations.work_waits = True
-    return mutations
+def _work_waits(patch: Patch) -> Mutations:
+    patch.set(LiveRules, "ends_run", lambda *_: False)
+    return Mutations()
 
 
-def _acts_at_once(_: Patch) -> Mutations:
-    mutations = Mutations()
-    mutations.acts_at_once = True
-    return mutations
+def _acts_at_once(patch: Patch) -> Mutations:
+    def may_come(rules: LiveRules, work: int, *, is_at_end: bool) -> MayCome:
+        found = before(rules, work, is_at_end=is_at_end)
+        return MayCome.ANY if found is MayCome.RECORDS else found
+
+    before = patch.set(LiveRules, "may_come", may_come)
+    return Mutations()
+
+
+def _acts_when_given_up(patch: Patch) -> Mutations:
+    patch.set(LiveRules, "close", lambda _: None)
+    return Mutations()
+
+
+def _times_go_back(patch: Patch) -> Mutations:
+    patch.set(LiveRules, "time_ms", lambda _, clock_ms: clock_ms)
+    return Mutations()
 
 
 def _logs_as_now(patch: Patch) -> Mutations:
@@ -130,4 +143,6 @@ EVENT_MUTANTS = (
     Mutant("V10", "acknowledged is not confirmed", _acknowledged_is_confirmed, shapes.OUTSIDE),
     Mutant("V11", "confirmed before a higher CLAIM", _any_claim, shapes.OUTSIDE),
     Mutant("V12", "answers are of the lineage", _attachments_dropped, shapes.ASKING),
+    Mutant("V13", "nothing after the last checkpoint", _acts_when_given_up, shapes.GIVEN_UP),
+    Mutant("V14", "times never go back", _times_go_back, shapes.EVENTS),
 )

@@ -105,8 +105,6 @@ class Mutations:
     releases_before_checkpoints = False
     releases_before_commits = False
     counts_first_position = False
-    work_waits = False
-    acts_at_once = False
     merge_grows = False
     merges_anew = False
     ticks_anew = False

@@ -193,6 +193,8 @@ class Schedule:
     def drain(self, group: SimGroup) -> None:
         """A step of a graceful move: the next owner gets the group when RELEASE is acknowledged."""
         world = self.world
+        for task in group.tasks.values():
+            task.run_batch(self.rng, world.knobs.batch)  # nothing comes
         if group.pending:
             group.publish(self.rng)
         group.release()

@@ -282,6 +282,9 @@ EVENTS: Shape = {
 }
 """Ticks, steps, flushes and idle inputs, and many replays."""
 
+GIVEN_UP: Shape = {**EVENTS, "is_bounded": False, "rate_release": 0.2, "rate_crash": 0.01}
+"""Groups that are released now and then."""
+
 MERGED: Shape = {
     **EVENTS,
     "merges": True,

@@ -401,6 +401,7 @@ class LiveGroup:
         """Take no more input; checkpoint every task where it stands."""
         self.is_draining = True
         for task in self.tasks.values():
+            task.go_live().close()
             self.checkpoint(task, is_remote=True)
 
     def release(self) -> None:

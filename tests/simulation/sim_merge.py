@@ -122,13 +122,15 @@ def merge_live(
             if not found and task.has_input(source):
                 _pass_void(task, source)
         order = _order_of(task, waiting)
-        while at - position < most and not task.state.work and (taken := order.take(1)):
+        while at - position < most and (taken := order.take(1)):
             (source,) = taken
             record = waiting[source][order.counts[source] - 1]
             notes += task.run_values(
                 at, source, record.offset, record.within, (record.value,), emissions, []
             )
             at += 1
+            if task.go_live().ends_run(task.state.work):
+                break
         for part in _move_places(task, order, waiting):
             before = parts.get(part.input)
             count = part.count + (before.count if before is not None else 0)

@@ -23,6 +23,7 @@ from kstash.core.determinants import (
 )
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
+from kstash.core.live import LiveRules, MayCome
 from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskPlan
 from kstash.core.reader import ReaderState
@@ -90,12 +91,12 @@ class SimTask:
         "group",
         "id",
         "incarnation",
-        "is_caught_up",
         "logs",
         "offsets",
         "places",
         "plan",
         "replay",
+        "rules",
         "seed",
         "stage",
         "state",
@@ -121,7 +122,8 @@ class SimTask:
         self.plan = plan
         self.seed = seed_of(inc)
         self.ends_sent = False
-        self.is_caught_up = False
+        # What may come next, since it is live.
+        self.rules: LiveRules | None = None
         # A task that never had an event is checkpointed once too: it would pin the purge.
         self.checkpointed = plan.position if plan.base is not None else -1
         self.logs = plan.logs_runs(len(stage.inputs))
@@ -202,6 +204,14 @@ class SimTask:
 
     # ---- live
 
+    def go_live(self) -> LiveRules:
+        """Return what may come next; the ends of the inputs are listed the first time."""
+        if self.rules is None:
+            cluster, partition = self.world.cluster, self.id.partition
+            ends = {i: cluster.log(t, partition).end for i, t in enumerate(self.stage.inputs)}
+            self.rules = LiveRules(ends, self.state.ticked)
+        return self.rules
+
     def run_batch(self, rng: Random, size: int) -> bool:
         """Process up to `size` events as one batch; returns whether there was one."""
         core = self.core
@@ -249,31 +259,35 @@ class SimTask:
     ) -> Steps | Tick | Flush | Idle | int | None:
         """What comes next of a live task: an event, or records of an input, or nothing.
 
-        Work that is left comes before all, then what the last tick left. What no record decides
-        waits until the inputs were once read to where they ended, and does not come after END.
+        What the last tick left comes before other events.
         """
-        state, stage, world = self.state, self.stage, self.world
-        if state.work:
+        state, stage, world, rules = self.state, self.stage, self.world, self.go_live()
+        for source, offset in enumerate(self.offsets):
+            rules.read(source, offset)
+        # Markers of others may put the ends of its inputs off after its END.
+        is_at_end = self.ends_sent or world.is_at_end(self)
+        may_come = rules.may_come(state.work, is_at_end=is_at_end)
+        if may_come is MayCome.NOTHING:
+            return None
+        if may_come is MayCome.STEPS:
             return Steps(position, min(state.work, size))
         sources = [i for i in range(len(stage.inputs)) if self.has_input(i)]
-        self.is_caught_up |= not sources or world.mutations.acts_at_once
-        # Markers of others may put the ends of its inputs off after its END.
-        is_over = self.ends_sent or world.is_at_end(self)
-        if not self.is_caught_up or (is_over and not world.mutations.acts_at_once):
+        if may_come is MayCome.RECORDS:
             return sources[int(rng.random() * len(sources))] if sources else None
         if state.timers and (state.is_due or not sources or rng.random() < 0.2):
-            now = max(world.read_clock(), state.ticked)
+            clock = world.read_clock()
             if world.is_settling and not sources:
-                now = max(now, min(state.timers.values()))
+                clock = max(clock, min(state.timers.values()))
             elif not state.is_due and not sources and rng.random() < 0.5:
                 return None
-            return Tick(position, now)
+            return Tick(position, rules.time_ms(clock))
         if state.kept and not world.is_settling and rng.random() < 0.2:
             return Flush(position, int(rng.random() * 3))
         if stage.has_idle and not world.is_settling:
             idle = [i for i in range(len(stage.inputs)) if i not in sources]
             if idle and rng.random() < 0.1:
-                return Idle(position, idle[int(rng.random() * len(idle))], world.read_clock())
+                source = idle[int(rng.random() * len(idle))]
+                return Idle(position, source, rules.time_ms(world.read_clock()))
         return sources[int(rng.random() * len(sources))] if sources else None
 
     def _run_event(self, event: Steps | Tick | Flush | Idle, emissions: list[Emission]) -> None:
@@ -285,6 +299,8 @@ class SimTask:
                     run_step(stage, state, groups, emissions)
                     self.truth.append(plain(STEP))
             case Tick():
+                if event.now_ms < state.ticked:
+                    raise ViolationError("I1", f"{self.id} {event} after one of {state.ticked}")
                 run_tick(stage, state, event.now_ms, groups, emissions)
                 self.truth.append(plain(TICK, event.now_ms))
             case Flush():
@@ -316,7 +332,7 @@ class SimTask:
             entries.extend(notes)
             run_end = event[0].offset + 1
             position += 1
-            if self.state.work and not self.world.mutations.work_waits:
+            if self.go_live().ends_run(self.state.work):
                 break
         if self.logs and position > first:
             entries.append(Consumed(first, source, position - first, run_end))
@@ -440,7 +456,7 @@ class SimTask:
         """Run records again, and steps that nobody logged; returns the position after them."""
         offset = -1
         for event in range(position, position + step.count):
-            if self.state.work and step.end_offset < 0 and not self.world.mutations.work_waits:
+            if self.state.work and step.end_offset < 0:
                 self._run_event(Steps(event, 1), emissions)
                 continue
             found = self.next_event(step.input)

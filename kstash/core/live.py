@@ -1,0 +1,88 @@
+"""What may come next of a live task (protocol, section 3); in a replay the lineage says it.
+
+Invariants:
+
+- steps of unfinished work come before any other event, and so end the run of records before them;
+- what no record decides (ticks, flushes, idle inputs) waits until each input was read to the end
+  that was listed when the task went live, and never comes once the inputs are at the ends of a
+  bounded run: an END that counts fixes the history, and a successor may not have read it yet;
+- nothing at all comes after the checkpoint that a group is given up with;
+- times that are logged never go back, whatever the clocks of the workers say.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+
+class MayCome(enum.Enum):
+    """Which events may be next."""
+
+    NOTHING = "nothing"
+    STEPS = "steps"
+    RECORDS = "records"
+    ANY = "any"
+
+
+class LiveRules:
+    """What one incarnation of a task may do since it went live.
+
+    Attributes:
+        logged_ms: the greatest time that was logged; only rises.
+    """
+
+    __slots__ = ("_ends", "_is_closed", "logged_ms")
+
+    def __init__(self, ends: Mapping[int, int], logged_ms: int) -> None:
+        """Go live.
+
+        Args:
+            ends: of the inputs, listed now; one that is empty has 0.
+            logged_ms: the greatest time in the history so far; 0 when it has none.
+        """
+        # Of inputs that were not read to there yet; once empty, it stays.
+        self._ends = dict(ends)
+        # Set once.
+        self._is_closed = False
+        self.logged_ms = logged_ms
+
+    def read(self, source: int, next_offset: int) -> None:
+        """An input was read up to before this offset; what was read and dropped counts."""
+        if next_offset >= self._ends.get(source, next_offset + 1):
+            del self._ends[source]
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether all inputs were read once to where they ended when the task went live."""
+        return not self._ends
+
+    def may_come(self, work: int, *, is_at_end: bool) -> MayCome:
+        """What may be next.
+
+        Args:
+            work: steps that events have left.
+            is_at_end: all inputs are at the ends of a bounded run, whether END was said or not.
+        """
+        if self._is_closed:
+            return MayCome.NOTHING
+        if work:
+            return MayCome.STEPS
+        return MayCome.ANY if self.has_caught_up and not is_at_end else MayCome.RECORDS
+
+    def ends_run(self, work: int) -> bool:
+        """Whether a record is the last one of its run: it has left work, which comes first."""
+        return work > 0
+
+    def time_ms(self, clock_ms: int) -> int:
+        """The time of an event that is logged now.
+
+        Args:
+            clock_ms: what the worker's clock says; it may be behind the one of its predecessor.
+        """
+        self.logged_ms = max(self.logged_ms, clock_ms)
+        return self.logged_ms
+
+    def close(self) -> None:
+        """The group is given up: the checkpoint taken now is the last one."""
+        self._is_closed = True
