@@ -8,7 +8,7 @@ ROUNDS ?= 10
 MINUTES ?= 60
 SECONDS ?= 3600
 MODULES ?= $(patsubst kstash/%,%,$(filter-out %__init__.py,$(wildcard kstash/core/*.py kstash/runtime/*.py kstash/runtime/*/*.py)))
-QUICK := tests/unit tests/property tests/traces
+QUICK := tests/unit tests/property tests/traces tests/differential
 # tests/conftest.py says what is a proof.
 PROOF := -m prove
 NO_PROOF := -m "not prove"
