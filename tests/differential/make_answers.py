@@ -29,8 +29,11 @@ RANDOM_CASES = 300
 
 def answers_to(cases: list[Case]) -> list[dict[str, Any]]:
     """What Kafka Streams says to each case."""
-    subprocess.run(["mvn", "-q", "-B", "package"], cwd=JUDGE, check=True)
-    classes = os.pathsep.join([str(JUDGE / "target/judge.jar"), str(JUDGE / "target/lib/*")])
+    jar = JUDGE / "target/judge.jar"
+    sources = [JUDGE / "pom.xml", *JUDGE.glob("src/**/*.java")]
+    if not jar.exists() or jar.stat().st_mtime < max(path.stat().st_mtime for path in sources):
+        subprocess.run(["mvn", "-q", "-B", "package"], cwd=JUDGE, check=True)
+    classes = os.pathsep.join([str(jar), str(JUDGE / "target/lib/*")])
     asked = "".join(json.dumps(case) + "\n" for case in cases)
     # A short run on a shared machine: no time for the better compiler.
     cheap = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
