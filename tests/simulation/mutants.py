@@ -345,8 +345,10 @@ def _h40_not_idle(patch: Patch) -> Mutations:
 
 def _older_generations(patch: Patch) -> Mutations:
     def starts(view: Any, spec: Any, base: Any) -> Any:
-        offset, config = view.generation_record
-        return before(replace(view, config=(offset, replace(config, generation=0))), spec, base)
+        offset, record = view.generation_record
+        return before(
+            replace(view, generation_record=(offset, replace(record, generation=0))), spec, base
+        )
 
     before = patch.set(core_group, "scan_starts", starts)
     return Mutations()
