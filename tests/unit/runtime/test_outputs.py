@@ -13,7 +13,7 @@ from kstash.core.outputs import Outgoing
 from kstash.core.partitioner import Partitioner
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, decode_identity
 from kstash.operators.batch import Batch
-from kstash.ports.kafka import Headers, OnDelivery
+from kstash.ports.kafka import Headers
 from kstash.runtime.load import Load
 from kstash.runtime.task.outputs import (
     FRAME_RECORDS_MAX,
@@ -28,49 +28,9 @@ from kstash.runtime.task.refusals import Sent
 from kstash.serdes import text
 from kstash.topology.model import StageOutput
 from tests.unit.core_cases import OUT, run_batch, task_core
+from tests.unit.recording_producer import RecordingProducer
 
 SIGNATURE = Signature(1, TaskId(2, 0), Incarnation(3, 4))
-
-
-class Calls:
-    """A producer that keeps what it is given; `ack` calls back."""
-
-    def __init__(self) -> None:
-        self.records: list[tuple[Any, ...]] = []
-
-    def produce(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        partition: int,
-        on_delivery: OnDelivery | None,
-        timestamp: int,
-        headers: Headers | None,
-    ) -> None:
-        """Keep one record."""
-        self.records.append((topic, value, key, partition, on_delivery, timestamp, headers))
-
-    def poll(self) -> None:
-        """Nothing comes by itself."""
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def flush(self, timeout_s: float) -> int:  # noqa: ARG002 - as the port has it
-        """Nothing to wait for."""
-        return 0
-
-    def ack(self, error: Any = None) -> None:
-        """Acknowledge the last record, at offset 17."""
-        self.records[-1][4](error, self)
-
-    def offset(self) -> int:
-        """Where the last record is."""
-        return 17
 
 
 def arguments(kind: OutputKind) -> tuple[Any, ...]:
@@ -97,7 +57,7 @@ def batch_of(count: int, headers: list[Headers | None] | None = None) -> Batch:
 
 def test_frames_carry_an_identity_each_and_the_chunk_once() -> None:
     """Sequences go on from frame to frame; the last one calls back."""
-    calls = Calls()
+    calls = RecordingProducer()
     output = FrameOutput(*arguments(OutputKind.FRAMES), producer=calls, frame_bytes_max=1 << 20)
     sent(output, batch_of(FRAME_RECORDS_MAX + 1), b"chunk")
     first, second = calls.records
@@ -115,7 +75,7 @@ def test_frames_carry_an_identity_each_and_the_chunk_once() -> None:
 
 def test_immediate_records_carry_an_identity_each_and_the_chunk_once() -> None:
     """The user's headers come first."""
-    calls = Calls()
+    calls = RecordingProducer()
     output = ImmediateOutput(*arguments(OutputKind.IMMEDIATE), route=DirectRoute(calls))
     sent(output, batch_of(2, [[("trace", b"1")], None]), b"chunk")
     first, second = calls.records
@@ -128,7 +88,7 @@ def test_immediate_records_carry_an_identity_each_and_the_chunk_once() -> None:
 
 def test_transactional_records_are_the_users_alone() -> None:
     """Key, value, timestamp and headers as the program made them; the last one calls back."""
-    calls = Calls()
+    calls = RecordingProducer()
     output = TransactionalOutput(*arguments(OutputKind.TRANSACTIONAL), route=DirectRoute(calls))
     headers: list[Headers | None] = [[("trace", b"1")], None]
     sent(output, Batch([b"k", None], [b"v", None], [5, 6], headers))
@@ -139,7 +99,7 @@ def test_transactional_records_are_the_users_alone() -> None:
     assert output.header_bytes == 0
 
 
-def make(kind: OutputKind, calls: Calls) -> Any:
+def make(kind: OutputKind, calls: RecordingProducer) -> Any:
     """An output of a kind."""
     if kind is OutputKind.FRAMES:
         return FrameOutput(*arguments(kind), producer=calls, frame_bytes_max=1 << 20)
@@ -150,12 +110,12 @@ def make(kind: OutputKind, calls: Calls) -> Any:
 @pytest.mark.parametrize("kind", OutputKind)
 def test_an_acknowledgement_counts_for_the_task(kind: OutputKind) -> None:
     """What is acknowledged is not on its way any more; a failed record still is."""
-    calls = Calls()
+    calls = RecordingProducer()
     output = make(kind, calls)
     sent(output, batch_of(1))
-    calls.ack("refused")
+    calls.answer(-1, 17, "refused")
     assert list(output._sent.waiting(OUT))
-    calls.ack()
+    calls.answer(-1, 17)
     assert not list(output._sent.waiting(OUT))
     assert output._core.outputs_done_through() == (2 if kind is OutputKind.FRAMES else 1)
 
@@ -168,7 +128,7 @@ def test_a_sink_waits_for_its_route() -> None:
         def send(self, outgoing: Outgoing, hand_over: HandOver) -> None:
             kept.append((outgoing, hand_over))
 
-    calls = Calls()
+    calls = RecordingProducer()
     output = ImmediateOutput(*arguments(OutputKind.IMMEDIATE), route=Closed())
     sent(output, batch_of(1))
     assert not calls.records

@@ -12,65 +12,17 @@ from kstash.core.ids import Incarnation
 from kstash.core.records import Claim
 from kstash.core.wire import Fence
 from kstash.errors import ProducerFailedError, ProducerRefusedError
-from kstash.ports.kafka import Headers, OnDelivery
 from kstash.runtime.recovery.appending import CLAIM_BACKOFF_S, Appender
 from kstash.runtime.recovery.fencing import Fencing
 from kstash.runtime.recovery.phases import PHASES, PhaseTimes
 from kstash.testing.clock import ManualClock
+from tests.unit.recording_producer import RecordingProducer
 
 LINEAGE = ("app-lineage", 3)
 MARKER = Fence(7, ((3, Incarnation(1, 1)),))
 
 
-class Delivered:
-    """A record that was produced, at an offset."""
-
-    def __init__(self, offset: int | None) -> None:
-        self._offset = offset
-
-    def offset(self) -> int | None:
-        """Where it is."""
-        return self._offset
-
-
-class Calls:
-    """A producer that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.records: list[tuple[Any, ...]] = []
-
-    def produce(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        partition: int,
-        on_delivery: OnDelivery | None,
-        timestamp_ms: int,
-        headers: Headers | None,
-    ) -> None:
-        """Keep one record."""
-        self.records.append((topic, value, key, partition, on_delivery, timestamp_ms, headers))
-
-    def poll(self) -> None:
-        """Nothing comes by itself."""
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def flush(self, timeout_s: float) -> int:  # noqa: ARG002 - as the port has it
-        """Nothing to wait for."""
-        return 0
-
-    def answer(self, index: int, offset: int | None, error: Any = None) -> None:
-        """Call back for a record."""
-        self.records[index][4](error, Delivered(offset))
-
-
-class SinkCalls(Calls):
+class SinkCalls(RecordingProducer):
     """A sink's producer that keeps who waits for its initialisation."""
 
     def __init__(self) -> None:
@@ -91,7 +43,7 @@ class Attempt:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.posted: list[Event | Exception] = []
-        self.calls = Calls()
+        self.calls = RecordingProducer()
         self.tries = 0
         self.appender = Appender(self.clock, LINEAGE, self.posted.append)
 
@@ -165,7 +117,7 @@ def test_a_cancelled_attempt_tries_nothing_again() -> None:
 def test_all_partitions_and_sinks_are_fenced_before_the_seal() -> None:
     """The last of them to answer makes the event, with what the sinks' predecessors committed."""
     posted: list[Event | Exception] = []
-    calls, sink = Calls(), SinkCalls()
+    calls, sink = RecordingProducer(), SinkCalls()
     targets = [("words", 0), ("words", 1)]
     fencing = Fencing(ManualClock(), calls, targets, [sink], posted.append)
     fencing.begin(MARKER)
@@ -180,14 +132,14 @@ def test_all_partitions_and_sinks_are_fenced_before_the_seal() -> None:
 def test_with_nothing_to_fence_it_is_done_at_once() -> None:
     """A group whose tasks write nothing goes on."""
     posted: list[Event | Exception] = []
-    Fencing(ManualClock(), Calls(), [], [], posted.append).begin(MARKER)
+    Fencing(ManualClock(), RecordingProducer(), [], [], posted.append).begin(MARKER)
     assert posted == [Fenced(())]
 
 
 def test_a_fence_that_failed_ends_the_attempt() -> None:
     """A partition without a fence may still take records of a predecessor."""
     posted: list[Event | Exception] = []
-    calls, sink = Calls(), SinkCalls()
+    calls, sink = RecordingProducer(), SinkCalls()
     fencing = Fencing(ManualClock(), calls, [("words", 0)], [sink], posted.append)
     fencing.begin(MARKER)
     calls.answer(0, None, "timed out")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -18,8 +14,8 @@ from hypothesis.stateful import (
 
 from kstash.core.records import FileEntry
 from kstash.ports.state import StateBackend, StoreSpec, TaskState
-from kstash.state.rocks import RocksBackend
 from kstash.testing.state import MemoryBackend
+from tests.unit.state.on_rocks import OnRocks
 
 Model = dict[str, dict[bytes, str]]
 
@@ -139,26 +135,8 @@ class StateMachine(RuleBasedStateMachine):
             self.backend.close()
 
 
-class RocksMachine(StateMachine):
-    """The same on RocksDB, where a crash is a new backend on the same folder."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="kstash-state-"))
-
-    def make_backend(self, memory_bytes: int) -> StateBackend:
-        """A backend on the machine's folder."""
-        return RocksBackend(self.folder, "app", topology_hash="h", memory_bytes=memory_bytes)
-
-    def crash(self) -> None:
-        """Lose everything but what is on disk (a test cannot kill its own process)."""
-        self.backend.close()
-        self.backend = self.make_backend(self.memory_bytes)
-
-    def teardown(self) -> None:
-        """Close what is open and delete the folder."""
-        super().teardown()
-        shutil.rmtree(self.folder, ignore_errors=True)
+class RocksMachine(OnRocks, StateMachine):
+    """The same on RocksDB."""
 
 
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
