@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kstash.core.determinants import (
-    Determinant,
-)
+from kstash.core.determinants import Determinant
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import OutPartition, TaskId
-from kstash.core.lineage import (
-    Owner,
-)
+from kstash.core.lineage import Owner
 from kstash.core.reader import ReaderState
 from kstash.core.records import Checkpoint
 

@@ -114,7 +114,7 @@ class TaskOpener:
             sequences=plan.sequences,
             kinds=[output.kind for output in stage.outputs],
             header_bytes_max=config.lineage_header_bytes_max if guarantee.sends_lineage else 0,
-            is_logging=self._context.guarantee.logs_lineage,
+            is_logging=guarantee.logs_lineage,
             made=plan.made,
         )
         core.scans.inherit(plan.scan_from)
