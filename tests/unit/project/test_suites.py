@@ -71,6 +71,6 @@ def test_mutants_are_shown_the_tests_of_what_is_mutated() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         shown = tomllib.load(file)["tool"]["mutmut"]["pytest_add_cli_args_test_selection"]
     unit = ROOT / "tests" / "unit"
-    files = {str(p) for name in ("core", "runtime") for p in (unit / name).glob("test_*.py")}
+    files = {str(p) for name in ("core", "runtime") for p in (unit / name).rglob("test_*.py")}
     assert files - {str(ROOT / path) for path in shown} == {str(unit / "core/test_states.py")}
     assert all((ROOT / path).exists() for path in shown)

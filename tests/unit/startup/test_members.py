@@ -20,7 +20,7 @@ from kstash.settings.config import Config
 from kstash.startup import continuity as program
 from kstash.startup import members
 from kstash.testing import TestDriver
-from tests.unit.runtime.test_lags import counted
+from tests.unit.runtime.worker.test_lags import counted
 from tests.unit.sleeping_clock import SleepingClock
 
 CONFIG = Config.load(

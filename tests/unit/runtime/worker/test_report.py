@@ -16,8 +16,8 @@ from kstash.ports.status import BrokerStatus
 from kstash.runtime.context import RECOVERIES_MAX
 from kstash.testing import TestDriver
 from kstash.testing.background import ManualBackground
-from tests.unit.runtime.test_lags import counted, first_task, go_on, hold, status
 from tests.unit.runtime.test_moves import Pair
+from tests.unit.runtime.worker.test_lags import counted, first_task, go_on, hold, status
 
 
 def test_tasks_say_where_they_are() -> None:

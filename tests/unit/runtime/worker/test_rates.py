@@ -6,7 +6,7 @@ import pytest
 
 from kstash.runtime.worker.rates import WINDOW_SAMPLES
 from kstash.testing import TestDriver
-from tests.unit.runtime.test_lags import counted, status
+from tests.unit.runtime.worker.test_lags import counted, status
 
 
 def rates(driver: TestDriver) -> list[float]:

@@ -9,9 +9,9 @@ from kstash.core.record_codec import encode_key, encode_value
 from kstash.core.records import Claim
 from kstash.ports.status import GroupStatus
 from kstash.testing import TestDriver
-from tests.unit.runtime.test_lags import counted, first_task, go_on, hold, status
+from tests.unit.runtime.recovery.test_watchdog import merged, started, step_to
 from tests.unit.runtime.test_moves import _live_pair, _stall
-from tests.unit.runtime.test_watchdog import merged, started, step_to
+from tests.unit.runtime.worker.test_lags import counted, first_task, go_on, hold, status
 
 
 def only_group(driver: TestDriver) -> GroupStatus:
