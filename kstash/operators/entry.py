@@ -23,11 +23,12 @@ class Entry:
 
     Attributes:
         title: what errors call it.
+        label: what metrics call it.
         ports: none: what is read is handed on by itself.
     """
 
     def __init__(self, source: StageInput, read: ColumnSet) -> None:
-        self.title = f"input {source.topic}"
+        self.title = self.label = f"input {source.topic}"
         self.ports: Mapping[str, int] = {}
         self.source = source
         # Flags are asked once: they take longer than all else that a batch of one record does.

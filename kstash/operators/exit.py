@@ -65,7 +65,7 @@ class Exit:
             if left.count == flow.count:
                 flow.keys, flow.encoded = left.keys, left.encoded  # for others that read the flow
             values = left.live_values
-            batch = Batch(keys, values, left.times, left.headers)
+            batch = Batch(keys, values, left.live_timestamps, left.headers)
             size_bytes = bytes_of(batch)
             try:
                 if is_new:

@@ -97,6 +97,9 @@ class Flow:
         timestamps: Unix milliseconds, or None.
         headers: user headers; None also when no record has any.
         trail: how the records came about; a step that keeps all records hands it on.
+        event_times: what the records say of stream time, in Unix milliseconds; None: as much as
+            their timestamps. They are with the timestamps, for nodes that read `ColumnSet.TIME`,
+            and stay within the stage.
     """
 
     count: int
@@ -107,6 +110,7 @@ class Flow:
     timestamps: list[int] | None
     headers: list[Headers | None] | None
     trail: Trail = ENTERED
+    event_times: list[int] | None = None
 
     @property
     def live_keys(self) -> list[Any]:
@@ -121,10 +125,15 @@ class Flow:
         return self.values
 
     @property
-    def times(self) -> list[int]:
+    def live_timestamps(self) -> list[int]:
         """The timestamps, for a node that reads them."""
         assert self.timestamps is not None
         return self.timestamps
+
+    @property
+    def times(self) -> list[int]:
+        """What moves stream time, for a node that reads it."""
+        return self.live_timestamps if self.event_times is None else self.event_times
 
     def origins(self) -> Iterator[int]:
         """Index in the stage's input batch of what each record was made of, rising."""
@@ -146,6 +155,7 @@ class Flow:
             timestamps=self.timestamps,
             headers=self.headers,
             trail=self.trail,
+            event_times=self.event_times,
         )
 
     def with_keys(self, keys: list[Any], serde: Serde[Any]) -> Flow:
@@ -159,6 +169,21 @@ class Flow:
             timestamps=self.timestamps,
             headers=self.headers,
             trail=self.trail,
+            event_times=self.event_times,
+        )
+
+    def with_times(self, timestamps: list[int], event_times: list[int] | None = None) -> Flow:
+        """The same records at other times; without `event_times` these are the timestamps."""
+        return Flow(
+            count=self.count,
+            keys=self.keys,
+            encoded=self.encoded,
+            key_serde=self.key_serde,
+            values=self.values,
+            timestamps=timestamps,
+            headers=self.headers,
+            trail=self.trail,
+            event_times=event_times,
         )
 
     def select(self, mask: Sequence[object]) -> Flow | None:
@@ -181,6 +206,7 @@ class Flow:
             timestamps=part(self.timestamps),
             headers=part(self.headers),
             trail=Selected(self.trail, mask),
+            event_times=part(self.event_times),
         )
 
     def part(self, start: int, end: int) -> Flow:
@@ -200,6 +226,7 @@ class Flow:
             timestamps=cut(self.timestamps),
             headers=cut(self.headers),
             trail=Cut(self.trail, start),
+            event_times=cut(self.event_times),
         )
 
     def expand(self, values: list[Any], counts: list[int], *, with_keys: bool) -> Flow:
@@ -219,6 +246,7 @@ class Flow:
             timestamps=repeated(self.timestamps),
             headers=repeated(self.headers),
             trail=Expanded(self.trail, counts),
+            event_times=repeated(self.event_times),
         )
 
 
@@ -248,6 +276,9 @@ def merge_flows(flows: Sequence[Flow], read: ColumnSet) -> Flow:
     headers: list[Headers | None] | None = None
     if any(flow.headers is not None for flow in flows):
         headers = ordered([flow.headers or [None] * flow.count for flow in flows])
+    times: list[int] | None = None
+    if any(flow.event_times is not None for flow in flows):
+        times = common([flow.event_times or flow.timestamps for flow in flows], ColumnSet.TIME)
     return Flow(
         count=len(origins),
         keys=common([flow.keys for flow in flows], ColumnSet.KEY),
@@ -257,4 +288,5 @@ def merge_flows(flows: Sequence[Flow], read: ColumnSet) -> Flow:
         timestamps=common([flow.timestamps for flow in flows], ColumnSet.TIME),
         headers=headers,
         trail=Merged(ordered([origins])),
+        event_times=times,
     )

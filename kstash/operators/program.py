@@ -97,6 +97,11 @@ class StageProgram:
         """Records that failed and were skipped, by title of the operator."""
         return self._scope.skipped
 
+    @property
+    def dropped(self) -> Mapping[tuple[str, str], int]:
+        """Records that operators left out, by (label of the operator, reason), replays apart."""
+        return self._scope.drops
+
     def process(self, input_index: int, batch: Batch, *, is_new: bool = True) -> None:
         """Run records through the stage; what they make waits for `take_outputs`.
 
@@ -121,7 +126,7 @@ class StageProgram:
         seconds, self._slowest = self._seconds, None
         started = seconds()
         entry = self._entries[input_index]
-        scope.begin(entry)
+        scope.begin(entry, is_new=is_new)
         flow = entry.decode(batch, scope)
         if flow is not None:
             scope.flows[self._stage.entries[input_index].index] = flow
@@ -194,6 +199,7 @@ class StageProgram:
         return Turn(
             node=node,
             title=node.title,
+            label=node.label(),
             parents=parents,
             step=step,
             read=read,

@@ -22,6 +22,7 @@ class Turn:
     Attributes:
         node: the operator.
         title: what errors call it.
+        label: what metrics call it: stable between runs, and without a line number.
         parents: indexes of the nodes that it reads from.
         step: its logic; None: its records go on as they are.
         read: columns that it reads, or a later step.
@@ -32,6 +33,7 @@ class Turn:
 
     node: Node
     title: str
+    label: str
     parents: tuple[int, ...]
     step: Step | None
     read: ColumnSet
@@ -47,6 +49,7 @@ class TaskScope:
         stores: of the task.
         flows: by index of a node, what it made of the batch; nodes that made nothing are missing.
         skipped: records that failed and were skipped, by title of the operator.
+        drops: records that operators left out, by (label of the operator, reason).
         turn: whose it is.
     """
 
@@ -54,18 +57,21 @@ class TaskScope:
         self.stores = stores
         self.flows: dict[int, Flow] = {}
         self.skipped: Counter[str] = Counter()
+        self.drops: Counter[tuple[str, str]] = Counter()
         self.turn: Turn | Entry
         self._decide = decide
         self._parts: dict[int, list[Flow]] = {}
+        self._counts = True
 
     @property
     def may_skip(self) -> bool:
         """Whether a record that fails may be skipped."""
         return self._decide is not always_fail
 
-    def begin(self, entry: Entry) -> None:
-        """A new batch comes in."""
+    def begin(self, entry: Entry, *, is_new: bool = True) -> None:
+        """A new batch comes in; what is dropped of it counts where it is processed first."""
         self.flows, self._parts, self.turn = {}, {}, entry
+        self._counts = is_new
 
     def end(self, turn: Turn) -> None:
         """The operator is done: what it sent on in several parts is put together."""
@@ -94,3 +100,8 @@ class TaskScope:
         if decision is Decision.SKIP:
             self.skipped[self.turn.title] += 1
         return decision
+
+    def dropped(self, reason: str, count: int) -> None:
+        """Count records that the operator leaves out."""
+        if count and self._counts:
+            self.drops[self.turn.label, reason] += count

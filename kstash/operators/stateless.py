@@ -126,7 +126,7 @@ class RecordsStep:
         left = decode_keys(flow, self.label, scope)
         if left is not None:
             headers = left.headers or [None] * left.count
-            columns = (left.live_keys, left.live_values, left.times, headers)
+            columns = (left.live_keys, left.live_values, left.live_timestamps, headers)
             scope.out(left.with_values(list(map(Record, *columns))))
 
 

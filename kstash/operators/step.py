@@ -80,6 +80,14 @@ class Scope(Protocol):
         counted, and its step goes on as if it had not been there.
         """
 
+    def dropped(self, reason: str, count: int) -> None:
+        """Count records that the operator leaves out, by why; those of a replay are not counted.
+
+        Args:
+            reason: one word of few: it is a label of a metric.
+            count: 0 or more.
+        """
+
 
 class Step(Protocol):
     """One node's logic. It keeps nothing between runs: that is what stores are for.

@@ -269,6 +269,16 @@ class _Compiler:
                     stage.entries[0].location,
                 )
             names.add(stage.name)
+        owners: dict[str, Node] = {}
+        for node in self.nodes:
+            for store in node.stores:
+                other = owners.setdefault(store.name, node)
+                if other is not node:
+                    raise TopologyError(
+                        f"{other.title} and {node.label()} would both keep a store {store.name!r}: "
+                        "rename one of them",
+                        node.location,
+                    )
 
     def _check_loops_through_topics(self, stages: Iterable[Stage]) -> None:
         read = {entry.topic for stage in stages for entry in stage.inputs}

@@ -13,6 +13,7 @@ import pytest
 
 import kstash
 from kstash import App, Stream
+from kstash.errors import TopologyError
 from kstash.operators.batch import Batch
 from kstash.operators.flow import Flow
 from kstash.operators.keyed import KeyedStep
@@ -63,7 +64,7 @@ class LatestLogic:
         late = stores.store(f"{self.name}-late").load(keys)
         timers = stores.timers(f"{self.name}-due")
         mask: list[bool] = []
-        for key, time in zip(keys, flow.times, strict=True):
+        for key, time in zip(keys, flow.live_timestamps, strict=True):
             mask.append(time >= times.get(key, 0))
             if mask[-1]:
                 times[key] = time
@@ -270,3 +271,36 @@ def test_columns_that_nobody_reads_are_not_carried() -> None:
     texts(app).to("out")
     stage = app.topology().stages[0]
     assert stage.read_after[stage.entries[0].index] == ColumnSet.ALL
+
+
+def test_what_an_operator_leaves_out_is_counted_once() -> None:
+    """By operator and reason; what a replay leaves out again is not counted again."""
+    app = App("app")
+    out, _ = latest(texts(app))
+    out.to("out")
+    stage = app.topology().stages[0]
+
+    class Dropping:
+        label = "drops"
+
+        def run(self, _side: int, flow: Flow, scope: Scope) -> None:
+            scope.dropped("late", flow.count)
+            scope.dropped("null key", 0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STEPS, Latest, lambda _node, _: Dropping())
+        task = Task(app)
+        assert task.feed(Batch([b"k"] * 2, [b"a"] * 2, [1, 2])) == {}
+        task.program.process(0, Batch([b"k"], [b"a"], [3]), is_new=False)
+        task.feed(Batch([b"k"], [b"a"], [4]))
+    assert stage.nodes[0].label() == "latest(l)"
+    assert task.program.dropped == {("latest(l)", "late"): 3}
+
+
+def test_two_stores_have_two_names() -> None:
+    """Also those that an operator keeps beside the one of its name."""
+    app = App("app")
+    latest(texts(app))[0].to("out")
+    app.stream("in", key=kstash.text, value=kstash.text).count("l-time").to("counts")
+    with pytest.raises(TopologyError, match="both keep a store 'l-time': rename one of them"):
+        app.topology()

@@ -72,3 +72,27 @@ def test_a_merge_makes_no_column_that_nobody_looks_at() -> None:
     batch = flow("a", "b")
     merged = merge_flows([batch, batch], ColumnSet.TIME)
     assert (merged.encoded, merged.values, merged.timestamps) == (None, None, [100, 100, 101, 101])
+
+
+def test_times_are_the_timestamps_unless_said_otherwise() -> None:
+    """Every way to make a flow of another one carries the times of its records along."""
+    batch = flow("a", "b", "c")
+    assert batch.times == [100, 101, 102]
+    late = batch.with_times([5, 6, 7], [1, 2, 3])
+    assert (late.timestamps, late.times, late.values) == ([5, 6, 7], [1, 2, 3], ["a", "b", "c"])
+    assert late.with_times([8, 9, 9]).times == [8, 9, 9]
+    assert late.with_values([1, 2, 3]).times == late.with_keys([1, 2, 3], kstash.text).times
+    assert late.with_values([1, 2, 3]).times == [1, 2, 3]
+    assert some(late.select([1, 0, 1])).times == [1, 3]
+    assert late.part(1, 3).times == [2, 3]
+    assert late.expand(["x"] * 3, [2, 0, 1], with_keys=True).times == [1, 1, 3]
+
+
+def test_merged_flows_have_the_times_of_both() -> None:
+    """Also where only one of them has times beside its timestamps."""
+    batch = flow("a", "b")
+    merged = merge_flows([batch, batch.with_times([1, 2], [0, 1])], ColumnSet.TIME)
+    assert (merged.timestamps, merged.times) == ([100, 1, 101, 2], [100, 0, 101, 1])
+    assert merge_flows([batch, batch], ColumnSet.TIME).event_times is None
+    late = batch.with_times([1, 2], [0, 1])
+    assert merge_flows([batch, late], ColumnSet.VALUE).event_times is None

@@ -1,0 +1,91 @@
+"""The stream time of an operator: how far the records that it took say that time has come.
+
+It is state of the operator, in a store of its own, so that a restart does not make records early
+that were late. It is a running maximum, record by record, and never goes back. The operator says
+which records move it: those that it took, and none that had no key, came too late or failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Final
+
+from kstash.operators.step import Stores
+from kstash.serdes import int_text, raw
+from kstash.topology.traits import KeyedStore
+
+BEFORE_ALL_MS: Final = -(1 << 62)
+"""The stream time before the first record: below every time, and far enough from the least number
+of 64 bits that lengths of windows may be taken off it."""
+
+_ENTRY = b""
+_ENTRIES = (_ENTRY,)
+
+
+def time_store(operator: str) -> KeyedStore:
+    """The store with the stream time of an operator, for the `stores` of its node.
+
+    It comes after those of keys: the first one of a node has the keys of its records.
+
+    Args:
+        operator: name of the operator.
+    """
+    return KeyedStore(_name(operator), "time", raw, int_text)
+
+
+class StreamTime:
+    """An operator's stream time during one call of its logic: made anew for each.
+
+    Args:
+        stores: of the task.
+        operator: name of the operator, whose node has `time_store` among its stores.
+
+    Attributes:
+        now_ms: in Unix milliseconds; `BEFORE_ALL_MS` before the first record.
+    """
+
+    __slots__ = ("_live", "now_ms")
+
+    def __init__(self, stores: Stores, operator: str) -> None:
+        self._live = stores.store(_name(operator)).load(_ENTRIES)
+        self.now_ms: int = self._live.get(_ENTRY, BEFORE_ALL_MS)
+
+    def take(self, time_ms: int) -> int:
+        """A record of this time was taken; returns the stream time after it."""
+        if time_ms > self.now_ms:
+            self.now_ms = self._live[_ENTRY] = time_ms
+        return self.now_ms
+
+    def take_all(self, times_ms: Sequence[int]) -> int:
+        """Records were taken, in any order; returns the stream time after the last one.
+
+        Args:
+            times_ms: one or more.
+        """
+        return self.take(max(times_ms))
+
+    def running(self, times_ms: list[int]) -> list[int]:
+        """Records were taken, one after the other.
+
+        Args:
+            times_ms: any number; not changed.
+
+        Returns:
+            The stream time after each; it may be the list that was given.
+        """
+        if not times_ms:
+            return []
+        before = self.now_ms
+        latest = self.take_all(times_ms)
+        if latest == before:
+            return [before] * len(times_ms)
+        if times_ms[0] >= before and sorted(times_ms) == times_ms:
+            return times_ms
+        made = list(accumulate(times_ms, max, initial=before))
+        del made[0]
+        return made
+
+
+def _name(operator: str) -> str:
+    return f"{operator}.time"
