@@ -12,8 +12,7 @@ from itertools import accumulate
 from typing import Final
 
 from kstash.operators.step import Stores
-from kstash.serdes import int_text, raw
-from kstash.topology.traits import KeyedStore
+from kstash.topology.traits import time_store
 
 BEFORE_ALL_MS: Final = -(1 << 62)
 """The stream time before the first record: below every time, and far enough from the least number
@@ -21,17 +20,6 @@ of 64 bits that lengths of windows may be taken off it."""
 
 _ENTRY = b""
 _ENTRIES = (_ENTRY,)
-
-
-def time_store(operator: str) -> KeyedStore:
-    """The store with the stream time of an operator, for the `stores` of its node.
-
-    It comes after those of keys: the first one of a node has the keys of its records.
-
-    Args:
-        operator: name of the operator.
-    """
-    return KeyedStore(_name(operator), "time", raw, int_text)
 
 
 class StreamTime:
@@ -48,7 +36,7 @@ class StreamTime:
     __slots__ = ("_live", "now_ms")
 
     def __init__(self, stores: Stores, operator: str) -> None:
-        self._live = stores.store(_name(operator)).load(_ENTRIES)
+        self._live = stores.store(time_store(operator).name).load(_ENTRIES)
         self.now_ms: int = self._live.get(_ENTRY, BEFORE_ALL_MS)
 
     def take(self, time_ms: int) -> int:
@@ -85,7 +73,3 @@ class StreamTime:
         made = list(accumulate(times_ms, max, initial=before))
         del made[0]
         return made
-
-
-def _name(operator: str) -> str:
-    return f"{operator}.time"

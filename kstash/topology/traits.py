@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kstash.ports.state import StoreKind, StoreSpec
-from kstash.serdes import Serde
+from kstash.serdes import Serde, int_text, raw
 
 OUT = "out"
 """The output that a node has as a rule."""
@@ -52,3 +52,14 @@ class KeyedStore:
     def spec(self) -> StoreSpec:
         """What a state backend needs to know of it."""
         return StoreSpec(self.name, self.value.serialize, self.value.deserialize, self.kind)
+
+
+def time_store(operator: str) -> KeyedStore:
+    """The store with the stream time of an operator, for the `stores` of its node.
+
+    It comes after those of keys: the first one of a node has the keys of its records.
+
+    Args:
+        operator: name of the operator.
+    """
+    return KeyedStore(f"{operator}.time", "time", raw, int_text)

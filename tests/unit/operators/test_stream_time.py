@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kstash.operators.stream_time import BEFORE_ALL_MS, StreamTime, time_store
+from kstash.operators.stream_time import BEFORE_ALL_MS, StreamTime
 from kstash.testing.state import MemoryBackend, MemoryTaskFolder, MemoryTaskState
+from kstash.topology.traits import time_store
 
 SPECS = [time_store("w").spec]
 TIMES = st.lists(st.integers(-5, 30), max_size=6)
