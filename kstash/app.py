@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from kstash.errors import KstashError, TopologyError
@@ -15,6 +16,7 @@ from kstash.surface.checks import check_application, check_run, check_serde
 from kstash.surface.graph import Graph
 from kstash.surface.keyed import KeyedStream
 from kstash.surface.streams import Stream
+from kstash.surface.times import Times
 from kstash.surface.words import APP_WORDS, missing
 from kstash.topology.compiler import compile_topology
 from kstash.topology.model import Topology
@@ -61,19 +63,43 @@ class App:
 
     @overload
     def stream(
-        self, *topics: str, key: Serde[K], value: Serde[V], immediate_of: str | None = None
+        self,
+        *topics: str,
+        key: Serde[K],
+        value: Serde[V],
+        immediate_of: str | None = None,
+        timestamp: Callable[[V], int | datetime] | None = None,
+        out_of_order: timedelta | None = None,
+        max_ahead: timedelta | None = None,
     ) -> KeyedStream[K, V]: ...
     @overload
     def stream(
-        self, *topics: str, value: Serde[V], immediate_of: str | None = None
+        self,
+        *topics: str,
+        value: Serde[V],
+        immediate_of: str | None = None,
+        timestamp: Callable[[V], int | datetime] | None = None,
+        out_of_order: timedelta | None = None,
+        max_ahead: timedelta | None = None,
     ) -> Stream[bytes | None, V]: ...
     @overload
     def stream(
-        self, *topics: str, key: Serde[K], immediate_of: str | None = None
+        self,
+        *topics: str,
+        key: Serde[K],
+        immediate_of: str | None = None,
+        timestamp: Callable[[bytes], int | datetime] | None = None,
+        out_of_order: timedelta | None = None,
+        max_ahead: timedelta | None = None,
     ) -> KeyedStream[K, bytes]: ...
     @overload
     def stream(
-        self, *topics: str, immediate_of: str | None = None
+        self,
+        *topics: str,
+        immediate_of: str | None = None,
+        timestamp: Callable[[bytes], int | datetime] | None = None,
+        out_of_order: timedelta | None = None,
+        max_ahead: timedelta | None = None,
     ) -> Stream[bytes | None, bytes]: ...
 
     def stream(
@@ -82,6 +108,9 @@ class App:
         key: Serde[Any] | None = None,
         value: Serde[Any] | None = None,
         immediate_of: str | None = None,
+        timestamp: Callable[[Any], int | datetime] | None = None,
+        out_of_order: timedelta | None = None,
+        max_ahead: timedelta | None = None,
     ) -> Stream[Any, Any]:
         """Read one topic, or the union of several.
 
@@ -92,10 +121,19 @@ class App:
             value: serde of the value; raw bytes by default.
             immediate_of: id of the kstash application whose immediate sink the topics are: their
                 records are then seen at once and still exactly once.
+            timestamp: when what a value tells of has happened, in Unix milliseconds from 0 to the
+                end of the year 9999, or as a datetime with a time zone. It becomes the timestamp
+                of what follows; without it that is the Kafka record's own.
+            out_of_order: how much older than others before it a record may be, and still not be
+                late: stream time in the stage of this source is held back by so much; 0 or more.
+            max_ahead: how much larger than the Kafka record's own timestamp what `timestamp` makes
+                may be. A record above that is dropped and counted, so that one of the year 2099
+                does not end all windows; 0 or more.
 
         Raises:
-            TopologyError: no topic, a name that Kafka does not allow, no application's id, or the
-                topic was declared before with other serdes.
+            TopologyError: no topic, a name that Kafka does not allow, no application's id, an
+                interval that is none, `max_ahead` without `timestamp`, or the topic was declared
+                before with other serdes or times.
         """
         location = user_location()
         if not topics:
@@ -103,9 +141,15 @@ class App:
         check_serde("key", key, location)
         check_serde("value", value, location)
         check_application("immediate_of", immediate_of, location)
+        times = Times.of(timestamp, out_of_order, max_ahead, location)
         streams = tuple(
             self._graph.source(
-                topic, key=key, value=value or raw, immediate_of=immediate_of, location=location
+                topic,
+                key=key,
+                value=value or raw,
+                immediate_of=immediate_of,
+                times=times,
+                location=location,
             )
             for topic in topics
         )

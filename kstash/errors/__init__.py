@@ -48,6 +48,7 @@ from kstash.errors.program import (
     ProgramError,
     SerdeError,
     SkipTooLateError,
+    TimestampError,
     TopologyError,
     UnknownWordError,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "SkipTooLateError",
     "StateError",
     "StepDeadlineError",
+    "TimestampError",
     "TopicMadeAnewError",
     "TopicMismatchError",
     "TopicMissingError",

@@ -122,6 +122,20 @@ class NullKeyError(LocatedError, ProgramError):
         self.record_index = record_index
 
 
+class TimestampError(LocatedError, ProgramError):
+    """A record has no time: its Kafka record has none, or a `timestamp=` function made none.
+
+    Attributes:
+        operator: what needs it, as in the topology.
+        record_index: as for `OperatorError`.
+    """
+
+    def __init__(self, operator: str, detail: str, *, record_index: int) -> None:
+        super().__init__(f"{operator!r} finds no time of a record: {detail}")
+        self.operator = operator
+        self.record_index = record_index
+
+
 class ProgramChangedError(ProgramError):
     """The program, or a setting that changes results, is not the one that left lineage and state.
 

@@ -8,6 +8,7 @@ from functools import partial
 from kstash.operators.batch import Batch
 from kstash.operators.calls import decode_keys, kept, refuse
 from kstash.operators.columns import deserialize_column
+from kstash.operators.event_time import refuse_missing
 from kstash.operators.flow import Flow
 from kstash.operators.step import Scope
 from kstash.topology.model import StageInput
@@ -44,7 +45,7 @@ class Entry:
         """The batch as a flow; None where no record is left.
 
         Raises:
-            SerdeError: a record failed, and is not skipped.
+            SerdeError, TimestampError: a record failed, and is not skipped.
         """
         flow = Flow(
             count=len(batch),
@@ -56,16 +57,19 @@ class Entry:
             headers=batch.headers if self.has_headers else None,
         )
         left: Flow | None = flow
-        if self.has_values:
+        values = batch.values
+        if self.source.needs_times:
+            left, values = kept(flow, (values, refuse_missing(flow, self.title, scope)))
+        if left is not None and self.has_values:
             assert self.source.value is not None
             column = deserialize_column(
                 self.source.value,
-                batch.values,
+                values,
                 operator=self.title,
                 field="value",
-                refuse=partial(refuse, scope, flow),
+                refuse=partial(refuse, scope, left),
             )
-            left, values = kept(flow, column)
+            left, values = kept(left, column)
             if left is not None:
                 left.values = values
         if left is not None and self.has_keys and not self.is_canonical:

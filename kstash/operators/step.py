@@ -12,12 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from kstash.errors import NullKeyError, OperatorError, RecordTooLargeError, SerdeError
+from kstash.errors import (
+    NullKeyError,
+    OperatorError,
+    RecordTooLargeError,
+    SerdeError,
+    TimestampError,
+)
 from kstash.operators.flow import Flow
 from kstash.ports.state import KeyValueStore, OrderedStore, Timers
 from kstash.topology.traits import OUT, ColumnSet
 
-RecordError: TypeAlias = OperatorError | SerdeError | RecordTooLargeError | NullKeyError
+RecordError: TypeAlias = (
+    OperatorError | SerdeError | RecordTooLargeError | NullKeyError | TimestampError
+)
 """An error at one record of a batch, which `record_index` names."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kstash.operators.distinct import NewValues
+from kstash.operators.event_time import EventTimeStep
 from kstash.operators.fold import aggregating, reducing, summing
 from kstash.operators.keyed import Counting, KeyedStep
 from kstash.operators.stateless import (
@@ -21,6 +22,7 @@ from kstash.operators.stateless import (
 from kstash.operators.step import Step, Surroundings
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
+from kstash.topology import time_nodes as t
 from kstash.topology.traits import ColumnSet
 
 NO_STEP = (n.Source, n.Sink, n.Merge, n.Repartition, n.Port)
@@ -29,6 +31,7 @@ NO_STEP = (n.Source, n.Sink, n.Merge, n.Repartition, n.Port)
 
 # A node is Any: that the class of the key is what its function takes, mypy cannot say.
 STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
+    t.EventTime: lambda node, _: EventTimeStep(node),
     n.Map: lambda node, _: MapStep(node),
     n.FlatMap: lambda node, around: FlatMapStep(node, with_keys=ColumnSet.KEY in around.read_after),
     n.Filter: lambda node, _: FilterStep(node, bool),

@@ -11,13 +11,10 @@ from kstash.core.reader import ReaderState
 from kstash.core.skips import NO_SKIPS, InputSkips
 from kstash.errors import LocatedError, RecordUnreadableError, WireCorruptError
 from kstash.operators.batch import Batch
+from kstash.operators.event_time import NO_ZERO_MS
 from kstash.ports.kafka import Headers, Message, Partition
 from kstash.runtime.headers import check_owner, headers_of, sink_identity, user_headers
 from kstash.runtime.places import located, place_of
-
-NO_ZERO_MS = 1
-"""Stands for the timestamp 0 of an input record: a producer takes 0 for "now", so that an output
-would get another timestamp in each replay."""
 
 DROPPED = ("repeated", "fenced", "skipped")
 """Why an input record counts for nothing: it came before, its writer's incarnation was fenced, or

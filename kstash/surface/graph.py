@@ -10,6 +10,7 @@ from kstash.serdes import Serde, raw
 from kstash.surface.checks import check_topic
 from kstash.surface.keyed import KeyedStream
 from kstash.surface.streams import Stream
+from kstash.surface.times import Times
 from kstash.topology import nodes as n
 
 
@@ -25,7 +26,7 @@ class Graph:
 
     def __init__(self) -> None:
         self.nodes: list[n.Node] = []
-        self._sources: dict[str, n.Source] = {}
+        self._sources: dict[str, tuple[n.Source, Times, n.Node]] = {}
         self._stores: dict[str, str] = {}
 
     def add(self, make: Callable[[int], n.Node]) -> n.Node:
@@ -54,17 +55,18 @@ class Graph:
         key: Serde[Any] | None,
         value: Serde[Any],
         immediate_of: str | None,
+        times: Times,
         location: str,
     ) -> Stream[Any, Any]:
         """The records of one topic, which is read once however often it is declared.
 
         Raises:
-            TopologyError: a name that Kafka does not allow, or other serdes than before.
+            TopologyError: a name that Kafka does not allow, or other serdes or times than before.
         """
         check_topic("stream", topic, location)
         key_serde = key or raw
-        source = self._sources.get(topic)
-        if source is None:
+        known = self._sources.get(topic)
+        if known is None:
             source = n.Source(
                 len(self.nodes),
                 (),
@@ -75,14 +77,19 @@ class Graph:
                 immediate_of=immediate_of,
             )
             self.nodes.append(source)
-            self._sources[topic] = source
-        elif (source.key, source.value, source.immediate_of) != (key_serde, value, immediate_of):
+            timed = times.node(len(self.nodes), source, topic)
+            if timed is not None:
+                self.nodes.append(timed)
+            known = self._sources[topic] = source, times, timed or source
+        source, said, end = known
+        now = (key_serde, value, immediate_of, times)
+        if (source.key, source.value, source.immediate_of, said) != now:
             raise TopologyError(
                 f"topic {topic!r} was declared otherwise at {source.location}: use that stream",
                 location,
             )
         unkeyed = None if key else f"no key= was given for topic {topic!r} in stream()"
-        return self.stream(source, key=key_serde, value=value, unkeyed=unkeyed)
+        return self.stream(end, key=key_serde, value=value, unkeyed=unkeyed)
 
     def merged(self, streams: tuple[Stream[Any, Any], ...], location: str) -> Stream[Any, Any]:
         """The union of streams; what they disagree about is not known after it."""

@@ -50,6 +50,7 @@ class _Compiler:
         self.sinks = {node.index: node for node in self.nodes if isinstance(node, Sink)}
         self.wide = {node.index for node in self.edges.values() if self._is_wide(node)}
         self.read_after = self._read_after()
+        self.timing = self._timing()
         self.edge_names = self._name_edges()
 
     def compile(self) -> Topology:
@@ -101,6 +102,16 @@ class _Compiler:
                 found |= child.reads | (child.keeps & after[child.index])
             after[node.index] = found
         return after
+
+    def _timing(self) -> set[int]:
+        """Nodes that send timestamps which an operator with a stream time takes as they are."""
+        timing: set[int] = set()
+        for node in reversed(self.nodes):
+            for child in self.children[node.index]:
+                passes = child.index in timing and ColumnSet.TIME in child.keeps
+                if passes or any(store.is_time for store in child.stores):
+                    timing.add(node.index)
+        return timing
 
     def _name_edges(self) -> dict[int, str]:
         """A name for every wide edge: given, or that of the stateful operator after it."""
@@ -229,7 +240,14 @@ class _Compiler:
         source = self.sources.get(node.index)
         if source is not None:
             kind = InputKind.PLAIN if source.immediate_of is None else InputKind.IMMEDIATE
-            return StageInput(source.topic, kind, source.key, source.value, source.immediate_of)
+            return StageInput(
+                topic=source.topic,
+                kind=kind,
+                key=source.key,
+                value=source.value,
+                immediate_of=source.immediate_of,
+                needs_times=source.index in self.timing,
+            )
         edge = self.edges[node.index]
         value = self._edge_value(edge)
         return StageInput(self._topic(edge), InputKind.FRAMES, edge.key, value, None)

@@ -36,6 +36,8 @@ class StageInput:
         key: serde of the key.
         value: serde of the value; None: the column is not shipped (internal topics only).
         immediate_of: application whose immediate sink the topic is; None for the other kinds.
+        needs_times: whether an operator goes by the timestamps of its records as they are, so that
+            one without is an error.
     """
 
     topic: str
@@ -43,6 +45,7 @@ class StageInput:
     key: Serde[Any]
     value: Serde[Any] | None
     immediate_of: str | None
+    needs_times: bool = False
 
     @property
     def internal(self) -> bool:
@@ -238,5 +241,5 @@ def _shape(stage: Stage) -> StageShape:
         inputs=tuple((source.topic, source.internal) for source in stage.inputs),
         outputs=tuple((o.topic, o.internal, o.delivery) for o in stage.outputs),
         stores=tuple((store.name, store.contents) for store in stage.keyed_stores),
-        operators=tuple(node.label() for node in stage.inner_nodes),
+        operators=tuple(node.declared() for node in stage.inner_nodes),
     )

@@ -61,6 +61,10 @@ class Node:
         """
         return [self.kind]
 
+    def declared(self) -> str:
+        """What START says of the node: its label, and what may be another after a drain."""
+        return self.label()
+
     @property
     def stores(self) -> tuple[KeyedStore, ...]:
         """What the node keeps between records."""

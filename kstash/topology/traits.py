@@ -12,6 +12,9 @@ from kstash.serdes import Serde, int_text, raw
 OUT = "out"
 """The output that a node has as a rule."""
 
+TIME_VERB = "time"
+"""The verb of stores that hold the stream time of an operator."""
+
 
 class ColumnSet(enum.Flag):
     """Columns of records: those that nodes read decide what is decoded, carried and shipped."""
@@ -49,6 +52,11 @@ class KeyedStore:
         return f"{self.verb}{kind} {self.key.name} -> {self.value.name}"
 
     @property
+    def is_time(self) -> bool:
+        """Whether it holds the stream time of its operator."""
+        return self.verb == TIME_VERB
+
+    @property
     def spec(self) -> StoreSpec:
         """What a state backend needs to know of it."""
         return StoreSpec(self.name, self.value.serialize, self.value.deserialize, self.kind)
@@ -62,4 +70,4 @@ def time_store(operator: str) -> KeyedStore:
     Args:
         operator: name of the operator.
     """
-    return KeyedStore(f"{operator}.time", "time", raw, int_text)
+    return KeyedStore(f"{operator}.time", TIME_VERB, raw, int_text)

@@ -7,6 +7,7 @@ record. Where branches meet again this is what puts their records into an order.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import given
@@ -57,6 +58,11 @@ STATEFUL: list[Callable[[Text, str], Text]] = [
 ]
 
 
+def stamp(value: str) -> int:
+    """A timestamp that is none for some values, and too far ahead of some records for others."""
+    return -1 if value.startswith("1") else 1000 + 3 * len(value)
+
+
 def fail_on(part: str, value: str) -> str:
     """Raise for values that have a part."""
     if part in value:
@@ -100,7 +106,15 @@ RECORDS = st.lists(
 def build(steps: list[tuple[bool, int]]) -> App:
     """A program over two topics, with a sink after each stateful operator and at the end."""
     app = App("app")
-    first, second = (app.stream(t, key=kstash.text, value=kstash.text) for t in TOPICS)
+    first = app.stream(
+        TOPICS[0],
+        key=kstash.text,
+        value=kstash.text,
+        timestamp=stamp,
+        out_of_order=timedelta(milliseconds=1),
+        max_ahead=timedelta(milliseconds=2),
+    )
+    second = app.stream(TOPICS[1], key=kstash.text, value=kstash.text)
     stream = first.merge(second.filter_not(lambda value: value == "A"))
     for number, (is_stateful, choice) in enumerate(steps):
         if is_stateful:
@@ -113,7 +127,7 @@ def build(steps: list[tuple[bool, int]]) -> App:
 
 
 def run(app: App, batches: list[tuple[str, Batch]]) -> tuple[dict[str, list[Any]], ...]:
-    """Records of each topic written, all entries of all stores, how many were skipped where."""
+    """Records of each topic written, all entries of all stores, how many were left out where."""
     topics: dict[str, list[Any]] = {}
     entries: dict[str, list[Any]] = {}
     skipped: dict[str, list[Any]] = {}
@@ -132,7 +146,8 @@ def run(app: App, batches: list[tuple[str, Batch]]) -> tuple[dict[str, list[Any]
                 columns = zip(made.keys, made.values, made.timestamps, headers, strict=True)
                 topics.setdefault(stage.outputs[index].topic, []).extend(columns)
         batches = made_batches
-        skipped |= {f"{stage.name} {title}": [n] for title, n in program.skipped.items()}
+        for counts in (program.skipped, program.dropped):
+            skipped |= {f"{stage.name} {what}": [n] for what, n in counts.items()}
         entries |= {spec.name: state.store(spec.name).items() for spec in stage.stores}
     return topics, entries, skipped
 

@@ -7,6 +7,7 @@ them with a new operator; never change one.
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 
 import pytest
 
@@ -48,12 +49,22 @@ def distinct() -> App:
     return app
 
 
+def event_times() -> App:
+    """Sources that say what time their records have."""
+    app = App("golden")
+    second = timedelta(seconds=1)
+    visits = app.stream("visits", timestamp=len, out_of_order=second, max_ahead=second)
+    visits.merge(app.stream("more", out_of_order=second)).to("timed")
+    return app
+
+
 PROGRAMS = {
     "word count": word_count,
     "log count": log_count,
     "keyword count": keyword_count,
     "every operator": every_operator,
     "distinct": distinct,
+    "event times": event_times,
 }
 
 

@@ -1,0 +1,51 @@
+"""The node of a source that says what time its records have; see `kstash.topology.nodes`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kstash.topology.nodes import Node
+from kstash.topology.traits import ColumnSet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventTime(Node):
+    """When what the records of a source tell of has happened. It is the one child of its source.
+
+    Attributes:
+        topic: that the source reads.
+        function: makes the timestamp of the value; None: it stays that of the Kafka record.
+        out_of_order_ms: how much less the records say of stream time, 0 or more.
+        max_ahead_ms: how much larger a timestamp may be than that of the Kafka record; None: any.
+    """
+
+    kind = "event_time"
+    keeps = ~ColumnSet.TIME
+
+    topic: str
+    function: Callable[[Any], int | datetime] | None
+    out_of_order_ms: int
+    max_ahead_ms: int | None
+
+    @property
+    def reads(self) -> ColumnSet:  # type: ignore[override] # the value only for a function
+        """The timestamp of the Kafka record, and what the function is given."""
+        return ColumnSet.TIME if self.function is None else ColumnSet.TIME | ColumnSet.VALUE
+
+    def label(self) -> str:
+        """After the topic: one name whatever the function is called."""
+        return f"event_time({self.topic})"
+
+    def canonical(self) -> list[Any]:
+        """All but the function itself."""
+        return [self.kind, self.function is not None, self.out_of_order_ms, self.max_ahead_ms]
+
+    def declared(self) -> str:
+        """With its bounds."""
+        bounds = f"out_of_order={self.out_of_order_ms} ms" if self.out_of_order_ms else ""
+        if self.max_ahead_ms is not None:
+            bounds += f" max_ahead={self.max_ahead_ms} ms"
+        return f"{self.label()} {bounds}".replace("  ", " ").rstrip()
