@@ -37,7 +37,10 @@ _AGGREGATE = "use aggregate(name, initial, function, value=serde)"
 _REDUCE = "use reduce(name, function), such as reduce(name, max)"
 _ONE = "a function is given one value at a time; keep more than one in the state of aggregate"
 _SUPPRESS = "each record sends the new state on at once; the newest of each key is what counts"
-_TIMESTAMP = "each output has the timestamp and the headers of its record; they cannot be changed"
+_TIMESTAMP = (
+    "each output has the timestamp and the headers of its record: a source takes timestamp=, a "
+    "function of the value, as app.stream(topic, timestamp=...)"
+)
 _TIMER = "kstash has no timers: something happens when a record comes, and the same in a replay"
 _TO = "use to(topic)"
 _KEY = "use key_by(function, key=serde)"

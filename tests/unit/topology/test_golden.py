@@ -74,6 +74,7 @@ HASHES = {
     "keyword count": "75fc8844675442e0cd22f705fba3ba6af7d135fff3a16eea364fb26b5c44c39c",
     "every operator": "59a907835ead0e0de7dac0f8e70ee8f6ef8aa0864348a35f0953e56ea9f7336a",
     "distinct": "df1156019c162d2f94e313424cccfe4086afd73401b0a77a027b0209e0413a0e",
+    "event times": "adb1ee215ba0356cc5581991a8bdac4d1ff7f833f9a4f692a512ee38b4edebd9",
 }
 
 STARTS = {
@@ -82,6 +83,7 @@ STARTS = {
     "keyword count": "23ca88f12210fad6",
     "every operator": "9c8fa7291a8898e4",
     "distinct": "4b3771704d19d434",
+    "event times": "46adac29042479a9",
 }
 """Digests of what START says of the program."""
 
