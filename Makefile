@@ -9,6 +9,8 @@ MINUTES ?= 60
 SECONDS ?= 3600
 MODULES ?= $(patsubst kstash/%,%,$(filter-out %__init__.py,$(wildcard kstash/core/*.py kstash/runtime/*.py kstash/runtime/*/*.py)))
 QUICK := tests/unit tests/property tests/traces tests/differential
+# Images of Python often set it: then each of our hundreds of processes compiles all it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 # tests/conftest.py says what is a proof.
 PROOF := -m prove
 NO_PROOF := -m "not prove"
