@@ -109,7 +109,10 @@ def checked(seed: int) -> BoundedFleet:
     return fleet
 
 
-@pytest.mark.parametrize("block", range(BLOCKS))
+@pytest.mark.parametrize(
+    "block",
+    [0, *(pytest.param(block, marks=pytest.mark.prove) for block in range(1, BLOCKS))],
+)
 def test_a_worker_that_is_done_has_reached_the_ends_of_a_run_that_counts(block: int) -> None:
     """Section 8, H47: whatever is fenced, killed, late or held back meanwhile."""
     for seed in range(block, SEEDS, BLOCKS):

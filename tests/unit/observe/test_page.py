@@ -172,6 +172,7 @@ def test_the_topology_is_drawn(opened: Opened) -> None:
     expect(drawing.locator(".label.facts", has_text="lag")).to_have_count(6)
 
 
+@PROVE
 def test_edges_are_summed_over_the_workers(opened: Opened, server: PageServer) -> None:
     """A rate and a lag are those of the application; the table has what the drawing shows."""
 
@@ -198,6 +199,7 @@ def test_edges_are_summed_over_the_workers(opened: Opened, server: PageServer) -
     expect(page.locator(".flow.behind")).to_have_count(2)
 
 
+@PROVE
 def test_each_task_stands_by_its_worker(opened: Opened, server: PageServer) -> None:
     """Its state by word and colour, how far a replay is, what waits."""
 
@@ -263,6 +265,7 @@ def test_an_unreachable_worker_is_shown_as_such(opened: Opened, server: PageServ
     expect(most).to_have_text(ALL_THREE)
 
 
+@PROVE
 def test_what_a_worker_waits_for_is_said(opened: Opened, server: PageServer) -> None:
     """Beside its name, whether it has tasks at that time or not."""
     reason = "Kafka does not answer since 12 s: 3/3 brokers are down"
@@ -278,6 +281,7 @@ def test_what_a_worker_waits_for_is_said(opened: Opened, server: PageServer) -> 
     expect(body.get_by_text("It has no tasks")).to_have_count(1)
 
 
+@PROVE
 def test_recoveries_stand_on_a_time_line(opened: Opened) -> None:
     """The newest first; each phase as long as it took, in its order, and in words."""
     page = opened()
@@ -295,6 +299,7 @@ def test_recoveries_stand_on_a_time_line(opened: Opened) -> None:
     assert names[-1] == "replay 440 ms"
 
 
+@PROVE
 def test_checkpoints_and_errors(opened: Opened) -> None:
     """How old checkpoints are, here and remote; what the logs complain of, and where."""
     page = opened()
@@ -341,6 +346,7 @@ def test_texts_of_others_are_texts(opened: Opened, server: PageServer) -> None:
         assert "<script>" in (part(page, section).text_content() or "")
 
 
+@PROVE
 def test_colours_follow_the_system_and_the_button(opened: Opened) -> None:
     """Dark where the system is; the button overrules it, and is remembered by the browser."""
     page = opened(color_scheme="dark")
@@ -360,6 +366,7 @@ def test_colours_follow_the_system_and_the_button(opened: Opened) -> None:
     assert luminance(page, "html") > 0.8
 
 
+@PROVE
 @pytest.mark.parametrize(
     "width", [pytest.param(320, marks=PROVE), 390, pytest.param(768, marks=PROVE), 1280]
 )
@@ -383,6 +390,7 @@ def test_nothing_scrolls_sideways_but_what_says_so(
     assert (box["height"] > box["width"]) == (width < 1000)
 
 
+@PROVE
 def test_the_keyboard_reaches_all_in_order(opened: Opened) -> None:
     """First a way past the head, then its buttons and the parts, then what can be opened."""
     page = opened()
@@ -411,6 +419,7 @@ def test_the_keyboard_reaches_all_in_order(opened: Opened) -> None:
     assert ring == "solid"
 
 
+@PROVE
 def test_what_a_reader_opened_and_focused_stays(opened: Opened, server: PageServer) -> None:
     """New numbers come into the elements that are there: nothing closes, the focus stays."""
     page = opened()
@@ -424,6 +433,7 @@ def test_what_a_reader_opened_and_focused_stays(opened: Opened, server: PageServ
     expect(part(page, "Topology").locator("tbody")).to_be_visible()
 
 
+@PROVE
 def test_a_stale_page_says_so(opened: Opened, server: PageServer) -> None:
     """While the server answers nothing useful: how long, and why; gone with the next answer."""
     page = opened()
@@ -451,6 +461,7 @@ def test_a_server_that_is_gone(opened: Opened) -> None:
     expect(page.locator("#stale")).to_contain_text("it cannot be reached")
 
 
+@PROVE
 def test_a_worker_that_is_not_well(opened: Opened, server: PageServer) -> None:
     """What `/livez` complains of stands above everything."""
     server.answers["livez"] = {"ok": False, "reasons": ["the loop has not turned for 305 s"]}
@@ -499,6 +510,7 @@ def test_an_answer_that_does_not_come(opened: Opened) -> None:
     expect(page.locator("#stale")).to_contain_text("no answer within 5 s", timeout=15_000)
 
 
+@PROVE
 def test_a_server_without_peers(opened: Opened, server: PageServer) -> None:
     """Where there is no `/workers`, `/status` is one worker; without `/topology`, edges do."""
     server.answers = {"status": worker_of(answers(1))}
@@ -507,6 +519,7 @@ def test_a_server_without_peers(opened: Opened, server: PageServer) -> None:
     expect(page.locator(".stage")).to_have_count(4)
 
 
+@PROVE
 def test_a_worker_that_has_just_started(opened: Opened, server: PageServer) -> None:
     """Nothing is known yet, and the page says so without a gap."""
 
@@ -549,6 +562,7 @@ def test_a_token_is_asked_for_and_kept_for_the_tab(opened: Opened, server: PageS
     assert page.evaluate("sessionStorage.length") == 0
 
 
+@PROVE
 @pytest.mark.parametrize(
     ("scheme", "width"),
     [
@@ -583,6 +597,7 @@ def test_motion_is_reduced_where_it_is_asked_for(opened: Opened) -> None:
     assert opened(reduced_motion="reduce").evaluate(behaviour) == "auto"
 
 
+@PROVE
 def test_a_part_that_fails_leaves_the_others(browser: Browser, server: PageServer) -> None:
     """An answer of another version breaks one part at most, which says so."""
     worker_of(server.answers)["tasks"] = [None, None]
@@ -596,6 +611,7 @@ def test_a_part_that_fails_leaves_the_others(browser: Browser, server: PageServe
     context.close()
 
 
+@PROVE
 def test_a_pointer_reads_all_charts_at_one_time(opened: Opened) -> None:
     """Where a pointer is over one of them, all figures are those of that time; then now again."""
     page = opened()

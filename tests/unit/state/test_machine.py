@@ -140,8 +140,10 @@ class RocksMachine(OnRocks, StateMachine):
 
 
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings().max_examples
+"""Those of the profile: 100 at every save, 500 before a merge."""
 
 TestMemory = StateMachine.TestCase
-TestMemory.settings = settings(SETTINGS, max_examples=100, stateful_step_count=40)
+TestMemory.settings = settings(SETTINGS, max_examples=EXAMPLES // 5, stateful_step_count=40)
 TestRocks = RocksMachine.TestCase
-TestRocks.settings = settings(SETTINGS, max_examples=20, stateful_step_count=30)
+TestRocks.settings = settings(SETTINGS, max_examples=EXAMPLES // 25, stateful_step_count=30)

@@ -177,8 +177,10 @@ class RocksOrderedMachine(OnRocks, OrderedMachine):
 
 
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings().max_examples
+"""Those of the profile: 100 at every save, 500 before a merge."""
 
 TestMemory = OrderedMachine.TestCase
-TestMemory.settings = settings(SETTINGS, max_examples=150, stateful_step_count=50)
+TestMemory.settings = settings(SETTINGS, max_examples=EXAMPLES * 3 // 10, stateful_step_count=50)
 TestRocks = RocksOrderedMachine.TestCase
-TestRocks.settings = settings(SETTINGS, max_examples=15, stateful_step_count=40)
+TestRocks.settings = settings(SETTINGS, max_examples=EXAMPLES * 3 // 100, stateful_step_count=40)
