@@ -34,7 +34,8 @@ class Output:
     """What is known of one output partition.
 
     An output is held, then in flight, then acknowledged, then gone, in the order of the sequences:
-    `acked < in_flight <= held`, by position. Rising means that positions never go back.
+    `acked <= in_flight <= held`, by position. Rising means that positions never go back: those of
+    one event that makes its outputs in several parts are equal.
 
     Attributes:
         is_sink: a user's topic. It is settled by commits, an internal topic by stable lineage.
@@ -88,7 +89,7 @@ class Output:
             assert not in_flight or in_flight[-1] <= held[0].position, "sent before what is held"
         if acked:
             assert acked[0][0] <= acked[-1][0], "acknowledgements went back"
-            assert not in_flight or acked[-1][0] < in_flight[0], "acknowledged and in flight"
+            assert not in_flight or acked[-1][0] <= in_flight[0], "acknowledged and in flight"
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,13 +253,14 @@ class TaskCore:
     # -- acknowledgements ------------------------------------------------------------------------
 
     def on_output_acked(self, partition: OutPartition, position: int, offset: int | None) -> None:
-        """The last record of a batch's outputs to a partition was acknowledged.
+        """The last record of what one `Outgoing` held was acknowledged: the oldest in flight.
 
         Without an offset it is durable all the same; a scan starts before it then.
         """
         output = self._outputs[partition]
-        while output.in_flight and output.in_flight[0] <= position:
-            output.in_flight.popleft()
+        # One, and not all of this position: an event may have several parts on their way.
+        oldest = output.in_flight.popleft()
+        assert oldest == position, "acknowledged out of order"
         output.acked.append((position, offset))
         output.check(self.stash.end)
         self.scans.has_moved = True

@@ -7,8 +7,7 @@ the order of the input: the result is that of batches of one record.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from types import MappingProxyType
@@ -23,11 +22,12 @@ from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
 from kstash.operators.scope import TaskScope, Turn
 from kstash.operators.sizes import Limit
-from kstash.operators.step import Decide, RecordError, Step, Stores, Surroundings, always_fail
-from kstash.operators.steps import NO_STEP, STEPS
+from kstash.operators.slices import slice_of
+from kstash.operators.step import Decide, RecordError, Step, Stores, WorkLeft, always_fail
+from kstash.operators.turns import takes_one_by_one, turns_of
+from kstash.operators.unfinished import REST, Unfinished
 from kstash.topology.model import Stage
 from kstash.topology.nodes import Node
-from kstash.topology.traits import OUT
 
 RECORD_ERRORS: tuple[type[RecordError], ...] = get_args(RecordError)
 """Errors at one record of a batch, which `record_index` names."""
@@ -88,7 +88,13 @@ class StageProgram:
                 strict=True,
             )
         ]
-        self._turns = self._plan()
+        self._turns = turns_of(stage, self._exits)
+        self._is_one_by_one = [takes_one_by_one(stage, entry) for entry in stage.entries]
+        self._unfinished = Unfinished()
+        # Of the batch that is under way.
+        self._input = 0
+        self._place: Location | None = None
+        self._is_new = True
         self._places = places
         self._scope = TaskScope(stores, decide)
 
@@ -104,6 +110,8 @@ class StageProgram:
 
     def process(self, input_index: int, batch: Batch, *, is_new: bool = True) -> None:
         """Run records through the stage; what they make waits for `take_outputs`.
+
+        They may leave work (`has_work`), which is to be done before the next batch comes.
 
         Args:
             input_index: which of the stage's inputs they are from.
@@ -121,25 +129,42 @@ class StageProgram:
         """
         if not len(batch):
             return
-        place = self._places.get(input_index) if is_new else None
-        scope = self._scope
-        seconds, self._slowest = self._seconds, None
-        started = seconds()
-        entry = self._entries[input_index]
-        scope.begin(entry, is_new=is_new)
-        flow = entry.decode(batch, scope)
-        if flow is not None:
-            scope.flows[self._stage.entries[input_index].index] = flow
-        for turn in self._turns[input_index]:
-            self._run(turn, place, is_new=is_new)
-            ended = seconds()
-            if self._slowest is None or ended - started > self._slowest[0]:
-                self._slowest = ended - started, turn.title
-            started = ended
+        assert not self._unfinished, "the batch before is not done"
+        self._place = self._places.get(input_index) if is_new else None
+        self._input, self._is_new, self._slowest = input_index, is_new, None
+        if self._is_one_by_one[input_index]:
+            self._enter_one_by_one(batch, 0)
+        else:
+            self._enter(batch, 0)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the batch that `process` was given last has left work."""
+        return bool(self._unfinished)
+
+    def go_on(self) -> None:
+        """Do some of the work that the batch has left, and run what it makes through the stage.
+
+        There must be some. Raises what `process` does, with indexes in that batch.
+        """
+        index, work = self._unfinished.take()
+        self._slowest = None
+        if index == REST:
+            work(self._scope)
+            return
+        turns = self._turns[self._input]
+        number = next(n for n, turn in enumerate(turns) if turn.node.index == index)
+        started = self._seconds()
+        self._scope.begin(turns[number], self._scope.first, is_new=self._is_new)
+        work(self._scope)
+        self._finish(turns[number])
+        ended = self._seconds()
+        self._slowest = ended - started, turns[number].title
+        self._run_all(turns[number + 1 :], ended)
 
     @property
     def slowest(self) -> tuple[float, str]:
-        """Seconds that the operator took which took most of the last `process`, and its name.
+        """Seconds that the operator took which took most of the last call, and its name.
 
         Decoding counts as the first one's.
         """
@@ -158,73 +183,61 @@ class StageProgram:
                 way_out.pending, way_out.pending_bytes = [], 0
         return taken
 
-    # --- building -------------------------------------------------------------------------------
-
-    def _plan(self) -> list[list[Turn]]:
-        """For each input, whose turn it is, in the order of declaration."""
-        reached = [self._reached(entry) for entry in self._stage.entries]
-        inputs = Counter(node.index for nodes in reached for node in nodes)
-        turns = {
-            node.index: self._turn(node, is_shared=bool(node.stores) and inputs[node.index] > 1)
-            for node in self._stage.nodes
-            if not node.is_port
-        }
-        return [[turns[node.index] for node in nodes if not node.is_port] for nodes in reached]
-
-    def _reached(self, entry: Node) -> list[Node]:
-        reached = {entry.index}
-        nodes: list[Node] = []
-        for node in self._stage.nodes:
-            if any(parent.index in reached for parent in node.parents):
-                reached.add(node.index)
-                nodes.append(node)
-        return nodes
-
-    def _turn(self, node: Node, *, is_shared: bool) -> Turn:
-        stage, step = self._stage, None
-        read_after = stage.read_after[node.index]
-        if not isinstance(node, NO_STEP):
-            step = STEPS[type(node)](node, Surroundings(read_after))
-        ports = {
-            port.label(): port.index
-            for port in stage.nodes
-            if port.is_port and port.parents[0] is node
-        }
-        read = node.reads | read_after
-        for index in ports.values():
-            read |= stage.read_after[index]
-        way_out = self._exits[stage.exits.index(node)] if node in stage.exits else None
-        parents = tuple(parent.index for parent in node.parents)
-        ports[OUT] = node.index
-        return Turn(
-            node=node,
-            title=node.title,
-            label=node.label(),
-            parents=parents,
-            step=step,
-            read=read,
-            ports=ports,
-            way_out=way_out,
-            is_shared=is_shared,
-        )
-
     # --- running --------------------------------------------------------------------------------
 
-    def _run(self, turn: Turn, place: Location | None, *, is_new: bool) -> None:
+    def _enter(self, batch: Batch, first: int) -> None:
+        """Run records through the stage; they are those of the batch from index `first` on."""
+        scope, entry = self._scope, self._entries[self._input]
+        started = self._seconds()
+        scope.begin(entry, first, is_new=self._is_new)
+        flow = entry.decode(batch, scope)
+        if flow is not None:
+            scope.flows[self._stage.entries[self._input].index] = flow
+        self._run_all(self._turns[self._input], started)
+
+    def _enter_one_by_one(self, batch: Batch, first: int) -> None:
+        """Do so record by record, up to one that leaves work: the rest of the batch comes later."""
+        for index in range(first, len(batch)):
+            self._enter(slice_of(batch, index, index + 1), index)
+            if self._unfinished and index + 1 < len(batch):
+                self._unfinished.leave(REST, [self._rest(batch, index + 1)])
+                return
+
+    def _rest(self, batch: Batch, first: int) -> WorkLeft:
+        return lambda _: self._enter_one_by_one(batch, first)
+
+    def _run_all(self, turns: Iterable[Turn], started: float) -> None:
+        seconds = self._seconds
+        for turn in turns:
+            self._run(turn)
+            ended = seconds()
+            if self._slowest is None or ended - started > self._slowest[0]:
+                self._slowest = ended - started, turn.title
+            started = ended
+
+    def _run(self, turn: Turn) -> None:
         scope, flows = self._scope, self._scope.flows
         scope.turn = turn
         if len(turn.parents) > 1:
-            self._run_several(turn, place)
+            self._run_several(turn)
         elif (flow := flows.get(turn.parents[0])) is not None:
             if turn.step is None:
                 scope.out(flow)
             else:
-                self._step(turn, turn.step, 0, flow, place)
-        scope.end(turn)
-        if turn.way_out is not None and (made := flows.get(turn.node.index)) is not None:
-            turn.way_out.add(made, scope, is_new=is_new)
+                self._step(turn, turn.step, 0, flow)
+        self._finish(turn)
 
-    def _run_several(self, turn: Turn, place: Location | None) -> None:
+    def _finish(self, turn: Turn) -> None:
+        """The operator is done for now: what it sent leaves the stage, what it left is kept."""
+        scope = self._scope
+        scope.end(turn)
+        if turn.way_out is not None and (made := scope.flows.get(turn.node.index)) is not None:
+            turn.way_out.add(made, scope, is_new=self._is_new)
+        if scope.left:
+            self._unfinished.leave(turn.node.index, scope.left)
+            scope.left = []
+
+    def _run_several(self, turn: Turn) -> None:
         """Run an operator that reads from several."""
         scope = self._scope
         given = [
@@ -233,15 +246,23 @@ class StageProgram:
             if (flow := scope.flows.get(index)) is not None
         ]
         if turn.step is not None:
-            for side, flow in _in_turn(given):
-                self._step(turn, turn.step, side, flow, place)
+            self._run_sides(turn, turn.step, _in_turn(given))
         elif given:
             whole = join([flow for _, flow in given], turn.read, turn.node.label(), scope)
             if whole is not None:
                 scope.out(whole)
 
-    def _step(self, turn: Turn, step: Step, side: int, flow: Flow, place: Location | None) -> None:
+    def _run_sides(self, turn: Turn, step: Step, given: Iterator[tuple[int, Flow]]) -> None:
+        """Run it on one side after the other, up to where it leaves work: the rest comes later."""
+        for side, flow in given:
+            self._step(turn, step, side, flow)
+            if self._scope.left:
+                self._scope.left.append(lambda _: self._run_sides(turn, step, given))
+                return
+
+    def _step(self, turn: Turn, step: Step, side: int, flow: Flow) -> None:
         left: Flow | None = flow
+        place = self._place
         if place is not None and turn.is_shared:
             left = self._in_place(turn.node, flow, place)
         if left is not None:
@@ -255,7 +276,7 @@ class StageProgram:
             return left
         raise MisplacedKeyError(
             node.title,
-            left.origin_of(index),
+            self._scope.first + left.origin_of(index),
             key=keys[index],
             partition=place.number,
             needed=place.partitioner[keys[index]],

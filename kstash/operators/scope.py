@@ -10,7 +10,7 @@ from kstash.operators.calls import join
 from kstash.operators.entry import Entry
 from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
-from kstash.operators.step import Decide, Decision, RecordError, Step, Stores, always_fail
+from kstash.operators.step import Decide, Decision, RecordError, Step, Stores, WorkLeft, always_fail
 from kstash.topology.nodes import Node
 from kstash.topology.traits import OUT, ColumnSet
 
@@ -51,6 +51,8 @@ class TaskScope:
         skipped: records that failed and were skipped, by title of the operator.
         drops: records that operators left out, by (label of the operator, reason).
         turn: whose it is.
+        first: index in the stage's batch of the record that the flows count from.
+        left: work that the operator leaves in its turn.
     """
 
     def __init__(self, stores: Stores, decide: Decide) -> None:
@@ -59,6 +61,8 @@ class TaskScope:
         self.skipped: Counter[str] = Counter()
         self.drops: Counter[tuple[str, str]] = Counter()
         self.turn: Turn | Entry
+        self.first = 0
+        self.left: list[WorkLeft] = []
         self._decide = decide
         self._parts: dict[int, list[Flow]] = {}
         self._counts = True
@@ -68,9 +72,12 @@ class TaskScope:
         """Whether a record that fails may be skipped."""
         return self._decide is not always_fail
 
-    def begin(self, entry: Entry, *, is_new: bool = True) -> None:
-        """A new batch comes in; what is dropped of it counts where it is processed first."""
-        self.flows, self._parts, self.turn = {}, {}, entry
+    def begin(self, turn: Turn | Entry, first: int, *, is_new: bool) -> None:
+        """Records come in: a batch, those of it from `first` on, or some of the work it has left.
+
+        What is dropped of a batch counts where it is processed first (`is_new`).
+        """
+        self.flows, self._parts, self.turn, self.first = {}, {}, turn, first
         self._counts = is_new
 
     def end(self, turn: Turn) -> None:
@@ -93,9 +100,16 @@ class TaskScope:
         else:
             self.flows[index] = flow
 
+    def later(self, work: WorkLeft) -> None:
+        """Leave work."""
+        turn = self.turn
+        # Else the program might not know that records must come one by one.
+        assert isinstance(turn, Turn) and turn.node.may_leave_work, turn.title  # noqa: PT018
+        self.left.append(work)
+
     def failed(self, flow: Flow, error: RecordError) -> Decision:
         """What becomes of a record that failed."""
-        error.record_index = flow.origin_of(error.record_index)
+        error.record_index = self.first + flow.origin_of(error.record_index)
         decision = self._decide(error)
         if decision is Decision.SKIP:
             self.skipped[self.turn.title] += 1

@@ -40,6 +40,11 @@ Decide = Callable[[RecordError], Decision]
 """Asked once for each record that fails; the error counts the records of the stage's batch."""
 
 
+PART_RECORDS = 500
+"""How many results an operator sends before it leaves the rest as work (`Scope.later`). A constant:
+where branches meet again, it is part of what the program means."""
+
+
 def always_fail(error: RecordError) -> Decision:  # noqa: ARG001 - whatever it is
     """Stop the task."""
     return Decision.FAIL
@@ -81,6 +86,22 @@ class Scope(Protocol):
         batch. Nothing is done where nobody reads that output.
         """
 
+    def later(self, work: WorkLeft) -> None:
+        """Leave work: the rest of what the records of this run ask for.
+
+        A record may ask for a million results. A step that has sent a bounded part of them
+        (`PART_RECORDS`) leaves the others, and **all records of the flow after that one**, of which
+        nothing was done yet: they are part of the work. It is done once what was sent has gone
+        through the whole stage, still within the same event, and may again send a part and leave
+        the rest. What is left several times in one run is done in that order. Until all is done the
+        step is given nothing else, no checkpoint is taken and nothing is committed; a replay makes
+        the whole event again, so the work need not be kept anywhere. Only nodes that say so may
+        leave some (`Node.may_leave_work`).
+
+        Args:
+            work: called once, with a scope, in the operator's turn.
+        """
+
     def failed(self, flow: Flow, error: RecordError) -> Decision:
         """What becomes of the record at `error.record_index` of a flow.
 
@@ -95,6 +116,10 @@ class Scope(Protocol):
             reason: one word of few: it is a label of a metric.
             count: 0 or more.
         """
+
+
+WorkLeft: TypeAlias = Callable[[Scope], None]
+"""Work that a step has left; see `Scope.later`."""
 
 
 class Step(Protocol):

@@ -34,6 +34,8 @@ class Node:
         keeps: columns that leave the node as they entered.
         has_effect: whether it is there for itself, and not only for what stands after it.
         is_port: whether it only names an output of its parent, and nothing is to run.
+        may_leave_work: whether a record may ask for more results than fit into one part
+            (`kstash.operators.step.Scope.later`).
         index: number in the order of declaration, 0 or more, unique in the application.
         parents: the nodes it reads from; a node may stand there twice. Records of several are
             merged.
@@ -45,6 +47,7 @@ class Node:
     keeps: ClassVar[ColumnSet] = ColumnSet.ALL
     has_effect: ClassVar[bool] = False
     is_port: ClassVar[bool] = False
+    may_leave_work: ClassVar[bool] = False
 
     index: int
     parents: tuple[Node, ...]

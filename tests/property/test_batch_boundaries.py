@@ -6,11 +6,12 @@ record. Where branches meet again this is what puts their records into an order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kstash
@@ -19,10 +20,10 @@ from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
 from kstash.operators.step import Decision
 from kstash.testing.state import MemoryBackend
+from tests.bursts import Text, burst, known
 
 TOPICS = ("left", "right")
 
-Text = KeyedStream[str, str]
 Grow = Callable[[Text], Text]
 
 STATELESS: list[Grow] = [
@@ -55,7 +56,23 @@ STATEFUL: list[Callable[[Text, str], Text]] = [
     lambda s, name: s.distinct(name, value=kstash.text),
     lambda s, name: s.aggregate(name, list, append_and_fail, value=kstash.json).map_values(str),
     lambda s, name: s.reduce(name, lambda old, new: old + fail_on("a", new), value=kstash.text),
+    lambda s, name: burst(s, name, 2)[0],
+    lambda s, name: s.merge(burst(s.filter(len), name, 1)[0].map_values(str.upper)),
 ]
+
+BURSTS: list[Callable[[Text, str], Text]] = [
+    lambda s, name: burst(s, name, 1)[1],
+    lambda s, name: KeyedStream.merge(*burst(s, name, 2)),
+    lambda s, name: s.merge(burst(s.filter(len), name, 1)[0].map_values(str.upper)),
+    lambda s, name: burst(burst(s, f"{name}-first", 2)[0], name, 3)[0],
+    lambda s, name: twice_met(*burst(s, f"{name}-first", 2), name),
+]
+
+
+def twice_met(first: Text, late: Text, name: str) -> Text:
+    """Two operators that leave work, of which the second one's results meet those of the first."""
+    second, _ = burst(first.merge(late).map_values(lambda value: value[:3]), name, 2)
+    return first.filter(len).merge(second, late)
 
 
 def stamp(value: str) -> int:
@@ -139,8 +156,7 @@ def run(app: App, batches: list[tuple[str, Batch]]) -> tuple[dict[str, list[Any]
         for topic, batch in batches:
             if topic not in inputs:
                 continue
-            program.process(inputs[topic], batch)
-            for index, made, _ in program.take_outputs():
+            for index, made in parts(program, inputs[topic], batch):
                 made_batches.append((stage.outputs[index].topic, made))
                 headers = made.headers or [None] * len(made)
                 columns = zip(made.keys, made.values, made.timestamps, headers, strict=True)
@@ -150,6 +166,17 @@ def run(app: App, batches: list[tuple[str, Batch]]) -> tuple[dict[str, list[Any]
             skipped |= {f"{stage.name} {what}": [n] for what, n in counts.items()}
         entries |= {spec.name: state.store(spec.name).items() for spec in stage.stores}
     return topics, entries, skipped
+
+
+def parts(program: StageProgram, source: int, batch: Batch) -> Iterator[tuple[int, Batch]]:
+    """(Output index, records) of all that becomes of a batch, part by part."""
+    program.process(source, batch)
+    while True:
+        for index, made, _ in program.take_outputs():
+            yield index, made
+        if not program.has_work:
+            return
+        program.go_on()
 
 
 def batches_of(
@@ -172,13 +199,36 @@ def batches_of(
     return batches
 
 
-@given(steps=STEPS, records=RECORDS, cuts=st.lists(st.booleans(), min_size=12, max_size=12))
+CUTS = st.lists(st.booleans(), min_size=12, max_size=12)
+
+
+@given(steps=STEPS, records=RECORDS, cuts=CUTS)
 def test_any_cut_gives_the_results_of_single_records(
     steps: list[tuple[bool, int]],
     records: list[tuple[int, str, str, bool]],
     cuts: list[bool],
 ) -> None:
     """Outputs, their order, times and headers, the state, and what failed, whatever the batches."""
-    app = build(steps)
-    one_by_one = run(app, batches_of(records, [True] * len(records)))
-    assert run(app, batches_of(records, cuts)) == one_by_one
+    check(build(steps), records, cuts)
+
+
+def check(app: App, records: list[tuple[int, str, str, bool]], cuts: list[bool]) -> None:
+    """The records give the same, cut or one by one."""
+    with known():
+        one_by_one = run(app, batches_of(records, [True] * len(records)))
+        assert run(app, batches_of(records, cuts)) == one_by_one
+
+
+@pytest.mark.parametrize("number", range(len(BURSTS)))
+@settings(max_examples=30)
+@given(records=RECORDS, cuts=CUTS)
+def test_no_cut_shows_where_work_is_left(
+    number: int, records: list[tuple[int, str, str, bool]], cuts: list[bool]
+) -> None:
+    """Results in parts, alone, in a chain, and where branches meet again after them."""
+    app = App("app")
+    first, second = (app.stream(t, key=kstash.text, value=kstash.text) for t in TOPICS)
+    stream = BURSTS[number](first.merge(second), "bursts")
+    stream.to("results", value=kstash.text)
+    stream.reduce("last", lambda old, new: (old + new)[-20:], value=kstash.text).to("out")
+    check(app, records, cuts)

@@ -46,7 +46,7 @@ class Sent:
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._sizes: dict[OutPartition, deque[tuple[int, int]]] = {}
+        self._sizes: dict[OutPartition, deque[int]] = {}
         self._waiting: dict[OutPartition, deque[Outgoing]] = {}
         self._origins: deque[tuple[int, Partition, int, int]] = deque(maxlen=ORIGINS_MAX)
 
@@ -54,15 +54,14 @@ class Sent:
         """The batch that ends at `position` is of the records `[start, end)` of an input."""
         self._origins.append((position, partition, start, end))
 
-    def made(self, partition: OutPartition, position: int, size_bytes: int) -> None:
+    def made(self, partition: OutPartition, size_bytes: int) -> None:
         """A batch has outputs for a partition, which may have to wait before they are handed over.
 
         Args:
             partition: of the outputs.
-            position: the end of the batch.
             size_bytes: as of `operators.sizes.bytes_of`.
         """
-        self._sizes.setdefault(partition, deque()).append((position, size_bytes))
+        self._sizes.setdefault(partition, deque()).append(size_bytes)
         self._load.unacked_bytes += size_bytes
 
     def add(self, outgoing: Outgoing) -> None:
@@ -70,18 +69,16 @@ class Sent:
         self._waiting.setdefault(outgoing.partition, deque()).append(outgoing)
 
     def acked(self, partition: OutPartition, position: int) -> None:
-        """Those up to `position` are in the topic."""
-        waiting = self._waiting[partition]
-        while waiting and waiting[0].position <= position:
-            waiting.popleft()
-        sizes = self._sizes.get(partition)
-        while sizes and sizes[0][0] <= position:
-            self._load.unacked_bytes -= sizes.popleft()[1]
+        """The oldest that is on its way, of `position`, is in the topic."""
+        outgoing = self._waiting[partition].popleft()
+        assert outgoing.position == position, "acknowledged out of order"
+        if sizes := self._sizes.get(partition):
+            self._load.unacked_bytes -= sizes.popleft()
 
     def close(self) -> None:
         """Nobody waits for these any more."""
         sizes = chain.from_iterable(self._sizes.values())
-        self._load.unacked_bytes -= sum(size for _, size in sizes)
+        self._load.unacked_bytes -= sum(sizes)
         self._sizes.clear()
 
     def waiting(self, partition: OutPartition) -> Iterable[Outgoing]:

@@ -290,7 +290,7 @@ class Task:
             self.records_out += len(batch)
             self.written[output_index] += len(batch)
             left_bytes = size_bytes if batch is outputs else bytes_of(batch)
-            self.sent.made(out, self.core.position, left_bytes)
+            self.sent.made(out, left_bytes)
             outgoing = self.core.emit(out, len(batch), batch)
             if outgoing is not None:
                 output.send(outgoing)

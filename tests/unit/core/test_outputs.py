@@ -58,9 +58,9 @@ def test_acknowledgements_rise() -> None:
 
 
 def test_what_is_acknowledged_is_no_longer_in_flight() -> None:
-    """An acknowledgement is of all before it."""
+    """Acknowledgements come in order; parts of one event share a position."""
     out = output()
-    out.acked.append((5, 30))
+    out.acked.append((6, 30))
     with pytest.raises(AssertionError, match="acknowledged and in flight"):
         out.check(END)
 

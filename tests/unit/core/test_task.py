@@ -514,3 +514,31 @@ def test_the_count_of_what_is_held_is_its_sum() -> None:
     core.held_count += 1
     with pytest.raises(AssertionError):
         flush(core)
+
+
+def test_parts_of_one_event_are_acknowledged_one_by_one() -> None:
+    """They have one position and rising sequences; the event is done with the last of them."""
+    core = task_core()
+    run_batch(core, 3)
+    parts = [core.emit(OUT, 2, None) for _ in range(3)]
+    assert [(p.position, p.first_seq) for p in parts if p] == [(3, 1), (3, 3), (3, 5)]
+    core.take_segments()
+    core.on_segment_acked(3)
+    for offset in (0, 1):
+        core.on_output_acked(OUT, 3, offset)
+        assert core.outputs_done_through() == 2
+        assert core.scan_from() == {OUT: offset}
+    core.on_output_acked(OUT, 3, 2)
+    assert core.outputs_done_through() == 3
+    assert core.may_publish_checkpoint(3)
+
+
+def test_an_acknowledgement_is_of_the_oldest_in_flight() -> None:
+    """Anything else is a mistake of the caller."""
+    core = task_core()
+    run_batch(core, 1)
+    core.emit(OUT, 1, None)
+    run_batch(core, 1)
+    core.emit(OUT, 1, None)
+    with pytest.raises(AssertionError, match="out of order"):
+        core.on_output_acked(OUT, 2, 0)

@@ -9,10 +9,13 @@ import pytest
 from structlog.testing import capture_logs
 
 import kstash
+from kstash.core.outputs import Outgoing
 from kstash.core.partitioner import Partitioner
 from kstash.core.records import Hint
 from kstash.errors import ProducerFailedError, ProducerRefusedError, RecordRefusedError
 from kstash.ports.kafka import OnDone
+from kstash.runtime.load import Load
+from kstash.runtime.task.refusals import Sent
 from kstash.runtime.worker.groups import (
     CALM_S,
     REFUSED_AT_START_S,
@@ -300,3 +303,15 @@ def test_acknowledgements_of_a_closed_group_lead_to_nothing() -> None:
         driver.rig.worker.context.clients.producers.lineage.poll()
         assert (told, task.core.stable) == ([], stable)
         assert len(driver.kafka.read("out", is_committed=False)) == out
+
+
+def test_parts_of_one_event_are_acknowledged_one_by_one() -> None:
+    """What is left of an event stays known, and in memory, until it is acknowledged itself."""
+    load = Load()
+    sent = Sent(load)
+    for number in range(3):
+        sent.made((0, 0), 10)
+        sent.add(Outgoing((0, 0), 7, 1 + number, 1, None, f"part {number}"))
+    sent.acked((0, 0), 7)
+    assert [outgoing.payload for outgoing in sent.waiting((0, 0))] == ["part 1", "part 2"]
+    assert load.unacked_bytes == 20

@@ -1,0 +1,93 @@
+"""Whose turn it is in a stage after a batch has come in: built once, from the declared nodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from kstash.operators.exit import Exit
+from kstash.operators.scope import Turn
+from kstash.operators.step import Surroundings
+from kstash.operators.steps import NO_STEP, STEPS
+from kstash.topology.model import Stage
+from kstash.topology.nodes import Node
+from kstash.topology.traits import OUT
+
+_AROUND = (-1, "")
+"""The way of records that have passed no operator that may leave work."""
+
+
+def turns_of(stage: Stage, exits: Sequence[Exit]) -> list[list[Turn]]:
+    """For each input, whose turn it is, in the order of declaration.
+
+    Args:
+        stage: of the task.
+        exits: one for each of its outputs.
+    """
+    reached = [list(_reached(stage, entry)) for entry in stage.entries]
+    inputs = Counter(node.index for nodes in reached for node in nodes)
+    turns = {
+        node.index: _turn(
+            stage, exits, node, is_shared=bool(node.stores) and inputs[node.index] > 1
+        )
+        for node in stage.nodes
+        if not node.is_port
+    }
+    return [[turns[node.index] for node in nodes if not node.is_port] for nodes in reached]
+
+
+def takes_one_by_one(stage: Stage, entry: Node) -> bool:
+    """Whether records of an input must go through the stage one at a time.
+
+    So it is where branches meet again and an operator before that may leave work: its results come
+    in parts, and which records of the other branches stand between two of them must not depend on
+    where a batch ends.
+    """
+    # By index of a node: on which ways records come out of it. A way is an output of an operator
+    # that may leave work, the last one that they have passed on it, or around all of those.
+    ways: dict[int, frozenset[tuple[int, str]]] = {entry.index: frozenset([_AROUND])}
+    for node in _reached(stage, entry):
+        parents = [ways[parent.index] for parent in node.parents if parent.index in ways]
+        met = frozenset[tuple[int, str]]().union(*parents)
+        if len(parents) > 1 and len(met) > 1:
+            return True
+        if node.is_port and node.parents[0].may_leave_work:
+            met = frozenset([(node.parents[0].index, node.label())])
+        elif node.may_leave_work:
+            met = frozenset([(node.index, OUT)])
+        ways[node.index] = met
+    return False
+
+
+def _reached(stage: Stage, entry: Node) -> Iterable[Node]:
+    reached = {entry.index}
+    for node in stage.nodes:
+        if any(parent.index in reached for parent in node.parents):
+            reached.add(node.index)
+            yield node
+
+
+def _turn(stage: Stage, exits: Sequence[Exit], node: Node, *, is_shared: bool) -> Turn:
+    step = None
+    read_after = stage.read_after[node.index]
+    if not isinstance(node, NO_STEP):
+        step = STEPS[type(node)](node, Surroundings(read_after))
+    ports: dict[str, int] = {
+        port.label(): port.index for port in stage.nodes if port.is_port and port.parents[0] is node
+    }
+    read = node.reads | read_after
+    for index in ports.values():
+        read |= stage.read_after[index]
+    ports[OUT] = node.index
+    outputs: Mapping[Node, Exit] = dict(zip(stage.exits, exits, strict=True))
+    return Turn(
+        node=node,
+        title=node.title,
+        label=node.label(),
+        parents=tuple(parent.index for parent in node.parents),
+        step=step,
+        read=read,
+        ports=ports,
+        way_out=outputs.get(node),
+        is_shared=is_shared,
+    )
