@@ -14,6 +14,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # tests/conftest.py says what is a proof.
 PROOF := -m prove
 NO_PROOF := -m "not prove"
+# `make test AFTER=check`: of what `make check` has just run, only what tries more examples now.
+QUICK_NOW := $(if $(filter check,$(AFTER)),-m "not prove and (hypothesis or simulation)",$(NO_PROOF))
 
 .PHONY: demo docs test prove check chart chart-tools bench chaos adversary soak simulate mutants format clean
 
@@ -23,7 +25,7 @@ demo: $(STAMP)
 
 ## For who has just cloned, twelve minutes at most: the quick tests, some simulation, a real Kafka.
 test: $(STAMP)
-	$(PY) -m pytest -q -n 2 $(NO_PROOF) --hypothesis-profile=ci $(QUICK) tests/simulation
+	$(PY) -m pytest -q -n 2 $(QUICK_NOW) --hypothesis-profile=ci $(QUICK) tests/simulation
 	$(PY) -m pytest -q $(NO_PROOF) tests/integration tests/chaos
 
 ## All other tests, what fails soonest first: what needs a broker goes one by one.

@@ -12,7 +12,7 @@ from tests.simulation.mutants import MUTANTS
 from tests.simulation.runner import CRASHED, kill_all, run_guarded, table
 
 RUNS_MAX = 4_000
-ENOUGH = 5
+ENOUGH = 3
 """Violations after which a mutant is run no more."""
 
 

@@ -26,12 +26,12 @@ def collected(*arguments: str) -> Counter[str]:
     return Counter(line for line in found.stdout.splitlines() if "::" in line)
 
 
-def pytest_commands(target: str) -> list[list[str]]:
+def pytest_commands(*target: str) -> list[list[str]]:
     """The arguments of each pytest that a target of the Makefile runs."""
     # Below a `make prove` its own flags would change what is printed.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
     plan = subprocess.run(
-        ["make", "--dry-run", target],
+        ["make", "--dry-run", *target],
         cwd=ROOT,
         env=environment,
         check=True,
@@ -64,6 +64,20 @@ def test_no_test_is_forgotten() -> None:
         for arguments in pytest_commands(target):
             parts += collected(*arguments)
     assert parts == collected("-q")
+
+
+@pytest.mark.prove
+def test_nothing_is_left_out_after_a_check() -> None:
+    """`make test AFTER=check`, as `.ci/run` has it, is what `make check` ran otherwise or not."""
+    assert "\nmake check\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert "\nmake test AFTER=check\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+    [check] = pytest_commands("check")
+    after, *brokers = pytest_commands("test", "AFTER=check")
+    alone, *same = pytest_commands("test")
+    assert brokers == same
+    checked, again, tests = collected(*check), collected(*after), collected(*alone)
+    assert checked.keys() | again.keys() == tests.keys()
+    assert collected(*check, "-m", "not prove and hypothesis").keys() <= again.keys()
 
 
 def test_mutants_are_shown_the_tests_of_what_is_mutated() -> None:
