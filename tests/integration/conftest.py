@@ -10,6 +10,7 @@ import pytest
 from kstash.broker import DevBroker
 from tests.integration.kafka_world import World
 from tests.integration.scene import Scene
+from tests.integration.secured import PASSWORD, Rights, SecuredBroker
 
 
 @pytest.fixture
@@ -24,6 +25,21 @@ def scene(scene_address: str, tmp_path: Path) -> Iterator[Scene]:
     scene = Scene(scene_address, tmp_path)
     yield scene
     scene.close()
+
+
+@pytest.fixture(scope="session")
+def secured_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    """A broker with an authorizer and a listener for each way to be secured, right or wrong."""
+    with SecuredBroker(tmp_path_factory.mktemp("certificates")) as secured:
+        yield secured
+
+
+@pytest.fixture
+def secured(secured_broker: SecuredBroker) -> Iterator[SecuredBroker]:
+    """That broker; its user has the rights that a test gives, and its first password afterwards."""
+    yield secured_broker
+    Rights(secured_broker.admin).take_all()
+    secured_broker.change_password(PASSWORD)
 
 
 @pytest.fixture

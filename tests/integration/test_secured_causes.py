@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ pytestmark = pytest.mark.integration
 LINE_S_MAX = 10.0
 PROCESS_S_MAX = 5.0
 """Until a process on a busy machine asks Kafka anything."""
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    """A broker with a listener for each way to be secured, right or wrong."""
-    with SecuredBroker(tmp_path_factory.mktemp("certificates")) as secured:
-        yield secured
 
 
 def settings_of(secured: SecuredBroker, case: str) -> tuple[str, dict[str, Any]]:

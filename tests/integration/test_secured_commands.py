@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,20 +21,10 @@ pytestmark = pytest.mark.integration
 PROGRAM = "kstash.apps.word_count:build"
 
 
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    """A secured broker with an authorizer."""
-    with SecuredBroker(tmp_path_factory.mktemp("secured")) as broker:
-        yield broker
-
-
 @pytest.fixture
-def scene(secured: SecuredBroker, tmp_path: Path) -> Iterator[Scene]:
-    """Topics there; the test itself is the superuser."""
-    scene = Scene(secured.addresses["plain"], tmp_path)
-    yield scene
-    scene.close()
-    Rights(secured.admin).take_all()
+def scene_address(secured: SecuredBroker) -> str:
+    """Topics and workers are there; the test itself is the superuser."""
+    return secured.addresses["plain"]
 
 
 def test_every_command_by_a_settings_file(

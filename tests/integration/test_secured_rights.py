@@ -7,8 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,20 +27,10 @@ START_S_MAX = 5.0
 """Of a process on a busy machine, until it asks Kafka anything."""
 
 
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    """A broker of this module's own: its user has the rights that a test gives."""
-    with SecuredBroker(tmp_path_factory.mktemp("certificates")) as secured:
-        yield secured
-
-
 @pytest.fixture
-def scene(secured: SecuredBroker, tmp_path: Path) -> Iterator[Scene]:
-    """Topics and workers there; the test itself is the superuser."""
-    scene = Scene(secured.addresses["plain"], tmp_path)
-    yield scene
-    scene.close()
-    Rights(secured.admin).take_all()
+def scene_address(secured: SecuredBroker) -> str:
+    """Topics and workers are there; the test itself is the superuser."""
+    return secured.addresses["plain"]
 
 
 def _worker(scene: Scene, secured: SecuredBroker, source: str, sink: str, **more: Any) -> Process:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,13 +13,6 @@ from tests.integration.secured import PASSWORD, Rights, SecuredBroker, documente
 pytestmark = pytest.mark.integration
 
 END_S_MAX = 60.0
-
-
-@pytest.fixture
-def secured(tmp_path: Path) -> Iterator[SecuredBroker]:
-    """A broker with a user and a password."""
-    with SecuredBroker(tmp_path) as secured:
-        yield secured
 
 
 @pytest.fixture
