@@ -55,8 +55,17 @@ class Confirmed:
         elif self.counts(record.incarnation):
             self.own_offset = offset
             if isinstance(record, Segment):
-                # Own segments are in order: positions between two of them need no lineage.
-                self._ends[record.task] = max(self._ends[record.task], record.end)
+                self._reach(record.task, record.end)
+
+    def fold_own(self, offset: int, task: TaskId, end: int) -> None:
+        """Take an own segment into account, as `fold` does, by what its writer knows of it."""
+        if not self.is_over:
+            self.own_offset = offset
+            self._reach(task, end)
+
+    def _reach(self, task: TaskId, end: int) -> None:
+        # Own segments are in order: positions between two of them need no lineage.
+        self._ends[task] = max(self._ends[task], end)
 
     def counts(self, incarnation: Incarnation) -> bool:
         """Whether a record is of this very incarnation, of the same life of the topic."""

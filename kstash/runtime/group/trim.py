@@ -4,7 +4,8 @@ Invariants:
 
 - nothing is given up before the own remote checkpoint that allows it was read back from the lineage
   topic with no higher CLAIM before it (H7); the rules are those of `core.trim`;
-- what of the own lineage is confirmed goes by the same reading (`core.confirmed`);
+- what of the own lineage is confirmed goes by the same reading (`core.confirmed`): own segments
+  are known by their keys, and only what others wrote is decoded;
 - memory is bounded however long no remote checkpoint comes: of a segment only its number and end
   are kept, neighbours are merged when there are many, and old local checkpoints are forgotten. The
   next recovery reads the topic whole and finds again what was forgotten here.
@@ -72,6 +73,8 @@ class Trimmer:
         self._tasks = tasks
         # First number of a run of segments by its last segment's key; single ones are not here.
         self._firsts: dict[bytes, int] = {}
+        # Own segments that were handed over and not read back yet, by key.
+        self._unread: dict[bytes, Segment] = {}
         self._runs_max: dict[TaskId, int] = {}
         self._given_up: deque[Iterator[bytes]] = deque()
         # The remote checkpoint of each task that was last read back, or that it began from.
@@ -88,7 +91,9 @@ class Trimmer:
     def add_segment(self, segment: Segment) -> None:
         """A segment was handed over to the lineage topic."""
         kept = self._view.segments.setdefault(segment.task, [])
-        kept.append(replace(segment, entries=()))
+        slimmed = replace(segment, entries=())
+        kept.append(slimmed)
+        self._unread[encode_key(slimmed)] = slimmed
         if len(kept) > self._runs_max.get(segment.task, RUNS_MAX):
             self._merge(segment.task)
 
@@ -103,6 +108,11 @@ class Trimmer:
         """
         view, key = self._view, message.key()
         if key is None or message.offset() < view.next_offset:
+            return None
+        own = self._unread.pop(key, None)
+        if own is not None and message.value() is not None:
+            # The writer knows what is in it: most of what is read back is never decoded.
+            self.confirmed.fold_own(message.offset(), own.task, own.end)
             return None
         record = lineage_record(message)
         if record is None:

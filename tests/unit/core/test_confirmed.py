@@ -43,6 +43,17 @@ def test_after_a_higher_claim_nothing_is() -> None:
     assert own.through(TASK, 99) == 7
 
 
+def test_own_segments_count_by_what_their_writer_knows() -> None:
+    """As whole ones do: in order, and never after a higher CLAIM."""
+    own = confirmed()
+    own.fold_own(9, TASK, 7)
+    own.fold_own(10, OTHER_TASK, 2)
+    assert (own.through(TASK, 99), own.through(OTHER_TASK, 99), own.own_offset) == (7, 2, 10)
+    own.fold(11, Claim(b"n", "w"))
+    own.fold_own(12, TASK, 9)
+    assert (own.through(TASK, 99), own.own_offset) == (7, 10)
+
+
 def test_the_own_claim_is_not_higher() -> None:
     """Who reads from before its SEAL meets older CLAIMs, and its own."""
     own = confirmed()

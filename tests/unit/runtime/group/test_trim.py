@@ -21,6 +21,7 @@ from kstash.core.records import (
     BoundedRun,
     Checkpoint,
     Claim,
+    Gone,
     Hint,
     LineageRecord,
     Release,
@@ -28,9 +29,10 @@ from kstash.core.records import (
     Segment,
     Start,
 )
-from kstash.ports.kafka import Partition
+from kstash.ports.kafka import Message, Partition
 from kstash.runtime.group import trim
 from kstash.runtime.group.trim import Trimmer
+from kstash.runtime.lineage_reader import lineage_record as read
 from kstash.testing import TestDriver
 from kstash.testing.kafka.cluster import MemoryAdmin
 from kstash.testing.kafka.log import MemoryRecord
@@ -182,6 +184,31 @@ def test_confirmed_is_what_was_read_back_before_a_higher_claim(is_zombie: bool) 
         assert trimmer.confirmed.is_over is is_zombie
         late = 0 if is_zombie else 2
         assert trimmer.confirmed.through(name, UNBOUNDED) == confirmed + late
+
+
+def test_own_segments_are_not_decoded_when_they_are_read_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their writer knows what is in them; of those that were read back nothing is kept."""
+    decoded = list[object]()
+
+    def noted(message: Message) -> LineageRecord | Gone | None:
+        decoded.append(record := read(message))
+        return record
+
+    monkeypatch.setattr(trim, "lineage_record", noted)
+    with TestDriver(merged(), lineage_delay_s=1) as driver:
+        work(driver, 2)
+        driver.advance(3)
+        trimmer, _ = parts(driver)
+        (task,) = driver.rig.worker.groups[0].tasks.values()
+        assert trimmer.confirmed.through(task.core.task, UNBOUNDED) == task.core.position > 0
+        assert live(driver, Segment)
+        assert decoded
+        assert not any(isinstance(record, Segment) for record in decoded)
+        assert not trimmer._unread
+        driver.send("l", "unread")
+        assert len(trimmer._unread) == 1
 
 
 def test_memory_is_bounded_without_remote_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
