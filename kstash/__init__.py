@@ -21,8 +21,10 @@ from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_tex
 from kstash.settings.config import Config
 from kstash.surface.keyed import KeyedStream
 from kstash.surface.streams import Stream
+from kstash.topology.keyed_state import List, Map, Value
 from kstash.topology.model import Topology
 from kstash.topology.nodes import Delivery
+from kstash.topology.processor import Context, FiredTimer, Processor
 from kstash.topology.record import DELETE, Deletion, Record
 
 __version__ = metadata.version("kstash")
@@ -33,11 +35,16 @@ __all__ = [
     "ClusterError",
     "Config",
     "ConfigError",
+    "Context",
     "Deletion",
     "Delivery",
     "FinalState",
+    "FiredTimer",
     "KeyedStream",
     "KstashError",
+    "List",
+    "Map",
+    "Processor",
     "ProgramError",
     "ProtocolError",
     "Record",
@@ -45,6 +52,7 @@ __all__ = [
     "StateError",
     "Stream",
     "Topology",
+    "Value",
     "__version__",
     "errors",
     "float_text",

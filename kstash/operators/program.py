@@ -8,6 +8,7 @@ the order of the input: the result is that of batches of one record.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from types import MappingProxyType
@@ -169,6 +170,13 @@ class StageProgram:
         Decoding counts as the first one's.
         """
         return self._slowest or (0.0, "")
+
+    def close(self) -> None:
+        """The task ends: operators give up what they opened."""
+        with ExitStack() as stack:
+            for step in {turn.step for turns in self._turns for turn in turns}:
+                if (close := getattr(step, "close", None)) is not None:
+                    stack.callback(close)
 
     def take_outputs(self) -> list[tuple[int, Batch, int]]:
         """What was made since the last call, by output index.

@@ -125,6 +125,8 @@ WorkLeft: TypeAlias = Callable[[Scope], None]
 class Step(Protocol):
     """One node's logic. It keeps nothing between runs: that is what stores are for.
 
+    What it opens all the same, such as a connection, it gives up in a method `close()`.
+
     Attributes:
         label: name of the operator, for errors.
     """

@@ -10,6 +10,7 @@ from kstash.operators.distinct import NewValues
 from kstash.operators.event_time import EventTimeStep
 from kstash.operators.fold import aggregating, reducing, summing
 from kstash.operators.keyed import Counting, KeyedStep
+from kstash.operators.process.logic import ProcessStep
 from kstash.operators.stateless import (
     FilterStep,
     FlatMapStep,
@@ -23,6 +24,7 @@ from kstash.operators.step import Step, Surroundings
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
 from kstash.topology import time_nodes as t
+from kstash.topology.process_node import Process
 from kstash.topology.traits import ColumnSet
 
 NO_STEP = (n.Source, n.Sink, n.Merge, n.Repartition, n.Port)
@@ -45,4 +47,5 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     k.Reduce: lambda node, _: KeyedStep(node, reducing(node)),
     k.Aggregate: lambda node, _: KeyedStep(node, aggregating(node)),
     k.Distinct: lambda node, _: KeyedStep(node, NewValues(node)),
+    Process: lambda node, _: ProcessStep(node),
 }

@@ -29,7 +29,7 @@ TOPIC_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z")
 _YIELDING = frozenset({"flat_map", "flat_map_values"})
 """Verbs that use what a generator function yields."""
 
-_CALLED_ONLY = frozenset({"peek", "on_ready", "on_end"})
+_CALLED_ONLY = frozenset({"peek", "on_ready", "on_end", "process"})
 """What uses nothing of what its function returns."""
 
 _CONSTANT = ("LOAD_CONST", "RETURN_CONST")

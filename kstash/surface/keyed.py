@@ -9,13 +9,16 @@ from typing import Any, TypeVar, cast, overload
 from kstash.errors import TopologyError
 from kstash.serdes import Serde, int_text, number_text
 from kstash.surface.checks import check_function, check_name, check_serde
+from kstash.surface.process import processed
 from kstash.surface.streams import Stream
 from kstash.topology import keyed_nodes as k
+from kstash.topology.processor import Processor
 from kstash.topology.record import Deletion, Record
 from kstash.topology.user_code import user_location
 
 K = TypeVar("K")
 V = TypeVar("V")
+K2 = TypeVar("K2")
 V2 = TypeVar("V2")
 S = TypeVar("S")
 
@@ -145,6 +148,42 @@ class KeyedStream(Stream[K, V]):
             TopologyError: no serde, or the name is taken.
         """
         return self._stateful(k.Distinct, name, self._serde_of_values("distinct", name, value))
+
+    @overload
+    def process(
+        self,
+        name: str,
+        processor: type[Processor[K, V, V2]] | Processor[K, V, V2],
+        *,
+        value: Serde[V2],
+    ) -> KeyedStream[K, V2]: ...
+    @overload
+    def process(
+        self,
+        name: str,
+        processor: type[Processor[K, V, V2]] | Processor[K, V, V2],
+        *,
+        value: Serde[V2],
+        key: Serde[K2],
+    ) -> Stream[K2, V2]: ...
+
+    def process(
+        self, name: str, processor: Any, *, value: Serde[Any], key: Serde[Any] | None = None
+    ) -> Stream[Any, Any]:
+        """Give each record, and each timer that is due, to a `Processor`; what it sends goes on.
+
+        Args:
+            name: of the operator and its stores: those of its states are `<name>.<state>`.
+            processor: its class, of which each task makes one, or an instance, of which each task
+                gets a copy (`copy.copy`).
+            value: serde of the results.
+            key: serde of keys that results are given by `send(key=)`; state after it needs
+                `key_by` then. By default results have the key of their record.
+
+        Raises:
+            TopologyError: no processor, or a name is taken.
+        """
+        return processed(self, name, processor, value=value, key=key)
 
     def _serde_of_values(self, verb: str, name: str, value: Serde[V] | None) -> Serde[V]:
         serde = self._value_serde if value is None else value

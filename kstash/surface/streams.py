@@ -25,6 +25,7 @@ from kstash.errors import TopologyError
 from kstash.escape import short_repr
 from kstash.serdes import Serde
 from kstash.surface.checks import check_function, check_name, check_serde, check_topic
+from kstash.surface.process import side_of
 from kstash.surface.words import (
     STATE_VERBS,
     STREAM_WORDS,
@@ -145,6 +146,20 @@ class Stream(Generic[K, V]):
             check_function("split", predicate, location, "value")
         node = self._graph.add(lambda index: n.Split(index, (self._node,), location, predicates))
         return tuple(self._port(node, port) for port in node.ports)
+
+    def side(self, name: str, *, value: Serde[V2] | None = None) -> Stream[K, V2]:
+        """The records that a processor sends to one of its side outputs: `send(..., to=name)`.
+
+        Args:
+            name: one of the `sides` of the processor.
+            value: serde of their values.
+
+        Raises:
+            TopologyError: this is not what `process` returned, or it has no such side output.
+        """
+        node, serde = side_of(self, name, value)
+        made: Stream[Any, Any] = replace(self, _node=node, _value_serde=serde)
+        return made
 
     # --- keys -----------------------------------------------------------------------------------
 

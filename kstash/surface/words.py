@@ -29,8 +29,9 @@ _TABLE = (
 _GROUPED = "count, sum, reduce and aggregate work per key as it is: call them at once"
 _VALUE = "use map_values, or flat_map_values for any number of new values"
 _PROCESS = (
-    "use map_values or flat_map_values; with a state for each key: aggregate. Who needs the key, "
-    "the time or the headers puts records() before"
+    "use map_values or flat_map_values; with a state for each key, timers or several outputs: "
+    "process(name, processor, value=serde). Who needs the key, the time or the headers puts "
+    "records() before"
 )
 _EFFECT = "use peek(function), which passes the record on; it is called again in a replay"
 _AGGREGATE = "use aggregate(name, initial, function, value=serde)"
@@ -41,7 +42,10 @@ _TIMESTAMP = (
     "each output has the timestamp and the headers of its record: a source takes timestamp=, a "
     "function of the value, as app.stream(topic, timestamp=...)"
 )
-_TIMER = "kstash has no timers: something happens when a record comes, and the same in a replay"
+_TIMER = (
+    "timers are those of a processor: context.timer(name, at=ms) in process(name, processor, "
+    "value=serde); they follow the times of records, and are the same in a replay"
+)
 _TO = "use to(topic)"
 _KEY = "use key_by(function, key=serde)"
 
@@ -71,7 +75,7 @@ STREAM_WORDS: Mapping[str, str] = {
     ),
     **_each("key_rm drop_key", "kstash keeps the key; use to(topic, key=serde) to write another"),
     **_each(
-        "process process_values transform transform_values flat_transform flat_transform_values "
+        "process_values transform transform_values flat_transform flat_transform_values "
         "add_processor stateful_map stateful stateful_flat_map stateful_batch state",
         _PROCESS,
     ),
@@ -129,7 +133,7 @@ APP_WORDS: Mapping[str, str] = {
 """By the method of an application that was tried."""
 
 
-STATE_VERBS = frozenset({"aggregate", "count", "distinct", "reduce", "sum"})
+STATE_VERBS = frozenset({"aggregate", "count", "distinct", "process", "reduce", "sum"})
 """What a `KeyedStream` has and a `Stream` has not."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,20 @@ OUT = "out"
 
 TIME_VERB = "time"
 """The verb of stores that hold the stream time of an operator."""
+
+
+STAMP_BYTES = 8
+"""The time of a stamped value: Unix milliseconds, signed, big-endian."""
+
+
+def stamp(at_ms: int) -> bytes:
+    """What stands in front of a value that was written at a time."""
+    return at_ms.to_bytes(STAMP_BYTES, "big", signed=True)
+
+
+def stamped_at_ms(data: bytes) -> int:
+    """When a stamped value was written."""
+    return int.from_bytes(data[:STAMP_BYTES], "big", signed=True)
 
 
 class ColumnSet(enum.Flag):
@@ -37,6 +52,9 @@ class KeyedStore:
         key: serde of the keys.
         value: serde of the values.
         kind: what the operator can do with it.
+        is_stamped: whether it holds bytes, in front of which stands when they were written, so
+            that each value is encoded as it is set.
+        place: the part of an encoded key by which the entry has its task.
     """
 
     name: str
@@ -44,6 +62,8 @@ class KeyedStore:
     key: Serde[Any]
     value: Serde[Any]
     kind: StoreKind = StoreKind.KEYED
+    is_stamped: bool = False
+    place: Callable[[bytes], bytes] = bytes
 
     @property
     def contents(self) -> str:
@@ -59,7 +79,12 @@ class KeyedStore:
     @property
     def spec(self) -> StoreSpec:
         """What a state backend needs to know of it."""
-        return StoreSpec(self.name, self.value.serialize, self.value.deserialize, self.kind)
+        value = raw if self.is_stamped else self.value
+        return StoreSpec(self.name, value.serialize, value.deserialize, self.kind)
+
+    def shown(self, value: Any) -> Any:
+        """A value of the store, as people know it."""
+        return self.value.deserialize(value[STAMP_BYTES:]) if self.is_stamped else value
 
 
 def time_store(operator: str) -> KeyedStore:

@@ -78,8 +78,7 @@ class Task:
         look: Callable[[str, int, float, float], None],
         fail: Callable[[Exception], None],
     ) -> None:
-        self.name = name
-        self.stage = stage
+        self.name, self.stage = name, stage
         self.core = core
         self.incarnation = incarnation
         self.inputs = inputs
@@ -348,3 +347,4 @@ class Task:
         """Give up the state; outputs on their way are somebody else's business."""
         self.sent.close()
         self.state.close()
+        self.program.close()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kstash.core.partitioner import Partitioner
+from kstash.ports.state import StoreKind
 from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.layout import Layout
+
+_ALL_MS = (1 << 63) - 1
 
 
 class StoreView:
@@ -29,21 +33,32 @@ class StoreView:
 
     def owns(self, key: Any) -> bool:
         """Whether this worker has the task of a key, whether the key was ever seen or not."""
-        return self._partitioner[self._store.key.serialize(key)] in self._groups
+        return self._partitioner[self._store.place(self._store.key.serialize(key))] in self._groups
 
     def get(self, key: Any) -> Any:
         """The value of a key; None: it is not there, or its task is not here."""
         encoded = self._store.key.serialize(key)
-        group = self._groups.get(self._partitioner[encoded])
+        group = self._groups.get(self._partitioner[self._store.place(encoded)])
         task = group.tasks.get(self._stage.index) if group is not None else None
         if task is None:
             return None
-        return task.state.store(self._store.name).peek([encoded]).get(encoded)
+        found = task.state.store(self._store.name).peek([encoded]).get(encoded)
+        return None if found is None else self._store.shown(found)
 
     def items(self) -> Iterator[tuple[Any, Any]]:
-        """All entries, task by task, in the order of the encoded keys: reads whole stores."""
+        """All entries, task by task, in the order of the encoded keys: reads whole stores.
+
+        Of timers, in the order in which they are due: the times by (key, name).
+        """
         for _, group in sorted(self._groups.items()):
             task = group.tasks.get(self._stage.index)
-            if task is not None:
+            if task is None:
+                continue
+            if self._store.kind is StoreKind.TIMERS:
+                for at_ms, encoded, name in task.state.timers(self._store.name).due(
+                    _ALL_MS, limit=sys.maxsize
+                ):
+                    yield (self._store.key.deserialize(encoded), name), at_ms
+            else:
                 for encoded, value in task.state.store(self._store.name).items():
-                    yield self._store.key.deserialize(encoded), value
+                    yield self._store.key.deserialize(encoded), self._store.shown(value)

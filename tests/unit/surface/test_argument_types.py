@@ -29,6 +29,15 @@ def fold(state: Any, value: Any) -> Any:
     return state or value
 
 
+class Nothing(kstash.Processor[Any, Any, Any]):
+    """Does nothing, and has a side output."""
+
+    sides = ("s",)
+
+    def on_record(self, record: kstash.Record, context: kstash.Context[Any, Any]) -> None:
+        """Nothing."""
+
+
 Declare = Callable[[App, Any, Any], object]
 DECLARATIONS: dict[str, Declare] = {
     "stream(topic)": lambda app, _, x: app.stream(x),
@@ -68,6 +77,12 @@ DECLARATIONS: dict[str, Declare] = {
     "aggregate(initial)": lambda _, s, x: s.aggregate("n", x, fold, value=kstash.json),
     "aggregate(function)": lambda _, s, x: s.aggregate("n", dict, x, value=kstash.json),
     "aggregate(value)": lambda _, s, x: s.aggregate("n", dict, fold, value=x),
+    "process(name)": lambda _, s, x: s.process(x, Nothing, value=kstash.text),
+    "process(processor)": lambda _, s, x: s.process("n", x, value=kstash.text),
+    "process(value)": lambda _, s, x: s.process("n", Nothing, value=x),
+    "process(key)": lambda _, s, x: s.process("n", Nothing, value=kstash.text, key=x),
+    "side(name)": lambda _, s, x: s.process("n", Nothing, value=kstash.text).side(x),
+    "side(value)": lambda _, s, x: s.process("n", Nothing, value=kstash.text).side("s", value=x),
     "to(topic)": lambda _, s, x: s.to(x),
     "to(key)": lambda _, s, x: s.to("out", key=x),
     "to(value)": lambda _, s, x: s.to("out", value=x),
@@ -80,6 +95,7 @@ NEEDED = {
     *("filter", "filter_not", "peek", "merge", "merge(s, other)", "split", "split(f, predicate)"),
     *("key_by(function)", "key_by(key)", "repartition(name)", "count(name)", "sum(name)"),
     *("reduce(name)", "reduce(function)", "distinct(name)", "aggregate(name)"),
+    *("process(name)", "process(processor)", "process(value)", "side(name)"),
     *("aggregate(initial)", "aggregate(function)", "aggregate(value)", "to(topic)", "to(delivery)"),
     *("Serde(serialize)", "Serde(deserialize)"),
 }

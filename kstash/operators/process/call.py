@@ -1,0 +1,217 @@
+"""One call of a processor: what it is given, and what it did, which counts once it has returned."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from kstash.errors import SerdeError
+from kstash.escape import short_repr
+from kstash.operators.process.entries import Journal
+from kstash.ports.kafka import Headers
+from kstash.serdes import Serde
+from kstash.topology.process_node import Process
+from kstash.topology.processor import INHERITED, Context, Inherited
+from kstash.topology.traits import OUT
+
+MAX_MS = (1 << 63) - 1
+
+
+class Result(NamedTuple):
+    """What was sent.
+
+    Attributes:
+        record: index in the batch of the one that it was made of.
+        key: live.
+        encoded: the key as the state has it; None where it is another one.
+        value: live.
+        timestamp_ms: of the result.
+        headers: of the result.
+        time_ms: the stream time of the operator when it was sent.
+    """
+
+    record: int
+    key: Any
+    encoded: bytes | None
+    value: Any
+    timestamp_ms: int
+    headers: Headers | None
+    time_ms: int
+
+
+class Call(Context[Any, Any]):
+    """The context of all calls of one processor in one task, one after the other.
+
+    Attributes:
+        encoded: the key, as the state has it.
+        index: of the record of the batch.
+        sent: by output, what the batch made until now.
+        timers: what the call set and, as None, cancelled, by name.
+        expiring: (encoded key of an entry, name of the state, time) of what goes at a time.
+        journal: what the call changed.
+    """
+
+    def __init__(self, node: Process) -> None:
+        self.label = node.title
+        self.encoded = b""
+        self.index = 0
+        self.sent: dict[str, list[Result]] = {port: [] for port in node.ports}
+        self.timers: dict[str, int | None] = {}
+        self.expiring: list[tuple[bytes, str, int]] = []
+        self.journal = Journal()
+        self._sides = node.sides
+        self._has_timers = node.has_timers
+        self._has_own_keys = node.result_key is not None
+        self._timestamp_ms = 0
+        self._headers: Headers | None = None
+        self._sent_before: dict[str, int] = {}
+
+    # --- around a call --------------------------------------------------------------------------
+
+    def begin(
+        self,
+        *,
+        key: Any,
+        encoded: bytes,
+        time_ms: int,
+        timestamp_ms: int,
+        headers: Headers | None,
+    ) -> None:
+        """The next call is for this key."""
+        self.key, self.encoded, self.time_ms = key, encoded, time_ms
+        self._timestamp_ms, self._headers = timestamp_ms, headers
+        if self.journal.is_kept:
+            self._sent_before = {port: len(sent) for port, sent in self.sent.items()}
+
+    def undo(self) -> None:
+        """The call failed: nothing of it is left."""
+        self.journal.undo()
+        self.timers.clear()
+        self.expiring.clear()
+        for port, count in self._sent_before.items():
+            del self.sent[port][count:]
+
+    def take_sent(self) -> dict[str, list[Result]]:
+        """What was sent since the last call of this, by output."""
+        taken = self.sent
+        self.sent = {port: [] for port in taken}
+        return taken
+
+    # --- for the processor ----------------------------------------------------------------------
+
+    def send(
+        self,
+        value: Any,
+        *,
+        key: Any = INHERITED,
+        timestamp_ms: int | None = None,
+        headers: Headers | Inherited = INHERITED,
+        to: str | None = None,
+    ) -> None:
+        """Send a result on."""
+        encoded: bytes | None = self.encoded
+        if key is INHERITED:
+            key = self.key
+        elif self._has_own_keys:
+            encoded = None
+        else:
+            raise ValueError(
+                "send(key=) gives results another key than that of the record, and process() was "
+                "not given the serde of such keys as key="
+            )
+        if timestamp_ms is None:
+            timestamp_ms = self._timestamp_ms
+        else:
+            _check_time("send(timestamp_ms=)", timestamp_ms, 0)
+        if to is not None and to not in self._sides:
+            raise ValueError(
+                f"there is no side output {short_repr(to)}: the processor has {list(self._sides)} "
+                "as sides"
+            )
+        self.sent[to or OUT].append(
+            Result(
+                record=self.index,
+                key=key,
+                encoded=encoded,
+                value=value,
+                timestamp_ms=timestamp_ms,
+                headers=self._headers if headers is INHERITED else headers or None,
+                time_ms=self.time_ms,
+            )
+        )
+
+    def timer(self, name: str, *, at: int) -> None:
+        """Set a timer of the key, or move it."""
+        if not self._has_timers:
+            raise ValueError("the processor sets a timer and has no on_timer")
+        _check_timer(name)
+        _check_time("timer(at=)", at, -MAX_MS)
+        self.timers[name] = max(at, self.time_ms + 1)
+
+    def cancel(self, name: str) -> None:
+        """Remove a timer of the key."""
+        _check_timer(name)
+        self.timers[name] = None
+
+    # --- for its states -------------------------------------------------------------------------
+
+    def encode(self, serde: Serde[Any], value: Any, field: str) -> bytes:
+        """The bytes of a key or a value, which come back as they are.
+
+        Raises:
+            SerdeError: the serde does not take it.
+        """
+        action = "serialize"
+        try:
+            if value is None:
+                raise TypeError("None is no state: delete what is to be forgotten")
+            data = serde.serialize(value)
+            if not isinstance(data, bytes):
+                raise TypeError(f"the serializer returned {type(data).__name__}, not bytes")
+            if not serde.is_steady and type(value) not in serde.exact_types:
+                action = "deserialize"
+                if serde.deserialize(data) is None:
+                    raise ValueError(f"it gives None back for {short_repr(value)}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as cause:
+            raise self._serde_error(serde, action, field, cause) from cause
+        return data
+
+    def decode(self, serde: Serde[Any], data: bytes, field: str) -> Any:
+        """What bytes stand for.
+
+        Raises:
+            SerdeError: the serde cannot read them.
+        """
+        try:
+            return serde.deserialize(data)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as cause:
+            raise self._serde_error(serde, "deserialize", field, cause) from cause
+
+    def _serde_error(
+        self, serde: Serde[Any], action: str, field: str, cause: BaseException
+    ) -> SerdeError:
+        return SerdeError(
+            operator=self.label,
+            serde=serde.name,
+            action=action,
+            field=field,
+            record_index=self.index,
+            cause=cause,
+        )
+
+
+def _check_timer(name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a timer is a text, not {short_repr(name)}")
+    name.encode()
+
+
+def _check_time(what: str, time_ms: object, least: int) -> None:
+    if type(time_ms) is not int or not least <= time_ms <= MAX_MS:
+        raise ValueError(
+            f"{what} takes Unix milliseconds as an integer of at most 64 bits, "
+            f"{least} or more, not {short_repr(time_ms)}"
+        )

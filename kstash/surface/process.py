@@ -1,0 +1,147 @@
+"""What `KeyedStream.process` and `Stream.side` declare."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kstash.errors import TopologyError
+from kstash.escape import short_repr
+from kstash.serdes import Serde
+from kstash.surface.checks import check_function, check_name, check_serde
+from kstash.topology import nodes as n
+from kstash.topology.keyed_state import KeyedState, Map
+from kstash.topology.process_node import Process
+from kstash.topology.processor import Processor
+from kstash.topology.user_code import user_location
+
+if TYPE_CHECKING:  # which makes streams
+    from kstash.surface.keyed import KeyedStream
+    from kstash.surface.streams import Stream
+
+_TAKEN = frozenset({"time", "expiry"})
+"""Stores that the operator has beside its states."""
+
+
+def processed(
+    stream: KeyedStream[Any, Any],
+    name: str,
+    processor: object,
+    *,
+    value: Serde[Any],
+    key: Serde[Any] | None,
+) -> Stream[Any, Any]:
+    """The stream of what a processor sends."""
+    location = user_location()
+    check_name(name, location)
+    check_serde("value", value, location, is_needed=True)
+    check_serde("key", key, location)
+    kind = _class_of(processor, location)
+    states = _states_of(kind, location)
+    own_key = stream._key_serde
+    assert own_key is not None, "a keyed stream has one"
+    node = Process(
+        len(stream._graph.nodes),
+        (stream._node,),
+        location,
+        name=name,
+        key=own_key,
+        value=value,
+        make=_maker(processor),
+        states=states,
+        sides=_sides_of(kind, location),
+        has_timers=kind.on_timer is not Processor.on_timer,
+        result_key=key,
+    )
+    for store in node.stores:
+        stream._graph.claim_store(store.name, location)
+    stream._graph.add(lambda _: node)
+    if key is None:
+        return replace(stream, _node=node, _value_serde=value)
+    reason = f"process({name!r}) gives results keys of their own"
+    return stream._graph.stream(node, key=key, value=value, unkeyed=reason)
+
+
+def side_of(
+    stream: Stream[Any, Any], name: str, value: Serde[Any] | None
+) -> tuple[n.Node, Serde[Any] | None]:
+    """The node of a side output, and the serde of what is sent there."""
+    location = user_location()
+    check_serde("value", value, location)
+    parent = stream._node
+    if not isinstance(parent, Process):
+        raise TopologyError(
+            "side() is of what process() returned, and of no other stream", location
+        )
+    if not isinstance(name, str) or name not in parent.sides:
+        raise TopologyError(
+            f"process({parent.name!r}) has no side output {short_repr(name)}: its processor has "
+            f"{list(parent.sides)} as sides",
+            location,
+        )
+    return stream._graph.add(lambda index: n.Port(index, (parent,), location, name)), value
+
+
+def _class_of(processor: object, location: str) -> type[Processor[Any, Any, Any]]:
+    kind = processor if isinstance(processor, type) else type(processor)
+    if not issubclass(kind, Processor) or kind is Processor:
+        raise TopologyError(
+            f"process takes a subclass of kstash.Processor, or an instance of one, not "
+            f"{short_repr(processor)}",
+            location,
+        )
+    if inspect.isabstract(kind):
+        raise TopologyError(f"{kind.__name__} has no on_record", location)
+    check_function("process", kind.on_record, location, *("self", "record", "context"))
+    check_function("process", kind.on_timer, location, *("self", "timer", "context"))
+    if isinstance(processor, type):
+        try:
+            inspect.signature(kind).bind()
+        except TypeError as error:
+            raise TopologyError(
+                f"{kind.__name__} is made with arguments ({error}): give process an instance, of "
+                "which each task gets a copy",
+                location,
+            ) from None
+    return kind
+
+
+def _maker(processor: Any) -> Callable[[], Processor[Any, Any, Any]]:
+    return processor if isinstance(processor, type) else lambda: copy.copy(processor)
+
+
+def _states_of(kind: type, location: str) -> dict[str, KeyedState]:
+    """By attribute, what a class of processors keeps; as it declares it, its bases first."""
+    found: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        found.update(vars(base))
+    states = {name: state for name, state in found.items() if isinstance(state, KeyedState)}
+    names = set[str]()
+    for state in states.values():
+        check_serde("serde", state.serde, location, is_needed=True)
+        if isinstance(state, Map):
+            check_serde("key", state.key_serde, location, is_needed=True)
+        check_name(state.name, location)
+        if state.name in names or state.name in _TAKEN:
+            raise TopologyError(
+                f"{kind.__name__} keeps {state!r} under a name that is taken: another one is free",
+                location,
+            )
+        names.add(state.name)
+    return states
+
+
+def _sides_of(kind: type[Processor[Any, Any, Any]], location: str) -> tuple[str, ...]:
+    sides: Any = kind.sides
+    if not isinstance(sides, list | tuple):
+        raise TopologyError(
+            f"sides of {kind.__name__} are a tuple of names, not {short_repr(sides)}", location
+        )
+    for side in sides:
+        check_name(side, location)
+        if side == "out" or list(sides).count(side) > 1:
+            raise TopologyError(f"the side output {side!r} needs another name", location)
+    return tuple(sides)

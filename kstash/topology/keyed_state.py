@@ -1,0 +1,222 @@
+"""KeyedState that a processor declares: one value, a map or a list for each key.
+
+Here is what is declared, and what a user's code calls. What it does with the stores of a task is
+`kstash.operators.process.states`, which has a class for each of these.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar, overload
+
+from kstash.errors import TopologyError
+from kstash.ports.state import StoreKind
+from kstash.serdes import Serde
+from kstash.topology.item_lists import list_of
+from kstash.topology.pairs import first_of, pair_of
+from kstash.topology.traits import KeyedStore
+from kstash.topology.user_code import user_location
+
+T = TypeVar("T")
+D = TypeVar("D")
+MK = TypeVar("MK")
+MV = TypeVar("MV")
+
+
+class KeyedState(ABC):
+    """What a processor keeps for each key, declared as an attribute of its class.
+
+    What is read was always written by the serde: a list for a tuple under json, and a change of
+    what was read is no change of the state until it is set.
+
+    Attributes:
+        name: of the state, unique in its processor; its store is `<operator>.<name>`.
+        serde: of what is kept.
+        ttl_ms: how long it stays, from the last time that it was written, in the stream time of the
+            operator; None: until it is deleted.
+    """
+
+    verb: ClassVar[str]
+    kind: ClassVar[StoreKind] = StoreKind.KEYED
+
+    def __init__(self, name: str, serde: Serde[Any], *, ttl: timedelta | None = None) -> None:
+        self.name = name
+        self.serde = serde
+        self.ttl_ms = None if ttl is None else _milliseconds(name, ttl)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    def canonical(self) -> list[Any]:
+        """What of it goes into the topology hash: its time to live may change."""
+        return [self.verb, self.name, self.serde.name]
+
+    def store(self, operator: str, key: Serde[Any]) -> KeyedStore:
+        """Its store, for an operator with keys of this serde."""
+        name = f"{operator}.{self.name}" if self.name else operator
+        return KeyedStore(name, self.verb, key, self.serde, self.kind, is_stamped=True)
+
+    def _is_not_bound(self) -> NoReturn:
+        raise TopologyError(
+            f"{self!r} is read and written while a processor is given a record or a timer: declare "
+            "it as an attribute of the class of the processor, and use it in its methods",
+            user_location(),
+        )
+
+
+class Value(KeyedState, Generic[T]):
+    """One value for each key.
+
+    ```python
+    class Last(kstash.Processor[str, int, int]):
+        seen = kstash.Value("seen", kstash.int_text, ttl=timedelta(days=1))
+    ```
+    """
+
+    verb = "value"
+
+    def __init__(self, name: str, serde: Serde[T], *, ttl: timedelta | None = None) -> None:
+        super().__init__(name, serde, ttl=ttl)
+
+    @overload
+    def get(self) -> T | None: ...
+    @overload
+    def get(self, default: D) -> T | D: ...
+
+    def get(self, default: Any = None) -> Any:  # noqa: ARG002 - what is bound uses it
+        """The value of the present key, or `default`."""
+        self._is_not_bound()
+
+    def set(self, value: T) -> None:  # noqa: ARG002
+        """Keep a value, not None.
+
+        Raises:
+            SerdeError: the serde does not take it.
+        """
+        self._is_not_bound()
+
+    def delete(self) -> None:
+        """Forget the value; where there is none, nothing happens."""
+        self._is_not_bound()
+
+
+class Map(KeyedState, Generic[MK, MV]):
+    """Any number of entries for each key, each of which is loaded by itself.
+
+    Entries are in the order of the bytes of their keys: under `text` that of the characters'
+    numbers, under `int_text` not that of the numbers.
+    """
+
+    verb = "map"
+    kind = StoreKind.ORDERED
+
+    def __init__(
+        self, name: str, *, key: Serde[MK], value: Serde[MV], ttl: timedelta | None = None
+    ) -> None:
+        super().__init__(name, value, ttl=ttl)
+        self.key_serde: Serde[MK] = key
+
+    def canonical(self) -> list[Any]:
+        """The serde of its keys too."""
+        return [*super().canonical(), self.key_serde.name]
+
+    def store(self, operator: str, key: Serde[Any]) -> KeyedStore:
+        """Its keys are pairs of the key of the record and that of the entry."""
+        return replace(super().store(operator, pair_of(key, self.key_serde)), place=first_of)
+
+    @overload
+    def get(self, key: MK) -> MV | None: ...
+    @overload
+    def get(self, key: MK, default: D) -> MV | D: ...
+
+    def get(self, key: MK, default: Any = None) -> Any:  # noqa: ARG002
+        """The value of an entry, or `default`."""
+        self._is_not_bound()
+
+    def set(self, key: MK, value: MV) -> None:  # noqa: ARG002
+        """Keep an entry; neither its key nor its value is None.
+
+        Raises:
+            SerdeError: a serde does not take it.
+        """
+        self._is_not_bound()
+
+    def delete(self, key: MK) -> None:  # noqa: ARG002
+        """Forget an entry; where there is none, nothing happens."""
+        self._is_not_bound()
+
+    def __contains__(self, key: object) -> bool:
+        self._is_not_bound()
+
+    def items(self, start: MK | None = None, end: MK | None = None) -> Iterator[tuple[MK, MV]]:  # noqa: ARG002
+        """Entries in the order of their keys, read some at a time.
+
+        Entries may be set and deleted meanwhile: those after the present one are seen as they are
+        when their turn comes.
+
+        Args:
+            start: the first key, or what would stand before it; None: the first of all.
+            end: what stands after the last key; None: all from `start` on.
+        """
+        self._is_not_bound()
+
+    def clear(self) -> None:
+        """Forget all entries of the key."""
+        self._is_not_bound()
+
+
+class List(KeyedState, Generic[T]):
+    """Items for each key, in the order in which they were appended.
+
+    It is loaded as a whole, for some thousands of items: a `Map` is for more. With a time to live
+    each item goes by itself, counted from when it was appended.
+    """
+
+    verb = "list"
+
+    def store(self, operator: str, key: Serde[Any]) -> KeyedStore:
+        """One list for each key."""
+        return replace(super().store(operator, key), value=list_of(self.serde))
+
+    def __init__(self, name: str, serde: Serde[T], *, ttl: timedelta | None = None) -> None:
+        super().__init__(name, serde, ttl=ttl)
+
+    def append(self, item: T) -> None:
+        """Add an item, not None, at the end.
+
+        Raises:
+            SerdeError: the serde does not take it.
+        """
+        self.extend((item,))
+
+    def extend(self, items: Iterable[T]) -> None:  # noqa: ARG002
+        """Add items, none of them None, at the end.
+
+        Raises:
+            SerdeError: the serde does not take one.
+        """
+        self._is_not_bound()
+
+    def __iter__(self) -> Iterator[T]:
+        """The items as they are now: what is appended meanwhile is not among them."""
+        self._is_not_bound()
+
+    def __len__(self) -> int:
+        self._is_not_bound()
+
+    def clear(self) -> None:
+        """Forget all items of the key."""
+        self._is_not_bound()
+
+
+def _milliseconds(name: str, ttl: timedelta) -> int:
+    whole, rest = divmod(ttl, timedelta(milliseconds=1)) if isinstance(ttl, timedelta) else (0, 1)
+    if rest or whole < 1:
+        raise TopologyError(
+            f"the ttl of {name!r} is a timedelta of whole milliseconds, 1 or more, not {ttl!r}",
+            user_location(),
+        )
+    return whole

@@ -1,0 +1,77 @@
+"""The node of a processor; see `kstash.topology.nodes`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kstash.ports.state import StoreKind
+from kstash.serdes import Serde, raw
+from kstash.topology.keyed_nodes import Stateful
+from kstash.topology.keyed_state import KeyedState
+from kstash.topology.processor import Processor
+from kstash.topology.traits import OUT, ColumnSet, KeyedStore, time_store
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Process(Stateful):
+    """Gives each record to a processor.
+
+    Attributes:
+        value: serde of the results.
+        make: makes the processor of a task.
+        states: by the attribute of the processor, what it keeps for each key.
+        sides: names of its side outputs.
+        has_timers: whether it has an `on_timer`.
+        result_key: serde of keys that results have of their own; None: they have that of the
+            record.
+    """
+
+    verb = "process"
+    reads = ColumnSet.ALL
+    keeps = ColumnSet.NONE
+    may_leave_work = True
+
+    make: Callable[[], Processor[Any, Any, Any]]
+    states: dict[str, KeyedState]
+    sides: tuple[str, ...]
+    has_timers: bool
+    result_key: Serde[Any] | None
+
+    def canonical(self) -> list[Any]:
+        """What it keeps too."""
+        states = [state.canonical() for state in self.states.values()]
+        own = self.result_key.name if self.result_key else None
+        return [*Stateful.canonical(self), states, self.has_timers, own]
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """The output itself, and its sides."""
+        return (OUT, *self.sides)
+
+    @property
+    def stores(self) -> tuple[KeyedStore, ...]:
+        """Of its own name its timers, unless a state has that; the states; what goes when."""
+        states = self.states.values()
+        timers = KeyedStore(self.name, self.verb, self.key, raw, StoreKind.TIMERS)
+        kept = [] if self.has_nameless else [timers]
+        kept += [state.store(self.name, self.key) for state in states]
+        if self.expires:
+            kept.append(KeyedStore(self.expiry, "expiry", raw, raw, StoreKind.TIMERS))
+        return (*kept, time_store(self.name))
+
+    @property
+    def has_nameless(self) -> bool:
+        """Whether a state has the name of the operator itself, which then has no timers."""
+        return any(not state.name for state in self.states.values())
+
+    @property
+    def expires(self) -> bool:
+        """Whether a state has a time to live."""
+        return any(state.ttl_ms is not None for state in self.states.values())
+
+    @property
+    def expiry(self) -> str:
+        """Name of the store that knows when entries have outlived their time."""
+        return f"{self.name}.expiry"

@@ -1,0 +1,156 @@
+"""Processors: classes of users, given one record or timer at a time with the state of its key."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, overload
+
+from kstash.ports.kafka import Headers
+from kstash.topology.record import Record
+
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R")
+
+
+class Inherited(enum.Enum):
+    """The type of `INHERITED`."""
+
+    INHERITED = "INHERITED"
+
+
+INHERITED: Final = Inherited.INHERITED
+"""Stands for what a result has of the record that is processed."""
+
+
+class FiredTimer(NamedTuple):
+    """A timer that is due.
+
+    Attributes:
+        name: as it was set under.
+        at_ms: when it was due, in Unix milliseconds: later than asked for where that time had come
+            when it was set.
+    """
+
+    name: str
+    at_ms: int
+
+
+class Context(ABC, Generic[K, R]):
+    """What a processor may do with a record or a timer; it is no longer valid after the call.
+
+    All of it counts once the method has returned, and nothing of it where it raises.
+
+    Attributes:
+        key: of the record or the timer, whose state the states of the processor are.
+        record: that is processed. In `on_timer` the one that moved the time, which may be of
+            another key and is given to `on_record` after all timers.
+        time_ms: the stream time of the operator in Unix milliseconds: the greatest time of the
+            records that it was given, this one among them; in `on_timer`, of the timer.
+    """
+
+    key: K
+    record: Record
+    time_ms: int
+
+    @overload
+    def send(
+        self,
+        value: R | None,
+        *,
+        key: Any = ...,
+        timestamp_ms: int | None = None,
+        headers: Headers | Inherited = INHERITED,
+    ) -> None: ...
+    @overload
+    def send(
+        self,
+        value: Any,
+        *,
+        key: Any = ...,
+        timestamp_ms: int | None = None,
+        headers: Headers | Inherited = INHERITED,
+        to: str,
+    ) -> None: ...
+
+    @abstractmethod
+    def send(
+        self,
+        value: Any,
+        *,
+        key: Any = INHERITED,
+        timestamp_ms: int | None = None,
+        headers: Headers | Inherited = INHERITED,
+        to: str | None = None,
+    ) -> None:
+        """Send a result on; results leave in the order in which they are sent.
+
+        Args:
+            value: of the result, None for a tombstone. It must not be changed after this.
+            key: another key than that of the record or timer, where `process` was given the serde
+                of such keys.
+            timestamp_ms: Unix milliseconds, 0 or more; None: that of the record, or the time of
+                the timer.
+            headers: empty for none; by default those of the record, or none of a timer.
+            to: a side output, one of the `sides` of the processor; None: the output itself.
+
+        Raises:
+            ValueError: no such side output, no key of one's own is declared, or a negative time.
+        """
+
+    @abstractmethod
+    def timer(self, name: str, *, at: int) -> None:
+        """Set a timer of the key, or move it: `on_timer` is called once the time has come.
+
+        It fires when a record, of any key of this task, moves the stream time of the operator to
+        `at`, and before that record; at the earliest a millisecond after the present time.
+
+        Args:
+            name: a key has one timer of each name.
+            at: Unix milliseconds.
+
+        Raises:
+            ValueError: the processor has no `on_timer`.
+        """
+
+    @abstractmethod
+    def cancel(self, name: str) -> None:
+        """Remove a timer of the key; where none of that name is set, nothing happens."""
+
+
+class Processor(ABC, Generic[K, V, R]):
+    """Given records of key K and value V, sends results R. Made for each task by `process`.
+
+    Its state for each key is declared as attributes of the class, by `Value`, `Map` and `List`.
+    What else it keeps in attributes is lost with a restart, and a replay does not find it: only
+    what is made anew from nothing, such as a compiled pattern, may be there.
+
+    Attributes:
+        sides: names of its side outputs; see `Stream.side`.
+    """
+
+    sides: ClassVar[tuple[str, ...]] = ()
+
+    def open(self) -> None:
+        """Make what is needed and is no state. Called once for each task, before its first call."""
+
+    def close(self) -> None:
+        """Give that up. Called once the task ends, but not where its process dies."""
+
+    @abstractmethod
+    def on_record(self, record: Record, context: Context[K, R], /) -> None:
+        """Process a record.
+
+        Args:
+            record: of a key, which is not None.
+            context: what may be done with it.
+        """
+
+    def on_timer(self, timer: FiredTimer, context: Context[K, R], /) -> None:
+        """Process a timer that is due, of the key of the context.
+
+        Args:
+            timer: that is due, and no longer set.
+            context: what may be done with it.
+        """
