@@ -45,6 +45,10 @@ class KeyedStream(Stream[K, V]):
         """Make each value a `Record` of its key, value, timestamp and headers."""
         return cast("KeyedStream[K, Record]", Stream.records(self))
 
+    def side(self, name: str, *, value: Serde[V2] | None = None) -> KeyedStream[K, V2]:
+        """The records that a processor sends to one of its side outputs, with the key of theirs."""
+        return cast("KeyedStream[K, V2]", Stream.side(self, name, value=value))
+
     @overload
     def merge(self, *others: KeyedStream[K, V]) -> KeyedStream[K, V]: ...
     @overload

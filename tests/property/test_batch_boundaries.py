@@ -21,6 +21,7 @@ from kstash.operators.program import StageProgram
 from kstash.operators.step import Decision
 from kstash.testing.state import MemoryBackend
 from tests.bursts import Text, burst, known
+from tests.everything import everything
 
 TOPICS = ("left", "right")
 
@@ -58,6 +59,10 @@ STATEFUL: list[Callable[[Text, str], Text]] = [
     lambda s, name: s.reduce(name, lambda old, new: old + fail_on("a", new), value=kstash.text),
     lambda s, name: burst(s, name, 2)[0],
     lambda s, name: s.merge(burst(s.filter(len), name, 1)[0].map_values(str.upper)),
+    lambda s, name: everything(s, name)[0],
+    lambda s, name: everything(s, name)[1],
+    lambda s, name: s.filter(len).merge(*everything(s, name)),
+    lambda s, name: everything(everything(s, f"{name}-first")[1], name)[0],
 ]
 
 BURSTS: list[Callable[[Text, str], Text]] = [

@@ -133,3 +133,39 @@ def handle(error: kstash.KstashError) -> Any:
     if isinstance(error, kstash.errors.TopicMismatchError):
         return error.topic, error.setting, error.found, error.needed, error.fix
     return None
+
+
+class Longest(kstash.Processor[int, Query, str]):
+    kept = kstash.Value("kept", kstash.text)
+    counts = kstash.Map("counts", key=kstash.text, value=kstash.int_text)
+    items = kstash.List("items", queries)
+    sides = ("odd",)
+
+    def on_record(self, record: Record, context: kstash.Context[int, str]) -> None:
+        assert_type(self.kept.get(), str | None)
+        assert_type(self.kept.get(""), str)
+        self.kept.set(record.value["keyword"])
+        assert_type(self.counts.get("a"), int | None)
+        for word, number in self.counts.items("a", "b"):
+            assert_type(word, str)
+            assert_type(number, int)
+        for item in self.items:
+            assert_type(item, Query)
+        assert_type(context.key, int)
+        context.send("result")
+        context.send(None, timestamp_ms=5, headers=[])
+        context.send(5, to="odd")
+        context.send(5)  # type: ignore[call-overload]
+        self.kept.set(5)  # type: ignore[arg-type]
+
+    def on_timer(self, timer: kstash.FiredTimer, context: kstash.Context[int, str]) -> None:
+        context.timer(timer.name, at=timer.at_ms + 1)
+
+
+longest = keyed.process("longest", Longest, value=kstash.text)
+assert_type(longest, KeyedStream[int, str])
+assert_type(longest.side("odd", value=kstash.int_text), KeyedStream[int, int])
+assert_type(
+    keyed.process("own-keys", Longest(), value=kstash.text, key=kstash.text), Stream[str, str]
+)
+by_word.process("other-key", Longest, value=kstash.text)  # type: ignore[arg-type]

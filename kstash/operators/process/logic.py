@@ -115,7 +115,7 @@ class _Batch:
 
     def go_on(self, scope: Scope) -> None:
         """Process all records, or as many as one part has room for, and send on what they made."""
-        self.scope, self.room = scope, PART_RECORDS
+        self.scope, self.room = scope, PART_RECORDS if self.node.may_leave_work else MAX_MS
         is_done = self._process()
         for port, results in self.call.take_sent().items():
             if results:

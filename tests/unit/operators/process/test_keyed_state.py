@@ -307,7 +307,7 @@ def test_times_to_live_that_are_none(ttl: Any) -> None:
 
 def test_bytes_that_the_serde_cannot_read() -> None:
     """An error at the record that reads them."""
-    broken = kstash.Serde("broken", kstash.text.serialize, int, is_steady=True)
+    broken: kstash.Serde[Any] = kstash.Serde("broken", kstash.text.serialize, int, is_steady=True)
 
     class Reads(Processor[Any, Any, Any]):
         kept = kstash.Value("kept", broken)
@@ -327,7 +327,7 @@ def test_bytes_that_the_serde_cannot_read() -> None:
 
 def test_a_serde_that_gives_other_things_back() -> None:
     """What it cannot read is an error at the record that writes it, where it does not promise."""
-    broken = kstash.Serde("broken", kstash.text.serialize, int)
+    broken: kstash.Serde[Any] = kstash.Serde("broken", kstash.text.serialize, int)
 
     def function(p: Keeps, record: Record) -> Any:
         p.value_of_old.serde = broken
