@@ -17,15 +17,27 @@ from kstash.errors import (
     StateError,
 )
 from kstash.ports.state import FinalState
-from kstash.serdes import Serde, float_text, int_text, json, msgpack, number_text, raw, text
+from kstash.serdes import (
+    Serde,
+    Windowed,
+    float_text,
+    int_text,
+    json,
+    msgpack,
+    number_text,
+    raw,
+    text,
+)
 from kstash.settings.config import Config
 from kstash.surface.keyed import KeyedStream
 from kstash.surface.streams import Stream
+from kstash.surface.windows import WindowedStream, WindowResults, hopping, tumbling, windowed
 from kstash.topology.keyed_state import List, Map, Value
 from kstash.topology.model import Topology
 from kstash.topology.nodes import Delivery
 from kstash.topology.processor import Context, FiredTimer, Processor
-from kstash.topology.record import DELETE, Deletion, Record
+from kstash.topology.record import DELETE, Deletion, Late, Record
+from kstash.topology.window_nodes import Windows
 
 __version__ = metadata.version("kstash")
 
@@ -42,6 +54,7 @@ __all__ = [
     "FiredTimer",
     "KeyedStream",
     "KstashError",
+    "Late",
     "List",
     "Map",
     "Processor",
@@ -53,13 +66,20 @@ __all__ = [
     "Stream",
     "Topology",
     "Value",
+    "WindowResults",
+    "Windowed",
+    "WindowedStream",
+    "Windows",
     "__version__",
     "errors",
     "float_text",
+    "hopping",
     "int_text",
     "json",
     "msgpack",
     "number_text",
     "raw",
     "text",
+    "tumbling",
+    "windowed",
 ]

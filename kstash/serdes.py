@@ -13,9 +13,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cache
 from math import isfinite
-from operator import index
-from typing import Any, Generic, TypeVar
+from operator import index, itemgetter
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -46,6 +47,8 @@ class Serde(Generic[T]):
         decode_column: deserializes a list of bytes at once.
         check_column: raises where `serialize` would refuse one of a list of values of
             `exact_types`; None: `encode_column` does.
+        partitioned_by: of a serde of keys: the part of a key's bytes that decides its partition;
+            None: all of them.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Serde(Generic[T]):
     encode_column: Callable[[list[T]], list[bytes]] | None = field(default=None, compare=False)
     decode_column: Callable[[list[bytes]], list[T]] | None = field(default=None, compare=False)
     check_column: Callable[[list[T]], object] | None = field(default=None, compare=False)
+    partitioned_by: Callable[[bytes], bytes] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"Serde({self.name!r})"
@@ -237,3 +241,61 @@ msgpack: Serde[Any] = Serde(
 )
 """MessagePack; mappings have text keys and are written in their order. Bytes come back as they are;
 sets and tuples come back as lists."""
+
+
+START_BYTES: Final = 8
+"""Of the start of a window, in a key; big endian, as all of Kafka."""
+
+
+class Windowed(NamedTuple, Generic[T]):
+    """The key of a result of a window.
+
+    Attributes:
+        key: of the records in the window.
+        start_ms: its first millisecond, as Unix time; 0 or more.
+        end_ms: where it ends.
+    """
+
+    key: T
+    start_ms: int
+    end_ms: int
+
+
+@cache
+def windowed_by_time(inner: Serde[T], size_ms: int) -> Serde[Windowed[T]]:
+    """The serde of the keys of windows of one size: Kafka Streams' TimeWindowedSerde.
+
+    The bytes are those of the inner key and those of the start; the end follows from the size. The
+    inner key alone decides the partition.
+
+    Args:
+        inner: serde of the inner key.
+        size_ms: from the start of a window to its end, 1 or more.
+    """
+    head, tail = itemgetter(slice(None, -START_BYTES)), itemgetter(slice(-START_BYTES, None))
+
+    def start_of(window: Windowed[T]) -> bytes:
+        if not isinstance(window, Windowed):
+            raise TypeError(f"a windowed serde takes Windowed, not {type(window).__name__}")
+        if window.end_ms - window.start_ms != size_ms:
+            raise ValueError(f"windows of this serde have {size_ms} ms, and this one is {window}")
+        return window.start_ms.to_bytes(START_BYTES, "big")
+
+    def serialize(window: Windowed[T]) -> bytes:
+        start = start_of(window)
+        return inner.serialize(window.key) + start
+
+    def deserialize(data: bytes) -> Windowed[T]:
+        if len(data) < START_BYTES:
+            raise ValueError(f"{len(data)} bytes have no room for the start of a window")
+        start = int.from_bytes(tail(data), "big")
+        return Windowed(inner.deserialize(head(data)), start, start + size_ms)
+
+    within = inner.partitioned_by
+    return Serde(
+        f"windowed {size_ms} ms of {inner.name}",
+        serialize,
+        deserialize,
+        is_steady=inner.is_steady,
+        partitioned_by=head if within is None else lambda data: within(head(data)),
+    )

@@ -8,12 +8,15 @@ its record. So no output shares a mutable object with the live state either.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from math import copysign, inf
 from operator import add
-from typing import Any
+from typing import Any, Protocol
 
 from kstash.errors import OperatorError, SerdeError
 from kstash.escape import short_repr
-from kstash.operators.calls import kept, refuse
+from kstash.operators.calls import Kept, kept, refuse
+from kstash.operators.columns import serialize_column
 from kstash.operators.flow import Flow
 from kstash.operators.step import Scope, Stores
 from kstash.topology import keyed_nodes as k
@@ -21,29 +24,33 @@ from kstash.topology.record import DELETE
 from kstash.topology.user_code import function_place
 
 
-class Fold:
-    """The state of each key, sent on after each of its records.
+class Folder(Protocol):
+    """What becomes of the values of one key, with or without windows."""
 
-    Args:
-        node: with the name of the store and the serde of the state.
-        first: makes the state of a new key of its first value.
-        function: `(state, value) -> state`.
-        initial: makes what `first` begins with; None: that is the value itself.
-    """
+    def fold(self, live: dict[bytes, Any], keys: list[bytes], flow: Flow, scope: Scope) -> Kept:
+        """Update the states of records in order.
 
-    def __init__(
-        self,
-        node: k.Stateful,
-        first: Callable[[Any], Any],
-        function: Callable[[Any, Any], Any],
-        initial: Callable[[], Any] | None = None,
-    ) -> None:
-        self.label = node.title
+        Args:
+            live: states by key; what is not there, or None, is none yet. A state of None that is
+                left there is deleted.
+            keys: of the records: encoded, or whatever else states are kept by.
+            flow: the records.
+            scope: decides about those that fail.
+
+        Returns:
+            The records that did not fail, and the state after each of them; None: it is deleted.
+        """
+
+    def shown(self, states: list[Any]) -> list[Any]:
+        """What is sent of states; None is a tombstone."""
+
+
+class Folding:
+    """A fold of each key: the states that records make are sent on."""
+
+    def __init__(self, node: k.Stateful, folder: Folder) -> None:
         self.name = node.name
-        self.serde = node.value
-        self.first = first
-        self.function = function
-        self.initial = initial
+        self.folder = folder
 
     def on_batch(
         self,
@@ -53,8 +60,66 @@ class Fold:
         stores: Stores,
         scope: Scope,
     ) -> None:
-        """Update the state of each record's key; the new states are the new values."""
+        """Update the state of each record's key; what is shown of the states are the new values."""
         live = stores.store(self.name).load(keys)
+        left, states = self.folder.fold(live, keys, flow, scope)
+        if left is not None:
+            scope.out(left.with_values(self.folder.shown(states)))
+
+
+class Counting:
+    """How many records there have been."""
+
+    def fold(self, live: dict[bytes, Any], keys: list[bytes], flow: Flow, scope: Scope) -> Kept:  # noqa: ARG002 - it cannot fail
+        """Count each record."""
+        counts: list[int] = []
+        get, append = live.get, counts.append
+        for key in keys:
+            live[key] = number = get(key, 0) + 1
+            append(number)
+        return flow, counts
+
+    def shown(self, states: list[Any]) -> list[Any]:
+        """The numbers."""
+        return states
+
+
+class Fold:
+    """A state that a function makes anew of itself and of each value.
+
+    Args:
+        node: with the serde of the state.
+        first: makes the first state of the first value.
+        function: `(state, value) -> state`.
+        initial: makes what `first` begins with; None: that is the value itself.
+        of_state: makes what is sent of a state; None: it is the state.
+    """
+
+    def __init__(
+        self,
+        node: k.Stateful,
+        first: Callable[[Any], Any],
+        function: Callable[[Any, Any], Any],
+        *,
+        initial: Callable[[], Any] | None = None,
+        of_state: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.label = node.title
+        self.serde = node.state
+        self.first = first
+        self.function = function
+        self.initial = initial
+        self.of_state = of_state
+
+    def shown(self, states: list[Any]) -> list[Any]:
+        """What is made of each."""
+        of_state = self.of_state
+        if of_state is None:
+            return states
+        return [None if state is None else of_state(state) for state in states]
+
+    def fold(self, live: dict[bytes, Any], keys: list[bytes], flow: Flow, scope: Scope) -> Kept:
+        """Call the function for each record, and keep what the serde makes of what it returns."""
         fold = self._fold_apart if scope.may_skip else self._fold
         results: list[Any] = []
         refused: list[int] = []
@@ -77,9 +142,7 @@ class Fold:
             results.append(None)
         if not scope.may_skip:
             self._check_exact(results)
-        left, states = kept(flow, (results, refused))
-        if left is not None:
-            scope.out(left.with_values(states))
+        return kept(flow, (results, refused))
 
     def _fold(
         self, live: dict[bytes, Any], records: Iterator[tuple[bytes, Any]], results: list[Any]
@@ -197,6 +260,33 @@ class Fold:
         )
 
 
+class Collecting(Fold):
+    """All values in their order; a state is a tuple of their bytes."""
+
+    def __init__(self, node: k.Collect) -> None:
+        super().__init__(node, _alone, _appended, of_state=self._decoded)
+        self.value_serde = node.value
+
+    def fold(self, live: dict[bytes, Any], keys: list[bytes], flow: Flow, scope: Scope) -> Kept:
+        """Encode the values first: those that the serde refuses are in no list."""
+        encoded, refused = serialize_column(
+            self.value_serde,
+            flow.live_values,
+            operator=self.label,
+            field="value",
+            refuse=partial(refuse, scope, flow),
+        )
+        left, records = kept(flow, (list(zip(keys, encoded, strict=True)), refused))
+        if left is None:
+            return None, []
+        values = [value for _, value in records]
+        return super().fold(live, [key for key, _ in records], left.with_values(values), scope)
+
+    def _decoded(self, state: tuple[bytes | None, ...]) -> list[Any]:
+        read = self.value_serde.deserialize
+        return [None if data is None else read(data) for data in state]
+
+
 def summing(node: k.Sum) -> Fold:
     """From 0."""
     return Fold(node, lambda value: 0 + value, add)
@@ -210,7 +300,43 @@ def reducing(node: k.Reduce) -> Fold:
 def aggregating(node: k.Aggregate) -> Fold:
     """From a state of its own."""
     initial, function = node.initial, node.function
-    return Fold(node, lambda value: function(initial(), value), function, initial)
+    return Fold(node, lambda value: function(initial(), value), function, initial=initial)
+
+
+def finding_least(node: k.Min) -> Fold:
+    """From the first value."""
+    return Fold(node, _first_value, min)
+
+
+def finding_greatest(node: k.Max) -> Fold:
+    """From the first value."""
+    return Fold(node, _first_value, max)
+
+
+def averaging(node: k.Mean) -> Fold:
+    """From how many there were, and their sum."""
+    return Fold(
+        node,
+        lambda value: (1, 0 + value),
+        lambda state, value: (state[0] + 1, state[1] + value),
+        of_state=_mean,
+    )
+
+
+def _mean(state: tuple[int, Any]) -> float:
+    number, total = state
+    try:
+        return float(total / number)
+    except OverflowError:  # of integers that no float is as large as
+        return copysign(inf, total)
+
+
+def _alone(value: Any) -> tuple[Any, ...]:
+    return (value,)
+
+
+def _appended(state: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    return (*state, value)
 
 
 def _first_value(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What operators that keep something for each key are made of, and the simplest of them."""
+"""What operators that keep something for each key are made of."""
 
 from __future__ import annotations
 
@@ -63,27 +63,3 @@ class KeyedStep:
                 refuse(scope, flow, OperatorError(self.label, index, cause))
         mask = [key is not None for key in keys]
         return flow.select(mask), list(compress(keys, mask))
-
-
-class Counting:
-    """How many records each key has had."""
-
-    def __init__(self, node: k.Count) -> None:
-        self.name = node.name
-
-    def on_batch(
-        self,
-        side: int,  # noqa: ARG002 - one parent
-        keys: list[bytes],
-        flow: Flow,
-        stores: Stores,
-        scope: Scope,
-    ) -> None:
-        """Send each key's new count on."""
-        live = stores.store(self.name).load(keys)
-        counts: list[int] = []
-        get, append = live.get, counts.append
-        for key in keys:
-            live[key] = number = get(key, 0) + 1
-            append(number)
-        scope.out(flow.with_values(counts))

@@ -23,7 +23,7 @@ from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
 from kstash.operators.scope import TaskScope, Turn
 from kstash.operators.sizes import Limit
-from kstash.operators.slices import slice_of
+from kstash.operators.slices import deciding, slice_of
 from kstash.operators.step import Decide, RecordError, Step, Stores, WorkLeft, always_fail
 from kstash.operators.turns import takes_one_by_one, turns_of
 from kstash.operators.unfinished import REST, Unfinished
@@ -42,7 +42,7 @@ class Location:
     partitioner: Partitioner
 
 
-def _misplaced(keys: list[bytes | None], place: Location) -> int | None:
+def _misplaced(keys: Sequence[bytes | None], place: Location) -> int | None:
     """Index of the first key that belongs elsewhere; null keys are the operator's business."""
     where = place.partitioner
     if set(map(where.__getitem__, keys)) == {place.number}:
@@ -278,8 +278,10 @@ class StageProgram:
 
     def _in_place(self, node: Node, flow: Flow, place: Location) -> Flow | None:
         """The flow, of which all keys belong here (H56); a key elsewhere fails under any policy."""
-        left, keys = encode_keys(flow, node.stores[0].key, node.title, self._scope)
-        index = _misplaced(keys, place)
+        serde = node.record_key
+        left, keys = encode_keys(flow, serde, node.title, self._scope)
+        decisive = deciding(keys, serde.partitioned_by)
+        index = _misplaced(decisive, place)
         if left is None or index is None:
             return left
         raise MisplacedKeyError(
@@ -287,7 +289,7 @@ class StageProgram:
             self._scope.first + left.origin_of(index),
             key=keys[index],
             partition=place.number,
-            needed=place.partitioner[keys[index]],
+            needed=place.partitioner[decisive[index]],
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import compress
 
@@ -15,19 +16,42 @@ Mask = Sequence[int]
 """Which records of a batch are meant, as 0 and 1."""
 
 
-def split(
-    keys: Sequence[bytes | None], partitioner: Partitioner, null_partition: int
-) -> list[tuple[int, Mask | None]]:
-    """Partitions that records of these keys go to, ascending, and which of them; None: all."""
-    count = partitioner.partition_count
-    if count == 1:
-        return [(0, None)]
-    partitioner[None] = null_partition % count
-    partitions = list(map(partitioner.__getitem__, keys))
-    if partitions.count(partitions[0]) == len(partitions):
-        # Always so where a stage leaves the keys as they are and writes as many partitions.
-        return [(partitions[0], None)]
-    return list(_masks(partitions, count))
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How the records of a topic are spread over its partitions.
+
+    Attributes:
+        partitioner: of the topic.
+        partitioned_by: the part of an encoded key that decides; None: all of it.
+    """
+
+    partitioner: Partitioner
+    partitioned_by: Callable[[bytes], bytes] | None
+
+    def split(
+        self, keys: Sequence[bytes | None], null_partition: int
+    ) -> list[tuple[int, Mask | None]]:
+        """Partitions that records of these keys go to, ascending, and which of them; None: all."""
+        partitioner = self.partitioner
+        count = partitioner.partition_count
+        if count == 1:
+            return [(0, None)]
+        partitioner[None] = null_partition % count
+        decisive = deciding(keys, self.partitioned_by)
+        partitions = list(map(partitioner.__getitem__, decisive))
+        if partitions.count(partitions[0]) == len(partitions):
+            # Always so where a stage leaves the keys as they are and writes as many partitions.
+            return [(partitions[0], None)]
+        return list(_masks(partitions, count))
+
+
+def deciding(
+    keys: Sequence[bytes | None], partitioned_by: Callable[[bytes], bytes] | None
+) -> Sequence[bytes | None]:
+    """What decides the partitions of keys, as their serde says."""
+    if partitioned_by is None:
+        return keys
+    return [None if key is None else partitioned_by(key) for key in keys]
 
 
 def part_of(batch: Batch, mask: Mask, *, has_values: bool) -> Batch:

@@ -8,8 +8,19 @@ from typing import Any
 
 from kstash.operators.distinct import NewValues
 from kstash.operators.event_time import EventTimeStep
-from kstash.operators.fold import aggregating, reducing, summing
-from kstash.operators.keyed import Counting, KeyedStep
+from kstash.operators.fold import (
+    Collecting,
+    Counting,
+    Folder,
+    Folding,
+    aggregating,
+    averaging,
+    finding_greatest,
+    finding_least,
+    reducing,
+    summing,
+)
+from kstash.operators.keyed import KeyedStep
 from kstash.operators.process.logic import ProcessStep
 from kstash.operators.stateless import (
     FilterStep,
@@ -21,9 +32,12 @@ from kstash.operators.stateless import (
     SplitStep,
 )
 from kstash.operators.step import Step, Surroundings
+from kstash.operators.windows.aligned import AlignedWindows
+from kstash.operators.windows.step import WindowStep
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
 from kstash.topology import time_nodes as t
+from kstash.topology import window_nodes as w
 from kstash.topology.process_node import Process
 from kstash.topology.traits import ColumnSet
 
@@ -32,6 +46,28 @@ NO_STEP = (n.Source, n.Sink, n.Merge, n.Repartition, n.Port)
 
 
 # A node is Any: that the class of the key is what its function takes, mypy cannot say.
+FOLDERS: dict[type[k.Stateful], Callable[[Any], Folder]] = {
+    k.Count: lambda _: Counting(),
+    k.Sum: summing,
+    k.Reduce: reducing,
+    k.Aggregate: aggregating,
+    k.Min: finding_least,
+    k.Max: finding_greatest,
+    k.Mean: averaging,
+    k.Collect: Collecting,
+}
+"""What folds values; with windows and without."""
+
+
+def folder_of(node: k.Stateful) -> Folder:
+    """The code of a fold."""
+    return FOLDERS[type(node)](node)
+
+
+def _folding(node: k.Stateful, _: Surroundings) -> Step:
+    return KeyedStep(node, Folding(node, folder_of(node)))
+
+
 STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     t.EventTime: lambda node, _: EventTimeStep(node),
     n.Map: lambda node, _: MapStep(node),
@@ -42,10 +78,8 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     n.Records: lambda node, _: RecordsStep(node),
     n.Split: lambda node, _: SplitStep(node),
     n.KeyBy: lambda node, _: KeyByStep(node),
-    k.Count: lambda node, _: KeyedStep(node, Counting(node)),
-    k.Sum: lambda node, _: KeyedStep(node, summing(node)),
-    k.Reduce: lambda node, _: KeyedStep(node, reducing(node)),
-    k.Aggregate: lambda node, _: KeyedStep(node, aggregating(node)),
+    **dict.fromkeys(FOLDERS, _folding),
     k.Distinct: lambda node, _: KeyedStep(node, NewValues(node)),
     Process: lambda node, _: ProcessStep(node),
+    w.AlignedFold: lambda node, _: WindowStep(node, AlignedWindows(node, folder_of(node.fold))),
 }

@@ -11,6 +11,7 @@ from kstash.surface.checks import check_topic
 from kstash.surface.keyed import KeyedStream
 from kstash.surface.streams import Stream
 from kstash.surface.times import Times
+from kstash.surface.windows import WindowedStream, windowed_stream
 from kstash.topology import nodes as n
 
 
@@ -119,3 +120,24 @@ class Graph:
         """The records that a node makes: keyed, or with the reason why no state can follow."""
         kind: type[Stream[Any, Any]] = KeyedStream if unkeyed is None else Stream
         return kind(self, node, key, value, unkeyed)
+
+    def windowed(
+        self,
+        stream: KeyedStream[Any, Any],
+        windows: object,
+        grace: object,
+        emit: object,
+        location: str,
+    ) -> WindowedStream[Any, Any]:
+        """A keyed stream parted by time."""
+        return windowed_stream(stream, windows, grace, emit, location)
+
+    def aside(self, parent: n.Node, output: str) -> Stream[Any, Any]:
+        """What a node sends to another output than that of its results, under its records' keys."""
+        ports = (node for node in self.nodes if isinstance(node, n.Port))
+        node: n.Node | None = next(
+            (port for port in ports if port.parents[0] is parent and port.name == output), None
+        )
+        if node is None:
+            node = self.add(lambda index: n.Port(index, (parent,), parent.location, output))
+        return self.stream(node, key=parent.record_key, value=None)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast, overload
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from kstash.errors import TopologyError
-from kstash.serdes import Serde, int_text, number_text
-from kstash.surface.checks import check_function, check_name, check_serde
+from kstash.serdes import Serde
+from kstash.surface import folds
 from kstash.surface.process import processed
 from kstash.surface.streams import Stream
 from kstash.topology import keyed_nodes as k
 from kstash.topology.processor import Processor
 from kstash.topology.record import Deletion, Record
 from kstash.topology.user_code import user_location
+from kstash.topology.window_nodes import Emit, Windows
+
+if TYPE_CHECKING:  # it makes keyed streams
+    from kstash.surface.windows import WindowedStream
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -73,7 +77,7 @@ class KeyedStream(Stream[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        return self._stateful(k.Count, name, int_text)
+        return self._folded(folds.count(name))
 
     def sum(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
         """Add up the values of each key, from 0; each record sends the new sum on.
@@ -87,7 +91,7 @@ class KeyedStream(Stream[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        return self._stateful(k.Sum, name, number_text if value is None else value)
+        return self._folded(folds.sum_(name, value))
 
     def reduce(
         self, name: str, function: Callable[[V, V], V | Deletion], *, value: Serde[V] | None = None
@@ -106,9 +110,7 @@ class KeyedStream(Stream[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        serde = self._serde_of_values("reduce", name, value)
-        check_function("reduce", function, user_location(), "state", "value")
-        return self._stateful(k.Reduce, name, serde, function=function)
+        return self._folded(folds.reduce(name, function, value, self._value_serde))
 
     def aggregate(
         self,
@@ -134,9 +136,59 @@ class KeyedStream(Stream[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        check_function("aggregate", initial, user_location())
-        check_function("aggregate", function, user_location(), "state", "value")
-        return self._stateful(k.Aggregate, name, value, initial=initial, function=function)
+        return self._folded(folds.aggregate(name, initial, function, value))
+
+    def min(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
+        """Keep the least value of each key; each record sends it on. None is an error.
+
+        Args:
+            name: of the operator and its store.
+            value: serde of the values; inherited where it is known.
+
+        Raises:
+            TopologyError: no serde, or the name is taken.
+        """
+        return self._folded(folds.extreme(k.Min, name, value, self._value_serde))
+
+    def max(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
+        """Keep the greatest value of each key; each record sends it on. None is an error.
+
+        Args:
+            name: of the operator and its store.
+            value: serde of the values; inherited where it is known.
+
+        Raises:
+            TopologyError: no serde, or the name is taken.
+        """
+        return self._folded(folds.extreme(k.Max, name, value, self._value_serde))
+
+    def mean(self, name: str) -> KeyedStream[K, float]:
+        """Keep the mean of each key's numbers; each record sends it on. None is an error.
+
+        The state is their number and their sum: a mean of integers is exact until it is divided.
+
+        Args:
+            name: of the operator and its store.
+
+        Raises:
+            TopologyError: the name is taken.
+        """
+        return self._folded(folds.mean(name))
+
+    def collect(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, list[V]]:
+        """Keep all values of each key in their order; each record sends the list on.
+
+        The state grows with each record: it is meant for windows.
+
+        Args:
+            name: of the operator and its store.
+            value: serde of one value; inherited where it is known. What writes the lists needs a
+                serde of lists: `to(topic, value=kstash.json)`.
+
+        Raises:
+            TopologyError: no serde, or the name is taken.
+        """
+        return self._folded(folds.collect(name, value, self._value_serde))
 
     def distinct(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
         """Pass each value of a key on once: records with a value that the key had before are gone.
@@ -151,7 +203,7 @@ class KeyedStream(Stream[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        return self._stateful(k.Distinct, name, self._serde_of_values("distinct", name, value))
+        return self._folded(folds.distinct(name, value, self._value_serde))
 
     @overload
     def process(
@@ -189,28 +241,38 @@ class KeyedStream(Stream[K, V]):
         """
         return processed(self, name, processor, value=value, key=key)
 
-    def _serde_of_values(self, verb: str, name: str, value: Serde[V] | None) -> Serde[V]:
-        serde = self._value_serde if value is None else value
-        if serde is None:
-            raise TopologyError(
-                f"{verb}({name!r}) keeps values, but their serde is not known here: "
-                "give it as value=",
-                user_location(),
-            )
-        return serde
+    # --- windows --------------------------------------------------------------------------------
 
-    def _stateful(
-        self, kind: type[k.Stateful], name: str, serde: Serde[Any], **functions: Callable[..., Any]
-    ) -> KeyedStream[K, Any]:
-        location = user_location()
-        check_name(name, location)
-        check_serde("value", serde, location, is_needed=True)
+    def window(
+        self,
+        windows: Windows,
+        *,
+        grace: timedelta = timedelta(0),
+        emit: Emit = "update",
+    ) -> WindowedStream[K, V]:
+        """Part the records of each key by time: folds of what this gives are of a key and window.
+
+        The time is that of the records' timestamps. How far it has come is the greatest one that
+        the operator has seen: *stream time*, which no clock moves. A window is closed when stream
+        time reaches its end and the grace; what comes for it later is late, and dropped.
+
+        Args:
+            windows: which there are: `kstash.tumbling(size)`, `kstash.hopping(size, advance)`.
+            grace: how much longer than to its end a window takes records, in whole milliseconds;
+                0 or more.
+            emit: `update`: each record sends the new value of each of its windows. `final`: each
+                window sends one value, when it is closed.
+
+        Raises:
+            TopologyError: no such windows or emission, or no such grace.
+        """
+        return self._graph.windowed(self, windows, grace, emit, user_location())
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _folded(self, fold: folds.Declared) -> KeyedStream[K, Any]:
         key = self._key_serde
         assert key is not None, "a keyed stream has one"
-        self._graph.claim_store(name, location)
-        node = self._graph.add(
-            lambda index: kind(
-                index, (self._node,), location, name=name, key=key, value=serde, **functions
-            )
-        )
-        return replace(self, _node=node, _value_serde=serde)
+        self._graph.claim_store(fold.name, fold.location)
+        node = self._graph.add(lambda index: fold.node(index, self._node, key))
+        return replace(self, _node=node, _value_serde=fold.sent)

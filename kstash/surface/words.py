@@ -18,9 +18,8 @@ _JOIN = (
     "value=kstash.json)"
 )
 _WINDOW = (
-    "kstash has no windows. Make the time a part of the key: .records().key_by(lambda r: [r.key, "
-    "r.timestamp_ms // 60_000], key=kstash.json), then count, sum, reduce or aggregate; a state "
-    "stays until its function returns kstash.DELETE"
+    "use window(kstash.tumbling(size)) or window(kstash.hopping(size, advance)), then count, sum, "
+    "reduce, aggregate, min, max, mean or collect"
 )
 _TABLE = (
     "kstash has no tables. The newest value of each key is .reduce(name, lambda old, new: new); "
@@ -35,9 +34,13 @@ _PROCESS = (
 )
 _EFFECT = "use peek(function), which passes the record on; it is called again in a replay"
 _AGGREGATE = "use aggregate(name, initial, function, value=serde)"
-_REDUCE = "use reduce(name, function), such as reduce(name, max)"
+_REDUCE = "use reduce(name, function), such as reduce(name, lambda old, new: new)"
+_LEAST = "use min(name) or max(name); once for each window: window(windows, emit='final')"
 _ONE = "a function is given one value at a time; keep more than one in the state of aggregate"
-_SUPPRESS = "each record sends the new state on at once; the newest of each key is what counts"
+_SUPPRESS = (
+    "each record sends the new state on at once; one result for each window is sent by "
+    "window(windows, emit='final')"
+)
 _TIMESTAMP = (
     "each output has the timestamp and the headers of its record: a source takes timestamp=, a "
     "function of the value, as app.stream(topic, timestamp=...)"
@@ -61,7 +64,7 @@ STREAM_WORDS: Mapping[str, str] = {
         _JOIN,
     ),
     **_each(
-        "windowed_by window_by windowed window tumbling tumbling_window tumbling_count_window "
+        "windowed_by window_by windowed tumbling tumbling_window tumbling_count_window "
         "hopping hopping_window hopping_count_window sliding_window sliding_count_window "
         "session_window count_window fold_window reduce_window collect_window max_window "
         "min_window tumble hop relative_to_now relative_to_stream relative_to_field",
@@ -91,12 +94,11 @@ STREAM_WORDS: Mapping[str, str] = {
     **_each("through rebalance redistribute repartition_by shuffle", "use repartition(name)"),
     **_each("fold fold_final scan accumulate", _AGGREGATE),
     **_each("deduplicate drop_duplicates unique", "use distinct(name)"),
-    **_each("max min max_final min_final first last", _REDUCE),
-    **_each(
-        "mean avg average", "keep the count and the sum by aggregate, and divide in map_values"
-    ),
+    **_each("first last", _REDUCE),
+    **_each("max_final min_final", _LEAST),
+    **_each("avg average", "use mean(name)"),
     **_each("count_final count_by size", "use count(name)"),
-    **_each("take batch batched buffer collect noack_take chunk", _ONE),
+    **_each("take batch batched buffer noack_take chunk", _ONE),
     **_each("suppress final current emit_on_close", _SUPPRESS),
     **_each("items events records_with_key", "use records()"),
     **_each("set_timestamp with_timestamp assign_timestamps set_headers with_headers", _TIMESTAMP),
@@ -133,7 +135,13 @@ APP_WORDS: Mapping[str, str] = {
 """By the method of an application that was tried."""
 
 
-STATE_VERBS = frozenset({"aggregate", "count", "distinct", "process", "reduce", "sum"})
+STATE_VERBS = frozenset(
+    {
+        *("aggregate", "collect", "count", "distinct", "max", "mean", "min", "reduce", "sum"),
+        "process",
+        "window",
+    }
+)
 """What a `KeyedStream` has and a `Stream` has not."""
 
 

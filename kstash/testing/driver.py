@@ -20,6 +20,7 @@ from kstash.errors import ConfigError, SerdeError
 from kstash.escape import short_repr
 from kstash.observe.logs import configure_logs
 from kstash.operators.columns import serialize_column
+from kstash.operators.slices import deciding
 from kstash.ports.kafka import Headers, Partition
 from kstash.runtime.worker.store_view import StoreView
 from kstash.serdes import Serde, json
@@ -138,14 +139,15 @@ class TestDriver:
             ConfigError: the application has no such input topic, or these are no bytes.
             KstashError: as for `send`, a `SerdeError` above all.
         """
-        self._input_serdes(topic)
+        key_serde, _ = self._input_serdes(topic)
         for name, given in (("value", value), ("key", key)):
             if not isinstance(given, bytes | None):
                 raise ConfigError(
                     f"send_raw takes bytes as {name}, not {short_repr(given)}: see send"
                 )
         if partition is None:
-            partition = Partitioner(self.kafka.topics()[topic].partition_count)[key]
+            (decides,) = deciding([key], key_serde.partitioned_by)
+            partition = Partitioner(self.kafka.topics()[topic].partition_count)[decides]
         self.kafka.append(
             topic,
             value,

@@ -95,12 +95,18 @@ class _Compiler:
     def _read_after(self) -> dict[int, ColumnSet]:
         """By index of a node, the columns that are read after it."""
         after: dict[int, ColumnSet] = {}
+        # What a child needs of its parent: of its own, and for those that stand after it.
+        needed: dict[int, ColumnSet] = {}
         for node in reversed(self.nodes):
-            found = ColumnSet.NONE
+            straight = aside = ColumnSet.NONE
             for child in self.children[node.index]:
-                # A wide edge ships its key whatever is after it, but it makes that key itself.
-                found |= child.reads | (child.keeps & after[child.index])
-            after[node.index] = found
+                if child.is_port:
+                    aside |= needed[child.index]
+                else:
+                    straight |= needed[child.index]
+            after[node.index] = straight | aside
+            # A wide edge ships its key whatever is after it, but it makes that key itself.
+            needed[node.index] = node.reads | node.keeps & straight | node.keeps_aside & aside
         return after
 
     def _timing(self) -> set[int]:

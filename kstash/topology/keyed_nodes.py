@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kstash.serdes import Serde, msgpack
+from kstash.serdes import Serde, msgpack, number_text
 from kstash.topology.nodes import Node
 from kstash.topology.traits import ColumnSet, KeyedStore
 
@@ -19,7 +19,7 @@ class Stateful(Node):
         verb: the method that the user called.
         name: of the operator, its store, its stage and its repartition topic.
         key: serde of the key.
-        value: serde of the state.
+        value: serde of the state, or of what it is made of.
     """
 
     kind = "stateful"
@@ -41,9 +41,14 @@ class Stateful(Node):
         return [self.kind, self.verb, self.name, self.key.name, self.value.name]
 
     @property
+    def state(self) -> Serde[Any]:
+        """Serde of what is kept for each key."""
+        return self.value
+
+    @property
     def stores(self) -> tuple[KeyedStore, ...]:
         """One, of the name of the operator."""
-        return (KeyedStore(self.name, self.verb, self.key, self.value),)
+        return (KeyedStore(self.name, self.verb, self.key, self.state),)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +95,43 @@ class Aggregate(Stateful):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Min(Stateful):
+    """The least of each key's values."""
+
+    verb = "min"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Max(Stateful):
+    """The greatest of each key's values."""
+
+    verb = "max"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mean(Stateful):
+    """The mean of each key's numbers; the state is how many there were, and their sum."""
+
+    verb = "mean"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Collect(Stateful):
+    """All values of each key.
+
+    Attributes:
+        value: serde of the values; the state of a key is a tuple of their bytes.
+    """
+
+    verb = "collect"
+
+    @property
+    def state(self) -> Serde[Any]:
+        """Serde of the tuples."""
+        return tuple_of(self.value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Distinct(Stateful):
     """The first record of each value of a key.
 
@@ -101,9 +143,9 @@ class Distinct(Stateful):
     keeps = ColumnSet.ALL
 
     @property
-    def stores(self) -> tuple[KeyedStore, ...]:
-        """One, of what each key has had."""
-        return (KeyedStore(self.name, self.verb, self.key, set_of(self.value)),)
+    def state(self) -> Serde[Any]:
+        """Serde of the sets."""
+        return set_of(self.value)
 
 
 def set_of(value: Serde[Any]) -> Serde[set[bytes | None]]:
@@ -113,3 +155,35 @@ def set_of(value: Serde[Any]) -> Serde[set[bytes | None]]:
         return msgpack.serialize(sorted(seen, key=lambda data: (data is not None, data)))
 
     return Serde(f"set of {value.name}", serialize, lambda data: set(msgpack.deserialize(data)))
+
+
+def tuple_of(value: Serde[Any]) -> Serde[tuple[bytes | None, ...]]:
+    """The serde of encoded values in their order; None is one of them."""
+    return Serde(
+        f"list of {value.name}",
+        msgpack.serialize,
+        lambda data: tuple(msgpack.deserialize(data)),
+        exact_types=frozenset({tuple}),
+        is_steady=True,
+        check_column=len,  # bytes can be written, always
+    )
+
+
+def _encode_mean(state: tuple[int, Any]) -> bytes:
+    number, total = state
+    return b"%d " % number + number_text.serialize(total)
+
+
+def _decode_mean(data: bytes) -> tuple[int, Any]:
+    number, _, total = data.partition(b" ")
+    return int(number), number_text.deserialize(total)
+
+
+MEAN_STATE: Serde[tuple[int, Any]] = Serde(
+    "mean",
+    _encode_mean,
+    _decode_mean,
+    exact_types=frozenset({tuple}),
+    is_steady=True,
+)
+"""Of how many numbers there were, and their sum."""

@@ -16,7 +16,7 @@ from kstash.errors import TopologyError
 from kstash.ports.state import StoreKind
 from kstash.serdes import Serde
 from kstash.topology.item_lists import list_of
-from kstash.topology.pairs import first_of, pair_of
+from kstash.topology.pairs import pair_of
 from kstash.topology.traits import KeyedStore
 from kstash.topology.user_code import user_location
 
@@ -125,7 +125,7 @@ class Map(KeyedState, Generic[MK, MV]):
 
     def store(self, operator: str, key: Serde[Any]) -> KeyedStore:
         """Its keys are pairs of the key of the record and that of the entry."""
-        return replace(super().store(operator, pair_of(key, self.key_serde)), place=first_of)
+        return super().store(operator, pair_of(key, self.key_serde))
 
     @overload
     def get(self, key: MK) -> MV | None: ...

@@ -32,6 +32,7 @@ class Node:
         kind: names the kind of node in the topology hash: never to be changed.
         reads: columns that the node itself reads; later nodes may read them too.
         keeps: columns that leave the node as they entered.
+        keeps_aside: the same of its outputs beside `OUT`.
         has_effect: whether it is there for itself, and not only for what stands after it.
         is_port: whether it only names an output of its parent, and nothing is to run.
         may_leave_work: whether a record may ask for more results than fit into one part
@@ -45,6 +46,7 @@ class Node:
     kind: ClassVar[str]
     reads: ClassVar[ColumnSet] = ColumnSet.NONE
     keeps: ClassVar[ColumnSet] = ColumnSet.ALL
+    keeps_aside: ClassVar[ColumnSet] = ColumnSet.ALL
     has_effect: ClassVar[bool] = False
     is_port: ClassVar[bool] = False
     may_leave_work: ClassVar[bool] = False
@@ -72,6 +74,11 @@ class Node:
     def stores(self) -> tuple[KeyedStore, ...]:
         """What the node keeps between records."""
         return ()
+
+    @property
+    def record_key(self) -> Serde[Any]:
+        """Of a node with stores: the serde of the keys of its records."""
+        return self.stores[0].key
 
     @property
     def ports(self) -> tuple[str, ...]:

@@ -29,4 +29,10 @@ def pair_of(first: Serde[Any], second: Serde[Any]) -> Serde[tuple[Any, Any]]:
         key = first_of(data)
         return first.deserialize(key), second.deserialize(data[_LENGTH_BYTES + len(key) :])
 
-    return Serde(f"{first.name}, {second.name}", serialize, deserialize)
+    within = first.partitioned_by
+    return Serde(
+        f"{first.name}, {second.name}",
+        serialize,
+        deserialize,
+        partitioned_by=first_of if within is None else lambda data: within(first_of(data)),
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from kstash.ports.kafka import Headers
+
+V = TypeVar("V")
 
 
 class Record(NamedTuple):
@@ -22,6 +24,19 @@ class Record(NamedTuple):
     value: Any
     timestamp_ms: int
     headers: Headers | None
+
+
+class Late(NamedTuple, Generic[V]):
+    """A value that came too late for windows; see `WindowResults.late`.
+
+    Attributes:
+        value: of the record, None for a tombstone.
+        windows: start and end in Unix milliseconds of each that it missed, in order. There are none
+            where the record's time is before the first window.
+    """
+
+    value: V
+    windows: tuple[tuple[int, int], ...]
 
 
 class Deletion(enum.Enum):

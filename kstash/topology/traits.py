@@ -54,7 +54,8 @@ class KeyedStore:
         kind: what the operator can do with it.
         is_stamped: whether it holds bytes, in front of which stands when they were written, so
             that each value is encoded as it is set.
-        place: the part of an encoded key by which the entry has its task.
+        show: makes what people know of a value; None: it is that.
+        detail: what else its contents depend on.
     """
 
     name: str
@@ -63,13 +64,15 @@ class KeyedStore:
     value: Serde[Any]
     kind: StoreKind = StoreKind.KEYED
     is_stamped: bool = False
-    place: Callable[[bytes], bytes] = bytes
+    show: Callable[[Any], Any] | None = None
+    detail: str = ""
 
     @property
     def contents(self) -> str:
         """What it holds, as START says it: a store of other contents cannot be taken over."""
         kind = "" if self.kind is StoreKind.KEYED else f" ({self.kind.value})"
-        return f"{self.verb}{kind} {self.key.name} -> {self.value.name}"
+        detail = f" by {self.detail}" if self.detail else ""
+        return f"{self.verb}{kind}{detail} {self.key.name} -> {self.value.name}"
 
     @property
     def is_time(self) -> bool:
@@ -84,6 +87,8 @@ class KeyedStore:
 
     def shown(self, value: Any) -> Any:
         """A value of the store, as people know it."""
+        if self.show is not None:
+            return self.show(value)
         return self.value.deserialize(value[STAMP_BYTES:]) if self.is_stamped else value
 
 

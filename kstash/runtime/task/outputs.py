@@ -23,7 +23,7 @@ from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, SEQUENCE, Identity
 from kstash.failpoints import around
 from kstash.operators.batch import Batch
 from kstash.operators.sizes import RECORD_OVERHEAD_BYTES, Limit, content_bytes, record_sizes
-from kstash.operators.slices import slice_of
+from kstash.operators.slices import Spread, slice_of
 from kstash.ports.kafka import DeliveredMessage, Headers, OnDelivery, Producer
 from kstash.runtime.layout import Layout
 from kstash.runtime.task.refusals import Sent
@@ -101,7 +101,7 @@ class TaskOutput(ABC):
     Attributes:
         kind: what the records carry, and when they are there for good.
         topic: its name.
-        partitioner: of the topic.
+        spread: how its records are spread over the partitions.
         has_values: whether the values are shipped.
         header_bytes: of kstash's headers, in all that was sent.
     """
@@ -116,7 +116,7 @@ class TaskOutput(ABC):
     ) -> None:
         self.kind = declared.kind
         self.topic = declared.topic
-        self.partitioner = partitioner
+        self.spread = Spread(partitioner, declared.key.partitioned_by)
         self.has_values = declared.value is not None
         self.header_bytes = 0
         self._signature = signature

@@ -24,7 +24,7 @@ from kstash.errors import LineageGapError, ReplayDivergedError
 from kstash.operators.batch import Batch
 from kstash.operators.program import RECORD_ERRORS, Location, StageProgram
 from kstash.operators.sizes import Limit, bytes_of
-from kstash.operators.slices import drop_head, part_of, slice_of, split
+from kstash.operators.slices import drop_head, part_of, slice_of
 from kstash.ports.kafka import Message
 from kstash.ports.state import TaskState
 from kstash.runtime.decode import Events
@@ -266,7 +266,7 @@ class Task:
 
     def _emit(self, output_index: int, outputs: Batch, size_bytes: int) -> None:
         output = self.outputs[output_index]
-        for partition, mask in split(outputs.keys, output.partitioner, self._partition):
+        for partition, mask in output.spread.split(outputs.keys, self._partition):
             out = (output_index, partition)
             count = len(outputs) if mask is None else mask.count(1)
             first = self.core.next_sequence(out)

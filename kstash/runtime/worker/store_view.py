@@ -33,12 +33,12 @@ class StoreView:
 
     def owns(self, key: Any) -> bool:
         """Whether this worker has the task of a key, whether the key was ever seen or not."""
-        return self._partitioner[self._store.place(self._store.key.serialize(key))] in self._groups
+        return self._group(self._store.key.serialize(key)) in self._groups
 
     def get(self, key: Any) -> Any:
         """The value of a key; None: it is not there, or its task is not here."""
         encoded = self._store.key.serialize(key)
-        group = self._groups.get(self._partitioner[self._store.place(encoded)])
+        group = self._groups.get(self._group(encoded))
         task = group.tasks.get(self._stage.index) if group is not None else None
         if task is None:
             return None
@@ -62,3 +62,8 @@ class StoreView:
             else:
                 for encoded, value in task.state.store(self._store.name).items():
                     yield self._store.key.deserialize(encoded), self._store.shown(value)
+
+    def _group(self, encoded: bytes) -> int:
+        """The number of the task group that has a key."""
+        decides = self._store.key.partitioned_by
+        return self._partitioner[encoded if decides is None else decides(encoded)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kstash
-from kstash import App, ConfigError, KeyedStream, KstashError
+from kstash import App, ConfigError, KeyedStream, KstashError, WindowedStream
 from kstash.errors import TopologyError
 from kstash.testing import TestDriver
 
@@ -17,6 +18,10 @@ HERE = Path(__file__).name
 
 WRONG: tuple[Any, ...] = (5, 0, 1.5, True, b"x", b"", "", "no such name!", [1], [], {}, object())
 """Of no type that any argument below takes; the empty ones are easily taken for none given."""
+
+
+MINUTE = timedelta(minutes=1)
+MINUTES = kstash.tumbling(MINUTE)
 
 
 def one(value: Any) -> Any:
@@ -83,6 +88,48 @@ DECLARATIONS: dict[str, Declare] = {
     "process(key)": lambda _, s, x: s.process("n", Nothing, value=kstash.text, key=x),
     "side(name)": lambda _, s, x: s.process("n", Nothing, value=kstash.text).side(x),
     "side(value)": lambda _, s, x: s.process("n", Nothing, value=kstash.text).side("s", value=x),
+    "min(name)": lambda _, s, x: s.min(x),
+    "min(value)": lambda _, s, x: s.min("n", value=x),
+    "max(name)": lambda _, s, x: s.max(x),
+    "max(value)": lambda _, s, x: s.max("n", value=x),
+    "mean(name)": lambda _, s, x: s.mean(x),
+    "collect(name)": lambda _, s, x: s.collect(x),
+    "collect(value)": lambda _, s, x: s.collect("n", value=x),
+    "window(windows)": lambda _, s, x: s.window(x),
+    "window(grace)": lambda _, s, x: s.window(MINUTES, grace=x),
+    "window(emit)": lambda _, s, x: s.window(MINUTES, emit=x),
+    "window.count(name)": lambda _, s, x: s.window(MINUTES).count(x),
+    "window.sum(name)": lambda _, s, x: s.window(MINUTES).sum(x),
+    "window.sum(value)": lambda _, s, x: s.window(MINUTES).sum("n", value=x),
+    "window.reduce(name)": lambda _, s, x: s.window(MINUTES).reduce(x, fold),
+    "window.reduce(function)": lambda _, s, x: s.window(MINUTES).reduce("n", x),
+    "window.reduce(value)": lambda _, s, x: s.window(MINUTES).reduce("n", fold, value=x),
+    "window.aggregate(name)": lambda _, s, x: s.window(MINUTES).aggregate(
+        x, dict, fold, value=kstash.json
+    ),
+    "window.aggregate(initial)": lambda _, s, x: s.window(MINUTES).aggregate(
+        "n", x, fold, value=kstash.json
+    ),
+    "window.aggregate(function)": lambda _, s, x: s.window(MINUTES).aggregate(
+        "n", dict, x, value=kstash.json
+    ),
+    "window.aggregate(value)": lambda _, s, x: s.window(MINUTES).aggregate(
+        "n", dict, fold, value=x
+    ),
+    "window.min(name)": lambda _, s, x: s.window(MINUTES).min(x),
+    "window.min(value)": lambda _, s, x: s.window(MINUTES).min("n", value=x),
+    "window.max(name)": lambda _, s, x: s.window(MINUTES).max(x),
+    "window.max(value)": lambda _, s, x: s.window(MINUTES).max("n", value=x),
+    "window.mean(name)": lambda _, s, x: s.window(MINUTES).mean(x),
+    "window.collect(name)": lambda _, s, x: s.window(MINUTES).collect(x),
+    "window.collect(value)": lambda _, s, x: s.window(MINUTES).collect("n", value=x),
+    "tumbling(size)": lambda _, s, x: s.window(kstash.tumbling(x)),
+    "tumbling(offset)": lambda _, s, x: s.window(kstash.tumbling(MINUTE, offset=x)),
+    "hopping(size)": lambda _, s, x: s.window(kstash.hopping(x, MINUTE)),
+    "hopping(advance)": lambda _, s, x: s.window(kstash.hopping(MINUTE, x)),
+    "hopping(offset)": lambda _, s, x: s.window(kstash.hopping(MINUTE, MINUTE, offset=x)),
+    "windowed(serde)": lambda app, _, x: app.stream("a", key=kstash.windowed(x, MINUTE)),
+    "windowed(size)": lambda app, _, x: app.stream("a", key=kstash.windowed(kstash.text, x)),
     "to(topic)": lambda _, s, x: s.to(x),
     "to(key)": lambda _, s, x: s.to("out", key=x),
     "to(value)": lambda _, s, x: s.to("out", value=x),
@@ -97,7 +144,13 @@ NEEDED = {
     *("reduce(name)", "reduce(function)", "distinct(name)", "aggregate(name)"),
     *("process(name)", "process(processor)", "process(value)", "side(name)"),
     *("aggregate(initial)", "aggregate(function)", "aggregate(value)", "to(topic)", "to(delivery)"),
-    *("Serde(serialize)", "Serde(deserialize)"),
+    *("Serde(serialize)", "Serde(deserialize)", "min(name)", "max(name)", "mean(name)"),
+    *("collect(name)", "window(windows)", "window(grace)", "window(emit)", "window.count(name)"),
+    *("window.sum(name)", "window.reduce(name)", "window.reduce(function)", "window.min(name)"),
+    *("window.aggregate(name)", "window.aggregate(initial)", "window.aggregate(function)"),
+    *("window.aggregate(value)", "window.max(name)", "window.mean(name)", "window.collect(name)"),
+    *("tumbling(size)", "tumbling(offset)", "hopping(size)", "hopping(advance)"),
+    *("hopping(offset)", "windowed(serde)", "windowed(size)"),
 }
 """Where None is none either."""
 
@@ -116,7 +169,10 @@ def test_each_argument_of_each_verb(name: str) -> None:
 def test_each_verb_is_here() -> None:
     """One that is added has its arguments above."""
     verbs = {name for name in dir(KeyedStream) if name[0] != "_"}
-    assert verbs - {"records"} <= {name.partition("(")[0] for name in DECLARATIONS}
+    declared = {name.partition("(")[0] for name in DECLARATIONS}
+    assert verbs - {"records"} <= declared
+    folds = {f"window.{name}" for name in dir(WindowedStream) if name[0] != "_"}
+    assert folds <= declared
 
 
 @pytest.mark.parametrize("wrong", [5, 0, 1.5, b"x", "", None, [], {}])

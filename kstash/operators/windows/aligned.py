@@ -1,0 +1,285 @@
+"""Tumbling and hopping windows: all begin at multiples of one step.
+
+In the store they lie by start and key. So the windows that close first lie first, and as all have
+one size, the order of their keys is that of their results: by end, start and encoded key.
+
+Records go through as columns. Where time closes windows between two of them, the column is cut
+there: within a part, whether a window is closed is one comparison with a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, compress, repeat
+from typing import Any, cast
+
+from kstash.errors import OperatorError, SerdeError
+from kstash.operators.calls import refuse
+from kstash.operators.flow import Expanded, Flow
+from kstash.operators.fold import Folder
+from kstash.operators.step import Decision, RecordError, Scope
+from kstash.operators.stream_time import StreamTime
+from kstash.operators.windows.grid import Grid
+from kstash.operators.windows.keys import result_keys, start_bytes, start_of, store_keys
+from kstash.operators.windows.states import Folded, fold_into
+from kstash.operators.windows.step import TOO_LATE, drop_late
+from kstash.topology.window_nodes import AlignedFold
+
+CLOSED_AT_ONCE = 1_000
+"""Windows whose results are sent together. It says nothing about results."""
+
+
+class AlignedWindows:
+    """A fold of each key and window.
+
+    Args:
+        node: the windows.
+        folder: the fold.
+    """
+
+    def __init__(self, node: AlignedFold, folder: Folder) -> None:
+        windows = node.windows
+        self.name = node.name
+        self.result_key = windows.result_key(node.record_key)
+        self.grid = Grid(windows.size_ms, windows.advance_ms, windows.offset_ms, node.grace_ms)
+        self.is_tumbling = windows.advance_ms == windows.size_ms
+        self.is_final = node.is_final
+        self.folder = folder
+
+    def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
+        """Part the records where windows close between them, and process the parts."""
+        time = StreamTime(scope.stores, self.name)
+        grid = self.grid
+        if self._is_one_part(flow, time.now_ms, scope):
+            number = grid.number_closed(time.now_ms)
+            self._take(keys, flow, -1, time, scope)
+            if grid.number_closed(time.now_ms) != number:
+                self._forget(grid.closed(time.now_ms), scope)
+            return
+        times, start = flow.times, 0
+        while start < flow.count:
+            bound = grid.next_closing(time.now_ms)
+            end = start
+            while end < flow.count and times[end] < bound:
+                end += 1
+            if end > start:
+                closed = grid.closed(time.now_ms)
+                self._take_open(keys[start:end], flow.part(start, end), closed, time, scope)
+            else:
+                end += 1
+                self._move(keys[start:end], flow.part(start, end), time, scope)
+            start = end
+
+    def _is_one_part(self, flow: Flow, now: int, scope: Scope) -> bool:
+        """Whether no record is too late for a window, and none closes one whose result is sent."""
+        stamps, times, grid = flow.live_timestamps, flow.times, self.grid
+        lowest, latest = min(stamps), max(now, max(times))
+        if grid.last(lowest) < 0:
+            return False
+        if grid.number_closed(latest) == grid.number_closed(now):
+            return grid.first(lowest) > grid.closed(latest)
+        if self.is_final or scope.may_skip:
+            return False
+        if grid.first(lowest) > grid.closed(latest):
+            return True
+        # Who comes in order is never late, however far the time of a batch goes.
+        return times is stamps and now <= stamps[0] and sorted(stamps) == stamps
+
+    # --- records --------------------------------------------------------------------------------
+
+    def _take_open(
+        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
+    ) -> None:
+        """Process records while no window closes; those that are too late are dropped."""
+        stamps, last = flow.live_timestamps, self.grid.last
+        is_open = [last(stamp) > closed for stamp in stamps]
+        late = flow.select([not each for each in is_open])
+        if late is not None:
+            drop_late(late, list(map(self.grid.bounds, late.live_timestamps)), scope)
+        left = flow.select(is_open)
+        if left is not None:
+            self._take(list(compress(keys, is_open)), left, closed, time, scope)
+
+    def _take(
+        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
+    ) -> None:
+        """Fold records that have an open window, and send what is sent at once."""
+        for part_keys, part in self._apart(keys, flow, scope):
+            _, results = self._folded(part_keys, part, closed, time, scope)
+            if results is not None:
+                scope.out(results)
+
+    def _apart(
+        self, keys: list[bytes], flow: Flow, scope: Scope
+    ) -> Iterator[tuple[list[bytes], Flow]]:
+        """Records one by one where each is in several windows, all or none of which it is in."""
+        if self.is_tumbling or not scope.may_skip:
+            yield keys, flow
+            return
+        for index in range(flow.count):
+            yield keys[index : index + 1], flow.part(index, index + 1)
+
+    def _move(self, keys: list[bytes], flow: Flow, time: StreamTime, scope: Scope) -> None:
+        """Process a record that closes windows, unless it is too late by its own time, or fails.
+
+        Its own windows are open, so that it is folded first: where that fails, the record has moved
+        no time and closed nothing.
+        """
+        closed = self.grid.closed(flow.times[0])
+        stamp = flow.live_timestamps[0]
+        if self.grid.last(stamp) <= closed:
+            drop_late(flow, [self.grid.bounds(stamp)], scope)
+            return
+        is_taken, results = self._folded(keys, flow, closed, time, scope)
+        if not is_taken:
+            return
+        if self.is_final:
+            self._close(flow, closed, scope)
+        else:
+            self._forget(closed, scope)
+        if results is not None:
+            scope.out(results)
+
+    # --- folds ----------------------------------------------------------------------------------
+
+    def _folded(
+        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
+    ) -> tuple[bool, Flow | None]:
+        """Fold records, and let them move the time: whether any did not fail, and what is sent."""
+        if not self.is_tumbling:
+            return self._folded_hopping(keys, flow, closed, time, scope)
+        stamps, last = flow.live_timestamps, self.grid.last
+        start = last(min(stamps))
+        single = start_bytes(start) if last(max(stamps)) == start else None
+        if single is not None:
+            names = keys
+            windows = {key: single + key for key in dict.fromkeys(keys)}
+        else:
+            names = store_keys(keys, list(map(last, stamps)))
+            windows = {name: name for name in names}
+        left, made, largest = fold_into(
+            scope.stores.ordered(self.name), windows, self.folder, _named(flow, names), scope
+        )
+        if left is None:
+            return False, None
+        running = time.running(left.times)
+        if self.is_final:
+            return True, None
+        names = cast("list[bytes]", left.encoded)
+        results = result_keys(names) if single is None else [key + single for key in names]
+        return True, self._sent(left, results, made, largest, running)
+
+    def _folded_hopping(
+        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
+    ) -> tuple[bool, Flow | None]:
+        """The same where a record is in several windows: those that are open, in order."""
+        stamps, grid = flow.live_timestamps, self.grid
+        starts = [grid.starts(stamp, closed) for stamp in stamps]
+        counts = list(map(len, starts))
+
+        def repeated(column: list[Any]) -> list[Any]:
+            return list(chain.from_iterable(map(repeat, column, counts)))
+
+        names = store_keys(repeated(keys), list(chain.from_iterable(starts)))
+        values = repeated(flow.values or [None] * flow.count)
+        each = _named(flow.expand(values, counts, with_keys=False), names)
+        left, made, largest = self._folded_once(names, flow, each, scope)
+        if left is None:
+            return False, None
+        if closed >= 0:
+            missed = sum(
+                (taken.start - grid.first(stamp)) // grid.advance
+                for taken, stamp in zip(starts, stamps, strict=True)
+            )
+            scope.dropped(TOO_LATE, missed)
+        running = time.running(flow.times)
+        if self.is_final:
+            return True, None
+        return True, self._sent(left, result_keys(names), made, largest, repeated(running))
+
+    def _folded_once(self, names: list[bytes], flow: Flow, each: Flow, scope: Scope) -> Folded:
+        """Fold records into all of their windows; one that fails in one of them is in none."""
+        store, windows = scope.stores.ordered(self.name), {name: name for name in names}
+        if not scope.may_skip:
+            return fold_into(store, windows, self.folder, each, scope)
+        try:
+            return fold_into(store, windows, self.folder, each, cast("Scope", _Once()))
+        except (OperatorError, SerdeError) as error:
+            error.record_index = 0
+            refuse(scope, flow, error)
+            return None, [], []
+
+    # --- results --------------------------------------------------------------------------------
+
+    def _sent(
+        self,
+        flow: Flow,
+        keys: list[bytes],
+        states: list[Any],
+        stamps: list[int],
+        times: list[int],
+    ) -> Flow:
+        """Results that records send at once, at the time that the operator has then."""
+        return Flow(
+            count=flow.count,
+            keys=None,
+            encoded=cast("list[bytes | None]", keys),
+            key_serde=self.result_key,
+            values=self.folder.shown(states),
+            timestamps=stamps,
+            headers=flow.headers,
+            trail=flow.trail,
+            event_times=None if times is stamps else times,
+        )
+
+    def _close(self, flow: Flow, closed: int, scope: Scope) -> None:
+        """Send the results of the windows that a record closes; time steps to each closing."""
+        store = scope.stores.ordered(self.name)
+        while entries := store.range(b"", start_bytes(closed + 1), limit=CLOSED_AT_ONCE):
+            keys = [key for key, _ in entries]
+            scope.out(
+                Flow(
+                    count=len(keys),
+                    keys=None,
+                    encoded=cast("list[bytes | None]", result_keys(keys)),
+                    key_serde=self.result_key,
+                    values=self.folder.shown([state for _, (state, _) in entries]),
+                    timestamps=[stamp for _, (_, stamp) in entries],
+                    headers=None,
+                    trail=Expanded(flow.trail, [len(keys)]),
+                    # When each is closed, less the size and grace that the operator holds back.
+                    event_times=list(map(start_of, keys)),
+                )
+            )
+            store.expire_below(keys[-1] + b"\0", limit=len(keys))
+
+    def _forget(self, closed: int, scope: Scope) -> None:
+        """Remove closed windows whose results are out already."""
+        store = scope.stores.ordered(self.name)
+        while store.expire_below(start_bytes(closed + 1), limit=CLOSED_AT_ONCE):
+            pass
+
+
+class _Once:
+    """A scope that gives a record up at its first error."""
+
+    may_skip = True
+
+    def failed(self, flow: Flow, error: RecordError) -> Decision:  # noqa: ARG002 - whatever it is
+        """The caller decides about the record as a whole."""
+        return Decision.FAIL
+
+
+def _named(flow: Flow, names: list[bytes]) -> Flow:
+    """A flow with the names of windows in the place of its keys."""
+    return Flow(
+        count=flow.count,
+        keys=None,
+        encoded=cast("list[bytes | None]", names),
+        key_serde=flow.key_serde,
+        values=flow.values,
+        timestamps=flow.timestamps,
+        headers=flow.headers,
+        trail=flow.trail,
+        event_times=flow.event_times,
+    )

@@ -1,0 +1,79 @@
+"""What all windows do with records first: those that belong to none are dropped, and counted."""
+
+from __future__ import annotations
+
+from itertools import compress
+from typing import Any, Protocol
+
+from kstash.operators.calls import encode_keys
+from kstash.operators.flow import Flow
+from kstash.operators.step import Scope
+from kstash.topology.record import Late
+from kstash.topology.window_nodes import LATE, WindowFold
+
+NULL_KEY = "null_key"
+NULL_VALUE = "null_value"
+TOO_LATE = "late"
+NO_WINDOW = "no_window"
+"""Why a record is dropped, or a record and a window that it missed."""
+
+Bounds = tuple[tuple[int, int], ...]
+"""Windows: start and end of each, in Unix milliseconds."""
+
+
+class WindowLogic(Protocol):
+    """What one kind of windows does with the records of keys. It keeps all in stores."""
+
+    def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
+        """Process records in order; none may depend on where the batch ends.
+
+        Args:
+            keys: encoded, one for each record; never None.
+            flow: the records, their times, and their values as far as the node reads them.
+            scope: takes the results.
+        """
+
+
+class WindowStep:
+    """Finds the keys of records, and gives those to the logic that are of a window."""
+
+    def __init__(self, node: WindowFold[Any], logic: WindowLogic) -> None:
+        self.label = node.title
+        self.key_serde = node.record_key
+        self.drops_nulls = node.drops_nulls
+        self.logic = logic
+
+    def run(self, side: int, flow: Flow, scope: Scope) -> None:  # noqa: ARG002 - one parent
+        """Encode the keys; null keys are of no window, and null values of none but of counts."""
+        left, keys = encode_keys(flow, self.key_serde, self.label, scope)
+        if left is not None and None in keys:
+            mask = [key is not None for key in keys]
+            left, keys = _without(left, keys, mask, NULL_KEY, scope)
+        if left is not None and self.drops_nulls and None in left.live_values:
+            mask = [value is not None for value in left.live_values]
+            left, keys = _without(left, keys, mask, NULL_VALUE, scope)
+        if left is not None:
+            self.logic.run(keys, left, scope)
+
+
+def drop_late(flow: Flow, missed: list[Bounds], scope: Scope) -> None:
+    """Count records that came too late for all of their windows, and hand them on as such.
+
+    Args:
+        flow: the records.
+        missed: the windows of each; none where no window is around its time.
+        scope: of the batch.
+    """
+    pairs = sum(map(len, missed))
+    scope.dropped(TOO_LATE, pairs)
+    scope.dropped(NO_WINDOW, missed.count(()))
+    values = flow.values or [None] * flow.count
+    scope.out(flow.with_values(list(map(Late, values, missed))), LATE)
+
+
+def _without(
+    flow: Flow, keys: list[Any], mask: list[bool], reason: str, scope: Scope
+) -> tuple[Flow | None, list[Any]]:
+    left = flow.select(mask)
+    scope.dropped(reason, flow.count - (0 if left is None else left.count))
+    return left, list(compress(keys, mask))

@@ -1,0 +1,137 @@
+"""Folds as they are declared: of each key, and of each key and window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kstash.errors import TopologyError
+from kstash.serdes import Serde, float_text, int_text, number_text
+from kstash.surface.checks import check_function, check_name, check_serde
+from kstash.topology import keyed_nodes as k
+from kstash.topology.nodes import Node
+from kstash.topology.user_code import user_location
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One fold, checked.
+
+    Attributes:
+        kind: of its node.
+        name: of the operator and its store.
+        state: serde of the states.
+        sent: serde of what is sent on; None: it is not known.
+        location: `file:line` of the user's code.
+        functions: of the user's, by the node's names.
+    """
+
+    kind: type[k.Stateful]
+    name: str
+    state: Serde[Any]
+    sent: Serde[Any] | None
+    location: str
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def node(self, index: int, parent: Node, key: Serde[Any]) -> k.Stateful:
+        """The node of the fold without windows."""
+        return self.kind(
+            index,
+            (parent,),
+            self.location,
+            name=self.name,
+            key=key,
+            value=self.state,
+            **self.functions,
+        )
+
+
+def count(name: str) -> Declared:
+    """How many records there were."""
+    return _declared(k.Count, name, int_text)
+
+
+def sum_(name: str, value: Serde[Any] | None) -> Declared:
+    """The sum of values."""
+    return _declared(k.Sum, name, number_text if value is None else value)
+
+
+def reduce(
+    name: str, function: Callable[..., Any], value: Serde[Any] | None, known: Serde[Any] | None
+) -> Declared:
+    """From the first value on; `known` is the serde of the stream."""
+    serde = of_values("reduce", name, value, known)
+    check_function("reduce", function, user_location(), "state", "value")
+    return _declared(k.Reduce, name, serde, function=function)
+
+
+def aggregate(
+    name: str, initial: Callable[[], Any], function: Callable[..., Any], value: Serde[Any]
+) -> Declared:
+    """From a state of its own."""
+    check_function("aggregate", initial, user_location())
+    check_function("aggregate", function, user_location(), "state", "value")
+    return _declared(k.Aggregate, name, value, initial=initial, function=function)
+
+
+def extreme(
+    kind: type[k.Min | k.Max], name: str, value: Serde[Any] | None, known: Serde[Any] | None
+) -> Declared:
+    """The least or the greatest value; `known` is the serde of the stream."""
+    return _declared(kind, name, of_values(kind.verb, name, value, known))
+
+
+def mean(name: str) -> Declared:
+    """The mean of numbers."""
+    return _declared(k.Mean, name, k.MEAN_STATE, sent=float_text)
+
+
+def collect(name: str, value: Serde[Any] | None, known: Serde[Any] | None) -> Declared:
+    """All values in a list; `known` is the serde of the stream."""
+    return _declared(k.Collect, name, of_values("collect", name, value, known), sent=None)
+
+
+def distinct(name: str, value: Serde[Any] | None, known: Serde[Any] | None) -> Declared:
+    """Each value once; `known` is the serde of the stream."""
+    return _declared(k.Distinct, name, of_values("distinct", name, value, known))
+
+
+def of_values(
+    verb: str, name: str, value: Serde[Any] | None, known: Serde[Any] | None
+) -> Serde[Any]:
+    """The serde of values that are kept.
+
+    Raises:
+        TopologyError: neither is one.
+    """
+    serde = known if value is None else value
+    if serde is None:
+        raise TopologyError(
+            f"{verb}({name!r}) keeps values, but their serde is not known here: give it as value=",
+            user_location(),
+        )
+    return serde
+
+
+_SAME: Any = object()
+
+
+def _declared(
+    kind: type[k.Stateful],
+    name: str,
+    state: Serde[Any],
+    sent: Serde[Any] | None = _SAME,
+    **functions: Callable[..., Any],
+) -> Declared:
+    location = user_location()
+    check_name(name, location)
+    check_serde("value", state, location, is_needed=True)
+    return Declared(
+        kind=kind,
+        name=name,
+        state=state,
+        sent=state if sent is _SAME else sent,
+        location=location,
+        functions=functions,
+    )

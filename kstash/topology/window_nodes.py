@@ -1,0 +1,188 @@
+"""The nodes of windows: a fold for each key and window; see `kstash.topology.nodes`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from kstash.ports.state import StoreKind
+from kstash.serdes import START_BYTES, Serde, Windowed, windowed_by_time
+from kstash.topology.keyed_nodes import Count, Stateful
+from kstash.topology.nodes import Node
+from kstash.topology.traits import ColumnSet, KeyedStore, time_store
+
+Emit = Literal["update", "final"]
+"""What windows send; see `KeyedStream.window`."""
+
+LATE = "late"
+"""The output of the records that came too late."""
+
+
+class Windows(ABC):
+    """A kind of windows with its measures, as `KeyedStream.window` takes it.
+
+    Attributes:
+        node: the class of the nodes that fold by such windows.
+    """
+
+    node: ClassVar[type[WindowFold[Any]]]
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """With all that the contents of a store depend on: it is compared between programs."""
+
+    @abstractmethod
+    def result_key(self, key: Serde[Any]) -> Serde[Windowed[Any]]:
+        """The serde of the keys of results, for one of the keys of records."""
+
+
+W = TypeVar("W", bound=Windows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowFold(Node, Generic[W]):
+    """A state for each key and window.
+
+    Attributes:
+        fold: what becomes of the values of a window: the node that does so without windows. It
+            stands in no graph.
+        windows: which there are.
+        grace_ms: how much later than its end a window closes.
+        is_final: whether each window sends one result, when it is closed, and not one for each of
+            its records.
+    """
+
+    kind = "window"
+    keeps = ColumnSet.HEADERS
+    has_effect = True
+
+    fold: Stateful
+    windows: W
+    grace_ms: int
+    is_final: bool
+
+    @property
+    def name(self) -> str:
+        """Of the operator and its store."""
+        return self.fold.name
+
+    @property
+    def drops_nulls(self) -> bool:
+        """Whether a null value is none of the records that are folded."""
+        return not isinstance(self.fold, Count)
+
+    @property
+    def reads(self) -> ColumnSet:  # type: ignore[override] # what the fold reads, which varies
+        """What the fold reads, and the time."""
+        return self.fold.reads | ColumnSet.TIME
+
+    def label(self) -> str:
+        """After the windows and the fold."""
+        return f"{self.windows}.{self.fold.label()}"
+
+    def canonical(self) -> list[Any]:
+        """Fold, windows, grace and what is sent."""
+        return [*self.fold.canonical(), self.kind, str(self.windows), self.grace_ms, self.is_final]
+
+    @property
+    def record_key(self) -> Serde[Any]:
+        """The serde of the keys of records, not that of the store."""
+        return self.fold.key
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """The results, and what came too late for them."""
+        return (*super(WindowFold, self).ports, LATE)
+
+    @property
+    def emit(self) -> Emit:
+        """What is sent, as users say it."""
+        return "final" if self.is_final else "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned(Windows):
+    """Windows of one size that begin at multiples of a step: tumbling and hopping ones.
+
+    Attributes:
+        size_ms: from the start to the end of each, which it does not hold; 1 or more.
+        advance_ms: from one start to the next, 1 to `size_ms`.
+        offset_ms: where the first one begins; 0 or more, and less than `advance_ms`.
+    """
+
+    size_ms: int
+    advance_ms: int
+    offset_ms: int
+
+    def __str__(self) -> str:
+        """As they are declared, without an offset of 0."""
+        kind, measures = "tumbling", [interval_text(self.size_ms)]
+        if self.advance_ms != self.size_ms:
+            kind, measures = "hopping", [*measures, interval_text(self.advance_ms)]
+        if self.offset_ms:
+            measures.append(f"offset={interval_text(self.offset_ms)}")
+        return f"{kind}({', '.join(measures)})"
+
+    def result_key(self, key: Serde[Any]) -> Serde[Windowed[Any]]:
+        """That of Kafka Streams' time windows."""
+        return windowed_by_time(key, self.size_ms)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AlignedFold(WindowFold[Aligned]):
+    """A state for each key and aligned window, which lie by start, and then by key."""
+
+    @property
+    def stores(self) -> tuple[KeyedStore, ...]:
+        """The windows, and how far time has come."""
+        fold = self.fold
+        key, value = by_start(fold.key, self.windows.size_ms), timed(fold.state)
+        detail = f"{self.windows} {self.emit}"
+        windows = KeyedStore(
+            self.name, fold.verb, key, value, StoreKind.ORDERED, show=itemgetter(0), detail=detail
+        )
+        return (windows, time_store(self.name))
+
+
+Aligned.node = AlignedFold
+
+
+def interval_text(length_ms: int) -> str:
+    """A length of time, for people."""
+    return f"{length_ms} ms" if length_ms % 1000 else f"{length_ms // 1000} s"
+
+
+def by_start(key: Serde[Any], size_ms: int) -> Serde[Windowed[Any]]:
+    """The serde of the keys of a store of windows, in the order in which these close.
+
+    Args:
+        key: serde of the keys of records.
+        size_ms: of the windows.
+    """
+    inner, start = itemgetter(slice(START_BYTES, None)), itemgetter(slice(START_BYTES))
+
+    def serialize(window: Windowed[Any]) -> bytes:
+        return window.start_ms.to_bytes(START_BYTES, "big") + key.serialize(window.key)
+
+    def deserialize(data: bytes) -> Windowed[Any]:
+        start_ms = int.from_bytes(start(data), "big")
+        return Windowed(key.deserialize(inner(data)), start_ms, start_ms + size_ms)
+
+    within = key.partitioned_by
+    return Serde(
+        f"start, {key.name}",
+        serialize,
+        deserialize,
+        partitioned_by=inner if within is None else lambda data: within(inner(data)),
+    )
+
+
+def timed(state: Serde[Any]) -> Serde[tuple[Any, int]]:
+    """The serde of states that stand with the largest timestamp of what they were made of."""
+    return Serde(
+        f"timestamp, {state.name}",
+        lambda timed: timed[1].to_bytes(8, "big", signed=True) + state.serialize(timed[0]),
+        lambda data: (state.deserialize(data[8:]), int.from_bytes(data[:8], "big", signed=True)),
+    )
