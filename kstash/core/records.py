@@ -139,11 +139,27 @@ class FileEntry:
 class Checkpoint:
     """A task's state at `position`, with everything that a replay from there needs.
 
-    `input_offsets` are next offsets per input, `sequences` the last sequence per output partition,
-    `readers` the reader state per internal input, `made` the hashes of all outputs up to
-    `position`; `scan_from`, `reached` and `checked` as in `Hint`: those of the moment of
-    publishing, which is later. Where the task merges, `places` are those of its inputs; their
-    offsets are in `input_offsets` too, and the reader states are as before these.
+    All is of the moment at which the state was frozen, but for `scan_from`, `reached` and
+    `checked`: they are as in `Hint`, of the moment of publishing, which is later. A task that is
+    idle publishes its newest remote one again, with newer `input_offsets` too.
+
+    Attributes:
+        incarnation: that publishes it.
+        task: whose state it is.
+        number: unique among the checkpoints of the task and incarnation.
+        is_remote: whether its files are in the checkpoint store, or on one worker's disk.
+        position: events that the state holds; the next one is the first to be replayed.
+        label: of the folder on that disk; a remote one has that of the local one it was made of.
+        files: all of the state, in no order; empty for a task without stores.
+        input_offsets: next offset by input.
+        sequences: sequence of the last output by output partition, of those that have one.
+        readers: which incarnations count, by internal input, for a reader from its next offset.
+        scan_from: by output partition, the offset from which a recovery reads the tail.
+        reached: position up to which lineage was stable.
+        made: hashes of all outputs up to `position`; None: none are kept.
+        checked: hashes of all outputs whose lineage was stable; None: there are none.
+        places: where the task merges, how far it is within the frames of its inputs, by input.
+            Their offsets are in `input_offsets` too, and the reader states are as before these.
     """
 
     incarnation: Incarnation

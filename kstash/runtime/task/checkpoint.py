@@ -16,6 +16,16 @@ class PendingCheckpoint:
     """A checkpoint on disk that waits for acknowledgements before it is published.
 
     All but the files, their label and its number is what the task was at `position`.
+
+    Attributes:
+        number: of the record that will publish it, unique for the incarnation.
+        label: of the folder with its files on this disk.
+        position: events that it holds. It is published once lineage is stable up to there.
+        files: all of the state, in no order; empty for a task without stores.
+        input_offsets: next offset by input.
+        sequences: sequence of the last output by output partition, of those that have one.
+        made: hashes of all outputs up to `position`; None: none are kept.
+        readers: which incarnations count, by internal input, for a reader from its next offset.
     """
 
     number: int
