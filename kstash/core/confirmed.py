@@ -53,15 +53,19 @@ class Confirmed:
         if record.incarnation.generation > self.incarnation.generation:
             self.is_over = True
         elif self.counts(record.incarnation):
-            self.own_offset = offset
+            self._reach_offset(offset)
             if isinstance(record, Segment):
                 self._reach(record.task, record.end)
 
     def fold_own(self, offset: int, task: TaskId, end: int) -> None:
         """Take an own segment into account, as `fold` does, by what its writer knows of it."""
         if not self.is_over:
-            self.own_offset = offset
+            self._reach_offset(offset)
             self._reach(task, end)
+
+    def _reach_offset(self, offset: int) -> None:
+        assert offset > self.own_offset, "lineage read back out of order"
+        self.own_offset = offset
 
     def _reach(self, task: TaskId, end: int) -> None:
         # Own segments are in order: positions between two of them need no lineage.

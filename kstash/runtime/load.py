@@ -19,4 +19,5 @@ class Load:
     @property
     def is_full(self) -> bool:
         """Whether the next batch waits for acknowledgements, which need no further input."""
+        assert self.unacked_bytes >= 0, "more was taken away than was made"
         return self.unacked_bytes > UNACKED_BYTES_MAX

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from kstash.core.record_codec import encode_key, encode_value
 from kstash.core.records import LineageRecord, Segment
@@ -14,6 +14,24 @@ from kstash.ports.kafka import DeliveredMessage, OnDelivery
 from kstash.runtime.context import Producers, Services
 from kstash.runtime.lineage_points import ACKS, APPENDS
 from kstash.runtime.task.task import Task
+
+
+class _Unacked(NamedTuple):
+    """A segment on its way.
+
+    Attributes:
+        sent_s: monotonic time at which it was handed over.
+        entries: determinants in it.
+        size: bytes of its value.
+        stage: whose it is.
+        end: position after the events that it holds.
+    """
+
+    sent_s: float
+    entries: int
+    size: int
+    stage: int
+    end: int
 
 
 class LineageWriter:
@@ -50,7 +68,7 @@ class LineageWriter:
         self._group = group
         self._on_segment = on_segment
         self._is_alive = True
-        self._unacked: deque[tuple[float, int, int]] = deque()
+        self._unacked: deque[_Unacked] = deque()
         self.unacked_bytes = 0
         self.appended_s = self._services.clock.monotonic()
         self.task_bytes: dict[int, int] = {}
@@ -63,11 +81,11 @@ class LineageWriter:
     @property
     def unacked_entries(self) -> int:
         """Determinants handed over and not acknowledged."""
-        return sum(entries for _, entries, _ in self._unacked)
+        return sum(segment.entries for segment in self._unacked)
 
     def oldest_age_s(self, now: float) -> float:
         """Seconds since the oldest unacknowledged segment was handed over; 0 when none is."""
-        return now - self._unacked[0][0] if self._unacked else 0.0
+        return now - self._unacked[0].sent_s if self._unacked else 0.0
 
     def flush(self, task: Task) -> None:
         """Append what the task has gathered; does not wait."""
@@ -79,7 +97,8 @@ class LineageWriter:
             self.unacked_bytes += size
             stage = task.stage.index
             self.task_bytes[stage] = self.task_bytes.get(stage, 0) + size
-            self._unacked.append((self._services.clock.monotonic(), entries, size))
+            now = self._services.clock.monotonic()
+            self._unacked.append(_Unacked(now, entries, size, stage, segment.end))
             self._services.metrics.count("lineage_appended_entries", entries)
             self._services.metrics.count("lineage_appended_bytes", size)
             acked = partial(self._acked, task, segment.end)
@@ -112,11 +131,13 @@ class LineageWriter:
         if error is not None or not self._is_alive:
             return
         metrics = self._services.metrics
-        sent, entries, size = self._unacked.popleft()
-        self.unacked_bytes -= size
-        metrics.count("lineage_acked_entries", entries)
-        metrics.count("lineage_acked_bytes", size)
-        metrics.observe("lineage_ack_seconds", self._services.clock.monotonic() - sent)
+        oldest = self._unacked.popleft()
+        # What is stable goes by it: a producer that is idempotent acknowledges in order.
+        assert (oldest.stage, oldest.end) == (task.stage.index, end), "acknowledged out of order"
+        self.unacked_bytes -= oldest.size
+        metrics.count("lineage_acked_entries", oldest.entries)
+        metrics.count("lineage_acked_bytes", oldest.size)
+        metrics.observe("lineage_ack_seconds", self._services.clock.monotonic() - oldest.sent_s)
         with around("lineage.segment.ack"):
             for outgoing in task.core.on_segment_acked(end):
                 task.send(outgoing)

@@ -92,6 +92,9 @@ class Trimmer:
         """A segment was handed over to the lineage topic."""
         kept = self._view.segments.setdefault(segment.task, [])
         slimmed = replace(segment, entries=())
+        last = kept[-1] if kept else None
+        if last is not None and last.incarnation == segment.incarnation:
+            assert last.end <= segment.start, "segments of one incarnation overlap"
         kept.append(slimmed)
         self._unread[encode_key(slimmed)] = slimmed
         if len(kept) > self._runs_max.get(segment.task, RUNS_MAX):

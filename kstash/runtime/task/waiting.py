@@ -56,7 +56,9 @@ class Waiting:
         return len(self._messages) < RECORDS_LOW and self._bytes < BYTES_LOW
 
     def extend(self, messages: Sequence[Message]) -> None:
-        """Let these wait too."""
+        """Let these wait too, which come after all that wait."""
+        if self._messages and messages:
+            assert messages[0].offset() > self._messages[-1].offset(), "handed out out of order"
         sizes = sizes_of(messages)
         self._messages.extend(messages)
         self._sizes.extend(sizes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kstash.core.confirmed import Confirmed
 from kstash.core.determinants import Tick
 from kstash.core.ids import TaskId
@@ -52,6 +54,16 @@ def test_own_segments_count_by_what_their_writer_knows() -> None:
     own.fold(11, Claim(b"n", "w"))
     own.fold_own(12, TASK, 9)
     assert (own.through(TASK, 99), own.own_offset) == (7, 10)
+
+
+def test_what_is_read_back_comes_in_order() -> None:
+    """Whole or by what its writer knows: an offset that goes back is a fault of the reader."""
+    own = confirmed()
+    own.fold(9, segment(5, 4, 7))
+    with pytest.raises(AssertionError, match="out of order"):
+        own.fold(9, segment(5, 4, 7))
+    with pytest.raises(AssertionError, match="out of order"):
+        own.fold_own(8, TASK, 9)
 
 
 def test_the_own_claim_is_not_higher() -> None:

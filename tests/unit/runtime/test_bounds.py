@@ -90,6 +90,25 @@ def test_a_batch_of_large_records_holds_few() -> None:
     assert queue.batch(BATCH_RECORDS) == 1
 
 
+def test_records_wait_in_the_order_of_the_log() -> None:
+    """What a consumer hands out comes after what it handed out before."""
+    queue = Waiting()
+    queue.extend([record(3, 1), record(5, 1)])
+    with pytest.raises(AssertionError, match="out of order"):
+        queue.extend([record(5, 1)])
+    queue.take(2)
+    queue.extend([record(1, 1)])  # after a seek nothing waits
+
+
+def test_no_more_is_taken_away_than_was_made() -> None:
+    """A count below zero would let batches begin without end."""
+    emptied = load.Load()
+    assert not emptied.is_full
+    emptied.unacked_bytes -= 1
+    with pytest.raises(AssertionError, match="taken away"):
+        _ = emptied.is_full
+
+
 def test_what_is_dropped_does_not_count() -> None:
     """Records below an offset go, from the front; those behind a number, from the back."""
     queue = Waiting()

@@ -184,6 +184,20 @@ def test_confirmed_is_what_was_read_back_before_a_higher_claim(is_zombie: bool) 
         assert trimmer.confirmed.is_over is is_zombie
         late = 0 if is_zombie else 2
         assert trimmer.confirmed.through(name, UNBOUNDED) == confirmed + late
+        driver.crash()  # it has seen offsets that the topic does not have
+
+
+def test_own_segments_do_not_overlap() -> None:
+    """What was handed over goes on where the one before ended: the trimmer's keys rely on it."""
+    with TestDriver(merged()) as driver:
+        work(driver, 2)
+        trimmer, core = parts(driver)
+        (task,) = driver.rig.worker.groups[0].tasks.values()
+        at, name = task.core.position, task.core.task
+        trimmer.add_segment(Segment(core.incarnation, name, 98, at, at + 2, ()))
+        with pytest.raises(AssertionError, match="overlap"):
+            trimmer.add_segment(Segment(core.incarnation, name, 99, at + 1, at + 3, ()))
+        driver.crash()
 
 
 def test_own_segments_are_not_decoded_when_they_are_read_back(
