@@ -28,7 +28,8 @@ class Burst(Stateful):
     """As many results of a value as it says after an `x`, else up to three.
 
     A result says the value, how many records and how many results the key has had, and the number
-    within the record. Values with a `1` go to the output `late`.
+    within the record. Values with a `1` go to the output `late`,
+    unless they say a number.
 
     Attributes:
         size: results of one part.
@@ -75,8 +76,8 @@ class BurstLogic:
             records, made = live.get(key) or (0, 0)
             if sent < 0:
                 records, sent = records + 1, 0
-            total = 0 if "1" in value else _number_of(value)
-            late[index] = "1" in value
+            late[index] = "1" in value and "x" not in value
+            total = 0 if late[index] else _number_of(value)
             count = min(total - sent, self.size - len(results))
             results += [f"{value}/{records}/{made + i}/{sent + i}" for i in range(count)]
             live[key] = [records, made + count]

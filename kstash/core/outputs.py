@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kstash.core.ids import UNBOUNDED, OutPartition
+from kstash.core.kinds import OutputKind
 
 
 @dataclass(slots=True)
@@ -80,6 +82,18 @@ class Output:
             open_at.append(self.acked[0][0])
         return min(open_at, default=UNBOUNDED) - 1
 
+    def number(self, count: int) -> int:
+        """Give so many records their sequences; returns the first one's."""
+        self.sequence += count
+        return self.sequence - count + 1
+
+    def on_acked(self, position: int, offset: int | None) -> None:
+        """The oldest that is in flight, of `position`, was acknowledged."""
+        # One, and not all of this position: an event may have several parts on their way.
+        oldest = self.in_flight.popleft()
+        assert oldest == position, "acknowledged out of order"
+        self.acked.append((position, offset))
+
     def check(self, lineage_end: int) -> None:
         """Assert what the fields promise, at the ends of the queues; `lineage_end` of the stash."""
         assert 0 <= self.sent <= lineage_end, "more lineage was sent than there is"
@@ -90,6 +104,38 @@ class Output:
         if acked:
             assert acked[0][0] <= acked[-1][0], "acknowledgements went back"
             assert not in_flight or acked[-1][0] <= in_flight[0], "acknowledged and in flight"
+
+
+class Outputs:
+    """The outputs of a task, made with their first record: of many partitions it writes few.
+
+    Args:
+        kinds: by the index of an output.
+        is_logging: whether the task keeps lineage.
+    """
+
+    def __init__(self, kinds: Sequence[OutputKind], *, is_logging: bool) -> None:
+        self._kinds = kinds
+        self._is_logging = is_logging
+        self._made: dict[OutPartition, Output] = {}
+
+    def of(self, partition: OutPartition) -> Output:
+        """What is known of an output partition."""
+        output = self._made.get(partition)
+        if output is None:
+            kind = self._kinds[partition[0]]
+            is_sink = kind.counts_when_committed and self._is_logging
+            output = self._made[partition] = Output(is_sink, kind.carries_lineage)
+        return output
+
+    def sequences(self) -> dict[OutPartition, int]:
+        """Last sequence per output partition, in order."""
+        return {partition: output.sequence for partition, output in sorted(self._made.items())}
+
+    def next_sequence(self, partition: OutPartition) -> int:
+        """Sequence that the next output to a partition gets."""
+        output = self._made.get(partition)
+        return output.sequence + 1 if output is not None else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Invariants (protocol, section 7):
   the task up to `pos`, held ones too: in a replay the cap may hold an output although the lineage
   through its own position is stable, since its chunk reaches to the adopted end (H37, H42);
 - it is committed only when the lineage topic is acknowledged through `pos` (H27);
+- it ends where an event ends, however many parts that makes its outputs in;
 - newer outputs are produced into the next transaction only after `switch`, when every record of
   the one being closed is acknowledged: so the order in each partition, and what a chunk relies on,
   are those of one producer. Transactions are committed in the order in which they were opened, each
@@ -103,6 +104,10 @@ class SinkTask(Protocol):
     def stable(self) -> int:
         """End of the stable lineage."""
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the last event is, of which more outputs may come."""
+
 
 class CommitState(enum.Enum):
     """The life of the transaction that is committed next."""
@@ -179,6 +184,14 @@ class SinkCommitter:
     def is_due(self) -> bool:
         """Whether there is something to commit."""
         return self.state is CommitState.OPEN and (bool(self._sent) or self._is_refresh_due)
+
+    def may_close(self, tasks: Mapping[int, SinkTask]) -> bool:
+        """Whether the open transaction may end here: no event is under way; `tasks` by stage.
+
+        Its outputs have one position. Once that is committed, a replay suppresses them all, and
+        those that were to come would be lost.
+        """
+        return self.is_due and not any(task.is_under_way for task in tasks.values())
 
     def close(self) -> None:
         """Hold back newer outputs: the transaction ends at the last output sent per task."""

@@ -10,6 +10,8 @@ Invariants:
 - outputs of one partition leave in the order of their sequences, whether held or not;
 - outputs to transactional sinks carry no lineage, so no cap holds them back: nobody sees them
   before their commit, which waits for the lineage topic (`core.sink`);
+- an event may make its outputs in parts, all of its position: until the last of them it is *under
+  way*, not done, whatever is acknowledged;
 - a checkpoint at `c` is published only when all outputs up to `c` are acknowledged (sinks:
   committed) and the lineage topic is acknowledged through `c`.
 """
@@ -23,7 +25,7 @@ from kstash.core.determinants import Determinant
 from kstash.core.hashes import HashMarks, OutputHashes
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
-from kstash.core.outputs import Held, Outgoing, Output
+from kstash.core.outputs import Held, Outgoing, Output, Outputs
 from kstash.core.records import Hint, Segment
 from kstash.core.scan_starts import ScanStarts
 from kstash.core.stash import Stash
@@ -37,6 +39,7 @@ class TaskCore:
         incarnation: of its group; fixed.
         position: events processed; only rises. At most the stash's end, and equal to it once the
             replay is over.
+        is_under_way: whether the event that ends at `position` is, of which more parts may come.
         adopted: end of the history that was taken over: below it the task replays; fixed.
         stash: the lineage that is not stable.
         held_count: outputs, one a batch and partition, that the cap holds back; the sum of all
@@ -73,30 +76,28 @@ class TaskCore:
             lineage: determinants of `[stable, adopted)`.
             sequences: last sequence per output partition at `position`.
             kinds: of the outputs, by their index.
-            header_bytes_max: cap of a chunk; 0 is write-first.
+            header_bytes_max: cap of a chunk; 0 is write-first: outputs wait for stable lineage.
             is_logging: whether lineage is kept at all (not for the guarantees without it).
             made: hashes of the outputs up to `position`; None begins them there.
         """
         self.task = task
         self.incarnation = incarnation
         self.position = position
+        self.is_under_way = False
         self.adopted = adopted
-        # Cap of a chunk; with 0 an output waits until its lineage is stable.
         self._header_bytes_max = header_bytes_max
         # False without exactly-once recovery: nothing is kept, and every position is stable.
         self._is_logging = is_logging
-        # By the index of an output.
-        self._kinds = kinds
+        self._kinds = kinds  # by the index of an output
         self._has_unscanned = not all(kind.carries_lineage for kind in kinds)
         start = min(stable, adopted)
         self.stash = Stash(implicit=implicit, stable=start, end=adopted, entries=lineage)
-        # Made with the first output: of many partitions a task writes few, or none for long.
-        self._outputs: dict[OutPartition, Output] = {}
+        self._outputs = Outputs(kinds, is_logging=is_logging)
         # Those that are not settled; nothing is on its way, held or uncommitted on the others.
         self._unsettled: dict[OutPartition, Output] = {}
         self.scans = ScanStarts(task, incarnation)
         for partition, sequence in sequences.items():
-            self._output(partition).sequence = sequence
+            self._outputs.of(partition).sequence = sequence
         # Of the last SEG: with the incarnation it makes keys unique (H8).
         self._segment_number = 0
         self.marks: HashMarks | None = None
@@ -117,13 +118,18 @@ class TaskCore:
 
     # -- processing ------------------------------------------------------------------------------
 
-    def advance(self, entries: Sequence[Determinant], position: int) -> None:
+    def advance(
+        self, entries: Sequence[Determinant], position: int, *, is_over: bool = True
+    ) -> None:
         """A batch of whole events up to `position` (exclusive) was processed.
 
-        In replay `entries` is empty: its determinants are in the stash already.
+        In replay `entries` is empty: its determinants are in the stash already. `is_over` is false
+        where the batch has made the first part of its outputs only, until `end_event`.
         """
         assert position > self.position
+        assert not self.is_under_way, "the event before is not over"
         self.position = position
+        self.is_under_way = not is_over
         if position > self.stash.end:
             if not self._is_logging:
                 self.stash.pass_over(position)
@@ -131,13 +137,30 @@ class TaskCore:
                 self.stash.append(entries, position)
         self._check()
 
+    def end_event(self) -> None:
+        """The event under way has made all of its outputs."""
+        assert self.is_under_way
+        self.is_under_way = False
+
+    @property
+    def over(self) -> int:
+        """End of the events that are over: `position`, or below it while one is under way."""
+        return self.position - self.is_under_way
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether some of the adopted history is not over yet."""
+        return self.over < self.adopted
+
     def mark_made(self) -> None:
         """All that the last batch made was noted: its position is one that hashes are said of."""
+        assert not self.is_under_way
         if self.marks is not None:
             self.marks.mark(self.position, self.stable)
 
     def made(self) -> OutputHashes | None:
         """Hashes of all that was made up to the current position; None where none are kept."""
+        assert not self.is_under_way
         return self.marks.at(self.position) if self.marks is not None else None
 
     def checked(self) -> OutputHashes | None:
@@ -146,15 +169,11 @@ class TaskCore:
 
     def skip(self, partition: OutPartition, count: int) -> int:
         """Count outputs that are suppressed in replay; returns the first one's sequence."""
-        output = self._output(partition)
-        first = output.sequence + 1
-        output.sequence += count
-        return first
+        return self._outputs.of(partition).number(count)
 
     def next_sequence(self, partition: OutPartition) -> int:
         """Sequence that the next output to a partition gets."""
-        output = self._outputs.get(partition)
-        return output.sequence + 1 if output is not None else 1
+        return self._outputs.next_sequence(partition)
 
     def emit(self, partition: OutPartition, count: int, payload: Any) -> Outgoing | None:
         """Number `count` outputs of the last batch and attach their chunk.
@@ -162,15 +181,11 @@ class TaskCore:
         Returns:
             What to produce now, or None when the cap holds it back until lineage is acknowledged.
         """
-        output = self._output(partition)
-        first = output.sequence + 1
-        output.sequence += count
-        self._unsettled[partition] = output
+        output = self._unsettled[partition] = self._outputs.of(partition)
+        first = output.number(count)
         outgoing = Held(self.position, self.lineage_end(), first, count, payload)
-        if not output.held:
-            ready = self._attach(partition, output, outgoing)
-            if ready is not None:
-                return ready
+        if not output.held and (ready := self._attach(partition, output, outgoing)) is not None:
+            return ready
         output.held.append(outgoing)
         self.held_count += 1
         output.check(self.stash.end)
@@ -179,8 +194,7 @@ class TaskCore:
     def lineage_end(self) -> int:
         """End of the lineage that an output made now relies on (whole batches).
 
-        A name for one rule, as are `chunk_start`, `fits` and `hint_limit`: the simulator's mutants
-        replace it.
+        A name for one rule, as are `chunk_start` and others: the simulator's mutants replace it.
         """
         return self.stash.end
 
@@ -257,11 +271,8 @@ class TaskCore:
 
         Without an offset it is durable all the same; a scan starts before it then.
         """
-        output = self._outputs[partition]
-        # One, and not all of this position: an event may have several parts on their way.
-        oldest = output.in_flight.popleft()
-        assert oldest == position, "acknowledged out of order"
-        output.acked.append((position, offset))
+        output = self._outputs.of(partition)
+        output.on_acked(position, offset)
         output.check(self.stash.end)
         self.scans.has_moved = True
         if not output.is_sink:
@@ -293,7 +304,7 @@ class TaskCore:
 
     def outputs_done_through(self) -> int:
         """Position through which all outputs are acknowledged (sinks: committed)."""
-        return min([self.position, *(o.done_through for o in self._unsettled.values())])
+        return min([self.over, *(o.done_through for o in self._unsettled.values())])
 
     def may_publish_checkpoint(self, position: int) -> bool:
         """Conditions (i) and (iii) of protocol section 5 for a checkpoint at `position`."""
@@ -335,13 +346,4 @@ class TaskCore:
 
     def sequences(self) -> dict[OutPartition, int]:
         """Last sequence per output partition at the current position."""
-        return {partition: output.sequence for partition, output in sorted(self._outputs.items())}
-
-    def _output(self, partition: OutPartition) -> Output:
-        output = self._outputs.get(partition)
-        if output is None:
-            kind = self._kinds[partition[0]]
-            is_sink = kind.counts_when_committed and self._is_logging
-            output = Output(is_sink, kind.carries_lineage)
-            self._outputs[partition] = output
-        return output
+        return self._outputs.sequences()

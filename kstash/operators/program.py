@@ -178,6 +178,11 @@ class StageProgram:
                 if (close := getattr(step, "close", None)) is not None:
                     stack.callback(close)
 
+    @property
+    def pending(self) -> int:
+        """Number of records that `take_outputs` would give."""
+        return sum(len(batch) for way_out in self._exits for batch in way_out.pending)
+
     def take_outputs(self) -> list[tuple[int, Batch, int]]:
         """What was made since the last call, by output index.
 

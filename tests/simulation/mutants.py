@@ -130,7 +130,7 @@ def _h10_late(patch: Patch) -> Mutations:
 
 def _h11(patch: Patch) -> Mutations:
     def start(core: TaskCore, _: Any) -> int:
-        return max([core.stash.stable, *(o.sent for o in core._outputs.values())])
+        return max([core.stash.stable, *(o.sent for o in core._outputs._made.values())])
 
     patch.set(TaskCore, "chunk_start", start)
     return Mutations()
@@ -212,7 +212,7 @@ def _h30(patch: Patch) -> Mutations:
 def _h31(patch: Patch) -> Mutations:
     def acked(core: TaskCore, partition: Any, position: int, offset: int) -> None:
         before(core, partition, position, offset)
-        if core._outputs[partition].is_sink:
+        if core._outputs.of(partition).is_sink:
             core.scans._offsets[partition] = offset
 
     before = patch.set(TaskCore, "on_output_acked", acked)

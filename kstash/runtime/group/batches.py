@@ -36,6 +36,7 @@ class Batches:
         tasks: Mapping[int, Task],
     ) -> None:
         self.ready: dict[int, None] = {}
+        self._is_closed = False
         self._services = services
         self._load = load
         self._lineage = lineage
@@ -46,36 +47,53 @@ class Batches:
         """A task may have something to process."""
         self.ready[task.stage.index] = None
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether an event of any task is, of which more outputs will be made."""
+        return any(task.is_under_way for task in self._tasks.values())
+
+    def close(self) -> None:
+        """Begin no more: what waits is for the next owner. Events under way are finished."""
+        self._is_closed = True
+        self.ready = {stage: None for stage, task in self._tasks.items() if task.is_under_way}
+
     def clear(self) -> None:
-        """Process no more: what waits is for the next owner."""
+        """Process no more, whatever is under way."""
         self.ready.clear()
 
     def longest_s(self, now: float) -> float:
-        """Seconds that the next batch of any of the tasks may take."""
+        """Seconds that the next batch of any of the tasks may take, in all of its parts."""
         tasks = self._tasks.values()
         return max(
             (source.pace.longest_s(now) for task in tasks for source in task.inputs.values()),
             default=0.0,
         )
 
-    def work(self, deadline: float, *, is_live: bool) -> None:
+    def work(self, deadline: float, *, is_replay: bool, waits_for_rest: bool) -> None:
         """Process batches of each ready task, at least one, until `deadline`.
 
         Before that when so much of what was made waits that no more fits (`Load`).
 
         Args:
             deadline: monotonic seconds.
-            is_live: whether new events are processed; else those of the history are replayed.
+            is_replay: whether events of the history are processed; else new ones are.
+            waits_for_rest: whether a commit or a checkpoint is due and waits until no event is
+                under way: then tasks that could have one under way begin no other, as at any time
+                there might be one.
         """
         clock, load = self._services.clock, self._load
         for stage in list(self.ready):
-            del self.ready[stage]
             task = self._tasks[stage]
+            may_begin = not (self._is_closed or (waits_for_rest and task.may_leave_work))
+            if not may_begin and not task.is_under_way:
+                continue
+            del self.ready[stage]
             until = min(deadline, clock.monotonic() + BATCH_S)
             # Runs of a merge may be as short as one record: in a replay many of them make a batch.
-            while self._live_batch(task) if is_live else task.replay_slice():
-                if clock.monotonic() >= until or load.is_full:
-                    if task.has_waiting:
+            while task.replay_slice() if is_replay else self._live_batch(task):
+                is_at_rest = not may_begin and not task.is_under_way
+                if is_at_rest or clock.monotonic() >= until or load.is_full:
+                    if task.has_waiting and not (is_at_rest and self._is_closed):
                         self.ready[stage] = None
                     break
             self._lineage.flush(task)

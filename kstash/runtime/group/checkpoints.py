@@ -26,9 +26,14 @@ log = structlog.get_logger("kstash.checkpoints")
 
 
 class Checkpoints:
-    """Freezes states when due, and publishes them in the lineage topic when they are covered."""
+    """Freezes states when due, and publishes them in the lineage topic when they are covered.
+
+    Attributes:
+        waits_for_rest: whether one is due, and waits until the event under way is over.
+    """
 
     def __init__(self, context: Context, group: int, lineage: LineageWriter) -> None:
+        self.waits_for_rest = False
         self.uploads = Uploads(context, group, lineage)
         self._context = context
         self._group = group
@@ -38,7 +43,7 @@ class Checkpoints:
         self._published: dict[int, Checkpoint] = {}
         # By stage: positions, rising, and until when the task had not gone beyond them.
         self._covered: dict[int, deque[tuple[int, float]]] = {}
-        self._upload_end_s = 0.0
+        self._upload_end_s: float | None = None
         self._is_upload_given_up = False
 
     def add(self, task: Task, base: Checkpoint | None, recovery: RecoveryAttempt | None) -> None:
@@ -63,8 +68,12 @@ class Checkpoints:
         Raises:
             StateError: a checkpoint could not be written; nothing is lost.
         """
+        self.waits_for_rest = False
         for task in self._tasks:
-            if task.pending is None and self._is_due(task, now):
+            is_due = task.pending is None and self._is_due(task, now)
+            if is_due and task.is_under_way:
+                self.waits_for_rest = True
+            elif is_due:
                 stage = task.stage.index
                 self._due[stage] = now + self._context.config.checkpoint_interval_ms / 1000
                 self._lineage.task_bytes[stage] = 0
@@ -133,23 +142,25 @@ class Checkpoints:
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def begin_drain(self) -> None:
-        """Freeze every task that is past its checkpoint or has none."""
+    def _begin_drain(self) -> float:
+        """Freeze every task that is past its checkpoint or has none; until when uploads may go."""
         config = self._context.config
-        self._upload_end_s = (
-            self._context.services.clock.monotonic()
-            + config.shutdown_timeout_ms / 1000 * UPLOAD_SHARE
-        )
+        now = self._context.services.clock.monotonic()
         for task in self._tasks:
             is_new = task.core.position > task.checkpointed_position
             if task.pending is None and (is_new or task.stage.index not in self._published):
                 self._freeze(task)
+        return now + config.shutdown_timeout_ms / 1000 * UPLOAD_SHARE
 
     def drain(self, *, may_publish: bool) -> bool:
-        """Publish what `begin_drain` froze; returns whether all of it is acknowledged.
+        """Freeze all where they are, once no event is under way; returns whether all is published.
 
         Uploads get their share of the time: without them the next owner needs this disk.
         """
+        if any(task.is_under_way for task in self._tasks):
+            return False
+        if self._upload_end_s is None:
+            self._upload_end_s = self._begin_drain()
         for task in self._tasks:
             if task.pending is None and task.core.position > task.checkpointed_position:
                 self._freeze(task)  # one frozen before the drain began was of an older position

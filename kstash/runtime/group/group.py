@@ -166,7 +166,7 @@ class TaskGroup:
         if self.recovery.state is GroupState.VERIFYING:
             return object()
         tasks = self.tasks.values()
-        replayed = [t.core.position + s.next_offset for t in tasks for s in t.inputs.values()]
+        replayed = [t.parts + s.next_offset for t in tasks for s in t.inputs.values()]
         return self.recovery.started, self.recovery.state, self.recovery.scanned, replayed
 
     # -- one turn --------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class TaskGroup:
         return min(due)
 
     def deliver(self, task: Task, input_index: int, messages: Sequence[Message]) -> None:
-        """Give consumed records to a task, which keeps them until `work`."""
+        """Let consumed records wait in a task until `work`."""
         self.wakes_at = 0.0
         if self.phase is Phase.LIVE:
             messages = before_end(self._run_ends, task.inputs[input_index], messages)
@@ -246,7 +246,8 @@ class TaskGroup:
             KstashError: the worker must stop.
         """
         self.wakes_at = 0.0
-        self.batches.work(deadline, is_live=self.phase is Phase.LIVE)
+        waits = self.checkpoints.waits_for_rest or bool(self.sinks and self.sinks.waits_for_rest)
+        self.batches.work(deadline, is_replay=self.phase is Phase.RECOVERING, waits_for_rest=waits)
 
     def see_lineage(self, messages: list[Message]) -> None:
         """Take records from the tail of the lineage partition into account.
@@ -323,8 +324,7 @@ class TaskGroup:
                 for task in self.tasks.values():
                     self.trimmer.say_again(task)
             self.inputs.end()
-            self.batches.clear()  # what waits is for the next owner
-            self.checkpoints.begin_drain()
+            self.batches.close()
 
     def _drain(self) -> None:
         if not self.checkpoints.drain(may_publish=self._may_publish):

@@ -71,6 +71,8 @@ class GroupInputs:
 
     def balance(self, task: Task) -> None:
         """Pause inputs of which too much waits, and resume them when it is done."""
+        if not self._is_consuming:
+            return
         for source in task.inputs.values():
             if source.is_full and source.buffer.is_little:
                 source.is_full = False
@@ -83,7 +85,8 @@ class GroupInputs:
         """Have the tasks of a live group know how far their inputs were read."""
         if self._is_consuming:
             for task in tasks.values():
-                note_positions(self._consumer, task)
+                if not task.is_under_way:  # else what it has taken counts as done
+                    note_positions(self._consumer, task)
 
     def _sources(self) -> Iterator[TaskInput]:
         for task, index in self.by_partition.values():

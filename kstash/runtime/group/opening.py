@@ -35,6 +35,7 @@ from kstash.runtime.task.outputs import (
 from kstash.runtime.task.refusals import Sent
 from kstash.runtime.task.stateless import NoState
 from kstash.runtime.task.task import Task
+from kstash.runtime.task.under_way import Watch
 from kstash.topology.model import Stage
 
 log = structlog.get_logger("kstash.group")
@@ -91,9 +92,7 @@ class TaskOpener:
             outputs=self._outputs(stage, core, sent),
             sent=sent,
             stored=recovery.stored.get(plan.task, {}) if recovery is not None else {},
-            clock=context.services.clock.monotonic,
-            pulse=context.pulse,
-            look=context.paces.look,
+            watch=Watch(context.services.clock.monotonic, context.pulse, context.paces.look),
             fail=partial(_count_error, context.services.metrics, stage),
         )
         if plan.adopted > plan.position:

@@ -9,6 +9,7 @@ from kstash.core.ids import Incarnation, TaskId
 from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskPlan
 from kstash.core.sink import CommitState, SinkCommitter
+from kstash.core.task import TaskCore
 from kstash.ports.kafka import SinkProducer
 from kstash.runtime.context import Services
 from kstash.runtime.task.outputs import HandOver
@@ -32,6 +33,9 @@ class Sinks:
         producers: two, which take turns.
         committer: decides what may be committed when.
         tasks: of the group, by stage index; they are opened later.
+
+    Attributes:
+        waits_for_rest: whether a commit is due, and waits until no event is under way.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Sinks:
         self._queue: deque[tuple[int, Outgoing, HandOver]] = deque()
         self._queued_records = 0
         self._failure: Exception | None = None
+        self.waits_for_rest = False
         now = services.clock.monotonic()
         self._commit_due = self._closed_s = now
         self._refresh_due = now + POSITIONS_REFRESH_S
@@ -110,17 +115,19 @@ class Sinks:
         if now >= self._refresh_due:
             self._refresh_due = now + POSITIONS_REFRESH_S
             committer.refresh()
-        if committer.is_due and (now >= self._commit_due or is_urgent):
+        cores = {stage: task.core for stage, task in self._tasks.items()}
+        is_due = committer.is_due and (now >= self._commit_due or is_urgent)
+        self.waits_for_rest = is_due and not committer.may_close(cores)
+        if is_due and not self.waits_for_rest:
             self._commit_due = now + self._commit_interval_s
             committer.close()
             self._closed_s = now
             self._closing = self._open
         if committer.state is CommitState.CLOSING:
-            self._close()
+            self._close(cores)
 
-    def _close(self) -> None:
+    def _close(self, cores: Mapping[int, TaskCore]) -> None:
         committer = self._committer
-        cores = {stage: task.core for stage, task in self._tasks.items()}
         closing = self._producers[self._closing]
         if committer.may_switch(cores, len(closing)):
             committer.switch()

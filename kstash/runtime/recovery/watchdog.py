@@ -59,7 +59,7 @@ class Waits:
             self._since += missed_s
             self._shown += missed_s
         replayed = [
-            (task.core.position, *(s.next_offset + len(s.buffer) for s in task.inputs.values()))
+            (task.parts, *(s.next_offset + len(s.buffer) for s in task.inputs.values()))
             for task in tasks.values()
         ]
         seen = recovery.state, recovery.scanned, replayed

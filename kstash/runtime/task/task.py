@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from kstash.core.determinants import Consumed, Determinant
-from kstash.core.ids import Incarnation, OutPartition
+from kstash.core.ids import Incarnation
 from kstash.core.kinds import OutputKind
 from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskPlan
@@ -24,34 +24,30 @@ from kstash.errors import LineageGapError, ReplayDivergedError
 from kstash.operators.batch import Batch
 from kstash.operators.program import RECORD_ERRORS, Location, StageProgram
 from kstash.operators.sizes import Limit, bytes_of
-from kstash.operators.slices import drop_head, part_of, slice_of
+from kstash.operators.slices import drop_head, part_of
 from kstash.ports.kafka import Message
 from kstash.ports.state import TaskState
 from kstash.runtime.decode import Events
-from kstash.runtime.pace import BATCH_S, Pace
 from kstash.runtime.task.checkpoint import PendingCheckpoint
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.outputs import TaskOutput
 from kstash.runtime.task.refusals import Sent
 from kstash.runtime.task.stored import is_same, stored_record
+from kstash.runtime.task.under_way import Made, UnderWay, Watch
 from kstash.topology.model import Stage
 
 REPLAY_SLICE_EVENTS = 500
 """Events replayed at once, at most."""
 
 
-Made = tuple[int, Batch, int]
-"""What events have made for one output: its index, the records, and their size in bytes."""
-
-
 class Task:
     """One incarnation of one task.
 
-    `clock` gives monotonic seconds. `pulse` is called while a batch goes on for long: it keeps the
-    place in the group. `look` takes (operator, records, seconds, now) of a slow one, `fail` what a
-    record failed with.
+    `watch` looks at batches that take long, `fail` is given what a record failed with.
 
     Attributes:
+        may_leave_work: whether an event may be under way for longer than a batch takes.
+        parts: of what events have made, so far; it rises while an event is under way, too.
         newest_timestamp: Unix milliseconds, of the last record processed; 0 before it.
         stream_time_ms: the greatest timestamp of the last record of a batch; 0 before it.
         written: records handed to the producers, by output index.
@@ -73,9 +69,7 @@ class Task:
         outputs: Sequence[TaskOutput],
         sent: Sent,
         stored: Stored,
-        clock: Callable[[], float],
-        pulse: Callable[[], None],
-        look: Callable[[str, int, float, float], None],
+        watch: Watch,
         fail: Callable[[Exception], None],
     ) -> None:
         self.name, self.stage = name, stage
@@ -84,12 +78,13 @@ class Task:
         self.inputs = inputs
         self.state = state
         self.outputs = outputs
-        self.program = StageProgram(stage, state, clock, places, limits)
+        self.may_leave_work = any(node.may_leave_work for node in stage.nodes)
+        self.program = StageProgram(stage, state, watch.clock, places, limits)
         self.pending: PendingCheckpoint | None = None
         self.publishing: Checkpoint | None = None
         self.checkpoint_number = 0
         self.checkpointed_position = plan.position
-        self.records_in = self.records_out = self.suppressed = self.replayed = 0
+        self.parts = self.records_in = self.records_out = self.suppressed = self.replayed = 0
         self.newest_timestamp = self.stream_time_ms = 0
         self.written = [0] * len(outputs)
         self.dropped: Counter[str] = Counter()
@@ -103,7 +98,8 @@ class Task:
             stored=stored,
         )
         self.sent = sent
-        self._clock, self._pulse, self._look, self._fail = clock, pulse, look, fail
+        self._watch, self._fail = watch, fail
+        self._under_way: UnderWay | None = None
         self._order = deque(sorted(inputs))
         self._partition = core.task.partition
 
@@ -111,13 +107,18 @@ class Task:
 
     @property
     def is_replaying(self) -> bool:
-        """Whether the task has not reached its adopted end yet."""
-        return self.core.position < self.core.adopted
+        """Whether the task has not reached its adopted end yet, or not done all up to there."""
+        return self.core.is_replaying
 
     @property
     def has_waiting(self) -> bool:
-        """Whether consumed records wait to be processed."""
-        return any(source.buffer for source in self.inputs.values())
+        """Whether consumed records wait to be processed, or what is left of them."""
+        return self._under_way is not None or any(source.buffer for source in self.inputs.values())
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether an event is, of which some outputs are made and others will be."""
+        return self._under_way is not None
 
     def offer(self, input_index: int, messages: Sequence[Message]) -> None:
         """Buffer consumed records until their turn."""
@@ -127,26 +128,29 @@ class Task:
         """Replay some buffered events; returns whether anything was done."""
         if not self.is_replaying:
             return False
+        if self._under_way is not None:
+            self._go_on(self._under_way)
+            return True
         records = self._next_records()
         source = self.inputs[records.input]
         if not source.buffer:
             return False
         events = self._take(source, records.count)
-        if events.count:
-            try:
-                self.replay.verify(records, events.count, events.end_offset)
-            except ReplayDivergedError as error:
-                error.at(*source.partition, events.end_offset)
-                raise
-            before = self.records_in
-            self._run_records(records.input, events, ())
-            self.replayed += self.records_in - before
-        source.next_offset = events.next_offset
+        if not events.count:
+            source.next_offset = events.next_offset
+            return True
+        try:
+            self.replay.verify(records, events.count, events.end_offset)
+        except ReplayDivergedError as error:
+            error.at(*source.partition, events.end_offset)
+            raise
+        self._begin(records.input, events)
         return True
 
     def wanted_input(self) -> int | None:
         """In replay, the input whose records come next; the others may be paused."""
-        return self._next_records().input if self.is_replaying else None
+        is_asked = self.is_replaying and not self.is_under_way
+        return self._next_records().input if is_asked else None
 
     def _next_records(self) -> RecordsNext:
         event = self.replay.next_event(self.core.position, REPLAY_SLICE_EVENTS)
@@ -165,11 +169,14 @@ class Task:
     # -- processing ------------------------------------------------------------------------------
 
     def process(self) -> bool:
-        """Process a batch of buffered records live, of the inputs in turn.
+        """Process a batch of buffered records live, of the inputs in turn, or go on with one.
 
         Returns:
             Whether there was anything.
         """
+        if self._under_way is not None:
+            self._go_on(self._under_way)
+            return True
         for _ in self.inputs:
             index = self._order[0]
             self._order.rotate(-1)
@@ -182,87 +189,74 @@ class Task:
 
     def _process_live(self, input_index: int, source: TaskInput) -> None:
         events = self._take(source, len(source.buffer))
-        if events.count:
-            entries: tuple[Determinant, ...] = ()
-            if self._logs_runs:
-                entries = (
-                    Consumed(self.core.position, input_index, events.count, events.end_offset),
-                )
-            self._run_records(input_index, events, entries)
-        source.next_offset = events.next_offset
+        if not events.count:
+            source.next_offset = events.next_offset
+            return
+        entries: tuple[Determinant, ...] = ()
+        if self._logs_runs:
+            entries = (Consumed(self.core.position, input_index, events.count, events.end_offset),)
+        self._begin(input_index, events, entries)
 
-    def _run_records(
-        self, input_index: int, events: Events, entries: Sequence[Determinant]
-    ) -> None:
-        source = self.inputs[input_index]
-        batch = events.batch
+    def _begin(self, input_index: int, events: Events, entries: Sequence[Determinant] = ()) -> None:
+        """Process events of an input; `entries` is their lineage, none where nothing is logged."""
+        source, is_new = self.inputs[input_index], not self.is_replaying
+        self._go_on(UnderWay(source, input_index, events, is_new=is_new), entries)
+
+    def _go_on(self, batch: UnderWay, entries: Sequence[Determinant] = ()) -> None:
+        """Make the next part of a batch: it is under way until nothing is left of it."""
+        core, events = self.core, batch.events
+        had_made = batch.has_made
         try:
-            self._process_sliced(input_index, source.pace, batch)
+            made = batch.go_on(self.program, self._watch)
         except RECORD_ERRORS as error:
-            source.add_place(error, events, error.record_index)
+            batch.source.add_place(error, events, error.record_index)
             self._fail(error)
             raise
-        made = self.program.take_outputs()
-        source.pace.made(len(batch), sum(size_bytes for _, _, size_bytes in made))
-        self.records_in += len(batch)
-        source.records += len(batch)
-        if batch.timestamps:
-            newest = self.newest_timestamp = source.newest_timestamp = batch.timestamps[-1]
-            # Not the greatest of all: looking at each costs a hundredth of what a word count does.
-            self.stream_time_ms = max(self.stream_time_ms, newest)
-        position = self.core.position + events.count
-        if made:
-            self.sent.made_of(position, source.partition, events.offsets[0], events.end_offset)
-        self._processed(entries, position, made)
-
-    def _processed(
-        self, entries: Sequence[Determinant], position: int, made: Sequence[Made]
-    ) -> None:
-        """Events up to `position` were processed, of whatever kind: what they made goes out.
-
-        `entries` is their lineage; there is none in a replay, nor of a task that logs nothing.
-        """
-        self.core.advance(entries, position)
-        if made or self.replay.is_checked_at(position):
-            self._note(made)
+        self.parts += 1
+        if self._under_way is None:
+            core.advance(entries, core.position + events.count, is_over=batch.is_over)
+        elif batch.is_over:
+            core.end_event()
+        self._under_way = None if batch.is_over else batch
+        if made and not had_made:
+            start, end = events.offsets[0], events.end_offset
+            self.sent.made_of(core.position, batch.source.partition, start, end)
+        # Hashed, suppressed or not, before any of it is out (H44).
+        self._note(made)
+        if batch.is_over and (batch.has_made or self.replay.is_checked_at(core.position)):
+            self._check_made()
         for output_index, outputs, size_bytes in made:
             self._emit(output_index, outputs, size_bytes)
+        if batch.is_over:
+            self._count(batch)
 
-    def _process_sliced(self, input_index: int, pace: Pace, batch: Batch) -> None:
-        # A frame is one event, whatever it holds: what exceeds the pace goes through in slices, and
-        # so does what exceeds the memory for states (`state_memory_bytes`).
-        began = now = self._clock()
-        start, count = 0, len(batch)
-        while start < count:
-            if start:
-                self._pulse()
-            end = start + pace.size
-            part = batch if not start and count <= end else slice_of(batch, start, end)
-            before = self._clock()
-            try:
-                self.program.process(input_index, part, is_new=not self.is_replaying)
-            except RECORD_ERRORS as error:
-                error.record_index += start
-                raise
-            now = self._clock()
-            if now - before > BATCH_S:
-                seconds, operator = self.program.slowest
-                self._look(operator, len(part), seconds, now)
-            pace.took(len(part), now - before)
-            start = end
-        pace.lasted(now - began, now)
+    def _count(self, batch: UnderWay) -> None:
+        """A batch is over: its input goes on after it."""
+        source, timestamps = batch.source, batch.events.batch.timestamps
+        self.records_in += len(timestamps)
+        source.records += len(timestamps)
+        if not batch.is_new:
+            self.replayed += len(timestamps)
+        if timestamps:
+            newest = self.newest_timestamp = source.newest_timestamp = timestamps[-1]
+            # Not the greatest of all: looking at each costs a hundredth of what a word count does.
+            self.stream_time_ms = max(self.stream_time_ms, newest)
+        source.next_offset = batch.events.next_offset
 
     def _note(self, made: Sequence[Made]) -> None:
-        """Hash what was made, suppressed or not, before any of it is out (H44)."""
+        marks = self.core.marks
+        if marks is not None:
+            for output_index, outputs, _ in made:
+                values = outputs.values if self.outputs[output_index].has_values else None
+                marks.note(output_index, outputs.keys, values, outputs.timestamps, outputs.headers)
+
+    def _check_made(self) -> None:
+        """All that was made up to the position is hashed: compare it with what was made before."""
         core, marks = self.core, self.core.marks
-        if marks is None:
-            return
-        for output_index, outputs, _ in made:
-            values = outputs.values if self.outputs[output_index].has_values else None
-            marks.note(output_index, outputs.keys, values, outputs.timestamps, outputs.headers)
-        core.mark_made()
-        if self.replay.is_checked_at(core.position):
-            self.replay.check(marks.at(core.position))
+        if marks is not None:
+            core.mark_made()
+            if self.replay.is_checked_at(core.position):
+                self.replay.check(marks.at(core.position))
 
     def _emit(self, output_index: int, outputs: Batch, size_bytes: int) -> None:
         output = self.outputs[output_index]
@@ -281,7 +275,8 @@ class Task:
             if mask is not None:
                 batch = part_of(outputs, mask, has_values=output.has_values)
             if is_stored:
-                self._compare(out, output, batch, first)
+                made = partial(stored_record, batch, has_values=output.has_values)
+                self.replay.compare(out, first, len(batch), made, is_same)
             if suppressed == count:
                 continue
             if suppressed:
@@ -298,14 +293,14 @@ class Task:
         """Send outputs that the cap had held back until now."""
         self.outputs[outgoing.partition[0]].send(outgoing)
 
-    def _compare(self, out: OutPartition, output: TaskOutput, batch: Batch, first: int) -> None:
-        made = partial(stored_record, batch, has_values=output.has_values)
-        self.replay.compare(out, first, len(batch), made, is_same)
-
     # -- checkpoints -----------------------------------------------------------------------------
 
     def freeze(self) -> None:
-        """Take a checkpoint of the state at the current position; published later."""
+        """Take a checkpoint of the state at the current position; published later.
+
+        Not while an event is under way: nothing of it but its outputs is there after a crash.
+        """
+        assert self._under_way is None
         position = self.core.position
         self.checkpoint_number += 1
         label = f"{self.incarnation.generation}-{self.incarnation.offset}-{self.checkpoint_number}"

@@ -94,7 +94,7 @@ class Stalls:
 
 
 def _place(task: Task) -> object:
-    return task.core.position, *(source.next_offset for source in task.inputs.values())
+    return task.core.position, task.parts, *(source.next_offset for source in task.inputs.values())
 
 
 def _has_work(task: Task, lags: Lags) -> bool:

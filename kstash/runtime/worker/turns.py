@@ -63,7 +63,9 @@ class Turns:
             group = running.get(number)
             if group is None:
                 continue  # given up with another one
-            if group.batches.longest_s(started) > self._long_s:
+            is_long = group.batches.longest_s(started) > self._long_s
+            # One that is under way already has to be finished, since no commit comes before.
+            if is_long and not group.batches.is_under_way:
                 if number == ready[0]:
                     self._take_long(number)
                 return
@@ -76,7 +78,11 @@ class Turns:
     def _take_long(self, number: int) -> None:
         running = self._groups.running
         self.is_settling = not all(group.is_settled for group in running.values())
-        if not self.is_settling:
+        if self.is_settling:
+            for other, group in list(running.items()):
+                if group.batches.is_under_way:
+                    self._groups.guarded(other, group, partial(group.work, 0.0))
+        else:
             self._last = number
             group = running[number]
             # Its time is over as soon as it begins: one batch.

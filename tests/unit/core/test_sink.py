@@ -320,3 +320,17 @@ def test_the_switch_comes_between_closing_and_the_commit(
     sinks.state, sinks.is_switched = state, is_switched
     with pytest.raises(AssertionError, match=message):
         sinks._check()
+
+
+def test_a_transaction_ends_where_an_event_ends() -> None:
+    """Its outputs have one position: once that is committed, none of them is made again."""
+    core = task_core(sinks=frozenset({0}))
+    sinks = committer(s1=0, s2=0)
+    tasks = {1: core, 2: task_core()}
+    assert not sinks.may_close(tasks)
+    core.advance((Consumed(0, 0, 1, 1),), 1, is_over=False)
+    sinks.on_sent(1, 1)
+    assert sinks.is_due
+    assert not sinks.may_close(tasks)
+    core.end_event()
+    assert sinks.may_close(tasks)

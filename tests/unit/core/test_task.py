@@ -490,7 +490,7 @@ def test_an_acknowledgement_finds_what_is_wrong_with_an_output() -> None:
     core = task_core()
     run_batch(core, 3)
     emit(core)
-    core._outputs[OUT].sent = 4
+    core._outputs.of(OUT).sent = 4
     with pytest.raises(AssertionError, match="more lineage was sent"):
         core.on_output_acked(OUT, 3, 0)
 
@@ -500,7 +500,7 @@ def test_outputs_leave_in_the_order_of_their_positions() -> None:
     core = task_core()
     run_batch(core, 3)
     emit(core)
-    core._outputs[OUT].in_flight.append(8)
+    core._outputs.of(OUT).in_flight.append(8)
     run_batch(core, 1)
     with pytest.raises(AssertionError, match="out of order"):
         emit(core)
@@ -542,3 +542,39 @@ def test_an_acknowledgement_is_of_the_oldest_in_flight() -> None:
     core.emit(OUT, 1, None)
     with pytest.raises(AssertionError, match="out of order"):
         core.on_output_acked(OUT, 2, 0)
+
+
+def test_an_event_under_way_is_not_done() -> None:
+    """Its position is taken with its first part; all that waits for it waits for the last one."""
+    core = task_core()
+    run_batch(core, 2)
+    core.advance((Consumed(2, 0, 1, 3),), 3, is_over=False)
+    part = core.emit(OUT, 1, None)
+    assert part is not None
+    assert (part.position, core.position, core.over) == (3, 3, 2)
+    flush(core)
+    core.on_output_acked(OUT, 3, 0)
+    assert core.may_publish_checkpoint(2)
+    assert not core.may_publish_checkpoint(3)
+    with pytest.raises(AssertionError):
+        core.made()
+    with pytest.raises(AssertionError, match="not over"):
+        run_batch(core, 1)
+    last = core.emit(OUT, 1, None)
+    assert last is not None
+    assert (last.position, last.first_seq) == (3, 2)
+    core.end_event()
+    assert not core.may_publish_checkpoint(3)
+    core.on_output_acked(OUT, 3, 1)
+    assert core.may_publish_checkpoint(3)
+    with pytest.raises(AssertionError):
+        core.end_event()
+
+
+def test_a_replay_lasts_until_its_last_event_is_over() -> None:
+    """At the adopted end too: what is made there was perhaps not out before."""
+    core = task_core(adopted=3, lineage=[Consumed(0, 0, 3, 3)])
+    core.advance((), 3, is_over=False)
+    assert core.is_replaying
+    core.end_event()
+    assert not core.is_replaying

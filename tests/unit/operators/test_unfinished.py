@@ -73,7 +73,7 @@ def test_a_record_is_done_in_parts() -> None:
     app = App("app")
     burst(texts(app), "b", 2)[0].map_values(str.upper).to("out", value=kstash.text)
     task = Task(app)
-    assert task.feed("x5", "x0", "x1") == [
+    assert task.feed("x5", "x0", "1") == [
         ["X5/1/0/0", "X5/1/1/1"],
         ["X5/1/2/2", "X5/1/3/3"],
         ["X5/1/4/4"],

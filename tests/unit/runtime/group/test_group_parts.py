@@ -56,7 +56,7 @@ class Scene:
         self.clock = ManualClock()
         self.clients = [Client(), Client()]
         self.handed: list[tuple[int, Client]] = []
-        core = SimpleNamespace(stable=0, is_held_through=lambda _: False)
+        core = SimpleNamespace(stable=0, is_under_way=False, is_held_through=lambda _: False)
         self.sinks = Sinks(
             Services(self.clock, MemoryMetrics(), ManualBackground(), lambda: b""),
             COMMIT_S,

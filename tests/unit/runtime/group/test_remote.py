@@ -349,7 +349,6 @@ def test_an_orderly_stop_waits_its_share_for_an_upload(*, is_failing: bool) -> N
         group = driver.rig.worker.groups[0]
         checkpoints = Checkpoints(driver.rig.worker.context, 0, group.lineage)
         checkpoints.uploads = BusyUploads(is_failing=is_failing)  # type: ignore[assignment]
-        checkpoints.begin_drain()
         waited = 0
         while not checkpoints.drain(may_publish=True):
             driver.clock.advance(1.0)
