@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from math import copysign, inf
+from math import inf
 from operator import add
 from typing import Any, Protocol
 
@@ -328,7 +328,7 @@ def _mean(state: tuple[int, Any]) -> float:
     try:
         return float(total / number)
     except OverflowError:  # of integers that no float is as large as
-        return copysign(inf, total)
+        return inf if total > 0 else -inf
 
 
 def _alone(value: Any) -> tuple[Any, ...]:

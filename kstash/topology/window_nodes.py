@@ -82,6 +82,10 @@ class WindowFold(Node, Generic[W]):
         """After the windows and the fold."""
         return f"{self.windows}.{self.fold.label()}"
 
+    def declared(self) -> str:
+        """Grace too, which may be another after a drain."""
+        return f"{self.label()} grace={interval_text(self.grace_ms)} emit={self.emit}"
+
     def canonical(self) -> list[Any]:
         """Fold, windows, grace and what is sent."""
         return [*self.fold.canonical(), self.kind, str(self.windows), self.grace_ms, self.is_final]

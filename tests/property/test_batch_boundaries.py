@@ -19,6 +19,7 @@ from kstash import App, KeyedStream
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
 from kstash.operators.step import Decision
+from kstash.operators.windows import aligned
 from kstash.testing.state import MemoryBackend
 from tests.bursts import Text, burst, known
 from tests.everything import everything
@@ -85,6 +86,44 @@ def stamp(value: str) -> int:
     return -1 if value.startswith("1") else 1000 + 3 * len(value)
 
 
+def milliseconds(number: int) -> timedelta:
+    """So many."""
+    return timedelta(milliseconds=number)
+
+
+WINDOWED: list[Callable[[Any, str], Any]] = [
+    lambda s, name: (
+        s.window(kstash.tumbling(milliseconds(20)), grace=milliseconds(9))
+        .count(name)
+        .map_values(str)
+    ),
+    lambda s, name: (
+        s.window(kstash.tumbling(milliseconds(15)), emit="final")
+        .collect(name, value=kstash.text)
+        .map_values(str)
+    ),
+    lambda s, name: s.window(kstash.hopping(milliseconds(20), milliseconds(7))).reduce(
+        name, lambda old, new: (old + fail_on("a", new))[-20:], value=kstash.text
+    ),
+    lambda s, name: (
+        s.window(
+            kstash.hopping(milliseconds(30), milliseconds(8)), grace=milliseconds(4), emit="final"
+        )
+        .aggregate(name, list, append_and_fail, value=kstash.json)
+        .map_values(str)
+    ),
+    lambda s, name: (
+        s.window(kstash.hopping(milliseconds(12), milliseconds(5), offset=milliseconds(3)))
+        .max(name, value=kstash.text)
+        .late()
+        .map_values(str)
+    ),
+    lambda s, name: s.window(
+        kstash.tumbling(milliseconds(5), offset=milliseconds(2)), emit="final"
+    ).reduce(name, lambda old, new: fail_on("b", old + new)[-9:], value=kstash.text),
+]
+
+
 def fail_on(part: str, value: str) -> str:
     """Raise for values that have a part."""
     if part in value:
@@ -105,6 +144,8 @@ def append(state: list[str], value: str) -> list[str]:
     return state[-3:] if len(state) > 5 else state
 
 
+STATEFUL += WINDOWED
+
 STEPS = st.lists(
     st.one_of(
         st.sampled_from(range(len(STATELESS))).map(lambda number: (False, number)),
@@ -120,6 +161,7 @@ RECORDS = st.lists(
         st.sampled_from(["", "k", "l"]),
         st.text("aAb1 ", max_size=4),
         st.booleans(),
+        st.integers(-30, 15),
     ),
     max_size=12,
 )
@@ -185,11 +227,11 @@ def parts(program: StageProgram, source: int, batch: Batch) -> Iterator[tuple[in
 
 
 def batches_of(
-    records: list[tuple[int, str, str, bool]], cuts: list[bool]
+    records: list[tuple[int, str, str, bool, int]], cuts: list[bool]
 ) -> list[tuple[str, Batch]]:
     """The records as batches: cut where the input changes, and where `cuts` says so."""
     batches: list[tuple[str, Batch]] = []
-    for position, (input_index, key, value, has_headers) in enumerate(records):
+    for position, (input_index, key, value, has_headers, ahead_ms) in enumerate(records):
         topic = TOPICS[input_index]
         if not batches or batches[-1][0] != topic or cuts[position]:
             batches.append((topic, Batch()))
@@ -198,10 +240,18 @@ def batches_of(
             batch.headers = [None] * len(batch)
         batch.keys.append(key.encode())
         batch.values.append(value.encode())
-        batch.timestamps.append(1000 + position)
+        batch.timestamps.append(1000 + 10 * position + ahead_ms)
         if batch.headers is not None:
             batch.headers.append([("n", str(position).encode())] if has_headers else None)
     return batches
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_parts() -> Iterator[None]:
+    """Windows that close together leave in parts of two, so that there are several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aligned, "PART_RECORDS", 2)
+        yield
 
 
 CUTS = st.lists(st.booleans(), min_size=12, max_size=12)
@@ -210,14 +260,14 @@ CUTS = st.lists(st.booleans(), min_size=12, max_size=12)
 @given(steps=STEPS, records=RECORDS, cuts=CUTS)
 def test_any_cut_gives_the_results_of_single_records(
     steps: list[tuple[bool, int]],
-    records: list[tuple[int, str, str, bool]],
+    records: list[tuple[int, str, str, bool, int]],
     cuts: list[bool],
 ) -> None:
     """Outputs, their order, times and headers, the state, and what failed, whatever the batches."""
     check(build(steps), records, cuts)
 
 
-def check(app: App, records: list[tuple[int, str, str, bool]], cuts: list[bool]) -> None:
+def check(app: App, records: list[tuple[int, str, str, bool, int]], cuts: list[bool]) -> None:
     """The records give the same, cut or one by one."""
     with known():
         one_by_one = run(app, batches_of(records, [True] * len(records)))
@@ -228,7 +278,7 @@ def check(app: App, records: list[tuple[int, str, str, bool]], cuts: list[bool])
 @settings(max_examples=30)
 @given(records=RECORDS, cuts=CUTS)
 def test_no_cut_shows_where_work_is_left(
-    number: int, records: list[tuple[int, str, str, bool]], cuts: list[bool]
+    number: int, records: list[tuple[int, str, str, bool, int]], cuts: list[bool]
 ) -> None:
     """Results in parts, alone, in a chain, and where branches meet again after them."""
     app = App("app")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -179,3 +180,25 @@ def test_a_sum_of_what_is_no_number() -> None:
     """What the serde of `sum` does not take is named, and what takes it; no arithmetic of ours."""
     with pytest.raises(TypeError, match="int and float, not Decimal: use aggregate"):
         kstash.number_text.serialize(Decimal("1.5"))
+
+
+def test_windowed_keys_have_the_bytes_of_kafka_streams() -> None:
+    """Key and start, 8 bytes big-endian; the size says the end, and another one is refused."""
+    serde = kstash.windowed(kstash.text, timedelta(seconds=10))
+    window = kstash.Windowed("ab", 258, 10_258)
+    assert serde.serialize(window) == b"ab\0\0\0\0\0\0\x01\x02"
+    assert serde.deserialize(b"ab\0\0\0\0\0\0\x01\x02") == window
+    assert serde.partitioned_by is not None
+    assert serde.partitioned_by(serde.serialize(window)) == b"ab"
+    assert serde == kstash.windowed(kstash.text, timedelta(seconds=10))
+    twice = kstash.windowed(serde, timedelta(seconds=60))
+    both = kstash.Windowed(window, 0, 60_000)
+    assert twice.deserialize(twice.serialize(both)) == both
+    assert twice.partitioned_by is not None
+    assert twice.partitioned_by(twice.serialize(both)) == b"ab"
+    with pytest.raises(ValueError, match="10000 ms"):
+        serde.serialize(kstash.Windowed("ab", 0, 5))
+    with pytest.raises(TypeError, match="takes Windowed, not str"):
+        serde.serialize("ab")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no room for the start"):
+        serde.deserialize(b"abc")

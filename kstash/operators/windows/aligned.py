@@ -17,7 +17,7 @@ from kstash.errors import OperatorError, SerdeError
 from kstash.operators.calls import refuse
 from kstash.operators.flow import Expanded, Flow
 from kstash.operators.fold import Folder
-from kstash.operators.step import Decision, RecordError, Scope
+from kstash.operators.step import PART_RECORDS, Decision, RecordError, Scope
 from kstash.operators.stream_time import StreamTime
 from kstash.operators.windows.grid import Grid
 from kstash.operators.windows.keys import result_keys, start_bytes, start_of, store_keys
@@ -25,8 +25,8 @@ from kstash.operators.windows.states import Folded, fold_into
 from kstash.operators.windows.step import TOO_LATE, drop_late
 from kstash.topology.window_nodes import AlignedFold
 
-CLOSED_AT_ONCE = 1_000
-"""Windows whose results are sent together. It says nothing about results."""
+FORGOTTEN_AT_ONCE = 10_000
+"""Windows that are removed together; a removal takes about a microsecond."""
 
 
 class AlignedWindows:
@@ -67,8 +67,22 @@ class AlignedWindows:
                 self._take_open(keys[start:end], flow.part(start, end), closed, time, scope)
             else:
                 end += 1
-                self._move(keys[start:end], flow.part(start, end), time, scope)
+                one = flow.part(start, end)
+                is_taken, results = self._move(keys[start:end], one, time, scope)
+                if is_taken:
+                    self._finish(one, results, scope)
             start = end
+
+    def _finish(self, one: Flow, results: Flow | None, scope: Scope) -> None:
+        """Close what a record has closed, and then send its own results."""
+        closed = self.grid.closed(one.times[0])
+        if self.is_final:
+            while not self._close(one, closed, scope):
+                pass
+        else:
+            self._forget(closed, scope)
+        if results is not None:
+            scope.out(results)
 
     def _is_one_part(self, flow: Flow, now: int, scope: Scope) -> bool:
         """Whether no record is too late for a window, and none closes one whose result is sent."""
@@ -119,8 +133,10 @@ class AlignedWindows:
         for index in range(flow.count):
             yield keys[index : index + 1], flow.part(index, index + 1)
 
-    def _move(self, keys: list[bytes], flow: Flow, time: StreamTime, scope: Scope) -> None:
-        """Process a record that closes windows, unless it is too late by its own time, or fails.
+    def _move(
+        self, keys: list[bytes], flow: Flow, time: StreamTime, scope: Scope
+    ) -> tuple[bool, Flow | None]:
+        """Take a record that closes windows, unless it is too late by its own time, or fails.
 
         Its own windows are open, so that it is folded first: where that fails, the record has moved
         no time and closed nothing.
@@ -129,16 +145,8 @@ class AlignedWindows:
         stamp = flow.live_timestamps[0]
         if self.grid.last(stamp) <= closed:
             drop_late(flow, [self.grid.bounds(stamp)], scope)
-            return
-        is_taken, results = self._folded(keys, flow, closed, time, scope)
-        if not is_taken:
-            return
-        if self.is_final:
-            self._close(flow, closed, scope)
-        else:
-            self._forget(closed, scope)
-        if results is not None:
-            scope.out(results)
+            return False, None
+        return self._folded(keys, flow, closed, time, scope)
 
     # --- folds ----------------------------------------------------------------------------------
 
@@ -232,31 +240,38 @@ class AlignedWindows:
             event_times=None if times is stamps else times,
         )
 
-    def _close(self, flow: Flow, closed: int, scope: Scope) -> None:
-        """Send the results of the windows that a record closes; time steps to each closing."""
+    def _close(self, flow: Flow, closed: int, scope: Scope) -> bool:
+        """Send results of windows that a record has closed; time steps to each closing.
+
+        Returns:
+            Whether those were all of them.
+        """
         store = scope.stores.ordered(self.name)
-        while entries := store.range(b"", start_bytes(closed + 1), limit=CLOSED_AT_ONCE):
-            keys = [key for key, _ in entries]
-            scope.out(
-                Flow(
-                    count=len(keys),
-                    keys=None,
-                    encoded=cast("list[bytes | None]", result_keys(keys)),
-                    key_serde=self.result_key,
-                    values=self.folder.shown([state for _, (state, _) in entries]),
-                    timestamps=[stamp for _, (_, stamp) in entries],
-                    headers=None,
-                    trail=Expanded(flow.trail, [len(keys)]),
-                    # When each is closed, less the size and grace that the operator holds back.
-                    event_times=list(map(start_of, keys)),
-                )
+        entries = store.range(b"", start_bytes(closed + 1), limit=PART_RECORDS)
+        if not entries:
+            return True
+        keys = [key for key, _ in entries]
+        scope.out(
+            Flow(
+                count=len(keys),
+                keys=None,
+                encoded=cast("list[bytes | None]", result_keys(keys)),
+                key_serde=self.result_key,
+                values=self.folder.shown([state for _, (state, _) in entries]),
+                timestamps=[stamp for _, (_, stamp) in entries],
+                headers=None,
+                trail=Expanded(flow.trail, [len(keys)]),
+                # When each is closed, less the size and grace that the operator holds back.
+                event_times=list(map(start_of, keys)),
             )
-            store.expire_below(keys[-1] + b"\0", limit=len(keys))
+        )
+        store.expire_below(keys[-1] + b"\0", limit=len(keys))
+        return len(keys) < PART_RECORDS
 
     def _forget(self, closed: int, scope: Scope) -> None:
         """Remove closed windows whose results are out already."""
         store = scope.stores.ordered(self.name)
-        while store.expire_below(start_bytes(closed + 1), limit=CLOSED_AT_ONCE):
+        while store.expire_below(start_bytes(closed + 1), limit=FORGOTTEN_AT_ONCE):
             pass
 
 

@@ -1,0 +1,297 @@
+"""Tumbling and hopping windows: each rule by itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import kstash
+from kstash.core.partitioner import murmur2
+from kstash.errors import ProgramChangedError, TopologyError
+from kstash.operators.windows import aligned
+from kstash.testing import TestDriver
+from kstash.topology.window_nodes import Emit
+from tests.differential.comparing import said
+from tests.differential.reference import Chain, Record, Result
+
+Stream = kstash.KeyedStream[str, int]
+Row = tuple[Any, ...]
+
+
+def ms(count: int) -> timedelta:
+    """So many milliseconds."""
+    return timedelta(milliseconds=count)
+
+
+TEN = kstash.tumbling(ms(10))
+
+
+def numbers(app: kstash.App) -> Stream:
+    """The input of all programs here."""
+    return app.stream("in", key=kstash.text, value=kstash.int_text)
+
+
+def sent(driver: TestDriver, topic: str = "out") -> list[Row]:
+    """(Key, start, value, timestamp) of what has left."""
+    return [(*out.key[:2], out.value, out.timestamp_ms) for out in driver.read(topic)]
+
+
+def feed(driver: TestDriver, *rows: tuple[str | None, int | None, int]) -> None:
+    """Send (key, value, timestamp)."""
+    for key, value, timestamp in rows:
+        driver.send("in", value, key=key, timestamp_ms=timestamp)
+
+
+def drops(driver: TestDriver) -> dict[str, int]:
+    """What was dropped, by reason."""
+    (group,) = driver.rig.worker.groups.values()
+    found: dict[str, int] = {}
+    for task in group.tasks.values():
+        for (_, reason), count in task.program.dropped.items():
+            found[reason] = found.get(reason, 0) + count
+    return found
+
+
+def test_late_records_are_in_a_stream_of_their_own() -> None:
+    """With their value and all windows that they missed; also of `count`, which reads none."""
+    app = kstash.App("app")
+    counts = numbers(app).window(kstash.hopping(ms(10), ms(4))).count("n")
+    counts.to("out")
+    shown = counts.late().map_values(lambda late: [late.value, *late.windows])
+    shown.to("late", value=kstash.json)
+    counts.late().map_values(lambda late: len(late.windows)).to("again", value=kstash.int_text)
+    with TestDriver(app) as driver:
+        feed(driver, ("a", 1, 50), ("a", 2, 5), ("a", 3, 44))
+        (late,) = driver.read("late")
+        assert (late.key, late.value, late.timestamp_ms) == ("a", [2, [0, 10], [4, 14]], 5)
+        assert [record.value for record in driver.read("again")] == [2]
+        assert [row[1] for row in sent(driver)] == [44, 48, 44]
+        assert drops(driver) == {"late": 2 + 2}  # [36, 46] and [40, 50] had closed for 44
+
+
+def test_a_record_before_the_first_window_is_in_none() -> None:
+    """No window begins before 1970; such a record moves no time."""
+    app = kstash.App("app")
+    counts = numbers(app).window(kstash.tumbling(ms(10), offset=ms(5))).count("n")
+    counts.to("out")
+    counts.late().map_values(lambda late: list(late.windows)).to("late", value=kstash.json)
+    with TestDriver(app) as driver:
+        feed(driver, ("a", 1, 4), ("a", 1, 5))
+        assert sent(driver) == [("a", 5, 1, 5)]
+        assert [record.value for record in driver.read("late")] == [[]]
+        assert drops(driver) == {"no_window": 1}
+
+
+@pytest.mark.parametrize("fold", ["count", "sum", "min", "max", "mean", "collect"])
+def test_nulls_are_dropped_and_move_no_time(fold: str) -> None:
+    """Null keys always, null values but for `count`."""
+    app = kstash.App("app")
+    getattr(numbers(app).window(TEN), fold)("n").to("out", value=kstash.json)
+    with TestDriver(app) as driver:
+        feed(driver, ("a", 1, 5), (None, 1, 500), ("a", None, 6), ("a", 3, 7))
+        values = {"count": 3, "sum": 4, "min": 1, "max": 3, "mean": 2.0, "collect": [1, 3]}
+        assert sent(driver)[-1] == ("a", 0, values[fold], 7)
+        nulls = {} if fold == "count" else {"null_value": 1}
+        assert drops(driver) == {"null_key": 1, **nulls}
+
+
+@pytest.mark.parametrize("fold", ["min", "max", "mean", "collect"])
+def test_folds_without_windows(fold: str) -> None:
+    """The same folds of each key, also after a restart."""
+    app = kstash.App("app")
+    getattr(numbers(app), fold)("n").to("out", value=kstash.json)
+    with TestDriver(app) as driver:
+        feed(driver, ("a", 2, 1), ("b", 9, 1), ("a", 1, 1))
+        driver.crash()
+        driver.recover()
+        feed(driver, ("a", 6, 1))
+        values = {
+            "min": [2, 9, 1, 1],
+            "max": [2, 9, 2, 6],
+            "mean": [2.0, 9.0, 1.5, 3.0],
+            "collect": [[2], [9], [2, 1], [2, 1, 6]],
+        }
+        assert [out.value for out in driver.read("out")] == values[fold]
+
+
+def test_a_mean_beyond_all_floats_is_infinite() -> None:
+    """Integers have no bound."""
+    app = kstash.App("app")
+    numbers(app).mean("n").to("out")
+    with TestDriver(app) as driver:
+        feed(driver, ("a", -(10**400), 1))
+        assert [out.value for out in driver.read("out")] == [float("-inf")]
+
+
+def test_an_emptied_window_begins_anew() -> None:
+    """`DELETE` sends a tombstone and forgets the timestamps too; a final result there is none."""
+    app = kstash.App("app")
+
+    def until_zero(state: int, value: int) -> int | kstash.Deletion:
+        return state + value if value else kstash.DELETE
+
+    stream = numbers(app)
+    stream.window(TEN).reduce("n", until_zero).to("out")
+    stream.window(TEN, emit="final").reduce("f", until_zero).to("finals")
+    with TestDriver(app) as driver:
+        feed(driver, ("a", 1, 7), ("a", 0, 3))
+        assert driver.state("n") == {}
+        feed(driver, ("a", 5, 2))
+        assert sent(driver) == [("a", 0, 1, 7), ("a", 0, None, 7), ("a", 0, 5, 2)]
+        feed(driver, ("b", 1, 15), ("b", 0, 16), ("c", 1, 30))
+        assert sent(driver, "finals") == [("a", 0, 5, 2)]
+
+
+def test_closed_windows_leave_no_state() -> None:
+    """In both modes; what people see of a store has no timestamps."""
+    app = kstash.App("app")
+    numbers(app).window(TEN, grace=ms(5)).count("n").to("out")
+    numbers(app).window(TEN, emit="final").count("f").to("finals")
+    with TestDriver(app) as driver:
+        feed(driver, ("a", 1, 9), ("a", 1, 14))
+        assert driver.state("n") == {
+            kstash.Windowed("a", 0, 10): 1,
+            kstash.Windowed("a", 10, 20): 1,
+        }
+        assert driver.state("f") == {kstash.Windowed("a", 10, 20): 1}
+        feed(driver, ("b", 1, 40))
+        assert driver.state("n") == driver.state("f") == {kstash.Windowed("b", 40, 50): 1}
+
+
+def test_many_windows_close_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, in order, before whatever comes after the record that closed them."""
+    monkeypatch.setattr(aligned, "PART_RECORDS", 3)
+    app = kstash.App("app")
+    counts = numbers(app).window(TEN, emit="final").count("n")
+    counts.to("out")
+    counts.late().map_values(lambda late: late.value).to("late", value=kstash.int_text)
+    keys = [f"k{number:02d}" for number in range(10)]
+    with TestDriver(app) as driver:
+        feed(driver, *[(key, 1, 5) for key in keys], ("z", 1, 1000), ("a", 7, 3))
+        assert sent(driver) == [(key, 0, 1, 5) for key in keys]
+        assert [out.value for out in driver.read("late")] == [7]
+
+
+@pytest.mark.parametrize("emit", ["update", "final"])
+def test_a_second_window_of_a_stage(emit: Emit) -> None:
+    """What holds results back holds time back: nothing of final results is late in the next."""
+    app = kstash.App("app")
+    first = numbers(app).window(TEN, grace=ms(20), emit=emit).sum("first", value=kstash.int_text)
+    fives = first.window(kstash.tumbling(ms(5)), emit="final")
+    fives.sum("second", value=kstash.int_text).to("out")
+    case: dict[str, Any] = {
+        "ops": [
+            {"window": "tumbling", "size": 10, "grace": 20, "fold": "sum", "emit": emit},
+            {"window": "tumbling", "size": 5, "grace": 0, "fold": "sum", "emit": "final"}
+            | {"between": "stage"},
+        ],
+        "in": [
+            *(["a", 1, 9], ["b", 2, 3], ["b", 5, 12], ["a", 4, 11]),
+            *(["a", 8, 31], ["a", 1, 400], ["a", 1, 900]),
+        ],
+    }
+
+    class ByWindow(Chain):
+        """The second key is that of the first one's windows."""
+
+        def passed(self, spec: dict[str, Any], result: Result) -> Record:
+            record = super().passed(spec, result)
+            return record._replace(key=f"{result.key}\0{result.start:05d}")
+
+    made = []
+    with TestDriver(app) as driver:
+        for row in case["in"]:
+            feed(driver, tuple(row))
+            made.append(
+                [
+                    [f"{out.key.key.key}\0{out.key.key.start_ms:05d}", *out.key[1:], out.value]
+                    for out in driver.read("out")
+                ]
+            )
+        expected, dropped = said(ByWindow(case["ops"]), case)
+        assert made == [[row[:4] for row in step] for step in expected]
+        assert sum(drops(driver).values()) == sum(dropped) == (emit == "update")
+
+
+def test_results_lie_with_their_key() -> None:
+    """The inner key decides the partition, at a sink and at a repartition; Java's bytes."""
+    app = kstash.App("app")
+    minutes = kstash.tumbling(timedelta(minutes=1))
+    counts = numbers(app).window(minutes).count("n")
+    counts.to("out")
+    counts.repartition("again").to("moved")
+    keys = [f"key-{number}" for number in range(20)]
+    with TestDriver(app, partitions=5) as driver:
+        feed(driver, *[(key, 1, 120_000) for key in keys])
+        outputs = driver.read("out") + driver.read("moved")
+        assert len(outputs) == 40
+        for out in outputs:
+            assert out.partition == (murmur2(out.key.key.encode()) & 0x7FFFFFFF) % 5
+        for key in keys:
+            assert driver.state("n")[kstash.Windowed(key, 120_000, 180_000)] == 1
+
+
+def test_a_windowed_input_goes_where_java_puts_it() -> None:
+    """A driver spreads records as a Java producer of such keys does; state finds them there."""
+    app = kstash.App("app")
+    serde = kstash.windowed(kstash.text, timedelta(minutes=1))
+    app.stream("in", key=serde, value=kstash.int_text).sum("total").to("out")
+    with TestDriver(app, partitions=7) as driver:
+        for start in range(0, 600_000, 60_000):
+            driver.send("in", 1, key=kstash.Windowed("a", start, start + 60_000))
+        assert {out.partition for out in driver.read("out")} == {(murmur2(b"a") & 0x7FFFFFFF) % 7}
+
+
+def test_the_windows_are_part_of_what_a_store_holds() -> None:
+    """Another size needs another name; another grace only a drain."""
+
+    def program(size: int, grace: int) -> kstash.App:
+        app = kstash.App("app")
+        numbers(app).window(kstash.tumbling(ms(size)), grace=ms(grace)).count("n").to("out")
+        return app
+
+    stage = program(10, 0).topology().stages[0]
+    contents = [store.contents for store in stage.keyed_stores]
+    assert contents[0] == "count (ordered) by tumbling(10 ms) update start, text -> " + (
+        "timestamp, int_text"
+    )
+    with TestDriver(program(10, 0)) as driver:
+        feed(driver, ("a", 1, 5))
+        driver.drain()
+        driver.recover(program(10, 20))
+        feed(driver, ("a", 1, 25), ("a", 1, 6))
+        assert sent(driver)[-1] == ("a", 0, 2, 6)
+        driver.crash()
+        with pytest.raises(ProgramChangedError, match="grace=20 ms"):
+            driver.recover(program(10, 0))
+        driver.recover(program(10, 20))
+        driver.drain()
+        with pytest.raises(ProgramChangedError, match="store n"):
+            driver.recover(program(20, 20))
+
+
+@pytest.mark.parametrize(
+    ("declare", "message"),
+    [
+        (lambda: kstash.tumbling(ms(0)), "size is 0:00:00, and the least is 1 ms"),
+        (lambda: kstash.tumbling(timedelta(microseconds=1500)), "less than a millisecond"),
+        (lambda: kstash.tumbling(ms(10), offset=ms(10)), "take the rest of it"),
+        (lambda: kstash.tumbling(ms(10), offset=ms(-10)), "the least is -9 ms"),
+        (lambda: kstash.hopping(ms(10), ms(11)), "records between two windows"),
+        (lambda: numbers(kstash.App("app")).window(TEN, grace=ms(-1)), "grace is"),
+        (lambda: numbers(kstash.App("app")).window(TEN, emit="all"), "emit is 'update' or 'final'"),  # type: ignore[arg-type]
+    ],
+)
+def test_measures_that_there_are_not(declare: Any, message: str) -> None:
+    """Each is refused as it is declared."""
+    with pytest.raises(TopologyError) as caught:
+        declare()
+    assert message in str(caught.value)
+
+
+def test_an_offset_may_be_negative() -> None:
+    """Days of a place ahead of UTC begin before midnight."""
+    assert str(kstash.tumbling(ms(10), offset=ms(-2))) == "tumbling(10 ms, offset=8 ms)"
+    assert str(kstash.hopping(timedelta(hours=1), ms(1500))) == "hopping(3600 s, 1500 ms)"
