@@ -48,6 +48,10 @@ class Task:
     Attributes:
         may_leave_work: whether an event may be under way for longer than a batch takes.
         parts: of what events have made, so far; it rises while an event is under way, too.
+        pending, publishing: the checkpoint that waits for lineage; the one on its way to Kafka.
+        checkpoint_number, checkpointed_position: of the newest that was frozen, or begun from.
+        records_in, replayed: logical records processed; those of them that were not the first time.
+        records_out, suppressed: logical outputs handed over; those that were there already.
         newest_timestamp: Unix milliseconds, of the last record processed; 0 before it.
         stream_time_ms: the greatest timestamp of the last record of a batch; 0 before it.
         written: records handed to the producers, by output index.
