@@ -35,6 +35,16 @@ def test_each_error_is_public_in_one_place() -> None:
     assert all(issubclass(getattr(errors, name), kstash.KstashError) for name in errors.__all__)
 
 
+def test_each_folder_of_code_is_packed() -> None:
+    """A wheel has what the list names, and an import of anything else fails in it alone."""
+    packed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    files = [*(ROOT / "kstash").rglob("__init__.py"), *(ROOT / "apps").rglob("__init__.py")]
+    names = (".".join(path.parent.relative_to(ROOT).parts) for path in files)
+    assert {name if name.startswith("kstash") else f"kstash.{name}" for name in names} == set(
+        packed
+    )
+
+
 def test_the_bases_of_errors_are_at_the_top() -> None:
     """Those six and no other: a program catches by fault, or names one of `kstash.errors`."""
     assert {name for name in kstash.__all__ if name.endswith("Error")} == BASES
