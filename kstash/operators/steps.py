@@ -36,6 +36,7 @@ from kstash.operators.windows.aligned import AlignedWindows
 from kstash.operators.windows.step import WindowStep
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
+from kstash.topology import ready_processors as r
 from kstash.topology import time_nodes as t
 from kstash.topology import window_nodes as w
 from kstash.topology.process_node import Process
@@ -80,6 +81,8 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     n.KeyBy: lambda node, _: KeyByStep(node),
     **dict.fromkeys(FOLDERS, _folding),
     k.Distinct: lambda node, _: KeyedStep(node, NewValues(node)),
-    Process: lambda node, _: ProcessStep(node),
+    **dict.fromkeys(
+        (Process, r.WithState, r.Dedup, r.Throttle, r.Top), lambda node, _: ProcessStep(node)
+    ),
     w.AlignedFold: lambda node, _: WindowStep(node, AlignedWindows(node, folder_of(node.fold))),
 }

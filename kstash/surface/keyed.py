@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from kstash.serdes import Serde
-from kstash.surface import folds
+from kstash.serdes import Serde, json
+from kstash.surface import folds, ready
 from kstash.surface.process import processed
 from kstash.surface.streams import Stream
 from kstash.topology import keyed_nodes as k
@@ -240,6 +240,77 @@ class KeyedStream(Stream[K, V]):
             TopologyError: no processor, or a name is taken.
         """
         return processed(self, name, processor, value=value, key=key)
+
+    def with_state(
+        self,
+        name: str,
+        initial: Callable[[], S],
+        function: Callable[[S, V], tuple[S | Deletion, Iterable[V2]]],
+        *,
+        state: Serde[S],
+        value: Serde[V2],
+    ) -> KeyedStream[K, V2]:
+        """Keep a state of each key, and send any number of results of each record.
+
+        Args:
+            name: of the operator and its store.
+            initial: makes the state of a new key.
+            function: `(state, value) -> (state, results)`; the new state may be `DELETE`, and is
+                never None.
+            state: serde of the state.
+            value: serde of the results.
+        """
+        made = ready.with_state(self, name, initial, function, state=state, value=value)
+        return cast("KeyedStream[K, V2]", made)
+
+    def dedup(
+        self,
+        name: str,
+        *,
+        id: Callable[[V], object],  # noqa: A002 - the word
+        within: timedelta,
+    ) -> KeyedStream[K, V]:
+        """Leave out records of a key whose id has passed lately; they go to the side `repeated`.
+
+        Args:
+            name: of the operator and its stores.
+            id: of a value, as json takes it: text, a number, a list of such, not None.
+            within: a record is a repeat until so much stream time has gone since the one that
+                passed: whole milliseconds, 1 or more.
+        """
+        return cast("KeyedStream[K, V]", ready.dedup(self, name, id, within))
+
+    def throttle(self, name: str, *, at_most: int, within: timedelta) -> KeyedStream[K, V]:
+        """Pass a number of records of each key in any interval; the others go to the side `over`.
+
+        Args:
+            name: of the operator and its store, which has the times of those that have passed.
+            at_most: 1 or more.
+            within: length of the interval in stream time: whole milliseconds, 1 or more.
+        """
+        return cast("KeyedStream[K, V]", ready.throttle(self, name, at_most, within))
+
+    def top(
+        self,
+        name: str,
+        n: int,
+        *,
+        by: Callable[[V], Any],
+        id: Callable[[V], object] | None = None,  # noqa: A002 - the word
+        value: Serde[list[V]] = json,
+    ) -> KeyedStream[K, list[V]]:
+        """Send the list of the largest values of each key, the largest first, when it changes.
+
+        Args:
+            name: of the operator and its store.
+            n: length of the list, 1 or more.
+            by: what values are compared by; of equal ones the earlier stands first.
+            id: what a value is about: a newer one with the same id takes the place of the older
+                one. Who fell off the list is forgotten until its next value.
+            value: serde of the list.
+        """
+        made = ready.top(self, name, n, by, id_of=id, value=value)
+        return cast("KeyedStream[K, list[V]]", made)
 
     # --- windows --------------------------------------------------------------------------------
 

@@ -41,14 +41,11 @@ def processed(
     check_serde("key", key, location)
     kind = _class_of(processor, location)
     states = _states_of(kind, location)
-    own_key = stream._key_serde
-    assert own_key is not None, "a keyed stream has one"
-    node = Process(
-        len(stream._graph.nodes),
-        (stream._node,),
+    return declared(
+        stream,
+        Process,
         location,
         name=name,
-        key=own_key,
         value=value,
         make=_maker(processor),
         states=states,
@@ -56,13 +53,44 @@ def processed(
         has_timers=kind.on_timer is not Processor.on_timer,
         result_key=key,
     )
+
+
+def declared(
+    stream: KeyedStream[Any, Any],
+    kind: type[Process],
+    location: str,
+    *,
+    name: str,
+    value: Serde[Any],
+    make: Callable[[], Processor[Any, Any, Any]],
+    states: dict[str, KeyedState],
+    sides: tuple[str, ...] = (),
+    has_timers: bool = False,
+    result_key: Serde[Any] | None = None,
+) -> Stream[Any, Any]:
+    """Add the node of a processor, and take the names of its stores."""
+    key = stream._key_serde
+    assert key is not None, "a keyed stream has one"
+    node = kind(
+        len(stream._graph.nodes),
+        (stream._node,),
+        location,
+        name=name,
+        key=key,
+        value=value,
+        make=make,
+        states=states,
+        sides=sides,
+        has_timers=has_timers,
+        result_key=result_key,
+    )
     for store in node.stores:
         stream._graph.claim_store(store.name, location)
     stream._graph.add(lambda _: node)
-    if key is None:
+    if result_key is None:
         return replace(stream, _node=node, _value_serde=value)
     reason = f"process({name!r}) gives results keys of their own"
-    return stream._graph.stream(node, key=key, value=value, unkeyed=reason)
+    return stream._graph.stream(node, key=result_key, value=value, unkeyed=reason)
 
 
 def side_of(

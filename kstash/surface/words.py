@@ -93,7 +93,9 @@ STREAM_WORDS: Mapping[str, str] = {
     ),
     **_each("through rebalance redistribute repartition_by shuffle", "use repartition(name)"),
     **_each("fold fold_final scan accumulate", _AGGREGATE),
-    **_each("deduplicate drop_duplicates unique", "use distinct(name)"),
+    **_each(
+        "deduplicate drop_duplicates unique", "use distinct(name), or dedup(name, id=, within=)"
+    ),
     **_each("first last", _REDUCE),
     **_each("max_final min_final", _LEAST),
     **_each("avg average", "use mean(name)"),
@@ -102,7 +104,7 @@ STREAM_WORDS: Mapping[str, str] = {
     **_each("suppress final current emit_on_close", _SUPPRESS),
     **_each("items events records_with_key", "use records()"),
     **_each("set_timestamp with_timestamp assign_timestamps set_headers with_headers", _TIMESTAMP),
-    **_each("punctuate schedule timer every delay throttle", _TIMER),
+    **_each("punctuate schedule timer every delay", _TIMER),
     "describe": "use App.topology().describe()",
     "run": "use App.run()",
 }
@@ -138,7 +140,7 @@ APP_WORDS: Mapping[str, str] = {
 STATE_VERBS = frozenset(
     {
         *("aggregate", "collect", "count", "distinct", "max", "mean", "min", "reduce", "sum"),
-        "process",
+        *("process", "dedup", "throttle", "top", "with_state"),
         "window",
     }
 )

@@ -61,6 +61,10 @@ STATEFUL: list[Callable[[Text, str], Text]] = [
     lambda s, name: burst(s, name, 2)[0],
     lambda s, name: s.merge(burst(s.filter(len), name, 1)[0].map_values(str.upper)),
     lambda s, name: everything(s, name)[0],
+    lambda s, name: s.dedup(name, id=lambda v: fail_on("1", v), within=timedelta(milliseconds=2)),
+    lambda s, name: s.throttle(name, at_most=2, within=timedelta(milliseconds=4)),
+    lambda s, name: s.top(name, 2, by=lambda v: fail_on("b", v), id=len).map_values(str),
+    lambda s, name: s.with_state(name, list, with_last, state=kstash.json, value=kstash.text),
     lambda s, name: everything(s, name)[1],
     lambda s, name: s.filter(len).merge(*everything(s, name)),
     lambda s, name: everything(everything(s, f"{name}-first")[1], name)[0],
@@ -145,6 +149,14 @@ def append(state: list[str], value: str) -> list[str]:
 
 
 STATEFUL += WINDOWED
+
+
+def with_last(state: list[str], value: str) -> tuple[Any, list[str]]:
+    """All values until one that ends them; changes the state in place, and fails now and then."""
+    append(state, value)
+    fail_on("1", value)
+    return (kstash.DELETE if value.startswith("b") else state), state
+
 
 STEPS = st.lists(
     st.one_of(

@@ -1,6 +1,7 @@
 # The public surface as a user writes it. Never run: mypy checks that each line has these types.
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Literal, TypedDict, assert_type
 
 import kstash
@@ -169,3 +170,17 @@ assert_type(
     keyed.process("own-keys", Longest(), value=kstash.text, key=kstash.text), Stream[str, str]
 )
 by_word.process("other-key", Longest, value=kstash.text)  # type: ignore[arg-type]
+
+
+def paired(state: list[str], query: Query) -> tuple[list[str], list[int]]:
+    return state, [len(query["keyword"])]
+
+
+assert_type(
+    keyed.with_state("paired", list, paired, state=lists, value=kstash.int_text),
+    KeyedStream[int, int],
+)
+minute = timedelta(minutes=1)
+assert_type(keyed.dedup("once", id=keyword, within=minute), KeyedStream[int, Query])
+assert_type(keyed.throttle("few", at_most=5, within=minute), KeyedStream[int, Query])
+assert_type(keyed.top("best", 3, by=keyword, id=keyword), KeyedStream[int, list[Query]])

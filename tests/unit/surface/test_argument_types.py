@@ -34,6 +34,10 @@ def fold(state: Any, value: Any) -> Any:
     return state or value
 
 
+JSON = kstash.json
+MINUTE = timedelta(minutes=1)
+
+
 class Nothing(kstash.Processor[Any, Any, Any]):
     """Does nothing, and has a side output."""
 
@@ -130,6 +134,20 @@ DECLARATIONS: dict[str, Declare] = {
     "hopping(offset)": lambda _, s, x: s.window(kstash.hopping(MINUTE, MINUTE, offset=x)),
     "windowed(serde)": lambda app, _, x: app.stream("a", key=kstash.windowed(x, MINUTE)),
     "windowed(size)": lambda app, _, x: app.stream("a", key=kstash.windowed(kstash.text, x)),
+    "with_state(name)": lambda _, s, x: s.with_state(x, list, fold, state=JSON, value=JSON),
+    "with_state(initial)": lambda _, s, x: s.with_state("n", x, fold, state=JSON, value=JSON),
+    "with_state(function)": lambda _, s, x: s.with_state("n", list, x, state=JSON, value=JSON),
+    "with_state(state)": lambda _, s, x: s.with_state("n", list, fold, state=x, value=JSON),
+    "with_state(value)": lambda _, s, x: s.with_state("n", list, fold, state=JSON, value=x),
+    "dedup(name)": lambda _, s, x: s.dedup(x, id=one, within=MINUTE),
+    "dedup(id)": lambda _, s, x: s.dedup("n", id=x, within=MINUTE),
+    "dedup(within)": lambda _, s, x: s.dedup("n", id=one, within=x),
+    "throttle(name)": lambda _, s, x: s.throttle(x, at_most=1, within=MINUTE),
+    "throttle(within)": lambda _, s, x: s.throttle("n", at_most=1, within=x),
+    "top(name)": lambda _, s, x: s.top(x, 1, by=one),
+    "top(by)": lambda _, s, x: s.top("n", 1, by=x),
+    "top(id)": lambda _, s, x: s.top("n", 1, by=one, id=x),
+    "top(value)": lambda _, s, x: s.top("n", 1, by=one, value=x),
     "to(topic)": lambda _, s, x: s.to(x),
     "to(key)": lambda _, s, x: s.to("out", key=x),
     "to(value)": lambda _, s, x: s.to("out", value=x),
@@ -142,6 +160,9 @@ NEEDED = {
     *("filter", "filter_not", "peek", "merge", "merge(s, other)", "split", "split(f, predicate)"),
     *("key_by(function)", "key_by(key)", "repartition(name)", "count(name)", "sum(name)"),
     *("reduce(name)", "reduce(function)", "distinct(name)", "aggregate(name)"),
+    *("with_state(name)", "with_state(initial)", "with_state(function)", "with_state(state)"),
+    *("with_state(value)", "dedup(name)", "dedup(id)", "dedup(within)", "throttle(name)"),
+    *("throttle(within)", "top(name)", "top(by)", "top(value)"),
     *("process(name)", "process(processor)", "process(value)", "side(name)"),
     *("aggregate(initial)", "aggregate(function)", "aggregate(value)", "to(topic)", "to(delivery)"),
     *("Serde(serialize)", "Serde(deserialize)", "min(name)", "max(name)", "mean(name)"),
@@ -164,6 +185,16 @@ def test_each_argument_of_each_verb(name: str) -> None:
         with pytest.raises(TopologyError) as caught:
             DECLARATIONS[name](app, stream, wrong)
         assert HERE in str(caught.value.location), wrong
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "1", None, [1]])
+def test_numbers_of_records(wrong: Any) -> None:
+    """One or more."""
+    stream = App("types").stream("in", key=kstash.text, value=kstash.text)
+    with pytest.raises(TopologyError, match="a number, 1 or more"):
+        stream.throttle("n", at_most=wrong, within=MINUTE)
+    with pytest.raises(TopologyError, match="a number, 1 or more"):
+        stream.top("n", wrong, by=one)
 
 
 def test_each_verb_is_here() -> None:
