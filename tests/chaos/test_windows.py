@@ -1,0 +1,138 @@
+"""Windows whose worker is killed at random moments, while many close at once too.
+
+The readers share no code with kstash; what they read must be what `window_checks` makes of the
+input alone, each output of each partition in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from kafka.partitioner.default import murmur2
+
+from tests.chaos import window_checks
+from tests.chaos.checkers import Outputs, read_committed, read_with_rule
+from tests.chaos.harness import Chaos, Feeder, Worker, chaos_run, wait_for_outputs
+from tests.chaos.window_checks import Click, Sent
+
+pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+
+PARTITION_COUNT = 2
+KEYS = 3_000
+KILLS = 6
+RATE = 1_000
+BEGIN_MS = int(time.time() * 1000) - 48 * 3_600_000
+"""Results have the times of their windows. Old ones the broker would delete, as of its retention;
+much newer ones than its clock it would refuse."""
+
+JUMP_EACH = 4_000
+"""Records between two jumps of an hour, which close the windows of all keys at once."""
+
+ACK_DELAY_MS = 300
+"""So late is lineage stable: a crash always finds some that only outputs carry."""
+
+KINDS = ("updates", "late", "finals")
+
+
+def clicks_of(choice: random.Random) -> Iterator[Click]:
+    """Clicks out of order by up to a second, some by more, and now and then an hour later."""
+    number = 0
+    while True:
+        late_ms = choice.randrange(8_000) if number % 13 == 0 else choice.randrange(1_000)
+        at = BEGIN_MS + number * 2 + number // JUMP_EACH * 3_600_000 - late_ms
+        yield f"key-{choice.randrange(KEYS)}", at, number
+        number += 1
+
+
+class Scene:
+    """Topics and the worker of one test, used by no other."""
+
+    def __init__(self, chaos: Chaos) -> None:
+        self.chaos = chaos
+        mark = uuid4().hex[:8]
+        self.application_id, self.input, self.output = (
+            f"{name}-{mark}" for name in ("app", "clicks", "windows")
+        )
+        self.topics = {kind: f"{self.output}-{kind}" for kind in KINDS}
+        chaos.create_topics(PARTITION_COUNT, self.input, *self.topics.values())
+        clicks = clicks_of(random.Random(chaos.seed))
+
+        def step(_: int) -> tuple[str, int, str | None, str]:
+            key, at, number = next(clicks)
+            place = (murmur2(key.encode()) & 0x7FFFFFFF) % PARTITION_COUNT
+            return self.input, place, key, json.dumps({"at": at, "n": number})
+
+        self.feeder = Feeder(chaos.bootstrap, step, rate=RATE)
+
+    def worker(self) -> Worker:
+        """The worker; not started."""
+        return self.chaos.worker(
+            "worker",
+            "tests.chaos.windows_app",
+            *("--application-id", self.application_id, "--output", self.output),
+            *("--input", self.input),
+            *("--checkpoint-interval-ms", "1000", "--instance-id", "worker"),
+            environment={"KSTASH_LINEAGE_ACK_DELAY_MS": str(ACK_DELAY_MS)},
+        )
+
+    def expected(self) -> dict[str, dict[int, list[Sent]]]:
+        """What the input makes, by kind and partition."""
+        fed: dict[int, list[Click]] = defaultdict(list)
+        for _, partition, key, value in self.feeder.sent:
+            click = json.loads(value)
+            assert key is not None
+            fed[partition].append((key, click["at"], click["n"]))
+        made: dict[str, dict[int, list[Sent]]] = {kind: {} for kind in KINDS}
+        for partition, clicks in fed.items():
+            made["updates"][partition], made["late"][partition] = window_checks.updates(
+                clicks, 1_000, 500
+            )
+            made["finals"][partition] = window_checks.finals(clicks, 10_000, 2_000)
+        return made
+
+
+def check(outputs: Outputs, expected: dict[int, list[Sent]], what: str) -> None:
+    """A topic holds what is expected, each output in its place."""
+    for partition, sent in expected.items():
+        found = [(output.key, output.value) for output in outputs[partition]]
+        same = next(
+            (i for i, (one, other) in enumerate(zip(found, sent, strict=False)) if one != other),
+            min(len(found), len(sent)),
+        )
+        assert found == sent, (
+            f"{what}, partition {partition}: {len(found)} outputs, {len(sent)} expected; number "
+            f"{same} is {found[same : same + 1]}, {sent[same : same + 1]} expected"
+        )
+
+
+def test_windows_survive_kills(broker: str, tmp_path: Path) -> None:
+    """Each result once and in its place, of windows that close one by one and by the thousand."""
+    with chaos_run(broker, tmp_path) as chaos:
+        scene = Scene(chaos)
+        worker = scene.worker()
+        worker.start()
+        worker.wait_ready()
+        scene.feeder.start()
+        try:
+            chaos.kill_at_random([worker], KILLS, live_s_max=2.0)
+        finally:
+            scene.feeder.finish()
+        expected = scene.expected()
+        for kind in KINDS:
+            assert all(expected[kind].values()), f"the input makes no {kind}"
+            count = sum(map(len, expected[kind].values()))
+            wait_for_outputs(broker, scene.topics[kind], count)
+        assert worker.stop() == 0
+        for kind in KINDS:
+            is_immediate = kind in ("updates", "late")
+            outputs = read_committed(broker, scene.topics[kind])
+            check(outputs, expected[kind], kind)
+            if is_immediate:
+                check(read_with_rule(broker, scene.topics[kind]), expected[kind], f"{kind} at once")

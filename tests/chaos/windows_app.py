@@ -1,0 +1,57 @@
+"""Windows of every kind over one keyed topic, to be killed by the tests.
+
+    python -m tests.chaos.windows_app [options of the applications]
+
+Values are JSON `{"at": event time in ms, "n": number of the record}`. Three topics are written, all
+from the task that reads the input partition of that number:
+
+- `<output>-updates`: records by key and tumbling window, at each record (immediate);
+- `<output>-late`: what those windows missed (immediate);
+- `<output>-finals`: the sum of `n` by key and tumbling window, once each (transactional).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import typer
+
+import kstash
+from kstash.apps.options import Options, shared_options
+
+UPDATES = kstash.tumbling(timedelta(seconds=1))
+UPDATES_GRACE = timedelta(milliseconds=500)
+FINALS = kstash.tumbling(timedelta(seconds=10))
+FINALS_GRACE = timedelta(seconds=2)
+
+
+@shared_options(  # type: ignore[untyped-decorator] # mypy knows it under another name
+    application_id="windows", inputs=("clicks",), output="windows"
+)
+def main(options: Options) -> None:
+    """Count the clicks of each key, by windows."""
+    app = kstash.App(options.application_id)
+    clicks = app.stream(
+        options.inputs[0],
+        key=kstash.text,
+        value=kstash.json,
+        timestamp=lambda click: click["at"],
+    )
+    updates = clicks.window(UPDATES, grace=UPDATES_GRACE).count("updates")
+    updates.to(f"{options.output}-updates", value=kstash.int_text)
+    (
+        updates.late()
+        .map_values(lambda late: late.value["n"])
+        .to(f"{options.output}-late", key=kstash.text, value=kstash.int_text)
+    )
+    (
+        clicks.map_values(lambda click: click["n"])
+        .window(FINALS, grace=FINALS_GRACE, emit="final")
+        .sum("finals", value=kstash.int_text)
+        .to(f"{options.output}-finals", value=kstash.int_text, delivery="transactional")
+    )
+    options.run(app)
+
+
+if __name__ == "__main__":
+    typer.run(main)
