@@ -16,7 +16,6 @@ from kstash.core.determinants import (
     Flush,
     Idle,
     MergedBatch,
-    Steps,
     Tick,
 )
 from kstash.core.frames import decode_frame
@@ -212,8 +211,6 @@ def determinant_text(item: Determinant) -> str:
         case MergedBatch():
             parts = (f"{p.count} of input {p.input} before {p.place.offset}" for p in item.parts)
             return f"{item.position}: {item.count} merged, {', '.join(parts)}"
-        case Steps():
-            return f"{item.position}: {item.count} steps"
         case Tick():
             return f"{item.position}: tick at {item.now_ms}"
         case Flush():

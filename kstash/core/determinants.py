@@ -4,10 +4,10 @@ Invariants of a lineage (a list of determinants in order):
 
 - events cover positions, one or more from their own on, and never overlap; an `Attachment` covers
   nothing, and stands in front of its own event;
-- records and steps can be cut at any position. A `MergedBatch` cannot: where it ended decides what
-  it took, so no checkpoint, committed position, chunk, segment or adopted end lies within one;
+- records can be cut at any position. A `MergedBatch` cannot: where it ended decides what it took,
+  so no checkpoint, committed position, chunk, segment or adopted end lies within one;
 - positions covered by nothing are what follows by itself, where the incarnation that made them
-  logs nothing (protocol, section 3): records of the only input, and steps of unfinished work.
+  logs nothing (protocol, section 3): records of the only input.
 """
 
 from __future__ import annotations
@@ -76,14 +76,6 @@ class MergedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
-    """Events `[position, position + count)`: steps of work that earlier events have left."""
-
-    position: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class Tick:
     """Event `position`: the wall clock said `now_ms`; what the state has due by then fires."""
 
@@ -138,7 +130,7 @@ class Attachment:
     payload: bytes
 
 
-EventEntry = Consumed | MergedBatch | Steps | Tick | Flush | Idle | Completed
+EventEntry = Consumed | MergedBatch | Tick | Flush | Idle | Completed
 """What one event was, or several."""
 
 Determinant = EventEntry | Attachment
@@ -148,7 +140,7 @@ def end_of(determinant: Determinant) -> int:
     """Return the position after what a determinant covers (its own for an attachment)."""
     if isinstance(determinant, Consumed):  # most of them; the union below takes far longer
         return determinant.position + determinant.count
-    if isinstance(determinant, MergedBatch | Steps):
+    if isinstance(determinant, MergedBatch):
         return determinant.position + determinant.count
     if isinstance(determinant, Attachment):
         return determinant.position
@@ -160,8 +152,6 @@ def _tail_of(entry: Determinant, start: int) -> Determinant:
     if isinstance(entry, Consumed):
         left = entry.position + entry.count - start
         return Consumed(start, entry.input, left, entry.end_offset)
-    if isinstance(entry, Steps):
-        return Steps(start, entry.position + entry.count - start)
     raise _cut_error(entry, start)
 
 
@@ -169,8 +159,6 @@ def _head_of(entry: Determinant, end: int) -> Determinant:
     """What an entry says of the positions before one that lies within it."""
     if isinstance(entry, Consumed):
         return Consumed(entry.position, entry.input, end - entry.position, UNKNOWN_OFFSET)
-    if isinstance(entry, Steps):
-        return Steps(entry.position, end - entry.position)
     raise _cut_error(entry, end)
 
 

@@ -20,7 +20,6 @@ from kstash.core.determinants import (
     InputPlace,
     MergedBatch,
     MergedInput,
-    Steps,
     Tick,
     end_of,
 )
@@ -34,10 +33,10 @@ RECORDS_VERSION, EVENTS_VERSION = 1, 2
 _RUN, _EVENT, _ATTACHMENT, _RUN_AFTER_GAP = 0, 1, 2, 3
 # Version 2 has the kind of an event above these two bits. Version 1 had one kind, 0, which no
 # release has ever written.
-_MERGED, _STEPS, _TICK, _FLUSH, _IDLE, _COMPLETED = 1, 2, 3, 4, 5, 6
+# 2 was never written by a release; it stays reserved.
+_MERGED, _TICK, _FLUSH, _IDLE, _COMPLETED = 1, 3, 4, 5, 6
 _KINDS: dict[type[EventEntry], int] = {
     MergedBatch: _MERGED,
-    Steps: _STEPS,
     Tick: _TICK,
     Flush: _FLUSH,
     Idle: _IDLE,
@@ -137,8 +136,6 @@ def _write_event(out: bytearray, entry: EventEntry, last: _Last) -> None:
             write_varint(out, len(entry.parts))
             for part in entry.parts:
                 _write_part(out, part, last)
-        case Steps():
-            write_varint(out, entry.count)
         case Tick():
             _write_time(out, entry.now_ms, last)
         case Flush():
@@ -221,8 +218,6 @@ class _Reader:
             if any(a.input >= b.input for a, b in pairwise(parts)):
                 raise WireCorruptError("lineage with inputs of a merged batch out of order")
             return MergedBatch(position, parts)
-        if kind == _STEPS:
-            return Steps(position, self._count("no steps"))
         if kind == _TICK:
             return Tick(position, self._clock())
         if kind == _FLUSH:

@@ -2,7 +2,6 @@
 
 Invariants:
 
-- steps of unfinished work come before any other event, and so end the run of records before them;
 - what no record decides (ticks, flushes, idle inputs) waits until each input was read to the end
   that was listed when the task went live, and never comes once the inputs are at the ends of a
   bounded run: an END that counts fixes the history, and a successor may not have read it yet;
@@ -20,7 +19,6 @@ class MayCome(enum.Enum):
     """Which events may be next."""
 
     NOTHING = "nothing"
-    STEPS = "steps"
     RECORDS = "records"
     ANY = "any"
 
@@ -57,22 +55,15 @@ class LiveRules:
         """Whether all inputs were read once to where they ended when the task went live."""
         return not self._ends
 
-    def may_come(self, work: int, *, is_at_end: bool) -> MayCome:
+    def may_come(self, *, is_at_end: bool) -> MayCome:
         """What may be next.
 
         Args:
-            work: steps that events have left.
             is_at_end: all inputs are at the ends of a bounded run, whether END was said or not.
         """
         if self._is_closed:
             return MayCome.NOTHING
-        if work:
-            return MayCome.STEPS
         return MayCome.ANY if self.has_caught_up and not is_at_end else MayCome.RECORDS
-
-    def ends_run(self, work: int) -> bool:
-        """Whether a record is the last one of its run: it has left work, which comes first."""
-        return work > 0
 
     def time_ms(self, clock_ms: int) -> int:
         """The time of an event that is logged now.

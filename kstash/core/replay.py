@@ -32,7 +32,6 @@ from kstash.core.determinants import (
     Idle,
     MergedBatch,
     MergedInput,
-    Steps,
     Tick,
     end_of,
 )
@@ -49,9 +48,6 @@ Stored = Mapping[OutPartition, dict[int, Any]]
 class RecordsNext:
     """Events that come next: records of one input.
 
-    Of what an incarnation did not log these are the events that follow by themselves: before each
-    record the steps of work that is left, each an event too.
-
     Attributes:
         input: its index.
         count: how many, at most.
@@ -65,7 +61,7 @@ class RecordsNext:
     end_offset: int
 
 
-NextEvent = RecordsNext | MergedBatch | Steps | Tick | Flush | Idle | Completed
+NextEvent = RecordsNext | MergedBatch | Tick | Flush | Idle | Completed
 """What comes next in a replay: records, or an entry of the lineage from its own position on."""
 
 
@@ -118,7 +114,7 @@ class Replay:
     def next_event(self, position: int, most: int) -> NextEvent:
         """What comes next at `position`, which is below the adopted end.
 
-        Records and steps are at most `most` events, and end where a batch must end. A merged batch
+        Records are at most `most` events, and end where a batch must end. A merged batch
         comes whole, however large it is: who cannot do it at once goes on with the same merge.
 
         Raises:
@@ -141,8 +137,6 @@ class Replay:
         left = end_of(entry) - position
         if isinstance(entry, Consumed):
             return self._records(position, most, entry.input, left, entry.end_offset)
-        if isinstance(entry, Steps):
-            return Steps(position, min(left, most, self.cut_after(position) - position))
         if entry.position != position or self.cut_after(position) < end_of(entry):
             raise LineageGapError(
                 f"task {self.name}: [{entry.position}, {end_of(entry)}) is one, and cannot be "

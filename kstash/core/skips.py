@@ -94,11 +94,7 @@ def is_said(place: Skip | Gap, said: Collection[Skip | Gap]) -> bool:
 
 
 def events_of(plan: TaskPlan, input_index: int, *, implicit: bool) -> int:
-    """How many events of an input a task replays.
-
-    What its only input decides without a log may hold steps of unfinished work too, which are
-    counted here: then it is as many at most.
-    """
+    """How many events of an input a task replays."""
     found = covered = 0
     for entry in plan.lineage:
         if isinstance(entry, Attachment):

@@ -164,7 +164,7 @@ def check_chunk(data: bytes) -> list[ReadRun]:
     return runs
 
 
-_MERGED, _STEPS, _COMPLETED = 1, 2, 6
+_MERGED, _COMPLETED = 1, 6  # 2 is reserved
 _NUMBERS = {3: 1, 4: 1, 5: 2}
 """How many numbers the other events of version 2 have after their gap: tick, flush, idle."""
 
@@ -173,8 +173,6 @@ def _event(
     data: bytes, at: int, kind: int, *, position: int, ends: dict[int, int], runs: list[ReadRun]
 ) -> tuple[int, int]:
     """Walk through an event of version 2; returns how many positions it covers, and where next."""
-    if kind == _STEPS:
-        return _varint(data, at)
     if kind == _COMPLETED:
         return 1, _payload(data, _skipped(data, at, 2))
     if kind in _NUMBERS:

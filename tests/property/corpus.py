@@ -25,7 +25,6 @@ from kstash.core.determinants import (
     InputPlace,
     MergedBatch,
     MergedInput,
-    Steps,
     Tick,
 )
 from kstash.core.frames import encode_frame
@@ -105,7 +104,7 @@ def seen() -> Seen:
         Tick(9, 10**12),
         MergedBatch(10, (MergedInput(0, 2, place), MergedInput(1, 1, place))),
         Attachment(11, 0, 1, 2, b"payload"),
-        Steps(13, 4),
+        Consumed(13, 1, 4, 30),
         Flush(17, 0),
         Idle(18, 1, 10**12),
         Completed(19, b"call", incarnation),

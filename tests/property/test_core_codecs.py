@@ -25,7 +25,6 @@ from kstash.core.determinants import (
     InputPlace,
     MergedBatch,
     MergedInput,
-    Steps,
     Tick,
     contiguous_end,
     end_of,
@@ -102,7 +101,6 @@ def events(draw: st.DrawFn, at: int) -> EventEntry:
     made: EventEntry = draw(
         st.one_of(
             st.just(MergedBatch(at, parts)),
-            st.builds(Steps, st.just(at), COUNTS),
             st.builds(Tick, st.just(at), st.integers(-(2**60), 2**60)),
             st.builds(Flush, st.just(at), U32),
             st.builds(Idle, st.just(at), U32, st.integers(0, 2**60)),

@@ -15,7 +15,6 @@ from kstash.core.determinants import (
     InputPlace,
     MergedBatch,
     MergedInput,
-    Steps,
     Tick,
     end_of,
 )
@@ -36,9 +35,6 @@ def facts_of(entries: Iterable[Determinant]) -> Facts:
             for position in range(entry.position, last + 1):
                 end = entry.end_offset if position == last else None
                 facts[position,] = ("record", entry.input, end)
-        elif isinstance(entry, Steps):
-            for position in range(entry.position, entry.position + entry.count):
-                facts[position,] = ("step",)
         elif isinstance(entry, Tick):
             facts[entry.position,] = ("tick", entry.now_ms)
         elif isinstance(entry, MergedBatch):
@@ -80,8 +76,6 @@ class StashMachine(RuleBasedStateMachine):
             if kind == "t":
                 entries.append(Tick(at, count))
                 count = 1
-            elif kind == "s":
-                entries.append(Steps(at, count))
             elif kind == "m":
                 place = InputPlace(self.next_offset, 0, count)
                 entries.append(MergedBatch(at, (MergedInput(count % 2, count, place),)))

@@ -16,15 +16,14 @@ from tests.simulation.programs import (
     run_flush,
     run_idle,
     run_record,
-    run_step,
     run_tick,
+    run_work,
 )
 from tests.simulation.sim_kafka import Log
 from tests.simulation.truth import (
     FLUSH,
     IDLE,
     RECORD,
-    STEP,
     TICK,
     CheckpointInfo,
     Coverage,
@@ -310,9 +309,6 @@ def run_event(
     if kind == TICK:
         run_tick(stage, state, a, partitions, out)
         return out
-    if kind == STEP:
-        run_step(stage, state, partitions, out)
-        return out
     if kind == FLUSH:
         run_flush(stage, state, a, partitions, out)
         return out
@@ -327,4 +323,5 @@ def run_event(
 
     for i, value in enumerate(values):
         run_record(stage, state, task, source, offset, skip + i, value, seed, ask, partitions, out)
+        run_work(stage, state, partitions, out)
     return out

@@ -11,22 +11,52 @@ from kstash.core.determinants import end_of
 from kstash.core.ids import UNBOUNDED
 from kstash.core.live import LiveRules, MayCome
 from kstash.core.merge import MergeOrder
+from kstash.core.outputs import Output
 from kstash.core.records import Claim
 from kstash.core.replay import Replay
+from kstash.core.sink import SinkCommitter
+from kstash.core.task import TaskCore
 from tests.simulation import shapes
 from tests.simulation.knobs import Mutations
 from tests.simulation.mutant import Mutant
 from tests.simulation.patching import Patch
 
 
-def _work_waits(patch: Patch) -> Mutations:
-    patch.set(LiveRules, "ends_run", lambda *_: False)
+def _acknowledges_all(patch: Patch) -> Mutations:
+    def on_acked(output: Output, position: int, offset: int | None) -> None:
+        while output.in_flight and output.in_flight[0] <= position:
+            output.in_flight.popleft()
+        output.acked.append((position, offset))
+
+    patch.set(Output, "on_acked", on_acked)
+    patch.set(Output, "check", lambda *_: None)
+    return Mutations()
+
+
+def _commits_within_event(patch: Patch) -> Mutations:
+    patch.set(SinkCommitter, "may_close", lambda committer, _: committer.is_due)
+    return Mutations()
+
+
+def _freezes_within_event(patch: Patch) -> Mutations:
+    def made(core: TaskCore) -> Any:
+        return None if core.marks is None else core.marks.at(core.position)
+
+    patch.set(TaskCore, "made", made)
+    patch.set(TaskCore, "over", property(lambda core: core.position))
+    mutations = Mutations()
+    mutations.freezes_within_event = True
+    return mutations
+
+
+def _ends_within_event(patch: Patch) -> Mutations:
+    patch.set(TaskCore, "over", property(lambda core: core.position))
     return Mutations()
 
 
 def _acts_at_once(patch: Patch) -> Mutations:
-    def may_come(rules: LiveRules, work: int, *, is_at_end: bool) -> MayCome:
-        found = before(rules, work, is_at_end=is_at_end)
+    def may_come(rules: LiveRules, *, is_at_end: bool) -> MayCome:
+        found = before(rules, is_at_end=is_at_end)
         return MayCome.ANY if found is MayCome.RECORDS else found
 
     before = patch.set(LiveRules, "may_come", may_come)
@@ -131,7 +161,7 @@ def _attachments_dropped(patch: Patch) -> Mutations:
 
 
 EVENT_MUTANTS = (
-    Mutant("V1", "work comes before records", _work_waits, shapes.UNLOGGED),
+    Mutant("V1", "an acknowledgement is of one part", _acknowledges_all, shapes.IN_PARTS),
     Mutant("V2", "no event of its own after END", _acts_at_once, shapes.ENDS_OF_EVENTS),
     Mutant("V3", "START says who logs", _logs_as_now, shapes.RELEASES),
     Mutant("V4", "a tick is of the time logged", _ticks_anew, shapes.EVENTS),
@@ -145,4 +175,7 @@ EVENT_MUTANTS = (
     Mutant("V12", "answers are of the lineage", _attachments_dropped, shapes.ASKING),
     Mutant("V13", "nothing after the last checkpoint", _acts_when_given_up, shapes.GIVEN_UP),
     Mutant("V14", "times never go back", _times_go_back, shapes.EVENTS),
+    Mutant("V15", "a commit is of whole events", _commits_within_event, shapes.IN_PARTS),
+    Mutant("V16", "a checkpoint is of whole events", _freezes_within_event, shapes.IN_PARTS),
+    Mutant("V17", "END comes after the last part", _ends_within_event, shapes.ENDS_IN_PARTS),
 )

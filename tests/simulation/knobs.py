@@ -60,8 +60,8 @@ class Knobs:
         self.rate_lead = 0.05 if self.batch == 6 else 0.0
         self.expires = self.rate_hint == 0.2 and not self.is_bounded
         self.has_files = self.steps == 160
-        # Steps, flushes and idle inputs of both stages; and whether a release logs what others do
-        # not: of choices that are made already.
+        # Work that is left, flushes and idle inputs of both stages; and whether a release logs what
+        # others do not: of choices that are made already.
         kinds = (self.input_count, self.steps, self.batch)
         self.events = (
             (kinds[2] != 3, self.rate_land == 0.9, self.rate_follow == 0.25),
@@ -109,6 +109,7 @@ class Mutations:
     merges_anew = False
     ticks_anew = False
     places_forgotten = False
+    freezes_within_event = False
 
     def first_question(self, worker: Worker) -> int:
         """Number of the worker's question whose answer counts for tasks that are opened now."""

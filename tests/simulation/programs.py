@@ -94,7 +94,7 @@ class State:
         count: of logical records and other events.
         timers: due time of each that is armed, by its number.
         ticked: time of the last tick.
-        work: steps that events have left.
+        work: results that the last record has left to be made; it is part of its event.
         kept: what waits for a flush; 0 for nothing.
     """
 
@@ -190,12 +190,15 @@ def run_tick(stage: Stage, state: State, now: int, partitions: int, out: list[Em
             _emit(stage, timer, state.hash, partitions, out)
 
 
-def run_step(stage: Stage, state: State, partitions: int, out: list[Emission]) -> None:
-    """One step of the work that is left."""
-    state.work -= 1
-    state.hash = mix(state.hash, 0x57E9 + state.work)
-    state.count += 1
-    _emit(stage, state.work, state.hash, partitions, out)
+def run_work(
+    stage: Stage, state: State, partitions: int, out: list[Emission], most: int = 1 << 30
+) -> None:
+    """Do what the last record has left, or so much of it."""
+    for _ in range(min(most, state.work)):
+        state.work -= 1
+        state.hash = mix(state.hash, 0x57E9 + state.work)
+        state.count += 1
+        _emit(stage, state.work, state.hash, partitions, out)
 
 
 def run_flush(

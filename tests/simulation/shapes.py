@@ -280,7 +280,7 @@ EVENTS: Shape = {
     "rate_checkpoint": 0.02,
     "rate_recreate": 0.0,
 }
-"""Ticks, steps, flushes and idle inputs, and many replays."""
+"""Ticks, outputs in parts, flushes and idle inputs, and many replays."""
 
 GIVEN_UP: Shape = {**EVENTS, "is_bounded": False, "rate_release": 0.2, "rate_crash": 0.01}
 """Groups that are released now and then."""
@@ -317,7 +317,17 @@ RELEASES: Shape = {
 ASKING: Shape = {**EVENTS, "programs": ((True, False, True, False), (True, False, True, False))}
 """Records that read the clock and call others, and many replays."""
 
-UNLOGGED: Shape = {**RELEASES, "has_releases": False}
+IN_PARTS: Shape = {
+    **RELEASES,
+    "has_releases": False,
+    "first_sink": "both",
+    "rate_checkpoint": 0.2,
+    "rate_commit": 0.8,
+    "rate_land": 0.6,
+}
+"""Events that make their outputs in parts, with crashes in between."""
+
+ENDS_IN_PARTS: Shape = {**IN_PARTS, "is_bounded": True, "input_count": 12, "steps": 160}
 
 OUTSIDE: Shape = {
     **EVENTS,

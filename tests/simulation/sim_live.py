@@ -241,12 +241,12 @@ class LiveGroup:
         committer = self.committer
         if committer is None:
             return
-        if committer.is_due:
+        tasks = {stage: task.core for stage, task in self.tasks.items()}
+        if committer.may_close(tasks):
             committer.close()
             self.closing_slot = self.open_slot
         if committer.state is not CommitState.CLOSING:
             return
-        tasks = {stage: task.core for stage, task in self.tasks.items()}
         slot = self.closing_slot
         # A driver may take its time with the switch.
         is_time = self.world.knobs.switches or committer.is_stable(tasks)
@@ -294,6 +294,8 @@ class LiveGroup:
     def checkpoint(self, task: SimTask, *, is_remote: bool) -> None:
         """Freeze the state at the current position; it is published later."""
         core = task.core
+        if core.is_under_way and not self.world.mutations.freezes_within_event:
+            return  # its outputs would be all that is there of it after a crash
         task.checkpointed = core.position
         self.checkpoint_number += 1
         label = f"{str(task.incarnation).replace(':', '-')}-{self.checkpoint_number}"
@@ -398,7 +400,9 @@ class LiveGroup:
     # ---- a graceful move
 
     def begin_release(self) -> None:
-        """Take no more input; checkpoint every task where it stands."""
+        """Take no more input; checkpoint every task where it stands, if no event is under way."""
+        if any(task.core.is_under_way for task in self.tasks.values()):
+            return
         self.is_draining = True
         for task in self.tasks.values():
             task.go_live().close()

@@ -107,7 +107,7 @@ def merge_live(
 ) -> list[Determinant] | None:
     """Merge a snapshot of what is there; returns the entry, and the attachments after it.
 
-    It may end before the snapshot is used up: at `most` events, or where one leaves work.
+    It may end before the snapshot is used up, at `most` events.
     """
     parts: dict[int, MergedInput] = {}
     notes: list[Attachment] = []
@@ -129,8 +129,6 @@ def merge_live(
                 at, source, record.offset, record.within, (record.value,), emissions, []
             )
             at += 1
-            if task.go_live().ends_run(task.state.work):
-                break
         for part in _move_places(task, order, waiting):
             before = parts.get(part.input)
             count = part.count + (before.count if before is not None else 0)

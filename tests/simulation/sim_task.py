@@ -17,7 +17,6 @@ from kstash.core.determinants import (
     Idle,
     InputPlace,
     MergedBatch,
-    Steps,
     Tick,
     end_of,
 )
@@ -42,8 +41,8 @@ from tests.simulation.programs import (
     run_flush,
     run_idle,
     run_record,
-    run_step,
     run_tick,
+    run_work,
 )
 from tests.simulation.sim_kafka import Record
 from tests.simulation.sim_merge import merge_again, merge_live
@@ -51,7 +50,6 @@ from tests.simulation.truth import (
     FLUSH,
     IDLE,
     RECORD,
-    STEP,
     TICK,
     Event,
     ViolationError,
@@ -172,7 +170,7 @@ class SimTask:
     @property
     def is_replaying(self) -> bool:
         """Whether events of the adopted history are still to be run again."""
-        return self.core.position < self.core.adopted
+        return self.core.is_replaying
 
     # ---- reading
 
@@ -215,11 +213,14 @@ class SimTask:
     def run_batch(self, rng: Random, size: int) -> bool:
         """Process up to `size` events as one batch; returns whether there was one."""
         core = self.core
+        if core.is_under_way:
+            self.go_on()
+            return True
         entries: list[Determinant] = []
         emissions: list[Emission] = []
         position = core.position
         while size > 0:
-            event = self._choose(rng, position, size)
+            event = self._choose(rng, position)
             if event is None:
                 break
             if isinstance(event, int) and self.stage.merges:
@@ -238,39 +239,48 @@ class SimTask:
                     continue
                 size -= position - first
             else:
-                count = event.count if isinstance(event, Steps) else 1
                 self._run_event(event, emissions)
                 if self.logs:
                     entries.append(event)
-                position += count
-                size -= count
+                position += 1
+                size -= 1
         if position == core.position:
             return False
-        if self.ends_sent:
-            raise ViolationError(
-                "I4", f"{self.id} {self.incarnation} was at its end at {core.position}"
-            )
-        core.advance(entries, position)
+        self._check_not_at_end()
+        # What is left now makes the next parts of this event.
+        core.advance(entries, position, is_over=not self.state.work)
         self._emit_all(emissions)
         return True
 
-    def _choose(
-        self, rng: Random, position: int, size: int
-    ) -> Steps | Tick | Flush | Idle | int | None:
-        """What comes next of a live task: an event, or records of an input, or nothing.
+    def go_on(self) -> None:
+        """Make the next part of the event that is under way."""
+        self._check_not_at_end()
+        emissions: list[Emission] = []
+        run_work(self.stage, self.state, self.world.groups, emissions, most=1)
+        if not self.state.work:
+            self.core.end_event()
+        self._emit_all(emissions)
 
-        What the last tick left comes before other events.
-        """
+    def _check_not_at_end(self) -> None:
+        if self.ends_sent:
+            raise ViolationError(
+                "I4", f"{self.id} {self.incarnation} was at its end at {self.core.position}"
+            )
+
+    def _finish_work(self, emissions: list[Emission]) -> None:
+        """Before the next event, or record of one, nothing is left of the one before."""
+        run_work(self.stage, self.state, self.world.groups, emissions)
+
+    def _choose(self, rng: Random, position: int) -> Tick | Flush | Idle | int | None:
+        """What comes next of a live task: an event, or records of an input, or nothing."""
         state, stage, world, rules = self.state, self.stage, self.world, self.go_live()
         for source, offset in enumerate(self.offsets):
             rules.read(source, offset)
         # Markers of others may put the ends of its inputs off after its END.
         is_at_end = self.ends_sent or world.is_at_end(self)
-        may_come = rules.may_come(state.work, is_at_end=is_at_end)
+        may_come = rules.may_come(is_at_end=is_at_end)
         if may_come is MayCome.NOTHING:
             return None
-        if may_come is MayCome.STEPS:
-            return Steps(position, min(state.work, size))
         sources = [i for i in range(len(stage.inputs)) if self.has_input(i)]
         if may_come is MayCome.RECORDS:
             return sources[int(rng.random() * len(sources))] if sources else None
@@ -290,14 +300,11 @@ class SimTask:
                 return Idle(position, source, rules.time_ms(world.read_clock()))
         return sources[int(rng.random() * len(sources))] if sources else None
 
-    def _run_event(self, event: Steps | Tick | Flush | Idle, emissions: list[Emission]) -> None:
+    def _run_event(self, event: Tick | Flush | Idle, emissions: list[Emission]) -> None:
         """Run what is no record, live or again."""
         stage, state, groups = self.stage, self.state, self.world.groups
+        self._finish_work(emissions)
         match event:
-            case Steps():
-                for _ in range(event.count):
-                    run_step(stage, state, groups, emissions)
-                    self.truth.append(plain(STEP))
             case Tick():
                 if event.now_ms < state.ticked:
                     raise ViolationError("I1", f"{self.id} {event} after one of {state.ticked}")
@@ -318,7 +325,7 @@ class SimTask:
         entries: list[Determinant],
         emissions: list[Emission],
     ) -> int:
-        """Run records of an input live, up to one that leaves work; returns where they end."""
+        """Run records of an input live; returns where they end."""
         first, run_end = position, 0
         for _ in range(want):
             event = self.next_event(source)
@@ -332,8 +339,6 @@ class SimTask:
             entries.extend(notes)
             run_end = event[0].offset + 1
             position += 1
-            if self.go_live().ends_run(self.state.work):
-                break
         if self.logs and position > first:
             entries.append(Consumed(first, source, position - first, run_end))
         return position
@@ -372,6 +377,7 @@ class SimTask:
 
         half = self.world.mutations.hand_over_within_event and len(values) > 1
         for i, value in enumerate(values):
+            self._finish_work(emissions)
             run_record(
                 self.stage, self.state, self.id, source, offset, cut + i, value,
                 self.seed, ask, world.groups, emissions,
@@ -401,11 +407,12 @@ class SimTask:
         assert marks is not None
         for output, _, (number, state) in emissions:
             marks.note(output, [b"%d" % number], [b"%d" % state], [number], None)
-        core.mark_made()
-        if replay.is_checked_at(core.position):
-            made = core.made()
-            assert made is not None
-            replay.check(made)
+        if not core.is_under_way:
+            core.mark_made()
+            if replay.is_checked_at(core.position):
+                made = core.made()
+                assert made is not None
+                replay.check(made)
         for key, values in grouped.items():
             first = core.next_sequence(key)
             suppressed = replay.suppressed(key, core.position, first, len(values))
@@ -425,14 +432,17 @@ class SimTask:
     # ---- replay
 
     def replay_batch(self, size: int) -> None:
-        """Run up to `size` events of the adopted history again."""
+        """Run up to `size` events of the adopted history again, or the next part of one."""
+        if self.core.is_under_way:
+            self.go_on()
+            return
         position = self.core.position
         end = min(position + size, self.replay.cut_after(position))
         emissions: list[Emission] = []
         while position < end:
             event = self.replay.next_event(position, end - position)
             position = self._replay_event(position, event, emissions)
-        self.core.advance((), position)
+        self.core.advance((), position, is_over=not self.state.work)
         self._emit_all(self.world.mutations.made_again(self, emissions))
 
     def _replay_event(self, position: int, event: NextEvent, emissions: list[Emission]) -> int:
@@ -441,24 +451,16 @@ class SimTask:
             return self._replay_records(position, event, emissions)
         if isinstance(event, MergedBatch):
             return merge_again(self, event, emissions)
-        assert isinstance(event, Steps | Tick | Flush | Idle)
-        count = event.count if isinstance(event, Steps) else 1
-        if isinstance(event, Steps) and event.count > self.state.work:
-            raise ViolationError(
-                "I1", f"{self.id} {self.incarnation} replays {event}, left are {self.state.work}"
-            )
+        assert isinstance(event, Tick | Flush | Idle)
         if isinstance(event, Tick) and self.world.mutations.ticks_anew:
             event = Tick(position, self.world.read_clock())
         self._run_event(event, emissions)
-        return position + count
+        return position + 1
 
     def _replay_records(self, position: int, step: RecordsNext, emissions: list[Emission]) -> int:
-        """Run records again, and steps that nobody logged; returns the position after them."""
+        """Run records again; returns the position after them."""
         offset = -1
         for event in range(position, position + step.count):
-            if self.state.work and step.end_offset < 0:
-                self._run_event(Steps(event, 1), emissions)
-                continue
             found = self.next_event(step.input)
             if found is None:
                 raise ViolationError(
@@ -499,6 +501,7 @@ class SimTask:
             self.seed,
         )
         for i, value in enumerate(values):
+            self._finish_work(emissions)
             run_record(
                 self.stage, self.state, self.id, source, offset, cut + i, value,
                 seed, ask, self.world.groups, emissions,

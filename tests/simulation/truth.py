@@ -10,7 +10,7 @@ Task = tuple[int, int]
 Inc = tuple[int, int]
 Place = tuple[str, int]
 
-RECORD, TICK, STEP, FLUSH, IDLE = "record", "tick", "step", "flush", "idle"
+RECORD, TICK, FLUSH, IDLE = "record", "tick", "flush", "idle"
 
 UNBOUNDED = 1 << 60
 """Above every position."""
@@ -20,7 +20,7 @@ Free = list[tuple[int, int]]
 
 Event = tuple[str, int, int, int, tuple[Value, ...], tuple[tuple[int, int, int, bytes], ...]]
 """RECORD: (kind, input, offset, records cut off its head, records, attachments). Others, where 0,
-0 and twice nothing stand for what a record has: TICK: (kind, now, …); STEP: (kind, …); FLUSH:
+0 and twice nothing stand for what a record has: TICK: (kind, now, …); FLUSH:
 (kind, operator, …); IDLE: (kind, input, now, …)."""
 
 
@@ -87,11 +87,6 @@ class Coverage:
                 wrong = self._add_merged(entry)
                 if wrong is not None:
                     return wrong
-            elif name == "Steps":
-                for p in range(position, position + entry.count):
-                    if p >= len(truth) or truth[p][0] != STEP:
-                        return f"{entry}, but event {p} was no step"
-                    self.events.add(p)
             elif name != "Attachment":
                 if truth[position] != _event_of(name, entry):
                     return f"{entry}, but the event was {truth[position]}"
@@ -126,7 +121,7 @@ class Coverage:
         end = self.end
         while end < len(truth):
             event = truth[end]
-            follows = event[0] in (RECORD, STEP) and any(a <= end < b for a, b in self.free)
+            follows = event[0] == RECORD and any(a <= end < b for a, b in self.free)
             if not follows and end not in self.events:
                 break
             if event[5] and not all((end, a[0], a[1]) in self.notes for a in event[5]):

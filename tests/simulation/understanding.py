@@ -24,14 +24,6 @@ class MergedBatch:
 
 
 @dataclass(slots=True)
-class Steps:
-    """Steps of unfinished work."""
-
-    position: int
-    count: int
-
-
-@dataclass(slots=True)
 class Tick:
     """The clock said so."""
 
@@ -67,7 +59,7 @@ class Attachment:
     payload: bytes
 
 
-Entry = Consumed | MergedBatch | Steps | Tick | Flush | Idle | Attachment
+Entry = Consumed | MergedBatch | Tick | Flush | Idle | Attachment
 
 
 def understand(data: bytes) -> tuple[int, int, list[Entry]]:
@@ -130,7 +122,7 @@ class Understanding:
                 entry = self.event(tag >> 2, at)
                 entries.append(entry)
                 if not isinstance(entry, MergedBatch):
-                    at += entry.count if isinstance(entry, Steps) else 1
+                    at += 1
             else:
                 at += self.number()
                 head = self.number(), self.number(), self.number()
@@ -139,12 +131,10 @@ class Understanding:
                 self.i += size
         return start, start + length, entries
 
-    def event(self, kind: int, at: int) -> MergedBatch | Steps | Tick | Flush | Idle:
+    def event(self, kind: int, at: int) -> MergedBatch | Tick | Flush | Idle:
         """What is no record."""
         if kind == 1:
             return MergedBatch(at, [self.part() for _ in range(self.number())])
-        if kind == 2:
-            return Steps(at, self.number())
         if kind == 3:
             return Tick(at, self.now())
         if kind == 4:

@@ -28,7 +28,6 @@ from kstash.core.determinants import (
     InputPlace,
     MergedBatch,
     MergedInput,
-    Steps,
     Tick,
 )
 from kstash.core.frames import encode_frame
@@ -338,7 +337,7 @@ def test_lineage_records_are_decoded() -> None:
         Consumed(8, 1, 2, 40),
         Tick(10, 99),
         MergedBatch(11, (MergedInput(0, 3, place), MergedInput(1, 1, place))),
-        Steps(15, 7),
+        Consumed(15, 0, 7, 90),
         Flush(22, 3),
         Idle(23, 1, 99),
         Completed(24, b"\x01\xff", OLD),
@@ -349,7 +348,7 @@ def test_lineage_records_are_decoded() -> None:
         "8: 2 of input 1 before 40",
         "10: tick at 99",
         "11: 4 merged, 3 of input 0 before 41, 1 of input 1 before 41",
-        "15: 7 steps",
+        "15: 7 of input 0 before 90",
         "22: flush of operator 3",
         "23: input 1 idle at 99",
         f"24: call 01ff completed, by incarnation {OLD}",

@@ -15,7 +15,6 @@ from kstash.core.determinants import (
     InputPlace,
     MergedBatch,
     MergedInput,
-    Steps,
     Tick,
     contiguous_end,
     covers,
@@ -96,15 +95,9 @@ MERGED = MergedBatch(10, (MergedInput(0, 2, PLACE), MergedInput(1, 3, PLACE)))
 
 
 def test_each_kind_of_event_covers_positions() -> None:
-    """A merged batch covers its records, steps their count, all others one position."""
+    """A merged batch covers its records, all others one position."""
     ones: list[Determinant] = [Tick(5, 1), Flush(5, 1), Idle(5, 1, 1), Completed(5, b"c", inc(1))]
-    assert [end_of(entry) for entry in (MERGED, Steps(5, 7), *ones)] == [15, 12, 6, 6, 6, 6]
-
-
-def test_steps_are_cut_as_runs_are() -> None:
-    """Each step is an event, and a checkpoint may lie between two."""
-    assert lineage_from([Steps(0, 5)], 2) == [Steps(2, 3)]
-    assert lineage_until([Steps(0, 5)], 2) == [Steps(0, 2)]
+    assert [end_of(entry) for entry in (MERGED, *ones)] == [15, 6, 6, 6, 6]
 
 
 def test_a_merged_batch_is_not_cut() -> None:
@@ -137,7 +130,7 @@ def test_free_positions_are_known() -> None:
 def test_covers() -> None:
     """Each position has an entry, from the first to the last."""
     assert covers([Tick(3, 1)], 3, 4)
-    assert covers([Tick(3, 1), Steps(4, 2)], 3, 6)
-    wrong: list[list[Determinant]] = [[Tick(3, 1)], [Tick(3, 1), Steps(5, 2)], []]
+    assert covers([Tick(3, 1), Consumed(4, 0, 2, 9)], 3, 6)
+    wrong: list[list[Determinant]] = [[Tick(3, 1)], [Tick(3, 1), Consumed(5, 0, 2, 9)], []]
     for entries in wrong:
         assert not covers(entries, 3, 7)

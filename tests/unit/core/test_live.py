@@ -5,48 +5,38 @@ from __future__ import annotations
 from kstash.core.live import LiveRules, MayCome
 
 
-def test_work_comes_before_anything_else() -> None:
-    """Also before the inputs were read, and where they are at their ends."""
-    rules = LiveRules({0: 5}, 0)
-    assert rules.may_come(2, is_at_end=False) is MayCome.STEPS
-    assert rules.may_come(1, is_at_end=True) is MayCome.STEPS
-    assert (rules.ends_run(1), rules.ends_run(0)) == (True, False)
-    assert rules.may_come(0, is_at_end=False) is MayCome.RECORDS
-
-
 def test_what_no_record_decides_waits_for_the_ends_of_the_inputs() -> None:
     """Those listed when the task went live: what was appended since is not waited for."""
     rules = LiveRules({0: 5, 1: 3}, 0)
     rules.read(0, 7)
     rules.read(1, 2)
-    assert rules.may_come(0, is_at_end=False) is MayCome.RECORDS
+    assert rules.may_come(is_at_end=False) is MayCome.RECORDS
     rules.read(1, 3)
     rules.read(1, 3)
     rules.read(0, 7)
     assert rules.has_caught_up
-    assert rules.may_come(0, is_at_end=False) is MayCome.ANY
+    assert rules.may_come(is_at_end=False) is MayCome.ANY
 
 
 def test_inputs_without_records_are_caught_up_with_once_they_are_read() -> None:
     """An end of 0 is reached at offset 0."""
     rules = LiveRules({0: 0}, 0)
     rules.read(0, 0)
-    assert rules.may_come(0, is_at_end=False) is MayCome.ANY
+    assert rules.may_come(is_at_end=False) is MayCome.ANY
 
 
 def test_what_no_record_decides_never_follows_the_end() -> None:
     """An END that counts fixes the history."""
     rules = LiveRules({}, 0)
-    assert rules.may_come(0, is_at_end=True) is MayCome.RECORDS
-    assert rules.may_come(0, is_at_end=False) is MayCome.ANY
+    assert rules.may_come(is_at_end=True) is MayCome.RECORDS
+    assert rules.may_come(is_at_end=False) is MayCome.ANY
 
 
 def test_a_task_that_is_given_up_does_nothing_more() -> None:
-    """Its last checkpoint is taken: work that is left is its successor's."""
+    """Its last checkpoint is taken: all else is its successor's."""
     rules = LiveRules({}, 0)
     rules.close()
-    for work in (0, 3):
-        assert rules.may_come(work, is_at_end=False) is MayCome.NOTHING
+    assert rules.may_come(is_at_end=False) is MayCome.NOTHING
 
 
 def test_logged_times_never_go_back() -> None:

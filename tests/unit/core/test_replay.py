@@ -12,11 +12,9 @@ from kstash.core.determinants import (
     Attachment,
     Consumed,
     Determinant,
-    Flush,
     InputPlace,
     MergedBatch,
     MergedInput,
-    Steps,
     Tick,
 )
 from kstash.core.hashes import OutputHashes
@@ -101,15 +99,6 @@ def test_the_only_input_needs_no_lineage() -> None:
     assert only.next_event(0, 100) == RecordsNext(3, 4, 4, UNKNOWN_OFFSET)
     assert only.next_event(4, 100) == tick
     assert only.next_event(5, 100) == RecordsNext(3, 3, 3, UNKNOWN_OFFSET)
-
-
-def test_steps_are_bounded_and_cut() -> None:
-    """A checkpoint may lie between two steps, so a replay may end or begin there."""
-    steps = replay(Steps(0, 8), Flush(8, 2), committed=6)
-    assert steps.next_event(0, 4) == Steps(0, 4)
-    assert steps.next_event(4, 100) == Steps(4, 2)
-    assert steps.next_event(6, 100) == Steps(6, 2)
-    assert steps.next_event(8, 100) == Flush(8, 2)
 
 
 def test_a_merged_batch_comes_whole() -> None:

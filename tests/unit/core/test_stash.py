@@ -12,7 +12,6 @@ from kstash.core.determinants import (
     InputPlace,
     MergedBatch,
     MergedInput,
-    Steps,
     Tick,
 )
 from kstash.core.lineage_codec import Lineage, decode_lineage
@@ -118,9 +117,9 @@ def test_records_of_one_input_need_no_lineage() -> None:
 
 def test_who_logs_takes_over_from_who_did_not() -> None:
     """Up to the first determinant that was adopted all is stable; so it is between two of them."""
-    stash = explicit(2, 9, Tick(4, 100), Steps(6, 3))
+    stash = explicit(2, 9, Tick(4, 100), Consumed(6, 0, 3, 9))
     assert stash.stable == 4
-    assert stash.take_segment() == (4, 9, (Tick(4, 100), Steps(6, 3)))
+    assert stash.take_segment() == (4, 9, (Tick(4, 100), Consumed(6, 0, 3, 9)))
     stash.append([Tick(9, 200)], 10)
     stash.mark_stable(5)
     assert stash.stable == 6
