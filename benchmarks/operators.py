@@ -1,4 +1,4 @@
-"""Cost of the operators alone: word count's two stages, bytes in and bytes out, without Kafka.
+"""Cost of the operators alone: word count's stages, bytes in and bytes out, without Kafka.
 
     python benchmarks/operators.py [--words N] [--profile]
 
@@ -9,40 +9,32 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import itertools
 import random
 import statistics
 import time
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
+from typing import Any, TypeAlias
 
 import kstash
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
-from kstash.ports.state import OrderedStore, Timers
+from kstash.ports.state import Timers
 
 BATCH_RECORDS = 500
 WORDS_PER_SENTENCE = 10
 DISTINCT_WORDS = 10_000
 REPEATS = 5
+MINUTES = kstash.tumbling(timedelta(minutes=1))
+HALF_MINUTES = kstash.hopping(timedelta(minutes=1), timedelta(seconds=30))
 
 
 class DictStore:
-    """A store that is just a dict, and the task's only one: what is left is what operators cost."""
+    """A store that is just a dict: what is left is what operators cost."""
 
     def __init__(self) -> None:
         self.live: dict[bytes, Any] = {}
-
-    def store(self, name: str) -> DictStore:  # noqa: ARG002 - there is one
-        """This one."""
-        return self
-
-    def ordered(self, name: str) -> OrderedStore:
-        """There is none."""
-        raise KeyError(name)
-
-    def timers(self, name: str) -> Timers:
-        """There are none."""
-        raise KeyError(name)
 
     def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:  # noqa: ARG002 - all is resident
         """Everything is resident."""
@@ -64,17 +56,57 @@ class DictStore:
             if entry[0] >= lower and (upper is None or entry[0] < upper)
         ][:limit]
 
+    def put(self, entries: Mapping[bytes, Any]) -> None:
+        """Set entries."""
+        self.live.update(entries)
 
-def build() -> kstash.Topology:
-    """The word count of the README."""
+    def delete(self, keys: Collection[bytes]) -> None:
+        """Remove entries."""
+        for key in keys:
+            self.live.pop(key, None)
+
+    def expire_below(self, bound: bytes, *, limit: int) -> bool:
+        """Remove the first entries."""
+        first = self.range(b"", bound, limit=limit + 1)
+        self.delete([key for key, _ in first[:limit]])
+        return len(first) > limit
+
+
+class DictStores:
+    """The stores of a task."""
+
+    def __init__(self) -> None:
+        self._stores: dict[str, DictStore] = {}
+
+    def store(self, name: str) -> DictStore:
+        """The one of a name."""
+        return self._stores.setdefault(name, DictStore())
+
+    ordered = store
+
+    def timers(self, name: str) -> Timers:
+        """There are none."""
+        raise KeyError(name)
+
+
+Words: TypeAlias = kstash.KeyedStream[str, str]
+
+COUNTS: dict[str, Callable[[Words], kstash.Stream[Any, int]]] = {
+    "count": lambda words: words.count("words"),
+    "count in tumbling windows": lambda words: words.window(MINUTES).count("words"),
+    "count in tumbling windows, final": lambda words: words.window(MINUTES, emit="final").count(
+        "words"
+    ),
+    "count in hopping windows, two each": lambda words: words.window(HALF_MINUTES).count("words"),
+}
+
+
+def build(count: Callable[[Words], kstash.Stream[Any, int]]) -> kstash.Topology:
+    """The word count of the README, or one in windows."""
     app = kstash.App("word-count")
-    (
-        app.stream("sentences", value=kstash.text)
-        .flat_map(str.split)
-        .key_by(lambda word: word, key=kstash.text)
-        .count("words")
-        .to("word-counts", value=kstash.int_text)
-    )
+    lines = app.stream("sentences", value=kstash.text)
+    words = lines.flat_map(str.split).key_by(lambda word: word, key=kstash.text)
+    count(words).to("word-counts", value=kstash.int_text)
     return app.topology()
 
 
@@ -101,16 +133,13 @@ def cpu_us(work: Callable[[], None], word_count: int) -> float:
 
 
 def main() -> None:
-    """Measure both stages and print a line for each."""
+    """Measure the stages and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--words", type=int, default=500_000)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
-    topology = build()
     batches = sentences(options.words)
-
-    splitter = StageProgram(topology.stages[0], DictStore())
-    counter = StageProgram(topology.stages[1], DictStore())
+    splitter = StageProgram(build(COUNTS["count"]).stages[0], DictStores())
     between: list[Batch] = []
 
     def split() -> None:
@@ -119,12 +148,26 @@ def main() -> None:
             splitter.process(0, batch)
             between.extend(made for _, made, _ in splitter.take_outputs())
 
-    def count() -> None:
-        for batch in between:
-            counter.process(0, batch)
-            counter.take_outputs()
+    def counting(program: StageProgram) -> Callable[[], None]:
+        """Count all words, each time somewhat later than the last time."""
+        runs = itertools.count()
 
-    for name, work in (("split", split), ("count", count)):
+        def count() -> None:
+            later_ms = next(runs) * len(batches) * BATCH_RECORDS
+            for batch in between:
+                stamps = [stamp + later_ms for stamp in batch.timestamps]
+                program.process(0, Batch(batch.keys, batch.values, stamps))
+                while program.has_work:
+                    program.go_on()
+                program.take_outputs()
+
+        return count
+
+    works = {"split": split} | {
+        name: counting(StageProgram(build(count).stages[1], DictStores()))
+        for name, count in COUNTS.items()
+    }
+    for name, work in works.items():
         runs = [cpu_us(work, options.words) for _ in range(REPEATS)]
         print(
             f"{name}: {statistics.median(runs):.3f} us/word "
@@ -132,8 +175,8 @@ def main() -> None:
         )
     if options.profile:
         profile = cProfile.Profile()
-        profile.runcall(split)
-        profile.runcall(count)
+        for work in works.values():
+            profile.runcall(work)
         profile.print_stats("tottime")
 
 
