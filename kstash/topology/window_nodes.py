@@ -78,6 +78,11 @@ class WindowFold(Node, Generic[W]):
         """What the fold reads, and the time."""
         return self.fold.reads | ColumnSet.TIME
 
+    @property
+    def may_leave_work(self) -> bool:  # type: ignore[override] # where results come together
+        """Where one record may close any number of windows, each of which sends a result."""
+        return self.is_final
+
     def label(self) -> str:
         """After the windows and the fold."""
         return f"{self.windows}.{self.fold.label()}"

@@ -56,7 +56,11 @@ class AlignedWindows:
             if grid.number_closed(time.now_ms) != number:
                 self._forget(grid.closed(time.now_ms), scope)
             return
-        times, start = flow.times, 0
+        self._in_parts(keys, flow, 0, scope)
+
+    def _in_parts(self, keys: list[bytes], flow: Flow, start: int, scope: Scope) -> None:
+        """Process records from one on, until one of them leaves work, the others among it."""
+        time, times, grid = StreamTime(scope.stores, self.name), flow.times, self.grid
         while start < flow.count:
             bound = grid.next_closing(time.now_ms)
             end = start
@@ -67,22 +71,34 @@ class AlignedWindows:
                 self._take_open(keys[start:end], flow.part(start, end), closed, time, scope)
             else:
                 end += 1
-                one = flow.part(start, end)
-                is_taken, results = self._move(keys[start:end], one, time, scope)
-                if is_taken:
-                    self._finish(one, results, scope)
+                is_taken, results = self._move(keys[start:end], flow.part(start, end), time, scope)
+                if is_taken and not self._finish(keys, flow, start, results, scope):
+                    return
             start = end
 
-    def _finish(self, one: Flow, results: Flow | None, scope: Scope) -> None:
-        """Close what a record has closed, and then send its own results."""
+    def _finish(
+        self, keys: list[bytes], flow: Flow, index: int, results: Flow | None, scope: Scope
+    ) -> bool:
+        """Close what a record has closed, and then send its own results.
+
+        Returns:
+            Whether all is done; else the rest, with all records after that one, is left as work.
+        """
+        one = flow.part(index, index + 1)
         closed = self.grid.closed(one.times[0])
-        if self.is_final:
-            while not self._close(one, closed, scope):
-                pass
-        else:
+        if not self.is_final:
             self._forget(closed, scope)
+        elif not self._close(one, closed, scope):
+
+            def go_on(scope: Scope) -> None:
+                if self._finish(keys, flow, index, results, scope):
+                    self._in_parts(keys, flow, index + 1, scope)
+
+            scope.later(go_on)
+            return False
         if results is not None:
             scope.out(results)
+        return True
 
     def _is_one_part(self, flow: Flow, now: int, scope: Scope) -> bool:
         """Whether no record is too late for a window, and none closes one whose result is sent."""
