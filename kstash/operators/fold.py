@@ -8,15 +8,11 @@ its record. So no output shares a mutable object with the live state either.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
-from math import inf
-from operator import add
 from typing import Any, Protocol
 
 from kstash.errors import OperatorError, SerdeError
 from kstash.escape import short_repr
 from kstash.operators.calls import Kept, kept, refuse
-from kstash.operators.columns import serialize_column
 from kstash.operators.flow import Flow
 from kstash.operators.step import Scope, Stores
 from kstash.topology import keyed_nodes as k
@@ -130,18 +126,15 @@ class Fold:
                 fold(live, records, results)
             except KeyboardInterrupt:
                 raise
-            except SerdeError as raised:
-                error = raised
             except BaseException as cause:
-                error = OperatorError(self.label, len(results), cause)
-                error.detail += self._other_state(cause)
+                error = self.error(cause, len(results))
             else:
                 break
             refuse(scope, flow, error)
             refused.append(len(results))
             results.append(None)
         if not scope.may_skip:
-            self._check_exact(results)
+            self.check_exact(results)
         return kept(flow, (results, refused))
 
     def _fold(
@@ -157,7 +150,7 @@ class Fold:
                 live[key] = new
                 append(new)
             else:
-                live[key] = self._kept(new, len(results))
+                live[key] = self.to_keep(new, len(results))
                 append(None if new is DELETE else new)
 
     def _fold_apart(
@@ -170,12 +163,24 @@ class Fold:
                 new = self.first(value)
             else:
                 if type(state) not in self.serde.exact_types:
-                    state = self._settled(state, len(results))
+                    state = self.settled(state, len(results))
                 new = self.function(state, value)
-            live[key] = self._kept(new, len(results))
+            live[key] = self.to_keep(new, len(results))
             results.append(None if new is DELETE else new)
 
-    def _kept(self, new: Any, index: int) -> Any:
+    def is_exact(self, state: Any) -> bool:
+        """Whether a state comes back from the serde as it is."""
+        return type(state) in self.serde.exact_types
+
+    def error(self, cause: BaseException, index: int) -> OperatorError | SerdeError:
+        """What was raised for a record, as its error."""
+        if isinstance(cause, SerdeError):
+            return cause
+        error = OperatorError(self.label, index, cause)
+        error.detail += self._other_state(cause)
+        return error
+
+    def to_keep(self, new: Any, index: int) -> Any:
         """What stands for a new state until it is written back; None: it is to be deleted."""
         if new is DELETE:
             return None
@@ -184,9 +189,9 @@ class Fold:
                 f"{function_place(self.function)} returned None, which is no state: return the "
                 "new state, or kstash.DELETE to delete the state of the key"
             )
-        return self._settled(new, index)
+        return self.settled(new, index)
 
-    def _settled(self, state: Any, index: int) -> Any:
+    def settled(self, state: Any, index: int) -> Any:
         """What the serde makes of a state: what a restart would find.
 
         Raises:
@@ -228,7 +233,7 @@ class Fold:
             "initial() returned: the function is given the former from the second record on"
         )
 
-    def _check_exact(self, results: list[Any]) -> None:
+    def check_exact(self, results: list[Any]) -> None:
         """Find what would fail at the next checkpoint only, if it is still there then."""
         serde = self.serde
         if serde.passes_bytes or not serde.exact_types:
@@ -258,91 +263,3 @@ class Fold:
             record_index=index,
             cause=cause,
         )
-
-
-class Collecting(Fold):
-    """All values in their order; a state is a tuple of their bytes."""
-
-    def __init__(self, node: k.Collect) -> None:
-        super().__init__(node, _alone, _appended, of_state=self._decoded)
-        self.value_serde = node.value
-
-    def fold(self, live: dict[bytes, Any], keys: list[bytes], flow: Flow, scope: Scope) -> Kept:
-        """Encode the values first: those that the serde refuses are in no list."""
-        encoded, refused = serialize_column(
-            self.value_serde,
-            flow.live_values,
-            operator=self.label,
-            field="value",
-            refuse=partial(refuse, scope, flow),
-        )
-        left, records = kept(flow, (list(zip(keys, encoded, strict=True)), refused))
-        if left is None:
-            return None, []
-        values = [value for _, value in records]
-        return super().fold(live, [key for key, _ in records], left.with_values(values), scope)
-
-    def _decoded(self, state: tuple[bytes | None, ...]) -> list[Any]:
-        read = self.value_serde.deserialize
-        return [None if data is None else read(data) for data in state]
-
-
-def summing(node: k.Sum) -> Fold:
-    """From 0."""
-    return Fold(node, lambda value: 0 + value, add)
-
-
-def reducing(node: k.Reduce) -> Fold:
-    """From the first value."""
-    return Fold(node, _first_value, node.function)
-
-
-def aggregating(node: k.Aggregate) -> Fold:
-    """From a state of its own."""
-    initial, function = node.initial, node.function
-    return Fold(node, lambda value: function(initial(), value), function, initial=initial)
-
-
-def finding_least(node: k.Min) -> Fold:
-    """From the first value."""
-    return Fold(node, _first_value, min)
-
-
-def finding_greatest(node: k.Max) -> Fold:
-    """From the first value."""
-    return Fold(node, _first_value, max)
-
-
-def averaging(node: k.Mean) -> Fold:
-    """From how many there were, and their sum."""
-    return Fold(
-        node,
-        lambda value: (1, 0 + value),
-        lambda state, value: (state[0] + 1, state[1] + value),
-        of_state=_mean,
-    )
-
-
-def _mean(state: tuple[int, Any]) -> float:
-    number, total = state
-    try:
-        return float(total / number)
-    except OverflowError:  # of integers that no float is as large as
-        return inf if total > 0 else -inf
-
-
-def _alone(value: Any) -> tuple[Any, ...]:
-    return (value,)
-
-
-def _appended(state: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
-    return (*state, value)
-
-
-def _first_value(value: Any) -> Any:
-    if value is None:
-        raise ValueError(
-            "the first value of a key is None, which is no state: filter such records out, or use "
-            "aggregate"
-        )
-    return value

@@ -8,11 +8,9 @@ from typing import Any
 
 from kstash.operators.distinct import NewValues
 from kstash.operators.event_time import EventTimeStep
-from kstash.operators.fold import (
+from kstash.operators.fold import Counting, Folder, Folding
+from kstash.operators.fold_functions import (
     Collecting,
-    Counting,
-    Folder,
-    Folding,
     aggregating,
     averaging,
     finding_greatest,

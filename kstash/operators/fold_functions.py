@@ -1,0 +1,109 @@
+"""The folds that there are: what each does with a state and a value."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import inf
+from operator import add
+from typing import Any
+
+from kstash.operators.calls import Kept, kept, refuse
+from kstash.operators.columns import serialize_column
+from kstash.operators.flow import Flow
+from kstash.operators.fold import Fold
+from kstash.operators.kept_values import KeptValues
+from kstash.operators.step import Scope
+from kstash.topology import keyed_nodes as k
+
+
+class Collecting(Fold):
+    """All values in their order; a state is a tuple of their bytes."""
+
+    def __init__(self, node: k.Collect) -> None:
+        super().__init__(node, _alone, _appended, of_state=self._decoded)
+        self.value_serde = node.value
+        self.kept_values = KeptValues(node.title, node.value)
+
+    def fold(self, live: dict[bytes, Any], keys: list[bytes], flow: Flow, scope: Scope) -> Kept:
+        """Encode the values first: those that the serde refuses are in no list."""
+        encoded, refused = serialize_column(
+            self.value_serde,
+            flow.live_values,
+            operator=self.label,
+            field="value",
+            refuse=partial(refuse, scope, flow),
+        )
+        left, records = kept(flow, (list(zip(keys, encoded, strict=True)), refused))
+        if left is None:
+            return None, []
+        values = [value for _, value in records]
+        return super().fold(live, [key for key, _ in records], left.with_values(values), scope)
+
+    def encoded(self, value: Any, index: int) -> bytes:
+        """The bytes of the value of one record, for `function`."""
+        return self.kept_values.encode(value, index)
+
+    def _decoded(self, state: tuple[bytes | None, ...]) -> list[Any]:
+        read = self.value_serde.deserialize
+        return [None if data is None else read(data) for data in state]
+
+
+def summing(node: k.Sum) -> Fold:
+    """From 0."""
+    return Fold(node, lambda value: 0 + value, add)
+
+
+def reducing(node: k.Reduce) -> Fold:
+    """From the first value."""
+    return Fold(node, _first_value, node.function)
+
+
+def aggregating(node: k.Aggregate) -> Fold:
+    """From a state of its own."""
+    initial, function = node.initial, node.function
+    return Fold(node, lambda value: function(initial(), value), function, initial=initial)
+
+
+def finding_least(node: k.Min) -> Fold:
+    """From the first value."""
+    return Fold(node, _first_value, min)
+
+
+def finding_greatest(node: k.Max) -> Fold:
+    """From the first value."""
+    return Fold(node, _first_value, max)
+
+
+def averaging(node: k.Mean) -> Fold:
+    """From how many there were, and their sum."""
+    return Fold(
+        node,
+        lambda value: (1, 0 + value),
+        lambda state, value: (state[0] + 1, state[1] + value),
+        of_state=_mean,
+    )
+
+
+def _mean(state: tuple[int, Any]) -> float:
+    number, total = state
+    try:
+        return float(total / number)
+    except OverflowError:  # of integers that no float is as large as
+        return inf if total > 0 else -inf
+
+
+def _alone(value: Any) -> tuple[Any, ...]:
+    return (value,)
+
+
+def _appended(state: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    return (*state, value)
+
+
+def _first_value(value: Any) -> Any:
+    if value is None:
+        raise ValueError(
+            "the first value of a key is None, which is no state: filter such records out, or use "
+            "aggregate"
+        )
+    return value
