@@ -31,7 +31,14 @@ from kstash.serdes import (
 from kstash.settings.config import Config
 from kstash.surface.keyed import KeyedStream
 from kstash.surface.streams import Stream
-from kstash.surface.windows import WindowedStream, WindowResults, hopping, tumbling, windowed
+from kstash.surface.windows import (
+    WindowedStream,
+    WindowResults,
+    hopping,
+    session,
+    tumbling,
+    windowed,
+)
 from kstash.topology.keyed_state import List, Map, Value
 from kstash.topology.model import Topology
 from kstash.topology.nodes import Delivery
@@ -79,6 +86,7 @@ __all__ = [
     "msgpack",
     "number_text",
     "raw",
+    "session",
     "text",
     "tumbling",
     "windowed",

@@ -16,6 +16,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cache
 from math import isfinite
 from operator import index, itemgetter
+from struct import Struct
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -294,6 +295,47 @@ def windowed_by_time(inner: Serde[T], size_ms: int) -> Serde[Windowed[T]]:
     within = inner.partitioned_by
     return Serde(
         f"windowed {size_ms} ms of {inner.name}",
+        serialize,
+        deserialize,
+        is_steady=inner.is_steady,
+        partitioned_by=head if within is None else lambda data: within(head(data)),
+    )
+
+
+_BOUNDS: Final = Struct(">QQ")
+
+
+def encode_session(key: bytes, start_ms: int, end_ms: int) -> bytes:
+    """The bytes of `windowed_by_session` for an encoded key."""
+    return key + _BOUNDS.pack(end_ms, start_ms)
+
+
+@cache
+def windowed_by_session(inner: Serde[T]) -> Serde[Windowed[T]]:
+    """The serde of the keys of sessions: Kafka Streams' SessionWindowedSerde.
+
+    The bytes are those of the inner key, of the end and of the start. The inner key alone decides
+    the partition.
+
+    Args:
+        inner: serde of the inner key.
+    """
+    head, tail = itemgetter(slice(None, -_BOUNDS.size)), itemgetter(slice(-_BOUNDS.size, None))
+
+    def serialize(window: Windowed[T]) -> bytes:
+        if not isinstance(window, Windowed):
+            raise TypeError(f"a windowed serde takes Windowed, not {type(window).__name__}")
+        return encode_session(inner.serialize(window.key), window.start_ms, window.end_ms)
+
+    def deserialize(data: bytes) -> Windowed[T]:
+        if len(data) < _BOUNDS.size:
+            raise ValueError(f"{len(data)} bytes have no room for the two ends of a session")
+        end_ms, start_ms = _BOUNDS.unpack(tail(data))
+        return Windowed(inner.deserialize(head(data)), start_ms, end_ms)
+
+    within = inner.partitioned_by
+    return Serde(
+        f"session of {inner.name}",
         serialize,
         deserialize,
         is_steady=inner.is_steady,

@@ -67,12 +67,19 @@ def reduce(
 
 
 def aggregate(
-    name: str, initial: Callable[[], Any], function: Callable[..., Any], value: Serde[Any]
+    name: str,
+    initial: Callable[[], Any],
+    function: Callable[..., Any],
+    value: Serde[Any],
+    merge: Callable[..., Any] | None = None,
 ) -> Declared:
-    """From a state of its own."""
+    """From a state of its own; with `merge` also where windows become one."""
     check_function("aggregate", initial, user_location())
     check_function("aggregate", function, user_location(), "state", "value")
-    return _declared(k.Aggregate, name, value, initial=initial, function=function)
+    if merge is None:
+        return _declared(k.Aggregate, name, value, initial=initial, function=function)
+    check_function("aggregate: merge", merge, user_location(), "state", "state")
+    return _declared(k.Aggregate, name, value, initial=initial, function=function, merge=merge)
 
 
 def extreme(

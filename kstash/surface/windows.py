@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast, get_args
 
 from kstash.errors import TopologyError
 from kstash.escape import short_repr
-from kstash.serdes import Serde, Windowed, windowed_by_time
+from kstash.serdes import Serde, Windowed, windowed_by_session, windowed_by_time
 from kstash.surface import folds
 from kstash.surface.checks import check_interval, check_serde
 from kstash.surface.keyed import KeyedStream
@@ -17,6 +17,7 @@ from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
 from kstash.topology import window_nodes as w
 from kstash.topology.record import Deletion, Late
+from kstash.topology.session_nodes import Sessions
 from kstash.topology.user_code import user_location
 
 K = TypeVar("K")
@@ -65,22 +66,41 @@ def hopping(size: timedelta, advance: timedelta, *, offset: timedelta = timedelt
     return w.Aligned(size_ms, advance_ms, _offset(offset, advance_ms, location))
 
 
-def windowed(serde: Serde[K], size: timedelta) -> Serde[Windowed[K]]:
-    """The serde of the keys of results of tumbling and hopping windows.
+def session(gap: timedelta) -> w.Windows:
+    """Windows from the first to the last of records that are close to each other.
 
-    It writes what the TimeWindowedSerde of Kafka Streams does: the key, and the start as 8 bytes,
-    big endian. The end is not written; it follows from the size. Records under such a key are
+    A record belongs to the sessions of its key that are at most the gap away, and makes one of
+    them. A session holds its start and its end, and closes when stream time is past its end by more
+    than gap and grace.
+
+    Args:
+        gap: the largest distance of a record from its session, in whole milliseconds, 1 or more.
+
+    Raises:
+        TopologyError: no such gap.
+    """
+    return Sessions(check_interval("gap", gap, user_location(), least=1))
+
+
+def windowed(serde: Serde[K], size: timedelta | None = None) -> Serde[Windowed[K]]:
+    """The serde of the keys of results of windows.
+
+    With a size it writes what the TimeWindowedSerde of Kafka Streams does: the key, and the start
+    as 8 bytes, big endian. The end is not written; it follows from the size. Without one it writes
+    what the SessionWindowedSerde does: the key, the end and the start. Records under such a key are
     spread over partitions by the inner key alone, as that of their windows' records.
 
     Args:
         serde: of the inner key.
-        size: of the windows, in whole milliseconds, 1 or more.
+        size: of the windows, in whole milliseconds, 1 or more; None: they are sessions.
 
     Raises:
         TopologyError: no serde, or no such size.
     """
     location = user_location()
     check_serde("serde", serde, location, is_needed=True)
+    if size is None:
+        return windowed_by_session(serde)
     return windowed_by_time(serde, check_interval("size", size, location, least=1))
 
 
@@ -161,6 +181,7 @@ class WindowedStream(Generic[K, V]):
         function: Callable[[S, V], S | Deletion],
         *,
         value: Serde[S],
+        merge: Callable[[S, S], S | Deletion] | None = None,
     ) -> WindowResults[Windowed[K], S]:
         """Keep a state of any kind.
 
@@ -169,11 +190,13 @@ class WindowedStream(Generic[K, V]):
             initial: makes the state of a new window, another object each time.
             function: as of `KeyedStream.aggregate`. `DELETE` empties the window.
             value: serde of the state.
+            merge: `(state, state) -> state` of two sessions that become one, the earlier one first;
+                needed for sessions.
 
         Raises:
-            TopologyError: the name is taken.
+            TopologyError: the name is taken, or `merge` is missing.
         """
-        return self._folded(folds.aggregate(name, initial, function, value))
+        return self._folded(folds.aggregate(name, initial, function, value, merge))
 
     def min(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[Windowed[K], V]:
         """Keep the least value.
@@ -229,6 +252,9 @@ class WindowedStream(Generic[K, V]):
         stream = self._stream
         key, graph = stream._key_serde, stream._graph
         assert key is not None, "a keyed stream has one"
+        problem = self._windows.problem(fold.node(0, stream._node, key))
+        if problem is not None:
+            raise TopologyError(f"{fold.kind.verb}({fold.name!r}): {problem}", fold.location)
         graph.claim_store(fold.name, fold.location)
 
         def make(index: int) -> n.Node:

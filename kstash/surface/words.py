@@ -18,8 +18,8 @@ _JOIN = (
     "value=kstash.json)"
 )
 _WINDOW = (
-    "use window(kstash.tumbling(size)) or window(kstash.hopping(size, advance)), then count, sum, "
-    "reduce, aggregate, min, max, mean or collect"
+    "use window(kstash.tumbling(size)), window(kstash.hopping(size, advance)) or "
+    "window(kstash.session(gap)), then count, sum, reduce, aggregate, min, max, mean or collect"
 )
 _TABLE = (
     "kstash has no tables. The newest value of each key is .reduce(name, lambda old, new: new); "

@@ -86,12 +86,14 @@ class Aggregate(Stateful):
     Attributes:
         initial: makes the state of a new key.
         function: `(state, value) -> state`.
+        merge: `(state, state) -> state`, for windows that become one; None: it is not known.
     """
 
     verb = "aggregate"
 
     initial: Callable[[], Any]
     function: Callable[[Any, Any], Any]
+    merge: Callable[[Any, Any], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

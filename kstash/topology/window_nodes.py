@@ -37,6 +37,10 @@ class Windows(ABC):
     def result_key(self, key: Serde[Any]) -> Serde[Windowed[Any]]:
         """The serde of the keys of results, for one of the keys of records."""
 
+    def problem(self, fold: Stateful) -> str | None:  # noqa: ARG002 - of most kinds of windows
+        """Why a fold cannot be over these windows; None: it can."""
+        return None
+
 
 W = TypeVar("W", bound=Windows)
 

@@ -120,6 +120,9 @@ DECLARATIONS: dict[str, Declare] = {
     "window.aggregate(value)": lambda _, s, x: s.window(MINUTES).aggregate(
         "n", dict, fold, value=x
     ),
+    "window.aggregate(merge)": lambda _, s, x: s.window(kstash.session(MINUTE)).aggregate(
+        "n", dict, fold, value=kstash.json, merge=x
+    ),
     "window.min(name)": lambda _, s, x: s.window(MINUTES).min(x),
     "window.min(value)": lambda _, s, x: s.window(MINUTES).min("n", value=x),
     "window.max(name)": lambda _, s, x: s.window(MINUTES).max(x),
@@ -132,6 +135,7 @@ DECLARATIONS: dict[str, Declare] = {
     "hopping(size)": lambda _, s, x: s.window(kstash.hopping(x, MINUTE)),
     "hopping(advance)": lambda _, s, x: s.window(kstash.hopping(MINUTE, x)),
     "hopping(offset)": lambda _, s, x: s.window(kstash.hopping(MINUTE, MINUTE, offset=x)),
+    "session(gap)": lambda _, s, x: s.window(kstash.session(x)),
     "windowed(serde)": lambda app, _, x: app.stream("a", key=kstash.windowed(x, MINUTE)),
     "windowed(size)": lambda app, _, x: app.stream("a", key=kstash.windowed(kstash.text, x)),
     "with_state(name)": lambda _, s, x: s.with_state(x, list, fold, state=JSON, value=JSON),
@@ -171,7 +175,7 @@ NEEDED = {
     *("window.aggregate(name)", "window.aggregate(initial)", "window.aggregate(function)"),
     *("window.aggregate(value)", "window.max(name)", "window.mean(name)", "window.collect(name)"),
     *("tumbling(size)", "tumbling(offset)", "hopping(size)", "hopping(advance)"),
-    *("hopping(offset)", "windowed(serde)", "windowed(size)"),
+    *("hopping(offset)", "windowed(serde)", "session(gap)", "window.aggregate(merge)"),
 }
 """Where None is none either."""
 

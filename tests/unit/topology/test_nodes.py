@@ -10,7 +10,14 @@ from kstash import serdes
 from kstash.errors import ConfigError
 from kstash.operators.steps import NO_STEP, STEPS
 from kstash.ports.state import StoreKind
-from kstash.topology import keyed_nodes, nodes, process_node, time_nodes, window_nodes
+from kstash.topology import (
+    keyed_nodes,
+    nodes,
+    process_node,
+    session_nodes,
+    time_nodes,
+    window_nodes,
+)
 from kstash.topology.nodes import Node
 from kstash.topology.traits import KeyedStore
 from tests.unit.topology.test_golden import every_operator
@@ -19,7 +26,14 @@ from tests.unit.topology.test_golden import every_operator
 def concrete() -> set[type[Node]]:
     """All classes of nodes that have no subclasses."""
     # By name: a class of a dataclass with slots is made anew, and Python remembers both.
-    modules = (nodes, keyed_nodes, time_nodes, window_nodes, process_node)
+    modules = (
+        nodes,
+        keyed_nodes,
+        time_nodes,
+        window_nodes,
+        session_nodes,
+        process_node,
+    )
     named = {name: kind for module in modules for name, kind in vars(module).items()}
     kinds = [kind for kind in named.values() if isinstance(kind, type)]
     declared = [kind for kind in kinds if issubclass(kind, Node)]

@@ -1,0 +1,85 @@
+"""What windows send that take record by record: columns of results, and the records too late."""
+
+from __future__ import annotations
+
+from itertools import chain, repeat
+from operator import sub
+from typing import Any
+
+from kstash.operators.flow import Expanded, Flow
+from kstash.operators.fold import Folder
+from kstash.operators.step import Scope
+from kstash.operators.windows.step import Bounds, drop_late
+from kstash.serdes import Serde
+
+
+class Results:
+    """What the records of a flow make, from the first one on.
+
+    Args:
+        key_serde: of the windows' keys.
+    """
+
+    def __init__(self, key_serde: Serde[Any]) -> None:
+        self._key_serde = key_serde
+        self._ends: list[int] = []
+        self._windows: list[bytes | None] = []
+        self._states: list[Any] = []
+        self._timestamps: list[int] = []
+        self._times: list[int] = []
+        self._late: dict[int, Bounds] = {}
+
+    def add(self, window: bytes, state: Any, timestamp: int, time: int) -> None:
+        """Add a result of the record whose turn it is.
+
+        Args:
+            window: its encoded key.
+            state: of the fold; None sends a tombstone.
+            timestamp: of the result.
+            time: that it carries to operators after this one.
+        """
+        self._windows.append(window)
+        self._states.append(state)
+        self._timestamps.append(timestamp)
+        self._times.append(time)
+
+    def add_late(self, index: int, windows: Bounds) -> None:
+        """Note that a record came too late for these."""
+        self._late[index] = windows
+
+    def end_record(self) -> None:
+        """It is the turn of the next record."""
+        self._ends.append(len(self._states))
+
+    def send(self, flow: Flow, folder: Folder, scope: Scope, *, with_headers: bool) -> None:
+        """Send all that the first records of a flow have made, as many as had their turn.
+
+        Args:
+            flow: the records.
+            folder: says what is sent of a state.
+            scope: of the batch.
+            with_headers: whether results have those of their records.
+        """
+        if self._late:
+            late = flow.select([index in self._late for index in range(flow.count)])
+            assert late is not None
+            drop_late(late, list(self._late.values()), scope)
+        if not self._states:
+            return
+        counts = list(map(sub, self._ends, [0, *self._ends]))
+        headers = None
+        if with_headers and flow.headers is not None:
+            headers = list(chain.from_iterable(map(repeat, flow.headers, counts)))
+        scope.out(
+            Flow(
+                count=len(self._states),
+                keys=None,
+                encoded=self._windows,
+                key_serde=self._key_serde,
+                values=folder.shown(self._states),
+                timestamps=self._timestamps,
+                headers=headers,
+                trail=Expanded(flow.trail, counts),
+                event_times=None if self._times == self._timestamps else self._times,
+            )
+        )

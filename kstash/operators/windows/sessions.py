@@ -1,0 +1,241 @@
+"""Session windows: the records of a key with at most a gap between them, from first to last.
+
+All open sessions of a key are one entry of a store. Beside it a queue has each open session once,
+at its end and start or *before* them: a session that grows stays where it is in the queue, and is
+put at its place only when its turn would come (decision 0075).
+
+Invariants, between two records:
+
+- a session in the store is open: the time is at most its end + gap + grace;
+- the sessions of a key stand in the order of their starts, with more than the gap between them;
+- each stands in the queue once, at a place that is not after its own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Any
+
+from kstash.operators.calls import refuse
+from kstash.operators.flow import Flow
+from kstash.operators.fold import Folder
+from kstash.operators.step import Scope
+from kstash.operators.stream_time import StreamTime
+from kstash.operators.windows.queue import ClosingQueue
+from kstash.operators.windows.results import Results
+from kstash.operators.windows.single import NewState, single
+from kstash.serdes import encode_session
+from kstash.topology.session_nodes import Session, SessionFold
+from kstash.topology.window_places import Place, queue_store_name
+
+_start, _end = attrgetter("start_ms"), attrgetter("end_ms")
+
+
+class SessionWindows:
+    """A fold of each session.
+
+    Args:
+        node: the windows.
+        folder: the fold.
+    """
+
+    def __init__(self, node: SessionFold, folder: Folder) -> None:
+        self.name = node.name
+        self.queue_name = queue_store_name(node.name)
+        self.result_key = node.windows.result_key(node.record_key)
+        self.is_final = node.is_final
+        self.gap_ms: int = node.windows.gap_ms
+        self.open_ms: int = self.gap_ms + node.grace_ms
+        self.folder = folder
+        self.fold = single(node.fold, folder)
+
+    def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
+        """Put each record into its session; what its time closes goes out before."""
+        self._go_on(keys, flow, scope, None)
+
+    def _go_on(self, keys: list[bytes], flow: Flow, scope: Scope, made: NewState | None) -> None:
+        """Do so up to where very many sessions close; the rest is left.
+
+        What the first record made is given where it waits only for others to close.
+        """
+        part = _Part(self, keys, flow, scope)
+        left = part.take(made)
+        part.keep()
+        part.results.send(flow, self.folder, scope, with_headers=not self.is_final)
+        if left is not None:
+            at = part.at
+            rest = flow.part(at, flow.count)
+            scope.later(lambda scope: self._go_on(keys[at:], rest, scope, left))
+
+
+class _Part:
+    """A run over the records of a flow.
+
+    Attributes:
+        at: index of the record whose turn it is.
+        results: what is sent.
+    """
+
+    def __init__(self, logic: SessionWindows, keys: list[bytes], flow: Flow, scope: Scope) -> None:
+        stores = scope.stores
+        self.logic = logic
+        self.fold = logic.fold
+        self.keys = keys
+        self.flow = flow
+        self.scope = scope
+        self.at = -1
+        self.time = StreamTime(stores, logic.name)
+        self.now = self.time.now_ms
+        latest = max(self.now, *flow.times)
+        self.queue = ClosingQueue(stores.ordered(logic.queue_name), latest - logic.open_ms)
+        self.live = stores.store(logic.name).load([*keys, *self.queue.keys])
+        self.results = Results(logic.result_key)
+        self.made: list[Any] = []
+        self.makers: list[int] = []
+
+    def keep(self) -> None:
+        """Write what has changed beside the sessions."""
+        self.fold.check(self.made, self.makers)
+        self.time.take(self.now)
+        self.queue.keep()
+
+    # --- records --------------------------------------------------------------------------------
+
+    def take(self, made: NewState | None) -> NewState | None:
+        """Take the records in order; returns what was made by one that has to wait for others."""
+        flow = self.flow
+        values = self.keys if flow.values is None else flow.values
+        records = zip(self.keys, values, flow.live_timestamps, flow.times, strict=True)
+        while True:
+            try:
+                return self._take(records, made)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as cause:
+                refuse(self.scope, flow, self.fold.error(cause, self.at))
+            made = None
+            self.results.end_record()
+
+    def _take(
+        self, records: Iterator[tuple[bytes, Any, int, int]], made: NewState | None
+    ) -> NewState | None:
+        live, queue, results = self.live, self.queue, self.results
+        open_ms, apart = self.logic.open_ms, self.scope.may_skip
+        for key, value, timestamp, time in records:
+            self.at += 1
+            now = max(self.now, time)
+            near = self._near(live.get(key), timestamp, now - open_ms)
+            if not near and timestamp < now - open_ms:
+                results.add_late(self.at, ((timestamp, timestamp),))
+            else:
+                if made is None:
+                    states = [session.state for session in near]
+                    made = self.fold.add(states, value, self.at, apart=apart)
+                # The user's code has returned: from here on the record counts.
+                self.now = now
+                if queue.is_due(now - open_ms):
+                    self._close(now - open_ms)
+                    if queue.is_blocked:
+                        results.end_record()
+                        return made
+                self._apply(key, near, timestamp, made)
+                made = None
+            results.end_record()
+        return None
+
+    def _near(self, sessions: list[Session] | None, timestamp: int, horizon: int) -> list[Session]:
+        """The open ones of a key's sessions to which a record belongs: two at most."""
+        if sessions is None:
+            return []
+        lowest = max(timestamp - self.logic.gap_ms, horizon)
+        last = sessions[-1]
+        if timestamp >= last.start_ms:  # as a rule; the others end more than the gap before
+            return [last] if last.end_ms >= lowest else []
+        first = bisect_left(sessions, lowest, key=_end)
+        highest = timestamp + self.logic.gap_ms
+        return sessions[first : bisect_right(sessions, highest, first, key=_start)]
+
+    def _apply(self, key: bytes, near: list[Session], timestamp: int, made: NewState) -> None:
+        """Make one session of those near a record and of itself, or none if it has no state."""
+        start = end = timestamp
+        if near:
+            start, end = min(start, near[0].start_ms), max(end, near[-1].end_ms)
+        if not self.logic.is_final:
+            for session in near:
+                if made.state is None or (session.start_ms, session.end_ms) != (start, end):
+                    self._send(key, session, None, self.now)
+        for session in near if made.state is None else near[1:]:
+            self.queue.remove(_queued(key, session))
+            self._forget(key, session)
+        if made.state is None:
+            return
+        if near:
+            session = near[0]
+            before = _queued(key, session)
+            session.start_ms, session.end_ms, session.state = start, end, made.state
+            if (end, start, key) < before:
+                self.queue.remove(before)
+                self._queue(key, session)
+        else:
+            session = Session(start, end, end, start, made.state)
+            sessions = self.live.get(key)
+            if sessions is None:
+                self.live[key] = [session]
+            else:
+                insort(sessions, session, key=_start)
+            self._queue(key, session)
+        self.made.append(made.state)
+        self.makers.append(self.at)
+        if not self.logic.is_final:
+            self._send(key, session, made.sent, self.now)
+
+    def _send(self, key: bytes, session: Session, state: Any, time: int) -> None:
+        window = encode_session(key, session.start_ms, session.end_ms)
+        self.results.add(window, state, session.end_ms, time)
+
+    # --- closing --------------------------------------------------------------------------------
+
+    def _close(self, horizon: int) -> None:
+        """Close the sessions that end before, in their order."""
+        queue = self.queue
+        while (place := queue.take(horizon)) is not None:
+            end, start, key = place
+            session = self._standing_at(place)
+            if session is None:
+                continue
+            if (session.end_ms, session.start_ms) != (end, start):
+                self._queue(key, session)
+                continue
+            self._forget(key, session)
+            if self.logic.is_final:
+                # Time steps to where the session closes. Less what the operator holds back, that
+                # is its end.
+                self._send(key, session, session.state, end)
+
+    def _standing_at(self, place: Place) -> Session | None:
+        """The session that stands there in the queue, unless it was removed."""
+        end, start, key = place
+        sessions: list[Session] = self.live.get(key) or []
+        for session in sessions:
+            if session.queued_end_ms == end and session.queued_start_ms == start:
+                return session
+        return None
+
+    def _queue(self, key: bytes, session: Session) -> None:
+        """Put a session where it belongs."""
+        session.queued_end_ms, session.queued_start_ms = session.end_ms, session.start_ms
+        self.queue.put(_queued(key, session))
+
+    def _forget(self, key: bytes, session: Session) -> None:
+        sessions: list[Session] = self.live[key]
+        if len(sessions) == 1:
+            self.live[key] = None
+        else:
+            del sessions[bisect_left(sessions, session.start_ms, key=_start)]
+
+
+def _queued(key: bytes, session: Session) -> Place:
+    """Where it stands in the queue."""
+    return session.queued_end_ms, session.queued_start_ms, key

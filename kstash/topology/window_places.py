@@ -1,0 +1,43 @@
+"""Places in the queue of windows that are not aligned: two numbers and a key, in their order."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from kstash.ports.state import StoreKind
+from kstash.serdes import raw
+from kstash.topology.traits import KeyedStore
+
+Place = tuple[int, int, bytes]
+"""Two numbers, 0 or more, and an encoded key."""
+
+_NUMBERS: Final = Struct(">QQ")
+_FIRST: Final = Struct(">Q")
+
+
+def queue_store(operator: str) -> KeyedStore:
+    """The store with the order in which an operator's windows close, for `stores` of its node."""
+    return KeyedStore(queue_store_name(operator), "queue", raw, raw, StoreKind.ORDERED)
+
+
+def queue_store_name(operator: str) -> str:
+    """The name of that store."""
+    return f"{operator}.queue"
+
+
+def encode_place(place: Place) -> bytes:
+    """A key of the store."""
+    first, second, key = place
+    return _NUMBERS.pack(first, second) + key
+
+
+def decode_place(data: bytes) -> Place:
+    """The place of `encode_place`."""
+    first, second = _NUMBERS.unpack_from(data)
+    return first, second, data[_NUMBERS.size :]
+
+
+def places_before(first: int) -> bytes:
+    """What stands in the store after all places with a lower first number, which may be any."""
+    return _FIRST.pack(max(first, 0))
