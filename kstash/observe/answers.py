@@ -12,7 +12,13 @@ from kstash.observe import schema
 from kstash.observe.history import complaints, why_unreachable
 from kstash.observe.observer import Observer, own_address, worker_name
 from kstash.observe.probes import unready, waiting_for
-from kstash.ports.status import RecoveryStatus, TaskStatus, TopicStatus, WorkerStatus
+from kstash.ports.status import (
+    OperatorStatus,
+    RecoveryStatus,
+    TaskStatus,
+    TopicStatus,
+    WorkerStatus,
+)
 from kstash.settings.config import Config
 from kstash.topology.model import Topology
 
@@ -61,6 +67,7 @@ class WorkerSource:
             uptime_seconds=max(0.0, observer.uptime_s),
             waiting_for=_waiting_for(status),
             tasks=tuple(map(_task, status.tasks)),
+            operators=tuple(map(_operator, status.operators)),
             edges=edges(observer.topology, status.topics),
             history=observer.history.points,
             recoveries=tuple(map(_recovery, status.recoveries)),
@@ -163,6 +170,18 @@ def _task(task: TaskStatus) -> schema.TaskEntry:
         stalled_seconds=task.stalled_seconds,
         stream_time=task.stream_time,
         inputs=task.inputs,
+    )
+
+
+def _operator(operator: OperatorStatus) -> schema.OperatorEntry:
+    return schema.OperatorEntry(
+        operator=operator.operator,
+        stage=operator.stage,
+        stream_time=operator.stream_time,
+        newest_time=operator.newest_time,
+        windows=operator.windows,
+        timers=operator.timers,
+        dropped=dict(operator.dropped),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -70,6 +71,7 @@ def merge_status(
         state=worst if is_complete or worst == "stopping" else "starting",
         waiting_for=next((s.waiting_for for s in statuses if s.waiting_for), None),
         tasks=tuple(_all(statuses, "tasks")),
+        operators=_merge_operators(_all(statuses, "operators")),
         edges=_merge_edges(own.edges, statuses),
         history=_merge_history(statuses),
         recoveries=tuple(recoveries[-MERGED_RECOVERIES_MAX:]),
@@ -80,6 +82,30 @@ def merge_status(
 
 def _all(statuses: Iterable[schema.Status], name: str) -> list[Any]:
     return [item for status in statuses for item in getattr(status, name)]
+
+
+def _merge_operators(
+    operators: Iterable[schema.OperatorEntry],
+) -> tuple[schema.OperatorEntry, ...]:
+    found: dict[tuple[str, str], list[schema.OperatorEntry]] = {}
+    for operator in operators:
+        found.setdefault((operator.stage, operator.operator), []).append(operator)
+    merged = []
+    for same in found.values():
+        dropped: Counter[str] = Counter()
+        for one in same:
+            dropped.update(one.dropped)
+        merged.append(
+            msgspec.structs.replace(
+                same[0],
+                stream_time=min(_known(o.stream_time for o in same), default=None),
+                newest_time=max(_known(o.newest_time for o in same), default=None),
+                windows=_sum(o.windows for o in same),
+                timers=_sum(o.timers for o in same),
+                dropped=dict(dropped),
+            )
+        )
+    return tuple(merged)
 
 
 def _merge_edges(
@@ -135,5 +161,9 @@ def _merge_points(points: Sequence[schema.Point]) -> schema.Point:
 
 
 def _sum(values: Iterable[Any]) -> Any:
-    known = [value for value in values if value is not None]
+    known = _known(values)
     return sum(known) if known else None
+
+
+def _known(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if value is not None]

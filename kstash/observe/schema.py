@@ -60,6 +60,27 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...] = ()
 
 
+class OperatorEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator that goes by time, or that drops records, over the tasks of a worker.
+
+    Attributes:
+        stream_time: of the task where it is least; null before the first record, and where the
+            operator has none.
+        newest_time: of the task where it is greatest.
+        windows: that are open, estimated; null where it has none.
+        timers: that are set, estimated; null where it has none.
+        dropped: records that it left out since the worker started, by why.
+    """
+
+    operator: str
+    stage: str
+    stream_time: float | None = None
+    newest_time: float | None = None
+    windows: Natural | None = None
+    timers: Natural | None = None
+    dropped: dict[str, Natural] = {}
+
+
 class Edge(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from", "target": "to"}):
     """A topic between two stages, or between a stage and the outside.
 
@@ -175,6 +196,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pid: Natural | None = None
     waiting_for: str | None = None
     tasks: tuple[TaskEntry, ...] = ()
+    operators: tuple[OperatorEntry, ...] = ()
     edges: tuple[Edge, ...] = ()
     history: tuple[Point, ...] = ()
     recoveries: tuple[RecoveryEntry, ...] = ()

@@ -66,6 +66,12 @@ METRICS = (
         ("stage", "operator"),
     ),
     MetricSpec(
+        "operator_dropped_records",
+        "counter",
+        "Records that an operator left out, by why; those of a replay were counted before.",
+        ("stage", "operator", "reason"),
+    ),
+    MetricSpec(
         "process_seconds",
         "histogram",
         "Time that a stage takes for a batch of input records.",
@@ -87,6 +93,18 @@ METRICS = (
     ),
     MetricSpec(
         "stream_time_delay_seconds", "gauge", "How far that is behind the clock.", ("task",)
+    ),
+    MetricSpec(
+        "operator_time_seconds",
+        "gauge",
+        "Stream time of an operator in a task (Unix time).",
+        ("task", "operator"),
+    ),
+    MetricSpec(
+        "operator_time_delay_seconds",
+        "gauge",
+        "How far that is behind the clock; below 0 it is ahead, as after a record of the future.",
+        ("task", "operator"),
     ),
     MetricSpec(
         "input_lag_records",
@@ -209,6 +227,18 @@ METRICS = (
         "gauge",
         "Estimated bytes of a store on this disk; what is only in memory is not in it.",
         ("store",),
+    ),
+    MetricSpec(
+        "windows_open",
+        "gauge",
+        "Estimated number of windows of an operator that are not closed.",
+        ("stage", "operator"),
+    ),
+    MetricSpec(
+        "timers_pending",
+        "gauge",
+        "Estimated number of timers of an operator that are set.",
+        ("stage", "operator"),
     ),
     MetricSpec("checkpoints", "counter", "Checkpoints published in the lineage topic."),
     MetricSpec("checkpoint_bytes", "counter", "Bytes of the files of published checkpoints."),

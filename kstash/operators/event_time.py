@@ -11,7 +11,7 @@ from kstash.escape import short_repr
 from kstash.operators.calls import Kept, call, kept, refuse
 from kstash.operators.flow import Flow
 from kstash.operators.step import Scope
-from kstash.topology.time_nodes import EventTime
+from kstash.topology.time_nodes import AHEAD, EventTime
 
 NO_ZERO_MS: Final = 1
 """Stands for the timestamp 0 of an input record: a producer takes 0 for "now", so that an output
@@ -19,9 +19,6 @@ would get another timestamp in each replay."""
 
 LATEST_MS: Final = 253_402_300_799_999
 """The end of the year 9999. Who counts in microseconds or nanoseconds is after that."""
-
-AHEAD: Final = "ahead"
-"""Why a record is dropped whose timestamp is too far after that of its Kafka record."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)

@@ -22,6 +22,17 @@ _ENTRY = b""
 _ENTRIES = (_ENTRY,)
 
 
+def time_of(stores: Stores, name: str) -> int | None:
+    """The stream time that a store of times holds, of whom nobody is in the turn; None: none yet.
+
+    Args:
+        stores: of the task.
+        name: of the store.
+    """
+    time_ms: int | None = stores.store(name).peek(_ENTRIES).get(_ENTRY)
+    return time_ms
+
+
 class StreamTime:
     """An operator's stream time during one call of its logic: made anew for each.
 

@@ -54,6 +54,30 @@ class TaskStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorStatus:
+    """What is known of an operator that goes by time, or that drops records, at one worker.
+
+    Attributes:
+        operator: its label.
+        stage: name of its stage.
+        stream_time: Unix seconds, of the task where it is least; None before the first record, and
+            where the operator has none.
+        newest_time: of the task where it is greatest.
+        windows: that are open, estimated; None where it has none.
+        timers: that are pending, estimated; None where it has none.
+        dropped: records that it left out since the worker started, by why.
+    """
+
+    operator: str
+    stage: str
+    stream_time: float | None
+    newest_time: float | None
+    windows: int | None
+    timers: int | None
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class GroupStatus:
     """A task group that a worker has, or should have: the membership gave it.
 
@@ -138,6 +162,7 @@ class WorkerStatus:
         tasks: of the groups that are open, by group.
         groups: all that the worker has or should have.
         topics: that it reads or writes.
+        operators: those that go by time or drop records.
         recoveries: the newest 50, the oldest first.
         silent_seconds: how long the cluster has left unanswered where the inputs end. Above a few
             seconds it is away, and no task can be expected to make progress.
@@ -151,6 +176,7 @@ class WorkerStatus:
     topics: tuple[TopicStatus, ...] = ()
     recoveries: tuple[RecoveryStatus, ...] = ()
     silent_seconds: float = 0.0
+    operators: tuple[OperatorStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

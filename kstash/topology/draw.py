@@ -10,6 +10,7 @@ from typing import Any
 from kstash.errors import TopologyError
 from kstash.topology.model import Stage, StageInput, StageOutput, Topology
 from kstash.topology.nodes import Node
+from kstash.topology.traits import KeyedStore
 
 
 def draw(topology: Topology, format: str) -> str:  # noqa: A002 - the command line's word
@@ -35,7 +36,7 @@ def _text(topology: Topology) -> str:
             is_output = node in stage.exits
             if not is_output:
                 lines.append(f"         {_node_text(stage, node)}")
-        lines.extend(f"  store  {store.name}" for store in stage.stores)
+        lines.extend(f"  store  {_store_text(store)}" for store in stage.keyed_stores)
         for node, output in zip(stage.exits, stage.outputs, strict=True):
             via = f"{node.label()} " if output.internal else ""
             parents = _parents_text(stage, node)
@@ -43,6 +44,22 @@ def _text(topology: Topology) -> str:
         if stage.needs_copartitioning:
             lines.append("  needs  equal partition counts of its inputs")
     return "\n".join(lines)
+
+
+def _store_text(store: KeyedStore) -> str:
+    """Its name, and what it holds where that is not the state of the operator's verb."""
+    what = _contents(store)
+    return f"{store.name} ({what})" if what else store.name
+
+
+def _contents(store: KeyedStore) -> str:
+    return "stream time" if store.is_time else store.holds
+
+
+def _held(stage: Stage) -> dict[str, dict[str, str]]:
+    """What its stores hold, by name: of those that do not hold the state of a verb."""
+    held = {store.name: what for store in stage.keyed_stores if (what := _contents(store))}
+    return {"holds": held} if held else {}
 
 
 def _node_text(stage: Stage, node: Node) -> str:
@@ -89,7 +106,7 @@ def _mermaid(topology: Topology) -> str:
         for node in stage.inner_nodes:
             lines.append(f'    n{node.index}["{_quoted(node.label())}"]')
             for store in node.stores:
-                lines.append(f'    {_id("k", store.name)}[/"store {store.name}"/]')
+                lines.append(f'    {_id("k", store.name)}[/"store {_store_text(store)}"/]')
                 lines.append(f"    n{node.index} --- {_id('k', store.name)}")
         lines.append("  end")
     lines += [f"  {a} {'==>' if wide else '-->'} {b}" for a, b, wide in _edges(topology)]
@@ -105,8 +122,9 @@ def _dot(topology: Topology) -> str:
         for node in stage.inner_nodes:
             lines.append(f'    n{node.index} [label="{_quoted(node.label())}"];')
             for store in node.stores:
-                lines.append(f'    {_id("k", store.name)} [label="{store.name}", shape=folder];')
-                lines.append(f"    n{node.index} -> {_id('k', store.name)} [dir=none];")
+                name = _id("k", store.name)
+                lines.append(f'    {name} [label="{_store_text(store)}", shape=folder];')
+                lines.append(f"    n{node.index} -> {name} [dir=none];")
         lines.append("  }")
     for a, b, wide in _edges(topology):
         lines.append(f"  {a} -> {b}{' [penwidth=3]' if wide else ''};")
@@ -147,6 +165,7 @@ def _json(topology: Topology) -> str:
                     "inputs": list(map(end, stage.entries, stage.inputs)),
                     "outputs": list(map(end, stage.exits, stage.outputs)),
                     "stores": [store.name for store in stage.stores],
+                    **_held(stage),
                     "needs_copartitioning": stage.needs_copartitioning,
                     "nodes": [node(stage, item) for item in stage.nodes],
                 }

@@ -81,6 +81,11 @@ class Node:
         return self.stores[0].key
 
     @property
+    def drops(self) -> tuple[str, ...]:
+        """Why it may leave records out (`kstash.operators.step.Scope.dropped`)."""
+        return ()
+
+    @property
     def ports(self) -> tuple[str, ...]:
         """Names of its outputs: a child reads `OUT` directly, and any other after a `Port`."""
         return (OUT,)

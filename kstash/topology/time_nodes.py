@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from kstash.topology.nodes import Node
 from kstash.topology.traits import ColumnSet
+
+AHEAD: Final = "ahead"
+"""Why a record is dropped whose timestamp is too far after that of its Kafka record."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +37,11 @@ class EventTime(Node):
     def reads(self) -> ColumnSet:  # type: ignore[override] # the value only for a function
         """The timestamp of the Kafka record, and what the function is given."""
         return ColumnSet.TIME if self.function is None else ColumnSet.TIME | ColumnSet.VALUE
+
+    @property
+    def drops(self) -> tuple[str, ...]:
+        """What is too far ahead, where there is a bound."""
+        return () if self.max_ahead_ms is None else (AHEAD,)
 
     def label(self) -> str:
         """After the topic: one name whatever the function is called."""

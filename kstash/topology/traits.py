@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from kstash.ports.state import StoreKind, StoreSpec
 from kstash.serdes import Serde, int_text, raw
@@ -29,6 +29,10 @@ def stamp(at_ms: int) -> bytes:
 def stamped_at_ms(data: bytes) -> int:
     """When a stamped value was written."""
     return int.from_bytes(data[:STAMP_BYTES], "big", signed=True)
+
+
+Held = Literal["", "windows", "timers"]
+"""What the entries of a store are, where their number says how much is open or pending."""
 
 
 class ColumnSet(enum.Flag):
@@ -56,6 +60,7 @@ class KeyedStore:
             that each value is encoded as it is set.
         show: makes what people know of a value; None: it is that.
         detail: what else its contents depend on.
+        holds: what people count its entries as; empty: as entries of a state.
     """
 
     name: str
@@ -66,6 +71,7 @@ class KeyedStore:
     is_stamped: bool = False
     show: Callable[[Any], Any] | None = None
     detail: str = ""
+    holds: Held = ""
 
     @property
     def contents(self) -> str:

@@ -64,6 +64,7 @@ export function view(answer, topology, memory, now) {
     workers,
     state: overall(workers),
     tasks: each("tasks"),
+    operators: operators(each("operators")),
     edges: edges(each("edges")),
     history: history(memory, now),
     recoveries: each("recoveries")
@@ -112,6 +113,37 @@ function overall(workers) {
   const name = total === 1 ? "worker" : "workers";
   const rest = others.map(([state, number]) => `, ${number} ${state}`).join("");
   return { kind, text: `${live} of ${total} ${name} live${rest}` };
+}
+
+/** Puts the workers' figures of the same operator together: the slowest task, the fastest, sums. */
+function operators(all) {
+  const merged = new Map();
+  for (const item of all) {
+    const id = JSON.stringify([item.stage, item.operator]);
+    const distance = (time) => (typeof time === "number" ? item.of.status.time - time : null);
+    const known = merged.get(id) ?? {
+      operator: item.operator,
+      stage: item.stage,
+      streamTime: null,
+      behind: null,
+      ahead: null,
+      windows: null,
+      timers: null,
+      dropped: new Map(),
+    };
+    merged.set(id, known);
+    const time = item.stream_time ?? null;
+    if (time !== null) known.streamTime = Math.min(known.streamTime ?? time, time);
+    known.behind = most(known.behind, distance(item.stream_time));
+    const newest = distance(item.newest_time);
+    known.ahead = most(known.ahead, newest === null ? null : -newest);
+    known.windows = sum(known.windows, item.windows);
+    known.timers = sum(known.timers, item.timers);
+    for (const [reason, records] of Object.entries(item.dropped ?? {})) {
+      known.dropped.set(reason, (known.dropped.get(reason) ?? 0) + records);
+    }
+  }
+  return [...merged.values()];
 }
 
 /** Sums the workers' figures of the same edge; an unknown figure stays null. */

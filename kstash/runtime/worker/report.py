@@ -12,6 +12,7 @@ from kstash.runtime.group.group import Phase, TaskGroup
 from kstash.runtime.task.task import Task
 from kstash.runtime.worker.board import Board
 from kstash.runtime.worker.lags import Lags
+from kstash.runtime.worker.operator_report import OperatorReport
 from kstash.runtime.worker.progress import RecoveryProgress
 from kstash.runtime.worker.rates import Rates
 from kstash.runtime.worker.retention_margin import Margin
@@ -51,6 +52,7 @@ class Reporter:
         self._stalls = Stalls()
         self._rates = Rates(context.layout.topology)
         self._stores = StoreSizes()
+        self._operators = OperatorReport(context.layout.topology, context.services.metrics)
         # By the task object: a new incarnation counts from zero again.
         self._seen: dict[Task, tuple[tuple[int, ...], dict[str, int]]] = {}
         self._begin()
@@ -85,6 +87,8 @@ class Reporter:
         self._show_groups(now, groups)
         self._show_inputs()
         self._show_brokers()
+        now_ms = self._context.services.clock.time_ms()
+        self._operators.look(now_ms, tasks, self._stores.sizes, self._board)
         for store, size in self._stores.sizes.items():
             self._board.gauge("state_entries", size.entries, store=store)
             self._board.gauge("state_bytes", size.size_bytes, store=store)
@@ -111,6 +115,7 @@ class Reporter:
             groups=self._stalls.groups,
             topics=self._rates.status(self._lags),
             recoveries=tuple(context.recoveries),
+            operators=self._operators.operators,
             silent_seconds=now - silent_since if silent_since is not None else 0.0,
         )
 

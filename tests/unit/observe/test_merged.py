@@ -77,6 +77,30 @@ def test_histories_are_added_up() -> None:
     assert second.latency_seconds == 0.5
 
 
+def test_operators_of_all_are_put_together() -> None:
+    """The slowest and the fastest task count; what is open, pending and dropped is added up."""
+
+    def operator(
+        time: float | None, windows: int | None, late: int, name: str = "w"
+    ) -> schema.OperatorEntry:
+        return schema.OperatorEntry(
+            operator=name,
+            stage="s",
+            stream_time=time,
+            newest_time=None if time is None else time + 5,
+            windows=windows,
+            dropped={"late": late},
+        )
+
+    one = _status(operators=(operator(10.0, 3, 1), operator(None, None, 0, "v")))
+    two = _status(operators=(operator(4.0, 4, 2),))
+    three = _status(operators=(operator(None, None, 0),))
+    merged, other = merge_status(STATUS, [one, two, three], is_complete=True).operators
+    assert (merged.stream_time, merged.newest_time) == (4.0, 15.0)
+    assert (merged.windows, merged.timers, merged.dropped) == (7, None, {"late": 3})
+    assert other == operator(None, None, 0, "v")
+
+
 def test_edges_tasks_and_errors_of_all() -> None:
     """Rates and lags are added up where they are known; lists are joined, and bounded."""
 

@@ -300,6 +300,25 @@ def test_recoveries_stand_on_a_time_line(opened: Opened) -> None:
 
 
 @PROVE
+def test_operators_that_go_by_time(opened: Opened, server: PageServer) -> None:
+    """The slowest task of all workers, sums of the rest, and what was dropped by why."""
+    page = opened()
+    found = part(page, "Time, windows and timers")
+    row = found.get_by_role("row").filter(has_text="tumbling(60 s).count(customers)")
+    expect(row).to_contain_text("1 min 17 s")
+    expect(row.locator("td").nth(3)).to_have_text("12.3\u2009k")
+    expect(row.locator("td").nth(5)).to_have_text("6 late")
+    row = found.get_by_role("row").filter(has_text="process(idle)")
+    expect(row).to_contain_text("1 h ahead")
+    expect(row.locator("td").nth(3)).to_have_text(DASH)
+    expect(row.locator("td").nth(5)).to_have_text("none")
+    for entry in server.answers["workers"]["workers"]:
+        entry["status"]["operators"] = []
+    look_again(page)
+    expect(found).to_have_count(0)
+
+
+@PROVE
 def test_checkpoints_and_errors(opened: Opened) -> None:
     """How old checkpoints are, here and remote; what the logs complain of, and where."""
     page = opened()

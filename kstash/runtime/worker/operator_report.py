@@ -1,0 +1,129 @@
+"""What is known of single operators: their stream time, windows, timers, and what they drop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kstash.operators.stream_time import time_of
+from kstash.ports.process import Metrics
+from kstash.ports.state import StoreSize
+from kstash.ports.status import OperatorStatus
+from kstash.runtime.task.task import Task
+from kstash.runtime.worker.board import Board
+from kstash.topology.model import Stage, Topology
+from kstash.topology.nodes import Node
+
+Drops = Mapping[tuple[str, str], int]
+"""By (label of an operator, reason)."""
+
+
+class OperatorReport:
+    """Looks at the operators that go by time, and at those that drop records.
+
+    Args:
+        topology: of the application.
+        metrics: where drops are counted.
+
+    Attributes:
+        operators: what they did, as of the last report; those of other workers are not in it.
+    """
+
+    def __init__(self, topology: Topology, metrics: Metrics) -> None:
+        self.operators: tuple[OperatorStatus, ...] = ()
+        self._metrics = metrics
+        self._nodes = [
+            (stage, node) for stage in topology.stages for node in stage.nodes if _is_reported(node)
+        ]
+        # By the task object: a new incarnation counts from zero again.
+        self._seen: dict[Task, Drops] = {}
+        # Of all tasks that were here: a counter must not go back when one moves.
+        self._dropped: dict[tuple[str, str, str], int] = {}
+        for stage, node in self._nodes:
+            for reason in node.drops:
+                self._count(stage.name, node.label(), reason, 0)
+
+    def look(
+        self, now_ms: int, tasks: Sequence[Task], sizes: Mapping[str, StoreSize], board: Board
+    ) -> None:
+        """Count what was dropped since the last report, and show the rest.
+
+        Args:
+            now_ms: Unix milliseconds.
+            tasks: of this worker.
+            sizes: of the stores, over all its tasks.
+            board: of the report.
+        """
+        self._count_all(tasks)
+        self.operators = tuple(
+            self._look(now_ms, stage, node, tasks, sizes, board) for stage, node in self._nodes
+        )
+
+    def _look(
+        self,
+        now_ms: int,
+        stage: Stage,
+        node: Node,
+        tasks: Sequence[Task],
+        sizes: Mapping[str, StoreSize],
+        board: Board,
+    ) -> OperatorStatus:
+        label = node.label()
+        times: list[int] = []
+        held: dict[str, int] = {}
+        for store in node.stores:
+            if store.is_time:
+                for task in tasks:
+                    if task.stage is not stage:
+                        continue
+                    at_ms = time_of(task.state, store.name)
+                    if at_ms is not None:
+                        times.append(at_ms)
+                        self._show_time(board, task.name, label, now_ms, at_ms)
+            elif store.holds and (size := sizes.get(store.name)) is not None:
+                held[store.holds] = held.get(store.holds, 0) + size.entries
+        for what, entries in held.items():
+            board.gauge(HELD[what], entries, stage=stage.name, operator=label)
+        return OperatorStatus(
+            operator=label,
+            stage=stage.name,
+            stream_time=min(times) / 1000 if times else None,
+            newest_time=max(times) / 1000 if times else None,
+            windows=held.get("windows"),
+            timers=held.get("timers"),
+            dropped={
+                reason: count
+                for (name, operator, reason), count in self._dropped.items()
+                if (name, operator) == (stage.name, label)
+            },
+        )
+
+    def _show_time(self, board: Board, task: str, label: str, now_ms: int, at_ms: int) -> None:
+        board.gauge("operator_time_seconds", at_ms / 1000, task=task, operator=label)
+        delay_s = (now_ms - at_ms) / 1000
+        board.gauge("operator_time_delay_seconds", delay_s, task=task, operator=label)
+
+    def _count_all(self, tasks: Sequence[Task]) -> None:
+        before, self._seen = self._seen, {}
+        for task in tasks:
+            seen, dropped = before.get(task, {}), task.program.dropped
+            if dropped != seen:
+                for (label, reason), count in dropped.items():
+                    more = count - seen.get((label, reason), 0)
+                    self._count(task.stage.name, label, reason, more)
+                seen = dict(dropped)
+            self._seen[task] = seen
+
+    def _count(self, stage: str, label: str, reason: str, more: int) -> None:
+        key = stage, label, reason
+        self._dropped[key] = self._dropped.get(key, 0) + more
+        self._metrics.count(
+            "operator_dropped_records", more, stage=stage, operator=label, reason=reason
+        )
+
+
+HELD = {"windows": "windows_open", "timers": "timers_pending"}
+"""The gauge of what a store holds (`KeyedStore.holds`)."""
+
+
+def _is_reported(node: Node) -> bool:
+    return bool(node.drops) or any(store.is_time or store.holds for store in node.stores)

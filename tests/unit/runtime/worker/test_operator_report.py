@@ -1,0 +1,69 @@
+"""What a worker says of operators that go by time, or drop records."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from kstash.testing import TestDriver
+from tests.unit.runtime.worker.test_lags import status
+from tests.unit.timed_operator import hourly
+
+HOUR_MS = 3_600_000
+START_MS = 444_444 * HOUR_MS + 1_800_000
+
+
+def test_time_windows_timers_and_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least and the greatest time of its tasks; what is open and pending in all of them."""
+    app = hourly(monkeypatch)
+    with TestDriver(app, partitions=2, start_ms=START_MS) as driver:
+        (operator,) = status(driver).operators
+        assert (operator.operator, operator.stage) == ("hourly(h)", "h")
+        assert (operator.stream_time, operator.newest_time) == (None, None)
+        assert operator.dropped == {"late": 0}
+        metrics = driver.metrics
+        assert metrics.counts["operator_dropped_records"] == 0
+        for number, at_ms in ((0, START_MS), (0, START_MS - HOUR_MS), (1, START_MS - 9 * HOUR_MS)):
+            driver.send("in", "v", key=f"k{number}", partition=number, timestamp_ms=at_ms)
+        driver.advance(11)
+        (operator,) = status(driver).operators
+        assert operator.newest_time == START_MS / 1000
+        assert operator.stream_time == START_MS / 1000 - 9 * 3600
+        assert (operator.windows, operator.timers) == (2, 2)
+        assert operator.dropped == {"late": 1}
+        assert metrics.counts["operator_dropped_records"] == 1
+        assert metrics.gauges["windows_open"] == metrics.gauges["timers_pending"] == 2
+        # Of the second task: it was set last.
+        assert metrics.gauges["operator_time_seconds"] == START_MS / 1000 - 9 * 3600
+        assert metrics.gauges["operator_time_delay_seconds"] == 9 * 3600 + 11
+
+
+def test_a_time_ahead_of_the_clock_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The delay is below 0."""
+    with TestDriver(hourly(monkeypatch), start_ms=START_MS) as driver:
+        driver.send("in", "v", key="k", timestamp_ms=START_MS + HOUR_MS)
+        driver.advance(1)
+        assert driver.metrics.gauges["operator_time_delay_seconds"] == -3599
+
+
+def test_a_crash_counts_no_drop_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The replay drops the records again; time, state and what follows are as without it."""
+    app = hourly(monkeypatch, timestamp=int, max_ahead=timedelta(hours=2))
+    with TestDriver(app, start_ms=START_MS) as driver:
+        for more in (0, -1, 3, 1):
+            driver.send("in", str(START_MS + more * HOUR_MS), key="k")
+        driver.advance(1)
+        driver.crash()
+        driver.recover()
+        driver.send("in", str(START_MS), key="k")
+        driver.advance(1)
+        assert [record.timestamp_ms for record in driver.read("out")] == [
+            START_MS,
+            START_MS + HOUR_MS,
+        ]
+        # One is too far ahead, and two are late, of which this life has seen one.
+        assert driver.metrics.counts["operator_dropped_records"] == 3
+        timed, hours = status(driver).operators
+        assert (timed.dropped, hours.dropped) == ({"ahead": 0}, {"late": 1})
+        assert driver.state("h.time") == {b"": START_MS + HOUR_MS}
