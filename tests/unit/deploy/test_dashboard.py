@@ -27,6 +27,7 @@ NOT_DRAWN = {
     "kstash_lineage_unacked_entries": "bytes are drawn",
     "kstash_checkpoint_uploads": "remote checkpoints are drawn",
     "kstash_stream_time_seconds": "its distance to now is drawn",
+    "kstash_operator_time_seconds": "its delay is drawn",
 }
 """Metrics without a panel, and why."""
 
