@@ -53,7 +53,14 @@ class Process(Stateful):
     def stores(self) -> tuple[KeyedStore, ...]:
         """Of its own name its timers, unless a state has that; the states; what goes when."""
         states = self.states.values()
-        timers = KeyedStore(self.name, self.verb, self.key, raw, StoreKind.TIMERS)
+        timers = KeyedStore(
+            name=self.name,
+            verb=self.verb,
+            key=self.key,
+            value=raw,
+            kind=StoreKind.TIMERS,
+            holds="timers" if self.has_timers else "",
+        )
         kept = [] if self.has_nameless else [timers]
         kept += [state.store(self.name, self.key) for state in states]
         if self.expires:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+import kstash
+from kstash import App
 from kstash.testing import TestDriver
 from tests.unit.runtime.worker.test_lags import status
 from tests.unit.timed_operator import hourly
@@ -37,6 +40,34 @@ def test_time_windows_timers_and_drops(monkeypatch: pytest.MonkeyPatch) -> None:
         # Of the second task: it was set last.
         assert metrics.gauges["operator_time_seconds"] == START_MS / 1000 - 9 * 3600
         assert metrics.gauges["operator_time_delay_seconds"] == 9 * 3600 + 11
+
+
+class Idle(kstash.Processor[str, str, str]):
+    """Sets a timer for each key."""
+
+    def on_record(self, record: Any, context: Any) -> None:
+        """An hour later."""
+        context.timer("idle", at=record.timestamp_ms + HOUR_MS)
+
+    def on_timer(self, timer: Any, context: Any) -> None:
+        """Tell."""
+        context.send(timer.name)
+
+
+def test_timers_of_a_processor() -> None:
+    """They are pending until they fire; its time is seen as that of windows."""
+    app = App("idle")
+    app.stream("in", key=kstash.text, value=kstash.text).process("p", Idle, value=kstash.text)
+    with TestDriver(app, start_ms=START_MS) as driver:
+        driver.send("in", "v", key="k", timestamp_ms=START_MS)
+        driver.send("in", "v", key="l", timestamp_ms=START_MS + 1)
+        driver.advance(11)
+        (operator,) = status(driver).operators
+        assert (operator.operator, operator.timers, operator.windows) == ("process(p)", 2, None)
+        assert operator.stream_time == (START_MS + 1) / 1000
+        driver.send("in", "v", key="m", timestamp_ms=START_MS + HOUR_MS)
+        driver.advance(11)
+        assert status(driver).operators[0].timers == 2
 
 
 def test_a_time_ahead_of_the_clock_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
