@@ -16,6 +16,9 @@ from kstash.topology.traits import ColumnSet, KeyedStore, time_store
 Emit = Literal["update", "final"]
 """What windows send; see `KeyedStream.window`."""
 
+DROPS = ("null_key", "null_value", "late", "no_window")
+"""Why a record is dropped, or a record and a window that it missed: each is a label of a metric."""
+
 LATE = "late"
 """The output of the records that came too late."""
 
@@ -110,6 +113,11 @@ class WindowFold(Node, Generic[W]):
         return (*super(WindowFold, self).ports, LATE)
 
     @property
+    def drops(self) -> tuple[str, ...]:
+        """What has no key, or no value, and what is of no window that is open."""
+        return DROPS
+
+    @property
     def emit(self) -> Emit:
         """What is sent, as users say it."""
         return "final" if self.is_final else "update"
@@ -154,7 +162,14 @@ class AlignedFold(WindowFold[Aligned]):
         key, value = by_start(fold.key, self.windows.size_ms), timed(fold.state)
         detail = f"{self.windows} {self.emit}"
         windows = KeyedStore(
-            self.name, fold.verb, key, value, StoreKind.ORDERED, show=itemgetter(0), detail=detail
+            name=self.name,
+            verb=fold.verb,
+            key=key,
+            value=value,
+            kind=StoreKind.ORDERED,
+            show=itemgetter(0),
+            detail=detail,
+            holds="windows",
         )
         return (windows, time_store(self.name))
 

@@ -9,13 +9,9 @@ from kstash.operators.calls import encode_keys
 from kstash.operators.flow import Flow
 from kstash.operators.step import Scope
 from kstash.topology.record import Late
-from kstash.topology.window_nodes import LATE, WindowFold
+from kstash.topology.window_nodes import DROPS, LATE, WindowFold
 
-NULL_KEY = "null_key"
-NULL_VALUE = "null_value"
-TOO_LATE = "late"
-NO_WINDOW = "no_window"
-"""Why a record is dropped, or a record and a window that it missed."""
+NULL_KEY, NULL_VALUE, TOO_LATE, NO_WINDOW = DROPS
 
 Bounds = tuple[tuple[int, int], ...]
 """Windows: start and end of each, in Unix milliseconds."""

@@ -42,6 +42,21 @@ def test_time_windows_timers_and_drops(monkeypatch: pytest.MonkeyPatch) -> None:
         assert metrics.gauges["operator_time_delay_seconds"] == 9 * 3600 + 11
 
 
+def test_windows_are_seen_as_such() -> None:
+    """Those that are open, and what is of none, by why."""
+    app = App("windows")
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    stream.window(kstash.tumbling(timedelta(hours=1))).count("n").to("out", value=kstash.int_text)
+    with TestDriver(app, start_ms=START_MS) as driver:
+        for key, at_ms in (("k", START_MS), ("l", START_MS), ("k", START_MS - HOUR_MS)):
+            driver.send("in", "v", key=key, timestamp_ms=at_ms)
+        driver.send("in", "v", timestamp_ms=START_MS)
+        driver.advance(11)
+        (operator,) = status(driver).operators
+        assert (operator.operator, operator.windows) == ("tumbling(3600 s).count(n)", 2)
+        assert operator.dropped == {"null_key": 1, "null_value": 0, "late": 1, "no_window": 0}
+
+
 class Idle(kstash.Processor[str, str, str]):
     """Sets a timer for each key."""
 
