@@ -6,6 +6,7 @@ A new metric gets its panel here; `python -m deploy.make_dashboard` writes the J
 from __future__ import annotations
 
 from deploy.queries import BY_WORKER, HERE, WORKER, Panel, Query, Row, halves, largest, rate, total
+from deploy.time_panels import TIME
 
 OVERVIEW = Row(
     "Is it well?",
@@ -134,37 +135,6 @@ FLOW = Row(
             "The greatest timestamp that a task has processed, against now.",
             [Query(largest("kstash_stream_time_delay_seconds", "task"), "{{task}}")],
             unit="s",
-        ),
-        Panel(
-            "Stream time of operators behind the clock",
-            "Of those that go by time, in the slowest task. Below 0: a record of the future came.",
-            [
-                Query(largest("kstash_operator_time_delay_seconds", "operator"), "{{operator}}"),
-                Query(
-                    f"min by (operator) (kstash_operator_time_delay_seconds{HERE}) < 0",
-                    "{{operator}} ahead",
-                ),
-            ],
-            unit="s",
-        ),
-        Panel(
-            "Windows open, timers pending",
-            "Estimated. A rise without an end: time stands still, or the grace is long.",
-            [
-                Query(total("kstash_windows_open", "operator"), "{{operator}} windows"),
-                Query(total("kstash_timers_pending", "operator"), "{{operator}} timers"),
-            ],
-        ),
-        Panel(
-            "Records dropped by operators",
-            "By why: late for all their windows, too far ahead, without a key.",
-            [
-                Query(
-                    rate("kstash_operator_dropped_records_total", "operator, reason"),
-                    "{{operator}} {{reason}}",
-                )
-            ],
-            unit="cps",
         ),
         Panel(
             "Stalls",
@@ -476,4 +446,4 @@ CLIENT = Row(
     ],
 )
 
-ROWS = (OVERVIEW, FLOW, LINEAGE, RECOVERY, STATE, CLIENT)
+ROWS = (OVERVIEW, FLOW, TIME, LINEAGE, RECOVERY, STATE, CLIENT)

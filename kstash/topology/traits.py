@@ -31,7 +31,7 @@ def stamped_at_ms(data: bytes) -> int:
     return int.from_bytes(data[:STAMP_BYTES], "big", signed=True)
 
 
-Held = Literal["", "windows", "timers"]
+Holdings = Literal["", "windows", "timers"]
 """What the entries of a store are, where their number says how much is open or pending."""
 
 
@@ -71,7 +71,7 @@ class KeyedStore:
     is_stamped: bool = False
     show: Callable[[Any], Any] | None = None
     detail: str = ""
-    holds: Held = ""
+    holds: Holdings = ""
 
     @property
     def contents(self) -> str:

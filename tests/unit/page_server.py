@@ -187,26 +187,7 @@ def status(worker: int, workers: int, *, partitions: int = 6, now: float | None 
         "pid": 4_000 + worker,
         "waiting_for": None,
         "tasks": tasks,
-        "operators": [
-            {
-                "operator": "tumbling(60 s).count(customers)",
-                "stage": "customers",
-                "stream_time": now - 75.0 - worker,
-                "newest_time": now - 2.0,
-                "windows": 4_100 + worker,
-                "timers": None,
-                "dropped": {"late": 2 * worker, "ahead": 0},
-            },
-            {
-                "operator": "process(idle)",
-                "stage": "currencies",
-                "stream_time": now + 3_600.0,
-                "newest_time": now + 3_600.0,
-                "windows": None,
-                "timers": 70,
-                "dropped": {},
-            },
-        ],
+        "operators": operators(now, worker),
         "edges": [edge for name in names for edge in edges_of(described, name, workers)],
         "history": history(now, 280, weight=1 / workers),
         "recoveries": recoveries(now, worker),
@@ -222,6 +203,30 @@ def status(worker: int, workers: int, *, partitions: int = 6, now: float | None 
         ],
         "errors": errors(now, worker),
     }
+
+
+def operators(now: float, worker: int) -> list[dict[str, Any]]:
+    """Windows that go by time, and a processor whose time is ahead."""
+    return [
+        {
+            "operator": "tumbling(60 s).count(customers)",
+            "stage": "customers",
+            "stream_time": now - 75.0 - worker,
+            "newest_time": now - 2.0,
+            "windows": 4_100 + worker,
+            "timers": None,
+            "dropped": {"late": 2 * worker, "ahead": 0},
+        },
+        {
+            "operator": "process(idle)",
+            "stage": "currencies",
+            "stream_time": now + 3_600.0,
+            "newest_time": now + 3_600.0,
+            "windows": None,
+            "timers": 70,
+            "dropped": {},
+        },
+    ]
 
 
 def edges_of(described: Any, name: str, workers: int) -> list[dict[str, Any]]:

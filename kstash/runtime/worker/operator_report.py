@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kstash.operators.stream_time import time_of
 from kstash.ports.process import Metrics
@@ -54,37 +54,22 @@ class OperatorReport:
             board: of the report.
         """
         self._count_all(tasks)
-        self.operators = tuple(
-            self._look(now_ms, stage, node, tasks, sizes, board) for stage, node in self._nodes
-        )
+        operators: list[OperatorStatus] = []
+        for stage, node in self._nodes:
+            times = _times(stage, node, tasks)
+            for task, at_ms in times.items():
+                self._show_time(board, task, node.label(), now_ms, at_ms)
+            held = _held(node, sizes)
+            for what, entries in held.items():
+                board.gauge(HELD[what], entries, stage=stage.name, operator=node.label())
+            operators.append(self._status(stage, node, times.values(), held))
+        self.operators = tuple(operators)
 
-    def _look(
-        self,
-        now_ms: int,
-        stage: Stage,
-        node: Node,
-        tasks: Sequence[Task],
-        sizes: Mapping[str, StoreSize],
-        board: Board,
+    def _status(
+        self, stage: Stage, node: Node, times: Collection[int], held: Mapping[str, int]
     ) -> OperatorStatus:
-        label = node.label()
-        times: list[int] = []
-        held: dict[str, int] = {}
-        for store in node.stores:
-            if store.is_time:
-                for task in tasks:
-                    if task.stage is not stage:
-                        continue
-                    at_ms = time_of(task.state, store.name)
-                    if at_ms is not None:
-                        times.append(at_ms)
-                        self._show_time(board, task.name, label, now_ms, at_ms)
-            elif store.holds and (size := sizes.get(store.name)) is not None:
-                held[store.holds] = held.get(store.holds, 0) + size.entries
-        for what, entries in held.items():
-            board.gauge(HELD[what], entries, stage=stage.name, operator=label)
         return OperatorStatus(
-            operator=label,
+            operator=node.label(),
             stage=stage.name,
             stream_time=min(times) / 1000 if times else None,
             newest_time=max(times) / 1000 if times else None,
@@ -93,7 +78,7 @@ class OperatorReport:
             dropped={
                 reason: count
                 for (name, operator, reason), count in self._dropped.items()
-                if (name, operator) == (stage.name, label)
+                if (name, operator) == (stage.name, node.label())
             },
         )
 
@@ -127,3 +112,24 @@ HELD = {"windows": "windows_open", "timers": "timers_pending"}
 
 def _is_reported(node: Node) -> bool:
     return bool(node.drops) or any(store.is_time or store.holds for store in node.stores)
+
+
+def _times(stage: Stage, node: Node, tasks: Sequence[Task]) -> dict[str, int]:
+    """The stream time of an operator by task, where it has one."""
+    times: dict[str, int] = {}
+    for store in node.stores:
+        for task in tasks:
+            if store.is_time and task.stage is stage:
+                at_ms = time_of(task.state, store.name)
+                if at_ms is not None:
+                    times[task.name] = at_ms
+    return times
+
+
+def _held(node: Node, sizes: Mapping[str, StoreSize]) -> dict[str, int]:
+    """How much an operator holds, by what it is."""
+    held: dict[str, int] = {}
+    for store in node.stores:
+        if store.holds and (size := sizes.get(store.name)) is not None:
+            held[store.holds] = held.get(store.holds, 0) + size.entries
+    return held

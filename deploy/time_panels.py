@@ -1,0 +1,42 @@
+"""The panels of operators that go by time; see `deploy.panels`."""
+
+from __future__ import annotations
+
+from deploy.queries import HERE, Panel, Query, Row, largest, rate, total
+
+TIME = Row(
+    "Time, windows and timers",
+    [
+        Panel(
+            "Stream time of operators behind the clock",
+            "Of those that go by time, in the slowest task. Below 0: a record of the future came.",
+            [
+                Query(largest("kstash_operator_time_delay_seconds", "operator"), "{{operator}}"),
+                Query(
+                    f"min by (operator) (kstash_operator_time_delay_seconds{HERE}) < 0",
+                    "{{operator}} ahead",
+                ),
+            ],
+            unit="s",
+        ),
+        Panel(
+            "Windows open, timers pending",
+            "Estimated. A rise without an end: time stands still, or the grace is long.",
+            [
+                Query(total("kstash_windows_open", "operator"), "{{operator}} windows"),
+                Query(total("kstash_timers_pending", "operator"), "{{operator}} timers"),
+            ],
+        ),
+        Panel(
+            "Records dropped by operators",
+            "By why: late for all their windows, too far ahead, without a key.",
+            [
+                Query(
+                    rate("kstash_operator_dropped_records_total", "operator, reason"),
+                    "{{operator}} {{reason}}",
+                )
+            ],
+            unit="cps",
+        ),
+    ],
+)
