@@ -24,10 +24,20 @@ from benchmarks import (
     throughput,
     workload,
 )
-from benchmarks.harness import BARE, GUARANTEES, REPOSITORY, Bench, BenchError, Case, machine
+from benchmarks.harness import (
+    BARE,
+    GUARANTEES,
+    REPOSITORY,
+    WINDOWED,
+    Bench,
+    BenchError,
+    Case,
+    machine,
+)
 from benchmarks.report import Results
 
 WORD_COUNT = [Case("word count", guarantee) for guarantee in (*GUARANTEES, BARE)]
+WINDOWS = [Case(program, "exactly_once") for program in WINDOWED]
 ROLLING_HASH = [
     *(Case("rolling hash", g, ms) for ms in (0, 5, 50) for g in ("exactly_once", "write_first")),
     *(Case("rolling hash", g) for g in ("at_least_once", "none")),
@@ -39,7 +49,11 @@ SWEEP_WORDS, SWEEP_WORDS_FULL = 5_000_000, 20_000_000
 WARM_UP_S = 8.0
 """Seconds of load, twice, before the first figure: the broker's JVM compiles what it runs often."""
 
-PRELOADED_PER_S = {"word count": 20_000, "rolling hash": 50_000}
+PRELOADED_PER_S = {
+    "word count": 20_000,
+    **dict.fromkeys(WINDOWED, 10_000),
+    "rolling hash": 50_000,
+}
 """Input records preloaded for each second that a run should take, on a machine of this year."""
 
 
@@ -56,7 +70,7 @@ def main() -> None:
         if not bench.is_pinned:
             console.print("the worker has no core of its own here: compare with care")
         console.print("  ".join(f"{name} {value}" for name, value in about.items()))
-        cases = [c for c in [*WORD_COUNT, *ROLLING_HASH] if _is_wanted(c, options.case)]
+        cases = [c for c in [*WORD_COUNT, *WINDOWS, *ROLLING_HASH] if _is_wanted(c, options.case)]
 
         def save() -> None:
             settings = {"seconds": options.seconds, "rounds": options.rounds}
@@ -143,7 +157,7 @@ def _measure(
     counts: dict[str, int] = {}
     for program in dict.fromkeys(case.program for case in cases):
         case = next(c for c in cases if c.program == program)
-        inputs[program] = [f"preloaded-{name}" for name in case.inputs]
+        inputs[program] = [f"preloaded-{program.split()[0]}-{name}" for name in case.inputs]
         counts[program] = int(PRELOADED_PER_S[program] * options.seconds)
         if "throughput" in options.only:
             bench.create_topics(inputs[program])
@@ -165,7 +179,7 @@ def _measure(
                 program = case.program
                 run = throughput.measure(bench, case, inputs[program], counts[program])
                 keep("throughput", case, run)
-            if "latency" in options.only:
+            if "latency" in options.only and case.program not in WINDOWED:
                 keep("latency", case, latency.measure(bench, case, options.seconds))
         if "recovery" in options.only:
             for crash in recovery.FULL if options.full else recovery.SHORT:

@@ -44,6 +44,9 @@ LOG_LINES_SHOWN = 30
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 GUARANTEES = ("exactly_once", "write_first", "at_least_once", "none")
+WINDOWED = ("tumbling count", "hopping count", "session count")
+"""The word count by windows; the first word is the kind of these."""
+
 BARE = "bare client"
 
 
@@ -52,7 +55,7 @@ class Case:
     """What is measured.
 
     Attributes:
-        program: `word count`, `rolling hash` or `hops`.
+        program: `word count`, one of `WINDOWED`, `rolling hash` or `hops`.
         guarantee: one of `GUARANTEES`, or `BARE`: a loop over the client, no fault tolerance.
         ack_delay_ms: by which the worker sees acknowledgements of lineage late.
     """
@@ -68,7 +71,12 @@ class Case:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the input topics, before a suffix."""
-        return ("sentences",) if self.program == "word count" else ("left", "right")
+        return ("sentences",) if self.counts_words else ("left", "right")
+
+    @property
+    def counts_words(self) -> bool:
+        """Whether it reads sentences."""
+        return self.program == "word count" or self.program in WINDOWED
 
 
 class BenchError(Exception):
@@ -311,6 +319,7 @@ class Bench:
         environment = {
             "KSTASH_LINGER_MS": str(linger_ms),
             "KSTASH_LINEAGE_ACK_DELAY_MS": str(case.ack_delay_ms),
+            "BENCH_WINDOW": case.program.split()[0],
             **settings,
         }
         log = self.folder / f"{self._name}{suffix}.log"
@@ -361,6 +370,7 @@ def _command(case: Case, name: str, inputs: list[str], output: str, bootstrap: s
         "word count": "kstash.apps.word_count",
         "rolling hash": "tests.chaos.rolling_hash_app",
         "hops": "benchmarks.hops_app",
+        **dict.fromkeys(WINDOWED, "benchmarks.windows_app"),
     }
     command = ["benchmarks.bare_loop" if case.guarantee == BARE else module[case.program]]
     command += ["--bootstrap-servers", bootstrap, "--application-id", name, "--output", output]

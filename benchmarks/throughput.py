@@ -6,12 +6,14 @@ import time
 from typing import Any
 
 from benchmarks.harness import Bench, Case
-from benchmarks.workload import outputs_per_record
+from benchmarks.workload import WORDS_PER_SENTENCE, outputs_per_record
 
 LINGER_MS = 5
 SAMPLE_S = 0.05
 FROM, TO = 0.2, 0.9
 STALL_S_MAX = 30.0
+QUIET_S = 3.0
+"""After so long without an output all are there, where nobody knows how many there will be."""
 
 
 def measure(bench: Bench, case: Case, inputs: list[str], record_count: int) -> dict[str, Any]:
@@ -26,13 +28,14 @@ def measure(bench: Bench, case: Case, inputs: list[str], record_count: int) -> d
     Raises:
         BenchError: the worker ended or made no progress for `STALL_S_MAX` seconds.
     """
-    expected = record_count * outputs_per_record(case)
+    each = outputs_per_record(case)
+    expected = None if each is None else record_count * each
     samples: list[tuple[float, int, float]] = []
     with bench.run(case, inputs, linger_ms=LINGER_MS) as (worker, metrics):
         worker.start()
         worker.wait_ready()
         changed = time.monotonic()
-        while not samples or samples[-1][1] < expected:
+        while not _is_over(samples, expected, changed):
             end = bench.end_offsets(bench.output)
             now = time.monotonic()
             if samples and end > samples[-1][1]:
@@ -43,6 +46,7 @@ def measure(bench: Bench, case: Case, inputs: list[str], record_count: int) -> d
         time.sleep(1.2)  # counters of records are brought up to date once a second
         found = metrics()
         worker.stop()
+    expected = expected or samples[-1][1]
     first = next(sample for sample in samples if sample[1] >= expected * FROM)
     last = [sample for sample in samples if sample[1] <= expected * TO][-1]
     if last[0] <= first[0]:  # too fast for this little input
@@ -52,6 +56,11 @@ def measure(bench: Bench, case: Case, inputs: list[str], record_count: int) -> d
         "outputs_per_s": outputs / (last[0] - first[0]),
         "cpu_us_per_output": (last[2] - first[2]) * 1e6 / outputs,
         "measured_s": last[0] - first[0],
+        "words_per_s": outputs
+        / expected
+        * record_count
+        * WORDS_PER_SENTENCE
+        / (last[0] - first[0]),
     }
     if found:
         header_bytes = found.get("kstash_header_bytes_total", 0.0)
@@ -60,3 +69,11 @@ def measure(bench: Bench, case: Case, inputs: list[str], record_count: int) -> d
         result["lineage_bytes_per_output"] = lineage_bytes / expected
         result["lineage_entries"] = found.get("kstash_lineage_appended_entries_total", 0.0)
     return result
+
+
+def _is_over(samples: list[tuple[float, int, float]], expected: int | None, changed: float) -> bool:
+    if not samples or not samples[-1][1]:
+        return False
+    if expected is None:
+        return samples[-1][0] > changed + QUIET_S
+    return samples[-1][1] >= expected

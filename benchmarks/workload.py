@@ -53,7 +53,7 @@ class Records:
     """
 
     def __init__(self, case: Case, keys: int | None = None, seed: int = 1) -> None:
-        self._is_sentences = case.program == "word count"
+        self._is_sentences = case.counts_words
         blocks = _words(seed) if keys is None else _repeated_words(keys, seed)
         self._words = (word for block in blocks for word in block)
         self._made = 0
@@ -70,9 +70,16 @@ class Records:
         return self._made % 2, next(self._words).encode(), value.encode()
 
 
-def outputs_per_record(case: Case) -> int:
-    """Outputs that an input record leads to."""
-    return WORDS_PER_SENTENCE if case.program == "word count" else 1
+def outputs_per_record(case: Case) -> int | None:
+    """Outputs that an input record leads to; None: nobody knows.
+
+    A session sends two for a word, but for its first one, or one when its ends stay the same.
+    """
+    if case.program == "session count":
+        return None
+    if case.program == "hopping count":
+        return 2 * WORDS_PER_SENTENCE
+    return WORDS_PER_SENTENCE if case.counts_words else 1
 
 
 def partition_of(index: int, key: bytes | None, partitions: int = PARTITIONS) -> int:

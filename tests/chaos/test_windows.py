@@ -38,7 +38,7 @@ JUMP_EACH = 4_000
 ACK_DELAY_MS = 300
 """So late is lineage stable: a crash always finds some that only outputs carry."""
 
-KINDS = ("updates", "late", "finals")
+KINDS = ("updates", "late", "finals", "visits")
 
 
 def clicks_of(choice: random.Random) -> Iterator[Click]:
@@ -95,6 +95,7 @@ class Scene:
                 clicks, 1_000, 500
             )
             made["finals"][partition] = window_checks.finals(clicks, 10_000, 2_000)
+            made["visits"][partition] = window_checks.visits(clicks, 3_000, 1_000)
         return made
 
 

@@ -2,12 +2,13 @@
 
     python -m tests.chaos.windows_app [options of the applications]
 
-Values are JSON `{"at": event time in ms, "n": number of the record}`. Three topics are written, all
+Values are JSON `{"at": event time in ms, "n": number of the record}`. Four topics are written, each
 from the task that reads the input partition of that number:
 
 - `<output>-updates`: records by key and tumbling window, at each record (immediate);
 - `<output>-late`: what those windows missed (immediate);
-- `<output>-finals`: the sum of `n` by key and tumbling window, once each (transactional).
+- `<output>-finals`: the sum of `n` by key and tumbling window, once each (transactional);
+- `<output>-visits`: records by session, once each (transactional).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ UPDATES = kstash.tumbling(timedelta(seconds=1))
 UPDATES_GRACE = timedelta(milliseconds=500)
 FINALS = kstash.tumbling(timedelta(seconds=10))
 FINALS_GRACE = timedelta(seconds=2)
+VISITS = kstash.session(timedelta(seconds=3))
+VISITS_GRACE = timedelta(seconds=1)
 
 
 @shared_options(  # type: ignore[untyped-decorator] # mypy knows it under another name
@@ -49,6 +52,11 @@ def main(options: Options) -> None:
         .window(FINALS, grace=FINALS_GRACE, emit="final")
         .sum("finals", value=kstash.int_text)
         .to(f"{options.output}-finals", value=kstash.int_text, delivery="transactional")
+    )
+    (
+        clicks.window(VISITS, grace=VISITS_GRACE, emit="final")
+        .count("visits")
+        .to(f"{options.output}-visits", value=kstash.int_text, delivery="transactional")
     )
     options.run(app)
 
