@@ -36,6 +36,7 @@ from kstash.surface.windows import (
     WindowResults,
     hopping,
     session,
+    sliding,
     tumbling,
     windowed,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "number_text",
     "raw",
     "session",
+    "sliding",
     "text",
     "tumbling",
     "windowed",

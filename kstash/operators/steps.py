@@ -32,11 +32,13 @@ from kstash.operators.stateless import (
 from kstash.operators.step import Step, Surroundings
 from kstash.operators.windows.aligned import AlignedWindows
 from kstash.operators.windows.sessions import SessionWindows
+from kstash.operators.windows.sliding import SlidingWindows
 from kstash.operators.windows.step import WindowStep
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
 from kstash.topology import ready_processors as r
 from kstash.topology import session_nodes as sessions
+from kstash.topology import sliding_nodes as sliding
 from kstash.topology import time_nodes as t
 from kstash.topology import window_nodes as w
 from kstash.topology.process_node import Process
@@ -87,5 +89,8 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     w.AlignedFold: lambda node, _: WindowStep(node, AlignedWindows(node, folder_of(node.fold))),
     sessions.SessionFold: lambda node, _: WindowStep(
         node, SessionWindows(node, folder_of(node.fold))
+    ),
+    sliding.SlidingFold: lambda node, _: WindowStep(
+        node, SlidingWindows(node, folder_of(node.fold))
     ),
 }

@@ -24,7 +24,7 @@ class Declared:
         state: serde of the states.
         sent: serde of what is sent on; None: it is not known.
         location: `file:line` of the user's code.
-        functions: of the user's, by the node's names.
+        more: what else its node is made of, by its names: the user's functions above all.
     """
 
     kind: type[k.Stateful]
@@ -32,7 +32,7 @@ class Declared:
     state: Serde[Any]
     sent: Serde[Any] | None
     location: str
-    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def node(self, index: int, parent: Node, key: Serde[Any]) -> k.Stateful:
         """The node of the fold without windows."""
@@ -43,7 +43,7 @@ class Declared:
             name=self.name,
             key=key,
             value=self.state,
-            **self.functions,
+            **self.more,
         )
 
 
@@ -71,15 +71,24 @@ def aggregate(
     initial: Callable[[], Any],
     function: Callable[..., Any],
     value: Serde[Any],
+    *,
     merge: Callable[..., Any] | None = None,
+    values: Serde[Any] | None = None,
 ) -> Declared:
-    """From a state of its own; with `merge` also where windows become one."""
+    """From a state of its own; with `merge` where windows become one, `values` where they keep."""
     check_function("aggregate", initial, user_location())
     check_function("aggregate", function, user_location(), "state", "value")
-    if merge is None:
-        return _declared(k.Aggregate, name, value, initial=initial, function=function)
-    check_function("aggregate: merge", merge, user_location(), "state", "state")
-    return _declared(k.Aggregate, name, value, initial=initial, function=function, merge=merge)
+    if merge is not None:
+        check_function("aggregate: merge", merge, user_location(), "state", "state")
+    if values is not None:
+        check_serde("values", values, user_location())
+    more: dict[str, Any] = {
+        "initial": initial,
+        "function": function,
+        "merge": merge,
+        "values": values,
+    }
+    return _declared(k.Aggregate, name, value, **more)
 
 
 def extreme(
@@ -129,7 +138,7 @@ def _declared(
     name: str,
     state: Serde[Any],
     sent: Serde[Any] | None = _SAME,
-    **functions: Callable[..., Any],
+    **more: Any,
 ) -> Declared:
     location = user_location()
     check_name(name, location)
@@ -140,5 +149,5 @@ def _declared(
         state=state,
         sent=state if sent is _SAME else sent,
         location=location,
-        functions=functions,
+        more=more,
     )

@@ -18,6 +18,7 @@ from kstash.topology import nodes as n
 from kstash.topology import window_nodes as w
 from kstash.topology.record import Deletion, Late
 from kstash.topology.session_nodes import Sessions
+from kstash.topology.sliding_nodes import Sliding
 from kstash.topology.user_code import user_location
 
 K = TypeVar("K")
@@ -80,6 +81,22 @@ def session(gap: timedelta) -> w.Windows:
         TopologyError: no such gap.
     """
     return Sessions(check_interval("gap", gap, user_location(), least=1))
+
+
+def sliding(size: timedelta) -> w.Windows:
+    """Windows around records: one ends at each, and one begins 1 ms after each that others follow.
+
+    So there is a window for each set of records of a key that are at most the size apart. It holds
+    its start and its end; none starts before 1970. The values of records are kept as long as a
+    window to come can hold them.
+
+    Args:
+        size: from the start of a window to its end, in whole milliseconds, 1 or more.
+
+    Raises:
+        TopologyError: no such size.
+    """
+    return Sliding(check_interval("size", size, user_location(), least=1))
 
 
 def windowed(serde: Serde[K], size: timedelta | None = None) -> Serde[Windowed[K]]:
@@ -182,6 +199,7 @@ class WindowedStream(Generic[K, V]):
         *,
         value: Serde[S],
         merge: Callable[[S, S], S | Deletion] | None = None,
+        values: Serde[V] | None = None,
     ) -> WindowResults[Windowed[K], S]:
         """Keep a state of any kind.
 
@@ -192,11 +210,14 @@ class WindowedStream(Generic[K, V]):
             value: serde of the state.
             merge: `(state, state) -> state` of two sessions that become one, the earlier one first;
                 needed for sessions.
+            values: serde of the values, which sliding windows keep; inherited where it is known.
 
         Raises:
-            TopologyError: the name is taken, or `merge` is missing.
+            TopologyError: the name is taken, or `merge` or `values` is missing.
         """
-        return self._folded(folds.aggregate(name, initial, function, value, merge))
+        known = self._stream._value_serde if values is None else values
+        fold = folds.aggregate(name, initial, function, value, merge=merge, values=known)
+        return self._folded(fold)
 
     def min(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[Windowed[K], V]:
         """Keep the least value.

@@ -87,6 +87,7 @@ class Aggregate(Stateful):
         initial: makes the state of a new key.
         function: `(state, value) -> state`.
         merge: `(state, state) -> state`, for windows that become one; None: it is not known.
+        values: serde of the values, for windows that keep them; None: it is not known.
     """
 
     verb = "aggregate"
@@ -94,6 +95,7 @@ class Aggregate(Stateful):
     initial: Callable[[], Any]
     function: Callable[[Any, Any], Any]
     merge: Callable[[Any, Any], Any] | None = None
+    values: Serde[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

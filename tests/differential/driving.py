@@ -70,7 +70,12 @@ def folded(stream: KeyedStream[Any, Any], spec: dict[str, Any], name: str) -> Ke
         "sum": lambda: windowed.sum(name),
         "reduce": lambda: windowed.reduce(name, lambda old, new: old + new, value=kstash.json),
         "list": lambda: windowed.aggregate(
-            name, list, append, merge=lambda one, other: one + other, value=kstash.json
+            name,
+            list,
+            append,
+            merge=lambda one, other: one + other,
+            value=kstash.json,
+            values=kstash.json,
         ),
         "min": lambda: windowed.min(name, value=kstash.json),
         "max": lambda: windowed.max(name, value=kstash.json),
@@ -93,6 +98,7 @@ def windows_of(spec: dict[str, Any]) -> kstash.Windows:
     made: dict[str, Callable[[], kstash.Windows]] = {
         "tumbling": lambda: kstash.tumbling(of("size")),
         "hopping": lambda: kstash.hopping(of("size"), of("advance")),
+        "sliding": lambda: kstash.sliding(of("size")),
         "session": lambda: kstash.session(of("gap")),
     }
     return made[spec["window"]]()

@@ -1,4 +1,4 @@
-"""Sessions of kstash against the model, case by case, with and without crashes.
+"""Sessions and sliding windows of kstash against the model, case by case, with and without crashes.
 
 What the model says is judged by Kafka Streams: see `test_reference.py`.
 """
@@ -13,7 +13,7 @@ from tests.differential.driving import said, shifted
 from tests.differential.reference import Chain
 from tests.differential.test_reference import RANDOM, SENTENCES, name_of
 
-KINDS = {"session"}
+KINDS = {"session", "sliding"}
 
 
 def of_these(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -23,7 +23,6 @@ def of_these(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for case in cases
         if KINDS & {spec["window"] for spec in case["ops"]}
         and not any(spec.get("between") == "stage" for spec in case["ops"])
-        and "sliding" not in {spec["window"] for spec in case["ops"]}
     ]
 
 

@@ -135,6 +135,10 @@ DECLARATIONS: dict[str, Declare] = {
     "hopping(size)": lambda _, s, x: s.window(kstash.hopping(x, MINUTE)),
     "hopping(advance)": lambda _, s, x: s.window(kstash.hopping(MINUTE, x)),
     "hopping(offset)": lambda _, s, x: s.window(kstash.hopping(MINUTE, MINUTE, offset=x)),
+    "window.aggregate(values)": lambda _, s, x: s.window(kstash.sliding(MINUTE)).aggregate(
+        "n", dict, fold, value=kstash.json, values=x
+    ),
+    "sliding(size)": lambda _, s, x: s.window(kstash.sliding(x)),
     "session(gap)": lambda _, s, x: s.window(kstash.session(x)),
     "windowed(serde)": lambda app, _, x: app.stream("a", key=kstash.windowed(x, MINUTE)),
     "windowed(size)": lambda app, _, x: app.stream("a", key=kstash.windowed(kstash.text, x)),
@@ -175,7 +179,13 @@ NEEDED = {
     *("window.aggregate(name)", "window.aggregate(initial)", "window.aggregate(function)"),
     *("window.aggregate(value)", "window.max(name)", "window.mean(name)", "window.collect(name)"),
     *("tumbling(size)", "tumbling(offset)", "hopping(size)", "hopping(advance)"),
-    *("hopping(offset)", "windowed(serde)", "session(gap)", "window.aggregate(merge)"),
+    *(
+        "hopping(offset)",
+        "windowed(serde)",
+        "session(gap)",
+        "sliding(size)",
+        "window.aggregate(merge)",
+    ),
 }
 """Where None is none either."""
 

@@ -15,6 +15,7 @@ from kstash.topology import (
     nodes,
     process_node,
     session_nodes,
+    sliding_nodes,
     time_nodes,
     window_nodes,
 )
@@ -32,6 +33,7 @@ def concrete() -> set[type[Node]]:
         time_nodes,
         window_nodes,
         session_nodes,
+        sliding_nodes,
         process_node,
     )
     named = {name: kind for module in modules for name, kind in vars(module).items()}

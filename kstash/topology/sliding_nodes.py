@@ -1,0 +1,142 @@
+"""The node of sliding windows, and how they are kept; see `kstash.topology.nodes`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kstash.serdes import Serde, Windowed, msgpack, number_text, windowed_by_time
+from kstash.topology import keyed_nodes as k
+from kstash.topology.traits import ColumnSet, KeyedStore, time_store
+from kstash.topology.window_nodes import WindowFold, Windows, interval_text
+from kstash.topology.window_places import queue_store
+
+
+@dataclass(frozen=True, slots=True)
+class Sliding(Windows):
+    """Windows of one size around records: one ends at each, and one begins after each.
+
+    Attributes:
+        size_ms: from the start to the end of each, which it holds too; 1 or more.
+    """
+
+    size_ms: int
+
+    def __str__(self) -> str:
+        """As they are declared."""
+        return f"sliding({interval_text(self.size_ms)})"
+
+    def result_key(self, key: Serde[Any]) -> Serde[Windowed[Any]]:
+        """That of Kafka Streams' time windows."""
+        return windowed_by_time(key, self.size_ms)
+
+    def problem(self, fold: k.Stateful) -> str | None:
+        """Records are kept for windows to come."""
+        if isinstance(fold, k.Aggregate) and fold.values is None:
+            return (
+                "sliding windows keep the values of records, but their serde is not known here: "
+                "give it as values="
+            )
+        return None
+
+
+@dataclass(slots=True)
+class Window:
+    """One window of a key.
+
+    Attributes:
+        start_ms: its first millisecond.
+        latest_ms: the largest timestamp in it.
+        state: of the fold; None: it was deleted.
+    """
+
+    start_ms: int
+    latest_ms: int
+    state: Any
+
+
+@dataclass(slots=True)
+class Slides:
+    """What is kept for a key.
+
+    Attributes:
+        windows: the open ones, by start.
+        records: of each record that a window to come may hold or begin after: timestamp, number in
+            the order of arrival, encoded value; in the order of these.
+        arrivals: number of the next record.
+    """
+
+    windows: list[Window] = field(default_factory=list)
+    records: list[tuple[int, int, bytes]] = field(default_factory=list)
+    arrivals: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlidingFold(WindowFold[Sliding]):
+    """A state for each sliding window."""
+
+    may_leave_work = True
+
+    @property
+    def drops_nulls(self) -> bool:
+        """Counts too, as those of Kafka Streams do."""
+        return True
+
+    @property
+    def reads(self) -> ColumnSet:  # type: ignore[override] # what the fold reads, which varies
+        """Whether a value is null is asked for in any case."""
+        return self.fold.reads | ColumnSet.VALUE | ColumnSet.TIME
+
+    @property
+    def values(self) -> Serde[Any] | None:
+        """Serde of the values of records, which are kept; None: the fold does not read them."""
+        if isinstance(self.fold, k.Count):
+            return None
+        if isinstance(self.fold, k.Mean):
+            return number_text
+        return self.fold.values if isinstance(self.fold, k.Aggregate) else self.fold.value
+
+    @property
+    def stores(self) -> tuple[KeyedStore, ...]:
+        """Windows and records of each key, how far time has come, and the order of closing."""
+        fold, values = self.fold, self.values
+        slides = KeyedStore(
+            name=self.name,
+            verb=fold.verb,
+            key=fold.key,
+            value=slides_of(fold.state, "nothing" if values is None else values.name),
+            detail=f"{self.windows} {self.emit}",
+        )
+        return (slides, time_store(self.name), queue_store(self.name))
+
+
+Sliding.node = SlidingFold
+
+
+def slides_of(state: Serde[Any], values: str) -> Serde[Slides]:
+    """The serde of what is kept for a key.
+
+    Args:
+        state: serde of the states.
+        values: name of the serde of the values.
+    """
+
+    def serialize(slides: Slides) -> bytes:
+        windows = [
+            (w.start_ms, w.latest_ms, None if w.state is None else state.serialize(w.state))
+            for w in slides.windows
+        ]
+        return msgpack.serialize((windows, slides.records, slides.arrivals))
+
+    def deserialize(data: bytes) -> Slides:
+        windows, records, arrivals = msgpack.deserialize(data)
+        return Slides(
+            [
+                Window(start, latest, None if made is None else state.deserialize(made))
+                for start, latest, made in windows
+            ],
+            [(timestamp, number, value) for timestamp, number, value in records],
+            arrivals,
+        )
+
+    return Serde(f"sliding windows of {state.name} over {values}", serialize, deserialize)
