@@ -381,8 +381,10 @@ def test_a_record_may_itself_close_the_session_beside_it() -> None:
     second.to("out", value=kstash.json)
     second.late().to("late", value=kstash.json)
     (stage,) = app.topology().stages
-    program = StageProgram(stage, MemoryBackend().task("n", 0).open(stage.stores, base=None))
+    state = MemoryBackend().task("n", 0).open(stage.stores, base=None)
+    program = StageProgram(stage, state)
     program.process(0, Batch([b"a", b"b", b"a"], [b"1", b"0", b"1"], [20, 130, 25]))
     made = {stage.outputs[index].topic: batch for index, batch, _ in program.take_outputs()}
     assert made["out"].values == [b"1"]
     assert made["late"].values == [b"[2,[[25,25]]]"]
+    assert state.store("m.time").items() == [(b"", 20)]
