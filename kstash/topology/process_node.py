@@ -31,6 +31,7 @@ class Process(Stateful):
     verb = "process"
     reads = ColumnSet.ALL
     keeps = ColumnSet.NONE
+    may_leave_work = True
 
     make: Callable[[], Processor[Any, Any, Any]]
     states: dict[str, KeyedState]

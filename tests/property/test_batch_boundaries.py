@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import kstash
 from kstash import App, KeyedStream
 from kstash.operators.batch import Batch
+from kstash.operators.process import logic as process_logic
 from kstash.operators.program import StageProgram
 from kstash.operators.step import Decision
 from kstash.operators.windows import aligned
@@ -260,9 +261,10 @@ def batches_of(
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_parts() -> Iterator[None]:
-    """Windows that close together leave in parts of two, so that there are several."""
+    """Windows that close together, and timers, leave in parts of two, so that there are several."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aligned, "PART_RECORDS", 2)
+        patch.setattr(process_logic, "PART_RECORDS", 2)
         yield
 
 

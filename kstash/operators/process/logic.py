@@ -100,8 +100,7 @@ class _Batch:
         columns = (flow.live_keys, flow.live_values, flow.live_timestamps, headers)
         self.records = list(map(Record, *columns))
         self.times = flow.times
-        self.index = 0
-        self.room = 0
+        self.index = self.room = self.fired = 0
         self.time = StreamTime(stores, node.name)
         self.timers: Timers | None = stores.timers(node.name) if node.has_timers else None
         self.next_due_ms = MAX_MS
@@ -115,7 +114,7 @@ class _Batch:
 
     def go_on(self, scope: Scope) -> None:
         """Process all records, or as many as one part has room for, and send on what they made."""
-        self.scope, self.room = scope, PART_RECORDS if self.node.may_leave_work else MAX_MS
+        self.scope, self.room, self.fired = scope, PART_RECORDS, 0
         is_done = self._process()
         for port, results in self.call.take_sent().items():
             if results:
@@ -128,7 +127,13 @@ class _Batch:
         call, time, on_record = self.call, self.time, self.processor.on_record
         for index in range(self.index, self.flow.count):
             record, time_ms = self.records[index], self.times[index]
-            self.index = call.index = index
+            if index > self.index:
+                self.index = index
+                if self.fired >= PART_RECORDS:
+                    return False
+                # Where a part ends within a record depends on that record alone.
+                self.room = PART_RECORDS
+            call.index = index
             call.record = record
             if self.next_due_ms <= time_ms and self.timers is not None:
                 self._fire(self.timers, time_ms)
@@ -156,6 +161,7 @@ class _Batch:
             limit = _DUE_MAX
             for timer in due:
                 self.room -= 1
+                self.fired += 1
                 if self._fire_one(timers, timer):
                     # Another one may be the next one now.
                     limit = 1

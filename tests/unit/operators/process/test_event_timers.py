@@ -15,7 +15,7 @@ from kstash import App, Context, FiredTimer, Processor, Record
 from kstash.errors import OperatorError
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
-from kstash.operators.step import Decide, Decision
+from kstash.operators.step import PART_RECORDS, Decide, Decision
 from kstash.testing import TestDriver
 from kstash.testing.state import MemoryBackend
 
@@ -72,10 +72,18 @@ class Task:
         self.program = StageProgram(self.stage, self.state, **more)
 
     def feed(self, *records: tuple[str, int, Any]) -> list[Any]:
-        """(Key, result, timestamp) of what came of (key, timestamp, orders)."""
+        """(Key, result, timestamp) of what came of (key, timestamp, orders), in all its parts."""
         keys, times, values = zip(*records, strict=True)
         encoded = [kstash.json.serialize(value) for value in values]
         self.program.process(0, Batch([k.encode() for k in keys], list(encoded), list(times)))
+        made = self.made()
+        while self.program.has_work:
+            self.program.go_on()
+            made += self.made()
+        return made
+
+    def made(self) -> list[Any]:
+        """What was made by now."""
         made: list[Any] = []
         for _, batch, _ in self.program.take_outputs():
             for key, value, at in zip(batch.keys, batch.values, batch.timestamps, strict=True):
@@ -279,6 +287,81 @@ def test_a_timer_needs_who_takes_it() -> None:
     app.stream("in", key=kstash.text, value=kstash.json).process("p", Forgets, value=kstash.json)
     with pytest.raises(OperatorError, match="has no on_timer"):
         Task(app).feed(("a", 1, 0))
+
+
+class Ticks(Processor[str, int, int]):
+    """Sets as many timers as a value says, which leave nothing but a count."""
+
+    count = kstash.Value("count", kstash.int_text)
+
+    def on_record(self, record: Record, context: Context[str, int]) -> None:
+        """Set them, and send how many have fired."""
+        context.send(self.count.get(0))
+        for number in range(record.value):
+            context.timer(f"{number}", at=record.timestamp_ms + 1 + number // 2)
+
+    def on_timer(self, timer: FiredTimer, context: Context[str, int]) -> None:
+        """Count."""
+        self.count.set(self.count.get(0) + 1)
+        if timer.name == "7":
+            context.send(-1)
+
+
+def ticking() -> App:
+    """`Ticks`, with an output."""
+    app = App("ticks")
+    stream = app.stream("in", key=kstash.text, value=kstash.json)
+    stream.process("p", Ticks, value=kstash.json).to("out")
+    return app
+
+
+def test_very_many_timers_fire_in_parts() -> None:
+    """Each has a bounded number; their results come before those of the record, which waits."""
+    task = Task(ticking())
+    count = 2 * PART_RECORDS + 5
+    task.feed(("a", 1, count))
+    task.program.process(0, Batch([b"a", b"b"], [b"0", b"0"], [count + 1, count + 1]))
+    parts = [task.made()]
+    fired = [task.state.store("p.count").items()]
+    while task.program.has_work:
+        task.program.go_on()
+        parts.append(task.made())
+        fired.append(task.state.store("p.count").items())
+    assert [[value for _, value, _ in part] for part in parts] == [[-1], [], [count, 0]]
+    numbers = [int(entries[0][1][8:]) for entries in fired]
+    assert numbers == [PART_RECORDS, 2 * PART_RECORDS, count]
+
+
+def test_a_crash_after_many_timers() -> None:
+    """The event is made again as a whole, and nothing of it is sent twice."""
+    count = 3 * PART_RECORDS
+    with TestDriver(ticking()) as driver:
+        driver.send("in", count, key="a", timestamp_ms=1)
+        driver.send("in", 0, key="b", timestamp_ms=count)
+        driver.crash()
+        driver.recover()
+        driver.send("in", 0, key="a", timestamp_ms=count)
+        assert [record.value for record in driver.read("out")] == [0, -1, 0, count]
+
+
+def test_a_batch_looks_at_the_first_timers_only() -> None:
+    """However many are set: a task that begins reads none of the others."""
+    task = Task(ticking())
+    task.feed(("a", 1, 5000))
+    timers = task.state.timers("p")
+    asked: list[int] = []
+    due = timers.due
+
+    def counted(until_ms: int, *, limit: int) -> list[Any]:
+        asked.append(limit)
+        return due(until_ms, limit=limit)
+
+    timers.due = counted  # type: ignore[method-assign]
+    task.feed(("b", 1, 0), ("c", 1, 0))
+    assert sum(asked) == 1
+    task.feed(("b", 2, 0))
+    assert max(asked) <= 64
+    assert len(asked) <= 5
 
 
 # --- against an obvious model ---------------------------------------------------------------------
