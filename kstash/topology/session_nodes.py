@@ -74,7 +74,7 @@ class SessionFold(WindowFold[Sessions]):
             value=sessions_of(fold.state),
             detail=f"{self.windows} {self.emit}",
         )
-        return (sessions, time_store(self.name), queue_store(self.name))
+        return (sessions, time_store(self.name), queue_store(self.name, holds="windows"))
 
 
 Sessions.node = SessionFold

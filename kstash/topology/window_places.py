@@ -16,9 +16,21 @@ _NUMBERS: Final = Struct(">QQ")
 _FIRST: Final = Struct(">Q")
 
 
-def queue_store(operator: str) -> KeyedStore:
-    """The store with the order in which an operator's windows close, for `stores` of its node."""
-    return KeyedStore(queue_store_name(operator), "queue", raw, raw, StoreKind.ORDERED)
+def queue_store(operator: str, *, holds: str = "") -> KeyedStore:
+    """The store with the order in which an operator's windows close, for `stores` of its node.
+
+    Args:
+        operator: its name.
+        holds: as of `KeyedStore`: what each entry is, where all are of one kind.
+    """
+    return KeyedStore(
+        name=queue_store_name(operator),
+        verb="queue",
+        key=raw,
+        value=raw,
+        kind=StoreKind.ORDERED,
+        holds=holds,
+    )
 
 
 def queue_store_name(operator: str) -> str:

@@ -57,6 +57,20 @@ def test_windows_are_seen_as_such() -> None:
         assert operator.dropped == {"null_key": 1, "null_value": 0, "late": 1, "no_window": 0}
 
 
+def test_sessions_are_counted_by_their_places_in_the_queue() -> None:
+    """Their store has one entry of each key, however many sessions that has."""
+    app = App("sessions")
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    sessions = stream.window(kstash.session(timedelta(minutes=1)), grace=timedelta(hours=2))
+    sessions.count("n").to("out", value=kstash.int_text)
+    with TestDriver(app, start_ms=START_MS) as driver:
+        for key, at_ms in (("k", START_MS), ("l", START_MS), ("k", START_MS - HOUR_MS)):
+            driver.send("in", "v", key=key, timestamp_ms=at_ms)
+        driver.advance(11)
+        (operator,) = status(driver).operators
+        assert operator.windows == driver.metrics.gauges["windows_open"] == 3
+
+
 class Idle(kstash.Processor[str, str, str]):
     """Sets a timer for each key."""
 
