@@ -110,6 +110,8 @@ def side_of(
             f"{list(parent.sides)} as sides",
             location,
         )
+    if value is None and parent.are_sides_alike:
+        value = stream._value_serde
     return stream._graph.add(lambda index: n.Port(index, (parent,), location, name)), value
 
 

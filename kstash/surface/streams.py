@@ -152,7 +152,8 @@ class Stream(Generic[K, V]):
 
         Args:
             name: one of the `sides` of the processor.
-            value: serde of their values.
+            value: serde of their values; what `dedup` and `throttle` leave out has that of the
+                stream.
 
         Raises:
             TopologyError: this is not what `process` returned, or it has no such side output.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from kstash.ports.state import StoreKind
 from kstash.serdes import Serde, raw
@@ -20,6 +20,7 @@ class Process(Stateful):
 
     Attributes:
         value: serde of the results.
+        are_sides_alike: whether the values of all outputs are of one serde.
         make: makes the processor of a task.
         states: by the attribute of the processor, what it keeps for each key.
         sides: names of its side outputs.
@@ -32,6 +33,7 @@ class Process(Stateful):
     reads = ColumnSet.ALL
     keeps = ColumnSet.NONE
     may_leave_work = True
+    are_sides_alike: ClassVar[bool] = False
 
     make: Callable[[], Processor[Any, Any, Any]]
     states: dict[str, KeyedState]

@@ -27,6 +27,7 @@ class Dedup(Process):
     """Records whose id has passed lately are left out."""
 
     verb = "dedup"
+    are_sides_alike = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +35,7 @@ class Throttle(Process):
     """Some records of each key pass in an interval."""
 
     verb = "throttle"
+    are_sides_alike = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

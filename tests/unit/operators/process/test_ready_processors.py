@@ -29,7 +29,7 @@ def program(grow: Callable[[Json], Json]) -> App:
     made = grow(app.stream("in", key=kstash.text, value=kstash.json))
     made.to("out", value=kstash.json)
     for side in getattr(made._node, "sides", ()):
-        made.side(side).to("side", value=kstash.json)
+        made.side(side).to("side")  # of the serde of the stream
     return app
 
 
