@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final
+from typing import Final, Literal
 
 from kstash.ports.state import StoreKind
 from kstash.serdes import raw
@@ -16,7 +16,7 @@ _NUMBERS: Final = Struct(">QQ")
 _FIRST: Final = Struct(">Q")
 
 
-def queue_store(operator: str, *, holds: str = "") -> KeyedStore:
+def queue_store(operator: str, *, holds: Literal["", "windows"] = "") -> KeyedStore:
     """The store with the order in which an operator's windows close, for `stores` of its node.
 
     Args:
