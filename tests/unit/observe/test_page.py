@@ -418,7 +418,7 @@ def test_the_keyboard_reaches_all_in_order(opened: Opened) -> None:
     expect(page.get_by_role("link", name="Skip to the status")).to_be_focused()
     expect(page.get_by_role("link", name="Skip to the status")).to_be_in_viewport()
     order = []
-    for _ in range(9):
+    for _ in range(10):
         page.keyboard.press("Tab")
         order.append(page.evaluate("document.activeElement.textContent"))
     assert order == [
@@ -426,6 +426,7 @@ def test_the_keyboard_reaches_all_in_order(opened: Opened) -> None:
         "Flow",
         "Topology",
         "Workers and tasks",
+        "Time, windows and timers",
         "Recoveries",
         "Checkpoints",
         "Warnings and errors",
