@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import kstash
@@ -55,6 +56,31 @@ def merged(app: kstash.App, inputs: list[str], output: str, options: dict[str, A
     counts.to(output, value=kstash.int_text)
     if "plain" in options:
         counts.to(options["plain"], value=kstash.int_text, delivery="transactional")
+
+
+class Idle(kstash.Processor[str, str, str]):
+    """Sets a timer for each word, an hour later."""
+
+    def on_record(self, record: Any, context: Any) -> None:
+        """Set it."""
+        context.timer("idle", at=record.timestamp_ms + HOUR_MS)
+
+    def on_timer(self, timer: Any, context: Any) -> None:
+        """Send its name."""
+        context.send(timer.name)
+
+
+def timed(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
+    """Count words by hours, and set timers for them."""
+    words = (
+        app.stream(inputs[0], value=kstash.text)
+        .flat_map(str.split)
+        .key_by(lambda word: word, key=kstash.text, value=kstash.text)
+    )
+    words.window(kstash.tumbling(timedelta(hours=1))).count("hours").to(
+        output, value=kstash.int_text
+    )
+    words.process("idle", Idle, value=kstash.text)
 
 
 def spread(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
@@ -125,6 +151,7 @@ PROGRAMS: dict[str, Build] = {
     "words": words,
     "merged": merged,
     "spread": spread,
+    "timed": timed,
     "copy": copy,
     "drop": drop,
     "copy_to": copy_to,

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import psutil
@@ -26,13 +26,22 @@ from kstash.observe.table import METRIC_PREFIX, METRICS
 from kstash.process.seat import SEAT_VARIABLE
 from kstash.testing.fixtures import TopicFactory
 
+BY_TIME = {
+    "operator_dropped_records",
+    "operator_time_delay_seconds",
+    "operator_time_seconds",
+    "timers_pending",
+    "windows_open",
+}
+"""Metrics of operators that go by time: a word count has none."""
+
 SENTENCES = 200
 WORDS = 5 * SENTENCES
 WAIT_S_MAX = 60.0
 
 
 class Worker:
-    """A word count in a process of its own, with HTTP on a port of its own.
+    """A program in a process of its own, with HTTP on a port of its own.
 
     Attributes:
         sentences: the topic that it reads.
@@ -55,6 +64,12 @@ class Worker:
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(30)
+
+    def end(self) -> None:
+        """Kill what runs."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(30)
 
     def get(self, path: str) -> tuple[int, str]:
         """Status code and text; code 0 while nothing listens."""
@@ -102,9 +117,7 @@ def worker(
     for number in range(SENTENCES):
         producer.produce(sentences, b"a bb a ccc %d" % number, partition=number % 2)
     assert producer.flush(30) == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     command = [
         *(sys.executable, "-m", "kstash.apps.word_count"),
         *("--bootstrap-servers", kafka_broker.bootstrap_servers),
@@ -115,69 +128,82 @@ def worker(
     ]
     made = Worker(command, port, tmp_path / "worker.log", sentences)
     yield made
-    if made.process is not None:
-        made.process.kill()
-        made.process.wait(30)
+    made.end()
 
 
-def test_a_worker_shows_what_it_does(worker: Worker) -> None:
-    """Counts are exact, readiness follows the tasks, promtool and the page agree, SIGTERM ends."""
-    worker.start()
-    worker.wait("/livez", lambda: worker.get("/livez")[0] == 200)
-    worker.wait("/readyz", lambda: worker.get("/readyz")[0] == 200)
-    worker.wait_value("kstash_records_out_total", 2 * WORDS)
-    assert worker.value("kstash_records_in_total") == SENTENCES + WORDS
-    assert worker.value("kstash_records_out_total") == 2 * WORDS
-    assert worker.value("kstash_recoveries_total") == 2
-    assert worker.value("kstash_recovery_seconds_count") == 2
-    worker.wait_value("kstash_checkpoints_total", 4)
-    for name in (
-        *("kstash_process_seconds_count", "kstash_end_to_end_seconds_count"),
-        *("kstash_checkpoint_bytes_total", "kstash_checkpoint_seconds_count"),
-        *("kstash_header_bytes_total", "kstash_commits_total", "kstash_task_position"),
-        *("kstash_recovery_phase_seconds_count", "process_resident_memory_bytes"),
-    ):
-        assert worker.value(name) > 0, name
+@pytest.fixture
+def timed(
+    worker: Worker,
+    kafka_broker: DevBroker,
+    kafka_topics: TopicFactory,
+    application_id: str,
+    tmp_path: Path,
+) -> Iterator[Worker]:
+    """One of a program with windows and timers, over the same input."""
+    port = _free_port()
+    settings = {
+        "application_id": application_id,
+        "bootstrap_servers": kafka_broker.bootstrap_servers,
+        "state_dir": str(tmp_path / "state"),
+        "http_port": port,
+    }
+    output = kafka_topics("by-hour", partitions=2)
+    given = {"inputs": [worker.sentences], "output": output, "settings": settings}
+    command = [sys.executable, "-m", "tests.integration.programs", "timed", json.dumps(given)]
+    made = Worker(command, port, tmp_path / "worker.log", worker.sentences)
+    yield made
+    made.end()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _found(worker: Worker) -> dict[str, Metric]:
     text = worker.get("/metrics")[1]
-    assert 'kstash_app_state{state="live"} 1.0' in text
-    assert 'kstash_app_state{state="recovering"} 0.0' in text
-    _check_with_promtool(text)
-    assert "static/page.js" in worker.get("/")[1]
-    status = json.loads(worker.get("/status")[1])
-    assert [task["state"] for task in status["tasks"]] == ["live"] * 4
-    assert worker.stop(signal.SIGTERM) == 0
-    assert worker.get("/livez")[0] == 0
+    families = text_string_to_metric_families(text)
+    return {family.name.removeprefix(METRIC_PREFIX): family for family in families}
+
+
+def _missing(worker: Worker) -> set[str]:
+    families = _found(worker)
+    return {s.name for s in METRICS if not getattr(families.get(s.name), "samples", 0)}
+
+
+def _check_kinds(worker: Worker, names: Collection[str]) -> None:
+    families = _found(worker)
+    for spec in METRICS:
+        if spec.name in names:
+            assert families[spec.name].type == spec.kind, spec.name
+            for sample in families[spec.name].samples:
+                assert set(sample.labels) - {"le"} == set(spec.labels), spec.name
 
 
 def test_each_metric_of_the_table_has_a_value(worker: Worker) -> None:
     """Under its name, of its kind and with its labels, as others than kstash read it."""
     worker.start()
-
-    def found() -> dict[str, Metric]:
-        text = worker.get("/metrics")[1]
-        return {family.name: family for family in text_string_to_metric_families(text)}
-
-    def missing() -> list[str]:
-        families = found()
-        return [
-            s.name
-            for s in METRICS
-            if not getattr(families.get(METRIC_PREFIX + s.name), "samples", 0)
-        ]
-
     # The client's statistics, and the margin of retention, are ten seconds apart.
-    worker.wait("a value of each", lambda: not missing())
-    families = found()
-    for spec in METRICS:
-        family = families[METRIC_PREFIX + spec.name]
-        assert family.type == spec.kind, spec.name
-        for sample in family.samples:
-            assert set(sample.labels) - {"le"} == set(spec.labels), spec.name
+    worker.wait("a value of each", lambda: _missing(worker) == BY_TIME)
+    _check_kinds(worker, {spec.name for spec in METRICS} - BY_TIME)
     assert worker.value("kstash_build_info") == 1
     worker.wait_value("kstash_state_entries", 3)
     assert worker.value("kstash_broker_connections") >= 3
     assert worker.value("kstash_commit_seconds_count") > 0
     _check_with_promtool(worker.get("/metrics")[1])
+
+
+def test_metrics_of_time(timed: Worker) -> None:
+    """The same of a program with windows and timers."""
+    timed.start()
+    timed.wait("a value of each", lambda: not _missing(timed) & BY_TIME)
+    _check_kinds(timed, BY_TIME)
+    timed.wait_value("kstash_windows_open", 4)
+    timed.wait_value("kstash_timers_pending", 4)
+    assert timed.value("kstash_operator_dropped_records_total") == 0
+    assert timed.value("kstash_operator_time_seconds") > 0
+    _check_with_promtool(timed.get("/metrics")[1])
 
 
 def test_transactions_of_others_leave_no_lag(worker: Worker, kafka_broker: DevBroker) -> None:
