@@ -77,7 +77,7 @@ def timed(app: kstash.App, inputs: list[str], output: str, _options: dict[str, A
         .flat_map(str.split)
         .key_by(lambda word: word, key=kstash.text, value=kstash.text)
     )
-    words.window(kstash.tumbling(timedelta(hours=1))).count("hours").to(
+    words.window(kstash.tumbling(timedelta(hours=1)), grace=timedelta(minutes=1)).count("hours").to(
         output, value=kstash.int_text
     )
     words.process("idle", Idle, value=kstash.text)
