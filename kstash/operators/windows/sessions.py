@@ -18,22 +18,19 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
-from kstash.operators.calls import refuse
 from kstash.operators.flow import Flow
 from kstash.operators.fold import Folder
 from kstash.operators.step import Scope
-from kstash.operators.stream_time import StreamTime
-from kstash.operators.windows.queue import ClosingQueue
-from kstash.operators.windows.results import Results
-from kstash.operators.windows.single import NewState, single
+from kstash.operators.windows.single import NewState
+from kstash.operators.windows.unaligned import Part, Unaligned
 from kstash.serdes import encode_session
 from kstash.topology.session_nodes import Session, SessionFold
-from kstash.topology.window_places import Place, queue_store_name
+from kstash.topology.window_places import Place
 
 _start, _end = attrgetter("start_ms"), attrgetter("end_ms")
 
 
-class SessionWindows:
+class SessionWindows(Unaligned[NewState]):
     """A fold of each session.
 
     Args:
@@ -42,85 +39,27 @@ class SessionWindows:
     """
 
     def __init__(self, node: SessionFold, folder: Folder) -> None:
-        self.name = node.name
-        self.queue_name = queue_store_name(node.name)
-        self.result_key = node.windows.result_key(node.record_key)
-        self.is_final = node.is_final
         self.gap_ms: int = node.windows.gap_ms
-        self.open_ms: int = self.gap_ms + node.grace_ms
-        self.folder = folder
-        self.fold = single(node.fold, folder)
+        super().__init__(node, folder, self.gap_ms)
 
-    def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
-        """Put each record into its session; what its time closes goes out before."""
-        self._go_on(keys, flow, scope, None)
-
-    def _go_on(self, keys: list[bytes], flow: Flow, scope: Scope, made: NewState | None) -> None:
-        """Do so up to where very many sessions close; the rest is left.
-
-        What the first record made is given where it waits only for others to close.
-        """
-        part = _Part(self, keys, flow, scope)
-        left = part.take(made)
-        part.keep()
-        part.results.send(flow, self.folder, scope, with_headers=not self.is_final)
-        if left is not None:
-            at = part.at
-            rest = flow.part(at, flow.count)
-            scope.later(lambda scope: self._go_on(keys[at:], rest, scope, left))
+    def begin(self, keys: list[bytes], flow: Flow, scope: Scope) -> _Sessions:
+        """A run over the records of a flow."""
+        return _Sessions(self, keys, flow, scope)
 
 
-class _Part:
-    """A run over the records of a flow.
-
-    Attributes:
-        at: index of the record whose turn it is.
-        results: what is sent.
-    """
+class _Sessions(Part[NewState]):
+    """A run over the records of a flow."""
 
     def __init__(self, logic: SessionWindows, keys: list[bytes], flow: Flow, scope: Scope) -> None:
-        stores = scope.stores
+        super().__init__(logic, keys, flow, scope)
         self.logic = logic
-        self.fold = logic.fold
-        self.keys = keys
-        self.flow = flow
-        self.scope = scope
-        self.at = -1
-        self.time = StreamTime(stores, logic.name)
-        self.now = self.time.now_ms
-        latest = max(self.now, *flow.times)
-        self.queue = ClosingQueue(stores.ordered(logic.queue_name), latest - logic.open_ms)
-        self.live = stores.store(logic.name).load([*keys, *self.queue.keys])
-        self.results = Results(logic.result_key)
-        self.made: list[Any] = []
-        self.makers: list[int] = []
-
-    def keep(self) -> None:
-        """Write what has changed beside the sessions."""
-        self.fold.check(self.made, self.makers)
-        self.time.take(self.now)
-        self.queue.keep()
 
     # --- records --------------------------------------------------------------------------------
 
-    def take(self, made: NewState | None) -> NewState | None:
-        """Take the records in order; returns what was made by one that has to wait for others."""
-        flow = self.flow
-        values = self.keys if flow.values is None else flow.values
-        records = zip(self.keys, values, flow.live_timestamps, flow.times, strict=True)
-        while True:
-            try:
-                return self._take(records, made)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as cause:
-                refuse(self.scope, flow, self.fold.error(cause, self.at))
-            made = None
-            self.results.end_record()
-
-    def _take(
+    def take_records(
         self, records: Iterator[tuple[bytes, Any, int, int]], made: NewState | None
     ) -> NewState | None:
+        """Put each into its session."""
         live, queue, results = self.live, self.queue, self.results
         open_ms, apart = self.logic.open_ms, self.scope.may_skip
         for key, value, timestamp, time in records:

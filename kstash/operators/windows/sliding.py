@@ -21,19 +21,15 @@ from collections.abc import Iterator
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
-from kstash.operators.calls import refuse
 from kstash.operators.flow import Flow
 from kstash.operators.fold import Folder
 from kstash.operators.kept_values import KeptValues
 from kstash.operators.step import Scope
-from kstash.operators.stream_time import StreamTime
 from kstash.operators.windows.keys import start_bytes
-from kstash.operators.windows.queue import ClosingQueue
-from kstash.operators.windows.results import Results
-from kstash.operators.windows.single import NewState, single
+from kstash.operators.windows.single import NewState
 from kstash.operators.windows.step import TOO_LATE
+from kstash.operators.windows.unaligned import Part, Unaligned
 from kstash.topology.sliding_nodes import Slides, SlidingFold, Window
-from kstash.topology.window_places import queue_store_name
 
 _start, _arrival = attrgetter("start_ms"), itemgetter(1)
 
@@ -55,7 +51,7 @@ class _Change(NamedTuple):
     made: NewState
 
 
-class SlidingWindows:
+class SlidingWindows(Unaligned[list[_Change]]):
     """A fold of each window.
 
     Args:
@@ -64,89 +60,34 @@ class SlidingWindows:
     """
 
     def __init__(self, node: SlidingFold, folder: Folder) -> None:
-        self.name = node.name
-        self.queue_name = queue_store_name(node.name)
-        self.result_key = node.windows.result_key(node.record_key)
-        self.is_final = node.is_final
         self.size_ms: int = node.windows.size_ms
-        self.open_ms: int = self.size_ms + node.grace_ms
-        self.folder = folder
-        self.fold = single(node.fold, folder)
+        super().__init__(node, folder, self.size_ms)
         self.values = KeptValues(node.title, node.values)
 
-    def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
-        """Put each record into its windows; what its time closes goes out before."""
-        self._go_on(keys, flow, scope, None)
-
-    def _go_on(
-        self, keys: list[bytes], flow: Flow, scope: Scope, made: list[_Change] | None
-    ) -> None:
-        """Do so up to where very many windows close; the rest is left.
-
-        What the first record made is given where it waits only for others to close.
-        """
-        part = _Part(self, keys, flow, scope)
-        left = part.take(made)
-        part.keep()
-        part.results.send(flow, self.folder, scope, with_headers=not self.is_final)
-        if left is not None:
-            at = part.at
-            rest = flow.part(at, flow.count)
-            scope.later(lambda scope: self._go_on(keys[at:], rest, scope, left))
+    def begin(self, keys: list[bytes], flow: Flow, scope: Scope) -> _Slides:
+        """A run over the records of a flow."""
+        return _Slides(self, keys, flow, scope)
 
 
-class _Part:
-    """A run over the records of a flow.
-
-    Attributes:
-        at: index of the record whose turn it is.
-        results: what is sent.
-    """
+class _Slides(Part[list[_Change]]):
+    """A run over the records of a flow."""
 
     def __init__(self, logic: SlidingWindows, keys: list[bytes], flow: Flow, scope: Scope) -> None:
-        stores = scope.stores
+        super().__init__(logic, keys, flow, scope)
         self.logic = logic
-        self.fold = logic.fold
-        self.keys = keys
-        self.flow = flow
-        self.scope = scope
-        self.at = -1
-        self.time = StreamTime(stores, logic.name)
-        self.now = self.time.now_ms
-        latest = max(self.now, *flow.times)
-        self.queue = ClosingQueue(stores.ordered(logic.queue_name), latest - logic.open_ms)
-        self.live = stores.store(logic.name).load([*keys, *self.queue.keys])
-        self.results = Results(logic.result_key)
-        self.made: list[Any] = []
-        self.makers: list[int] = []
         self.missed = 0
 
     def keep(self) -> None:
-        """Write what has changed beside the windows."""
-        self.fold.check(self.made, self.makers)
+        """Count the records too that have missed some of their windows."""
+        super().keep()
         self.scope.dropped(TOO_LATE, self.missed)
-        self.time.take(self.now)
-        self.queue.keep()
 
     # --- records --------------------------------------------------------------------------------
 
-    def take(self, made: list[_Change] | None) -> list[_Change] | None:
-        """Take the records in order; returns what was made by one that has to wait for others."""
-        flow = self.flow
-        records = zip(self.keys, flow.live_values, flow.live_timestamps, flow.times, strict=True)
-        while True:
-            try:
-                return self._take(records, made)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as cause:
-                refuse(self.scope, flow, self.fold.error(cause, self.at))
-            made = None
-            self.results.end_record()
-
-    def _take(
+    def take_records(
         self, records: Iterator[tuple[bytes, Any, int, int]], made: list[_Change] | None
     ) -> list[_Change] | None:
+        """Put each into its windows."""
         live, queue, results, size = self.live, self.queue, self.results, self.logic.size_ms
         for key, value, timestamp, time in records:
             self.at += 1

@@ -1,0 +1,131 @@
+"""What windows that are not aligned have in common: records one by one, and a queue of closings.
+
+All that is kept of a key is one entry of a store, and beside it a queue has what closes when
+(decision 0075). A run takes the records of a flow in order, up to where very many windows close;
+what is left is done later, within the same event.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+from kstash.operators.calls import refuse
+from kstash.operators.flow import Flow
+from kstash.operators.fold import Folder
+from kstash.operators.step import Scope
+from kstash.operators.stream_time import StreamTime
+from kstash.operators.windows.queue import ClosingQueue
+from kstash.operators.windows.results import Results
+from kstash.operators.windows.single import single
+from kstash.topology.window_nodes import WindowFold
+from kstash.topology.window_places import queue_store_name
+
+M = TypeVar("M")
+"""What a record makes before it counts."""
+
+
+class Unaligned(ABC, Generic[M]):
+    """A fold of each window of one kind.
+
+    Args:
+        node: the windows.
+        folder: the fold.
+        length_ms: of a window that holds one record, from its start to where it could close.
+
+    Attributes:
+        open_ms: what is so far behind the time, or less, is open.
+    """
+
+    def __init__(self, node: WindowFold[Any], folder: Folder, length_ms: int) -> None:
+        self.name = node.name
+        self.queue_name = queue_store_name(node.name)
+        self.result_key = node.windows.result_key(node.record_key)
+        self.is_final = node.is_final
+        self.open_ms = length_ms + node.grace_ms
+        self.folder = folder
+        self.fold = single(node.fold, folder)
+
+    @abstractmethod
+    def begin(self, keys: list[bytes], flow: Flow, scope: Scope) -> Part[M]:
+        """A run over the records of a flow."""
+
+    def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
+        """Put each record into its windows; what its time closes goes out before."""
+        self._go_on(keys, flow, scope, None)
+
+    def _go_on(self, keys: list[bytes], flow: Flow, scope: Scope, made: M | None) -> None:
+        """Do so up to where very many windows close; the rest is left.
+
+        What the first record made is given where it waits only for others to close.
+        """
+        part = self.begin(keys, flow, scope)
+        left = part.take(made)
+        part.keep()
+        part.results.send(flow, self.folder, scope, with_headers=not self.is_final)
+        if left is not None:
+            at = part.at
+            rest = flow.part(at, flow.count)
+            scope.later(lambda scope: self._go_on(keys[at:], rest, scope, left))
+
+
+class Part(ABC, Generic[M]):
+    """A run over the records of a flow.
+
+    Attributes:
+        at: index of the record whose turn it is.
+        now: the time that the operator has come to.
+        queue: what closes when.
+        live: what is kept, by key: of the records' keys, and of those of which something may close.
+        results: what is sent.
+        made: the states that were kept, and in `makers` the indexes of their records.
+    """
+
+    def __init__(self, logic: Unaligned[M], keys: list[bytes], flow: Flow, scope: Scope) -> None:
+        stores = scope.stores
+        self.fold = logic.fold
+        self.keys = keys
+        self.flow = flow
+        self.scope = scope
+        self.at = -1
+        self.time = StreamTime(stores, logic.name)
+        self.now = self.time.now_ms
+        latest = max(self.now, *flow.times)
+        self.queue = ClosingQueue(stores.ordered(logic.queue_name), latest - logic.open_ms)
+        self.live = stores.store(logic.name).load([*keys, *self.queue.keys])
+        self.results = Results(logic.result_key)
+        self.made: list[Any] = []
+        self.makers: list[int] = []
+
+    def keep(self) -> None:
+        """Write what has changed beside the windows."""
+        self.fold.check(self.made, self.makers)
+        self.time.take(self.now)
+        self.queue.keep()
+
+    def take(self, made: M | None) -> M | None:
+        """Take the records in order; returns what was made by one that has to wait for others."""
+        flow = self.flow
+        values = self.keys if flow.values is None else flow.values
+        records = zip(self.keys, values, flow.live_timestamps, flow.times, strict=True)
+        while True:
+            try:
+                return self.take_records(records, made)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as cause:
+                refuse(self.scope, flow, self.fold.error(cause, self.at))
+            made = None
+            self.results.end_record()
+
+    @abstractmethod
+    def take_records(
+        self, records: Iterator[tuple[bytes, Any, int, int]], made: M | None
+    ) -> M | None:
+        """The same up to a record that fails, of which nothing is left then.
+
+        Args:
+            records: key, value, timestamp and time of each.
+            made: by the first of them, or None.
+        """
