@@ -266,11 +266,12 @@ def check_same(one: Outputs, other: Outputs) -> None:
     assert first.keys() == second.keys(), f"keys differ: {sorted(first.keys() ^ second.keys())[:5]}"
     for key, values in first.items():
         assert values == second[key], (
-            f"{key!r}: the readers differ from output {_first_difference(values, second[key])} on"
+            f"{key!r}: the readers differ from output {first_difference(values, second[key])} on"
         )
 
 
-def _first_difference(one: Sequence[bytes], other: Sequence[bytes]) -> int:
+def first_difference(one: Sequence[object], other: Sequence[object]) -> int:
+    """Number of the first item that is not the same in both, from 1 on; one more than both have."""
     same = 0
     while same < min(len(one), len(other)) and one[same] == other[same]:
         same += 1

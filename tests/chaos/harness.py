@@ -22,6 +22,7 @@ import psutil
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from kafka.partitioner.default import murmur2
 
 Record = tuple[str, int, str | None, str]
 """Topic, partition, key, value."""
@@ -371,6 +372,11 @@ def wait_for_outputs(bootstrap: str, topic: str, count: int, *, deadline_s: floa
             seen += sum(message.error() is None for message in messages)
     finally:
         consumer.close()
+
+
+def place_of(key: bytes, partitions: int) -> int:
+    """The partition in which Java clients put a key, by another client's hash."""
+    return (int(murmur2(key)) & 0x7FFFFFFF) % partitions
 
 
 def values_by_key(sent: list[Record]) -> dict[str, dict[str, list[str]]]:

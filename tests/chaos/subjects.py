@@ -14,10 +14,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from kafka.partitioner.default import murmur2
-
 from tests.chaos.checkers import Outputs, by_key, check_chains, check_counts
-from tests.chaos.harness import Chaos, Record, values_by_key
+from tests.chaos.harness import Chaos, Record, place_of, values_by_key
 
 VOCABULARY = [f"w{number:03}" for number in range(200)]
 KEYWORDS = ["UCB", "ucb", "weather", "UCB campus"]
@@ -160,7 +158,7 @@ class RollingHash(Subject):
         side = self.choice.randrange(2)
         key = f"key-{number}"
         # As every client does with a key: the same partition of both topics.
-        place = (murmur2(key.encode()) & 0x7FFFFFFF) % self.partition_count
+        place = place_of(key.encode(), self.partition_count)
         return self.inputs[side], place, key, f"{side}-{index}"
 
     def output_count(self, sent: Sequence[Record]) -> int:

@@ -16,7 +16,6 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Producer
 from kafka.admin import KafkaAdminClient
-from kafka.partitioner.default import murmur2
 
 from tests.chaos.checkers import by_key, check_chains, read_committed, read_with_rule
 from tests.chaos.harness import (
@@ -24,6 +23,7 @@ from tests.chaos.harness import (
     Feeder,
     Worker,
     chaos_run,
+    place_of,
     values_by_key,
     wait_for_outputs,
     wait_until,
@@ -39,7 +39,7 @@ ACK_DELAY_MS = 300
 
 def partition_of(key: str) -> int:
     """Where a key lives, by the partitioner of another client."""
-    return int(murmur2(key.encode()) & 0x7FFFFFFF) % PARTITION_COUNT
+    return place_of(key.encode(), PARTITION_COUNT)
 
 
 def has_positions(bootstrap: str, application_id: str) -> bool:

@@ -14,7 +14,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from kafka.partitioner.default import murmur2
 
 from tests.chaos.checkers import (
     Outputs,
@@ -29,6 +28,7 @@ from tests.chaos.harness import (
     Feeder,
     Worker,
     chaos_run,
+    place_of,
     values_by_key,
     wait_for_outputs,
     wait_until,
@@ -62,7 +62,7 @@ class Scene:
             number, side = choice.randrange(40), choice.randrange(2)
             # As every client does with a key: the same partition of both topics.
             key = f"key-{number}"
-            place = (murmur2(key.encode()) & 0x7FFFFFFF) % PARTITION_COUNT
+            place = place_of(key.encode(), PARTITION_COUNT)
             return self.inputs[side], place, key, f"{side}-{index}"
 
         self.feeder = Feeder(chaos.bootstrap, step, rate=400)

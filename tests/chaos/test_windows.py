@@ -15,11 +15,15 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from kafka.partitioner.default import murmur2
 
 from tests.chaos import window_checks
-from tests.chaos.checkers import Outputs, read_committed, read_with_rule
-from tests.chaos.harness import Chaos, Feeder, Worker, chaos_run, wait_for_outputs
+from tests.chaos.checkers import (
+    Outputs,
+    first_difference,
+    read_committed,
+    read_with_rule,
+)
+from tests.chaos.harness import Chaos, Feeder, Worker, chaos_run, place_of, wait_for_outputs
 from tests.chaos.window_checks import Click, Sent
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
@@ -66,7 +70,7 @@ class Scene:
 
         def step(_: int) -> tuple[str, int, str | None, str]:
             key, at, number = next(clicks)
-            place = (murmur2(key.encode()) & 0x7FFFFFFF) % PARTITION_COUNT
+            place = place_of(key.encode(), PARTITION_COUNT)
             return self.input, place, key, json.dumps({"at": at, "n": number})
 
         self.feeder = Feeder(chaos.bootstrap, step, rate=RATE)
@@ -103,13 +107,10 @@ def check(outputs: Outputs, expected: dict[int, list[Sent]], what: str) -> None:
     """A topic holds what is expected, each output in its place."""
     for partition, sent in expected.items():
         found = [(output.key, output.value) for output in outputs[partition]]
-        same = next(
-            (i for i, (one, other) in enumerate(zip(found, sent, strict=False)) if one != other),
-            min(len(found), len(sent)),
-        )
+        at = first_difference(found, sent)
         assert found == sent, (
             f"{what}, partition {partition}: {len(found)} outputs, {len(sent)} expected; number "
-            f"{same} is {found[same : same + 1]}, {sent[same : same + 1]} expected"
+            f"{at} is {found[at - 1 : at]}, {sent[at - 1 : at]} expected"
         )
 
 

@@ -14,10 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from uuid import uuid4
 
-from kafka.partitioner.default import murmur2
-
 from tests.chaos.checkers import Output, Outputs, by_key, check_chains
-from tests.chaos.harness import Chaos, Record, values_by_key
+from tests.chaos.harness import Chaos, Record, place_of, values_by_key
 
 KEYS = (24, 7, 3)
 """Keys of each stage, the lowest first; a key falls to its remainder in the stage above."""
@@ -163,7 +161,7 @@ class Tower:
         number = self.choice.randrange(KEYS[stage - 1])
         key = f"s{stage}-{number}"
         # As every client does with a key: the same partition of all topics.
-        place = (murmur2(key.encode()) & 0x7FFFFFFF) % self.shape.partition_count
+        place = place_of(key.encode(), self.shape.partition_count)
         self._made += 1
         return topic, place, key, f"{number} {topic[0]}-{self._made}"
 

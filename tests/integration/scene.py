@@ -19,10 +19,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # exported wit
     ConfigResource,
 )
 from confluent_kafka.cimpl import NewTopic
-from kafka.partitioner.default import murmur2
 
 from tests.chaos.checkers import Outputs, check_counts, read_committed
-from tests.chaos.harness import Worker, wait_for_outputs, wait_until
+from tests.chaos.harness import Worker, place_of, wait_for_outputs, wait_until
 
 WAIT_S_MAX = 60.0
 Headers = list[tuple[str, str | bytes | None]]
@@ -36,11 +35,6 @@ class Sent:
     key: bytes | None = None
     partition: int = 0
     headers: Headers = field(default_factory=list)
-
-
-def place_of(key: bytes, partitions: int) -> int:
-    """The partition in which Java clients put a key, by another client's hash."""
-    return (int(murmur2(key)) & 0x7FFFFFFF) % partitions
 
 
 def key_in(partition: int, partitions: int) -> bytes:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.chaos.checkers import by_key, check_counts
+from tests.chaos.harness import place_of
 from tests.integration.scene import (
     Process,
     Scene,
     Sent,
     lines,
-    place_of,
     sentences,
     word_counts,
 )

@@ -14,10 +14,9 @@ from collections import Counter, defaultdict
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from kafka.partitioner.default import murmur2
 
 from tests.chaos.checkers import check_counts
-from tests.chaos.harness import Feeder, wait_until
+from tests.chaos.harness import Feeder, place_of, wait_until
 from tests.integration.scene import Process, Scene
 
 pytestmark = pytest.mark.integration
@@ -29,7 +28,7 @@ MOVE_S_MAX = 60.0
 
 
 def _partition(key: str) -> int:
-    return (int(murmur2(key.encode())) & 0x7FFFFFFF) % PARTITIONS
+    return place_of(key.encode(), PARTITIONS)
 
 
 KEYS = sorted((f"k{number}" for number in range(40)), key=_partition)
