@@ -319,9 +319,10 @@ class Bench:
         environment = {
             "KSTASH_LINGER_MS": str(linger_ms),
             "KSTASH_LINEAGE_ACK_DELAY_MS": str(case.ack_delay_ms),
-            "BENCH_WINDOW": case.program.split()[0],
             **settings,
         }
+        if case.program in WINDOWED:
+            environment["BENCH_WINDOW"] = case.program.split()[0]
         log = self.folder / f"{self._name}{suffix}.log"
         return Worker(command, environment, log, is_pinned=self.is_pinned), port
 

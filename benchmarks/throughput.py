@@ -56,12 +56,10 @@ def measure(bench: Bench, case: Case, inputs: list[str], record_count: int) -> d
         "outputs_per_s": outputs / (last[0] - first[0]),
         "cpu_us_per_output": (last[2] - first[2]) * 1e6 / outputs,
         "measured_s": last[0] - first[0],
-        "words_per_s": outputs
-        / expected
-        * record_count
-        * WORDS_PER_SENTENCE
-        / (last[0] - first[0]),
     }
+    if case.counts_words:
+        words = record_count * WORDS_PER_SENTENCE * outputs / expected
+        result["words_per_s"] = words / result["measured_s"]
     if found:
         header_bytes = found.get("kstash_header_bytes_total", 0.0)
         result["header_bytes_per_output"] = header_bytes / expected
