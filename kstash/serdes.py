@@ -68,6 +68,14 @@ class Serde(Generic[T]):
         return f"Serde({self.name!r})"
 
 
+def partitioned_within(
+    inner: Serde[Any], part: Callable[[bytes], bytes]
+) -> Callable[[bytes], bytes]:
+    """What decides the partition of keys of which `part` takes out the bytes of an inner one."""
+    within = inner.partitioned_by
+    return part if within is None else lambda data: within(part(data))
+
+
 def _bytes_as_they_are(data: bytes) -> bytes:
     if not isinstance(data, bytes):
         raise _other_type("raw", "bytes", data)
@@ -292,13 +300,12 @@ def windowed_by_time(inner: Serde[T], size_ms: int) -> Serde[Windowed[T]]:
         start = int.from_bytes(tail(data), "big")
         return Windowed(inner.deserialize(head(data)), start, start + size_ms)
 
-    within = inner.partitioned_by
     return Serde(
         f"windowed {size_ms} ms of {inner.name}",
         serialize,
         deserialize,
         is_steady=inner.is_steady,
-        partitioned_by=head if within is None else lambda data: within(head(data)),
+        partitioned_by=partitioned_within(inner, head),
     )
 
 
@@ -333,11 +340,10 @@ def windowed_by_session(inner: Serde[T]) -> Serde[Windowed[T]]:
         end_ms, start_ms = _BOUNDS.unpack(tail(data))
         return Windowed(inner.deserialize(head(data)), start_ms, end_ms)
 
-    within = inner.partitioned_by
     return Serde(
         f"session of {inner.name}",
         serialize,
         deserialize,
         is_steady=inner.is_steady,
-        partitioned_by=head if within is None else lambda data: within(head(data)),
+        partitioned_by=partitioned_within(inner, head),
     )

@@ -78,6 +78,31 @@ def encode_keys(flow: Flow, serde: Serde[Any], operator: str, scope: Scope) -> K
     return left, encoded
 
 
+def encode_values(
+    flow: Flow, serde: Serde[Any], keys: list[bytes], operator: str, scope: Scope
+) -> Kept:
+    """(Key, encoded value) of each record, for what is kept of values by key.
+
+    Args:
+        flow: the records.
+        serde: of their values.
+        keys: encoded, one for each record.
+        operator: for errors.
+        scope: decides about records that fail.
+
+    Raises:
+        SerdeError: a record failed, and is not skipped.
+    """
+    encoded, refused = serialize_column(
+        serde,
+        flow.live_values,
+        operator=operator,
+        field="value",
+        refuse=partial(refuse, scope, flow),
+    )
+    return kept(flow, (list(zip(keys, encoded, strict=True)), refused))
+
+
 def join(flows: Sequence[Flow], read: ColumnSet, operator: str, scope: Scope) -> Flow | None:
     """Several flows of one batch as one, in the order of what they were made of.
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from kstash.operators.calls import kept, refuse
-from kstash.operators.columns import serialize_column
+from kstash.operators.calls import encode_values
 from kstash.operators.flow import Flow
 from kstash.operators.step import Scope, Stores
 from kstash.topology import keyed_nodes as k
@@ -28,14 +25,7 @@ class NewValues:
         scope: Scope,
     ) -> None:
         """Look for each record's value among those that its key has had."""
-        encoded, refused = serialize_column(
-            self.serde,
-            flow.live_values,
-            operator=self.label,
-            field="value",
-            refuse=partial(refuse, scope, flow),
-        )
-        left, records = kept(flow, (list(zip(keys, encoded, strict=True)), refused))
+        left, records = encode_values(flow, self.serde, keys, self.label, scope)
         if left is None:
             return
         live = stores.store(self.name).load([key for key, _ in records])

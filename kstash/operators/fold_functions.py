@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from math import inf
 from operator import add
 from typing import Any
 
-from kstash.operators.calls import Kept, kept, refuse
-from kstash.operators.columns import serialize_column
+from kstash.operators.calls import Kept, encode_values
 from kstash.operators.flow import Flow
 from kstash.operators.fold import Fold
 from kstash.operators.kept_values import KeptValues
@@ -26,14 +24,7 @@ class Collecting(Fold):
 
     def fold(self, live: dict[bytes, Any], keys: list[bytes], flow: Flow, scope: Scope) -> Kept:
         """Encode the values first: those that the serde refuses are in no list."""
-        encoded, refused = serialize_column(
-            self.value_serde,
-            flow.live_values,
-            operator=self.label,
-            field="value",
-            refuse=partial(refuse, scope, flow),
-        )
-        left, records = kept(flow, (list(zip(keys, encoded, strict=True)), refused))
+        left, records = encode_values(flow, self.value_serde, keys, self.label, scope)
         if left is None:
             return None, []
         values = [value for _, value in records]

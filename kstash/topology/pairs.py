@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kstash.serdes import Serde
+from kstash.serdes import Serde, partitioned_within
 
 _LENGTH_BYTES = 4
 
@@ -29,10 +29,9 @@ def pair_of(first: Serde[Any], second: Serde[Any]) -> Serde[tuple[Any, Any]]:
         key = first_of(data)
         return first.deserialize(key), second.deserialize(data[_LENGTH_BYTES + len(key) :])
 
-    within = first.partitioned_by
     return Serde(
         f"{first.name}, {second.name}",
         serialize,
         deserialize,
-        partitioned_by=first_of if within is None else lambda data: within(first_of(data)),
+        partitioned_by=partitioned_within(first, first_of),
     )

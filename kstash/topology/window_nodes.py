@@ -8,7 +8,13 @@ from operator import itemgetter
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from kstash.ports.state import StoreKind
-from kstash.serdes import START_BYTES, Serde, Windowed, windowed_by_time
+from kstash.serdes import (
+    START_BYTES,
+    Serde,
+    Windowed,
+    partitioned_within,
+    windowed_by_time,
+)
 from kstash.topology.keyed_nodes import Count, Stateful
 from kstash.topology.nodes import Node
 from kstash.topology.traits import ColumnSet, KeyedStore, time_store
@@ -198,12 +204,11 @@ def by_start(key: Serde[Any], size_ms: int) -> Serde[Windowed[Any]]:
         start_ms = int.from_bytes(start(data), "big")
         return Windowed(key.deserialize(inner(data)), start_ms, start_ms + size_ms)
 
-    within = key.partitioned_by
     return Serde(
         f"start, {key.name}",
         serialize,
         deserialize,
-        partitioned_by=inner if within is None else lambda data: within(inner(data)),
+        partitioned_by=partitioned_within(key, inner),
     )
 
 
