@@ -10,6 +10,7 @@ from kstash.topology.keyed_state import Map, Value
 from kstash.topology.process_node import Process
 from kstash.topology.processor import Context, Processor
 from kstash.topology.record import DELETE, Record
+from kstash.topology.traits import STAMP_BYTES, stamp, stamped_at_ms
 from kstash.topology.user_code import function_place
 
 AnyContext = Context[Any, Any]
@@ -96,7 +97,6 @@ class Rate(Processor[Any, Any, Any]):
 
     sides = ("over",)
     passed: Value[bytes]
-    _bytes = 8
 
     def __init__(self, at_most: int, within_ms: int) -> None:
         self.at_most = at_most
@@ -105,17 +105,13 @@ class Rate(Processor[Any, Any, Any]):
     def on_record(self, record: Record, context: AnyContext) -> None:
         """Pass it while fewer have passed in the interval that ends now."""
         times, now_ms = self.passed.get(b""), context.time_ms
-        while times and _read(times[: self._bytes]) <= now_ms - self.within_ms:
-            times = times[self._bytes :]
-        if len(times) < self.at_most * self._bytes:
-            self.passed.set(times + now_ms.to_bytes(self._bytes, "big", signed=True))
+        while times and stamped_at_ms(times) <= now_ms - self.within_ms:
+            times = times[STAMP_BYTES:]
+        if len(times) < self.at_most * STAMP_BYTES:
+            self.passed.set(times + stamp(now_ms))
             context.send(record.value)
         else:
             context.send(record.value, to="over")
-
-
-def _read(data: bytes) -> int:
-    return int.from_bytes(data, "big", signed=True)
 
 
 class Largest(Processor[Any, Any, Any]):

@@ -17,7 +17,14 @@ from kstash.serdes import (
 )
 from kstash.topology.keyed_nodes import Count, Stateful
 from kstash.topology.nodes import Node
-from kstash.topology.traits import ColumnSet, KeyedStore, time_store
+from kstash.topology.traits import (
+    STAMP_BYTES,
+    ColumnSet,
+    KeyedStore,
+    stamp,
+    stamped_at_ms,
+    time_store,
+)
 
 Emit = Literal["update", "final"]
 """What windows send; see `KeyedStream.window`."""
@@ -216,6 +223,6 @@ def timed(state: Serde[Any]) -> Serde[tuple[Any, int]]:
     """The serde of states that stand with the largest timestamp of what they were made of."""
     return Serde(
         f"timestamp, {state.name}",
-        lambda timed: timed[1].to_bytes(8, "big", signed=True) + state.serialize(timed[0]),
-        lambda data: (state.deserialize(data[8:]), int.from_bytes(data[:8], "big", signed=True)),
+        lambda timed: stamp(timed[1]) + state.serialize(timed[0]),
+        lambda data: (state.deserialize(data[STAMP_BYTES:]), stamped_at_ms(data)),
     )

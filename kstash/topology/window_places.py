@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final, Literal
+from typing import Final
 
 from kstash.ports.state import StoreKind
 from kstash.serdes import raw
-from kstash.topology.traits import KeyedStore
+from kstash.topology.traits import Holdings, KeyedStore
 
 Place = tuple[int, int, bytes]
 """Two numbers, 0 or more, and an encoded key."""
@@ -16,7 +16,7 @@ _NUMBERS: Final = Struct(">QQ")
 _FIRST: Final = Struct(">Q")
 
 
-def queue_store(operator: str, *, holds: Literal["", "windows"] = "") -> KeyedStore:
+def queue_store(operator: str, *, holds: Holdings = "") -> KeyedStore:
     """The store with the order in which an operator's windows close, for `stores` of its node.
 
     Args:

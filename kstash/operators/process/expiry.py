@@ -28,7 +28,7 @@ class Expiry:
     def __init__(self, timers: Timers, states: Mapping[str, BoundState]) -> None:
         self._timers = timers
         self._states = states
-        self._next = _or_never(timers.next_due())
+        self._next = next_due_ms(timers)
 
     def take(self, made: list[tuple[bytes, str, int]], now_ms: int) -> None:
         """A call made new entries; as many old ones may go, and some more.
@@ -50,8 +50,10 @@ class Expiry:
                 self._timers.cancel(key, name)
             else:
                 self._timers.set(key, name, at_ms)
-        self._next = _or_never(self._timers.next_due())
+        self._next = next_due_ms(self._timers)
 
 
-def _or_never(at_ms: int | None) -> int:
+def next_due_ms(timers: Timers) -> int:
+    """When the first timer is due; `MAX_MS`: none is set."""
+    at_ms = timers.next_due()
     return MAX_MS if at_ms is None else at_ms

@@ -10,7 +10,7 @@ from kstash.operators.calls import decode_keys, refuse
 from kstash.operators.flow import Expanded, Flow
 from kstash.operators.keyed import KeyedStep
 from kstash.operators.process.call import MAX_MS, Call, Result
-from kstash.operators.process.expiry import Expiry
+from kstash.operators.process.expiry import Expiry, next_due_ms
 from kstash.operators.process.states import bound
 from kstash.operators.step import PART_RECORDS, Scope, Stores
 from kstash.operators.stream_time import StreamTime
@@ -105,7 +105,7 @@ class _Batch:
         self.timers: Timers | None = stores.timers(node.name) if node.has_timers else None
         self.next_due_ms = MAX_MS
         if self.timers is not None:
-            self._look_at(self.timers)
+            self.next_due_ms = next_due_ms(self.timers)
         self.expiry: Expiry | None = None
         if node.expires:
             states = {s.name: s for s in logic.states.values() if s.ttl_ms is not None}
@@ -166,7 +166,7 @@ class _Batch:
                     # Another one may be the next one now.
                     limit = 1
                     break
-        self._look_at(timers)
+        self.next_due_ms = next_due_ms(timers)
 
     def _fire_one(self, timers: Timers, timer: Timer) -> bool:
         """Let a timer fire; returns whether that has set or cancelled any."""
@@ -186,10 +186,6 @@ class _Batch:
         )
         fired = FiredTimer(timer.name, timer.at_ms)
         return self._carry_out(partial(self.processor.on_timer, fired))
-
-    def _look_at(self, timers: Timers) -> None:
-        due_ms = timers.next_due()
-        self.next_due_ms = MAX_MS if due_ms is None else due_ms
 
     # --- one call -------------------------------------------------------------------------------
 
