@@ -23,7 +23,8 @@ from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage_codec import decode_lineage
 from kstash.core.names import is_internal
 from kstash.core.reader import ReaderState
-from kstash.core.record_codec import decode_record, key_incarnation
+from kstash.core.record_codec import decode_record
+from kstash.core.record_keys import key_incarnation
 from kstash.core.record_words import WORDS
 from kstash.core.records import Segment
 from kstash.core.wire import (

@@ -28,7 +28,8 @@ from kstash.cli.programs import Application, config_of
 from kstash.cli.progress import Advance, bar
 from kstash.cli.reset_plan import Plan, make_plan, object_store
 from kstash.core import names
-from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Generation
 from kstash.errors import (
     ApplicationRunningError,

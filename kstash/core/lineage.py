@@ -21,7 +21,7 @@ from kstash.core.determinants import Determinant, lineage_until
 from kstash.core.file_names import is_sound
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import UNBOUNDED, Incarnation, TaskId
-from kstash.core.record_codec import CHECKPOINT, HINT, RELEASE, RUN, encode_key, key_incarnation
+from kstash.core.record_keys import CHECKPOINT, HINT, RELEASE, RUN, encode_key, key_incarnation
 from kstash.core.records import (
     BoundedRun,
     Checkpoint,
@@ -45,6 +45,11 @@ class Owner:
     """The positions `[start, end)` of a task's history that one incarnation made.
 
     Empty where it made none that counts: its successor adopted no more than it had itself adopted.
+
+    Attributes:
+        incarnation: that made them.
+        start: the end of what it had adopted, which is the end of the owner before it.
+        end: at least `start`.
     """
 
     incarnation: Incarnation

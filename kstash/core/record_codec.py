@@ -1,8 +1,7 @@
-"""Keys and values of the records of the lineage topic (layouts: wire-format.md).
+"""Values of the records of the lineage topic (layouts: wire-format.md).
 
-Keys: incarnation, kind, then what distinguishes records of one kind; CONFIG and CLAIM carry a nonce
-instead of an incarnation, because none exists yet. Values: version byte, body, CRC-32. Segments
-are binary; the rare kinds are JSON, so that people can read a dump.
+Version byte, kind, body, CRC-32. Segments are binary; the rare kinds are JSON, so that people can
+read a dump. What a record is under which key: `kstash.core.record_keys`.
 """
 
 from __future__ import annotations
@@ -15,9 +14,24 @@ from typing import Any
 from kstash.core import fields
 from kstash.core.determinants import InputPlace
 from kstash.core.hashes import OutputHashes
-from kstash.core.ids import NO_INCARNATION, Incarnation, OutPartition, TaskId
+from kstash.core.ids import Incarnation, OutPartition
 from kstash.core.lineage_codec import decode_lineage, encode_lineage
 from kstash.core.reader import ReaderState
+from kstash.core.record_keys import (
+    CHECKPOINT,
+    CLAIM,
+    CONFIG,
+    HINT,
+    KINDS,
+    RELEASE,
+    RUN,
+    SEAL,
+    SEGMENT,
+    START,
+    decode_head,
+    decode_task_key,
+    encode_key,
+)
 from kstash.core.records import (
     BoundedRun,
     Checkpoint,
@@ -39,31 +53,11 @@ from kstash.errors import WireCorruptError
 VERSION, EVENTS_VERSION = 1, 2
 """Of the second are a START that says that a task of one input logs, and a CKPT that says how far
 the task is within frames: older releases would read something else in them, and so must refuse."""
-CONFIG, CLAIM, SEAL, START, RELEASE, RUN, SEGMENT, HINT, CHECKPOINT = range(1, 10)
-
-_KEY = struct.Struct(">QQB")
-_TASK_KEY = struct.Struct(">HIQ")
-
-
-def encode_key(record: LineageRecord) -> bytes:
-    """Return the Kafka key of a lineage record."""
-    if isinstance(record, Generation):
-        return _KEY.pack(*NO_INCARNATION, CONFIG) + record.nonce
-    if isinstance(record, Claim):
-        return _KEY.pack(*NO_INCARNATION, CLAIM) + record.nonce
-    head = _KEY.pack(*record.incarnation, _KINDS[type(record)])
-    if isinstance(record, Segment | Hint | Checkpoint):
-        # One hint a task is enough: compaction keeps the newest.
-        number = 0 if isinstance(record, Hint) else record.number
-        return head + _TASK_KEY.pack(*record.task, number)
-    if isinstance(record, BoundedRun):
-        return head + record.run.to_bytes(8, "big")
-    return head
 
 
 def encode_value(record: LineageRecord) -> bytes:
     """Return the Kafka value of a lineage record."""
-    kind = _KINDS[type(record)]
+    kind = KINDS[type(record)]
     if isinstance(record, Segment):
         body = encode_lineage(record.start, record.end, record.entries)
     else:
@@ -87,11 +81,10 @@ def decode_record(key: bytes | None, value: bytes | None) -> LineageRecord:
     try:
         if key is None:
             raise WireCorruptError("lineage record without a key")
-        generation, offset, kind = _KEY.unpack_from(key)
-        rest = key[_KEY.size :]
+        incarnation, kind, rest = decode_head(key)
         if kind != body[1]:
             raise WireCorruptError(f"lineage record of kind {body[1]} under a key of kind {kind}")
-        record = _decode_body(Incarnation(generation, offset), kind, rest, body[2:])
+        record = _decode_body(incarnation, kind, rest, body[2:])
         if encode_key(record) != key:
             raise WireCorruptError(f"lineage record of kind {kind} under a malformed key")
         return record
@@ -107,24 +100,11 @@ def _decode_body(
     incarnation: Incarnation, kind: int, key_rest: bytes, body: bytes
 ) -> LineageRecord:
     if kind == SEGMENT:
-        stage, partition, number = _TASK_KEY.unpack(key_rest)
-        return Segment(incarnation, TaskId(stage, partition), number, *decode_lineage(body))
+        task, number = decode_task_key(key_rest)
+        return Segment(incarnation, task, number, *decode_lineage(body))
     if kind not in _FROM_JSON:
         raise WireCorruptError(f"lineage record of unknown kind {kind}")
     return _FROM_JSON[kind](incarnation, key_rest, json.loads(body))
-
-
-def key_incarnation(key: bytes) -> tuple[Incarnation, int]:
-    """Return (incarnation, kind) of a record's key, for tombstones.
-
-    Raises:
-        WireCorruptError: too short for a key.
-    """
-    try:
-        generation, offset, kind = _KEY.unpack_from(key)
-    except struct.error as error:
-        raise WireCorruptError(f"malformed lineage key: {error}") from error
-    return Incarnation(generation, offset), kind
 
 
 def _partitions(table: dict[OutPartition, int]) -> list[list[int]]:
@@ -248,14 +228,14 @@ def _places_from_json(rows: Any, offsets: dict[int, int]) -> dict[int, InputPlac
 
 
 def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
-    stage, partition, number = _TASK_KEY.unpack(key)
+    task, number = decode_task_key(key)
     if d["timers"] != []:
         # Whoever wrote them relies on it that they fire.
         raise WireCorruptError("CKPT with timers: this version knows none outside the stores")
     inputs = _int_table(d["inputs"])
     return Checkpoint(
         inc,
-        TaskId(stage, partition),
+        task,
         number,
         is_remote=fields.flag(d["remote"]),
         position=fields.number(d["position"]),
@@ -276,10 +256,9 @@ def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
 
 
 def _hint_from_json(inc: Incarnation, key: bytes, d: Any) -> Hint:
-    stage, partition, _ = _TASK_KEY.unpack(key)
+    task, _ = decode_task_key(key)
     offsets = _from_partitions(d["offsets"])
     checked = _hashes_from_json(d.get("checked"))
-    task = TaskId(stage, partition)
     return Hint(
         incarnation=inc,
         task=task,
@@ -302,18 +281,6 @@ def _run_from_json(inc: Incarnation, _: bytes, d: Any) -> BoundedRun:
         tuple((fields.text(t), fields.number(p), fields.number(e)) for t, p, e in d["ends"]),
     )
 
-
-_KINDS: dict[type, int] = {
-    Generation: CONFIG,
-    Claim: CLAIM,
-    Seal: SEAL,
-    Start: START,
-    Release: RELEASE,
-    BoundedRun: RUN,
-    Segment: SEGMENT,
-    Hint: HINT,
-    Checkpoint: CHECKPOINT,
-}
 
 _TO_JSON: dict[int, Callable[[Any], dict[str, Any]]] = {
     CONFIG: lambda r: (

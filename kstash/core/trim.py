@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.lineage import LineageView, is_on_history
-from kstash.core.record_codec import encode_key
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Checkpoint, FileEntry, LineageRecord
 from kstash.core.task import TaskCore
 

@@ -5,16 +5,8 @@ from __future__ import annotations
 import structlog
 
 from kstash.core.file_names import check_file_names
-from kstash.core.record_codec import (
-    CHECKPOINT,
-    CLAIM,
-    HINT,
-    RELEASE,
-    RUN,
-    SEAL,
-    decode_record,
-    key_incarnation,
-)
+from kstash.core.record_codec import decode_record
+from kstash.core.record_keys import CHECKPOINT, CLAIM, HINT, RELEASE, RUN, SEAL, key_incarnation
 from kstash.core.records import Checkpoint, Claim, Gone, LineageRecord
 from kstash.errors import CheckpointCorruptError, KafkaUnavailableError, LocatedError
 from kstash.ports.kafka import Headers, Message, Partition

@@ -21,7 +21,7 @@ from kstash.core.manifest import (
     refusals,
     renumbered,
 )
-from kstash.core.record_codec import CLAIM, CONFIG, RELEASE, START, key_incarnation
+from kstash.core.record_keys import CLAIM, CONFIG, RELEASE, START, key_incarnation
 from kstash.core.records import Start
 from kstash.core.upgrade import program_changed, signature
 from kstash.core.wire import Fence, application_tag

@@ -11,7 +11,8 @@ import pytest
 from kstash.broker import DevBroker
 from kstash.core.determinants import Consumed
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Segment
 from kstash.kafka.console import KafkaConsole
 from kstash.testing.fixtures import TopicFactory

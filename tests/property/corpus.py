@@ -31,7 +31,8 @@ from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage_codec import encode_lineage
 from kstash.core.reader import ReaderState
-from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import BoundedRun
 from kstash.core.sink import CommittedPositions
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, MARKER_HEADER, End, encode_marker

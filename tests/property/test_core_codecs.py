@@ -36,7 +36,8 @@ from kstash.core.frames import Columns, RecordHeaders, decode_frame, encode_fram
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.lineage_codec import Lineage, decode_lineage, encode_lineage
 from kstash.core.reader import ReaderState
-from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.record_codec import decode_record, encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import (
     BoundedRun,
     Checkpoint,

@@ -36,7 +36,8 @@ from kstash.core.frames import decode_frame
 from kstash.core.lineage_codec import decode_lineage
 from kstash.core.manifest import Manifest
 from kstash.core.reader import ReaderState
-from kstash.core.record_codec import decode_record, key_incarnation
+from kstash.core.record_codec import decode_record
+from kstash.core.record_keys import key_incarnation
 from kstash.core.records import Checkpoint
 from kstash.core.sink import CommittedPositions
 from kstash.core.wire import (

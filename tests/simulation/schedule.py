@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping
 from random import Random
 
-from kstash.core.record_codec import encode_key
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Generation
 from kstash.errors import CommittedPositionLostError, KstashError
 from tests.simulation.knobs import Knobs, Mutations

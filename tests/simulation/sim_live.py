@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from kstash.core.confirmed import Confirmed
 from kstash.core.group import GroupCore
 from kstash.core.outputs import Outgoing
-from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.record_codec import decode_record, encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Checkpoint, FileEntry, Gone, LineageRecord, Release
 from kstash.core.sink import CommitState, CommittedPositions, SinkCommitter
 from kstash.core.trim import made_remote, may_trim_now, said_again, tombstones

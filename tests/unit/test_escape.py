@@ -8,7 +8,8 @@ from kstash.cli import verify
 from kstash.cli.decode import RecordDecoder, as_text, lineage_entry
 from kstash.cli.lineage import as_line
 from kstash.core.ids import Incarnation
-from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Claim, Start
 from kstash.escape import printable
 from kstash.testing.kafka.log import MemoryRecord

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import LineageRecord, Segment
 from kstash.failpoints import around
 from kstash.ports.kafka import DeliveredMessage, OnDelivery

@@ -23,7 +23,7 @@ from kstash.core.confirmed import Confirmed
 from kstash.core.group import GroupCore
 from kstash.core.ids import TaskId
 from kstash.core.plan import TaskPlan
-from kstash.core.record_codec import CHECKPOINT, encode_key, key_incarnation
+from kstash.core.record_keys import CHECKPOINT, encode_key, key_incarnation
 from kstash.core.records import Checkpoint, Gone, LineageRecord, Segment
 from kstash.core.trim import may_trim_now, retained_remote, said_again, tombstones
 from kstash.ports.kafka import Message

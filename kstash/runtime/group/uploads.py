@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 
 from kstash.core.files import FileDeletion, RemoteFiles, locations_of, task_folder
-from kstash.core.record_codec import encode_key
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.ports.process import Job
 from kstash.runtime.context import Context

@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 
 from kstash.core.events import Event
-from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import LineageRecord
 from kstash.errors import ProducerFailedError, ProducerRefusedError, RecordRefusedError
 from kstash.failpoints import around

@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 
 from kstash.core.lineage import LineageView
-from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import BoundedRun
 from kstash.errors import KafkaUnavailableError
 from kstash.failpoints import around

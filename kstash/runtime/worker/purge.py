@@ -15,12 +15,13 @@ from functools import partial
 import structlog
 
 from kstash.core.lineage import LineageView
-from kstash.core.record_codec import CHECKPOINT, CLAIM, CONFIG, START, key_incarnation
+from kstash.core.record_keys import CHECKPOINT, CLAIM, CONFIG, START, key_incarnation
 from kstash.core.trim import purge_limit, retained_remote
 from kstash.failpoints import around
 from kstash.ports.kafka import Headers, Message, OffsetsAnswer, Partition
 from kstash.runtime.context import Clients, Services
-from kstash.runtime.group.group import Phase, TaskGroup
+from kstash.runtime.group.group import TaskGroup
+from kstash.runtime.group.phase import Phase
 from kstash.runtime.group.trim import slim
 from kstash.runtime.layout import Layout
 from kstash.runtime.lineage_reader import LineageReader, lineage_record

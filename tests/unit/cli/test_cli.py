@@ -33,7 +33,8 @@ from kstash.core.determinants import (
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage_codec import encode_lineage
-from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import BoundedRun, Claim, Generation, LineageRecord, Segment
 from kstash.core.wire import (
     IDENTITY_HEADER,

@@ -14,7 +14,8 @@ from kstash.cli import reset, reset_plan
 from kstash.cli.lineage_history import read_history
 from kstash.core.ids import Incarnation
 from kstash.core.manifest import PROGRAM_SETTING, Manifest, StageShape
-from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.record_codec import decode_record, encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Generation, LineageRecord, Start
 from kstash.errors import (
     ApplicationRunningError,

@@ -10,7 +10,7 @@ import pytest
 from kstash.core.determinants import UNKNOWN_OFFSET, Consumed
 from kstash.core.ids import UNBOUNDED
 from kstash.core.lineage import LineageView, Owner, OwnRecord, history_part, owners_of
-from kstash.core.record_codec import encode_key
+from kstash.core.record_keys import encode_key
 from kstash.core.records import BoundedRun, Claim, Gone, Hint, Release, Seal
 from tests.unit.core_cases import (
     GENERATION,

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from kstash.core import determinants, record_codec
+from kstash.core import determinants, record_keys
 from kstash.core.determinants import InputPlace
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import TaskId
 from kstash.core.reader import ReaderState
-from kstash.core.record_codec import decode_record, encode_key, encode_value, key_incarnation
+from kstash.core.record_codec import decode_record, encode_value
+from kstash.core.record_keys import encode_key, key_incarnation
 from kstash.core.records import (
     BoundedRun,
     Checkpoint,
@@ -185,7 +186,7 @@ def test_golden_vector(record: LineageRecord, key: str, kind: int, body: bytes) 
 
 def test_every_kind_has_a_vector() -> None:
     """A new kind of record needs a vector, and a line in the document."""
-    assert {kind for _, _, kind, _ in VECTORS} == set(record_codec._KINDS.values())
+    assert {kind for _, _, kind, _ in VECTORS} == set(record_keys.KINDS.values())
     text = DOCUMENT.read_text()
     names = ["CONFIG", "CLAIM", "SEAL", "START", "RELEASE", "RUN", "SEG", "HINT", "CKPT"]
     for kind, name in enumerate(names, 1):
@@ -220,7 +221,7 @@ def test_h34_claims_of_one_worker_differ_by_their_nonce() -> None:
 
 def test_key_incarnation() -> None:
     """A tombstone has no value: its key alone tells whose it is."""
-    assert key_incarnation(encode_key(Seal(inc(7)))) == (inc(7), record_codec.SEAL)
+    assert key_incarnation(encode_key(Seal(inc(7)))) == (inc(7), record_keys.SEAL)
     with pytest.raises(WireCorruptError):
         key_incarnation(b"short")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from kstash.core.determinants import Consumed
 from kstash.core.ids import TaskId
 from kstash.core.lineage import LineageView
-from kstash.core.record_codec import encode_key
+from kstash.core.record_keys import encode_key
 from kstash.core.records import BoundedRun, Checkpoint, Claim, Hint, LineageRecord, Release, Seal
 from kstash.core.trim import (
     claims_below,

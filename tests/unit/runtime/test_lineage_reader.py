@@ -11,7 +11,8 @@ import pytest
 import kstash
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.plan import TaskSpec
-from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.record_codec import decode_record, encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Claim, Gone, Hint, LineageRecord, Segment
 from kstash.core.tail_scan import TailScan
 from kstash.core.wire import IDENTITY_HEADER, Identity

@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 import kstash
 from kstash.core.group_state import GroupState
-from kstash.core.record_codec import CHECKPOINT, START, encode_key, encode_value, key_incarnation
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import CHECKPOINT, START, encode_key, key_incarnation
 from kstash.core.records import Claim
 from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.layout import Layout

@@ -14,7 +14,8 @@ import kstash
 from kstash import App, Delivery
 from kstash.core.ids import Incarnation
 from kstash.core.manifest import Manifest
-from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.record_codec import decode_record, encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Start
 from kstash.errors import (
     ProgramChangedError,

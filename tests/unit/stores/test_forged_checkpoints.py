@@ -14,7 +14,8 @@ import kstash
 from kstash.core.file_names import check_file_name, check_file_names
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView
-from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.record_codec import decode_record, encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Checkpoint, FileEntry, Generation, Start, TaskStart
 from kstash.errors import CheckpointCorruptError, WireCorruptError
 from kstash.state import RocksBackend

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kstash.core.frames import encode_frame
-from kstash.core.record_codec import (
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import (
     CHECKPOINT,
     CLAIM,
     CONFIG,
@@ -19,7 +20,6 @@ from kstash.core.record_codec import (
     SEAL,
     START,
     encode_key,
-    encode_value,
 )
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, with_checksum
 from kstash.verify.checks import Report

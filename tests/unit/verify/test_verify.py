@@ -17,7 +17,8 @@ import kstash
 from kstash.core.determinants import Consumed
 from kstash.core.frames import encode_frame
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import (
     Checkpoint,
     Claim,

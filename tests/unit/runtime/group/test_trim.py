@@ -16,7 +16,8 @@ from kstash import App
 from kstash.core.determinants import Consumed
 from kstash.core.group import GroupCore
 from kstash.core.ids import UNBOUNDED
-from kstash.core.record_codec import decode_record, encode_key, encode_value
+from kstash.core.record_codec import decode_record, encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import (
     BoundedRun,
     Checkpoint,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kstash.core.group_state import GroupState
-from kstash.core.record_codec import encode_key, encode_value
+from kstash.core.record_codec import encode_value
+from kstash.core.record_keys import encode_key
 from kstash.core.records import Claim
 from kstash.ports.status import GroupStatus
 from kstash.testing import TestDriver
