@@ -22,18 +22,18 @@ from kstash.core.effects import Effect
 from kstash.core.events import Event
 from kstash.core.group_state import GroupState
 from kstash.core.ids import Incarnation, TaskId
-from kstash.core.lineage import LineageView, release_covers
+from kstash.core.lineage import LineageView
 from kstash.core.manifest import manifest_of
 from kstash.core.plan import TaskPlan, TaskSpec
 from kstash.core.records import Checkpoint, Seal, Start
 from kstash.core.recovery import candidates, plan_task, reached_by, scan_starts
 from kstash.core.sink import CommittedPositions
 from kstash.core.skips import Asked, Gap, Skip, check_answers, questions
-from kstash.core.starting import Takeover
+from kstash.core.starting import Takeover, committed_position
 from kstash.core.tail_scan import TailScan
-from kstash.core.upgrade import Adapter, had_sinks
+from kstash.core.upgrade import Adapter
 from kstash.core.wire import Fence
-from kstash.errors import CommittedPositionLostError, IncarnationFencedError
+from kstash.errors import IncarnationFencedError
 
 
 @dataclass(slots=True, kw_only=True)
@@ -230,7 +230,7 @@ class GroupCore:
                 if (spec.task, checkpoint.label) in event.usable
             ]
             self._bases[spec.task] = usable[0] if usable else None
-            self._check_committed(spec)
+            self._takeover.check_committed(spec, self._bases[spec.task], self.committed)
         self._scans = [
             TailScan(
                 spec,
@@ -254,7 +254,7 @@ class GroupCore:
                 chain=self._chain,
                 base=self._bases[spec.task],
                 scan=scan,
-                committed=self._committed_position(spec),
+                committed=committed_position(spec, self._bases[spec.task], self.committed),
             )
         self.plans = self._takeover.check_program(self.plans, self.drop_stores)
         self._start = self._takeover.start(
@@ -290,29 +290,6 @@ class GroupCore:
     def _replayed(self, _: Event) -> list[Effect]:
         self.state = GroupState.LIVE
         return [effects.GoLive()]
-
-    def _committed_position(self, spec: TaskSpec) -> int:
-        base = self._bases[spec.task]
-        # A checkpoint was published only after all sink outputs up to it were committed, so it
-        # stands in for a committed position that expired after a RELEASE (H33).
-        least = base.position if base is not None else 0
-        known = self.committed.positions if self.committed is not None else {}
-        return max(known.get(spec.task.stage, 0), least)
-
-    def _check_committed(self, spec: TaskSpec) -> None:
-        # Without it replay could not know which sink outputs are out (H33).
-        base = self._bases[spec.task]
-        if not spec.sink_outputs or base is None:
-            return
-        if self.committed is not None and spec.task.stage in self.committed.positions:
-            return
-        if not had_sinks(self._chain, spec.task, base.incarnation):
-            return  # a sink that a changed program added: nothing of it was ever committed
-        if not release_covers(self.view, base, self._chain):
-            raise CommittedPositionLostError(
-                f"task {spec.task}: a checkpoint at position {base.position} exists, but its "
-                "committed position is gone (offsets of an idle group expire)"
-            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,11 +112,20 @@ class Outputs:
     Args:
         kinds: by the index of an output.
         is_logging: whether the task keeps lineage.
+
+    Attributes:
+        unsettled: those that are not settled; nothing is on its way, held or uncommitted on the
+            others.
+        held_count: outputs, one a batch and partition, that the cap holds back; the sum of all
+            `held`, so that a batch without any costs nothing.
     """
 
     def __init__(self, kinds: Sequence[OutputKind], *, is_logging: bool) -> None:
+        self.unsettled: dict[OutPartition, Output] = {}
+        self.held_count = 0
         self._kinds = kinds
         self._is_logging = is_logging
+        # Those that have had a record; they stay, for their sequences go on.
         self._made: dict[OutPartition, Output] = {}
 
     def of(self, partition: OutPartition) -> Output:
@@ -127,6 +136,39 @@ class Outputs:
             is_sink = kind.counts_when_committed and self._is_logging
             output = self._made[partition] = Output(is_sink, kind.carries_lineage)
         return output
+
+    def begin(self, partition: OutPartition) -> Output:
+        """The same of one that records go to now: it is not settled."""
+        output = self.unsettled[partition] = self.of(partition)
+        return output
+
+    def hold(self, output: Output, held: Held) -> None:
+        """Have the outputs of a batch wait, after those that wait already."""
+        output.held.append(held)
+        self.held_count += 1
+
+    def let_go(self, output: Output) -> None:
+        """The first that waits has been handed over."""
+        output.held.popleft()
+        self.held_count -= 1
+
+    def check(self) -> None:
+        """Assert that what is held is counted."""
+        assert self.held_count == sum(len(output.held) for output in self.unsettled.values())
+
+    def is_held_through(self, position: int) -> bool:
+        """Whether the cap holds a sink output of a position up to this one."""
+        if not self.held_count:
+            return False
+        return any(o.is_sink and o.holds(position) for o in self.unsettled.values())
+
+    def done_through(self, position: int) -> int:
+        """Position, this one at most, through which all is acknowledged (sinks: committed)."""
+        return min([position, *(o.done_through for o in self.unsettled.values())])
+
+    def carries_lineage(self, partition: OutPartition) -> bool:
+        """Whether the records of an output partition carry lineage, and recoveries scan it."""
+        return self._kinds[partition[0]].carries_lineage
 
     def sequences(self) -> dict[OutPartition, int]:
         """Last sequence per output partition, in order."""
@@ -146,6 +188,7 @@ class Outgoing:
         partition: output partition.
         position: the task's position at the end of the batch.
         first_seq: sequence of the first of the `count` logical records.
+        count: at least 1.
         chunk: encoded lineage for the first record's header, or None.
         payload: what the caller gave to `emit`.
     """

@@ -12,15 +12,28 @@ from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView, release_covers
 from kstash.core.manifest import Change, difference, made_anew, manifest_of, refusals
 from kstash.core.plan import TaskPlan, TaskSpec
-from kstash.core.records import Start, TaskStart
+from kstash.core.records import Checkpoint, Start, TaskStart
+from kstash.core.sink import CommittedPositions
 from kstash.core.skips import Gap, Skip
 from kstash.core.upgrade import (
     fresh_stores,
+    had_sinks,
     program_changed,
     replays_another_program,
     signature,
 )
-from kstash.errors import TopicMadeAnewError
+from kstash.errors import CommittedPositionLostError, TopicMadeAnewError
+
+
+def committed_position(
+    spec: TaskSpec, base: Checkpoint | None, committed: CommittedPositions | None
+) -> int:
+    """Position up to which a task's sink outputs are committed; arguments: `check_committed`."""
+    # A checkpoint was published only after all sink outputs up to it were committed, so it
+    # stands in for a committed position that expired after a RELEASE (H33).
+    least = base.position if base is not None else 0
+    known = committed.positions if committed is not None else {}
+    return max(known.get(spec.task.stage, 0), least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,34 @@ class Takeover:
             if unknown:
                 missing[stage] = unknown
         return missing
+
+    def check_committed(
+        self, spec: TaskSpec, base: Checkpoint | None, committed: CommittedPositions | None
+    ) -> None:
+        """Refuse a base whose committed position is lost (H33).
+
+        Without it replay could not know which sink outputs are out.
+
+        Args:
+            spec: of the task.
+            base: what it is restored from.
+            committed: positions of the sinks, read after their fence.
+
+        Raises:
+            CommittedPositionLostError: offsets of the group have expired.
+        """
+        task = spec.task
+        if not spec.sink_outputs or base is None:
+            return
+        if committed is not None and task.stage in committed.positions:
+            return
+        if not had_sinks(self.chain, task, base.incarnation):
+            return  # a sink that a changed program added: nothing of it was ever committed
+        if not release_covers(self.view, base, self.chain):
+            raise CommittedPositionLostError(
+                f"task {task}: a checkpoint at position {base.position} exists, but its "
+                "committed position is gone (offsets of an idle group expire)"
+            )
 
     def check_program(
         self, plans: Mapping[TaskId, TaskPlan], drop_stores: Collection[str]

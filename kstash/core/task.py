@@ -42,8 +42,6 @@ class TaskCore:
         is_under_way: whether the event that ends at `position` is, of which more parts may come.
         adopted: end of the history that was taken over: below it the task replays; fixed.
         stash: the lineage that is not stable.
-        held_count: outputs, one a batch and partition, that the cap holds back; the sum of all
-            `held`, so that a batch without any costs nothing.
         marks: hashes of all that was made up to `position`; None where no lineage is kept.
         scans: where a recovery may begin to scan, and whether a HINT would say something new.
     """
@@ -88,13 +86,11 @@ class TaskCore:
         self._header_bytes_max = header_bytes_max
         # False without exactly-once recovery: nothing is kept, and every position is stable.
         self._is_logging = is_logging
-        self._kinds = kinds  # by the index of an output
+        # Whether there are outputs that no scan sees: only hashes say what went there.
         self._has_unscanned = not all(kind.carries_lineage for kind in kinds)
         start = min(stable, adopted)
         self.stash = Stash(implicit=implicit, stable=start, end=adopted, entries=lineage)
         self._outputs = Outputs(kinds, is_logging=is_logging)
-        # Those that are not settled; nothing is on its way, held or uncommitted on the others.
-        self._unsettled: dict[OutPartition, Output] = {}
         self.scans = ScanStarts(task, incarnation)
         for partition, sequence in sequences.items():
             self._outputs.of(partition).sequence = sequence
@@ -103,18 +99,17 @@ class TaskCore:
         self.marks: HashMarks | None = None
         if is_logging:
             self.marks = HashMarks(made or OutputHashes(position, position, {}))
-        self.held_count = 0
         self._check()
 
     def _check(self) -> None:
         """Assert what holds between calls, whatever was called; of one output `Output.check`."""
-        stash = self.stash
+        stash, outputs = self.stash, self._outputs
         assert self.position <= stash.end, "events were processed whose lineage is nowhere"
         assert self.adopted <= stash.end, "adopted lineage was given up"
         assert self.position < self.adopted or self.position == stash.end, (
             "live, and not at the end"
         )
-        assert not self.held_count or self._unsettled, "held outputs of a partition that is settled"
+        assert not outputs.held_count or outputs.unsettled, "held outputs, and all is settled"
 
     # -- processing ------------------------------------------------------------------------------
 
@@ -181,13 +176,12 @@ class TaskCore:
         Returns:
             What to produce now, or None when the cap holds it back until lineage is acknowledged.
         """
-        output = self._unsettled[partition] = self._outputs.of(partition)
+        output = self._outputs.begin(partition)
         first = output.number(count)
         outgoing = Held(self.position, self.lineage_end(), first, count, payload)
         if not output.held and (ready := self._attach(partition, output, outgoing)) is not None:
             return ready
-        output.held.append(outgoing)
-        self.held_count += 1
+        self._outputs.hold(output, outgoing)
         output.check(self.stash.end)
         return None
 
@@ -238,26 +232,28 @@ class TaskCore:
     def release_held(self) -> list[Outgoing]:
         """Return the held outputs whose chunk fits now, in order per partition."""
         released: list[Outgoing] = []
-        if not self.held_count:
+        if not self._outputs.held_count:
             return released
         self._check()
-        for partition, output in sorted(self._unsettled.items()):
+        for partition, output in sorted(self._outputs.unsettled.items()):
             while output.held:
                 ready = self._attach(partition, output, output.held[0])
                 if ready is None:
                     break
-                output.held.popleft()
-                self.held_count -= 1
+                self._outputs.let_go(output)
                 released.append(ready)
             output.check(self.stash.end)
-        assert self.held_count == sum(len(output.held) for output in self._unsettled.values())
+        self._outputs.check()
         return released
+
+    @property
+    def held_count(self) -> int:
+        """Outputs, one a batch and partition, that the cap holds back."""
+        return self._outputs.held_count
 
     def is_held_through(self, position: int) -> bool:
         """Whether the cap holds a sink output of a position up to this one."""
-        if not self.held_count:
-            return False
-        return any(o.is_sink and o.holds(position) for o in self._unsettled.values())
+        return self._outputs.is_held_through(position)
 
     @property
     def stable(self) -> int:
@@ -281,7 +277,7 @@ class TaskCore:
     def on_committed(self, position: int) -> None:
         """A transaction with all sink outputs up to `position` was committed."""
         self.scans.has_moved = True
-        for partition, output in list(self._unsettled.items()):
+        for partition, output in list(self._outputs.unsettled.items()):
             if output.is_sink:
                 self._settle(partition, output, position)
 
@@ -298,13 +294,13 @@ class TaskCore:
 
         Never true of a transactional sink, whose tail nobody scans.
         """
-        if partition in self._unsettled or self.position > self.stash.stable:
+        if partition in self._outputs.unsettled or self.position > self.stash.stable:
             return False
-        return self._kinds[partition[0]].carries_lineage
+        return self._outputs.carries_lineage(partition)
 
     def outputs_done_through(self) -> int:
         """Position through which all outputs are acknowledged (sinks: committed)."""
-        return min([self.over, *(o.done_through for o in self._unsettled.values())])
+        return self._outputs.done_through(self.over)
 
     def may_publish_checkpoint(self, position: int) -> bool:
         """Conditions (i) and (iii) of protocol section 5 for a checkpoint at `position`."""
@@ -314,7 +310,7 @@ class TaskCore:
         # Internal outputs wait for stable lineage, sinks for the commit (which implies it).
         self.scans.pass_acked(partition, output, limit)
         if output.is_settled:
-            self._unsettled.pop(partition, None)
+            self._outputs.unsettled.pop(partition, None)
 
     def hint_limit(self) -> int:
         """Records up to this position may be skipped by a scan: their lineage is stable (H30)."""
@@ -325,7 +321,7 @@ class TaskCore:
     def scan_from(self) -> dict[OutPartition, int]:
         """Per output partition, where a recovery may start its scan."""
         limit = self.hint_limit()
-        for partition, output in list(self._unsettled.items()):
+        for partition, output in list(self._outputs.unsettled.items()):
             if not output.is_sink:
                 self._settle(partition, output, limit)
         return self.scans.offsets()
@@ -337,7 +333,7 @@ class TaskCore:
         """
         offsets, checked = self.scan_from(), self.checked()
         # What is acknowledged and not yet stable will move with the next acknowledged segment.
-        self.scans.has_moved = bool(self._unsettled)
+        self.scans.has_moved = bool(self._outputs.unsettled)
         # What scans skip moves with the offsets; records that no scan sees have the hashes alone.
         said = checked if self._has_unscanned else None
         if not self.scans.is_news(offsets, said) and not is_repeated:

@@ -25,6 +25,7 @@ from kstash.core.reader import ReaderState
 from kstash.core.records import Checkpoint
 from kstash.core.replay import Replay
 from kstash.core.sink import CommitState, CommittedPositions, SinkCommitter
+from kstash.core.starting import Takeover
 from kstash.core.tail_scan import TailScan
 from kstash.core.task import TaskCore
 from kstash.core.wire import Fence
@@ -246,7 +247,7 @@ def _h24(_: Patch) -> Mutations:
 
 
 def _h33(patch: Patch) -> Mutations:
-    patch.set(core_group.GroupCore, "_check_committed", lambda *_: None)
+    patch.set(Takeover, "check_committed", lambda *_: None)
     return Mutations()
 
 
