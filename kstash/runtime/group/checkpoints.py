@@ -9,11 +9,13 @@ from math import inf
 import structlog
 
 from kstash.core.records import Checkpoint
-from kstash.runtime.context import Context
+from kstash.ports.state import StateBackend
+from kstash.runtime.context import Services
 from kstash.runtime.group.lineage_writer import LineageWriter
 from kstash.runtime.group.uploads import Uploads
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.task import Task
+from kstash.settings.config import Config
 
 UPLOAD_SHARE = 0.75
 """Of `shutdown_timeout_ms`, for uploads; the rest is for the RELEASE."""
@@ -28,39 +30,63 @@ log = structlog.get_logger("kstash.checkpoints")
 class Checkpoints:
     """Freezes states when due, and publishes them in the lineage topic when they are covered.
 
+    Args:
+        config: how often, and how long an orderly stop may take.
+        services: of the process.
+        state: where the tasks' states live.
+        uploads: takes those that are published.
+        lineage: of the group: takes the records, and counts what each task wrote since its last.
+        group: its number.
+
     Attributes:
         waits_for_rest: whether one is due, and waits until the event under way is over.
     """
 
-    def __init__(self, context: Context, group: int, lineage: LineageWriter) -> None:
+    def __init__(
+        self,
+        config: Config,
+        services: Services,
+        *,
+        state: StateBackend,
+        uploads: Uploads,
+        lineage: LineageWriter,
+        group: int,
+    ) -> None:
         self.waits_for_rest = False
-        self.uploads = Uploads(context, group, lineage)
-        self._context = context
+        self._config = config
+        self._services = services
+        self._state = state
+        self._uploads = uploads
         self._group = group
         self._lineage = lineage
+        # All of the group, as they were added.
         self._tasks: list[Task] = []
+        # By stage, as the next three: monotonic time of the next freeze.
         self._due: dict[int, float] = {}
+        # The newest that is acknowledged, or what the task was restored from.
         self._published: dict[int, Checkpoint] = {}
-        # By stage: positions, rising, and until when the task had not gone beyond them.
+        # Positions, rising, and until when the task had not gone beyond them; never empty.
         self._covered: dict[int, deque[tuple[int, float]]] = {}
+        # Monotonic time until which an orderly stop waits for uploads; None: it has not begun.
         self._upload_end_s: float | None = None
+        # Whether that time is over and something was not uploaded: it is reported once.
         self._is_upload_given_up = False
 
     def add(self, task: Task, base: Checkpoint | None, recovery: RecoveryAttempt | None) -> None:
         """Take care of a task that was restored from `base` by a recovery, if there was one."""
         stage = task.stage.index
-        interval_s = self._context.config.checkpoint_interval_ms / 1000
+        interval_s = self._config.checkpoint_interval_ms / 1000
         # Spread over the interval, so that tasks do not all checkpoint at once.
         share = (self._group * 7 + stage * 3) % 10 / 20
         self._tasks.append(task)
-        now = self._context.services.clock.monotonic()
+        now = self._services.clock.monotonic()
         self._due[stage] = now + interval_s * (0.5 + share)
         self._covered[stage] = deque([(task.core.position, now)], FREEZES_MAX)
         if base is not None:
             self._published[stage] = base
         if recovery is not None:
             damaged = recovery.damaged(task.core.task)
-            self.uploads.add(task, base, recovery.remote[task.core.task], damaged)
+            self._uploads.add(task, base, recovery.remote[task.core.task], damaged)
 
     def tick(self, now: float, *, may_publish: bool) -> None:
         """Freeze what is due, publish what may be.
@@ -75,17 +101,17 @@ class Checkpoints:
                 self.waits_for_rest = True
             elif is_due:
                 stage = task.stage.index
-                self._due[stage] = now + self._context.config.checkpoint_interval_ms / 1000
+                self._due[stage] = now + self._config.checkpoint_interval_ms / 1000
                 self._lineage.task_bytes[stage] = 0
                 self._freeze(task)
             if may_publish:
                 self._publish(task)
-        self.uploads.tick(now, may_publish=may_publish)
+        self._uploads.tick(now, may_publish=may_publish)
 
     def next_s(self, now: float) -> float:
         """When `tick` is needed, if nothing comes before: now, while a checkpoint is under way."""
         due = inf
-        if self.uploads.is_busy:
+        if self._uploads.is_busy:
             return now
         for task in self._tasks:
             if task.pending is not None or task.publishing is not None:
@@ -97,11 +123,11 @@ class Checkpoints:
 
     def read_back(self, record: Checkpoint) -> None:
         """An own record was read back, with no higher CLAIM before it: it counts."""
-        self.uploads.read_back(record)
+        self._uploads.read_back(record)
 
     def close(self) -> None:
         """Stop what is under way; what was frozen and not published is nobody's."""
-        self.uploads.close()
+        self._uploads.close()
 
     # -- ages ------------------------------------------------------------------------------------
 
@@ -124,11 +150,11 @@ class Checkpoints:
         published = self._published.get(task.stage.index)
         if published is not None and published.is_remote:
             return published  # without a store there is nothing to upload
-        return self.uploads.newest(task)
+        return self._uploads.newest(task)
 
     def remote_age_s(self, task: Task, now: float) -> float | None:
         """The same age for those; None: there is no store for them."""
-        if task.stage.stores and self._context.store is None:
+        if task.stage.stores and not self._uploads.has_store:
             return None
         return self._age_s(task, self.newest_remote(task), now)
 
@@ -144,8 +170,8 @@ class Checkpoints:
 
     def _begin_drain(self) -> float:
         """Freeze every task that is past its checkpoint or has none; until when uploads may go."""
-        config = self._context.config
-        now = self._context.services.clock.monotonic()
+        config = self._config
+        now = self._services.clock.monotonic()
         for task in self._tasks:
             is_new = task.core.position > task.checkpointed_position
             if task.pending is None and (is_new or task.stage.index not in self._published):
@@ -166,13 +192,13 @@ class Checkpoints:
                 self._freeze(task)  # one frozen before the drain began was of an older position
             if may_publish:
                 self._publish(task)
-        now = self._context.services.clock.monotonic()
-        self.uploads.tick(now, may_publish=may_publish)
+        now = self._services.clock.monotonic()
+        self._uploads.tick(now, may_publish=may_publish)
         if any(task.pending is not None or task.publishing is not None for task in self._tasks):
             return False
-        if not self.uploads.is_busy:
+        if not self._uploads.is_busy:
             return True
-        if now < self._upload_end_s and not self.uploads.is_failing:
+        if now < self._upload_end_s and not self._uploads.is_failing:
             return False
         if not self._is_upload_given_up:
             self._is_upload_given_up = True
@@ -184,7 +210,7 @@ class Checkpoints:
         return True
 
     def _is_due(self, task: Task, now: float) -> bool:
-        config = self._context.config
+        config = self._config
         events = task.core.position - task.checkpointed_position
         stage = task.stage.index
         # One without any events is checkpointed once: without a checkpoint it would pin the purge.
@@ -197,11 +223,11 @@ class Checkpoints:
         )
 
     def _freeze(self, task: Task) -> None:
-        clock = self._context.services.clock
+        clock = self._services.clock
         started = clock.monotonic()
         task.freeze()
         self._covered[task.stage.index].append((task.core.position, started))
-        self._context.services.metrics.observe("checkpoint_seconds", clock.monotonic() - started)
+        self._services.metrics.observe("checkpoint_seconds", clock.monotonic() - started)
 
     def _publish(self, task: Task) -> None:
         # One at a time: when one is acknowledged, others are deleted from the disk, and one that is
@@ -224,20 +250,18 @@ class Checkpoints:
         if task.pending is not None:
             labels.add(task.pending.label)
         if not record.is_remote:
-            self.uploads.offer(task, record)
-        labels |= self.uploads.labels(task)
-        self._context.state.task(stage.name, self._group).retain(labels)
+            self._uploads.offer(task, record)
+        labels |= self._uploads.labels(task)
+        self._state.task(stage.name, self._group).retain(labels)
         self._forget_freezes(task)
-        self._context.services.metrics.count("checkpoints")
-        self._context.services.metrics.count(
-            "checkpoint_bytes", sum(file.size for file in record.files)
-        )
+        self._services.metrics.count("checkpoints")
+        self._services.metrics.count("checkpoint_bytes", sum(file.size for file in record.files))
 
     def _forget_freezes(self, task: Task) -> None:
         """Forget the times of checkpoints that are older than the newest remote one."""
         remote, covered = self.newest_remote(task), self._covered[task.stage.index]
         oldest = self._published[task.stage.index].position
-        if task.stage.stores and self._context.store is not None:
+        if task.stage.stores and self._uploads.has_store:
             oldest = min(oldest, remote.position if remote is not None else 0)
         while len(covered) > 1 and covered[1][0] <= oldest:
             covered.popleft()

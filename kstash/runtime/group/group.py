@@ -6,7 +6,6 @@ replay, then commits, checkpoints and hints, so that a step sees all that came b
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -17,12 +16,12 @@ from kstash.core.plan import TaskPlan
 from kstash.core.records import Release, Segment
 from kstash.ports.kafka import Message, Partition
 from kstash.runtime.context import Context
-from kstash.runtime.group import parts
+from kstash.runtime.group import wiring
 from kstash.runtime.group.batches import Batches
-from kstash.runtime.group.checkpoints import Checkpoints
 from kstash.runtime.group.hints import Hints
 from kstash.runtime.group.inputs import GroupInputs
 from kstash.runtime.group.opening import TaskOpener
+from kstash.runtime.group.phase import Phase
 from kstash.runtime.group.recovered import report_live
 from kstash.runtime.group.run_end import RunEnd, before_end
 from kstash.runtime.group.sinks import Sinks
@@ -38,26 +37,26 @@ IDLE_TICK_S = 1.0
 log = structlog.get_logger("kstash.group")
 
 
-class Phase(enum.Enum):
-    """Life of a group on this worker."""
-
-    RECOVERING = "recovering"
-    LIVE = "live"
-    DRAINING = "draining"
-    RELEASING = "releasing"
-    RELEASED = "released"
-
-
 class TaskGroup:
     """One incarnation (or attempt at one) of a task group.
 
     Attributes:
-        tasks: by stage index, once recovery has planned them.
-        run: id of the bounded run that ends here; None: no such run is known.
+        context: of the worker.
+        number: of the group, which is that of its partitions.
+        phase: goes on only; a group that starts over is another object.
+        tasks: by stage index, once recovery has planned them: all, or none before.
+        run: id of the bounded run that ends here; None: no such run is known. Fixed at START.
+        started: monotonic seconds since when the group has been waiting.
+        wakes_at: monotonic time before which a tick would do nothing, if nothing comes.
+        lineage: writes to the group's partition of the lineage topic.
+        sinks: commits what the tasks write into sinks; None before the tasks are open, under a
+            guarantee without transactions, and where no task has a sink.
+        recovery: how the group became live; None under a guarantee without recovery.
         inputs: what the tasks read.
         batches: which task has its turn.
-        wakes_at: monotonic time before which a tick would do nothing, if nothing comes.
         checkpoints: of the tasks.
+        trimmer: takes records out of the lineage topic that no successor needs; None before the
+            tasks are open, and where `recovery` is None.
     """
 
     def __init__(
@@ -73,21 +72,23 @@ class TaskGroup:
         self.phase = Phase.RECOVERING
         self.tasks: dict[int, Task] = {}
         self.run: int | None = None
+        # Where the inputs end for `run`; empty without one, and then nothing is held back.
         self._run_ends: Mapping[Partition, int] = {}
         self.started = started
         self.wakes_at = 0.0
-        self.lineage = parts.lineage_writer_of(context, number, self._on_segment)
+        self.lineage = wiring.lineage_writer_of(context, number, self._on_segment)
         self.sinks: Sinks | None = None
         self.recovery: RecoveryAttempt | None = None
         self.inputs = GroupInputs(context.clients.consumer, context.gate)
         services, load = context.services, context.load
         self.batches = Batches(services, load, self.lineage, self.inputs, self.tasks)
         self._waits = Waits(context.services.clock.monotonic())
-        self.checkpoints = Checkpoints(context, number, self.lineage)
+        self.checkpoints = wiring.checkpoints_of(context, number, self.lineage)
         self._hints: Hints  # made with the tasks
+        # Of `run`, once the tasks are open.
         self._run_end: RunEnd | None = None
         self.trimmer: Trimmer | None = None
-        self._sink_producers = parts.sink_producers_of(context, number)
+        self._sink_producers = wiring.sink_producers_of(context, number)
         if context.guarantee.recovers:
             self.recovery = RecoveryAttempt(
                 context,
@@ -118,7 +119,7 @@ class TaskGroup:
                 context.services.metrics, self.lineage, self.recovery.core, self.tasks, plans
             )
         producers, incarnation = self._sink_producers, self.incarnation
-        self.sinks = parts.sinks_of(
+        self.sinks = wiring.sinks_of(
             context, self.number, producers, incarnation=incarnation, plans=plans, tasks=self.tasks
         )
         opener = TaskOpener(
@@ -135,10 +136,10 @@ class TaskGroup:
             self.checkpoints.add(task, plan.base, self.recovery)
             # Lineage that only headers held goes to the topic before any new output (H29).
             self.lineage.flush(task)
-        self._hints = parts.hints_of(context, self.lineage, self.tasks)
+        self._hints = wiring.hints_of(context, self.lineage, self.tasks)
         if self.run is not None:
             ends, writer = self._run_ends, self._writer
-            self._run_end = parts.run_end_of(context, self.run, ends, writer, self.tasks)
+            self._run_end = wiring.run_end_of(context, self.run, ends, writer, self.tasks)
         if self.recovery is not None:
             next_offset = self.recovery.core.view.next_offset
             self.inputs.follow((context.layout.lineage_topic, self.number), next_offset)
@@ -154,20 +155,6 @@ class TaskGroup:
         """Belong to a bounded run with these ends of inputs; before START."""
         self.run = run
         self._run_ends = ends
-
-    def progress(self) -> object:
-        """Changes while a recovery moves: a step, a record read or replayed.
-
-        While checkpoints are checked and fetched it always does: a disk or a store that takes long
-        reports that in lines of its own, and does not get faster when the process starts again.
-        """
-        if self.recovery is None:
-            return None
-        if self.recovery.state is GroupState.VERIFYING:
-            return object()
-        tasks = self.tasks.values()
-        replayed = [t.parts + s.next_offset for t in tasks for s in t.inputs.values()]
-        return self.recovery.started, self.recovery.state, self.recovery.scanned, replayed
 
     # -- one turn --------------------------------------------------------------------------------
 
@@ -283,7 +270,14 @@ class TaskGroup:
             self.inputs.balance(task)
             if task.has_waiting:
                 self.batches.wake(task)
-        report_live(self.context, self.number, self.recovery, self.tasks, self.started)
+        report_live(
+            self.context.services,
+            self.context.recoveries,
+            group=self.number,
+            recovery=self.recovery,
+            tasks=self.tasks,
+            started=self.started,
+        )
 
     # -- outputs ---------------------------------------------------------------------------------
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 
 import structlog
 
 from kstash.core.ids import NO_INCARNATION
 from kstash.ports.status import RecoveryStatus
-from kstash.runtime.context import Context
+from kstash.runtime.context import Services
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.task import Task
 
@@ -16,7 +16,9 @@ log = structlog.get_logger("kstash.group")
 
 
 def report_live(
-    context: Context,
+    services: Services,
+    recoveries: MutableSequence[RecoveryStatus],
+    *,
     group: int,
     recovery: RecoveryAttempt | None,
     tasks: Mapping[int, Task],
@@ -25,13 +27,13 @@ def report_live(
     """Report that a group is live: in the log, the metrics and the list of recoveries.
 
     Args:
-        context: of the worker; its list of recoveries takes one more.
+        services: of the process.
+        recoveries: those of the worker; takes this one.
         group: its number.
         recovery: of the group, if the guarantee has one.
         tasks: of the group.
         started: monotonic seconds since when it had waited.
     """
-    services = context.services
     phases: dict[str, float] = {}
     incarnation = NO_INCARNATION
     if recovery is not None:
@@ -45,7 +47,7 @@ def report_live(
     metrics.observe("recovery_seconds", seconds)
     metrics.count("recoveries")
     replayed = sum(task.replayed for task in tasks.values())
-    context.recoveries.append(
+    recoveries.append(
         RecoveryStatus(group, services.clock.time_ms() / 1000, seconds, replayed, phases)
     )
     log.info(

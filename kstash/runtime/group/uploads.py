@@ -19,10 +19,12 @@ from kstash.core.files import FileDeletion, RemoteFiles, locations_of, task_fold
 from kstash.core.record_keys import encode_key
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.ports.process import Job
-from kstash.runtime.context import Context
+from kstash.ports.state import CheckpointStore, StateBackend
+from kstash.runtime.context import Services
 from kstash.runtime.group.lineage_writer import LineageWriter
 from kstash.runtime.group.stored_files import Collection, Upload
 from kstash.runtime.task.task import Task
+from kstash.settings.config import Config
 
 UPLOAD_RETRY_S = 1.0
 UPLOAD_RETRY_MAX_S = 60.0
@@ -35,12 +37,21 @@ log = structlog.get_logger("kstash.uploads")
 class _Line:
     """The remote checkpoints of one task.
 
+    A checkpoint is `offered`, then `uploading`, `stored` and `sent`; of the last three one at most
+    is not None.
+
     Attributes:
+        task: the task.
+        files: published ones, and what they name.
         offered: the newest local checkpoint that is not being uploaded yet.
         uploading: what the job stores.
         stored: uploaded, its record not yet sent: (local record, files with locations).
         sent: its record is on its way to the lineage topic.
-        files: published ones, and what they name.
+        jobs: the newest, of which some may still be under way; to cancel them.
+        is_looked_at: whether an upload of this incarnation has checked that known files are there.
+        due_s: monotonic time before which no upload begins: there was a failure.
+        failures: uploads that failed one after the other; 0 after one that did not.
+        started_s: when the newest upload began, in monotonic seconds.
     """
 
     task: Task
@@ -71,13 +82,40 @@ class _Line:
 
 
 class Uploads:
-    """Uploads of one group's tasks, driven by `tick`; nothing here waits."""
+    """Uploads of one group's tasks, driven by `tick`; nothing here waits.
 
-    def __init__(self, context: Context, group: int, lineage: LineageWriter) -> None:
-        self._context = context
+    Args:
+        config: how many remote checkpoints are kept, and how fast uploads may be.
+        services: of the process.
+        state: has the files.
+        store: takes them; None: checkpoints stay on this disk, and nothing is done here.
+        lineage: of the group: takes the records of what was uploaded.
+        group: its number.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        services: Services,
+        *,
+        state: StateBackend,
+        store: CheckpointStore | None,
+        lineage: LineageWriter,
+        group: int,
+    ) -> None:
+        self._config = config
+        self._services = services
+        self._state = state
+        self._store = store
         self._group = group
         self._lineage = lineage
+        # By stage; without a store there are none.
         self._lines: dict[int, _Line] = {}
+
+    @property
+    def has_store(self) -> bool:
+        """Whether checkpoints go to a store besides this disk."""
+        return self._store is not None
 
     @property
     def is_busy(self) -> bool:
@@ -104,12 +142,12 @@ class Uploads:
             remote: its remote checkpoints on the adopted history, oldest first.
             distrusted: locations that turned out damaged.
         """
-        if self._context.store is None or not task.stage.stores:
+        if self._store is None or not task.stage.stores:
             return
         files = RemoteFiles(
             task_folder(task.stage.name, self._group),
             task.incarnation,
-            self._context.config.checkpoints_retained,
+            self._config.checkpoints_retained,
             remote,
             distrusted,
         )
@@ -153,24 +191,23 @@ class Uploads:
     # -- uploading -------------------------------------------------------------------------------
 
     def _start(self, line: _Line, now: float) -> None:
-        context = self._context
         record = line.uploading = line.offered
         assert record is not None
-        assert context.store is not None
+        assert self._store is not None
         line.offered = None
         line.started_s = now
         upload = Upload(
-            context.store,
-            context.state.task(line.task.stage.name, self._group),
+            self._store,
+            self._state.task(line.task.stage.name, self._group),
             group=self._group,
             task=line.task.name,
             name_of=line.files.name_of,
-            bytes_per_s=context.config.checkpoint_upload_bytes_per_s or 0,
+            bytes_per_s=self._config.checkpoint_upload_bytes_per_s or 0,
             known=line.files.referable(),
             is_known_checked=line.is_looked_at,
         )
         line.keep(
-            context.services.background.submit(
+            self._services.background.submit(
                 "upload", partial(upload.run, record), partial(self._uploaded, line, upload)
             )
         )
@@ -182,10 +219,9 @@ class Uploads:
         files: tuple[FileEntry, ...] | None,
         error: Exception | None,
     ) -> None:
-        context = self._context
         record, line.uploading = line.uploading, None
         assert record is not None
-        now = context.services.clock.monotonic()
+        now = self._services.clock.monotonic()
         if isinstance(error, AssertionError):
             raise error
         if error is not None:  # whatever a store's client raises: processing goes on
@@ -196,15 +232,15 @@ class Uploads:
         line.failures = 0
         line.is_looked_at = True
         line.stored = record, files
-        context.services.metrics.count("checkpoint_uploads")
-        context.services.metrics.count("checkpoint_upload_bytes", upload.stored_bytes)
-        context.services.metrics.observe("checkpoint_upload_seconds", now - line.started_s)
+        self._services.metrics.count("checkpoint_uploads")
+        self._services.metrics.count("checkpoint_upload_bytes", upload.stored_bytes)
+        self._services.metrics.observe("checkpoint_upload_seconds", now - line.started_s)
 
     def _failed(self, line: _Line, now: float, error: Exception) -> None:
         pause_s = min(UPLOAD_RETRY_S * 2 ** min(line.failures, 10), UPLOAD_RETRY_MAX_S)
         line.failures += 1
         line.due_s = now + pause_s
-        self._context.services.metrics.count("checkpoint_upload_failures")
+        self._services.metrics.count("checkpoint_upload_failures")
         log.warning(
             "a checkpoint could not be uploaded, trying again; processing goes on",
             task=line.task.name,
@@ -226,7 +262,7 @@ class Uploads:
             return  # it was read back before
         line.sent = None
         line.files.published(record)
-        self._context.services.metrics.count("checkpoints_remote")
+        self._services.metrics.count("checkpoints_remote")
 
     # -- collecting old files --------------------------------------------------------------------
 
@@ -248,12 +284,12 @@ class Uploads:
         deletion = line.files.read_back(record, on_way=line.on_way, others=others)
         if deletion is None:
             return
-        assert self._context.store is not None
+        assert self._store is not None
         collection = Collection(
-            self._context.store, self._group, folder=line.files.folder, deletion=deletion
+            self._store, self._group, folder=line.files.folder, deletion=deletion
         )
         done = partial(self._collected, line, deletion)
-        line.keep(self._context.services.background.submit("upload", collection.run, done))
+        line.keep(self._services.background.submit("upload", collection.run, done))
 
     def _collected(
         self, line: _Line, deletion: FileDeletion, count: int | None, error: Exception | None
@@ -267,4 +303,4 @@ class Uploads:
             )
             return
         line.files.deleted(deletion)
-        self._context.services.metrics.count("checkpoint_files_deleted", count or 0)
+        self._services.metrics.count("checkpoint_files_deleted", count or 0)

@@ -15,7 +15,6 @@ import structlog
 from kstash.core import effects, events
 from kstash.core.effects import Effect
 from kstash.core.events import Event
-from kstash.core.group import GroupCore
 from kstash.core.group_state import GroupState
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.plan import TaskPlan
@@ -24,15 +23,12 @@ from kstash.errors import LineageGapError, LocatedError, SkipTooLateError
 from kstash.ports.kafka import Headers, Message, Partition, SinkProducer
 from kstash.runtime.context import Context
 from kstash.runtime.lineage_reader import LineageReader, too_slow
-from kstash.runtime.recovery.appending import Appender
-from kstash.runtime.recovery.fencing import Fencing
+from kstash.runtime.recovery import wiring
 from kstash.runtime.recovery.first_offsets import first_offsets
 from kstash.runtime.recovery.hash_seed import tell_seed
-from kstash.runtime.recovery.inputs import check_inputs, locate_error
+from kstash.runtime.recovery.inputs import locate_error
 from kstash.runtime.recovery.phases import PHASES, PhaseTimes
-from kstash.runtime.recovery.restore import Restores
 from kstash.runtime.recovery.skips import SkipLocator, place_of_skip
-from kstash.runtime.recovery.tails import TailReader
 from kstash.runtime.scan import ScanJob
 from kstash.runtime.task.stored import StoredRecord
 
@@ -42,8 +38,16 @@ log = structlog.get_logger("kstash.recovery")
 class RecoveryAttempt:
     """One attempt at recovering one task group.
 
+    Args:
+        context: of the worker.
+        group: number of the task group.
+        sinks: its transactional producers; none where it has no sinks.
+        on_recover: makes the tasks from their plans; is called once, after START.
+        before_start: gets the attempt and what appends START, to be called when it may.
+
     Attributes:
-        start: the START record, once appended.
+        core: decides what comes next.
+        start: the START record, once it is about to be appended; fixed then.
         jobs: its scans, those that are done too.
         stored: scanned output records by sequence, to compare replayed ones with.
         restores: finds the base of each task.
@@ -64,44 +68,23 @@ class RecoveryAttempt:
         self._context = context
         self._on_recover = on_recover
         self._before_start = before_start
+        # What has arrived since `pump`; an exception ends the attempt. Empty once cancelled.
         self._inbox: deque[Event | Exception] = deque()
         self.jobs: list[ScanJob] = []
+        # Once true, it stays, and nothing that arrives counts.
         self._is_cancelled = False
-        self._appender = Appender(
-            context.services.clock, (context.layout.lineage_topic, group), self._post
-        )
-        self._fencing = Fencing(
-            context.services.clock,
-            context.clients.producers.markers,
-            context.layout.internal_targets(group) if context.guarantee.logs_lineage else [],
-            sinks,
-            self._post,
-        )
+        self._appender = wiring.appender_of(context, group, self._post)
+        self._fencing = wiring.fencing_of(context, group, sinks, self._post)
+        # The latter: since when the lineage is read, in monotonic seconds; all reads are one (H23).
         self.started = self._read_started = context.services.clock.monotonic()
         self.phases = PhaseTimes(self.started)
         self.stored: dict[TaskId, dict[OutPartition, dict[int, StoredRecord]]] = {}
         self.start: Start | None = None
-        self.restores = Restores(context, group)
+        self.restores = wiring.restores_of(context, group)
         self.remote: dict[TaskId, list[Checkpoint]] = {}
+        # Only while questions about skips have no answer.
         self._locator: SkipLocator | None = None
-        layout = context.layout
-        skips, gaps = layout.skips_of(group, context.config.skipped_records())
-        self.core = GroupCore(
-            group=group,
-            application=context.application,
-            specs=[
-                layout.spec(stage, group, is_recovering=context.guarantee.logs_lineage)
-                for stage in layout.stages_of(group)
-            ],
-            external_inputs={
-                s.index: layout.external_inputs_of(s, group) for s in layout.stages_of(group)
-            },
-            settings=context.start_settings,
-            skips=skips,
-            drop_stores=frozenset(context.config.drop_stores),
-            checkpoints_retained=context.config.checkpoints_retained,
-            gaps=gaps,
-        )
+        self.core = wiring.core_of(context, group)
         context.clients.scans.expect_tails(group)
         self._post(events.Begin())
 
@@ -277,14 +260,7 @@ class RecoveryAttempt:
             self.group,
             effect.missing_inputs,
         )
-        tails = TailReader(
-            context.clients.admin,
-            context.layout,
-            effect.scans,
-            self._fencing.offsets,
-            application=context.application,
-            skipped=context.config.skipped_records(),
-        )
+        tails = wiring.tail_reader_of(context, effect.scans, self._fencing.offsets)
         self.stored = tails.stored
         job = self._job(tails.ranges(), tails.take, lambda: events.TailsScanned(initial))
         self._context.clients.scans.submit_tails(
@@ -308,7 +284,7 @@ class RecoveryAttempt:
             self._locator = None
         self.start = effect.record
         plans, fences = self.core.plans, self._fencing.offsets
-        check_inputs(self._context, self.group, plans, effect.record, fences)
+        wiring.input_check_of(self._context, self.group).check(plans, effect.record, fences)
         self._before_start(
             self,
             lambda: self._appender.append(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.plan import TaskPlan
@@ -14,8 +16,8 @@ from kstash.errors import (
     LocatedError,
     OffsetOutOfRangeError,
 )
-from kstash.ports.kafka import Partition
-from kstash.runtime.context import Context
+from kstash.ports.kafka import Admin, Partition
+from kstash.ports.process import Clock
 from kstash.runtime.layout import Layout
 from kstash.topology.model import Stage
 
@@ -23,87 +25,124 @@ DOUBT_S = 30.0
 """How long a history that goes beyond its inputs is checked again and again, in seconds."""
 
 
-def check_inputs(
-    context: Context,
-    group: int,
-    plans: Mapping[TaskId, TaskPlan],
-    start: Start,
-    fence_offsets: Mapping[Partition, int],
-) -> None:
-    """Refuse a replay whose inputs are gone in part (H13, H21), or never were there (H52).
+@dataclass(frozen=True, slots=True)
+class InputCheck:
+    """Refuses a replay whose inputs are gone in part, or never were there.
 
-    `fence_offsets` are those of the own FENCEs: a listed end may lag (H24).
-
-    Raises:
-        OffsetOutOfRangeError: names the partition, the offset needed and what is left.
-        ForeignRecordError: names the record that claims a history beyond the inputs.
-        KafkaUnavailableError: as that, for as long as an end that is listed may lag (H24).
+    Attributes:
+        admin: is asked for the ends of inputs.
+        clock: time.
+        layout: where the tasks are.
+        doubts: by task group, since when its history has gone beyond its inputs, in monotonic
+            seconds; over the attempts to recover it.
+        group: number of the task group.
     """
-    needed: dict[Partition, tuple[int, str, bool]] = {}
-    replayed: list[tuple[Stage, TaskPlan, Partition, int, int]] = []
-    for stage in context.layout.stages_of(group):
-        plan = plans[TaskId(stage.index, group)]
+
+    admin: Admin
+    clock: Clock
+    layout: Layout
+    doubts: MutableMapping[int, float]
+    group: int
+
+    def check(
+        self,
+        plans: Mapping[TaskId, TaskPlan],
+        start: Start,
+        fence_offsets: Mapping[Partition, int],
+    ) -> None:
+        """Check what the plans need of their inputs (H13, H21, H52).
+
+        `fence_offsets` are those of the own FENCEs: a listed end may lag (H24).
+
+        Raises:
+            OffsetOutOfRangeError: names the partition, the offset needed and what is left.
+            ForeignRecordError: names the record that claims a history beyond the inputs.
+            KafkaUnavailableError: as that, for as long as an end that is listed may lag (H24).
+        """
         if start.parent is None:
-            continue
-        initial = start.tasks[stage.index].initial_offsets
-        for index, partition in context.layout.inputs_of(stage, group).items():
-            offset = plan.input_offsets.get(index, initial.get(index, 0))
-            need = offset, f"{stage.name}_{group}", plan.base is not None
-            needed[partition] = min(need, needed.get(partition, need))
-            is_implicit = len(context.layout.inputs_of(stage, group)) == 1
-            events = events_of(plan, index, implicit=is_implicit)
-            if events:
-                replayed.append((stage, plan, partition, offset, events))
-    if not needed:
-        return
-    _check_ends(context, group, replayed, fence_offsets)
-    first = context.clients.admin.start_offsets(list(needed))
-    for partition, (offset, task, has_base) in needed.items():
-        if first[partition] <= offset:
-            continue
+            return  # there is no history
+        needed: dict[Partition, _Need] = {}
+        replayed: list[_Replayed] = []
+        for stage in self.layout.stages_of(self.group):
+            plan = plans[TaskId(stage.index, self.group)]
+            initial = start.tasks[stage.index].initial_offsets
+            inputs = self.layout.inputs_of(stage, self.group)
+            for index, partition in inputs.items():
+                offset = plan.input_offsets.get(index, initial.get(index, 0))
+                need = _Need(offset, f"{stage.name}_{self.group}", plan.base is not None)
+                needed[partition] = min(need, needed.get(partition, need))
+                events = events_of(plan, index, implicit=len(inputs) == 1)
+                if events:
+                    replayed.append(_Replayed(stage, plan, partition, offset, events))
+        if not needed:
+            return
+        self._check_ends(replayed, fence_offsets)
+        first = self.admin.start_offsets(list(needed))
+        for partition, need in needed.items():
+            if first[partition] > need.offset:
+                raise need.error(first[partition]).at(*partition, need.offset)
+
+    def _check_ends(
+        self, replayed: Sequence[_Replayed], fence_offsets: Mapping[Partition, int]
+    ) -> None:
+        """Refuse a history that takes more events of an input than it has offsets (H52)."""
+        ends = {partition: offset + 1 for partition, offset in fence_offsets.items()}
+        external = [need.partition for need in replayed if need.partition not in ends]
+        if external:
+            ends.update(self.admin.end_offsets(external))
+        for need in replayed:
+            if need.offset + need.events <= ends[need.partition]:
+                continue
+            error = need.error(self.group, ends[need.partition])
+            locate_error(error, self.layout, need.stage.index, need.plan.said_by)
+            now = self.clock.monotonic()
+            # After a change of leaders an end may be listed that lies too low.
+            if now < self.doubts.setdefault(self.group, now) + DOUBT_S:
+                raise KafkaUnavailableError(f"{error}; perhaps its end is not known yet")
+            raise error
+        self.doubts.pop(self.group, None)
+
+
+class _Need(NamedTuple):
+    """What a task reads of an input partition: from an offset on, after a checkpoint or afresh."""
+
+    offset: int
+    task: str
+    has_base: bool
+
+    def error(self, first: int) -> OffsetOutOfRangeError:
+        """What says that `first` is the first offset that is left."""
         why = "goes on from its checkpoint"
-        if not has_base:
+        if not self.has_base:
             why = (
                 "has no checkpoint that can be restored, neither on this disk nor in the "
                 "checkpoint store, so it must process its inputs again from their start"
             )
-        raise OffsetOutOfRangeError(
-            f"task {task} {why}; the earliest offset that it needs is {offset}, but the first that "
-            f"is left is {first[partition]}: retention or a deletion was faster. Restore a "
+        return OffsetOutOfRangeError(
+            f"task {self.task} {why}; the earliest offset that it needs is {self.offset}, but the "
+            f"first that is left is {first}: retention or a deletion was faster. Restore a "
             "checkpoint (state_dir, checkpoint_store), or start afresh under another "
             "application_id; keep inputs (retention.ms) for longer than a worker may ever be down"
-        ).at(*partition, offset)
+        )
 
 
-def _check_ends(
-    context: Context,
-    group: int,
-    replayed: Sequence[tuple[Stage, TaskPlan, Partition, int, int]],
-    fence_offsets: Mapping[Partition, int],
-) -> None:
-    """Refuse a history that takes more events of an input than it has offsets (H52)."""
-    if not replayed:
-        context.doubts.pop(group, None)
-        return
-    ends = {partition: offset + 1 for partition, offset in fence_offsets.items()}
-    external = [partition for _, _, partition, _, _ in replayed if partition not in ends]
-    if external:
-        ends.update(context.clients.admin.end_offsets(external))
-    for stage, plan, (topic, number), offset, events in replayed:
-        if offset + events <= ends[topic, number]:
-            continue
-        error = ForeignRecordError(
-            f"the history of task {stage.name}_{group} takes {events} events of topic {topic!r}, "
-            f"partition {number}, from offset {offset} on, but that ends at {ends[topic, number]}: "
+class _Replayed(NamedTuple):
+    """How many events of an input partition a task's history takes, from an offset on."""
+
+    stage: Stage
+    plan: TaskPlan
+    partition: Partition
+    offset: int
+    events: int
+
+    def error(self, group: int, end: int) -> ForeignRecordError:
+        """What says that the partition ends before."""
+        topic, number = self.partition
+        return ForeignRecordError(
+            f"the history of task {self.stage.name}_{group} takes {self.events} events of topic "
+            f"{topic!r}, partition {number}, from offset {self.offset} on, but that ends at {end}: "
             "a record that says so is damaged, or somebody else wrote it"
         )
-        locate_error(error, context.layout, stage.index, plan.said_by)
-        now = context.services.clock.monotonic()
-        # After a change of leaders an end may be listed that lies too low.
-        if now < context.doubts.setdefault(group, now) + DOUBT_S:
-            raise KafkaUnavailableError(f"{error}; perhaps its end is not known yet")
-        raise error
-    context.doubts.pop(group, None)
 
 
 def locate_error(

@@ -19,8 +19,8 @@ from kstash.errors import (
     CheckpointStoreError,
 )
 from kstash.ports.process import Job, JobCancelledError
-from kstash.ports.state import CheckpointStore, TaskFolder
-from kstash.runtime.context import Context
+from kstash.ports.state import CheckpointStore, StateBackend, TaskFolder
+from kstash.runtime.context import Services
 from kstash.runtime.pauses import Pauses
 from kstash.topology.model import Stage
 
@@ -60,23 +60,50 @@ class Restored:
 class Restores:
     """The restores of one recovery.
 
+    Args:
+        services: of the process.
+        state: has what is on this disk, and takes what is fetched.
+        store: where it is fetched from; None: there is nothing besides this disk.
+        stages: of the group's tasks.
+        group: its number.
+
     Attributes:
         damaged: per task, locations that must not be relied on.
     """
 
-    def __init__(self, context: Context, group: int) -> None:
-        self._context = context
+    def __init__(
+        self,
+        services: Services,
+        *,
+        state: StateBackend,
+        store: CheckpointStore | None,
+        stages: Sequence[Stage],
+        group: int,
+    ) -> None:
+        self._services = services
+        self._state = state
+        self._store = store
+        self._stages = {stage.index: stage for stage in stages}  # by index
         self._group = group
+        # All that were begun, to cancel them.
         self._jobs: list[Job] = []
+        # Of the newest job of each task.
         self._progress: dict[TaskId, RestoreProgress] = {}
+        # (task, label) of what can be opened; each job adds one at most.
         self._usable: set[tuple[TaskId, str]] = set()
+        # Begins a task's job, also anew.
         self._starts: dict[TaskId, Callable[[], None]] = {}
+        # Monotonic time at which that is due, of tasks whose store did not answer.
         self._retries: dict[TaskId, float] = {}
+        # Of all tasks: one store does not answer.
         self._failures = 0
+        # Tasks whose jobs are not done; at 0 the answer is given.
         self._waiting = 0
+        # Monotonic time at which it began, and at which fetched bytes were counted last.
         self._started_s = 0.0
-        self._counted_s = 0.0
+        self._counted_s = 0.0  # at least that
         self._pauses = Pauses(0.0)
+        # As far as the metrics know; it never falls, though a job may begin anew.
         self._counted_bytes = 0
         self.damaged: dict[TaskId, set[str]] = {}
 
@@ -113,9 +140,8 @@ class Restores:
             on_done: gets (task, label) of what can be opened.
             on_error: gets what ends the recovery.
         """
-        context = self._context
-        stages = {stage.index: stage for stage in context.layout.topology.stages}
-        self._started_s = self._counted_s = context.services.clock.monotonic()
+        stages = self._stages
+        self._started_s = self._counted_s = self._services.clock.monotonic()
         self._pauses = Pauses(self._started_s)
 
         def done(task: TaskId, result: Restored | None, error: Exception | None) -> None:
@@ -166,16 +192,16 @@ class Restores:
         done: Callable[[TaskId, Restored | None, Exception | None], None],
     ) -> None:
         progress = self._progress[task] = RestoreProgress()
-        context, name = self._context, f"{stage.name}_{task.partition}"
-        folder = context.state.task(stage.name, task.partition)
-        search = BaseSearch(context.store, folder, name, found, progress)
-        background = context.services.background
+        folder = self._state.task(stage.name, task.partition)
+        name = f"{stage.name}_{task.partition}"
+        search = BaseSearch(self._store, folder, name, found, progress)
+        background = self._services.background
         self._jobs.append(background.submit("restore", search.run, partial(done, task)))
 
     def _try_later(self, task: TaskId, error: CheckpointStoreError) -> None:
         pause_s = min(RESTORE_RETRY_S * 2 ** min(self._failures, 10), RESTORE_RETRY_MAX_S)
         self._failures += 1
-        self._retries[task] = self._context.services.clock.monotonic() + pause_s
+        self._retries[task] = self._services.clock.monotonic() + pause_s
         log.warning(
             "the checkpoint store does not answer, trying again",
             task=str(task),
@@ -185,7 +211,7 @@ class Restores:
 
     def _report(self, now: float, *, is_over: bool = False) -> None:
         total, done = self.total_bytes, self.done_bytes
-        self._context.services.metrics.count("restore_bytes", max(0, done - self._counted_bytes))
+        self._services.metrics.count("restore_bytes", max(0, done - self._counted_bytes))
         self._counted_bytes = max(done, self._counted_bytes)
         if not total or is_over or not self._pauses.is_over(now):
             return
@@ -201,11 +227,11 @@ class Restores:
         )
 
     def _finish(self) -> None:
-        now = self._context.services.clock.monotonic()
+        now = self._services.clock.monotonic()
         self._report(now, is_over=True)
         if self._counted_bytes:
             seconds = now - self._started_s
-            self._context.services.metrics.observe("restore_seconds", seconds)
+            self._services.metrics.observe("restore_seconds", seconds)
             log.info(
                 "restored from the checkpoint store",
                 group=self._group,

@@ -20,6 +20,7 @@ class TaskInput:
     """One input partition of a task.
 
     Attributes:
+        partition: topic and number; fixed.
         kind: how the records are read.
         next_offset: the task's position: where the next record that it takes may be. That is after
             the last one that it has taken, and after what holds no record for it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -19,12 +20,15 @@ from kstash.errors import (
     ProducerRefusedError,
     RecordRefusedError,
 )
-from kstash.runtime.context import Context
-from kstash.runtime.group.group import Phase, TaskGroup
+from kstash.ports.kafka import Membership
+from kstash.runtime.context import Services
+from kstash.runtime.group.group import TaskGroup
+from kstash.runtime.group.phase import Phase
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.refusals import explain_refusal
 from kstash.runtime.worker.bounded import RunFinder
 from kstash.runtime.worker.intake import Intake
+from kstash.settings.config import Config
 
 RESTART_BACKOFF_S = 0.5
 RESTART_BACKOFF_MAX_S = 5.0
@@ -64,11 +68,28 @@ class _Failing:
     live_since: float | None = None
 
 
+class BeginGroup(Protocol):
+    """Makes a task group, at the first step of its recovery."""
+
+    def __call__(
+        self,
+        number: int,
+        *,
+        before_start: Callable[[RecoveryAttempt, Callable[[], None]], None],
+        started: float,
+    ) -> TaskGroup:
+        """Make it; the arguments are those of `TaskGroup`."""
+
+
 class Groups:
     """Begins, restarts, moves and gives up the task groups of one worker.
 
     Args:
-        context: of the worker.
+        begin: makes a group.
+        membership: gives groups to the worker, and takes them.
+        config: settings.
+        services: of the process.
+        group_count: how many groups the application has.
         intake: lets all inputs flow when a group begins.
         bounded: says when a group of a bounded run may start; None: at once.
         started: monotonic seconds at which the process began: since then the groups that it is
@@ -82,30 +103,43 @@ class Groups:
 
     def __init__(
         self,
-        context: Context,
+        begin: BeginGroup,
+        membership: Membership,
+        config: Config,
+        services: Services,
+        *,
+        group_count: int,
         intake: Intake,
-        bounded: RunFinder | None,
-        started: float | None,
+        bounded: RunFinder | None = None,
+        started: float | None = None,
         admit: Callable[[int], None] | None = None,
     ) -> None:
         self.running: dict[int, TaskGroup] = {}
         self.is_stopping = False
-        self._context = context
+        self._begin_group = begin  # makes one; it may raise, and is tried again then
+        self._membership = membership
+        self._config = config
+        self._services = services
+        self._group_count = group_count
         self._intake = intake
         self._bounded = bounded
+        # Taken by the first groups that are given; None from then on.
         self._waiting_since = started
         # Due time and since when, of groups that will claim again.
         self._restarts: dict[int, tuple[float, float]] = {}
         # Groups that move to another worker, and when they are given up at the latest.
         self._leaving: dict[int, float] = {}
+        # Groups that have started over and were not live for long since.
         self._failing: dict[int, _Failing] = {}
+        # Whether any group of this worker has been live; stays true.
         self._has_been_live = False
         self._admit = admit
+        # The most groups that `admit` was asked about.
         self._admitted = 0
 
     def join(self) -> None:
         """Become a member; from now on the membership gives groups and takes them."""
-        self._context.clients.membership.subscribe(
+        self._membership.subscribe(
             on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
         )
 
@@ -168,10 +202,10 @@ class Groups:
         try:
             action()
         except IncarnationFencedError as error:
-            self._context.services.metrics.count("fenced")
+            self._services.metrics.count("fenced")
             self.restart(number, error)
         except RecordRefusedError as error:
-            explain_refusal(error, group.tasks.values(), self._context.services.clock.time_ms())
+            explain_refusal(error, group.tasks.values(), self._services.clock.time_ms())
             raise
         except (ProducerFailedError, KafkaUnavailableError) as error:
             self.restart(number, error)
@@ -186,7 +220,7 @@ class Groups:
         if isinstance(error, IncarnationFencedError):
             # The place in the group may be lost, which the client reports only after the answer.
             self._give_up(list(self._leaving))
-        now = self._context.services.clock.monotonic()
+        now = self._services.clock.monotonic()
         failing = self._failing.setdefault(number, _Failing())
         if isinstance(error, ProducerRefusedError):
             if failing.refused_since is None:
@@ -200,11 +234,11 @@ class Groups:
             pause = min(pause, REFUSED_PAUSE_S_MAX)
         failing.attempts += 1
         # Contenders that claim in turn must not do so in step.
-        pause *= 1 + self._context.services.nonce()[0] / 255
+        pause *= 1 + self._services.nonce()[0] / 255
         log.warning(
             "task group starts over", group=number, pause_s=round(pause, 2), reason=str(error)
         )
-        self._context.services.metrics.count("group_restarts", group=str(number))
+        self._services.metrics.count("group_restarts", group=str(number))
         self._drop(number)
         self._restarts[number] = (now + pause, now)
 
@@ -224,10 +258,10 @@ class Groups:
     def _assigned(self, numbers: list[int]) -> None:
         if self.is_stopping:
             return
-        self._context.services.metrics.count("rebalances")
+        self._services.metrics.count("rebalances")
         since, self._waiting_since = self._waiting_since, None
         if since is None:
-            since = self._context.services.clock.monotonic()
+            since = self._services.clock.monotonic()
         for number in numbers:
             if number not in self.running and number not in self._restarts:
                 self._begin(number, since)
@@ -235,9 +269,9 @@ class Groups:
     def _revoked(self, numbers: list[int]) -> None:
         """Begin to finish what moves; the other groups go on meanwhile."""
         log.info("task groups move to another worker", groups=sorted(numbers))
-        self._context.services.metrics.count("rebalances")
-        now = self._context.services.clock.monotonic()
-        config = self._context.config
+        self._services.metrics.count("rebalances")
+        now = self._services.clock.monotonic()
+        config = self._config
         deadline = now + min(config.shutdown_timeout_ms / 1000, config.poll_interval_s * MOVE_SHARE)
         for number in numbers:
             self._restarts.pop(number, None)
@@ -262,23 +296,23 @@ class Groups:
         for number in moving:
             self._drop(number)
         if moving:
-            self._context.clients.membership.release(moving)
+            self._membership.release(moving)
 
     def _lost(self, numbers: list[int]) -> None:
         log.warning("task groups lost with the place in the group", groups=sorted(numbers))
-        self._context.services.metrics.count("fenced", len(numbers))
-        self._context.services.metrics.count("rebalances")
+        self._services.metrics.count("fenced", len(numbers))
+        self._services.metrics.count("rebalances")
         for number in numbers:
             self._restarts.pop(number, None)
             self._leaving.pop(number, None)
             self._drop(number)
 
     def _begin(self, number: int, since: float) -> None:
-        if number >= self._context.layout.group_count:
+        if number >= self._group_count:
             return
         try:
-            self.running[number] = TaskGroup(
-                self._context, number, before_start=self._before_start, started=since
+            self.running[number] = self._begin_group(
+                number, before_start=self._before_start, started=since
             )
         except KafkaUnavailableError as error:
             self.restart(number, error)

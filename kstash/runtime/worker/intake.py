@@ -10,7 +10,8 @@ from kstash.ports.kafka import Partition
 from kstash.ports.process import Metrics
 from kstash.runtime.context import Clients
 from kstash.runtime.gate import Gate
-from kstash.runtime.group.group import Phase, TaskGroup
+from kstash.runtime.group.group import TaskGroup
+from kstash.runtime.group.phase import Phase
 from kstash.settings.config import Config
 
 BACKLOG_RECORDS_MAX = 200_000

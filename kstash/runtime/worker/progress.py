@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import structlog
 
 from kstash.core.group_state import GroupState
-from kstash.runtime.group.group import Phase, TaskGroup
+from kstash.runtime.group.group import TaskGroup
+from kstash.runtime.group.phase import Phase
 from kstash.runtime.pauses import Pauses
 
 log = structlog.get_logger("kstash.recovery")

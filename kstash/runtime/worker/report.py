@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from kstash.ports.status import TaskStatus, WorkerStatus
-from kstash.runtime.context import Context
+from kstash.ports.status import RecoveryStatus, TaskStatus, WorkerStatus
+from kstash.runtime.context import Clients, Services
 from kstash.runtime.decode import DROPPED
-from kstash.runtime.group.group import Phase, TaskGroup
+from kstash.runtime.group.group import TaskGroup
+from kstash.runtime.group.phase import Phase
+from kstash.runtime.layout import Layout
+from kstash.runtime.load import Load
 from kstash.runtime.task.task import Task
 from kstash.runtime.worker.board import Board
 from kstash.runtime.worker.lags import Lags
@@ -18,6 +21,7 @@ from kstash.runtime.worker.rates import Rates
 from kstash.runtime.worker.retention_margin import Margin
 from kstash.runtime.worker.stalls import Stalls, state_of
 from kstash.runtime.worker.store_sizes import StoreSizes
+from kstash.settings.config import Config
 
 REPORT_INTERVAL_S = 1.0
 
@@ -38,21 +42,42 @@ class Reporter:
     """Publishes counters, gauges and the state of the application.
 
     Args:
-        context: of the worker.
+        config: settings.
+        layout: where tasks are.
+        clients: of Kafka: what they know of brokers, ends and their queues.
+        services: of the process.
+        load: what was made and is still in memory.
+        recoveries: the newest that ended in a live group.
         margin: what is known of retention.
     """
 
-    def __init__(self, context: Context, margin: Margin) -> None:
-        self._context = context
+    def __init__(
+        self,
+        config: Config,
+        layout: Layout,
+        clients: Clients,
+        services: Services,
+        *,
+        load: Load,
+        recoveries: Collection[RecoveryStatus],
+        margin: Margin,
+    ) -> None:
+        self._config = config
+        self._layout = layout
+        self._clients = clients
+        self._services = services
+        self._load = load
+        self._recoveries = recoveries
         self._margin = margin
+        # Monotonic time of the next report.
         self._due = 0.0
-        self._board = Board(context.services.metrics)
+        self._board = Board(services.metrics)
         self._progress = RecoveryProgress()
-        self._lags = Lags(context.clients.admin, context.layout, context.services.clock)
+        self._lags = Lags(clients.admin, layout, services.clock)
         self._stalls = Stalls()
-        self._rates = Rates(context.layout.topology)
+        self._rates = Rates(layout.topology)
         self._stores = StoreSizes()
-        self._operators = OperatorReport(context.layout.topology, context.services.metrics)
+        self._operators = OperatorReport(layout.topology, services.metrics)
         # By the task object: a new incarnation counts from zero again.
         self._seen: dict[Task, tuple[tuple[int, ...], dict[str, int]]] = {}
         self._begin()
@@ -87,7 +112,7 @@ class Reporter:
         self._show_groups(now, groups)
         self._show_inputs()
         self._show_brokers()
-        now_ms = self._context.services.clock.time_ms()
+        now_ms = self._services.clock.time_ms()
         self._operators.look(now_ms, tasks, self._stores.sizes, self._board)
         for store, size in self._stores.sizes.items():
             self._board.gauge("state_entries", size.entries, store=store)
@@ -101,11 +126,11 @@ class Reporter:
         self, groups: Mapping[int, TaskGroup], *, is_stopping: bool, is_spare: bool = False
     ) -> WorkerStatus:
         """What the worker does now; lags, rates and what stands still as of the last report."""
-        context = self._context
-        now, silent_since = context.services.clock.monotonic(), self._lags.silent_since
+        config, now = self._config, self._services.clock.monotonic()
+        silent_since = self._lags.silent_since
         return WorkerStatus(
-            application_id=context.config.application_id,
-            guarantee=context.config.guarantee,
+            application_id=config.application_id,
+            guarantee=config.guarantee,
             state=_state(groups, is_stopping=is_stopping, is_spare=is_spare),
             tasks=tuple(
                 self._task_status(now, task, group)
@@ -114,7 +139,7 @@ class Reporter:
             ),
             groups=self._stalls.groups,
             topics=self._rates.status(self._lags),
-            recoveries=tuple(context.recoveries),
+            recoveries=tuple(self._recoveries),
             operators=self._operators.operators,
             silent_seconds=now - silent_since if silent_since is not None else 0.0,
         )
@@ -145,7 +170,7 @@ class Reporter:
     def _ages_s(
         self, now: float, task: Task, group: TaskGroup
     ) -> tuple[float | None, float | None]:
-        if not self._context.guarantee.recovers:
+        if not self._config.guaranteed.recovers:
             return None, None
         return group.checkpoints.age_s(task, now), group.checkpoints.remote_age_s(task, now)
 
@@ -153,7 +178,7 @@ class Reporter:
 
     def _begin(self) -> None:
         """Show what may be counted as 0: a rise from nothing at all would be none to Prometheus."""
-        metrics, layout = self._context.services.metrics, self._context.layout
+        metrics, layout = self._services.metrics, self._layout
         for number in range(layout.group_count):
             metrics.count("group_restarts", 0, group=str(number))
         for stage in layout.topology.stages:
@@ -167,7 +192,7 @@ class Reporter:
 
     def _count(self, tasks: Sequence[Task]) -> None:
         """Add to the counters what the tasks have counted since the last report."""
-        metrics = self._context.services.metrics
+        metrics = self._services.metrics
         before, self._seen = self._seen, {}
         for task in tasks:
             seen, dropped = before.get(task, ((0,) * len(STAGE_COUNTERS), {}))
@@ -189,7 +214,7 @@ class Reporter:
         board.gauge("task_live", float(group.phase is Phase.LIVE), task=name)
         board.gauge("task_stalled_seconds", self._stalls.of_task(task), task=name)
         if task.stream_time_ms:
-            delay_ms = max(0, self._context.services.clock.time_ms() - task.stream_time_ms)
+            delay_ms = max(0, self._services.clock.time_ms() - task.stream_time_ms)
             board.gauge("stream_time_seconds", task.stream_time_ms / 1000, task=name)
             board.gauge("stream_time_delay_seconds", delay_ms / 1000, task=name)
         age_s, remote_age_s = self._ages_s(now, task, group)
@@ -204,7 +229,7 @@ class Reporter:
             name = str(status.number)
             board.gauge("group_waiting_seconds", status.waiting_seconds, group=name)
             board.gauge("group_idle_seconds", status.idle_seconds, group=name)
-        board.gauge("task_groups", self._context.layout.group_count)
+        board.gauge("task_groups", self._layout.group_count)
         for number, group in groups.items():
             if group.recovery is not None:
                 restores, name = group.recovery.restores, str(number)
@@ -221,7 +246,7 @@ class Reporter:
             board.gauge("input_margin_records", margin, topic=topic, partition=str(number))
 
     def _show_brokers(self) -> None:
-        brokers = self._context.clients.cluster.brokers()
+        brokers = self._clients.cluster.brokers()
         states = Counter(broker.state for broker in brokers)
         for state in CONNECTION_STATES:
             self._board.gauge("broker_connections", states[state], state=state)
@@ -234,17 +259,15 @@ class Reporter:
             self._board.gauge("broker_round_trip_seconds", seconds, broker=name, quantile=quantile)
 
     def _show_queues(self, now: float, groups: Mapping[int, TaskGroup]) -> None:
-        metrics, lineages = self._context.services.metrics, [g.lineage for g in groups.values()]
+        metrics, lineages = self._services.metrics, [g.lineage for g in groups.values()]
         unacked_bytes = sum(lineage.unacked_bytes for lineage in lineages)
         metrics.gauge("lineage_unacked_entries", sum(line.unacked_entries for line in lineages))
         metrics.gauge("lineage_unacked_bytes", unacked_bytes)
         oldest_s = max((lineage.oldest_age_s(now) for lineage in lineages), default=0.0)
         metrics.gauge("lineage_oldest_unacked_seconds", oldest_s)
-        records = len(self._context.clients.producers) + sum(
-            g.sink_backlog for g in groups.values()
-        )
+        records = len(self._clients.producers) + sum(g.sink_backlog for g in groups.values())
         metrics.gauge("producer_queue_records", records)
-        metrics.gauge("producer_queue_bytes", self._context.load.unacked_bytes + unacked_bytes)
+        metrics.gauge("producer_queue_bytes", self._load.unacked_bytes + unacked_bytes)
 
 
 def _counts(task: Task) -> tuple[int, ...]:

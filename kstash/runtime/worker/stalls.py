@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from kstash.core.group_state import GroupState
 from kstash.ports.status import GroupStatus
-from kstash.runtime.group.group import Phase, TaskGroup
+from kstash.runtime.group.group import TaskGroup
+from kstash.runtime.group.phase import Phase
 from kstash.runtime.task.task import Task
 from kstash.runtime.worker.lags import Lags
 
@@ -88,7 +90,7 @@ class Stalls:
         # A group that restarts again and again has been waiting since it was live last.
         first = self._now if group is None else min(group.started, self._now)
         since_s = self._waiting.setdefault(number, first)
-        at = None if group is None else group.progress()
+        at = None if group is None else _progress(group)
         idle = self._idle[number] = self._seen(self._idle.get(number), at, is_waiting=True)
         return GroupStatus(number, state, self._now - since_s, self._now - idle.since_s)
 
@@ -100,3 +102,19 @@ def _place(task: Task) -> object:
 def _has_work(task: Task, lags: Lags) -> bool:
     lag = lags.of_task(task)
     return task.is_replaying or task.has_waiting or (lag is not None and lag.records > 0)
+
+
+def _progress(group: TaskGroup) -> object:
+    """Changes while a recovery moves: a step, a record read or replayed.
+
+    While checkpoints are checked and fetched it always does: a disk or a store that takes long
+    reports that in lines of its own, and does not get faster when the process starts again.
+    """
+    recovery = group.recovery
+    if recovery is None:
+        return None
+    if recovery.state is GroupState.VERIFYING:
+        return object()
+    tasks = group.tasks.values()
+    replayed = [t.parts + s.next_offset for t in tasks for s in t.inputs.values()]
+    return recovery.started, recovery.state, recovery.scanned, replayed

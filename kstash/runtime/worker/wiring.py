@@ -1,8 +1,9 @@
-"""Puts together what the parts of a worker share, from its ports, settings and topics."""
+"""Puts together what the parts of a worker share, and the parts that use much of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from kstash.core.partitioner import partitioners
 from kstash.core.wire import application_tag
@@ -11,10 +12,16 @@ from kstash.ports.state import CheckpointStore, StateBackend
 from kstash.runtime.context import Clients, Context, LineageTimes, Producers, Services
 from kstash.runtime.ends import IdleEnds
 from kstash.runtime.gate import Gate
+from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.inputs import consumer_of
 from kstash.runtime.layout import Layout, start_settings
 from kstash.runtime.pace import Paces
 from kstash.runtime.scan import ScanService
+from kstash.runtime.worker.bounded import RunFinder
+from kstash.runtime.worker.groups import Groups
+from kstash.runtime.worker.intake import Intake
+from kstash.runtime.worker.report import Reporter
+from kstash.runtime.worker.retention_margin import Margin
 from kstash.settings.config import Config
 from kstash.topology.model import Topology
 
@@ -72,4 +79,38 @@ def context_of(
         paces=Paces(config),
         pulse=pulse,
         ends=IdleEnds(admin, layout),
+    )
+
+
+def groups_of(
+    context: Context,
+    intake: Intake,
+    bounded: RunFinder | None,
+    started: float | None,
+    admit: Callable[[int], None] | None,
+) -> Groups:
+    """What begins and gives up the task groups; the arguments are those of `Groups`."""
+    return Groups(
+        partial(TaskGroup, context),
+        context.clients.membership,
+        context.config,
+        context.services,
+        group_count=context.layout.group_count,
+        intake=intake,
+        bounded=bounded,
+        started=started,
+        admit=admit,
+    )
+
+
+def reporter_of(context: Context, margin: Margin) -> Reporter:
+    """What reports of this worker."""
+    return Reporter(
+        context.config,
+        context.layout,
+        context.clients,
+        context.services,
+        load=context.load,
+        recoveries=context.recoveries,
+        margin=margin,
     )

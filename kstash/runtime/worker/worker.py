@@ -23,20 +23,19 @@ from kstash.ports.process import Background, Clock, Metrics
 from kstash.ports.state import CheckpointStore, StateBackend
 from kstash.ports.status import WorkerStatus
 from kstash.runtime.context import Producers, Services
-from kstash.runtime.group.group import Phase, TaskGroup
+from kstash.runtime.group.group import TaskGroup
+from kstash.runtime.group.phase import Phase
 from kstash.runtime.inputs import take
 from kstash.runtime.layout import check_commit_metadata
 from kstash.runtime.task.refusals import explain_refusal
 from kstash.runtime.worker.bounded import RunFinder
-from kstash.runtime.worker.groups import Groups
 from kstash.runtime.worker.intake import Intake
 from kstash.runtime.worker.owners import Owners
 from kstash.runtime.worker.purge import Purger
-from kstash.runtime.worker.report import Reporter
 from kstash.runtime.worker.retention_margin import Margin
 from kstash.runtime.worker.topics import TopicWatch
 from kstash.runtime.worker.turns import Turns
-from kstash.runtime.worker.wiring import context_of
+from kstash.runtime.worker.wiring import context_of, groups_of, reporter_of
 from kstash.settings.config import Config
 from kstash.topology.model import Topology
 
@@ -71,6 +70,9 @@ class Worker:
         beat: called within turns that take long: the loop is alive.
         admit: takes how many task groups the worker has, and raises when it cannot have them.
         hashing: differs between hash seeds of processes; empty: the seed is the pinned one.
+
+    Attributes:
+        context: what the task groups are made of.
     """
 
     def __init__(
@@ -114,18 +116,19 @@ class Worker:
             hashing=hashing,
         )
         layout, clients = self.context.layout, self.context.clients
+        # None: the run has no end.
         self._bounded = (
             RunFinder(layout, clients, clock, is_drain=until == "drain") if until else None
         )
         self._on_ready = on_ready
         self._intake = Intake(config, clients, self.context.gate, metrics)
         self._topics = TopicWatch(cluster, layout, services, topics)
-        self._groups = Groups(self.context, self._intake, self._bounded, started, admit)
+        self._groups = groups_of(self.context, self._intake, self._bounded, started, admit)
         self._turns = Turns(config, clock, self.context.load, self._groups)
         self._owners = Owners(clients.membership, config, layout, services, self._groups)
         self._purger = Purger(config, layout, clients, services)
         self._margin = Margin(admin)
-        self._reporter = Reporter(self.context, self._margin)
+        self._reporter = reporter_of(self.context, self._margin)
         self._groups.join()
 
     # -- what outsiders ask ----------------------------------------------------------------------

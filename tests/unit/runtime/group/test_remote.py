@@ -334,6 +334,7 @@ class BusyUploads:
     """An upload that does not end."""
 
     is_busy = True
+    has_store = True
 
     def __init__(self, *, is_failing: bool) -> None:
         self.is_failing = is_failing
@@ -347,8 +348,15 @@ def test_an_orderly_stop_waits_its_share_for_an_upload(*, is_failing: bool) -> N
     """A slow store gets three quarters of the shutdown's time, one that fails nothing."""
     with TestDriver(count(shutdown_timeout_ms=20_000)) as driver:
         group = driver.rig.worker.groups[0]
-        checkpoints = Checkpoints(driver.rig.worker.context, 0, group.lineage)
-        checkpoints.uploads = BusyUploads(is_failing=is_failing)  # type: ignore[assignment]
+        context = driver.rig.worker.context
+        checkpoints = Checkpoints(
+            context.config,
+            context.services,
+            state=context.state,
+            uploads=BusyUploads(is_failing=is_failing),  # type: ignore[arg-type] # all that it uses
+            lineage=group.lineage,
+            group=0,
+        )
         waited = 0
         while not checkpoints.drain(may_publish=True):
             driver.clock.advance(1.0)

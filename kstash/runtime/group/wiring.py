@@ -9,10 +9,12 @@ from kstash.core.plan import TaskPlan
 from kstash.core.records import Segment
 from kstash.ports.kafka import Partition, SinkProducer
 from kstash.runtime.context import Context
+from kstash.runtime.group.checkpoints import Checkpoints
 from kstash.runtime.group.hints import Hints
 from kstash.runtime.group.lineage_writer import LineageWriter
 from kstash.runtime.group.run_end import RunEnd
 from kstash.runtime.group.sinks import Sinks, committer_of
+from kstash.runtime.group.uploads import Uploads
 from kstash.runtime.task.task import Task
 
 
@@ -56,6 +58,15 @@ def sinks_of(
         committer_of(incarnation, group, context.layout.stages_of(group), plans),
         tasks,
     )
+
+
+def checkpoints_of(context: Context, group: int, lineage: LineageWriter) -> Checkpoints:
+    """What checkpoints the tasks, and uploads that."""
+    config, services, state = context.config, context.services, context.state
+    uploads = Uploads(
+        config, services, state=state, store=context.store, lineage=lineage, group=group
+    )
+    return Checkpoints(config, services, state=state, uploads=uploads, lineage=lineage, group=group)
 
 
 def hints_of(context: Context, lineage: LineageWriter, tasks: Mapping[int, Task]) -> Hints:
