@@ -41,6 +41,7 @@ class Confirmed:
         self.incarnation = incarnation
         self.is_over = False
         self.own_offset = -1
+        # By task, the end of what was read back; only rises.
         self._ends = dict(stable)
 
     def fold(self, offset: int, record: LineageRecord | Gone) -> None:

@@ -27,6 +27,12 @@ class Consumed:
     """Events `[position, position + count)`: records of one input, ending before `end_offset`.
 
     The end is logged beside the count because offsets have gaps (transaction markers, compaction).
+
+    Attributes:
+        position: of the first event.
+        input: index of the input.
+        count: of events, 1 or more.
+        end_offset: of the Kafka record after the last one's, or `UNKNOWN_OFFSET`.
     """
 
     position: int
@@ -52,7 +58,13 @@ class InputPlace:
 
 @dataclass(frozen=True, slots=True)
 class MergedInput:
-    """What a merged batch took of one input: `count` logical records, 1 or more, up to `place`."""
+    """What a merged batch took of one input.
+
+    Attributes:
+        input: index of the input.
+        count: of logical records, 1 or more.
+        place: where the input goes on after them.
+    """
 
     input: int
     count: int
@@ -63,7 +75,9 @@ class MergedInput:
 class MergedBatch:
     """Logical records of several inputs, in the order that `core.merge` makes of their times.
 
-    `parts` are in order of the inputs, each at most once.
+    Attributes:
+        position: of the first event.
+        parts: in order of the inputs, each at most once.
     """
 
     position: int
@@ -77,7 +91,12 @@ class MergedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Event `position`: the wall clock said `now_ms`; what the state has due by then fires."""
+    """The wall clock said a time; what the state has due by then fires.
+
+    Attributes:
+        position: of the event.
+        now_ms: Unix time in milliseconds.
+    """
 
     position: int
     now_ms: int
@@ -85,7 +104,12 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Event `position`: an operator sends what it has held back; its number in the stage."""
+    """An operator sends what it has held back.
+
+    Attributes:
+        position: of the event.
+        operator: its number in the stage.
+    """
 
     position: int
     operator: int
@@ -93,7 +117,13 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Event `position`: an input has been at its end for long, and it was `now_ms` then."""
+    """An input has been at its end for long.
+
+    Attributes:
+        position: of the event.
+        input: index of the input.
+        now_ms: Unix time in milliseconds at which that was found.
+    """
 
     position: int
     input: int
@@ -117,10 +147,14 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A clock read, call result or error decision made within event `position`.
+    """A clock read, call result or error decision made within an event.
 
-    `index` is the record within a frame, `k` counts the attachments of that record; `kind` and
-    `payload` are the maker's (kinds: wire-format.md).
+    Attributes:
+        position: of the event.
+        index: of the logical record within the event.
+        k: how many attachments the record has before this one.
+        kind: the maker's (kinds: wire-format.md).
+        payload: likewise.
     """
 
     position: int

@@ -19,9 +19,11 @@ from kstash.core.wire import Fence
 
 @dataclass(frozen=True, slots=True)
 class ReadLineage:
-    """Read the lineage partition from `start` up to and with offset `through`.
+    """Read the lineage partition.
 
-    `through` None: to the end that is listed now.
+    Attributes:
+        start: offset of the first record.
+        through: offset of the last one, which is read too; None: to the end that is listed now.
     """
 
     start: int
@@ -42,8 +44,11 @@ class AppendClaim:
 class FenceOutputs:
     """Fence every output partition, and wait for all of it.
 
-    Append `marker` to every partition of the internal topics that the group's tasks write, run
+    Append a marker to every partition of the internal topics that the group's tasks write, run
     `init_transactions()` for the sinks, and only then read the committed position.
+
+    Attributes:
+        marker: what is appended.
     """
 
     marker: Fence
@@ -51,14 +56,22 @@ class FenceOutputs:
 
 @dataclass(frozen=True, slots=True)
 class AppendSeal:
-    """Append a SEAL."""
+    """Append a SEAL.
+
+    Attributes:
+        record: the SEAL.
+    """
 
     record: Seal
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyCheckpoints:
-    """Find out which of these checkpoints this worker can open."""
+    """Find out which of these checkpoints this worker can open.
+
+    Attributes:
+        candidates: by task, best first; of some tasks none.
+    """
 
     candidates: Mapping[TaskId, Sequence[Checkpoint]]
 
@@ -68,9 +81,11 @@ class ScanTails:
     """Feed each scan with its tails, from its `starts` on.
 
     Internal topics are read to the own FENCE, sinks to the end listed after
-    `init_transactions()`. Empty when no incarnation ever started.
+    `init_transactions()`.
 
-    `missing_inputs`: per stage, inputs whose first offset must be found now.
+    Attributes:
+        scans: of the group's tasks; empty when no incarnation ever started.
+        missing_inputs: by stage, inputs whose first offset must be found now.
     """
 
     scans: Sequence[TailScan]
@@ -79,21 +94,33 @@ class ScanTails:
 
 @dataclass(frozen=True, slots=True)
 class LocateSkips:
-    """Count the events before places that are to be passed over from now on (H50)."""
+    """Count the events before places that are to be passed over from now on (H50).
+
+    Attributes:
+        asked: one question or more.
+    """
 
     asked: tuple[Asked, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AppendStart:
-    """Append START and wait for it."""
+    """Append START and wait for it.
+
+    Attributes:
+        record: the START.
+    """
 
     record: Start
 
 
 @dataclass(frozen=True, slots=True)
 class Recover:
-    """Open each base, append the lineage that only headers held, replay to `adopted`."""
+    """Open each base, append the lineage that only headers held, replay to `adopted`.
+
+    Attributes:
+        plans: of all tasks of the group.
+    """
 
     plans: Mapping[TaskId, TaskPlan]
 

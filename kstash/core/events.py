@@ -16,7 +16,11 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class LineageRead:
-    """The next records of the group's lineage partition, up to what `ReadLineage` asked for."""
+    """The next records of the group's lineage partition, up to what `ReadLineage` asked for.
+
+    Attributes:
+        records: (offset, record) by rising offset; the topic is compacted, so offsets have gaps.
+    """
 
     records: Sequence[tuple[int, LineageRecord | Gone]]
 
@@ -28,7 +32,11 @@ class GenerationAppended:
 
 @dataclass(frozen=True, slots=True)
 class ClaimAppended:
-    """The last own CLAIM is acknowledged at `offset`."""
+    """The last own CLAIM is acknowledged.
+
+    Attributes:
+        offset: where; it becomes the incarnation.
+    """
 
     offset: int
 
@@ -37,8 +45,9 @@ class ClaimAppended:
 class Fenced:
     """All FENCEs are acknowledged and the sinks' producers are initialised.
 
-    `committed` is the metadata read after the initialisation of each producer (H28), None where
-    there was none.
+    Attributes:
+        committed: the metadata read after the initialisation of each producer (H28), None where
+            there was none.
     """
 
     committed: tuple[str | None, ...]
@@ -46,28 +55,44 @@ class Fenced:
 
 @dataclass(frozen=True, slots=True)
 class SealAppended:
-    """The SEAL is acknowledged at `offset`."""
+    """The SEAL is acknowledged.
+
+    Attributes:
+        offset: where.
+    """
 
     offset: int
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointsVerified:
-    """Which of the candidates this worker can open: (task, label)."""
+    """It is known which of the candidates this worker can open.
+
+    Attributes:
+        usable: (task, label) of those that it can; of each task the best one is enough.
+    """
 
     usable: frozenset[tuple[TaskId, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class TailsScanned:
-    """The scans are at their ends; `initial_offsets` answers `ScanTails.missing_inputs`."""
+    """The scans are at their ends.
+
+    Attributes:
+        initial_offsets: by stage and input, what `ScanTails.missing_inputs` asked for.
+    """
 
     initial_offsets: Mapping[int, Mapping[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class SkipsLocated:
-    """Of each question, how many events lie before each of its offsets, in its order."""
+    """The places that are to be passed over are known as events.
+
+    Attributes:
+        before: of each question, how many events lie before each of its offsets, in its order.
+    """
 
     before: tuple[tuple[int, ...], ...]
 

@@ -30,7 +30,14 @@ _IS_LITTLE = sys.byteorder == "little"
 
 
 class Columns(NamedTuple):
-    """Equal-long columns of a frame; `headers` is None when no record has any."""
+    """Equal-long columns of a frame.
+
+    Attributes:
+        keys: encoded; None where a record has none.
+        values: encoded, None where a record has none; all are where the topic keeps no values.
+        timestamps: Unix time in milliseconds.
+        headers: of the user's; None when no record has any.
+    """
 
     keys: list[bytes | None]
     values: list[bytes | None]

@@ -61,7 +61,8 @@ class OutputHasher:
     """Goes on from the hashes at a base."""
 
     def __init__(self, base: OutputHashes) -> None:
-        self._since = base.since
+        self._since = base.since  # stays: hashes compare only with those of the same beginning
+        # By output index, of those that have made something since then, as in `OutputHashes`.
         self._outputs = dict(base.outputs)
 
     def add(
@@ -126,6 +127,7 @@ class HashMarks:
     def __init__(self, made: OutputHashes) -> None:
         """Go on from what was made up to a position."""
         self._hasher = OutputHasher(made)
+        # By rising position; all but the first one are not stable.
         self._marks: deque[OutputHashes] = deque()
 
     def note(

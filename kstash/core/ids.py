@@ -6,7 +6,12 @@ from typing import NamedTuple
 
 
 class TaskId(NamedTuple):
-    """One stage on one partition number; `partition` is also the number of its task group."""
+    """One stage on one partition number.
+
+    Attributes:
+        stage: index of the stage.
+        partition: number of the partition, which is also that of its task group.
+    """
 
     stage: int
     partition: int
@@ -16,10 +21,11 @@ class TaskId(NamedTuple):
 
 
 class Incarnation(NamedTuple):
-    """One life of a task group, ordered as a tuple.
+    """One life of a task group, ordered as a tuple: a higher one fences all that are lower.
 
-    `generation` is the Unix time in milliseconds at which the lineage topic was created, `offset`
-    the offset of the group's CLAIM in it. `NO_INCARNATION` is below every real one.
+    Attributes:
+        generation: Unix time in milliseconds at which the lineage topic was created.
+        offset: of the group's CLAIM in it. `NO_INCARNATION` is below every real one.
     """
 
     generation: int

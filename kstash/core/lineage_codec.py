@@ -45,7 +45,13 @@ _KINDS: dict[type[EventEntry], int] = {
 
 
 class Lineage(NamedTuple):
-    """Determinants of the positions `[start, end)`: a chunk or the body of a segment."""
+    """Determinants of the positions `[start, end)`: a chunk or the body of a segment.
+
+    Attributes:
+        start: of the first position.
+        end: above `start`, or equal to it where nothing is said.
+        entries: in order, within `[start, end)`; what none covers follows by itself.
+    """
 
     start: int
     end: int
@@ -175,12 +181,19 @@ def _write_signed(out: bytearray, number: int) -> None:
 
 
 class _Reader:
-    """Bytes on their way to a lineage: how far they were read, and what came last."""
+    """Bytes on their way to a lineage: how far they were read, and what came last.
+
+    Args:
+        data: all of them; the first one is the version.
+    """
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        # Index of the next byte.
         self._i = 1
+        # Position from which the next entry counts its own.
         self._at = 0
+        # What entries say differences to.
         self._last = _Last({})
 
     def lineage(self) -> Lineage:

@@ -39,6 +39,9 @@ class Partitioner(dict[bytes | None, int]):
 
     A null key has no partition of its own: the runtime sets `self[None]` to `input partition
     mod n` before it maps a batch (protocol, section 3), so the choice is the same on replay.
+
+    Args:
+        partition_count: of the topic, 1 or more.
     """
 
     def __init__(self, partition_count: int) -> None:
@@ -46,6 +49,7 @@ class Partitioner(dict[bytes | None, int]):
         super().__init__()
         self.partition_count = partition_count
         self[None] = 0
+        # Of the keys that are remembered, with what each takes besides; at most `CACHE_BYTES_MAX`.
         self._size_bytes = 0
 
     def __missing__(self, key: bytes) -> int:

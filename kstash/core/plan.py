@@ -46,6 +46,7 @@ class TaskPlan:
     """How one task comes back.
 
     Attributes:
+        task: its id.
         base: checkpoint to restore, or None for the empty state at position 0.
         position: of the base.
         adopted: replay ends here (`x`); what comes after is new.

@@ -15,9 +15,12 @@ from kstash.core.reader import ReaderState
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """First record of a partition: the generation, Unix ms at which the topic was created.
+    """CONFIG, the first record of a partition: which life of the topic this is.
 
-    `first_offsets` are (topic, offset) of inputs whose beginning a reset has set.
+    Attributes:
+        nonce: 16 random bytes: no two records have one key (H8).
+        generation: Unix time in milliseconds at which the topic was created, 1 or more.
+        first_offsets: (topic, offset) of inputs whose beginning a reset has set.
     """
 
     nonce: bytes
@@ -27,7 +30,12 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker wants the group; the record's offset becomes the incarnation."""
+    """A worker wants the group; the record's offset becomes the incarnation.
+
+    Attributes:
+        nonce: 16 random bytes, others for each attempt (H34).
+        worker: its `instance_id`, for people; may be empty.
+    """
 
     nonce: bytes
     worker: str
@@ -35,17 +43,25 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """Everything that an older incarnation can rely on lies before this record."""
+    """Everything that an older incarnation can rely on lies before this record.
+
+    Attributes:
+        incarnation: that appends it, after its FENCEs.
+    """
 
     incarnation: Incarnation
 
 
 @dataclass(frozen=True, slots=True)
 class TaskStart:
-    """Where one task starts: base checkpoint position, adopted end, and its first offsets.
+    """Where one task starts.
 
-    `logs`: it has one input partition, and this incarnation logs runs of it all the same. (One of
-    several inputs always does.)
+    Attributes:
+        base: position of the checkpoint that it was restored from; 0 without one.
+        adopted: end of the history that it takes over; at least `base`.
+        initial_offsets: by input, where one begins that no checkpoint knows.
+        logs: it has one input partition, and this incarnation logs runs of it all the same. (One of
+            several inputs always does.)
     """
 
     base: int
@@ -58,9 +74,14 @@ class TaskStart:
 class Start:
     """An incarnation's history: that of its parent up to `adopted`, then its own.
 
-    `skips` are (stage, input, offset) of poison records, or (stage, input, offset, index) of one in
-    a frame; `gaps` are (stage, input, first, last) offsets that hold no event (`core.skips`);
-    `settings` are those that change results.
+    Attributes:
+        incarnation: that starts.
+        parent: whose history it takes over, always a lower one; None: it is the first.
+        tasks: by stage, all of the group's.
+        settings: those that change results, and what the program is (`core.manifest`).
+        skips: (stage, input, offset) of poison records, or (stage, input, offset, index) of one in
+            a frame.
+        gaps: (stage, input, first, last) offsets that hold no event (`core.skips`).
     """
 
     incarnation: Incarnation
@@ -73,7 +94,13 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The group was given up gracefully at these positions (per stage); `run` when it ended one."""
+    """The group was given up gracefully: everything before these positions is done.
+
+    Attributes:
+        incarnation: that ends.
+        positions: of its tasks, by stage.
+        run: id of the bounded run that ended with it; None: none did.
+    """
 
     incarnation: Incarnation
     positions: dict[int, int]
@@ -82,7 +109,13 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class BoundedRun:
-    """A bounded run: its id and the end offsets of all inputs, as (topic, partition, end)."""
+    """A bounded run: where it ends.
+
+    Attributes:
+        incarnation: of the group that found it.
+        run: its id.
+        ends: (topic, partition, end offset) of all inputs.
+    """
 
     incarnation: Incarnation
     run: int
@@ -91,7 +124,16 @@ class BoundedRun:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Lineage of one task at the positions `[start, end)`, written by `incarnation`."""
+    """Lineage of one task at the positions `[start, end)`.
+
+    Attributes:
+        incarnation: that wrote it.
+        task: whose it is.
+        number: from 1 on, one more with each segment of the task and incarnation.
+        start: of the first position; at least the end of the one before.
+        end: above `start`.
+        entries: determinants, in order; positions that none covers follow by themselves.
+    """
 
     incarnation: Incarnation
     task: TaskId
@@ -105,9 +147,16 @@ class Segment:
 class Hint:
     """Per output partition, the offset where a recovery may start its scan.
 
-    What lies before those offsets is skipped, and with it the positions in its headers: the history
-    reaches at least to `reached`, the end of the stable lineage (H36). `checked` are the hashes of
-    all outputs up to a position at or below it that had some, which covers what is skipped (H44).
+    What lies before those offsets is skipped, and with it the positions in its headers.
+
+    Attributes:
+        incarnation: that wrote it.
+        task: whose outputs they are.
+        number: from 1 on, one more with each hint of the task and incarnation.
+        offsets: by output partition, of those that carry lineage; they only rise.
+        reached: end of the stable lineage: the history reaches at least to it (H36).
+        checked: hashes of all outputs up to the newest position, at or below `reached`, that had
+            some: they cover what is skipped (H44). None: there are none.
     """
 
     incarnation: Incarnation
@@ -181,7 +230,11 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A tombstone: the record under this key was given up, whether it is still there or not."""
+    """A tombstone: the record under this key was given up, whether it is still there or not.
+
+    Attributes:
+        key: of that record, encoded.
+    """
 
     key: bytes
 

@@ -66,7 +66,13 @@ NextEvent = RecordsNext | MergedBatch | Tick | Flush | Idle | Completed
 
 
 class Replay:
-    """The replay of one task; after its end, what is left to be suppressed."""
+    """The replay of one task; after its end, what is left to be suppressed.
+
+    Attributes:
+        name: of the task, for errors.
+        adopted: where the replay ends; fixed.
+        committed: position up to which sink outputs are out; fixed.
+    """
 
     def __init__(
         self,
@@ -94,19 +100,24 @@ class Replay:
         self._only_input = only_input
         self._topics = topics
         self._internal = internal
+        # By internal output partition, the last sequence that is out; those that were passed go.
         self._last_valid = dict(plan.last_valid)
         # Without what was scanned as damaged only.
         self._stored = {out: records for out, records in stored.items() if records}
+        # Of each of those, the sequences among which all of it lies.
         self._scanned = {
             out: range(min(records), max(records) + 1) for out, records in self._stored.items()
         }
+        # By rising position; those that were passed go.
         self._checks = deque(plan.checks)
+        # Events from the current position on; the first may have begun before it.
         self._entries: deque[EventEntry] = deque(
             e for e in plan.lineage if not isinstance(e, Attachment)
         )
-        # In order of their positions, so that those that are passed are the first.
         attached = [e for e in plan.lineage if isinstance(e, Attachment)]
+        # In order of their positions, so that those that are passed are the first.
         self._attached = deque((a.position, a.index, a.k) for a in attached)
+        # By (position, index, k), of those in `_attached` just as many.
         self._attachments = {(a.position, a.index, a.k): a for a in attached}
 
     # -- inputs ----------------------------------------------------------------------------------

@@ -13,6 +13,10 @@ from kstash.core.records import Hint
 class ScanStarts:
     """Scan starts of one incarnation of one task.
 
+    Args:
+        task: the task.
+        incarnation: of its group.
+
     Attributes:
         has_moved: whether a HINT could say something that the last one did not.
     """
@@ -23,8 +27,9 @@ class ScanStarts:
         # Offset from which a recovery must scan: every record of this task before it has stable
         # lineage (sinks: is committed). Only of partitions that carry lineage; only rises.
         self._offsets: dict[OutPartition, int] = {}
-        # Of the last HINT; the number makes keys unique, with the incarnation (H8).
+        # Of the last HINT; with the incarnation it makes keys unique (H8).
         self._number = 0
+        # What that HINT said: one that says the same is not needed.
         self._last: tuple[Mapping[OutPartition, int], OutputHashes | None] = ({}, None)
         self.has_moved = False
 

@@ -35,7 +35,13 @@ _LONG_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class CommittedPositions:
-    """What every commit of a group names: its generation and the position of each sink task."""
+    """What every commit of a group names, so that a successor knows which outputs are out.
+
+    Attributes:
+        generation: of the incarnation that commits: those of an earlier life of the lineage topic
+            are none of ours.
+        positions: by stage, of each task that writes sinks: all outputs up to it are committed.
+    """
 
     generation: int
     positions: Mapping[int, int]

@@ -50,9 +50,9 @@ class TailScan:
         # it, by rising reach: for the error that has to name one.
         self._places: list[tuple[int, OutPartition, int]] = []
         # Of each sink partition, by incarnation, the sequences seen, as ranges [first, last] in the
-        # order in which they came: only the last one grows. `_newest`: those of the incarnation
-        # whose record was accepted last.
+        # order in which they came: only the last one grows.
         self._seen: dict[OutPartition, dict[Incarnation, list[list[int]]]] = {}
+        # Of those, the ranges of the incarnation whose record was accepted last.
         self._newest: dict[OutPartition, list[list[int]]] = {}
         self.task = spec.task
         self.starts = dict(starts)

@@ -57,7 +57,9 @@ class Adapter:
             inc: start.settings.get(PROGRAM_SETTING, own) for inc, start in view.starts.items()
         }
         known = {text: Manifest.decode(text) for text in {*texts.values(), own}}
+        # Of each incarnation that started; one that says nothing of its program is of this one.
         self._manifests = {inc: known[text] for inc, text in sorted(texts.items())}
+        # Whether any of them had another program: else there is nothing to rewrite.
         self._is_changed = any(text != own for text in texts.values())
 
     def adapt(self) -> None:

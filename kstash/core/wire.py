@@ -39,10 +39,15 @@ def application_tag(application_id: str) -> int:
 
 @dataclass(slots=True)  # Not frozen: that takes twice the time, for each record that is read.
 class Identity:
-    """Identity header: who produced this record, and which outputs it is.
+    """Identity header: who produced this record, and which outputs it is. Nobody changes one.
 
-    `first_seq` and `count` are logical records (a sink's record has count 1); `position` is the
-    task's position at the end of the batch that made the output. Nobody changes one.
+    Attributes:
+        application: tag of the application.
+        task: that made the output.
+        incarnation: of the task's group.
+        position: the task's, at the end of the batch that made the output.
+        count: of logical records, 1 or more; 1 in a sink.
+        first_seq: sequence of the first of them, 1 or more.
     """
 
     application: int
@@ -90,7 +95,12 @@ def decode_identity(data: bytes) -> Identity:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Marker: records of older incarnations of these task groups are void after it."""
+    """Marker: records of older incarnations of these task groups are void after it.
+
+    Attributes:
+        application: tag of the application.
+        incarnations: (task group, the incarnation that fences it), one or more.
+    """
 
     application: int
     incarnations: tuple[tuple[int, Incarnation], ...]
@@ -98,10 +108,18 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Marker: a task of a bounded run has produced everything, up to `last_seq` here.
+    """Marker: a task of a bounded run has produced everything, as far as this partition goes.
 
     Like an output, it fixes the history up to the task's `position`: after a counted END a
     successor must not find another one.
+
+    Attributes:
+        application: tag of the application.
+        run: id of the bounded run.
+        task: that is at its end.
+        incarnation: of the task's group.
+        last_seq: sequence of its last output to this partition, 0 without any.
+        position: of the task, which is its last.
     """
 
     application: int
