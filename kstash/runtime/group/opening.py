@@ -21,18 +21,16 @@ from kstash.ports.state import TaskState
 from kstash.runtime.context import Context
 from kstash.runtime.group.sinks import SinkRoute, Sinks
 from kstash.runtime.recovery.attempt import RecoveryAttempt
+from kstash.runtime.task.frame_outputs import FrameOutput
 from kstash.runtime.task.inputs import TaskInput
-from kstash.runtime.task.outputs import (
+from kstash.runtime.task.outputs import Signature, TaskOutput, limit_of
+from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sink_outputs import (
     DirectRoute,
-    FrameOutput,
     ImmediateOutput,
     Route,
-    Signature,
-    TaskOutput,
     TransactionalOutput,
-    limit_of,
 )
-from kstash.runtime.task.refusals import Sent
 from kstash.runtime.task.stateless import NoState
 from kstash.runtime.task.task import Task
 from kstash.runtime.task.under_way import Watch

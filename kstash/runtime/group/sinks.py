@@ -12,7 +12,7 @@ from kstash.core.sink import CommitState, SinkCommitter
 from kstash.core.task import TaskCore
 from kstash.ports.kafka import SinkProducer
 from kstash.runtime.context import Services
-from kstash.runtime.task.outputs import HandOver
+from kstash.runtime.task.sink_outputs import HandOver
 from kstash.runtime.task.task import Task
 from kstash.topology.model import Stage
 

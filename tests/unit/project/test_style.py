@@ -239,7 +239,12 @@ IN_ORDER = {
 }
 """What may be called with more than five arguments by their order, each with its reason."""
 
-HOT_PATH = ("runtime/task/outputs.py", "kafka/client_queue.py", "kafka/producers.py")
+HOT_PATH = (
+    "runtime/task/frame_outputs.py",
+    "runtime/task/sink_outputs.py",
+    "kafka/client_queue.py",
+    "kafka/producers.py",
+)
 """Where records are handed on: everywhere else `produce` is called by name as well."""
 
 

@@ -12,7 +12,7 @@ from kstash.runtime.context import Producers, Services
 from kstash.runtime.group.run_end import before_end
 from kstash.runtime.group.sinks import SinkRoute, Sinks
 from kstash.runtime.task.inputs import TaskInput
-from kstash.runtime.task.outputs import Produce
+from kstash.runtime.task.sink_outputs import Produce
 from kstash.runtime.task.task import Task
 from kstash.testing.background import ManualBackground
 from kstash.testing.clock import ManualClock

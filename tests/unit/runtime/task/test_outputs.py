@@ -15,16 +15,15 @@ from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, decode_identity
 from kstash.operators.batch import Batch
 from kstash.ports.kafka import Headers
 from kstash.runtime.load import Load
-from kstash.runtime.task.outputs import (
-    FRAME_RECORDS_MAX,
+from kstash.runtime.task.frame_outputs import FRAME_RECORDS_MAX, FrameOutput
+from kstash.runtime.task.outputs import Signature
+from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sink_outputs import (
     DirectRoute,
-    FrameOutput,
     HandOver,
     ImmediateOutput,
-    Signature,
     TransactionalOutput,
 )
-from kstash.runtime.task.refusals import Sent
 from kstash.serdes import text
 from kstash.topology.model import StageOutput
 from tests.unit.core_cases import OUT, run_batch, task_core
