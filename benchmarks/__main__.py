@@ -24,17 +24,11 @@ from benchmarks import (
     throughput,
     workload,
 )
-from benchmarks.harness import (
-    BARE,
-    GUARANTEES,
-    REPOSITORY,
-    WINDOWED,
-    Bench,
-    BenchError,
-    Case,
-    machine,
-)
+from benchmarks.bench import Bench
+from benchmarks.case import BARE, GUARANTEES, WINDOWED, Case
+from benchmarks.machine import REPOSITORY, machine
 from benchmarks.report import Results
+from benchmarks.worker import BenchError
 
 WORD_COUNT = [Case("word count", guarantee) for guarantee in (*GUARANTEES, BARE)]
 WINDOWS = [Case(program, "exactly_once") for program in WINDOWED]

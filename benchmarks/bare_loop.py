@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from benchmarks.harness import PARTITIONS
+from benchmarks.case import PARTITIONS
 from kstash.core.partitioner import Partitioner
 
 BATCH_RECORDS = 500

@@ -6,7 +6,8 @@ import time
 from itertools import chain
 from typing import Any
 
-from benchmarks.harness import Bench, Case
+from benchmarks.bench import Bench
+from benchmarks.case import Case
 from benchmarks.workload import WORDS_PER_SENTENCE, Records, each_key_once, write
 
 CASE = Case("word count", "exactly_once")

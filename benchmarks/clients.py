@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from benchmarks.harness import PARTITIONS, Case
+from benchmarks.case import PARTITIONS, Case
 from benchmarks.workload import MARK, Records, partition_of
 
 MARKS_PER_S = 200

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import latency
-from benchmarks.harness import Bench, Case
+from benchmarks.bench import Bench
+from benchmarks.case import Case
 
 
 @dataclass(frozen=True, slots=True)

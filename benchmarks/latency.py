@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from benchmarks.bench import Bench
+from benchmarks.case import Case
 from benchmarks.clients import Load, Outside
-from benchmarks.harness import Bench, Case
 
 LINGER_MS = 1
 """The default of `kstash.Config`."""

@@ -10,8 +10,9 @@ import statistics
 import time
 from typing import Any
 
+from benchmarks.bench import Bench
+from benchmarks.case import PARTITIONS, Case
 from benchmarks.clients import BIN_MS, Load, Outside, View
-from benchmarks.harness import PARTITIONS, Bench, Case
 from benchmarks.latency import LINGER_MS, RATES, percentiles
 from benchmarks.recovery import log_lines, timeline, wait_live
 

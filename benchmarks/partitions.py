@@ -12,7 +12,9 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from benchmarks.harness import Bench, Case, Worker
+from benchmarks.bench import Bench
+from benchmarks.case import Case
+from benchmarks.worker import Worker
 
 CASE = Case("hops", "exactly_once")
 SETTINGS = {"BENCH_HOPS": "3"}

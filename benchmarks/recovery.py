@@ -22,9 +22,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.bench import Bench
+from benchmarks.case import Case
 from benchmarks.clients import BIN_MS, Load, Outside, View
-from benchmarks.harness import Bench, Case, Worker
 from benchmarks.latency import LINGER_MS, percentiles
+from benchmarks.worker import Worker
 from benchmarks.workload import WORDS_PER_SENTENCE, Records, each_key_once, write
 
 PHASES = ("detect", "claim", "fence", "scan", "restore", "start", "replay")

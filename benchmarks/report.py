@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import Case
+from benchmarks.case import Case
 from benchmarks.recovery import PHASES
 
 Run = dict[str, Any]

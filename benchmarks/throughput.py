@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from benchmarks.harness import Bench, Case
+from benchmarks.bench import Bench
+from benchmarks.case import Case
 from benchmarks.workload import WORDS_PER_SENTENCE, outputs_per_record
 
 LINGER_MS = 5

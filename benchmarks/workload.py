@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from confluent_kafka import Producer
 
-from benchmarks.harness import PARTITIONS, Case
+from benchmarks.case import PARTITIONS, Case
 from kstash.core.partitioner import Partitioner
 
 WORDS = 5_000

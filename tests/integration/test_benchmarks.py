@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks import checkpoints, others, picture, recovery
-from benchmarks.harness import PARTITIONS, Bench
+from benchmarks.bench import Bench
+from benchmarks.case import PARTITIONS
 from benchmarks.report import Results
 from kstash.broker import DevBroker
 

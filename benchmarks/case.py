@@ -1,0 +1,41 @@
+"""What is measured: a program under a guarantee."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PARTITIONS = 4
+GUARANTEES = ("exactly_once", "write_first", "at_least_once", "none")
+WINDOWED = ("tumbling count", "hopping count", "session count")
+"""The word count by windows; the first word is the kind of these."""
+
+BARE = "bare client"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is measured.
+
+    Attributes:
+        program: `word count`, one of `WINDOWED`, `rolling hash` or `hops`.
+        guarantee: one of `GUARANTEES`, or `BARE`: a loop over the client, no fault tolerance.
+        ack_delay_ms: by which the worker sees acknowledgements of lineage late.
+    """
+
+    program: str
+    guarantee: str
+    ack_delay_ms: int = 0
+
+    def __str__(self) -> str:
+        delay = f" +{self.ack_delay_ms} ms" if self.ack_delay_ms else ""
+        return f"{self.program}, {self.guarantee}{delay}"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the input topics, before a suffix."""
+        return ("sentences",) if self.counts_words else ("left", "right")
+
+    @property
+    def counts_words(self) -> bool:
+        """Whether it reads sentences."""
+        return self.program == "word count" or self.program in WINDOWED
