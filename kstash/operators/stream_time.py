@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Final
+from typing import ClassVar, Final
 
 from kstash.operators.step import Stores
 from kstash.topology.traits import time_store
@@ -19,7 +19,7 @@ BEFORE_ALL_MS: Final = -(1 << 62)
 of 64 bits that lengths of windows may be taken off it."""
 
 _ENTRY = b""
-_ENTRIES = (_ENTRY,)
+_OPEN = b"open"
 
 
 def time_of(stores: Stores, name: str) -> int | None:
@@ -29,8 +29,19 @@ def time_of(stores: Stores, name: str) -> int | None:
         stores: of the task.
         name: of the store.
     """
-    time_ms: int | None = stores.store(name).peek(_ENTRIES).get(_ENTRY)
+    time_ms: int | None = stores.store(name).peek((_ENTRY,)).get(_ENTRY)
     return time_ms
+
+
+def windows_of(stores: Stores, name: str) -> int:
+    """How many windows a store of times says are open; see `CountedTime`.
+
+    Args:
+        stores: of the task.
+        name: of the store.
+    """
+    count: int = stores.store(name).peek((_OPEN,)).get(_OPEN, 0)
+    return count
 
 
 class StreamTime:
@@ -46,8 +57,10 @@ class StreamTime:
 
     __slots__ = ("_live", "now_ms")
 
+    _ENTRIES: ClassVar[tuple[bytes, ...]] = (_ENTRY,)
+
     def __init__(self, stores: Stores, operator: str) -> None:
-        self._live = stores.store(time_store(operator).name).load(_ENTRIES)
+        self._live = stores.store(time_store(operator).name).load(self._ENTRIES)
         self.now_ms: int = self._live.get(_ENTRY, BEFORE_ALL_MS)
 
     def take(self, time_ms: int) -> int:
@@ -84,3 +97,16 @@ class StreamTime:
         made = list(accumulate(times_ms, max, initial=before))
         del made[0]
         return made
+
+
+class CountedTime(StreamTime):
+    """The stream time of windows that are entries of no store: beside it stands their number."""
+
+    __slots__ = ()
+
+    _ENTRIES = (_ENTRY, _OPEN)
+
+    def add_windows(self, more: int) -> None:
+        """So many more windows are open; below 0, so many less."""
+        if more:
+            self._live[_OPEN] = self._live.get(_OPEN, 0) + more

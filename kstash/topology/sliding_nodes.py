@@ -41,33 +41,26 @@ class Sliding(Windows):
 
 
 @dataclass(slots=True)
-class Window:
-    """One window of a key.
-
-    Attributes:
-        start_ms: its first millisecond.
-        latest_ms: the largest timestamp in it.
-        state: of the fold; None: it was deleted.
-    """
-
-    start_ms: int
-    latest_ms: int
-    state: Any
-
-
-@dataclass(slots=True)
 class Slides:
-    """What is kept for a key.
+    """What is kept for a key: its windows and its records, each as columns.
 
     Attributes:
-        windows: the open ones, by start.
-        records: of each record that a window to come may hold or begin after: timestamp, number in
-            the order of arrival, encoded value; in the order of these.
+        starts: of windows, rising: their first milliseconds.
+        latest: the largest timestamp in each.
+        states: of the fold, for each; None: it was deleted.
+        stamps: of each record that a window to come may hold or begin after: its timestamp; they
+            rise, and equal ones stand in the order of arrival.
+        numbers: of each, its number in the order of arrival.
+        values: of each, encoded.
         arrivals: number of the next record.
     """
 
-    windows: list[Window] = field(default_factory=list)
-    records: list[tuple[int, int, bytes]] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    latest: list[int] = field(default_factory=list)
+    states: list[Any] = field(default_factory=list)
+    stamps: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
     arrivals: int = 0
 
 
@@ -107,7 +100,7 @@ class SlidingFold(WindowFold[Sliding]):
             value=slides_of(fold.state, "nothing" if values is None else values.name),
             detail=f"{self.windows} {self.emit}",
         )
-        return (slides, time_store(self.name), queue_store(self.name))
+        return (slides, time_store(self.name, counts_windows=True), queue_store(self.name))
 
 
 Sliding.node = SlidingFold
@@ -122,21 +115,26 @@ def slides_of(state: Serde[Any], values: str) -> Serde[Slides]:
     """
 
     def serialize(slides: Slides) -> bytes:
-        windows = [
-            (w.start_ms, w.latest_ms, None if w.state is None else state.serialize(w.state))
-            for w in slides.windows
-        ]
-        return msgpack.serialize((windows, slides.records, slides.arrivals))
+        states = [None if made is None else state.serialize(made) for made in slides.states]
+        windows = list(zip(slides.starts, slides.latest, states, strict=True))
+        records = list(zip(slides.stamps, slides.numbers, slides.values, strict=True))
+        return msgpack.serialize((windows, records, slides.arrivals))
 
     def deserialize(data: bytes) -> Slides:
         windows, records, arrivals = msgpack.deserialize(data)
+        starts, latest, states = _columns(windows)
         return Slides(
-            [
-                Window(start, latest, None if made is None else state.deserialize(made))
-                for start, latest, made in windows
-            ],
-            [(timestamp, number, value) for timestamp, number, value in records],
+            starts,
+            latest,
+            [None if made is None else state.deserialize(made) for made in states],
+            *_columns(records),
             arrivals,
         )
 
     return Serde(f"sliding windows of {state.name} over {values}", serialize, deserialize)
+
+
+def _columns(rows: list[list[Any]]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Rows of three fields by columns."""
+    first, second, third = zip(*rows, strict=True) if rows else ((), (), ())
+    return list(first), list(second), list(third)

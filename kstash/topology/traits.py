@@ -61,6 +61,7 @@ class KeyedStore:
         show: makes what people know of a value; None: it is that.
         detail: what else its contents depend on.
         holds: what people count its entries as; empty: as entries of a state.
+        counts_windows: whether it holds beside a time how many windows are open.
     """
 
     name: str
@@ -72,6 +73,7 @@ class KeyedStore:
     show: Callable[[Any], Any] | None = None
     detail: str = ""
     holds: Holdings = ""
+    counts_windows: bool = False
 
     @property
     def contents(self) -> str:
@@ -98,12 +100,13 @@ class KeyedStore:
         return self.value.deserialize(value[STAMP_BYTES:]) if self.is_stamped else value
 
 
-def time_store(operator: str) -> KeyedStore:
+def time_store(operator: str, *, counts_windows: bool = False) -> KeyedStore:
     """The store with the stream time of an operator, for the `stores` of its node.
 
     It comes after those of keys: the first one of a node has the keys of its records.
 
     Args:
         operator: name of the operator.
+        counts_windows: as of `KeyedStore`.
     """
-    return KeyedStore(f"{operator}.time", TIME_VERB, raw, int_text)
+    return KeyedStore(f"{operator}.time", TIME_VERB, raw, int_text, counts_windows=counts_windows)

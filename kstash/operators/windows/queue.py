@@ -23,7 +23,7 @@ class ClosingQueue:
 
     Attributes:
         keys: of the places that were read: all of the windows behind them are to be there.
-        is_blocked: whether more places may be due than were read: this run ends here.
+        is_blocked: whether `PART_RECORDS` places were taken: this run ends here.
     """
 
     def __init__(self, store: OrderedStore, horizon_ms: int) -> None:
@@ -35,29 +35,26 @@ class ClosingQueue:
         self._new: set[Place] = set()
         self._removed: list[bytes] = []
         self._last: Place | None = None
-        self._end: Place | None = None
-        if len(rows) == PART_RECORDS:
-            first, second, key = self._due[-1]
-            # It stands directly after the last place that was read.
-            self._end = (first, second, key + b"\0")
-            self._due.append(self._end)
+        # After so many there may be others that were not read.
+        self._left = PART_RECORDS
 
     def is_due(self, horizon_ms: int) -> bool:
-        """Whether there is a place whose first number is less."""
+        """Whether there is a place whose first number is less, or may be."""
         due = self._due
-        return bool(due) and due[0][0] < horizon_ms
+        return not self._left or (bool(due) and due[0][0] < horizon_ms)
 
     def take(self, horizon_ms: int) -> Place | None:
         """Take the first place whose first number is less; None: there is none, or none is known.
 
         It may be one that was removed.
         """
-        if not self.is_due(horizon_ms):
-            return None
-        place = heappop(self._due)
-        if place is self._end:
+        if not self._left:
             self.is_blocked = True
             return None
+        if not self.is_due(horizon_ms):
+            return None
+        self._left -= 1
+        place = heappop(self._due)
         self._new.discard(place)
         self._last = place
         return place

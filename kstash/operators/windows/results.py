@@ -9,6 +9,7 @@ from typing import Any
 from kstash.operators.flow import Expanded, Flow
 from kstash.operators.fold import Folder
 from kstash.operators.step import Scope
+from kstash.operators.windows.keys import start_bytes
 from kstash.operators.windows.step import Bounds, drop_late
 from kstash.serdes import Serde
 
@@ -42,6 +43,23 @@ class Results:
         self._states.append(state)
         self._timestamps.append(timestamp)
         self._times.append(time)
+
+    def add_all(
+        self, key: bytes, starts: list[int], states: list[Any], timestamps: list[int], time: int
+    ) -> None:
+        """Add results of windows of one key, all at one time.
+
+        Args:
+            key: of the records, encoded.
+            starts: of the windows.
+            states: of each, as of `add`.
+            timestamps: of each.
+            time: that each carries.
+        """
+        self._windows += [key + data for data in map(start_bytes, starts)]
+        self._states += states
+        self._timestamps += timestamps
+        self._times += [time] * len(starts)
 
     def add_late(self, index: int, windows: Bounds) -> None:
         """Note that a record came too late for these."""

@@ -82,15 +82,22 @@ class Part(ABC, Generic[M]):
         made: the states that were kept, and in `makers` the indexes of their records.
     """
 
-    def __init__(self, logic: Unaligned[M], keys: list[bytes], flow: Flow, scope: Scope) -> None:
+    def __init__(
+        self,
+        logic: Unaligned[M],
+        keys: list[bytes],
+        flow: Flow,
+        scope: Scope,
+        time: StreamTime | None = None,
+    ) -> None:
         stores = scope.stores
         self.fold = logic.fold
         self.keys = keys
         self.flow = flow
         self.scope = scope
         self.at = -1
-        self.time = StreamTime(stores, logic.name)
-        self.now = self.time.now_ms
+        self._time = time or StreamTime(stores, logic.name)
+        self.now = self._time.now_ms
         latest = max(self.now, *flow.times)
         self.queue = ClosingQueue(stores.ordered(logic.queue_name), latest - logic.open_ms)
         self.live = stores.store(logic.name).load([*keys, *self.queue.keys])
@@ -101,7 +108,7 @@ class Part(ABC, Generic[M]):
     def keep(self) -> None:
         """Write what has changed beside the windows."""
         self.fold.check(self.made, self.makers)
-        self.time.take(self.now)
+        self._time.take(self.now)
         self.queue.keep()
 
     def take(self, made: M | None) -> M | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from kstash.operators.stream_time import time_of
+from kstash.operators.stream_time import time_of, windows_of
 from kstash.ports.process import Metrics
 from kstash.ports.state import StoreSize
 from kstash.ports.status import OperatorStatus
@@ -59,7 +59,7 @@ class OperatorReport:
             times = _times(stage, node, tasks)
             for task, at_ms in times.items():
                 self._show_time(board, task, node.label(), now_ms, at_ms)
-            held = _held(node, sizes)
+            held = _held(stage, node, tasks, sizes)
             for what, entries in held.items():
                 board.gauge(HELD[what], entries, stage=stage.name, operator=node.label())
             operators.append(self._status(stage, node, times.values(), held))
@@ -126,10 +126,15 @@ def _times(stage: Stage, node: Node, tasks: Sequence[Task]) -> dict[str, int]:
     return times
 
 
-def _held(node: Node, sizes: Mapping[str, StoreSize]) -> dict[str, int]:
+def _held(
+    stage: Stage, node: Node, tasks: Sequence[Task], sizes: Mapping[str, StoreSize]
+) -> dict[str, int]:
     """How much an operator holds, by what it is."""
     held: dict[str, int] = {}
     for store in node.stores:
+        states = [task.state for task in tasks if task.stage is stage]
+        if store.counts_windows and states:
+            held["windows"] = sum(windows_of(state, store.name) for state in states)
         if store.holds and (size := sizes.get(store.name)) is not None:
             held[store.holds] = held.get(store.holds, 0) + size.entries
     return held

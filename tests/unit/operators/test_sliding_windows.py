@@ -61,6 +61,13 @@ def test_a_record_is_in_windows_to_come() -> None:
     assert ("a", 92, 102, [94, 102], 102) in made
 
 
+def test_a_window_to_come_may_begin_after_a_record() -> None:
+    """So it is kept 1 ms longer than windows can hold it."""
+    sliding = Sliding(grace=5)
+    sliding.at(94, 110)
+    assert sliding.at(97) == [("a", 95, 105, [97], 97)]
+
+
 @pytest.mark.parametrize(("time", "is_open"), [(25, True), (26, False)])
 def test_a_window_closes_after_its_end_and_grace(time: int, is_open: bool) -> None:
     """And takes a record until then."""
