@@ -103,6 +103,8 @@ class RecordDecoder:
                 place
                 | {"index": index, "timestamp": timestamp}
                 | _record(key, value, frame_headers or [])
+                | ({} if columns.times is None else {"time": columns.times[index]})
+                | ({"control": True} if index in columns.controls else {})
                 | {"dropped": index < skip}
             )
 

@@ -29,6 +29,17 @@ def tag(value: Any) -> int:
     return number(value, TAG_MAX)
 
 
+def signed(value: Any) -> int:
+    """An integer of 64 bits with a sign.
+
+    Raises:
+        WireCorruptError: it is none.
+    """
+    if type(value) is not int or not -NUMBER_MAX <= value <= NUMBER_MAX:
+        raise WireCorruptError(f"{_shown(value)} in place of a number of 64 bits with a sign")
+    return value
+
+
 def text(value: Any) -> str:
     """Text that can be written as UTF-8.
 

@@ -16,10 +16,11 @@ guarantee drains first. A reader of a sink takes it always, as any other reader 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kstash.core.fields import flag, number, tag
+from kstash.core.fields import flag, number, signed, tag
 from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.core.wire import End, Fence, Identity, Marker
 from kstash.errors import SequenceGapError, WireCorruptError
@@ -37,6 +38,8 @@ class ReaderState:
             which only a FENCE was seen.
         last_seq: last accepted sequence per (application, task).
         ends: counted END markers of a bounded run, per (application, task): the run.
+        times: greatest event time heard, per (application, task) that says it, in Unix ms.
+        returned: per (application, task) that says times, the run after whose END it has written.
         is_internal: the partition is an internal topic's, read from its beginning.
         is_fenced: the reader's own guarantee has fences; of an internal topic only, and not saved.
         application: tag of the one application that may write there, likewise; None: anybody.
@@ -47,6 +50,8 @@ class ReaderState:
     max_incarnation: dict[tuple[int, int], Incarnation] = field(default_factory=dict)
     last_seq: dict[tuple[int, TaskId], int] = field(default_factory=dict)
     ends: dict[tuple[int, TaskId], int] = field(default_factory=dict)
+    times: dict[tuple[int, TaskId], int] = field(default_factory=dict)
+    returned: dict[tuple[int, TaskId], int] = field(default_factory=dict)
     is_fenced: bool = field(default=True, compare=False)
     application: int | None = field(default=None, compare=False)
 
@@ -95,6 +100,19 @@ class ReaderState:
         """Whether no higher incarnation of a task group was seen."""
         return incarnation >= self.max_incarnation.get((application, group), NO_INCARNATION)
 
+    def hear(self, writer: tuple[int, TaskId], time_ms: int) -> int:
+        """A record was taken whose writer says an event time; returns the greatest one heard."""
+        if writer in self.ends:
+            self.returned[writer] = self.ends[writer]
+        latest = max(time_ms, self.times.get(writer, time_ms))
+        self.times[writer] = latest
+        return latest
+
+    def is_out(self, writer: tuple[int, TaskId]) -> bool:
+        """Whether a writer has said END, and nothing of it came since."""
+        run = self.ends.get(writer)
+        return run is not None and self.returned.get(writer) != run
+
     @property
     def _takes_unfenced(self) -> bool:
         return not (self.is_internal and self.is_fenced)
@@ -142,6 +160,7 @@ class ReaderState:
             for writer in [w for w in self.last_seq if w[0] == application]:
                 if writer[1].partition == group:
                     self.last_seq[writer] = 0
+                    self.times.pop(writer, None)
 
     def copy(self) -> ReaderState:
         """Return an independent copy (for a checkpoint)."""
@@ -150,6 +169,8 @@ class ReaderState:
             max_incarnation=dict(self.max_incarnation),
             last_seq=dict(self.last_seq),
             ends=dict(self.ends),
+            times=dict(self.times),
+            returned=dict(self.returned),
             is_fenced=self.is_fenced,
             application=self.application,
         )
@@ -161,6 +182,10 @@ class ReaderState:
             "inc": [[*k, *v] for k, v in sorted(self.max_incarnation.items())],
             "seq": [[a, *t, v] for (a, t), v in sorted(self.last_seq.items())],
             "end": [[a, *t, v] for (a, t), v in sorted(self.ends.items())],
+        } | {
+            name: [[a, *t, v] for (a, t), v in sorted(table.items())]
+            for name, table in (("time", self.times), ("back", self.returned))
+            if table
         }
 
     @classmethod
@@ -174,11 +199,14 @@ class ReaderState:
             return cls(
                 flag(data["internal"]),
                 {(tag(a), number(g)): Incarnation(tag(x), tag(y)) for a, g, x, y in data["inc"]},
-                {
-                    (tag(a), TaskId(number(s), number(p))): number(v + 1) - 1
-                    for a, s, p, v in data["seq"]
-                },
-                {(tag(a), TaskId(number(s), number(p))): tag(run) for a, s, p, run in data["end"]},
+                last_seq=_by_task(data["seq"], lambda value: number(value + 1) - 1),
+                ends=_by_task(data["end"], tag),
+                times=_by_task(data.get("time", ()), signed),
+                returned=_by_task(data.get("back", ()), tag),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WireCorruptError(f"malformed reader state: {error!r}") from error
+
+
+def _by_task(rows: Any, read: Callable[[Any], int]) -> dict[tuple[int, TaskId], int]:
+    return {(tag(a), TaskId(number(s), number(p))): read(value) for a, s, p, value in rows}

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import ClassVar, Final
+from typing import ClassVar
 
+from kstash.core.watermark import BEFORE_ALL_MS
 from kstash.operators.step import Stores
 from kstash.topology.traits import time_store
-
-BEFORE_ALL_MS: Final = -(1 << 62)
-"""The stream time before the first record: below every time, and far enough from the least number
-of 64 bits that lengths of windows may be taken off it."""
 
 _ENTRY = b""
 _OPEN = b"open"

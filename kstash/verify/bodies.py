@@ -85,6 +85,8 @@ class ReaderState(TypedDict):
     inc: list[tuple[Tag, Number, Tag, Tag]]
     seq: list[tuple[Tag, Number, Number, int]]
     end: list[tuple[Tag, Number, Number, Tag]]
+    time: NotRequired[list[tuple[Tag, Number, Number, int]]]
+    back: NotRequired[list[tuple[Tag, Number, Number, Tag]]]
 
 
 class Checkpoint(TypedDict):

@@ -96,7 +96,7 @@ def check_frame(data: bytes | None, count: int) -> None:
     if data is None or len(data) < 6 or data[0] != 1:
         raise UnreadableError("no frame, or one of an unknown version")
     flags, found = data[1], struct.unpack_from("<I", data, 2)[0]
-    if flags & ~7 or found != count:
+    if flags & ~31 or flags & 24 == 16 or found != count:
         raise UnreadableError(f"frame of {found} records with flags {flags}, {count} expected")
     at = _column(data, 6, count)
     if flags & 1:
@@ -104,6 +104,14 @@ def check_frame(data: bytes | None, count: int) -> None:
     at += 8 if flags & 4 else 8 * count
     if flags & 2:
         at = _column(data, at, count)
+    if flags & 8:
+        # The first event time, the width of a step, and the steps.
+        width = data[at + 8] if len(data) > at + 8 else 9
+        if width not in (0, 1, 2, 4, 8):
+            raise UnreadableError("frame with event times in steps of an unknown width")
+        at += 9 + width * (count - 1)
+    if flags & 16:
+        at += (count + 7) // 8
     if at != len(data):
         raise UnreadableError(f"frame of {len(data)} bytes, {at} expected")
 

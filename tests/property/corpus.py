@@ -112,6 +112,7 @@ def seen() -> Seen:
     )
     found.chunks.append(encode_lineage(5, 20, entries))
     found.frames.append(encode_frame([b"k", None], None, [1, -2], [[("ä", None)], None]))
+    found.frames.append(encode_frame([b"k", None], None, [1, 9], None, [-1, 500], [1]))
     run = BoundedRun(incarnation, 9, (("left", 0, 10), ("right", 1, 0)))
     found.lineage.append((encode_key(run), encode_value(run)))
     return found

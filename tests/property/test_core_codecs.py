@@ -198,7 +198,12 @@ def frames(draw: st.DrawFn) -> Columns:
         headers = [h or None for h in headers] if any(headers) else None
     times = st.integers(-(2**63), 2**63 - 1)
     timestamps = column(times) if draw(st.booleans()) else [draw(times)] * count
-    return Columns(column(ITEMS), column(ITEMS), timestamps, headers)
+    columns = Columns(column(ITEMS), column(ITEMS), timestamps, headers)
+    if draw(st.booleans()):
+        return columns
+    controls = draw(st.sets(st.integers(0, count - 1)))
+    said = sorted(column(st.integers(-(2**62), 2**62)))
+    return columns._replace(times=said, controls=tuple(sorted(controls)))
 
 
 # -- round trips ---------------------------------------------------------------------------------

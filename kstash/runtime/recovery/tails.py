@@ -27,7 +27,7 @@ from kstash.ports.kafka import LOG_APPEND_TIME, Admin, Headers, Message, Partiti
 from kstash.runtime.headers import user_headers
 from kstash.runtime.layout import Layout
 from kstash.runtime.places import located, place_of
-from kstash.runtime.task.stored import StoredRecord
+from kstash.runtime.task.stored import StoredRecord, framed_record
 from kstash.settings.skips import SkippedPlace
 
 log = structlog.get_logger("kstash.recovery")
@@ -222,17 +222,14 @@ class TailReader:
             self._runs[partition] = _Run(scan, out, prefix, identity.first_seq, stored)
             return
         try:
-            keys, values, timestamps, framed = decode_frame(message.value(), identity.count)
+            columns = decode_frame(message.value(), identity.count)
         except WireCorruptError as error:
             # Its writer needs no more than the headers; who reads it will stop, or skip it.
             place = place_of(message, "all")
             log.warning("damaged frame cannot be compared", record=place, reason=str(error))
             return
         for index in range(identity.count):
-            record_headers = framed[index] if framed is not None else None
-            stored[identity.first_seq + index] = StoredRecord(
-                keys[index], values[index], timestamps[index], record_headers or None
-            )
+            stored[identity.first_seq + index] = framed_record(columns, index)
 
 
 def _stored(message: Message, headers: Headers | None) -> StoredRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kstash.core.frames import Columns
 from kstash.operators.batch import Batch
 from kstash.ports.kafka import Headers
 
@@ -13,12 +14,16 @@ class StoredRecord(NamedTuple):
 
     Attributes:
         timestamp_ms: Unix time; None where it is the broker's (H43).
+        time_ms: the event time that a frame says with it; None: none.
+        is_control: whether it says that and nothing else.
     """
 
     key: bytes | None
     value: bytes | None
     timestamp_ms: int | None
     headers: Headers | None
+    time_ms: int | None = None
+    is_control: bool = False
 
 
 def stored_record(batch: Batch, index: int, *, has_values: bool) -> StoredRecord:
@@ -26,6 +31,19 @@ def stored_record(batch: Batch, index: int, *, has_values: bool) -> StoredRecord
     headers = batch.headers[index] if batch.headers is not None else None
     value = batch.values[index] if has_values else None
     return StoredRecord(batch.keys[index], value, batch.timestamps[index], headers or None)
+
+
+def framed_record(columns: Columns, index: int) -> StoredRecord:
+    """One record of a frame in that form."""
+    headers = columns.headers[index] if columns.headers is not None else None
+    return StoredRecord(
+        columns.keys[index],
+        columns.values[index],
+        columns.timestamps[index],
+        headers or None,
+        None if columns.times is None else columns.times[index],
+        is_control=index in columns.controls,
+    )
 
 
 def is_same(made: StoredRecord, stored: StoredRecord) -> bool:

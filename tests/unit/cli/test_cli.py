@@ -286,6 +286,16 @@ def test_a_frame_is_taken_apart() -> None:
     assert as_text(first[1], with_headers=False) == "0:0/1\t(null)\t2"
 
 
+def test_event_times_of_a_frame_are_shown() -> None:
+    """Watermark mode: what each record says of time, and which ones say nothing else."""
+    value = encode_frame([b"a", None], None, [5, 9], None, [4, 9], [1])
+    headers = identity_header(1, 2, OLD)
+    frame = Message(value, None, headers, 0, "app-words-repartition")
+    record, control = RecordDecoder().decode(frame)
+    assert (record["time"], control["time"], control["control"]) == (4, 9, True)
+    assert "control" not in record
+
+
 def test_records_of_a_fenced_incarnation_are_marked() -> None:
     """Behind a FENCE, what an older incarnation wrote is dropped by the reader rule."""
     decoder = RecordDecoder()

@@ -19,6 +19,10 @@ FULL = (
     "01030200000001000000ffffffff61000000000300000078797a01000000000000000200000000000000ffffffff"
     "1300000001000000680100000076010000006effffffff"
 )
+TIMED = (
+    "0118030000000100000001000000ffffffff616209000000000000000900000000000000b004000000000000"
+    "0500000000000000020000ab0404"
+)
 
 
 def test_a_frame_without_values() -> None:
@@ -65,6 +69,32 @@ def test_negative_timestamps() -> None:
     assert decode_frame(data, 2).timestamps == [-1, -(2**63)]
 
 
+def test_a_frame_with_event_times() -> None:
+    """Watermark mode: the writer's time at each record, and a record that says nothing else."""
+    keys: list[bytes | None] = [b"a", b"b", None]
+    data = encode_frame(keys, None, [9, 9, 1200], None, [5, 5, 1200], [2])
+    assert data.hex() == TIMED
+    columns = Columns(keys, [None] * 3, [9, 9, 1200], None, [5, 5, 1200], (2,))
+    assert decode_frame(data, 3) == columns
+    assert TIMED in "".join(DOCUMENT.read_text().split())
+
+
+@pytest.mark.parametrize("step", [0, 1, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**62])
+def test_event_times_take_as_many_bytes_as_their_steps_need(step: int) -> None:
+    """None where all are equal; and what was never heard of has a time too."""
+    times = [-(2**62), -(2**62) + step, -(2**62) + step]
+    data = encode_frame([b"k"] * 3, None, [0] * 3, None, times)
+    assert decode_frame(data, 3).times == times
+    width = next((w for w in (1, 2, 4, 8) if step < 1 << 8 * w), 8) if step else 0
+    assert len(data) == len(encode_frame([b"k"] * 3, None, [0] * 3, None)) + 9 + 2 * width
+
+
+def test_times_that_fall_are_no_frame() -> None:
+    """Times of a writer rise: who gives others has not asked `SaidTimes`."""
+    with pytest.raises(OverflowError):
+        encode_frame([b"k"] * 3, None, [0] * 3, None, [5, 4, 6])
+
+
 def test_a_large_frame() -> None:
     """Ten thousand records come back as they were."""
     keys: list[bytes | None] = [b"%d" % i for i in range(10_000)]
@@ -82,10 +112,15 @@ def test_a_large_frame() -> None:
         (bytes.fromhex(FULL), 1),
         (bytes.fromhex(FULL), 3),
         (b"\x02" + bytes.fromhex(FULL)[1:], 2),
-        (b"\x01\x0b" + bytes.fromhex(FULL)[2:], 2),
+        (b"\x01\x23" + bytes.fromhex(FULL)[2:], 2),
         (bytes.fromhex(FULL) + b"\0", 2),
         (b"\x01\x00\xff\xff\xff\xff", 2**32 - 1),
         (bytes.fromhex(FULL).replace(b"\x13", b"\x12"), 2),
+        (bytes.fromhex(TIMED).replace(b"\x02\x00\x00", b"\x03\x00\x00"), 3),
+        (bytes.fromhex(TIMED)[:-1] + b"\x08", 3),
+        (bytes.fromhex(TIMED)[:-1] + b"\x00", 3),
+        (b"\x01\x10" + bytes.fromhex(TIMED)[2:44] + b"\x04", 3),
+        (encode_frame([b"k"] * 2, None, [0] * 2, None, [2**62, 2**62 + 2**61])[:-1] + b"\xff", 2),
     ],
     ids=[
         "null value",
@@ -97,6 +132,11 @@ def test_a_large_frame() -> None:
         "bytes left over",
         "count beyond the bytes",
         "header column cut",
+        "unknown steps",
+        "control bit of no record",
+        "no control record",
+        "control records without times",
+        "times above 64 bits",
     ],
 )
 def test_corrupt_frame(data: bytes | None, count: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kstash.operators.stream_time import BEFORE_ALL_MS, StreamTime
+from kstash.core.watermark import BEFORE_ALL_MS
+from kstash.operators.stream_time import StreamTime
 from kstash.testing.state import MemoryBackend, MemoryTaskFolder, MemoryTaskState
 from kstash.topology.traits import time_store
 

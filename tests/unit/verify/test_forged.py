@@ -22,6 +22,7 @@ from kstash.core.record_keys import (
     encode_key,
 )
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, with_checksum
+from kstash.verify import formats
 from kstash.verify.checks import Report
 from kstash.verify.lineage import LineageCheck
 from tests.unit.verify.test_verify import (
@@ -191,3 +192,18 @@ def test_a_frame_claims_no_more_than_it_has(count: int) -> None:
     header[39:43] = count.to_bytes(4, "big")
     odd = Record(0, frame, [(IDENTITY_HEADER, bytes(header))])
     assert kinds([odd], is_internal=True) == [("unreadable", 0)]
+
+
+def test_event_times_and_control_records_are_of_a_frame() -> None:
+    """Watermark mode: a frame is read to its end, and nothing may stand after it."""
+    sound = output(0, 1)
+    for times in ([7], [-(2**62)]):
+        frame = encode_frame([b"k"], [b"v"], [1], None, times, [0])
+        assert not kinds([Record(0, frame, sound.header_list)], is_internal=True)
+        odd = Record(0, frame + b"\0", sound.header_list)
+        assert kinds([odd], is_internal=True) == [("unreadable", 0)]
+    steps = encode_frame([b"k"] * 2, None, [1, 1], None, [7, 700])
+    formats.check_frame(steps, 2)
+    for wrong in (steps[:-3] + b"\x03\0\0", steps[:-1], b"\x01\x14" + steps[2:]):
+        with pytest.raises(formats.UnreadableError):
+            formats.check_frame(wrong, 2)
