@@ -19,7 +19,6 @@ from kstash.errors import (
 from kstash.ports.state import FinalState
 from kstash.serdes import (
     Serde,
-    Windowed,
     float_text,
     int_text,
     json,
@@ -31,21 +30,15 @@ from kstash.serdes import (
 from kstash.settings.config import Config
 from kstash.surface.keyed import KeyedStream
 from kstash.surface.streams import Stream
-from kstash.surface.windows import (
-    WindowedStream,
-    WindowResults,
-    hopping,
-    session,
-    sliding,
-    tumbling,
-    windowed,
-)
+from kstash.surface.window_kinds import hopping, session, sliding, tumbling, windowed
+from kstash.surface.windows import WindowedStream, WindowResults
 from kstash.topology.keyed_state import List, Map, Value
 from kstash.topology.model import Topology
 from kstash.topology.nodes import Delivery
 from kstash.topology.processor import Context, FiredTimer, Processor
 from kstash.topology.record import DELETE, Deletion, Late, Record
 from kstash.topology.window_nodes import Windows
+from kstash.topology.windowed import Windowed
 
 __version__ = metadata.version("kstash")
 

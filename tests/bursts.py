@@ -101,7 +101,6 @@ def _number_of(value: str) -> int:
 def burst(stream: Text, name: str, size: int, *others: Text) -> tuple[Text, Text]:
     """`Burst` of a stream, and of others as its further sides: its results, and what is late."""
     graph, parents = stream._graph, (stream._node, *(other._node for other in others))
-    graph.claim_store(name, "here:1")
     node = graph.add(
         lambda index: Burst(index, parents, "here:1", name, kstash.text, kstash.json, size)
     )

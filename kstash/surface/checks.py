@@ -5,7 +5,6 @@ from __future__ import annotations
 import dis
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from inspect import (
     Signature,
@@ -209,34 +208,6 @@ def check_serde(
         )
     check_function(f"serde {serde.name!r}: serialize", serde.serialize, location, "value")
     check_function(f"serde {serde.name!r}: deserialize", serde.deserialize, location, "data")
-
-
-def check_interval(argument: str, interval: object, location: str | None, *, least: int) -> int:
-    """The milliseconds of an interval, refused where it is not a whole number of them.
-
-    Args:
-        argument: what users call it.
-        interval: a `timedelta`.
-        location: of the user's code.
-        least: the least number of milliseconds that is taken.
-
-    Raises:
-        TopologyError: with the location of the user's code.
-    """
-    if not isinstance(interval, timedelta):
-        raise TopologyError(
-            f"{argument} is a timedelta such as timedelta(minutes=1), not {short_repr(interval)}",
-            location,
-        )
-    length_ms, rest = divmod(interval, timedelta(milliseconds=1))
-    if rest:
-        raise TopologyError(
-            f"{argument} is {interval}: what is less than a millisecond is in no timestamp",
-            location,
-        )
-    if length_ms < least:
-        raise TopologyError(f"{argument} is {interval}, and the least is {least} ms", location)
-    return length_ms
 
 
 def _check(

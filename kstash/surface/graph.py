@@ -28,26 +28,26 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[n.Node] = []
         self._sources: dict[str, tuple[n.Source, Times, n.Node]] = {}
-        self._stores: dict[str, str] = {}
+        self._keepers: dict[str, n.Node] = {}
 
     def add(self, make: Callable[[int], n.Node]) -> n.Node:
-        """Declare a node; `make` is given its index."""
-        node = make(len(self.nodes))
-        self.nodes.append(node)
-        return node
-
-    def claim_store(self, name: str, location: str) -> None:
-        """Take a name for a stateful operator.
+        """Declare a node; `make` is given its index. The names of its stores are taken then.
 
         Raises:
-            TopologyError: it is taken.
+            TopologyError: one of them is taken already.
         """
-        if name in self._stores:
-            raise TopologyError(
-                f"two stateful operators are named {name!r}; the first is at {self._stores[name]}",
-                location,
-            )
-        self._stores[name] = location
+        node = make(len(self.nodes))
+        for store in node.stores:
+            keeper = self._keepers.get(store.name)
+            if keeper is not None:
+                raise TopologyError(
+                    f"{keeper.title} and {node.label()} would both keep a store {store.name!r}: "
+                    "rename one of them",
+                    node.location,
+                )
+        self._keepers.update({store.name: node for store in node.stores})
+        self.nodes.append(node)
+        return node
 
     def source(
         self,

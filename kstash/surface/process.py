@@ -71,22 +71,21 @@ def declared(
     """Add the node of a processor, and take the names of its stores."""
     key = stream._key_serde
     assert key is not None, "a keyed stream has one"
-    node = kind(
-        len(stream._graph.nodes),
-        (stream._node,),
-        location,
-        name=name,
-        key=key,
-        value=value,
-        make=make,
-        states=states,
-        sides=sides,
-        has_timers=has_timers,
-        result_key=result_key,
+    node = stream._graph.add(
+        lambda index: kind(
+            index,
+            (stream._node,),
+            location,
+            name=name,
+            key=key,
+            value=value,
+            make=make,
+            states=states,
+            sides=sides,
+            has_timers=has_timers,
+            result_key=result_key,
+        )
     )
-    for store in node.stores:
-        stream._graph.claim_store(store.name, location)
-    stream._graph.add(lambda _: node)
     if result_key is None:
         return replace(stream, _node=node, _value_serde=value)
     reason = f"process({name!r}) gives results keys of their own"

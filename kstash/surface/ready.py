@@ -14,6 +14,7 @@ from kstash.serdes import Serde, json, raw
 from kstash.surface.checks import check_function, check_name, check_serde
 from kstash.surface.process import declared
 from kstash.topology import ready_processors as r
+from kstash.topology.intervals import check_interval
 from kstash.topology.keyed_state import Map, Value
 from kstash.topology.user_code import user_location
 
@@ -59,6 +60,7 @@ def dedup(
     location = user_location()
     check_name(name, location)
     check_function("dedup", id_of, location, "value")
+    check_interval("dedup(within=)", within, location, least=1)
     made = declared(
         stream,
         r.Dedup,
@@ -66,7 +68,7 @@ def dedup(
         name=name,
         value=_PASSES_ON,
         make=partial(r.Repeats, id_of),
-        states={"seen": Map("seen", key=json, value=raw, ttl=_interval("dedup", within, location))},
+        states={"seen": Map("seen", key=json, value=raw, ttl=within)},
         sides=r.Repeats.sides,
     )
     return replace(made, _value_serde=stream._value_serde)
@@ -79,16 +81,15 @@ def throttle(
     location = user_location()
     check_name(name, location)
     _check_number("throttle(at_most=)", at_most, location)
-    passed = Value("", raw, ttl=_interval("throttle", within, location))
-    assert passed.ttl_ms is not None
+    within_ms = check_interval("throttle(within=)", within, location, least=1)
     made = declared(
         stream,
         r.Throttle,
         location,
         name=name,
         value=_PASSES_ON,
-        make=partial(r.Rate, at_most, passed.ttl_ms),
-        states={"passed": passed},
+        make=partial(r.Rate, at_most, within_ms),
+        states={"passed": Value("", raw, ttl=within)},
         sides=r.Rate.sides,
     )
     return replace(made, _value_serde=stream._value_serde)
@@ -124,9 +125,3 @@ def top(
 def _check_number(what: str, number: object, location: str) -> None:
     if type(number) is not int or number < 1:
         raise TopologyError(f"{what} is a number, 1 or more, not {short_repr(number)}", location)
-
-
-def _interval(verb: str, within: object, location: str) -> timedelta:
-    if not isinstance(within, timedelta):
-        raise TopologyError(f"{verb}(within=) is a timedelta, not {short_repr(within)}", location)
-    return within

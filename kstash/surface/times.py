@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kstash.errors import TopologyError
-from kstash.surface.checks import check_function, check_interval
+from kstash.surface.checks import check_function
+from kstash.topology.intervals import check_interval
 from kstash.topology.nodes import Node
 from kstash.topology.time_nodes import EventTime
 

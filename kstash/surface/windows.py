@@ -1,124 +1,26 @@
-"""Windows of a keyed stream: which kinds there are, and the folds over them."""
+"""Windows of a keyed stream, and the folds over them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast, get_args
 
 from kstash.errors import TopologyError
 from kstash.escape import short_repr
-from kstash.serdes import Serde, Windowed, windowed_by_session, windowed_by_time
+from kstash.serdes import Serde
 from kstash.surface import folds
-from kstash.surface.checks import check_interval, check_serde
 from kstash.surface.keyed import KeyedStream
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
 from kstash.topology import window_nodes as w
+from kstash.topology.intervals import check_interval
 from kstash.topology.record import Deletion, Late
-from kstash.topology.session_nodes import Sessions
-from kstash.topology.sliding_nodes import Sliding
-from kstash.topology.user_code import user_location
+from kstash.topology.windowed import Windowed
 
 K = TypeVar("K")
 V = TypeVar("V")
 S = TypeVar("S")
-
-
-def tumbling(size: timedelta, *, offset: timedelta = timedelta(0)) -> w.Windows:
-    """Windows side by side: each record is in one. A window has its start, and not its end.
-
-    Args:
-        size: of a window, in whole milliseconds, 1 or more.
-        offset: where windows begin: at this, and at each multiple of the size from it, counted from
-            1970 UTC; less than the size, either way. `-timedelta(hours=2)` makes days of a place
-            that is two hours ahead of UTC. No window begins before 1970.
-
-    Raises:
-        TopologyError: no such size or offset.
-    """
-    location = user_location()
-    size_ms = check_interval("size", size, location, least=1)
-    return w.Aligned(size_ms, size_ms, _offset(offset, size_ms, location))
-
-
-def hopping(size: timedelta, advance: timedelta, *, offset: timedelta = timedelta(0)) -> w.Windows:
-    """Windows that overlap: each record is in all that are around it.
-
-    Args:
-        size: of a window, in whole milliseconds, 1 or more. It has its start, and not its end.
-        advance: from one start to the next; at most the size.
-        offset: where windows begin: at this, and at each multiple of the advance from it, counted
-            from 1970 UTC; less than the advance, either way. No window begins before 1970.
-
-    Raises:
-        TopologyError: no such size, advance or offset.
-    """
-    location = user_location()
-    size_ms = check_interval("size", size, location, least=1)
-    advance_ms = check_interval("advance", advance, location, least=1)
-    if advance_ms > size_ms:
-        raise TopologyError(
-            f"advance is {advance}, more than the size of {size}: records between two windows "
-            "would be in none",
-            location,
-        )
-    return w.Aligned(size_ms, advance_ms, _offset(offset, advance_ms, location))
-
-
-def session(gap: timedelta) -> w.Windows:
-    """Windows from the first to the last of records that are close to each other.
-
-    A record belongs to the sessions of its key that are at most the gap away, and makes one of
-    them. A session holds its start and its end, and closes when stream time is past its end by more
-    than gap and grace.
-
-    Args:
-        gap: the largest distance of a record from its session, in whole milliseconds, 1 or more.
-
-    Raises:
-        TopologyError: no such gap.
-    """
-    return Sessions(check_interval("gap", gap, user_location(), least=1))
-
-
-def sliding(size: timedelta) -> w.Windows:
-    """Windows around records: one ends at each, and one begins 1 ms after each that others follow.
-
-    So there is a window for each set of records of a key that are at most the size apart. It holds
-    its start and its end; none starts before 1970. The values of records are kept as long as a
-    window to come can hold them.
-
-    Args:
-        size: from the start of a window to its end, in whole milliseconds, 1 or more.
-
-    Raises:
-        TopologyError: no such size.
-    """
-    return Sliding(check_interval("size", size, user_location(), least=1))
-
-
-def windowed(serde: Serde[K], size: timedelta | None = None) -> Serde[Windowed[K]]:
-    """The serde of the keys of results of windows.
-
-    With a size it writes what the TimeWindowedSerde of Kafka Streams does: the key, and the start
-    as 8 bytes, big endian. The end is not written; it follows from the size. Without one it writes
-    what the SessionWindowedSerde does: the key, the end and the start. Records under such a key are
-    spread over partitions by the inner key alone, as that of their windows' records.
-
-    Args:
-        serde: of the inner key.
-        size: of the windows, in whole milliseconds, 1 or more; None: they are sessions.
-
-    Raises:
-        TopologyError: no serde, or no such size.
-    """
-    location = user_location()
-    check_serde("serde", serde, location, is_needed=True)
-    if size is None:
-        return windowed_by_session(serde)
-    return windowed_by_time(serde, check_interval("size", size, location, least=1))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -276,7 +178,6 @@ class WindowedStream(Generic[K, V]):
         problem = self._windows.problem(fold.node(0, stream._node, key))
         if problem is not None:
             raise TopologyError(f"{fold.kind.verb}({fold.name!r}): {problem}", fold.location)
-        graph.claim_store(fold.name, fold.location)
 
         def make(index: int) -> n.Node:
             return self._windows.node(
@@ -319,14 +220,3 @@ def windowed_stream(
         choices = " or ".join(map(repr, get_args(w.Emit)))
         raise TopologyError(f"emit is {choices}, not {short_repr(emit)}", location)
     return WindowedStream(stream, windows, grace_ms, cast("w.Emit", emit))
-
-
-def _offset(offset: object, advance_ms: int, location: str) -> int:
-    offset_ms = check_interval("offset", offset, location, least=1 - advance_ms)
-    if offset_ms >= advance_ms:
-        raise TopologyError(
-            f"offset is {offset}, and windows begin each {w.interval_text(advance_ms)}: take the "
-            "rest of it by that",
-            location,
-        )
-    return offset_ms % advance_ms

@@ -60,7 +60,7 @@ class _Compiler:
             )
         groups = self._flow_order(self._groups())
         stages = tuple(self._stage(index, *group) for index, group in enumerate(groups))
-        self._check_names(stages)
+        self._check_stage_names(stages)
         self._check_loops_through_topics(stages)
         self._check_deliveries(stages)
         return Topology(self.application_id, stages, self._hash(stages))
@@ -284,7 +284,7 @@ class _Compiler:
             reach[node.index] = frozenset().union(*(reach[parent.index] for parent in node.parents))
         return any(node.stores and len(reach[node.index]) > 1 for node in members)
 
-    def _check_names(self, stages: Iterable[Stage]) -> None:
+    def _check_stage_names(self, stages: Iterable[Stage]) -> None:
         names: set[str] = set()
         for stage in stages:
             if stage.name in names:
@@ -293,16 +293,6 @@ class _Compiler:
                     stage.entries[0].location,
                 )
             names.add(stage.name)
-        owners: dict[str, Node] = {}
-        for node in self.nodes:
-            for store in node.stores:
-                other = owners.setdefault(store.name, node)
-                if other is not node:
-                    raise TopologyError(
-                        f"{other.title} and {node.label()} would both keep a store {store.name!r}: "
-                        "rename one of them",
-                        node.location,
-                    )
 
     def _check_loops_through_topics(self, stages: Iterable[Stage]) -> None:
         read = {entry.topic for stage in stages for entry in stage.inputs}

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, NoReturn, TypeVar, overload
 from kstash.errors import TopologyError
 from kstash.ports.state import StoreKind
 from kstash.serdes import Serde
+from kstash.topology.intervals import check_interval
 from kstash.topology.item_lists import list_of
 from kstash.topology.pairs import pair_of
 from kstash.topology.traits import KeyedStore
@@ -45,7 +46,9 @@ class KeyedState(ABC):
     def __init__(self, name: str, serde: Serde[Any], *, ttl: timedelta | None = None) -> None:
         self.name = name
         self.serde = serde
-        self.ttl_ms = None if ttl is None else _milliseconds(name, ttl)
+        self.ttl_ms: int | None = None
+        if ttl is not None:
+            self.ttl_ms = check_interval(f"ttl of {name!r}", ttl, user_location(), least=1)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -210,13 +213,3 @@ class List(KeyedState, Generic[T]):
     def clear(self) -> None:
         """Forget all items of the key."""
         self._is_not_bound()
-
-
-def _milliseconds(name: str, ttl: timedelta) -> int:
-    whole, rest = divmod(ttl, timedelta(milliseconds=1)) if isinstance(ttl, timedelta) else (0, 1)
-    if rest or whole < 1:
-        raise TopologyError(
-            f"the ttl of {name!r} is a timedelta of whole milliseconds, 1 or more, not {ttl!r}",
-            user_location(),
-        )
-    return whole

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kstash.serdes import Serde, Windowed, msgpack, windowed_by_session
+from kstash.serdes import Serde, msgpack
+from kstash.topology.intervals import interval_text
 from kstash.topology.keyed_nodes import Aggregate, Stateful
 from kstash.topology.traits import KeyedStore, time_store
-from kstash.topology.window_nodes import WindowFold, Windows, interval_text
+from kstash.topology.window_nodes import WindowFold, Windows
 from kstash.topology.window_places import queue_store
+from kstash.topology.windowed import Windowed, windowed_by_session
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kstash.serdes import Serde, Windowed, msgpack, number_text, windowed_by_time
+from kstash.serdes import Serde, msgpack, number_text
 from kstash.topology import keyed_nodes as k
+from kstash.topology.intervals import interval_text
 from kstash.topology.traits import ColumnSet, KeyedStore, time_store
-from kstash.topology.window_nodes import WindowFold, Windows, interval_text
+from kstash.topology.window_nodes import WindowFold, Windows
 from kstash.topology.window_places import queue_store
+from kstash.topology.windowed import Windowed, windowed_by_time
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,8 @@ from operator import itemgetter
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from kstash.ports.state import StoreKind
-from kstash.serdes import (
-    START_BYTES,
-    Serde,
-    Windowed,
-    partitioned_within,
-    windowed_by_time,
-)
+from kstash.serdes import Serde, partitioned_within
+from kstash.topology.intervals import interval_text
 from kstash.topology.keyed_nodes import Count, Stateful
 from kstash.topology.nodes import Node
 from kstash.topology.traits import (
@@ -25,6 +20,7 @@ from kstash.topology.traits import (
     stamped_at_ms,
     time_store,
 )
+from kstash.topology.windowed import START_BYTES, Windowed, windowed_by_time
 
 Emit = Literal["update", "final"]
 """What windows send; see `KeyedStream.window`."""
@@ -188,11 +184,6 @@ class AlignedFold(WindowFold[Aligned]):
 
 
 Aligned.node = AlignedFold
-
-
-def interval_text(length_ms: int) -> str:
-    """A length of time, for people."""
-    return f"{length_ms} ms" if length_ms % 1000 else f"{length_ms // 1000} s"
 
 
 def by_start(key: Serde[Any], size_ms: int) -> Serde[Windowed[Any]]:

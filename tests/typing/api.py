@@ -112,7 +112,7 @@ counts.to("word-counts", delivery="later")  # type: ignore[arg-type]
 delivery: kstash.Delivery = "soon"  # type: ignore[assignment]
 _ = counts.node  # type: ignore[attr-defined]
 _ = app.add  # type: ignore[attr-defined]
-_ = app.claim_store  # type: ignore[attr-defined]
+_ = app.claim  # type: ignore[attr-defined]
 
 # What must not type-check: `warn_unused_ignores` of strict mode fails when one does.
 words.key_by(len, key=kstash.text)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kstash.serdes import START_BYTES
+from kstash.topology.windowed import START_BYTES
 
 
 def start_bytes(start: int) -> bytes:

@@ -23,9 +23,9 @@ from kstash.operators.fold import Folder
 from kstash.operators.step import Scope
 from kstash.operators.windows.single import NewState
 from kstash.operators.windows.unaligned import Part, Unaligned
-from kstash.serdes import encode_session
 from kstash.topology.session_nodes import Session, SessionFold
 from kstash.topology.window_places import Place
+from kstash.topology.windowed import encode_session
 
 _start, _end = attrgetter("start_ms"), attrgetter("end_ms")
 

@@ -301,6 +301,6 @@ def test_two_stores_have_two_names() -> None:
     """Also those that an operator keeps beside the one of its name."""
     app = App("app")
     latest(texts(app))[0].to("out")
-    app.stream("in", key=kstash.text, value=kstash.text).count("l-time").to("counts")
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
     with pytest.raises(TopologyError, match="both keep a store 'l-time': rename one of them"):
-        app.topology()
+        stream.count("l-time")

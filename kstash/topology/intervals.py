@@ -1,0 +1,41 @@
+"""Lengths of time: as users give them, and as people read them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from kstash.errors import TopologyError
+from kstash.escape import short_repr
+
+
+def check_interval(argument: str, interval: object, location: str | None, *, least: int) -> int:
+    """The milliseconds of an interval, refused where it is not a whole number of them.
+
+    Args:
+        argument: what users call it.
+        interval: a `timedelta`.
+        location: of the user's code.
+        least: the least number of milliseconds that is taken.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    if not isinstance(interval, timedelta):
+        raise TopologyError(
+            f"{argument} is a timedelta such as timedelta(minutes=1), not {short_repr(interval)}",
+            location,
+        )
+    length_ms, rest = divmod(interval, timedelta(milliseconds=1))
+    if rest:
+        raise TopologyError(
+            f"{argument} is {interval}: what is less than a millisecond is in no timestamp",
+            location,
+        )
+    if length_ms < least:
+        raise TopologyError(f"{argument} is {interval}, and the least is {least} ms", location)
+    return length_ms
+
+
+def interval_text(length_ms: int) -> str:
+    """A length of time, for people."""
+    return f"{length_ms} ms" if length_ms % 1000 else f"{length_ms // 1000} s"
