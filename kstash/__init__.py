@@ -1,12 +1,13 @@
 """kstash: exactly-once stream processing on Apache Kafka, at the latency of at-least-once.
 
-Everything public is here, in `kstash.errors`, in `kstash.readers` (for programs that read what
-kstash wrote), in `kstash.broker` (a Kafka for development) and in `kstash.testing`.
+Everything public is here, in `kstash.errors`, in `kstash.folds` (for `aggregate_all`), in
+`kstash.readers` (for programs that read what kstash wrote), in `kstash.broker` (a Kafka for
+development) and in `kstash.testing`.
 """
 
 from importlib import metadata
 
-from kstash import errors
+from kstash import errors, folds
 from kstash.app import App
 from kstash.errors import (
     ClusterError,
@@ -37,6 +38,7 @@ from kstash.topology.model import Topology
 from kstash.topology.nodes import Delivery
 from kstash.topology.processor import Context, FiredTimer, Processor
 from kstash.topology.record import DELETE, Deletion, Late, Record
+from kstash.topology.statistics import Statistics, statistics_json
 from kstash.topology.window_nodes import Windows
 from kstash.topology.windowed import Windowed
 
@@ -64,6 +66,7 @@ __all__ = [
     "Record",
     "Serde",
     "StateError",
+    "Statistics",
     "Stream",
     "Topology",
     "Value",
@@ -74,6 +77,7 @@ __all__ = [
     "__version__",
     "errors",
     "float_text",
+    "folds",
     "hopping",
     "int_text",
     "json",
@@ -82,6 +86,7 @@ __all__ = [
     "raw",
     "session",
     "sliding",
+    "statistics_json",
     "text",
     "tumbling",
     "windowed",

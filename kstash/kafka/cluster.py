@@ -16,7 +16,7 @@ from kstash.kafka.prepared_clients import PreparedClients
 from kstash.kafka.producers import DelayedAcks, KafkaProducer
 from kstash.kafka.reachability import BrokerWatch
 from kstash.kafka.sink import KafkaSinkProducer
-from kstash.kafka.statistics import STATISTICS_INTERVAL_MS, Statistics
+from kstash.kafka.statistics import STATISTICS_INTERVAL_MS, ClientStatistics
 from kstash.ports.kafka import Admin, Consumer, Membership, Producer, SinkProducer
 from kstash.ports.status import BrokerStatus
 from kstash.settings.config import Config
@@ -52,7 +52,7 @@ class KafkaCluster:
         self._config = config
         self.program = program
         self.prepared = PreparedClients()
-        self._statistics = Statistics()
+        self._statistics = ClientStatistics()
         self._batch_bytes_max = BATCH_BYTES_MAX
         # A topic that producers ask for when they are made.
         self._asked: str | None = None

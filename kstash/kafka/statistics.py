@@ -40,7 +40,7 @@ class _Statistics(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Statistics)
 
 
-class Statistics:
+class ClientStatistics:
     """What several clients said last."""
 
     def __init__(self) -> None:

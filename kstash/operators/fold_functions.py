@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from operator import add
 from typing import Any
 
@@ -12,6 +11,8 @@ from kstash.operators.fold import Fold
 from kstash.operators.kept_values import KeptValues
 from kstash.operators.step import Scope
 from kstash.topology import keyed_nodes as k
+from kstash.topology.fold_parts import all_added, all_begun, all_shown, mean_of
+from kstash.topology.statistics import Statistics
 
 
 class Collecting(Fold):
@@ -71,16 +72,24 @@ def averaging(node: k.Mean) -> Fold:
         node,
         lambda value: (1, 0 + value),
         lambda state, value: (state[0] + 1, state[1] + value),
-        of_state=_mean,
+        of_state=lambda state: mean_of(*state),
     )
 
 
-def _mean(state: tuple[int, Any]) -> float:
-    number, total = state
-    try:
-        return float(total / number)
-    except OverflowError:  # of integers that no float is as large as
-        return inf if total > 0 else -inf
+def running(node: k.RunningStatistics) -> Fold:
+    """From those of no number."""
+    return Fold(node, Statistics().add, Statistics.add)
+
+
+def folding_all(node: k.AggregateAll) -> Fold:
+    """Several folds, each with a state of its own in one."""
+    parts = node.parts
+    return Fold(
+        node,
+        lambda value: all_begun(parts, value),
+        lambda state, value: all_added(parts, state, value),
+        of_state=lambda state: all_shown(parts, state),
+    )
 
 
 def _alone(value: Any) -> tuple[Any, ...]:

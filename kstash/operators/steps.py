@@ -15,7 +15,9 @@ from kstash.operators.fold_functions import (
     averaging,
     finding_greatest,
     finding_least,
+    folding_all,
     reducing,
+    running,
     summing,
 )
 from kstash.operators.keyed import KeyedStep
@@ -58,6 +60,8 @@ FOLDERS: dict[type[k.Stateful], Callable[[Any], Folder]] = {
     k.Max: finding_greatest,
     k.Mean: averaging,
     k.Collect: Collecting,
+    k.AggregateAll: folding_all,
+    k.RunningStatistics: running,
 }
 """What folds values; with windows and without."""
 

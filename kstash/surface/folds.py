@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kstash.errors import TopologyError
+from kstash.escape import short_repr
 from kstash.serdes import Serde, float_text, int_text, number_text
 from kstash.surface.checks import check_function, check_name, check_serde
 from kstash.topology import keyed_nodes as k
+from kstash.topology.fold_parts import FoldPart
 from kstash.topology.nodes import Node
+from kstash.topology.statistics import statistics_json
 from kstash.topology.user_code import user_location
 
 
@@ -47,17 +50,17 @@ class Declared:
         )
 
 
-def count(name: str) -> Declared:
+def count_fold(name: str) -> Declared:
     """How many records there were."""
     return _declared(k.Count, name, int_text)
 
 
-def sum_(name: str, value: Serde[Any] | None) -> Declared:
+def sum_fold(name: str, value: Serde[Any] | None) -> Declared:
     """The sum of values."""
     return _declared(k.Sum, name, number_text if value is None else value)
 
 
-def reduce(
+def reduce_fold(
     name: str, function: Callable[..., Any], value: Serde[Any] | None, known: Serde[Any] | None
 ) -> Declared:
     """From the first value on; `known` is the serde of the stream."""
@@ -66,7 +69,7 @@ def reduce(
     return _declared(k.Reduce, name, serde, function=function)
 
 
-def aggregate(
+def aggregate_fold(
     name: str,
     initial: Callable[[], Any],
     function: Callable[..., Any],
@@ -91,24 +94,53 @@ def aggregate(
     return _declared(k.Aggregate, name, value, **more)
 
 
-def extreme(
+def extreme_fold(
     kind: type[k.Min | k.Max], name: str, value: Serde[Any] | None, known: Serde[Any] | None
 ) -> Declared:
     """The least or the greatest value; `known` is the serde of the stream."""
     return _declared(kind, name, of_values(kind.verb, name, value, known))
 
 
-def mean(name: str) -> Declared:
+def mean_fold(name: str) -> Declared:
     """The mean of numbers."""
     return _declared(k.Mean, name, k.MEAN_STATE, sent=float_text)
 
 
-def collect(name: str, value: Serde[Any] | None, known: Serde[Any] | None) -> Declared:
+def statistics_fold(name: str) -> Declared:
+    """Count, mean, variance, the least and the greatest of numbers."""
+    return _declared(k.RunningStatistics, name, statistics_json)
+
+
+def aggregate_all_fold(
+    name: str,
+    value: Serde[Any],
+    parts: Mapping[str, Any],
+    *,
+    values: Serde[Any] | None = None,
+) -> Declared:
+    """Several folds in one state; with `values` where windows keep them."""
+    location = user_location()
+    if not parts:
+        raise TopologyError(
+            f"aggregate_all({name!r}) needs folds, such as total=folds.sum()", location
+        )
+    for key, part in parts.items():
+        if not isinstance(part, FoldPart):
+            raise TopologyError(
+                f"aggregate_all({key}=) takes a fold such as folds.sum() of `from kstash import "
+                f"folds`, not {short_repr(part)}",
+                location,
+            )
+    check_serde("values", values, location)
+    return _declared(k.AggregateAll, name, value, parts=tuple(parts.items()), values=values)
+
+
+def collect_fold(name: str, value: Serde[Any] | None, known: Serde[Any] | None) -> Declared:
     """All values in a list; `known` is the serde of the stream."""
     return _declared(k.Collect, name, of_values("collect", name, value, known), sent=None)
 
 
-def distinct(name: str, value: Serde[Any] | None, known: Serde[Any] | None) -> Declared:
+def distinct_fold(name: str, value: Serde[Any] | None, known: Serde[Any] | None) -> Declared:
     """Each value once; `known` is the serde of the stream."""
     return _declared(k.Distinct, name, of_values("distinct", name, value, known))
 

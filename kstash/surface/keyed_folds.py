@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from kstash.serdes import Serde
+from kstash.serdes import Serde, json
 from kstash.surface import folds
 from kstash.surface.streams import Stream
 from kstash.topology import keyed_nodes as k
+from kstash.topology.fold_parts import FoldPart
 from kstash.topology.record import Deletion
+from kstash.topology.statistics import Statistics
 
 if TYPE_CHECKING:  # it is what folds are of, and what they make
     from kstash.surface.keyed import KeyedStream
@@ -33,7 +35,7 @@ class KeyedFolds(Stream[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        return self._folded(folds.count(name))
+        return self._folded(folds.count_fold(name))
 
     def sum(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
         """Add up the values of each key, from 0; each record sends the new sum on.
@@ -47,7 +49,7 @@ class KeyedFolds(Stream[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        return self._folded(folds.sum_(name, value))
+        return self._folded(folds.sum_fold(name, value))
 
     def reduce(
         self, name: str, function: Callable[[V, V], V | Deletion], *, value: Serde[V] | None = None
@@ -66,7 +68,7 @@ class KeyedFolds(Stream[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        return self._folded(folds.reduce(name, function, value, self._value_serde))
+        return self._folded(folds.reduce_fold(name, function, value, self._value_serde))
 
     def aggregate(
         self,
@@ -92,7 +94,7 @@ class KeyedFolds(Stream[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        return self._folded(folds.aggregate(name, initial, function, value))
+        return self._folded(folds.aggregate_fold(name, initial, function, value))
 
     def min(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
         """Keep the least value of each key; each record sends it on. None is an error.
@@ -104,7 +106,7 @@ class KeyedFolds(Stream[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        return self._folded(folds.extreme(k.Min, name, value, self._value_serde))
+        return self._folded(folds.extreme_fold(k.Min, name, value, self._value_serde))
 
     def max(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
         """Keep the greatest value of each key; each record sends it on. None is an error.
@@ -116,7 +118,7 @@ class KeyedFolds(Stream[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        return self._folded(folds.extreme(k.Max, name, value, self._value_serde))
+        return self._folded(folds.extreme_fold(k.Max, name, value, self._value_serde))
 
     def mean(self, name: str) -> KeyedStream[K, float]:
         """Keep the mean of each key's numbers; each record sends it on. None is an error.
@@ -129,7 +131,7 @@ class KeyedFolds(Stream[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        return self._folded(folds.mean(name))
+        return self._folded(folds.mean_fold(name))
 
     def collect(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, list[V]]:
         """Keep all values of each key in their order; each record sends the list on.
@@ -144,7 +146,36 @@ class KeyedFolds(Stream[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        return self._folded(folds.collect(name, value, self._value_serde))
+        return self._folded(folds.collect_fold(name, value, self._value_serde))
+
+    def statistics(self, name: str) -> KeyedStream[K, Statistics]:
+        """Keep count, mean, variance, least and greatest of each key's numbers; each sends them on.
+
+        By Welford's method, which loses nothing where numbers are far from 0. None is an error, and
+        so is what is not finite.
+
+        Args:
+            name: of the operator and its store.
+
+        Raises:
+            TopologyError: the name is taken.
+        """
+        return self._folded(folds.statistics_fold(name))
+
+    def aggregate_all(
+        self, name: str, /, *, value: Serde[Any] = json, **parts: FoldPart
+    ) -> KeyedStream[K, dict[str, Any]]:
+        """Keep several folds of each key in one state; each record sends all that they make.
+
+        Args:
+            name: of the operator and its store.
+            value: serde of the state, and of what is sent: both are dicts.
+            parts: folds of `kstash.folds` by the name of what each makes.
+
+        Raises:
+            TopologyError: no folds, or the name is taken.
+        """
+        return self._folded(folds.aggregate_all_fold(name, value, parts))
 
     def distinct(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
         """Pass each value of a key on once: records with a value that the key had before are gone.
@@ -159,7 +190,7 @@ class KeyedFolds(Stream[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        return self._folded(folds.distinct(name, value, self._value_serde))
+        return self._folded(folds.distinct_fold(name, value, self._value_serde))
 
     # --- inside ---------------------------------------------------------------------------------
 

@@ -8,14 +8,16 @@ from typing import Any, Generic, TypeVar, cast, get_args
 
 from kstash.errors import TopologyError
 from kstash.escape import short_repr
-from kstash.serdes import Serde
+from kstash.serdes import Serde, json
 from kstash.surface import folds
 from kstash.surface.keyed import KeyedStream
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
 from kstash.topology import window_nodes as w
+from kstash.topology.fold_parts import FoldPart
 from kstash.topology.intervals import check_interval
 from kstash.topology.record import Deletion, Late
+from kstash.topology.statistics import Statistics
 from kstash.topology.windowed import Windowed
 
 K = TypeVar("K")
@@ -64,7 +66,7 @@ class WindowedStream(Generic[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        return self._folded(folds.count(name))
+        return self._folded(folds.count_fold(name))
 
     def sum(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[Windowed[K], V]:
         """Add up the values, from 0.
@@ -76,7 +78,7 @@ class WindowedStream(Generic[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        return self._folded(folds.sum_(name, value))
+        return self._folded(folds.sum_fold(name, value))
 
     def reduce(
         self, name: str, function: Callable[[V, V], V | Deletion], *, value: Serde[V] | None = None
@@ -91,7 +93,7 @@ class WindowedStream(Generic[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        return self._folded(folds.reduce(name, function, value, self._stream._value_serde))
+        return self._folded(folds.reduce_fold(name, function, value, self._stream._value_serde))
 
     def aggregate(
         self,
@@ -118,7 +120,7 @@ class WindowedStream(Generic[K, V]):
             TopologyError: the name is taken, or `merge` or `values` is missing.
         """
         known = self._stream._value_serde if values is None else values
-        fold = folds.aggregate(name, initial, function, value, merge=merge, values=known)
+        fold = folds.aggregate_fold(name, initial, function, value, merge=merge, values=known)
         return self._folded(fold)
 
     def min(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[Windowed[K], V]:
@@ -131,7 +133,7 @@ class WindowedStream(Generic[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        return self._folded(folds.extreme(k.Min, name, value, self._stream._value_serde))
+        return self._folded(folds.extreme_fold(k.Min, name, value, self._stream._value_serde))
 
     def max(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[Windowed[K], V]:
         """Keep the greatest value.
@@ -143,7 +145,7 @@ class WindowedStream(Generic[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        return self._folded(folds.extreme(k.Max, name, value, self._stream._value_serde))
+        return self._folded(folds.extreme_fold(k.Max, name, value, self._stream._value_serde))
 
     def mean(self, name: str) -> WindowResults[Windowed[K], float]:
         """Keep the mean of numbers.
@@ -154,7 +156,7 @@ class WindowedStream(Generic[K, V]):
         Raises:
             TopologyError: the name is taken.
         """
-        return self._folded(folds.mean(name))
+        return self._folded(folds.mean_fold(name))
 
     def collect(
         self, name: str, *, value: Serde[V] | None = None
@@ -169,7 +171,44 @@ class WindowedStream(Generic[K, V]):
         Raises:
             TopologyError: no serde, or the name is taken.
         """
-        return self._folded(folds.collect(name, value, self._stream._value_serde))
+        return self._folded(folds.collect_fold(name, value, self._stream._value_serde))
+
+    def statistics(self, name: str) -> WindowResults[Windowed[K], Statistics]:
+        """Keep count, mean, variance, the least and the greatest of numbers.
+
+        By Welford's method, which loses nothing where numbers are far from 0. What is not
+        finite is an error.
+
+        Args:
+            name: of the operator and its store.
+
+        Raises:
+            TopologyError: the name is taken.
+        """
+        return self._folded(folds.statistics_fold(name))
+
+    def aggregate_all(
+        self,
+        name: str,
+        /,
+        *,
+        value: Serde[Any] = json,
+        values: Serde[V] | None = None,
+        **parts: FoldPart,
+    ) -> WindowResults[Windowed[K], dict[str, Any]]:
+        """Keep several folds in one state; a result is a dict of all that they make.
+
+        Args:
+            name: of the operator and its store.
+            value: serde of the state, and of what is sent: both are dicts.
+            values: serde of the values, for sliding windows; inherited where it is known.
+            parts: folds of `kstash.folds` by the name of what each makes.
+
+        Raises:
+            TopologyError: no folds, or the name is taken.
+        """
+        known = self._stream._value_serde if values is None else values
+        return self._folded(folds.aggregate_all_fold(name, value, parts, values=known))
 
     def _folded(self, fold: folds.Declared) -> WindowResults[Any, Any]:
         stream = self._stream

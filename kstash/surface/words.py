@@ -99,6 +99,11 @@ STREAM_WORDS: Mapping[str, str] = {
     **_each("first last", _REDUCE),
     **_each("max_final min_final", _LEAST),
     **_each("avg average", "use mean(name)"),
+    **_each(
+        "stats std stddev stdev variance var standard_deviation describe_values",
+        "use statistics(name), which has count, mean, variance, least and greatest",
+    ),
+    **_each("agg aggregations multi_aggregate", "use aggregate_all(name, total=folds.sum())"),
     **_each("count_final count_by size", "use count(name)"),
     **_each("take batch batched buffer noack_take chunk", _ONE),
     **_each("suppress final current emit_on_close", _SUPPRESS),
@@ -140,6 +145,7 @@ APP_WORDS: Mapping[str, str] = {
 STATE_VERBS = frozenset(
     {
         *("aggregate", "collect", "count", "distinct", "max", "mean", "min", "reduce", "sum"),
+        *("aggregate_all", "statistics"),
         *("process", "dedup", "throttle", "top", "with_state"),
         "window",
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kstash.serdes import Serde, msgpack, number_text
+from kstash.topology.fold_parts import Parts
 from kstash.topology.nodes import Node
 from kstash.topology.traits import ColumnSet, KeyedStore
 
@@ -48,7 +49,12 @@ class Stateful(Node):
     @property
     def stores(self) -> tuple[KeyedStore, ...]:
         """One, of the name of the operator."""
-        return (KeyedStore(self.name, self.verb, self.key, self.state),)
+        return (KeyedStore(self.name, self.verb, self.key, self.state, detail=self.detail),)
+
+    @property
+    def detail(self) -> str:
+        """What else a state depends on."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +102,38 @@ class Aggregate(Stateful):
     function: Callable[[Any, Any], Any]
     merge: Callable[[Any, Any], Any] | None = None
     values: Serde[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AggregateAll(Stateful):
+    """Several folds of each key's values, whose states are one.
+
+    Attributes:
+        parts: the folds, by the name of what each makes.
+        values: serde of the values, for windows that keep them; None: it is not known.
+    """
+
+    verb = "aggregate_all"
+
+    parts: Parts
+    values: Serde[Any] | None = None
+
+    def canonical(self) -> list[Any]:
+        """The folds too."""
+        folds = [[name, part.verb] for name, part in self.parts]
+        return [*Stateful.canonical(self), folds]
+
+    @property
+    def detail(self) -> str:
+        """The folds: the state of others cannot be taken over."""
+        return ", ".join(f"{name}={part.verb}" for name, part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunningStatistics(Stateful):
+    """How many numbers each key has had, their mean and variance, the least and the greatest."""
+
+    verb = "statistics"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -74,7 +74,7 @@ class SessionFold(WindowFold[Sessions]):
             verb=fold.verb,
             key=fold.key,
             value=sessions_of(fold.state),
-            detail=f"{self.windows} {self.emit}",
+            detail=self.detail,
         )
         return (sessions, time_store(self.name), queue_store(self.name, holds="windows"))
 

@@ -34,7 +34,7 @@ class Sliding(Windows):
 
     def problem(self, fold: k.Stateful) -> str | None:
         """Records are kept for windows to come."""
-        if isinstance(fold, k.Aggregate) and fold.values is None:
+        if isinstance(fold, k.Aggregate | k.AggregateAll) and fold.values is None:
             return (
                 "sliding windows keep the values of records, but their serde is not known here: "
                 "give it as values="
@@ -87,9 +87,11 @@ class SlidingFold(WindowFold[Sliding]):
         """Serde of the values of records, which are kept; None: the fold does not read them."""
         if isinstance(self.fold, k.Count):
             return None
-        if isinstance(self.fold, k.Mean):
+        if isinstance(self.fold, k.Mean | k.RunningStatistics):
             return number_text
-        return self.fold.values if isinstance(self.fold, k.Aggregate) else self.fold.value
+        if isinstance(self.fold, k.Aggregate | k.AggregateAll):
+            return self.fold.values
+        return self.fold.value
 
     @property
     def stores(self) -> tuple[KeyedStore, ...]:
@@ -100,7 +102,7 @@ class SlidingFold(WindowFold[Sliding]):
             verb=fold.verb,
             key=fold.key,
             value=slides_of(fold.state, "nothing" if values is None else values.name),
-            detail=f"{self.windows} {self.emit}",
+            detail=self.detail,
         )
         return (slides, time_store(self.name, counts_windows=True), queue_store(self.name))
 

@@ -127,6 +127,11 @@ class WindowFold(Node, Generic[W]):
         return DROPS
 
     @property
+    def detail(self) -> str:
+        """What the contents of its store depend on, beside the serdes."""
+        return " of ".join(filter(None, [f"{self.windows} {self.emit}", self.fold.detail]))
+
+    @property
     def emit(self) -> Emit:
         """What is sent, as users say it."""
         return "final" if self.is_final else "update"
@@ -169,7 +174,6 @@ class AlignedFold(WindowFold[Aligned]):
         """The windows, and how far time has come."""
         fold = self.fold
         key, value = by_start(fold.key, self.windows.size_ms), timed(fold.state)
-        detail = f"{self.windows} {self.emit}"
         windows = KeyedStore(
             name=self.name,
             verb=fold.verb,
@@ -177,7 +181,7 @@ class AlignedFold(WindowFold[Aligned]):
             value=value,
             kind=StoreKind.ORDERED,
             show=itemgetter(0),
-            detail=detail,
+            detail=self.detail,
             holds="windows",
         )
         return (windows, time_store(self.name))

@@ -79,6 +79,16 @@ def folded(stream: KeyedStream[Any, Any], spec: dict[str, Any], name: str) -> Ke
         ),
         "min": lambda: windowed.min(name, value=kstash.json),
         "max": lambda: windowed.max(name, value=kstash.json),
+        "all": lambda: windowed.aggregate_all(
+            name,
+            values=kstash.json,
+            number=kstash.folds.count(),
+            total=kstash.folds.sum(),
+            first=kstash.folds.first(),
+            last=kstash.folds.last(),
+            values_=kstash.folds.collect(),
+            least=kstash.folds.min(),
+        ),
     }
     return cast("KeyedStream[Any, Any]", folds[spec["fold"]]())
 

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-Value = int | list[int | None] | None
+Value = int | list[int | None] | dict[str, Any] | None
 Fold = Callable[[list[Any]], Value]
 
 FOLDS: dict[str, Fold] = {
@@ -24,6 +24,14 @@ FOLDS: dict[str, Fold] = {
     "list": list,
     "min": min,
     "max": max,
+    "all": lambda values: {
+        "number": len(values),
+        "total": sum(values),
+        "first": values[0],
+        "last": values[-1],
+        "values_": list(values),
+        "least": min(values),
+    },
 }
 
 
@@ -367,7 +375,7 @@ class Chain:
     def passed(self, spec: dict[str, Any], result: Result) -> Record:
         """A result as a record of the operator with this spec."""
         key = result.key if spec.get("key", "same") == "same" else spec["key"]
-        assert not isinstance(result.value, list), "a list ends a chain"
+        assert not isinstance(result.value, list | dict), "a list ends a chain"
         held = spec.get("between", "repartition") == "stage"
         return Record(
             key, result.value, result.timestamp, result.time if held else result.timestamp

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kstash
-from kstash import App, KeyedStream
+from kstash import App, KeyedStream, folds
 from kstash.operators.batch import Batch
 from kstash.operators.process import logic as process_logic
 from kstash.operators.program import StageProgram
@@ -51,6 +51,14 @@ STATELESS: list[Grow] = [
     lambda s: s.peek(lambda value: fail_on("b", value)).merge(s),
 ]
 
+PARTS: dict[str, Any] = {
+    "all": folds.collect(lambda value: fail_on("1", value)),
+    "last": folds.last(lambda value: fail_on("b", value)),
+    "spread": folds.statistics(len),
+    "most": folds.max(),
+}
+"""Of which the second one fails after the first has made its state."""
+
 STATEFUL: list[Callable[[Text, str], Text]] = [
     lambda s, name: s.count(name).map_values(str),
     lambda s, name: s.map_values(len).sum(name).map_values(str),
@@ -66,6 +74,8 @@ STATEFUL: list[Callable[[Text, str], Text]] = [
     lambda s, name: s.throttle(name, at_most=2, within=timedelta(milliseconds=4)),
     lambda s, name: s.top(name, 2, by=lambda v: fail_on("b", v), id=len).map_values(str),
     lambda s, name: s.with_state(name, list, with_last, state=kstash.json, value=kstash.text),
+    lambda s, name: s.map_values(len).statistics(name).map_values(str),
+    lambda s, name: s.aggregate_all(name, **PARTS).map_values(str),
     lambda s, name: everything(s, name)[1],
     lambda s, name: s.filter(len).merge(*everything(s, name)),
     lambda s, name: everything(everything(s, f"{name}-first")[1], name)[0],
@@ -121,6 +131,17 @@ WINDOWED: list[Callable[[Any, str], Any]] = [
         s.window(kstash.hopping(milliseconds(12), milliseconds(5), offset=milliseconds(3)))
         .max(name, value=kstash.text)
         .late()
+        .map_values(str)
+    ),
+    lambda s, name: (
+        s.window(kstash.session(milliseconds(12)), emit="final")
+        .aggregate_all(name, **PARTS)
+        .map_values(str)
+    ),
+    lambda s, name: (
+        s.map_values(len)
+        .window(kstash.hopping(milliseconds(20), milliseconds(7)))
+        .statistics(name)
         .map_values(str)
     ),
     lambda s, name: s.window(

@@ -32,7 +32,7 @@ moves = st.lists(
     min_size=1,
     max_size=14,
 )
-folds = st.sampled_from(["count", "sum", "list", "max"])
+folds = st.sampled_from(["count", "sum", "list", "max", "all"])
 
 
 @st.composite

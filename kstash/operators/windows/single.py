@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import add
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +11,8 @@ from kstash.errors import OperatorError, SerdeError
 from kstash.operators.fold import Fold, Folder
 from kstash.operators.fold_functions import Collecting
 from kstash.topology import keyed_nodes as k
+from kstash.topology.fold_parts import all_merged
+from kstash.topology.statistics import Statistics
 
 
 class NewState(NamedTuple):
@@ -209,6 +212,8 @@ def _merge_of(fold: k.Stateful) -> Callable[[Any, Any], Any]:
         return fold.function
     if isinstance(fold, k.Aggregate):
         return fold.merge or _never
+    if isinstance(fold, k.AggregateAll):
+        return partial(all_merged, fold.parts)
     return _MERGES[type(fold)]
 
 
@@ -226,4 +231,5 @@ _MERGES: dict[type[k.Stateful], Callable[[Any, Any], Any]] = {
     k.Max: max,
     k.Mean: _merged_means,
     k.Collect: add,
+    k.RunningStatistics: Statistics.merge,
 }

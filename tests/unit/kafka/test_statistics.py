@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from kstash.kafka.cluster import KafkaCluster
-from kstash.kafka.statistics import Statistics
+from kstash.kafka.statistics import ClientStatistics
 from kstash.settings.config import Config
 
 
@@ -23,7 +23,7 @@ def broker(number: int, state: str = "UP", count: int = 3) -> dict[str, object]:
 
 def test_round_trips_are_seconds_by_quantile() -> None:
     """An interval without a request has none."""
-    said = Statistics()
+    said = ClientStatistics()
     said.taker("data")(text(broker(1), broker(2, count=0)))
     first, second = said.brokers()
     assert (first.broker, first.state) == ("1", "up")
@@ -33,7 +33,7 @@ def test_round_trips_are_seconds_by_quantile() -> None:
 
 def test_states_are_few() -> None:
     """All steps on the way to a connection are one, whatever the client calls them."""
-    said = Statistics()
+    said = ClientStatistics()
     names = ["UP", "UPDATE", "DOWN", "INIT", "TRY_CONNECT", "AUTH_REQ", "SSL_HANDSHAKE", "NEW?"]
     said.taker("data")(text(*(broker(1, name) for name in names)))
     states = [status.state for status in said.brokers()]
@@ -42,14 +42,14 @@ def test_states_are_few() -> None:
 
 def test_addresses_and_coordinators_are_no_brokers() -> None:
     """The client lists each of its connections; those count that have a broker's number."""
-    said = Statistics()
+    said = ClientStatistics()
     said.taker("data")(text(broker(-1), broker(7)))
     assert [status.broker for status in said.brokers()] == ["7"]
 
 
 def test_brokers_that_the_client_forgets_are_down() -> None:
     """It does so when no connection is left; one that it hears of again counts as it is."""
-    said = Statistics()
+    said = ClientStatistics()
     take = said.taker("data")
     take(text(broker(-1, "INIT")))
     assert said.brokers() == (), "it has not met one yet"
@@ -64,14 +64,14 @@ def test_brokers_that_the_client_forgets_are_down() -> None:
 
 def test_a_reader_waits_at_the_broker_on_purpose() -> None:
     """Its requests last as long as no record comes: only its connections are told."""
-    said = Statistics()
+    said = ClientStatistics()
     said.taker("reader", waits=True)(text(broker(1)))
     assert [(s.state, s.round_trips) for s in said.brokers()] == [("up", {})]
 
 
 def test_a_client_that_is_made_anew_takes_the_place_of_the_one_before() -> None:
     """Others stay."""
-    said = Statistics()
+    said = ClientStatistics()
     said.taker("data")(text(broker(1)))
     said.taker("lineage")(text(broker(2)))
     said.taker("data")
@@ -80,7 +80,7 @@ def test_a_client_that_is_made_anew_takes_the_place_of_the_one_before() -> None:
 
 def test_what_cannot_be_read_says_nothing() -> None:
     """A client that says it in another way stops no worker."""
-    said = Statistics()
+    said = ClientStatistics()
     take = said.taker("data")
     take(text(broker(1)))
     take("{")

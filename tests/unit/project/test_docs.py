@@ -194,7 +194,10 @@ def test_log_lines_are_explained() -> None:
 def calls(cell: str) -> list[tuple[str, list[str]]]:
     """(function, names of its arguments) of each call in backticks."""
     return [
-        (name, [part.partition("=")[0].strip() for part in re.split(r",(?: \*,)?", inner) if part])
+        (
+            name,
+            [part.partition("=")[0].strip(" *") for part in re.split(r",(?: \*,)?", inner) if part],
+        )
         for name, inner in re.findall(r"`(\w+)\(([^`()]*)\)`", cell)
     ]
 

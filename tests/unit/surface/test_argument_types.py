@@ -99,6 +99,23 @@ DECLARATIONS: dict[str, Declare] = {
     "mean(name)": lambda _, s, x: s.mean(x),
     "collect(name)": lambda _, s, x: s.collect(x),
     "collect(value)": lambda _, s, x: s.collect("n", value=x),
+    "statistics(name)": lambda _, s, x: s.statistics(x),
+    "aggregate_all(name)": lambda _, s, x: s.aggregate_all(x, a=kstash.folds.sum()),
+    "aggregate_all(value)": lambda _, s, x: s.aggregate_all("n", value=x, a=kstash.folds.sum()),
+    "aggregate_all(part)": lambda _, s, x: s.aggregate_all("n", a=x),
+    "folds.sum(of)": lambda _, s, x: s.aggregate_all("n", a=kstash.folds.sum(x)),
+    "folds.reduce(function)": lambda _, s, x: s.aggregate_all("n", a=kstash.folds.reduce(x)),
+    "window.statistics(name)": lambda _, s, x: s.window(MINUTES).statistics(x),
+    "window.aggregate_all(name)": lambda _, s, x: s.window(MINUTES).aggregate_all(
+        x, a=kstash.folds.sum()
+    ),
+    "window.aggregate_all(value)": lambda _, s, x: s.window(MINUTES).aggregate_all(
+        "n", value=x, a=kstash.folds.sum()
+    ),
+    "window.aggregate_all(values)": lambda _, s, x: s.window(kstash.sliding(MINUTE)).aggregate_all(
+        "n", values=x, a=kstash.folds.sum()
+    ),
+    "window.aggregate_all(part)": lambda _, s, x: s.window(MINUTES).aggregate_all("n", a=x),
     "window(windows)": lambda _, s, x: s.window(x),
     "window(grace)": lambda _, s, x: s.window(MINUTES, grace=x),
     "window(emit)": lambda _, s, x: s.window(MINUTES, emit=x),
@@ -178,6 +195,9 @@ NEEDED = {
     *("window.sum(name)", "window.reduce(name)", "window.reduce(function)", "window.min(name)"),
     *("window.aggregate(name)", "window.aggregate(initial)", "window.aggregate(function)"),
     *("window.aggregate(value)", "window.max(name)", "window.mean(name)", "window.collect(name)"),
+    *("statistics(name)", "aggregate_all(name)", "aggregate_all(value)", "aggregate_all(part)"),
+    *("window.statistics(name)", "window.aggregate_all(name)", "window.aggregate_all(value)"),
+    *("window.aggregate_all(part)", "folds.reduce(function)"),
     *("tumbling(size)", "tumbling(offset)", "hopping(size)", "hopping(advance)"),
     *(
         "hopping(offset)",
