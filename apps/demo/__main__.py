@@ -23,7 +23,7 @@ HINT = (
     "the page of an application of your own: kstash run MODULE:APP --set http_port=8080, then "
     "http://127.0.0.1:8080/"
 )
-OVERHEAD_S = 12  # broker and first join before the book, drain and check behind it
+OVERHEAD_S = 12  # broker and first join before the book, drain and check after it
 
 
 def main() -> int:

@@ -285,7 +285,7 @@ def kill_in_recovery(stage: Stage) -> None:
         begin = log_end(victim)
         stage.start(victim)
         is_seen = wait_step(victim, step, begin)
-        # Behind the last step lies the replay.
+        # After the last step lies the replay.
         stage.pause(0.0, stage.random.choice((0.01, 0.05, 0.8)))
         stage.kill(victim, f"after {step}" if is_seen else f"without a sign of {step}")
     stage.start(victim)

@@ -135,7 +135,7 @@ def test_a_zombie_cannot_commit(broker: str, tmp_path: Path) -> None:
         zombie.start()
         zombie.wait_ready()
         scene.feeder.start()
-        # Behind the first commit there is always an open transaction, or a closed one that waits
+        # After the first commit there is always an open transaction, or a closed one that waits
         # for its lineage: the input never pauses, and lineage comes later than the interval.
         wait_for_outputs(broker, scene.plain, 100)
         time.sleep(chaos.random.uniform(0.0, 0.5))

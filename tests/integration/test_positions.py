@@ -83,7 +83,7 @@ def test_lag_ends_behind_transactions(scene: Scene) -> None:
         return committed(scene, source) == end_of(scene, source) and lag(port, source) == 0
 
     wait_until(has_read_all, WAIT_S_MAX, "no lag after aborted records")
-    # Behind the last checkpoint that a record would have made, and up to the stop.
+    # After the last checkpoint that a record would have made, and up to the stop.
     writer.abort()
     wait_until(
         lambda: committed(scene, source) == end_of(scene, source), WAIT_S_MAX, "no lag again"

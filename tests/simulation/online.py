@@ -138,7 +138,7 @@ class OnlineCheckers:
             return
         reader = self.readers[log.key]
         group = task[1]
-        # In an internal topic only behind the FENCE of its very incarnation.
+        # In an internal topic only after the FENCE of its very incarnation.
         if self.kinds[log.topic] == INTERNAL and inc > reader.fences.get(group, (0, 0)):
             return
         if group in reader.fences and inc < reader.fences[group]:
@@ -280,7 +280,7 @@ class OnlineCheckers:
         return sorted(named - self.store)
 
     def _committed(self, topic: str, p: int, task: Task) -> int:
-        """Count committed outputs, also those behind another open transaction."""
+        """Count committed outputs, also those after another open transaction."""
         log = self.cluster.log(topic, p)
         position = self.plain[topic, p].position
         found = len(self.plain[topic, p].by_task.get(task, ()))
@@ -306,7 +306,7 @@ class OnlineCheckers:
                 seen = reader.by_task.setdefault(task, [])
                 if first != len(seen) + 1:
                     raise ViolationError(
-                        "I11", f"{log}@{record.offset} of {task}: {first} behind {len(seen)}"
+                        "I11", f"{log}@{record.offset} of {task}: {first} after {len(seen)}"
                     )
                 seen.extend(values)
 
@@ -337,7 +337,7 @@ class OnlineCheckers:
         """A replay suppressed outputs from `seq` on (I9)."""
         if self.kinds[topic] == TRANSACTIONAL:
             stored = self.plain[topic, partition].by_task.get(task, [])
-            # Behind another open transaction the plain reader sees less than is committed.
+            # After another open transaction the plain reader sees less than is committed.
             values = values[: max(0, len(stored) - (seq - 1))]
         else:
             stored = self.readers[topic, partition].by_task.get(task, [])

@@ -203,7 +203,7 @@ class SimGroup(LiveGroup):
         self.sinks.append(sink)
 
         def read(answer: str | None) -> None:
-            # The producers tell in any order what each has read behind its own initialisation.
+            # The producers tell in any order what each has read after its own initialisation.
             if self._committed_read and self.world.mutations.counts_first_position:
                 return
             self._committed_read.append(answer)
@@ -257,7 +257,7 @@ class SimGroup(LiveGroup):
             for partition, (start, _) in scan.starts.items():
                 topic, kind = stage.outputs[partition[0]]
                 log = self.world.cluster.log(topic, partition[1])
-                # Sinks hold no FENCE: what is listed by now, perhaps long behind the SEAL.
+                # Sinks hold no FENCE: what is listed by now, perhaps long after the SEAL.
                 listed = self._fence_offsets[log.key] if kind == INTERNAL else log.end
                 end = self.world.mutations.scan_end(self, log, listed)
                 self._scanning.append((scan, partition, log, start, end))
@@ -326,7 +326,7 @@ class SimGroup(LiveGroup):
             self.flush(sim_task)
 
     def _check_graceful(self, effect: effects.Recover) -> None:
-        """Behind a RELEASE nothing is replayed, unless its checkpoint was damaged since."""
+        """After a RELEASE nothing is replayed, unless its checkpoint was damaged since."""
         chain = self.core.view.chain(self.core.view.parent_of(self.core.incarnation))
         if not chain or chain[-1].incarnation not in self.core.view.releases:
             return

@@ -1,4 +1,4 @@
-"""The live path of a task group: lineage behind, outputs, commits, checkpoints, trimming."""
+"""The live path of a task group: lineage, outputs, commits, checkpoints, trimming."""
 
 from __future__ import annotations
 
@@ -472,7 +472,7 @@ class LiveGroup:
             if is_early and core.outputs_done_through() < core.position:
                 continue
             if not is_early and not core.may_publish_checkpoint(core.position):
-                continue  # a successor must not find another history behind a counted END
+                continue  # a successor must not find another history after a counted END
             task.ends_sent = True
             for o, output in enumerate(task.stage.outputs):
                 if output.kind != INTERNAL:

@@ -21,7 +21,7 @@ def test_a_scan_that_begins_midway_may_meet_a_jump() -> None:
     """Seed 127839: one successor repeats from 1, the next goes on from its checkpoint.
 
     A hint skips sequences 1 to 9. Incarnation 21 has no checkpoint to open and repeats 1 to 3;
-    incarnation 25 opens one behind sequence 5 and repeats 6. Readers drop all of that; a scan from
+    incarnation 25 opens one after sequence 5 and repeats 6. Readers drop all of that; a scan from
     the hint must not take it for corruption.
     """
     spec = TaskSpec(TASK, False, internal_outputs=(OUT,))

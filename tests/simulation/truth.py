@@ -58,7 +58,7 @@ class Coverage:
         self.notes: set[tuple[int, int, int]] = set()
 
     def whole(self) -> list[Event]:
-        """Return the adopted history and what the incarnation did behind it."""
+        """Return the adopted history and what the incarnation did after it."""
         if not self.prefix:
             return self.truth
         if len(self.truth) <= len(self.prefix):
@@ -117,7 +117,7 @@ class Coverage:
 
     def advance(self) -> int:
         """Move `end` over everything that is covered; returns it."""
-        truth = self.truth  # `end` lies behind the adopted prefix from the beginning
+        truth = self.truth  # `end` lies after the adopted prefix from the beginning
         end = self.end
         while end < len(truth):
             event = truth[end]

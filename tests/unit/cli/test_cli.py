@@ -297,7 +297,7 @@ def test_event_times_of_a_frame_are_shown() -> None:
 
 
 def test_records_of_a_fenced_incarnation_are_marked() -> None:
-    """Behind a FENCE, what an older incarnation wrote is dropped by the reader rule."""
+    """After a FENCE, what an older incarnation wrote is dropped by the reader rule."""
     decoder = RecordDecoder()
     fence = encode_marker(Fence(3, ((0, NEW),)))
     (marker,) = decoder.decode(Message(None, None, [(MARKER_HEADER, fence)]))

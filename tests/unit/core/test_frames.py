@@ -26,7 +26,7 @@ TIMED = (
 
 
 def test_a_frame_without_values() -> None:
-    """Two keys, no value column, one timestamp for all: what a count behind a key_by ships."""
+    """Two keys, no value column, one timestamp for all: what a count after a key_by ships."""
     assert encode_frame([b"to", b"be"], None, [5, 5], None).hex() == WITHOUT_VALUES
     columns = decode_frame(bytes.fromhex(WITHOUT_VALUES), 2)
     assert columns == Columns([b"to", b"be"], [None, None], [5, 5], None)

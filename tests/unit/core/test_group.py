@@ -170,7 +170,7 @@ def test_h63_a_topic_made_anew_before_the_seal(found: list[tuple[int, LineageRec
 
 
 def test_h48_what_a_successor_wrote_says_nothing_to_a_stalled_claimant() -> None:
-    """H48: it claimed behind the SEAL to which lineage was read, and its outputs are there already.
+    """H48: it claimed after the SEAL to which lineage was read, and its outputs are there already.
 
     Taken into account, they rely on lineage that this incarnation has not read: it would refuse to
     start for good, and stop the worker. As it is, it starts, and finds that it is fenced.
@@ -196,7 +196,7 @@ def test_h48_what_a_successor_wrote_says_nothing_to_a_stalled_claimant() -> None
 
 
 def test_the_first_start_of_all() -> None:
-    """Section 6 on an empty topic: every step only behind the acknowledgement of the last one."""
+    """Section 6 on an empty topic: every step only after the acknowledgement of the last one."""
     core = group_core()
     assert core.step(Begin()) == [ReadLineage(0, None)]
     assert core.step(LineageRead([])) == [AppendGeneration()]
@@ -392,7 +392,7 @@ def test_h15_new_code_does_not_replay_old_lineage() -> None:
 
 
 def test_h15_a_changed_program_starts_behind_a_drain() -> None:
-    """H15: an upgrade is a drain to a checkpoint: behind a RELEASE there is nothing to replay."""
+    """H15: an upgrade is a drain to a checkpoint: after a RELEASE there is nothing to replay."""
     topic: Topic = [
         config(),
         claim(),
@@ -446,7 +446,7 @@ def test_h17_skips_are_carried_on() -> None:
 
 
 def test_h15_a_group_with_something_to_replay_is_not_drained() -> None:
-    """H15: a RELEASE covers the base's position, not what was found behind it."""
+    """H15: a RELEASE covers the base's position, not what was found after it."""
     topic: Topic = [
         config(),
         claim(),

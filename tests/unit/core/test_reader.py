@@ -46,7 +46,7 @@ def test_outputs_are_taken_in_their_order() -> None:
 def test_h46_a_frame_before_any_fence_is_void() -> None:
     """H46: in a topic that a reset made anew a zombie writes on; its FENCE lies in the old one.
 
-    Neither its first sequence nor a later one counts, nor its END; what is behind the FENCE of the
+    Neither its first sequence nor a later one counts, nor its END; what is after the FENCE of the
     first incarnation that claimed there does. Sinks hold no FENCE, and guarantees without recovery
     write none.
     """
@@ -74,7 +74,7 @@ def test_h45_a_fence_of_another_incarnation_is_not_enough() -> None:
 
 
 def test_drop_if_inc_is_below_max_inc() -> None:
-    """H1, I5: what a zombie writes behind its successor's first record is dropped."""
+    """H1, I5: what a zombie writes after its successor's first record is dropped."""
     table = fenced()
     assert taken(table, 5, 1)
     assert taken(table, 9, 2)
@@ -205,7 +205,7 @@ def unfenced() -> ReaderState:
 
 @pytest.mark.parametrize("make", [unfenced, lambda: ReaderState(is_internal=False)])
 def test_h57_without_fences_nothing_is_dropped(make: Callable[[], ReaderState]) -> None:
-    """H57: repeats and jumps pass, also behind a real incarnation; the next number is free then."""
+    """H57: repeats and jumps pass, also after a real incarnation; the next number is free then."""
     table = make()
     table.mark(fence((TASK.partition, 5)))
     assert taken(table, 5, 1)
@@ -232,7 +232,7 @@ def test_h57_a_fenced_reader_takes_nothing_without_fences() -> None:
 
 
 def test_h57_an_end_without_fences_counts() -> None:
-    """H57: it stands behind all that its producer wrote, whatever others wrote in between."""
+    """H57: it stands after all that its producer wrote, whatever others wrote in between."""
     table = unfenced()
     table.mark(Fence(APP, ((TASK.partition, inc(9)),)))
     assert table.copy().accept(identity(NO_INCARNATION, 7)) == 0

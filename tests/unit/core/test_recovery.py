@@ -99,7 +99,7 @@ def test_h25_a_checkpoint_beyond_a_later_x_is_no_base() -> None:
 
 
 def test_its_own_x_does_not_limit_a_checkpoint() -> None:
-    """A checkpoint lies behind the x of its own START, always."""
+    """A checkpoint lies after the x of its own START, always."""
     own = checkpoint(5, 30)
     view = view_of(config(), (5, claim()), own)
     assert candidates(view, TASK, [start(1), start(5, 1, adopted=10)]) == [own]
@@ -143,7 +143,7 @@ def test_a_damaged_remote_checkpoint_tells_scan_starts_too() -> None:
 
 
 def test_h10_who_vouches_for_a_scan_start() -> None:
-    """H10: a start may lie behind a FENCE, so what is older than its writer is void from there."""
+    """H10: a start may lie after a FENCE, so what is older than its writer is void from there."""
     view = view_of(config(), (9, claim()), Hint(inc(9), TASK, 1, {OUT: 50}, 0))
     starts = scan_starts(view, SPEC, checkpoint(2, 10, scan_from={OUT: 40}))
     assert starts == {OUT: (50, inc(9))}
@@ -153,7 +153,7 @@ def test_h10_who_vouches_for_a_scan_start() -> None:
 
 
 def test_h10_who_vouches_for_a_scan_start_never_falls() -> None:
-    """H10: a start further on that an older incarnation gave lies behind the newer one's FENCE too.
+    """H10: a start further on that an older incarnation gave lies after the newer one's FENCE too.
 
     The hint of 2 is further on than the scan start that 9 said; what 5 wrote is void all the same.
     """
@@ -233,7 +233,7 @@ def test_lineage_in_the_topic_is_replayed() -> None:
 
 
 def test_a_gap_ends_the_history() -> None:
-    """I3: a SEG behind a lost one cannot be replayed, and nobody has seen what relies on it."""
+    """I3: a SEG after a lost one cannot be replayed, and nobody has seen what relies on it."""
     view = view_of(config(), claim(), start(1), segment(1, 1, 0, 5), segment(1, 3, 8, 9))
     assert plan(view, [start(1)], scan_of()).adopted == 5
 
@@ -294,7 +294,7 @@ def test_without_a_base_inputs_start_where_the_last_start_says() -> None:
 
 
 def test_h9_the_parents_x_cuts_the_grandparents_lineage() -> None:
-    """H9: positions behind x belong to the parent, whatever the grandparent logged there."""
+    """H9: positions after x belong to the parent, whatever the grandparent logged there."""
     view = view_of(
         config(),
         claim(),
@@ -333,7 +333,7 @@ def test_h36_the_committed_position_carries_x() -> None:
 
 
 def test_h36_what_a_hint_skips_was_reached() -> None:
-    """H36: headers behind the scan start are not seen, so the hint says how far they reach."""
+    """H36: headers after the scan start are not seen, so the hint says how far they reach."""
     hint = Hint(inc(1), TASK, 1, {OUT: 50}, 9)
     view = view_of(config(), claim(), start(1), hint)
     assert plan(view, [start(1)], scan_of(at=50), spec=IMPLICIT).adopted == 9

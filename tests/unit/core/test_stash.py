@@ -89,7 +89,7 @@ def test_a_chunk_begins_within_a_run() -> None:
 
 
 def test_a_chunk_ends_where_an_output_was_made() -> None:
-    """What came behind the output's batch is not in its chunk."""
+    """What came after the output's batch is not in its chunk."""
     stash = explicit()
     stash.append([Consumed(0, 0, 2, 2)], 2)
     stash.append([Consumed(2, 1, 2, 2)], 4)
@@ -201,7 +201,7 @@ def test_segments_are_bounded() -> None:
 
 
 def test_h38_a_segment_never_ends_within_an_event() -> None:
-    """H38: the cut of a long stash lies before an event's attachments, not behind them."""
+    """H38: the cut of a long stash lies before an event's attachments, not after them."""
     stash = explicit()
     runs: list[Determinant] = [Consumed(i, 0, 1, i + 1) for i in range(SEGMENT_ENTRIES_MAX - 1)]
     at = SEGMENT_ENTRIES_MAX - 1

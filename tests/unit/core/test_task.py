@@ -157,7 +157,7 @@ def test_h19_above_the_cap_an_output_waits() -> None:
 
 
 def test_h19_what_follows_on_the_partition_waits_too() -> None:
-    """Behind a held output all later ones of the partition wait, in order; others go on."""
+    """After a held output all later ones of the partition wait, in order; others go on."""
     core = task_core(header_bytes_max=10)
     run_batch(core, 1)
     assert carried(emit(core, OTHER)) == (0, 1)
@@ -192,7 +192,7 @@ def test_write_first_waits_with_every_output() -> None:
     assert [o.chunk for o in flush(core)] == [None]
 
 
-# -- lineage behind ------------------------------------------------------------------------------
+# -- lineage, later ------------------------------------------------------------------------------
 
 
 def test_segments_are_numbered_by_the_task() -> None:
@@ -370,7 +370,7 @@ def test_h31_a_sinks_hint_is_a_committed_record() -> None:
 
 
 def test_inherited_scan_starts_are_hinted_again() -> None:
-    """H10: a hint is void behind our CLAIM, so what recovery found valid is said again."""
+    """H10: a hint is void after our CLAIM, so what recovery found valid is said again."""
     core = task_core(adopted=5, stable=2, lineage=[Consumed(2, 0, 3, 5)])
     core.scans.inherit({OUT: 9})
     hint = core.take_hint()
@@ -462,7 +462,7 @@ def test_a_reader_takes_what_a_task_makes() -> None:
 
 
 def test_h1_a_zombies_outputs_are_void() -> None:
-    """H1: behind the successor's first output nothing of the predecessor counts."""
+    """H1: after the successor's first output nothing of the predecessor counts."""
     zombie = task_core()
     pair = TaskPair(zombie)
     pair.produce(2)

@@ -235,7 +235,7 @@ def test_a_task_without_a_retained_checkpoint_keeps_every_start() -> None:
 
 
 def test_h7_trim_only_what_was_read_back() -> None:
-    """H7: a CKPT behind a higher CLAIM is void, so its writer, a zombie, trims nothing."""
+    """H7: a CKPT after a higher CLAIM is void, so its writer, a zombie, trims nothing."""
     own = checkpoint(1, 30, is_remote=True)
     assert may_trim_now(view_of(config(), claim(), start(1), own), own)
     assert not may_trim_now(view_of(config(), claim(), start(1), claim(), own), own)
@@ -280,7 +280,7 @@ def test_h14_a_checkpoint_that_says_nothing_of_a_partition_needs_all_of_it() -> 
 
 
 def test_h14_local_and_void_checkpoints_purge_nothing() -> None:
-    """H6, H21: neither a local one nor one behind a higher CLAIM counts."""
+    """H6, H21: neither a local one nor one after a higher CLAIM counts."""
     older, newest = offsets(1, 10, 1, 50, 70), offsets(1, 20, 2, 60, 90)
     assert limit_of(older, replace(newest, is_remote=False)) == 0
     view = view_of(config(), (1, claim()), start(1), older, (9, claim()), newest)

@@ -114,7 +114,7 @@ def test_after_a_sleep_the_group_is_asked_first(monkeypatch: pytest.MonkeyPatch)
 def test_an_error_of_a_partition_that_does_not_pass_is_raised(
     monkeypatch: pytest.MonkeyPatch, code: int, patience_s: float
 ) -> None:
-    """With its place; one that passes is logged, and so is one behind a record."""
+    """With its place; one that passes is logged, and so is one after a record."""
     clock = ManualClock()
     monkeypatch.setattr("kstash.kafka.consumer.last_offset_of", lambda *_: 19)
     settings = {"client.id": "app-reader", "group.id": "app", "bootstrap.servers": "127.0.0.1:9"}
@@ -141,7 +141,7 @@ def test_an_error_of_a_partition_that_does_not_pass_is_raised(
 def test_a_batch_that_is_to_be_passed_over_is(
     consumer: KafkaConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client would try it for ever: it is told to go on behind it."""
+    """The client would try it for ever: it is told to go on after it."""
     consumer.add({HERE: 4})
     consumer.pass_over({HERE: [(5, 19)]})
     given(consumer, monkeypatch, failure(5, KafkaError._BAD_COMPRESSION))

@@ -121,7 +121,7 @@ def test_a_transaction_that_a_partition_may_not_join() -> None:
 
 @pytest.mark.parametrize("code", [KafkaError._PURGE_QUEUE, KafkaError._STATE])
 def test_a_consequence_is_told_by_its_cause(code: int) -> None:
-    """Of records behind the one that failed the client says that they were purged."""
+    """Of records after the one that failed the client says that they were purged."""
     failure = producer_failed("c", KafkaError(code), place=("other", 0), log=TXNERR)
     assert isinstance(failure, RecordRefusedError)
     assert (failure.topic, failure.partition, failure.suspect) == ("out-1", 3, "timestamp")

@@ -41,7 +41,7 @@ def offer(opening: FirstRecordGate, *values: bytes, partition: int = 0, told: An
 
 
 def test_h41_others_wait_for_the_first_one() -> None:
-    """Behind the first record nothing is sent to its partition before it is acknowledged."""
+    """After the first record nothing is sent to its partition before it is acknowledged."""
     client = Client()
     opening = FirstRecordGate(client.send, 0.0)
     offer(opening, b"a", b"b", b"c")
@@ -78,7 +78,7 @@ def test_nothing_follows_a_first_record_that_failed() -> None:
 
 
 def test_an_order_is_kept_when_there_is_no_room() -> None:
-    """What finds no room goes on waiting, and what comes behind it too."""
+    """What finds no room goes on waiting, and what comes after it too."""
     client = Client(room=2)
     opening = FirstRecordGate(client.send, 0.0)
     offer(opening, b"a", b"b", b"c")
@@ -105,7 +105,7 @@ def test_a_first_record_that_finds_no_room_is_offered_again() -> None:
 
 
 def test_a_partition_at_rest_begins_anew() -> None:
-    """Brokers forget a producer in a day: behind one to two hours its next record goes alone."""
+    """Brokers forget a producer in a day: after one to two hours its next record goes alone."""
     client = Client()
     opening = FirstRecordGate(client.send, 0.0)
     for partition, value in ((0, b"a"), (1, b"x")):

@@ -161,7 +161,7 @@ def committed(producer: KafkaSinkProducer) -> Exception | None:
         try:
             serve(producer, done)
         except ProducerFailedError:
-            assert done, "the end of the producer is told behind the callback"
+            assert done, "the end of the producer is told after the callback"
     return done[0]
 
 
@@ -218,7 +218,7 @@ def test_a_record_that_is_lost_ends_the_producer(producer: KafkaSinkProducer) ->
 
 
 def test_the_cause_is_told_and_not_what_follows_from_it(producer: KafkaSinkProducer) -> None:
-    """Records behind the refused one are purged; the client's log has said why, and where."""
+    """Records after the refused one are purged; the client's log has said why, and where."""
     put(producer, [])
     client = FakeClient.made[0]
     client.log.log(3, "%s [%s] %s", "TXNERR", "shop-sink-0#producer-1", TXNERR)

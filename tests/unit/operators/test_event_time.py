@@ -150,7 +150,7 @@ class Timing(Count):
 
 
 def seen_by_an_operator(monkeypatch: pytest.MonkeyPatch, **times: Any) -> tuple[Task, list[Flow]]:
-    """A program with an operator of time behind others, and the flows that reach it."""
+    """A program with an operator of time after others, and the flows that reach it."""
     seen: list[Flow] = []
 
     class Spy:

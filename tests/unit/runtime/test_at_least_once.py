@@ -24,7 +24,7 @@ def feed(driver: TestDriver, count: int) -> None:
 
 
 def test_a_crash_goes_back_to_the_last_checkpoint_only() -> None:
-    """What a checkpoint covers is not processed again; what came behind it may be."""
+    """What a checkpoint covers is not processed again; what came after it may be."""
     with TestDriver(merged()) as driver:
         feed(driver, 10)
         driver.advance(5)

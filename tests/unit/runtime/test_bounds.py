@@ -110,7 +110,7 @@ def test_no_more_is_taken_away_than_was_made() -> None:
 
 
 def test_what_is_dropped_does_not_count() -> None:
-    """Records below an offset go, from the front; those behind a number, from the back."""
+    """Records below an offset go, from the front; those after a number, from the back."""
     queue = Waiting()
     queue.extend([record(n, 1000 * KB) for n in range(6)])
     queue.drop_before(2)
@@ -249,7 +249,7 @@ def test_a_group_that_is_given_up_takes_its_bytes_along() -> None:
 @pytest.mark.prove
 @pytest.mark.parametrize("case", ["fan-out", "fan-out in replay", "fan-out of frames"])
 def test_memory_stays_within_the_documented_bound(case: str) -> None:
-    """40 records of 100 KB, each made a thousand, 4 GB: live, in replay, and behind a frame."""
+    """40 records of 100 KB, each made a thousand, 4 GB: live, in replay, and after a frame."""
     root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.memory_program", case],

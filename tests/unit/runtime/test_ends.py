@@ -208,7 +208,7 @@ def test_h64_ends_of_before_the_tasks_were_opened_say_nothing(
 
 
 def between_rounds(driver: TestDriver) -> tuple[Worker, list[Question]]:
-    """Two groups that have worked, behind a ten-second round; each question is put by hand."""
+    """Two groups that have worked, after a ten-second round; each question is put by hand."""
     busy(driver, 0, 4)
     busy(driver, 1, 4)
     worker = driver.rig.worker
@@ -217,7 +217,7 @@ def between_rounds(driver: TestDriver) -> tuple[Worker, list[Question]]:
 
 
 def opened_anew(driver: TestDriver) -> None:
-    """Let the second group start over as behind a reset, until it is live again."""
+    """Let the second group start over as after a reset, until it is live again."""
     worker = driver.rig.worker
     worker._groups.restart(1, IncarnationFencedError("a reset"))
     driver.advance(2)

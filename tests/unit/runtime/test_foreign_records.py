@@ -133,7 +133,7 @@ KINDS = list(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("app", [merged, single], ids=["merged", "single"])
 def test_h52_records_of_others_in_a_sink_are_nobodys(app: Callable[..., App], kind: str) -> None:
-    """Before, between and behind our own: the next starts find what they would have found."""
+    """Before, between and after our own: the next starts find what they would have found."""
     with TestDriver(app(), lineage_delay_s=1) as driver:
         for number in range(3):
             driver.send("l", "x", "k")

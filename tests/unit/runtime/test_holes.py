@@ -53,7 +53,7 @@ def merged(**settings: object) -> App:
 
 
 def spread(**settings: object) -> App:
-    """One topic, an internal topic behind it."""
+    """One topic, an internal topic after it."""
     app = App("holes", **settings)
     words = app.stream("in", value=kstash.text)
     words.key_by(lambda word: word, key=kstash.text).count("words").to("out", value=kstash.int_text)
@@ -388,7 +388,7 @@ def test_h24_a_listed_end_that_lags_hides_nothing(monkeypatch: pytest.MonkeyPatc
 
 
 def test_h33_without_its_committed_position_a_group_refuses_to_start() -> None:
-    """H33: replay could not tell which outputs are out; behind a RELEASE it need not."""
+    """H33: replay could not tell which outputs are out; after a RELEASE it need not."""
     with TestDriver(merged()) as driver:
         driver.send("l", "a", "key")
         driver.advance(30)

@@ -272,7 +272,7 @@ def test_to_share_out_anew_disturbs_no_drain() -> None:
 def test_h33_no_checkpoint_counts_before_the_first_commit() -> None:
     """H33: a start from it would find no committed position, and refuse.
 
-    A task that has put out nothing is checkpointed once all the same, but behind the commit.
+    A task that has put out nothing is checkpointed once all the same, but after the commit.
     """
     pair = Pair(checkpoint_interval_ms=1_000)
     worker = pair.start("a")

@@ -30,7 +30,7 @@ STEP_S = 0.1
 
 
 def words(delivery: Any = "immediate") -> kstash.App:
-    """A count behind a repartition, to a sink."""
+    """A count after a repartition, to a sink."""
     app = kstash.App("shop")
     stream = app.stream("in", key=kstash.text, value=kstash.text).key_by(str, key=kstash.text)
     stream.count("words").to("out", value=kstash.int_text, delivery=delivery)

@@ -42,7 +42,7 @@ def merged(**settings: str) -> App:
 
 
 def spread(**settings: str) -> App:
-    """Sums of words behind an internal topic, in frames: one input, nothing is logged."""
+    """Sums of words after an internal topic, in frames: one input, nothing is logged."""
     app = App("skips", **settings)
     words = app.stream("l", key=kstash.text, value=kstash.text).flat_map(str.split)
     keyed = words.key_by(lambda _: "k", key=kstash.text, value=kstash.text)
@@ -66,7 +66,7 @@ def values(driver: TestDriver) -> list[int]:
 # -- too late ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pause_s", [0, 12], ids=["replayed", "behind the checkpoint"])
+@pytest.mark.parametrize("pause_s", [0, 12], ids=["replayed", "after the checkpoint"])
 @pytest.mark.parametrize("app", [merged, spread], ids=["merged", "spread"])
 def test_h50_a_record_that_was_processed_is_refused_by_name(
     app: Callable[..., App], pause_s: float
@@ -88,7 +88,7 @@ def test_h50_a_record_that_was_processed_is_refused_by_name(
 
 @pytest.mark.parametrize("app", [merged, spread], ids=["merged", "spread"])
 def test_h50_the_record_that_fails_was_not_processed(app: Callable[..., App]) -> None:
-    """It lies behind all that is replayed, and may be named, again and again, and not any more."""
+    """It lies after all that is replayed, and may be named, again and again, and not any more."""
     topology = app()
     with TestDriver(topology, lineage_delay_s=1) as driver:
         for value in ("1", "2"):

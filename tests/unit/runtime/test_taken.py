@@ -18,7 +18,7 @@ def merged() -> App:
 
 
 def test_records_that_were_taken_are_not_processed_again() -> None:
-    """A consumer that was moved back hands some out twice; what comes behind them counts."""
+    """A consumer that was moved back hands some out twice; what comes after them counts."""
     with TestDriver(merged()) as driver:
         for _ in range(3):
             driver.send("l", "x", "k")

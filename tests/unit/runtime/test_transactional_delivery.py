@@ -255,7 +255,7 @@ def waits_ms(app: kstash.App, interval_ms: int) -> list[int]:
 @pytest.mark.parametrize("delivery", ["immediate", "transactional"])
 @pytest.mark.parametrize("interval_ms", [10, 100, 1000])
 def test_inner_hops_do_not_wait_for_commits(delivery: kstash.Delivery, interval_ms: int) -> None:
-    """Behind three hops a plain reader waits as long as behind one: an interval at most, in all."""
+    """After three hops a plain reader waits as long as after one: an interval at most, in all."""
     one, three = (waits_ms(pipeline(n, delivery, interval_ms), interval_ms) for n in (1, 3))
     slack_ms = 2 * (interval_ms // 10)
     assert 0.8 * interval_ms <= max(three) <= interval_ms + slack_ms

@@ -41,7 +41,7 @@ class Clock:
 
 
 def bursting(clock: Clock, delivery: Any = "immediate", **settings: Any) -> kstash.App:
-    """Bursts to a sink, and their number by the last digit behind a repartition."""
+    """Bursts to a sink, and their number by the last digit after a repartition."""
     app = kstash.App("app", **settings)
     stream = app.stream("in", key=kstash.text, value=kstash.text)
     out = burst(stream, "bursts", 500)[0].map_values(clock)

@@ -103,7 +103,7 @@ def test_a_drained_application_goes_on_under_another_guarantee(
             fill(driver)
             reader.read()
             if crash == "before a drain":
-                # Behind the last checkpoint: what is not fenced is made again.
+                # After the last checkpoint: what is not fenced is made again.
                 driver.crash()
                 driver.recover()
             may_repeat = crash == "before a drain" and "at_least_once" in order

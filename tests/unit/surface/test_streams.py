@@ -73,7 +73,7 @@ def test_count_without_a_key_is_refused() -> None:
 
 @pytest.mark.parametrize("verb", ["map", "flat_map"])
 def test_map_gives_up_the_key_for_state(verb: str) -> None:
-    """What map makes may not belong to the key: state behind it is refused with the way out."""
+    """What map makes may not belong to the key: state after it is refused with the way out."""
 
     def program(app: App) -> None:
         stream = app.stream("in", key=kstash.text, value=kstash.text)
@@ -200,7 +200,7 @@ def test_merged_topics_with_different_keys_need_a_serde_to_leave() -> None:
 
 
 def test_merge_inherits_what_its_streams_agree_about() -> None:
-    """Equal serdes are known behind a merge, others are not."""
+    """Equal serdes are known after a merge, others are not."""
     app = App("app")
     app.stream("a", "b", key=kstash.text, value=kstash.text).to("out")
     assert (sink_of(app).key, sink_of(app).value) == (kstash.text, kstash.text)

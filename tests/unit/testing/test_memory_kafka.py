@@ -361,7 +361,7 @@ def test_delay_counts_by_the_clock() -> None:
 
 
 def test_gapless_producer_stops_at_an_error() -> None:
-    """All behind the failed record fails too, and poll raises from then on."""
+    """All after the failed record fails too, and poll raises from then on."""
     kafka = kafka_with(t=1)
     cluster = MemoryCluster(kafka, "app")
     errors: list[object] = []
@@ -391,7 +391,7 @@ def test_claim_producer_survives_an_error() -> None:
 
 
 def test_committed_reader_stops_at_the_last_stable_offset() -> None:
-    """Records of others behind an open transaction wait as well; the marker takes an offset."""
+    """Records of others after an open transaction wait as well; the marker takes an offset."""
     kafka = kafka_with(t=1)
     cluster = MemoryCluster(kafka, "app")
     sink, plain = ready_sink(cluster), cluster.data_producer()

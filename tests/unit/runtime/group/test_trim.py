@@ -138,7 +138,7 @@ def test_restarts_leave_nothing_behind(is_graceful: bool) -> None:
 
 @pytest.mark.parametrize("is_zombie", [False, True])
 def test_h7_a_zombie_trims_nothing(is_zombie: bool) -> None:
-    """H7: a checkpoint behind a higher CLAIM is void, and gives nothing up."""
+    """H7: a checkpoint after a higher CLAIM is void, and gives nothing up."""
     driver = TestDriver(merged())
     work(driver, 4)
     trimmer, core = parts(driver)

@@ -98,7 +98,7 @@ def test_a_checkpoint_begins_behind_what_holds_no_record() -> None:
 
 
 def test_an_idle_task_says_how_far_its_input_was_read() -> None:
-    """What comes behind the last checkpoint and holds no record needs none: said again, once."""
+    """What comes after the last checkpoint and holds no record needs none: said again, once."""
     with TestDriver(counted()) as driver:
         driver.send("in", "v", key="k")
         driver.advance(60)
@@ -115,7 +115,7 @@ def test_an_idle_task_says_how_far_its_input_was_read() -> None:
 
 
 def test_a_run_to_the_end_leaves_the_rest_to_the_next() -> None:
-    """What came behind the end of a bounded run was seen, and is not passed over."""
+    """What came after the end of a bounded run was seen, and is not passed over."""
     with TestDriver(counted()) as driver:
         driver.crash()
         append(driver, Outcome.COMMITTED, count=1)

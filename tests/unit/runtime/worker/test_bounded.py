@@ -25,7 +25,7 @@ def ends(driver: TestDriver) -> list[End]:
 
 
 def test_s3_an_end_waits_for_stable_lineage() -> None:
-    """S3: behind an END that counts, a successor could find another history otherwise."""
+    """S3: after an END that counts, a successor could find another history otherwise."""
     with TestDriver(merged()) as driver:
         driver.close()
         for topic in "lr":

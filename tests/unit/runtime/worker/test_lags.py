@@ -58,7 +58,7 @@ def test_markers_and_aborted_records_are_no_lag(outcome: Outcome) -> None:
 
 
 def test_what_nobody_can_read_yet_is_no_lag() -> None:
-    """Records of an open transaction lie behind the last stable offset."""
+    """Records of an open transaction lie after the last stable offset."""
     with TestDriver(counted()) as driver:
         driver.send("in", "a")
         log = driver.kafka.log(IN)

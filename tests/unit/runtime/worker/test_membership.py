@@ -62,7 +62,7 @@ def _census(*, is_settled: bool = True, own: str = "me", owned: int = 2) -> Cens
 
 
 def test_a_dead_member_is_waited_for(driver: TestDriver) -> None:
-    """It says so with the deadline and who else is there; behind that somebody is busy."""
+    """It says so with the deadline and who else is there; after that somebody is busy."""
     lines = _idle(driver, lambda: _census(is_settled=False), 30)
     assert [line["event"] for line in lines] == [DEAD, BUSY, BUSY]
     assert lines[0]["waited_s"] >= PATIENCE_S

@@ -19,7 +19,7 @@ EVENTS = 40
 
 @pytest.fixture
 def driver() -> Iterator[TestDriver]:
-    """A worker that has crashed behind so many events in each of two task groups."""
+    """A worker that has crashed after so many events in each of two task groups."""
     app = kstash.App("slow", checkpoint_interval_ms=3_600_000)
     app.stream("in", key=kstash.text).count("counts").to("out")
     with TestDriver(app, partitions=2) as driver:
