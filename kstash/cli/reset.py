@@ -135,8 +135,8 @@ def plan_lines(plan: Plan, config: Config, *, is_dry: bool) -> Iterable[str]:
     for folder in plan.folders:
         yield f"{verb} folder {folder}"
     if plan.files:
-        location = f"{config.checkpoint_store.rstrip('/')}/{application_id}/"
-        yield f"{verb} {len(plan.files)} files below {location}"
+        below = f"{config.checkpoint_store.rstrip('/')}/{application_id}/"
+        yield f"{verb} {len(plan.files)} files below {below}"
     for topic_name in plan.left_alone:
         yield f"leave topic {topic_name} alone: it is not of {application_id} alone"
     if plan.made is not None:

@@ -39,7 +39,7 @@ class Plan:
         topics: all other topics to delete.
         groups: consumer groups to delete.
         folders: state folders to delete.
-        files: locations in the object store to delete.
+        files: URIs in the object store to delete.
         generation: of the new lineage topic, in Unix ms: above the old one.
         first: where inputs begin; empty: by `auto_offset_reset`.
         left_alone: topics that have names like the application's, and are not known to be its own.

@@ -72,9 +72,9 @@ def _store(config: Config) -> Iterator[Fetch | None]:
         yield None
         return
 
-    def fetch(location: str, size: int) -> Iterator[bytes]:
+    def fetch(uri: str, size: int) -> Iterator[bytes]:
         try:
-            yield from store.get(location, size)
+            yield from store.get(uri, size)
         except CheckpointCorruptError as error:
             raise UnreadableError(str(error)) from error
 

@@ -17,12 +17,12 @@ NAME_BYTES_MAX = 255
 FILE_BYTES_MAX = 1 << 40
 """No file of a state is as large: RocksDB cuts its files at some hundred megabytes."""
 
-LOCATION_CHARS_MAX = 1 << 20
+URI_CHARS_MAX = 1 << 20
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 # `<store>:<stage>_<partition>/<generation>-<claim offset>/<digest>`; in a topic the partition and
 # the offsets stand before the name, and the attempt that stored it after it.
-_LOCATION = re.compile(
+_URI = re.compile(
     r"[a-z]+:(?:([0-9]{1,10}):[0-9+,]*:)?[^/]+_([0-9]{1,10})/[0-9]{1,20}-[0-9]{1,20}/"
     r"([0-9a-f]{32})(?:~[0-9a-z]{1,40})?"
 )
@@ -74,11 +74,11 @@ def _check_entry(checkpoint: Checkpoint, entry: FileEntry) -> None:
         raise CheckpointCorruptError(f"file {entry.name!r} has {entry.size} bytes")
     if _DIGEST.fullmatch(entry.digest) is None:
         raise CheckpointCorruptError(f"file {entry.name!r} has no digest: {entry.digest[:80]!r}")
-    if not entry.location and not checkpoint.is_remote:
+    if not entry.uri and not checkpoint.is_remote:
         return
     found = None
-    if len(entry.location) <= LOCATION_CHARS_MAX:
-        found = _LOCATION.fullmatch(entry.location)
+    if len(entry.uri) <= URI_CHARS_MAX:
+        found = _URI.fullmatch(entry.uri)
     group = checkpoint.task.partition
     if (
         found is None
@@ -86,5 +86,5 @@ def _check_entry(checkpoint: Checkpoint, entry: FileEntry) -> None:
         or {found[1] or found[2], found[2]} != {str(group)}
     ):
         raise CheckpointCorruptError(
-            f"file {entry.name!r} has a location that is none of its own: {entry.location[:80]!r}"
+            f"file {entry.name!r} has a URI that is none of its own: {entry.uri[:80]!r}"
         )

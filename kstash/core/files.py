@@ -51,9 +51,9 @@ def owner_of(name: str) -> Incarnation | None:
     return Incarnation(int(generation), int(offset))
 
 
-def locations_of(checkpoints: Iterable[Checkpoint]) -> set[str]:
+def uris_of(checkpoints: Iterable[Checkpoint]) -> set[str]:
     """Where the files of checkpoints are."""
-    return {entry.location for checkpoint in checkpoints for entry in checkpoint.files}
+    return {entry.uri for checkpoint in checkpoints for entry in checkpoint.files}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class FileDeletion:
     Attributes:
         incarnation: whose decision it is.
         old: checkpoints that are no longer retained.
-        dropped: locations that only they name.
-        known: every location that the group's retained checkpoints name, when the task's folder is
+        dropped: URIs that only they name.
+        known: every URI that the group's retained checkpoints name, when the task's folder is
             to be searched for what older incarnations left; None: that was done before.
     """
 
@@ -74,16 +74,16 @@ class FileDeletion:
     known: Collection[str] | None
 
     def left_over(self, unknown: Iterable[tuple[str, str]]) -> set[str]:
-        """Locations of files that nobody will ever name.
+        """URIs of files that nobody will ever name.
 
         Args:
-            unknown: (name, location) of files of the task that `known` does not name.
+            unknown: (name, URI) of files of the task that `known` does not name.
 
         Returns:
             Those that older incarnations stored. A higher one may be about to name its own, and so
             may this one.
         """
-        owners = ((owner_of(name), location) for name, location in unknown)
+        owners = ((owner_of(name), uri) for name, uri in unknown)
         return {at for owner, at in owners if owner is not None and owner < self.incarnation}
 
 
@@ -116,7 +116,7 @@ class RemoteFiles:
             incarnation: the own one.
             retained: how many of the newest remote checkpoints are kept.
             remote: those on the adopted history, in the order in which they were said.
-            distrusted: locations that turned out damaged, and are not referred to.
+            distrusted: URIs that turned out damaged, and are not referred to.
         """
         assert retained >= REFERRED_MAX, "what a successor may refer to is kept"
         self.folder = folder
@@ -135,16 +135,16 @@ class RemoteFiles:
         return self.remote[-1] if self.remote else None
 
     def referable(self) -> dict[str, str]:
-        """Locations by digest of the stored files that the next checkpoint may refer to.
+        """URIs by digest of the stored files that the next checkpoint may refer to.
 
         The next one is uploaded when the one before is published: what it refers to is then named
         by a checkpoint that is retained until its own record is read back.
         """
         return {
-            entry.digest: entry.location
+            entry.digest: entry.uri
             for checkpoint in self.remote[-REFERRED_MAX:]
             for entry in checkpoint.files
-            if entry.location not in self._distrusted
+            if entry.uri not in self._distrusted
         }
 
     def name_of(self, digest: str) -> str:
@@ -170,7 +170,7 @@ class RemoteFiles:
             on_way: checkpoints whose files are being stored, or are stored, and which are not
                 published. A file is stored by its digest, so one of theirs may be what an older
                 checkpoint named.
-            others: locations that the retained checkpoints of the group's other tasks name.
+            others: URIs that the retained checkpoints of the group's other tasks name.
 
         Returns:
             What to delete; None when the record is none of `remote`: a local one, or one that is
@@ -184,14 +184,14 @@ class RemoteFiles:
         first = max(0, keys.index(key) + 1 - self.retained)
         self.old += self.remote[:first]
         del self.remote[:first]
-        kept = locations_of(self.remote)
+        kept = uris_of(self.remote)
         digests = {entry.digest for checkpoint in on_way for entry in checkpoint.files}
         dropped = {
-            entry.location
+            entry.uri
             for checkpoint in self.old
             for entry in checkpoint.files
             # What others have is not ours to delete, whatever a record says.
-            if entry.digest not in digests and f":{self.folder}/" in entry.location
+            if entry.digest not in digests and f":{self.folder}/" in entry.uri
         }
         known = None if self.is_swept else kept.union(others)
         return FileDeletion(self.incarnation, tuple(self.old), frozenset(dropped - kept), known)

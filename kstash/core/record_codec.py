@@ -200,7 +200,7 @@ def _checkpoint_to_json(r: Any) -> dict[str, Any]:
             "remote": r.is_remote,
             "position": r.position,
             "label": r.label,
-            "files": [[f.name, f.size, f.digest, f.location] for f in r.files],
+            "files": [[f.name, f.size, f.digest, f.uri] for f in r.files],
             "inputs": sorted(r.input_offsets.items()),
             "sequences": _partitions(r.sequences),
             "readers": [[i, reader.to_json()] for i, reader in sorted(r.readers.items())],

@@ -175,13 +175,13 @@ class FileEntry:
         name: relative to the checkpoint's folder.
         size: in bytes.
         digest: BLAKE2b-128 of the content, as 32 hexadecimal digits.
-        location: where the checkpoint store has it, in that store's own words; empty: nowhere.
+        uri: where the checkpoint store has it, in that store's own words; empty: nowhere.
     """
 
     name: str
     size: int
     digest: str
-    location: str = ""
+    uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)

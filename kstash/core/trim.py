@@ -170,7 +170,7 @@ def made_remote(
         local: of the task's incarnation, or the base that it was restored from.
         core: of the task.
         number: of the new record, unique for the incarnation.
-        files: with their locations.
+        files: with their URIs.
     """
     # A base lies below what was adopted: the scan starts of this incarnation, which the record
     # takes, skip what only headers held until that is in the lineage topic (H29).

@@ -252,33 +252,33 @@ class CheckpointStore(Protocol):
             blocks: the content.
 
         Returns:
-            Its location, by which alone it is found again; it contains the name.
+            Its URI, by which alone it is found again; it contains the name.
         """
 
-    def get(self, location: str, size: int) -> Iterator[bytes]:
+    def get(self, uri: str, size: int) -> Iterator[bytes]:
         """Content of a stored file, in blocks; it may come out longer than `size`.
 
         Args:
-            location: as `put` returned it, or as somebody made it up.
+            uri: as `put` returned it, or as somebody made it up.
             size: of the file in bytes, as its checkpoint says.
 
         Raises `CheckpointCorruptError`: it is not there, not whole, in another store, or no file of
         that size can be there.
         """
 
-    def missing(self, locations: Collection[str]) -> set[str]:
-        """Those of `locations` that a cheap check does not find."""
+    def missing(self, uris: Collection[str]) -> set[str]:
+        """Those of `uris` that a cheap check does not find."""
 
     def unknown_files(
         self, group: int, folder: str, known: Collection[str]
     ) -> list[tuple[str, str]]:
-        """(Name, location) of what is stored under `<folder>/` and is not among `known`.
+        """(Name, URI) of what is stored under `<folder>/` and is not among `known`.
 
-        What an interrupted `put` left is listed too. `known` may hold locations of other folders
+        What an interrupted `put` left is listed too. `known` may hold URIs of other folders
         of the group, which are then not read.
         """
 
-    def delete(self, locations: Collection[str]) -> None:
+    def delete(self, uris: Collection[str]) -> None:
         """Delete stored files; those that are not there do not matter."""
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ def entries_of(folder: Path, known: Mapping[str, FileEntry]) -> tuple[FileEntry,
 def immutable(files: Sequence[FileEntry]) -> dict[str, FileEntry]:
     """The entries that stay true for as long as files of these names exist."""
     return {
-        entry.name: replace(entry, location="")
+        entry.name: replace(entry, uri="")
         for entry in files
         if entry.name.endswith(_IMMUTABLE_SUFFIX)
     }
@@ -144,7 +144,7 @@ def _write(target: Path, entry: FileEntry, content: Iterable[bytes]) -> None:
         raise CheckpointCorruptError(
             f"file {entry.name} has the digest {found.hexdigest()}, its checkpoint says "
             f"{entry.digest}",
-            entry.location,
+            entry.uri,
         )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 SCHEME = "object:"
-"""Of locations; the rest is the path below the application's folder."""
+"""Of URIs; the rest is the path below the application's folder."""
 
 TIMEOUT = "30s"
 """Of one request; obstore tries again by itself for as long."""
@@ -93,22 +93,22 @@ class ObjectCheckpointStore:
                 _sync(self._folder, self._folder / path)
         return SCHEME + name
 
-    def get(self, location: str, size: int) -> Iterator[bytes]:  # noqa: ARG002 - the store knows it
+    def get(self, uri: str, size: int) -> Iterator[bytes]:  # noqa: ARG002 - the store knows it
         """Content of a stored file, in blocks."""
         import obstore
 
-        path = self._path(_name(location))
-        with self._asking(f"read {path}", location):
+        path = self._path(_name(uri))
+        with self._asking(f"read {path}", uri):
             result = obstore.get(self._store, path)
             for block in result.stream(min_chunk_size=BLOCK_BYTES):
                 yield bytes(block)
 
-    def missing(self, locations: Collection[str]) -> set[str]:
+    def missing(self, uris: Collection[str]) -> set[str]:
         """Those that no listing of their folders shows."""
-        known = [location for location in locations if location.startswith(SCHEME)]
-        folders = {_name(location).split("/", 1)[0] for location in known}
+        known = [uri for uri in uris if uri.startswith(SCHEME)]
+        folders = {_name(uri).split("/", 1)[0] for uri in known}
         there = {SCHEME + name for folder in folders for name in self._names(folder)}
-        return set(locations) - there
+        return set(uris) - there
 
     def unknown_files(
         self,
@@ -116,21 +116,21 @@ class ObjectCheckpointStore:
         folder: str,
         known: Collection[str],
     ) -> list[tuple[str, str]]:
-        """(Name, location) of what is stored under `<folder>/` and is not among `known`."""
+        """(Name, URI) of what is stored under `<folder>/` and is not among `known`."""
         return [(name, SCHEME + name) for name in self._names(folder) if SCHEME + name not in known]
 
     def everything(self) -> list[str]:
-        """Locations of all that is stored for the application."""
+        """URIs of all that is stored for the application."""
         return [SCHEME + name for name in self._names()]
 
-    def delete(self, locations: Collection[str]) -> None:
+    def delete(self, uris: Collection[str]) -> None:
         """Delete stored files."""
         import obstore
 
-        for location in locations:
-            if not location.startswith(SCHEME):
+        for uri in uris:
+            if not uri.startswith(SCHEME):
                 continue  # left in the store that was set before
-            path = self._path(_name(location))
+            path = self._path(_name(uri))
             # One at a time: of several, a missing one hides what became of the others.
             with self._asking(f"delete {path}"):
                 try:
@@ -157,26 +157,26 @@ class ObjectCheckpointStore:
         return f"{self._application_id}/{name}"
 
     @contextmanager
-    def _asking(self, action: str, location: str | None = None) -> Iterator[None]:
+    def _asking(self, action: str, uri: str | None = None) -> Iterator[None]:
         """Turn what obstore raises into errors of ours."""
         from obstore.exceptions import BaseError
 
         try:
             yield
         except FileNotFoundError as error:
-            if location is None:
+            if uri is None:
                 raise CheckpointStoreError(f"cannot {action}: {_first_line(error)}") from error
-            raise CheckpointCorruptError("it is not in the checkpoint store", location) from error
+            raise CheckpointCorruptError("it is not in the checkpoint store", uri) from error
         except (BaseError, OSError) as error:
             raise CheckpointStoreError(f"cannot {action}: {_first_line(error)}") from error
 
 
-def _name(location: str) -> str:
-    if not location.startswith(SCHEME):
+def _name(uri: str) -> str:
+    if not uri.startswith(SCHEME):
         raise CheckpointCorruptError(
-            "it is in another checkpoint store than the one that checkpoint_store names", location
+            "it is in another checkpoint store than the one that checkpoint_store names", uri
         )
-    return location.removeprefix(SCHEME)
+    return uri.removeprefix(SCHEME)
 
 
 def _sync(root: Path, path: Path) -> None:

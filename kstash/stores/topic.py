@@ -1,11 +1,11 @@
 """Checkpoint files as chunks in the topic `<application id>-checkpoints`, one partition a group.
 
 A file is stored by one *attempt*, whose number is part of its records' keys: a chunk of an attempt
-that failed may arrive late, and compaction must not take it for that of a later one. A location
+that failed may arrive late, and compaction must not take it for that of a later one. A URI
 names the offsets of the chunks, so that a restore reads these only; the gaps between all known
-locations are what a search for unknown files reads.
+URIs are what a search for unknown files reads.
 
-Key: `<name>~<attempt>/<chunk>`; value: the content and its CRC-32. A location:
+Key: `<name>~<attempt>/<chunk>`; value: the content and its CRC-32. A URI:
 `topic:<partition>:<ranges>:<name>~<attempt>`, ranges as `<first offset>+<count>`, comma-separated.
 """
 
@@ -38,7 +38,7 @@ from kstash.kafka.consumer import KafkaConsumer
 from kstash.kafka.producers import KafkaProducer
 from kstash.ports.kafka import Admin, DeliveredMessage, Message, Partition
 from kstash.settings.config import Config
-from kstash.stores.chunk_location import CHUNKS_MAX, ChunkLocation, parsed_locations
+from kstash.stores.chunk_uri import CHUNKS_MAX, ChunkUri, parsed_uris
 
 CHUNK_BYTES = 512 * 1024
 """Well below the broker's default limit of 1 MiB a record; its overhead does not show."""
@@ -101,53 +101,51 @@ class CheckpointTopic:
                     with_checksum(chunk),
                     partial(offsets.setdefault, index),
                 )
-        return str(ChunkLocation.of(group, [offsets[index] for index in range(len(offsets))], key))
+        return str(ChunkUri.of(group, [offsets[index] for index in range(len(offsets))], key))
 
-    def get(self, location: str, size: int) -> Iterator[bytes]:
+    def get(self, uri: str, size: int) -> Iterator[bytes]:
         """Content of a stored file, chunk by chunk."""
-        place = ChunkLocation.parse(location)
+        place = ChunkUri.parse(uri)
         if place.count > size:
-            raise CheckpointCorruptError(
-                f"it claims {place.count} chunks for {size} bytes", location
-            )
-        self._check_end(place, location)
+            raise CheckpointCorruptError(f"it claims {place.count} chunks for {size} bytes", uri)
+        self._check_end(place, uri)
         wanted = enumerate(place.offsets())
         try:
             for message in self._read(place.partition, place.ranges):
                 index, offset = next(wanted)
                 if message.offset() != offset:
-                    raise self._gone(place, offset, location)
-                yield self._content(message, f"{place.key}/{index}".encode(), location)
+                    raise self._gone(place, offset, uri)
+                yield self._content(message, f"{place.key}/{index}".encode(), uri)
         except (OffsetOutOfRangeError, TopicMissingError) as error:
-            raise CheckpointCorruptError(str(error), location) from error
+            raise CheckpointCorruptError(str(error), uri) from error
         for _, offset in wanted:
-            raise self._gone(place, offset, location)
+            raise self._gone(place, offset, uri)
 
-    def missing(self, locations: Collection[str]) -> set[str]:
+    def missing(self, uris: Collection[str]) -> set[str]:
         """Those beyond the ends of their partitions, as after the topic was made anew."""
-        found = parsed_locations(locations)
+        found = parsed_uris(uris)
         partitions = [(self._topic, number) for number in {p.partition for p in found.values()}]
         with self._asking() as admin:
             ends, starts = admin.end_offsets(partitions), admin.start_offsets(partitions)
         there = {
-            location
-            for location, place in found.items()
+            uri
+            for uri, place in found.items()
             if all(
                 starts[self._topic, place.partition] <= first
                 and first + count <= ends[self._topic, place.partition]
                 for first, count in place.ranges
             )
         }
-        return set(locations) - there
+        return set(uris) - there
 
     def unknown_files(
         self, group: int, folder: str, known: Collection[str]
     ) -> list[tuple[str, str]]:
-        """(Name, location) of what is stored under `<folder>/` and is not among `known`.
+        """(Name, URI) of what is stored under `<folder>/` and is not among `known`.
 
-        Reads what no known location covers: tombstones, and what compaction has not removed yet.
+        Reads what no known URI covers: tombstones, and what compaction has not removed yet.
         """
-        places = parsed_locations(known).values()
+        places = parsed_uris(known).values()
         partition = (self._topic, group)
         with self._asking() as admin:
             end = admin.end_offsets([partition])[partition]
@@ -166,16 +164,16 @@ class CheckpointTopic:
                 alive.setdefault(key, set()).add(int(index))
         return [
             # Chunks of an interrupted upload, or deletion: the keys up to the last one there is.
-            (key.rpartition("~")[0], str(ChunkLocation(group, ((0, max(chunks) + 1),), key)))
+            (key.rpartition("~")[0], str(ChunkUri(group, ((0, max(chunks) + 1),), key)))
             for key, chunks in alive.items()
             if chunks
         ]
 
-    def delete(self, locations: Collection[str]) -> None:
+    def delete(self, uris: Collection[str]) -> None:
         """Write tombstones for all chunks; compaction frees the space."""
         with self._producing("deleting files") as send:
-            # Other locations were left in the store that was set before.
-            for place in parsed_locations(locations).values():
+            # Other URIs were left in the store that was set before.
+            for place in parsed_uris(uris).values():
                 for index in range(place.count):
                     send(place.partition, f"{place.key}/{index}", None, lambda _: None)
 
@@ -281,7 +279,7 @@ class CheckpointTopic:
                     yield message
         reader.remove([partition])
 
-    def _check_end(self, place: ChunkLocation, location: str) -> None:
+    def _check_end(self, place: ChunkUri, uri: str) -> None:
         """Refuse offsets that no record has yet: a reader would wait for them."""
         if not place.ranges:
             return
@@ -291,22 +289,22 @@ class CheckpointTopic:
                 self._ends[partition] = admin.end_offsets([partition])[partition]
         if end > self._ends[partition]:
             raise CheckpointCorruptError(
-                f"{self._topic!r}[{place.partition}] ends at {self._ends[partition]}", location
+                f"{self._topic!r}[{place.partition}] ends at {self._ends[partition]}", uri
             )
 
-    def _gone(self, place: ChunkLocation, offset: int, location: str) -> CheckpointCorruptError:
+    def _gone(self, place: ChunkUri, offset: int, uri: str) -> CheckpointCorruptError:
         return CheckpointCorruptError(
-            f"the record at offset {offset} of {self._topic!r}[{place.partition}] is gone", location
+            f"the record at offset {offset} of {self._topic!r}[{place.partition}] is gone", uri
         )
 
-    def _content(self, message: Message, key: bytes, location: str) -> bytes:
+    def _content(self, message: Message, key: bytes, uri: str) -> bytes:
         place = f"{self._topic!r}[{message.partition()}] at offset {message.offset()}"
         if message.key() != key:
-            raise CheckpointCorruptError(f"another record is in {place}", location)
+            raise CheckpointCorruptError(f"another record is in {place}", uri)
         try:
             return without_checksum(message.value())
         except WireCorruptError as error:
-            raise CheckpointCorruptError(f"{error} in {place}", location) from error
+            raise CheckpointCorruptError(f"{error} in {place}", uri) from error
 
     @contextmanager
     def _asking(self) -> Iterator[Admin]:

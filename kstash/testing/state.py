@@ -109,7 +109,7 @@ class MemoryTaskFolder:
             if content is None:
                 content = b"".join(fetch(entry))
                 if _digest(content) != entry.digest:
-                    raise CheckpointCorruptError(f"file {entry.name} is damaged", entry.location)
+                    raise CheckpointCorruptError(f"file {entry.name} is damaged", entry.uri)
             contents[entry.name] = content
         tables = {
             name.removesuffix(_SUFFIX): dict(msgspec.msgpack.decode(content, type=_Entries))

@@ -13,7 +13,7 @@ class MemoryCheckpointStore:
     """`kstash.ports.state.CheckpointStore` in a dict.
 
     Attributes:
-        files: content by location.
+        files: content by URI.
         is_away: every call fails with `CheckpointStoreError`.
         puts: names stored so far, repeats included.
     """
@@ -31,19 +31,19 @@ class MemoryCheckpointStore:
         self.files[SCHEME + name] = content
         return SCHEME + name
 
-    def get(self, location: str, size: int) -> Iterator[bytes]:  # noqa: ARG002 - as the port has it
+    def get(self, uri: str, size: int) -> Iterator[bytes]:  # noqa: ARG002 - as the port has it
         """Content of a stored file, in two blocks."""
         self._check()
-        if location not in self.files:
-            raise CheckpointCorruptError("it is not in the checkpoint store", location)
-        content = self.files[location]
+        if uri not in self.files:
+            raise CheckpointCorruptError("it is not in the checkpoint store", uri)
+        content = self.files[uri]
         yield content[: len(content) // 2]
         yield content[len(content) // 2 :]
 
-    def missing(self, locations: Collection[str]) -> set[str]:
+    def missing(self, uris: Collection[str]) -> set[str]:
         """Those that are not there."""
         self._check()
-        return {location for location in locations if location not in self.files}
+        return {uri for uri in uris if uri not in self.files}
 
     def unknown_files(
         self,
@@ -51,26 +51,26 @@ class MemoryCheckpointStore:
         folder: str,
         known: Collection[str],
     ) -> list[tuple[str, str]]:
-        """(Name, location) of what is stored under `<folder>/` and is not among `known`."""
+        """(Name, URI) of what is stored under `<folder>/` and is not among `known`."""
         self._check()
         return [
-            (location.removeprefix(SCHEME), location)
-            for location in self.files
-            if location.startswith(f"{SCHEME}{folder}/") and location not in known
+            (uri.removeprefix(SCHEME), uri)
+            for uri in self.files
+            if uri.startswith(f"{SCHEME}{folder}/") and uri not in known
         ]
 
-    def delete(self, locations: Collection[str]) -> None:
+    def delete(self, uris: Collection[str]) -> None:
         """Delete stored files."""
         self._check()
-        for location in locations:
-            self.files.pop(location, None)
+        for uri in uris:
+            self.files.pop(uri, None)
 
     def close(self) -> None:
         """What is stored stays."""
 
-    def corrupt(self, location: str) -> None:
+    def corrupt(self, uri: str) -> None:
         """Damage a stored file."""
-        self.files[location] = b"?" + self.files[location][1:]
+        self.files[uri] = b"?" + self.files[uri][1:]
 
     def _check(self) -> None:
         if self.is_away:

@@ -12,7 +12,7 @@ from kstash.verify import formats
 from kstash.verify.formats import UnreadableError
 
 Fetch = Callable[[str, int], Iterable[bytes]]
-"""Content of a stored file by its location and its size; raises `UnreadableError`."""
+"""Content of a stored file by its URI and its size; raises `UnreadableError`."""
 
 RETAINED = 2
 """Newest remote checkpoints of a task whose files must exist: those of older ones may be gone."""

@@ -165,7 +165,7 @@ class LineageCheck:
         """Check what needs the whole partition: the chain of STARTs, the newest checkpoints.
 
         Args:
-            fetch: content of a stored file by its location and size; None: there is no store.
+            fetch: content of a stored file by its URI and size; None: there is no store.
         """
         oldest = min(self._starts, default=(0, 0))
         for incarnation, (parent, message) in self._starts.items():
@@ -182,11 +182,11 @@ class LineageCheck:
     def _check_files(self, record: Record, message: Message, fetch: Fetch) -> None:
         assert record.task is not None
         stage, partition = record.task
-        for name, size, digest, location in record.body["files"]:
+        for name, size, digest, uri in record.body["files"]:
             what = f"file {name} of a checkpoint of task {stage}_{partition}"
             found, content = 0, hashlib.blake2b(digest_size=16)
             try:
-                for block in fetch(location, size):
+                for block in fetch(uri, size):
                     found += len(block)
                     content.update(block)
                     if found > size:

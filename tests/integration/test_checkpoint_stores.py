@@ -22,7 +22,7 @@ from kstash.ports.kafka import NewTopic
 from kstash.ports.state import CheckpointStore
 from kstash.settings.config import Config
 from kstash.startup.topic_settings import checkpoints_topic_config
-from kstash.stores.chunk_location import ChunkLocation
+from kstash.stores.chunk_uri import ChunkUri
 from kstash.stores.objects import ObjectCheckpointStore, open_store
 from kstash.stores.topic import CHUNK_BYTES, CheckpointTopic
 from kstash.testing.stores import MemoryCheckpointStore
@@ -77,18 +77,18 @@ def topic_store(config: Config) -> CheckpointStore:
     return CheckpointTopic(config, admin=KafkaCluster(config).admin)
 
 
-def content(store: CheckpointStore, location: str) -> bytes:
+def content(store: CheckpointStore, uri: str) -> bytes:
     """All of a stored file."""
-    return b"".join(store.get(location, 1 << 30))
+    return b"".join(store.get(uri, 1 << 30))
 
 
 @pytest.mark.parametrize("data", [b"", b"x", LARGE], ids=["empty", "small", "large"])
-def test_what_is_stored_is_found_by_its_location(world: World, data: bytes) -> None:
+def test_what_is_stored_is_found_by_its_uri(world: World, data: bytes) -> None:
     """By another worker too, whatever the blocks were."""
     blocks = [data[:1000], data[1000:1001], data[1001:]]
-    location = world.store.put(1, "count_1/10-5/abcd", iter(blocks))
-    assert "count_1/10-5/abcd" in location
-    assert content(world.other, location) == data
+    uri = world.store.put(1, "count_1/10-5/abcd", iter(blocks))
+    assert "count_1/10-5/abcd" in uri
+    assert content(world.other, uri) == data
 
 
 def test_two_files_at_once_do_not_mix(world: World) -> None:
@@ -103,30 +103,30 @@ def test_two_files_at_once_do_not_mix(world: World) -> None:
 
 
 def test_a_file_that_is_stored_again_is_whole(world: World) -> None:
-    """As after a failed attempt; both locations are right."""
+    """As after a failed attempt; both URIs are right."""
     first = world.store.put(0, "count_0/10-5/abcd", [LARGE])
     second = world.store.put(0, "count_0/10-5/abcd", [LARGE])
     assert content(world.other, first) == content(world.other, second) == LARGE
 
 
 def test_a_file_that_is_not_there_is_a_damaged_checkpoint(world: World) -> None:
-    """Typed, and the location is in the message."""
-    location = world.store.put(0, "count_0/10-5/abcd", [b"data"])
-    foreign = "elsewhere:" + location
+    """Typed, and the URI is in the message."""
+    uri = world.store.put(0, "count_0/10-5/abcd", [b"data"])
+    foreign = "elsewhere:" + uri
     with pytest.raises(CheckpointCorruptError, match="elsewhere"):
         content(world.store, foreign)
-    gone = location.replace("abcd", "ffff").replace(":0+", ":9000000+")
+    gone = uri.replace("abcd", "ffff").replace(":0+", ":9000000+")
     with pytest.raises(CheckpointCorruptError, match="ffff"):
         content(world.store, gone)
 
 
 def test_what_is_missing_is_reported_without_reading(world: World) -> None:
     """After a store was emptied or made anew nothing in it is referred to."""
-    location = world.store.put(0, "count_0/10-5/abcd", [b"data"])
-    gone = location.replace("abcd", "ffff").replace(":0+", ":9000000+")
-    foreign = "elsewhere:" + location
-    assert world.other.missing({location}) == set()
-    assert world.other.missing({location, gone, foreign}) == {gone, foreign}
+    uri = world.store.put(0, "count_0/10-5/abcd", [b"data"])
+    gone = uri.replace("abcd", "ffff").replace(":0+", ":9000000+")
+    foreign = "elsewhere:" + uri
+    assert world.other.missing({uri}) == set()
+    assert world.other.missing({uri, gone, foreign}) == {gone, foreign}
 
 
 def test_strays_are_found_and_deleted(world: World) -> None:
@@ -138,7 +138,7 @@ def test_strays_are_found_and_deleted(world: World) -> None:
     found = world.other.unknown_files(0, "count_0", {kept})
     assert [name for name, _ in found] == ["count_0/10-7/bb"]
     for _ in range(2):
-        world.other.delete([location for _, location in found])
+        world.other.delete([uri for _, uri in found])
     assert world.store.unknown_files(0, "count_0", {kept}) == []
     assert content(world.store, kept) == LARGE
     assert content(world.store, neighbour) == b"c"
@@ -148,7 +148,7 @@ def test_strays_are_found_and_deleted(world: World) -> None:
 
 
 def test_an_interrupted_upload_is_a_stray_or_nothing(world: World) -> None:
-    """It has no location; what it left is found and deleted by its name."""
+    """It has no URI; what it left is found and deleted by its name."""
 
     def interrupted() -> Iterator[bytes]:
         yield LARGE
@@ -160,7 +160,7 @@ def test_an_interrupted_upload_is_a_stray_or_nothing(world: World) -> None:
     assert content(world.other, whole) == b"data"
     found = world.other.unknown_files(0, "count_0", {whole})
     assert [name for name, _ in found] in ([], ["count_0/10-5/aa"])
-    world.other.delete([location for _, location in found])
+    world.other.delete([uri for _, uri in found])
     assert world.other.unknown_files(0, "count_0", {whole}) == []
 
 
@@ -186,6 +186,6 @@ def test_a_damaged_chunk_is_reported_by_its_offset(kafka_broker: DevBroker) -> N
     store = topic_store(config)
     for offset, reason in enumerate(("checksum", "another record", "too short")):
         with pytest.raises(CheckpointCorruptError, match=reason) as caught:
-            content(store, str(ChunkLocation(1, ((offset, 1),), "n~1")))
+            content(store, str(ChunkUri(1, ((offset, 1),), "n~1")))
         assert f"'{topic}'[1] at offset {offset}" in str(caught.value)
     store.close()

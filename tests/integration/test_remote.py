@@ -90,10 +90,10 @@ class Count:
         entry = next(
             f for f in checkpoint.files if f.name.endswith(".sst") and f.digest not in kept
         )
-        name = entry.location.removeprefix("object:")
+        name = entry.uri.removeprefix("object:")
         path = self.objects / self.scene.application_id / name
         path.write_bytes(b"damaged" + path.read_bytes()[7:])  # again is fine
-        return entry.location
+        return entry.uri
 
 
 class Merged(Count):
@@ -141,14 +141,14 @@ def test_a_damaged_object_falls_back_to_the_older_checkpoint(scene: Scene) -> No
     count.worker.kill()
     count.lose_disk()
     older, newest = count.remote()[-2:]
-    location = count.damage(newest, keep=older)
+    uri = count.damage(newest, keep=older)
     count.worker.start_ready()
     count.feed()
     assert count.worker.stop() == 0
     log = count.worker.log()
     assert "remote checkpoint is damaged, falling back to an older one" in log
     assert f"label={newest.label}" in log
-    assert location in log
+    assert uri in log
     assert RESTORED in log
     assert f"base={older.position}" in log
     count.check()

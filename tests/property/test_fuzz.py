@@ -64,7 +64,7 @@ from kstash.runtime.decode import decode_ruled
 from kstash.settings.config import Config
 from kstash.settings.sources import VARIABLE_PREFIX
 from kstash.state.folder import METADATA_FILE, ApplicationFolder
-from kstash.stores.chunk_location import ChunkLocation
+from kstash.stores.chunk_uri import ChunkUri
 from kstash.stores.topic import CheckpointTopic
 from kstash.testing import MemoryCluster, MemoryKafka
 from kstash.testing.kafka.log import MemoryRecord
@@ -160,9 +160,9 @@ def manifest(data: bytes) -> object:
     if isinstance(record, Checkpoint):
         check_file_names(record)
         for entry in record.files:
-            owner_of(entry.location)
-            if entry.location.startswith("topic:"):
-                ChunkLocation.parse(entry.location)
+            owner_of(entry.uri)
+            if entry.uri.startswith("topic:"):
+                ChunkUri.parse(entry.uri)
     return record
 
 
@@ -236,7 +236,7 @@ def program_seeds() -> list[bytes]:
     return [s.settings["program"].encode() for s in starts if hasattr(s, "settings")]
 
 
-def location_seeds() -> list[bytes]:
+def uri_seeds() -> list[bytes]:
     """Where a checkpoint store has files."""
     digest = "0123456789abcdef" * 2
     return [f"topic:3:10+4,20+1:words_3/1600000000000-7/{digest}~ab12".encode()]
@@ -339,9 +339,9 @@ TARGETS: dict[str, Target] = {
         lambda: [k for k, _ in corpus.seen().lineage], key_incarnation, (WireCorruptError,)
     ),
     "manifest": Target(pairs, manifest, (WireCorruptError, CheckpointCorruptError)),
-    "location": Target(
-        location_seeds,
-        lambda data: (owner_of(text(data)), ChunkLocation.parse(text(data))),
+    "uri": Target(
+        uri_seeds,
+        lambda data: (owner_of(text(data)), ChunkUri.parse(text(data))),
         (CheckpointCorruptError,),
     ),
     "program": Target(program_seeds, lambda data: Manifest.decode(text(data)), (WireCorruptError,)),
@@ -507,7 +507,7 @@ def test_whatever_bytes_come_for_long() -> None:
 FOUND: list[tuple[str, bytes]] = [
     ("fail point", b"sink.ack.before:" + b"9" * 5000),
     ("fail point", "sink.ack.before:²".encode()),
-    ("location", b"topic:3:0+1000000000:w_3/1-7/" + b"0" * 32),
+    ("uri", b"topic:3:0+1000000000:w_3/1-7/" + b"0" * 32),
     ("folder", b"[" * corpus.DEPTH),
     ("folder", b'{"format": ' + b"9" * 5000 + b"}"),
     ("assignment", b"\0\1\0\0\0\1\0\x03lin\x7f\xff\xff\xff"),

@@ -493,14 +493,14 @@ def _each_said_counts(patch: Patch) -> Mutations:
 
 def _all_referred(patch: Patch) -> Mutations:
     def referable(files: RemoteFiles) -> dict[str, str]:
-        return {e.digest: e.location for c in [*files.old, *files.remote] for e in c.files}
+        return {e.digest: e.uri for c in [*files.old, *files.remote] for e in c.files}
 
     patch.set(RemoteFiles, "referable", referable)
     return Mutations()
 
 
 def _all_left_over(patch: Patch) -> Mutations:
-    patch.set(FileDeletion, "left_over", lambda _, unknown: {location for _, location in unknown})
+    patch.set(FileDeletion, "left_over", lambda _, unknown: {uri for _, uri in unknown})
     return Mutations()
 
 

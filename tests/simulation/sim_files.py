@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kstash.core.files import FileDeletion, RemoteFiles, locations_of, task_folder
+from kstash.core.files import FileDeletion, RemoteFiles, task_folder, uris_of
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.records import Checkpoint, FileEntry
 from tests.simulation.programs import Snapshot
@@ -45,7 +45,7 @@ class SimFiles:
         self._is_looked_at = False
 
     def upload(self, local: Checkpoint, snapshot: Any) -> tuple[FileEntry, ...]:
-        """Store what is new of a checkpoint; returns its files with their locations.
+        """Store what is new of a checkpoint; returns its files with their URIs.
 
         Uploads have one thread: what was to be deleted before is gone, and is stored anew.
         """
@@ -58,9 +58,9 @@ class SimFiles:
         entries = []
         for name, content in parts_of(snapshot):
             digest = hashlib.blake2b(repr((name, content)).encode(), digest_size=16).hexdigest()
-            location = known.get(digest) or f"sim:{self.files.name_of(digest)}"
-            store.add(location)
-            entries.append(FileEntry(name, 1, digest, location))
+            uri = known.get(digest) or f"sim:{self.files.name_of(digest)}"
+            store.add(uri)
+            entries.append(FileEntry(name, 1, digest, uri))
         files = tuple(entries)
         self.on_way[local.label] = replace(local, files=files)
         return files
@@ -94,5 +94,5 @@ class SimFiles:
 
 
 def named_by(files: Iterable[SimFiles]) -> set[str]:
-    """Locations that the retained checkpoints of some tasks name."""
-    return {at for one in files for at in locations_of(one.files.remote)}
+    """URIs that the retained checkpoints of some tasks name."""
+    return {at for one in files for at in uris_of(one.files.remote)}

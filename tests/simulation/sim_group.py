@@ -245,7 +245,7 @@ class SimGroup(LiveGroup):
     def _files_of(self, checkpoint: Checkpoint) -> Saved | None:
         if not checkpoint.is_remote:
             return self.worker.disk.get((checkpoint.task, checkpoint.label))
-        if not self.world.store.issuperset(entry.location for entry in checkpoint.files):
+        if not self.world.store.issuperset(entry.uri for entry in checkpoint.files):
             return None
         return self.world.remote.get((checkpoint.task, checkpoint.label))
 

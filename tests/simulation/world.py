@@ -163,7 +163,7 @@ class World:
             for p in range(self.groups)
         ]
         self.remote: dict[tuple[TaskId, str], Saved] = {}
-        # Locations of the files of remote checkpoints.
+        # URIs of the files of remote checkpoints.
         self.store: set[str] = self.checkers.store
         self.owners = [int(rng.random() * knobs.worker_count) for _ in range(self.groups)]
         self.is_settling = False
@@ -247,9 +247,9 @@ class World:
 
     # ---- trimming
 
-    def delete_files(self, task: TaskId, locations: set[str]) -> None:
+    def delete_files(self, task: TaskId, uris: set[str]) -> None:
         """Delete files of a task's remote checkpoints from the store."""
-        self.store -= locations
+        self.store -= uris
         self.checkers.check_files(task)
 
     def is_reading_lineage(self, number: int) -> bool:

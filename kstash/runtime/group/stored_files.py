@@ -23,7 +23,7 @@ class Upload:
         task: its name, for errors.
         name_of: gives the name under which a file is stored, by its digest.
         bytes_per_s: bound of the bandwidth, 0: none.
-        known: locations of stored files, by digest: they are referred to.
+        known: URIs of stored files, by digest: they are referred to.
         is_known_checked: they were found there before, by this incarnation.
         stored_bytes: what was stored, for the metrics.
     """
@@ -42,7 +42,7 @@ class Upload:
         """Store what is new.
 
         Returns:
-            The checkpoint's files with their locations.
+            The checkpoint's files with their URIs.
 
         Raises:
             CheckpointStoreError: the store does not answer.
@@ -55,14 +55,14 @@ class Upload:
             known = {digest: at for digest, at in known.items() if at not in gone}
         files = []
         for entry in record.files:
-            location = known.get(entry.digest)
-            if location is None:
+            uri = known.get(entry.digest)
+            if uri is None:
                 name = self.name_of(entry.digest)
                 with around("upload.put"):
-                    location = self.store.put(self.group, name, self._blocks(record, entry, job))
-                known[entry.digest] = location
+                    uri = self.store.put(self.group, name, self._blocks(record, entry, job))
+                known[entry.digest] = uri
                 self.stored_bytes += entry.size
-            files.append(replace(entry, location=location))
+            files.append(replace(entry, uri=uri))
         return tuple(files)
 
     def _blocks(self, record: Checkpoint, entry: FileEntry, job: Job) -> Iterator[bytes]:

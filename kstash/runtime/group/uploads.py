@@ -15,7 +15,7 @@ from functools import partial
 
 import structlog
 
-from kstash.core.files import FileDeletion, RemoteFiles, locations_of, task_folder
+from kstash.core.files import FileDeletion, RemoteFiles, task_folder, uris_of
 from kstash.core.record_keys import encode_key
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.ports.process import Job
@@ -45,7 +45,7 @@ class _Line:
         files: published ones, and what they name.
         offered: the newest local checkpoint that is not being uploaded yet.
         uploading: what the job stores.
-        stored: uploaded, its record not yet sent: (local record, files with locations).
+        stored: uploaded, its record not yet sent: (local record, files with URIs).
         sent: its record is on its way to the lineage topic.
         jobs: the newest, of which some may still be under way; to cancel them.
         is_looked_at: whether an upload of this incarnation has checked that known files are there.
@@ -140,7 +140,7 @@ class Uploads:
             task: the task.
             base: what it was restored from; uploaded now if it is not yet remote.
             remote: its remote checkpoints on the adopted history, oldest first.
-            distrusted: locations that turned out damaged.
+            distrusted: URIs that turned out damaged.
         """
         if self._store is None or not task.stage.stores:
             return
@@ -276,10 +276,10 @@ class Uploads:
         if line.sent is not None and key == encode_key(line.sent):
             self._on_published(line, line.sent)  # its acknowledgement is not served yet
         others = {
-            location
+            uri
             for other in self._lines.values()
             if other is not line
-            for location in locations_of(other.files.remote)
+            for uri in uris_of(other.files.remote)
         }
         deletion = line.files.read_back(record, on_way=line.on_way, others=others)
         if deletion is None:

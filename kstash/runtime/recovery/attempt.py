@@ -104,7 +104,7 @@ class RecoveryAttempt:
         return sum(sum(job.next_offsets.values()) for job in self.jobs)
 
     def damaged(self, task: TaskId) -> Collection[str]:
-        """Locations of a task's stored files that turned out damaged or missing."""
+        """URIs of a task's stored files that turned out damaged or missing."""
         return self.restores.damaged.get(task, ())
 
     def pump(self) -> None:

@@ -48,7 +48,7 @@ class Restored:
 
     Attributes:
         base: the checkpoint that can be opened now, or None.
-        damaged: locations of stored files that turned out damaged or missing.
+        damaged: URIs of stored files that turned out damaged or missing.
         fetched_bytes: from the store.
     """
 
@@ -68,7 +68,7 @@ class Restores:
         group: its number.
 
     Attributes:
-        damaged: per task, locations that must not be relied on.
+        damaged: per task, URIs that must not be relied on.
     """
 
     def __init__(
@@ -310,19 +310,19 @@ class BaseSearch:
         def blocks(entry: FileEntry) -> Iterator[bytes]:
             try:
                 size = 0
-                for block in store.get(entry.location, entry.size):
+                for block in store.get(entry.uri, entry.size):
                     if job.is_cancelled:
                         raise JobCancelledError
                     size += len(block)
                     if size > entry.size:
                         raise CheckpointCorruptError(
-                            f"more than its {entry.size} bytes are stored", entry.location
+                            f"more than its {entry.size} bytes are stored", entry.uri
                         )
                     self.progress.done_bytes += len(block)
                     result.fetched_bytes += len(block)
                     yield block
             except CheckpointCorruptError:
-                result.damaged.add(entry.location)
+                result.damaged.add(entry.uri)
                 raise
 
         self.progress.total_bytes += sum(entry.size for entry in checkpoint.files)

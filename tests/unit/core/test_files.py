@@ -10,9 +10,9 @@ from kstash.core.files import (
     FileDeletion,
     RemoteFiles,
     file_name,
-    locations_of,
     owner_of,
     task_folder,
+    uris_of,
 )
 from kstash.core.records import Checkpoint, FileEntry
 from tests.unit.core_cases import checkpoint, inc
@@ -50,15 +50,15 @@ A, B, C, D = (stored(OWN, content) for content in "abcd")
 def test_files_of_the_two_newest_are_referred_to() -> None:
     """S17: what is older, a zombie may delete; the setting of who wrote them is not known."""
     task = files(remote(5, 1, A), remote(5, 2, B), remote(5, 3, C), retained=3)
-    assert task.referable() == {"b": B.location, "c": C.location}
+    assert task.referable() == {"b": B.uri, "c": C.uri}
     task.published(remote(OWN, 4, D))
-    assert task.referable() == {"c": C.location, "d": D.location}
+    assert task.referable() == {"c": C.uri, "d": D.uri}
 
 
 def test_what_was_damaged_is_not_referred_to() -> None:
     """A file of the same content is stored again, in another place."""
-    task = files(remote(5, 2, A, B), distrusted=(A.location,))
-    assert task.referable() == {"b": B.location}
+    task = files(remote(5, 2, A, B), distrusted=(A.uri,))
+    assert task.referable() == {"b": B.uri}
 
 
 def test_a_file_is_of_who_stored_it() -> None:
@@ -76,7 +76,7 @@ def test_only_what_older_ones_name_is_dropped() -> None:
     for record in (oldest, older, newest):
         task.published(record)
     deletion = read_back(task, newest)
-    assert deletion.dropped == {A.location}
+    assert deletion.dropped == {A.uri}
     assert (deletion.old, task.remote) == ((oldest,), [older, newest])
 
 
@@ -87,7 +87,7 @@ def test_nothing_is_dropped_by_what_was_not_read_back() -> None:
     task.published(newest)
     assert read_back(task, older).dropped == set()
     assert task.remote == [oldest, older, newest]
-    assert read_back(task, newest).dropped == {A.location}
+    assert read_back(task, newest).dropped == {A.uri}
 
 
 def test_what_is_said_again_or_local_decides_nothing() -> None:
@@ -103,27 +103,27 @@ def test_files_on_their_way_stay() -> None:
     oldest, older, newest = remote(OWN, 1, A, B), remote(OWN, 2, C), remote(OWN, 3, D)
     task = files(oldest, older, newest)
     uploading = replace(checkpoint(OWN, 4), files=(FileEntry("a", 1, "a"),))
-    assert read_back(task, newest, uploading).dropped == {B.location}
+    assert read_back(task, newest, uploading).dropped == {B.uri}
     # They go with the next decision, if nobody has come to name them.
-    assert read_back(task, newest).dropped == {A.location, B.location}
+    assert read_back(task, newest).dropped == {A.uri, B.uri}
 
 
 def test_a_deletion_that_failed_is_decided_again() -> None:
     """What is not known to be gone goes with the next one."""
     oldest, older, newest = remote(OWN, 1, A), remote(OWN, 2, B), remote(OWN, 3, C)
     task = files(oldest, older, newest)
-    assert read_back(task, newest).dropped == {A.location}
+    assert read_back(task, newest).dropped == {A.uri}
     again = read_back(task, newest)
-    assert again.dropped == {A.location}
+    assert again.dropped == {A.uri}
     task.deleted(again)
     assert read_back(task, newest).dropped == set()
 
 
 def test_what_others_have_is_not_deleted() -> None:
     """A record that names a file of another task, or of something else, deletes nothing there."""
-    foreign = replace(A, location="mem:other_3/1-5/a")
+    foreign = replace(A, uri="mem:other_3/1-5/a")
     oldest, older, newest = remote(OWN, 1, foreign, B), remote(OWN, 2, C), remote(OWN, 3, D)
-    assert read_back(files(oldest, older, newest), newest).dropped == {B.location}
+    assert read_back(files(oldest, older, newest), newest).dropped == {B.uri}
 
 
 def test_leftovers_are_searched_for_once() -> None:
@@ -132,7 +132,7 @@ def test_leftovers_are_searched_for_once() -> None:
     task = files(remote(OWN, 1, A), newest)
     deletion = task.read_back(newest, on_way=(), others={"mem:other"})
     assert deletion is not None
-    assert deletion.known == {A.location, B.location, "mem:other"}
+    assert deletion.known == {A.uri, B.uri, "mem:other"}
     task.deleted(deletion)
     assert read_back(task, newest).known is None
 
@@ -153,8 +153,8 @@ def test_of_one_position_the_last_one_counts() -> None:
     again = remote(OWN, 2, C)
     task.published(again)
     assert task.remote == [fall_back, again]
-    assert task.referable() == {"a": A.location, "c": C.location}
-    assert read_back(task, again).dropped == {B.location}
+    assert task.referable() == {"a": A.uri, "c": C.uri}
+    assert read_back(task, again).dropped == {B.uri}
     # A successor that sees all three sees the same two.
     assert files(fall_back, damaged, again).referable() == task.referable()
 
@@ -174,6 +174,6 @@ def test_fewer_than_two_cannot_be_retained() -> None:
         files(retained=1)
 
 
-def test_locations_of_checkpoints() -> None:
+def test_uris_of_checkpoints() -> None:
     """Each once."""
-    assert locations_of([remote(5, 1, A, B), remote(5, 2, B)]) == {A.location, B.location}
+    assert uris_of([remote(5, 1, A, B), remote(5, 2, B)]) == {A.uri, B.uri}

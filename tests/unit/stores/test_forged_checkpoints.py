@@ -25,8 +25,8 @@ GENERATION = 1_700_000_000_000
 INC = Incarnation(GENERATION, 1)
 DIGEST = "0b" * 16
 FOLDER = "count_3"
-LOCATION = f"topic:3:7+1:{FOLDER}/{GENERATION}-1/{DIGEST}~ab0"
-FILE = FileEntry("000012.sst", 10, DIGEST, LOCATION)
+URI = f"topic:3:7+1:{FOLDER}/{GENERATION}-1/{DIGEST}~ab0"
+FILE = FileEntry("000012.sst", 10, DIGEST, URI)
 
 
 def made(label: str = f"{GENERATION}-1-1", *files: FileEntry, remote: bool = True) -> Checkpoint:
@@ -70,14 +70,14 @@ FORGED_FILES = {
     "short digest": replace(FILE, digest="0b"),
     "odd digest": replace(FILE, digest=DIGEST[:-1]),
     "digest of other letters": replace(FILE, digest="../" + DIGEST[3:]),
-    "no location": replace(FILE, location=""),
-    "location of another group": replace(FILE, location=LOCATION.replace("count_3", "count_4")),
-    "location in another partition": replace(FILE, location=LOCATION.replace(":3:", ":4:")),
-    "location of another content": replace(FILE, location=LOCATION.replace("0b", "0c")),
-    "location above the folder": replace(FILE, location=f"object:../../{FOLDER}/1-1/{DIGEST}"),
-    "location that goes on": replace(FILE, location=LOCATION + "/.."),
-    "location of words": replace(FILE, location="somewhere"),
-    "location without end": replace(FILE, location="topic:3:" + "7+1," * 400_000 + LOCATION),
+    "no URI": replace(FILE, uri=""),
+    "URI of another group": replace(FILE, uri=URI.replace("count_3", "count_4")),
+    "URI in another partition": replace(FILE, uri=URI.replace(":3:", ":4:")),
+    "URI of another content": replace(FILE, uri=URI.replace("0b", "0c")),
+    "URI above the folder": replace(FILE, uri=f"object:../../{FOLDER}/1-1/{DIGEST}"),
+    "URI that goes on": replace(FILE, uri=URI + "/.."),
+    "URI of words": replace(FILE, uri="somewhere"),
+    "URI without end": replace(FILE, uri="topic:3:" + "7+1," * 400_000 + URI),
 }
 
 
@@ -109,9 +109,9 @@ def test_a_file_is_named_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "location",
+    "uri",
     [
-        LOCATION,
+        URI,
         f"topic:3::{FOLDER}/{GENERATION}-1/{DIGEST}~00ff12",
         f"topic:3:1+2,9+1,12+40:{FOLDER}/1-0/{DIGEST}~ab0",
         f"object:{FOLDER}/{GENERATION}-1/{DIGEST}",
@@ -119,10 +119,10 @@ def test_a_file_is_named_once() -> None:
         f"object:Zählung_2_3/{GENERATION}-1/{DIGEST}",
     ],
 )
-def test_what_kstash_writes_passes(location: str) -> None:
-    """Locations of all stores; a local checkpoint has none."""
-    check_file_names(made("1-1-1", replace(FILE, location=location)))
-    check_file_names(made("1-1-1", replace(FILE, location=""), remote=False))
+def test_what_kstash_writes_passes(uri: str) -> None:
+    """URIs of all stores; a local checkpoint has none."""
+    check_file_names(made("1-1-1", replace(FILE, uri=uri)))
+    check_file_names(made("1-1-1", replace(FILE, uri=""), remote=False))
     for name in ("CURRENT", "MANIFEST-000005", "OPTIONS-000007", "position", "wörter.table"):
         check_file_name(name)
 
@@ -210,9 +210,7 @@ def newest(driver: TestDriver) -> Checkpoint:
     return [r for r in records if isinstance(r, Checkpoint) and r.is_remote][-1]
 
 
-@pytest.mark.parametrize(
-    "kind", ["name: parent folder", "name: empty", "odd digest", "no location"]
-)
+@pytest.mark.parametrize("kind", ["name: parent folder", "name: empty", "odd digest", "no URI"])
 @pytest.mark.parametrize("is_same_label", [True, False])
 def test_a_recovery_falls_back(driver: TestDriver, kind: str, *, is_same_label: bool) -> None:
     """The forged record is reported with its place, and the one before it is restored."""
@@ -236,8 +234,8 @@ def test_a_recovery_falls_back(driver: TestDriver, kind: str, *, is_same_label: 
 
 def test_a_stored_file_is_read_to_its_size_only(driver: TestDriver) -> None:
     """Else a store could fill the disk: it is damaged, and the older checkpoint is the base."""
-    location = newest(driver).files[-1].location
-    driver.store.files[location] += b"x" * 1_000_000
+    uri = newest(driver).files[-1].uri
+    driver.store.files[uri] += b"x" * 1_000_000
     driver.crash()
     driver.rig.backend.lose()
     with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""Locations in the checkpoint topic: what one may claim, and what reading it costs."""
+"""URIs in the checkpoint topic: what one may claim, and what reading it costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from kstash.errors import CheckpointCorruptError
 from kstash.ports.kafka import Admin, Partition
 from kstash.settings.config import Config
-from kstash.stores.chunk_location import CHUNKS_MAX, ChunkLocation
+from kstash.stores.chunk_uri import CHUNKS_MAX, ChunkUri
 from kstash.stores.topic import CheckpointTopic
 
 END = 50
@@ -39,16 +39,16 @@ def store(admin: OneAdmin) -> CheckpointTopic:
 
 
 @pytest.mark.parametrize("ranges", ["", "0+1", "5+2,9+1", "7+1,0+3"])
-def test_a_location_comes_back(ranges: str) -> None:
+def test_a_uri_comes_back(ranges: str) -> None:
     """As it was written."""
-    location = f"topic:3:{ranges}:count_3/1-2/ab~00"
-    place = ChunkLocation.parse(location)
-    assert str(place) == location
+    uri = f"topic:3:{ranges}:count_3/1-2/ab~00"
+    place = ChunkUri.parse(uri)
+    assert str(place) == uri
     assert len(list(place.offsets())) == place.count
 
 
 @pytest.mark.parametrize(
-    "location",
+    "uri",
     [
         "topic",
         "topic:",
@@ -71,14 +71,14 @@ def test_a_location_comes_back(ranges: str) -> None:
         "object:a/b/c",
     ],
 )
-def test_a_malformed_location_is_refused(location: str) -> None:
-    """Typed, and cheap: nothing is made as long as the location claims."""
+def test_a_malformed_uri_is_refused(uri: str) -> None:
+    """Typed, and cheap: nothing is made as long as the URI claims."""
     with pytest.raises(CheckpointCorruptError):
-        ChunkLocation.parse(location)
+        ChunkUri.parse(uri)
 
 
 @pytest.mark.parametrize(
-    ("location", "size", "says"),
+    ("uri", "size", "says"),
     [
         ("topic:0:0+1000000000:k", 1 << 40, "no file has 1000000000 chunks"),
         ("topic:0:0+2000000:k", 10, "claims 2000000 chunks for 10 bytes"),
@@ -88,13 +88,13 @@ def test_a_malformed_location_is_refused(location: str) -> None:
         ("topic:0:50+1:k", 100, "ends at 50"),
     ],
 )
-def test_a_location_claims_no_more_than_its_size(location: str, size: int, says: str) -> None:
+def test_a_uri_claims_no_more_than_its_size(uri: str, size: int, says: str) -> None:
     """Nor offsets that the partition does not have: a reader would wait for them."""
     with pytest.raises(CheckpointCorruptError, match=says):
-        next(iter(store(OneAdmin()).get(location, size)))
+        next(iter(store(OneAdmin()).get(uri, size)))
 
 
-def test_what_is_no_location_of_the_store_is_missing() -> None:
+def test_what_is_no_uri_of_the_store_is_missing() -> None:
     """And is told so for all others too."""
     good, bad = "topic:0:0+50:k", "topic:0:0+1000000000:k"
     assert store(OneAdmin()).missing([good, bad, "x", "topic:0:49+2:k"]) == {
@@ -105,7 +105,7 @@ def test_what_is_no_location_of_the_store_is_missing() -> None:
 
 
 def test_strays_of_odd_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index that no chunk has makes no tombstones; known locations may be anything."""
+    """An index that no chunk has makes no tombstones; known URIs may be anything."""
 
     class Chunk:
         def __init__(self, key: bytes) -> None:

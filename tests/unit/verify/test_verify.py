@@ -163,9 +163,9 @@ CONTENT = b"what the file holds"
 DIGEST = hashlib.blake2b(CONTENT, digest_size=16).hexdigest()
 
 
-def checkpoint(digest: str = DIGEST, location: str = "there") -> Checkpoint:
+def checkpoint(digest: str = DIGEST, uri: str = "there") -> Checkpoint:
     """A remote checkpoint of one file."""
-    files = (FileEntry("1.sst", len(CONTENT), digest, location),)
+    files = (FileEntry("1.sst", len(CONTENT), digest, uri),)
     return Checkpoint(
         INC,
         TASK,
@@ -206,12 +206,12 @@ BEGINNING: list[LineageRecord] = [Generation(b"n" * 16, GENERATION), Claim(b"m" 
             [
                 *BEGINNING,
                 *(Start(Incarnation(7, n), Incarnation(7, 0), {}, {}) for n in (1, 2)),
-                replace(checkpoint(location="gone"), incarnation=Incarnation(7, 1)),
+                replace(checkpoint(uri="gone"), incarnation=Incarnation(7, 1)),
             ],
             [],
         ),
         ([*BEGINNING, checkpoint(digest="0" * 32)], [("unreadable", 2)]),
-        ([*BEGINNING, checkpoint(location="gone")], [("missing", 2)]),
+        ([*BEGINNING, checkpoint(uri="gone")], [("missing", 2)]),
     ],
 )
 def test_lineage(records: list[LineageRecord], found: list[tuple[str, int]]) -> None:
@@ -221,9 +221,9 @@ def test_lineage(records: list[LineageRecord], found: list[tuple[str, int]]) -> 
     for offset, record in enumerate(records):
         check.take(Record(offset, encode_value(record), key_bytes=encode_key(record)))
 
-    def fetch(location: str, size: int) -> list[bytes]:
+    def fetch(uri: str, size: int) -> list[bytes]:
         assert size == len(CONTENT)
-        if location != "there":
+        if uri != "there":
             raise UnreadableError("not there")
         return [CONTENT[:5], CONTENT[5:]]
 

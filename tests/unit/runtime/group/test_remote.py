@@ -88,7 +88,7 @@ def lose_disk(driver: TestDriver) -> None:
 
 
 def test_a_published_checkpoint_is_stored_and_committed_by_a_second_record() -> None:
-    """Same label and position, a number of its own, and a location for every file."""
+    """Same label and position, a number of its own, and a URI for every file."""
     with TestDriver(count()) as driver:
         feed(driver, "a", "b")
         local, after = published(driver, "remote-lineage")[:2]
@@ -96,8 +96,8 @@ def test_a_published_checkpoint_is_stored_and_committed_by_a_second_record() -> 
         assert after.is_remote
         assert (after.label, after.position) == (local.label, local.position)
         assert after.number != local.number
-        assert {f.location for f in after.files} == set(driver.store.files)
-        assert {f.location for f in local.files} == {""}
+        assert {f.uri for f in after.files} == set(driver.store.files)
+        assert {f.uri for f in local.files} == {""}
 
 
 def test_a_lost_disk_comes_back_from_the_store() -> None:
@@ -152,14 +152,14 @@ def test_a_damaged_file_falls_back_to_the_older_checkpoint() -> None:
             feed(driver, key)
         older, newest = remote(driver)[-2:]
         bad = next(f for f in newest.files if f not in older.files)
-        driver.store.corrupt(bad.location)
+        driver.store.corrupt(bad.uri)
         driver.crash()
         lose_disk(driver)
         driver.recover()
         assert replayed(driver) == 1
         assert driver.state("n") == {"a": 1, "b": 1}
         feed(driver, "c")
-        assert bad.location not in {f.location for f in remote(driver)[-1].files}
+        assert bad.uri not in {f.uri for f in remote(driver)[-1].files}
 
 
 def test_processing_goes_on_while_the_store_is_away() -> None:
@@ -229,7 +229,7 @@ def test_old_files_are_deleted_once_two_newer_checkpoints_are_remote() -> None:
         stray = driver.store.put(0, "n_0/1-1/feed", [b"of a crashed upload"])
         for number in range(6):
             feed(driver, f"k{number}")
-            kept = {f.location for c in remote(driver)[-2:] for f in c.files}
+            kept = {f.uri for c in remote(driver)[-2:] for f in c.files}
             assert kept <= set(driver.store.files)
         assert set(driver.store.files) == kept
         assert stray not in driver.store.files
@@ -245,7 +245,7 @@ def test_old_files_of_a_task_behind_a_hop_are_deleted() -> None:
             feed(driver, f"k{number}")
         checkpoints = [c for c in remote(driver) if c.files]
         assert all(c.readers for c in checkpoints)
-        assert set(driver.store.files) == {f.location for c in checkpoints[-2:] for f in c.files}
+        assert set(driver.store.files) == {f.uri for c in checkpoints[-2:] for f in c.files}
 
 
 def test_more_checkpoints_are_retained_when_asked() -> None:
@@ -253,11 +253,11 @@ def test_more_checkpoints_are_retained_when_asked() -> None:
     with TestDriver(count(checkpoints_retained=4)) as driver:
         for number in range(6):
             feed(driver, f"k{number}")
-        kept = {f.location for c in remote(driver)[-4:] for f in c.files}
+        kept = {f.uri for c in remote(driver)[-4:] for f in c.files}
         assert set(driver.store.files) == kept
-        oldest = {f.location for f in remote(driver)[-4].files}
-        for location in kept - oldest:
-            driver.store.corrupt(location)
+        oldest = {f.uri for f in remote(driver)[-4].files}
+        for uri in kept - oldest:
+            driver.store.corrupt(uri)
         driver.crash()
         lose_disk(driver)
         driver.recover()
@@ -400,7 +400,7 @@ def set_last(driver: TestDriver, value: str) -> None:
 def check_files(driver: TestDriver, retained: int = 2) -> None:
     """All files of the newest remote checkpoints are there."""
     for checkpoint in remote(driver)[-retained:]:
-        missing = driver.store.missing({entry.location for entry in checkpoint.files})
+        missing = driver.store.missing({entry.uri for entry in checkpoint.files})
         assert not missing, f"{checkpoint.label} misses {missing}"
 
 

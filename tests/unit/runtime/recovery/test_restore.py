@@ -68,7 +68,7 @@ def job() -> ManualJob:
 
 def table_of(checkpoint: Checkpoint) -> str:
     """Where the store's own file of a checkpoint is."""
-    return next(file.location for file in checkpoint.files if file.name == "words.table")
+    return next(file.uri for file in checkpoint.files if file.name == "words.table")
 
 
 def test_what_is_whole_on_this_disk_is_not_fetched() -> None:
@@ -96,7 +96,7 @@ def test_what_is_lost_is_fetched() -> None:
 
 
 def test_a_damaged_file_is_not_trusted_again() -> None:
-    """Its location is reported, and the older checkpoint is the base."""
+    """Its URI is reported, and the older checkpoint is the base."""
     disk = Disk()
     disk.folder.lose()
     disk.store.corrupt(table_of(disk.records[0]))
@@ -119,11 +119,11 @@ def test_no_more_is_fetched_than_a_file_has() -> None:
     """A stored file that has grown ends its fetch at once."""
     disk = Disk()
     disk.folder.lose()
-    location = table_of(disk.records[0])
-    disk.store.files[location] += bytes(10_000)
+    uri = table_of(disk.records[0])
+    disk.store.files[uri] += bytes(10_000)
     result = disk.search(disk.records[0])
     assert result.base is None
-    assert result.damaged == {location}
+    assert result.damaged == {uri}
     assert result.fetched_bytes < 5_000
 
 
@@ -132,13 +132,13 @@ def test_an_error_that_names_another_place_is_noted_for_the_file_too() -> None:
     disk = Disk()
     disk.folder.lose()
 
-    def gone(location: str, size: int) -> Iterator[bytes]:
+    def gone(uri: str, size: int) -> Iterator[bytes]:
         if size >= 0:
-            raise CheckpointCorruptError(f"{location} is gone", "app-checkpoints")
+            raise CheckpointCorruptError(f"{uri} is gone", "app-checkpoints")
         yield b""
 
     disk.store.get = gone  # type: ignore[method-assign]
-    first = disk.records[0].files[0].location
+    first = disk.records[0].files[0].uri
     assert first in disk.search(disk.records[0]).damaged
 
 
@@ -197,12 +197,12 @@ def test_known_files_are_referred_to_where_they_are_still_there() -> None:
     """A new incarnation asks once which of them are, and stores the others again."""
     disk = Disk()
     newest = disk.records[0]
-    known = {file.digest: file.location for file in newest.files}
+    known = {file.digest: file.uri for file in newest.files}
     gone = table_of(newest)
     del disk.store.files[gone]
     upload = replace(disk.upload(), known=known, is_known_checked=False)
     before = len(disk.store.puts)
     files = upload.run(newest, job())
     assert disk.store.puts[before:] == [gone.removeprefix("memory:")]
-    assert {file.location for file in files} == set(known.values())
-    assert upload.stored_bytes == next(f.size for f in newest.files if f.location == gone)
+    assert {file.uri for file in files} == set(known.values())
+    assert upload.stored_bytes == next(f.size for f in newest.files if f.uri == gone)

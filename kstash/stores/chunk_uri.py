@@ -16,12 +16,12 @@ CHUNKS_MAX = 1 << 21
 
 _RUN = r"[0-9]{1,19}\+[1-9][0-9]{0,18}"
 
-_LOCATION = re.compile(rf"topic:([0-9]{{1,9}}):((?:{_RUN}(?:,{_RUN})*)?):(.+)", re.DOTALL)
+_URI = re.compile(rf"topic:([0-9]{{1,9}}):((?:{_RUN}(?:,{_RUN})*)?):(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkLocation:
-    """A location, taken apart: (first offset, count) of each run of chunks."""
+class ChunkUri:
+    """A URI, taken apart: (first offset, count) of each run of chunks."""
 
     partition: int
     ranges: tuple[tuple[int, int], ...]
@@ -32,7 +32,7 @@ class ChunkLocation:
         return f"{SCHEME}{self.partition}:{ranges}:{self.key}"
 
     @classmethod
-    def of(cls, partition: int, offsets: Collection[int], key: str) -> ChunkLocation:
+    def of(cls, partition: int, offsets: Collection[int], key: str) -> ChunkUri:
         """From the chunks' offsets, in order."""
         ranges: list[tuple[int, int]] = []
         for offset in offsets:
@@ -43,25 +43,25 @@ class ChunkLocation:
         return cls(partition, tuple(ranges), key)
 
     @classmethod
-    def parse(cls, location: str) -> ChunkLocation:
-        """Take a location apart.
+    def parse(cls, uri: str) -> ChunkUri:
+        """Take a URI apart.
 
         Raises:
             CheckpointCorruptError: it is none of this store.
         """
-        if not location.startswith(SCHEME):
+        if not uri.startswith(SCHEME):
             raise CheckpointCorruptError(
                 "it is in another checkpoint store than the one that checkpoint_store names",
-                location,
+                uri,
             )
-        found = _LOCATION.fullmatch(location)
+        found = _URI.fullmatch(uri)
         if found is None:
-            raise CheckpointCorruptError("malformed location", location[:200])
+            raise CheckpointCorruptError("malformed URI", uri[:200])
         partition, ranges, key = found.groups()
         runs = [text.split("+") for text in ranges.split(",") if text]
         place = cls(int(partition), tuple((int(a), int(b)) for a, b in runs), key)
         if place.count > CHUNKS_MAX:
-            raise CheckpointCorruptError(f"no file has {place.count} chunks", location[:200])
+            raise CheckpointCorruptError(f"no file has {place.count} chunks", uri[:200])
         return place
 
     @property
@@ -75,10 +75,10 @@ class ChunkLocation:
             yield from range(first, first + count)
 
 
-def parsed_locations(locations: Iterable[str]) -> dict[str, ChunkLocation]:
-    """Those of the locations that are of this store, taken apart."""
+def parsed_uris(uris: Iterable[str]) -> dict[str, ChunkUri]:
+    """Those of the URIs that are of this store, taken apart."""
     found = {}
-    for location in locations:
+    for uri in uris:
         with contextlib.suppress(CheckpointCorruptError):
-            found[location] = ChunkLocation.parse(location)
+            found[uri] = ChunkUri.parse(uri)
     return found
