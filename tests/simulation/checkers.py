@@ -13,14 +13,17 @@ from tests.simulation.programs import (
     Stage,
     State,
     Value,
+    is_read,
     run_flush,
     run_idle,
     run_record,
     run_tick,
     run_work,
 )
+from tests.simulation.sim_calls import run_completion
 from tests.simulation.sim_kafka import Log
 from tests.simulation.truth import (
+    COMPLETED,
     FLUSH,
     IDLE,
     RECORD,
@@ -90,6 +93,17 @@ class Checkers(OnlineCheckers):
                     "I13", f"{task} did {event} for the outside as {position} of {history}"
                 )
 
+    def _check_calls(self, task: Task, inc: Inc, called: Mapping[bytes, int]) -> None:
+        """What another system was asked for is what the history has asked for (I13).
+
+        Reads of a history that was given up are no harm, if they ask for the same.
+        """
+        for (generation, other, name), request in self.outside.asked.items():
+            if (generation, other) != (inc[0], task) or called.get(name) == request:
+                continue
+            if not is_read(name) or name in called:
+                raise ViolationError("I13", f"{task} asked for {request} as {name.hex()}")
+
     def _check_inputs(self, task: Task, history: list[Event]) -> None:
         stage = self.stages[task[0]]
         for i, topic in enumerate(stage.inputs):
@@ -120,11 +134,17 @@ class Checkers(OnlineCheckers):
         keys = [(o, p) for o in range(len(stage.outputs)) for p in range(self.groups)]
         outputs: dict[tuple[int, int], list[Value]] = {key: [] for key in keys}
         made_at: dict[tuple[int, int], list[int]] = {key: [] for key in keys}
+        called: dict[bytes, int] = {}
         for position, event in enumerate(history):
             if position in at:
                 self._check_checkpoints(at[position], state, outputs)
             seed = next(s for first, s in owners if position >= first)
-            for output, p, value in run_event(stage, state, task, event, seed, self.groups):
+            before = set(state.open)
+            emitted = run_event(
+                stage, state, task, event, seed, self.groups, position, self.answers
+            )
+            called |= {n: call.request for n, call in state.open.items() if n not in before}
+            for output, p, value in emitted:
                 outputs[output, p].append(value)
                 made_at[output, p].append(position)
         if mine and max(at) > len(history):
@@ -135,6 +155,7 @@ class Checkers(OnlineCheckers):
             raise ViolationError(
                 "I1", f"{task} ends in state {final}, its history {state.snapshot()}"
             )
+        self._check_calls(task, inc, called)
         for position, key, seen in self.positions.get(task, ()):
             made = sum(1 for at_position in made_at[key] if at_position < position)
             if seen < made:
@@ -301,7 +322,14 @@ def _whole_records(
 
 
 def run_event(
-    stage: Stage, state: State, task: Task, event: Event, seed: int, partitions: int
+    stage: Stage,
+    state: State,
+    task: Task,
+    event: Event,
+    seed: int,
+    partitions: int,
+    position: int,
+    answers: Mapping[tuple[Task, Inc, bytes], bytes],
 ) -> list[Emission]:
     """Run one event of a history from scratch."""
     out: list[Emission] = []
@@ -315,13 +343,32 @@ def run_event(
     if kind == IDLE:
         run_idle(stage, state, a, b, partitions, out)
         return out
+    if kind == COMPLETED:
+        name, inc = event[4]
+        if (task, inc, name) not in answers:
+            raise ViolationError("I3", f"{task} has an answer of {inc} that was never written")
+        run_completion(stage, state, name, answers[task, inc, name], partitions, out)
+        return out
     _, source, offset, skip, values, attachments = event
-    answers = {(a[0], a[1]): int.from_bytes(a[3], "big") for a in attachments}
+    asked = {(a[0], a[1]): int.from_bytes(a[3], "big") for a in attachments}
 
     def ask(index: int, k: int, _kind: int) -> int:
-        return answers[index, k]
+        return asked[index, k]
 
     for i, value in enumerate(values):
-        run_record(stage, state, task, source, offset, skip + i, value, seed, ask, partitions, out)
+        run_record(
+            stage,
+            state,
+            task,
+            source,
+            offset,
+            skip + i,
+            value,
+            seed,
+            ask,
+            partitions,
+            out,
+            position,
+        )
         run_work(stage, state, partitions, out)
     return out

@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.simulation.programs import Emission
+    from tests.simulation.programs import Emission, Snapshot
     from tests.simulation.sim_group import SimGroup
     from tests.simulation.sim_kafka import Log
     from tests.simulation.sim_task import SimTask
@@ -68,6 +68,9 @@ class Knobs:
             (kinds[1] != 60, self.rate_land == 0.3, self.rate_follow == 0.6),
         )
         self.has_releases = self.input_count == 24
+        # Calls of both stages, of a system that remembers what it was asked, or does not.
+        self.calls = (self.rate_commit == 0.4, self.rate_flush == 0.4)
+        self.outside_forgets = self.input_count == 40
         # Tasks of several inputs merge them; the second stage may have another one, beside frames.
         self.merges = self.segment_entries_max == 2000 and self.worker_count == 2
         self.beside: tuple[str, ...] = ("beside",) if self.rate_hint == 0.02 else ()
@@ -110,6 +113,9 @@ class Mutations:
     ticks_anew = False
     places_forgotten = False
     freezes_within_event = False
+    completes_early = False
+    ends_with_open_calls = False
+    gives_up_by_position = False
 
     def first_question(self, worker: Worker) -> int:
         """Number of the worker's question whose answer counts for tasks that are opened now."""
@@ -131,6 +137,10 @@ class Mutations:
         """Offset up to which the lineage topic is read, the own record's."""
         del group
         return through
+
+    def frozen(self, snapshot: Snapshot) -> Snapshot:
+        """What a checkpoint keeps of a state."""
+        return snapshot
 
     def made_again(self, task: SimTask, emissions: list[Emission]) -> list[Emission]:
         """What the program makes in a replay of a batch."""

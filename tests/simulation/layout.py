@@ -32,6 +32,7 @@ def stages_of(knobs: Knobs) -> tuple[Stage, ...]:
             knobs.sparse[0],
             *knobs.events[0],
             merges=knobs.merges and len(knobs.first_inputs) > 1,
+            has_calls=knobs.calls[0],
         ),
         Stage(
             1,
@@ -42,6 +43,7 @@ def stages_of(knobs: Knobs) -> tuple[Stage, ...]:
             knobs.sparse[1],
             *knobs.events[1],
             merges=knobs.merges and bool(knobs.beside),
+            has_calls=knobs.calls[1],
         ),
     )
 

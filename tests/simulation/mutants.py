@@ -30,6 +30,7 @@ from kstash.core.tail_scan import TailScan
 from kstash.core.task import TaskCore
 from kstash.core.wire import Fence
 from tests.simulation import shapes
+from tests.simulation.call_mutants import CALL_MUTANTS
 from tests.simulation.event_mutants import EVENT_MUTANTS
 from tests.simulation.knobs import Mutations
 from tests.simulation.mutant import Mutant
@@ -598,4 +599,5 @@ MUTANTS = (
     Mutant("S20", "files go after the read-back", _early_deletion, shapes.FILES),
     Mutant("S21", "files on their way stay", _on_way_forgotten, shapes.FILES),
     *EVENT_MUTANTS,
+    *CALL_MUTANTS,
 )

@@ -26,6 +26,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.simulation.programs import INTERNAL, TRANSACTIONAL, Stage, Value
+from tests.simulation.sim_calls import Outside
 from tests.simulation.sim_kafka import COMMITTED, Cluster, Log, Record, Transaction
 from tests.simulation.truth import (
     UNBOUNDED,
@@ -53,12 +54,16 @@ class OnlineCheckers:
         groups: int,
         lineage_topic: str,
         header_bytes_max: int,
+        outside: Outside,
     ) -> None:
         self.cluster = cluster
         self.stages = stages
         self.groups = groups
         self.lineage_topic = lineage_topic
         self.header_bytes_max = header_bytes_max
+        self.outside = outside
+        # Answers by task, incarnation and name of the call: as they landed.
+        self.answers: dict[tuple[Task, Inc, bytes], bytes] = {}
         self.kinds = {o.topic: o.kind for stage in stages for o in stage.outputs}
         self.readers: dict[Place, OnlineReader] = {}
         self.plain: dict[Place, PlainReader] = {}
@@ -191,6 +196,8 @@ class OnlineCheckers:
                 wrong = coverage.add(meaning.entries)
                 if wrong is not None:
                     raise ViolationError("I3", f"{log}@{record.offset} {meaning.task} says {wrong}")
+        elif name == "Result":
+            self.answers[meaning.task, meaning.incarnation, meaning.call.name] = meaning.answer
         elif name == "Generation":
             self.generations.setdefault(log.partition, meaning.generation)
         elif name == "Claim":

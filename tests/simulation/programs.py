@@ -8,6 +8,7 @@ scratch on the history that they found.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -68,6 +69,7 @@ class Stage:
     has_flush: bool = False
     has_idle: bool = False
     merges: bool = False
+    has_calls: bool = False
 
     @property
     def must_log(self) -> bool:
@@ -79,10 +81,49 @@ class Stage:
             or self.has_timers
             or self.has_flush
             or self.has_idle
+            or self.has_calls
         )
 
 
-Snapshot = tuple[int, int, tuple[tuple[int, int], ...], int, int, int]
+class Call(NamedTuple):
+    """A call to another system; they are in the order in which they were made.
+
+    Attributes:
+        position: of the event that made it.
+        within: index of the record within its frame: what a merge takes apart has it too.
+        key: of the record: results of a key go on in the order of its calls.
+        source: the input that the record came from.
+        offset: of the record in it.
+        is_read: it may be made twice, so it does not wait until its event is confirmed.
+        request: what is asked for.
+    """
+
+    position: int
+    within: int
+    key: int
+    source: int
+    offset: int
+    is_read: bool
+    request: int
+
+    @property
+    def name(self) -> bytes:
+        """What it is known by: its event; a read, whose event may become another, its record."""
+        if self.is_read:
+            return struct.pack(">BBIH", 1, self.source, self.offset, self.within)
+        return struct.pack(">BIH", 0, self.position, self.within)
+
+
+Snapshot = tuple[
+    int,
+    int,
+    tuple[tuple[int, int], ...],
+    int,
+    int,
+    int,
+    tuple[Call, ...],
+    tuple[tuple[Call, int], ...],
+]
 """What `State` holds, as a value."""
 
 
@@ -96,9 +137,11 @@ class State:
         ticked: time of the last tick.
         work: results that the last record has left to be made; it is part of its event.
         kept: what waits for a flush; 0 for nothing.
+        open: calls without an answer, by name.
+        held: calls whose answer waits for those of its key before it, by name, with it.
     """
 
-    __slots__ = ("count", "hash", "kept", "ticked", "timers", "work")
+    __slots__ = ("count", "hash", "held", "kept", "open", "ticked", "timers", "work")
 
     def __init__(self) -> None:
         self.hash = 17
@@ -107,18 +150,23 @@ class State:
         self.ticked = 0
         self.work = 0
         self.kept = 0
+        self.open: dict[bytes, Call] = {}
+        self.held: dict[bytes, tuple[Call, int]] = {}
 
     def snapshot(self) -> Snapshot:
         """Return the state as a value."""
         timers = tuple(sorted(self.timers.items()))
-        return self.hash, self.count, timers, self.ticked, self.work, self.kept
+        opened, held = tuple(sorted(self.open.values())), tuple(sorted(self.held.values()))
+        return self.hash, self.count, timers, self.ticked, self.work, self.kept, opened, held
 
     @classmethod
     def restored(cls, snapshot: Snapshot) -> State:
         """Return a state from `snapshot`."""
         state = cls()
-        state.hash, state.count, timers, state.ticked, state.work, state.kept = snapshot
+        state.hash, state.count, timers, state.ticked, state.work, state.kept = snapshot[:6]
         state.timers = dict(timers)
+        state.open = {call.name: call for call in snapshot[6]}
+        state.held = {held[0].name: held for held in snapshot[7]}
         return state
 
     @property
@@ -149,8 +197,9 @@ def run_record(
     ask: Ask,
     partitions: int,
     out: list[Emission],
+    position: int,
 ) -> None:
-    """Process one logical record."""
+    """Process one logical record, of the event at `position`."""
     key, value = record
     current = mix(mix(state.hash, source << 20 | key), value)
     k = 0
@@ -168,10 +217,25 @@ def run_record(
         state.work += 1 + value % 3
     if stage.has_flush and value % 4 == 1:
         state.kept = mix(state.kept, value) | 1
+    if stage.has_calls and value % 5 == 4:
+        call = Call(position, index, key, source, offset, value % 10 == 9, 0)
+        call = call._replace(request=request_of(call, value, current))
+        state.open[call.name] = call
     state.count += 1
     state.hash = current
     if value % 4 != 2 and value % stage.sparse == 0:
-        _emit(stage, key, current, partitions, out)
+        emit(stage, key, current, partitions, out)
+
+
+def is_read(name: bytes) -> bool:
+    """Whether a name is that of a call that may be made twice."""
+    return name[0] == 1
+
+
+def request_of(call: Call, value: int, state: int) -> int:
+    """What a call asks for: of a read nothing that another history could make another."""
+    request = mix(mix(mix(call.source, call.offset), call.within), value)
+    return request if call.is_read else mix(request, state)
 
 
 TIMERS_PER_TICK = 2
@@ -187,7 +251,7 @@ def run_tick(stage: Stage, state: State, now: int, partitions: int, out: list[Em
         del state.timers[timer]
         state.hash = mix(mix(mix(state.hash, timer), at), now)
         if state.hash & 1:
-            _emit(stage, timer, state.hash, partitions, out)
+            emit(stage, timer, state.hash, partitions, out)
 
 
 def run_work(
@@ -198,7 +262,7 @@ def run_work(
         state.work -= 1
         state.hash = mix(state.hash, 0x57E9 + state.work)
         state.count += 1
-        _emit(stage, state.work, state.hash, partitions, out)
+        emit(stage, state.work, state.hash, partitions, out)
 
 
 def run_flush(
@@ -208,7 +272,7 @@ def run_flush(
     state.hash = mix(mix(state.hash, 0xF1 + operator), state.kept)
     state.kept = 0
     state.count += 1
-    _emit(stage, operator, state.hash, partitions, out)
+    emit(stage, operator, state.hash, partitions, out)
 
 
 def run_idle(
@@ -218,10 +282,11 @@ def run_idle(
     state.hash = mix(mix(state.hash, 0x1D7E + source), now)
     state.count += 1
     if state.hash & 1:
-        _emit(stage, source, state.hash, partitions, out)
+        emit(stage, source, state.hash, partitions, out)
 
 
-def _emit(stage: Stage, key: int, current: int, partitions: int, out: list[Emission]) -> None:
+def emit(stage: Stage, key: int, current: int, partitions: int, out: list[Emission]) -> None:
+    """Make an output."""
     # Which outputs a record goes to depends on the hash, so that partitions starve now and then.
     for output in range(len(stage.outputs)):
         if len(stage.outputs) == 1 or (current >> (3 * output)) % 3:

@@ -85,7 +85,7 @@ class Schedule:
             self.lose_all()
         if self.knobs.has_finale:
             self.finale()
-        if self.knobs.expires:
+        if self.knobs.expires and not self.knobs.is_bounded:
             self.expire()
 
     def step(self) -> None:
@@ -125,6 +125,9 @@ class Schedule:
             elif session.kind == "claims" and self.world.mutations.claims_are_retried:
                 self._retry(pipe)
             cluster.land(pipe, again=again)
+        on_way = self.world.outside.on_way
+        if on_way and rng.random() < 0.4:
+            self.world.outside.arrive(int(rng.random() * len(on_way)))
         if cluster.requests and rng.random() < 0.6:
             request = cluster.requests[int(rng.random() * len(cluster.requests))]
             if request.session.closed and rng.random() < 0.5:

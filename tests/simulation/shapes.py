@@ -121,6 +121,7 @@ RECORDS_ONLY: Shape = {
     "events": ((False, False, False), (False, False, False)),
     "merges": False,
     "beside": (),
+    "calls": (False, False),
     "has_releases": False,
 }
 """For holes that are met seldom: nothing else than records, and tasks of one input log nothing."""
@@ -370,3 +371,41 @@ FILES: Shape = {
 
 FILES_TWICE: Shape = {**FILES, "has_loss": True, "has_finale": True}
 """Tasks are checkpointed where they stand, and the newest files of some are damaged then."""
+
+CALLS: Shape = {**EVENTS, "calls": (True, True), "worker_count": 3, "rate_move": 0.05}
+"""Calls in both stages, and zombies that make them too."""
+
+CALLED_AGAIN: Shape = {
+    **CALLS,
+    "outside_forgets": True,
+    "slow_kinds": "lineage",
+    "rate_follow": 0.6,
+    "rate_flush": 0.9,
+}
+"""A system that gives another answer each time, and answers that come late."""
+
+ANSWERS_GIVEN_UP: Shape = {
+    **CALLED_AGAIN,
+    "slow_kinds": "",
+    "rate_checkpoint": 0.2,
+    "rate_remote": 1.0,
+    "rate_commit": 0.8,
+    "rate_land": 0.9,
+    "rate_compact": 0.1,
+    "has_loss": True,
+    "is_bounded": False,
+    "steps": 240,
+    "input_count": 60,
+}
+
+READ_AGAIN: Shape = {
+    **ANSWERS_GIVEN_UP,
+    "rate_flush": 0.2,
+    "rate_hint": 0.02,
+    "rate_land": 0.6,
+    "rate_checkpoint": 0.5,
+    "header_bytes_max": 0,
+}
+"""Answers to reads whose events were lost: they are other events then."""
+
+ENDS_OF_CALLS: Shape = {**CALLS, "is_bounded": True, "input_count": 12, "steps": 160}

@@ -20,6 +20,7 @@ from kstash.core.tail_scan import TailScan
 from kstash.core.wire import End, Fence, decode_marker, encode_marker
 from kstash.errors import IncarnationFencedError, KstashError
 from tests.simulation.programs import INTERNAL, Value
+from tests.simulation.sim_calls import is_of_calls
 from tests.simulation.sim_files import SimFiles
 from tests.simulation.sim_kafka import NEXT, Log, OnAck, Record, Session
 from tests.simulation.sim_live import LiveGroup, told_by
@@ -53,6 +54,7 @@ class SimGroup(LiveGroup):
         self._read_through = -1
         self._is_reading = False
         self._collected: list[tuple[int, LineageRecord | Gone]] = []
+        self._answers: list[Record] = []
         self._fences_missing = 0
         self._sinks_missing = 0
         self._committed_read: list[str | None] = []
@@ -132,12 +134,18 @@ class SimGroup(LiveGroup):
             raise IncarnationFencedError("the lineage topic was made anew")
         found, position = log.fetch(self._read_position, limit, committed=True)
         for record in found:
-            if record.offset <= self._read_through:
+            if is_of_calls(record):
+                self._answers.append(record)
+            elif record.offset <= self._read_through:
                 self._collected.append((record.offset, told_by(record)))
         self._read_position = position
         if position > self._read_through:
             self._is_reading = False
             self.step(events.LineageRead(self._collected))
+            # Which generation counts is known by now.
+            for record in self._answers:
+                self.answers.fold(record, self.core.view.generation)
+            self._answers = []
 
     def _append_generation(self, _: effects.AppendGeneration) -> None:
         nonce = self.world.next_nonce()

@@ -17,6 +17,7 @@ from kstash.core.trim import made_remote, may_trim_now, said_again, tombstones
 from kstash.core.wire import End, Identity, decode_identity
 from kstash.errors import IncarnationFencedError
 from tests.simulation.programs import IMMEDIATE, INTERNAL
+from tests.simulation.sim_calls import Answers, given_up, is_of_calls
 from tests.simulation.sim_files import SimFiles, named_by
 from tests.simulation.sim_kafka import OnAck, Record, Session
 from tests.simulation.sim_task import Saved, SimTask, as_meaning
@@ -67,6 +68,7 @@ class LiveGroup:
         )
         self.tasks: dict[int, SimTask] = {}
         self.confirmed: Confirmed | None = None
+        self.answers = Answers()
         # By stage; none in a world whose checkpoints are one piece.
         self.files: dict[int, SimFiles] = {}
         # Two producers: the one outputs go to, and the one whose transaction is committed.
@@ -94,6 +96,9 @@ class LiveGroup:
             raise IncarnationFencedError("the lineage topic was made anew: its end is below")
         found, _ = self.lineage_log.fetch(view.next_offset, 1 << 30, committed=True)
         for record in found:
+            if is_of_calls(record):
+                self.answers.fold(record, view.generation)
+                continue
             told = told_by(record)
             view.fold(record.offset, told)
             if self.confirmed is not None:
@@ -111,7 +116,9 @@ class LiveGroup:
             core = task.core
             if not task.logs:
                 continue
-            for position in range(task.acted, self.confirmed.through(task.id, core.stable)):
+            confirmed = self.confirmed.through(task.id, core.stable)
+            task.caller.start(confirmed)
+            for position in range(task.acted, confirmed):
                 event = task.truth[position]
                 self.world.checkers.on_effect(task.id, position, event)
                 task.acted = position + 1
@@ -298,6 +305,7 @@ class LiveGroup:
         if core.is_under_way and not self.world.mutations.freezes_within_event:
             return  # its outputs would be all that is there of it after a crash
         task.checkpointed = core.position
+        kept = self.world.mutations.frozen(task.state.snapshot())
         self.checkpoint_number += 1
         label = f"{str(task.incarnation).replace(':', '-')}-{self.checkpoint_number}"
         record = Checkpoint(
@@ -315,7 +323,7 @@ class LiveGroup:
             made=core.made(),
             places=dict(task.places),
         )
-        self.pending.append(Pending(record, Saved(task.state.snapshot(), task.truth)))
+        self.pending.append(Pending(record, Saved(kept, task.truth)))
 
     def publish(self, rng: Random) -> None:
         """Upload files, and publish checkpoints whose conditions hold."""
@@ -454,7 +462,8 @@ class LiveGroup:
             del self.newest[task.stage.index]
 
     def _send_tombstones(self) -> None:
-        for key in tombstones(self.core.view, [task.id for task in self.tasks.values()]):
+        covered = tombstones(self.core.view, [task.id for task in self.tasks.values()])
+        for key in (*covered, *given_up(self)):
             if key not in self.trimmed:
                 self.trimmed.add(key)
                 key = self.world.mutations.cleaner_key(key)

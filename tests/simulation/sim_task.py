@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kstash.core.determinants import (
     Attachment,
+    Completed,
     Consumed,
     Determinant,
     Flush,
@@ -44,6 +45,7 @@ from tests.simulation.programs import (
     run_tick,
     run_work,
 )
+from tests.simulation.sim_calls import OPEN_MAX, Caller, run_completion
 from tests.simulation.sim_kafka import Record
 from tests.simulation.sim_merge import merge_again, merge_live
 from tests.simulation.truth import (
@@ -53,6 +55,7 @@ from tests.simulation.truth import (
     TICK,
     Event,
     ViolationError,
+    completion,
     plain,
     seed_of,
 )
@@ -83,6 +86,7 @@ class SimTask:
 
     __slots__ = (
         "acted",
+        "caller",
         "checkpointed",
         "core",
         "ends_sent",
@@ -166,6 +170,7 @@ class SimTask:
         self.state = State() if saved is None else State.restored(saved.snapshot)
         base = [] if saved is None else saved.history[: plan.position]
         self.truth = self.world.checkers.begin(self.id, inc, base)
+        self.caller = Caller(self)
 
     @property
     def is_replaying(self) -> bool:
@@ -250,6 +255,7 @@ class SimTask:
         # What is left now makes the next parts of this event.
         core.advance(entries, position, is_over=not self.state.work)
         self._emit_all(emissions)
+        self.caller.start(0)
         return True
 
     def go_on(self) -> None:
@@ -271,7 +277,7 @@ class SimTask:
         """Before the next event, or record of one, nothing is left of the one before."""
         run_work(self.stage, self.state, self.world.groups, emissions)
 
-    def _choose(self, rng: Random, position: int) -> Tick | Flush | Idle | int | None:
+    def _choose(self, rng: Random, position: int) -> Tick | Flush | Idle | Completed | int | None:
         """What comes next of a live task: an event, or records of an input, or nothing."""
         state, stage, world, rules = self.state, self.stage, self.world, self.go_live()
         for source, offset in enumerate(self.offsets):
@@ -281,7 +287,13 @@ class SimTask:
         may_come = rules.may_come(is_at_end=is_at_end)
         if may_come is MayCome.NOTHING:
             return None
+        if not self.state.work and (rng.random() < 0.4 if self.caller.ready else False):
+            completed = self.caller.choose(rng, position)
+            if completed is not None:
+                return completed
         sources = [i for i in range(len(stage.inputs)) if self.has_input(i)]
+        if len(state.open) >= OPEN_MAX:
+            sources = []
         if may_come is MayCome.RECORDS:
             return sources[int(rng.random() * len(sources))] if sources else None
         if state.timers and (state.is_due or not sources or rng.random() < 0.2):
@@ -300,7 +312,7 @@ class SimTask:
                 return Idle(position, source, rules.time_ms(world.read_clock()))
         return sources[int(rng.random() * len(sources))] if sources else None
 
-    def _run_event(self, event: Tick | Flush | Idle, emissions: list[Emission]) -> None:
+    def _run_event(self, event: Tick | Flush | Idle | Completed, emissions: list[Emission]) -> None:
         """Run what is no record, live or again."""
         stage, state, groups = self.stage, self.state, self.world.groups
         self._finish_work(emissions)
@@ -316,6 +328,10 @@ class SimTask:
             case Idle():
                 run_idle(stage, state, event.input, event.now_ms, groups, emissions)
                 self.truth.append(plain(IDLE, event.input, event.now_ms))
+            case Completed():
+                answer = self.group.answers.found.answer_of(self.id, event)
+                run_completion(stage, state, event.call, answer, groups, emissions)
+                self.truth.append(completion(event.call, event.incarnation))
 
     def _run_records(
         self,
@@ -380,7 +396,7 @@ class SimTask:
             self._finish_work(emissions)
             run_record(
                 self.stage, self.state, self.id, source, offset, cut + i, value,
-                self.seed, ask, world.groups, emissions,
+                self.seed, ask, world.groups, emissions, position,
             )  # fmt: skip
             if half and i == 0 and emissions:
                 self._hand_over_early(position, entries, notes, emissions)
@@ -451,7 +467,7 @@ class SimTask:
             return self._replay_records(position, event, emissions)
         if isinstance(event, MergedBatch):
             return merge_again(self, event, emissions)
-        assert isinstance(event, Tick | Flush | Idle)
+        assert isinstance(event, Tick | Flush | Idle | Completed)
         if isinstance(event, Tick) and self.world.mutations.ticks_anew:
             event = Tick(position, self.world.read_clock())
         self._run_event(event, emissions)
@@ -504,7 +520,7 @@ class SimTask:
             self._finish_work(emissions)
             run_record(
                 self.stage, self.state, self.id, source, offset, cut + i, value,
-                seed, ask, self.world.groups, emissions,
+                seed, ask, self.world.groups, emissions, position,
             )  # fmt: skip
         self.truth.append((RECORD, source, offset, cut, values, tuple(asked)))
 

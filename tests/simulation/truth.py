@@ -10,7 +10,7 @@ Task = tuple[int, int]
 Inc = tuple[int, int]
 Place = tuple[str, int]
 
-RECORD, TICK, FLUSH, IDLE = "record", "tick", "flush", "idle"
+RECORD, TICK, FLUSH, IDLE, COMPLETED = "record", "tick", "flush", "idle", "completed"
 
 UNBOUNDED = 1 << 60
 """Above every position."""
@@ -18,15 +18,21 @@ UNBOUNDED = 1 << 60
 Free = list[tuple[int, int]]
 """Ranges `[first, end)` of positions that were made without a log."""
 
-Event = tuple[str, int, int, int, tuple[Value, ...], tuple[tuple[int, int, int, bytes], ...]]
+Event = tuple[str, int, int, int, tuple[Any, ...], tuple[tuple[int, int, int, bytes], ...]]
 """RECORD: (kind, input, offset, records cut off its head, records, attachments). Others, where 0,
 0 and twice nothing stand for what a record has: TICK: (kind, now, …); FLUSH:
-(kind, operator, …); IDLE: (kind, input, now, …)."""
+(kind, operator, …); IDLE: (kind, input, now, …); COMPLETED: in place of the records the name of the
+call and the incarnation whose answer it has."""
 
 
 def plain(kind: str, a: int = 0, b: int = 0) -> Event:
     """An event that is no record."""
     return kind, a, b, 0, (), ()
+
+
+def completion(call: bytes, inc: Inc) -> Event:
+    """The event that a call was answered."""
+    return COMPLETED, 0, 0, 0, (call, tuple(inc)), ()
 
 
 class ViolationError(AssertionError):
@@ -144,6 +150,8 @@ def _event_of(name: str, entry: Any) -> Event:
         return plain(TICK, entry.now_ms)
     if name == "Flush":
         return plain(FLUSH, entry.operator)
+    if name == "Completed":
+        return completion(entry.call, entry.incarnation)
     assert name == "Idle", name
     return plain(IDLE, entry.input, entry.now_ms)
 

@@ -49,6 +49,15 @@ class Idle:
 
 
 @dataclass(slots=True)
+class Completed:
+    """A call has the answer of an incarnation."""
+
+    position: int
+    call: bytes
+    incarnation: tuple[int, int]
+
+
+@dataclass(slots=True)
 class Attachment:
     """A clock read or call result within an event."""
 
@@ -59,7 +68,7 @@ class Attachment:
     payload: bytes
 
 
-Entry = Consumed | MergedBatch | Tick | Flush | Idle | Attachment
+Entry = Consumed | MergedBatch | Tick | Flush | Idle | Completed | Attachment
 
 
 def understand(data: bytes) -> tuple[int, int, list[Entry]]:
@@ -94,6 +103,12 @@ class Understanding:
         step = self.number()
         return step >> 1 if step % 2 == 0 else -(step + 1 >> 1)
 
+    def bytes(self) -> bytes:
+        """So many of them."""
+        size = self.number()
+        self.i += size
+        return self.data[self.i - size : self.i]
+
     def end(self, source: int) -> int:
         """Where an input ended, as the difference to its last end."""
         self.last_end[source] = self.last_end.get(source, 0) + self.signed()
@@ -126,12 +141,10 @@ class Understanding:
             else:
                 at += self.number()
                 head = self.number(), self.number(), self.number()
-                size = self.number()
-                entries.append(Attachment(at, *head, self.data[self.i : self.i + size]))
-                self.i += size
+                entries.append(Attachment(at, *head, self.bytes()))
         return start, start + length, entries
 
-    def event(self, kind: int, at: int) -> MergedBatch | Tick | Flush | Idle:
+    def event(self, kind: int, at: int) -> MergedBatch | Tick | Flush | Idle | Completed:
         """What is no record."""
         if kind == 1:
             return MergedBatch(at, [self.part() for _ in range(self.number())])
@@ -139,6 +152,9 @@ class Understanding:
             return Tick(at, self.now())
         if kind == 4:
             return Flush(at, self.number())
+        if kind == 6:
+            incarnation = self.number(), self.number()
+            return Completed(at, self.bytes(), incarnation)
         assert kind == 5
         return Idle(at, self.number(), self.now())
 

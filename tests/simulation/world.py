@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import kstash.core.stash as core_stash
+from kstash.core.determinants import Completed
 from kstash.core.ids import TaskId
 from kstash.core.lineage import LineageView
 from kstash.core.plan import TaskSpec
@@ -21,6 +22,7 @@ from tests.simulation.checkers import Checkers
 from tests.simulation.knobs import Knobs, Mutations
 from tests.simulation.layout import APPLICATION, LINEAGE, MIDDLE, specs_of, stages_of
 from tests.simulation.programs import INTERNAL, is_internal
+from tests.simulation.sim_calls import Answers, Outside, is_of_calls
 from tests.simulation.sim_group import SimGroup, scan_record
 from tests.simulation.sim_kafka import Cluster, Log, OffsetOutOfRange, Record, Session
 from tests.simulation.sim_live import told_by
@@ -149,12 +151,14 @@ class World:
             s.index: [i for i, internal in enumerate(s.internal) if not internal]
             for s in self.stages
         }
+        self.outside = Outside(forgets=knobs.outside_forgets)
         self.checkers = Checkers(
             self.cluster,
             self.stages,
             groups=self.groups,
             lineage_topic=LINEAGE,
             header_bytes_max=knobs.header_bytes_max,
+            outside=self.outside,
         )
         self.lineage_logs = [self.cluster.log(LINEAGE, p) for p in range(self.groups)]
         self.internal_logs = [
@@ -243,7 +247,9 @@ class World:
             counted = 0 if table is None else list(table.ends.values()).count(self.life)
             if internal and counted < self.groups:
                 return False
-        return not task.state.timers and not task.state.work
+        if task.state.open and not self.mutations.ends_with_open_calls:
+            return False
+        return not task.state.timers  # that work is left keeps END back by the core
 
     # ---- trimming
 
@@ -268,7 +274,8 @@ class World:
         for log in self.lineage_logs:
             view = views[log.partition] = LineageView()
             for record in log.records:
-                view.fold(record.offset, told_by(record))
+                if not is_of_calls(record):
+                    view.fold(record.offset, told_by(record))
             counted = [offset for found in view.checkpoints.values() for offset, _ in found]
             self.checkers.check_void(log, counted)
         limits: list[tuple[Log, int]] = []
@@ -320,6 +327,8 @@ class World:
             cluster.land(cluster.busy[-1])
         for request in list(cluster.requests):
             cluster.arrive(request)
+        while self.outside.on_way:
+            self.outside.arrive(0)
         is_quiet = True
         for worker in self.workers:
             worker.serve(1 << 30)
@@ -364,7 +373,7 @@ class World:
             core = task.core
             if core.outputs_done_through() < core.position or core.stable < core.position:
                 return False
-            if any(task.has_input(i) for i in range(len(task.stage.inputs))):
+            if any(task.has_input(i) for i in range(len(task.stage.inputs))) or task.state.open:
                 return False
             if self.knobs.is_bounded and not self.is_at_end(task):
                 return False
@@ -415,13 +424,18 @@ class World:
             left = Log(log.topic, log.partition)
             left.records, left.end = list(log.records), log.end
             left.compact(left.end, drop_tombstones_below=left.end)
-            view = LineageView()
+            view, answers = LineageView(), Answers()
             for record in left.records:
-                view.fold(record.offset, told_by(record))
+                if is_of_calls(record):
+                    answers.fold(record, view.generation)
+                else:
+                    view.fold(record.offset, told_by(record))
             for spec in self.specs[number]:
-                self._check_fallbacks(view, spec, live[spec.task])
+                self._check_fallbacks(view, answers, spec, live[spec.task])
 
-    def _check_fallbacks(self, view: LineageView, spec: TaskSpec, live: tuple[int, int]) -> None:
+    def _check_fallbacks(
+        self, view: LineageView, answers: Answers, spec: TaskSpec, live: tuple[int, int]
+    ) -> None:
         chain = view.newest_chain()
         usable = {
             c.position: c for c in reversed(candidates(view, spec.task, chain)) if c.is_remote
@@ -445,6 +459,9 @@ class World:
                     scan=scan,
                     committed=committed,
                 )
+                for entry in plan.lineage:
+                    if isinstance(entry, Completed):
+                        answers.found.answer_of(spec.task, entry)
             except LineageGapError as error:
                 raise ViolationError("I7", f"{spec.task} from {label}: {error}") from error
             self.checkers.check_plan(spec.task, live, plan.position, plan.adopted, plan.lineage)
