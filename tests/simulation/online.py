@@ -283,7 +283,7 @@ class OnlineCheckers:
                 raise ViolationError("I7", f"{label} of {task} needs what is gone: {missing}")
 
     def _missing_files(self, checkpoint: Any) -> list[str]:
-        named = {entry.location for entry in checkpoint.files}
+        named = {entry.uri for entry in checkpoint.files}
         return sorted(named - self.store)
 
     def _committed(self, topic: str, p: int, task: Task) -> int:
