@@ -14,6 +14,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
+from kstash.core.ids import UNBOUNDED
+
 
 class MayCome(enum.Enum):
     """Which events may be next."""
@@ -36,7 +38,8 @@ class LiveRules:
         """Go live.
 
         Args:
-            ends: of the inputs, listed now; one that is empty has 0.
+            ends: of the inputs, listed now; one that is empty has 0, one that is listed later
+                `UNBOUNDED` until then.
             logged_ms: the greatest time in the history so far; 0 when it has none.
         """
         # Of inputs that were not read to there yet; once empty, it stays.
@@ -44,6 +47,10 @@ class LiveRules:
         # Set once.
         self._is_closed = False
         self.logged_ms = logged_ms
+
+    def list_ends(self, ends: Mapping[int, int]) -> None:
+        """Inputs end there, of some whose end was `UNBOUNDED` as long as nobody had listed it."""
+        self._ends.update((s, end) for s, end in ends.items() if self._ends.get(s) == UNBOUNDED)
 
     def read(self, source: int, next_offset: int) -> None:
         """An input was read up to before this offset; what was read and dropped counts."""

@@ -25,6 +25,7 @@ from kstash.operators.scope import TaskScope, Turn
 from kstash.operators.sizes import Limit
 from kstash.operators.slices import deciding, slice_of
 from kstash.operators.step import Decide, RecordError, Step, Stores, WorkLeft, always_fail
+from kstash.operators.ticks import Ticks
 from kstash.operators.turns import takes_one_by_one, turns_of
 from kstash.operators.unfinished import REST, Unfinished
 from kstash.topology.model import Stage
@@ -98,6 +99,7 @@ class StageProgram:
         self._is_new = True
         self._places = places
         self._scope = TaskScope(stores, decide)
+        self._ticks = Ticks(self._turns, stores)
 
     @property
     def skipped(self) -> Mapping[str, int]:
@@ -152,7 +154,35 @@ class StageProgram:
         self._slowest = None
         if index == REST:
             work(self._scope)
-            return
+        else:
+            self._do(index, work)
+
+    @property
+    def ticks(self) -> Ticks:
+        """Who goes by the wall clock."""
+        return self._ticks
+
+    def tick(self, now_ms: int, *, is_new: bool = True) -> None:
+        """Let the operator that is due first do what the clock says; else as `process`.
+
+        Args:
+            now_ms: what it says, in Unix milliseconds, not below any tick before.
+            is_new: whether this tick was never processed before.
+
+        Raises:
+            OperatorError, SerdeError, RecordTooLargeError, NullKeyError: as of `process`; the index
+                means nothing.
+        """
+        assert not self._unfinished, "the batch before is not done"
+        self._place, self._is_new, self._slowest = None, is_new, None
+        found = self._ticks.take(now_ms)
+        if found is not None:
+            turn, self._input, work = found
+            self._scope.first = 0
+            self._do(turn.node.index, work)
+
+    def _do(self, index: int, work: WorkLeft) -> None:
+        """Have an operator do some work, and run what it makes through the stage."""
         turns = self._turns[self._input]
         number = next(n for n, turn in enumerate(turns) if turn.node.index == index)
         started = self._seconds()

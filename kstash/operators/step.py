@@ -143,6 +143,35 @@ class Step(Protocol):
         """
 
 
+class ClockStep(Step, Protocol):
+    """A step that the wall clock moves, too: of a node that `wants_ticks`.
+
+    The clock is seen in ticks only, which are events with a time that is logged: what the step does
+    is a function of its state and of the tick, and of no clock.
+    """
+
+    def next_tick_ms(self, stores: Stores) -> int | None:
+        """The wall time at which it wants a tick, in Unix milliseconds: a function of its state.
+
+        It is asked after each batch, so it is found at once. None: no tick is wanted.
+
+        Args:
+            stores: of the task; nothing in them is changed.
+        """
+
+    def tick(self, until_ms: int, now_ms: int, scope: Scope) -> None:
+        """Do what is due, in order: a bounded part of it, as another tick comes for the rest.
+
+        What it sends has no record that it was made of. Work may be left (`Scope.later`).
+
+        Args:
+            until_ms: what is due later than that has to wait: another operator comes first. It is
+                at least what `next_tick_ms` gives.
+            now_ms: the time of the tick, which is not below that of any tick before it.
+            scope: takes the results.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a step may need to know beside its node.

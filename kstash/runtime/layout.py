@@ -177,6 +177,7 @@ class Layout:
             internal_outputs=tuple(self.output_partitions(stage, internal=True)),
             sink_outputs=sinks,
             scanned_sinks=tuple(s for s in sinks if stage.outputs[s[0]].kind.carries_lineage),
+            logs=implicit and stage.must_log,
         )
 
     def internal_targets(self, group: int) -> list[Partition]:

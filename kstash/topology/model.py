@@ -116,6 +116,11 @@ class Stage:
         return tuple(store for node in self.nodes for store in node.stores)
 
     @property
+    def must_log(self) -> bool:
+        """Whether something else than the records decides what its tasks do (protocol, 3)."""
+        return any(node.wants_ticks or node.asks for node in self.nodes)
+
+    @property
     def sinks(self) -> dict[Node, StageOutput]:
         """The exits that write user topics."""
         ends = zip(self.exits, self.outputs, strict=True)

@@ -37,6 +37,9 @@ class Node:
         is_port: whether it only names an output of its parent, and nothing is to run.
         may_leave_work: whether a record may ask for more results than fit into one part
             (`kstash.operators.step.Scope.later`).
+        wants_ticks: whether the wall clock moves it, too (`kstash.operators.step.ClockStep`). It
+            has a `name`, and among its stores the `time_store` of that name.
+        asks: whether it may ask for the time or for chance while it processes records.
         index: number in the order of declaration, 0 or more, unique in the application.
         parents: the nodes it reads from; a node may stand there twice. Records of several are
             merged.
@@ -50,6 +53,8 @@ class Node:
     has_effect: ClassVar[bool] = False
     is_port: ClassVar[bool] = False
     may_leave_work: ClassVar[bool] = False
+    wants_ticks: ClassVar[bool] = False
+    asks: ClassVar[bool] = False
 
     index: int
     parents: tuple[Node, ...]

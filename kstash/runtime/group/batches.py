@@ -25,6 +25,7 @@ class Batches:
     Attributes:
         ready: stages of the tasks that may have something to process, those that waited longest
             first.
+        due_ms: Unix milliseconds by the clock at which a task may have a tick; None: none may.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Batches:
         tasks: Mapping[int, Task],
     ) -> None:
         self.ready: dict[int, None] = {}
+        self.due_ms: int | None = None
         self._is_closed = False
         self._services = services
         self._load = load
@@ -47,6 +49,21 @@ class Batches:
         """A task may have something to process."""
         self.ready[task.stage.index] = None
 
+    def look_at_ticks(self) -> None:
+        """Tasks may want their ticks at other times now."""
+        ticking = [task.ticking for task in self._tasks.values() if task.ticking is not None]
+        due = [at_ms for found in ticking if (at_ms := found.due_ms) is not None]
+        self.due_ms = min(due) if due and not self._is_closed else None
+
+    def wake_due(self, now_ms: int) -> None:
+        """Wake the tasks that may have a tick by now."""
+        if self.due_ms is None or now_ms < self.due_ms:
+            return
+        for task in self._tasks.values():
+            ticking = task.ticking
+            if ticking is not None and (at_ms := ticking.due_ms) is not None and at_ms <= now_ms:
+                self.wake(task)
+
     @property
     def is_under_way(self) -> bool:
         """Whether an event of any task is, of which more outputs will be made."""
@@ -55,6 +72,7 @@ class Batches:
     def close(self) -> None:
         """Begin no more: what waits is for the next owner. Events under way are finished."""
         self._is_closed = True
+        self.due_ms = None
         self.ready = {stage: None for stage, task in self._tasks.items() if task.is_under_way}
 
     def clear(self) -> None:
@@ -96,6 +114,8 @@ class Batches:
                     if task.has_waiting and not (is_at_rest and self._is_closed):
                         self.ready[stage] = None
                     break
+            if task.ticking is not None:
+                self.look_at_ticks()
             self._lineage.flush(task)
             self._inputs.balance(task)
             if clock.monotonic() >= deadline or load.is_full:

@@ -23,8 +23,9 @@ from kstash.runtime.group.inputs import GroupInputs
 from kstash.runtime.group.opening import TaskOpener
 from kstash.runtime.group.phase import Phase
 from kstash.runtime.group.recovered import report_live
-from kstash.runtime.group.run_end import RunEnd, before_end
+from kstash.runtime.group.run_end import RunEnd, before_end, keep_before_end
 from kstash.runtime.group.sinks import Sinks
+from kstash.runtime.group.ticks import GroupTicks
 from kstash.runtime.group.trim import Trimmer
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.recovery.first_offsets import fresh_plans
@@ -82,6 +83,7 @@ class TaskGroup:
         self.inputs = GroupInputs(context.clients.consumer, context.gate)
         services, load = context.services, context.load
         self.batches = Batches(services, load, self.lineage, self.inputs, self.tasks)
+        self.ticks = GroupTicks(services.clock, self.batches, self.tasks)
         self._waits = Waits(context.services.clock.monotonic())
         self.checkpoints = wiring.checkpoints_of(context, number, self.lineage)
         self._hints: Hints  # made with the tasks
@@ -136,13 +138,14 @@ class TaskGroup:
             self.checkpoints.add(task, plan.base, self.recovery)
             # Lineage that only headers held goes to the topic before any new output (H29).
             self.lineage.flush(task)
+            self.batches.wake(task)  # a replay may begin with what needs no record
         self._hints = wiring.hints_of(context, self.lineage, self.tasks)
         if self.run is not None:
             ends, writer = self._run_ends, self._writer
             self._run_end = wiring.run_end_of(context, self.run, ends, writer, self.tasks)
         if self.recovery is not None:
-            next_offset = self.recovery.core.view.next_offset
-            self.inputs.follow((context.layout.lineage_topic, self.number), next_offset)
+            lineage = context.layout.lineage_topic, self.number
+            self.inputs.follow(lineage, self.recovery.core.view.next_offset)
         self.inputs.begin()
         if self.recovery is None:
             self._go_live()
@@ -183,6 +186,7 @@ class TaskGroup:
                 self.trimmer.tick()
             if self._run_end is not None:
                 self._run_end.tick()
+            self.ticks.tick(now)
         elif self.phase is Phase.DRAINING:
             self._drain()
         self.wakes_at = self._next_s(now)
@@ -193,7 +197,7 @@ class TaskGroup:
             return now
         if self.sinks is not None and not self.sinks.is_at_rest:
             return now
-        if self.trimmer is not None and self.trimmer.is_busy:
+        if self.ticks.is_listing or (self.trimmer is not None and self.trimmer.is_busy):
             return now
         due = [now + IDLE_TICK_S]
         if self.context.guarantee.recovers:
@@ -221,9 +225,8 @@ class TaskGroup:
     @property
     def is_settled(self) -> bool:
         """Whether no transaction holds outputs."""
-        if self.sinks is None:
-            return True
-        return self.sinks.is_settled and not any(t.core.held_count for t in self.tasks.values())
+        held = any(task.core.held_count for task in self.tasks.values())
+        return self.sinks is None or (self.sinks.is_settled and not held)
 
     def work(self, deadline: float) -> None:
         """Process what waits: batches of each task in turn, at least one, until `deadline`.
@@ -263,13 +266,12 @@ class TaskGroup:
     def _go_live(self) -> None:
         self.phase = Phase.LIVE
         for task in self.tasks.values():
-            for source in task.inputs.values():
-                # Only now: a replay needs what the lineage says, ends or not.
-                kept = before_end(self._run_ends, source, list(source.buffer))
-                source.buffer.keep(len(kept))
+            # Only now: a replay needs what the lineage says, ends or not.
+            keep_before_end(self._run_ends, task)
             self.inputs.balance(task)
             if task.has_waiting:
                 self.batches.wake(task)
+        self.ticks.begin(self.context.clients, self._run_end)
         report_live(
             self.context.services,
             self.context.recoveries,

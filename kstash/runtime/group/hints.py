@@ -70,7 +70,7 @@ class Hints:
         if self._version is not None and self._ends.version >= self._version:
             self._version = None
             self._say_again(trimmer)
-        records = sum(task.records_out for task in self._tasks.values())
+        records = sum(task.emission.records_out for task in self._tasks.values())
         if now < self._due and records < self._hinted_at + HINT_RECORDS:
             return
         self._due = now + HINT_INTERVAL_S

@@ -55,7 +55,7 @@ def report_live(
         group=group,
         incarnation=str(incarnation),
         replayed=replayed,
-        suppressed=sum(task.suppressed for task in tasks.values()),
+        suppressed=sum(task.emission.suppressed for task in tasks.values()),
         seconds=round(seconds, 3),
         **{f"{phase}_ms": round(took_s * 1000) for phase, took_s in phases.items()},
     )

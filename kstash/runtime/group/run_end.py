@@ -63,14 +63,21 @@ class RunEnd:
     def tick(self) -> None:
         """Append END for each task that has reached its end; once an incarnation."""
         for stage, task in self._tasks.items():
-            if stage in self._at_end or not self._is_at_end(task):
+            if stage in self._at_end or not self._has_read_all(task):
                 continue
             if task.core.may_publish_checkpoint(task.core.position):
                 # Else a successor could find another history after an END that was counted.
                 self._at_end.add(stage)
                 self._append_ends(task)
 
-    def _is_at_end(self, task: Task) -> bool:
+    def is_at_end(self, task: Task) -> bool:
+        """Whether a task has read its inputs to the ends of the run, or has said END.
+
+        Markers of others may put the ends of its inputs off after that.
+        """
+        return task.stage.index in self._at_end or self._has_read_all(task)
+
+    def _has_read_all(self, task: Task) -> bool:
         for index, source in task.inputs.items():
             if source.buffer:
                 return False
@@ -128,3 +135,9 @@ def before_end(
     if source.left_from is None:
         source.left_from = messages[len(mine)].offset()
     return mine
+
+
+def keep_before_end(ends: Mapping[Partition, int], task: Task) -> None:
+    """Have a task forget what waits and is for the next run."""
+    for source in task.inputs.values():
+        source.buffer.keep(len(before_end(ends, source, list(source.buffer))))

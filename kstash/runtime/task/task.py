@@ -1,39 +1,37 @@
 """One task: its inputs, its program, its state and its outputs, in replay and live.
 
-Replay and live run the same code on the same bytes; what differs is who decides which input comes
-next (the lineage, or what the consumer handed out) and that outputs which are out already are
-suppressed (`core.replay`).
+Replay and live run the same code on the same bytes; what differs is who decides which event comes
+next (the lineage, or the clock and what the consumer handed out) and that outputs which are out
+already are suppressed (`core.replay`).
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
-from kstash.core.determinants import Consumed, Determinant
+from kstash.core.determinants import Tick
 from kstash.core.ids import Incarnation
 from kstash.core.kinds import OutputKind
 from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskPlan
 from kstash.core.records import Checkpoint, FileEntry
-from kstash.core.replay import RecordsNext, Replay, Stored
+from kstash.core.replay import NextEvent, RecordsNext, Replay, Stored
 from kstash.core.task import TaskCore
 from kstash.core.trim import made_remote
 from kstash.errors import LineageGapError, ReplayDivergedError
-from kstash.operators.batch import Batch
 from kstash.operators.program import RECORD_ERRORS, Location, StageProgram
-from kstash.operators.sizes import Limit, bytes_of
-from kstash.operators.slices import drop_head, part_of
+from kstash.operators.sizes import Limit
 from kstash.ports.kafka import Message
 from kstash.ports.state import TaskState
 from kstash.runtime.decode import Events
 from kstash.runtime.task.checkpoint import PendingCheckpoint
+from kstash.runtime.task.emission import Emission
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.outputs import TaskOutput
 from kstash.runtime.task.refusals import Sent
-from kstash.runtime.task.stored import is_same, stored_record
-from kstash.runtime.task.under_way import Made, UnderWay, Watch
+from kstash.runtime.task.ticking import Ticking
+from kstash.runtime.task.under_way import RecordsUnderWay, TickUnderWay, UnderWay, Watch
 from kstash.topology.model import Stage
 
 REPLAY_SLICE_EVENTS = 500
@@ -51,10 +49,10 @@ class Task:
         pending, publishing: the checkpoint that waits for lineage; the one on its way to Kafka.
         checkpoint_number, checkpointed_position: of the newest that was frozen, or begun from.
         records_in, replayed: logical records processed; those of them that were not the first time.
-        records_out, suppressed: logical outputs handed over; those that were there already.
+        emission: what becomes of what is made.
+        ticking: of a task that is live and goes by the wall clock; else None.
         newest_timestamp: Unix milliseconds, of the last record processed; 0 before it.
         stream_time_ms: the greatest timestamp of the last record of a batch; 0 before it.
-        written: records handed to the producers, by output index.
         dropped: input records that counted for nothing, by why.
     """
 
@@ -88,9 +86,8 @@ class Task:
         self.publishing: Checkpoint | None = None
         self.checkpoint_number = 0
         self.checkpointed_position = plan.position
-        self.parts = self.records_in = self.records_out = self.suppressed = self.replayed = 0
+        self.parts = self.records_in = self.replayed = 0
         self.newest_timestamp = self.stream_time_ms = 0
-        self.written = [0] * len(outputs)
         self.dropped: Counter[str] = Counter()
         self._logs_runs = plan.logs_runs(len(inputs))
         self.replay = Replay(
@@ -102,10 +99,11 @@ class Task:
             stored=stored,
         )
         self.sent = sent
+        self.emission = Emission(core, self.replay, outputs, sent)
+        self.ticking: Ticking | None = None
         self._watch, self._fail = watch, fail
         self._under_way: UnderWay | None = None
         self._order = deque(sorted(inputs))
-        self._partition = core.task.partition
 
     # -- replay ----------------------------------------------------------------------------------
 
@@ -116,8 +114,10 @@ class Task:
 
     @property
     def has_waiting(self) -> bool:
-        """Whether consumed records wait to be processed, or what is left of them."""
-        return self._under_way is not None or any(source.buffer for source in self.inputs.values())
+        """Whether events wait to be processed, or what is left of them; ticks live are none."""
+        if self._under_way is not None or any(source.buffer for source in self.inputs.values()):
+            return True
+        return self.is_replaying and self.wanted_input() is None
 
     @property
     def is_under_way(self) -> bool:
@@ -129,13 +129,23 @@ class Task:
         self.inputs[input_index].buffer.extend(messages)
 
     def replay_slice(self) -> bool:
-        """Replay some buffered events; returns whether anything was done."""
+        """Replay some events; returns whether anything was done, which may need more records."""
         if not self.is_replaying:
             return False
         if self._under_way is not None:
             self._go_on(self._under_way)
             return True
-        records = self._next_records()
+        event = self._next_event()
+        if isinstance(event, RecordsNext):
+            return self._replay_records(event)
+        if not isinstance(event, Tick):
+            raise LineageGapError(
+                f"task {self.name}: no operator of the stage takes what was logged: {event}"
+            )
+        self._go_on(TickUnderWay(event.now_ms, is_new=False))
+        return True
+
+    def _replay_records(self, records: RecordsNext) -> bool:
         source = self.inputs[records.input]
         if not source.buffer:
             return False
@@ -148,32 +158,23 @@ class Task:
         except ReplayDivergedError as error:
             error.at(*source.partition, events.end_offset)
             raise
-        self._begin(records.input, events)
+        self._go_on(RecordsUnderWay(source, records.input, events, is_new=False))
         return True
 
     def wanted_input(self) -> int | None:
-        """In replay, the input whose records come next; the others may be paused."""
-        is_asked = self.is_replaying and not self.is_under_way
-        return self._next_records().input if is_asked else None
+        """In replay, the input whose records come next; None where none are needed next."""
+        if not self.is_replaying or self.is_under_way:
+            return None
+        event = self._next_event()
+        return event.input if isinstance(event, RecordsNext) else None
 
-    def _next_records(self) -> RecordsNext:
-        event = self.replay.next_event(self.core.position, REPLAY_SLICE_EVENTS)
-        if not isinstance(event, RecordsNext):
-            raise LineageGapError(
-                f"task {self.name}: no operator of the stage takes what was logged: {event}"
-            )
-        return event
-
-    def _take(self, source: TaskInput, count: int) -> Events:
-        events = source.take(count)
-        if events.dropped is not None:
-            self.dropped.update(events.dropped)
-        return events
+    def _next_event(self) -> NextEvent:
+        return self.replay.next_event(self.core.position, REPLAY_SLICE_EVENTS)
 
     # -- processing ------------------------------------------------------------------------------
 
     def process(self) -> bool:
-        """Process a batch of buffered records live, of the inputs in turn, or go on with one.
+        """Process what comes next live, or go on with it: a tick that is due, else records.
 
         Returns:
             Whether there was anything.
@@ -181,121 +182,72 @@ class Task:
         if self._under_way is not None:
             self._go_on(self._under_way)
             return True
+        if self.ticking is not None and (now_ms := self.ticking.take()) is not None:
+            self._go_on(TickUnderWay(now_ms, is_new=True))
+            return True
         for _ in self.inputs:
             index = self._order[0]
             self._order.rotate(-1)
             source = self.inputs[index]
             source.buffer.drop_before(source.next_offset)
             if source.buffer:
-                self._process_live(index, source)
+                events = self._take(source, len(source.buffer))
+                if events.count:
+                    self._go_on(RecordsUnderWay(source, index, events, is_new=True))
+                else:
+                    source.next_offset = events.next_offset
                 return True
         return False
 
-    def _process_live(self, input_index: int, source: TaskInput) -> None:
-        events = self._take(source, len(source.buffer))
-        if not events.count:
-            source.next_offset = events.next_offset
-            return
-        entries: tuple[Determinant, ...] = ()
-        if self._logs_runs:
-            entries = (Consumed(self.core.position, input_index, events.count, events.end_offset),)
-        self._begin(input_index, events, entries)
+    def _take(self, source: TaskInput, count: int) -> Events:
+        events = source.take(count)
+        if events.dropped is not None:
+            self.dropped.update(events.dropped)
+        return events
 
-    def _begin(self, input_index: int, events: Events, entries: Sequence[Determinant] = ()) -> None:
-        """Process events of an input; `entries` is their lineage, none where nothing is logged."""
-        source, is_new = self.inputs[input_index], not self.is_replaying
-        self._go_on(UnderWay(source, input_index, events, is_new=is_new), entries)
-
-    def _go_on(self, batch: UnderWay, entries: Sequence[Determinant] = ()) -> None:
-        """Make the next part of a batch: it is under way until nothing is left of it."""
-        core, events = self.core, batch.events
-        had_made = batch.has_made
+    def _go_on(self, events: UnderWay) -> None:
+        """Make the next part of events: they are under way until nothing is left of them."""
+        core, had_made = self.core, events.has_made
         try:
-            made = batch.go_on(self.program, self._watch)
+            made = events.go_on(self.program, self._watch)
         except RECORD_ERRORS as error:
-            batch.source.add_place(error, events, error.record_index)
             self._fail(error)
             raise
         self.parts += 1
         if self._under_way is None:
-            core.advance(entries, core.position + events.count, is_over=batch.is_over)
-        elif batch.is_over:
+            entries = (events.entry(core.position),) if events.is_new and self._logs_runs else ()
+            core.advance(entries, core.position + events.count, is_over=events.is_over)
+        elif events.is_over:
             core.end_event()
-        self._under_way = None if batch.is_over else batch
+        self._under_way = None if events.is_over else events
         if made and not had_made:
-            start, end = events.offsets[0], events.end_offset
-            self.sent.made_of(core.position, batch.source.partition, start, end)
-        # Hashed, suppressed or not, before any of it is out (H44).
-        self._note(made)
-        if batch.is_over and (batch.has_made or self.replay.is_checked_at(core.position)):
-            self._check_made()
+            events.note_origin(self.sent, core.position)
+        emission = self.emission
+        emission.note(made)
+        if events.is_over and (events.has_made or self.replay.is_checked_at(core.position)):
+            emission.check()
         for output_index, outputs, size_bytes in made:
-            self._emit(output_index, outputs, size_bytes)
-        if batch.is_over:
-            self._count(batch)
+            emission.emit(output_index, outputs, size_bytes)
+        if events.is_over:
+            self._settle(events)
 
-    def _count(self, batch: UnderWay) -> None:
-        """A batch is over: its input goes on after it."""
-        source, timestamps = batch.source, batch.events.batch.timestamps
+    def _settle(self, events: UnderWay) -> None:
+        """Events are over: what they were counts."""
+        events.settle()
+        timestamps = events.timestamps
         self.records_in += len(timestamps)
-        source.records += len(timestamps)
-        if not batch.is_new:
+        if not events.is_new:
             self.replayed += len(timestamps)
         if timestamps:
-            newest = self.newest_timestamp = source.newest_timestamp = timestamps[-1]
+            newest = self.newest_timestamp = timestamps[-1]
             # Not the greatest of all: looking at each costs a hundredth of what a word count does.
             self.stream_time_ms = max(self.stream_time_ms, newest)
-        source.next_offset = batch.events.next_offset
-
-    def _note(self, made: Sequence[Made]) -> None:
-        marks = self.core.marks
-        if marks is not None:
-            for output_index, outputs, _ in made:
-                values = outputs.values if self.outputs[output_index].has_values else None
-                marks.note(output_index, outputs.keys, values, outputs.timestamps, outputs.headers)
-
-    def _check_made(self) -> None:
-        """All that was made up to the position is hashed: compare it with what was made before."""
-        core, marks = self.core, self.core.marks
-        if marks is not None:
-            core.mark_made()
-            if self.replay.is_checked_at(core.position):
-                self.replay.check(marks.at(core.position))
-
-    def _emit(self, output_index: int, outputs: Batch, size_bytes: int) -> None:
-        output = self.outputs[output_index]
-        for partition, mask in output.spread.split(outputs.keys, self._partition):
-            out = (output_index, partition)
-            count = len(outputs) if mask is None else mask.count(1)
-            first = self.core.next_sequence(out)
-            suppressed = self.replay.suppressed(out, self.core.position, first, count)
-            is_stored = self.replay.is_stored(out, first, count)
-            if suppressed:
-                self.core.skip(out, suppressed)
-                self.suppressed += suppressed
-                if suppressed == count and not is_stored:
-                    continue  # most of a replay: nobody needs the records themselves
-            batch = outputs
-            if mask is not None:
-                batch = part_of(outputs, mask, has_values=output.has_values)
-            if is_stored:
-                made = partial(stored_record, batch, has_values=output.has_values)
-                self.replay.compare(out, first, len(batch), made, is_same)
-            if suppressed == count:
-                continue
-            if suppressed:
-                batch = drop_head(batch, suppressed)
-            self.records_out += len(batch)
-            self.written[output_index] += len(batch)
-            left_bytes = size_bytes if batch is outputs else bytes_of(batch)
-            self.sent.made(out, left_bytes)
-            outgoing = self.core.emit(out, len(batch), batch)
-            if outgoing is not None:
-                output.send(outgoing)
+        if self.ticking is not None:
+            self.ticking.look()
 
     def send(self, outgoing: Outgoing) -> None:
         """Send outputs that the cap had held back until now."""
-        self.outputs[outgoing.partition[0]].send(outgoing)
+        self.emission.send(outgoing)
 
     # -- checkpoints -----------------------------------------------------------------------------
 

@@ -1,17 +1,20 @@
-"""A batch on its way through a task: slice by slice, and part by part where it leaves work."""
+"""Events on their way through a task: slice by slice, and part by part where they leave work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from kstash.core.determinants import Consumed, EventEntry, Tick
 from kstash.operators.batch import Batch
 from kstash.operators.program import RECORD_ERRORS, StageProgram
 from kstash.operators.slices import slice_of
-from kstash.operators.step import PART_RECORDS
+from kstash.operators.step import PART_RECORDS, RecordError
 from kstash.runtime.decode import Events
 from kstash.runtime.pace import BATCH_S
 from kstash.runtime.task.inputs import TaskInput
+from kstash.runtime.task.refusals import Sent
 
 Made = tuple[int, Batch, int]
 """What events have made for one output: its index, the records, and their size in bytes."""
@@ -19,7 +22,7 @@ Made = tuple[int, Batch, int]
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What watches a batch that goes on for long.
+    """What watches events that go on for long.
 
     Attributes:
         clock: gives monotonic seconds.
@@ -32,34 +35,31 @@ class Watch:
     look: Callable[[str, int, float, float], None]
 
 
-class UnderWay:
-    """One batch of a task, from its first record to its last output.
+class UnderWay(ABC):
+    """Events of a task that are processed together, from the first to the last of their outputs.
 
-    A frame is one event, whatever it holds: what exceeds the pace goes through in slices, and so
-    does what exceeds the memory for states (`state_memory_bytes`). What a slice leaves undone is
-    done before the next one, in parts: who calls `go_on` is back after each of them.
+    What they leave undone is done in parts: who calls `go_on` is back after each of them.
 
     Attributes:
-        source: the input that the records are from.
-        input_index: its index.
-        events: the records.
+        count: how many events; each takes a position.
+        timestamps: of the records among them, in their order.
         is_new: whether they were never processed before.
         is_over: whether all that they make was made.
         has_made: whether they have made anything yet.
     """
 
-    def __init__(
-        self, source: TaskInput, input_index: int, events: Events, *, is_new: bool
-    ) -> None:
-        self.source = source
-        self.input_index = input_index
-        self.events = events
+    count: int = 1
+    timestamps: Sequence[int] = ()
+
+    def __init__(self, *, is_new: bool) -> None:
         self.is_new = is_new
         self.is_over = self.has_made = False
         self._began: float | None = None
-        # The slice that is being processed, or was last.
-        self._start = self._end = 0
         self._part_bytes_max = 0
+
+    @abstractmethod
+    def entry(self, position: int) -> EventEntry:
+        """What the lineage says of them, where the first of them is at `position`."""
 
     def go_on(self, program: StageProgram, watch: Watch) -> list[Made]:
         """Make the next part, which is all of it where no work is left; it is not over before.
@@ -69,39 +69,85 @@ class UnderWay:
             watch: looks at what takes long.
 
         Raises:
-            OperatorError, SerdeError, RecordTooLargeError, NullKeyError: of one record, whose index
-                in the batch it has; the task must not go on.
+            OperatorError, SerdeError, RecordTooLargeError, NullKeyError: of one record, with the
+                place of the input's record if it was made of one; the task must not go on.
         """
         now = watch.clock()
         self._began = now if self._began is None else self._began
         until = now + BATCH_S
-        count = len(self.events.batch)
         try:
             while True:
                 if program.has_work:
                     if program.pending >= PART_RECORDS or watch.clock() >= until:
                         break
-                    self._work(program, watch)
-                elif self._end < count:
-                    self._slice(program, watch)
-                else:
+                    _work(program, watch)
+                elif not self._run(program, watch):
                     self.is_over = True
                     break
         except RECORD_ERRORS as error:
-            error.record_index += self._start
+            self._blame(error)
             raise
         made = program.take_outputs()
         self.has_made = self.has_made or bool(made)
         size_bytes = sum(size_bytes for _, _, size_bytes in made)
         self._part_bytes_max = max(self._part_bytes_max, size_bytes)
         if self.is_over:
-            pace, now = self.source.pace, watch.clock()
-            pace.lasted(now - self._began, now)
-            pace.made(count, self._part_bytes_max)
+            now = watch.clock()
+            self._ended(now - self._began, now)
         return made
 
-    def _slice(self, program: StageProgram, watch: Watch) -> None:
+    @abstractmethod
+    def _run(self, program: StageProgram, watch: Watch) -> bool:
+        """Run what is next of them through the stage; returns whether there was anything."""
+
+    @abstractmethod
+    def _blame(self, error: RecordError) -> None:
+        """Say which record an error is at."""
+
+    @abstractmethod
+    def _ended(self, seconds: float, now: float) -> None:
+        """All is made; it took so long."""
+
+    @abstractmethod
+    def note_origin(self, sent: Sent, position: int) -> None:
+        """Remember for people what the outputs at `position` were made of."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """They are over: the inputs go on after them."""
+
+
+class RecordsUnderWay(UnderWay):
+    """Records of one input.
+
+    A frame is one event, whatever it holds: what exceeds the pace goes through in slices, and so
+    does what exceeds the memory for states (`state_memory_bytes`).
+
+    Attributes:
+        source: the input.
+        input_index: its index.
+        events: the records.
+    """
+
+    def __init__(
+        self, source: TaskInput, input_index: int, events: Events, *, is_new: bool
+    ) -> None:
+        super().__init__(is_new=is_new)
+        self.source = source
+        self.input_index = input_index
+        self.events = events
+        self.count, self.timestamps = events.count, events.batch.timestamps
+        # The slice that is being processed, or was last.
+        self._start = self._end = 0
+
+    def entry(self, position: int) -> EventEntry:
+        """A run."""
+        return Consumed(position, self.input_index, self.count, self.events.end_offset)
+
+    def _run(self, program: StageProgram, watch: Watch) -> bool:
         pace, batch = self.source.pace, self.events.batch
+        if self._end >= len(batch):
+            return False
         if self._end:
             watch.pulse()
         start = self._start = self._end
@@ -112,13 +158,70 @@ class UnderWay:
         # What leaves work has had functions called for each result.
         records = max(len(part), program.pending - made) if program.has_work else len(part)
         pace.took(len(part), _seconds_since(before, records, program, watch))
+        return True
 
-    @staticmethod
-    def _work(program: StageProgram, watch: Watch) -> None:
-        # How long work takes says nothing of how many records a batch should have.
+    def _blame(self, error: RecordError) -> None:
+        error.record_index += self._start
+        self.source.add_place(error, self.events, error.record_index)
+
+    def _ended(self, seconds: float, now: float) -> None:
+        pace = self.source.pace
+        pace.lasted(seconds, now)
+        pace.made(len(self.events.batch), self._part_bytes_max)
+
+    def note_origin(self, sent: Sent, position: int) -> None:
+        """The records' places."""
+        start, end = self.events.offsets[0], self.events.end_offset
+        sent.made_of(position, self.source.partition, start, end)
+
+    def settle(self) -> None:
+        """The input goes on after them."""
+        source, timestamps = self.source, self.timestamps
+        source.records += len(timestamps)
+        if timestamps:
+            source.newest_timestamp = timestamps[-1]
+        source.next_offset = self.events.next_offset
+
+
+class TickUnderWay(UnderWay):
+    """A tick: the clock says a time to the operator that is due first."""
+
+    def __init__(self, now_ms: int, *, is_new: bool) -> None:
+        super().__init__(is_new=is_new)
+        self.now_ms = now_ms
+        self._has_begun = False
+
+    def entry(self, position: int) -> EventEntry:
+        """The tick."""
+        return Tick(position, self.now_ms)
+
+    def _run(self, program: StageProgram, watch: Watch) -> bool:
+        if self._has_begun:
+            return False
+        self._has_begun = True
         before, made = watch.clock(), program.pending
-        program.go_on()
+        program.tick(self.now_ms, is_new=self.is_new)
         _seconds_since(before, program.pending - made, program, watch)
+        return True
+
+    def _blame(self, error: RecordError) -> None:
+        """No record has set it off."""
+
+    def _ended(self, seconds: float, now: float) -> None:
+        """How long a tick takes says nothing of how many records a batch should have."""
+
+    def note_origin(self, sent: Sent, position: int) -> None:
+        """Their position says all."""
+
+    def settle(self) -> None:
+        """The inputs stay where they are."""
+
+
+def _work(program: StageProgram, watch: Watch) -> None:
+    # How long work takes says nothing of how many records a batch should have.
+    before, made = watch.clock(), program.pending
+    program.go_on()
+    _seconds_since(before, program.pending - made, program, watch)
 
 
 def _seconds_since(before: float, records: int, program: StageProgram, watch: Watch) -> float:

@@ -29,7 +29,7 @@ class Rates:
         """Add what was processed since the last sample."""
         before, self._seen = self._seen, {}
         for task in tasks:
-            counts = [*(source.records for source in task.inputs.values()), *task.written]
+            counts = [*(source.records for source in task.inputs.values()), *task.emission.written]
             old = before.get(task, [0] * len(counts))
             self._seen[task] = counts
             if counts != old:

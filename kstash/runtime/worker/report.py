@@ -274,9 +274,9 @@ def _counts(task: Task) -> tuple[int, ...]:
     """What a task has counted, as `STAGE_COUNTERS` are ordered."""
     return (
         task.records_in,
-        task.records_out,
+        task.emission.records_out,
         task.replayed,
-        task.suppressed,
+        task.emission.suppressed,
         sum(output.header_bytes for output in task.outputs),
     )
 

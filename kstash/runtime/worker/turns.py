@@ -7,6 +7,7 @@ was sent is committed, and nothing else begins meanwhile (protocol, H58).
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from kstash.ports.process import Clock
@@ -48,6 +49,9 @@ class Turns:
     def take(self) -> None:
         """Process for a while: some batches of each group, or a single long one."""
         running = self._groups.running
+        now_ms = self._clock.time_ms()
+        for batches in [group.batches for group in running.values()]:
+            batches.wake_due(now_ms)
         ready = [number for number, group in running.items() if group.batches.ready]
         self.is_settling, self.is_busy = False, bool(ready)
         if not ready:
@@ -74,6 +78,12 @@ class Turns:
             if clock.monotonic() >= started + TURN_S or load.is_full:
                 return
         self.is_busy = any(group.batches.ready for group in running.values())
+
+    def until_tick_s(self) -> float:
+        """Seconds until a task of any group may have a tick, 0 or more."""
+        due = [g.batches.due_ms for g in self._groups.running.values()]
+        known = [at_ms for at_ms in due if at_ms is not None]
+        return max(0, min(known) - self._clock.time_ms()) / 1000 if known else math.inf
 
     def _take_long(self, number: int) -> None:
         running = self._groups.running

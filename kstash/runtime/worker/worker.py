@@ -220,7 +220,8 @@ class Worker:
         if any(group.wakes_at <= now and group.has_outstanding for group in self.groups.values()):
             return POLL_BUSY_S
         interval = self.context.config.sink_commit_interval_ms / 1000
-        return min(POLL_IDLE_S, max(interval / 4, POLL_BUSY_S))
+        idle_s = min(POLL_IDLE_S, max(interval / 4, POLL_BUSY_S))
+        return min(idle_s, self._turns.until_tick_s())
 
     def _serve_producers(self) -> None:
         try:

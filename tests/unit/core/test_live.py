@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kstash.core.ids import UNBOUNDED
 from kstash.core.live import LiveRules, MayCome
 
 
@@ -44,3 +45,14 @@ def test_logged_times_never_go_back() -> None:
     rules = LiveRules({}, 100)
     assert [rules.time_ms(clock) for clock in (90, 120, 110, 121)] == [100, 120, 120, 121]
     assert rules.logged_ms == 121
+
+
+def test_ends_may_be_listed_later() -> None:
+    """Until then nobody can say that they were reached; listed once, they stay."""
+    rules = LiveRules({0: UNBOUNDED}, 0)
+    rules.read(0, 7)
+    assert not rules.has_caught_up
+    rules.list_ends({0: 5, 1: 9})
+    rules.list_ends({0: 50})
+    rules.read(0, 5)
+    assert rules.has_caught_up

@@ -1,0 +1,109 @@
+"""What a task makes: it is hashed, compared where it is out already, numbered, and sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from kstash.core.outputs import Outgoing
+from kstash.core.replay import Replay
+from kstash.core.task import TaskCore
+from kstash.operators.batch import Batch
+from kstash.operators.sizes import bytes_of
+from kstash.operators.slices import drop_head, part_of
+from kstash.runtime.task.outputs import TaskOutput
+from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.stored import is_same, stored_record
+from kstash.runtime.task.under_way import Made
+
+
+class Emission:
+    """The outputs of one incarnation of a task.
+
+    Args:
+        core: numbers them, and says which lineage they carry.
+        replay: knows which are out already.
+        outputs: by index.
+        sent: of the task.
+
+    Attributes:
+        records_out, suppressed: logical outputs handed over; those that were there already.
+        written: records handed to the producers, by output index.
+    """
+
+    def __init__(
+        self, core: TaskCore, replay: Replay, outputs: Sequence[TaskOutput], sent: Sent
+    ) -> None:
+        self.records_out = self.suppressed = 0
+        self.written = [0] * len(outputs)
+        self._core = core
+        self._replay = replay
+        self._outputs = outputs
+        self._sent = sent
+        self._partition = core.task.partition
+
+    def note(self, made: Sequence[Made]) -> None:
+        """Hash what was made, suppressed or not, before any of it is out (H44)."""
+        marks = self._core.marks
+        if marks is not None:
+            for output_index, outputs, _ in made:
+                values = outputs.values if self._outputs[output_index].has_values else None
+                marks.note(output_index, outputs.keys, values, outputs.timestamps, outputs.headers)
+
+    def check(self) -> None:
+        """All that was made up to the position is hashed: compare it with what was made before.
+
+        Raises:
+            ReplayDivergedError: it is not the same.
+        """
+        core, marks = self._core, self._core.marks
+        if marks is not None:
+            core.mark_made()
+            if self._replay.is_checked_at(core.position):
+                self._replay.check(marks.at(core.position))
+
+    def emit(self, output_index: int, outputs: Batch, size_bytes: int) -> None:
+        """Send what events have made for one output, as far as it is not out yet.
+
+        Args:
+            output_index: of the output.
+            outputs: one record or more.
+            size_bytes: as of `bytes_of`.
+
+        Raises:
+            ReplayDivergedError: other records are out under these sequences.
+        """
+        output = self._outputs[output_index]
+        core, replay = self._core, self._replay
+        for partition, mask in output.spread.split(outputs.keys, self._partition):
+            out = (output_index, partition)
+            count = len(outputs) if mask is None else mask.count(1)
+            first = core.next_sequence(out)
+            suppressed = replay.suppressed(out, core.position, first, count)
+            is_stored = replay.is_stored(out, first, count)
+            if suppressed:
+                core.skip(out, suppressed)
+                self.suppressed += suppressed
+                if suppressed == count and not is_stored:
+                    continue  # most of a replay: nobody needs the records themselves
+            batch = outputs
+            if mask is not None:
+                batch = part_of(outputs, mask, has_values=output.has_values)
+            if is_stored:
+                made = partial(stored_record, batch, has_values=output.has_values)
+                replay.compare(out, first, len(batch), made, is_same)
+            if suppressed == count:
+                continue
+            if suppressed:
+                batch = drop_head(batch, suppressed)
+            self.records_out += len(batch)
+            self.written[output_index] += len(batch)
+            left_bytes = size_bytes if batch is outputs else bytes_of(batch)
+            self._sent.made(out, left_bytes)
+            outgoing = core.emit(out, len(batch), batch)
+            if outgoing is not None:
+                output.send(outgoing)
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Send outputs that the cap had held back until now."""
+        self._outputs[outgoing.partition[0]].send(outgoing)

@@ -1,0 +1,73 @@
+"""When a live task gets a tick: what its operators want, and what may come (`core.live`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kstash.core.ids import UNBOUNDED
+from kstash.core.live import LiveRules, MayCome
+from kstash.operators.ticks import Ticks
+from kstash.runtime.task.inputs import TaskInput
+
+LOOK_AGAIN_MS = 100
+"""A tick that is due and may not come yet is looked at again after this."""
+
+
+class Ticking:
+    """The ticks of a task since it went live.
+
+    Args:
+        ticks: what its operators want.
+        inputs: of the task, by index.
+        time_ms: the clock, in Unix milliseconds.
+        note_positions: moves the inputs to where their next records may be.
+        is_at_end: whether all inputs are at the ends of a bounded run.
+
+    Attributes:
+        rules: of this life of the task.
+    """
+
+    def __init__(
+        self,
+        ticks: Ticks,
+        inputs: Mapping[int, TaskInput],
+        *,
+        time_ms: Callable[[], int],
+        note_positions: Callable[[], None],
+        is_at_end: Callable[[], bool],
+    ) -> None:
+        self.rules = LiveRules(dict.fromkeys(inputs, UNBOUNDED), ticks.last_ms())
+        self._ticks = ticks
+        self._inputs = inputs
+        self._time_ms = time_ms
+        self._note_positions = note_positions
+        self._is_at_end = is_at_end
+        self._next_ms = ticks.next_ms()
+        self._looked_ms = 0
+
+    @property
+    def due_ms(self) -> int | None:
+        """When to ask for a tick, by the clock; None: not before another event."""
+        if self._next_ms is None:
+            return None
+        wanted_ms = self._next_ms if self._next_ms > self.rules.logged_ms else 0
+        return max(wanted_ms, self._looked_ms)
+
+    def look(self) -> None:
+        """An event is over: see when a tick is wanted now."""
+        self._next_ms = self._ticks.next_ms()
+
+    def take(self) -> int | None:
+        """The time of the tick that comes now, in Unix milliseconds; None: none does."""
+        due_ms, clock_ms = self.due_ms, 0
+        if due_ms is None or (clock_ms := self._time_ms()) < due_ms:
+            return None
+        rules = self.rules
+        if not rules.has_caught_up:
+            self._note_positions()
+            for index, source in self._inputs.items():
+                rules.read(index, source.next_offset)
+        if rules.may_come(is_at_end=self._is_at_end()) is MayCome.ANY:
+            return rules.time_ms(clock_ms)
+        self._looked_ms = clock_ms + LOOK_AGAIN_MS
+        return None
