@@ -31,7 +31,16 @@ from kstash.serdes import (
 from kstash.settings.config import Config
 from kstash.surface.keyed import KeyedStream
 from kstash.surface.streams import Stream
-from kstash.surface.window_kinds import hopping, session, sliding, tumbling, windowed
+from kstash.surface.window_kinds import (
+    daily,
+    hopping,
+    hopping_count,
+    session,
+    sliding,
+    tumbling,
+    tumbling_count,
+    windowed,
+)
 from kstash.surface.windows import WindowedStream, WindowResults
 from kstash.topology.keyed_state import List, Map, Value
 from kstash.topology.model import Topology
@@ -75,10 +84,12 @@ __all__ = [
     "WindowedStream",
     "Windows",
     "__version__",
+    "daily",
     "errors",
     "float_text",
     "folds",
     "hopping",
+    "hopping_count",
     "int_text",
     "json",
     "msgpack",
@@ -89,5 +100,6 @@ __all__ = [
     "statistics_json",
     "text",
     "tumbling",
+    "tumbling_count",
     "windowed",
 ]

@@ -33,9 +33,11 @@ from kstash.operators.stateless import (
 )
 from kstash.operators.step import Step, Surroundings
 from kstash.operators.windows.aligned import AlignedWindows
+from kstash.operators.windows.counted import CountedWindows
 from kstash.operators.windows.sessions import SessionWindows
 from kstash.operators.windows.sliding import SlidingWindows
 from kstash.operators.windows.step import WindowStep
+from kstash.topology import count_nodes as counts
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
 from kstash.topology import ready_processors as r
@@ -91,6 +93,9 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
         (Process, r.WithState, r.Dedup, r.Throttle, r.Top), lambda node, _: ProcessStep(node)
     ),
     w.AlignedFold: lambda node, _: WindowStep(node, AlignedWindows(node, folder_of(node.fold))),
+    counts.CountedFold: lambda node, _: WindowStep(
+        node, CountedWindows(node, folder_of(node.fold))
+    ),
     sessions.SessionFold: lambda node, _: WindowStep(
         node, SessionWindows(node, folder_of(node.fold))
     ),

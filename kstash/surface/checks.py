@@ -210,6 +210,18 @@ def check_serde(
     check_function(f"serde {serde.name!r}: deserialize", serde.deserialize, location, "data")
 
 
+def check_number(argument: str, number: object, location: str | None) -> None:
+    """Refuse what is no number of things, 1 or more.
+
+    Raises:
+        TopologyError: with the location of the user's code.
+    """
+    if type(number) is not int or number < 1:
+        raise TopologyError(
+            f"{argument} is a number, 1 or more, not {short_repr(number)}", location
+        )
+
+
 def _check(
     what: str, name: object, pattern: re.Pattern[str], length_max: int, location: str | None
 ) -> None:

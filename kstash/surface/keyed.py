@@ -182,7 +182,7 @@ class KeyedStream(KeyedFolds[K, V]):
         windows: Windows,
         *,
         grace: timedelta = timedelta(0),
-        emit: Emit = "update",
+        emit: Emit | None = None,
     ) -> WindowedStream[K, V]:
         """Part the records of each key by time: folds of what this gives are of a key and window.
 
@@ -191,11 +191,14 @@ class KeyedStream(KeyedFolds[K, V]):
         time reaches its end and the grace; what comes for it later is late, and dropped.
 
         Args:
-            windows: which there are: `kstash.tumbling(size)`, `kstash.hopping(size, advance)`.
+            windows: which there are: `kstash.tumbling(size)`, `kstash.hopping(size, advance)`,
+                `kstash.daily(zone)`, `kstash.session(gap)`, `kstash.sliding(size)`; or, by the
+                number of records, `kstash.tumbling_count(n)` and `kstash.hopping_count(n, step)`.
             grace: how much longer than to its end a window takes records, in whole milliseconds;
                 0 or more.
             emit: `update`: each record sends the new value of each of its windows. `final`: each
-                window sends one value, when it is closed.
+                window sends one value, when it is closed. By default `update`; windows by the
+                number of records know `final` alone.
 
         Raises:
             TopologyError: no such windows or emission, or no such grace.

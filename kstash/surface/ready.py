@@ -8,10 +8,8 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kstash.errors import TopologyError
-from kstash.escape import short_repr
 from kstash.serdes import Serde, json, raw
-from kstash.surface.checks import check_function, check_name, check_serde
+from kstash.surface.checks import check_function, check_name, check_number, check_serde
 from kstash.surface.process import declared
 from kstash.topology import ready_processors as r
 from kstash.topology.intervals import check_interval
@@ -80,7 +78,7 @@ def throttle(
     """See `KeyedStream.throttle`."""
     location = user_location()
     check_name(name, location)
-    _check_number("throttle(at_most=)", at_most, location)
+    check_number("throttle(at_most=)", at_most, location)
     within_ms = check_interval("throttle(within=)", within, location, least=1)
     made = declared(
         stream,
@@ -106,7 +104,7 @@ def top(
     """See `KeyedStream.top`."""
     location = user_location()
     check_name(name, location)
-    _check_number("top(n)", count, location)
+    check_number("top(n)", count, location)
     check_function("top", by, location, "value")
     if id_of is not None:
         check_function("top", id_of, location, "value")
@@ -120,8 +118,3 @@ def top(
         make=partial(r.Largest, count, by, id_of),
         states={"best": Value("", value)},
     )
-
-
-def _check_number(what: str, number: object, location: str) -> None:
-    if type(number) is not int or number < 1:
-        raise TopologyError(f"{what} is a number, 1 or more, not {short_repr(number)}", location)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from typing import TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from kstash.errors import TopologyError
+from kstash.escape import short_repr
 from kstash.serdes import Serde
-from kstash.surface.checks import check_serde
+from kstash.surface.checks import check_number, check_serde
 from kstash.topology import window_nodes as w
+from kstash.topology.count_nodes import ByNumber
+from kstash.topology.days import Days
 from kstash.topology.intervals import check_interval, interval_text
 from kstash.topology.session_nodes import Sessions
 from kstash.topology.sliding_nodes import Sliding
@@ -91,7 +96,89 @@ def sliding(size: timedelta) -> w.Windows:
     return Sliding(check_interval("size", size, user_location(), least=1))
 
 
-def windowed(serde: Serde[K], size: timedelta | None = None) -> Serde[Windowed[K]]:
+def daily(zone: str | ZoneInfo) -> w.Windows:
+    """Windows side by side that are days of a place: of 23 or 25 hours where clocks change.
+
+    A day begins at the first moment that is 00:00 there, or with the change of the clocks that
+    skips it, and holds its start and not its end. No window begins before 1970.
+
+    Args:
+        zone: a time zone of the IANA database, such as `Europe/Berlin`. When its days begin is part
+            of the program: where the database of another machine or release says otherwise, the
+            application is to be drained before it goes on.
+
+    Raises:
+        TopologyError: no such zone, or there is no database.
+    """
+    location = user_location()
+    if isinstance(zone, str):
+        try:
+            zone = ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise TopologyError(
+                f"zone {zone!r} is in no time zone database here ({error}): check its name, or "
+                "install the package tzdata",
+                location,
+            ) from None
+    if not isinstance(zone, ZoneInfo) or not zone.key:
+        raise TopologyError(
+            f"zone is the name of a time zone such as 'Europe/Berlin', not {short_repr(zone)}",
+            location,
+        )
+    days, rules = _days_of(zone)
+    return w.Daily(zone.key, days, rules)
+
+
+@cache
+def _days_of(zone: ZoneInfo) -> tuple[Days, str]:
+    days = Days(zone)
+    return days, days.rules()
+
+
+def tumbling_count(size: int) -> w.Windows:
+    """Windows of so many records of a key, side by side in the order in which they come.
+
+    Each sends one result, with its last record: under the key as it is, with the headers of that
+    record, and the greatest timestamp in the window. What no record fills up stays open. They go by
+    no time, so that nothing is late.
+
+    Args:
+        size: records of a window, 1 or more.
+
+    Raises:
+        TopologyError: no such number.
+    """
+    location = user_location()
+    check_number("tumbling_count(size)", size, location)
+    return ByNumber(size, size)
+
+
+def hopping_count(size: int, step: int) -> w.Windows:
+    """Windows of so many records of a key that overlap; else as `tumbling_count`.
+
+    Each record is folded into up to `size / step` windows, whose states are kept until they are
+    full.
+
+    Args:
+        size: records of a window, 1 or more.
+        step: records from the first one of a window to the first one of the next; at most the size.
+
+    Raises:
+        TopologyError: no such numbers.
+    """
+    location = user_location()
+    check_number("hopping_count(size)", size, location)
+    check_number("hopping_count(step)", step, location)
+    if step > size:
+        raise TopologyError(
+            f"step is {step}, more than the size of {size}: records between two windows would be "
+            "in none",
+            location,
+        )
+    return ByNumber(size, step)
+
+
+def windowed(serde: Serde[K], size: timedelta | w.Windows | None = None) -> Serde[Windowed[K]]:
     """The serde of the keys of results of windows.
 
     With a size it writes what the TimeWindowedSerde of Kafka Streams does: the key, and the start
@@ -101,7 +188,8 @@ def windowed(serde: Serde[K], size: timedelta | None = None) -> Serde[Windowed[K
 
     Args:
         serde: of the inner key.
-        size: of the windows, in whole milliseconds, 1 or more; None: they are sessions.
+        size: of the windows, in whole milliseconds, 1 or more; or the windows themselves, as
+            `kstash.daily(zone)`; None: they are sessions.
 
     Raises:
         TopologyError: no serde, or no such size.
@@ -110,6 +198,8 @@ def windowed(serde: Serde[K], size: timedelta | None = None) -> Serde[Windowed[K
     check_serde("serde", serde, location, is_needed=True)
     if size is None:
         return windowed_by_session(serde)
+    if isinstance(size, w.Windows) and size.goes_by_time:
+        return size.result_key(serde)
     return windowed_by_time(serde, check_interval("size", size, location, least=1))
 
 

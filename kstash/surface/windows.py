@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast, get_args
+from typing import Any, Generic, TypeVar, cast
 
 from kstash.errors import TopologyError
 from kstash.escape import short_repr
@@ -18,6 +18,7 @@ from kstash.topology.fold_parts import FoldPart
 from kstash.topology.intervals import check_interval
 from kstash.topology.record import Deletion, Late
 from kstash.topology.statistics import Statistics
+from kstash.topology.user_code import user_location
 from kstash.topology.windowed import Windowed
 
 K = TypeVar("K")
@@ -27,7 +28,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WindowResults(KeyedStream[K, V]):
-    """The results of windows: a keyed stream of `Windowed` keys."""
+    """The results of windows: a keyed stream of `Windowed` keys, or of keys as they are."""
 
     _fold: w.WindowFold[Any]
 
@@ -37,7 +38,14 @@ class WindowResults(KeyedStream[K, V]):
         Each value is a `Late` of the record's value and the windows that it missed. A fold that
         reads no values, as `count`, takes and hands on the values of late records here; their serde
         must be known then, as after `key_by(..., value=)`.
+
+        Raises:
+            TopologyError: the windows are by the number of records, which nothing is too late for.
         """
+        if w.LATE not in self._fold.ports:
+            raise TopologyError(
+                f"nothing is late for {self._fold.windows}, which goes by no time", user_location()
+            )
         return cast("KeyedStream[Any, Late[Any]]", self._graph.aside(self._fold, w.LATE))
 
 
@@ -255,7 +263,11 @@ def windowed_stream(
             location,
         )
     grace_ms = check_interval("grace", grace, location, least=0)
-    if emit not in get_args(w.Emit):
-        choices = " or ".join(map(repr, get_args(w.Emit)))
-        raise TopologyError(f"emit is {choices}, not {short_repr(emit)}", location)
-    return WindowedStream(stream, windows, grace_ms, cast("w.Emit", emit))
+    if grace_ms and not windows.goes_by_time:
+        raise TopologyError(f"{windows} goes by no time: nothing is late, and no grace", location)
+    if emit is None:
+        emit = windows.emits[0]
+    if emit not in windows.emits:
+        choices = " or ".join(map(repr, windows.emits))
+        raise TopologyError(f"emit of {windows} is {choices}, not {short_repr(emit)}", location)
+    return WindowedStream(stream, windows, grace_ms, emit)

@@ -18,8 +18,9 @@ _JOIN = (
     "value=kstash.json)"
 )
 _WINDOW = (
-    "use window(kstash.tumbling(size)), window(kstash.hopping(size, advance)) or "
-    "window(kstash.session(gap)), then count, sum, reduce, aggregate, min, max, mean or collect"
+    "use window(kstash.tumbling(size)), window(kstash.hopping(size, advance)), "
+    "window(kstash.daily(zone)), window(kstash.session(gap)) or window(kstash.tumbling_count(n)), "
+    "then count, sum, reduce, aggregate, min, max, mean, statistics or collect"
 )
 _TABLE = (
     "kstash has no tables. The newest value of each key is .reduce(name, lambda old, new: new); "

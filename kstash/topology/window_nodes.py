@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
 from operator import itemgetter
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from kstash.ports.state import StoreKind
 from kstash.serdes import Serde, partitioned_within
+from kstash.topology.days import Days
 from kstash.topology.intervals import interval_text
 from kstash.topology.keyed_nodes import Count, Stateful
 from kstash.topology.nodes import Node
@@ -20,7 +23,7 @@ from kstash.topology.traits import (
     stamped_at_ms,
     time_store,
 )
-from kstash.topology.windowed import START_BYTES, Windowed, windowed_by_time
+from kstash.topology.windowed import START_BYTES, Windowed, windowed_by_start, windowed_by_time
 
 Emit = Literal["update", "final"]
 """What windows send; see `KeyedStream.window`."""
@@ -37,21 +40,30 @@ class Windows(ABC):
 
     Attributes:
         node: the class of the nodes that fold by such windows.
+        emits: what they can send; the first one by default.
+        goes_by_time: whether records can be too late for them.
     """
 
     node: ClassVar[type[WindowFold[Any]]]
+    emits: ClassVar[tuple[Emit, ...]] = ("update", "final")
+    goes_by_time: ClassVar[bool] = True
 
     @abstractmethod
     def __str__(self) -> str:
         """With all that the contents of a store depend on: it is compared between programs."""
 
     @abstractmethod
-    def result_key(self, key: Serde[Any]) -> Serde[Windowed[Any]]:
+    def result_key(self, key: Serde[Any]) -> Serde[Any]:
         """The serde of the keys of results, for one of the keys of records."""
 
     def problem(self, fold: Stateful) -> str | None:  # noqa: ARG002 - of most kinds of windows
         """Why a fold cannot be over these windows; None: it can."""
         return None
+
+    @property
+    def rules(self) -> str:
+        """What else decides where they begin, in a word: it is part of the program."""
+        return ""
 
 
 W = TypeVar("W", bound=Windows)
@@ -105,11 +117,13 @@ class WindowFold(Node, Generic[W]):
 
     def declared(self) -> str:
         """Grace too, which may be another after a drain."""
-        return f"{self.label()} grace={interval_text(self.grace_ms)} emit={self.emit}"
+        rules = f" rules={self.windows.rules}" if self.windows.rules else ""
+        return f"{self.label()} grace={interval_text(self.grace_ms)} emit={self.emit}{rules}"
 
     def canonical(self) -> list[Any]:
         """Fold, windows, grace and what is sent."""
-        return [*self.fold.canonical(), self.kind, str(self.windows), self.grace_ms, self.is_final]
+        windows = [str(self.windows), *filter(None, [self.windows.rules])]
+        return [*self.fold.canonical(), self.kind, *windows, self.grace_ms, self.is_final]
 
     @property
     def record_key(self) -> Serde[Any]:
@@ -137,8 +151,19 @@ class WindowFold(Node, Generic[W]):
         return "final" if self.is_final else "update"
 
 
+class ByStart(Windows):
+    """Windows of which the start says all: they are the same for all keys, and close in its order.
+
+    None begins before 1970.
+    """
+
+    @abstractmethod
+    def end_of(self, start_ms: int) -> int:
+        """The end of the window that begins there, which does not hold it."""
+
+
 @dataclass(frozen=True, slots=True)
-class Aligned(Windows):
+class Aligned(ByStart):
     """Windows of one size that begin at multiples of a step: tumbling and hopping ones.
 
     Attributes:
@@ -160,20 +185,61 @@ class Aligned(Windows):
             measures.append(f"offset={interval_text(self.offset_ms)}")
         return f"{kind}({', '.join(measures)})"
 
+    def end_of(self, start_ms: int) -> int:
+        """All have one size."""
+        return start_ms + self.size_ms
+
     def result_key(self, key: Serde[Any]) -> Serde[Windowed[Any]]:
         """That of Kafka Streams' time windows."""
         return windowed_by_time(key, self.size_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class Daily(ByStart):
+    """Windows side by side, each of which is a day of a place: of 23, 24 or 25 hours.
+
+    Attributes:
+        zone: name of the time zone.
+        days: of it.
+        digest: of when they begin: by other rules a replay could give other windows.
+    """
+
+    zone: str
+    days: Days = field(compare=False, repr=False)
+    digest: str
+
+    @property
+    def rules(self) -> str:
+        """When days begin there."""
+        return self.digest
+
+    def __str__(self) -> str:
+        """After the zone."""
+        return f"daily({self.zone})"
+
+    def end_of(self, start_ms: int) -> int:
+        """Where the next day begins."""
+        return self.days.next_start(start_ms)
+
+    def result_key(self, key: Serde[Any]) -> Serde[Windowed[Any]]:
+        """The bytes of Kafka Streams' time windows; the end is that of the day."""
+        return _windowed_by_day(key, self)
+
+
+@cache
+def _windowed_by_day(key: Serde[Any], windows: Daily) -> Serde[Windowed[Any]]:
+    return windowed_by_start(key, f"one day of {windows.zone}", windows.end_of)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class AlignedFold(WindowFold[Aligned]):
+class AlignedFold(WindowFold[ByStart]):
     """A state for each key and aligned window, which lie by start, and then by key."""
 
     @property
     def stores(self) -> tuple[KeyedStore, ...]:
         """The windows, and how far time has come."""
         fold = self.fold
-        key, value = by_start(fold.key, self.windows.size_ms), timed(fold.state)
+        key, value = by_start(fold.key, self.windows.end_of), timed(fold.state)
         windows = KeyedStore(
             name=self.name,
             verb=fold.verb,
@@ -187,15 +253,15 @@ class AlignedFold(WindowFold[Aligned]):
         return (windows, time_store(self.name))
 
 
-Aligned.node = AlignedFold
+Aligned.node = Daily.node = AlignedFold
 
 
-def by_start(key: Serde[Any], size_ms: int) -> Serde[Windowed[Any]]:
+def by_start(key: Serde[Any], end_of: Callable[[int], int]) -> Serde[Windowed[Any]]:
     """The serde of the keys of a store of windows, in the order in which these close.
 
     Args:
         key: serde of the keys of records.
-        size_ms: of the windows.
+        end_of: the end of the window that begins at a time.
     """
     inner, start = itemgetter(slice(START_BYTES, None)), itemgetter(slice(START_BYTES))
 
@@ -204,7 +270,7 @@ def by_start(key: Serde[Any], size_ms: int) -> Serde[Windowed[Any]]:
 
     def deserialize(data: bytes) -> Windowed[Any]:
         start_ms = int.from_bytes(start(data), "big")
-        return Windowed(key.deserialize(inner(data)), start_ms, start_ms + size_ms)
+        return Windowed(key.deserialize(inner(data)), start_ms, end_of(start_ms))
 
     return Serde(
         f"start, {key.name}",

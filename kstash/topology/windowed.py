@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from operator import itemgetter
 from struct import Struct
@@ -33,20 +34,33 @@ class Windowed(NamedTuple, Generic[T]):
 def windowed_by_time(inner: Serde[T], size_ms: int) -> Serde[Windowed[T]]:
     """The serde of the keys of windows of one size: Kafka Streams' TimeWindowedSerde.
 
-    The bytes are those of the inner key and those of the start; the end follows from the size. The
-    inner key alone decides the partition.
-
     Args:
         inner: serde of the inner key.
         size_ms: from the start of a window to its end, 1 or more.
+    """
+    return windowed_by_start(inner, f"{size_ms} ms", lambda start: start + size_ms)
+
+
+def windowed_by_start(
+    inner: Serde[T], length: str, end_of: Callable[[int], int]
+) -> Serde[Windowed[T]]:
+    """The serde of the keys of windows of which the end follows from the start.
+
+    The bytes are those of the inner key and those of the start. The inner key alone decides the
+    partition.
+
+    Args:
+        inner: serde of the inner key.
+        length: what windows have; it is part of the name.
+        end_of: the end of the window that begins at a time.
     """
     head, tail = itemgetter(slice(None, -START_BYTES)), itemgetter(slice(-START_BYTES, None))
 
     def start_of(window: Windowed[T]) -> bytes:
         if not isinstance(window, Windowed):
             raise TypeError(f"a windowed serde takes Windowed, not {type(window).__name__}")
-        if window.end_ms - window.start_ms != size_ms:
-            raise ValueError(f"windows of this serde have {size_ms} ms, and this one is {window}")
+        if window.end_ms != end_of(window.start_ms):
+            raise ValueError(f"windows of this serde have {length}, and this one is {window}")
         return window.start_ms.to_bytes(START_BYTES, "big")
 
     def serialize(window: Windowed[T]) -> bytes:
@@ -57,10 +71,10 @@ def windowed_by_time(inner: Serde[T], size_ms: int) -> Serde[Windowed[T]]:
         if len(data) < START_BYTES:
             raise ValueError(f"{len(data)} bytes have no room for the start of a window")
         start = int.from_bytes(tail(data), "big")
-        return Windowed(inner.deserialize(head(data)), start, start + size_ms)
+        return Windowed(inner.deserialize(head(data)), start, end_of(start))
 
     return Serde(
-        f"windowed {size_ms} ms of {inner.name}",
+        f"windowed {length} of {inner.name}",
         serialize,
         deserialize,
         is_steady=inner.is_steady,

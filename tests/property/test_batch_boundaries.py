@@ -133,6 +133,15 @@ WINDOWED: list[Callable[[Any, str], Any]] = [
         .late()
         .map_values(str)
     ),
+    lambda s, name: s.window(kstash.hopping_count(3, 2)).reduce(
+        name, lambda old, new: (old + fail_on("a", new))[-20:], value=kstash.text
+    ),
+    lambda s, name: (
+        s.window(kstash.tumbling_count(2))
+        .aggregate(name, list, append_and_fail, value=kstash.json)
+        .map_values(str)
+    ),
+    lambda s, name: s.window(kstash.daily("Asia/Tokyo")).max(name, value=kstash.text),
     lambda s, name: (
         s.window(kstash.session(milliseconds(12)), emit="final")
         .aggregate_all(name, **PARTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,9 +81,18 @@ def rows_of(gaps: list[tuple[str, int]]) -> list[tuple[str, int, int]]:
 
 def run(spec: dict[str, Any], rows: list[tuple[str, int, int]], cut: Cut) -> tuple[Any, ...]:
     """The rows that leave, how many records were dropped, and what is kept in the end."""
+    return run_stage(lambda source: folded(source, spec, "n"), rows, cut)
+
+
+def run_stage(
+    build: Callable[[KeyedStream[Any, Any]], KeyedStream[Any, Any]],
+    rows: list[tuple[str, int, int]],
+    cut: Cut,
+) -> tuple[Any, ...]:
+    """The same of any operators of one stage."""
     app = App("app")
     source: KeyedStream[Any, Any] = app.stream("in", key=kstash.text, value=kstash.json)
-    folded(source, spec, "n").to("out", value=kstash.json)
+    build(source).to("out", value=kstash.json)
     (stage,) = app.topology().stages
     folder = MemoryBackend(cut.memory_bytes).task("n", 0)
     state = folder.open(stage.stores, base=None)
@@ -115,7 +125,8 @@ def taken(stage: Stage, program: StageProgram) -> list[Any]:
         for key, value, stamp in zip(batch.keys, batch.values, batch.timestamps, strict=True):
             assert key is not None
             read = None if value is None else kstash.json.deserialize(value)
-            rows.append([*stage.outputs[index].key.deserialize(key), read, stamp])
+            live = stage.outputs[index].key.deserialize(key)
+            rows.append([*(live if isinstance(live, tuple) else (live,)), read, stamp])
     return rows
 
 

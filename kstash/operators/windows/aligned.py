@@ -19,11 +19,12 @@ from kstash.operators.flow import Expanded, Flow
 from kstash.operators.fold import Folder
 from kstash.operators.step import PART_RECORDS, Decision, RecordError, Scope
 from kstash.operators.stream_time import StreamTime
+from kstash.operators.windows.day_grid import DayGrid
 from kstash.operators.windows.grid import Grid
 from kstash.operators.windows.keys import result_keys, start_bytes, start_of, store_keys
 from kstash.operators.windows.states import Folded, fold_into
 from kstash.operators.windows.step import TOO_LATE, drop_late
-from kstash.topology.window_nodes import AlignedFold
+from kstash.topology.window_nodes import Aligned, AlignedFold, Daily
 
 FORGOTTEN_AT_ONCE = 10_000
 """Windows that are removed together; a removal takes about a microsecond."""
@@ -41,8 +42,14 @@ class AlignedWindows:
         windows = node.windows
         self.name = node.name
         self.result_key = windows.result_key(node.record_key)
-        self.grid = Grid(windows.size_ms, windows.advance_ms, windows.offset_ms, node.grace_ms)
-        self.is_tumbling = windows.advance_ms == windows.size_ms
+        self.grid: Grid | DayGrid
+        if isinstance(windows, Daily):
+            self.grid, self.is_tumbling = DayGrid(windows.days, node.grace_ms), True
+        else:
+            assert isinstance(windows, Aligned), "there are no others"
+            size_ms, advance_ms = windows.size_ms, windows.advance_ms
+            self.grid = Grid(size_ms, advance_ms, windows.offset_ms, node.grace_ms)
+            self.is_tumbling = advance_ms == size_ms
         self.is_final = node.is_final
         self.folder = folder
 
@@ -198,6 +205,7 @@ class AlignedWindows:
     ) -> tuple[bool, Flow | None]:
         """The same where a record is in several windows: those that are open, in order."""
         stamps, grid = flow.live_timestamps, self.grid
+        assert isinstance(grid, Grid), "days do not overlap"
         starts = [grid.starts(stamp, closed) for stamp in stamps]
         counts = list(map(len, starts))
 

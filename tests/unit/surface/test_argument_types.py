@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ DECLARATIONS: dict[str, Declare] = {
     "window.aggregate(values)": lambda _, s, x: s.window(kstash.sliding(MINUTE)).aggregate(
         "n", dict, fold, value=kstash.json, values=x
     ),
+    "daily(zone)": lambda _, s, x: s.window(kstash.daily(x)),
     "sliding(size)": lambda _, s, x: s.window(kstash.sliding(x)),
     "session(gap)": lambda _, s, x: s.window(kstash.session(x)),
     "windowed(serde)": lambda app, _, x: app.stream("a", key=kstash.windowed(x, MINUTE)),
@@ -191,7 +193,7 @@ NEEDED = {
     *("process(name)", "process(processor)", "process(value)", "side(name)"),
     *("aggregate(initial)", "aggregate(function)", "aggregate(value)", "to(topic)", "to(delivery)"),
     *("Serde(serialize)", "Serde(deserialize)", "min(name)", "max(name)", "mean(name)"),
-    *("collect(name)", "window(windows)", "window(grace)", "window(emit)", "window.count(name)"),
+    *("collect(name)", "window(windows)", "window(grace)", "window.count(name)"),
     *("window.sum(name)", "window.reduce(name)", "window.reduce(function)", "window.min(name)"),
     *("window.aggregate(name)", "window.aggregate(initial)", "window.aggregate(function)"),
     *("window.aggregate(value)", "window.max(name)", "window.mean(name)", "window.collect(name)"),
@@ -204,6 +206,7 @@ NEEDED = {
         "windowed(serde)",
         "session(gap)",
         "sliding(size)",
+        "daily(zone)",
         "window.aggregate(merge)",
     ),
 }
@@ -229,6 +232,9 @@ def test_numbers_of_records(wrong: Any) -> None:
         stream.throttle("n", at_most=wrong, within=MINUTE)
     with pytest.raises(TopologyError, match="a number, 1 or more"):
         stream.top("n", wrong, by=one)
+    for declare in (kstash.tumbling_count, partial(kstash.hopping_count, 9)):
+        with pytest.raises(TopologyError, match="a number, 1 or more"):
+            stream.window(declare(wrong))
 
 
 def test_each_verb_is_here() -> None:

@@ -11,6 +11,7 @@ from kstash.errors import ConfigError
 from kstash.operators.steps import NO_STEP, STEPS
 from kstash.ports.state import StoreKind
 from kstash.topology import (
+    count_nodes,
     keyed_nodes,
     nodes,
     process_node,
@@ -36,6 +37,7 @@ def concrete() -> set[type[Node]]:
         window_nodes,
         session_nodes,
         sliding_nodes,
+        count_nodes,
         process_node,
         ready_processors,
     )
