@@ -270,6 +270,25 @@ def check_same(one: Outputs, other: Outputs) -> None:
         )
 
 
+def check_in_order(
+    outputs: Outputs, expected: Mapping[int, Sequence[tuple[bytes, bytes]]], what: str
+) -> None:
+    """A topic holds what is expected by partition, key and value, each output in its place."""
+    for partition, sent in expected.items():
+        found = [(output.key, output.value) for output in outputs[partition]]
+        at = first_difference(found, sent)
+        assert found == sent, (
+            f"{what}, partition {partition}: {len(found)} outputs, {len(sent)} expected; number "
+            f"{at} is {found[at - 1 : at]}, {sent[at - 1 : at]} expected"
+        )
+
+
+def check_no_headers(outputs: Outputs) -> None:
+    """Records have no sign of kstash."""
+    headers = {name for place in outputs.values() for output in place for name, _ in output.headers}
+    assert not headers, f"records of transactional delivery carry {headers}"
+
+
 def first_difference(one: Sequence[object], other: Sequence[object]) -> int:
     """Number of the first item that is not the same in both, from 1 on; one more than both have."""
     same = 0

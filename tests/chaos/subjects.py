@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from tests.chaos.checkers import Outputs, by_key, check_chains, check_counts
+from tests.chaos import window_checks
+from tests.chaos.checkers import (
+    Outputs,
+    by_key,
+    check_chains,
+    check_counts,
+    check_in_order,
+    check_no_headers,
+    check_same,
+    read_committed,
+    read_with_rule,
+)
 from tests.chaos.harness import Chaos, Record, place_of, values_by_key
+from tests.chaos.window_checks import Click, Sent
 
 VOCABULARY = [f"w{number:03}" for number in range(200)]
 KEYWORDS = ["UCB", "ucb", "weather", "UCB campus"]
@@ -34,6 +47,8 @@ class Subject(ABC):
     name: ClassVar[str]
     module: ClassVar[str]
     store: ClassVar[str]
+    """That is compared with the last outputs; empty: none is."""
+
     input_names: ClassVar[tuple[str, ...]]
     stages_behind: ClassVar[tuple[str, ...]] = ()
     """Stages after a repartition topic."""
@@ -46,6 +61,8 @@ class Subject(ABC):
         self.inputs = tuple(f"{name}-{mark}" for name in self.input_names)
         self.output = f"output-{mark}"
         self.transactional_output: str | None = None
+        # What the application is given as its output: a topic, or what its topics begin with.
+        self.named = self.output
         self.partition_count = partition_count
         self.choice = random.Random(chaos.seed)
         chaos.create_topics(partition_count, *self.inputs, self.output, replicas=replicas)
@@ -64,7 +81,7 @@ class Subject(ABC):
         """The command line that every application gets."""
         named = [option for topic in self.inputs for option in ("--input", topic)]
         return [
-            *("--application-id", self.application_id, *named, "--output", self.output),
+            *("--application-id", self.application_id, *named, "--output", self.named),
             *("--checkpoint-interval-ms", str(checkpoint_interval_ms)),
         ]
 
@@ -83,6 +100,14 @@ class Subject(ABC):
         Raises:
             AssertionError: they are not; names the key and where it went wrong.
         """
+
+    def check_beside(self, bootstrap: str, outputs: Outputs, sent: Sequence[Record]) -> None:
+        """Whether the topics beside the first output hold what they must.
+
+        Raises:
+            AssertionError: they do not; names the topic.
+        """
+        del bootstrap, outputs, sent
 
     def last_outputs(self, outputs: Outputs) -> dict[str, Any]:
         """What the store must hold: the last output of each key."""
@@ -187,6 +212,75 @@ class BothDeliveries(RollingHash):
         more = ["--transactional-output", self.transactional_output]
         return super().options(checkpoint_interval_ms) + more
 
+    def check_beside(self, bootstrap: str, outputs: Outputs, sent: Sequence[Record]) -> None:
+        """The other sink has the same outputs, in records without any sign of kstash."""
+        assert self.transactional_output is not None
+        plain = read_committed(bootstrap, self.transactional_output)
+        self.check(plain, sent)
+        check_same(outputs, plain)
+        check_no_headers(plain)
 
-SUBJECTS: tuple[type[Subject], ...] = (WordCount, KeywordCount, BothDeliveries)
-"""What storms go over: one or two hops, one or two inputs, both deliveries."""
+
+class Windows(Subject):
+    """Windows over one topic: at each record and once at their end, by both deliveries."""
+
+    name = "windows"
+    module = "tests.chaos.windows_app"
+    store = ""
+    input_names = ("clicks",)
+    rate = 500
+
+    def __init__(self, chaos: Chaos, *, partition_count: int, replicas: int = 1) -> None:
+        super().__init__(chaos, partition_count=partition_count, replicas=replicas)
+        # Results have the times of their windows: old ones the broker would delete.
+        begin_ms = int(time.time() * 1000) - 48 * 3_600_000
+        self._clicks = window_checks.clicks_of(self.choice, begin_ms, keys=400, jump_each=2_500)
+        self.output = f"{self.named}-updates"
+        beside = (f"{self.named}-{kind}" for kind in ("late", "finals", "visits"))
+        chaos.create_topics(partition_count, self.output, *beside, replicas=replicas)
+
+    def record(self, index: int) -> Record:
+        """A click, mostly out of order."""
+        del index
+        key, at, number = next(self._clicks)
+        place = place_of(key.encode(), self.partition_count)
+        return self.inputs[0], place, key, json.dumps({"at": at, "n": number})
+
+    def expected(self, sent: Sequence[Record]) -> dict[str, dict[int, list[Sent]]]:
+        """What the input makes, by kind and partition."""
+        fed: dict[int, list[Click]] = {place: [] for place in range(self.partition_count)}
+        for _, place, key, value in sent:
+            click = json.loads(value)
+            fed[place].append((str(key), click["at"], click["n"]))
+        return window_checks.all_kinds(fed)
+
+    def output_count(self, sent: Sequence[Record]) -> int:
+        """One for each click that was not late."""
+        return sum(map(len, self.expected(sent)["updates"].values()))
+
+    def check(self, outputs: Outputs, sent: Sequence[Record]) -> None:
+        """Each count of each window, in its place."""
+        check_in_order(outputs, self.expected(sent)["updates"], "updates")
+
+    def check_beside(self, bootstrap: str, outputs: Outputs, sent: Sequence[Record]) -> None:
+        """Each window's final result, each session and each late click, once and in its place."""
+        del outputs
+        expected = self.expected(sent)
+        for kind in ("late", "finals", "visits"):
+            assert any(expected[kind].values()), f"the input makes no {kind}"
+            topic = f"{self.named}-{kind}"
+            plain = read_committed(bootstrap, topic)
+            check_in_order(plain, expected[kind], kind)
+            if kind == "late":
+                check_in_order(read_with_rule(bootstrap, topic), expected[kind], "late at once")
+            else:
+                check_no_headers(plain)
+
+    def last_outputs(self, outputs: Outputs) -> dict[str, Any]:
+        """None: the order of all results shows what the state was."""
+        del outputs
+        return {}
+
+
+SUBJECTS: tuple[type[Subject], ...] = (WordCount, KeywordCount, BothDeliveries, Windows)
+"""What storms go over: one or two hops, one or two inputs, both deliveries, windows."""

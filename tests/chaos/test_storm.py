@@ -15,7 +15,14 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.faults import KINDS, plan
 from tests.chaos.harness import choose_seed
 from tests.chaos.storm import storm
-from tests.chaos.subjects import SUBJECTS, BothDeliveries, Subject
+from tests.chaos.subjects import (
+    SUBJECTS,
+    BothDeliveries,
+    KeywordCount,
+    Subject,
+    Windows,
+    WordCount,
+)
 from tests.chaos.table import Table
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
@@ -39,19 +46,28 @@ def table() -> Iterator[Table]:
     print(f"\n{table.text()}")
 
 
-def hand(seed: int, subject: type[Subject]) -> list[str]:
+PLACES: dict[str, tuple[type[Subject], ...]] = {
+    "counts": (WordCount, KeywordCount),
+    "both deliveries": (BothDeliveries,),
+    "windows": (Windows,),
+}
+"""Of each place one has its storm, by the seed."""
+
+
+def hand(seed: int, place: str) -> list[str]:
     """The kinds of faults that fall to an application: dealt like cards."""
     deck = sorted(KINDS)
     random.Random(seed).shuffle(deck)
-    return deck[SUBJECTS.index(subject) :: len(SUBJECTS)]
+    return deck[list(PLACES).index(place) :: len(PLACES)]
 
 
-@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: str(subject.name))
+@pytest.mark.parametrize("place", PLACES)
 def test_exactly_once_in_a_storm(
-    cluster: Cluster, tmp_path: Path, seed: int, table: Table, subject: type[Subject]
+    cluster: Cluster, tmp_path: Path, seed: int, table: Table, place: str
 ) -> None:
     """Outputs, state, assignment and processes are as if nothing had happened."""
-    storm(cluster, tmp_path, subject, hand(seed, subject), table, seed=seed)
+    subject = PLACES[place][seed % len(PLACES[place])]
+    storm(cluster, tmp_path, subject, hand(seed, place), table, seed=seed)
 
 
 def test_a_short_storm(cluster: Cluster, tmp_path: Path, seed: int, table: Table) -> None:
@@ -65,7 +81,12 @@ def test_a_seed_repeats_its_plan() -> None:
     one, other = (plan(random.Random(7), kinds, 3) for _ in range(2))
     assert one == other
     assert one != plan(random.Random(8), kinds, 3)
-    assert sorted(kind for subject in SUBJECTS for kind in hand(7, subject)) == kinds
+    assert sorted(kind for place in PLACES for kind in hand(7, place)) == kinds
+
+
+def test_all_applications_have_their_turn() -> None:
+    """Each that `make chaos` goes over has a storm under some seed."""
+    assert {subject for subjects in PLACES.values() for subject in subjects} == set(SUBJECTS)
 
 
 def test_a_victim_has_one_fault_at_a_time() -> None:

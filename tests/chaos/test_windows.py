@@ -10,21 +10,15 @@ import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tests.chaos import window_checks
-from tests.chaos.checkers import (
-    Outputs,
-    first_difference,
-    read_committed,
-    read_with_rule,
-)
+from tests.chaos.checkers import check_in_order, read_committed, read_with_rule
 from tests.chaos.harness import Chaos, Feeder, Worker, chaos_run, place_of, wait_for_outputs
-from tests.chaos.window_checks import Click, Sent
+from tests.chaos.window_checks import KINDS, Click, Sent
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
@@ -42,18 +36,6 @@ JUMP_EACH = 4_000
 ACK_DELAY_MS = 300
 """So late is lineage stable: a crash always finds some that only outputs carry."""
 
-KINDS = ("updates", "late", "finals", "visits")
-
-
-def clicks_of(choice: random.Random) -> Iterator[Click]:
-    """Clicks out of order by up to a second, some by more, and now and then an hour later."""
-    number = 0
-    while True:
-        late_ms = choice.randrange(8_000) if number % 13 == 0 else choice.randrange(1_000)
-        at = BEGIN_MS + number * 2 + number // JUMP_EACH * 3_600_000 - late_ms
-        yield f"key-{choice.randrange(KEYS)}", at, number
-        number += 1
-
 
 class Scene:
     """Topics and the worker of one test, used by no other."""
@@ -66,7 +48,8 @@ class Scene:
         )
         self.topics = {kind: f"{self.output}-{kind}" for kind in KINDS}
         chaos.create_topics(PARTITION_COUNT, self.input, *self.topics.values())
-        clicks = clicks_of(random.Random(chaos.seed))
+        choice = random.Random(chaos.seed)
+        clicks = window_checks.clicks_of(choice, BEGIN_MS, keys=KEYS, jump_each=JUMP_EACH)
 
         def step(_: int) -> tuple[str, int, str | None, str]:
             key, at, number = next(clicks)
@@ -93,25 +76,7 @@ class Scene:
             click = json.loads(value)
             assert key is not None
             fed[partition].append((key, click["at"], click["n"]))
-        made: dict[str, dict[int, list[Sent]]] = {kind: {} for kind in KINDS}
-        for partition, clicks in fed.items():
-            made["updates"][partition], made["late"][partition] = window_checks.updates(
-                clicks, 1_000, 500
-            )
-            made["finals"][partition] = window_checks.finals(clicks, 10_000, 2_000)
-            made["visits"][partition] = window_checks.visits(clicks, 3_000, 1_000)
-        return made
-
-
-def check(outputs: Outputs, expected: dict[int, list[Sent]], what: str) -> None:
-    """A topic holds what is expected, each output in its place."""
-    for partition, sent in expected.items():
-        found = [(output.key, output.value) for output in outputs[partition]]
-        at = first_difference(found, sent)
-        assert found == sent, (
-            f"{what}, partition {partition}: {len(found)} outputs, {len(sent)} expected; number "
-            f"{at} is {found[at - 1 : at]}, {sent[at - 1 : at]} expected"
-        )
+        return window_checks.all_kinds(fed)
 
 
 def test_windows_survive_kills(broker: str, tmp_path: Path) -> None:
@@ -135,6 +100,8 @@ def test_windows_survive_kills(broker: str, tmp_path: Path) -> None:
         for kind in KINDS:
             is_immediate = kind in ("updates", "late")
             outputs = read_committed(broker, scene.topics[kind])
-            check(outputs, expected[kind], kind)
+            check_in_order(outputs, expected[kind], kind)
             if is_immediate:
-                check(read_with_rule(broker, scene.topics[kind]), expected[kind], f"{kind} at once")
+                check_in_order(
+                    read_with_rule(broker, scene.topics[kind]), expected[kind], f"{kind} at once"
+                )

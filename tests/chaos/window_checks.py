@@ -6,8 +6,9 @@ Streams' bytes: the key, then the window's start, or a session's end and start, 
 
 from __future__ import annotations
 
+import random
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 Click = tuple[str, int, int]
@@ -24,6 +25,39 @@ class Held:
     start: int
     end: int
     number: int
+
+
+KINDS = ("updates", "late", "finals", "visits")
+"""What `windows_app` writes, by the ends of the topics' names."""
+
+
+def clicks_of(
+    choice: random.Random, begin_ms: int, *, keys: int, jump_each: int
+) -> Iterator[Click]:
+    """Clicks out of order by up to a second, some by more, and now and then an hour later.
+
+    Args:
+        choice: decides.
+        begin_ms: time of the first ones.
+        keys: how many.
+        jump_each: records between two jumps, which close the windows of all keys at once.
+    """
+    number = 0
+    while True:
+        late_ms = choice.randrange(8_000) if number % 13 == 0 else choice.randrange(1_000)
+        at = begin_ms + number * 2 + number // jump_each * 3_600_000 - late_ms
+        yield f"key-{choice.randrange(keys)}", at, number
+        number += 1
+
+
+def all_kinds(fed: Mapping[int, Iterable[Click]]) -> dict[str, dict[int, list[Sent]]]:
+    """What `windows_app` makes of clicks by partition: by kind and partition."""
+    made: dict[str, dict[int, list[Sent]]] = {kind: {} for kind in KINDS}
+    for partition, clicks in fed.items():
+        made["updates"][partition], made["late"][partition] = updates(clicks, 1_000, 500)
+        made["finals"][partition] = finals(clicks, 10_000, 2_000)
+        made["visits"][partition] = visits(clicks, 3_000, 1_000)
+    return made
 
 
 def _key(key: str, *bounds: int) -> bytes:
