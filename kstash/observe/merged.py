@@ -1,4 +1,9 @@
-"""The answers of several workers as one: metrics with a label for the worker, one status of all."""
+"""The answers of several workers as one: metrics with a label for the worker, one status of all.
+
+These are the workers of one supervisor, so they have one clock. The status page puts the workers of
+several machines together, in `page/view.js`: each figure is an age by its worker's own clock there,
+and what a worker has said outlives it on the charts. No server could say that for all of them.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 // The answers of all workers as one view. Pure: no element of the page is touched here.
 //
 // A worker's times are by its own clock. They become ages by its own `time`, so that clocks which
-// differ between machines move nothing on the page.
+// differ between machines move nothing on the page. That is why the page adds up by itself what
+// `kstash/observe/merged.py` adds up for the workers of one supervisor, which have one clock.
 
 export const HISTORY_S = 300;
 const POINT_S = 2;
