@@ -3,8 +3,8 @@
     python docs/make_reference.py
 
 Settings are the fields of `kstash.Config` with what is said below each, metrics are those of
-`kstash.observe.table`, log lines the calls of loggers in `kstash/`. What a line means is written in
-the page itself: a line without a meaning gets an empty one here, and a test refuses that.
+`kstash.observe.catalog`, log lines the calls of loggers in `kstash/`. What a line means is written
+in the page itself: a line without a meaning gets an empty one here, and a test refuses that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from kstash.observe.table import METRICS, OF_SUPERVISOR, METRIC_PREFIX, MetricSpec
+from kstash.observe.catalog import METRIC_PREFIX, METRICS, OF_SUPERVISOR, MetricSpec
 from kstash.settings.config import Config
 from kstash.settings.fields import ConfigFields
 

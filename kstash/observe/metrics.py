@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from kstash.observe.table import METRIC_PREFIX, METRICS, MetricSpec
+from kstash.observe.catalog import METRIC_PREFIX, METRICS, MetricSpec
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -77,7 +77,7 @@ class PrometheusMetrics:
 
     def total(self, name: str) -> float:
         """A counter over all its labels, or a gauge without labels; 0 when never set."""
-        assert name in self._specs, f"metric {name!r} is not in kstash.observe.table"
+        assert name in self._specs, f"metric {name!r} is not in kstash.observe.catalog"
         return self._totals.get(name, 0)
 
     def summed(self, name: str) -> tuple[float, float]:
@@ -107,7 +107,7 @@ class PrometheusMetrics:
         child = self._children.get(key)
         if child is None:
             spec = self._specs.get(name)
-            assert spec is not None, f"metric {name!r} is not in kstash.observe.table"
+            assert spec is not None, f"metric {name!r} is not in kstash.observe.catalog"
             is_kind = spec.kind == kind or (spec.kind == "summary" and kind == "gauge")
             assert is_kind, f"metric {name!r} is a {spec.kind}, used as a {kind}"
             assert set(labels) == set(spec.labels), f"metric {name!r} has labels {spec.labels}"

@@ -16,7 +16,7 @@ class CountedStore(Protocol):
     bytes_counted: int
 
     def drop_clean(self) -> None:
-        """Drop entries that the table holds as they are."""
+        """Drop entries that the backing holds as they are."""
 
 
 class SpillingTask(Protocol):

@@ -1,11 +1,11 @@
-"""The store that operators see: a dict of live decoded values before a table of encoded ones.
+"""The store that operators see: a dict of live decoded values before a backing of encoded ones.
 
 Invariants:
-- Every entry of the live dict that differs from the table is in the dirty set.
+- Every entry of the live dict that differs from the backing is in the dirty set.
 - The keys of the last `load` are leased: they stay resident and dirty until the next `load` of the
   same store or the next checkpoint, even when others are spilled, because the caller may still
   assign them.
-- The table holds only what was written back. It is read only for keys that are not resident.
+- The backing holds only what was written back. It is read only for keys that are not resident.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from kstash.state.sizes import estimate_entry_bytes
 _SAMPLE_KEYS_MAX = 32
 _LOADS_PER_SAMPLE_MAX = 64
 _SCAN_MIN = 8
-"""Entries of the table that are read at once, also where one is wanted: more costs little."""
+"""Entries of the backing that are read at once, also where one is wanted: more costs little."""
 
 _ENTRY_BYTES_INITIAL = 300.0
 """Assumed before the first sample: a short word and a count."""
 
 
-class Table(Protocol):
+class Backing(Protocol):
     """Encoded entries of one store, as of the last write-back."""
 
     def fetch(self, keys: list[bytes]) -> list[bytes | None]:
@@ -77,18 +77,18 @@ class CachedStore:
     """One store of a task: see the module's text. Not thread-safe."""
 
     def __init__(
-        self, spec: StoreSpec, table: Table, budget: MemoryBudget, *, is_table_empty: bool
+        self, spec: StoreSpec, backing: Backing, budget: MemoryBudget, *, is_backing_empty: bool
     ) -> None:
         self.name = spec.name
         self._serialize = spec.serialize
         self._deserialize = spec.deserialize
-        self._table = table
+        self._backing = backing
         self._budget = budget
         self._live: dict[bytes, Any] = {}
         self._dirty: set[bytes] = set()
         self._leased: Collection[bytes] = ()
-        # While the table holds nothing that is not resident, a miss needs no look-up.
-        self._is_all_resident = is_table_empty
+        # While the backing holds nothing that is not resident, a miss needs no look-up.
+        self._is_all_resident = is_backing_empty
         self._entry_bytes = _ENTRY_BYTES_INITIAL
         self._loads_between_samples = 1
         self._loads_until_sample = 1
@@ -146,7 +146,7 @@ class CachedStore:
         return list(found.items())
 
     def items(self) -> list[tuple[bytes, Any]]:
-        """All entries in key order, resident or not. Reads the whole table."""
+        """All entries in key order, resident or not. Reads the whole backing."""
         return self.range(b"", None, limit=sys.maxsize)
 
     def __len__(self) -> int:
@@ -154,7 +154,7 @@ class CachedStore:
         return len(self._live)
 
     def count(self, written: int) -> int:
-        """About how many entries there are, when the table has about `written`."""
+        """About how many entries there are, when the backing has about `written`."""
         return len(self) if self._is_all_resident else max(len(self), written)
 
     def changes(self) -> Changes:
@@ -189,7 +189,7 @@ class CachedStore:
         self._leased = ()
 
     def drop_clean(self) -> None:
-        """Drop entries that the table holds as they are."""
+        """Drop entries that the backing holds as they are."""
         self._keep(self._dirty.union(self._leased))
 
     def drop_written(self, changes: Changes) -> None:
@@ -213,9 +213,9 @@ class CachedStore:
     def _first(
         self, lower: bytes, upper: bytes | None, limit: int
     ) -> tuple[list[bytes], dict[bytes, bytes]]:
-        """The first entries of a range: (resident keys in order, what the table has beside them).
+        """The first entries of a range: (resident keys in order, what the backing has beside them).
 
-        Each part has what it holds of the first `limit` entries; the table's may have more.
+        Each part has what it holds of the first `limit` entries; the backing's may have more.
         """
         assert limit >= 1, "a range of nothing"
         resident = list(islice(self._resident(lower, upper, limit), limit))
@@ -238,11 +238,11 @@ class CachedStore:
         )
 
     def _written(self, start: bytes, upper: bytes | None, limit: int) -> dict[bytes, bytes]:
-        """The first entries of a range that only the table has: `limit` or more, or all."""
+        """The first entries of a range that only the backing has: `limit` or more, or all."""
         live, found = self._live, dict[bytes, bytes]()
         while len(found) < limit and (upper is None or start < upper):
             count = max(limit - len(found), _SCAN_MIN)
-            rows = self._table.scan(start, upper, count)
+            rows = self._backing.scan(start, upper, count)
             found.update((key, value) for key, value in rows if key not in live)
             is_last = len(rows) < count
             end = upper if is_last else rows[-1][0] + b"\0"
@@ -255,16 +255,16 @@ class CachedStore:
     def _scanned(
         self, start: bytes, end: bytes | None, rows: Sequence[tuple[bytes, bytes]]
     ) -> None:
-        """The table has these rows from `start` on and below `end`, and no other ones."""
+        """The backing has these rows from `start` on and below `end`, and no other ones."""
 
     def _fetch(self, missing: list[bytes], into: dict[bytes, Any]) -> None:
-        """Add those of `missing`, which are not resident, that the table has."""
-        self._decode(zip(missing, self._table.fetch(missing), strict=True), into)
+        """Add those of `missing`, which are not resident, that the backing has."""
+        self._decode(zip(missing, self._backing.fetch(missing), strict=True), into)
 
     def _decode(
         self, entries: Iterable[tuple[bytes, bytes | None]], into: dict[bytes, Any]
     ) -> None:
-        """Add entries of the table, decoded; a value of None is none."""
+        """Add entries of the backing, decoded; a value of None is none."""
         deserialize = self._deserialize
         key = b""
         try:

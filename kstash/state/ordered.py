@@ -1,9 +1,9 @@
 """The ordered store: a `CachedStore` whose entries are also read and removed in key order.
 
-What is resident is merged with the table. Invariants, beside those of the cache:
+What is resident is merged with the backing. Invariants, beside those of the cache:
 
 - Each key with a live value is in the sorted keys or among the unsorted ones.
-- Below the floor the table has no entry that counts: each one there is deleted in the live dict, or
+- Below the floor the backing has no entry that counts: each one is deleted in the live dict, or
   expired. So no read goes there, and the next write-back removes all of them at once.
 
 The floor keeps queues fast: RocksDB has a tombstone for each entry that was deleted by itself, and
@@ -18,7 +18,7 @@ from typing import Any
 
 from kstash.ports.state import StoreSpec
 from kstash.state.budget import MemoryBudget
-from kstash.state.cache import CachedStore, Changes, Table
+from kstash.state.cache import Backing, CachedStore, Changes
 from kstash.state.sorted_keys import SortedKeys
 
 _UNSORTED_MAX = 4096
@@ -28,16 +28,16 @@ _CHANGES_BETWEEN_COUNTS = 256
 
 
 class CachedOrderedStore(CachedStore):
-    """`kstash.ports.state.OrderedStore` before a table: see the module's text."""
+    """`kstash.ports.state.OrderedStore` before a backing: see the module's text."""
 
     def __init__(
-        self, spec: StoreSpec, table: Table, budget: MemoryBudget, *, is_table_empty: bool
+        self, spec: StoreSpec, backing: Backing, budget: MemoryBudget, *, is_backing_empty: bool
     ) -> None:
-        super().__init__(spec, table, budget, is_table_empty=is_table_empty)
+        super().__init__(spec, backing, budget, is_backing_empty=is_backing_empty)
         self._sorted = SortedKeys()
         self._unsorted: set[bytes] = set()
         self._floor = b""
-        # The table has no entry at all below this.
+        # The backing has no entry at all below this.
         self._erased_below = b""
         self._changes_until_count = _CHANGES_BETWEEN_COUNTS
 

@@ -71,17 +71,17 @@ class RocksTaskState(TaskStores):
         self._handles = {
             name: self._database.get_column_family_handle(name) for name in sorted(families)
         }
-        self._tables = {
+        self._backings = {
             spec.name: self._database.get_column_family(_STORE_PREFIX + spec.name)
             for spec in stores
         }
         super().__init__(
             stores,
-            table_of=lambda name: _RocksTable(self._tables[name], live),
+            backing_of=lambda name: _RocksBacking(self._backings[name], live),
             is_empty=lambda _: is_empty,
             budget=budget,
         )
-        shown = [self._database, *self._tables.values()]
+        shown = [self._database, *self._backings.values()]
         self._writer = Writer(self._database, shown, live, live.parent.name)
         position = self._database.get(_POSITION_KEY)
         self.position = 0 if position is None else int(position)
@@ -91,9 +91,9 @@ class RocksTaskState(TaskStores):
     def sizes(self) -> dict[str, StoreSize]:
         """Size of each store by name. Updates count until RocksDB has merged them."""
         found = {}
-        for name, table in self._tables.items():
-            written = table.property_int_value(_ENTRIES) or 0
-            size_bytes = table.property_int_value(_BYTES) or 0
+        for name, backing in self._backings.items():
+            written = backing.property_int_value(_ENTRIES) or 0
+            size_bytes = backing.property_int_value(_BYTES) or 0
             found[name] = StoreSize(self.count(name, written), size_bytes)
         return found
 
@@ -164,7 +164,7 @@ class RocksTaskState(TaskStores):
         self._on_close()
         # RocksDB closes, and frees its memory, only when nothing refers to it.
         self._handles.clear()
-        for part in (*self._tables.values(), self._database):
+        for part in (*self._backings.values(), self._database):
             # Closing flushes. What cannot be flushed now is in no checkpoint and thrown away; a
             # failing disk was reported by `checkpoint` already, to the caller that depends on it.
             with suppress(Exception):
@@ -173,8 +173,8 @@ class RocksTaskState(TaskStores):
             shutil.rmtree(self._live, ignore_errors=True)
 
 
-class _RocksTable:
-    """One column family as a `Table`."""
+class _RocksBacking:
+    """One column family as a `Backing`."""
 
     def __init__(self, family: Rdict, folder: Path) -> None:
         # The stub knows neither lists of bytes as keys nor what raw mode returns.

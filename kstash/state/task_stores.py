@@ -1,4 +1,4 @@
-"""The stores of one task, whatever their kinds, before the tables that keep them."""
+"""The stores of one task, whatever their kinds, before the backings that keep them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kstash.ports.state import StoreKind, StoreSpec
 from kstash.state.budget import MemoryBudget
-from kstash.state.cache import CachedStore, Changes, Table
+from kstash.state.cache import Backing, CachedStore, Changes
 from kstash.state.ordered import CachedOrderedStore
 from kstash.state.timers import StoredTimers, entries_spec
 
@@ -16,8 +16,8 @@ class TaskStores:
 
     Args:
         specs: the task's stores.
-        table_of: gives the table of a store, by its name.
-        is_empty: whether the table of a store is known to be empty, by its name.
+        backing_of: gives the backing of a store, by its name.
+        is_empty: whether the backing of a store is known to be empty, by its name.
         budget: of the worker.
     """
 
@@ -25,7 +25,7 @@ class TaskStores:
         self,
         specs: Sequence[StoreSpec],
         *,
-        table_of: Callable[[str], Table],
+        backing_of: Callable[[str], Backing],
         is_empty: Callable[[str], bool],
         budget: MemoryBudget,
     ) -> None:
@@ -33,13 +33,13 @@ class TaskStores:
         self._ordered: dict[str, CachedOrderedStore] = {}
         self._timers: dict[str, StoredTimers] = {}
         for spec in specs:
-            table, is_table_empty = table_of(spec.name), is_empty(spec.name)
+            backing, is_backing_empty = backing_of(spec.name), is_empty(spec.name)
             if spec.kind is StoreKind.KEYED:
-                keyed = CachedStore(spec, table, budget, is_table_empty=is_table_empty)
+                keyed = CachedStore(spec, backing, budget, is_backing_empty=is_backing_empty)
                 self._stores[spec.name] = keyed
                 continue
             kept = entries_spec(spec) if spec.kind is StoreKind.TIMERS else spec
-            ordered = CachedOrderedStore(kept, table, budget, is_table_empty=is_table_empty)
+            ordered = CachedOrderedStore(kept, backing, budget, is_backing_empty=is_backing_empty)
             self._stores[spec.name] = ordered
             if spec.kind is StoreKind.TIMERS:
                 self._timers[spec.name] = StoredTimers(ordered)
@@ -63,7 +63,7 @@ class TaskStores:
         return tuple(self._stores.values())
 
     def count(self, name: str, written: int) -> int:
-        """About how many entries a store has, when its table has about `written`."""
+        """About how many entries a store has, when its backing has about `written`."""
         entries = self._stores[name].count(written)
         # A timer is two of them.
         return entries // 2 if name in self._timers else entries

@@ -30,7 +30,7 @@ class _Frozen:
     """A checkpoint, of which its files are made: position, encoded entries of each store."""
 
     position: int
-    tables: Mapping[str, Mapping[bytes, bytes]]
+    backings: Mapping[str, Mapping[bytes, bytes]]
     files: tuple[FileEntry, ...]
     is_sound: bool = True
 
@@ -83,7 +83,7 @@ class MemoryTaskFolder:
         frozen = self._checkpoints.get(label)
         if frozen is None:
             raise StateError(f"there is no checkpoint {label!r}", self._name)
-        yield _contents(frozen.position, frozen.tables)[name]
+        yield _contents(frozen.position, frozen.backings)[name]
 
     def adopt(
         self,
@@ -101,7 +101,7 @@ class MemoryTaskFolder:
             _digest(content): content
             for frozen in self._checkpoints.values()
             if frozen.is_sound
-            for content in _contents(frozen.position, frozen.tables).values()
+            for content in _contents(frozen.position, frozen.backings).values()
         }
         contents = {}
         for entry in files:
@@ -111,13 +111,13 @@ class MemoryTaskFolder:
                 if _digest(content) != entry.digest:
                     raise CheckpointCorruptError(f"file {entry.name} is damaged", entry.uri)
             contents[entry.name] = content
-        tables = {
+        backings = {
             name.removesuffix(_SUFFIX): dict(msgspec.msgpack.decode(content, type=_Entries))
             for name, content in contents.items()
             if name.endswith(_SUFFIX)
         }
         position = int(contents[_POSITION])
-        self._checkpoints[label] = _Frozen(position, tables, _describe(position, tables))
+        self._checkpoints[label] = _Frozen(position, backings, _describe(position, backings))
 
     def open(
         self,
@@ -140,8 +140,8 @@ class MemoryTaskFolder:
             if base not in self._checkpoints:
                 raise CheckpointCorruptError(f"there is no checkpoint {base!r}", self._name)
             frozen = self._checkpoints[base]
-            kept = {name: table for name, table in frozen.tables.items() if name not in fresh}
-            frozen = replace(frozen, tables=kept)
+            kept = {name: backing for name, backing in frozen.backings.items() if name not in fresh}
+            frozen = replace(frozen, backings=kept)
         state = MemoryTaskState(
             frozen, stores, budget=self._budget, keep=self._checkpoints.__setitem__
         )
@@ -183,11 +183,13 @@ class MemoryTaskState(TaskStores):
         """Of the checkpoint that was opened, or of the last one taken; 0 for an empty state."""
         self._budget = budget
         self._keep = keep
-        self._tables = {spec.name: _DictTable(frozen.tables.get(spec.name, {})) for spec in stores}
+        self._backings = {
+            spec.name: _DictBacking(frozen.backings.get(spec.name, {})) for spec in stores
+        }
         super().__init__(
             stores,
-            table_of=self._tables.__getitem__,
-            is_empty=lambda name: not frozen.tables.get(name),
+            backing_of=self._backings.__getitem__,
+            is_empty=lambda name: not frozen.backings.get(name),
             budget=budget,
         )
         budget.add(self)
@@ -196,14 +198,14 @@ class MemoryTaskState(TaskStores):
         """Size of each store by name."""
         return {
             name: StoreSize(
-                self.count(name, len(table.entries)),
-                sum(map(len, (*table.entries, *table.entries.values()))),
+                self.count(name, len(backing.entries)),
+                sum(map(len, (*backing.entries, *backing.entries.values()))),
             )
-            for name, table in self._tables.items()
+            for name, backing in self._backings.items()
         }
 
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
-        """Write all dirty state back and keep a frozen copy of the tables as `label`.
+        """Write all dirty state back and keep a frozen copy of the backings as `label`.
 
         Raises:
             StateError: a value cannot be serialized.
@@ -211,9 +213,9 @@ class MemoryTaskState(TaskStores):
         changes = self.changes()
         self._write(changes)
         self.mark_written(changes)
-        tables = {name: dict(table.entries) for name, table in self._tables.items()}
-        entries = _describe(position, tables)
-        self._keep(label, _Frozen(position, tables, entries))
+        backings = {name: dict(backing.entries) for name, backing in self._backings.items()}
+        entries = _describe(position, backings)
+        self._keep(label, _Frozen(position, backings, entries))
         self.position = position
         return entries
 
@@ -229,11 +231,11 @@ class MemoryTaskState(TaskStores):
 
     def _write(self, changes: Mapping[str, Changes]) -> None:
         for name, change in changes.items():
-            self._tables[name].apply(change)
+            self._backings[name].apply(change)
 
 
-class _DictTable:
-    """Encoded entries of one store in a dict: a `Table`."""
+class _DictBacking:
+    """Encoded entries of one store in a dict: a `Backing`."""
 
     def __init__(self, entries: Mapping[bytes, bytes]) -> None:
         self.entries = dict(entries)
@@ -258,21 +260,23 @@ class _DictTable:
             self.entries.pop(key, None)
 
 
-def _contents(position: int, tables: Mapping[str, Mapping[bytes, bytes]]) -> dict[str, bytes]:
+def _contents(position: int, backings: Mapping[str, Mapping[bytes, bytes]]) -> dict[str, bytes]:
     """A checkpoint as files, by name."""
     return {
         _POSITION: b"%d" % position,
         **{
-            name + _SUFFIX: msgspec.msgpack.encode(sorted(table.items()))
-            for name, table in tables.items()
+            name + _SUFFIX: msgspec.msgpack.encode(sorted(backing.items()))
+            for name, backing in backings.items()
         },
     }
 
 
-def _describe(position: int, tables: Mapping[str, Mapping[bytes, bytes]]) -> tuple[FileEntry, ...]:
+def _describe(
+    position: int, backings: Mapping[str, Mapping[bytes, bytes]]
+) -> tuple[FileEntry, ...]:
     return tuple(
         FileEntry(name, len(content), _digest(content))
-        for name, content in _contents(position, tables).items()
+        for name, content in _contents(position, backings).items()
     )
 
 

@@ -22,7 +22,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from kstash.broker import DevBroker
-from kstash.observe.table import METRIC_PREFIX, METRICS
+from kstash.observe.catalog import METRIC_PREFIX, METRICS
 from kstash.process.seat import SEAT_VARIABLE
 from kstash.testing.fixtures import TopicFactory
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kstash.observe.table import METRIC_PREFIX, METRICS, OF_SUPERVISOR
+from kstash.observe.catalog import METRIC_PREFIX, METRICS, OF_SUPERVISOR
 
 OF_SCRAPES = frozenset({"namespace", "job", "instance", "pod", "worker"})
 """Labels that Prometheus adds to every series, and a supervisor's `worker`."""

@@ -14,7 +14,7 @@ import yaml
 from deploy.make_dashboard import COLUMNS, TARGET, text
 from deploy.panels import ROWS
 from deploy.queries import Panel, Query
-from kstash.observe.table import METRIC_PREFIX, METRICS, OF_SUPERVISOR
+from kstash.observe.catalog import METRIC_PREFIX, METRICS, OF_SUPERVISOR
 from tests.unit.promql import asked, check_expression, promtool
 
 PANELS = [panel for row in ROWS for panel in row.panels]

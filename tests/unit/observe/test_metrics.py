@@ -14,8 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import kstash
+from kstash.observe.catalog import METRIC_PREFIX, METRICS
 from kstash.observe.metrics import PrometheusMetrics
-from kstash.observe.table import METRIC_PREFIX, METRICS
 from kstash.ports.process import Metrics
 
 KINDS = {"count": "counter", "gauge": "gauge", "observe": "histogram"}
@@ -145,7 +145,7 @@ def test_process_and_garbage_collector_are_there() -> None:
 def test_undeclared_names_kinds_and_labels_are_programmer_errors() -> None:
     """A wrong name, kind or label set asserts at its first use."""
     metrics = PrometheusMetrics()
-    with pytest.raises(AssertionError, match=r"'nope' is not in kstash\.observe\.table"):
+    with pytest.raises(AssertionError, match=r"'nope' is not in kstash\.observe\.catalog"):
         metrics.count("nope")
     with pytest.raises(AssertionError, match="'nope'"):
         metrics.total("nope")

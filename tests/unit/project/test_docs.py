@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from kstash import KeyedStream, Record
 from kstash.cli.main import app as command_line
-from kstash.observe.table import METRIC_PREFIX, METRICS, OF_SUPERVISOR
+from kstash.observe.catalog import METRIC_PREFIX, METRICS, OF_SUPERVISOR
 from kstash.process.seat import EXIT_ORPHANED
 from kstash.process.supervisor import EXIT_FENCED
 from kstash.settings.config import Config

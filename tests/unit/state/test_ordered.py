@@ -1,4 +1,4 @@
-"""What an ordered store reads and writes of its table: little, however much was deleted there."""
+"""What an ordered store reads and writes of its backing: little, however much was deleted there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMERS = StoreSpec("timers", bytes, bytes, StoreKind.TIMERS)
 
 
 class CountingTable:
-    """A table in a dict that counts the rows which are read of it."""
+    """A backing in a dict that counts the rows which are read of it."""
 
     def __init__(self, entries: dict[bytes, bytes]) -> None:
         self.entries = entries
@@ -49,61 +49,63 @@ class CountingTable:
 
 
 def on_disk(count: int) -> tuple[CountingTable, CachedOrderedStore]:
-    """A store with so many entries in its table and none in memory."""
-    table = CountingTable({b"%06d" % n: b"v" for n in range(count)})
-    return table, CachedOrderedStore(ENTRIES, table, MemoryBudget(1 << 30), is_table_empty=False)
+    """A store with so many entries in its backing and none in memory."""
+    backing = CountingTable({b"%06d" % n: b"v" for n in range(count)})
+    return backing, CachedOrderedStore(
+        ENTRIES, backing, MemoryBudget(1 << 30), is_backing_empty=False
+    )
 
 
 def timers_on_disk(count: int) -> tuple[CountingTable, CachedOrderedStore, StoredTimers]:
     """So many timers, each due a millisecond after the one before it, all of them on the disk."""
-    table = CountingTable({})
+    backing = CountingTable({})
     spec = entries_spec(TIMERS)
     budget = MemoryBudget(1 << 30)
-    filling = CachedOrderedStore(spec, table, budget, is_table_empty=True)
+    filling = CachedOrderedStore(spec, backing, budget, is_backing_empty=True)
     for number in range(count):
         StoredTimers(filling).set(b"%d" % number, "t", number)
-    table.apply(filling.changes())
-    store = CachedOrderedStore(spec, table, budget, is_table_empty=False)
-    return table, store, StoredTimers(store)
+    backing.apply(filling.changes())
+    store = CachedOrderedStore(spec, backing, budget, is_backing_empty=False)
+    return backing, store, StoredTimers(store)
 
 
 def test_the_next_timer_is_found_by_one_look() -> None:
     """Of a thousand timers on the disk a few are read, and none stays in memory."""
-    table, store, timers = timers_on_disk(1000)
-    assert table.scans == 0
+    backing, store, timers = timers_on_disk(1000)
+    assert backing.scans == 0
     assert timers.next_due() == 0
-    assert table.scans == 1
-    assert table.rows_read <= 8
+    assert backing.scans == 1
+    assert backing.rows_read <= 8
     assert len(store) == 0
 
 
 def test_nothing_is_read_while_nothing_is_due() -> None:
-    """Once the first timer is known, to ask before its time costs no look at the table."""
-    table, _, timers = timers_on_disk(10)
+    """Once the first timer is known, to ask before its time costs no look at the backing."""
+    backing, _, timers = timers_on_disk(10)
     timers.cancel(b"0", "t")
     assert timers.next_due() == 1
-    scans = table.scans
+    scans = backing.scans
     for _ in range(100):
         assert timers.due(0, limit=10) == []
-    assert table.scans == scans
+    assert backing.scans == scans
 
 
 def test_what_has_fired_is_not_read_again() -> None:
     """A thousand timers that fire ten at a time, with no write-back, cost a few reads each."""
-    table, _, timers = timers_on_disk(1000)
+    backing, _, timers = timers_on_disk(1000)
     for _ in range(100):
         for timer in timers.due(1000, limit=10):
             timers.cancel(timer.key, timer.name)
     assert timers.next_due() is None
-    assert table.rows_read < 4000
-    rows_read = table.rows_read
+    assert backing.rows_read < 4000
+    rows_read = backing.rows_read
     assert timers.next_due() is None
-    assert table.rows_read == rows_read
+    assert backing.rows_read == rows_read
 
 
 def test_what_has_fired_is_erased_together() -> None:
     """No tombstone of its own is written for what stands before the first entry."""
-    table, store, timers = timers_on_disk(100)
+    backing, store, timers = timers_on_disk(100)
     for timer in timers.due(1000, limit=60):
         timers.cancel(timer.key, timer.name)
     assert timers.next_due() == 60
@@ -112,21 +114,21 @@ def test_what_has_fired_is_erased_together() -> None:
     # Of each timer only the entry by its name.
     assert len(changes.single_deletions) == 60
     assert len(changes.deletions) == 120
-    table.apply(changes)
+    backing.apply(changes)
     store.mark_written(changes)
-    assert len(table.entries) == 80
+    assert len(backing.entries) == 80
     assert store.changes().erased is None
     assert [timer.at_ms for timer in timers.due(1000, limit=3)] == [60, 61, 62]
 
 
 def test_what_never_left_memory_is_erased_together() -> None:
     """The same without a restart: what was written and is gone at the front needs one erasure."""
-    table = CountingTable({})
-    store = CachedOrderedStore(ENTRIES, table, MemoryBudget(1 << 30), is_table_empty=True)
+    backing = CountingTable({})
+    store = CachedOrderedStore(ENTRIES, backing, MemoryBudget(1 << 30), is_backing_empty=True)
     store.put({b"%06d" % n: "v" for n in range(100)})
     for _ in range(2):
         changes = store.changes()
-        table.apply(changes)
+        backing.apply(changes)
         store.mark_written(changes)
     store.delete([b"%06d" % n for n in range(60)])
     assert store.range(b"", None, limit=1) == [(b"000060", "v")]
@@ -137,8 +139,8 @@ def test_what_never_left_memory_is_erased_together() -> None:
 
 def test_what_is_deleted_is_not_walked_over() -> None:
     """Neither before the next write-back, nor after it where a caller assigned None."""
-    table = CountingTable({})
-    store = CachedOrderedStore(ENTRIES, table, MemoryBudget(1 << 30), is_table_empty=True)
+    backing = CountingTable({})
+    store = CachedOrderedStore(ENTRIES, backing, MemoryBudget(1 << 30), is_backing_empty=True)
     store.put({b"a": "v", b"b": "v", b"c": "v"})
     assert len(store.items()) == 3
     store.delete([b"a"])
@@ -151,7 +153,7 @@ def test_what_is_deleted_is_not_walked_over() -> None:
 def test_no_range_has_very_many_keys_to_sort() -> None:
     """However many entries came since the last range, most of them are in order already."""
     store = CachedOrderedStore(
-        ENTRIES, CountingTable({}), MemoryBudget(1 << 30), is_table_empty=True
+        ENTRIES, CountingTable({}), MemoryBudget(1 << 30), is_backing_empty=True
     )
     for number in range(20_000):
         store.put({b"%06d" % number: "v"})
@@ -161,8 +163,8 @@ def test_no_range_has_very_many_keys_to_sort() -> None:
 
 def test_what_expired_is_not_written() -> None:
     """Entries that came and expired between two write-backs are no longer remembered."""
-    table = CountingTable({})
-    store = CachedOrderedStore(ENTRIES, table, MemoryBudget(1 << 30), is_table_empty=True)
+    backing = CountingTable({})
+    store = CachedOrderedStore(ENTRIES, backing, MemoryBudget(1 << 30), is_backing_empty=True)
     store.put({b"%06d" % n: "v" for n in range(100)})
     store.expire_below(b"000090", limit=100)
     assert len(store) == 10
@@ -172,61 +174,61 @@ def test_what_expired_is_not_written() -> None:
 
 def test_erasures_stand_side_by_side() -> None:
     """Each write-back erases from where the last one ended, so that RocksDB splits no range."""
-    table, store = on_disk(100)
+    backing, store = on_disk(100)
     bounds = []
     for bound in (b"000010", b"000030", b"000060"):
         store.expire_below(bound, limit=100)
         changes = store.changes()
         bounds.append(changes.erased)
-        table.apply(changes)
+        backing.apply(changes)
         store.mark_written(changes)
     assert bounds == [(b"", b"000010"), (b"000010", b"000030"), (b"000030", b"000060")]
-    assert len(table.entries) == 40
+    assert len(backing.entries) == 40
 
 
 def test_an_expiry_reads_no_more_than_it_removes() -> None:
     """A step over a large store reads about its limit of rows."""
-    table, store = on_disk(5000)
+    backing, store = on_disk(5000)
     for _ in range(10):
         assert store.expire_below(b"999999", limit=100)
-    assert table.rows_read < 1200
+    assert backing.rows_read < 1200
     assert store.range(b"", None, limit=1) == [(b"001000", "v")]
 
 
 def test_a_range_reads_no_more_than_it_gives() -> None:
-    """Entries in memory stand for those of the table, which are not read past the last one."""
-    table, store = on_disk(5000)
+    """Entries in memory stand for those of the backing, which are not read past the last one."""
+    backing, store = on_disk(5000)
     store.load([b"%06d" % n for n in range(2000)])
     assert len(store.range(b"", None, limit=10)) == 10
-    assert table.rows_read <= 20
+    assert backing.rows_read <= 20
 
 
 def test_what_is_all_resident_needs_no_look() -> None:
-    """Without a spill or a restart the table is never read."""
-    table = CountingTable({})
-    store = CachedOrderedStore(ENTRIES, table, MemoryBudget(1 << 30), is_table_empty=True)
+    """Without a spill or a restart the backing is never read."""
+    backing = CountingTable({})
+    store = CachedOrderedStore(ENTRIES, backing, MemoryBudget(1 << 30), is_backing_empty=True)
     store.put({b"%06d" % n: "v" for n in range(100)})
     changes = store.changes()
-    table.apply(changes)
+    backing.apply(changes)
     store.mark_written(changes)
     store.expire_below(b"000050", limit=100)
     assert store.range(b"", None, limit=1) == [(b"000050", "v")]
-    assert table.scans == 0
+    assert backing.scans == 0
 
 
 def test_a_failed_write_is_done_again_as_a_whole() -> None:
     """What was erased, put and deleted in part is so again: nothing expired comes back."""
-    table, store = on_disk(10)
+    backing, store = on_disk(10)
     store.expire_below(b"000005", limit=10)
     store.put({b"000002": "again"})
     first = store.changes()
-    table.entries.update(zip(first.keys, first.values, strict=True))  # and then the disk was full
+    backing.entries.update(zip(first.keys, first.values, strict=True))  # and then the disk was full
     assert store.range(b"", b"000006", limit=9) == [(b"000002", "again"), (b"000005", "v")]
     store.delete([b"000002"])
     changes = store.changes()
-    table.apply(changes)
+    backing.apply(changes)
     store.mark_written(changes)
-    assert sorted(table.entries) == [b"%06d" % n for n in range(5, 10)]
+    assert sorted(backing.entries) == [b"%06d" % n for n in range(5, 10)]
 
 
 def spilling(memory_bytes: int) -> MemoryTaskState:

@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import kstash
 from kstash.errors import OperatorError
+from kstash.observe.catalog import METRICS
 from kstash.observe.metrics import PrometheusMetrics
-from kstash.observe.table import METRICS
 from kstash.ports.status import BrokerStatus
 from kstash.runtime.context import RECOVERIES_MAX
 from kstash.testing import TestDriver
