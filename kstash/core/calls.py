@@ -53,6 +53,7 @@ class CallResults:
     __slots__ = ("_found",)
 
     def __init__(self) -> None:
+        # By task and call: its answers by who wrote them; never empty.
         self._found: dict[tuple[TaskId, bytes], dict[Incarnation, bytes]] = {}
 
     def fold(self, task: TaskId, call: bytes, incarnation: Incarnation, answer: bytes) -> None:

@@ -44,6 +44,7 @@ class InputTime:
             writers: all tasks that write there, whether they ever did or not; one or more.
         """
         self._reader = reader
+        # As the reader rule knows them: (application, task); one or more.
         self._writers = [(application, task) for task in writers]
 
     def hear(self, task: TaskId, times_ms: Sequence[int]) -> list[int]:
@@ -184,14 +185,18 @@ class Quiet:
     """Since when inputs of a live task are at the ends of their logs, and when to say so.
 
     A live fact, and no state: whoever goes live begins anew.
+
+    Args:
+        idle_timeout_ms: how long an input is at its end before it is said to be idle.
     """
 
     __slots__ = ("_idle_timeout_ms", "_said", "_since")
 
     def __init__(self, idle_timeout_ms: int) -> None:
         self._idle_timeout_ms = idle_timeout_ms
-        # By input: since when it is at its end, and when that was said last.
+        # By input: since when it is at its end.
         self._since: dict[int, int] = {}
+        # By input: when that was said last; none that is not at its end.
         self._said: dict[int, int] = {}
 
     def see(self, source: int, now_ms: int, *, is_at_end: bool) -> None:

@@ -55,6 +55,7 @@ class TaskGroup:
         recovery: how the group became live; None under a guarantee without recovery.
         inputs: what the tasks read.
         batches: which task has its turn.
+        ticks: wakes tasks that go by the wall clock; does nothing before the group is live.
         checkpoints: of the tasks.
         trimmer: takes records out of the lineage topic that no successor needs; None before the
             tasks are open, and where `recovery` is None.

@@ -41,9 +41,25 @@ REPLAY_SLICE_EVENTS = 500
 class Task:
     """One incarnation of one task.
 
-    `watch` looks at batches that take long, `fail` is given what a record failed with.
+    Args:
+        name: `<stage>_<partition>`, as logs and metrics have it.
+        stage: what it runs.
+        plan: where it begins, and what it replays.
+        core: what it has processed, and what goes out with which lineage; it has the position.
+        incarnation: of its group.
+        inputs: by index; their offsets are those of the plan.
+        state: its stores: as of the plan's base now, as of the position after each event.
+        places: of inputs whose records others wrote: which keys belong there.
+        limits: of each output.
+        outputs: those of the stage.
+        sent: what is on its way.
+        stored: what scans have found of its outputs.
+        watch: looks at batches that take long.
+        fail: is given what a record failed with.
 
     Attributes:
+        program: the stage's operators, over the state.
+        replay: what comes next until the adopted end, and what is out already.
         may_leave_work: whether an event may be under way for longer than a batch takes.
         parts: of what events have made, so far; it rises while an event is under way, too.
         pending, publishing: the checkpoint that waits for lineage; the one on its way to Kafka.
@@ -89,6 +105,7 @@ class Task:
         self.parts = self.records_in = self.replayed = 0
         self.newest_timestamp = self.stream_time_ms = 0
         self.dropped: Counter[str] = Counter()
+        # Whether each event is logged; else those of the only input follow by themselves.
         self._logs_runs = plan.logs_runs(len(inputs))
         self.replay = Replay(
             plan,
@@ -102,7 +119,9 @@ class Task:
         self.emission = Emission(core, self.replay, outputs, sent)
         self.ticking: Ticking | None = None
         self._watch, self._fail = watch, fail
+        # The event that has made a part of its outputs; None: none is under way.
         self._under_way: UnderWay | None = None
+        # Inputs in the order of their turns; each once.
         self._order = deque(sorted(inputs))
 
     # -- replay ----------------------------------------------------------------------------------

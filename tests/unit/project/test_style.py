@@ -266,6 +266,136 @@ def test_calls_of_many_parts_are_made_by_name() -> None:
     assert not findings()[many_parts]
 
 
+HEART = {
+    "kstash/runtime/context.py": {"Clients", "Context", "Producers", "Services"},
+    "kstash/runtime/group/checkpoints.py": {"Checkpoints"},
+    "kstash/runtime/group/group.py": {"TaskGroup"},
+    "kstash/runtime/group/uploads.py": {"Uploads", "_Line"},
+    "kstash/runtime/recovery/attempt.py": {"RecoveryAttempt"},
+    "kstash/runtime/recovery/restore.py": {"Restores"},
+    "kstash/runtime/task/inputs.py": {"TaskInput"},
+    "kstash/runtime/task/task.py": {"Task"},
+    "kstash/runtime/worker/groups.py": {"Groups"},
+    "kstash/runtime/worker/worker.py": {"Worker"},
+}
+"""Of the runtime, those whose fields many others depend on; of the core, all classes."""
+
+MAKERS = {"Worker", "TaskGroup", "TaskOpener", "RecoveryAttempt"}
+"""Classes that make parts, and so have the whole context; of functions, those of `wiring.py`."""
+
+SECTION = re.compile(r"^(Args|Attributes):$(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def described(cls: ast.ClassDef, section: str) -> set[str]:
+    """Names under `Args:` or `Attributes:` of a class or its constructor."""
+    docs = [ast.get_docstring(cls) or ""]
+    for node in cls.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            docs.append(ast.get_docstring(node) or "")
+    names: set[str] = set()
+    for title, text in (found for doc in docs for found in SECTION.findall(doc)):
+        if title == section:
+            for line in re.findall(r"^    (\w[\w, `]*):", text, re.MULTILINE):
+                names.update(re.findall(r"\w+", line))
+    return names
+
+
+def fields(cls: ast.ClassDef) -> Iterator[tuple[str, int, bool | None]]:
+    """Fields of a class: name, line, and whether the value speaks for itself."""
+    for node in cls.body:
+        if isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation):
+            yield ast.unparse(node.target), node.lineno, False
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Assign | ast.AnnAssign):
+                    yield from assigned(inner)
+
+
+def assigned(node: ast.Assign | ast.AnnAssign) -> Iterator[tuple[str, int, bool | None]]:
+    """Attributes of `self` that a statement assigns."""
+    for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        parts: list[ast.expr] = [target]
+        values: list[ast.expr | None] = [node.value]
+        if isinstance(target, ast.Tuple):
+            parts = target.elts
+            values = (
+                [*node.value.elts] if isinstance(node.value, ast.Tuple) else [None] * len(parts)
+            )
+        for part, value in zip(parts, values, strict=True):
+            if isinstance(part, ast.Attribute) and ast.unparse(part.value) == "self":
+                yield part.attr, part.lineno, speaks(value, part.attr.lstrip("_"))
+
+
+def speaks(value: ast.expr | None, name: str) -> bool | None:
+    """Whether a value says what it is.
+
+    True: it is the argument of that name, or a copy; None: a part, whose class says it.
+    """
+    if isinstance(value, ast.Call):
+        made = ast.unparse(value.func).rpartition(".")[2]
+        if made[0].isupper() or made.endswith("_of"):
+            return None
+        value = value.args[0] if len(value.args) == 1 else None
+    return isinstance(value, ast.Name) and value.id == name
+
+
+def unexplained(module: Module) -> Iterator[str]:
+    """Fields of the heart that say nothing of themselves.
+
+    One that is kept under its own name as an argument stands under `Args:`. Else a public one
+    stands under `Attributes:`; a private one is a part, or has a comment above or beside it.
+    """
+    is_core = module.path.is_relative_to(ROOT / "kstash" / "core")
+    names = HEART.get(name_of(module.path), set())
+    lines = module.text.splitlines()
+    for cls in module.nodes:
+        if not isinstance(cls, ast.ClassDef) or not (is_core or cls.name in names):
+            continue
+        args, attributes = described(cls, "Args"), described(cls, "Attributes")
+        first: dict[str, tuple[int, bool | None]] = {}
+        for name, line, speaks_itself in fields(cls):
+            first.setdefault(name, (line, speaks_itself))
+        for name, (line, speaks_itself) in first.items():
+            is_commented = lines[line - 2].strip().startswith("#") or "  # " in lines[line - 1]
+            if not (
+                name in attributes
+                or (speaks_itself is True and name.lstrip("_") in args)
+                or (name.startswith("_") and (is_commented or speaks_itself is None))
+            ):
+                yield f"{cls.name}.{name}"
+
+
+def context_takers(module: Module) -> Iterator[str]:
+    """Classes and functions that are handed the whole context, and make no parts."""
+    for node in module.tree.body if module.path.name != "wiring.py" else ():
+        for function in ast.walk(node):
+            if isinstance(function, ast.FunctionDef):
+                arguments = (*function.args.args, *function.args.kwonlyargs)
+                whole = [
+                    a for a in arguments if a.annotation and ast.unparse(a.annotation) == "Context"
+                ]
+                name = getattr(node, "name", "")
+                if whole and name not in MAKERS:
+                    yield name
+
+
+def test_each_field_of_the_heart_is_explained() -> None:
+    """Of all classes of the core, and of some of the runtime: what it is, what always holds."""
+    assert not findings()[unexplained]
+
+
+def test_the_heart_is_where_it_is_said_to_be() -> None:
+    """A class that moved would be checked by nobody."""
+    for path, names in HEART.items():
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        assert names <= {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def test_only_makers_of_parts_have_the_whole_context() -> None:
+    """Everybody else is handed what it uses, in its constructor (decision 0086)."""
+    assert not findings()[context_takers]
+
+
 RULES: dict[Rule, tuple[str, ...]] = {
     too_long: FOLDERS,
     unfinished: FOLDERS,
@@ -273,5 +403,7 @@ RULES: dict[Rule, tuple[str, ...]] = {
     sleeps: ("tests/unit",),
     told: ("kstash",),
     many_parts: ("kstash",),
+    unexplained: ("kstash/core", "kstash/runtime"),
+    context_takers: ("kstash/runtime",),
 }
 """The rules that look at one module at a time, and the folders that they look at."""
