@@ -36,20 +36,20 @@ RECORD_ERRORS: tuple[type[RecordError], ...] = get_args(RecordError)
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """Where the records of an input are: partition `number`, and what says where keys belong."""
+class Home:
+    """What keys an input of others has: those that its partitioner gives to partition `number`."""
 
     number: int
     partitioner: Partitioner
 
 
-def _misplaced(keys: Sequence[bytes | None], place: Location) -> int | None:
+def _misplaced(keys: Sequence[bytes | None], home: Home) -> int | None:
     """Index of the first key that belongs elsewhere; null keys are the operator's business."""
-    where = place.partitioner
-    if set(map(where.__getitem__, keys)) == {place.number}:
+    where = home.partitioner
+    if set(map(where.__getitem__, keys)) == {home.number}:
         return None
     return next(
-        (i for i, key in enumerate(keys) if key is not None and where[key] != place.number), None
+        (i for i, key in enumerate(keys) if key is not None and where[key] != home.number), None
     )
 
 
@@ -60,7 +60,7 @@ class StageProgram:
         stage: what to run.
         stores: of the task.
         seconds: a clock that never goes back, to measure which operator takes long.
-        places: by input index, of inputs of which nobody knows that they are spread as others are.
+        homes: by input index, of inputs of which nobody knows that they are spread as others are.
         limits: by output index, what the topics take; empty: anything.
         decide: what becomes of a record that fails.
     """
@@ -70,7 +70,7 @@ class StageProgram:
         stage: Stage,
         stores: Stores,
         seconds: Callable[[], float] = lambda: 0.0,
-        places: Mapping[int, Location] = MappingProxyType({}),
+        homes: Mapping[int, Home] = MappingProxyType({}),
         limits: Sequence[Limit] = (),
         decide: Decide = always_fail,
     ) -> None:
@@ -95,9 +95,9 @@ class StageProgram:
         self._unfinished = Unfinished()
         # Of the batch that is under way.
         self._input = 0
-        self._place: Location | None = None
+        self._home: Home | None = None
         self._is_new = True
-        self._places = places
+        self._homes = homes
         self._scope = TaskScope(stores, decide)
         self._ticks = Ticks(self._turns, stores)
 
@@ -133,7 +133,7 @@ class StageProgram:
         if not len(batch):
             return
         assert not self._unfinished, "the batch before is not done"
-        self._place = self._places.get(input_index) if is_new else None
+        self._home = self._homes.get(input_index) if is_new else None
         self._input, self._is_new, self._slowest = input_index, is_new, None
         if self._is_one_by_one[input_index]:
             self._enter_one_by_one(batch, 0)
@@ -174,7 +174,7 @@ class StageProgram:
                 means nothing.
         """
         assert not self._unfinished, "the batch before is not done"
-        self._place, self._is_new, self._slowest = None, is_new, None
+        self._home, self._is_new, self._slowest = None, is_new, None
         found = self._ticks.take(now_ms)
         if found is not None:
             turn, self._input, work = found
@@ -305,26 +305,26 @@ class StageProgram:
 
     def _step(self, turn: Turn, step: Step, side: int, flow: Flow) -> None:
         left: Flow | None = flow
-        place = self._place
-        if place is not None and turn.is_shared:
-            left = self._in_place(turn.node, flow, place)
+        home = self._home
+        if home is not None and turn.is_shared:
+            left = self._at_home(turn.node, flow, home)
         if left is not None:
             step.run(side, left, self._scope)
 
-    def _in_place(self, node: Node, flow: Flow, place: Location) -> Flow | None:
+    def _at_home(self, node: Node, flow: Flow, home: Home) -> Flow | None:
         """The flow, of which all keys belong here (H56); a key elsewhere fails under any policy."""
         serde = node.record_key
         left, keys = encode_keys(flow, serde, node.title, self._scope)
         decisive = deciding(keys, serde.partitioned_by)
-        index = _misplaced(decisive, place)
+        index = _misplaced(decisive, home)
         if left is None or index is None:
             return left
         raise MisplacedKeyError(
             node.title,
             self._scope.first + left.origin_of(index),
             key=keys[index],
-            partition=place.number,
-            needed=place.partitioner[decisive[index]],
+            partition=home.number,
+            needed=home.partitioner[decisive[index]],
         )
 
 

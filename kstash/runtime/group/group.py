@@ -29,7 +29,7 @@ from kstash.runtime.group.ticks import GroupTicks
 from kstash.runtime.group.trim import Trimmer
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.recovery.first_offsets import fresh_plans
-from kstash.runtime.recovery.watchdog import Waits
+from kstash.runtime.recovery.watchdog import Watchdog
 from kstash.runtime.task.task import Task
 
 IDLE_TICK_S = 1.0
@@ -85,7 +85,7 @@ class TaskGroup:
         services, load = context.services, context.load
         self.batches = Batches(services, load, self.lineage, self.inputs, self.tasks)
         self.ticks = GroupTicks(services.clock, self.batches, self.tasks)
-        self._waits = Waits(context.services.clock.monotonic())
+        self._watchdog = Watchdog(context.services.clock.monotonic())
         self.checkpoints = wiring.checkpoints_of(context, number, self.lineage)
         self._hints: Hints  # made with the tasks
         # Of `run`, once the tasks are open.
@@ -172,7 +172,7 @@ class TaskGroup:
         if self.recovery is not None and self.phase is Phase.RECOVERING:
             self.recovery.pump()
             self._end_replay()
-            self._waits.look(now, self.recovery, self.tasks)
+            self._watchdog.look(now, self.recovery, self.tasks)
         if self.sinks is not None:
             self.sinks.tick(now, is_urgent=is_urgent or self.phase is Phase.DRAINING)
         else:

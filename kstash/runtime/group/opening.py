@@ -15,7 +15,7 @@ from kstash.core.reader import ReaderState
 from kstash.core.skips import InputSkips
 from kstash.core.task import TaskCore
 from kstash.errors import LocatedError
-from kstash.operators.program import Location
+from kstash.operators.program import Home
 from kstash.ports.process import Metrics
 from kstash.ports.state import TaskState
 from kstash.runtime.context import Context
@@ -85,7 +85,7 @@ class TaskOpener:
             incarnation=self._incarnation,
             inputs=inputs,
             state=self._state(stage, plan) if stage.stores else NoState(),
-            places=self._places(stage, inputs),
+            homes=self._homes(stage, inputs),
             limits=[limit_of(output, config, layout) for output in stage.outputs],
             outputs=self._outputs(stage, core, sent),
             sent=sent,
@@ -162,12 +162,12 @@ class TaskOpener:
             inputs[index] = TaskInput(partition, source.kind, offset, reader, skipped, pace=pace)
         return inputs
 
-    def _places(self, stage: Stage, inputs: Mapping[int, TaskInput]) -> dict[int, Location]:
+    def _homes(self, stage: Stage, inputs: Mapping[int, TaskInput]) -> dict[int, Home]:
         """Where the records of others are, if state is shared between what they and we wrote."""
         if not stage.needs_copartitioning:
             return {}
         return {
-            index: Location(source.partition[1], self._context.partitioners[source.partition[0]])
+            index: Home(source.partition[1], self._context.partitioners[source.partition[0]])
             for index, source in inputs.items()
             if source.kind is not InputKind.FRAMES
         }

@@ -39,7 +39,7 @@ GIVES_UP = frozenset(
 log = structlog.get_logger("kstash.recovery")
 
 
-class Waits:
+class Watchdog:
     """Watches one recovery."""
 
     def __init__(self, now: float) -> None:

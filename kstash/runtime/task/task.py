@@ -20,7 +20,7 @@ from kstash.core.replay import NextEvent, RecordsNext, Replay, Stored
 from kstash.core.task import TaskCore
 from kstash.core.trim import made_remote
 from kstash.errors import LineageGapError, ReplayDivergedError
-from kstash.operators.program import RECORD_ERRORS, Location, StageProgram
+from kstash.operators.program import RECORD_ERRORS, Home, StageProgram
 from kstash.operators.sizes import Limit
 from kstash.ports.kafka import Message
 from kstash.ports.state import TaskState
@@ -49,7 +49,7 @@ class Task:
         incarnation: of its group.
         inputs: by index; their offsets are those of the plan.
         state: its stores: as of the plan's base now, as of the position after each event.
-        places: of inputs whose records others wrote: which keys belong there.
+        homes: of inputs whose records others wrote: which keys belong there.
         limits: of each output.
         outputs: those of the stage.
         sent: what is on its way.
@@ -82,7 +82,7 @@ class Task:
         incarnation: Incarnation,
         inputs: dict[int, TaskInput],
         state: TaskState,
-        places: Mapping[int, Location],
+        homes: Mapping[int, Home],
         limits: Sequence[Limit],
         outputs: Sequence[TaskOutput],
         sent: Sent,
@@ -97,7 +97,7 @@ class Task:
         self.state = state
         self.outputs = outputs
         self.may_leave_work = any(node.may_leave_work for node in stage.nodes)
-        self.program = StageProgram(stage, state, watch.clock, places, limits)
+        self.program = StageProgram(stage, state, watch.clock, homes, limits)
         self.pending: PendingCheckpoint | None = None
         self.publishing: Checkpoint | None = None
         self.checkpoint_number = 0
@@ -306,7 +306,7 @@ class Task:
 
         Args:
             local: of this incarnation, or the base that it was restored from.
-            files: with their locations.
+            files: with their URIs.
         """
         record = made_remote(local, self.core, self.checkpoint_number + 1, files)
         if record is not None:

@@ -18,7 +18,7 @@ from kstash.runtime.worker.lags import Lags
 from kstash.runtime.worker.operator_report import OperatorReport
 from kstash.runtime.worker.progress import RecoveryProgress
 from kstash.runtime.worker.rates import Rates
-from kstash.runtime.worker.retention_margin import Margin
+from kstash.runtime.worker.retention_margin import RetentionMargin
 from kstash.runtime.worker.stalls import Stalls, state_of
 from kstash.runtime.worker.store_sizes import StoreSizes
 from kstash.settings.config import Config
@@ -60,7 +60,7 @@ class Reporter:
         *,
         load: Load,
         recoveries: Collection[RecoveryStatus],
-        margin: Margin,
+        margin: RetentionMargin,
     ) -> None:
         self._config = config
         self._layout = layout

@@ -12,7 +12,7 @@ MARGIN_INTERVAL_S = 10.0
 """The log starts of the inputs are asked for this often: it costs a round trip."""
 
 
-class Margin:
+class RetentionMargin:
     """Knows how far retention is from the oldest checkpoint that a recovery may fall back to.
 
     Attributes:

@@ -21,7 +21,7 @@ from kstash.runtime.worker.bounded import RunFinder
 from kstash.runtime.worker.groups import Groups
 from kstash.runtime.worker.intake import Intake
 from kstash.runtime.worker.report import Reporter
-from kstash.runtime.worker.retention_margin import Margin
+from kstash.runtime.worker.retention_margin import RetentionMargin
 from kstash.settings.config import Config
 from kstash.topology.model import Topology
 
@@ -103,7 +103,7 @@ def groups_of(
     )
 
 
-def reporter_of(context: Context, margin: Margin) -> Reporter:
+def reporter_of(context: Context, margin: RetentionMargin) -> Reporter:
     """What reports of this worker."""
     return Reporter(
         context.config,

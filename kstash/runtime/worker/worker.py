@@ -32,7 +32,7 @@ from kstash.runtime.worker.bounded import RunFinder
 from kstash.runtime.worker.intake import Intake
 from kstash.runtime.worker.owners import Owners
 from kstash.runtime.worker.purge import Purger
-from kstash.runtime.worker.retention_margin import Margin
+from kstash.runtime.worker.retention_margin import RetentionMargin
 from kstash.runtime.worker.topics import TopicWatch
 from kstash.runtime.worker.turns import Turns
 from kstash.runtime.worker.wiring import context_of, groups_of, reporter_of
@@ -127,7 +127,7 @@ class Worker:
         self._turns = Turns(config, clock, self.context.load, self._groups)
         self._owners = Owners(clients.membership, config, layout, services, self._groups)
         self._purger = Purger(config, layout, clients, services)
-        self._margin = Margin(admin)
+        self._margin = RetentionMargin(admin)
         self._reporter = reporter_of(self.context, self._margin)
         self._groups.join()
 
