@@ -46,7 +46,7 @@ from kstash.topology.keyed_state import List, Map, Value
 from kstash.topology.model import Topology
 from kstash.topology.nodes import Delivery
 from kstash.topology.processor import Context, FiredTimer, Processor
-from kstash.topology.record import DELETE, Deletion, Late, Record
+from kstash.topology.record import DELETE, Deletion, Late, Record, RecordOrigin
 from kstash.topology.statistics import Statistics, statistics_json
 from kstash.topology.window_nodes import Windows
 from kstash.topology.windowed import Windowed
@@ -73,6 +73,7 @@ __all__ = [
     "ProgramError",
     "ProtocolError",
     "Record",
+    "RecordOrigin",
     "Serde",
     "StateError",
     "Statistics",

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import groupby
 from types import MappingProxyType
 from typing import get_args
 
@@ -21,12 +20,12 @@ from kstash.operators.calls import encode_keys, join
 from kstash.operators.entry import Entry
 from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
-from kstash.operators.scope import TaskScope, Turn
+from kstash.operators.scope import OriginOf, TaskScope, Turn
 from kstash.operators.sizes import Limit
 from kstash.operators.slices import deciding, slice_of
 from kstash.operators.step import Decide, RecordError, Step, Stores, WorkLeft, always_fail
 from kstash.operators.ticks import Ticks
-from kstash.operators.turns import takes_one_by_one, turns_of
+from kstash.operators.turns import in_turn, takes_one_by_one, turns_of
 from kstash.operators.unfinished import REST, Unfinished
 from kstash.topology.model import Stage
 from kstash.topology.nodes import Node
@@ -111,7 +110,14 @@ class StageProgram:
         """Records that operators left out, by (label of the operator, reason), replays apart."""
         return self._scope.drops
 
-    def process(self, input_index: int, batch: Batch, *, is_new: bool = True) -> None:
+    def process(
+        self,
+        input_index: int,
+        batch: Batch,
+        *,
+        is_new: bool = True,
+        origin_of: OriginOf | None = None,
+    ) -> None:
         """Run records through the stage; what they make waits for `take_outputs`.
 
         They may leave work (`has_work`), which is to be done before the next batch comes.
@@ -122,6 +128,7 @@ class StageProgram:
             is_new: whether they were never processed before. Whether a key is where it belongs, and
                 whether a topic takes what is made, is asked of new ones only: what was counted
                 elsewhere, or is out, already replays as it was.
+            origin_of: says where a record of the batch was read, for operators that ask.
 
         Raises:
             MisplacedKeyError: a record of state over several topics is not where its key belongs.
@@ -135,6 +142,7 @@ class StageProgram:
         assert not self._unfinished, "the batch before is not done"
         self._home = self._homes.get(input_index) if is_new else None
         self._input, self._is_new, self._slowest = input_index, is_new, None
+        self._scope.origin_of = origin_of
         if self._is_one_by_one[input_index]:
             self._enter_one_by_one(batch, 0)
         else:
@@ -175,6 +183,7 @@ class StageProgram:
         """
         assert not self._unfinished, "the batch before is not done"
         self._home, self._is_new, self._slowest = None, is_new, None
+        self._scope.origin_of = None
         found = self._ticks.take(now_ms)
         if found is not None:
             turn, self._input, work = found
@@ -289,7 +298,7 @@ class StageProgram:
             if (flow := scope.flows.get(index)) is not None
         ]
         if turn.step is not None:
-            self._run_sides(turn, turn.step, _in_turn(given))
+            self._run_sides(turn, turn.step, in_turn(given))
         elif given:
             whole = join([flow for _, flow in given], turn.read, turn.node.label(), scope)
             if whole is not None:
@@ -326,23 +335,3 @@ class StageProgram:
             partition=home.number,
             needed=home.partitioner[decisive[index]],
         )
-
-
-def _in_turn(given: list[tuple[int, Flow]]) -> Iterator[tuple[int, Flow]]:
-    """What a step with several sides is given, in the order of the records of the batch.
-
-    What came of one record goes to one side after the other, before what came of the next one: as
-    in batches of one record.
-    """
-    if len(given) < 2:
-        yield from given
-        return
-    records = sorted(
-        (origin, number, index)
-        for number, (_, flow) in enumerate(given)
-        for index, origin in enumerate(flow.origins())
-    )
-    for number, group in groupby(records, lambda record: record[1]):
-        indexes = [index for _, _, index in group]
-        side, flow = given[number]
-        yield side, flow.part(indexes[0], indexes[-1] + 1)

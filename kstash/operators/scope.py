@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kstash.operators.calls import join
@@ -12,7 +12,11 @@ from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
 from kstash.operators.step import Decide, Decision, RecordError, Step, Stores, WorkLeft, always_fail
 from kstash.topology.nodes import Node
+from kstash.topology.record import RecordOrigin
 from kstash.topology.traits import OUT, ColumnSet
+
+OriginOf = Callable[[int], RecordOrigin | None]
+"""Says where a record of a batch was read, by its index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class TaskScope:
         turn: whose it is.
         first: index in the stage's batch of the record that the flows count from.
         left: work that the operator leaves in its turn.
+        origin_of: says where a record of the batch was read, by its index there.
     """
 
     def __init__(self, stores: Stores, decide: Decide) -> None:
@@ -63,6 +68,7 @@ class TaskScope:
         self.turn: Turn | Entry
         self.first = 0
         self.left: list[WorkLeft] = []
+        self.origin_of: OriginOf | None = None
         self._decide = decide
         self._parts: dict[int, list[Flow]] = {}
         self._counts = True
@@ -114,6 +120,10 @@ class TaskScope:
         if decision is Decision.SKIP:
             self.skipped[self.turn.title] += 1
         return decision
+
+    def origin(self, index: int) -> RecordOrigin | None:
+        """Where a record of the batch was read."""
+        return None if self.origin_of is None else self.origin_of(self.first + index)
 
     def dropped(self, reason: str, count: int) -> None:
         """Count records that the operator leaves out."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from kstash.operators.calls import call, decode_keys
 from kstash.operators.flow import Flow
+from kstash.operators.records import records_of
 from kstash.operators.step import Scope
 from kstash.topology import nodes as n
-from kstash.topology.record import Record
 
 
 class MapStep:
@@ -125,9 +125,7 @@ class RecordsStep:
         """Put the columns together."""
         left = decode_keys(flow, self.label, scope)
         if left is not None:
-            headers = left.headers or [None] * left.count
-            columns = (left.live_keys, left.live_values, left.live_timestamps, headers)
-            scope.out(left.with_values(list(map(Record, *columns))))
+            scope.out(left.with_values(records_of(left)))
 
 
 class SplitStep:

@@ -21,6 +21,7 @@ from kstash.errors import (
 )
 from kstash.operators.flow import Flow
 from kstash.ports.state import KeyValueStore, OrderedStore, Timers
+from kstash.topology.record import RecordOrigin
 from kstash.topology.traits import OUT, ColumnSet
 
 RecordError: TypeAlias = (
@@ -107,6 +108,13 @@ class Scope(Protocol):
 
         That index then counts the records of the stage's batch. A record that is skipped is
         counted, and its step goes on as if it had not been there.
+        """
+
+    def origin(self, index: int) -> RecordOrigin | None:
+        """Where a record of the stage's batch was read; None: nobody knows, or there is none.
+
+        Args:
+            index: of the record, as `Flow.origins` has it.
         """
 
     def dropped(self, reason: str, count: int) -> None:

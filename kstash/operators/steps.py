@@ -22,6 +22,7 @@ from kstash.operators.fold_functions import (
 )
 from kstash.operators.keyed import KeyedStep
 from kstash.operators.process.logic import ProcessStep
+from kstash.operators.records import FlatMapRecordsStep, MapRecordsStep
 from kstash.operators.stateless import (
     FilterStep,
     FlatMapStep,
@@ -41,6 +42,7 @@ from kstash.topology import count_nodes as counts
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
 from kstash.topology import ready_processors as r
+from kstash.topology import record_nodes as records
 from kstash.topology import session_nodes as sessions
 from kstash.topology import sliding_nodes as sliding
 from kstash.topology import time_nodes as t
@@ -85,6 +87,8 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     n.FilterNot: lambda node, _: FilterStep(node, operator.not_),
     n.Peek: lambda node, _: PeekStep(node),
     n.Records: lambda node, _: RecordsStep(node),
+    records.MapRecords: lambda node, _: MapRecordsStep(node),
+    records.FlatMapRecords: lambda node, _: FlatMapRecordsStep(node),
     n.Split: lambda node, _: SplitStep(node),
     n.KeyBy: lambda node, _: KeyByStep(node),
     **dict.fromkeys(FOLDERS, _folding),

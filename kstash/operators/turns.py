@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 
 from kstash.operators.exit import Exit
+from kstash.operators.flow import Flow
 from kstash.operators.scope import Turn
 from kstash.operators.step import Surroundings
 from kstash.operators.steps import NO_STEP, STEPS
@@ -57,6 +59,26 @@ def takes_one_by_one(stage: Stage, entry: Node) -> bool:
             met = frozenset([(node.index, OUT)])
         ways[node.index] = met
     return False
+
+
+def in_turn(given: list[tuple[int, Flow]]) -> Iterator[tuple[int, Flow]]:
+    """What a step with several sides is given, in the order of the records of the batch.
+
+    What came of one record goes to one side after the other, before what came of the next one: as
+    in batches of one record.
+    """
+    if len(given) < 2:
+        yield from given
+        return
+    records = sorted(
+        (origin, number, index)
+        for number, (_, flow) in enumerate(given)
+        for index, origin in enumerate(flow.origins())
+    )
+    for number, group in groupby(records, lambda record: record[1]):
+        indexes = [index for _, _, index in group]
+        side, flow = given[number]
+        yield side, flow.part(indexes[0], indexes[-1] + 1)
 
 
 def _reached(stage: Stage, entry: Node) -> Iterable[Node]:

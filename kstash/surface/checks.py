@@ -25,7 +25,7 @@ from kstash.topology.user_code import function_place
 TOPIC_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z")
 
 
-_YIELDING = frozenset({"flat_map", "flat_map_values"})
+_YIELDING = frozenset({"flat_map", "flat_map_values", "flat_map_records"})
 """Verbs that use what a generator function yields."""
 
 _CALLED_ONLY = frozenset({"peek", "on_ready", "on_end", "process"})

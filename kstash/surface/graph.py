@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kstash.errors import TopologyError
+from kstash.escape import short_repr
 from kstash.serdes import Serde, raw
 from kstash.surface.checks import check_topic
 from kstash.surface.keyed import KeyedStream
@@ -93,7 +94,23 @@ class Graph:
         return self.stream(end, key=key_serde, value=value, unkeyed=unkeyed)
 
     def merged(self, streams: tuple[Stream[Any, Any], ...], location: str) -> Stream[Any, Any]:
-        """The union of streams; what they disagree about is not known after it."""
+        """The union of streams; what they disagree about is not known after it.
+
+        Raises:
+            TopologyError: only one is given, or what is no stream, or is of another graph.
+        """
+        if len(streams) == 1:
+            raise TopologyError("merge needs another stream", location)
+        given: tuple[object, ...] = streams
+        if strangers := [other for other in given if not isinstance(other, Stream)]:
+            hint = ""
+            if isinstance(strangers[0], list | tuple | set | frozenset):
+                hint = ": give streams one by one, as merge(a, b)"
+            raise TopologyError(
+                f"merge takes streams, not {short_repr(strangers[0])}{hint}", location
+            )
+        if any(stream._graph is not self for stream in streams):
+            raise TopologyError("merge of streams of two applications", location)
         parents = tuple(stream._node for stream in streams)
         node = self.add(lambda index: n.Merge(index, parents, location))
         keys = {serde.name if serde else None for serde in (s._key_serde for s in streams)}

@@ -49,6 +49,34 @@ class KeyedStream(KeyedFolds[K, V]):
         """Make each value a `Record` of its key, value, timestamp and headers."""
         return cast("KeyedStream[K, Record]", Stream.records(self))
 
+    @overload
+    def map_records(self, function: Callable[[Record], Record]) -> KeyedStream[K, Any]: ...
+    @overload
+    def map_records(
+        self, function: Callable[[Record], Record], *, key: Serde[K2]
+    ) -> Stream[K2, Any]: ...
+
+    def map_records(
+        self, function: Callable[[Record], Record], *, key: Serde[Any] | None = None
+    ) -> Stream[Any, Any]:
+        """Make a new record of each; a stream of new keys is a `Stream` (`Stream.map_records`)."""
+        return Stream.map_records(self, function, key=cast("Any", key))
+
+    @overload
+    def flat_map_records(
+        self, function: Callable[[Record], Iterable[Record]]
+    ) -> KeyedStream[K, Any]: ...
+    @overload
+    def flat_map_records(
+        self, function: Callable[[Record], Iterable[Record]], *, key: Serde[K2]
+    ) -> Stream[K2, Any]: ...
+
+    def flat_map_records(
+        self, function: Callable[[Record], Iterable[Record]], *, key: Serde[Any] | None = None
+    ) -> Stream[Any, Any]:
+        """Make any number of new records of each; a stream of new keys is a `Stream`."""
+        return Stream.flat_map_records(self, function, key=cast("Any", key))
+
     def side(self, name: str, *, value: Serde[V2] | None = None) -> KeyedStream[K, V2]:
         """The records that a processor sends to one of its side outputs, with the key of theirs."""
         return cast("KeyedStream[K, V2]", Stream.side(self, name, value=value))

@@ -19,13 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, get_args, overload
 
 from kstash.errors import TopologyError
 from kstash.escape import short_repr
 from kstash.serdes import Serde
 from kstash.surface.checks import check_function, check_name, check_serde, check_topic
 from kstash.surface.process import side_of
+from kstash.surface.record_functions import record_stream
 from kstash.surface.words import (
     STATE_VERBS,
     STREAM_WORDS,
@@ -35,6 +36,7 @@ from kstash.surface.words import (
     refuse_loops,
 )
 from kstash.topology import nodes as n
+from kstash.topology import record_nodes as r
 from kstash.topology.nodes import Delivery
 from kstash.topology.record import Record
 from kstash.topology.traits import ColumnSet
@@ -77,10 +79,7 @@ class Stream(Generic[K, V]):
         return self._apply(n.Map, "map_values", function)
 
     def flat_map(self, function: Callable[[V], Iterable[V2]]) -> Stream[K, V2]:
-        """Make any number of new values of each value: an iterable, not None.
-
-        State after it needs `key_by`.
-        """
+        """Make any number of new values of each value, an iterable; state needs `key_by` then."""
         return self._apply(n.FlatMap, "flat_map", function)._without_key("flat_map")
 
     def flat_map_values(self, function: Callable[[V], Iterable[V2]]) -> Stream[K, V2]:
@@ -109,6 +108,43 @@ class Stream(Generic[K, V]):
         made: Stream[Any, Any] = replace(self, _node=node, _value_serde=None)
         return made
 
+    @overload
+    def map_records(self, function: Callable[[Record], Record]) -> Stream[K, Any]: ...
+    @overload
+    def map_records(
+        self, function: Callable[[Record], Record], *, key: Serde[K2]
+    ) -> Stream[K2, Any]: ...
+
+    def map_records(
+        self, function: Callable[[Record], Record], *, key: Serde[Any] | None = None
+    ) -> Stream[Any, Any]:
+        """Make a new record of each: its value, timestamp and headers, and with `key=` its key.
+
+        Args:
+            function: of a `Record`, such as `lambda record: record.with_(timestamp_ms=...)`.
+            key: serde of the new keys; state after it needs `key_by` then. Without it each result
+                has the key of its record.
+
+        Raises:
+            TopologyError: no such function, or no serde.
+        """
+        return record_stream(self, r.MapRecords, "map_records", function, key)
+
+    @overload
+    def flat_map_records(
+        self, function: Callable[[Record], Iterable[Record]]
+    ) -> Stream[K, Any]: ...
+    @overload
+    def flat_map_records(
+        self, function: Callable[[Record], Iterable[Record]], *, key: Serde[K2]
+    ) -> Stream[K2, Any]: ...
+
+    def flat_map_records(
+        self, function: Callable[[Record], Iterable[Record]], *, key: Serde[Any] | None = None
+    ) -> Stream[Any, Any]:
+        """Make any number of new records of each; arguments as for `map_records`."""
+        return record_stream(self, r.FlatMapRecords, "flat_map_records", function, key)
+
     # --- several streams ------------------------------------------------------------------------
 
     def merge(self, *others: Stream[K, V]) -> Stream[K, V]:
@@ -117,21 +153,7 @@ class Stream(Generic[K, V]):
         A task takes records of several topics as they come; the order is logged, so that a replay
         takes them in the same one.
         """
-        location = user_location()
-        streams = (self, *others)
-        if not others:
-            raise TopologyError("merge needs another stream", location)
-        given: tuple[object, ...] = others
-        if strangers := [other for other in given if not isinstance(other, Stream)]:
-            hint = ""
-            if isinstance(strangers[0], list | tuple | set | frozenset):
-                hint = ": give streams one by one, as merge(a, b)"
-            raise TopologyError(
-                f"merge takes streams, not {short_repr(strangers[0])}{hint}", location
-            )
-        if any(stream._graph is not self._graph for stream in others):
-            raise TopologyError("merge of streams of two applications", location)
-        return self._graph.merged(streams, location)
+        return self._graph.merged((self, *others), user_location())
 
     def split(self, *predicates: Callable[[V], object]) -> tuple[Self, ...]:
         """Part the records: each goes to the first predicate that is true for its value.

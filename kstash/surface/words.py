@@ -43,8 +43,8 @@ _SUPPRESS = (
     "window(windows, emit='final')"
 )
 _TIMESTAMP = (
-    "each output has the timestamp and the headers of its record: a source takes timestamp=, a "
-    "function of the value, as app.stream(topic, timestamp=...)"
+    "each output has the timestamp and the headers of its record: use map_records(function), which "
+    "gives record.with_(timestamp_ms=ms) back; a source takes timestamp=, a function of the value"
 )
 _TIMER = (
     "timers are those of a processor: context.timer(name, at=ms) in process(name, processor, "

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, overload
 
 from kstash.ports.kafka import Headers
-from kstash.topology.record import Record
+from kstash.topology.record import Record, RecordOrigin
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -53,6 +53,15 @@ class Context(ABC, Generic[K, R]):
     key: K
     record: Record
     time_ms: int
+
+    @property
+    @abstractmethod
+    def origin(self) -> RecordOrigin | None:
+        """Where `record` was read, or what it was made of: topic, partition and offset.
+
+        It is found when it is asked for. After a repartition it is a place of the internal topic.
+        None where no record is processed, as when the clock lets a timer fire.
+        """
 
     @overload
     def send(

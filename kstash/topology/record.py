@@ -10,6 +10,16 @@ from kstash.ports.kafka import Headers
 V = TypeVar("V")
 
 
+class _Kept(enum.Enum):
+    """The type of `_KEPT`."""
+
+    KEPT = "KEPT"
+
+
+_KEPT: Final = _Kept.KEPT
+"""Stands for what a record has already."""
+
+
 class Record(NamedTuple):
     """A value with all that came with it; see `Stream.records`.
 
@@ -24,6 +34,45 @@ class Record(NamedTuple):
     value: Any
     timestamp_ms: int
     headers: Headers | None
+
+    def with_(
+        self,
+        *,
+        key: Any = _KEPT,
+        value: Any = _KEPT,
+        timestamp_ms: int | None = None,
+        headers: Headers | _Kept | None = _KEPT,
+    ) -> Record:
+        """The record with another key, value, timestamp or other headers; see `map_records`.
+
+        Args:
+            key: None for a null key.
+            value: None for a tombstone.
+            timestamp_ms: Unix milliseconds, 0 or more; None: as it is.
+            headers: None or empty for none.
+        """
+        return Record(
+            self.key if key is _KEPT else key,
+            self.value if value is _KEPT else value,
+            self.timestamp_ms if timestamp_ms is None else timestamp_ms,
+            self.headers if isinstance(headers, _Kept) else headers,
+        )
+
+
+class RecordOrigin(NamedTuple):
+    """Where a record was read; see `Context.origin`.
+
+    Attributes:
+        topic: its name; after a repartition that of the internal topic.
+        partition: its number.
+        offset: of the Kafka record.
+        number: of the record within that one, which is a frame on an internal topic; else 0.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    number: int
 
 
 class Late(NamedTuple, Generic[V]):

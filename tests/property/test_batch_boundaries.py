@@ -36,6 +36,12 @@ STATELESS: list[Grow] = [
     lambda s: s.flat_map_values(lambda value: list(value)),
     lambda s: s.flat_map_values(lambda value: (part for part in (value, value[::-1]))),
     lambda s: s.records().map_values(lambda r: f"{r.key}{r.value}{r.timestamp_ms}"),
+    lambda s: s.map_records(lambda r: r.with_(value=fail_on("b", f"{r.headers}{r.value}"))),
+    lambda s: s.map_records(lambda r: r.with_(timestamp_ms=r.timestamp_ms + len(r.value) - 2)),
+    lambda s: s.flat_map_records(
+        lambda r: (r.with_(value=fail_on("1", part), headers=None) for part in r.value)
+    ),
+    lambda s: s.flat_map_records(lambda r: [r.with_(timestamp_ms=r.timestamp_ms - 9), r]),
     lambda s: s.merge(s.map_values(str.swapcase)),
     lambda s: s.filter(len).merge(s, s.flat_map_values(str.split)),
     lambda s: s.split(str.isalpha, lambda value: len(value) > 2)[1],

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kstash.errors import SerdeError
 from kstash.escape import short_repr
+from kstash.operators.event_time import NO_ZERO_MS
 from kstash.operators.process.entries import Journal
 from kstash.ports.kafka import Headers
 from kstash.serdes import Serde
 from kstash.topology.process_node import Process
 from kstash.topology.processor import INHERITED, Context, Inherited
+from kstash.topology.record import RecordOrigin
 from kstash.topology.traits import OUT
 
 MAX_MS = (1 << 63) - 1
@@ -48,6 +51,7 @@ class Call(Context[Any, Any]):
         timers: what the call set and, as None, cancelled, by name.
         expiring: (encoded key of an entry, name of the state, time) of what goes at a time.
         journal: what the call changed.
+        find_origin: says where a record of the batch was read; None: none is processed.
     """
 
     def __init__(self, node: Process) -> None:
@@ -58,6 +62,7 @@ class Call(Context[Any, Any]):
         self.timers: dict[str, int | None] = {}
         self.expiring: list[tuple[bytes, str, int]] = []
         self.journal = Journal()
+        self.find_origin: Callable[[int], RecordOrigin | None] | None = None
         self._sides = node.sides
         self._has_timers = node.has_timers
         self._has_own_keys = node.result_key is not None
@@ -98,6 +103,11 @@ class Call(Context[Any, Any]):
 
     # --- for the processor ----------------------------------------------------------------------
 
+    @property
+    def origin(self) -> RecordOrigin | None:
+        """Where the record was read."""
+        return None if self.find_origin is None else self.find_origin(self.index)
+
     def send(
         self,
         value: Any,
@@ -122,6 +132,7 @@ class Call(Context[Any, Any]):
             timestamp_ms = self._timestamp_ms
         else:
             _check_time("send(timestamp_ms=)", timestamp_ms, 0)
+            timestamp_ms = timestamp_ms or NO_ZERO_MS
         if to is not None and to not in self._sides:
             raise ValueError(
                 f"there is no side output {short_repr(to)}: the processor has {list(self._sides)} "

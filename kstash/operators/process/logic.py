@@ -12,12 +12,13 @@ from kstash.operators.keyed import KeyedStep
 from kstash.operators.process.call import MAX_MS, Call, Result
 from kstash.operators.process.expiry import Expiry, next_due_ms
 from kstash.operators.process.states import bound
+from kstash.operators.records import records_of
 from kstash.operators.step import PART_RECORDS, Scope, Stores
 from kstash.operators.stream_time import StreamTime
 from kstash.ports.state import Timer, Timers
 from kstash.topology.process_node import Process
 from kstash.topology.processor import FiredTimer
-from kstash.topology.record import Record
+from kstash.topology.record import RecordOrigin
 
 _DUE_MAX = 64
 """Timers that are read at once."""
@@ -96,9 +97,8 @@ class _Batch:
         self.label, self.node, self.call = logic.label, node, logic.call
         self.processor = logic.processor
         self.keys, self.flow, self.scope = keys, flow, scope
-        headers = flow.headers or [None] * flow.count
-        columns = (flow.live_keys, flow.live_values, flow.live_timestamps, headers)
-        self.records = list(map(Record, *columns))
+        self.records = records_of(flow)
+        self.origins: list[int] | None = None
         self.times = flow.times
         self.index = self.room = self.fired = 0
         self.time = StreamTime(stores, node.name)
@@ -115,7 +115,9 @@ class _Batch:
     def go_on(self, scope: Scope) -> None:
         """Process all records, or as many as one part has room for, and send on what they made."""
         self.scope, self.room, self.fired = scope, PART_RECORDS, 0
+        self.call.find_origin = self._origin
         is_done = self._process()
+        self.call.find_origin = None
         for port, results in self.call.take_sent().items():
             if results:
                 scope.out(self._flow_of(results), port)
@@ -148,6 +150,12 @@ class _Batch:
             )
             self._carry_out(partial(on_record, record))
         return True
+
+    def _origin(self, index: int) -> RecordOrigin | None:
+        """Where a record was read: few processors ask."""
+        if self.origins is None:
+            self.origins = list(self.flow.origins())
+        return self.scope.origin(self.origins[index])
 
     # --- timers ---------------------------------------------------------------------------------
 

@@ -10,9 +10,17 @@ from kstash.core.reader import ReaderState
 from kstash.core.skips import NO_SKIPS, InputSkips
 from kstash.errors import LocatedError
 from kstash.ports.kafka import Partition
-from kstash.runtime.decode import BATCH_RECORDS, Events, add_place, decode_external, decode_ruled
+from kstash.runtime.decode import (
+    BATCH_RECORDS,
+    Events,
+    add_place,
+    decode_external,
+    decode_ruled,
+    record_of,
+)
 from kstash.runtime.pace import Pace
 from kstash.runtime.task.waiting import Waiting
+from kstash.topology.record import RecordOrigin
 
 
 @dataclass(slots=True)
@@ -63,6 +71,11 @@ class TaskInput:
         )
         self.buffer.take(events.taken)
         return events
+
+    def origin_of(self, events: Events, start: int, index: int) -> RecordOrigin | None:
+        """Where a logical record was read that was `index` after record `start` of a batch."""
+        found = record_of(events, start + index, self.skips)
+        return None if found is None else RecordOrigin(*self.partition, *found)
 
     def add_place(self, error: LocatedError, events: Events, record_index: int) -> None:
         """Add to an error the place of a logical record of a batch of this input."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from kstash.core.determinants import Consumed, EventEntry, Tick
 from kstash.operators.batch import Batch
@@ -154,7 +155,8 @@ class RecordsUnderWay(UnderWay):
         end = self._end = start + pace.size
         part = batch if not start and len(batch) <= end else slice_of(batch, start, end)
         before, made = watch.clock(), program.pending
-        program.process(self.input_index, part, is_new=self.is_new)
+        origin_of = partial(self.source.origin_of, self.events, start)
+        program.process(self.input_index, part, is_new=self.is_new, origin_of=origin_of)
         # What leaves work has had functions called for each result.
         records = max(len(part), program.pending - made) if program.has_work else len(part)
         pace.took(len(part), _seconds_since(before, records, program, watch))

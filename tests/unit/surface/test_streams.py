@@ -89,6 +89,8 @@ KEEPS: dict[str, Callable[[kstash.Stream[Any, Any]], kstash.Stream[Any, Any]]] =
     "filter_not": lambda s: s.filter_not(len),
     "peek": lambda s: s.peek(len),
     "records": lambda s: s.records(),
+    "map_records": lambda s: s.map_records(lambda record: record),
+    "flat_map_records": lambda s: s.flat_map_records(lambda record: [record]),
     "split": lambda s: s.split(len)[-1],
     "repartition": lambda s: s.repartition("again", value=kstash.text),
     "merge": lambda s: s.merge(s),

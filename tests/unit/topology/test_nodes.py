@@ -16,6 +16,7 @@ from kstash.topology import (
     nodes,
     process_node,
     ready_processors,
+    record_nodes,
     session_nodes,
     sliding_nodes,
     time_nodes,
@@ -38,6 +39,7 @@ def concrete() -> set[type[Node]]:
         session_nodes,
         sliding_nodes,
         count_nodes,
+        record_nodes,
         process_node,
         ready_processors,
     )
