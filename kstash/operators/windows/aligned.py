@@ -181,15 +181,11 @@ class AlignedWindows:
             return self._folded_hopping(keys, flow, closed, time, scope)
         stamps, last = flow.live_timestamps, self.grid.last
         start = last(min(stamps))
-        single = start_bytes(start) if last(max(stamps)) == start else None
-        if single is not None:
-            names = keys
-            windows = {key: single + key for key in dict.fromkeys(keys)}
-        else:
-            names = store_keys(keys, list(map(last, stamps)))
-            windows = {name: name for name in names}
+        single = start_bytes(start) if last(max(stamps)) == start else b""
+        # Their hashes are known, where keys can name the windows.
+        names = keys if single else store_keys(keys, list(map(last, stamps)))
         left, made, largest = fold_into(
-            scope.stores.ordered(self.name), windows, self.folder, _named(flow, names), scope
+            scope.stores.ordered(self.name), single, self.folder, _named(flow, names), scope
         )
         if left is None:
             return False, None
@@ -197,7 +193,7 @@ class AlignedWindows:
         if self.is_final:
             return True, None
         names = cast("list[bytes]", left.encoded)
-        results = result_keys(names) if single is None else [key + single for key in names]
+        results = [key + single for key in names] if single else result_keys(names)
         return True, self._sent(left, results, made, largest, running)
 
     def _folded_hopping(
@@ -215,7 +211,7 @@ class AlignedWindows:
         names = store_keys(repeated(keys), list(chain.from_iterable(starts)))
         values = repeated(flow.values or [None] * flow.count)
         each = _named(flow.expand(values, counts, with_keys=False), names)
-        left, made, largest = self._folded_once(names, flow, each, scope)
+        left, made, largest = self._folded_once(flow, each, scope)
         if left is None:
             return False, None
         if closed >= 0:
@@ -229,13 +225,13 @@ class AlignedWindows:
             return True, None
         return True, self._sent(left, result_keys(names), made, largest, repeated(running))
 
-    def _folded_once(self, names: list[bytes], flow: Flow, each: Flow, scope: Scope) -> Folded:
+    def _folded_once(self, flow: Flow, each: Flow, scope: Scope) -> Folded:
         """Fold records into all of their windows; one that fails in one of them is in none."""
-        store, windows = scope.stores.ordered(self.name), {name: name for name in names}
+        store = scope.stores.ordered(self.name)
         if not scope.may_skip:
-            return fold_into(store, windows, self.folder, each, scope)
+            return fold_into(store, b"", self.folder, each, scope)
         try:
-            return fold_into(store, windows, self.folder, each, cast("Scope", _Once()))
+            return fold_into(store, b"", self.folder, each, cast("Scope", _Once()))
         except (OperatorError, SerdeError) as error:
             error.record_index = 0
             refuse(scope, flow, error)

@@ -6,7 +6,6 @@ gives to windows: it need not know that there are any.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import repeat
 from operator import is_not
 from typing import Any
@@ -24,66 +23,56 @@ Folded = tuple[Flow | None, list[Any], list[int]]
 
 
 def fold_into(
-    store: OrderedStore, windows: Mapping[bytes, bytes], folder: Folder, flow: Flow, scope: Scope
+    store: OrderedStore, prefix: bytes, folder: Folder, flow: Flow, scope: Scope
 ) -> Folded:
     """Fold records into the windows that they are in.
 
     Args:
         store: of the windows.
-        windows: by name, the key of each in the store.
+        prefix: what stands before the name of a window in its key in the store.
         folder: the fold.
         flow: the records, in the place of whose keys the names of their windows stand.
         scope: decides about those that fail: nothing of them is left.
     """
-    live = store.load(windows.values())
-    get = live.get
-    entries = {name: entry for name, key in windows.items() if (entry := get(key)) is not None}
-    states = {name: entry[0] for name, entry in entries.items()}
     names: Any = flow.encoded
+    # In the order of their first records; each with the timestamp of its last one.
+    latest: dict[bytes, int] = dict(zip(names, flow.live_timestamps, strict=True))
+    keys = [prefix + name for name in latest]
+    live = store.load(keys)
+    found = list(map(live.get, keys))
+    states = {name: e[0] for name, e in zip(latest, found, strict=True) if e is not None}
+    newest = max([entry[1] for entry in found if entry is not None], default=_BEFORE_ALL)
     left, made = folder.fold(states, names, flow, scope)
     if left is None:
         return None, [], []
-    names, stamps = left.encoded, left.live_timestamps
-    is_whole = all(map(is_not, made, repeat(None)))
-    before = {name: entry[1] for name, entry in entries.items()}
-    if max(before.values(), default=_BEFORE_ALL) <= stamps[0] and sorted(stamps) == stamps:
+    stamps = left.live_timestamps
+    is_whole = left is flow and all(map(is_not, made, repeat(None)))
+    if is_whole and newest <= stamps[0] and sorted(stamps) == stamps:
         # As a rule time only goes on.
-        largest, latest = stamps, dict(zip(names, stamps, strict=True))
-    elif is_whole:
-        largest, latest = _running(names, stamps, before), before
-    else:
-        largest, latest = _running_anew(names, stamps, made, before), before
-    if is_whole and left is flow:
-        known = map(states.__getitem__, windows), map(latest.__getitem__, windows)
-        live.update(zip(windows.values(), zip(*known, strict=True), strict=True))
-        return left, made, largest
-    for name in dict.fromkeys(names):
-        state = states.get(name)
-        live[windows[name]] = None if state is None else (state, latest[name])
+        columns = map(states.__getitem__, latest), latest.values()
+        live.update(zip(keys, zip(*columns, strict=True), strict=True))
+        return left, made, stamps
+    before = {name: e[1] for name, e in zip(latest, found, strict=True) if e is not None}
+    largest = _running(left, made, before)
+    for name, key in zip(latest, keys, strict=True):
+        if name in before:
+            state = states.get(name)
+            live[key] = None if state is None else (state, before[name])
     return left, made, largest
 
 
-def _running(names: list[bytes], stamps: list[int], latest: dict[bytes, int]) -> list[int]:
-    """The largest timestamp in its window after each record; the last ones stay in `latest`."""
+def _running(flow: Flow, states: list[Any], latest: dict[bytes, int]) -> list[int]:
+    """The largest timestamp in its window after each record; the last ones stay in `latest`.
+
+    Where a window is emptied its records are forgotten.
+    """
     largest: list[int] = []
+    names: Any = flow.encoded
     get, append = latest.get, largest.append
-    for name, stamp in zip(names, stamps, strict=True):
-        before = get(name, _BEFORE_ALL)
-        if before > stamp:
-            append(before)
-        else:
-            latest[name] = stamp
-            append(stamp)
-    return largest
-
-
-def _running_anew(
-    names: list[bytes], stamps: list[int], states: list[Any], latest: dict[bytes, int]
-) -> list[int]:
-    """The same where a window may be emptied, after which its records are forgotten."""
-    largest: list[int] = []
-    for name, stamp, state in zip(names, stamps, states, strict=True):
-        newest = max(latest.get(name, _BEFORE_ALL), stamp)
-        largest.append(newest)
+    for name, stamp, state in zip(names, flow.live_timestamps, states, strict=True):
+        newest = get(name, _BEFORE_ALL)
+        if newest < stamp:
+            newest = stamp
+        append(newest)
         latest[name] = _BEFORE_ALL if state is None else newest
     return largest
