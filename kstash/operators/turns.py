@@ -16,7 +16,7 @@ from kstash.topology.nodes import Node
 from kstash.topology.traits import OUT
 
 _AROUND = (-1, "")
-"""The way of records that have passed no operator that may leave work."""
+"""The way of records that have passed no operator that may send in parts."""
 
 
 def turns_of(stage: Stage, exits: Sequence[Exit]) -> list[list[Turn]]:
@@ -41,21 +41,21 @@ def turns_of(stage: Stage, exits: Sequence[Exit]) -> list[list[Turn]]:
 def takes_one_by_one(stage: Stage, entry: Node) -> bool:
     """Whether records of an input must go through the stage one at a time.
 
-    So it is where branches meet again and an operator before that may leave work: its results come
-    in parts, and which records of the other branches stand between two of them must not depend on
-    where a batch ends.
+    So it is where branches meet again and an operator before that leaves work that sends: its
+    results come in parts, and which records of the other branches stand between two of them must
+    not depend on where a batch ends.
     """
     # By index of a node: on which ways records come out of it. A way is an output of an operator
-    # that may leave work, the last one that they have passed on it, or around all of those.
+    # that may send in parts, the last one that they have passed on it, or around all of those.
     ways: dict[int, frozenset[tuple[int, str]]] = {entry.index: frozenset([_AROUND])}
     for node in _reached(stage, entry):
         parents = [ways[parent.index] for parent in node.parents if parent.index in ways]
         met = frozenset[tuple[int, str]]().union(*parents)
         if len(parents) > 1 and len(met) > 1:
             return True
-        if node.is_port and node.parents[0].may_leave_work:
+        if node.is_port and node.parents[0].sends_in_parts:
             met = frozenset([(node.parents[0].index, node.label())])
-        elif node.may_leave_work:
+        elif node.sends_in_parts:
             met = frozenset([(node.index, OUT)])
         ways[node.index] = met
     return False

@@ -35,8 +35,9 @@ class Node:
         keeps_aside: the same of its outputs beside `OUT`.
         has_effect: whether it is there for itself, and not only for what stands after it.
         is_port: whether it only names an output of its parent, and nothing is to run.
-        may_leave_work: whether a record may ask for more results than fit into one part
+        may_leave_work: whether a record may ask for more than is done at once
             (`kstash.operators.step.Scope.later`).
+        sends_in_parts: whether work that it leaves may send results.
         wants_ticks: whether the wall clock moves it, too (`kstash.operators.step.ClockStep`). It
             has a `name`, and among its stores the `time_store` of that name.
         asks: whether it may ask for the time or for chance while it processes records.
@@ -55,6 +56,11 @@ class Node:
     may_leave_work: ClassVar[bool] = False
     wants_ticks: ClassVar[bool] = False
     asks: ClassVar[bool] = False
+
+    @property
+    def sends_in_parts(self) -> bool:
+        """Of most nodes where they leave work."""
+        return self.may_leave_work
 
     index: int
     parents: tuple[Node, ...]

@@ -63,8 +63,6 @@ class Session:
 class SessionFold(WindowFold[Sessions]):
     """A state for each session."""
 
-    may_leave_work = True
-
     @property
     def stores(self) -> tuple[KeyedStore, ...]:
         """The open sessions of each key, how far time has come, and the order of closing."""

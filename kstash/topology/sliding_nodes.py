@@ -70,8 +70,6 @@ class Slides:
 class SlidingFold(WindowFold[Sliding]):
     """A state for each sliding window."""
 
-    may_leave_work = True
-
     @property
     def drops_nulls(self) -> bool:
         """Counts too, as those of Kafka Streams do."""

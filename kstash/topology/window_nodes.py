@@ -106,10 +106,7 @@ class WindowFold(Node, Generic[W]):
         """What the fold reads, and the time."""
         return self.fold.reads | ColumnSet.TIME
 
-    @property
-    def may_leave_work(self) -> bool:  # type: ignore[override] # where results come together
-        """Where one record may close any number of windows, each of which sends a result."""
-        return self.is_final
+    may_leave_work = True
 
     def label(self) -> str:
         """After the windows and the fold."""
@@ -234,6 +231,11 @@ def _windowed_by_day(key: Serde[Any], windows: Daily) -> Serde[Windowed[Any]]:
 @dataclass(frozen=True, slots=True, eq=False)
 class AlignedFold(WindowFold[ByStart]):
     """A state for each key and aligned window, which lie by start, and then by key."""
+
+    @property
+    def sends_in_parts(self) -> bool:
+        """Where one record may close any number of windows, each of which sends a result."""
+        return self.is_final
 
     @property
     def stores(self) -> tuple[KeyedStore, ...]:

@@ -9,21 +9,18 @@ there: within a part, whether a window is closed is one comparison with a bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain, compress, repeat
-from typing import Any, cast
+from itertools import compress
+from typing import cast
 
-from kstash.errors import OperatorError, SerdeError
-from kstash.operators.calls import refuse
 from kstash.operators.flow import Expanded, Flow
 from kstash.operators.fold import Folder
-from kstash.operators.step import PART_RECORDS, Decision, RecordError, Scope
+from kstash.operators.step import PART_RECORDS, Scope
 from kstash.operators.stream_time import StreamTime
+from kstash.operators.windows.aligned_folds import AlignedFolds
 from kstash.operators.windows.day_grid import DayGrid
 from kstash.operators.windows.grid import Grid
-from kstash.operators.windows.keys import result_keys, start_bytes, start_of, store_keys
-from kstash.operators.windows.states import Folded, fold_into
-from kstash.operators.windows.step import TOO_LATE, drop_late
+from kstash.operators.windows.keys import result_keys, start_bytes, start_of
+from kstash.operators.windows.step import drop_late
 from kstash.topology.window_nodes import Aligned, AlignedFold, Daily
 
 FORGOTTEN_AT_ONCE = 10_000
@@ -41,29 +38,30 @@ class AlignedWindows:
     def __init__(self, node: AlignedFold, folder: Folder) -> None:
         windows = node.windows
         self.name = node.name
-        self.result_key = windows.result_key(node.record_key)
         self.grid: Grid | DayGrid
         if isinstance(windows, Daily):
-            self.grid, self.is_tumbling = DayGrid(windows.days, node.grace_ms), True
+            self.grid, is_tumbling = DayGrid(windows.days, node.grace_ms), True
         else:
             assert isinstance(windows, Aligned), "there are no others"
             size_ms, advance_ms = windows.size_ms, windows.advance_ms
             self.grid = Grid(size_ms, advance_ms, windows.offset_ms, node.grace_ms)
-            self.is_tumbling = advance_ms == size_ms
+            is_tumbling = advance_ms == size_ms
         self.is_final = node.is_final
-        self.folder = folder
+        self.folds = AlignedFolds(node, self.grid, folder, is_tumbling=is_tumbling)
+        self.result_key, self.shown = self.folds.result_key, folder.shown
 
     def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
         """Part the records where windows close between them, and process the parts."""
         time = StreamTime(scope.stores, self.name)
-        grid = self.grid
+        before = self.grid.number_closed(time.now_ms)
         if self._is_one_part(flow, time.now_ms, scope):
-            number = grid.number_closed(time.now_ms)
             self._take(keys, flow, -1, time, scope)
-            if grid.number_closed(time.now_ms) != number:
-                self._forget(grid.closed(time.now_ms), scope)
-            return
-        self._in_parts(keys, flow, 0, scope)
+        else:
+            self._in_parts(keys, flow, 0, scope)
+        if not self.is_final:
+            now = StreamTime(scope.stores, self.name).now_ms
+            if self.grid.number_closed(now) != before:
+                self._forget(self.grid.closed(now), scope)
 
     def _in_parts(self, keys: list[bytes], flow: Flow, start: int, scope: Scope) -> None:
         """Process records from one on, until one of them leaves work, the others among it."""
@@ -92,10 +90,7 @@ class AlignedWindows:
             Whether all is done; else the rest, with all records after that one, is left as work.
         """
         one = flow.part(index, index + 1)
-        closed = self.grid.closed(one.times[0])
-        if not self.is_final:
-            self._forget(closed, scope)
-        elif not self._close(one, closed, scope):
+        if self.is_final and not self._close(one, self.grid.closed(one.times[0]), scope):
 
             def go_on(scope: Scope) -> None:
                 if self._finish(keys, flow, index, results, scope):
@@ -141,20 +136,9 @@ class AlignedWindows:
         self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
     ) -> None:
         """Fold records that have an open window, and send what is sent at once."""
-        for part_keys, part in self._apart(keys, flow, scope):
-            _, results = self._folded(part_keys, part, closed, time, scope)
+        for results in self.folds.fold(keys, flow, closed, time, scope):
             if results is not None:
                 scope.out(results)
-
-    def _apart(
-        self, keys: list[bytes], flow: Flow, scope: Scope
-    ) -> Iterator[tuple[list[bytes], Flow]]:
-        """Records one by one where each is in several windows, all or none of which it is in."""
-        if self.is_tumbling or not scope.may_skip:
-            yield keys, flow
-            return
-        for index in range(flow.count):
-            yield keys[index : index + 1], flow.part(index, index + 1)
 
     def _move(
         self, keys: list[bytes], flow: Flow, time: StreamTime, scope: Scope
@@ -169,96 +153,10 @@ class AlignedWindows:
         if self.grid.last(stamp) <= closed:
             drop_late(flow, [self.grid.bounds(stamp)], scope)
             return False, None
-        return self._folded(keys, flow, closed, time, scope)
+        parts = list(self.folds.fold(keys, flow, closed, time, scope))
+        return (True, parts[0]) if parts else (False, None)
 
-    # --- folds ----------------------------------------------------------------------------------
-
-    def _folded(
-        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
-    ) -> tuple[bool, Flow | None]:
-        """Fold records, and let them move the time: whether any did not fail, and what is sent."""
-        if not self.is_tumbling:
-            return self._folded_hopping(keys, flow, closed, time, scope)
-        stamps, last = flow.live_timestamps, self.grid.last
-        start = last(min(stamps))
-        single = start_bytes(start) if last(max(stamps)) == start else b""
-        # Their hashes are known, where keys can name the windows.
-        names = keys if single else store_keys(keys, list(map(last, stamps)))
-        left, made, largest = fold_into(
-            scope.stores.ordered(self.name), single, self.folder, _named(flow, names), scope
-        )
-        if left is None:
-            return False, None
-        running = time.running(left.times)
-        if self.is_final:
-            return True, None
-        names = cast("list[bytes]", left.encoded)
-        results = [key + single for key in names] if single else result_keys(names)
-        return True, self._sent(left, results, made, largest, running)
-
-    def _folded_hopping(
-        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
-    ) -> tuple[bool, Flow | None]:
-        """The same where a record is in several windows: those that are open, in order."""
-        stamps, grid = flow.live_timestamps, self.grid
-        assert isinstance(grid, Grid), "days do not overlap"
-        starts = [grid.starts(stamp, closed) for stamp in stamps]
-        counts = list(map(len, starts))
-
-        def repeated(column: list[Any]) -> list[Any]:
-            return list(chain.from_iterable(map(repeat, column, counts)))
-
-        names = store_keys(repeated(keys), list(chain.from_iterable(starts)))
-        values = repeated(flow.values or [None] * flow.count)
-        each = _named(flow.expand(values, counts, with_keys=False), names)
-        left, made, largest = self._folded_once(flow, each, scope)
-        if left is None:
-            return False, None
-        if closed >= 0:
-            missed = sum(
-                (taken.start - grid.first(stamp)) // grid.advance
-                for taken, stamp in zip(starts, stamps, strict=True)
-            )
-            scope.dropped(TOO_LATE, missed)
-        running = time.running(flow.times)
-        if self.is_final:
-            return True, None
-        return True, self._sent(left, result_keys(names), made, largest, repeated(running))
-
-    def _folded_once(self, flow: Flow, each: Flow, scope: Scope) -> Folded:
-        """Fold records into all of their windows; one that fails in one of them is in none."""
-        store = scope.stores.ordered(self.name)
-        if not scope.may_skip:
-            return fold_into(store, b"", self.folder, each, scope)
-        try:
-            return fold_into(store, b"", self.folder, each, cast("Scope", _Once()))
-        except (OperatorError, SerdeError) as error:
-            error.record_index = 0
-            refuse(scope, flow, error)
-            return None, [], []
-
-    # --- results --------------------------------------------------------------------------------
-
-    def _sent(
-        self,
-        flow: Flow,
-        keys: list[bytes],
-        states: list[Any],
-        stamps: list[int],
-        times: list[int],
-    ) -> Flow:
-        """Results that records send at once, at the time that the operator has then."""
-        return Flow(
-            count=flow.count,
-            keys=None,
-            encoded=cast("list[bytes | None]", keys),
-            key_serde=self.result_key,
-            values=self.folder.shown(states),
-            timestamps=stamps,
-            headers=flow.headers,
-            trail=flow.trail,
-            event_times=None if times is stamps else times,
-        )
+    # --- closing ---------------------------------------------------------------------------------
 
     def _close(self, flow: Flow, closed: int, scope: Scope) -> bool:
         """Send results of windows that a record has closed; time steps to each closing.
@@ -277,7 +175,7 @@ class AlignedWindows:
                 keys=None,
                 encoded=cast("list[bytes | None]", result_keys(keys)),
                 key_serde=self.result_key,
-                values=self.folder.shown([state for _, (state, _) in entries]),
+                values=self.shown([state for _, (state, _) in entries]),
                 timestamps=[stamp for _, (_, stamp) in entries],
                 headers=None,
                 trail=Expanded(flow.trail, [len(keys)]),
@@ -289,32 +187,10 @@ class AlignedWindows:
         return len(keys) < PART_RECORDS
 
     def _forget(self, closed: int, scope: Scope) -> None:
-        """Remove closed windows whose results are out already."""
+        """Remove closed windows of which nothing is sent, part by part.
+
+        Nobody reads them: whether a window is closed is asked of the time.
+        """
         store = scope.stores.ordered(self.name)
-        while store.expire_below(start_bytes(closed + 1), limit=FORGOTTEN_AT_ONCE):
-            pass
-
-
-class _Once:
-    """A scope that gives a record up at its first error."""
-
-    may_skip = True
-
-    def failed(self, flow: Flow, error: RecordError) -> Decision:  # noqa: ARG002 - whatever it is
-        """The caller decides about the record as a whole."""
-        return Decision.FAIL
-
-
-def _named(flow: Flow, names: list[bytes]) -> Flow:
-    """A flow with the names of windows in the place of its keys."""
-    return Flow(
-        count=flow.count,
-        keys=None,
-        encoded=cast("list[bytes | None]", names),
-        key_serde=flow.key_serde,
-        values=flow.values,
-        timestamps=flow.timestamps,
-        headers=flow.headers,
-        trail=flow.trail,
-        event_times=flow.event_times,
-    )
+        if store.expire_below(start_bytes(closed + 1), limit=FORGOTTEN_AT_ONCE):
+            scope.later(lambda scope: self._forget(closed, scope))

@@ -1,0 +1,196 @@
+"""Folds of records into aligned windows, as columns; which of these are closed is known."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate, chain, repeat
+from typing import Any, cast
+
+from kstash.errors import OperatorError, SerdeError
+from kstash.operators.calls import refuse
+from kstash.operators.flow import Flow
+from kstash.operators.fold import Folder
+from kstash.operators.step import Decision, RecordError, Scope
+from kstash.operators.stream_time import StreamTime
+from kstash.operators.windows.day_grid import DayGrid
+from kstash.operators.windows.grid import Grid
+from kstash.operators.windows.keys import result_keys, start_bytes, store_keys
+from kstash.operators.windows.states import fold_into
+from kstash.operators.windows.step import TOO_LATE
+from kstash.topology.window_nodes import AlignedFold
+
+
+class AlignedFolds:
+    """A fold of each key and window, while no window closes.
+
+    Args:
+        node: the windows.
+        grid: where they begin.
+        folder: the fold.
+        is_tumbling: whether each record is in one window.
+    """
+
+    def __init__(
+        self, node: AlignedFold, grid: Grid | DayGrid, folder: Folder, *, is_tumbling: bool
+    ) -> None:
+        self.name = node.name
+        self.result_key = node.windows.result_key(node.record_key)
+        self.grid = grid
+        self.is_tumbling = is_tumbling
+        self.is_final = node.is_final
+        self.folder = folder
+
+    def fold(
+        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
+    ) -> Iterator[Flow | None]:
+        """Fold records, and let them move the time.
+
+        Returns:
+            What each part of them sends, in order; nothing of a part where all have failed.
+        """
+        if self.is_tumbling:
+            yield from self._folded_tumbling(keys, flow, time, scope)
+            return
+        # A record that fails in one of its windows is in none: those before it are a part.
+        start, end = 0, flow.count
+        while start < flow.count:
+            failed: _FailedError | None = None
+            while start < end:
+                part = flow.part(start, end)
+                try:
+                    results = self._folded_hopping(keys[start:end], part, closed, time, scope)
+                except _FailedError as error:
+                    failed, end = error, start + error.index
+                else:
+                    yield results
+                    break
+            if failed is not None:
+                failed.error.record_index = end
+                refuse(scope, flow, failed.error)
+                end += 1
+            start, end = end, flow.count
+
+    def _folded_tumbling(
+        self, keys: list[bytes], flow: Flow, time: StreamTime, scope: Scope
+    ) -> Iterator[Flow | None]:
+        """The same where a record is in one window."""
+        stamps, last = flow.live_timestamps, self.grid.last
+        start = last(min(stamps))
+        single = start_bytes(start) if last(max(stamps)) == start else b""
+        # Their hashes are known, where keys can name the windows.
+        names = keys if single else store_keys(keys, list(map(last, stamps)))
+        left, made, largest = fold_into(
+            scope.stores.ordered(self.name), single, self.folder, _named(flow, names), scope
+        )
+        if left is None:
+            return
+        running = time.running(left.times)
+        if self.is_final:
+            yield None
+            return
+        names = cast("list[bytes]", left.encoded)
+        results = [key + single for key in names] if single else result_keys(names)
+        yield self._sent(left, results, made, largest, running)
+
+    def _folded_hopping(
+        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
+    ) -> Flow | None:
+        """Fold records into all of their windows that are open, in order; none has failed."""
+        stamps, grid = flow.live_timestamps, self.grid
+        assert isinstance(grid, Grid), "days do not overlap"
+        prefixes = {each: _prefixes(grid.starts(each, closed)) for each in set(stamps)}
+        around = list(map(prefixes.__getitem__, stamps))
+        counts = list(map(len, around))
+        names = [start + key for key, starts in zip(keys, around, strict=True) for start in starts]
+        values = _repeated(flow.values or [None] * flow.count, counts)
+        each = _named(flow.expand(values, counts, with_keys=False), names)
+        store = scope.stores.ordered(self.name)
+        if scope.may_skip:
+            try:
+                _, made, largest = fold_into(store, b"", self.folder, each, cast("Scope", _Once()))
+            except (OperatorError, SerdeError) as error:
+                ends = list(accumulate(counts))
+                raise _FailedError(bisect_right(ends, error.record_index), error) from error
+        else:
+            _, made, largest = fold_into(store, b"", self.folder, each, scope)
+        if closed >= 0:
+            missed = {at: len(grid.starts(at)) - len(open_) for at, open_ in prefixes.items()}
+            scope.dropped(TOO_LATE, sum(map(missed.__getitem__, stamps)))
+        running = time.running(flow.times)
+        if self.is_final:
+            return None
+        results = [
+            key + start for key, starts in zip(keys, around, strict=True) for start in starts
+        ]
+        return self._sent(each, results, made, largest, _repeated(running, counts))
+
+    def _sent(
+        self,
+        flow: Flow,
+        keys: list[bytes],
+        states: list[Any],
+        stamps: list[int],
+        times: list[int],
+    ) -> Flow:
+        """Results that records send at once, at the time that the operator has then."""
+        return Flow(
+            count=flow.count,
+            keys=None,
+            encoded=cast("list[bytes | None]", keys),
+            key_serde=self.result_key,
+            values=self.folder.shown(states),
+            timestamps=stamps,
+            headers=flow.headers,
+            trail=flow.trail,
+            event_times=None if times is stamps else times,
+        )
+
+
+class _FailedError(Exception):
+    """A record has failed, and nothing of its part was kept.
+
+    Args:
+        index: of the record in its part.
+        error: of the record.
+    """
+
+    def __init__(self, index: int, error: OperatorError | SerdeError) -> None:
+        super().__init__(index, error)
+        self.index = index
+        self.error = error
+
+
+class _Once:
+    """A scope that gives a record up at its first error."""
+
+    may_skip = True
+
+    def failed(self, flow: Flow, error: RecordError) -> Decision:  # noqa: ARG002 - whatever it is
+        """The caller decides about the record as a whole."""
+        return Decision.FAIL
+
+
+def _prefixes(starts: range) -> list[bytes]:
+    """What stands before keys in windows that begin there."""
+    return list(map(start_bytes, starts))
+
+
+def _repeated(column: list[Any], counts: list[int]) -> list[Any]:
+    """Each as often as is said."""
+    return list(chain.from_iterable(map(repeat, column, counts)))
+
+
+def _named(flow: Flow, names: list[bytes]) -> Flow:
+    """A flow with the names of windows in the place of its keys."""
+    return Flow(
+        count=flow.count,
+        keys=None,
+        encoded=cast("list[bytes | None]", names),
+        key_serde=flow.key_serde,
+        values=flow.values,
+        timestamps=flow.timestamps,
+        headers=flow.headers,
+        trail=flow.trail,
+        event_times=flow.event_times,
+    )
