@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
 
@@ -10,8 +11,14 @@ import pytest
 import kstash
 from kstash.core.partitioner import murmur2
 from kstash.errors import ProgramChangedError, TopologyError
+from kstash.operators.batch import Batch
+from kstash.operators.program import StageProgram
+from kstash.operators.step import Decision
+from kstash.operators.turns import takes_one_by_one
 from kstash.operators.windows import aligned
 from kstash.testing import TestDriver
+from kstash.testing.state import MemoryBackend
+from kstash.topology.model import Stage
 from kstash.topology.window_nodes import Emit
 from tests.differential.comparing import said
 from tests.differential.reference import Chain, Record, Result
@@ -172,6 +179,78 @@ def test_many_windows_close_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         feed(driver, *[(key, 1, 5) for key in keys], ("z", 1, 1000), ("a", 7, 3))
         assert sent(driver) == [(key, 0, 1, 5) for key in keys]
         assert [out.value for out in driver.read("late")] == [7]
+
+
+def stage_of(build: Callable[[Stream], kstash.Stream[Any, Any]]) -> Stage:
+    """The stage of a program."""
+    app = kstash.App("app")
+    build(numbers(app)).to("out", value=kstash.json)
+    (stage,) = app.topology().stages
+    return stage
+
+
+def batch_of(*rows: tuple[str, int, int]) -> Batch:
+    """Records (key, value, timestamp)."""
+    keys, values, stamps = zip(*rows, strict=True)
+    return Batch([key.encode() for key in keys], [b"%d" % v for v in values], list(stamps))
+
+
+def test_closed_windows_are_forgotten_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nothing is sent of them; what records send has left before."""
+    monkeypatch.setattr(aligned, "FORGOTTEN_AT_ONCE", 3)
+    stage = stage_of(lambda stream: stream.window(TEN).count("n"))
+    state = MemoryBackend().task("n", 0).open(stage.stores, base=None)
+    program = StageProgram(stage, state)
+    program.process(0, batch_of(*[(f"k{number}", 1, 5) for number in range(10)]))
+    program.process(0, batch_of(("z", 1, 1000), ("z", 1, 1001)))
+    left = []
+    while program.has_work:
+        left.append(len(state.store("n").items()))
+        program.go_on()
+    assert left == [1 + 7, 1 + 4, 1 + 1]
+    assert len(state.store("n").items()) == 1
+    assert program.pending == 12
+
+
+@pytest.mark.parametrize(("emit", "is_one_by_one"), [("update", False), ("final", True)])
+def test_where_branches_meet_again(emit: Emit, is_one_by_one: bool) -> None:
+    """Records come one by one where results come in parts, and not where they do not."""
+
+    def met(stream: Stream) -> kstash.Stream[Any, Any]:
+        counts = stream.window(TEN, emit=emit).count("n")
+        return counts.map_values(str).merge(counts.map_values(repr))
+
+    def around(stream: Stream) -> kstash.Stream[Any, Any]:
+        first = stream.window(TEN, emit=emit).count("n")
+        return first.merge(stream.window(TEN).count("m"))
+
+    for build, expected in ((met, False), (around, is_one_by_one)):
+        stage = stage_of(build)
+        assert takes_one_by_one(stage, stage.entries[0]) is expected
+
+
+def test_a_record_that_fails_in_one_window_is_in_none() -> None:
+    """Those before and after it in the batch are in theirs, and nothing is folded one by one."""
+    calls: list[tuple[int, int]] = []
+
+    def added(old: int, new: int) -> int:
+        calls.append((old, new))
+        if old + new == 11:
+            raise ValueError("eleven")
+        return old + new
+
+    windows = kstash.hopping(ms(10), ms(5))
+    stage = stage_of(lambda stream: stream.window(windows).reduce("n", added))
+    state = MemoryBackend().task("n", 0).open(stage.stores, base=None)
+    program = StageProgram(stage, state, decide=lambda _: Decision.SKIP)
+    # At 8 the first window takes it, and the second one does not.
+    program.process(0, batch_of(("a", 10, 3), ("a", 5, 7), ("a", 6, 8), ("a", 1, 9), ("a", 2, 6)))
+    ((_, made, _),) = program.take_outputs()
+    assert made.values == [b"10", b"15", b"5", b"16", b"6", b"18", b"8"]
+    assert list(program.skipped.values()) == [1]
+    assert made.timestamps == [3, 7, 7, 9, 9, 9, 9]
+    # The two windows of what stood before it were folded again, and nothing else.
+    assert calls == [(10, 5), (15, 6), (5, 6), (10, 5), (15, 1), (5, 1), (16, 2), (6, 2)]
 
 
 @pytest.mark.parametrize("emit", ["update", "final"])
