@@ -148,14 +148,30 @@ def _has_non_finite(value: Any) -> bool:
     return False
 
 
+class _Deletion:
+    """Of the value of `kstash.DELETE`, which would be written as a text if it were one."""
+
+
+DELETION = _Deletion()
+
+
+def _refuse_other(value: object) -> Any:
+    """What JSON and MessagePack have no form for."""
+    if value is DELETION:
+        raise TypeError("DELETE is no value: it stands for a state that is deleted, alone")
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
 _INTEGER = re.compile(rb"\s*[+-]?[0-9_]+\s*")
 _NON_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 """How a float that is no number begins in MessagePack; other bytes may look so too."""
 
-encode_json: Callable[[Any], bytes] = msgspec.json.Encoder(order="deterministic").encode
+encode_json: Callable[[Any], bytes] = msgspec.json.Encoder(
+    enc_hook=_refuse_other, order="deterministic"
+).encode
 """JSON with null for NaN and infinities: only for who looks for null in it."""
 
-_msgpack_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_msgpack_encoder = msgspec.msgpack.Encoder(enc_hook=_refuse_other, order="deterministic")
 _encode_plain = msgspec.json.Encoder().encode
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from kstash.errors import OperatorError, SerdeError
 from kstash.serdes import Serde
+from kstash.topology.record import DELETE, NOT_SENT, Deletion
 
 Refuse = Callable[[Any], None]
 """Given the error of one record, raises it, or returns where the column goes on without it."""
@@ -55,15 +56,25 @@ def serialize_column(
         return column, []
     error = partial(SerdeError, operator, serde.name, "serialize", field)
     made: Column | None = None
-    if serde.encode_column is not None and (not serde.exact_types or types <= serde.exact_types):
+    serialize = serde.serialize
+    if Deletion in types:
+        serialize = partial(_serialize_others, serde)
+    elif serde.encode_column is not None and (not serde.exact_types or types <= serde.exact_types):
         made = _at_once(serde.encode_column, column, has_none=has_none)
     if made is None:
-        made = _through(serde.serialize, column, error, refuse, has_none=has_none)
+        made = _through(serialize, column, error, refuse, has_none=has_none)
     for data in made[0]:
         # One value is enough to find a serializer that makes text.
         if data is not None:
             return made if isinstance(data, bytes) else _without_others(made, error, refuse)
     return made
+
+
+def _serialize_others(serde: Serde[Any], value: Any) -> bytes:
+    """Also of a serde that would make a text of anything."""
+    if value is DELETE:
+        raise TypeError(NOT_SENT)
+    return serde.serialize(value)
 
 
 def deserialize_column(

@@ -94,9 +94,12 @@ def _turn(stage: Stage, exits: Sequence[Exit], node: Node, *, is_shared: bool) -
     read_after = stage.read_after[node.index]
     if not isinstance(node, NO_STEP):
         step = STEPS[type(node)](node, Surroundings(read_after))
-    ports: dict[str, int] = {
-        port.label(): port.index for port in stage.nodes if port.is_port and port.parents[0] is node
-    }
+    ports: dict[str, int] = {}
+    for port in stage.nodes:
+        if port.is_port and port.parents[0] is node:
+            # Of two nodes of one output the first would be sent nothing.
+            assert port.label() not in ports, port.title
+            ports[port.label()] = port.index
     read = node.reads | read_after
     for index in ports.values():
         read |= stage.read_after[index]

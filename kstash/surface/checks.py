@@ -87,7 +87,10 @@ def check_function(verb: str, function: object, location: str | None, *takes: st
         TopologyError: with the location of the user's code.
     """
     if not callable(function):
-        raise TopologyError(f"{verb} needs a function, not {short_repr(function)}", location)
+        hint = ""
+        if isinstance(function, str) and takes == ("value",):
+            hint = f": what stands there by a name is lambda value: value[{function!r}]"
+        raise TopologyError(f"{verb} needs a function, not {short_repr(function)}{hint}", location)
     inner: Any = function
     while isinstance(inner, partial):
         inner = inner.func
@@ -102,9 +105,12 @@ def check_function(verb: str, function: object, location: str | None, *takes: st
             location,
         )
     if isgeneratorfunction(inner) and verb not in _YIELDING:
+        instead = "flat_map takes generators"
+        if verb == "process":
+            instead = "what a processor makes is sent by context.send(value)"
         raise TopologyError(
             f"{verb} needs a function that returns, and {name} is a generator (it has a yield), "
-            "which would run nothing: flat_map takes generators",
+            f"which would run nothing: {instead}",
             location,
         )
     _check_arity(verb, function, name, takes, location)
@@ -218,7 +224,7 @@ def check_number(argument: str, number: object, location: str | None) -> None:
     """
     if type(number) is not int or number < 1:
         raise TopologyError(
-            f"{argument} is a number, 1 or more, not {short_repr(number)}", location
+            f"{argument} is a whole number, 1 or more, not {short_repr(number)}", location
         )
 
 

@@ -30,6 +30,7 @@ class Graph:
         self.nodes: list[n.Node] = []
         self._sources: dict[str, tuple[n.Source, Times, n.Node]] = {}
         self._keepers: dict[str, n.Node] = {}
+        self._ports: dict[tuple[int, str], n.Node] = {}
 
     def add(self, make: Callable[[int], n.Node]) -> n.Node:
         """Declare a node; `make` is given its index. The names of its stores are taken then.
@@ -151,10 +152,13 @@ class Graph:
 
     def aside(self, parent: n.Node, output: str) -> Stream[Any, Any]:
         """What a node sends to another output than that of its results, under its records' keys."""
-        ports = (node for node in self.nodes if isinstance(node, n.Port))
-        node: n.Node | None = next(
-            (port for port in ports if port.parents[0] is parent and port.name == output), None
-        )
-        if node is None:
-            node = self.add(lambda index: n.Port(index, (parent,), parent.location, output))
+        node = self.port(parent, output, parent.location)
         return self.stream(node, key=parent.record_key, value=None)
+
+    def port(self, parent: n.Node, output: str, location: str) -> n.Node:
+        """The node of an output of another one: there is one, however often it is asked for."""
+        known = self._ports.get((parent.index, output))
+        if known is None:
+            known = self.add(lambda index: n.Port(index, (parent,), location, output))
+            self._ports[parent.index, output] = known
+        return known

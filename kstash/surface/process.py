@@ -101,17 +101,19 @@ def side_of(
     parent = stream._node
     if not isinstance(parent, Process):
         raise TopologyError(
-            "side() is of what process() returned, and of no other stream", location
+            "side() is of what process(), dedup() or throttle() returned, and of no other stream: "
+            "call it there",
+            location,
         )
     if not isinstance(name, str) or name not in parent.sides:
         raise TopologyError(
-            f"process({parent.name!r}) has no side output {short_repr(name)}: its processor has "
-            f"{list(parent.sides)} as sides",
+            f"{parent.verb}({parent.name!r}) has no side output {short_repr(name)}: its sides are "
+            f"{list(parent.sides)}",
             location,
         )
     if value is None and parent.are_sides_alike:
         value = stream._value_serde
-    return stream._graph.add(lambda index: n.Port(index, (parent,), location, name)), value
+    return stream._graph.port(parent, name, location), value
 
 
 def _class_of(processor: object, location: str) -> type[Processor[Any, Any, Any]]:

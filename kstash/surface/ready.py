@@ -57,7 +57,7 @@ def dedup(
     """See `KeyedStream.dedup`."""
     location = user_location()
     check_name(name, location)
-    check_function("dedup", id_of, location, "value")
+    check_function("dedup(id=)", id_of, location, "value")
     check_interval("dedup(within=)", within, location, least=1)
     made = declared(
         stream,
@@ -105,9 +105,9 @@ def top(
     location = user_location()
     check_name(name, location)
     check_number("top(n)", count, location)
-    check_function("top", by, location, "value")
+    check_function("top(by=)", by, location, "value")
     if id_of is not None:
-        check_function("top", id_of, location, "value")
+        check_function("top(id=)", id_of, location, "value")
     check_serde("value", value, location, is_needed=True)
     return declared(
         stream,

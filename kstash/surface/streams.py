@@ -314,8 +314,7 @@ class Stream(Generic[K, V]):
         return made
 
     def _port(self, parent: n.Node, port: str) -> Self:
-        node = self._graph.add(lambda index: n.Port(index, (parent,), parent.location, port))
-        return replace(self, _node=node)
+        return replace(self, _node=self._graph.port(parent, port, parent.location))
 
     def _without_key(self, verb: str) -> Stream[Any, Any]:
         unkeyed = self._unkeyed

@@ -121,7 +121,7 @@ class WindowedStream(Generic[K, V]):
             function: as of `KeyedStream.aggregate`. `DELETE` empties the window.
             value: serde of the state.
             merge: `(state, state) -> state` of two sessions that become one, the earlier one first;
-                needed for sessions.
+                needed for sessions, and of no others.
             values: serde of the values, which sliding windows keep; inherited where it is known.
 
         Raises:

@@ -24,6 +24,7 @@ from kstash.operators.slices import deciding
 from kstash.ports.kafka import Headers, Partition
 from kstash.runtime.worker.store_view import StoreView
 from kstash.serdes import Serde, json
+from kstash.testing.given import check_seconds, check_sent
 from kstash.testing.outputs import OutputReader, OutputRecord
 from kstash.testing.rig import TICK_S, Rig
 from kstash.topology.model import StageOutput
@@ -106,7 +107,8 @@ class TestDriver:
             headers: user headers.
 
         Raises:
-            ConfigError: the application has no such input topic.
+            ConfigError: the application has no such input topic, or these are no timestamp or no
+                headers.
             SerdeError: a serde does not take the key or the value; nothing was sent then.
             KstashError: whatever stopped the worker, an `OperatorError` above all. The worker is
                 gone then, as after `crash`.
@@ -136,7 +138,8 @@ class TestDriver:
         So a test sees what becomes of bytes that a serde cannot take, such as `b"{"` under json.
 
         Raises:
-            ConfigError: the application has no such input topic, or these are no bytes.
+            ConfigError: the application has no such input topic, or these are no bytes, no
+                timestamp or no headers.
             KstashError: as for `send`, a `SerdeError` above all.
         """
         key_serde, _ = self._input_serdes(topic)
@@ -145,6 +148,7 @@ class TestDriver:
                 raise ConfigError(
                     f"send_raw takes bytes as {name}, not {short_repr(given)}: see send"
                 )
+        check_sent(timestamp_ms, headers)
         if partition is None:
             (decides,) = deciding([key], key_serde.partitioned_by)
             partition = Partitioner(self.kafka.topics()[topic].partition_count)[decides]
@@ -196,7 +200,11 @@ class TestDriver:
 
         Args:
             seconds: 0 or more.
+
+        Raises:
+            ConfigError: no such number.
         """
+        check_seconds(seconds)
         ticks, rest_us = divmod(round(seconds * 1_000_000), round(TICK_S * 1_000_000))
         for step_s in [TICK_S] * ticks + [rest_us / 1_000_000]:
             self.clock.advance(step_s)

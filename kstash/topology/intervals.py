@@ -20,19 +20,18 @@ def check_interval(argument: str, interval: object, location: str | None, *, lea
     Raises:
         TopologyError: with the location of the user's code.
     """
+    taken = f"whole milliseconds, {least} or more"
     if not isinstance(interval, timedelta):
         raise TopologyError(
-            f"{argument} is a timedelta such as timedelta(minutes=1), not {short_repr(interval)}",
+            f"{argument} is a timedelta such as timedelta(minutes=1), {taken}, not "
+            f"{short_repr(interval)}",
             location,
         )
     length_ms, rest = divmod(interval, timedelta(milliseconds=1))
-    if rest:
-        raise TopologyError(
-            f"{argument} is {interval}: what is less than a millisecond is in no timestamp",
-            location,
-        )
-    if length_ms < least:
-        raise TopologyError(f"{argument} is {interval}, and the least is {least} ms", location)
+    if rest or length_ms < least:
+        # Python says -5 min as "-1 day, 23:55:00".
+        sign = "-" if interval < timedelta(0) else ""
+        raise TopologyError(f"{argument} is {sign}{abs(interval)}: it takes {taken}", location)
     return length_ms
 
 

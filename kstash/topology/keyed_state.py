@@ -10,7 +10,7 @@ from abc import ABC
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, ClassVar, Generic, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, NoReturn, TypeVar, overload
 
 from kstash.errors import TopologyError
 from kstash.ports.state import StoreKind
@@ -35,6 +35,7 @@ class KeyedState(ABC):
 
     Attributes:
         name: of the state, unique in its processor; its store is `<operator>.<name>`.
+        attribute: of the processor, where it stands.
         serde: of what is kept.
         ttl_ms: how long it stays, from the last time that it was written, in the stream time of the
             operator; None: until it is deleted.
@@ -42,9 +43,12 @@ class KeyedState(ABC):
 
     verb: ClassVar[str]
     kind: ClassVar[StoreKind] = StoreKind.KEYED
+    how_to_set: ClassVar[str]
+    how_to_delete: ClassVar[str] = "clear()"
 
     def __init__(self, name: str, serde: Serde[Any], *, ttl: timedelta | None = None) -> None:
         self.name = name
+        self.attribute = name
         self.serde = serde
         self.ttl_ms: int | None = None
         if ttl is not None:
@@ -52,6 +56,26 @@ class KeyedState(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.attribute = name
+
+    # A state stands in the instance while it is bound: what is here is for the user's code alone.
+
+    def __set__(self, processor: object, value: Never) -> NoReturn:
+        self._is_not_assigned(processor, "set", self.how_to_set)
+
+    def __delete__(self, processor: object) -> NoReturn:
+        self._is_not_assigned(processor, "deleted", self.how_to_delete)
+
+    def _is_not_assigned(self, processor: object, verb: str, call: str) -> NoReturn:
+        name = self.attribute
+        raise TopologyError(
+            f"{type(processor).__name__}.{name} is a state, which is {verb} by "
+            f"self.{name}.{call}: an assignment or del would put an attribute in its place that no "
+            "restart finds, and that all keys see",
+            user_location(),
+        )
 
     def canonical(self) -> list[Any]:
         """What of it goes into the topology hash: its time to live may change."""
@@ -80,6 +104,8 @@ class Value(KeyedState, Generic[T]):
     """
 
     verb = "value"
+    how_to_set = "set(value)"
+    how_to_delete = "delete()"
 
     def __init__(self, name: str, serde: Serde[T], *, ttl: timedelta | None = None) -> None:
         super().__init__(name, serde, ttl=ttl)
@@ -115,6 +141,7 @@ class Map(KeyedState, Generic[MK, MV]):
 
     verb = "map"
     kind = StoreKind.ORDERED
+    how_to_set = "set(key, value), entry by entry"
 
     def __init__(
         self, name: str, *, key: Serde[MK], value: Serde[MV], ttl: timedelta | None = None
@@ -166,9 +193,32 @@ class Map(KeyedState, Generic[MK, MV]):
         """
         self._is_not_bound()
 
+    def __iter__(self) -> Iterator[MK]:
+        """The keys of the entries, in their order, as `items` reads them."""
+        self._is_not_bound()
+
+    def __len__(self) -> int:
+        """How many entries there are: it reads all of them."""
+        self._is_not_bound()
+
+    def __bool__(self) -> bool:
+        """Whether there is an entry: it reads one."""
+        self._is_not_bound()
+
     def clear(self) -> None:
         """Forget all entries of the key."""
         self._is_not_bound()
+
+    if not TYPE_CHECKING:  # a type checker refuses them by itself
+
+        def __getitem__(self, *_: object) -> NoReturn:
+            raise TopologyError(
+                f"{self!r} has no brackets: an entry is read by get(key), kept by set(key, value) "
+                "and forgotten by delete(key); dict(self.name.items()) has all of them",
+                user_location(),
+            )
+
+        __setitem__ = __delitem__ = __getitem__
 
 
 class List(KeyedState, Generic[T]):
@@ -179,6 +229,7 @@ class List(KeyedState, Generic[T]):
     """
 
     verb = "list"
+    how_to_set = "append(item), or clear() and extend(items)"
 
     def store(self, operator: str, key: Serde[Any]) -> KeyedStore:
         """One list for each key."""
@@ -210,6 +261,30 @@ class List(KeyedState, Generic[T]):
     def __len__(self) -> int:
         self._is_not_bound()
 
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """An item by its number, from the end below 0; of a slice a list.
+
+        Raises:
+            IndexError: there are fewer items.
+        """
+        self._is_not_bound()
+
     def clear(self) -> None:
         """Forget all items of the key."""
         self._is_not_bound()
+
+    if not TYPE_CHECKING:  # a type checker refuses them by itself
+
+        def __setitem__(self, *_: object) -> NoReturn:
+            raise TopologyError(
+                f"{self!r} is added to by append and extend: for other changes take list(...) of "
+                "it, call clear(), and extend it by what is left",
+                user_location(),
+            )
+
+        __delitem__ = __setitem__

@@ -85,6 +85,8 @@ class Repeats(Processor[Any, Any, Any]):
     def on_record(self, record: Record, context: AnyContext) -> None:
         """Pass the first one."""
         name = self.id_of(record.value)
+        if name is None:
+            raise ValueError(f"{function_place(self.id_of)} returned None, which is no id of dedup")
         if name in self.seen:
             context.send(record.value, to="repeated")
         else:
@@ -128,6 +130,11 @@ class Largest(Processor[Any, Any, Any]):
 
     def on_record(self, record: Record, context: AnyContext) -> None:
         """Send the list where it has changed."""
+        if self.by(record.value) is None:
+            # Alone it would compare to nothing, and the error would come with the next record.
+            raise ValueError(
+                f"{function_place(self.by)} returned None as by=, which compares to nothing"
+            )
         before = self.best.get()
         kept = before or []
         if self.id_of is not None:

@@ -6,6 +6,7 @@ import enum
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from kstash.ports.kafka import Headers
+from kstash.serdes import DELETION
 
 V = TypeVar("V")
 
@@ -91,9 +92,16 @@ class Late(NamedTuple, Generic[V]):
 class Deletion(enum.Enum):
     """The type of `DELETE`, for annotations: `def f(state: S, value: V) -> S | kstash.Deletion`."""
 
-    DELETE = "DELETE"
+    DELETE = DELETION
 
 
 DELETE: Final = Deletion.DELETE
-"""Returned by the function of `reduce` or `aggregate`: the state of the key is deleted, and None is
-sent on, a tombstone. The next record of the key begins anew."""
+"""Returned as the state by the function of `reduce`, `aggregate` or `with_state`: the state of the
+key is deleted. `reduce` and `aggregate` send None on, a tombstone. The next record of the key
+begins anew. It is no value: where one is written, it is an error."""
+
+NOT_SENT: Final = (
+    "DELETE is what the function of reduce, aggregate or with_state returns in place of a state, "
+    "and no value: a tombstone is None"
+)
+"""Why it is refused as a value."""

@@ -39,7 +39,7 @@ class Sliding(Windows):
                 "sliding windows keep the values of records, but their serde is not known here: "
                 "give it as values="
             )
-        return None
+        return Windows.problem(self, fold)  # `super` does not go with slots
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from kstash.ports.state import StoreKind
 from kstash.serdes import Serde, partitioned_within
 from kstash.topology.days import Days
 from kstash.topology.intervals import interval_text
-from kstash.topology.keyed_nodes import Count, Stateful
+from kstash.topology.keyed_nodes import Aggregate, Count, Stateful
 from kstash.topology.nodes import Node
 from kstash.topology.traits import (
     STAMP_BYTES,
@@ -56,8 +56,10 @@ class Windows(ABC):
     def result_key(self, key: Serde[Any]) -> Serde[Any]:
         """The serde of the keys of results, for one of the keys of records."""
 
-    def problem(self, fold: Stateful) -> str | None:  # noqa: ARG002 - of most kinds of windows
+    def problem(self, fold: Stateful) -> str | None:
         """Why a fold cannot be over these windows; None: it can."""
+        if isinstance(fold, Aggregate) and fold.merge is not None:
+            return "merge= is for sessions, of which two may become one: these windows never do"
         return None
 
     @property

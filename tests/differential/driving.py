@@ -73,7 +73,7 @@ def folded(stream: KeyedStream[Any, Any], spec: dict[str, Any], name: str) -> Ke
             name,
             list,
             append,
-            merge=lambda one, other: one + other,
+            merge=(lambda one, other: one + other) if spec["window"] == "session" else None,
             value=kstash.json,
             values=kstash.json,
         ),

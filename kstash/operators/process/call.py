@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from kstash.core.wire import HEADER_PREFIX
 from kstash.errors import SerdeError
 from kstash.escape import short_repr
 from kstash.operators.event_time import NO_ZERO_MS
@@ -13,7 +14,7 @@ from kstash.ports.kafka import Headers
 from kstash.serdes import Serde
 from kstash.topology.process_node import Process
 from kstash.topology.processor import INHERITED, Context, Inherited
-from kstash.topology.record import RecordOrigin
+from kstash.topology.record import DELETE, NOT_SENT, RecordOrigin
 from kstash.topology.traits import OUT
 
 MAX_MS = (1 << 63) - 1
@@ -118,6 +119,8 @@ class Call(Context[Any, Any]):
         to: str | None = None,
     ) -> None:
         """Send a result on."""
+        if value is DELETE:
+            raise ValueError(NOT_SENT)
         encoded: bytes | None = self.encoded
         if key is INHERITED:
             key = self.key
@@ -138,6 +141,10 @@ class Call(Context[Any, Any]):
                 f"there is no side output {short_repr(to)}: the processor has {list(self._sides)} "
                 "as sides"
             )
+        if headers is INHERITED:
+            headers = self._headers or []
+        elif headers is not None:
+            headers = _checked_headers(headers)
         self.sent[to or OUT].append(
             Result(
                 record=self.index,
@@ -145,7 +152,7 @@ class Call(Context[Any, Any]):
                 encoded=encoded,
                 value=value,
                 timestamp_ms=timestamp_ms,
-                headers=self._headers if headers is INHERITED else headers or None,
+                headers=headers or None,
                 time_ms=self.time_ms,
             )
         )
@@ -175,6 +182,8 @@ class Call(Context[Any, Any]):
         try:
             if value is None:
                 raise TypeError("None is no state: delete what is to be forgotten")
+            if value is DELETE:
+                raise TypeError("DELETE is no state: call delete() of it")
             data = serde.serialize(value)
             if not isinstance(data, bytes):
                 raise TypeError(f"the serializer returned {type(data).__name__}, not bytes")
@@ -212,6 +221,24 @@ class Call(Context[Any, Any]):
             record_index=self.index,
             cause=cause,
         )
+
+
+def _checked_headers(headers: object) -> Headers:
+    """Headers as records have them: another list, which the user's code does not change."""
+    made: Headers = []
+    for header in headers if isinstance(headers, list | tuple) else (headers,):
+        match header:
+            case (str(name), bytes() | None as content):
+                name.encode()
+                if name.startswith(HEADER_PREFIX):
+                    raise ValueError(f"headers that begin with {HEADER_PREFIX} are kstash's own")
+                made.append((name, content))
+            case _:
+                raise TypeError(
+                    "send(headers=) takes a list of pairs of a text and bytes, such as "
+                    f'[("trace", b"1")], not {short_repr(headers)}'
+                )
+    return made
 
 
 def _check_timer(name: object) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kstash.errors import OperatorError, SerdeError, StateError
+from kstash.escape import short_repr
 from kstash.operators.calls import decode_keys, refuse
 from kstash.operators.flow import Expanded, Flow
 from kstash.operators.keyed import KeyedStep
@@ -37,7 +38,8 @@ class ProcessLogic:
             for attribute, declared in node.states.items()
         }
         for attribute, state in self.states.items():
-            setattr(self.processor, attribute, state)
+            # Past `KeyedState.__set__`, which refuses what users assign.
+            vars(self.processor)[attribute] = state
         self.is_open = False
 
     def on_batch(
@@ -197,12 +199,17 @@ class _Batch:
 
     # --- one call -------------------------------------------------------------------------------
 
-    def _carry_out(self, function: Callable[[Call], None]) -> bool:
+    def _carry_out(self, function: Callable[[Call], object]) -> bool:
         """Call the processor; returns whether it has set or cancelled timers."""
         call = self.call
         error: OperatorError | SerdeError
         try:
-            function(call)
+            made = function(call)
+            if made is not None:
+                raise TypeError(
+                    f"the processor returned {short_repr(made)}, and what it makes is sent by "
+                    "context.send(value): return nothing"
+                )
         except (KeyboardInterrupt, StateError):
             raise
         except SerdeError as raised:

@@ -133,6 +133,22 @@ class BoundMap(Bound, Map[Any, Any]):
                 key = decode(self.key_serde, place[prefix_bytes:], "key")
                 yield key, decode(self.serde, data[STAMP_BYTES:], "value")
 
+    def __iter__(self) -> Iterator[Any]:
+        """The keys in their order."""
+        prefix = prefix_of(self._call.encoded)
+        return self._keys(len(prefix), prefix, end_of_prefix(prefix))
+
+    def _keys(self, prefix_bytes: int, lower: bytes, upper: bytes | None) -> Iterator[Any]:
+        for place, data in self.entries.walk(lower, upper):
+            if self.live(data) is not None:
+                yield self._call.decode(self.key_serde, place[prefix_bytes:], "key")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
+
     def clear(self) -> None:
         """Forget all entries."""
         prefix = prefix_of(self._call.encoded)
@@ -163,6 +179,13 @@ class BoundList(Bound, List[Any]):
 
     def __len__(self) -> int:
         return item_count(self._present())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """An item, or a list of them."""
+        found = list(self._encoded())[index]
+        if isinstance(found, bytes):
+            return self._call.decode(self.serde, found, "value")
+        return [self._call.decode(self.serde, data, "value") for data in found]
 
     def clear(self) -> None:
         """Forget all items."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -38,6 +39,12 @@ TEN = kstash.tumbling(ms(10))
 def numbers(app: kstash.App) -> Stream:
     """The input of all programs here."""
     return app.stream("in", key=kstash.text, value=kstash.int_text)
+
+
+def merging(windows: kstash.Windows) -> object:
+    """A fold that says what becomes of two states."""
+    stream = numbers(kstash.App("app")).window(windows)
+    return stream.aggregate("n", int, max, value=kstash.int_text, merge=max)
 
 
 def sent(driver: TestDriver, topic: str = "out") -> list[Row]:
@@ -354,12 +361,20 @@ def test_the_windows_are_part_of_what_a_store_holds() -> None:
 @pytest.mark.parametrize(
     ("declare", "message"),
     [
-        (lambda: kstash.tumbling(ms(0)), "size is 0:00:00, and the least is 1 ms"),
-        (lambda: kstash.tumbling(timedelta(microseconds=1500)), "less than a millisecond"),
+        (lambda: kstash.tumbling(ms(0)), "size is 0:00:00: it takes whole milliseconds, 1 or more"),
+        (
+            lambda: kstash.tumbling(timedelta(microseconds=1500)),
+            "0:00:00.001500: it takes whole milliseconds",
+        ),
         (lambda: kstash.tumbling(ms(10), offset=ms(10)), "take the rest of it"),
-        (lambda: kstash.tumbling(ms(10), offset=ms(-10)), "the least is -9 ms"),
+        (lambda: kstash.tumbling(ms(10), offset=ms(-10)), "milliseconds, -9 or more"),
         (lambda: kstash.hopping(ms(10), ms(11)), "records between two windows"),
-        (lambda: numbers(kstash.App("app")).window(TEN, grace=ms(-1)), "grace is"),
+        (lambda: kstash.session(timedelta(minutes=-5)), "gap is -0:05:00: it takes whole"),
+        (lambda: numbers(kstash.App("app")).window(TEN, grace=ms(-1)), "grace is -0:00:00.001"),
+        *(
+            (partial(merging, windows), "merge= is for sessions")
+            for windows in (TEN, kstash.hopping(ms(10), ms(5)), kstash.sliding(ms(10)))
+        ),
         (
             lambda: numbers(kstash.App("app")).window(TEN, emit=cast("Any", "all")),
             "emit of tumbling(10 ms) is 'update' or 'final'",

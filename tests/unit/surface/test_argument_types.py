@@ -233,12 +233,12 @@ def test_each_argument_of_each_verb(name: str) -> None:
 def test_numbers_of_records(wrong: Any) -> None:
     """One or more."""
     stream = App("types").stream("in", key=kstash.text, value=kstash.text)
-    with pytest.raises(TopologyError, match="a number, 1 or more"):
+    with pytest.raises(TopologyError, match="a whole number, 1 or more"):
         stream.throttle("n", at_most=wrong, within=MINUTE)
-    with pytest.raises(TopologyError, match="a number, 1 or more"):
+    with pytest.raises(TopologyError, match="a whole number, 1 or more"):
         stream.top("n", wrong, by=one)
     for declare in (kstash.tumbling_count, partial(kstash.hopping_count, 9)):
-        with pytest.raises(TopologyError, match="a number, 1 or more"):
+        with pytest.raises(TopologyError, match="a whole number, 1 or more"):
             stream.window(declare(wrong))
 
 

@@ -348,3 +348,27 @@ def test_any_schedule_gives_the_history_that_was_seen(
                 last[key] = link
         assert all(not values for topics in waiting.values() for values in topics.values())
         assert driver.state("chains") == {key: link for key, link in last.items() if link}
+
+
+@pytest.mark.parametrize(
+    ("use", "error"),
+    [
+        (lambda d: d.advance(-1), "advance takes seconds, 0 or more, not -1"),
+        (lambda d: d.advance(float("nan")), "not nan"),
+        (lambda d: d.advance("1"), "not '1'"),
+        (lambda d: d.send("sentences", "a", timestamp_ms=1.5), "a whole number, not 1.5"),
+        (lambda d: d.send("sentences", "a", timestamp_ms="5"), "a whole number, not '5'"),
+        (lambda d: d.send("sentences", "a", headers={"a": "b"}), "headers= as a list of pairs"),
+        (lambda d: d.send("sentences", "a", headers=[("a", "b")]), "headers= as a list of pairs"),
+        (lambda d: d.send_raw("sentences", b"a", headers=["ab"]), "headers= as a list of pairs"),
+    ],
+)
+def test_what_no_record_and_no_clock_has(use: Callable[[TestDriver], None], error: str) -> None:
+    """A typed error that says what is taken; nothing happened."""
+    with TestDriver(word_count()) as driver:
+        with pytest.raises(ConfigError, match=error):
+            use(driver)
+        assert driver.read("word-counts") == []
+        driver.send("sentences", "a", timestamp_ms=5, headers=[("a", None), ("b", b"")])
+        driver.advance(0)
+        assert len(driver.read("word-counts")) == 1

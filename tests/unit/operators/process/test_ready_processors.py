@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import kstash
 from kstash import App, KeyedStream
-from kstash.errors import OperatorError, SerdeError, TopologyError
+from kstash.errors import ConfigError, OperatorError, SerdeError, TopologyError
 from kstash.testing import TestDriver
 
 Json = KeyedStream[str, Any]
@@ -179,6 +179,22 @@ def test_a_newer_value_of_an_id_takes_the_place_of_the_older_one() -> None:
         ]
 
 
+@pytest.mark.parametrize(
+    ("declare", "error"),
+    [
+        (lambda s: s.dedup("d", id=lambda _: None, within=ms(1)), "None, which is no id of dedup"),
+        (lambda s: s.top("t", 1, by=lambda _: None), "None as by=, which compares to nothing"),
+    ],
+)
+def test_none_is_no_id_and_no_measure(declare: Any, error: str) -> None:
+    """It is an error at the first record that has it, with the function's line."""
+    with TestDriver(program(declare)) as driver, pytest.raises(OperatorError, match=error) as found:
+        driver.send("in", ["a", 1], key="k")
+    assert "test_ready_processors.py" in str(found.value.cause)
+    with pytest.raises(ConfigError):
+        driver.state("d")
+
+
 # --- declarations ---------------------------------------------------------------------------------
 
 
@@ -191,6 +207,29 @@ def test_intervals_that_are_none(within: timedelta) -> None:
     assert "test_ready_processors.py" in str(caught.value.location)
     with pytest.raises(TopologyError, match=r"throttle\(within=\) is "):
         stream.throttle("t", at_most=1, within=within)
+
+
+@pytest.mark.parametrize(
+    ("declare", "error"),
+    [
+        (lambda s: s.throttle("t", at_most=1.5, within=ms(1)), r"at_most=\) is a whole number"),
+        (lambda s: s.throttle("t", at_most=1, within=ms(-1)), r"^[^']*within=\) is -0:00:00"),
+        (lambda s: s.dedup("d", id=str, within=ms(-1)), r"dedup\(within=\) is -0:00:00"),
+        (lambda s: s.dedup("d", id="a", within=ms(1)), r"dedup\(id=\) needs .* value\['a'\]"),
+        (lambda s: s.top("t", 1, by="a"), r"top\(by=\) needs .* lambda value: value\['a'\]"),
+        (lambda s: s.top("t", 1, by=str, id=1), r"top\(id=\) needs a function, not 1"),
+        (lambda s: s.top("t", 1, by=str).side("over"), r"dedup\(\) or throttle\(\)|top\('t'\) has"),
+        (
+            lambda s: s.dedup("d", id=str, within=ms(1)).side("o"),
+            r"dedup\('d'\) has no side .*'repe",
+        ),
+        (lambda s: s.count("c").side("o"), r"process\(\), dedup\(\) or throttle\(\) returned"),
+    ],
+)
+def test_errors_name_the_argument_that_users_gave(declare: Any, error: str) -> None:
+    """And not what it becomes."""
+    with pytest.raises(TopologyError, match=error):
+        program(declare)
 
 
 def test_what_they_are_is_part_of_the_program() -> None:
