@@ -47,7 +47,9 @@ class InputPlace:
 
     Attributes:
         offset: of the Kafka record to go on with.
-        taken: how many of its logical records were taken, after the reader rule.
+        taken: how many of its logical records lie before the one to go on with: those that the
+            reader rule or a setting passes over, and those that were taken; 0 unless some of it
+            were taken.
         timestamp_ms: of the last record taken; one without a time of its own takes it over.
     """
 

@@ -264,8 +264,14 @@ class GroupCore:
             skips=self.skips,
             gaps=self.gaps,
         )
-        places = {*self.skips, *self.gaps}
-        self._asked = questions(places, self._chain, self._start, self.specs, self.plans)
+        self._asked = questions(
+            self.skips,
+            self.gaps,
+            chain=self._chain,
+            start=self._start,
+            specs=self.specs,
+            plans=self.plans,
+        )
         if self._asked:
             self.state = GroupState.LOCATING
             return [effects.LocateSkips(self._asked)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kstash.core.determinants import Determinant
+from kstash.core.determinants import Determinant, InputPlace
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.lineage import Owner
@@ -58,6 +58,7 @@ class TaskPlan:
         committed: committed position: sink outputs up to it are suppressed.
         input_offsets: next offset per input at `position`; inputs that are missing start anew.
         readers: reader state per internal input at `position`.
+        places: how far the inputs are within their frames at `position`, where the task merges.
         scan_from: scan starts that are still valid for the new incarnation.
         fresh_stores: stores that begin empty, whatever the base holds under their names.
         logs: this incarnation logs runs of its only input, as `TaskSpec` says.
@@ -80,6 +81,7 @@ class TaskPlan:
     input_offsets: Mapping[int, int]
     readers: Mapping[int, ReaderState]
     scan_from: Mapping[OutPartition, int]
+    places: Mapping[int, InputPlace] = field(default_factory=dict)
     fresh_stores: frozenset[str] = frozenset()
     logs: bool = False
     made: OutputHashes = field(default_factory=lambda: OutputHashes(0, 0, {}))

@@ -110,6 +110,7 @@ def plan_task(
         input_offsets=_input_offsets(chain, spec.task.stage, base),
         readers={i: reader.copy() for i, reader in base.readers.items()} if base else {},
         scan_from={p: offset for p, (offset, _) in scan.starts.items() if offset > 0},
+        places=dict(base.places) if base is not None else {},
         said_by=scan.place_of(adopted),
         logs=spec.logs,
         made=made,

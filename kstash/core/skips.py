@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kstash.core.determinants import Attachment, Consumed, MergedBatch, end_of
+from kstash.core.determinants import Attachment, Consumed, InputPlace, MergedBatch, end_of
 from kstash.core.ids import TaskId
 from kstash.core.plan import TaskPlan, TaskSpec
 from kstash.core.records import Start
@@ -107,8 +107,45 @@ def events_of(plan: TaskPlan, input_index: int, *, implicit: bool) -> int:
     return found + (plan.adopted - plan.position - covered if implicit else 0)
 
 
+def lowest_end(plan: TaskPlan, input_index: int, start: int, *, implicit: bool) -> int:
+    """Offset that an input reaches at least, if it holds all that a task replays from `start` on.
+
+    It reaches further where offsets hold no event.
+    """
+    end = start
+    for entry in plan.lineage:
+        if isinstance(entry, Consumed) and entry.input == input_index:
+            end += entry.count
+        elif isinstance(entry, MergedBatch):
+            for part in entry.parts:
+                if part.input == input_index:
+                    end = max(end, part.place.offset + (part.place.taken > 0))
+    return max(end, start + events_of(plan, input_index, implicit=True)) if implicit else end
+
+
+def merged_end(plan: TaskPlan, input_index: int) -> InputPlace | None:
+    """Where an input goes on after what a task replays, where a merge was the last to take of it.
+
+    None where it was not, or where nothing is known.
+    """
+    found = plan.places.get(input_index)
+    for entry in plan.lineage:
+        if isinstance(entry, Consumed) and entry.input == input_index:
+            found = None
+        elif isinstance(entry, MergedBatch):
+            found = next((p.place for p in entry.parts if p.input == input_index), found)
+    return found
+
+
+def _is_taken(place: Skip | Gap, end: InputPlace, *, is_gap: bool) -> bool:
+    """Whether what a place names, or a part of it, lies before where a merge has come."""
+    index = place[3] if len(place) == 4 and not is_gap else 0
+    return (place[2], index) < (end.offset, end.taken)
+
+
 def questions(
-    places: Collection[Skip | Gap],
+    skips: Collection[Skip],
+    gaps: Collection[Gap],
     chain: Iterable[Start],
     start: Start,
     specs: Iterable[TaskSpec],
@@ -117,19 +154,21 @@ def questions(
     """What the inputs must show of places that are in no START yet (H50).
 
     Args:
-        places: to be passed over from now on.
+        skips: records to be passed over from now on.
+        gaps: likewise, what cannot be read.
         chain: STARTs of the history.
         start: the START that will say it.
         specs: the group's tasks.
         plans: what each replays.
 
     Raises:
-        SkipTooLateError: the base has taken one of them.
+        SkipTooLateError: the base, or a merge of the history, has taken one of them.
     """
     said = {place for before in chain for place in (*before.skips, *before.gaps)}
     tasks = {spec.task.stage: spec for spec in specs}
     open_places: dict[tuple[int, int, int, int], list[int]] = {}
-    for place in sorted(places):
+    known = [*((p, False) for p in skips), *((p, True) for p in gaps)]
+    for place, is_gap in sorted(known):
         stage, index, offset = place[:3]
         if stage not in tasks or is_said(place, said):
             continue
@@ -137,9 +176,10 @@ def questions(
         initial = start.tasks[stage].initial_offsets.get(index, 0)
         first = plan.input_offsets.get(index, initial)
         events = events_of(plan, index, implicit=tasks[stage].implicit)
-        if offset < first:
+        end = merged_end(plan, index)
+        if offset < first or (end is not None and _is_taken(place, end, is_gap=is_gap)):
             raise SkipTooLateError(stage, index, offset)
-        if events:
+        if events and end is None:
             open_places.setdefault((stage, index, first, events), []).append(offset)
     return tuple(Asked(*key, tuple(offsets)) for key, offsets in open_places.items())
 

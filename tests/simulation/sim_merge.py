@@ -23,7 +23,6 @@ class LogicalRecord(NamedTuple):
         offset: of its Kafka record.
         within: its index in that.
         value: its key and value.
-        number: which one it is of those of the Kafka record that pass, from 1 on.
         is_last: whether it is the last of these.
         before: the reader's table before the Kafka record; None on a plain input.
         after: the table after it.
@@ -32,7 +31,6 @@ class LogicalRecord(NamedTuple):
     offset: int
     within: int
     value: Value
-    number: int
     is_last: bool
     before: ReaderState | None
     after: ReaderState | None
@@ -62,11 +60,9 @@ def _peek(task: SimTask, source: int, most: int) -> list[LogicalRecord]:
                 continue
             cut = after.accept(record.headers[0])
             values = record.value[cut:]
-        first = place.taken if record.offset == place.offset else 0
+        first = max(0, place.taken - cut) if record.offset == place.offset else 0
         found += [
-            LogicalRecord(
-                record.offset, cut + i, values[i], i + 1, i + 1 == len(values), before, after
-            )
+            LogicalRecord(record.offset, cut + i, values[i], i + 1 == len(values), before, after)
             for i in range(first, len(values))
         ]
     return found[:most]
@@ -92,7 +88,7 @@ def _move_places(task: SimTask, order: MergeOrder, waiting: Waiting) -> list[Mer
         if not count:
             continue
         last = waiting[source][count - 1]
-        offset, taken = (last.offset + 1, 0) if last.is_last else (last.offset, last.number)
+        offset, taken = (last.offset + 1, 0) if last.is_last else (last.offset, last.within + 1)
         place = InputPlace(offset, taken, order.times[source])
         task.places[source] = place
         task.offsets[source] = offset

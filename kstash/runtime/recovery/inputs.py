@@ -9,7 +9,7 @@ from typing import NamedTuple
 from kstash.core.ids import OutPartition, TaskId
 from kstash.core.plan import TaskPlan
 from kstash.core.records import Start
-from kstash.core.skips import events_of
+from kstash.core.skips import events_of, lowest_end
 from kstash.errors import (
     ForeignRecordError,
     KafkaUnavailableError,
@@ -71,9 +71,11 @@ class InputCheck:
                 offset = plan.input_offsets.get(index, initial.get(index, 0))
                 need = _Need(offset, f"{stage.name}_{self.group}", plan.base is not None)
                 needed[partition] = min(need, needed.get(partition, need))
-                events = events_of(plan, index, implicit=len(inputs) == 1)
+                is_implicit = len(inputs) == 1
+                events = events_of(plan, index, implicit=is_implicit)
                 if events:
-                    replayed.append(_Replayed(stage, plan, partition, offset, events))
+                    end = lowest_end(plan, index, offset, implicit=is_implicit)
+                    replayed.append(_Replayed(stage, plan, partition, offset, events, end))
         if not needed:
             return
         self._check_ends(replayed, fence_offsets)
@@ -91,7 +93,7 @@ class InputCheck:
         if external:
             ends.update(self.admin.end_offsets(external))
         for need in replayed:
-            if need.offset + need.events <= ends[need.partition]:
+            if need.end <= ends[need.partition]:
                 continue
             error = need.error(self.group, ends[need.partition])
             locate_error(error, self.layout, need.stage.index, need.plan.said_by)
@@ -127,13 +129,17 @@ class _Need(NamedTuple):
 
 
 class _Replayed(NamedTuple):
-    """How many events of an input partition a task's history takes, from an offset on."""
+    """How many events of an input partition a task's history takes, from one offset to another.
+
+    It takes what lies before `end` at least: where offsets hold no event, it reaches further.
+    """
 
     stage: Stage
     plan: TaskPlan
     partition: Partition
     offset: int
     events: int
+    end: int
 
     def error(self, group: int, end: int) -> ForeignRecordError:
         """What says that the partition ends before."""

@@ -46,3 +46,11 @@ def test_counts_say_the_order(
     again = MergeOrder({i: waiting[i][:count] for i, count in live.counts.items()}, {2: 4})
     made = [source for pause in [*pauses, 100] for source in again.take(pause)]
     assert (made, again.counts, again.times) == (taken, live.counts, live.times)
+
+
+def test_a_batch_ends_where_more_is_to_come() -> None:
+    """The next record of that input may come before all that is left of the others."""
+    order = MergeOrder({0: [1, 4], 1: [2, 3, 5]}, {}, awaited={0})
+    assert (order.take(9), order.take(9)) == ([0, 1, 1, 0], [])
+    assert MergeOrder({0: [1, 4], 1: [2, 3, 5]}, {}, awaited={1}).take(9) == [0, 1, 1, 0, 1]
+    assert MergeOrder({0: [1], 1: [0]}, {}, awaited={0, 1}).take(9) == [1]
