@@ -110,13 +110,15 @@ def member(config: Config, program: str) -> ClientSettings:
     return _merge(config, tunable, decided)
 
 
-def reader(config: Config) -> ClientSettings:
+def reader(config: Config, *, tells_ends: bool = False) -> ClientSettings:
     """Settings of the worker's consumer of lineage tail and data, which is no member.
 
-    A member's client stops fetching everything while a revocation is answered.
+    A member's client stops fetching everything while a revocation is answered. With `tells_ends` it
+    says each time that it has read all there is; else the loop would wake for nothing.
     """
     tunable, decided = _consumer(config, "reader")
     decided |= {
+        "enable.partition.eof": tells_ends,
         # The client wants a name; nothing is ever committed or joined under it.
         "group.id": names.client_id(config.application_id, "reader"),
         "isolation.level": "read_committed",
@@ -124,10 +126,11 @@ def reader(config: Config) -> ClientSettings:
     return _merge(config, tunable, decided)
 
 
-def scanner(config: Config, role: str = "scan") -> ClientSettings:
+def scanner(config: Config, role: str = "scan", *, tells_ends: bool = False) -> ClientSettings:
     """Settings of a consumer that is no member.
 
-    It sees records of open transactions, unless its role is `committed`.
+    It sees records of open transactions, unless its role is `committed`; `tells_ends` as in
+    `reader`.
     """
     tunable, decided = _consumer(config, role)
     tunable["fetch.wait.max.ms"] = 10  # recovery waits for it
@@ -136,7 +139,7 @@ def scanner(config: Config, role: str = "scan") -> ClientSettings:
         "group.id": names.client_id(config.application_id, role),
         "isolation.level": "read_committed" if role == "committed" else "read_uncommitted",
         # Reports the end after batches that compaction has emptied.
-        "enable.partition.eof": role in ("scan", "committed"),
+        "enable.partition.eof": tells_ends or role in ("scan", "committed"),
     }
     return _merge(config, tunable, decided)
 

@@ -48,8 +48,9 @@ class KafkaCluster:
         prepared: clients that were made in advance; closed with `close`.
     """
 
-    def __init__(self, config: Config, program: str = "any") -> None:
+    def __init__(self, config: Config, program: str = "any", *, tells_ends: bool = False) -> None:
         self._config = config
+        self._tells_ends = tells_ends
         self.program = program
         self.prepared = PreparedClients()
         self._statistics = ClientStatistics()
@@ -228,7 +229,7 @@ class KafkaCluster:
     def _new_consumer(self, watch: BrokerWatch, topics: Collection[str] = ()) -> KafkaConsumer:
         member = settings.member(self._config, self.program)
         consumer = KafkaConsumer(
-            self._reporting(settings.reader(self._config), waits=True),
+            self._reporting(settings.reader(self._config, tells_ends=self._tells_ends), waits=True),
             bootstrap_servers=self._config.bootstrap_servers,
             watch=watch,
             grace_s=HEARTBEATS_OF_GRACE * float(member["heartbeat.interval.ms"]) / 1000,
@@ -257,7 +258,9 @@ class KafkaCluster:
 
     def _scanner(self, role: str, topics: Collection[str] = ()) -> KafkaConsumer:
         scanner = KafkaConsumer(
-            settings.scanner(self._config, role),
+            settings.scanner(
+                self._config, role, tells_ends=self._tells_ends and role == "immediate"
+            ),
             bootstrap_servers=self._config.bootstrap_servers,
         )
         scanner.warm(topics)

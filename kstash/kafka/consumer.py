@@ -176,6 +176,21 @@ class KafkaConsumer:
         at = self._client.position(topic_partitions([partition]))[0].offset
         return max(self._assigned[partition], at, self._ends.get(partition, 0))
 
+    def is_at_end(self, partition: Partition) -> bool:
+        """Whether all was handed out that the broker had when it answered last."""
+        end = self._ends.get(partition)
+        if end is None:
+            return False
+        # The first end says that there was an answer since the partition was added: what the client
+        # remembers of one from before that is not asked.
+        at = self.position(partition)
+        if at == end:
+            return True
+        place = TopicPartition(*partition)
+        # None where it does not know; and an end above that of what is committed.
+        known = self._client.get_watermark_offsets(place, cached=True)
+        return known is not None and at >= known[1] >= 0
+
     def close(self) -> None:
         """Close the client; one that waits for a broker that is away is given up."""
         self._assigned.clear()

@@ -186,14 +186,15 @@ def _run_alone(run: Launch, on_ready: Callable[[], None] | None) -> bool:
     greet(run.config)
     if run.until == "drain":
         _wait_for_stop(run.config)
-    return _run_worker(run, KafkaCluster(run.config), report_ready, started)
+    cluster = KafkaCluster(run.config, tells_ends=run.topology.merges)
+    return _run_worker(run, cluster, report_ready, started)
 
 
 def _run_seat(run: Launch, seat: Seat) -> NoReturn:
     """Run a supervised worker, and exit: only the supervisor runs what follows `run`."""
     age_s = process_age_s()
     config, topics = run.config, run.topology.topics
-    cluster = KafkaCluster(config)
+    cluster = KafkaCluster(config, tells_ends=run.topology.merges)
     if seat.index == STANDBY:
         if seat.http_folder:
             import kstash.observe.server  # noqa: F401 - imported late otherwise

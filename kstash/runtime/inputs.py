@@ -89,6 +89,10 @@ class InputConsumer:
         """Offset that will be read next."""
         return self._of(partition).position(partition)
 
+    def is_at_end(self, partition: Partition) -> bool:
+        """Whether all was handed out that the broker had when it answered last."""
+        return self._of(partition).is_at_end(partition)
+
     def close(self) -> None:
         """Close both."""
         self._committed.close()

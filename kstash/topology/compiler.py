@@ -18,7 +18,7 @@ from kstash.errors import TopologyError
 from kstash.serdes import Serde
 from kstash.topology.model import Stage, StageInput, StageOutput, Topology
 from kstash.topology.nodes import EdgeNode, Node, Sink, Source
-from kstash.topology.traits import ColumnSet
+from kstash.topology.traits import ColumnSet, KeyedStore
 
 
 def compile_topology(application_id: str, declared: Sequence[Node]) -> Topology:
@@ -211,17 +211,19 @@ class _Compiler:
         exits = [node for node in members if node.index in ends]
         self._check_one_output_per_topic(exits)
         stores = [store for node in members for store in node.stores]
+        kept_after_several = self._kept_after_several(entries, members)
         return Stage(
             index=index,
             name=stores[0].name if stores else self._name_of_entry(entries[0]),
             inputs=tuple(self._input(node) for node in entries),
             outputs=tuple(self._output(node) for node in exits),
             stores=tuple(store.spec for store in stores),
-            needs_copartitioning=self._has_state_after_several(entries, members),
+            needs_copartitioning=bool(kept_after_several),
             entries=tuple(entries),
             exits=tuple(exits),
             nodes=tuple(members),
             read_after=self.read_after,
+            merges=any(store.is_time for store in kept_after_several),
         )
 
     def _name_of_entry(self, entry: Node) -> str:
@@ -277,12 +279,13 @@ class _Compiler:
                 )
             topics.add(sink.topic)
 
-    def _has_state_after_several(self, entries: list[Node], members: list[Node]) -> bool:
+    def _kept_after_several(self, entries: list[Node], members: list[Node]) -> list[KeyedStore]:
+        """Stores of the operators that take records of more than one input."""
         reach: dict[int, frozenset[int]] = {e.index: frozenset([e.index]) for e in entries}
         for node in members:
             # An entry that is wide is also a member of the stage before, never of its own.
             reach[node.index] = frozenset().union(*(reach[parent.index] for parent in node.parents))
-        return any(node.stores and len(reach[node.index]) > 1 for node in members)
+        return [store for node in members if len(reach[node.index]) > 1 for store in node.stores]
 
     def _check_stage_names(self, stages: Iterable[Stage]) -> None:
         names: set[str] = set()

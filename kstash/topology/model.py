@@ -97,6 +97,8 @@ class Stage:
         exits: the node before each of `outputs`.
         nodes: what happens in between, exits included, in the order of declaration.
         read_after: by index of a node or entry, the columns that are read after it.
+        merges: whether an operator with a stream time takes records of several inputs: then its
+            tasks take them in the order of their times (protocol, section 3).
     """
 
     index: int
@@ -109,6 +111,7 @@ class Stage:
     exits: tuple[Node, ...]
     nodes: tuple[Node, ...]
     read_after: Mapping[int, ColumnSet] = field(hash=False)
+    merges: bool = False
 
     @property
     def keyed_stores(self) -> tuple[KeyedStore, ...]:
@@ -184,6 +187,11 @@ class Topology:
         """All topics that a worker reads or writes, but for checkpoints; each once."""
         read = (*self.input_topics, *self.internal_topics)
         return tuple(dict.fromkeys((*read, *self.output_topics, self.lineage_topic)))
+
+    @property
+    def merges(self) -> bool:
+        """Whether tasks of any stage take their inputs in the order of their times."""
+        return any(stage.merges for stage in self.stages)
 
     def store(self, name: str) -> tuple[Stage, KeyedStore]:
         """The store of a name, and the stage whose tasks have it.

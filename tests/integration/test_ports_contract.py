@@ -100,7 +100,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             return KafkaCluster(
                 Config.load(
                     application_id=application_id, bootstrap_servers=servers, instance_id=name
-                )
+                ),
+                tells_ends=True,
             )
 
         made = World(application_id, cluster)
@@ -302,6 +303,34 @@ def test_consumer_knows_whether_it_reads_anything(world: World) -> None:
         step()
         found.append(reader.is_reading)
     assert found == [False, True, True, False]
+
+
+@pytest.mark.parametrize("kind", ["committed", "uncommitted"])
+def test_consumer_knows_when_it_has_read_all(world: World, kind: str) -> None:
+    """Of an empty partition, after records, and before a transaction that is open."""
+    partition = world.data, 0
+    reader = reader_of(world, kind)
+    assert not reader.is_at_end(partition)
+    reader.add({partition: 0})
+    until(lambda: reader.is_at_end(partition), lambda: reader.poll(0.1))
+    producer = world.closing(world.main.data_producer())
+    producer.produce(world.data, b"1", None, 0, None, 0, None)
+    until(lambda: len(producer) == 0, producer.poll)
+    assert values(read(reader, 1)) == [b"1"]
+    until(lambda: reader.is_at_end(partition), lambda: reader.poll(0.1))
+    sink = world.sink()
+    sink.produce(world.data, b"open", None, 0, None, 0, None)
+    until(lambda: len(sink) == 0, sink.poll)
+    if kind == "uncommitted":
+        assert values(read(reader, 1)) == [b"open"]
+    until(lambda: reader.is_at_end(partition), lambda: reader.poll(0.1))
+    committed(sink, "position")
+    if kind == "committed":
+        assert values(read(reader, 1)) == [b"open"]
+    # Its marker is passed, too.
+    until(lambda: reader.is_at_end(partition), lambda: reader.poll(0.1))
+    reader.remove([partition])
+    assert not reader.is_at_end(partition)
 
 
 def test_a_member_reads_what_its_callbacks_add(world: World) -> None:

@@ -45,5 +45,13 @@ class Consumer(Protocol):
     def position(self, partition: Partition) -> int:
         """Offset that will be read next; moves past transaction markers at the end of the log."""
 
+    def is_at_end(self, partition: Partition) -> bool:
+        """Whether all was handed out that the broker had when it answered last.
+
+        "All" is up to the last stable offset for who reads `read_committed`. False until a broker
+        has answered for a partition that is read; for all partitions, where the consumer was made
+        by a cluster that was not asked for ends.
+        """
+
     def close(self) -> None:
         """Close."""

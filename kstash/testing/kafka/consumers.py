@@ -99,6 +99,14 @@ class MemoryConsumer:
         """Offset that will be read next; moves past transaction markers in `poll`."""
         return self._positions[partition]
 
+    def is_at_end(self, partition: Partition) -> bool:
+        """Whether all was handed out that can be read now."""
+        position = self._positions.get(partition)
+        if position is None:
+            return False
+        log = self._kafka.log(partition)
+        return not log.read(position, 1, is_committed=self._is_committed)[0]
+
     def close(self) -> None:
         """Stop reading everything."""
         self._positions.clear()
