@@ -170,6 +170,8 @@ def _task(task: TaskStatus) -> schema.TaskEntry:
         stalled_seconds=task.stalled_seconds,
         stream_time=task.stream_time,
         inputs=task.inputs,
+        waits_for=task.waits_for,
+        waits_seconds=task.waits_seconds,
     )
 
 

@@ -126,6 +126,13 @@ METRICS = (
         "Offsets between an input partition's log start and the oldest retained checkpoint.",
         ("topic", "partition"),
     ),
+    MetricSpec(
+        "input_awaited_seconds",
+        "gauge",
+        "How long a task that takes its inputs in the order of their times has waited for this one "
+        "while others have records; 0 when it does not.",
+        ("topic", "partition"),
+    ),
     MetricSpec("task_position", "gauge", "Number of events that a task has processed.", ("task",)),
     MetricSpec("task_live", "gauge", "Whether a task is live (1) or recovering (0).", ("task",)),
     MetricSpec(

@@ -43,6 +43,8 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
         stalled_seconds: how long it has had work and made no progress.
         stream_time: greatest timestamp of what it has processed.
         inputs: its input partitions, as `topic/partition`.
+        waits_for: those that it waits for while others have records.
+        waits_seconds: for how long it has waited for one of them, at most.
     """
 
     name: str
@@ -58,6 +60,8 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
     stalled_seconds: Seconds = 0.0
     stream_time: float | None = None
     inputs: tuple[str, ...] = ()
+    waits_for: tuple[str, ...] = ()
+    waits_seconds: Seconds = 0.0
 
 
 class OperatorEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -94,6 +94,12 @@ def refuse_missing(flow: Flow, operator: str, scope: Scope) -> list[int]:
     return missing
 
 
+def event_time_of(result: Any) -> int | None:
+    """The timestamp that a function has made, in Unix milliseconds; None when it is none."""
+    made = _milliseconds(result)
+    return None if isinstance(made, str) else made or NO_ZERO_MS
+
+
 def _milliseconds(result: Any) -> int | str:
     """What a function has made as Unix milliseconds, or what is wrong with it."""
     if isinstance(result, datetime):

@@ -34,6 +34,9 @@ class TaskStatus:
             the guarantee has none.
         remote_position: position of the newest checkpoint that outlives this machine, or None.
         remote_age_seconds: the same age for those; None where there is no store for them.
+        waits_for: inputs that it waits for while others have records, as `topic/partition`; of a
+            task that merges.
+        waits_seconds: for how long it has waited for one of them, at most.
     """
 
     name: str
@@ -51,6 +54,8 @@ class TaskStatus:
     checkpoint_age_seconds: float | None = None
     remote_position: int | None = None
     remote_age_seconds: float | None = None
+    waits_for: tuple[str, ...] = ()
+    waits_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kstash.core.frames import Columns, decode_frame
 from kstash.core.reader import ReaderState
@@ -12,6 +12,7 @@ from kstash.core.skips import NO_SKIPS, InputSkips
 from kstash.errors import LocatedError, RecordUnreadableError, WireCorruptError
 from kstash.operators.batch import Batch
 from kstash.operators.event_time import NO_ZERO_MS
+from kstash.operators.slices import drop_head
 from kstash.ports.kafka import Headers, Message, Partition
 from kstash.runtime.headers import check_owner, headers_of, sink_identity, user_headers
 from kstash.runtime.places import located, place_of
@@ -274,6 +275,25 @@ def record_of(
             return offset, index
         record_index -= size
     return None
+
+
+def records_below(events: Events, index: int, skips: InputSkips) -> int:
+    """How many logical records of the first event lie before an index in its frame."""
+    skipped = skips.parts.get(events.offsets[0], ())
+    return sum(1 for at in range(events.cuts[0], index) if at not in skipped)
+
+
+def without_head(events: Events, taken: int, skips: InputSkips) -> Events:
+    """Events without what lies before an index in the frame that is the first of them."""
+    assert events.sizes is not None
+    head = records_below(events, taken, skips)
+    assert head <= events.sizes[0], "a frame of which more was taken than there is"
+    return replace(
+        events,
+        batch=drop_head(events.batch, head),
+        sizes=[events.sizes[0] - head, *events.sizes[1:]],
+        cuts=[taken, *events.cuts[1:]],
+    )
 
 
 def _single(message: Message) -> Columns:

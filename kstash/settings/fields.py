@@ -115,6 +115,11 @@ class ConfigFields(BaseModel):
     checkpoint_upload_bytes_per_s: Annotated[int, Field(ge=0)] | None = None
     """Bandwidth of a worker's uploads; None or 0: no bound."""
 
+    task_idle_ms: int = Field(default=0, ge=-1)
+    """Where records of several topics are taken in the order of their times: how long a topic that
+    is read to its end is waited for while others have records. 0: not at all; -1: no topic is
+    waited for, not even one that is known to have more."""
+
     sink_commit_interval_ms: Milliseconds = 100
     """Time between two commits of the sinks, 1 or more and at most half of the transaction timeout:
     how much later a plain `read_committed` reader sees a record."""

@@ -219,13 +219,14 @@ class Feeder(threading.Thread):
         while not self._stopping.wait(0.005):
             due = int((time.monotonic() - start) * self._rate)
             while len(self.sent) < due:
-                record = self._make(len(self.sent))
-                topic, partition, key, value = record
-                self._producer.produce(
-                    topic, value.encode(), key.encode() if key else None, partition
-                )
-                self.sent.append(record)
+                self.send(self._make(len(self.sent)))
             self._producer.poll(0)
+
+    def send(self, record: Record) -> None:
+        """Send one record; the thread must not run beside it."""
+        topic, partition, key, value = record
+        self._producer.produce(topic, value.encode(), key.encode() if key else None, partition)
+        self.sent.append(record)
 
     def finish(self) -> None:
         """Stop and wait until all is acknowledged."""

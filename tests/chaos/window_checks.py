@@ -50,6 +50,17 @@ def clicks_of(
         number += 1
 
 
+def merged(logs: list[list[Click]]) -> list[Click]:
+    """Clicks of several topics: always the one that tells of the earliest time comes next."""
+    heads = [0] * len(logs)
+    made: list[Click] = []
+    while left := [i for i, log in enumerate(logs) if heads[i] < len(log)]:
+        first = min(left, key=lambda i: (logs[i][heads[i]][1], i))
+        made.append(logs[first][heads[first]])
+        heads[first] += 1
+    return made
+
+
 def all_kinds(fed: Mapping[int, Iterable[Click]]) -> dict[str, dict[int, list[Sent]]]:
     """What `windows_app` makes of clicks by partition: by kind and partition."""
     made: dict[str, dict[int, list[Sent]]] = {kind: {} for kind in KINDS}

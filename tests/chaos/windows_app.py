@@ -1,4 +1,4 @@
-"""Windows of every kind over one keyed topic, to be killed by the tests.
+"""Windows of every kind over one keyed topic, or several, to be killed by the tests.
 
     python -m tests.chaos.windows_app [options of the applications]
 
@@ -35,7 +35,7 @@ def main(options: Options) -> None:
     """Count the clicks of each key, by windows."""
     app = kstash.App(options.application_id)
     clicks = app.stream(
-        options.inputs[0],
+        *options.inputs,
         key=kstash.text,
         value=kstash.json,
         timestamp=lambda click: click["at"],

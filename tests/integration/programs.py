@@ -71,12 +71,13 @@ class Idle(kstash.Processor[str, str, str]):
 
 
 def timed(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
-    """Count words by hours, and set timers for them."""
-    words = (
-        app.stream(inputs[0], value=kstash.text)
-        .flat_map(str.split)
-        .key_by(lambda word: word, key=kstash.text, value=kstash.text)
-    )
+    """Count words by hours, and set timers for them; two topics of them are merged."""
+    split = app.stream(inputs[0], value=kstash.text).flat_map(str.split)
+    edges = [
+        stream.key_by(lambda word: word, key=kstash.text, value=kstash.text, name=name)
+        for name, stream in (("words", split), ("none", split.filter(lambda word: not word)))
+    ]
+    words = edges[0].merge(edges[1])
     words.window(kstash.tumbling(timedelta(hours=1)), grace=timedelta(minutes=1)).count("hours").to(
         output, value=kstash.int_text
     )

@@ -27,13 +27,14 @@ from kstash.process.seat import SEAT_VARIABLE
 from kstash.testing.fixtures import TopicFactory
 
 BY_TIME = {
+    "input_awaited_seconds",
     "operator_dropped_records",
     "operator_time_delay_seconds",
     "operator_time_seconds",
     "timers_pending",
     "windows_open",
 }
-"""Metrics of operators that go by time: a word count has none."""
+"""Metrics of operators that go by time, and of topics taken in its order: a word count has none."""
 
 SENTENCES = 200
 WORDS = 5 * SENTENCES

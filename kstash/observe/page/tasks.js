@@ -10,6 +10,10 @@ const LAG_S_MAX = 10;
 const shown = new Map();
 
 function progress(task) {
+  const awaited = task.waits_for ?? [];
+  if (task.state === "live" && awaited.length > 0) {
+    return stateOf(task.state, `waits ${duration(task.waits_seconds)} for ${awaited.join(", ")}`);
+  }
   if (task.state !== "recovering" || !(task.replay_end > task.position)) return stateOf(task.state);
   return stateOf(task.state, `replaying to ${count(task.replay_end)}`);
 }

@@ -85,6 +85,7 @@ class TaskGroup:
         services, load = context.services, context.load
         self.batches = Batches(services, load, self.lineage, self.inputs, self.tasks)
         self.ticks = GroupTicks(services.clock, self.batches, self.tasks)
+        self._merges = wiring.merges_of(context, self.batches, self.tasks)
         self._watchdog = Watchdog(context.services.clock.monotonic())
         self.checkpoints = wiring.checkpoints_of(context, number, self.lineage)
         self._hints: Hints  # made with the tasks
@@ -188,6 +189,7 @@ class TaskGroup:
             if self._run_end is not None:
                 self._run_end.tick()
             self.ticks.tick(now)
+            self._merges.tick(now)
         elif self.phase is Phase.DRAINING:
             self._drain()
         self.wakes_at = self._next_s(now)
@@ -196,9 +198,9 @@ class TaskGroup:
         """When the next tick is needed, if nothing comes before."""
         if self.phase is not Phase.LIVE or self._run_end is not None or self.lineage.has_unacked:
             return now
-        if self.sinks is not None and not self.sinks.is_at_rest:
-            return now
-        if self.ticks.is_listing or (self.trimmer is not None and self.trimmer.is_busy):
+        is_at_rest = self.sinks is None or self.sinks.is_at_rest
+        is_trimming = self.trimmer is not None and self.trimmer.is_busy
+        if not is_at_rest or is_trimming or self.ticks.is_listing or self._merges.is_waiting:
             return now
         due = [now + IDLE_TICK_S]
         if self.context.guarantee.recovers:
@@ -266,6 +268,7 @@ class TaskGroup:
 
     def _go_live(self) -> None:
         self.phase = Phase.LIVE
+        self._merges.begin(self.context.clients.consumer, self._run_end)
         for task in self.tasks.values():
             # Only now: a replay needs what the lineage says, ends or not.
             keep_before_end(self._run_ends, task)

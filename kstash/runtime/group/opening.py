@@ -159,7 +159,10 @@ class TaskOpener:
             offset = plan.input_offsets.get(index, initial.get(index, 0))
             skipped = InputSkips.of(skips, gaps, stage.index, index)
             pace = context.paces.of(stage.index, number, index)
-            inputs[index] = TaskInput(partition, source.kind, offset, reader, skipped, pace=pace)
+            made = TaskInput(partition, source.kind, offset, reader, skipped, pace=pace)
+            if (place := plan.places.get(index)) is not None:
+                made.taken, made.timestamp_ms = place.taken, place.timestamp_ms
+            inputs[index] = made
         return inputs
 
     def _homes(self, stage: Stage, inputs: Mapping[int, TaskInput]) -> dict[int, Home]:

@@ -78,20 +78,19 @@ class RunEnd:
         return task.stage.index in self._at_end or self._has_read_all(task)
 
     def _has_read_all(self, task: Task) -> bool:
-        for index, source in task.inputs.items():
-            if source.buffer:
-                return False
-            if source.kind is InputKind.FRAMES:
-                assert source.reader is not None
-                for writer in self._layout.writers_of(source.partition[0]):
-                    if source.reader.ends.get((self._application, writer)) != self._run:
-                        return False
-            else:
-                # Not the task's position: a drain is at its end wherever that is.
-                reached = client_position(self._clients.consumer, task, index)
-                if reached < self._ends.get(source.partition, 0):
-                    return False
-        return True
+        sources = task.inputs.items()
+        return not any(source.buffer or self.has_more(task, i) for i, source in sources)
+
+    def has_more(self, task: Task, index: int) -> bool:
+        """Whether the run has more of an input than was handed out, in its log yet or not."""
+        source = task.inputs[index]
+        if source.kind is InputKind.FRAMES:
+            ends = source.reader.ends if source.reader is not None else {}
+            writers = self._layout.writers_of(source.partition[0])
+            return any(ends.get((self._application, writer)) != self._run for writer in writers)
+        # Not the task's position: a drain is at its end wherever that is.
+        reached = client_position(self._clients.consumer, task, index)
+        return reached < self._ends.get(source.partition, 0)
 
     def _append_ends(self, task: Task) -> None:
         sequences = task.core.sequences()

@@ -9,9 +9,11 @@ from kstash.core.plan import TaskPlan
 from kstash.core.records import Segment
 from kstash.ports.kafka import Partition, SinkProducer
 from kstash.runtime.context import Context
+from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.checkpoints import Checkpoints
 from kstash.runtime.group.hints import Hints
 from kstash.runtime.group.lineage_writer import LineageWriter
+from kstash.runtime.group.merges import GroupMerges
 from kstash.runtime.group.run_end import RunEnd
 from kstash.runtime.group.sinks import Sinks, committer_of
 from kstash.runtime.group.uploads import Uploads
@@ -67,6 +69,11 @@ def checkpoints_of(context: Context, group: int, lineage: LineageWriter) -> Chec
         config, services, state=state, store=context.store, lineage=lineage, group=group
     )
     return Checkpoints(config, services, state=state, uploads=uploads, lineage=lineage, group=group)
+
+
+def merges_of(context: Context, batches: Batches, tasks: Mapping[int, Task]) -> GroupMerges:
+    """What wakes the tasks of a group that wait for an input."""
+    return GroupMerges(context.services.clock, batches, tasks, context.config.task_idle_ms)
 
 
 def hints_of(context: Context, lineage: LineageWriter, tasks: Mapping[int, Task]) -> Hints:

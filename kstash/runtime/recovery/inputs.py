@@ -75,7 +75,9 @@ class InputCheck:
                 events = events_of(plan, index, implicit=is_implicit)
                 if events:
                     end = lowest_end(plan, index, offset, implicit=is_implicit)
-                    replayed.append(_Replayed(stage, plan, partition, offset, events, end))
+                    replayed.append(
+                        _Replayed(stage, plan, partition, offset=offset, events=events, end=end)
+                    )
         if not needed:
             return
         self._check_ends(replayed, fence_offsets)

@@ -94,7 +94,7 @@ def waits_for(recovery: RecoveryAttempt, tasks: Mapping[int, Task]) -> str:
                 *task.inputs[index].partition, task.inputs[index].next_offset, task.name
             )
             for task in tasks.values()
-            if (index := task.wanted_input()) is not None
+            for index in task.wanted_inputs()
         )
     scans = [
         f"records {at} to {job.ranges[topic, number][1]} of {topic}[{number}]"

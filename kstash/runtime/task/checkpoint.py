@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kstash.core.determinants import InputPlace
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import OutPartition
 from kstash.core.reader import ReaderState
@@ -26,6 +27,7 @@ class PendingCheckpoint:
         sequences: sequence of the last output by output partition, of those that have one.
         made: hashes of all outputs up to `position`; None: none are kept.
         readers: which incarnations count, by internal input, for a reader from its next offset.
+        places: how far the task is within frames, by input; none of a task that does not merge.
     """
 
     number: int
@@ -36,6 +38,7 @@ class PendingCheckpoint:
     sequences: dict[OutPartition, int]
     made: OutputHashes | None
     readers: dict[int, ReaderState]
+    places: dict[int, InputPlace]
 
     def record(self, core: TaskCore, *, is_remote: bool) -> Checkpoint:
         """The record that publishes it, with what the task says now of its outputs."""
@@ -50,6 +53,7 @@ class PendingCheckpoint:
             input_offsets=self.input_offsets,
             sequences=self.sequences,
             readers=self.readers,
+            places=self.places,
             scan_from=core.scan_from(),
             reached=core.stable,
             made=self.made,

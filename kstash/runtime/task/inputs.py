@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import islice
 
+from kstash.core.determinants import InputPlace
 from kstash.core.kinds import InputKind
 from kstash.core.reader import ReaderState
 from kstash.core.skips import NO_SKIPS, InputSkips
@@ -17,6 +18,7 @@ from kstash.runtime.decode import (
     decode_external,
     decode_ruled,
     record_of,
+    without_head,
 )
 from kstash.runtime.pace import Pace
 from kstash.runtime.task.waiting import Waiting
@@ -33,7 +35,10 @@ class TaskInput:
         next_offset: the task's position: where the next record that it takes may be. That is after
             the last one that it has taken, and after what holds no record for it
             (`kstash.runtime.task.positions`).
-        reader: the reader rule's state; None for plain topics.
+        taken: where a merged batch has ended within the frame there, the index in it of the logical
+            record to go on with; else 0.
+        timestamp_ms: where it merges, the time of the last record taken; 0 before it.
+        reader: the reader rule's state before `next_offset`; None for plain topics.
         skips: records that count and do nothing (H17), and what holds no events.
         buffer: consumed records that wait to be processed.
         pace: how many of them are taken at once.
@@ -54,6 +59,13 @@ class TaskInput:
     left_from: int | None = None
     records: int = 0
     newest_timestamp: int = 0
+    taken: int = 0
+    timestamp_ms: int = 0
+
+    @property
+    def place(self) -> InputPlace:
+        """Where it goes on, where the task merges."""
+        return InputPlace(self.next_offset, self.taken, self.timestamp_ms)
 
     def take(self, count: int) -> Events:
         """Take buffered records that are at most `count` events, one or more records."""
@@ -67,9 +79,11 @@ class TaskInput:
             is_frames=self.kind is InputKind.FRAMES,
             skips=self.skips,
             events_max=count,
-            records_max=self.pace.size,
+            records_max=self.pace.size + self.taken,
         )
         self.buffer.take(events.taken)
+        if self.taken and events.count:
+            events, self.taken = without_head(events, self.taken, self.skips), 0
         return events
 
     def origin_of(self, events: Events, start: int, index: int) -> RecordOrigin | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 
-from kstash.core.determinants import Tick
+from kstash.core.determinants import MergedBatch, Tick
 from kstash.core.ids import Incarnation
 from kstash.core.kinds import OutputKind
 from kstash.core.outputs import Outgoing
@@ -28,6 +28,7 @@ from kstash.runtime.decode import Events
 from kstash.runtime.task.checkpoint import PendingCheckpoint
 from kstash.runtime.task.emission import Emission
 from kstash.runtime.task.inputs import TaskInput
+from kstash.runtime.task.merging import Merging
 from kstash.runtime.task.outputs import TaskOutput
 from kstash.runtime.task.refusals import Sent
 from kstash.runtime.task.ticking import Ticking
@@ -67,6 +68,7 @@ class Task:
         records_in, replayed: logical records processed; those of them that were not the first time.
         emission: what becomes of what is made.
         ticking: of a task that is live and goes by the wall clock; else None.
+        merging: takes inputs in the order of their times, where that is asked or was done.
         newest_timestamp: Unix milliseconds, of the last record processed; 0 before it.
         stream_time_ms: the greatest timestamp of the last record of a batch; 0 before it.
         dropped: input records that counted for nothing, by why.
@@ -118,6 +120,7 @@ class Task:
         self.sent = sent
         self.emission = Emission(core, self.replay, outputs, sent)
         self.ticking: Ticking | None = None
+        self.merging = Merging(stage, inputs, self.dropped)
         self._watch, self._fail = watch, fail
         # The event that has made a part of its outputs; None: none is under way.
         self._under_way: UnderWay | None = None
@@ -136,7 +139,7 @@ class Task:
         """Whether events wait to be processed, or what is left of them; ticks live are none."""
         if self._under_way is not None or any(source.buffer for source in self.inputs.values()):
             return True
-        return self.is_replaying and self.wanted_input() is None
+        return self.is_replaying and not self.wanted_inputs()
 
     @property
     def is_under_way(self) -> bool:
@@ -157,6 +160,8 @@ class Task:
         event = self._next_event()
         if isinstance(event, RecordsNext):
             return self._replay_records(event)
+        if isinstance(event, MergedBatch):
+            return self._replay_merged(event)
         if not isinstance(event, Tick):
             raise LineageGapError(
                 f"task {self.name}: no operator of the stage takes what was logged: {event}"
@@ -164,8 +169,17 @@ class Task:
         self._go_on(TickUnderWay(event.now_ms, is_new=False))
         return True
 
+    def _replay_merged(self, entry: MergedBatch) -> bool:
+        if self.merging.lacking(entry):
+            return False
+        events = self.merging.again(entry)
+        self.replay.verify_merged(entry, events.parts)
+        self._go_on(events)
+        return True
+
     def _replay_records(self, records: RecordsNext) -> bool:
         source = self.inputs[records.input]
+        self.merging.forget(records.input)
         if not source.buffer:
             return False
         events = self._take(source, records.count)
@@ -180,12 +194,14 @@ class Task:
         self._go_on(RecordsUnderWay(source, records.input, events, is_new=False))
         return True
 
-    def wanted_input(self) -> int | None:
-        """In replay, the input whose records come next; None where none are needed next."""
+    def wanted_inputs(self) -> list[int]:
+        """In replay, the inputs whose records come next and are not here; none where none are."""
         if not self.is_replaying or self.is_under_way:
-            return None
+            return []
         event = self._next_event()
-        return event.input if isinstance(event, RecordsNext) else None
+        if isinstance(event, MergedBatch):
+            return self.merging.lacking(event)
+        return [event.input] if isinstance(event, RecordsNext) else []
 
     def _next_event(self) -> NextEvent:
         return self.replay.next_event(self.core.position, REPLAY_SLICE_EVENTS)
@@ -204,6 +220,8 @@ class Task:
         if self.ticking is not None and (now_ms := self.ticking.take()) is not None:
             self._go_on(TickUnderWay(now_ms, is_new=True))
             return True
+        if self.merging.is_live:
+            return self._process_merged()
         for _ in self.inputs:
             index = self._order[0]
             self._order.rotate(-1)
@@ -217,6 +235,12 @@ class Task:
                     source.next_offset = events.next_offset
                 return True
         return False
+
+    def _process_merged(self) -> bool:
+        events = self.merging.live(self.core.position, self._watch)
+        if events is not None:
+            self._go_on(events)
+        return events is not None
 
     def _take(self, source: TaskInput, count: int) -> Events:
         events = source.take(count)
@@ -290,6 +314,7 @@ class Task:
             sequences=self.core.sequences(),
             made=self.core.made(),
             readers={i: s.reader.copy() for i, s in inputs if s.reader is not None},
+            places={i: s.place for i, s in inputs if self.stage.merges or s.taken},
         )
         self.checkpointed_position = position
 

@@ -159,7 +159,7 @@ class RecordsUnderWay(UnderWay):
         program.process(self.input_index, part, is_new=self.is_new, origin_of=origin_of)
         # What leaves work has had functions called for each result.
         records = max(len(part), program.pending - made) if program.has_work else len(part)
-        pace.took(len(part), _seconds_since(before, records, program, watch))
+        pace.took(len(part), seconds_since(before, records, program, watch))
         return True
 
     def _blame(self, error: RecordError) -> None:
@@ -203,7 +203,7 @@ class TickUnderWay(UnderWay):
         self._has_begun = True
         before, made = watch.clock(), program.pending
         program.tick(self.now_ms, is_new=self.is_new)
-        _seconds_since(before, program.pending - made, program, watch)
+        seconds_since(before, program.pending - made, program, watch)
         return True
 
     def _blame(self, error: RecordError) -> None:
@@ -223,10 +223,10 @@ def _work(program: StageProgram, watch: Watch) -> None:
     # How long work takes says nothing of how many records a batch should have.
     before, made = watch.clock(), program.pending
     program.go_on()
-    _seconds_since(before, program.pending - made, program, watch)
+    seconds_since(before, program.pending - made, program, watch)
 
 
-def _seconds_since(before: float, records: int, program: StageProgram, watch: Watch) -> float:
+def seconds_since(before: float, records: int, program: StageProgram, watch: Watch) -> float:
     """Seconds that the program took for so many records; `watch` sees what took long."""
     now = watch.clock()
     if now - before > BATCH_S:

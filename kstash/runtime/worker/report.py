@@ -149,6 +149,7 @@ class Reporter:
         partitions = sorted(source.partition for source in task.inputs.values())
         age_s, remote_age_s = self._ages_s(now, task, group)
         remote = group.checkpoints.newest_remote(task)
+        waits = task.merging.waits_s(now)
         return TaskStatus(
             name=task.name,
             state=state_of(group),
@@ -165,6 +166,8 @@ class Reporter:
             checkpoint_age_seconds=age_s,
             remote_position=remote.position if remote is not None else None,
             remote_age_seconds=remote_age_s,
+            waits_for=tuple("{}/{}".format(*task.inputs[i].partition) for i in waits),
+            waits_seconds=max(waits.values(), default=0.0),
         )
 
     def _ages_s(
@@ -217,6 +220,11 @@ class Reporter:
             delay_ms = max(0, self._services.clock.time_ms() - task.stream_time_ms)
             board.gauge("stream_time_seconds", task.stream_time_ms / 1000, task=name)
             board.gauge("stream_time_delay_seconds", delay_ms / 1000, task=name)
+        if task.merging.is_live:
+            waits = task.merging.waits_s(now)
+            for index, source in task.inputs.items():
+                seconds, (topic, number) = waits.get(index, 0.0), source.partition
+                board.gauge("input_awaited_seconds", seconds, topic=topic, partition=str(number))
         age_s, remote_age_s = self._ages_s(now, task, group)
         if age_s is not None:
             board.gauge("checkpoint_age_seconds", age_s, task=name)

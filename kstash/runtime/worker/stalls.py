@@ -100,6 +100,8 @@ def _place(task: Task) -> object:
 
 
 def _has_work(task: Task, lags: Lags) -> bool:
+    if task.merging.is_patient:
+        return False
     lag = lags.of_task(task)
     return task.is_replaying or task.has_waiting or (lag is not None and lag.records > 0)
 

@@ -168,6 +168,9 @@ NEEDS_TIME = {
 }
 """Of operators that go by time: see `test_operator_report.py`."""
 
+NEEDS_A_MERGE = {"input_awaited_seconds"}
+"""Of topics that are taken in the order of their times: see `test_merging.py`."""
+
 
 def test_each_metric_has_a_value_behind_a_crash() -> None:
     """Whatever the table promises is there as soon as there is something to say."""
@@ -183,7 +186,7 @@ def test_each_metric_has_a_value_behind_a_crash() -> None:
         found = {name.partition("[")[0] for name in scraped(driver)}
     endings = {"counter": "_total", "histogram": "_count"}
     missing = {m.name for m in METRICS if m.name + endings.get(m.kind, "") not in found}
-    assert missing == NOT_IN_A_DRIVER | NEEDS_A_BROKER | NEEDS_TIME
+    assert missing == NOT_IN_A_DRIVER | NEEDS_A_BROKER | NEEDS_TIME | NEEDS_A_MERGE
 
 
 def test_lags_of_all_inputs_are_shown() -> None:
