@@ -20,7 +20,7 @@ from kstash.operators.batch import Batch
 from kstash.operators.process import logic as process_logic
 from kstash.operators.program import StageProgram
 from kstash.operators.step import Decision
-from kstash.operators.windows import aligned
+from kstash.operators.windows import aligned, queue
 from kstash.testing.state import MemoryBackend
 from tests.bursts import Text, burst, known
 from tests.everything import everything
@@ -162,6 +162,24 @@ WINDOWED: list[Callable[[Any, str], Any]] = [
     lambda s, name: s.window(
         kstash.tumbling(milliseconds(5), offset=milliseconds(2)), emit="final"
     ).reduce(name, lambda old, new: fail_on("b", old + new)[-9:], value=kstash.text),
+    lambda s, name: (
+        s.window(kstash.session(milliseconds(9)), grace=milliseconds(12))
+        .aggregate(name, list, append_and_fail, merge=one_list, value=kstash.json)
+        .map_values(str)
+    ),
+    lambda s, name: s.window(
+        kstash.session(milliseconds(7)), grace=milliseconds(3), emit="final"
+    ).reduce(name, lambda old, new: fail_on("b", old + new)[-9:], value=kstash.text),
+    lambda s, name: s.window(kstash.session(milliseconds(6))).count(name).late().map_values(str),
+    lambda s, name: (
+        s.window(kstash.sliding(milliseconds(12)), grace=milliseconds(9))
+        .aggregate(name, list, append_and_fail, value=kstash.json, values=kstash.text)
+        .map_values(str)
+    ),
+    lambda s, name: s.window(
+        kstash.sliding(milliseconds(15)), grace=milliseconds(20), emit="final"
+    ).reduce(name, lambda old, new: fail_on("b", old + new)[-9:], value=kstash.text),
+    lambda s, name: s.window(kstash.sliding(milliseconds(10))).count(name).late().map_values(str),
 ]
 
 
@@ -177,6 +195,11 @@ def append_and_fail(state: list[str], value: str) -> list[str]:
     append(state, value)
     fail_on("1", value)
     return state
+
+
+def one_list(one: list[str], other: list[str]) -> list[str]:
+    """The state of two sessions."""
+    return (one + other)[-4:]
 
 
 def append(state: list[str], value: str) -> list[str]:
@@ -300,6 +323,7 @@ def _small_parts() -> Iterator[None]:
     """Windows that close together, and timers, leave in parts of two, so that there are several."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aligned, "PART_RECORDS", 2)
+        patch.setattr(queue, "PART_RECORDS", 2)
         patch.setattr(process_logic, "PART_RECORDS", 2)
         yield
 
