@@ -12,6 +12,7 @@ from kstash.surface import ready
 from kstash.surface.keyed_folds import KeyedFolds
 from kstash.surface.process import processed
 from kstash.surface.streams import Stream
+from kstash.surface.words import STATE_VERBS
 from kstash.topology.processor import Processor
 from kstash.topology.record import Deletion, Record
 from kstash.topology.user_code import user_location
@@ -232,3 +233,7 @@ class KeyedStream(KeyedFolds[K, V]):
             TopologyError: no such windows or emission, or no such grace.
         """
         return self._graph.windowed(self, windows, grace, emit, user_location())
+
+
+# Of a stream without a key each of them says why it is not there.
+STATE_VERBS.update(name for name in dir(KeyedStream) if name[0] != "_" and name not in dir(Stream))

@@ -143,15 +143,8 @@ APP_WORDS: Mapping[str, str] = {
 """By the method of an application that was tried."""
 
 
-STATE_VERBS = frozenset(
-    {
-        *("aggregate", "collect", "count", "distinct", "max", "mean", "min", "reduce", "sum"),
-        *("aggregate_all", "statistics"),
-        *("process", "dedup", "throttle", "top", "with_state"),
-        "window",
-    }
-)
-"""What a `KeyedStream` has and a `Stream` has not."""
+STATE_VERBS: set[str] = set()
+"""What a `KeyedStream` has and a `Stream` has not; filled below that class."""
 
 
 def no_key(verb: str, reason: str | None, location: str) -> UnknownWordError:

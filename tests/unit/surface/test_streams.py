@@ -121,9 +121,13 @@ def test_one_stream_without_a_key_makes_the_union_one() -> None:
 
 
 def test_the_verbs_of_state_are_those_of_a_keyed_stream() -> None:
-    """Each that is added must say without a key why it is not there."""
+    """Each says without a key why it is not there."""
     verbs = {name for name in dir(KeyedStream) if not name.startswith("_")}
     assert verbs - set(dir(kstash.Stream)) == STATE_VERBS
+    unkeyed = App("app").stream("in", key=kstash.text, value=kstash.text).map(str)
+    for verb in STATE_VERBS:
+        with pytest.raises(TopologyError, match=f"{verb} keeps state per key"):
+            getattr(unkeyed, verb)
 
 
 def test_map_values_keeps_the_key() -> None:

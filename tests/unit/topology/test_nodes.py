@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 
-from kstash import serdes
+from kstash import serdes, topology
 from kstash.errors import ConfigError
 from kstash.operators.steps import NO_STEP, STEPS
 from kstash.ports.state import StoreKind
-from kstash.topology import (
-    count_nodes,
-    keyed_nodes,
-    nodes,
-    process_node,
-    ready_processors,
-    record_nodes,
-    session_nodes,
-    sliding_nodes,
-    time_nodes,
-    window_nodes,
-)
+from kstash.topology import process_node
 from kstash.topology.nodes import Node
 from kstash.topology.traits import KeyedStore
 from tests.unit.topology.test_golden import every_operator
@@ -31,18 +22,8 @@ def concrete() -> set[type[Node]]:
     """All classes of nodes that have no subclasses."""
     # As the modules have them: a class of a dataclass with slots is made anew, and Python
     # remembers both.
-    modules = (
-        nodes,
-        keyed_nodes,
-        time_nodes,
-        window_nodes,
-        session_nodes,
-        sliding_nodes,
-        count_nodes,
-        record_nodes,
-        process_node,
-        ready_processors,
-    )
+    names = (module.name for module in iter_modules(topology.__path__))
+    modules = [import_module(f"{topology.__name__}.{name}") for name in names]
     named = [thing for module in modules for thing in vars(module).values()]
     kinds = {kind for kind in named if isinstance(kind, type)}
     declared = [kind for kind in kinds if issubclass(kind, Node)]
@@ -57,15 +38,15 @@ def test_each_node_has_a_step_or_needs_none() -> None:
 
 def test_a_store_is_found_by_its_name() -> None:
     """With its stage and its serdes; an unknown one is refused with the names that there are."""
-    topology = every_operator().topology()
-    for stage in topology.stages:
+    made = every_operator().topology()
+    for stage in made.stages:
         for spec, store in zip(stage.stores, stage.keyed_stores, strict=True):
-            assert topology.store(spec.name) == (stage, store)
+            assert made.store(spec.name) == (stage, store)
             assert spec == store.spec
-    assert topology.store("words")[1].contents == "count text -> int_text"
+    assert made.store("words")[1].contents == "count text -> int_text"
     names = ["exact", "longest", "seen", "total", "words"]
     with pytest.raises(ConfigError) as caught:
-        topology.store("word")
+        made.store("word")
     assert str(caught.value).startswith(f"no store 'word'; the application has {names}")
 
 
