@@ -7,10 +7,12 @@ from functools import partial
 from itertools import compress
 from typing import Any
 
+from kstash.errors import OperatorError
 from kstash.operators.columns import Column, call_each, deserialize_column, serialize_column
 from kstash.operators.flow import Flow, merge_flows
 from kstash.operators.step import Decision, RecordError, Scope
 from kstash.serdes import Serde
+from kstash.topology.record import Record
 from kstash.topology.traits import ColumnSet
 
 Kept = tuple[Flow | None, list[Any]]
@@ -32,7 +34,31 @@ def call(
     Raises:
         OperatorError: a record failed, and is not skipped.
     """
-    return kept(flow, call_each(function, column, operator, partial(refuse, scope, flow)))
+    return kept(flow, call_each(function, column, operator, partial(_refuse_call, scope, flow)))
+
+
+def _refuse_call(scope: Scope, flow: Flow, error: OperatorError) -> None:
+    if flow.values is not None:
+        error.detail += null_hint(error.cause, flow.values[error.record_index])
+    refuse(scope, flow, error)
+
+
+def null_hint(cause: BaseException, value: object) -> str:
+    """What may explain the error of a function: it was given a tombstone.
+
+    Args:
+        cause: what it raised.
+        value: of the record, which may be a `Record` in itself.
+    """
+    if isinstance(value, Record):
+        value = value.value
+    if value is not None or not isinstance(cause, TypeError | AttributeError):
+        return ""
+    return (
+        "; the value is None, a tombstone, such as windows of sessions with emit='update' send of "
+        "a session that has become part of another: filter(lambda value: value is not None) "
+        "leaves them out"
+    )
 
 
 def decode_keys(flow: Flow, operator: str, scope: Scope) -> Flow | None:

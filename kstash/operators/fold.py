@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from kstash.errors import OperatorError, SerdeError
 from kstash.escape import short_repr
-from kstash.operators.calls import Kept, kept, refuse
+from kstash.operators.calls import Kept, kept, null_hint, refuse
 from kstash.operators.flow import Flow
 from kstash.operators.step import Scope, Stores
 from kstash.topology import keyed_nodes as k
@@ -128,6 +128,8 @@ class Fold:
                 raise
             except BaseException as cause:
                 error = self.error(cause, len(results))
+                if isinstance(error, OperatorError):
+                    error.detail += null_hint(cause, flow.live_values[len(results)])
             else:
                 break
             refuse(scope, flow, error)

@@ -10,6 +10,7 @@ from kstash.operators.calls import call, decode_keys
 from kstash.operators.event_time import LATEST_MS, NO_ZERO_MS
 from kstash.operators.flow import Expanded, Flow
 from kstash.operators.step import Scope
+from kstash.operators.user_headers import checked_headers
 from kstash.ports.kafka import Headers
 from kstash.topology.record import Record
 from kstash.topology.record_nodes import FlatMapRecords, MapRecords, RecordApply
@@ -143,11 +144,5 @@ def _timestamp(timestamp_ms: Any) -> int:
 
 
 def _headers(headers: Any) -> Headers | None:
-    """Headers of a user, as pairs of a text and bytes or None."""
-    made: Headers = []
-    for header in headers or ():
-        name, content = header
-        if not isinstance(name, str) or not isinstance(content, bytes | None):
-            raise TypeError(f"a header is a pair of text and bytes, not {short_repr(header)}")
-        made.append((name, content))
-    return made or None
+    """Headers of a user; None or empty for none."""
+    return checked_headers("a Record has as headers", headers or []) or None

@@ -67,6 +67,7 @@ def declared(
     sides: tuple[str, ...] = (),
     has_timers: bool = False,
     result_key: Serde[Any] | None = None,
+    measures: tuple[tuple[str, int | str], ...] = (),
 ) -> Stream[Any, Any]:
     """Add the node of a processor, and take the names of its stores."""
     key = stream._key_serde
@@ -84,6 +85,7 @@ def declared(
             sides=sides,
             has_timers=has_timers,
             result_key=result_key,
+            measures=measures,
         )
     )
     if result_key is None:

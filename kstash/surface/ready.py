@@ -12,7 +12,7 @@ from kstash.serdes import Serde, json, raw
 from kstash.surface.checks import check_function, check_name, check_number, check_serde
 from kstash.surface.process import declared
 from kstash.topology import ready_processors as r
-from kstash.topology.intervals import check_interval
+from kstash.topology.intervals import check_interval, interval_text
 from kstash.topology.keyed_state import Map, Value
 from kstash.topology.user_code import user_location
 
@@ -58,7 +58,7 @@ def dedup(
     location = user_location()
     check_name(name, location)
     check_function("dedup(id=)", id_of, location, "value")
-    check_interval("dedup(within=)", within, location, least=1)
+    within_ms = check_interval("dedup(within=)", within, location, least=1)
     made = declared(
         stream,
         r.Dedup,
@@ -68,6 +68,7 @@ def dedup(
         make=partial(r.Repeats, id_of),
         states={"seen": Map("seen", key=json, value=raw, ttl=within)},
         sides=r.Repeats.sides,
+        measures=(("within", interval_text(within_ms)),),
     )
     return replace(made, _value_serde=stream._value_serde)
 
@@ -89,6 +90,7 @@ def throttle(
         make=partial(r.Rate, at_most, within_ms),
         states={"passed": Value("", raw, ttl=within)},
         sides=r.Rate.sides,
+        measures=(("at_most", at_most), ("within", interval_text(within_ms))),
     )
     return replace(made, _value_serde=stream._value_serde)
 
@@ -117,4 +119,5 @@ def top(
         value=value,
         make=partial(r.Largest, count, by, id_of),
         states={"best": Value("", value)},
+        measures=(("n", count),),
     )

@@ -78,8 +78,12 @@ class KeyedState(ABC):
         )
 
     def canonical(self) -> list[Any]:
-        """What of it goes into the topology hash: its time to live may change."""
-        return [self.verb, self.name, self.serde.name]
+        """What of it goes into the topology hash, its time to live where it has one.
+
+        That may change after a drain: what it holds does not depend on it.
+        """
+        lives = [] if self.ttl_ms is None else [self.ttl_ms]
+        return [self.verb, self.name, self.serde.name, *lives]
 
     def store(self, operator: str, key: Serde[Any]) -> KeyedStore:
         """Its store, for an operator with keys of this serde."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from kstash.ports.state import StoreKind
 from kstash.serdes import Serde, raw
+from kstash.topology.intervals import interval_text
 from kstash.topology.keyed_nodes import Stateful
 from kstash.topology.keyed_state import KeyedState
 from kstash.topology.processor import Processor
@@ -27,6 +28,7 @@ class Process(Stateful):
         has_timers: whether it has an `on_timer`.
         result_key: serde of keys that results have of their own; None: they have that of the
             record.
+        measures: by the argument that the user gave, numbers that its results depend on.
     """
 
     verb = "process"
@@ -40,12 +42,25 @@ class Process(Stateful):
     sides: tuple[str, ...]
     has_timers: bool
     result_key: Serde[Any] | None
+    measures: tuple[tuple[str, int | str], ...] = ()
 
     def canonical(self) -> list[Any]:
         """What it keeps too."""
         states = [state.canonical() for state in self.states.values()]
         own = self.result_key.name if self.result_key else None
-        return [*Stateful.canonical(self), states, self.has_timers, own]
+        measures = [list(self.measures)] if self.measures else []
+        return [*Stateful.canonical(self), states, self.has_timers, own, *measures]
+
+    def declared(self) -> str:
+        """With what may be another after a drain: measures, or how long states live."""
+        parts = [f"{argument}={measure}" for argument, measure in self.measures]
+        if not parts:
+            parts = [
+                f"{state.name}.ttl={interval_text(state.ttl_ms)}"
+                for state in self.states.values()
+                if state.ttl_ms is not None
+            ]
+        return " ".join([self.label(), *parts])
 
     @property
     def ports(self) -> tuple[str, ...]:

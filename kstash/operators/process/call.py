@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from kstash.core.wire import HEADER_PREFIX
 from kstash.errors import SerdeError
 from kstash.escape import short_repr
 from kstash.operators.event_time import NO_ZERO_MS
 from kstash.operators.process.entries import Journal
+from kstash.operators.user_headers import checked_headers
 from kstash.ports.kafka import Headers
 from kstash.serdes import Serde
 from kstash.topology.process_node import Process
@@ -144,7 +144,7 @@ class Call(Context[Any, Any]):
         if headers is INHERITED:
             headers = self._headers or []
         elif headers is not None:
-            headers = _checked_headers(headers)
+            headers = checked_headers("send(headers=) takes", headers)
         self.sent[to or OUT].append(
             Result(
                 record=self.index,
@@ -221,24 +221,6 @@ class Call(Context[Any, Any]):
             record_index=self.index,
             cause=cause,
         )
-
-
-def _checked_headers(headers: object) -> Headers:
-    """Headers as records have them: another list, which the user's code does not change."""
-    made: Headers = []
-    for header in headers if isinstance(headers, list | tuple) else (headers,):
-        match header:
-            case (str(name), bytes() | None as content):
-                name.encode()
-                if name.startswith(HEADER_PREFIX):
-                    raise ValueError(f"headers that begin with {HEADER_PREFIX} are kstash's own")
-                made.append((name, content))
-            case _:
-                raise TypeError(
-                    "send(headers=) takes a list of pairs of a text and bytes, such as "
-                    f'[("trace", b"1")], not {short_repr(headers)}'
-                )
-    return made
 
 
 def _check_timer(name: object) -> None:

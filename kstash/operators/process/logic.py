@@ -7,7 +7,7 @@ from functools import partial
 
 from kstash.errors import OperatorError, SerdeError, StateError
 from kstash.escape import short_repr
-from kstash.operators.calls import decode_keys, refuse
+from kstash.operators.calls import decode_keys, null_hint, refuse
 from kstash.operators.flow import Expanded, Flow
 from kstash.operators.keyed import KeyedStep
 from kstash.operators.process.call import MAX_MS, Call, Result
@@ -19,7 +19,7 @@ from kstash.operators.stream_time import StreamTime
 from kstash.ports.state import Timer, Timers
 from kstash.topology.process_node import Process
 from kstash.topology.processor import FiredTimer
-from kstash.topology.record import RecordOrigin
+from kstash.topology.record import Record, RecordOrigin
 
 _DUE_MAX = 64
 """Timers that are read at once."""
@@ -150,7 +150,7 @@ class _Batch:
                 timestamp_ms=record.timestamp_ms,
                 headers=record.headers,
             )
-            self._carry_out(partial(on_record, record))
+            self._carry_out(partial(on_record, record), record)
         return True
 
     def _origin(self, index: int) -> RecordOrigin | None:
@@ -199,7 +199,7 @@ class _Batch:
 
     # --- one call -------------------------------------------------------------------------------
 
-    def _carry_out(self, function: Callable[[Call], object]) -> bool:
+    def _carry_out(self, function: Callable[[Call], object], record: Record | None = None) -> bool:
         """Call the processor; returns whether it has set or cancelled timers."""
         call = self.call
         error: OperatorError | SerdeError
@@ -217,6 +217,8 @@ class _Batch:
             error.record_index = call.index
         except BaseException as cause:
             error = OperatorError(self.label, call.index, cause)
+            if record is not None:
+                error.detail += null_hint(cause, record.value)
         else:
             return self._done()
         call.undo()

@@ -140,8 +140,8 @@ def test_stream_time_moves_with_the_timestamp() -> None:
         (lambda r: r.with_(timestamp_ms=-1), "a timestamp is an integer of Unix milliseconds"),
         (lambda r: r.with_(timestamp_ms=1.5), "a timestamp is an integer"),
         (lambda r: r.with_(timestamp_ms=10**15), "end of the year 9999"),
-        (lambda r: r.with_(headers=[("n", "text")]), "a header is a pair of text and bytes"),
-        (lambda r: r.with_(headers=[(b"n", b"")]), "a header is a pair of text and bytes"),
+        (lambda r: r.with_(headers=[("n", "text")]), "a Record has as headers a list of pairs"),
+        (lambda r: r.with_(headers=[(b"n", b"")]), "a Record has as headers a list of pairs"),
     ],
 )
 def test_what_is_no_record(function: Any, message: str) -> None:
