@@ -13,7 +13,7 @@ from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
 from kstash.operators.step import Decision, always_fail
 from kstash.operators.windows import aligned
-from kstash.testing.state import MemoryBackend
+from kstash.testing.state import MemoryBackend, MemoryTaskState
 from tests.differential.reference import KINDS, Record
 
 Rows = list[tuple[str, int, int]]
@@ -54,8 +54,8 @@ def rows_of(source: random.Random) -> Rows:
     return [*rows, ("z", 1, FAR_MS)]
 
 
-def program_of(spec: dict[str, Any], *, may_skip: bool) -> StageProgram:
-    """The operator of a stage with an empty state."""
+def program_of(spec: dict[str, Any], *, may_skip: bool) -> tuple[StageProgram, MemoryTaskState]:
+    """The operator of a stage, and its state, which is empty."""
     app = kstash.App("app")
     source = app.stream("in", key=kstash.text, value=kstash.int_text, out_of_order=ms(spec["held"]))
     offset = ms(spec["offset"])
@@ -68,19 +68,20 @@ def program_of(spec: dict[str, Any], *, may_skip: bool) -> StageProgram:
     (stage,) = app.topology().stages
     state = MemoryBackend().task("n", 0).open(stage.stores, base=None)
     decide = (lambda _: Decision.SKIP) if may_skip else always_fail
-    return StageProgram(stage, state, decide=decide)
+    return StageProgram(stage, state, decide=decide), state
 
 
 def run(spec: dict[str, Any], rows: Rows, lengths: list[int], *, may_skip: bool) -> Any:
-    """What leaves, how much was dropped, and what is kept in the end, of batches so long."""
-    program = program_of(spec, may_skip=may_skip)
+    """Of batches so long: what leaves at each and how much is kept after it; what was dropped."""
+    program, state = program_of(spec, may_skip=may_skip)
     serde = kstash.windowed(kstash.text, ms(spec["size"]))
-    made: list[Any] = []
+    steps: list[Any] = []
     at = 0
     while at < len(rows):
         length = lengths[at % len(lengths)]
         keys, values, stamps = zip(*rows[at : at + length], strict=True)
         columns = [key.encode() for key in keys], [b"%d" % value for value in values]
+        made: list[Any] = []
         program.process(0, Batch(*columns, list(stamps)))
         while True:
             for _, batch, _ in program.take_outputs():
@@ -93,20 +94,26 @@ def run(spec: dict[str, Any], rows: Rows, lengths: list[int], *, may_skip: bool)
             if not program.has_work:
                 break
             program.go_on()
+        steps.append((made, len(state.store("n").items())))
         at += length
-    return made, sum(program.dropped.values())
+    return steps, sum(program.dropped.values())
 
 
 def modelled(spec: dict[str, Any], rows: Rows) -> Any:
     """What the model says."""
     operator = KINDS[spec["window"]](spec)
-    made = [
-        list(result[:5])
-        for key, value, stamp in rows
-        for result in operator.take(Record(key, value, stamp, stamp - spec["held"]))
-    ]
+    steps = []
+    for key, value, stamp in rows:
+        results = operator.take(Record(key, value, stamp, stamp - spec["held"]))
+        is_open = [not operator.closed(window.end, operator.time) for window in operator.windows]
+        steps.append(([list(result[:5]) for result in results], sum(is_open)))
     no_window = sum(1 for late in operator.late if not late.windows)
-    return made, operator.pairs_missed + no_window
+    return steps, operator.pairs_missed + no_window
+
+
+def joined(steps: list[Any]) -> list[Any]:
+    """What leaves in all of them."""
+    return [row for made, _ in steps for row in made]
 
 
 @pytest.mark.parametrize("may_skip", [False, True])
@@ -117,6 +124,9 @@ def test_the_model_is_met_in_any_batches(may_skip: bool, monkeypatch: pytest.Mon
     for number in range(CASES):
         source = random.Random(number)
         spec, rows = spec_of(source), rows_of(source)
-        expected = modelled(spec, rows)
-        for lengths in ([1], [source.randint(1, 9) for _ in range(7)], [len(rows)]):
-            assert run(spec, rows, lengths, may_skip=may_skip) == expected, (number, spec, rows)
+        expected, dropped = modelled(spec, rows)
+        assert run(spec, rows, [1], may_skip=may_skip) == (expected, dropped), number
+        for lengths in ([source.randint(1, 9) for _ in range(7)], [len(rows)]):
+            steps, missed = run(spec, rows, lengths, may_skip=may_skip)
+            assert joined(steps) == joined(expected), (number, lengths)
+            assert (steps[-1][1], missed) == (expected[-1][1], dropped), (number, lengths)

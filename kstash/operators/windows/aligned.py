@@ -55,7 +55,7 @@ class AlignedWindows:
         """Part the records where windows close between them, and process the parts."""
         time = WindowTime(scope.stores, self.name, self.grace_ms)
         before = self.grid.number_closed(time.now_ms)
-        if self._is_one_part(flow, time.now_ms, scope):
+        if self._is_one_part(flow, time.now_ms):
             self._take(keys, flow, -1, time, scope)
         else:
             self._in_parts(keys, flow, 0, scope)
@@ -104,7 +104,7 @@ class AlignedWindows:
             scope.out(results)
         return True
 
-    def _is_one_part(self, flow: Flow, now: int, scope: Scope) -> bool:
+    def _is_one_part(self, flow: Flow, now: int) -> bool:
         """Whether no record is too late for a window, and none closes one whose result is sent."""
         stamps, times, grid = flow.live_timestamps, flow.times, self.grid
         lowest, latest = min(stamps), max(now, max(times))
@@ -112,7 +112,7 @@ class AlignedWindows:
             return False
         if grid.number_closed(latest) == grid.number_closed(now):
             return grid.first(lowest) > grid.closed(latest)
-        if self.is_final or scope.may_skip:
+        if self.is_final:
             return False
         if grid.first(lowest) > grid.closed(latest):
             return True

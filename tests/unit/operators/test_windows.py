@@ -260,6 +260,66 @@ def test_a_record_that_fails_in_one_window_is_in_none() -> None:
     assert calls == [(10, 5), (15, 6), (5, 6), (10, 5), (15, 1), (5, 1), (16, 2), (6, 2)]
 
 
+def test_an_emptied_window_forgets_its_timestamps_within_a_batch() -> None:
+    """As it does between two."""
+
+    def until_zero(state: int, value: int) -> int | kstash.Deletion:
+        return state + value if value else kstash.DELETE
+
+    stage = stage_of(lambda stream: stream.window(TEN).reduce("n", until_zero))
+    program = StageProgram(stage, MemoryBackend().task("n", 0).open(stage.stores, base=None))
+    program.process(0, batch_of(("a", 1, 7), ("a", 0, 3), ("a", 5, 2), ("a", 1, 1)))
+    ((_, made, _),) = program.take_outputs()
+    assert made.timestamps == [7, 7, 2, 2]
+
+
+def test_a_record_that_fails_closes_nothing() -> None:
+    """It has moved no time: what came before it is in a window that is open."""
+
+    def unlucky(state: int, value: int) -> int:
+        if value == 13:
+            raise ValueError(value)
+        return state + value
+
+    def folded(stream: Stream) -> kstash.Stream[Any, Any]:
+        windowed = stream.window(TEN, emit="final")
+        return windowed.aggregate("n", int, unlucky, value=kstash.int_text)
+
+    stage = stage_of(folded)
+    state = MemoryBackend().task("n", 0).open(stage.stores, base=None)
+    program = StageProgram(stage, state, decide=lambda _: Decision.SKIP)
+    program.process(0, batch_of(("a", 1, 5), ("a", 13, 1000), ("a", 2, 6)))
+    assert program.take_outputs() == []
+    assert [entry for _, entry in state.store("n").items()] == [(3, 6)]
+
+
+@pytest.mark.parametrize("emit", ["update", "final"])
+@pytest.mark.parametrize(("time", "is_late"), [(89, False), (90, True)])
+def test_a_record_may_be_late_by_its_own_time(emit: Emit, time: int, is_late: bool) -> None:
+    """A result has the time that its operator had come to; nothing else told the second one."""
+    app = kstash.App("app")
+    first = numbers(app).window(TEN, grace=ms(50)).count("first")
+    kept = first.records().filter(lambda record: record.key.key != "a").map_values(lambda _: 1)
+    counts = kept.window(TEN, emit=emit).count("second")
+    counts.to("out", value=kstash.int_text)
+    with TestDriver(app) as driver:
+        feed(driver, ("a", 1, time), ("b", 1, 85))
+        assert drops(driver) == ({"late": 1} if is_late else {})
+        assert len(driver.read("out")) == (emit == "update" and not is_late)
+
+
+def test_results_on_update_hold_time_back_as_their_records_do() -> None:
+    """What the source holds back is held back in the second window too."""
+    app = kstash.App("app")
+    stream = app.stream("in", key=kstash.text, value=kstash.int_text, out_of_order=ms(20))
+    first = stream.window(TEN).count("first")
+    first.window(TEN, emit="final").count("second").to("out", value=kstash.int_text)
+    with TestDriver(app) as driver:
+        feed(driver, ("a", 1, 100), ("a", 1, 85))
+        assert drops(driver) == {}
+        assert driver.read("out") == []
+
+
 @pytest.mark.parametrize("emit", ["update", "final"])
 def test_a_second_window_of_a_stage(emit: Emit) -> None:
     """What holds results back holds time back: nothing of final results is late in the next."""
