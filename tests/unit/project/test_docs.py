@@ -335,3 +335,11 @@ def test_the_programs_of_the_readme_run() -> None:
         driver.send("sentences", "to be or not to be")
         counts = [(record.key, record.value) for record in driver.read("word-counts")]
     assert counts[-2:] == [("to", 2), ("be", 2)]
+
+
+def test_the_glossary_has_each_word_once() -> None:
+    """One word, one meaning."""
+    rows = re.findall(r"^\| ([^|]+) \|", (DOCS / "glossary.md").read_text("utf-8"), re.MULTILINE)
+    words = [word for row in rows if row != "word" for word in row.split(", ")]
+    assert len(words) > 50
+    assert sorted(set(words)) == sorted(words)
