@@ -20,7 +20,6 @@ from kstash.runtime.group import wiring
 from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.hints import Hints
 from kstash.runtime.group.inputs import GroupInputs
-from kstash.runtime.group.opening import TaskOpener
 from kstash.runtime.group.phase import Phase
 from kstash.runtime.group.recovered import report_live
 from kstash.runtime.group.run_end import RunEnd, before_end, keep_before_end
@@ -111,11 +110,6 @@ class TaskGroup:
         """Own incarnation; `NO_INCARNATION` where nothing is claimed."""
         return self.recovery.core.incarnation if self.recovery is not None else NO_INCARNATION
 
-    @property
-    def _writer(self) -> Incarnation:
-        """What outputs are signed with: readers drop nothing of the guarantees without fences."""
-        return self.incarnation if self.context.guarantee.logs_lineage else NO_INCARNATION
-
     def _open(self, plans: dict[TaskId, TaskPlan]) -> None:
         context = self.context
         if self.recovery is not None:
@@ -126,13 +120,7 @@ class TaskGroup:
         self.sinks = wiring.sinks_of(
             context, self.number, producers, incarnation=incarnation, plans=plans, tasks=self.tasks
         )
-        opener = TaskOpener(
-            context,
-            incarnation=self.incarnation,
-            writer=self._writer,
-            recovery=self.recovery,
-            sinks=self.sinks,
-        )
+        opener = wiring.opener_of(context, incarnation, self.recovery, self.sinks)
         for stage in context.layout.stages_of(self.number):
             plan = plans[TaskId(stage.index, self.number)]
             task = self.tasks[stage.index] = opener.open(stage, plan)
@@ -143,8 +131,8 @@ class TaskGroup:
             self.batches.wake(task)  # a replay may begin with what needs no record
         self._hints = wiring.hints_of(context, self.lineage, self.tasks)
         if self.run is not None:
-            ends, writer = self._run_ends, self._writer
-            self._run_end = wiring.run_end_of(context, self.run, ends, writer, self.tasks)
+            ends = self._run_ends
+            self._run_end = wiring.run_end_of(context, self.run, ends, incarnation, self.tasks)
         if self.recovery is not None:
             lineage = context.layout.lineage_topic, self.number
             self.inputs.follow(lineage, self.recovery.core.view.next_offset)

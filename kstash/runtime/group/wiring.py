@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from kstash.core.ids import Incarnation, TaskId
+from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.core.plan import TaskPlan
 from kstash.core.records import Segment
 from kstash.ports.kafka import Partition, SinkProducer
@@ -14,9 +14,11 @@ from kstash.runtime.group.checkpoints import Checkpoints
 from kstash.runtime.group.hints import Hints
 from kstash.runtime.group.lineage_writer import LineageWriter
 from kstash.runtime.group.merges import GroupMerges
+from kstash.runtime.group.opening import TaskOpener
 from kstash.runtime.group.run_end import RunEnd
 from kstash.runtime.group.sinks import Sinks, committer_of
 from kstash.runtime.group.uploads import Uploads
+from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.task import Task
 
 
@@ -82,14 +84,32 @@ def hints_of(context: Context, lineage: LineageWriter, tasks: Mapping[int, Task]
     return Hints(clock, context.ends, context.lineage_times, lineage, tasks)
 
 
+def _writer_of(context: Context, incarnation: Incarnation) -> Incarnation:
+    """What outputs are signed with: readers drop nothing of the guarantees without fences."""
+    return incarnation if context.guarantee.logs_lineage else NO_INCARNATION
+
+
+def opener_of(
+    context: Context,
+    incarnation: Incarnation,
+    recovery: RecoveryAttempt | None,
+    sinks: Sinks | None,
+) -> TaskOpener:
+    """What makes the tasks of an incarnation; the arguments are those of `TaskOpener`."""
+    writer = _writer_of(context, incarnation)
+    return TaskOpener(
+        context, incarnation=incarnation, writer=writer, recovery=recovery, sinks=sinks
+    )
+
+
 def run_end_of(
     context: Context,
     run: int,
     ends: Mapping[Partition, int],
-    writer: Incarnation,
+    incarnation: Incarnation,
     tasks: Mapping[int, Task],
 ) -> RunEnd:
-    """What ends a bounded run; the arguments are those of `RunEnd`."""
+    """What ends a bounded run, once the inputs are at `ends`."""
     return RunEnd(
         context.layout,
         context.clients,
@@ -97,6 +117,6 @@ def run_end_of(
         application=context.application,
         run=run,
         ends=ends,
-        writer=writer,
+        writer=_writer_of(context, incarnation),
         tasks=tasks,
     )
