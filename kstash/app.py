@@ -12,7 +12,7 @@ from kstash.process.stopping import StopRequest
 from kstash.process.tracebacks import shortened
 from kstash.serdes import Serde, raw
 from kstash.settings.config import Config
-from kstash.surface.checks import check_application, check_run, check_serde
+from kstash.surface.checks import check_application, check_choice, check_run, check_serde
 from kstash.surface.graph import Graph
 from kstash.surface.keyed import KeyedStream
 from kstash.surface.streams import Stream
@@ -34,16 +34,27 @@ class App:
     Args:
         application_id: prefix of everything the application has in Kafka and on disk. Workers of
             the same id share the work.
+        event_time: how far time has come at an operator. `records`: as far as the records that it
+            took say. `watermark`: as far as the slowest of all partitions that feed it, so that one
+            which is read a day ahead makes no record of the others late.
         settings: see `kstash.Config`; the settings file, `KSTASH_*` variables of the
             environment and what `configure` is given go before them.
 
     Raises:
         ConfigError: a setting is unknown or out of range.
+        TopologyError: another word as `event_time`.
     """
 
-    def __init__(self, application_id: str, **settings: Any) -> None:
+    def __init__(
+        self,
+        application_id: str,
+        *,
+        event_time: object = "records",
+        **settings: Any,
+    ) -> None:
+        check_choice("event_time", event_time, ("records", "watermark"), user_location())
         self.config = Config.load(application_id=application_id, **settings)
-        self._graph = Graph()
+        self._graph = Graph(is_watermark=event_time == "watermark")
         self._stop = StopRequest()
 
     @property
@@ -71,6 +82,7 @@ class App:
         timestamp: Callable[[V], int | datetime] | None = None,
         out_of_order: timedelta | None = None,
         max_ahead: timedelta | None = None,
+        idle: Literal["clock", "hold"] = "clock",
     ) -> KeyedStream[K, V]: ...
     @overload
     def stream(
@@ -81,6 +93,7 @@ class App:
         timestamp: Callable[[V], int | datetime] | None = None,
         out_of_order: timedelta | None = None,
         max_ahead: timedelta | None = None,
+        idle: Literal["clock", "hold"] = "clock",
     ) -> Stream[bytes | None, V]: ...
     @overload
     def stream(
@@ -91,6 +104,7 @@ class App:
         timestamp: Callable[[bytes], int | datetime] | None = None,
         out_of_order: timedelta | None = None,
         max_ahead: timedelta | None = None,
+        idle: Literal["clock", "hold"] = "clock",
     ) -> KeyedStream[K, bytes]: ...
     @overload
     def stream(
@@ -100,6 +114,7 @@ class App:
         timestamp: Callable[[bytes], int | datetime] | None = None,
         out_of_order: timedelta | None = None,
         max_ahead: timedelta | None = None,
+        idle: Literal["clock", "hold"] = "clock",
     ) -> Stream[bytes | None, bytes]: ...
 
     def stream(
@@ -111,6 +126,7 @@ class App:
         timestamp: Callable[[Any], int | datetime] | None = None,
         out_of_order: timedelta | None = None,
         max_ahead: timedelta | None = None,
+        idle: Literal["clock", "hold"] = "clock",
     ) -> Stream[Any, Any]:
         """Read one topic, or the union of several.
 
@@ -129,11 +145,14 @@ class App:
             max_ahead: how much larger than the Kafka record's own timestamp what `timestamp` makes
                 may be. A record above that is dropped and counted, so that one of the year 2099
                 does not end all windows; 0 or more.
+            idle: with `event_time="watermark"`, what becomes of time while nothing comes.
+                `clock`: after `idle_timeout_ms` it goes by the clock, so much behind it. `hold`:
+                it waits for the next record, as where event times are not those of the clock.
 
         Raises:
             TopologyError: no topic, a name that Kafka does not allow, no application's id, an
-                interval that is none, `max_ahead` without `timestamp`, or the topic was declared
-                before with other serdes or times.
+                interval that is none, `max_ahead` without `timestamp`, another word as `idle`, or
+                the topic was declared before with other serdes or times.
         """
         location = user_location()
         if not topics:
@@ -141,7 +160,7 @@ class App:
         check_serde("key", key, location)
         check_serde("value", value, location)
         check_application("immediate_of", immediate_of, location)
-        times = Times.of(timestamp, out_of_order, max_ahead, location)
+        times = Times.of(timestamp, out_of_order, max_ahead, idle, location)
         streams = tuple(
             self._graph.source(
                 topic,
@@ -161,7 +180,8 @@ class App:
         Raises:
             TopologyError: the program cannot work; names the line of the user's code.
         """
-        return compile_topology(self.application_id, self._graph.nodes)
+        is_watermark = self._graph.is_watermark
+        return compile_topology(self.application_id, self._graph.nodes, is_watermark=is_watermark)
 
     def run(
         self,

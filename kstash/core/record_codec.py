@@ -46,6 +46,7 @@ from kstash.core.records import (
     Start,
     TaskStart,
 )
+from kstash.core.watermark import EventTimes
 from kstash.core.wire import with_checksum, without_checksum
 from kstash.errors import WireCorruptError
 
@@ -63,7 +64,7 @@ def encode_value(record: LineageRecord) -> bytes:
     else:
         body = json.dumps(_TO_JSON[kind](record), separators=(",", ":")).encode()
     is_second = (isinstance(record, Start) and any(t.logs for t in record.tasks.values())) or (
-        isinstance(record, Checkpoint) and bool(record.places)
+        isinstance(record, Checkpoint) and bool(record.places or record.event_time)
     )
     return with_checksum(bytes((EVENTS_VERSION if is_second else VERSION, kind)) + body)
 
@@ -210,6 +211,34 @@ def _checkpoint_to_json(r: Any) -> dict[str, Any]:
         }
         | _hashes_to_json(made=r.made, checked=r.checked)
         | _places_to_json(r.places)
+        | _event_time_to_json(r.event_time)
+    )
+
+
+def _event_time_to_json(times: EventTimes | None) -> dict[str, Any]:
+    if times is None:
+        return {}
+    return {
+        "time": {
+            "inputs": sorted(times.inputs.items()),
+            "said": _partitions(times.said),
+            "passed": times.passed_ms,
+            "ticked": times.ticked_ms,
+        }
+    }
+
+
+def _event_time_from_json(data: Any) -> EventTimes | None:
+    if data is None:
+        return None
+    return EventTimes(
+        {fields.number(source): fields.signed(time) for source, time in data["inputs"]},
+        {
+            (fields.number(output), fields.number(partition)): fields.signed(time)
+            for output, partition, time in data["said"]
+        },
+        passed_ms=fields.signed(data["passed"]),
+        ticked_ms=fields.number(data["ticked"]),
     )
 
 
@@ -252,6 +281,7 @@ def _checkpoint_from_json(inc: Incarnation, key: bytes, d: Any) -> Checkpoint:
         made=_hashes_from_json(d.get("made")),
         checked=_hashes_from_json(d.get("checked")),
         places=_places_from_json(d.get("places", ()), inputs),
+        event_time=_event_time_from_json(d.get("time")),
     )
 
 

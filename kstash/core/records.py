@@ -11,6 +11,7 @@ from kstash.core.determinants import Determinant, InputPlace
 from kstash.core.hashes import OutputHashes
 from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.reader import ReaderState
+from kstash.core.watermark import EventTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +210,7 @@ class Checkpoint:
         checked: hashes of all outputs whose lineage was stable; None: there are none.
         places: where the task merges, how far it is within the frames of its inputs, by input.
             Their offsets are in `input_offsets` too, and the reader states are as before these.
+        event_time: of a task whose time is the smallest over all that feeds it; else None.
     """
 
     incarnation: Incarnation
@@ -226,6 +228,7 @@ class Checkpoint:
     made: OutputHashes | None = None
     checked: OutputHashes | None = None
     places: dict[int, InputPlace] = field(default_factory=dict)
+    event_time: EventTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from kstash.core.manifest import (
 )
 from kstash.core.plan import TaskPlan
 from kstash.core.records import Checkpoint, Hint, Start, TaskStart
+from kstash.core.watermark import EventTimes
 from kstash.errors import ProgramChangedError
 
 T = TypeVar("T")
@@ -100,6 +101,7 @@ class Adapter:
             # They go on in a topic that was made anew: its readers begin with what comes first.
             sequences=_moved_partitions(record.sequences, sequences),
             scan_from=_moved_partitions(record.scan_from, outputs),
+            event_time=_moved_times(record.event_time, inputs, sequences),
         )
 
     def _hint(self, hint: Hint) -> Hint:
@@ -161,6 +163,15 @@ def _moved_partitions(
     table: Mapping[OutPartition, int], moved: Mapping[int, int]
 ) -> dict[OutPartition, int]:
     return {(moved[out], p): value for (out, p), value in table.items() if out in moved}
+
+
+def _moved_times(
+    times: EventTimes | None, inputs: Mapping[int, int], outputs: Mapping[int, int]
+) -> EventTimes | None:
+    if times is None:
+        return None
+    said = _moved_partitions(times.said, outputs)
+    return replace(times, inputs=_moved(times.inputs, inputs), said=said)
 
 
 def program_changed(

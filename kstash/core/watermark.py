@@ -16,6 +16,7 @@ That is watermark mode. Invariants (protocol, section 3):
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
@@ -179,6 +180,23 @@ class SaidTimes:
     def is_news(self, partition: OutPartition, time_ms: int) -> bool:
         """Whether a partition has not heard of a time: a control record is to say it."""
         return self.times.get(partition, BEFORE_ALL_MS) < time_ms
+
+
+@dataclass(frozen=True, slots=True)
+class EventTimes:
+    """What a checkpoint keeps of a task's event time.
+
+    Attributes:
+        inputs: how far time has come, by input.
+        said: the last time said, by output partition of internal topics.
+        passed_ms: the task's time that all operators were given, and all partitions.
+        ticked_ms: when that was, by the clock; 0: never.
+    """
+
+    inputs: dict[int, int]
+    said: dict[OutPartition, int]
+    passed_ms: int = BEFORE_ALL_MS
+    ticked_ms: int = 0
 
 
 class Quiet:

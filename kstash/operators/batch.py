@@ -20,12 +20,17 @@ class Batch:
         values: encoded, live or None.
         timestamps: Unix milliseconds.
         headers: user headers of each record, or None when no record of the batch has any.
+        times: what each record says of event time, in Unix milliseconds; None: nothing (watermark
+            mode, at the edges between stages).
+        is_control: whether the records say that and nothing else.
     """
 
     keys: list[Any] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     timestamps: list[int] = field(default_factory=list)
     headers: list[Headers | None] | None = None
+    times: list[int] | None = None
+    is_control: bool = False
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -44,6 +49,8 @@ def concatenate(batches: list[Batch]) -> Batch:
         joined.headers = []
         for batch in batches:
             joined.headers.extend(batch.headers or [None] * len(batch))
+    if all(batch.times is not None for batch in batches):
+        joined.times = [time for batch in batches for time in batch.times or ()]
     for batch in batches:
         joined.keys.extend(batch.keys)
         joined.values.extend(batch.values)

@@ -55,6 +55,7 @@ class Entry:
             values=None,
             timestamps=batch.timestamps if self.has_times else None,
             headers=batch.headers if self.has_headers else None,
+            event_times=None if batch.times is None else scope.task_times(batch.times),
         )
         left: Flow | None = flow
         values = batch.values

@@ -43,6 +43,8 @@ class EventTimeStep:
         times = None
         if self.out_of_order_ms:
             times = [timestamp - self.out_of_order_ms for timestamp in timestamps]
+        # Where time is the smallest over all inputs, another one may hold it back.
+        times = scope.task_times(times or timestamps) or times
         scope.out(left.with_times(timestamps, times))
 
     def _timestamps(self, flow: Flow, scope: Scope) -> Kept:

@@ -21,12 +21,16 @@ class Exit:
         label: of the node that the records come from, for errors.
         output: the topic and its serdes.
         limit: what the topic takes.
+        says_times: whether what leaves carries how far event time has come.
         pending: what was made and not taken yet.
         pending_bytes: its size, as of `bytes_of`.
     """
 
-    def __init__(self, label: str, output: StageOutput, limit: Limit) -> None:
+    def __init__(
+        self, label: str, output: StageOutput, limit: Limit, *, says_times: bool = False
+    ) -> None:
         self.label = label
+        self.says_times = says_times
         self.output = output
         self.limit = limit
         self.pending: list[Batch] = []
@@ -66,6 +70,8 @@ class Exit:
                 flow.keys, flow.encoded = left.keys, left.encoded  # for others that read the flow
             values = left.live_values
             batch = Batch(keys, values, left.live_timestamps, left.headers)
+            if self.says_times:
+                batch.times = left.times
             size_bytes = bytes_of(batch)
             try:
                 if is_new:

@@ -8,7 +8,7 @@ from itertools import chain, compress, count, islice, repeat
 from typing import Any, Protocol, TypeVar
 
 from kstash.ports.kafka import Headers
-from kstash.serdes import Serde
+from kstash.serdes import Serde, raw
 from kstash.topology.traits import ColumnSet
 
 T = TypeVar("T")
@@ -248,6 +248,12 @@ class Flow:
             trail=Expanded(self.trail, counts),
             event_times=repeated(self.event_times),
         )
+
+
+WITHOUT_RECORDS = Flow(
+    count=0, keys=[], encoded=[], key_serde=raw, values=[], timestamps=[], headers=None
+)
+"""Stands for the records where time has come without any."""
 
 
 def merge_flows(flows: Sequence[Flow], read: ColumnSet) -> Flow:

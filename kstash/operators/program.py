@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import get_args
 
-from kstash.core.partitioner import Partitioner
+from kstash.core.watermark import TaskTime
 from kstash.errors import MisplacedKeyError
 from kstash.operators.batch import Batch, concatenate
 from kstash.operators.calls import encode_keys, join
 from kstash.operators.entry import Entry
 from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
+from kstash.operators.homes import Home, misplaced
+from kstash.operators.passing import Passing
 from kstash.operators.scope import OriginOf, TaskScope, Turn
 from kstash.operators.sizes import Limit
 from kstash.operators.slices import deciding, slice_of
@@ -34,24 +35,6 @@ RECORD_ERRORS: tuple[type[RecordError], ...] = get_args(RecordError)
 """Errors at one record of a batch, which `record_index` names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
-    """What keys an input of others has: those that its partitioner gives to partition `number`."""
-
-    number: int
-    partitioner: Partitioner
-
-
-def _misplaced(keys: Sequence[bytes | None], home: Home) -> int | None:
-    """Index of the first key that belongs elsewhere; null keys are the operator's business."""
-    where = home.partitioner
-    if set(map(where.__getitem__, keys)) == {home.number}:
-        return None
-    return next(
-        (i for i, key in enumerate(keys) if key is not None and where[key] != home.number), None
-    )
-
-
 class StageProgram:
     """The operators of one task.
 
@@ -62,6 +45,10 @@ class StageProgram:
         homes: by input index, of inputs of which nobody knows that they are spread as others are.
         limits: by output index, what the topics take; empty: anything.
         decide: what becomes of a record that fails.
+        event_time: of the task, where it is the smallest over all that feeds it.
+
+    Attributes:
+        passing: whom event time reaches that no record brings.
     """
 
     def __init__(
@@ -72,6 +59,7 @@ class StageProgram:
         homes: Mapping[int, Home] = MappingProxyType({}),
         limits: Sequence[Limit] = (),
         decide: Decide = always_fail,
+        event_time: TaskTime | None = None,
     ) -> None:
         self._stage = stage
         self._seconds = seconds
@@ -81,7 +69,7 @@ class StageProgram:
             for node, source in zip(stage.entries, stage.inputs, strict=True)
         ]
         self._exits = [
-            Exit(node.title, output, limit)
+            Exit(node.title, output, limit, says_times=stage.is_watermark and output.internal)
             for node, output, limit in zip(
                 stage.exits,
                 stage.outputs,
@@ -97,7 +85,8 @@ class StageProgram:
         self._home: Home | None = None
         self._is_new = True
         self._homes = homes
-        self._scope = TaskScope(stores, decide)
+        self._scope = TaskScope(stores, decide, event_time)
+        self.passing = Passing(stage, self._turns)
         self._ticks = Ticks(self._turns, stores)
 
     @property
@@ -141,7 +130,8 @@ class StageProgram:
             return
         assert not self._unfinished, "the batch before is not done"
         self._home = self._homes.get(input_index) if is_new else None
-        self._input, self._is_new, self._slowest = input_index, is_new, None
+        self._input = self._scope.input = input_index
+        self._is_new, self._slowest = is_new, None
         self._scope.origin_of = origin_of
         if self._is_one_by_one[input_index]:
             self._enter_one_by_one(batch, 0)
@@ -170,12 +160,15 @@ class StageProgram:
         """Who goes by the wall clock."""
         return self._ticks
 
-    def tick(self, now_ms: int, *, is_new: bool = True) -> None:
+    def tick(self, now_ms: int, *, is_new: bool = True) -> bool:
         """Let the operator that is due first do what the clock says; else as `process`.
 
         Args:
             now_ms: what it says, in Unix milliseconds, not below any tick before.
             is_new: whether this tick was never processed before.
+
+        Returns:
+            Whether one was due.
 
         Raises:
             OperatorError, SerdeError, RecordTooLargeError, NullKeyError: as of `process`; the index
@@ -189,6 +182,23 @@ class StageProgram:
             turn, self._input, work = found
             self._scope.first = 0
             self._do(turn.node.index, work)
+        return found is not None
+
+    def pass_time(self, time_ms: int, *, is_new: bool = True) -> None:
+        """Let event time come as far as no record brings it; else as `process`."""
+        assert not self._unfinished, "the batch before is not done"
+        self._home, self._is_new, self._slowest = None, is_new, None
+        self._scope.first = 0
+        self._pass(self.passing.steps(time_ms))
+
+    def _pass(self, steps: Iterator[tuple[int, int, WorkLeft]]) -> None:
+        """Do so for one operator after the other, the rest later where one leaves work."""
+        for source, index, work in steps:
+            self._input = source
+            self._do(index, work)
+            if self._unfinished:
+                self._unfinished.leave(REST, [lambda _: self._pass(steps)])
+                return
 
     def _do(self, index: int, work: WorkLeft) -> None:
         """Have an operator do some work, and run what it makes through the stage."""
@@ -325,7 +335,7 @@ class StageProgram:
         serde = node.record_key
         left, keys = encode_keys(flow, serde, node.title, self._scope)
         decisive = deciding(keys, serde.partitioned_by)
-        index = _misplaced(decisive, home)
+        index = misplaced(decisive, home)
         if left is None or index is None:
             return left
         raise MisplacedKeyError(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from kstash.core.watermark import TaskTime
 from kstash.operators.calls import join
 from kstash.operators.entry import Entry
 from kstash.operators.exit import Exit
@@ -56,12 +57,16 @@ class TaskScope:
         drops: records that operators left out, by (label of the operator, reason).
         turn: whose it is.
         first: index in the stage's batch of the record that the flows count from.
+        input: index of the stage's input that the batch is from.
+        event_time: of the task, where it is the smallest over all that feeds it; else None.
         left: work that the operator leaves in its turn.
         origin_of: says where a record of the batch was read, by its index there.
     """
 
-    def __init__(self, stores: Stores, decide: Decide) -> None:
+    def __init__(self, stores: Stores, decide: Decide, event_time: TaskTime | None = None) -> None:
         self.stores = stores
+        self.input = 0
+        self.event_time = event_time
         self.flows: dict[int, Flow] = {}
         self.skipped: Counter[str] = Counter()
         self.drops: Counter[tuple[str, str]] = Counter()
@@ -124,6 +129,12 @@ class TaskScope:
     def origin(self, index: int) -> RecordOrigin | None:
         """Where a record of the batch was read."""
         return None if self.origin_of is None else self.origin_of(self.first + index)
+
+    def task_times(self, times: list[int]) -> list[int] | None:
+        """What records of the input say of stream time, given what each says of the input's."""
+        if self.event_time is None:
+            return None
+        return self.event_time.take(self.input, times)
 
     def dropped(self, reason: str, count: int) -> None:
         """Count records that the operator leaves out."""

@@ -62,21 +62,25 @@ def part_of(batch: Batch, mask: Mask, *, has_values: bool) -> Batch:
         list(compress(batch.values, mask)) if has_values else [None] * len(keys),
         list(compress(batch.timestamps, mask)),
         None if batch.headers is None else list(compress(batch.headers, mask)),
+        None if batch.times is None else list(compress(batch.times, mask)),
     )
 
 
 def drop_head(batch: Batch, count: int) -> Batch:
     """The batch without its first `count` records."""
-    headers = None if batch.headers is None else batch.headers[count:]
-    return Batch(batch.keys[count:], batch.values[count:], batch.timestamps[count:], headers)
+    return slice_of(batch, count, len(batch))
 
 
 def slice_of(batch: Batch, start: int, end: int) -> Batch:
     """Records `[start, end)` of a batch."""
     headers = None if batch.headers is None else batch.headers[start:end]
-    return Batch(
+    part = Batch(
         batch.keys[start:end], batch.values[start:end], batch.timestamps[start:end], headers
     )
+    if batch.times is not None:
+        part.times = batch.times[start:end]
+        part.is_control = batch.is_control
+    return part
 
 
 def _masks(partitions: list[int], count: int) -> Iterator[tuple[int, Mask]]:

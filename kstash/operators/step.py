@@ -117,6 +117,15 @@ class Scope(Protocol):
             index: of the record, as `Flow.origins` has it.
         """
 
+    def task_times(self, times: list[int]) -> list[int] | None:
+        """What records that come in say of stream time in watermark mode; None: they say theirs.
+
+        For who knows the times of a source: asked once, in the order of the records.
+
+        Args:
+            times: what each of them says of its own input.
+        """
+
     def dropped(self, reason: str, count: int) -> None:
         """Count records that the operator leaves out, by why; those of a replay are not counted.
 
@@ -176,6 +185,18 @@ class ClockStep(Step, Protocol):
             until_ms: what is due later than that has to wait: another operator comes first. It is
                 at least what `next_tick_ms` gives.
             now_ms: the time of the tick, which is not below that of any tick before it.
+            scope: takes the results.
+        """
+
+
+class TimeStep(Step, Protocol):
+    """A step that event time moves, too, where no record brings it (watermark mode)."""
+
+    def pass_time(self, time_ms: int, scope: Scope) -> None:
+        """Time has come so far, and no record with it: do what a record of that time would set off.
+
+        Args:
+            time_ms: of the operator, in Unix milliseconds; it may have come further already.
             scope: takes the results.
         """
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from kstash.core.frames import Columns, decode_frame
 from kstash.core.reader import ReaderState
 from kstash.core.skips import NO_SKIPS, InputSkips
+from kstash.core.watermark import InputTime
+from kstash.core.wire import Identity
 from kstash.errors import LocatedError, RecordUnreadableError, WireCorruptError
 from kstash.operators.batch import Batch
 from kstash.operators.event_time import NO_ZERO_MS
 from kstash.operators.slices import drop_head
 from kstash.ports.kafka import Headers, Message, Partition
+from kstash.runtime.columns import add_columns, columns_left, columns_of
 from kstash.runtime.headers import check_owner, headers_of, sink_identity, user_headers
 from kstash.runtime.places import located, place_of
 
@@ -41,6 +43,7 @@ class Events:
         cuts: of each event that is a frame, how much of its head had come before.
         dropped: logical records that count for nothing, by why (`DROPPED`); None when there are
             none.
+        end_time: how far event time has come in the input after them; None: nobody says.
     """
 
     batch: Batch
@@ -52,6 +55,7 @@ class Events:
     taken: int
     cuts: list[int] = field(default_factory=list)
     dropped: Counter[str] | None = None
+    end_time: int | None = None
 
 
 def decode_external(messages: Sequence[Message], skips: InputSkips = NO_SKIPS) -> Events:
@@ -94,11 +98,14 @@ def decode_ruled(
     skips: InputSkips = NO_SKIPS,
     events_max: int | None = None,
     records_max: int = BATCH_RECORDS,
+    time: InputTime | None = None,
 ) -> Events:
     """Records under the reader rule: frames of an internal topic, or another app's outputs.
 
     A record that is skipped is an event without logical records (H17); so is one whose headers do
     not decode or break the rule, but that one is no event: whose it is cannot be known.
+
+    Control records are no records of the batch. With `time` each record has the input's with it.
 
     Takes records until the batch holds `records_max` logical ones or `events_max` events, at
     least one record.
@@ -107,12 +114,13 @@ def decode_ruled(
         WireCorruptError, SequenceGapError, TopicSharedError, RecordUnreadableError: naming topic,
             partition and offset.
     """
-    batch = Batch()
+    batch = Batch(times=None if time is None else [])
     sizes: list[int] = []
     offsets: list[int] = []
     cuts: list[int] = []
     dropped: Counter[str] = Counter()
     taken = 0
+    end_time: int | None = None
     last: Message | None = None
     for message in messages:
         if len(batch.keys) >= records_max or len(sizes) == events_max:
@@ -120,32 +128,60 @@ def decode_ruled(
         taken += 1
         last = message
         try:
-            event = read_event(message, reader, is_frames=is_frames, skips=skips)
-            if event is None:
-                _count_dropped(dropped, message, reader, skips, is_frames=is_frames)
-                continue
-            cut, count = event
-            if cut:
-                dropped["repeated"] += cut
-            offset = message.offset()
-            if skips and (offset in skips.whole or offset in skips.parts):
-                columns, head = _left(message, cut, count, skips, is_frames=is_frames), 0
-                dropped["skipped"] += count - cut - len(columns.keys)
-            else:
-                columns, head = _columns(message, count, is_frames=is_frames), cut
-            _extend(batch, columns, head)
-            size = len(columns.keys) - head
+            found = _take(batch, message, reader, skips, time, dropped=dropped, is_frames=is_frames)
         except LocatedError as error:
             if isinstance(error, WireCorruptError | RecordUnreadableError):
                 error.skip = place_of(message, "all" if is_frames else None)
             raise located(error, message) from error
-        sizes.append(size)
-        offsets.append(offset)
-        cuts.append(cut)
+        if found is None:
+            continue
+        cuts.append(found[0])
+        sizes.append(found[1])
+        offsets.append(message.offset())
+        end_time = end_time if found[2] is None else found[2]
     assert last is not None
     return _events(
-        batch, offsets, last.offset() + 1, taken, sizes=sizes, cuts=cuts, dropped=dropped or None
+        batch,
+        offsets,
+        last.offset() + 1,
+        taken,
+        sizes=sizes,
+        cuts=cuts,
+        dropped=dropped or None,
+        end_time=end_time,
     )
+
+
+def _take(
+    batch: Batch,
+    message: Message,
+    reader: ReaderState,
+    skips: InputSkips,
+    time: InputTime | None,
+    *,
+    dropped: Counter[str],
+    is_frames: bool,
+) -> tuple[int, int, int | None] | None:
+    """Add what counts of a record to a batch.
+
+    Returns:
+        How much of its head had come before, how much was added, and how far event time has come in
+        the input with it, if anybody says; None when it is no event.
+    """
+    event = read_event(message, reader, is_frames=is_frames, skips=skips)
+    if event is None:
+        _count_dropped(dropped, message, reader, skips, is_frames=is_frames)
+        return None
+    cut, identity = event
+    if cut:
+        dropped["repeated"] += cut
+    offset, head = message.offset(), cut
+    if skips and (offset in skips.whole or offset in skips.parts):
+        columns, head = columns_left(message, cut, identity.count, skips, is_frames=is_frames), 0
+        dropped["skipped"] += identity.count - cut - len(columns.keys)
+    else:
+        columns = columns_of(message, identity.count, is_frames=is_frames)
+    return cut, *add_columns(batch, columns, head, identity.task, time)
 
 
 def _events(
@@ -157,6 +193,7 @@ def _events(
     sizes: list[int] | None,
     cuts: list[int] | None = None,
     dropped: Counter[str] | None,
+    end_time: int | None = None,
 ) -> Events:
     return Events(
         batch=batch,
@@ -168,6 +205,7 @@ def _events(
         taken=taken,
         cuts=cuts or [],
         dropped=dropped,
+        end_time=end_time,
     )
 
 
@@ -196,14 +234,14 @@ def _count_dropped(
 
 def read_event(
     message: Message, reader: ReaderState, *, is_frames: bool, skips: InputSkips = NO_SKIPS
-) -> tuple[int, int] | None:
+) -> tuple[int, Identity] | None:
     """Apply the reader rule to one record.
 
     Markers count on internal topics only: what looks like one elsewhere is none.
 
     Returns:
-        How much of its head had come before, and its number of logical records; None when it is
-        no event.
+        How much of its head had come before, and who wrote how many logical records; None when it
+        is no event.
 
     Raises:
         WireCorruptError, SequenceGapError: without the place.
@@ -232,7 +270,7 @@ def read_event(
         if message.offset() in skips.whole:
             return None
         raise
-    return None if cut == identity.count else (cut, identity.count)
+    return None if cut == identity.count else (cut, identity)
 
 
 def add_place(
@@ -294,51 +332,3 @@ def without_head(events: Events, taken: int, skips: InputSkips) -> Events:
         sizes=[events.sizes[0] - head, *events.sizes[1:]],
         cuts=[taken, *events.cuts[1:]],
     )
-
-
-def _single(message: Message) -> Columns:
-    headers = user_headers(message.headers())
-    return Columns(
-        [message.key()],
-        [message.value()],
-        [message.timestamp()[1] or NO_ZERO_MS],
-        [headers] if headers else None,
-    )
-
-
-def _columns(message: Message, count: int, *, is_frames: bool) -> Columns:
-    return decode_frame(message.value(), count) if is_frames else _single(message)
-
-
-def _left(message: Message, cut: int, count: int, skips: InputSkips, *, is_frames: bool) -> Columns:
-    """What is left of a record of which some is skipped; one that is skipped wholly is not read."""
-    if message.offset() in skips.whole:
-        return Columns([], [], [], None)
-    columns = _columns(message, count, is_frames=is_frames)
-    return _without(columns, cut, skips.parts[message.offset()])
-
-
-def _without(columns: Columns, cut: int, parts: Collection[int]) -> Columns:
-    """Columns without their head, and without the records at some indices."""
-    kept = [index for index in range(cut, len(columns.keys)) if index not in parts]
-    headers = columns.headers
-    return Columns(
-        [columns.keys[index] for index in kept],
-        [columns.values[index] for index in kept],
-        [columns.timestamps[index] for index in kept],
-        None if headers is None else [headers[index] for index in kept],
-    )
-
-
-def _extend(batch: Batch, columns: Columns, skip: int) -> None:
-    if columns.headers is not None and batch.headers is None:
-        batch.headers = [None] * len(batch.keys)
-    if batch.headers is not None:
-        batch.headers += (columns.headers or [None] * len(columns.keys))[skip:]
-    if skip:
-        columns = Columns(
-            columns.keys[skip:], columns.values[skip:], columns.timestamps[skip:], None
-        )
-    batch.keys += columns.keys
-    batch.values += columns.values
-    batch.timestamps += columns.timestamps

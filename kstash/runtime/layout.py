@@ -257,8 +257,16 @@ def start_settings(layout: Layout, config: Config, hashing: str = "") -> dict[st
         **({HASHING_SETTING: hashing} if hashing else {}),
         "topology": layout.topology.hash,
         "lineage": str(config.guaranteed.logs_lineage),
+        **_event_time(layout.topology, config),
         "partitions": ",".join(f"{topic}={n}" for topic, n in sorted(counts.items())),
         PROGRAM_SETTING: layout.topology.program(
             config.guarantee, counts, layout.topic_ids
         ).encode(),
     }
+
+
+def _event_time(topology: Topology, config: Config) -> dict[str, str]:
+    """What START says of watermark mode; nothing without it, as older releases."""
+    if not any(stage.is_watermark for stage in topology.stages):
+        return {}
+    return {"event_time": f"watermark idle_timeout_ms={config.idle_timeout_ms}"}

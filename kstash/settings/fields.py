@@ -67,6 +67,15 @@ class ConfigFields(BaseModel):
     """What a crash may do to results: `exactly_once` (lineage written after each output),
     `write_first` (before it), `at_least_once` (no lineage) or `none` (no recovery at all)."""
 
+    watermark_interval_ms: Milliseconds = 200
+    """How often event time is said to those who have not heard of it, at most: with
+    `App(event_time="watermark")`."""
+
+    idle_timeout_ms: Milliseconds = 30_000
+    """How long nothing may come of a source until its event time goes by the clock, so much behind
+    it, instead of holding all others back: with `App(event_time="watermark")`. A change needs a
+    drain."""
+
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
     """Where an application starts that has never run."""
 

@@ -228,6 +228,19 @@ def check_number(argument: str, number: object, location: str | None) -> None:
         )
 
 
+def check_choice(
+    argument: str, value: object, choices: tuple[str, ...], location: str | None
+) -> None:
+    """Refuse a word that is none of those there are.
+
+    Raises:
+        TopologyError: naming them.
+    """
+    if value not in choices:
+        words = " or ".join(map(repr, choices))
+        raise TopologyError(f"{argument} is {words}, not {short_repr(value)}", location)
+
+
 def _check(
     what: str, name: object, pattern: re.Pattern[str], length_max: int, location: str | None
 ) -> None:

@@ -24,9 +24,11 @@ class Graph:
 
     Attributes:
         nodes: what is declared, by index.
+        is_watermark: whether time is the smallest over all that feeds a task.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_watermark: bool = False) -> None:
+        self.is_watermark = is_watermark
         self.nodes: list[n.Node] = []
         self._sources: dict[str, tuple[n.Source, Times, n.Node]] = {}
         self._keepers: dict[str, n.Node] = {}
@@ -80,7 +82,8 @@ class Graph:
                 immediate_of=immediate_of,
             )
             self.nodes.append(source)
-            timed = times.node(len(self.nodes), source, topic)
+            watermark = self.is_watermark
+            timed = times.node(len(self.nodes), source, topic, is_watermark=watermark)
             if timed is not None:
                 self.nodes.append(timed)
             known = self._sources[topic] = source, times, timed or source

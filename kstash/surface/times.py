@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kstash.errors import TopologyError
-from kstash.surface.checks import check_function
+from kstash.surface.checks import check_choice, check_function
 from kstash.topology.intervals import check_interval
 from kstash.topology.nodes import Node
 from kstash.topology.time_nodes import EventTime
@@ -24,6 +24,7 @@ class Times:
     function: TimestampFunction | None = None
     out_of_order_ms: int = 0
     max_ahead_ms: int | None = None
+    is_idle_held: bool = False
 
     @classmethod
     def of(
@@ -31,6 +32,7 @@ class Times:
         timestamp: TimestampFunction | None,
         out_of_order: timedelta | None,
         max_ahead: timedelta | None,
+        idle: object,
         location: str,
     ) -> Times:
         """What users have declared.
@@ -38,6 +40,8 @@ class Times:
         Raises:
             TopologyError: something that it cannot be, with the location of the user's code.
         """
+        check_choice("idle", idle, ("clock", "hold"), location)
+        is_held = idle == "hold"
         ahead_ms = None
         if timestamp is not None:
             check_function("timestamp=", timestamp, location, "value")
@@ -51,13 +55,13 @@ class Times:
                     location,
                 )
         if out_of_order is None:
-            return cls(timestamp, max_ahead_ms=ahead_ms)
+            return cls(timestamp, max_ahead_ms=ahead_ms, is_idle_held=is_held)
         out_of_order_ms = check_interval("out_of_order", out_of_order, location, least=0)
-        return cls(timestamp, out_of_order_ms, ahead_ms)
+        return cls(timestamp, out_of_order_ms, ahead_ms, is_idle_held=is_held)
 
-    def node(self, index: int, source: Node, topic: str) -> EventTime | None:
+    def node(self, index: int, source: Node, topic: str, *, is_watermark: bool) -> EventTime | None:
         """The node after the source; None where the records have their own time."""
-        if self == Times():
+        if self == Times() and not is_watermark:
             return None
         return EventTime(
             index,
@@ -67,4 +71,5 @@ class Times:
             function=self.function,
             out_of_order_ms=self.out_of_order_ms,
             max_ahead_ms=self.max_ahead_ms,
+            is_idle_held=self.is_idle_held,
         )

@@ -16,29 +16,36 @@ from kstash.core import names
 from kstash.core.kinds import InputKind, OutputKind
 from kstash.errors import TopologyError
 from kstash.serdes import Serde
+from kstash.topology.holding import held_ms, is_idle_held
 from kstash.topology.model import Stage, StageInput, StageOutput, Topology
 from kstash.topology.nodes import EdgeNode, Node, Sink, Source
 from kstash.topology.traits import ColumnSet, KeyedStore
 
 
-def compile_topology(application_id: str, declared: Sequence[Node]) -> Topology:
+def compile_topology(
+    application_id: str, declared: Sequence[Node], *, is_watermark: bool = False
+) -> Topology:
     """Cut the declared graph into stages.
 
     Args:
         application_id: checked by the configuration.
         declared: all nodes, each at its index.
+        is_watermark: whether time is the smallest over all that feeds a task.
 
     Raises:
         TopologyError: a program that cannot work, with the line of the user's code.
     """
-    return _Compiler(application_id, declared).compile()
+    return _Compiler(application_id, declared, is_watermark=is_watermark).compile()
 
 
 class _Compiler:
     """Holds the intermediate results of one compilation."""
 
-    def __init__(self, application_id: str, declared: Sequence[Node]) -> None:
+    def __init__(
+        self, application_id: str, declared: Sequence[Node], *, is_watermark: bool
+    ) -> None:
         self.application_id = application_id
+        self.is_watermark = is_watermark
         self.children: dict[int, list[Node]] = defaultdict(list)
         for node in declared:
             for parent in dict.fromkeys(node.parents):
@@ -223,7 +230,9 @@ class _Compiler:
             exits=tuple(exits),
             nodes=tuple(members),
             read_after=self.read_after,
-            merges=any(store.is_time for store in kept_after_several),
+            # The smallest time over the inputs makes nothing late, in whatever order they come.
+            merges=not self.is_watermark and any(store.is_time for store in kept_after_several),
+            held_ms=held_ms(entries, members) if self.is_watermark else {},
         )
 
     def _name_of_entry(self, entry: Node) -> str:
@@ -255,6 +264,7 @@ class _Compiler:
                 value=source.value,
                 immediate_of=source.immediate_of,
                 needs_times=source.index in self.timing,
+                says_idle=self.is_watermark and not is_idle_held(self.children[source.index]),
             )
         edge = self.edges[node.index]
         value = self._edge_value(edge)

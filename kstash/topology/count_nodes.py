@@ -71,6 +71,11 @@ class CountedFold(WindowFold[ByNumber]):
     may_leave_work = False
 
     @property
+    def closes_after_ms(self) -> int:
+        """It closes with a record: nothing of it is held back."""
+        return 0
+
+    @property
     def ports(self) -> tuple[str, ...]:
         """The results: nothing comes too late."""
         return (OUT,)

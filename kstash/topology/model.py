@@ -38,6 +38,8 @@ class StageInput:
         immediate_of: application whose immediate sink the topic is; None for the other kinds.
         needs_times: whether an operator goes by the timestamps of its records as they are, so that
             one without is an error.
+        says_idle: whether its tasks say that time has come to the clock's while nothing comes of it
+            (watermark mode; user topics only).
     """
 
     topic: str
@@ -46,6 +48,7 @@ class StageInput:
     value: Serde[Any] | None
     immediate_of: str | None
     needs_times: bool = False
+    says_idle: bool = False
 
     @property
     def internal(self) -> bool:
@@ -99,6 +102,8 @@ class Stage:
         read_after: by index of a node or entry, the columns that are read after it.
         merges: whether an operator with a stream time takes records of several inputs: then its
             tasks take them in the order of their times (protocol, section 3).
+        held_ms: by index of a node, what is held back of event time up to there; empty without
+            watermark mode.
     """
 
     index: int
@@ -112,6 +117,12 @@ class Stage:
     nodes: tuple[Node, ...]
     read_after: Mapping[int, ColumnSet] = field(hash=False)
     merges: bool = False
+    held_ms: Mapping[int, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def is_watermark(self) -> bool:
+        """Whether time is the smallest over all that feeds a task."""
+        return bool(self.held_ms)
 
     @property
     def keyed_stores(self) -> tuple[KeyedStore, ...]:
@@ -121,7 +132,8 @@ class Stage:
     @property
     def must_log(self) -> bool:
         """Whether something else than the records decides what its tasks do (protocol, 3)."""
-        return any(node.wants_ticks or node.asks for node in self.nodes)
+        is_asking = any(node.wants_ticks or node.asks for node in self.nodes)
+        return is_asking or self.is_watermark
 
     @property
     def sinks(self) -> dict[Node, StageOutput]:

@@ -64,6 +64,11 @@ class SessionFold(WindowFold[Sessions]):
     """A state for each session."""
 
     @property
+    def closes_after_ms(self) -> int:
+        """Gap, grace and the millisecond in which a record could still belong to it."""
+        return self.windows.gap_ms + self.grace_ms + 1
+
+    @property
     def stores(self) -> tuple[KeyedStore, ...]:
         """The open sessions of each key, how far time has come, and the order of closing."""
         fold = self.fold

@@ -71,6 +71,11 @@ class SlidingFold(WindowFold[Sliding]):
     """A state for each sliding window."""
 
     @property
+    def closes_after_ms(self) -> int:
+        """Size, which it ends with, and grace."""
+        return self.windows.size_ms + self.grace_ms + 1
+
+    @property
     def drops_nulls(self) -> bool:
         """Counts too, as those of Kafka Streams do."""
         return True

@@ -23,6 +23,7 @@ class EventTime(Node):
         function: makes the timestamp of the value; None: it stays that of the Kafka record.
         out_of_order_ms: how much less the records say of stream time, 0 or more.
         max_ahead_ms: how much larger a timestamp may be than that of the Kafka record; None: any.
+        is_idle_held: whether the source holds time back while nothing comes of it (watermark mode).
     """
 
     kind = "event_time"
@@ -32,6 +33,7 @@ class EventTime(Node):
     function: Callable[[Any], int | datetime] | None
     out_of_order_ms: int
     max_ahead_ms: int | None
+    is_idle_held: bool = False
 
     @property
     def reads(self) -> ColumnSet:  # type: ignore[override] # the value only for a function

@@ -145,6 +145,16 @@ class WindowFold(Node, Generic[W]):
         return " of ".join(filter(None, [f"{self.windows} {self.emit}", self.fold.detail]))
 
     @property
+    def held_ms(self) -> int:
+        """How long after the start of an open window its result may still come."""
+        return self.closes_after_ms if self.is_final else 0
+
+    @property
+    @abstractmethod
+    def closes_after_ms(self) -> int:
+        """The time from the start of a window that holds one record to where it closes."""
+
+    @property
     def emit(self) -> Emit:
         """What is sent, as users say it."""
         return "final" if self.is_final else "update"
@@ -155,6 +165,11 @@ class ByStart(Windows):
 
     None begins before 1970.
     """
+
+    @property
+    @abstractmethod
+    def longest_ms(self) -> int:
+        """No window is longer."""
 
     @abstractmethod
     def end_of(self, start_ms: int) -> int:
@@ -183,6 +198,11 @@ class Aligned(ByStart):
         if self.offset_ms:
             measures.append(f"offset={interval_text(self.offset_ms)}")
         return f"{kind}({', '.join(measures)})"
+
+    @property
+    def longest_ms(self) -> int:
+        """All have one size."""
+        return self.size_ms
 
     def end_of(self, start_ms: int) -> int:
         """All have one size."""
@@ -216,6 +236,11 @@ class Daily(ByStart):
         """After the zone."""
         return f"daily({self.zone})"
 
+    @property
+    def longest_ms(self) -> int:
+        """Where a place changes sides of the date line, a day is missing: one is two days long."""
+        return 2 * 24 * 60 * 60 * 1000
+
     def end_of(self, start_ms: int) -> int:
         """Where the next day begins."""
         return self.days.next_start(start_ms)
@@ -233,6 +258,11 @@ def _windowed_by_day(key: Serde[Any], windows: Daily) -> Serde[Windowed[Any]]:
 @dataclass(frozen=True, slots=True, eq=False)
 class AlignedFold(WindowFold[ByStart]):
     """A state for each key and aligned window, which lie by start, and then by key."""
+
+    @property
+    def closes_after_ms(self) -> int:
+        """Size and grace."""
+        return self.windows.longest_ms + self.grace_ms
 
     @property
     def sends_in_parts(self) -> bool:

@@ -89,6 +89,15 @@ class ReaderState(TypedDict):
     back: NotRequired[list[tuple[Tag, Number, Number, Tag]]]
 
 
+class EventTimes(TypedDict):
+    """How far event time has come, in watermark mode."""
+
+    inputs: list[tuple[Number, int]]
+    said: list[tuple[Number, Number, int]]
+    passed: int
+    ticked: Number
+
+
 class Checkpoint(TypedDict):
     """CKPT."""
 
@@ -105,6 +114,7 @@ class Checkpoint(TypedDict):
     made: NotRequired[Hashes]
     checked: NotRequired[Hashes]
     places: NotRequired[list[tuple[Number, Number, int]]]
+    time: NotRequired[EventTimes]
 
 
 class Stage(TypedDict):

@@ -58,6 +58,22 @@ def merged(app: kstash.App, inputs: list[str], output: str, options: dict[str, A
         counts.to(options["plain"], value=kstash.int_text, delivery="transactional")
 
 
+def backfill(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
+    """Counts by hour, by the time that each value is, and sums of these by day."""
+    hours = (
+        app.stream(inputs[0], value=kstash.int_text, timestamp=lambda at_ms: at_ms)
+        .key_by(lambda at_ms: f"k{at_ms % 3}", key=kstash.text, value=kstash.int_text)
+        .window(kstash.tumbling(timedelta(hours=1)), emit="final")
+        .count("hours")
+    )
+    (
+        hours.key_by(lambda _: "all", key=kstash.text, value=kstash.int_text)
+        .window(kstash.tumbling(timedelta(days=1)), emit="final")
+        .reduce("days", lambda left, right: left + right)
+        .to(output)
+    )
+
+
 class Idle(kstash.Processor[str, str, str]):
     """Sets a timer for each word, an hour later."""
 
@@ -152,6 +168,7 @@ PROGRAMS: dict[str, Build] = {
     "words": words,
     "merged": merged,
     "spread": spread,
+    "backfill": backfill,
     "timed": timed,
     "copy": copy,
     "drop": drop,

@@ -8,7 +8,7 @@ from functools import partial
 from kstash.errors import OperatorError, SerdeError, StateError
 from kstash.escape import short_repr
 from kstash.operators.calls import decode_keys, null_hint, refuse
-from kstash.operators.flow import Expanded, Flow
+from kstash.operators.flow import WITHOUT_RECORDS, Expanded, Flow
 from kstash.operators.keyed import KeyedStep
 from kstash.operators.process.call import MAX_MS, Call, Result
 from kstash.operators.process.expiry import Expiry, next_due_ms
@@ -64,6 +64,17 @@ class ProcessLogic:
             state.entries.begin(stores, members)
         _Batch(self, keys, left, stores, scope).go_on(scope)
 
+    def pass_time(self, time_ms: int, scope: Scope) -> None:
+        """Let timers fire that are due at a time that no record brought."""
+        if not self.node.has_timers:
+            StreamTime(scope.stores, self.node.name).take(time_ms)
+        else:
+            if not self.is_open:
+                self._open()
+            for state in self.states.values():
+                state.entries.begin(scope.stores, frozenset())
+            _Batch(self, [], WITHOUT_RECORDS, scope.stores, scope).go_on_until(time_ms, scope)
+
     def close(self) -> None:
         """The task ends."""
         if self.is_open:
@@ -87,6 +98,7 @@ class ProcessStep(KeyedStep):
         logic = ProcessLogic(node)
         super().__init__(node, logic)
         self.close = logic.close
+        self.pass_time = logic.pass_time
 
 
 class _Batch:
@@ -125,6 +137,20 @@ class _Batch:
                 scope.out(self._flow_of(results), port)
         if not is_done:
             scope.later(self.go_on)
+
+    def go_on_until(self, time_ms: int, scope: Scope) -> None:
+        """Let timers fire that are due by a time, or as many as one part has room for."""
+        self.scope, self.room, self.fired = scope, PART_RECORDS, 0
+        self.call.index = 0
+        if self.next_due_ms <= time_ms and self.timers is not None:
+            self._fire(self.timers, time_ms)
+        for port, results in self.call.take_sent().items():
+            if results:
+                scope.out(self._flow_of(results), port)
+        if self.next_due_ms <= time_ms:
+            scope.later(partial(self.go_on_until, time_ms))
+        else:
+            self.time.take(time_ms)
 
     def _process(self) -> bool:
         """Process records and the timers before them; returns whether all is done."""
@@ -247,7 +273,7 @@ class _Batch:
 
     def _flow_of(self, results: list[Result]) -> Flow:
         """Results of one output as records."""
-        counts = [0] * self.flow.count
+        counts = [0] * max(1, self.flow.count)
         for result in results:
             counts[result.record] += 1
         _, keys, encoded, values, timestamps, headers, times = map(list, zip(*results, strict=True))

@@ -9,10 +9,11 @@ there: within a part, whether a window is closed is one comparison with a bound.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import compress
 from typing import cast
 
-from kstash.operators.flow import Expanded, Flow
+from kstash.operators.flow import ENTERED, Expanded, Flow, Trail
 from kstash.operators.fold import Folder
 from kstash.operators.step import PART_RECORDS, Scope
 from kstash.operators.stream_time import StreamTime, WindowTime
@@ -64,6 +65,22 @@ class AlignedWindows:
             if self.grid.number_closed(now) != before:
                 self._forget(self.grid.closed(now), scope)
 
+    def pass_time(self, time_ms: int, scope: Scope) -> None:
+        """Close what is closed at a time that no record brought."""
+        time, grid = StreamTime(scope.stores, self.name), self.grid
+        number = grid.number_closed(time.now_ms)
+        closed = grid.closed(time.take(time_ms))
+        if grid.number_closed(time.now_ms) == number:
+            return
+        if self.is_final:
+            self._close_all(closed, scope)
+        else:
+            self._forget(closed, scope)
+
+    def _close_all(self, closed: int, scope: Scope) -> None:
+        if not self._close(ENTERED, closed, scope):
+            scope.later(partial(self._close_all, closed))
+
     def _in_parts(self, keys: list[bytes], flow: Flow, start: int, scope: Scope) -> None:
         """Process records from one on, until one of them leaves work, the others among it."""
         time = WindowTime(scope.stores, self.name, self.grace_ms)
@@ -92,7 +109,7 @@ class AlignedWindows:
             Whether all is done; else the rest, with all records after that one, is left as work.
         """
         one = flow.part(index, index + 1)
-        if self.is_final and not self._close(one, self.grid.closed(one.times[0]), scope):
+        if self.is_final and not self._close(one.trail, self.grid.closed(one.times[0]), scope):
 
             def go_on(scope: Scope) -> None:
                 if self._finish(keys, flow, index, results, scope):
@@ -160,8 +177,13 @@ class AlignedWindows:
 
     # --- closing ---------------------------------------------------------------------------------
 
-    def _close(self, flow: Flow, closed: int, scope: Scope) -> bool:
-        """Send results of windows that a record has closed; time steps to each closing.
+    def _close(self, trail: Trail, closed: int, scope: Scope) -> bool:
+        """Send results of windows that are closed; time steps to each closing.
+
+        Args:
+            trail: of the record that has closed them.
+            closed: the last start of one that is.
+            scope: takes the results.
 
         Returns:
             Whether those were all of them.
@@ -180,7 +202,7 @@ class AlignedWindows:
                 values=self.shown([state for _, (state, _) in entries]),
                 timestamps=[stamp for _, (_, stamp) in entries],
                 headers=None,
-                trail=Expanded(flow.trail, [len(keys)]),
+                trail=Expanded(trail, [len(keys)]),
                 # When each is closed, less the size and grace that the operator holds back.
                 event_times=list(map(start_of, keys)),
             )

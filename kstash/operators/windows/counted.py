@@ -39,6 +39,9 @@ class CountedWindows:
         run.take_all()
         run.results.send(flow, self.folder, scope, with_headers=True)
 
+    def pass_time(self, time_ms: int, scope: Scope) -> None:
+        """They know no time."""
+
 
 class _Run:
     """A run over the records of a flow.

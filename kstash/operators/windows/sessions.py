@@ -75,7 +75,7 @@ class _Sessions(Part[NewState]):
                 # The user's code has returned: from here on the record counts.
                 self.now = now
                 if queue.is_due(now - open_ms):
-                    self._close(now - open_ms)
+                    self.close(now - open_ms)
                     if queue.is_blocked:
                         results.end_record()
                         return made
@@ -136,7 +136,7 @@ class _Sessions(Part[NewState]):
 
     # --- closing --------------------------------------------------------------------------------
 
-    def _close(self, horizon: int) -> None:
+    def close(self, horizon: int) -> None:
         """Close the sessions that end before, in their order."""
         queue = self.queue
         while (place := queue.take(horizon)) is not None:

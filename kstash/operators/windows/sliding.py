@@ -126,7 +126,7 @@ class _Slides(Part[_Change]):
                 # The user's code has returned: from here on the record counts.
                 self.now = now
                 if queue.is_due(horizon):
-                    self._close(horizon)
+                    self.close(horizon)
                     if queue.is_blocked:
                         results.end_record()
                         return made
@@ -285,7 +285,7 @@ class _Slides(Part[_Change]):
 
     # --- closing --------------------------------------------------------------------------------
 
-    def _close(self, horizon: int) -> None:
+    def close(self, horizon: int) -> None:
         """Close the windows that begin before, in their order, and forget keys."""
         live, queue = self.live, self.queue
         while (place := queue.take(horizon)) is not None:

@@ -29,6 +29,9 @@ class WindowLogic(Protocol):
             scope: takes the results.
         """
 
+    def pass_time(self, time_ms: int, scope: Scope) -> None:
+        """Close what is closed at a time that no record brought; see `TimeStep`."""
+
 
 class WindowStep:
     """Finds the keys of records, and gives those to the logic that are of a window."""
@@ -50,6 +53,10 @@ class WindowStep:
             left, keys = _without(left, keys, mask, NULL_VALUE, scope)
         if left is not None:
             self.logic.run(keys, left, scope)
+
+    def pass_time(self, time_ms: int, scope: Scope) -> None:
+        """Time has come so far, and no record with it."""
+        self.logic.pass_time(time_ms, scope)
 
 
 def drop_late(flow: Flow, missed: list[Bounds], scope: Scope) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from kstash.operators.calls import refuse
-from kstash.operators.flow import Flow
+from kstash.operators.flow import WITHOUT_RECORDS, Flow
 from kstash.operators.fold import Folder
 from kstash.operators.step import Scope
 from kstash.operators.stream_time import StreamTime, WindowTime
@@ -57,6 +57,23 @@ class Unaligned(ABC, Generic[M]):
         """Put each record into its windows; what its time closes goes out before."""
         self._go_on(keys, flow, scope, None)
 
+    def pass_time(self, time_ms: int, scope: Scope) -> None:
+        """Close what is closed at a time that no record brought, or the first part of it."""
+        time = StreamTime(scope.stores, self.name)
+        if time_ms <= time.now_ms:
+            return
+        time.take(time_ms)
+        self._close(scope)
+
+    def _close(self, scope: Scope) -> None:
+        part = self.begin([], WITHOUT_RECORDS, scope)
+        part.close(part.now - self.open_ms)
+        part.results.end_record()
+        part.keep()
+        part.results.send(WITHOUT_RECORDS, self.folder, scope, with_headers=False)
+        if part.queue.is_blocked:
+            scope.later(self._close)
+
     def _go_on(self, keys: list[bytes], flow: Flow, scope: Scope, made: M | None) -> None:
         """Do so up to where very many windows close; the rest is left.
 
@@ -100,7 +117,7 @@ class Part(ABC, Generic[M]):
         self.at = -1
         self._time = time or WindowTime(stores, logic.name, logic.grace_ms)
         self.now = self._time.now_ms
-        latest = max(self.now, *flow.times)
+        latest = max([self.now, *flow.times])
         self.queue = ClosingQueue(stores.ordered(logic.queue_name), latest - logic.open_ms)
         self.live = stores.store(logic.name).load([*keys, *self.queue.keys])
         self.results = Results(logic.result_key)
@@ -127,6 +144,10 @@ class Part(ABC, Generic[M]):
                 refuse(self.scope, flow, self.fold.error(cause, self.at))
             made = None
             self.results.end_record()
+
+    @abstractmethod
+    def close(self, horizon: int) -> None:
+        """Close what closes before, in order, up to where very many windows do."""
 
     @abstractmethod
     def take_records(

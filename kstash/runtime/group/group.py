@@ -263,7 +263,7 @@ class TaskGroup:
             self.inputs.balance(task)
             if task.has_waiting:
                 self.batches.wake(task)
-        self.ticks.begin(self.context.clients, self._run_end)
+        self.ticks.begin(self.context.clients, self._run_end, self.context.config.idle_timeout_ms)
         report_live(
             self.context.services,
             self.context.recoveries,

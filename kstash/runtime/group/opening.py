@@ -14,8 +14,9 @@ from kstash.core.plan import TaskPlan
 from kstash.core.reader import ReaderState
 from kstash.core.skips import InputSkips
 from kstash.core.task import TaskCore
+from kstash.core.watermark import InputTime
 from kstash.errors import LocatedError
-from kstash.operators.program import Home
+from kstash.operators.homes import Home
 from kstash.ports.process import Metrics
 from kstash.ports.state import TaskState
 from kstash.runtime.context import Context
@@ -34,6 +35,7 @@ from kstash.runtime.task.sink_outputs import (
 from kstash.runtime.task.stateless import NoState
 from kstash.runtime.task.task import Task
 from kstash.runtime.task.under_way import Watch
+from kstash.runtime.task.watermark import Watermark
 from kstash.topology.model import Stage
 
 log = structlog.get_logger("kstash.group")
@@ -92,6 +94,7 @@ class TaskOpener:
             stored=recovery.stored.get(plan.task, {}) if recovery is not None else {},
             watch=Watch(context.services.clock.monotonic, context.pulse, context.paces.look),
             fail=partial(_count_error, context.services.metrics, stage),
+            watermark=self._watermark(stage, plan, inputs),
         )
         if plan.adopted > plan.position:
             events = plan.adopted - plan.position
@@ -164,6 +167,25 @@ class TaskOpener:
                 made.taken, made.timestamp_ms = place.taken, place.timestamp_ms
             inputs[index] = made
         return inputs
+
+    def _watermark(
+        self, stage: Stage, plan: TaskPlan, inputs: Mapping[int, TaskInput]
+    ) -> Watermark | None:
+        """Event time, where it is the smallest over all that feeds the task."""
+        if not stage.is_watermark:
+            return None
+        context = self._context
+        for source in inputs.values():
+            if source.kind is InputKind.FRAMES:
+                assert source.reader is not None
+                writers = context.layout.writers_of(source.partition[0])
+                source.time = InputTime(source.reader, context.application, writers)
+        return Watermark(
+            inputs,
+            None if plan.base is None else plan.base.event_time,
+            interval_ms=context.config.watermark_interval_ms,
+            idle_timeout_ms=context.config.idle_timeout_ms,
+        )
 
     def _homes(self, stage: Stage, inputs: Mapping[int, TaskInput]) -> dict[int, Home]:
         """Where the records of others are, if state is shared between what they and we wrote."""

@@ -9,6 +9,7 @@ from kstash.ports.kafka import Admin, OffsetsAnswer, Partition
 from kstash.ports.process import Clock
 from kstash.runtime.context import Clients
 from kstash.runtime.group.batches import Batches
+from kstash.runtime.group.idle import GroupIdle
 from kstash.runtime.group.run_end import RunEnd
 from kstash.runtime.task.positions import note_positions
 from kstash.runtime.task.task import Task
@@ -35,19 +36,21 @@ class GroupTicks:
         self._batches = batches
         self._tasks = tasks
         self._ends: ListedEnds | None = None
+        self._idle: GroupIdle | None = None
 
-    def begin(self, clients: Clients, run_end: RunEnd | None) -> None:
+    def begin(self, clients: Clients, run_end: RunEnd | None, idle_timeout_ms: int) -> None:
         """The group is live.
 
         Args:
             clients: know where the inputs end now, and how far they were read.
             run_end: of the bounded run that ends here, if one does.
+            idle_timeout_ms: see the setting.
         """
-        ticking = [task for task in self._tasks.values() if task.program.ticks]
+        ticking = [task for task in self._tasks.values() if task.ticks]
         for task in ticking:
             is_at_end = (lambda: False) if run_end is None else partial(run_end.is_at_end, task)
             task.ticking = Ticking(
-                task.program.ticks,
+                task.ticks,
                 task.inputs,
                 time_ms=self._clock.time_ms,
                 note_positions=partial(note_positions, clients.consumer, task),
@@ -56,6 +59,9 @@ class GroupTicks:
         if ticking:
             self._ends = ListedEnds(clients.admin, ticking)
             self._batches.look_at_ticks()
+            self._idle = GroupIdle(
+                self._clock, clients, self._batches, ticking, idle_timeout_ms=idle_timeout_ms
+            )
 
     @property
     def is_listing(self) -> bool:
@@ -68,6 +74,8 @@ class GroupTicks:
             self._ends.tick(now)
             if self._ends.is_done:
                 self._ends = None
+        if self._idle is not None:
+            self._idle.tick(now)
 
 
 class ListedEnds:

@@ -10,6 +10,7 @@ from kstash.core.ids import OutPartition
 from kstash.core.reader import ReaderState
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.task import TaskCore
+from kstash.core.watermark import EventTimes
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class PendingCheckpoint:
         made: hashes of all outputs up to `position`; None: none are kept.
         readers: which incarnations count, by internal input, for a reader from its next offset.
         places: how far the task is within frames, by input; none of a task that does not merge.
+        event_time: in watermark mode.
     """
 
     number: int
@@ -39,6 +41,7 @@ class PendingCheckpoint:
     made: OutputHashes | None
     readers: dict[int, ReaderState]
     places: dict[int, InputPlace]
+    event_time: EventTimes | None = None
 
     def record(self, core: TaskCore, *, is_remote: bool) -> Checkpoint:
         """The record that publishes it, with what the task says now of its outputs."""
@@ -57,5 +60,6 @@ class PendingCheckpoint:
             scan_from=core.scan_from(),
             reached=core.stable,
             made=self.made,
+            event_time=self.event_time,
             checked=core.checked(),
         )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import compress
 
+from kstash.core.ids import OutPartition
 from kstash.core.outputs import Outgoing
 from kstash.core.replay import Replay
 from kstash.core.task import TaskCore
+from kstash.core.watermark import SaidTimes
 from kstash.operators.batch import Batch
 from kstash.operators.sizes import bytes_of
-from kstash.operators.slices import drop_head, part_of
+from kstash.operators.slices import Mask, drop_head, part_of
 from kstash.runtime.task.outputs import TaskOutput
 from kstash.runtime.task.refusals import Sent
 from kstash.runtime.task.stored import is_same, stored_record
@@ -25,6 +29,7 @@ class Emission:
         replay: knows which are out already.
         outputs: by index.
         sent: of the task.
+        said: what was said of event time, in watermark mode.
 
     Attributes:
         records_out, suppressed: logical outputs handed over; those that were there already.
@@ -32,8 +37,14 @@ class Emission:
     """
 
     def __init__(
-        self, core: TaskCore, replay: Replay, outputs: Sequence[TaskOutput], sent: Sent
+        self,
+        core: TaskCore,
+        replay: Replay,
+        outputs: Sequence[TaskOutput],
+        sent: Sent,
+        said: SaidTimes | None = None,
     ) -> None:
+        self._said = said
         self.records_out = self.suppressed = 0
         self.written = [0] * len(outputs)
         self._core = core
@@ -75,9 +86,13 @@ class Emission:
         """
         output = self._outputs[output_index]
         core, replay = self._core, self._replay
-        for partition, mask in output.spread.split(outputs.keys, self._partition):
+        spread = output.spread.split(outputs.keys, self._partition)
+        if outputs.is_control:
+            spread = self._uninformed(output_index, outputs)
+        for partition, mask in spread:
             out = (output_index, partition)
             count = len(outputs) if mask is None else mask.count(1)
+            times = None if outputs.times is None else self._say(out, outputs.times, mask)
             first = core.next_sequence(out)
             suppressed = replay.suppressed(out, core.position, first, count)
             is_stored = replay.is_stored(out, first, count)
@@ -89,6 +104,8 @@ class Emission:
             batch = outputs
             if mask is not None:
                 batch = part_of(outputs, mask, has_values=output.has_values)
+            if times is not None:
+                batch = replace(batch, times=times)
             if is_stored:
                 made = partial(stored_record, batch, has_values=output.has_values)
                 replay.compare(out, first, len(batch), made, is_same)
@@ -103,6 +120,20 @@ class Emission:
             outgoing = core.emit(out, len(batch), batch)
             if outgoing is not None:
                 output.send(outgoing)
+
+    def _uninformed(self, output_index: int, outputs: Batch) -> list[tuple[int, Mask | None]]:
+        """The partitions that have not heard the time that a control record says."""
+        said = self._said
+        assert said is not None
+        assert outputs.times is not None
+        count = self._outputs[output_index].spread.partitioner.partition_count
+        (time,) = outputs.times
+        return [(p, None) for p in range(count) if said.is_news((output_index, p), time)]
+
+    def _say(self, out: OutPartition, times: list[int], mask: Mask | None) -> list[int]:
+        """The times that records carry to a partition; noted, suppressed or not."""
+        assert self._said is not None
+        return self._said.say(out, times if mask is None else list(compress(times, mask)))
 
     def send(self, outgoing: Outgoing) -> None:
         """Send outputs that the cap had held back until now."""

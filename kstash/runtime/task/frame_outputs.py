@@ -67,6 +67,8 @@ class FrameOutput(TaskOutput):
                 part.values if self.has_values else None,
                 part.timestamps,
                 part.headers,
+                times=part.times,
+                controls=range(len(part)) if part.is_control else (),
             )
             identity = self._signature.identity(outgoing.position, len(part), first_seq).encode()
             headers: Headers = [(IDENTITY_HEADER, identity)]

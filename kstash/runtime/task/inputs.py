@@ -9,6 +9,7 @@ from kstash.core.determinants import InputPlace
 from kstash.core.kinds import InputKind
 from kstash.core.reader import ReaderState
 from kstash.core.skips import NO_SKIPS, InputSkips
+from kstash.core.watermark import InputTime
 from kstash.errors import LocatedError
 from kstash.ports.kafka import Partition
 from kstash.runtime.decode import (
@@ -41,6 +42,7 @@ class TaskInput:
         reader: the reader rule's state before `next_offset`; None for plain topics.
         skips: records that count and do nothing (H17), and what holds no events.
         buffer: consumed records that wait to be processed.
+        time: how far event time has come in it; None: nobody says it with its records.
         pace: how many of them are taken at once.
         is_full: whether so many wait that the input is paused.
         left_from: of a bounded run, the first record that came and belongs to the next one.
@@ -54,6 +56,7 @@ class TaskInput:
     reader: ReaderState | None
     skips: InputSkips = NO_SKIPS
     buffer: Waiting = field(default_factory=Waiting)
+    time: InputTime | None = None
     pace: Pace = field(default_factory=Pace)
     is_full: bool = False
     left_from: int | None = None
@@ -80,6 +83,7 @@ class TaskInput:
             skips=self.skips,
             events_max=count,
             records_max=self.pace.size + self.taken,
+            time=self.time,
         )
         self.buffer.take(events.taken)
         if self.taken and events.count:

@@ -30,7 +30,14 @@ def stored_record(batch: Batch, index: int, *, has_values: bool) -> StoredRecord
     """One record of a batch in the form that is compared, which a topic may have no values in."""
     headers = batch.headers[index] if batch.headers is not None else None
     value = batch.values[index] if has_values else None
-    return StoredRecord(batch.keys[index], value, batch.timestamps[index], headers or None)
+    return StoredRecord(
+        batch.keys[index],
+        value,
+        batch.timestamps[index],
+        headers or None,
+        None if batch.times is None else batch.times[index],
+        is_control=batch.is_control,
+    )
 
 
 def framed_record(columns: Columns, index: int) -> StoredRecord:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 
-from kstash.core.determinants import MergedBatch, Tick
+from kstash.core.determinants import MergedBatch
 from kstash.core.ids import Incarnation
 from kstash.core.kinds import OutputKind
 from kstash.core.outputs import Outgoing
@@ -19,8 +19,9 @@ from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.replay import NextEvent, RecordsNext, Replay, Stored
 from kstash.core.task import TaskCore
 from kstash.core.trim import made_remote
-from kstash.errors import LineageGapError, ReplayDivergedError
-from kstash.operators.program import RECORD_ERRORS, Home, StageProgram
+from kstash.errors import ReplayDivergedError
+from kstash.operators.homes import Home
+from kstash.operators.program import RECORD_ERRORS, StageProgram
 from kstash.operators.sizes import Limit
 from kstash.ports.kafka import Message
 from kstash.ports.state import TaskState
@@ -32,7 +33,8 @@ from kstash.runtime.task.merging import Merging
 from kstash.runtime.task.outputs import TaskOutput
 from kstash.runtime.task.refusals import Sent
 from kstash.runtime.task.ticking import Ticking
-from kstash.runtime.task.under_way import RecordsUnderWay, TickUnderWay, UnderWay, Watch
+from kstash.runtime.task.under_way import RecordsUnderWay, UnderWay, Watch, logged_event
+from kstash.runtime.task.watermark import TaskTicks, Watermark
 from kstash.topology.model import Stage
 
 REPLAY_SLICE_EVENTS = 500
@@ -67,6 +69,7 @@ class Task:
         checkpoint_number, checkpointed_position: of the newest that was frozen, or begun from.
         records_in, replayed: logical records processed; those of them that were not the first time.
         emission: what becomes of what is made.
+        watermark, ticks: event time in watermark mode, else None; all that ticks are wanted for.
         ticking: of a task that is live and goes by the wall clock; else None.
         merging: takes inputs in the order of their times, where that is asked or was done.
         newest_timestamp: Unix milliseconds, of the last record processed; 0 before it.
@@ -91,6 +94,7 @@ class Task:
         stored: Stored,
         watch: Watch,
         fail: Callable[[Exception], None],
+        watermark: Watermark | None = None,
     ) -> None:
         self.name, self.stage = name, stage
         self.core = core
@@ -99,7 +103,11 @@ class Task:
         self.state = state
         self.outputs = outputs
         self.may_leave_work = any(node.may_leave_work for node in stage.nodes)
-        self.program = StageProgram(stage, state, watch.clock, homes, limits)
+        self.watermark = watermark
+        self.program = StageProgram(
+            stage, state, watch.clock, homes, limits, event_time=watermark and watermark.time
+        )
+        self.ticks = TaskTicks(self.program.ticks, watermark)
         self.pending: PendingCheckpoint | None = None
         self.publishing: Checkpoint | None = None
         self.checkpoint_number = 0
@@ -118,7 +126,7 @@ class Task:
             stored=stored,
         )
         self.sent = sent
-        self.emission = Emission(core, self.replay, outputs, sent)
+        self.emission = Emission(core, self.replay, outputs, sent, watermark and watermark.said)
         self.ticking: Ticking | None = None
         self.merging = Merging(stage, inputs, self.dropped)
         self._watch, self._fail = watch, fail
@@ -162,11 +170,7 @@ class Task:
             return self._replay_records(event)
         if isinstance(event, MergedBatch):
             return self._replay_merged(event)
-        if not isinstance(event, Tick):
-            raise LineageGapError(
-                f"task {self.name}: no operator of the stage takes what was logged: {event}"
-            )
-        self._go_on(TickUnderWay(event.now_ms, is_new=False))
+        self._go_on(logged_event(event, self.watermark, self.name))
         return True
 
     def _replay_merged(self, entry: MergedBatch) -> bool:
@@ -191,7 +195,7 @@ class Task:
         except ReplayDivergedError as error:
             error.at(*source.partition, events.end_offset)
             raise
-        self._go_on(RecordsUnderWay(source, records.input, events, is_new=False))
+        self._go_on(RecordsUnderWay(source, records.input, events, self.watermark, is_new=False))
         return True
 
     def wanted_inputs(self) -> list[int]:
@@ -217,8 +221,8 @@ class Task:
         if self._under_way is not None:
             self._go_on(self._under_way)
             return True
-        if self.ticking is not None and (now_ms := self.ticking.take()) is not None:
-            self._go_on(TickUnderWay(now_ms, is_new=True))
+        if self.ticking is not None and (clocked := self.ticking.take(self.watermark)) is not None:
+            self._go_on(clocked)
             return True
         if self.merging.is_live:
             return self._process_merged()
@@ -230,7 +234,7 @@ class Task:
             if source.buffer:
                 events = self._take(source, len(source.buffer))
                 if events.count:
-                    self._go_on(RecordsUnderWay(source, index, events, is_new=True))
+                    self._go_on(RecordsUnderWay(source, index, events, self.watermark, is_new=True))
                 else:
                     source.next_offset = events.next_offset
                 return True
@@ -315,6 +319,7 @@ class Task:
             made=self.core.made(),
             readers={i: s.reader.copy() for i, s in inputs if s.reader is not None},
             places={i: s.place for i, s in inputs if self.stage.merges or s.taken},
+            event_time=self.watermark and self.watermark.saved(),
         )
         self.checkpointed_position = position
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from kstash.core.ids import UNBOUNDED
 from kstash.core.live import LiveRules, MayCome
-from kstash.operators.ticks import Ticks
 from kstash.runtime.task.inputs import TaskInput
+from kstash.runtime.task.under_way import IdleUnderWay, TickUnderWay, UnderWay
+from kstash.runtime.task.watermark import TaskTicks, Watermark
 
 LOOK_AGAIN_MS = 100
 """A tick that is due and may not come yet is looked at again after this."""
@@ -17,7 +19,7 @@ class Ticking:
     """The ticks of a task since it went live.
 
     Args:
-        ticks: what its operators want.
+        ticks: what the task wants.
         inputs: of the task, by index.
         time_ms: the clock, in Unix milliseconds.
         note_positions: moves the inputs to where their next records may be.
@@ -25,11 +27,12 @@ class Ticking:
 
     Attributes:
         rules: of this life of the task.
+        idle_due: inputs that were found to be idle, and are to be said to be.
     """
 
     def __init__(
         self,
-        ticks: Ticks,
+        ticks: TaskTicks,
         inputs: Mapping[int, TaskInput],
         *,
         time_ms: Callable[[], int],
@@ -37,6 +40,7 @@ class Ticking:
         is_at_end: Callable[[], bool],
     ) -> None:
         self.rules = LiveRules(dict.fromkeys(inputs, UNBOUNDED), ticks.last_ms())
+        self.idle_due: deque[int] = deque()
         self._ticks = ticks
         self._inputs = inputs
         self._time_ms = time_ms
@@ -57,11 +61,31 @@ class Ticking:
         """An event is over: see when a tick is wanted now."""
         self._next_ms = self._ticks.next_ms()
 
-    def take(self) -> int | None:
-        """The time of the tick that comes now, in Unix milliseconds; None: none does."""
+    def take(self, watermark: Watermark | None) -> UnderWay | None:
+        """What the clock decides comes now; None: nothing does.
+
+        Args:
+            watermark: of the task, in that mode.
+        """
+        now_ms = self._tick_ms()
+        if now_ms is not None:
+            return TickUnderWay(now_ms, watermark, is_new=True)
+        if watermark is not None and self.idle_due:
+            index = self.idle_due.popleft()
+            if not self._inputs[index].buffer and (now_ms := self._now_ms(self._time_ms())):
+                return IdleUnderWay(index, now_ms, watermark, is_new=True)
+        return None
+
+    def _tick_ms(self) -> int | None:
         due_ms, clock_ms = self.due_ms, 0
         if due_ms is None or (clock_ms := self._time_ms()) < due_ms:
             return None
+        found = self._now_ms(clock_ms)
+        if found is None:
+            self._looked_ms = clock_ms + LOOK_AGAIN_MS
+        return found
+
+    def _now_ms(self, clock_ms: int) -> int | None:
         rules = self.rules
         if not rules.has_caught_up:
             self._note_positions()
@@ -69,5 +93,4 @@ class Ticking:
                 rules.read(index, source.next_offset)
         if rules.may_come(is_at_end=self._is_at_end()) is MayCome.ANY:
             return rules.time_ms(clock_ms)
-        self._looked_ms = clock_ms + LOOK_AGAIN_MS
         return None

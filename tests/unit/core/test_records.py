@@ -31,6 +31,7 @@ from kstash.core.records import (
     Start,
     TaskStart,
 )
+from kstash.core.watermark import EventTimes
 from kstash.core.wire import with_checksum
 from kstash.errors import WireCorruptError
 from tests.unit.core_cases import APP, GENERATION, TASK, inc
@@ -347,3 +348,15 @@ def test_corrupt_reader_table(data: dict[str, object]) -> None:
     """A table that is none is refused when it is read, not when it is used."""
     with pytest.raises(WireCorruptError):
         ReaderState.from_json(data)
+
+
+def test_event_times_of_a_checkpoint_come_back() -> None:
+    """Watermark mode: by input, what was said, and when; older releases refuse such a record."""
+    found = next(r for r, *_ in VECTORS if isinstance(r, Checkpoint))
+    times = EventTimes({0: -5, 1: 70}, {(0, 3): -(2**62)}, passed_ms=-5, ticked_ms=9)
+    made = replace(found, event_time=times)
+    value = encode_value(made)
+    assert value[0] == 2
+    assert decode_record(encode_key(made), value) == made
+    assert b'"time":{"inputs":[[0,-5],[1,70]]' in value
+    assert encode_value(found)[0] == 1

@@ -14,6 +14,7 @@ from kstash.core.lineage import LineageView
 from kstash.core.manifest import PROGRAM_SETTING, Manifest, StageShape
 from kstash.core.records import Checkpoint, Hint, Start, TaskStart
 from kstash.core.upgrade import Adapter
+from kstash.core.watermark import EventTimes
 from tests.unit.core_cases import TASK, inc
 
 SEQUENCES: dict[OutPartition, int] = {(0, 0): 5, (0, 1): 6, (1, 0): 7}
@@ -42,7 +43,18 @@ def adapted(now: Manifest, *before: Manifest) -> tuple[Start, Checkpoint, Hint]:
         inc(0), None, {TASK.stage: TaskStart(0, 0, INPUTS)}, {PROGRAM_SETTING: before[0].encode()}
     )
     checkpoint = Checkpoint(
-        inc(0), TASK, 1, True, 9, "label", (), INPUTS, SEQUENCES, {}, scan_from=SCAN_FROM
+        inc(0),
+        TASK,
+        1,
+        is_remote=True,
+        position=9,
+        label="label",
+        files=(),
+        input_offsets=INPUTS,
+        sequences=SEQUENCES,
+        readers={},
+        scan_from=SCAN_FROM,
+        event_time=EventTimes(dict(INPUTS), dict(SEQUENCES), passed_ms=3, ticked_ms=4),
     )
     view = LineageView(
         starts={
@@ -83,6 +95,7 @@ def test_offsets_in_an_input_made_anew_are_forgotten() -> None:
     """They are of other records; outputs are as they were."""
     start, checkpoint, hint = adapted(program(IDS | {"left": "id-5"}), program(IDS))
     assert checkpoint.input_offsets == start.tasks[TASK.stage].initial_offsets == {1: 12}
+    assert checkpoint.event_time == EventTimes({1: 12}, SEQUENCES, passed_ms=3, ticked_ms=4)
     assert checkpoint.scan_from == hint.offsets == SCAN_FROM
     assert checkpoint.sequences == SEQUENCES
 
@@ -99,6 +112,8 @@ def test_outputs_go_by_their_topics() -> None:
     _, checkpoint, hint = adapted(program(now, ("maxima", "counts")), program(IDS))
     assert checkpoint.scan_from == hint.offsets == {(0, 0): 70}
     assert checkpoint.sequences == {(1, 0): 5, (1, 1): 6, (0, 0): 7}
+    assert checkpoint.event_time is not None
+    assert checkpoint.event_time.said == checkpoint.sequences
 
 
 def test_what_a_program_in_between_did_not_write_is_forgotten() -> None:
