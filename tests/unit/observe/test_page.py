@@ -222,6 +222,19 @@ def test_each_task_stands_by_its_worker(opened: Opened, server: PageServer) -> N
 
 
 @PROVE
+def test_what_a_task_that_merges_waits_for_is_said(opened: Opened, server: PageServer) -> None:
+    """In the place of its state, which stays live."""
+
+    def change(entries: list[Any]) -> None:
+        entries[0]["status"]["tasks"][0].update(waits_for=["orders/0"], waits_seconds=12.0)
+
+    update(server, change)
+    page = opened()
+    row = part(page, "Workers and tasks").locator("tbody").nth(0).locator("tr").nth(1)
+    expect(row.locator(".state.good")).to_have_text(re.compile("waits 12.s for orders/0"))
+
+
+@PROVE
 def test_many_tasks_are_shown_on_demand(opened: Opened, server: PageServer) -> None:
     """Of hundreds of tasks those that are not live; all of a worker's after a click."""
     server.answers = answers(workers=2, partitions=40)

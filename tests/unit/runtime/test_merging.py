@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 import kstash
 from kstash import App
-from kstash.core.determinants import MergedBatch
+from kstash.core.determinants import Consumed, MergedBatch
 from kstash.core.record_codec import decode_record
 from kstash.core.records import Checkpoint, Segment
 from kstash.errors import OperatorError, ReplayDivergedError, SkipTooLateError
@@ -236,7 +237,7 @@ def test_a_checkpoint_lies_within_a_frame(guarantee: str) -> None:
 
 def test_a_record_without_a_time_goes_with_the_one_before_it() -> None:
     """Also where that one lies before the checkpoint: a replay takes it in the same turn."""
-    app = App("merging", checkpoint_interval_ms=500)
+    app = App("merging", checkpoint_interval_ms=800)
     ahead = timedelta(milliseconds=100)
     left, right = (
         app.stream(
@@ -317,3 +318,47 @@ def test_a_record_within_a_frame_is_skipped() -> None:
         driver.recover()
         assert read(driver) == []
         assert driver.state("times.count") == {"k": 6}
+
+
+def test_an_error_in_a_batch_names_the_record_of_its_topic() -> None:
+    """However many records of other topics the batch has before it."""
+    with TestDriver(ordered()) as driver:
+        for number in range(20):  # batches grow with what went well
+            driver.send("l", "x", "k", timestamp_ms=number + 1)
+        driver.crash()
+        for number, value in enumerate(["a", "b", "c", "poison"]):
+            driver.send("lr"[number % 2], value, "k", timestamp_ms=31 + number)
+        with pytest.raises(OperatorError) as caught:
+            driver.recover()
+        error = caught.value
+        assert (error.topic, error.offset, error.skip) == ("r", 1, "r/0/1")
+
+
+def test_incarnations_that_merge_and_that_do_not_follow_each_other() -> None:
+    """As releases of which one merges less: each entry says how it was counted."""
+    with TestDriver(spread(task_idle_ms=1_000)) as driver:
+        merging = driver.rig.topology
+        as_it_comes = replace(
+            merging, stages=tuple(replace(stage, merges=False) for stage in merging.stages)
+        )
+        expected = framed(driver, [f"v{number}" for number in range(12)], 2)
+        driver.recover()
+        driver.advance(0.5)
+        found = read(driver)
+        assert found == expected[:4]  # what is left of a frame waits
+        driver.crash()
+        driver.rig.topology = as_it_comes
+        driver.recover()
+        found += read(driver)
+        assert found == expected
+        for topology, value in ((merging, "v97"), (as_it_comes, "v98"), (merging, "v99")):
+            driver.crash()
+            driver.rig.topology = topology
+            driver.recover()
+            assert read(driver) == []
+            driver.send("l", value, "k", timestamp_ms=int(value[1:]) * 10)
+            driver.advance(1)
+            assert read(driver) == [value]
+        kinds = [type(entry) for entry in entries_of(driver)]
+        assert {*kinds} == {MergedBatch, Consumed}
+        assert driver.state("times.count") == {"k": 17}
