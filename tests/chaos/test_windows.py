@@ -32,7 +32,7 @@ much newer ones than its clock it would refuse."""
 JUMP_EACH = 4_000
 """Records between two jumps of an hour, which close the windows of all keys at once."""
 
-BACKLOG = 8_000
+BACKLOG = 5_000
 """Records of each of two topics, which tell of one day."""
 
 ACK_DELAY_MS = 300
@@ -65,7 +65,7 @@ class Scene:
             "worker",
             "tests.chaos.windows_app",
             *("--application-id", self.application_id, "--output", self.output),
-            *(word for topic in self.inputs for word in ("--input", topic)),
+            *("--input", self.inputs[0], "--second", "".join(self.inputs[1:])),
             *("--checkpoint-interval-ms", "1000", "--instance-id", "worker"),
             environment={"KSTASH_LINEAGE_ACK_DELAY_MS": str(ACK_DELAY_MS)},
         )

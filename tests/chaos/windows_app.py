@@ -14,6 +14,7 @@ from the task that reads the input partition of that number:
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
 import typer
 
@@ -31,11 +32,14 @@ VISITS_GRACE = timedelta(seconds=1)
 @shared_options(  # type: ignore[untyped-decorator] # mypy knows it under another name
     application_id="windows", inputs=("clicks",), output="windows"
 )
-def main(options: Options) -> None:
+def main(
+    options: Options,
+    second: Annotated[str, typer.Option(help="Another topic, taken by time with the input.")] = "",
+) -> None:
     """Count the clicks of each key, by windows."""
     app = kstash.App(options.application_id)
     clicks = app.stream(
-        *options.inputs,
+        *filter(None, (options.inputs[0], second)),
         key=kstash.text,
         value=kstash.json,
         timestamp=lambda click: click["at"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, takewhile
 
 from kstash.core.determinants import InputPlace
 from kstash.core.kinds import InputKind
@@ -100,9 +100,10 @@ class ReadAhead:
         """Whether more waits than what was read."""
         return self._messages < len(self.source.buffer)
 
-    def times(self) -> list[int | None]:
-        """Of all that was read and not taken, in the order of the log."""
-        return [time for piece in self._pieces for time in islice(piece.times, piece.first, None)]
+    def times(self, most: int) -> list[int | None]:
+        """Of what was read and not taken, in the order of the log, of `most` records at most."""
+        times = (islice(piece.times, piece.first, None) for piece in self._pieces)
+        return list(islice(chain.from_iterable(times), most))
 
     def head(self, count: int) -> Batch:
         """The first `count` records, one or more, as columns."""
@@ -139,7 +140,8 @@ class ReadAhead:
             self._pieces.popleft()
         source.next_offset, source.taken = place.offset, place.taken
         source.timestamp_ms = place.timestamp_ms
-        passed = sum(1 for m in islice(source.buffer, self._messages) if m.offset() < place.offset)
+        waiting = islice(source.buffer, self._messages)
+        passed = sum(1 for _ in takewhile(lambda m: m.offset() < place.offset, waiting))
         self._pass(passed if self.count else self._messages)
 
     def forget(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from typing import NamedTuple
 
 from kstash.core.determinants import MergedBatch, MergedInput
@@ -145,8 +145,8 @@ class Merger:
         before = {index: ahead.source.timestamp_ms for index, ahead in self.inputs.items()}
         for index, ahead in self.inputs.items():
             if counts is None or index in counts:
-                end = None if counts is None else counts[index]
-                times[index] = list(islice(ahead.times(), end))
+                # More than the batch may hold can change nothing of it.
+                times[index] = ahead.times(most if counts is None else counts[index])
         order = MergeOrder(times, before, awaited)
         return MergedRecords(self.inputs, position, order, order.take(most))
 
