@@ -7,27 +7,26 @@ nothing runs beside the caller, so that the same calls always give the same outp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import structlog
 
 from kstash.app import App
 from kstash.core.kinds import OutputKind
 from kstash.core.partitioner import Partitioner
-from kstash.errors import ConfigError, SerdeError
+from kstash.errors import ConfigError
 from kstash.escape import short_repr
 from kstash.observe.logs import configure_logs
-from kstash.operators.columns import serialize_column
 from kstash.operators.slices import deciding
 from kstash.ports.kafka import Headers, Partition
 from kstash.runtime.worker.store_view import StoreView
-from kstash.serdes import Serde, json
+from kstash.surface.streams import Stream
 from kstash.testing.given import check_seconds, check_sent
-from kstash.testing.outputs import OutputReader, OutputRecord
+from kstash.testing.inputs import encoded_item, input_serdes
+from kstash.testing.outputs import OutputReader, OutputRecord, output_of
 from kstash.testing.rig import TICK_S, Rig
-from kstash.topology.model import StageOutput
 
 
 class TestDriver:
@@ -50,6 +49,8 @@ class TestDriver:
             lineage that outputs carry in their headers: the hardest case. Above the setting
             `lineage_ack_timeout_ms` the worker pauses its inputs, as in production.
         start_ms: Unix time in milliseconds at which the clock starts.
+        streams: streams of the application that the test reads although they go to no topic, such
+            as `late()` of windows or a `side` of a processor.
 
     Attributes:
         clock: the manual clock; move it with `advance`.
@@ -70,10 +71,16 @@ class TestDriver:
         partitions: int | Mapping[str, int] = 1,
         lineage_delay_s: float = 0.0,
         start_ms: int = 1_600_000_000_000,
+        streams: Sequence[Stream[Any, Any]] = (),
     ) -> None:
         self.rig = Rig(
-            app, partitions=partitions, lineage_delay_s=lineage_delay_s, start_ms=start_ms
+            app,
+            partitions=partitions,
+            lineage_delay_s=lineage_delay_s,
+            start_ms=start_ms,
+            streams=streams,
         )
+        self._ahead_ms = 0
         config = self.rig.config
         if not structlog.is_configured():
             # By itself it would print all, also what is for debugging, to standard output.
@@ -102,7 +109,8 @@ class TestDriver:
             topic: one of the application's input topics.
             value: encoded with the serde of the input; None is a null value.
             key: encoded likewise.
-            timestamp_ms: Unix time in milliseconds; None is the clock's.
+            timestamp_ms: Unix time in milliseconds; None is the clock's, and what `advance_time`
+                has added to it.
             partition: None takes that of the key as Kafka's clients do, or 0 without a key.
             headers: user headers.
 
@@ -113,11 +121,11 @@ class TestDriver:
             KstashError: whatever stopped the worker, an `OperatorError` above all. The worker is
                 gone then, as after `crash`.
         """
-        key_serde, value_serde = self._input_serdes(topic)
+        key_serde, value_serde = input_serdes(self.rig.topology, topic)
         self.send_raw(
             topic,
-            _encoded(topic, "value", value_serde, value),
-            _encoded(topic, "key", key_serde, key),
+            encoded_item(topic, "value", value_serde, value),
+            encoded_item(topic, "key", key_serde, key),
             timestamp_ms=timestamp_ms,
             partition=partition,
             headers=headers,
@@ -142,7 +150,7 @@ class TestDriver:
                 timestamp or no headers.
             KstashError: as for `send`, a `SerdeError` above all.
         """
-        key_serde, _ = self._input_serdes(topic)
+        key_serde, _ = input_serdes(self.rig.topology, topic)
         for name, given in (("value", value), ("key", key)):
             if not isinstance(given, bytes | None):
                 raise ConfigError(
@@ -152,6 +160,8 @@ class TestDriver:
         if partition is None:
             (decides,) = deciding([key], key_serde.partitioned_by)
             partition = Partitioner(self.kafka.topics()[topic].partition_count)[decides]
+        if timestamp_ms is None:
+            timestamp_ms = self.clock.time_ms() + self._ahead_ms
         self.kafka.append(
             topic,
             value,
@@ -162,17 +172,22 @@ class TestDriver:
         )
         self.rig.settle()
 
-    def read(self, topic: str) -> list[OutputRecord]:
+    def read(self, topic: str | Stream[Any, Any]) -> list[OutputRecord]:
         """Output records since the last `read` of this topic, partition by partition, in order.
+
+        Of a stream that was named as one of `streams`: its records, of which keys and values are
+        what the stream's serdes make of them, or copies of them where it has none.
 
         A reader with the reader rule: it sees each output once and at once, across crashes too.
         An output that waits (header cap, a commit under way) is there after `advance`. Of a
         transactional sink it sees what is committed, after `advance` too.
 
         Raises:
-            ConfigError: the application has no such output topic.
+            ConfigError: the application has no such output topic, or the stream was not named.
         """
-        output = self._output(topic)
+        if not isinstance(topic, str):
+            topic = self.rig.taps.topic_of(topic)
+        output = output_of(self.rig.topology, topic)
         return [
             OutputRecord.of(record, output)
             for partition in range(self.kafka.topics()[topic].partition_count)
@@ -210,6 +225,51 @@ class TestDriver:
             self.clock.advance(step_s)
             self.rig.settle()
 
+    def advance_time(self, seconds: float) -> None:
+        """Give records that are sent from now on a later time; no clock moves.
+
+        So windows close and event timers fire with the next record, while nothing that waits for
+        the clock happens: no flush, no checkpoint, no commit.
+
+        Args:
+            seconds: 0 or more.
+        """
+        check_seconds(seconds)
+        self._ahead_ms += round(seconds * 1000)
+
+    def dropped(self) -> dict[tuple[str, str], int]:
+        """How many records operators have left out, by (name of the operator, reason).
+
+        Reasons are those of the metric `operator_dropped_records`, such as `late`. A source has
+        the name of its topic. What a replay repeats does not count again; what is processed anew
+        after a crash, since nothing of it was known, does.
+        """
+        return self.rig.dropped_by_name()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a worker: not after a crash, an error, or `close`."""
+        return self.rig.is_running
+
+    def crash_after(self, writes: int | None) -> None:
+        """Have the worker die as soon as Kafka has taken so many more of its writes.
+
+        Writes are all that it asks of Kafka, one by one: outputs, frames between stages, lineage,
+        markers, commits of transactions. Nothing else of a worker outlives it, so that a test which
+        tries each number, until `is_running` says that there were fewer, has crashed it at every
+        point there is: between the outputs of one batch, too, and in a recovery, where this is
+        called before `recover`.
+
+        Args:
+            writes: 0 or more; None: it lives on after all.
+
+        Raises:
+            ConfigError: it is no such number.
+        """
+        if writes is not None and (type(writes) is not int or writes < 0):
+            raise ConfigError(f"crash_after takes a number of writes, not {short_repr(writes)}")
+        self.rig.allowance.left = writes
+
     def crash(self) -> None:
         """End the worker as `kill -9` would.
 
@@ -221,11 +281,12 @@ class TestDriver:
         """
         self.rig.kill()
 
-    def recover(self, app: App | None = None) -> None:
+    def recover(self, app: App | None = None, *, streams: Sequence[Stream[Any, Any]] = ()) -> None:
         """Start a new worker after a crash or a drain, until it is live and has nothing left to do.
 
         Args:
             app: another program of the same application id: an upgrade. None: the same one.
+            streams: of the other program, as for the driver itself.
 
         Raises:
             ConfigError: the worker runs.
@@ -234,7 +295,7 @@ class TestDriver:
             KstashError: whatever stopped the worker.
         """
         if app is not None:
-            self.rig.declare(app)
+            self.rig.declare(app, streams)
         self.rig.start()
         self.rig.run_until_live()
 
@@ -267,55 +328,13 @@ class TestDriver:
         if error is None:
             self.close()
 
-    def _input_serdes(self, topic: str) -> tuple[Serde[Any], Serde[Any]]:
-        for stage in self.rig.topology.stages:
-            for entry in stage.inputs:
-                if entry.topic == topic and entry.value is not None and not entry.internal:
-                    return entry.key, entry.value
-        raise ConfigError(
-            f"no input topic {topic!r}; the application reads "
-            f"{list(self.rig.topology.input_topics)}"
-        )
-
-    def _output(self, topic: str) -> StageOutput:
-        for stage in self.rig.topology.stages:
-            for output in stage.outputs:
-                if output.topic == topic and not output.internal:
-                    return output
-        raise ConfigError(
-            f"no output topic {topic!r}; the application writes"
-            f" {list(self.rig.topology.output_topics)}"
-        )
-
     def _reader(self, partition: Partition) -> OutputReader:
         log = self.kafka.log(partition)
         reader = self._readers.get(partition)
         if reader is None or reader.log is not log:  # a topic made anew is read from its beginning
-            is_committed = self._output(partition[0]).kind is OutputKind.TRANSACTIONAL
+            is_committed = (
+                output_of(self.rig.topology, partition[0]).kind is OutputKind.TRANSACTIONAL
+            )
             reader = OutputReader(log, is_committed=is_committed)
             self._readers[partition] = reader
         return reader
-
-
-def _encoded(topic: str, field: str, serde: Serde[Any], item: Any) -> bytes | None:
-    """A key or a value of an input as its producer would send it."""
-
-    def refuse(error: SerdeError) -> NoReturn:
-        raise error.at(topic)
-
-    operator = f"send({field}={short_repr(item)})"
-    if serde == json and isinstance(item, bytes | bytearray | memoryview):
-        cause = TypeError("json makes base64 text of bytes: send_raw() sends bytes as they are")
-        refuse(
-            SerdeError(
-                operator=operator,
-                serde=serde.name,
-                action="serialize",
-                field=field,
-                record_index=0,
-                cause=cause,
-            )
-        )
-    (data,), _ = serialize_column(serde, [item], operator=operator, field=field, refuse=refuse)
-    encoded: bytes | None = data
-    return encoded

@@ -7,10 +7,11 @@ from typing import Any, Self
 
 from kstash.core.reader import ReaderState
 from kstash.core.wire import HEADER_PREFIX, IDENTITY_HEADER, decode_identity
+from kstash.errors import ConfigError
 from kstash.ports.kafka import Headers
 from kstash.serdes import Serde
 from kstash.testing.kafka.log import MemoryRecord, PartitionLog
-from kstash.topology.model import StageOutput
+from kstash.topology.model import StageOutput, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,21 @@ class OutputReader:
             if name == IDENTITY_HEADER and value is not None:
                 return self._table.accept(decode_identity(value)) == 0
         return True
+
+
+def output_of(topology: Topology, topic: str) -> StageOutput:
+    """What is written to an output topic.
+
+    Raises:
+        ConfigError: the application has no such output topic.
+    """
+    for stage in topology.stages:
+        for output in stage.outputs:
+            if output.topic == topic and not output.internal:
+                return output
+    raise ConfigError(
+        f"no output topic {topic!r}; the application writes {list(topology.output_topics)}"
+    )
 
 
 def _decoded(serde: Serde[Any] | None, data: bytes | None) -> Any:

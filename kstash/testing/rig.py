@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Literal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from kstash.app import App
 from kstash.errors import ConfigError, KstashError, StepDeadlineError
@@ -13,13 +14,16 @@ from kstash.runtime.layout import Layout
 from kstash.runtime.worker.worker import Worker
 from kstash.settings.config import OWN_MESSAGE_BYTES_MAX
 from kstash.startup.continuity import settled
+from kstash.surface.streams import Stream
 from kstash.testing.background import ManualBackground
 from kstash.testing.clock import ManualClock
+from kstash.testing.kafka.allowance import Allowance
 from kstash.testing.kafka.broker import MemoryKafka
 from kstash.testing.kafka.cluster import MemoryCluster
 from kstash.testing.metrics import MemoryMetrics
 from kstash.testing.state import MemoryBackend
 from kstash.testing.stores import MemoryCheckpointStore
+from kstash.testing.taps import Taps
 
 TICK_S = 0.05
 """Seconds by which the clock moves at a time: short against every interval of the settings."""
@@ -54,6 +58,9 @@ class Rig:
         config: settings of the next worker.
         lineage_delay_s: of the next worker.
         backend: the disk of its state.
+        allowance: how many writes the worker has left until it dies.
+        dropped: records that operators of workers before this one left out, by (label, reason).
+        taps: streams that are read beside the topics.
     """
 
     def __init__(
@@ -63,8 +70,9 @@ class Rig:
         partitions: int | Mapping[str, int],
         lineage_delay_s: float,
         start_ms: int,
+        streams: Sequence[Stream[Any, Any]] = (),
     ) -> None:
-        self.declare(app)
+        self.declare(app, streams)
         self._partitions = partitions
         self.lineage_delay_s = lineage_delay_s
         self.clock = ManualClock(start_ms)
@@ -76,16 +84,19 @@ class Rig:
         self._cluster: MemoryCluster | None = None
         self._worker: Worker | None = None
         self._nonces = itertools.count()
+        self.allowance = Allowance()
+        self.dropped: Counter[tuple[str, str]] = Counter()
 
-    def declare(self, app: App) -> None:
-        """Take the program of the next worker.
+    def declare(self, app: App, streams: Sequence[Stream[Any, Any]] = ()) -> None:
+        """Take the program of the next worker, and the streams of it that a test reads.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: it is none, or one of the streams is none of it.
         """
         if not isinstance(app, App):
             raise ConfigError(f"the test driver takes an App, not {short_repr(app)}")
-        self.topology, self.config = app.topology(), app.config
+        self.taps = Taps(app, streams)
+        self.topology, self.config = self.taps.topology(), app.config
 
     @property
     def is_running(self) -> bool:
@@ -126,7 +137,9 @@ class Rig:
                 "the worker runs: call crash() or close() before it is started once more"
             )
         self._create_topics()
-        self._cluster = cluster = MemoryCluster(self.kafka, self.topology.application_id)
+        self._cluster = cluster = MemoryCluster(
+            self.kafka, self.topology.application_id, allowance=self.allowance
+        )
         cluster.links["lineage"].delay_s = self.lineage_delay_s
         admin, scanner = cluster.admin(), cluster.scanner()
         self.topology = settled(
@@ -161,7 +174,7 @@ class Rig:
         """
         self.settle()
         deadline_s = self.clock.monotonic() + RECOVERY_S_MAX
-        while not self.worker.is_live:
+        while self._worker is not None and not self._worker.is_live:
             self._tick(deadline_s, "recovery in the test driver")
 
     def run_until_done(self) -> None:
@@ -172,7 +185,7 @@ class Rig:
         """
         self.settle()
         deadline_s = self.clock.monotonic() + RECOVERY_S_MAX
-        while not self.worker.is_done:
+        while self._worker is not None and not self._worker.is_done:
             self._tick(deadline_s, "draining in the test driver")
 
     def _tick(self, deadline_s: float, what: str) -> None:
@@ -184,6 +197,8 @@ class Rig:
     def settle(self) -> None:
         """Step the worker until nothing happens any more while the clock stands still.
 
+        It dies with the last write that it is allowed.
+
         Raises:
             KstashError: what stopped the worker, which is gone then.
         """
@@ -194,12 +209,18 @@ class Rig:
             for _ in range(STEPS_MAX):
                 before = self.kafka.activity
                 self.worker.step(0.0)
+                if self.allowance.is_spent:
+                    self.kill()
+                    return
                 is_quiet = self.kafka.activity == before and not self.worker.is_busy
                 quiet_steps = quiet_steps + 1 if is_quiet else 0
                 if quiet_steps == QUIET_STEPS:
                     return
         except KstashError:
+            is_dead_already = self.allowance.is_spent
             self.kill()  # in production the process ends here
+            if is_dead_already:
+                return
             raise
         raise StepDeadlineError(f"coming to rest in {STEPS_MAX} steps of the worker", 0)
 
@@ -210,7 +231,7 @@ class Rig:
             ConfigError: there is none.
         """
         self.cluster.kill()
-        self._cluster = self._worker = None
+        self._forget_worker()
         self.background.close()
 
     def close(self) -> None:
@@ -219,8 +240,32 @@ class Rig:
             for link in self.cluster.links.values():
                 link.holds_requests = link.holds_acks = False
                 link.delay_s = 0.0  # the clock stands still: a delay would never end
+            self.allowance.left = None
             self._worker.close()
-            self._cluster = self._worker = None
+            self._forget_worker()
+
+    def dropped_by_name(self) -> dict[tuple[str, str], int]:
+        """Records that operators have left out, by (name of the operator or source, reason)."""
+        names: dict[str, str] = {}
+        for stage in self.topology.stages:
+            for node in stage.nodes:
+                name = getattr(node, "name", None) or getattr(node, "topic", None)
+                names[node.label()] = name or node.label()
+        found = self.dropped + self._dropped_now()
+        return {(names.get(label, label), reason): n for (label, reason), n in found.items()}
+
+    def _dropped_now(self) -> Counter[tuple[str, str]]:
+        """Records that operators of the worker have left out, by (label, reason)."""
+        found = Counter[tuple[str, str]]()
+        for group in () if self._worker is None else self._worker.groups.values():
+            for task in group.tasks.values():
+                found.update(task.program.dropped)
+        return found
+
+    def _forget_worker(self) -> None:
+        self.dropped += self._dropped_now()
+        self.allowance.left = None
+        self._cluster = self._worker = None
 
     def _create_topics(self) -> None:
         """Create all topics as a start on a real Kafka would, or the operator before it."""

@@ -8,6 +8,7 @@ from kstash.core import names
 from kstash.errors import KafkaUnavailableError
 from kstash.ports.kafka import NewTopic, OffsetsAnswer, Partition, TopicInfo
 from kstash.ports.status import BrokerStatus
+from kstash.testing.kafka.allowance import Allowance
 from kstash.testing.kafka.broker import MemoryKafka
 from kstash.testing.kafka.consumers import MemoryConsumer
 from kstash.testing.kafka.membership import MemoryMembership
@@ -22,6 +23,7 @@ class MemoryCluster:
         application_id: names the group, the lineage topic and the transactional ids.
         member_id: the worker's name in the group.
         is_static: whether a new worker with the same id takes the place over at once.
+        allowance: how many of the worker's writes are carried out; by default all.
 
     Attributes:
         links: the way to the cluster for each kind of producer: `data`, `lineage`, `marker`,
@@ -36,11 +38,14 @@ class MemoryCluster:
         *,
         member_id: str = "worker-0",
         is_static: bool = True,
+        allowance: Allowance | None = None,
     ) -> None:
         self.kafka = kafka
         self.application_id = application_id
         self.member_id = member_id
-        self.links = {kind: Link() for kind in ("data", "lineage", "marker", "claim", "sink")}
+        allowance = allowance or Allowance()
+        kinds = ("data", "lineage", "marker", "claim", "sink")
+        self.links = {kind: Link(allowance=allowance) for kind in kinds}
         self.producers: list[MemoryProducer] = []
         self._is_static = is_static
 

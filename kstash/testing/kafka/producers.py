@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kstash.errors import KstashError, ProducerFailedError, RecordTooLargeError
 from kstash.ports.kafka import Headers, OnDelivery, OnDone, Partition
+from kstash.testing.kafka.allowance import Allowance
 from kstash.testing.kafka.log import MemoryRecord, PartitionLog
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Link:
         delay_s: seconds by the clock from a request until it is carried out, 0 or more.
         error: fails the next request that is carried out, once.
         refusal: fails every request that is carried out, as long as it stands here.
+        allowance: how many requests are carried out; the links of a worker share it.
     """
 
     holds_requests: bool = False
@@ -38,6 +40,7 @@ class Link:
     delay_s: float = 0.0
     error: KstashError | None = None
     refusal: KstashError | None = None
+    allowance: Allowance = field(default_factory=Allowance)
 
 
 @dataclass(slots=True)
@@ -154,6 +157,9 @@ class MemoryProducer:
         while self._waiting and not self._link.holds_requests and not self._kafka.is_away:
             if self._waiting[0].asked_s + self._link.delay_s > now_s:
                 break
+            if self._link.allowance.is_spent:
+                break
+            self._link.allowance.spend()
             request = self._waiting.popleft()
             self._asked_s = request.asked_s
             self._sent.append(request)

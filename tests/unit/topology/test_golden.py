@@ -58,6 +58,20 @@ def event_times() -> App:
     return app
 
 
+def shared_folds() -> App:
+    """Several folds in one state, windows by number, and functions of records."""
+    app = App("golden")
+    numbers = app.stream("numbers", key=kstash.text, value=kstash.json)
+    numbers.statistics("spread").to("spreads")
+    numbers.aggregate_all("all", total=kstash.folds.sum(), last=kstash.folds.last()).to("totals")
+    moved = numbers.map_records(lambda record: record.with_(timestamp_ms=1))
+    moved.window(kstash.tumbling_count(2)).sum("pairs").to("pairs")
+    moved.window(kstash.hopping_count(3, 2)).max("triples", value=kstash.json).to("triples")
+    parts = numbers.flat_map_records(lambda record: [record], key=kstash.int_text)
+    parts.to("parts", value=kstash.json)
+    return app
+
+
 PROGRAMS = {
     "word count": word_count,
     "log count": log_count,
@@ -65,6 +79,7 @@ PROGRAMS = {
     "every operator": every_operator,
     "distinct": distinct,
     "event times": event_times,
+    "shared folds": shared_folds,
 }
 
 
@@ -75,6 +90,7 @@ HASHES = {
     "every operator": "59a907835ead0e0de7dac0f8e70ee8f6ef8aa0864348a35f0953e56ea9f7336a",
     "distinct": "df1156019c162d2f94e313424cccfe4086afd73401b0a77a027b0209e0413a0e",
     "event times": "adb1ee215ba0356cc5581991a8bdac4d1ff7f833f9a4f692a512ee38b4edebd9",
+    "shared folds": "3bbab6a420fec584ce1b2f7bd6f746d399eeae657665fef51518497f75964d75",
 }
 
 STARTS = {
@@ -84,6 +100,7 @@ STARTS = {
     "every operator": "9c8fa7291a8898e4",
     "distinct": "4b3771704d19d434",
     "event times": "46adac29042479a9",
+    "shared folds": "da5c4b1ff21ac9d7",
 }
 """Digests of what START says of the program."""
 
