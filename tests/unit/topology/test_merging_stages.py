@@ -73,6 +73,13 @@ def test_windows_of_one_of_the_topics_of_a_stage_do_not_merge() -> None:
     assert merges(app) == [False]
 
 
+def test_where_time_is_the_smallest_of_all_nothing_waits() -> None:
+    """Then nothing of a topic that is behind is late, in whatever order they come."""
+    app = App("app", event_time="watermark")
+    union(app).window(kstash.tumbling(DAY)).count("n").to("out")
+    assert merges(app) == [False]
+
+
 def test_topics_spread_anew_are_one_input() -> None:
     """Behind key_by there is one topic, in whatever order its writers wrote."""
     app = App("app")
