@@ -64,7 +64,7 @@ def test_a_record_is_in_windows_to_come() -> None:
 def test_a_window_to_come_may_begin_after_a_record() -> None:
     """So it is kept 1 ms longer than windows can hold it."""
     sliding = Sliding(grace=5)
-    sliding.at(94, 110)
+    sliding.at(90, 94, 110)
     assert sliding.at(97) == [("a", 95, 105, [97], 97)]
 
 
