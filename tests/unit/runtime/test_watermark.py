@@ -31,7 +31,7 @@ def backfill(mode: Any = "watermark", *, keep: Any = lambda _: True) -> kstash.A
         app.stream("in", value=kstash.text)
         .filter(keep)
         .key_by(lambda value: value, key=kstash.text, value=kstash.text)
-        .window(kstash.tumbling(HOUR), emit="final")
+        .window(kstash.tumbling(HOUR), grace=2 * HOUR, emit="final")
         .count("hours")
     )
     hours.to("hours")
