@@ -25,7 +25,14 @@ TIME = Row(
             [
                 Query(total("kstash_windows_open", "operator"), "{{operator}} windows"),
                 Query(total("kstash_timers_pending", "operator"), "{{operator}} timers"),
+                Query(total("kstash_wall_timers_pending", "operator"), "{{operator}} wall timers"),
             ],
+        ),
+        Panel(
+            "Timers of the wall clock late",
+            "How long the first one has been due: the task is down, behind, or does not keep up.",
+            [Query(largest("kstash_wall_timers_late_seconds", "operator"), "{{operator}}")],
+            unit="s",
         ),
         Panel(
             "Records dropped by operators",

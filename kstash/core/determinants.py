@@ -147,9 +147,13 @@ class Completed:
     incarnation: Incarnation
 
 
+CLOCK, SEED = 1, 4
+"""Kinds of attachments: a time in Unix milliseconds (8 bytes, big-endian), and 16 random bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A clock read, call result or error decision made within an event.
+    """A clock read, seed of chance, call result or error decision made within an event.
 
     Attributes:
         position: of the event.

@@ -53,12 +53,15 @@ class RecordsNext:
         count: how many, at most.
         left: how many are left of the run that they begin.
         end_offset: of the input after that run, or `UNKNOWN_OFFSET`.
+        run: position at which the run begins that the lineage has: what its events have asked is
+            attached there.
     """
 
     input: int
     count: int
     left: int
     end_offset: int
+    run: int
 
 
 NextEvent = RecordsNext | MergedBatch | Tick | Flush | Idle | Completed
@@ -134,20 +137,25 @@ class Replay:
         entries = self._entries
         while entries and end_of(entries[0]) <= position:
             entries.popleft()
-        while self._attached and self._attached[0][0] < position:
-            del self._attachments[self._attached.popleft()]
         entry = entries[0] if entries else None
+        first = position if entry is None else min(position, entry.position)
+        while self._attached and self._attached[0][0] < first:
+            del self._attachments[self._attached.popleft()]
         if entry is not None and entry.position <= position:
             return self._next_of(entry, position, most)
         if self._only_input is None:
             raise LineageGapError(f"task {self.name}: no lineage for position {position}")
         end = self.adopted if entry is None else min(entry.position, self.adopted)
-        return self._records(position, most, self._only_input, end - position, UNKNOWN_OFFSET)
+        left = end - position
+        return RecordsNext(
+            self._only_input, self._count(position, most, left), left, UNKNOWN_OFFSET, position
+        )
 
     def _next_of(self, entry: EventEntry, position: int, most: int) -> NextEvent:
         left = end_of(entry) - position
         if isinstance(entry, Consumed):
-            return self._records(position, most, entry.input, left, entry.end_offset)
+            count = self._count(position, most, left)
+            return RecordsNext(entry.input, count, left, entry.end_offset, entry.position)
         if entry.position != position or self.cut_after(position) < end_of(entry):
             raise LineageGapError(
                 f"task {self.name}: [{entry.position}, {end_of(entry)}) is one, and cannot be "
@@ -155,11 +163,8 @@ class Replay:
             )
         return entry
 
-    def _records(
-        self, position: int, most: int, source: int, left: int, end_offset: int
-    ) -> RecordsNext:
-        count = min(left, most, self.cut_after(position) - position)
-        return RecordsNext(source, count, left, end_offset)
+    def _count(self, position: int, most: int, left: int) -> int:
+        return min(left, most, self.cut_after(position) - position)
 
     def cut_after(self, position: int) -> int:
         """Where a batch that begins at `position` must end at the latest."""

@@ -247,6 +247,15 @@ METRICS = (
         "Estimated number of timers of an operator that are set.",
         ("stage", "operator"),
     ),
+    MetricSpec(
+        "wall_timers_pending",
+        "gauge",
+        "Estimated number of timers of the wall clock of an operator that are set.",
+        ("stage", "operator"),
+    ),
+    MetricSpec(
+        "wall_timers_late_seconds", "gauge", "How late wall timers are.", ("stage", "operator")
+    ),
     MetricSpec("checkpoints", "counter", "Checkpoints published in the lineage topic."),
     MetricSpec("checkpoint_bytes", "counter", "Bytes of the files of published checkpoints."),
     MetricSpec(

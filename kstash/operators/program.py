@@ -24,7 +24,7 @@ from kstash.operators.passing import Passing
 from kstash.operators.scope import OriginOf, TaskScope, Turn
 from kstash.operators.sizes import Limit
 from kstash.operators.slices import deciding, slice_of
-from kstash.operators.step import Decide, RecordError, Step, Stores, WorkLeft, always_fail
+from kstash.operators.step import Decide, Outside, RecordError, Step, Stores, WorkLeft, always_fail
 from kstash.operators.ticks import Ticks
 from kstash.operators.turns import in_turn, takes_one_by_one, turns_of
 from kstash.operators.unfinished import REST, Unfinished
@@ -45,6 +45,7 @@ class StageProgram:
         homes: by input index, of inputs of which nobody knows that they are spread as others are.
         limits: by output index, what the topics take; empty: anything.
         decide: what becomes of a record that fails.
+        outside: asked for the time and for chance; None: no operator asks.
         event_time: of the task, where it is the smallest over all that feeds it.
 
     Attributes:
@@ -60,6 +61,7 @@ class StageProgram:
         limits: Sequence[Limit] = (),
         decide: Decide = always_fail,
         event_time: TaskTime | None = None,
+        outside: Outside | None = None,
     ) -> None:
         self._stage = stage
         self._seconds = seconds
@@ -85,7 +87,7 @@ class StageProgram:
         self._home: Home | None = None
         self._is_new = True
         self._homes = homes
-        self._scope = TaskScope(stores, decide, event_time)
+        self._scope = TaskScope(stores, decide, event_time, outside)
         self.passing = Passing(stage, self._turns)
         self._ticks = Ticks(self._turns, stores)
 

@@ -11,7 +11,16 @@ from kstash.operators.calls import join
 from kstash.operators.entry import Entry
 from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
-from kstash.operators.step import Decide, Decision, RecordError, Step, Stores, WorkLeft, always_fail
+from kstash.operators.step import (
+    Decide,
+    Decision,
+    Outside,
+    RecordError,
+    Step,
+    Stores,
+    WorkLeft,
+    always_fail,
+)
 from kstash.topology.nodes import Node
 from kstash.topology.record import RecordOrigin
 from kstash.topology.traits import OUT, ColumnSet
@@ -63,7 +72,13 @@ class TaskScope:
         origin_of: says where a record of the batch was read, by its index there.
     """
 
-    def __init__(self, stores: Stores, decide: Decide, event_time: TaskTime | None = None) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        decide: Decide,
+        event_time: TaskTime | None = None,
+        outside: Outside | None = None,
+    ) -> None:
         self.stores = stores
         self.input = 0
         self.event_time = event_time
@@ -75,6 +90,7 @@ class TaskScope:
         self.left: list[WorkLeft] = []
         self.origin_of: OriginOf | None = None
         self._decide = decide
+        self._outside = outside
         self._parts: dict[int, list[Flow]] = {}
         self._counts = True
 
@@ -135,6 +151,24 @@ class TaskScope:
         if self.event_time is None:
             return None
         return self.event_time.take(self.input, times)
+
+    @property
+    def outside(self) -> Outside:
+        """Who is asked for the time and for chance."""
+        assert self._outside is not None, "nobody is there to be asked"
+        return self._outside
+
+    def now_ms(self) -> int:
+        """The wall time."""
+        return self.outside.now_ms()
+
+    def draw(self) -> bytes:
+        """16 random bytes."""
+        return self.outside.draw(self.turn.label)
+
+    def undraw(self, count: int) -> None:
+        """The last draws of the operator do not count."""
+        self.outside.undraw(self.turn.label, count)
 
     def dropped(self, reason: str, count: int) -> None:
         """Count records that the operator leaves out."""

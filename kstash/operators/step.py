@@ -126,6 +126,19 @@ class Scope(Protocol):
             times: what each of them says of its own input.
         """
 
+    def now_ms(self) -> int:
+        """The wall time, which is logged: a replay says the same. Only nodes that `asks` may ask.
+
+        It is one for all records that are processed together, and that of the tick in a tick; it
+        never goes back.
+        """
+
+    def draw(self) -> bytes:
+        """16 random bytes, likewise: others at each call, and in a replay the same again."""
+
+    def undraw(self, count: int) -> None:
+        """The last draws of this operator do not count: of a call that failed."""
+
     def dropped(self, reason: str, count: int) -> None:
         """Count records that the operator leaves out, by why; those of a replay are not counted.
 
@@ -137,6 +150,19 @@ class Scope(Protocol):
 
 WorkLeft: TypeAlias = Callable[[Scope], None]
 """Work that a step has left; see `Scope.later`."""
+
+
+class Outside(Protocol):
+    """What the events at hand may ask that neither they nor the state say."""
+
+    def now_ms(self) -> int:
+        """The wall time, as of `Scope`."""
+
+    def draw(self, operator: str) -> bytes:
+        """16 random bytes for an operator, as of `Scope`."""
+
+    def undraw(self, operator: str, count: int) -> None:
+        """The operator's last draws do not count."""
 
 
 class Step(Protocol):

@@ -17,7 +17,6 @@ from kstash.topology.traits import time_store
 
 _ENTRY = b""
 _OPEN = b"open"
-_GRACE = b"grace"
 
 
 def time_of(stores: Stores, name: str) -> int | None:
@@ -97,39 +96,12 @@ class StreamTime:
         return made
 
 
-class WindowTime(StreamTime):
-    """The stream time of windows, beside the grace by which it has closed some.
-
-    What is closed stays closed: after an upgrade that gives windows a longer grace, their time is
-    later by so much, and what was closed under the shorter one opens no more. All that goes by
-    time and grace, so what leaves the operator, and when the next window closes, is as before.
-
-    Args:
-        stores: of the task.
-        operator: name of the operator.
-        grace_ms: of its windows, as declared now.
-    """
+class CountedTime(StreamTime):
+    """The stream time of windows that are entries of no store: beside it stands their number."""
 
     __slots__ = ()
 
-    _ENTRIES: ClassVar[tuple[bytes, ...]] = (_ENTRY, _GRACE)
-
-    def __init__(self, stores: Stores, operator: str, grace_ms: int) -> None:
-        super().__init__(stores, operator)
-        # States that were written before graces were kept have none: as if it were the same.
-        before_ms = self._live.get(_GRACE)
-        if before_ms != grace_ms:
-            self._live[_GRACE] = grace_ms
-            if before_ms is not None and before_ms < grace_ms and self.now_ms != BEFORE_ALL_MS:
-                self.take(self.now_ms + grace_ms - before_ms)
-
-
-class CountedTime(WindowTime):
-    """The time of windows that are entries of no store: beside it stands their number."""
-
-    __slots__ = ()
-
-    _ENTRIES: ClassVar[tuple[bytes, ...]] = (*WindowTime._ENTRIES, _OPEN)
+    _ENTRIES = (_ENTRY, _OPEN)
 
     def add_windows(self, more: int) -> None:
         """So many more windows are open; below 0, so many less."""

@@ -16,19 +16,31 @@ from typing import cast
 from kstash.operators.scope import Turn
 from kstash.operators.step import ClockStep, Scope, Stores, WorkLeft
 
-_TICKED = b"tick"
-_ENTRIES = (_TICKED,)
+_SEEN = b"seen"
+_ENTRIES = (_SEEN,)
 
 
-def last_tick_ms(stores: Stores, name: str) -> int:
-    """The time of an operator's last tick; 0 before the first.
+def seen_ms(stores: Stores, name: str) -> int:
+    """The time of the clock that an operator has seen last, in a tick or when it asked; 0: none.
 
     Args:
         stores: of the task.
         name: of the operator's store of times.
     """
-    ticked: int = stores.store(name).peek(_ENTRIES).get(_TICKED, 0)
+    ticked: int = stores.store(name).peek(_ENTRIES).get(_SEEN, 0)
     return ticked
+
+
+def note_time(stores: Stores, name: str, now_ms: int) -> None:
+    """An operator sees a time of the clock: it never sees an earlier one.
+
+    Args:
+        stores: of the task.
+        name: of the operator's store of times.
+        now_ms: Unix milliseconds.
+    """
+    live = stores.store(name).load(_ENTRIES)
+    live[_SEEN] = max(now_ms, live.get(_SEEN, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +70,30 @@ class Ticks:
 
     def __init__(self, turns: Sequence[Sequence[Turn]], stores: Stores) -> None:
         self._stores = stores
-        found = {
-            turn.node.index: _Ticked(turn, number, cast(ClockStep, turn.step), store.name)
-            for number, reached in enumerate(turns)
-            for turn in reached
-            if turn.node.wants_ticks
-            for store in turn.node.stores
-            if store.is_time
-        }
+        found: dict[int, _Ticked] = {}
+        times: set[str] = set()
+        for number, reached in enumerate(turns):
+            for turn in reached:
+                node = turn.node
+                for store in node.stores if node.wants_ticks or node.asks else ():
+                    if not store.is_time:
+                        continue
+                    times.add(store.name)
+                    if node.wants_ticks:
+                        step = cast(ClockStep, turn.step)
+                        found[node.index] = _Ticked(turn, number, step, store.name)
         self._ticked = [found[index] for index in sorted(found)]
+        self._times = sorted(times)
 
-    def __bool__(self) -> bool:
+    @property
+    def are_wanted(self) -> bool:
+        """Whether any operator goes by the wall clock."""
         return bool(self._ticked)
+
+    @property
+    def see_clock(self) -> bool:
+        """Whether any operator sees the clock, in ticks or when it asks."""
+        return bool(self._times)
 
     def next_ms(self) -> int | None:
         """The wall time at which a tick is wanted, in Unix milliseconds; None: none is."""
@@ -77,8 +101,8 @@ class Ticks:
         return due[0][0] if due else None
 
     def last_ms(self) -> int:
-        """The greatest time of a tick so far; 0 before the first."""
-        return max((last_tick_ms(self._stores, t.name) for t in self._ticked), default=0)
+        """The greatest time that any operator has seen so far; 0 before the first."""
+        return max((seen_ms(self._stores, name) for name in self._times), default=0)
 
     def take(self, now_ms: int) -> tuple[Turn, int, WorkLeft] | None:
         """A tick of this time comes.
@@ -94,8 +118,7 @@ class Ticks:
         if len(due) > 1:
             other_ms, number = due[1]
             until_ms = min(now_ms, other_ms if number > due[0][1] else other_ms - 1)
-        live = self._stores.store(ticked.name).load(_ENTRIES)
-        live[_TICKED] = now_ms
+        note_time(self._stores, ticked.name, now_ms)
         return ticked.turn, ticked.input, partial(_tick, ticked.step, until_ms, now_ms)
 
     def _due(self) -> list[tuple[int, int]]:

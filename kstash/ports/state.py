@@ -79,23 +79,26 @@ class Timer(NamedTuple):
         at_ms: when it is due: Unix time in milliseconds, by the clock that the operator uses.
         key: encoded.
         name: of the timer; a key has at most one of each name.
+        every_ms: milliseconds after which it is due again; 0: it is due once.
     """
 
     at_ms: int
     key: bytes
     name: str
+    every_ms: int = 0
 
 
 class Timers(Protocol):
     """A store of timers. It is opened without reading any, however many are set."""
 
-    def set(self, key: bytes, name: str, at_ms: int) -> None:
-        """Set a timer of a key, or move it.
+    def set(self, key: bytes, name: str, at_ms: int, every_ms: int = 0) -> None:
+        """Set a timer of a key, or move it. Who lets it fire sets it again where it repeats.
 
         Args:
             key: encoded; any bytes.
             name: any text that UTF-8 can encode.
             at_ms: within 64 bits, signed.
+            every_ms: kept with it; 0 or more, within 63 bits.
         """
 
     def cancel(self, key: bytes, name: str) -> bool:

@@ -54,7 +54,7 @@ class StoredTimers:
     def __init__(self, entries: OrderedStore) -> None:
         self._entries = entries
 
-    def set(self, key: bytes, name: str, at_ms: int) -> None:
+    def set(self, key: bytes, name: str, at_ms: int, every_ms: int = 0) -> None:
         """Set a timer of a key, or move it.
 
         Raises:
@@ -64,7 +64,7 @@ class StoredTimers:
         identity = encode_timer(key, name)
         place = _QUEUE + _encode_time(at_ms) + identity
         self._remove(identity)
-        self._entries.put({place: b"", _BY_NAME + identity: at_ms})
+        self._entries.put({place: every_ms or b"", _BY_NAME + identity: at_ms})
 
     def cancel(self, key: bytes, name: str) -> bool:
         """Remove a timer; returns whether it was set.
@@ -86,8 +86,10 @@ class StoredTimers:
         """
         upper = _QUEUE + _encode_time(until_ms + 1) if until_ms < _ALL_MS else _BY_NAME
         return [
-            Timer(int.from_bytes(place[1:9], "big") - _SIGN, *decode_timer(place[9:]))
-            for place, _ in self._entries.range(b"", upper, limit=limit)
+            Timer(
+                int.from_bytes(place[1:9], "big") - _SIGN, *decode_timer(place[9:]), every_ms or 0
+            )
+            for place, every_ms in self._entries.range(b"", upper, limit=limit)
         ]
 
     def next_due(self) -> int | None:

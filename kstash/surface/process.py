@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # which makes streams
     from kstash.surface.keyed import KeyedStream
     from kstash.surface.streams import Stream
 
-_TAKEN = frozenset({"time", "expiry"})
+_TAKEN = frozenset({"time", "expiry", "wall"})
 """Stores that the operator has beside its states."""
 
 
@@ -51,6 +51,7 @@ def processed(
         states=states,
         sides=_sides_of(kind, location),
         has_timers=kind.on_timer is not Processor.on_timer,
+        has_wall_timers=kind.on_wall_timer is not Processor.on_wall_timer,
         result_key=key,
     )
 
@@ -66,6 +67,7 @@ def declared(
     states: dict[str, KeyedState],
     sides: tuple[str, ...] = (),
     has_timers: bool = False,
+    has_wall_timers: bool = False,
     result_key: Serde[Any] | None = None,
     measures: tuple[tuple[str, int | str], ...] = (),
 ) -> Stream[Any, Any]:
@@ -84,6 +86,7 @@ def declared(
             states=states,
             sides=sides,
             has_timers=has_timers,
+            has_wall_timers=has_wall_timers,
             result_key=result_key,
             measures=measures,
         )
@@ -130,6 +133,7 @@ def _class_of(processor: object, location: str) -> type[Processor[Any, Any, Any]
         raise TopologyError(f"{kind.__name__} has no on_record", location)
     check_function("process", kind.on_record, location, *("self", "record", "context"))
     check_function("process", kind.on_timer, location, *("self", "timer", "context"))
+    check_function("process", kind.on_wall_timer, location, *("self", "timer", "context"))
     if isinstance(processor, type):
         try:
             inspect.signature(kind).bind()

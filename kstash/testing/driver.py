@@ -8,6 +8,7 @@ nothing runs beside the caller, so that the same calls always give the same outp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -224,6 +225,11 @@ class TestDriver:
         for step_s in [TICK_S] * ticks + [rest_us / 1_000_000]:
             self.clock.advance(step_s)
             self.rig.settle()
+
+    def advance_clock(self, interval: timedelta) -> None:
+        """Move the clock at once, 0 or more, as after an outage; `advance` stops on the way."""
+        self.clock.advance(interval.total_seconds())
+        self.rig.settle()
 
     def advance_time(self, seconds: float) -> None:
         """Give records that are sent from now on a later time; no clock moves.

@@ -26,6 +26,7 @@ class Process(Stateful):
         states: by the attribute of the processor, what it keeps for each key.
         sides: names of its side outputs.
         has_timers: whether it has an `on_timer`.
+        has_wall_timers: whether it has an `on_wall_timer`.
         result_key: serde of keys that results have of their own; None: they have that of the
             record.
         measures: by the argument that the user gave, numbers that its results depend on.
@@ -35,12 +36,14 @@ class Process(Stateful):
     reads = ColumnSet.ALL
     keeps = ColumnSet.NONE
     may_leave_work = True
+    asks = True
     are_sides_alike: ClassVar[bool] = False
 
     make: Callable[[], Processor[Any, Any, Any]]
     states: dict[str, KeyedState]
     sides: tuple[str, ...]
     has_timers: bool
+    has_wall_timers: bool
     result_key: Serde[Any] | None
     measures: tuple[tuple[str, int | str], ...] = ()
 
@@ -49,7 +52,8 @@ class Process(Stateful):
         states = [state.canonical() for state in self.states.values()]
         own = self.result_key.name if self.result_key else None
         measures = [list(self.measures)] if self.measures else []
-        return [*Stateful.canonical(self), states, self.has_timers, own, *measures]
+        wall = ["wall"] if self.has_wall_timers else []
+        return [*Stateful.canonical(self), states, self.has_timers, own, *measures, *wall]
 
     def declared(self) -> str:
         """With what may be another after a drain: measures, or how long states live."""
@@ -61,6 +65,11 @@ class Process(Stateful):
                 if state.ttl_ms is not None
             ]
         return " ".join([self.label(), *parts])
+
+    @property
+    def wants_ticks(self) -> bool:  # type: ignore[override] # of those that look at the clock
+        """Where it has timers of the wall clock."""
+        return self.has_wall_timers
 
     @property
     def ports(self) -> tuple[str, ...]:
@@ -83,6 +92,17 @@ class Process(Stateful):
         kept += [state.store(self.name, self.key) for state in states]
         if self.expires:
             kept.append(KeyedStore(self.expiry, "expiry", raw, raw, StoreKind.TIMERS))
+        if self.has_wall_timers:
+            kept.append(
+                KeyedStore(
+                    name=self.wall,
+                    verb="wall_timers",
+                    key=self.key,
+                    value=raw,
+                    kind=StoreKind.TIMERS,
+                    holds="wall_timers",
+                )
+            )
         return (*kept, time_store(self.name))
 
     @property
@@ -94,6 +114,11 @@ class Process(Stateful):
     def expires(self) -> bool:
         """Whether a state has a time to live."""
         return any(state.ttl_ms is not None for state in self.states.values())
+
+    @property
+    def wall(self) -> str:
+        """Name of the store of timers of the wall clock."""
+        return f"{self.name}.wall"
 
     @property
     def expiry(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
+from datetime import timedelta
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, overload
+from uuid import UUID
 
 from kstash.ports.kafka import Headers
 from kstash.topology.record import Record, RecordOrigin
@@ -44,14 +46,11 @@ class Context(ABC, Generic[K, R]):
 
     Attributes:
         key: of the record or the timer, whose state the states of the processor are.
-        record: that is processed. In `on_timer` the one that moved the time, which may be of
-            another key and is given to `on_record` after all timers.
         time_ms: the stream time of the operator in Unix milliseconds: the greatest time of the
             records that it was given, this one among them; in `on_timer`, of the timer.
     """
 
     key: K
-    record: Record
     time_ms: int
 
     @property
@@ -62,6 +61,37 @@ class Context(ABC, Generic[K, R]):
         It is found when it is asked for. After a repartition it is a place of the internal topic.
         None where no record is processed, as when the clock lets a timer fire.
         """
+
+    @property
+    @abstractmethod
+    def record(self) -> Record:
+        """The record that is processed.
+
+        In `on_timer` the one that moved the time, which may be of another key and is given to
+        `on_record` after all timers.
+
+        Raises:
+            ValueError: in `on_wall_timer`, as no record has set it off.
+        """
+
+    @abstractmethod
+    def now(self) -> int:
+        """The time by the clock, in Unix milliseconds; a replay finds the same one again.
+
+        It is one for all records that are processed together, and in `on_wall_timer` the time at
+        which the clock was looked at; it never goes back.
+        """
+
+    @abstractmethod
+    def random(self) -> float:
+        """A random number of [0, 1): another one at each call, and in a replay the same again.
+
+        What it is made of may be read in the topics: it is not for secrets.
+        """
+
+    @abstractmethod
+    def uuid(self) -> UUID:
+        """A random id (version 4), likewise."""
 
     @overload
     def send(
@@ -109,7 +139,7 @@ class Context(ABC, Generic[K, R]):
         """
 
     @abstractmethod
-    def timer(self, name: str, *, at: int) -> None:
+    def timer(self, name: str, *, at: int, every: timedelta | None = None) -> None:
         """Set a timer of the key, or move it: `on_timer` is called once the time has come.
 
         It fires when a record, of any key of this task, moves the stream time of the operator to
@@ -118,14 +148,37 @@ class Context(ABC, Generic[K, R]):
         Args:
             name: a key has one timer of each name.
             at: Unix milliseconds.
+            every: then it fires again at all multiples of this after `at`, until it is cancelled or
+                set otherwise; once for all those that time has jumped over.
 
         Raises:
-            ValueError: the processor has no `on_timer`.
+            ValueError: the processor has no `on_timer`, or these are no times.
         """
 
     @abstractmethod
     def cancel(self, name: str) -> None:
         """Remove a timer of the key; where none of that name is set, nothing happens."""
+
+    @abstractmethod
+    def wall_timer(self, name: str, *, at: int, every: timedelta | None = None) -> None:
+        """Set a timer of the wall clock, or move it: `on_wall_timer` is called when it is time.
+
+        It needs no record to come. What falls due while the task is down, or behind, fires once it
+        has read what had come until then: who was silent only for want of a worker is not taken
+        for silent.
+
+        Args:
+            name: a key has one of each name, beside its timers of event time.
+            at: Unix milliseconds, 0 or more; for some time from now, `context.now() + …`.
+            every: as of `timer`.
+
+        Raises:
+            ValueError: the processor has no `on_wall_timer`, or these are no times.
+        """
+
+    @abstractmethod
+    def cancel_wall_timer(self, name: str) -> None:
+        """Remove a timer of the wall clock of the key; where there is none, nothing happens."""
 
 
 class Processor(ABC, Generic[K, V, R]):
@@ -162,4 +215,15 @@ class Processor(ABC, Generic[K, V, R]):
         Args:
             timer: that is due, and no longer set.
             context: what may be done with it.
+        """
+
+    def on_wall_timer(self, timer: FiredTimer, context: Context[K, R], /) -> None:
+        """Process a timer of the wall clock that is due, of the key of the context.
+
+        Timers are given in the order of their times, then of their keys.
+
+        Args:
+            timer: that is due, and no longer set unless it repeats.
+            context: what may be done with it; there is no record, and results are of the time of
+                the timer.
         """

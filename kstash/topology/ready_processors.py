@@ -21,6 +21,7 @@ class WithState(Process):
     """A function of state and value gives the new state and results."""
 
     verb = "with_state"
+    asks = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +29,7 @@ class Dedup(Process):
     """Records whose id has passed lately are left out."""
 
     verb = "dedup"
+    asks = False
     are_sides_alike = True
 
 
@@ -36,6 +38,7 @@ class Throttle(Process):
     """Some records of each key pass in an interval."""
 
     verb = "throttle"
+    asks = False
     are_sides_alike = True
 
 
@@ -44,6 +47,7 @@ class Top(Process):
     """The values of each key that are the largest by a function."""
 
     verb = "top"
+    asks = False
 
 
 class StateFunction(Processor[Any, Any, Any]):

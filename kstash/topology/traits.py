@@ -31,7 +31,7 @@ def stamped_at_ms(data: bytes) -> int:
     return int.from_bytes(data[:STAMP_BYTES], "big", signed=True)
 
 
-Holdings = Literal["", "windows", "timers"]
+Holdings = Literal["", "windows", "timers", "wall_timers"]
 """What the entries of a store are, where their number says how much is open or pending."""
 
 

@@ -80,6 +80,11 @@ class Idle(kstash.Processor[str, str, str]):
     def on_record(self, record: Any, context: Any) -> None:
         """Set it."""
         context.timer("idle", at=record.timestamp_ms + HOUR_MS)
+        context.wall_timer("idle", at=context.now() + HOUR_MS)
+
+    def on_wall_timer(self, timer: Any, context: Any) -> None:
+        """Send its name."""
+        context.send(timer.name)
 
     def on_timer(self, timer: Any, context: Any) -> None:
         """Send its name."""

@@ -32,6 +32,8 @@ BY_TIME = {
     "operator_time_delay_seconds",
     "operator_time_seconds",
     "timers_pending",
+    "wall_timers_late_seconds",
+    "wall_timers_pending",
     "windows_open",
 }
 """Metrics of operators that go by time, and of topics taken in its order: a word count has none."""
@@ -202,6 +204,7 @@ def test_metrics_of_time(timed: Worker) -> None:
     _check_kinds(timed, BY_TIME)
     timed.wait_value("kstash_windows_open", 4)
     timed.wait_value("kstash_timers_pending", 4)
+    timed.wait_value("kstash_wall_timers_pending", 4)
     assert timed.value("kstash_operator_dropped_records_total") == 0
     assert timed.value("kstash_operator_time_seconds") > 0
     _check_with_promtool(timed.get("/metrics")[1])

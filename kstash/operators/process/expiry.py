@@ -43,7 +43,7 @@ class Expiry:
         made.clear()
 
     def _sweep(self, now_ms: int, limit: int) -> None:
-        for _, key, name in self._timers.due(now_ms, limit=limit):
+        for _, key, name, _ in self._timers.due(now_ms, limit=limit):
             state = self._states.get(name)
             at_ms = None if state is None else state.expire(key, now_ms)
             if at_ms is None:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
-from kstash.errors import OperatorError, SerdeError, StateError
-from kstash.escape import short_repr
-from kstash.operators.calls import decode_keys, null_hint, refuse
-from kstash.operators.flow import WITHOUT_RECORDS, Expanded, Flow
+from kstash.errors import OperatorError
+from kstash.operators.calls import decode_keys
+from kstash.operators.flow import WITHOUT_RECORDS, Flow
 from kstash.operators.keyed import KeyedStep
-from kstash.operators.process.call import MAX_MS, Call, Result
-from kstash.operators.process.expiry import Expiry, next_due_ms
+from kstash.operators.process.call import Call
+from kstash.operators.process.expiry import next_due_ms
+from kstash.operators.process.run import ProcessRun
 from kstash.operators.process.states import bound
 from kstash.operators.records import records_of
 from kstash.operators.step import PART_RECORDS, Scope, Stores
 from kstash.operators.stream_time import StreamTime
-from kstash.ports.state import Timer, Timers
 from kstash.topology.process_node import Process
-from kstash.topology.processor import FiredTimer
-from kstash.topology.record import Record, RecordOrigin
-
-_DUE_MAX = 64
-"""Timers that are read at once."""
+from kstash.topology.record import RecordOrigin
 
 
 class ProcessLogic:
@@ -71,9 +65,25 @@ class ProcessLogic:
         else:
             if not self.is_open:
                 self._open()
+            self.call.index, self.call.record_or_none = 0, None
             for state in self.states.values():
                 state.entries.begin(scope.stores, frozenset())
             _Batch(self, [], WITHOUT_RECORDS, scope.stores, scope).go_on_until(time_ms, scope)
+
+    def tick(self, until_ms: int, now_ms: int, scope: Scope) -> None:
+        """Let timers of the wall clock fire that are due, as many as one part has room for."""
+        if not self.is_open:
+            self._open()
+        stores = scope.stores
+        timers = stores.timers(self.node.wall)
+        due = timers.due(until_ms, limit=PART_RECORDS)
+        members = frozenset(timer.key for timer in due)
+        for state in self.states.values():
+            state.entries.begin(stores, members)
+        self.call.index, self.call.record_or_none = 0, None
+        run = ProcessRun(self, WITHOUT_RECORDS, stores, scope)
+        run.fire(timers, until_ms, now_ms, run.fire_wall_timer)
+        run.send_on()
 
     def close(self) -> None:
         """The task ends."""
@@ -92,61 +102,56 @@ class ProcessLogic:
 
 
 class ProcessStep(KeyedStep):
-    """Finds the keys of records for a processor."""
+    """Finds the keys of records for a processor, and lets it have ticks."""
+
+    logic: ProcessLogic
 
     def __init__(self, node: Process) -> None:
         logic = ProcessLogic(node)
         super().__init__(node, logic)
         self.close = logic.close
         self.pass_time = logic.pass_time
+        self.tick = logic.tick
+        self._node = node
+
+    def next_tick_ms(self, stores: Stores) -> int | None:
+        """When the first timer of the wall clock is due."""
+        return stores.timers(self._node.wall).next_due()
 
 
-class _Batch:
+class _Batch(ProcessRun):
     """The records of one batch, one after the other."""
 
     def __init__(
         self, logic: ProcessLogic, keys: list[bytes], flow: Flow, stores: Stores, scope: Scope
     ) -> None:
-        node = logic.node
-        self.label, self.node, self.call = logic.label, node, logic.call
-        self.processor = logic.processor
-        self.keys, self.flow, self.scope = keys, flow, scope
+        super().__init__(logic, flow, stores, scope)
+        self.keys = keys
         self.records = records_of(flow)
         self.origins: list[int] | None = None
         self.times = flow.times
-        self.index = self.room = self.fired = 0
-        self.time = StreamTime(stores, node.name)
-        self.timers: Timers | None = stores.timers(node.name) if node.has_timers else None
-        self.next_due_ms = MAX_MS
-        if self.timers is not None:
-            self.next_due_ms = next_due_ms(self.timers)
-        self.expiry: Expiry | None = None
-        if node.expires:
-            states = {s.name: s for s in logic.states.values() if s.ttl_ms is not None}
-            self.expiry = Expiry(stores.timers(node.expiry), states)
-        self.call.journal.is_kept = scope.may_skip
+        self.index = 0
 
     def go_on(self, scope: Scope) -> None:
         """Process all records, or as many as one part has room for, and send on what they made."""
-        self.scope, self.room, self.fired = scope, PART_RECORDS, 0
+        self.scope = self.call.scope = scope
+        self.room, self.fired = PART_RECORDS, 0
         self.call.find_origin = self._origin
         is_done = self._process()
         self.call.find_origin = None
-        for port, results in self.call.take_sent().items():
-            if results:
-                scope.out(self._flow_of(results), port)
+        self.send_on()
         if not is_done:
             scope.later(self.go_on)
 
     def go_on_until(self, time_ms: int, scope: Scope) -> None:
         """Let timers fire that are due by a time, or as many as one part has room for."""
-        self.scope, self.room, self.fired = scope, PART_RECORDS, 0
+        self.scope = self.call.scope = scope
+        self.room, self.fired = PART_RECORDS, 0
         self.call.index = 0
         if self.next_due_ms <= time_ms and self.timers is not None:
-            self._fire(self.timers, time_ms)
-        for port, results in self.call.take_sent().items():
-            if results:
-                scope.out(self._flow_of(results), port)
+            self.fire(self.timers, time_ms, time_ms, self.fire_timer)
+            self.next_due_ms = next_due_ms(self.timers)
+        self.send_on()
         if self.next_due_ms <= time_ms:
             scope.later(partial(self.go_on_until, time_ms))
         else:
@@ -164,9 +169,10 @@ class _Batch:
                 # Where a part ends within a record depends on that record alone.
                 self.room = PART_RECORDS
             call.index = index
-            call.record = record
+            call.record_or_none = record
             if self.next_due_ms <= time_ms and self.timers is not None:
-                self._fire(self.timers, time_ms)
+                self.fire(self.timers, time_ms, time_ms, self.fire_timer)
+                self.next_due_ms = next_due_ms(self.timers)
                 if self.next_due_ms <= time_ms:
                     return False
             call.begin(
@@ -176,7 +182,7 @@ class _Batch:
                 timestamp_ms=record.timestamp_ms,
                 headers=record.headers,
             )
-            self._carry_out(partial(on_record, record), record)
+            self.carry_out(partial(on_record, record), record)
         return True
 
     def _origin(self, index: int) -> RecordOrigin | None:
@@ -184,108 +190,3 @@ class _Batch:
         if self.origins is None:
             self.origins = list(self.flow.origins())
         return self.scope.origin(self.origins[index])
-
-    # --- timers ---------------------------------------------------------------------------------
-
-    def _fire(self, timers: Timers, until_ms: int) -> None:
-        """Let timers fire that are due by a time, those too that are set meanwhile.
-
-        It ends with the last one, or where the part is full.
-        """
-        limit = _DUE_MAX
-        while self.room and (due := timers.due(until_ms, limit=min(limit, self.room))):
-            limit = _DUE_MAX
-            for timer in due:
-                self.room -= 1
-                self.fired += 1
-                if self._fire_one(timers, timer):
-                    # Another one may be the next one now.
-                    limit = 1
-                    break
-        self.next_due_ms = next_due_ms(timers)
-
-    def _fire_one(self, timers: Timers, timer: Timer) -> bool:
-        """Let a timer fire; returns whether that has set or cancelled any."""
-        call = self.call
-        timers.cancel(timer.key, timer.name)
-        try:
-            key = call.decode(self.node.key, timer.key, "key")
-        except SerdeError as error:
-            refuse(self.scope, self.flow, error)
-            return False
-        call.begin(
-            key=key,
-            encoded=timer.key,
-            time_ms=self.time.take(timer.at_ms),
-            timestamp_ms=timer.at_ms,
-            headers=None,
-        )
-        fired = FiredTimer(timer.name, timer.at_ms)
-        return self._carry_out(partial(self.processor.on_timer, fired))
-
-    # --- one call -------------------------------------------------------------------------------
-
-    def _carry_out(self, function: Callable[[Call], object], record: Record | None = None) -> bool:
-        """Call the processor; returns whether it has set or cancelled timers."""
-        call = self.call
-        error: OperatorError | SerdeError
-        try:
-            made = function(call)
-            if made is not None:
-                raise TypeError(
-                    f"the processor returned {short_repr(made)}, and what it makes is sent by "
-                    "context.send(value): return nothing"
-                )
-        except (KeyboardInterrupt, StateError):
-            raise
-        except SerdeError as raised:
-            error = raised
-            error.record_index = call.index
-        except BaseException as cause:
-            error = OperatorError(self.label, call.index, cause)
-            if record is not None:
-                error.detail += null_hint(cause, record.value)
-        else:
-            return self._done()
-        call.undo()
-        refuse(self.scope, self.flow, error)
-        return False
-
-    def _done(self) -> bool:
-        """The call has returned: all that it did counts."""
-        call, timers = self.call, self.timers
-        call.journal.forget()
-        has_set = bool(call.timers)
-        if has_set and timers is not None:
-            for name, at_ms in call.timers.items():
-                if at_ms is None:
-                    timers.cancel(call.encoded, name)
-                else:
-                    timers.set(call.encoded, name, at_ms)
-                    self.next_due_ms = min(self.next_due_ms, at_ms)
-            call.timers.clear()
-        if self.expiry is not None:
-            self.expiry.take(call.expiring, call.time_ms)
-            call.journal.forget()
-        return has_set
-
-    # --- results --------------------------------------------------------------------------------
-
-    def _flow_of(self, results: list[Result]) -> Flow:
-        """Results of one output as records."""
-        counts = [0] * max(1, self.flow.count)
-        for result in results:
-            counts[result.record] += 1
-        _, keys, encoded, values, timestamps, headers, times = map(list, zip(*results, strict=True))
-        own = self.node.result_key
-        return Flow(
-            count=len(results),
-            keys=keys,
-            encoded=None if own is not None else encoded,
-            key_serde=own or self.node.key,
-            values=values,
-            timestamps=timestamps,
-            headers=headers if any(headers) else None,
-            trail=Expanded(self.flow.trail, counts),
-            event_times=None if times == timestamps else times,
-        )

@@ -16,7 +16,7 @@ from typing import cast
 from kstash.operators.flow import ENTERED, Expanded, Flow, Trail
 from kstash.operators.fold import Folder
 from kstash.operators.step import PART_RECORDS, Scope
-from kstash.operators.stream_time import StreamTime, WindowTime
+from kstash.operators.stream_time import StreamTime
 from kstash.operators.windows.aligned_folds import AlignedFolds
 from kstash.operators.windows.day_grid import DayGrid
 from kstash.operators.windows.grid import Grid
@@ -47,21 +47,20 @@ class AlignedWindows:
             size_ms, advance_ms = windows.size_ms, windows.advance_ms
             self.grid = Grid(size_ms, advance_ms, windows.offset_ms, node.grace_ms)
             is_tumbling = advance_ms == size_ms
-        self.grace_ms = node.grace_ms
         self.is_final = node.is_final
         self.folds = AlignedFolds(node, self.grid, folder, is_tumbling=is_tumbling)
         self.result_key, self.shown = self.folds.result_key, folder.shown
 
     def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
         """Part the records where windows close between them, and process the parts."""
-        time = WindowTime(scope.stores, self.name, self.grace_ms)
+        time = StreamTime(scope.stores, self.name)
         before = self.grid.number_closed(time.now_ms)
         if self._is_one_part(flow, time.now_ms):
             self._take(keys, flow, -1, time, scope)
         else:
             self._in_parts(keys, flow, 0, scope)
         if not self.is_final:
-            now = WindowTime(scope.stores, self.name, self.grace_ms).now_ms
+            now = StreamTime(scope.stores, self.name).now_ms
             if self.grid.number_closed(now) != before:
                 self._forget(self.grid.closed(now), scope)
 
@@ -83,8 +82,7 @@ class AlignedWindows:
 
     def _in_parts(self, keys: list[bytes], flow: Flow, start: int, scope: Scope) -> None:
         """Process records from one on, until one of them leaves work, the others among it."""
-        time = WindowTime(scope.stores, self.name, self.grace_ms)
-        times, grid = flow.times, self.grid
+        time, times, grid = StreamTime(scope.stores, self.name), flow.times, self.grid
         while start < flow.count:
             bound = grid.next_closing(time.now_ms)
             end = start

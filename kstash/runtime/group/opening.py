@@ -95,6 +95,7 @@ class TaskOpener:
             watch=Watch(context.services.clock.monotonic, context.pulse, context.paces.look),
             fail=partial(_count_error, context.services.metrics, stage),
             watermark=self._watermark(stage, plan, inputs),
+            nonce=context.services.nonce,
         )
         if plan.adopted > plan.position:
             events = plan.adopted - plan.position

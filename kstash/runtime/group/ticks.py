@@ -46,21 +46,22 @@ class GroupTicks:
             run_end: of the bounded run that ends here, if one does.
             idle_timeout_ms: see the setting.
         """
-        ticking = [task for task in self._tasks.values() if task.ticks]
-        for task in ticking:
+        seeing = [task for task in self._tasks.values() if task.ticks]
+        for task in seeing:
             is_at_end = (lambda: False) if run_end is None else partial(run_end.is_at_end, task)
-            task.ticking = Ticking(
+            ticking = Ticking(
                 task.ticks,
                 task.inputs,
                 time_ms=self._clock.time_ms,
                 note_positions=partial(note_positions, clients.consumer, task),
                 is_at_end=is_at_end,
             )
-        if ticking:
-            self._ends = ListedEnds(clients.admin, ticking)
+            task.ticking, task.answers.clock = ticking, ticking.logged_ms
+        if waiting := [task for task in seeing if task.program.ticks.are_wanted]:
+            self._ends = ListedEnds(clients.admin, waiting)
             self._batches.look_at_ticks()
             self._idle = GroupIdle(
-                self._clock, clients, self._batches, ticking, idle_timeout_ms=idle_timeout_ms
+                self._clock, clients, self._batches, seeing, idle_timeout_ms=idle_timeout_ms
             )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kstash.core.determinants import InputPlace
 from kstash.core.hashes import OutputHashes
@@ -11,6 +12,9 @@ from kstash.core.reader import ReaderState
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.task import TaskCore
 from kstash.core.watermark import EventTimes
+
+if TYPE_CHECKING:  # which is what is frozen
+    from kstash.runtime.task.task import Task
 
 
 @dataclass(slots=True)
@@ -63,3 +67,26 @@ class PendingCheckpoint:
             event_time=self.event_time,
             checked=core.checked(),
         )
+
+
+def frozen(task: Task, label: str, files: tuple[FileEntry, ...]) -> PendingCheckpoint:
+    """A checkpoint of what a task is now.
+
+    Args:
+        task: no event of it is under way.
+        label: as of `PendingCheckpoint`.
+        files: likewise.
+    """
+    core, sources, merges = task.core, sorted(task.inputs.items()), task.stage.merges
+    return PendingCheckpoint(
+        number=task.checkpoint_number,
+        label=label,
+        position=core.position,
+        files=files,
+        input_offsets={index: source.next_offset for index, source in sources},
+        sequences=core.sequences(),
+        made=core.made(),
+        readers={i: s.reader.copy() for i, s in sources if s.reader is not None},
+        places={i: s.place for i, s in sources if merges or s.taken},
+        event_time=task.watermark and task.watermark.saved(),
+    )

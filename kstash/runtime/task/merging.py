@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from kstash.core.determinants import EventEntry, MergedBatch, MergedInput
+from kstash.core.determinants import (
+    Attachment,
+    Determinant,
+    EventEntry,
+    MergedBatch,
+    MergedInput,
+)
 from kstash.operators.merge_times import merge_times
 from kstash.operators.program import StageProgram
 from kstash.operators.step import RecordError
@@ -129,6 +135,10 @@ class MergedUnderWay(UnderWay):
         """How many records of each input, and where each goes on."""
         assert self._merged.entry.position == position, "merged at another position"
         return self._merged.entry
+
+    def entries(self, position: int, attached: Sequence[Attachment]) -> tuple[Determinant, ...]:
+        """Of a merged batch, which is not cut, what was asked stands after it."""
+        return (self.entry(position), *attached)
 
     def _run(self, program: StageProgram, watch: Watch) -> bool:
         if not self._runs:

@@ -26,7 +26,8 @@ from kstash.operators.sizes import Limit
 from kstash.ports.kafka import Message
 from kstash.ports.state import TaskState
 from kstash.runtime.decode import Events
-from kstash.runtime.task.checkpoint import PendingCheckpoint
+from kstash.runtime.task.answers import EventAnswers
+from kstash.runtime.task.checkpoint import PendingCheckpoint, frozen
 from kstash.runtime.task.emission import Emission
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.merging import Merging
@@ -59,6 +60,7 @@ class Task:
         stored: what scans have found of its outputs.
         watch: looks at batches that take long.
         fail: is given what a record failed with.
+        nonce: gives 16 fresh random bytes a call.
 
     Attributes:
         program: the stage's operators, over the state.
@@ -70,7 +72,8 @@ class Task:
         records_in, replayed: logical records processed; those of them that were not the first time.
         emission: what becomes of what is made.
         watermark, ticks: event time in watermark mode, else None; all that ticks are wanted for.
-        ticking: of a task that is live and goes by the wall clock; else None.
+        ticking: of a task that is live and sees the clock; else None.
+        answers: what operators are given that ask for the time or for chance.
         merging: takes inputs in the order of their times, where that is asked or was done.
         newest_timestamp: Unix milliseconds, of the last record processed; 0 before it.
         stream_time_ms: the greatest timestamp of the last record of a batch; 0 before it.
@@ -94,6 +97,7 @@ class Task:
         stored: Stored,
         watch: Watch,
         fail: Callable[[Exception], None],
+        nonce: Callable[[], bytes],
         watermark: Watermark | None = None,
     ) -> None:
         self.name, self.stage = name, stage
@@ -104,10 +108,6 @@ class Task:
         self.outputs = outputs
         self.may_leave_work = any(node.may_leave_work for node in stage.nodes)
         self.watermark = watermark
-        self.program = StageProgram(
-            stage, state, watch.clock, homes, limits, event_time=watermark and watermark.time
-        )
-        self.ticks = TaskTicks(self.program.ticks, watermark)
         self.pending: PendingCheckpoint | None = None
         self.publishing: Checkpoint | None = None
         self.checkpoint_number = 0
@@ -127,6 +127,12 @@ class Task:
         )
         self.sent = sent
         self.emission = Emission(core, self.replay, outputs, sent, watermark and watermark.said)
+        self.answers = EventAnswers(self.replay, nonce, stage)
+        time = watermark and watermark.time
+        self.program = StageProgram(
+            stage, state, watch.clock, homes, limits, event_time=time, outside=self.answers
+        )
+        self.ticks = TaskTicks(self.program.ticks, watermark)
         self.ticking: Ticking | None = None
         self.merging = Merging(stage, inputs, self.dropped)
         self._watch, self._fail = watch, fail
@@ -195,7 +201,10 @@ class Task:
         except ReplayDivergedError as error:
             error.at(*source.partition, events.end_offset)
             raise
-        self._go_on(RecordsUnderWay(source, records.input, events, self.watermark, is_new=False))
+        taken = RecordsUnderWay(
+            source, records.input, events, self.watermark, is_new=False, run=records.run
+        )
+        self._go_on(taken)
         return True
 
     def wanted_inputs(self) -> list[int]:
@@ -255,6 +264,8 @@ class Task:
     def _go_on(self, events: UnderWay) -> None:
         """Make the next part of events: they are under way until nothing is left of them."""
         core, had_made = self.core, events.has_made
+        if self._under_way is None:
+            self.answers.begin(events, core.position)
         try:
             made = events.go_on(self.program, self._watch)
         except RECORD_ERRORS as error:
@@ -262,7 +273,8 @@ class Task:
             raise
         self.parts += 1
         if self._under_way is None:
-            entries = (events.entry(core.position),) if events.is_new and self._logs_runs else ()
+            is_logged, attached = events.is_new and self._logs_runs, self.answers.attached(events)
+            entries = events.entries(core.position, attached) if is_logged else ()
             core.advance(entries, core.position + events.count, is_over=events.is_over)
         elif events.is_over:
             core.end_event()
@@ -308,19 +320,7 @@ class Task:
         self.checkpoint_number += 1
         label = f"{self.incarnation.generation}-{self.incarnation.offset}-{self.checkpoint_number}"
         files = self.state.checkpoint(label, position)
-        inputs = sorted(self.inputs.items())
-        self.pending = PendingCheckpoint(
-            number=self.checkpoint_number,
-            label=label,
-            position=position,
-            files=files,
-            input_offsets={index: source.next_offset for index, source in inputs},
-            sequences=self.core.sequences(),
-            made=self.core.made(),
-            readers={i: s.reader.copy() for i, s in inputs if s.reader is not None},
-            places={i: s.place for i, s in inputs if self.stage.merges or s.taken},
-            event_time=self.watermark and self.watermark.saved(),
-        )
+        self.pending = frozen(self, label, files)
         self.checkpointed_position = position
 
     def publishable(self) -> Checkpoint | None:

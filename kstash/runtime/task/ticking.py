@@ -61,6 +61,10 @@ class Ticking:
         """An event is over: see when a tick is wanted now."""
         self._next_ms = self._ticks.next_ms()
 
+    def logged_ms(self) -> int:
+        """The time for what is logged now, in Unix milliseconds: it never goes back."""
+        return self.rules.time_ms(self._time_ms())
+
     def take(self, watermark: Watermark | None) -> UnderWay | None:
         """What the clock decides comes now; None: nothing does.
 

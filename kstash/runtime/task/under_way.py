@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from kstash.core.determinants import Consumed, EventEntry, Idle, Tick
+from kstash.core.determinants import (
+    Attachment,
+    Consumed,
+    Determinant,
+    EventEntry,
+    Idle,
+    Tick,
+)
 from kstash.errors import LineageGapError
 from kstash.operators.batch import Batch
 from kstash.operators.program import RECORD_ERRORS, StageProgram
@@ -46,6 +53,9 @@ class UnderWay(ABC):
     Attributes:
         count: how many events; each takes a position.
         timestamps: of the records among them, in their order.
+        run: position of the first event of the run that they are part of, in a replay; None: they
+            begin it.
+        tick_ms: the time of a tick, in Unix milliseconds; None of all other events.
         is_new: whether they were never processed before.
         is_over: whether all that they make was made.
         has_made: whether they have made anything yet.
@@ -53,6 +63,8 @@ class UnderWay(ABC):
 
     count: int = 1
     timestamps: Sequence[int] = ()
+    run: int | None = None
+    tick_ms: int | None = None
 
     def __init__(self, *, is_new: bool) -> None:
         self.is_new = is_new
@@ -63,6 +75,10 @@ class UnderWay(ABC):
     @abstractmethod
     def entry(self, position: int) -> EventEntry:
         """What the lineage says of them, where the first of them is at `position`."""
+
+    def entries(self, position: int, attached: Sequence[Attachment]) -> tuple[Determinant, ...]:
+        """The same with what they have asked, which stands before it."""
+        return (*attached, self.entry(position))
 
     def go_on(self, program: StageProgram, watch: Watch) -> list[Made]:
         """Make the next part, which is all of it where no work is left; it is not over before.
@@ -140,13 +156,14 @@ class RecordsUnderWay(UnderWay):
         watermark: Watermark | None,
         *,
         is_new: bool,
+        run: int | None = None,
     ) -> None:
         super().__init__(is_new=is_new)
         self._watermark = watermark
         self.source = source
         self.input_index = input_index
         self.events = events
-        self.count, self.timestamps = events.count, events.batch.timestamps
+        self.count, self.timestamps, self.run = events.count, events.batch.timestamps, run
         # The slice that is being processed, or was last.
         self._start = self._end = 0
 
@@ -210,7 +227,7 @@ class TickUnderWay(UnderWay):
 
     def __init__(self, now_ms: int, watermark: Watermark | None, *, is_new: bool) -> None:
         super().__init__(is_new=is_new)
-        self.now_ms = now_ms
+        self.now_ms = self.tick_ms = now_ms
         self._watermark = watermark
         self._passes = False
         self._has_begun = False

@@ -106,7 +106,12 @@ class TaskTicks:
         self._watermark = watermark
 
     def __bool__(self) -> bool:
-        return bool(self._ticks) or self._watermark is not None
+        return self._ticks.see_clock or self._watermark is not None
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether ticks are, or events of idle inputs: else the clock is only asked."""
+        return self._ticks.are_wanted or self._watermark is not None
 
     def next_ms(self) -> int | None:
         """The wall time at which a tick is wanted, in Unix milliseconds; None: none is."""

@@ -62,6 +62,9 @@ class OperatorReport:
             held = _held(stage, node, tasks, sizes)
             for what, entries in held.items():
                 board.gauge(HELD[what], entries, stage=stage.name, operator=node.label())
+            if (late_s := _late_s(stage, node, tasks, now_ms)) is not None:
+                labels = {"stage": stage.name, "operator": node.label()}
+                board.gauge("wall_timers_late_seconds", late_s, **labels)
             operators.append(self._status(stage, node, times.values(), held))
         self.operators = tuple(operators)
 
@@ -74,7 +77,7 @@ class OperatorReport:
             stream_time=min(times) / 1000 if times else None,
             newest_time=max(times) / 1000 if times else None,
             windows=held.get("windows"),
-            timers=held.get("timers"),
+            timers=_sum(held.get("timers"), held.get("wall_timers")),
             dropped={
                 reason: count
                 for (name, operator, reason), count in self._dropped.items()
@@ -106,7 +109,11 @@ class OperatorReport:
         )
 
 
-HELD = {"windows": "windows_open", "timers": "timers_pending"}
+HELD = {
+    "windows": "windows_open",
+    "timers": "timers_pending",
+    "wall_timers": "wall_timers_pending",
+}
 """The gauge of what a store holds (`KeyedStore.holds`)."""
 
 
@@ -138,3 +145,19 @@ def _held(
         if store.holds and (size := sizes.get(store.name)) is not None:
             held[store.holds] = held.get(store.holds, 0) + size.entries
     return held
+
+
+def _late_s(stage: Stage, node: Node, tasks: Sequence[Task], now_ms: int) -> float | None:
+    """For how long the first timer of the wall clock has been due; 0 where none is."""
+    late_ms: list[int] = []
+    for store in node.stores:
+        if store.holds == "wall_timers":
+            timers = [task.state.timers(store.name) for task in tasks if task.stage is stage]
+            due = [at_ms for found in timers if (at_ms := found.next_due()) is not None]
+            late_ms.append(max(0, *(now_ms - at_ms for at_ms in due), 0))
+    return max(late_ms) / 1000 if late_ms else None
+
+
+def _sum(*numbers: int | None) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known else None

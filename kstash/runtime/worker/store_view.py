@@ -55,10 +55,8 @@ class StoreView:
             if task is None:
                 continue
             if self._store.kind is StoreKind.TIMERS:
-                for at_ms, encoded, name in task.state.timers(self._store.name).due(
-                    _ALL_MS, limit=sys.maxsize
-                ):
-                    yield (self._store.key.deserialize(encoded), name), at_ms
+                for timer in task.state.timers(self._store.name).due(_ALL_MS, limit=sys.maxsize):
+                    yield (self._store.key.deserialize(timer.key), timer.name), timer.at_ms
             else:
                 for encoded, value in task.state.store(self._store.name).items():
                     yield self._store.key.deserialize(encoded), self._store.shown(value)

@@ -69,17 +69,17 @@ def count(step: Any) -> int:
 def test_runs_come_in_their_order() -> None:
     """The lineage says which input comes next; a run that was begun goes on."""
     runs = replay(Consumed(0, 1, 3, 7), Consumed(3, 0, 2, 12), adopted=5)
-    assert runs.next_event(0, 100) == RecordsNext(1, 3, 3, 7)
-    assert runs.next_event(2, 100) == RecordsNext(1, 1, 1, 7)
-    assert runs.next_event(3, 100) == RecordsNext(0, 2, 2, 12)
-    assert runs.next_event(3, 1) == RecordsNext(0, 1, 2, 12)
+    assert runs.next_event(0, 100) == RecordsNext(1, 3, 3, 7, run=0)
+    assert runs.next_event(2, 100) == RecordsNext(1, 1, 1, 7, run=0)
+    assert runs.next_event(3, 100) == RecordsNext(0, 2, 2, 12, run=3)
+    assert runs.next_event(3, 1) == RecordsNext(0, 1, 2, 12, run=3)
 
 
 def test_a_run_across_the_base_goes_on_there() -> None:
     """Lineage from before the base is passed."""
     assert replay(Consumed(0, 1, 2, 5), Consumed(2, 0, 8, 30), position=6).next_event(
         6, 9
-    ) == RecordsNext(0, 4, 4, 30)
+    ) == RecordsNext(0, 4, 4, 30, run=2)
 
 
 def test_what_no_lineage_covers_is_an_error() -> None:
@@ -96,9 +96,9 @@ def test_the_only_input_needs_no_lineage() -> None:
     """Positions that nothing covers are its records, up to the next tick; attachments are none."""
     tick = Tick(4, 1000)
     only = replay(Attachment(2, 0, 0, 1, b""), tick, only_input=3, adopted=8)
-    assert only.next_event(0, 100) == RecordsNext(3, 4, 4, UNKNOWN_OFFSET)
+    assert only.next_event(0, 100) == RecordsNext(3, 4, 4, UNKNOWN_OFFSET, run=0)
     assert only.next_event(4, 100) == tick
-    assert only.next_event(5, 100) == RecordsNext(3, 3, 3, UNKNOWN_OFFSET)
+    assert only.next_event(5, 100) == RecordsNext(3, 3, 3, UNKNOWN_OFFSET, run=5)
 
 
 def test_a_merged_batch_comes_whole() -> None:

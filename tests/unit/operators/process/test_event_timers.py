@@ -152,7 +152,7 @@ def test_setting_a_timer_again_moves_it() -> None:
     task.feed(("a", 1, [["set", "t", 5], ["set", "t", 20], ["set", "u", 6], ["set", "v", 30]]))
     made = task.feed(("a", 10, [["set", "v", 15], ["cancel", "t"], ["cancel", "none"]]))
     assert [result[0] for _, result, _ in made] == ["u", "record"]
-    assert task.state.timers("p").due(1000, limit=9) == [(15, b"a", "v")]
+    assert task.state.timers("p").due(1000, limit=9) == [(15, b"a", "v", 0)]
     task.feed(("a", 11, [["cancel", "v"], ["set", "v", 12], ["set", "w", 13], ["cancel", "w"]]))
     made = task.feed(("a", 20, []))
     assert [result[0] for _, result, _ in made] == ["v", "record"]
@@ -439,7 +439,7 @@ def test_timers_are_those_of_the_model(steps: list[Any], cuts: list[bool]) -> No
     assert made == model.made
     left = sorted(Pending(at, key, name) for (key, name), at in model.timers.items())
     found = task.state.timers("p").due(1 << 62, limit=99)
-    assert [Pending(at, key.decode(), name) for at, key, name in found] == left
+    assert [Pending(at, key.decode(), name) for at, key, name, _ in found] == left
 
 
 @settings(max_examples=20, deadline=None)

@@ -153,3 +153,33 @@ def test_a_crash_counts_no_drop_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         timed, hours = status(driver).operators
         assert (timed.dropped, hours.dropped) == ({"ahead": 0}, {"late": 1})
         assert driver.state("h.time") == {b"": START_MS + HOUR_MS}
+
+
+class Waiting(kstash.Processor[str, str, str]):
+    """Sets a timer of the clock for each key."""
+
+    def on_record(self, record: Any, context: Any) -> None:  # noqa: ARG002 - whatever it is
+        """An hour later."""
+        context.wall_timer("idle", at=context.now() + HOUR_MS)
+
+    def on_wall_timer(self, timer: Any, context: Any) -> None:
+        """Tell."""
+        context.send(timer.name)
+
+
+def test_wall_timers_of_a_processor() -> None:
+    """They are pending until they fire, and late where they may not."""
+    app = App("idle")
+    app.stream("in", key=kstash.text, value=kstash.text).process("p", Waiting, value=kstash.text)
+    with TestDriver(app, start_ms=START_MS) as driver:
+        driver.send("in", "v", key="k")
+        driver.send("in", "v", key="l")
+        driver.advance(11)
+        assert status(driver).operators[0].timers == 2
+        gauges = driver.metrics.gauges
+        assert (gauges["wall_timers_pending"], gauges["wall_timers_late_seconds"]) == (2, 0)
+        driver.clock.step(HOUR_MS / 1000)
+        driver.rig.worker.groups[0].batches.close()
+        driver.clock.advance(1)
+        driver.rig.settle()
+        assert gauges["wall_timers_late_seconds"] > 0
