@@ -68,6 +68,23 @@ def test_a_window_to_come_may_begin_after_a_record() -> None:
     assert sliding.at(97) == [("a", 95, 105, [97], 97)]
 
 
+def test_a_window_that_begins_holds_what_is_in_it() -> None:
+    """Also where another one has nearly the same: what is before it, or after it, is not in it."""
+    before = Sliding(grace=20)
+    before.at(20, 25, 26)
+    assert ("a", 22, 32, [25, 26, 32], 32) in before.at(32)
+    after = Sliding(grace=4)
+    after.at(25, 26, 34)
+    assert ("a", 23, 33, [25, 26, 33], 33) in after.at(33)
+
+
+def test_a_window_that_begins_holds_records_as_they_came() -> None:
+    """Where none is left that has the same ones."""
+    sliding = Sliding(grace=4)
+    sliding.at(20, 15, 26)
+    assert ("a", 15, 25, [20, 15, 25], 25) in sliding.at(25)
+
+
 @pytest.mark.parametrize(("time", "is_open"), [(25, True), (26, False)])
 def test_a_window_closes_after_its_end_and_grace(time: int, is_open: bool) -> None:
     """And takes a record until then."""
