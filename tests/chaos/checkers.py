@@ -270,6 +270,34 @@ def check_same(one: Outputs, other: Outputs) -> None:
         )
 
 
+def check_gathered(outputs: Outputs, inputs: Mapping[str, Sequence[str]]) -> None:
+    """What `timing_app` sends: each value once, in order, when its timer was due.
+
+    Values of a key that leave together say the same of clock and timer, under an id that no others
+    have; and the clock never goes back within a partition.
+    """
+    together: dict[str, tuple[bytes, int, int, int]] = {}
+    for partition, records in outputs.items():
+        clock_ms = 0
+        for output in records:
+            said = json.loads(output.value or b"null")
+            set_ms, due_ms, now_ms = said["set_ms"], said["due_ms"], said["now_ms"]
+            assert set_ms < due_ms <= now_ms, f"{_place(output)}: {said}"
+            assert clock_ms <= now_ms, f"{_place(output)}: {clock_ms} comes before {now_ms}"
+            clock_ms = now_ms
+            mine = output.key or b"", set_ms, due_ms, now_ms
+            assert together.setdefault(said["id"], mine) == mine, f"{_place(output)}: {said}"
+        assert records, f"partition {partition} has no output"
+    found = {
+        key.decode(): [json.loads(value)["item"] for value in values]
+        for key, values in by_key(outputs).items()
+    }
+    assert found.keys() == inputs.keys(), f"keys differ: {sorted(found.keys() ^ inputs.keys())[:5]}"
+    for key, values in inputs.items():
+        at = first_difference(found[key], values)
+        assert found[key] == list(values), f"{key!r}: the values differ from number {at} on"
+
+
 def check_in_order(
     outputs: Outputs, expected: Mapping[int, Sequence[tuple[bytes, bytes]]], what: str
 ) -> None:

@@ -21,6 +21,7 @@ from tests.chaos.checkers import (
     by_key,
     check_chains,
     check_counts,
+    check_gathered,
     check_in_order,
     check_no_headers,
     check_same,
@@ -174,7 +175,7 @@ class RollingHash(Subject):
     name = "rolling_hash"
     module = "tests.chaos.rolling_hash_app"
     store = "chains"
-    input_names = ("left", "right")
+    input_names: ClassVar[tuple[str, ...]] = ("left", "right")
     rate = 500
 
     def record(self, index: int) -> Record:
@@ -282,5 +283,24 @@ class Windows(Subject):
         return {}
 
 
-SUBJECTS: tuple[type[Subject], ...] = (WordCount, KeywordCount, BothDeliveries, Windows)
-"""What storms go over: one or two hops, one or two inputs, both deliveries, windows."""
+class Timing(BothDeliveries):
+    """Values that leave when the wall clock says so, with times and ids; both deliveries."""
+
+    name = "timing"
+    module = "tests.chaos.timing_app"
+    store = ""
+    input_names = ("values",)
+
+    def record(self, index: int) -> Record:
+        """A value that no other record has."""
+        key = f"key-{self.choice.randrange(CHAIN_KEYS)}"
+        place = place_of(key.encode(), self.partition_count)
+        return self.inputs[0], place, key, f"value-{index}"
+
+    def check(self, outputs: Outputs, sent: Sequence[Record]) -> None:
+        """Each key's values leave once and in order, and clock and ids are of one history."""
+        check_gathered(outputs, values_by_key(list(sent))[self.inputs[0]])
+
+
+SUBJECTS: tuple[type[Subject], ...] = (WordCount, KeywordCount, BothDeliveries, Windows, Timing)
+"""What storms go over: one or two hops, one or two inputs, both deliveries, windows, the clock."""

@@ -13,6 +13,9 @@ from tests.chaos.checkers import (
     ReaderRule,
     check_chains,
     check_counts,
+    check_gathered,
+    check_in_order,
+    check_no_headers,
     check_same,
     next_hash,
 )
@@ -137,3 +140,54 @@ def test_an_input_that_is_twice_in_its_topic_counts_twice() -> None:
     check_chains(_chain("a1", "a2", "b1", "a1"), inputs)
     with pytest.raises(AssertionError, match="made no output"):
         check_chains(_chain("a1", "a2", "b1"), inputs)
+
+
+def _gathered(*said: tuple[str, str, int, str]) -> dict[int, list[Output]]:
+    """Outputs of (key, item, now, id): of timers that were set 200 ms before."""
+    outputs = []
+    for offset, (key, item, now_ms, name) in enumerate(said):
+        due_ms = now_ms // 10 * 10
+        value = {"item": item, "set_ms": due_ms - 200, "due_ms": due_ms, "now_ms": now_ms}
+        outputs.append(
+            Output(0, offset, key.encode(), json.dumps({**value, "id": name}).encode(), ())
+        )
+    return {0: outputs}
+
+
+RIGHT = (("k", "a", 303, "x"), ("k", "b", 303, "x"), ("j", "c", 303, "y"), ("k", "d", 520, "z"))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (RIGHT[1:], "differ from number 1"),
+        ((*RIGHT, RIGHT[-1]), "differ from number 4"),
+        ((RIGHT[1], RIGHT[0], *RIGHT[2:]), "differ from number 1"),
+        ((*RIGHT[:3], ("k", "d", 320, "x")), "'now_ms': 320"),
+        ((*RIGHT[:3], ("k", "d", 302, "z")), "303 comes before 302"),
+        ((*RIGHT[:3], ("k", "d", 520, "x")), "'now_ms': 520"),
+        ((*RIGHT[:2], RIGHT[3]), "keys differ"),
+    ],
+)
+def test_what_was_gathered_leaves_once_by_one_history(
+    said: Sequence[tuple[str, str, int, str]], message: str
+) -> None:
+    """Lost, doubled and misplaced values, clocks that go back, and ids of two are each found."""
+    check_gathered(_gathered(*RIGHT), {"k": ["a", "b", "d"], "j": ["c"]})
+    with pytest.raises(AssertionError, match=message):
+        check_gathered(_gathered(*said), {"k": ["a", "b", "d"], "j": ["c"]})
+
+
+def test_order_of_all_outputs_is_checked() -> None:
+    """Of a partition, keys included."""
+    expected = [(b"w", b"1"), (b"w", b"2")]
+    check_in_order(_numbers(1, 2), {0: expected}, "counts")
+    with pytest.raises(AssertionError, match="counts, partition 0: 2 outputs, 2 expected; number"):
+        check_in_order(_numbers(2, 1), {0: expected}, "counts")
+
+
+def test_transactional_records_have_no_header() -> None:
+    """None of any name."""
+    check_no_headers(_numbers(1))
+    with pytest.raises(AssertionError, match="carry"):
+        check_no_headers({0: [identified(1)]})

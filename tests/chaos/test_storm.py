@@ -20,6 +20,7 @@ from tests.chaos.subjects import (
     BothDeliveries,
     KeywordCount,
     Subject,
+    Timing,
     Windows,
     WordCount,
 )
@@ -48,7 +49,7 @@ def table() -> Iterator[Table]:
 
 PLACES: dict[str, tuple[type[Subject], ...]] = {
     "counts": (WordCount, KeywordCount),
-    "both deliveries": (BothDeliveries,),
+    "both deliveries": (BothDeliveries, Timing),
     "windows": (Windows,),
 }
 """Of each place one has its storm, by the seed."""
