@@ -262,3 +262,20 @@ def test_another_timeout_needs_a_drain() -> None:
         other.configure(idle_timeout_ms=IDLE_MS + 1)
         with pytest.raises(ProgramChangedError, match="event_time"):
             driver.recover(other)
+
+
+def test_how_far_each_input_has_come_outlives_a_restart() -> None:
+    """From a checkpoint, also of an input of which nothing comes any more."""
+    app = kstash.App("two", event_time="watermark")
+    ahead = app.stream("ahead", key=kstash.text, value=kstash.text, idle="hold")
+    behind = app.stream("behind", key=kstash.text, value=kstash.text, idle="hold")
+    ahead.merge(behind).window(kstash.tumbling(HOUR), emit="final").count("n").to("out")
+    first = START - START % DAY
+    with TestDriver(app, start_ms=START) as driver:
+        driver.send("ahead", "a", key="k", timestamp_ms=first + 10 * 3_600_000)
+        driver.send("behind", "b", key="k", timestamp_ms=first)
+        driver.drain()
+        driver.recover()
+        assert not outputs(driver, "out")
+        driver.send("behind", "b", key="k", timestamp_ms=first + 5 * 3_600_000)
+        assert [start for _, start, _ in outputs(driver, "out")] == [first]
