@@ -57,7 +57,7 @@ class GroupTicks:
                 is_at_end=is_at_end,
             )
             task.ticking, task.answers.clock = ticking, ticking.logged_ms
-        if waiting := [task for task in seeing if task.program.ticks.are_wanted]:
+        if waiting := [t for t in seeing if t.watermark or t.program.ticks.are_wanted]:
             self._ends = ListedEnds(clients.admin, waiting)
             self._batches.look_at_ticks()
             self._idle = GroupIdle(
