@@ -48,6 +48,7 @@ class Serde(Generic[T]):
             `exact_types`; None: `encode_column` does.
         partitioned_by: of a serde of keys: the part of a key's bytes that decides its partition;
             None: all of them.
+        inner: of a serde of keys of windows: that of the keys within these.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Serde(Generic[T]):
     decode_column: Callable[[list[bytes]], list[T]] | None = field(default=None, compare=False)
     check_column: Callable[[list[T]], object] | None = field(default=None, compare=False)
     partitioned_by: Callable[[bytes], bytes] | None = field(default=None, compare=False)
+    inner: Serde[Any] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"Serde({self.name!r})"

@@ -12,6 +12,7 @@ from kstash.operators.flow import Flow
 from kstash.operators.records import records_of
 from kstash.operators.step import Scope
 from kstash.topology import nodes as n
+from kstash.topology.inner_keys import InnerKey
 
 
 class MapStep:
@@ -150,6 +151,21 @@ class SplitStep:
                 return
             left = rest
         scope.out(left, self.ports[-1])
+
+
+class InnerKeyStep:
+    """The keys within those of windows."""
+
+    def __init__(self, node: InnerKey) -> None:
+        self.label = node.title
+        self.key = node.key
+
+    def run(self, _side: int, flow: Flow, scope: Scope) -> None:
+        """Take them out."""
+        left = decode_keys(flow, self.label, scope)
+        if left is not None:
+            keys = [None if window is None else window.key for window in left.live_keys]
+            scope.out(left.with_keys(keys, self.key))
 
 
 class KeyByStep:

@@ -26,6 +26,7 @@ from kstash.operators.records import FlatMapRecordsStep, MapRecordsStep
 from kstash.operators.stateless import (
     FilterStep,
     FlatMapStep,
+    InnerKeyStep,
     KeyByStep,
     MapStep,
     PeekStep,
@@ -47,6 +48,7 @@ from kstash.topology import session_nodes as sessions
 from kstash.topology import sliding_nodes as sliding
 from kstash.topology import time_nodes as t
 from kstash.topology import window_nodes as w
+from kstash.topology.inner_keys import InnerKey
 from kstash.topology.process_node import Process
 from kstash.topology.traits import ColumnSet
 
@@ -91,6 +93,7 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     records.FlatMapRecords: lambda node, _: FlatMapRecordsStep(node),
     n.Split: lambda node, _: SplitStep(node),
     n.KeyBy: lambda node, _: KeyByStep(node),
+    InnerKey: lambda node, _: InnerKeyStep(node),
     **dict.fromkeys(FOLDERS, _folding),
     k.Distinct: lambda node, _: KeyedStep(node, NewValues(node)),
     **dict.fromkeys(

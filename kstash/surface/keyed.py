@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from kstash.serdes import Serde, json
 from kstash.surface import ready
+from kstash.surface.inner_keys import unwindowed
 from kstash.surface.keyed_folds import KeyedFolds
 from kstash.surface.process import processed
 from kstash.surface.streams import Stream
@@ -17,6 +18,7 @@ from kstash.topology.processor import Processor
 from kstash.topology.record import Deletion, Record
 from kstash.topology.user_code import user_location
 from kstash.topology.window_nodes import Emit, Windows
+from kstash.topology.windowed import Windowed
 
 if TYPE_CHECKING:  # it makes keyed streams
     from kstash.surface.windows import WindowedStream
@@ -77,6 +79,20 @@ class KeyedStream(KeyedFolds[K, V]):
     ) -> Stream[Any, Any]:
         """Make any number of new records of each; a stream of new keys is a `Stream`."""
         return Stream.flat_map_records(self, function, key=cast("Any", key))
+
+    def inner_key(self: KeyedStream[Windowed[K2], V]) -> KeyedStream[K2, V]:
+        """Give each result of windows the key of their records, so that state of it can follow.
+
+        State right after windows is kept for each key *and* window: a processor sees one window
+        each time. After this it sees all windows of a key, in the order in which they are sent.
+        Nothing passes through a topic: results are where their records' keys belong. Where the
+        window itself is needed, `records()` before this keeps it in the value, as `key` of each.
+
+        Raises:
+            TopologyError: these are no keys of windows; or they are read from a topic, of which
+                nobody knows that it is spread by the keys within them.
+        """
+        return cast("KeyedStream[K2, V]", unwindowed(self))
 
     def side(self, name: str, *, value: Serde[V2] | None = None) -> KeyedStream[K, V2]:
         """The records that a processor sends to one of its side outputs, with the key of theirs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kstash.serdes import Serde, json
@@ -198,4 +198,4 @@ class KeyedFolds(Stream[K, V]):
         key = self._key_serde
         assert key is not None, "a keyed stream has one"
         node = self._graph.add(lambda index: fold.node(index, self._node, key))
-        return cast("KeyedStream[K, Any]", replace(self, _node=node, _value_serde=fold.sent))
+        return cast("KeyedStream[K, Any]", self._of_other_values(node, fold.sent))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kstash.errors import TopologyError
@@ -92,7 +91,7 @@ def declared(
         )
     )
     if result_key is None:
-        return replace(stream, _node=node, _value_serde=value)
+        return stream._of_other_values(node, value)
     reason = f"process({name!r}) gives results keys of their own"
     return stream._graph.stream(node, key=result_key, value=value, unkeyed=reason)
 

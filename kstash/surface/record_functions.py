@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kstash.serdes import Serde
@@ -34,6 +33,6 @@ def record_stream(
         lambda index: kind(index, (stream._node,), location, verb=verb, function=function, key=key)
     )
     if key is None:
-        return replace(stream, _node=node, _value_serde=None)
+        return stream._of_other_values(node, None)
     reason = f"{verb} gives records keys of their own"
     return stream._graph.stream(node, key=key, value=None, unkeyed=reason)

@@ -105,8 +105,7 @@ class Stream(Generic[K, V]):
         """Make each value a `Record` of its key, value, timestamp and headers."""
         location = user_location()
         node = self._graph.add(lambda index: n.Records(index, (self._node,), location))
-        made: Stream[Any, Any] = replace(self, _node=node, _value_serde=None)
-        return made
+        return self._of_other_values(node, None)
 
     @overload
     def map_records(self, function: Callable[[Record], Record]) -> Stream[K, Any]: ...
@@ -181,8 +180,7 @@ class Stream(Generic[K, V]):
             TopologyError: this is not what `process` returned, or it has no such side output.
         """
         node, serde = side_of(self, name, value)
-        made: Stream[Any, Any] = replace(self, _node=node, _value_serde=serde)
-        return made
+        return self._of_other_values(node, serde)
 
     # --- keys -----------------------------------------------------------------------------------
 
@@ -309,9 +307,14 @@ class Stream(Generic[K, V]):
         node = self._graph.add(
             lambda index: kind(index, (self._node,), location, verb=verb, function=function)
         )
-        value_serde = self._value_serde if ColumnSet.VALUE in kind.keeps else None
-        made: Stream[Any, Any] = replace(self, _node=node, _value_serde=value_serde)
+        if ColumnSet.VALUE not in kind.keeps:
+            return self._of_other_values(node, None)
+        made: Stream[Any, Any] = replace(self, _node=node)
         return made
+
+    def _of_other_values(self, node: n.Node, value: Serde[Any] | None) -> Stream[Any, Any]:
+        """The stream of a node that keeps the keys: no longer what sends the values, as windows."""
+        return self._graph.stream(node, key=self._key_serde, value=value, unkeyed=self._unkeyed)
 
     def _port(self, parent: n.Node, port: str) -> Self:
         return replace(self, _node=self._graph.port(parent, port, parent.location))

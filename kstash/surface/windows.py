@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from kstash.errors import TopologyError
 from kstash.escape import short_repr
 from kstash.serdes import Serde, json
 from kstash.surface import folds
 from kstash.surface.keyed import KeyedStream
+from kstash.surface.words import WINDOW_WORDS, missing, refuse_columns, refuse_loops
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
 from kstash.topology import window_nodes as w
@@ -23,16 +24,21 @@ from kstash.topology.windowed import Windowed
 
 K = TypeVar("K")
 V = TypeVar("V")
+R = TypeVar("R")
 S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class WindowResults(KeyedStream[K, V]):
-    """The results of windows: a keyed stream of `Windowed` keys, or of keys as they are."""
+class WindowResults(KeyedStream[Windowed[K], R], Generic[K, V, R]):
+    """Results R of windows of records of key K and value V, under the keys of these windows.
+
+    It is one as long as its values are the results: `map_values` makes a `KeyedStream`. Windows by
+    the number of records have the keys as they are.
+    """
 
     _fold: w.WindowFold[Any]
 
-    def late(self) -> KeyedStream[Any, Late[Any]]:
+    def late(self) -> KeyedStream[K, Late[V]]:
         """The records that came too late for all of their windows, under their own keys.
 
         Each value is a `Late` of the record's value and the windows that it missed. A fold that
@@ -46,7 +52,7 @@ class WindowResults(KeyedStream[K, V]):
             raise TopologyError(
                 f"nothing is late for {self._fold.windows}, which goes by no time", user_location()
             )
-        return cast("KeyedStream[Any, Late[Any]]", self._graph.aside(self._fold, w.LATE))
+        return cast("KeyedStream[K, Late[V]]", self._graph.aside(self._fold, w.LATE))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -65,7 +71,15 @@ class WindowedStream(Generic[K, V]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._windows}>"
 
-    def count(self, name: str) -> WindowResults[Windowed[K], int]:
+    if not TYPE_CHECKING:  # a type checker would believe that every name is there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise missing(self, name, WINDOW_WORDS, user_location())
+
+        __getitem__ = __setitem__ = refuse_columns
+        __iter__ = __aiter__ = refuse_loops
+
+    def count(self, name: str) -> WindowResults[K, V, int]:
         """Count the records, whatever their values.
 
         Args:
@@ -76,7 +90,7 @@ class WindowedStream(Generic[K, V]):
         """
         return self._folded(folds.count_fold(name))
 
-    def sum(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[Windowed[K], V]:
+    def sum(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[K, V, V]:
         """Add up the values, from 0.
 
         Args:
@@ -90,7 +104,7 @@ class WindowedStream(Generic[K, V]):
 
     def reduce(
         self, name: str, function: Callable[[V, V], V | Deletion], *, value: Serde[V] | None = None
-    ) -> WindowResults[Windowed[K], V]:
+    ) -> WindowResults[K, V, V]:
         """Fold the values: the first stands as it is, then `function(state, value)`.
 
         Args:
@@ -112,7 +126,7 @@ class WindowedStream(Generic[K, V]):
         value: Serde[S],
         merge: Callable[[S, S], S | Deletion] | None = None,
         values: Serde[V] | None = None,
-    ) -> WindowResults[Windowed[K], S]:
+    ) -> WindowResults[K, V, S]:
         """Keep a state of any kind.
 
         Args:
@@ -131,7 +145,7 @@ class WindowedStream(Generic[K, V]):
         fold = folds.aggregate_fold(name, initial, function, value, merge=merge, values=known)
         return self._folded(fold)
 
-    def min(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[Windowed[K], V]:
+    def min(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[K, V, V]:
         """Keep the least value.
 
         Args:
@@ -143,7 +157,7 @@ class WindowedStream(Generic[K, V]):
         """
         return self._folded(folds.extreme_fold(k.Min, name, value, self._stream._value_serde))
 
-    def max(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[Windowed[K], V]:
+    def max(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[K, V, V]:
         """Keep the greatest value.
 
         Args:
@@ -155,7 +169,7 @@ class WindowedStream(Generic[K, V]):
         """
         return self._folded(folds.extreme_fold(k.Max, name, value, self._stream._value_serde))
 
-    def mean(self, name: str) -> WindowResults[Windowed[K], float]:
+    def mean(self, name: str) -> WindowResults[K, V, float]:
         """Keep the mean of numbers.
 
         Args:
@@ -166,9 +180,7 @@ class WindowedStream(Generic[K, V]):
         """
         return self._folded(folds.mean_fold(name))
 
-    def collect(
-        self, name: str, *, value: Serde[V] | None = None
-    ) -> WindowResults[Windowed[K], list[V]]:
+    def collect(self, name: str, *, value: Serde[V] | None = None) -> WindowResults[K, V, list[V]]:
         """Keep all values in their order.
 
         Args:
@@ -181,7 +193,7 @@ class WindowedStream(Generic[K, V]):
         """
         return self._folded(folds.collect_fold(name, value, self._stream._value_serde))
 
-    def statistics(self, name: str) -> WindowResults[Windowed[K], Statistics]:
+    def statistics(self, name: str) -> WindowResults[K, V, Statistics]:
         """Keep count, mean, variance, the least and the greatest of numbers.
 
         By Welford's method, which loses nothing where numbers are far from 0. What is not
@@ -203,7 +215,7 @@ class WindowedStream(Generic[K, V]):
         value: Serde[Any] = json,
         values: Serde[V] | None = None,
         **parts: FoldPart,
-    ) -> WindowResults[Windowed[K], dict[str, Any]]:
+    ) -> WindowResults[K, V, dict[str, Any]]:
         """Keep several folds in one state; a result is a dict of all that they make.
 
         Args:
@@ -218,7 +230,7 @@ class WindowedStream(Generic[K, V]):
         known = self._stream._value_serde if values is None else values
         return self._folded(folds.aggregate_all_fold(name, value, parts, values=known))
 
-    def _folded(self, fold: folds.Declared) -> WindowResults[Any, Any]:
+    def _folded(self, fold: folds.Declared) -> WindowResults[Any, Any, Any]:
         stream = self._stream
         key, graph = stream._key_serde, stream._graph
         assert key is not None, "a keyed stream has one"

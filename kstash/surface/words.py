@@ -111,6 +111,8 @@ STREAM_WORDS: Mapping[str, str] = {
     **_each("items events records_with_key", "use records()"),
     **_each("set_timestamp with_timestamp assign_timestamps set_headers with_headers", _TIMESTAMP),
     **_each("punctuate schedule timer every delay", _TIMER),
+    "late": "late() is of what a fold of windows returned, such as window(...).count(name), before "
+    "anything makes other values of it",
     "describe": "use App.topology().describe()",
     "run": "use App.run()",
 }
@@ -145,6 +147,33 @@ APP_WORDS: Mapping[str, str] = {
 
 STATE_VERBS: set[str] = set()
 """What a `KeyedStream` has and a `Stream` has not; filled below that class."""
+
+
+_FOLD_FIRST = (
+    "windows have no results before a fold: call count, sum, aggregate, collect or another fold of "
+    "them first, and this on what it returns"
+)
+_BEFORE = "call it before window(...): windows part records, and only folds make something of them"
+_AFTER = (
+    "collect the values of each window, window(...).collect(name), or aggregate them, and go on "
+    "with the result: state after inner_key() is kept for each key over all windows"
+)
+WINDOW_WORDS: Mapping[str, str] = {
+    **STREAM_WORDS,
+    **_each("to late side inner_key map_records flat_map_records", _FOLD_FIRST),
+    **_each(
+        "map map_values flat_map flat_map_values filter filter_not peek records merge split key_by "
+        "repartition dedup throttle",
+        _BEFORE,
+    ),
+    **_each("process with_state top distinct", _AFTER),
+    **_each(
+        "final suppress current emit_on_close",
+        "one result for each window is sent by window(windows, emit='final')",
+    ),
+    "window": "it is windowed already: call a fold, such as count(name)",
+}
+"""By the method of a windowed stream that was tried."""
 
 
 def no_key(verb: str, reason: str | None, location: str) -> UnknownWordError:

@@ -79,6 +79,7 @@ def windowed_by_start(
         deserialize,
         is_steady=inner.is_steady,
         partitioned_by=partitioned_within(inner, head),
+        inner=inner,
     )
 
 
@@ -119,4 +120,5 @@ def windowed_by_session(inner: Serde[T]) -> Serde[Windowed[T]]:
         deserialize,
         is_steady=inner.is_steady,
         partitioned_by=partitioned_within(inner, head),
+        inner=inner,
     )

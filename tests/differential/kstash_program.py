@@ -40,7 +40,7 @@ def kind(spec: dict[str, Any]) -> kstash.Windows | None:
     return None
 
 
-def folded(stream: Keyed, spec: dict[str, Any], name: str) -> kstash.WindowResults[Any, Any]:
+def folded(stream: Keyed, spec: dict[str, Any], name: str) -> kstash.WindowResults[Any, Any, Any]:
     """The results of an operator."""
     windows = kind(spec)
     assert windows is not None
