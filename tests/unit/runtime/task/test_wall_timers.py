@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import kstash
 from kstash.core.determinants import CLOCK, SEED, Attachment
 from kstash.core.record_codec import decode_record
 from kstash.core.records import Segment
+from kstash.runtime.task.answers import EventAnswers
 from kstash.testing import TestDriver
 
 NOW = 1_600_000_000_000
@@ -334,3 +336,16 @@ def test_errors_in_a_tick_and_before_it(processor: Any, why: str) -> None:
     driver.kafka.append("in", b"v", key=b"k")
     with pytest.raises(kstash.errors.OperatorError, match=why):
         driver.advance(1.0)
+
+
+def test_draws_go_on_through_the_slices_of_a_run() -> None:
+    """A replay may take a run in several batches: its numbers are counted on, not anew."""
+    nothing: Any = SimpleNamespace(nodes=())
+    answers = EventAnswers(nothing, lambda: bytes(16), nothing)
+    drawn = []
+    for run, position in ((0, 0), (0, 5), (None, 9)):
+        events: Any = SimpleNamespace(run=run, is_new=True, tick_ms=None)
+        answers.begin(events, position)
+        drawn.append(answers.draw("p"))
+    assert drawn[0] != drawn[1]
+    assert drawn[0] == drawn[2]
