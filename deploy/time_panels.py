@@ -35,6 +35,13 @@ TIME = Row(
             unit="s",
         ),
         Panel(
+            "Inputs awaited",
+            "For how long a task that merges by time has waited for one input while others have "
+            "records.",
+            [Query(largest("kstash_input_awaited_seconds", "topic"), "{{topic}}")],
+            unit="s",
+        ),
+        Panel(
             "Records dropped by operators",
             "By why: late for all their windows, too far ahead, without a key.",
             [

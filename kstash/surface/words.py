@@ -111,8 +111,8 @@ STREAM_WORDS: Mapping[str, str] = {
     **_each("items events records_with_key", "use records()"),
     **_each("set_timestamp with_timestamp assign_timestamps set_headers with_headers", _TIMESTAMP),
     **_each("punctuate schedule timer every delay", _TIMER),
-    "late": "late() is of what a fold of windows returned, such as window(...).count(name), before "
-    "anything makes other values of it",
+    "late": "late() is of what a fold after window() returned, before anything makes other values "
+    "of it",
     "describe": "use App.topology().describe()",
     "run": "use App.run()",
 }

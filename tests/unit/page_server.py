@@ -172,6 +172,8 @@ def status(worker: int, workers: int, *, partitions: int = 6, now: float | None 
             "stalled_seconds": 0.0,
             "stream_time": now - 0.012 * partition,
             "inputs": [f"{entry['topic']}/{partition}" for entry in stage["inputs"]],
+            "waits_for": [],
+            "waits_seconds": 0.0,
         }
         for index, stage in enumerate(described["stages"])
         for partition in mine

@@ -63,8 +63,9 @@ class OperatorReport:
             for what, entries in held.items():
                 board.gauge(HELD[what], entries, stage=stage.name, operator=node.label())
             if (late_s := _late_s(stage, node, tasks, now_ms)) is not None:
-                labels = {"stage": stage.name, "operator": node.label()}
-                board.gauge("wall_timers_late_seconds", late_s, **labels)
+                board.gauge(
+                    "wall_timers_late_seconds", late_s, stage=stage.name, operator=node.label()
+                )
             operators.append(self._status(stage, node, times.values(), held))
         self.operators = tuple(operators)
 

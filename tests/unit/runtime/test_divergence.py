@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 import kstash
-from kstash.core.determinants import Tick
+from kstash.core.determinants import Completed
+from kstash.core.ids import Incarnation
 from kstash.core.replay import Replay
 from kstash.errors import LineageGapError, ReplayDivergedError
 from kstash.testing import TestDriver
@@ -120,6 +121,7 @@ def test_what_no_operator_takes_is_not_passed_over(monkeypatch: pytest.MonkeyPat
     with TestDriver(app) as driver:
         feed(driver, COUNT)
         driver.crash()
-        monkeypatch.setattr(Replay, "next_event", lambda *_: Tick(0, 1_000))
-        with pytest.raises(LineageGapError, match=r"takes what was logged: Tick\(position=0"):
+        answered = Completed(0, b"call", Incarnation(0, 1))
+        monkeypatch.setattr(Replay, "next_event", lambda *_: answered)
+        with pytest.raises(LineageGapError, match=r"takes what was logged: Completed\(position=0"):
             driver.recover()

@@ -339,15 +339,17 @@ def test_h23_a_slow_read_of_the_lineage_is_repeated(monkeypatch: pytest.MonkeyPa
     """H23: it took longer than tombstones stay, so one may be gone that it needed: read anew."""
     restart = Groups.restart
     errors: list[Exception] = []
+    clusters: list[MemoryCluster] = []
 
-    def slow(kafka: MemoryKafka, application_id: str) -> MemoryCluster:
-        made = MemoryCluster(kafka, application_id)
+    def slow(kafka: MemoryKafka, application_id: str, **given: Any) -> MemoryCluster:
+        made = MemoryCluster(kafka, application_id, **given)
         made.links["marker"].delay_s = 3.0
+        clusters.append(made)
         return made
 
     def restarted(groups: Groups, number: int, error: Exception) -> None:
         errors.append(error)
-        groups._context.clients.cluster.links["marker"].delay_s = 0.0  # type: ignore[attr-defined] # it is a MemoryCluster
+        clusters[-1].links["marker"].delay_s = 0.0
         restart(groups, number, error)
 
     monkeypatch.setattr("kstash.testing.rig.MemoryCluster", slow)
