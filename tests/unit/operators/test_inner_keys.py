@@ -125,7 +125,7 @@ def test_results_are_typed_and_stay_of_windows_as_long_as_they_are_results() -> 
     ]
     for other in others:
         assert type(other) is KeyedStream
-        with pytest.raises(UnknownWordError, match="of what a fold of windows returned"):
+        with pytest.raises(UnknownWordError, match="of what a fold after window"):
             getattr(other, "late")  # noqa: B009 - mypy sees that it is not there
 
 
