@@ -17,6 +17,7 @@ from kstash.topology.traits import time_store
 
 _ENTRY = b""
 _OPEN = b"open"
+_GRACE = b"grace"
 
 
 def time_of(stores: Stores, name: str) -> int | None:
@@ -96,12 +97,48 @@ class StreamTime:
         return made
 
 
-class CountedTime(StreamTime):
-    """The stream time of windows that are entries of no store: beside it stands their number."""
+class WindowTime(StreamTime):
+    """The stream time of windows, beside the grace by which it has closed some.
+
+    What is closed stays closed: after an upgrade that gives windows a longer grace, their time is
+    later by so much, and what was closed under the shorter one opens no more. All that goes by
+    time and grace, so what leaves the operator, and when the next window closes, is as before.
+    After one that gives a shorter grace, windows may be due that no record has closed yet.
+
+    Args:
+        stores: of the task.
+        operator: name of the operator.
+        grace_ms: of its windows, as declared now.
+
+    Attributes:
+        has_shorter_grace: whether a longer grace was kept until now: said once, to whoever asks
+            first.
+    """
+
+    __slots__ = ("has_shorter_grace",)
+
+    _ENTRIES: ClassVar[tuple[bytes, ...]] = (_ENTRY, _GRACE)
+
+    def __init__(self, stores: Stores, operator: str, grace_ms: int) -> None:
+        super().__init__(stores, operator)
+        self.has_shorter_grace = False
+        # States that were written before graces were kept have none: as if it were the same.
+        before_ms = self._live.get(_GRACE)
+        if before_ms != grace_ms:
+            self._live[_GRACE] = grace_ms
+            if before_ms is None or self.now_ms == BEFORE_ALL_MS:
+                return
+            self.has_shorter_grace = before_ms > grace_ms
+            if not self.has_shorter_grace:
+                self.take(self.now_ms + grace_ms - before_ms)
+
+
+class CountedTime(WindowTime):
+    """The time of windows that are entries of no store: beside it stands their number."""
 
     __slots__ = ()
 
-    _ENTRIES = (_ENTRY, _OPEN)
+    _ENTRIES: ClassVar[tuple[bytes, ...]] = (*WindowTime._ENTRIES, _OPEN)
 
     def add_windows(self, more: int) -> None:
         """So many more windows are open; below 0, so many less."""

@@ -16,7 +16,7 @@ from typing import cast
 from kstash.operators.flow import ENTERED, Expanded, Flow, Trail
 from kstash.operators.fold import Folder
 from kstash.operators.step import PART_RECORDS, Scope
-from kstash.operators.stream_time import StreamTime
+from kstash.operators.stream_time import StreamTime, WindowTime
 from kstash.operators.windows.aligned_folds import AlignedFolds
 from kstash.operators.windows.day_grid import DayGrid
 from kstash.operators.windows.grid import Grid
@@ -47,29 +47,44 @@ class AlignedWindows:
             size_ms, advance_ms = windows.size_ms, windows.advance_ms
             self.grid = Grid(size_ms, advance_ms, windows.offset_ms, node.grace_ms)
             is_tumbling = advance_ms == size_ms
+        self.grace_ms = node.grace_ms
         self.is_final = node.is_final
         self.folds = AlignedFolds(node, self.grid, folder, is_tumbling=is_tumbling)
         self.result_key, self.shown = self.folds.result_key, folder.shown
 
     def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
+        """Process records; before them comes what a shorter grace than before has made due."""
+        if WindowTime(scope.stores, self.name, self.grace_ms).has_shorter_grace and self.is_final:
+            self._close_first(keys, flow, scope)
+        else:
+            self._run(keys, flow, scope)
+
+    def _close_first(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
+        time = WindowTime(scope.stores, self.name, self.grace_ms)
+        if self._close(flow.part(0, 1).trail, self.grid.closed(time.now_ms), scope):
+            self._run(keys, flow, scope)
+        else:
+            scope.later(partial(self._close_first, keys, flow))
+
+    def _run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
         """Part the records where windows close between them, and process the parts."""
-        time = StreamTime(scope.stores, self.name)
+        time = WindowTime(scope.stores, self.name, self.grace_ms)
         before = self.grid.number_closed(time.now_ms)
         if self._is_one_part(flow, time.now_ms):
             self._take(keys, flow, -1, time, scope)
         else:
             self._in_parts(keys, flow, 0, scope)
         if not self.is_final:
-            now = StreamTime(scope.stores, self.name).now_ms
+            now = WindowTime(scope.stores, self.name, self.grace_ms).now_ms
             if self.grid.number_closed(now) != before:
                 self._forget(self.grid.closed(now), scope)
 
     def pass_time(self, time_ms: int, scope: Scope) -> None:
         """Close what is closed at a time that no record brought."""
-        time, grid = StreamTime(scope.stores, self.name), self.grid
+        time, grid = WindowTime(scope.stores, self.name, self.grace_ms), self.grid
         number = grid.number_closed(time.now_ms)
         closed = grid.closed(time.take(time_ms))
-        if grid.number_closed(time.now_ms) == number:
+        if grid.number_closed(time.now_ms) == number and not time.has_shorter_grace:
             return
         if self.is_final:
             self._close_all(closed, scope)
@@ -82,7 +97,8 @@ class AlignedWindows:
 
     def _in_parts(self, keys: list[bytes], flow: Flow, start: int, scope: Scope) -> None:
         """Process records from one on, until one of them leaves work, the others among it."""
-        time, times, grid = StreamTime(scope.stores, self.name), flow.times, self.grid
+        time = WindowTime(scope.stores, self.name, self.grace_ms)
+        times, grid = flow.times, self.grid
         while start < flow.count:
             bound = grid.next_closing(time.now_ms)
             end = start

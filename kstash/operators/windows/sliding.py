@@ -92,7 +92,7 @@ class _Slides(Part[_Change]):
     """A run over the records of a flow."""
 
     def __init__(self, logic: SlidingWindows, keys: list[bytes], flow: Flow, scope: Scope) -> None:
-        self.time = CountedTime(scope.stores, logic.name)
+        self.time = CountedTime(scope.stores, logic.name, logic.grace_ms)
         super().__init__(logic, keys, flow, scope, self.time)
         self.logic = logic
         self.missed = 0

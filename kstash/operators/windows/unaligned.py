@@ -15,7 +15,7 @@ from kstash.operators.calls import refuse
 from kstash.operators.flow import WITHOUT_RECORDS, Flow
 from kstash.operators.fold import Folder
 from kstash.operators.step import Scope
-from kstash.operators.stream_time import StreamTime
+from kstash.operators.stream_time import StreamTime, WindowTime
 from kstash.operators.windows.queue import ClosingQueue
 from kstash.operators.windows.results import Results
 from kstash.operators.windows.single import single
@@ -35,6 +35,7 @@ class Unaligned(ABC, Generic[M]):
         length_ms: of a window that holds one record, from its start to where it could close.
 
     Attributes:
+        grace_ms: of the windows.
         open_ms: what is so far behind the time, or less, is open.
     """
 
@@ -43,6 +44,7 @@ class Unaligned(ABC, Generic[M]):
         self.queue_name = queue_store_name(node.name)
         self.result_key = node.windows.result_key(node.record_key)
         self.is_final = node.is_final
+        self.grace_ms = node.grace_ms
         self.open_ms = length_ms + node.grace_ms
         self.folder = folder
         self.fold = single(node.fold, folder)
@@ -57,8 +59,8 @@ class Unaligned(ABC, Generic[M]):
 
     def pass_time(self, time_ms: int, scope: Scope) -> None:
         """Close what is closed at a time that no record brought, or the first part of it."""
-        time = StreamTime(scope.stores, self.name)
-        if time_ms <= time.now_ms:
+        time = WindowTime(scope.stores, self.name, self.grace_ms)
+        if time_ms <= time.now_ms and not time.has_shorter_grace:
             return
         time.take(time_ms)
         self._close(scope)
@@ -113,7 +115,7 @@ class Part(ABC, Generic[M]):
         self.flow = flow
         self.scope = scope
         self.at = -1
-        self._time = time or StreamTime(stores, logic.name)
+        self._time = time or WindowTime(stores, logic.name, logic.grace_ms)
         self.now = self._time.now_ms
         latest = max([self.now, *flow.times])
         self.queue = ClosingQueue(stores.ordered(logic.queue_name), latest - logic.open_ms)
