@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from kstash.testing import TestDriver
 
 Texts = KeyedStream[str, str]
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+PAGE = Path(__file__).parents[4] / "docs" / "operating" / "upgrading.md"
 
 
 def program(grow: Callable[[Texts], KeyedStream[str, Any]]) -> App:
@@ -98,3 +101,47 @@ def test_a_state_that_has_no_end_is_as_it_was() -> None:
     assert kstash.Map("m", key=kstash.text, value=kstash.json).canonical() == [
         *("map", "m", "json", "text")
     ]
+
+
+def timed(out_of_order: timedelta = MINUTE, max_ahead: timedelta = MINUTE) -> App:
+    """A source with bounds of its own."""
+    app = App("measures")
+    stream = app.stream(
+        "in", value=kstash.text, timestamp=int, out_of_order=out_of_order, max_ahead=max_ahead
+    )
+    stream.to("out", value=kstash.json)
+    return app
+
+
+def throttled(at_most: int = 1, within: timedelta = HOUR) -> App:
+    """A throttle."""
+    return program(lambda stream: stream.throttle("p", at_most=at_most, within=within))
+
+
+def test_the_page_says_which_measures_a_start_compares() -> None:
+    """Each by its argument, and no other: programs that differ in it alone are not the same."""
+
+    def rare(within: timedelta) -> App:
+        return program(lambda stream: stream.dedup("p", id=len, within=within))
+
+    def first(n: int) -> App:
+        return program(lambda stream: stream.top("p", n, by=str))
+
+    pairs = {
+        ("`dedup`", "within"): (rare(HOUR), rare(MINUTE)),
+        ("`throttle`", "at_most"): (throttled(), throttled(at_most=2)),
+        ("`throttle`", "within"): (throttled(), throttled(within=MINUTE)),
+        ("`top`", "n"): (first(1), first(2)),
+        ("a processor's states", "ttl"): (program(counting(HOUR)), program(counting(MINUTE))),
+        ("a source", "out_of_order"): (timed(), timed(out_of_order=HOUR)),
+        ("a source", "max_ahead"): (timed(), timed(max_ahead=HOUR)),
+    }
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    said = re.search(r"needs a drain: (.*), and of windows", text)
+    assert said is not None
+    clauses = re.findall(r"((?:`\w+=?`(?: and )?)+) of (.+?)(?:, |$)", said[1])
+    named = {(whose, word) for words, whose in clauses for word in re.findall(r"`(\w+)=?`", words)}
+    assert named == pairs.keys()
+    for measure, (one, other) in pairs.items():
+        stages = [app.topology().program().stages for app in (one, other)]
+        assert stages[0] != stages[1], measure
