@@ -14,6 +14,8 @@ LOOKUP_TIMEOUT_S = 0.05
 """How long a poll may be held up by a check whether the broker is back."""
 BACKOFF_S_MIN = 0.5
 BACKOFF_S_MAX = 5.0
+OUTAGE_S_MIN = 1.0
+"""What passes sooner is no news: a broker that has just started is slow to answer a check."""
 
 
 LookUp = Callable[[str | None, float], KafkaError | None]
@@ -24,7 +26,8 @@ class BrokerWatch:
     """Turns connection errors of one or several clients into two log lines.
 
     A client reports when connections break, also harmless idle ones, but not when they are mended;
-    so after such an error the cluster is asked, with back-off, until it answers.
+    so after such an error the cluster is asked, with back-off, until it answers. An outage is reported
+    once it has lasted `OUTAGE_S_MIN`.
 
     Args:
         client: name of the client, for the log; of several, the first one.
@@ -80,7 +83,7 @@ class BrokerWatch:
             return
         self._next_check = now + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, BACKOFF_S_MAX)
-        if not self._is_logged:
+        if not self._is_logged and now - self._since >= OUTAGE_S_MIN:
             self._is_logged = True
             self._log.warning(
                 "broker unreachable, waiting",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,11 @@ def test_admin_says_what_to_check_when_nobody_answers(application_id: str) -> No
 # --- a broker that is away ----------------------------------------------------------------------
 
 
+def ours(logs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was told beside the client's own lines, which `test_output.py` checks."""
+    return [entry["event"] for entry in logs if entry["event"] != "the Kafka client says"]
+
+
 def test_broker_killed_and_restarted(application_id: str, tmp_path: Path) -> None:
     """While the broker is away clients wait and say so once; then all goes on, nothing is lost."""
     with DevBroker(folder=tmp_path, config=MORTAL) as broker:
@@ -299,10 +305,13 @@ def test_broker_killed_and_restarted(application_id: str, tmp_path: Path) -> Non
             produce(b"b")
             sink = world.cluster().sink_producer(0)
             sink.initialise(lambda error, metadata: reports.append((error, metadata)))
-            for _ in range(40):
-                owner.poll()
+
+            def is_told() -> bool:
                 producer.poll()
                 sink.poll()
+                return bool(ours(logs))
+
+            owner.wait(is_told, "word of the outage")
             assert (acks, reports) == ([None], [])
             assert owner.groups == {0, 1}
             broker.restart()
@@ -313,9 +322,7 @@ def test_broker_killed_and_restarted(application_id: str, tmp_path: Path) -> Non
         wait_for(lambda: bool(reports), sink.poll, "init_transactions")
         assert acks == [None] * 3
         assert reports == [(None, "before")]
-        # Beside the client's own lines, which `test_output.py` checks.
-        told_by_us = [e["event"] for e in logs if e["event"] != "the Kafka client says"]
-        assert told_by_us == [
+        assert ours(logs) == [
             "broker unreachable, waiting",
             "broker reachable again",
         ]

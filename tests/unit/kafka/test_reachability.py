@@ -5,7 +5,7 @@ from __future__ import annotations
 from confluent_kafka import KafkaError
 from structlog.testing import capture_logs
 
-from kstash.kafka.reachability import BrokerWatch
+from kstash.kafka.reachability import OUTAGE_S_MIN, BrokerWatch
 from kstash.testing.clock import ManualClock
 
 
@@ -59,11 +59,27 @@ def test_a_connection_that_broke_for_a_moment_is_no_news() -> None:
     assert logs == []
 
 
+def test_a_broker_that_is_busy_for_a_moment_is_no_news() -> None:
+    """A check or two that nobody answers in time are no outage, when the next one is answered."""
+    world = World()
+    with capture_logs() as logs:
+        world.watch.worry("disconnected")
+        while world.lookups < 2:
+            world.watch.check(world.look_up, is_up=False)
+            world.clock.advance(0.1)
+        world.is_up = True
+        world.clock.advance(5)
+        world.watch.check(world.look_up, is_up=False)
+    assert not world.watch.is_worried
+    assert logs == []
+
+
 def test_a_message_proves_that_the_broker_is_back() -> None:
     """Nothing is asked when a message came."""
     world = World()
     with capture_logs() as logs:
         world.watch.worry("connection refused")
+        world.clock.advance(OUTAGE_S_MIN)
         world.watch.check(world.look_up, is_up=False)
         world.watch.check(world.look_up, is_up=True)
     assert world.lookups == 1
