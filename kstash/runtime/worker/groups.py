@@ -6,7 +6,7 @@ again after a pause.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.group.phase import Phase
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.refusals import explain_refusal
+from kstash.runtime.task.task import Task
 from kstash.runtime.worker.bounded import RunFinder
 from kstash.runtime.worker.intake import Intake
 from kstash.settings.config import Config
@@ -134,11 +135,19 @@ class Groups:
         # Whether any group of this worker has been live; stays true.
         self._has_been_live = False
         self._admit = admit
+        # Given by `join`, before there is any group.
+        self._before_close: Callable[[Collection[Task]], None] = lambda _tasks: None
         # The most groups that `admit` was asked about.
         self._admitted = 0
 
-    def join(self) -> None:
-        """Become a member; from now on the membership gives groups and takes them."""
+    def join(self, before_close: Callable[[Collection[Task]], None]) -> None:
+        """Become a member; from now on the membership gives groups and takes them.
+
+        Args:
+            before_close: is given the tasks of each group that is given up or starts over, while
+                they are still open.
+        """
+        self._before_close = before_close
         self._membership.subscribe(
             on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
         )
@@ -336,4 +345,5 @@ class Groups:
     def _drop(self, number: int) -> None:
         group = self.running.pop(number, None)
         if group is not None:
+            self._before_close(group.tasks.values())
             group.close()

@@ -91,16 +91,21 @@ class OperatorReport:
         delay_s = (now_ms - at_ms) / 1000
         board.gauge("operator_time_delay_seconds", delay_s, task=task, operator=label)
 
-    def _count_all(self, tasks: Sequence[Task]) -> None:
-        before, self._seen = self._seen, {}
+    def count_last(self, tasks: Collection[Task]) -> None:
+        """Count what tasks have dropped that are about to be closed: no other look sees them."""
         for task in tasks:
-            seen, dropped = before.get(task, {}), task.program.dropped
-            if dropped != seen:
-                for (label, reason), count in dropped.items():
-                    more = count - seen.get((label, reason), 0)
-                    self._count(task.stage.name, label, reason, more)
-                seen = dict(dropped)
-            self._seen[task] = seen
+            self._seen[task] = self._count_task(task)
+
+    def _count_all(self, tasks: Sequence[Task]) -> None:
+        self._seen = {task: self._count_task(task) for task in tasks}
+
+    def _count_task(self, task: Task) -> Drops:
+        seen, dropped = self._seen.get(task, {}), task.program.dropped
+        if dropped == seen:
+            return seen
+        for (label, reason), count in dropped.items():
+            self._count(task.stage.name, label, reason, count - seen.get((label, reason), 0))
+        return dict(dropped)
 
     def _count(self, stage: str, label: str, reason: str, more: int) -> None:
         key = stage, label, reason

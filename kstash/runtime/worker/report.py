@@ -120,6 +120,16 @@ class Reporter:
         self._board.publish()
         self._show_queues(now, groups)
 
+    def count_last(self, tasks: Collection[Task]) -> None:
+        """Add to the counters what tasks have counted that are about to be closed.
+
+        The next report does not see them any more: what they did after the last one, up to a
+        second's work, would be missing for good.
+        """
+        for task in tasks:
+            self._seen[task] = self._count_task(task)
+        self._operators.count_last(tasks)
+
     # -- status ----------------------------------------------------------------------------------
 
     def status(
@@ -195,21 +205,21 @@ class Reporter:
 
     def _count(self, tasks: Sequence[Task]) -> None:
         """Add to the counters what the tasks have counted since the last report."""
-        metrics = self._services.metrics
-        before, self._seen = self._seen, {}
-        for task in tasks:
-            seen, dropped = before.get(task, ((0,) * len(STAGE_COUNTERS), {}))
-            counts, stage = _counts(task), task.stage.name
-            if counts != seen:
-                for name, count, old in zip(STAGE_COUNTERS, counts, seen, strict=True):
-                    if count != old:
-                        metrics.count(name, count - old, stage=stage)
-            if task.dropped != dropped:
-                for reason, count in task.dropped.items():
-                    more = count - dropped.get(reason, 0)
-                    metrics.count("records_dropped", more, stage=stage, reason=reason)
-                dropped = dict(task.dropped)
-            self._seen[task] = counts, dropped
+        self._seen = {task: self._count_task(task) for task in tasks}
+
+    def _count_task(self, task: Task) -> tuple[tuple[int, ...], dict[str, int]]:
+        metrics, counts, stage = self._services.metrics, _counts(task), task.stage.name
+        seen, dropped = self._seen.get(task, ((0,) * len(STAGE_COUNTERS), {}))
+        if counts != seen:
+            for name, count, old in zip(STAGE_COUNTERS, counts, seen, strict=True):
+                if count != old:
+                    metrics.count(name, count - old, stage=stage)
+        if task.dropped != dropped:
+            for reason, count in task.dropped.items():
+                more = count - dropped.get(reason, 0)
+                metrics.count("records_dropped", more, stage=stage, reason=reason)
+            dropped = dict(task.dropped)
+        return counts, dropped
 
     def _show_task(self, now: float, task: Task, group: TaskGroup) -> None:
         board, name = self._board, task.name

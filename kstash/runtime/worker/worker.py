@@ -129,7 +129,7 @@ class Worker:
         self._purger = Purger(config, layout, clients, services)
         self._margin = RetentionMargin(admin)
         self._reporter = reporter_of(self.context, self._margin)
-        self._groups.join()
+        self._groups.join(self._reporter.count_last)
 
     # -- what outsiders ask ----------------------------------------------------------------------
 

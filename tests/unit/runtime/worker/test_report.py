@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -304,6 +305,31 @@ def test_records_that_count_for_nothing_are_counted_by_why() -> None:
         found = scraped(driver)
         assert found[f"records_dropped_total[{name}][skipped]"] == 1
         assert found[f"records_in_total[{name}]"] == 2
+
+
+@pytest.mark.parametrize("ends", ["starts over", "is given up"])
+def test_what_a_task_did_after_the_last_report_is_counted_when_it_is_closed(ends: str) -> None:
+    """Up to a second's work: the next report does not see the task any more."""
+    app = kstash.App("last", skip_records="in/0/1")
+    words = app.stream("in", key=kstash.text, value=kstash.text)
+    words.window(kstash.tumbling(timedelta(minutes=1))).count("n").to("out")
+    with watched(app) as driver:
+        driver.send("in", "v", key="k")
+        driver.advance(2)
+        before = scraped(driver)
+        for timestamp_ms in (None, None, 60_000, None):  # skipped, counted, too late, counted
+            driver.send("in", "v", key="k", timestamp_ms=timestamp_ms)
+        assert scraped(driver)["records_in_total[n]"] == before["records_in_total[n]"]
+        if ends == "starts over":
+            driver.rig.worker._groups.restart(0, RuntimeError("a test"))
+        else:
+            driver.close()
+        found = scraped(driver)
+    more = {name: found[name] - before.get(name, 0) for name in found if name.endswith("]")}
+    assert more["records_in_total[n]"] == 3
+    assert more["records_out_total[n]"] == 2
+    assert more["records_dropped_total[n][skipped]"] == 1
+    assert [more[name] for name in more if "[late]" in name] == [1]
 
 
 def test_errors_are_counted_by_operator() -> None:
