@@ -64,7 +64,12 @@ class Taps:
         """
         if not self._sinks:
             return self._app.topology()
-        return compile_topology(self._app.application_id, [*self._app._graph.nodes, *self._sinks])
+        graph = self._app._graph
+        return compile_topology(
+            self._app.application_id,
+            [*graph.nodes, *self._sinks],
+            is_watermark=graph.is_watermark,
+        )
 
     def topic_of(self, stream: Stream[Any, Any]) -> str:
         """Where a stream is read.

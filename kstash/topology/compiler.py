@@ -23,7 +23,7 @@ from kstash.topology.traits import ColumnSet, KeyedStore
 
 
 def compile_topology(
-    application_id: str, declared: Sequence[Node], *, is_watermark: bool = False
+    application_id: str, declared: Sequence[Node], *, is_watermark: bool
 ) -> Topology:
     """Cut the declared graph into stages.
 

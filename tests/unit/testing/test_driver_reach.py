@@ -57,6 +57,25 @@ def test_late_records_and_side_outputs_without_a_topic() -> None:
         assert driver.read(results.late()) == driver.read(results) == []
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_stream_that_is_named_changes_no_mode_of_time(named: bool) -> None:
+    """The slowest partition decides in watermark mode, whether a test reads late records or not."""
+    app = App("app", event_time="watermark")
+    words: KeyedStream[str, str] = app.stream("in", key=kstash.text, value=kstash.text, idle="hold")
+    ahead: KeyedStream[str, str] = app.stream("on", key=kstash.text, value=kstash.text, idle="hold")
+    results = words.merge(ahead).window(kstash.tumbling(MINUTE), emit="final").count("n")
+    results.to("out")
+    streams = [results.late()] if named else []
+    with TestDriver(app, streams=streams) as driver:
+        driver.send("on", "far ahead", key="k", timestamp_ms=3_600_000)
+        driver.send("in", "not late for it", key="k", timestamp_ms=10_000)
+        assert not driver.read("out")
+        driver.send("in", "closes", key="k", timestamp_ms=60_000)
+        driver.advance(1)
+        assert [record.value for record in driver.read("out")] == [1]
+        assert not [late for stream in streams for late in driver.read(stream)]
+
+
 def test_a_stream_that_was_not_named() -> None:
     """Or that is none, or of another program: what to do is said."""
     app = App("app")
