@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 import pytest
 
@@ -18,22 +19,22 @@ from kstash.topology.traits import KeyedStore
 from tests.unit.topology.test_golden import every_operator
 
 
-def concrete() -> set[type[Node]]:
-    """All classes of nodes that have no subclasses."""
+def concrete(base: type) -> set[type[Any]]:
+    """All classes of nodes, or of what else the modules of nodes have, without subclasses."""
     # As the modules have them: a class of a dataclass with slots is made anew, and Python
     # remembers both.
     names = (module.name for module in iter_modules(topology.__path__))
     modules = [import_module(f"{topology.__name__}.{name}") for name in names]
     named = [thing for module in modules for thing in vars(module).values()]
     kinds = {kind for kind in named if isinstance(kind, type)}
-    declared = [kind for kind in kinds if issubclass(kind, Node)]
+    declared = [kind for kind in kinds if issubclass(kind, base)]
     return {kind for kind in declared if sum(issubclass(other, kind) for other in declared) == 1}
 
 
 def test_each_node_has_a_step_or_needs_none() -> None:
     """A new kind of node is run, or is refused when its stage is built."""
     # This one is run itself, and those of ready processors are of its kind.
-    assert concrete() | {process_node.Process} == {*NO_STEP, *STEPS}
+    assert concrete(Node) | {process_node.Process} == {*NO_STEP, *STEPS}
 
 
 def test_a_store_is_found_by_its_name() -> None:
