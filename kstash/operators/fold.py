@@ -87,6 +87,8 @@ class Fold:
         node: with the serde of the state.
         first: makes the first state of the first value.
         function: `(state, value) -> state`.
+        merge: `(state, state) -> state` of two windows that become one, the earlier one first;
+            None: none ever do.
         initial: makes what `first` begins with; None: that is the value itself.
         of_state: makes what is sent of a state; None: it is the state.
     """
@@ -97,6 +99,7 @@ class Fold:
         first: Callable[[Any], Any],
         function: Callable[[Any, Any], Any],
         *,
+        merge: Callable[[Any, Any], Any] | None,
         initial: Callable[[], Any] | None = None,
         of_state: Callable[[Any], Any] | None = None,
     ) -> None:
@@ -104,6 +107,7 @@ class Fold:
         self.serde = node.state
         self.first = first
         self.function = function
+        self.merge = merge
         self.initial = initial
         self.of_state = of_state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import add
 from typing import Any
 
@@ -11,7 +12,7 @@ from kstash.operators.fold import Fold
 from kstash.operators.kept_values import KeptValues
 from kstash.operators.step import Scope
 from kstash.topology import keyed_nodes as k
-from kstash.topology.fold_parts import all_added, all_begun, all_shown, mean_of
+from kstash.topology.fold_parts import all_added, all_begun, all_merged, all_shown, mean_of
 from kstash.topology.statistics import Statistics
 
 
@@ -19,7 +20,7 @@ class Collecting(Fold):
     """All values in their order; a state is a tuple of their bytes."""
 
     def __init__(self, node: k.Collect) -> None:
-        super().__init__(node, _alone, _appended, of_state=self._decoded)
+        super().__init__(node, _alone, _appended, merge=add, of_state=self._decoded)
         self.value_serde = node.value
         self.kept_values = KeptValues(node.title, node.value)
 
@@ -42,28 +43,34 @@ class Collecting(Fold):
 
 def summing(node: k.Sum) -> Fold:
     """From 0."""
-    return Fold(node, lambda value: 0 + value, add)
+    return Fold(node, lambda value: 0 + value, add, merge=add)
 
 
 def reducing(node: k.Reduce) -> Fold:
     """From the first value."""
-    return Fold(node, _first_value, node.function)
+    return Fold(node, _first_value, node.function, merge=node.function)
 
 
 def aggregating(node: k.Aggregate) -> Fold:
     """From a state of its own."""
     initial, function = node.initial, node.function
-    return Fold(node, lambda value: function(initial(), value), function, initial=initial)
+    return Fold(
+        node,
+        lambda value: function(initial(), value),
+        function,
+        merge=node.merge,
+        initial=initial,
+    )
 
 
 def finding_least(node: k.Min) -> Fold:
     """From the first value."""
-    return Fold(node, _first_value, min)
+    return Fold(node, _first_value, min, merge=min)
 
 
 def finding_greatest(node: k.Max) -> Fold:
     """From the first value."""
-    return Fold(node, _first_value, max)
+    return Fold(node, _first_value, max, merge=max)
 
 
 def averaging(node: k.Mean) -> Fold:
@@ -72,13 +79,14 @@ def averaging(node: k.Mean) -> Fold:
         node,
         lambda value: (1, 0 + value),
         lambda state, value: (state[0] + 1, state[1] + value),
+        merge=lambda one, other: (one[0] + other[0], one[1] + other[1]),
         of_state=lambda state: mean_of(*state),
     )
 
 
 def running(node: k.RunningStatistics) -> Fold:
     """From those of no number."""
-    return Fold(node, Statistics().add, Statistics.add)
+    return Fold(node, Statistics().add, Statistics.add, merge=Statistics.merge)
 
 
 def folding_all(node: k.AggregateAll) -> Fold:
@@ -88,6 +96,7 @@ def folding_all(node: k.AggregateAll) -> Fold:
         node,
         lambda value: all_begun(parts, value),
         lambda state, value: all_added(parts, state, value),
+        merge=partial(all_merged, parts),
         of_state=lambda state: all_shown(parts, state),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kstash.operators.batch import Batch
 from kstash.operators.event_time import event_time_of
 from kstash.topology.model import Stage
-from kstash.topology.time_nodes import EventTime
+from kstash.topology.traits import SourceTimes
 
 
 class MergeTimes:
@@ -24,11 +24,10 @@ class MergeTimes:
 
     def __init__(self, stage: Stage, input_index: int) -> None:
         entry = (stage.entries[input_index],)
-        own = [
-            node for node in stage.nodes if isinstance(node, EventTime) and node.parents == entry
-        ]
-        self._function = own[0].function if own else None
-        self._max_ahead_ms = own[0].max_ahead_ms if own else None
+        children = [node for node in stage.nodes if node.parents == entry]
+        said = [node.source_times for node in children if node.source_times is not None]
+        times = said[0] if said else SourceTimes(function=None, max_ahead_ms=None)
+        self._function, self._max_ahead_ms = times
         value = stage.inputs[input_index].value
         self._deserialize = value.deserialize if value is not None else None
 

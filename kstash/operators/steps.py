@@ -110,3 +110,8 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
         node, SlidingWindows(node, folder_of(node.fold))
     ),
 }
+
+
+def step_of(node: n.Node, around: Surroundings) -> Step | None:
+    """What runs a node; None: nothing does."""
+    return None if isinstance(node, NO_STEP) else STEPS[type(node)](node, around)

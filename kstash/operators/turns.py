@@ -10,7 +10,7 @@ from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
 from kstash.operators.scope import Turn
 from kstash.operators.step import Surroundings
-from kstash.operators.steps import NO_STEP, STEPS
+from kstash.operators.steps import step_of
 from kstash.topology.model import Stage
 from kstash.topology.nodes import Node
 from kstash.topology.traits import OUT
@@ -90,10 +90,7 @@ def _reached(stage: Stage, entry: Node) -> Iterable[Node]:
 
 
 def _turn(stage: Stage, exits: Sequence[Exit], node: Node, *, is_shared: bool) -> Turn:
-    step = None
     read_after = stage.read_after[node.index]
-    if not isinstance(node, NO_STEP):
-        step = STEPS[type(node)](node, Surroundings(read_after))
     ports: dict[str, int] = {}
     for port in stage.nodes:
         if port.is_port and port.parents[0] is node:
@@ -110,7 +107,7 @@ def _turn(stage: Stage, exits: Sequence[Exit], node: Node, *, is_shared: bool) -
         title=node.title,
         label=node.label(),
         parents=tuple(parent.index for parent in node.parents),
-        step=step,
+        step=step_of(node, Surroundings(read_after)),
         read=read,
         ports=ports,
         way_out=outputs.get(node),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kstash.errors import TopologyError
 from kstash.escape import short_repr
@@ -103,16 +103,18 @@ def side_of(
     location = user_location()
     check_serde("value", value, location)
     parent = stream._node
-    if not isinstance(parent, Process):
+    sides = parent.side_outputs
+    if sides is None:
         raise TopologyError(
             "side() is of what process(), dedup() or throttle() returned, and of no other stream: "
             "call it there",
             location,
         )
-    if not isinstance(name, str) or name not in parent.sides:
+    if not isinstance(name, str) or name not in sides:
+        operator = cast("Process", parent)  # nothing else has such outputs
         raise TopologyError(
-            f"{parent.verb}({parent.name!r}) has no side output {short_repr(name)}: its sides are "
-            f"{list(parent.sides)}",
+            f"{operator.verb}({operator.name!r}) has no side output {short_repr(name)}: "
+            f"its sides are {list(sides)}",
             location,
         )
     if value is None and parent.are_sides_alike:

@@ -18,7 +18,7 @@ from kstash.serdes import Serde
 from kstash.surface.streams import Stream
 from kstash.topology.compiler import compile_topology
 from kstash.topology.model import Topology
-from kstash.topology.nodes import Node, Port, Sink
+from kstash.topology.nodes import Node, Sink
 
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]+\b")
 
@@ -99,8 +99,8 @@ def check_stream(stream: object) -> None:
 
 def _is_same(one: Node, other: Node) -> bool:
     """Whether two nodes are the same, or the same output of one: `side()` makes one each time."""
-    if isinstance(one, Port) and isinstance(other, Port):
-        return one.parents == other.parents and one.name == other.name
+    if one.is_port and other.is_port:
+        return one.parents == other.parents and one.label() == other.label()
     return one is other
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from kstash.errors import TopologyError
 from kstash.topology.intervals import interval_text
 from kstash.topology.nodes import Node
-from kstash.topology.time_nodes import EventTime
-from kstash.topology.window_nodes import LATE, WindowFold
+from kstash.topology.window_nodes import LATE
 
 
 def held_ms(entries: Iterable[Node], members: Iterable[Node]) -> dict[int, int]:
@@ -40,7 +39,7 @@ def held_ms(entries: Iterable[Node], members: Iterable[Node]) -> dict[int, int]:
                 "behind each of them, so that what follows waits for both",
                 node.location,
             )
-        held[node.index] = max(before) + (node.held_ms if isinstance(node, WindowFold) else 0)
+        held[node.index] = max(before) + node.held_ms
     return held
 
 
@@ -50,4 +49,4 @@ def is_idle_held(after: Iterable[Node]) -> bool:
     Args:
         after: the nodes after the source.
     """
-    return any(isinstance(node, EventTime) and node.is_idle_held for node in after)
+    return any(node.holds_while_idle for node in after)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kstash.serdes import Serde
-from kstash.topology.nodes import EdgeNode, Node
+from kstash.topology.nodes import Node
 from kstash.topology.traits import ColumnSet
-from kstash.topology.window_nodes import WindowFold
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +36,6 @@ def is_spread_by_inner_keys(node: Node) -> bool:
 
     It has where they are of windows or of an edge: who writes a user topic may do otherwise.
     """
-    if isinstance(node, WindowFold | EdgeNode):
+    if node.spreads:
         return True
     return bool(node.parents) and all(map(is_spread_by_inner_keys, node.parents))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from kstash.serdes import Serde, msgpack, number_text
 from kstash.topology.fold_parts import Parts
 from kstash.topology.nodes import Node
 from kstash.topology.traits import ColumnSet, KeyedStore
+
+Merging = Literal["own", "given", "missing"]
+"""How a fold makes one state of two, see `Stateful`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +24,9 @@ class Stateful(Node):
         name: of the operator, its store, its stage and its repartition topic.
         key: serde of the key.
         value: serde of the state, or of what it is made of.
+        takes_nulls: whether a null value is one of the records that windows fold.
+        merging: how the states of two windows become one: by what it does itself, by a function
+            that the user gave, or not at all, as that function is missing.
     """
 
     kind = "stateful"
@@ -28,6 +34,8 @@ class Stateful(Node):
     keeps = ~ColumnSet.VALUE
     has_effect = True
     verb: ClassVar[str]
+    takes_nulls: ClassVar[bool] = False
+    merging: ClassVar[Merging] = "own"
 
     name: str
     key: Serde[Any]
@@ -56,6 +64,11 @@ class Stateful(Node):
         """What else a state depends on."""
         return ""
 
+    @property
+    def window_values(self) -> Serde[Any] | None:
+        """Serde of the values, for windows that keep them; None: it reads none, or not known."""
+        return self.value
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Count(Stateful):
@@ -63,6 +76,12 @@ class Count(Stateful):
 
     verb = "count"
     reads = ColumnSet.KEY
+    takes_nulls = True
+
+    @property
+    def window_values(self) -> None:
+        """It reads none."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +122,16 @@ class Aggregate(Stateful):
     merge: Callable[[Any, Any], Any] | None = None
     values: Serde[Any] | None = None
 
+    @property
+    def merging(self) -> Merging:  # type: ignore[override] # as the user said
+        """By its function."""
+        return "missing" if self.merge is None else "given"
+
+    @property
+    def window_values(self) -> Serde[Any] | None:
+        """As the user said."""
+        return self.values
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AggregateAll(Stateful):
@@ -124,6 +153,11 @@ class AggregateAll(Stateful):
         return [*Stateful.canonical(self), folds]
 
     @property
+    def window_values(self) -> Serde[Any] | None:
+        """As the user said."""
+        return self.values
+
+    @property
     def detail(self) -> str:
         """The folds: the state of others cannot be taken over."""
         return ", ".join(f"{name}={part.verb}" for name, part in self.parts)
@@ -134,6 +168,11 @@ class RunningStatistics(Stateful):
     """How many numbers each key has had, their mean and variance, the least and the greatest."""
 
     verb = "statistics"
+
+    @property
+    def window_values(self) -> Serde[Any]:
+        """Numbers, whatever the state is."""
+        return number_text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,6 +194,11 @@ class Mean(Stateful):
     """The mean of each key's numbers; the state is how many there were, and their sum."""
 
     verb = "mean"
+
+    @property
+    def window_values(self) -> Serde[Any]:
+        """Numbers, whatever the state is."""
+        return number_text
 
 
 @dataclass(frozen=True, slots=True, eq=False)

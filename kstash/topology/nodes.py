@@ -6,8 +6,8 @@ parent is always declared before its child: the numbers are a topological order.
 
 A node says of itself what others need to know: what people call it, what of it goes into the
 topology hash, which columns it reads and keeps, its stores and its outputs. Only two places ask for
-its class: the table of steps (`kstash.operators.steps`), and the compiler, which sorts out what a
-stage begins and ends with.
+its class, as a test checks: the table of steps (`kstash.operators.steps`), and the compiler, which
+sorts out what a stage begins and ends with.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from kstash.serdes import Serde
-from kstash.topology.traits import OUT, ColumnSet, KeyedStore
+from kstash.topology.traits import OUT, ColumnSet, KeyedStore, SourceTimes
 from kstash.topology.user_code import function_name
 
 Delivery = Literal["immediate", "transactional"]
@@ -41,6 +41,12 @@ class Node:
         wants_ticks: whether the wall clock moves it, too (`kstash.operators.step.ClockStep`). It
             has a `name`, and among its stores the `time_store` of that name.
         asks: whether it may ask for the time or for chance while it processes records.
+        spreads: whether kstash itself puts its records where the keys within theirs belong.
+        held_ms: how much of event time it holds back, 0 or more (watermark mode).
+        holds_while_idle: whether it holds all of it back while nothing comes (watermark mode).
+        source_times: of the one child of a source, what that says of its records' times.
+        side_outputs: names of outputs that `side()` gives; None: it is of no processor.
+        are_sides_alike: whether the values of all its outputs are of one serde.
         index: number in the order of declaration, 0 or more, unique in the application.
         parents: the nodes it reads from; a node may stand there twice. Records of several are
             merged.
@@ -56,6 +62,12 @@ class Node:
     may_leave_work: ClassVar[bool] = False
     wants_ticks: ClassVar[bool] = False
     asks: ClassVar[bool] = False
+    spreads: ClassVar[bool] = False
+    held_ms: ClassVar[int] = 0
+    holds_while_idle: ClassVar[bool] = False
+    source_times: ClassVar[SourceTimes | None] = None
+    side_outputs: ClassVar[tuple[str, ...] | None] = None
+    are_sides_alike: ClassVar[bool] = False
 
     @property
     def sends_in_parts(self) -> bool:
@@ -269,6 +281,7 @@ class EdgeNode(Node):
     kind = "keyby"
     reads = ColumnSet.TIME | ColumnSet.HEADERS
     keeps = ~ColumnSet.KEY
+    spreads = True
     is_always_wide: ClassVar[bool]
 
     name: str | None

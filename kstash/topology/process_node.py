@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from kstash.ports.state import StoreKind
 from kstash.serdes import Serde, raw
@@ -21,7 +21,6 @@ class Process(Stateful):
 
     Attributes:
         value: serde of the results.
-        are_sides_alike: whether the values of all outputs are of one serde.
         make: makes the processor of a task.
         states: by the attribute of the processor, what it keeps for each key.
         sides: names of its side outputs.
@@ -37,7 +36,6 @@ class Process(Stateful):
     keeps = ColumnSet.NONE
     may_leave_work = True
     asks = True
-    are_sides_alike: ClassVar[bool] = False
 
     make: Callable[[], Processor[Any, Any, Any]]
     states: dict[str, KeyedState]
@@ -70,6 +68,11 @@ class Process(Stateful):
     def wants_ticks(self) -> bool:  # type: ignore[override] # of those that look at the clock
         """Where it has timers of the wall clock."""
         return self.has_wall_timers
+
+    @property
+    def side_outputs(self) -> tuple[str, ...]:  # type: ignore[override] # as the class says
+        """Those of the processor."""
+        return self.sides
 
     @property
     def ports(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kstash.serdes import Serde, msgpack
 from kstash.topology.intervals import interval_text
-from kstash.topology.keyed_nodes import Aggregate, Stateful
+from kstash.topology.keyed_nodes import Stateful
 from kstash.topology.traits import KeyedStore, time_store
 from kstash.topology.window_nodes import WindowFold, Windows
 from kstash.topology.window_places import queue_store
@@ -34,7 +34,7 @@ class Sessions(Windows):
 
     def problem(self, fold: Stateful) -> str | None:
         """Where two sessions become one, so do their states."""
-        if isinstance(fold, Aggregate) and fold.merge is None:
+        if fold.merging == "missing":
             return "two sessions may become one: give the function of two states as merge="
         return None
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kstash.serdes import Serde, msgpack, number_text
-from kstash.topology import keyed_nodes as k
+from kstash.serdes import Serde, msgpack
 from kstash.topology.intervals import interval_text
+from kstash.topology.keyed_nodes import Stateful
 from kstash.topology.traits import ColumnSet, KeyedStore, time_store
 from kstash.topology.window_nodes import WindowFold, Windows
 from kstash.topology.window_places import queue_store
@@ -32,9 +32,9 @@ class Sliding(Windows):
         """That of Kafka Streams' time windows."""
         return windowed_by_time(key, self.size_ms)
 
-    def problem(self, fold: k.Stateful) -> str | None:
+    def problem(self, fold: Stateful) -> str | None:
         """Records are kept for windows to come."""
-        if isinstance(fold, k.Aggregate | k.AggregateAll) and fold.values is None:
+        if ColumnSet.VALUE in fold.reads and fold.window_values is None:
             return (
                 "sliding windows keep the values of records, but their serde is not known here: "
                 "give it as values="
@@ -88,13 +88,7 @@ class SlidingFold(WindowFold[Sliding]):
     @property
     def values(self) -> Serde[Any] | None:
         """Serde of the values of records, which are kept; None: the fold does not read them."""
-        if isinstance(self.fold, k.Count):
-            return None
-        if isinstance(self.fold, k.Mean | k.RunningStatistics):
-            return number_text
-        if isinstance(self.fold, k.Aggregate | k.AggregateAll):
-            return self.fold.values
-        return self.fold.value
+        return self.fold.window_values
 
     @property
     def stores(self) -> tuple[KeyedStore, ...]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from kstash.topology.nodes import Node
-from kstash.topology.traits import ColumnSet
+from kstash.topology.traits import ColumnSet, SourceTimes
 
 AHEAD: Final = "ahead"
 """Why a record is dropped whose timestamp is too far after that of its Kafka record."""
@@ -39,6 +39,16 @@ class EventTime(Node):
     def reads(self) -> ColumnSet:  # type: ignore[override] # the value only for a function
         """The timestamp of the Kafka record, and what the function is given."""
         return ColumnSet.TIME if self.function is None else ColumnSet.TIME | ColumnSet.VALUE
+
+    @property
+    def source_times(self) -> SourceTimes:  # type: ignore[override] # of this one
+        """What the user said."""
+        return SourceTimes(self.function, self.max_ahead_ms)
+
+    @property
+    def holds_while_idle(self) -> bool:  # type: ignore[override] # as the user said
+        """Where its source is declared so."""
+        return self.is_idle_held
 
     @property
     def drops(self) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
 
 from kstash.ports.state import StoreKind, StoreSpec
 from kstash.serdes import Serde, int_text, raw
@@ -44,6 +45,18 @@ class ColumnSet(enum.Flag):
     TIME = enum.auto()
     HEADERS = enum.auto()
     ALL = KEY | VALUE | TIME | HEADERS
+
+
+class SourceTimes(NamedTuple):
+    """When what the records of a source tell of has happened.
+
+    Attributes:
+        function: makes the timestamp of the value; None: it is that of the Kafka record.
+        max_ahead_ms: how much larger it may be than that of the Kafka record; None: any.
+    """
+
+    function: Callable[[Any], int | datetime] | None
+    max_ahead_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)

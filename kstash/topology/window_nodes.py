@@ -13,7 +13,7 @@ from kstash.ports.state import StoreKind
 from kstash.serdes import Serde, partitioned_within
 from kstash.topology.days import Days
 from kstash.topology.intervals import interval_text
-from kstash.topology.keyed_nodes import Aggregate, Count, Stateful
+from kstash.topology.keyed_nodes import Stateful
 from kstash.topology.nodes import Node
 from kstash.topology.traits import (
     STAMP_BYTES,
@@ -58,7 +58,7 @@ class Windows(ABC):
 
     def problem(self, fold: Stateful) -> str | None:
         """Why a fold cannot be over these windows; None: it can."""
-        if isinstance(fold, Aggregate) and fold.merge is not None:
+        if fold.merging == "given":
             return "merge= is for sessions, of which two may become one: these windows never do"
         return None
 
@@ -87,6 +87,7 @@ class WindowFold(Node, Generic[W]):
     kind = "window"
     keeps = ColumnSet.HEADERS
     has_effect = True
+    spreads = True
 
     fold: Stateful
     windows: W
@@ -101,7 +102,7 @@ class WindowFold(Node, Generic[W]):
     @property
     def drops_nulls(self) -> bool:
         """Whether a null value is none of the records that are folded."""
-        return not isinstance(self.fold, Count)
+        return not self.fold.takes_nulls
 
     @property
     def reads(self) -> ColumnSet:  # type: ignore[override] # what the fold reads, which varies
@@ -145,7 +146,7 @@ class WindowFold(Node, Generic[W]):
         return " of ".join(filter(None, [f"{self.windows} {self.emit}", self.fold.detail]))
 
     @property
-    def held_ms(self) -> int:
+    def held_ms(self) -> int:  # type: ignore[override] # of those with final results
         """How long after the start of an open window its result may still come."""
         return self.closes_after_ms if self.is_final else 0
 

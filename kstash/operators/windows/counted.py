@@ -31,7 +31,7 @@ class CountedWindows:
         self.key_serde = node.record_key
         self.size, self.step = node.windows.size, node.windows.step
         self.folder = folder
-        self.fold = single(node.fold, folder)
+        self.fold = single(folder)
 
     def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
         """Put each record into its windows, and send the one that it fills."""

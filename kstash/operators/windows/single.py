@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from operator import add
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from kstash.errors import OperatorError, SerdeError
 from kstash.operators.fold import Fold, Folder
 from kstash.operators.fold_functions import Collecting
-from kstash.topology import keyed_nodes as k
-from kstash.topology.fold_parts import all_merged
-from kstash.topology.statistics import Statistics
 
 
 class NewState(NamedTuple):
@@ -114,12 +109,11 @@ class SingleState:
 
     Args:
         fold: its functions, and the serde of the state.
-        merge: `(state, state) -> state`; that of the earlier window stands first.
     """
 
-    def __init__(self, fold: Fold, merge: Callable[[Any, Any], Any]) -> None:
+    def __init__(self, fold: Fold) -> None:
         self.fold = fold
-        self.merge = merge
+        self.merge = fold.merge or _never
 
     def add(self, states: Sequence[Any], value: Any, index: int, *, apart: bool) -> NewState:
         """Merge the states, and add the value; each of them is what the serde makes of it."""
@@ -195,41 +189,14 @@ class SingleState:
             raise
 
 
-def single(fold: k.Stateful, folder: Folder) -> SingleFold:
+def single(folder: Folder) -> SingleFold:
     """A fold record by record.
 
     Args:
-        fold: its node.
         folder: its code for columns.
     """
-    if isinstance(folder, Fold):
-        return SingleState(folder, _merge_of(fold))
-    return SingleCount()
-
-
-def _merge_of(fold: k.Stateful) -> Callable[[Any, Any], Any]:
-    if isinstance(fold, k.Reduce):
-        return fold.function
-    if isinstance(fold, k.Aggregate):
-        return fold.merge or _never
-    if isinstance(fold, k.AggregateAll):
-        return partial(all_merged, fold.parts)
-    return _MERGES[type(fold)]
+    return SingleState(folder) if isinstance(folder, Fold) else SingleCount()
 
 
 def _never(one: Any, other: Any) -> Any:  # noqa: ARG001 - whatever they are
     raise AssertionError("these windows never become one")
-
-
-def _merged_means(one: tuple[int, Any], other: tuple[int, Any]) -> tuple[int, Any]:
-    return one[0] + other[0], one[1] + other[1]
-
-
-_MERGES: dict[type[k.Stateful], Callable[[Any, Any], Any]] = {
-    k.Sum: add,
-    k.Min: min,
-    k.Max: max,
-    k.Mean: _merged_means,
-    k.Collect: add,
-    k.RunningStatistics: Statistics.merge,
-}

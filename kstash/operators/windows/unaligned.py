@@ -47,7 +47,7 @@ class Unaligned(ABC, Generic[M]):
         self.grace_ms = node.grace_ms
         self.open_ms = length_ms + node.grace_ms
         self.folder = folder
-        self.fold = single(node.fold, folder)
+        self.fold = single(folder)
 
     @abstractmethod
     def begin(self, keys: list[bytes], flow: Flow, scope: Scope) -> Part[M]:
