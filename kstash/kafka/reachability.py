@@ -26,8 +26,8 @@ class BrokerWatch:
     """Turns connection errors of one or several clients into two log lines.
 
     A client reports when connections break, also harmless idle ones, but not when they are mended;
-    so after such an error the cluster is asked, with back-off, until it answers. An outage is reported
-    once it has lasted `OUTAGE_S_MIN`.
+    so after such an error the cluster is asked, with back-off, until it answers. An outage is
+    reported once it has lasted `OUTAGE_S_MIN`.
 
     Args:
         client: name of the client, for the log; of several, the first one.

@@ -11,7 +11,7 @@ from kstash.topology.fold_parts import Parts
 from kstash.topology.nodes import Node
 from kstash.topology.traits import ColumnSet, KeyedStore
 
-Merging = Literal["own", "given", "missing"]
+StateMerging = Literal["own", "given", "missing"]
 """How a fold makes one state of two, see `Stateful`."""
 
 
@@ -35,7 +35,7 @@ class Stateful(Node):
     has_effect = True
     verb: ClassVar[str]
     takes_nulls: ClassVar[bool] = False
-    merging: ClassVar[Merging] = "own"
+    merging: ClassVar[StateMerging] = "own"
 
     name: str
     key: Serde[Any]
@@ -123,7 +123,7 @@ class Aggregate(Stateful):
     values: Serde[Any] | None = None
 
     @property
-    def merging(self) -> Merging:  # type: ignore[override] # as the user said
+    def merging(self) -> StateMerging:  # type: ignore[override] # as the user said
         """By its function."""
         return "missing" if self.merge is None else "given"
 
