@@ -10,34 +10,38 @@ import kstash
 from kstash import App, KeyedStream, Windowed
 from kstash.testing import OutputRecord, TestDriver
 from tests.differential.cases import Case
+from tests.differential.comparing import counted, ordered, shifted
 
 SOURCE, SINK = "in", "out"
 
 
-def shifted(case: Case) -> Case:
-    """The case without records of time 0, which producers of Kafka take for none: at 1 instead."""
-    rows = [row if row == "restart" else [row[0], row[1], max(row[2], 1)] for row in case["in"]]
-    return case | {"in": rows}
+def made(case: Case, *, crashes: bool = False) -> tuple[list[Any], list[int]]:
+    """What kstash does, as it is compared with what `comparing.modelled` says."""
+    outputs, dropped = outputs_of(shifted(case), crashes=crashes)
+    return ordered(case, outputs), counted(case, dropped)
 
 
-def said(case: Case, *, crashes: bool) -> list[Any]:
-    """The outputs for each input of a case.
+def outputs_of(case: Case, *, crashes: bool = False) -> tuple[list[Any], list[int]]:
+    """What leaves for each input of a case, and how much was dropped at each.
 
     Args:
-        case: one without records of time 0, whose operators share no stage.
+        case: one without records of time 0.
         crashes: whether the worker dies after each record, and not only where the case says so.
     """
     outputs: list[Any] = []
+    dropped: list[int] = []
     with TestDriver(application(case)) as driver:
         for record in case["in"]:
+            before = sum(driver.dropped().values())
             if record != "restart":
                 key, value, timestamp = record
                 driver.send(SOURCE, value, key=key, timestamp_ms=timestamp)
+            dropped.append(sum(driver.dropped().values()) - before)
             if crashes or record == "restart":
                 driver.crash()
                 driver.recover()
             outputs.append([row_of(made) for made in driver.read(SINK)])
-    return outputs
+    return outputs, dropped
 
 
 def row_of(record: OutputRecord) -> list[Any]:
@@ -115,7 +119,9 @@ def windows_of(spec: dict[str, Any]) -> kstash.Windows:
 
 
 def between(stream: KeyedStream[Any, Any], spec: dict[str, Any]) -> KeyedStream[Any, Any]:
-    """Results as records of another operator: under the inner key or one for all, by a topic."""
+    """Results as records of another operator: in the same stage, or by a topic, under a key."""
+    if spec.get("between") == "stage":
+        return stream.inner_key()
     same = spec.get("key", "same") == "same"
     pairs = stream.records().map_values(lambda r: (r.key.key if same else spec["key"], r.value))
     keyed = pairs.key_by(lambda pair: pair[0], key=kstash.text, value=kstash.json)

@@ -2,13 +2,14 @@
 
 Without options it writes `answers/` anew. `--tries 5000 --seed 1000000` asks about other random
 cases instead, says by which rules the answers differ from the model's, and fails if none explains
-one.
+one, or if kstash says anything else than the model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -16,8 +17,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from tests.differential.cases import Case, random_case
-from tests.differential.comparing import agree, rules_of
+from tests.differential.comparing import agree, modelled, rules_of
+from tests.differential.driving import made
 from tests.differential.reference import Chain
 from tests.differential.sentences import by_hand
 
@@ -74,8 +78,12 @@ def make() -> None:
 
 
 def attempt(tries: int, seed: int) -> None:
-    """Other random cases, and how often which rules explain an answer."""
+    """Other random cases, and how often which rules explain an answer; kstash is asked too."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     cases = [random_case(number) for number in range(seed, seed + tries)]
+    for case in cases:
+        if made(case) != modelled(case):
+            sys.exit(f"kstash says {made(case)} to {json.dumps(case)}, the model {modelled(case)}")
     counted = Counter(
         " and ".join(judged(case, answer)[1]) or "the same"
         for case, answer in zip(cases, answers_to(cases), strict=True)
