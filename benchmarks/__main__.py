@@ -19,6 +19,7 @@ from benchmarks import (
     latency,
     others,
     partitions,
+    peers,
     picture,
     recovery,
     throughput,
@@ -37,6 +38,9 @@ ROLLING_HASH = [
     *(Case("rolling hash", g) for g in ("at_least_once", "none")),
 ]
 KINDS = ("throughput", "latency", "recovery", "checkpoints", "hops", "partitions")
+PEERS = "peers"
+"""Kafka Streams beside kstash: on demand only, since its program has to be built."""
+
 SWEEP_WORDS, SWEEP_WORDS_FULL = 5_000_000, 20_000_000
 """Enough for a checkpoint interval of 10 s, and of 30 s."""
 
@@ -112,7 +116,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=KINDS,
+        choices=(*KINDS, PEERS),
         help="kind of measurement; may be repeated (all)",
     )
     parser.add_argument(
@@ -149,11 +153,13 @@ def _measure(
 ) -> None:
     inputs: dict[str, list[str]] = {}
     counts: dict[str, int] = {}
-    for program in dict.fromkeys(case.program for case in cases):
-        case = next(c for c in cases if c.program == program)
+    beside = [case for case in peers.CASES if _is_wanted(case, options.case)]
+    beside = beside if PEERS in options.only else []
+    for program in dict.fromkeys(case.program for case in [*cases, *beside]):
+        case = next(c for c in [*cases, *beside] if c.program == program)
         inputs[program] = [f"preloaded-{program.split()[0]}-{name}" for name in case.inputs]
         counts[program] = int(PRELOADED_PER_S[program] * options.seconds)
-        if "throughput" in options.only:
+        if "throughput" in options.only or beside:
             bench.create_topics(inputs[program])
             workload.preload(bench.bootstrap, case, inputs[program], counts[program])
     console.print("warming the broker up", highlight=False)
@@ -175,6 +181,9 @@ def _measure(
                 keep("throughput", case, run)
             if "latency" in options.only and case.program not in WINDOWED:
                 keep("latency", case, latency.measure(bench, case, options.seconds))
+        for case in reversed(beside) if number % 2 else beside:
+            run = throughput.measure(bench, case, inputs[case.program], counts[case.program])
+            keep(PEERS, case, run)
         if "recovery" in options.only:
             for crash in recovery.FULL if options.full else recovery.SHORT:
                 if _is_wanted(crash, options.case):

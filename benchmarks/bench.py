@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import re
 import socket
+import sys
 import tempfile
 import time
 import urllib.request
@@ -20,10 +22,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported,
 )
 from confluent_kafka.cimpl import NewTopic
 
-from benchmarks.case import BARE, PARTITIONS, WINDOWED, Case
+from benchmarks import peers
+from benchmarks.case import BARE, PARTITIONS, PEER, WINDOWED, Case
 from benchmarks.machine import BENCH_CORE, can_pin, on_core
-from benchmarks.worker import Worker
+from benchmarks.worker import BenchError, Worker
 from kstash.broker import DevBroker
+
+ANSWER_S_MAX = 10
+"""Within which the broker says where a topic ends."""
 
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -94,7 +100,7 @@ class Bench:
         self.create_topics([self.output], partitions)
         worker, port = self._worker(case, inputs, linger_ms, settings, "", is_supervised)
         try:
-            yield worker, lambda: {} if case.guarantee == BARE else _scrape(port)
+            yield worker, lambda: {} if case.guarantee in (BARE, PEER) else _scrape(port)
         finally:
             worker.kill()
             self.delete_topics(self._name)
@@ -119,7 +125,14 @@ class Bench:
         suffix: str,
         is_supervised: bool,
     ) -> tuple[Worker, int]:
+        log = self.folder / f"{self._name}{suffix}.log"
         port = _free_port()
+        if case.guarantee == PEER:
+            state_dir = self.folder / f"{self._name}{suffix}"
+            state_dir.mkdir()
+            options = [self.bootstrap, self._name, *inputs, self.output, str(state_dir)]
+            command = peers.command(state_dir, [*options, str(linger_ms), case.program.split()[0]])
+            return Worker(command, {}, log, is_pinned=self.is_pinned), port
         command = _command(case, self._name, inputs, self.output, self.bootstrap)
         if case.guarantee != BARE:
             command += ["--guarantee", case.guarantee, "--http-port", str(port)]
@@ -133,8 +146,9 @@ class Bench:
         }
         if case.program in WINDOWED:
             environment["BENCH_WINDOW"] = case.program.split()[0]
-        log = self.folder / f"{self._name}{suffix}.log"
-        return Worker(command, environment, log, is_pinned=self.is_pinned), port
+        return Worker(
+            [sys.executable, "-m", *command], environment, log, is_pinned=self.is_pinned
+        ), port
 
     @property
     def state_dir(self) -> Path:
@@ -163,15 +177,22 @@ class Bench:
             future.result(timeout=30)
 
     def end_offsets(self, topic: str, partitions: int = PARTITIONS) -> int:
-        """Sum of the end offsets of a topic, open transactions included."""
+        """Sum of the end offsets of a topic, open transactions included.
+
+        Raises:
+            BenchError: nobody answered.
+        """
         asked = {TopicPartition(topic, p): _LATEST for p in range(partitions)}
         for attempt in range(3):
-            found = self._admin.list_offsets(asked, request_timeout=10)
+            found = self._admin.list_offsets(asked, request_timeout=ANSWER_S_MAX)
+            done, open_ = concurrent.futures.wait(found.values(), 2 * ANSWER_S_MAX)
+            if open_:
+                raise BenchError(f"no answer to the question for the end of {topic}")
             try:
-                return sum(future.result().offset for future in found.values())
-            except KafkaException:  # the client's knowledge of the leader was out of date
+                return sum(future.result().offset for future in done)
+            except KafkaException as error:  # the client did not know the leader of today
                 if attempt == 2:
-                    raise
+                    raise BenchError(f"no end of {topic}: {error}") from error
                 time.sleep(0.1)
         raise AssertionError
 

@@ -10,6 +10,8 @@ WINDOWED = ("tumbling count", "hopping count", "session count")
 """The word count by windows; the first word is the kind of these."""
 
 BARE = "bare client"
+PEER = "Kafka Streams"
+"""The same count on Kafka Streams, exactly_once_v2; see `benchmarks.peers`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,8 @@ class Case:
 
     Attributes:
         program: `word count`, one of `WINDOWED`, `rolling hash` or `hops`.
-        guarantee: one of `GUARANTEES`, or `BARE`: a loop over the client, no fault tolerance.
+        guarantee: one of `GUARANTEES`, or `BARE`: a loop over the client, no fault tolerance; or
+            `PEER`: another system.
         ack_delay_ms: by which the worker sees acknowledgements of lineage late.
     """
 

@@ -19,10 +19,12 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from benchmarks.case import PARTITIONS, Case
+from benchmarks.worker import BenchError
 from benchmarks.workload import MARK, Records, partition_of
 
 MARKS_PER_S = 200
 READER_START_S_MAX = 20.0
+READER_END_S_MAX = 60.0
 BIN_MS = 50
 """Width of the bins in which readers count what they see."""
 _MARK = re.compile(MARK.encode() + rb"(\d+)")
@@ -207,9 +209,18 @@ class Outside:
         assert self._feeder.exitcode == 0, "the feeder did not finish"
 
     def finish(self) -> dict[str, View]:
-        """Stop the readers; returns what each has seen, by isolation level."""
+        """Stop the readers; returns what each has seen, by isolation level.
+
+        Raises:
+            BenchError: one says nothing.
+        """
         self._stop.set()
-        seen = {isolation: results.recv() for isolation, results in self._readers.items()}
+        seen = {}
+        for isolation, results in self._readers.items():
+            # Of a process that has ended no end is seen: this one holds the other side as well.
+            if not results.poll(READER_END_S_MAX):
+                raise BenchError(f"nothing from the {isolation} reader in {READER_END_S_MAX:g} s")
+            seen[isolation] = results.recv()
         self.close()
         return seen
 

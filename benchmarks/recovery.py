@@ -227,7 +227,9 @@ def _sustained(bench: Bench, crash: Crash, inputs: list[str], worker: Worker, mo
         behind_ms: list[float] = []
         try:
             outside.start()
+            deadline = time.monotonic() + PROGRESS_S_MAX
             while outside.is_feeding:
+                worker.check(time.monotonic() < deadline, "was not fed in time")
                 time.sleep(SAMPLE_S)
                 behind_ms.append((time.time_ns() - outside.newest()) / 1e6)
             outside.wait_fed()

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.case import Case
+from benchmarks.case import PEER, Case
 from benchmarks.recovery import PHASES
 
 Run = dict[str, Any]
@@ -31,12 +31,12 @@ class Results:
         found = [value for run in self.runs[kind][case].values() if (value := _at(run, path))]
         return (statistics.median(found), min(found), max(found)) if found else None
 
-    def ratio(self, kind: str, case: Case, *path: str) -> float | None:
-        """Median over the rounds of this case's figure by that of `none` in the same round."""
-        base = self.runs[kind].get(Case(case.program, "none"), {})
+    def ratio(self, kind: str, case: Case, *path: str, base: str = "none") -> float | None:
+        """Median over the rounds of this case's figure by that of `base` in the same round."""
+        yardsticks = self.runs[kind].get(Case(case.program, base), {})
         ratios = []
         for number, run in self.runs[kind][case].items():
-            value, yardstick = _at(run, path), _at(base.get(number, {}), path)
+            value, yardstick = _at(run, path), _at(yardsticks.get(number, {}), path)
             if value and yardstick:
                 ratios.append(value / yardstick)
         return statistics.median(ratios) if ratios else None
@@ -69,6 +69,8 @@ class Results:
         """Print a table for each kind that was measured."""
         if "throughput" in self.runs:
             console.print(self._throughput())
+        if "peers" in self.runs:
+            console.print(self._peers())
         if "latency" in self.runs:
             console.print(self._latency())
         if "recovery" in self.runs:
@@ -97,6 +99,22 @@ class Results:
                 figure("{:.2f}", "cpu_us_per_output"),
                 figure("{:.1f}", "header_bytes_per_output"),
                 figure("{:.2f}", "lineage_bytes_per_output"),
+            )
+        return table
+
+    def _peers(self) -> Table:
+        table = _table(
+            "Beside Kafka Streams", "words/s", "to Kafka Streams", "outputs", "CPU us/output"
+        )
+        for case in self.runs["peers"]:
+            ratio = self.ratio("peers", case, "words_per_s", base=PEER)
+            figure = self._figure("peers", case)
+            table.add_row(
+                str(case),
+                figure("{:,.0f}", "words_per_s"),
+                "" if ratio is None else f"{ratio:.2f}",
+                figure("{:,.0f}", "outputs"),
+                figure("{:.2f}", "cpu_us_per_output"),
             )
         return table
 

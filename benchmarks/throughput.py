@@ -13,6 +13,9 @@ LINGER_MS = 5
 SAMPLE_S = 0.05
 FROM, TO = 0.2, 0.9
 STALL_S_MAX = 30.0
+RUN_S_MAX = 1800.0
+"""One that only trickles ends as well."""
+
 QUIET_S = 3.0
 """After so long without an output all are there, where nobody knows how many there will be."""
 
@@ -27,7 +30,8 @@ def measure(bench: Bench, case: Case, inputs: list[str], record_count: int) -> d
         record_count: records in them together.
 
     Raises:
-        BenchError: the worker ended or made no progress for `STALL_S_MAX` seconds.
+        BenchError: the worker ended, made no progress for `STALL_S_MAX` seconds, or was not done
+            within `RUN_S_MAX`.
     """
     each = outputs_per_record(case)
     expected = None if each is None else record_count * each
@@ -35,19 +39,22 @@ def measure(bench: Bench, case: Case, inputs: list[str], record_count: int) -> d
     with bench.run(case, inputs, linger_ms=LINGER_MS) as (worker, metrics):
         worker.start()
         worker.wait_ready()
-        changed = time.monotonic()
+        began = changed = time.monotonic()
         while not _is_over(samples, expected, changed):
             end = bench.end_offsets(bench.output)
             now = time.monotonic()
             if samples and end > samples[-1][1]:
                 changed = now
             samples.append((now, end, worker.cpu_s()))
-            worker.check(now < changed + STALL_S_MAX, f"made {end} of {expected} outputs")
+            made = f"made {end} of {expected or 'nobody knows how many'} outputs"
+            worker.check(now < changed + STALL_S_MAX, f"{made}, and none for {STALL_S_MAX:g} s")
+            worker.check(now < began + RUN_S_MAX, f"{made} in {RUN_S_MAX:g} s")
             time.sleep(SAMPLE_S)
         time.sleep(1.2)  # counters of records are brought up to date once a second
         found = metrics()
         worker.stop()
-    expected = expected or samples[-1][1]
+    found_outputs = samples[-1][1]
+    expected = expected or found_outputs
     first = next(sample for sample in samples if sample[1] >= expected * FROM)
     last = [sample for sample in samples if sample[1] <= expected * TO][-1]
     if last[0] <= first[0]:  # too fast for this little input
@@ -56,6 +63,7 @@ def measure(bench: Bench, case: Case, inputs: list[str], record_count: int) -> d
     result: dict[str, Any] = {
         "outputs_per_s": outputs / (last[0] - first[0]),
         "cpu_us_per_output": (last[2] - first[2]) * 1e6 / outputs,
+        "outputs": found_outputs,
         "measured_s": last[0] - first[0],
     }
     if case.counts_words:

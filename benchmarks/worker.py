@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ class Worker:
     """The process under test, and what can be seen of it from outside.
 
     Args:
-        command: module and options, as after `python -m`.
+        command: program and options.
         environment: added to this process's.
         log: file that its standard error goes to.
         is_pinned: whether it gets the core `WORKER_CORE`.
@@ -39,7 +38,7 @@ class Worker:
     def __init__(
         self, command: list[str], environment: Mapping[str, str], log: Path, *, is_pinned: bool
     ) -> None:
-        self._command = [sys.executable, "-m", *command]
+        self._command = command
         self._environment = {**os.environ, **environment}
         self.log = log
         self._is_pinned = is_pinned

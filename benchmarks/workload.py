@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import accumulate
@@ -10,12 +11,15 @@ from itertools import accumulate
 from confluent_kafka import Producer
 
 from benchmarks.case import PARTITIONS, Case
+from benchmarks.worker import BenchError
 from kstash.core.partitioner import Partitioner
 
 WORDS = 5_000
 WORDS_PER_SENTENCE = 10
 MARK = "@"
 """First part of a marker; the nanosecond at which its record was due follows."""
+
+TAKEN_S_MAX = 60.0
 
 _BLOCK = 10_000
 _POOL = 500_000
@@ -120,13 +124,17 @@ def write(
         }
     )
     for index, (topic, key, value) in enumerate(records):
-        while True:
+        deadline = time.monotonic() + TAKEN_S_MAX
+        while time.monotonic() < deadline:
             try:
                 producer.produce(topics[topic], value, key, partition_of(index, key, partitions))
                 break
             except BufferError:
                 producer.poll(0.1)
+        else:
+            raise BenchError(f"the broker took no record of the input within {TAKEN_S_MAX:g} s")
         if index % 1000 == 0:
             producer.poll(0)
-    missing = producer.flush(60)
-    assert not missing, f"{missing} records of the input were not taken by the broker"
+    missing = producer.flush(TAKEN_S_MAX)
+    if missing:
+        raise BenchError(f"{missing} records of the input were not taken by the broker")
