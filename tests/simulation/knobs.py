@@ -142,6 +142,9 @@ class Mutations:
         """What a checkpoint keeps of a state."""
         return snapshot
 
+    def begins(self, task: SimTask) -> None:
+        """Called before a task of a new incarnation begins its replay."""
+
     def made_again(self, task: SimTask, emissions: list[Emission]) -> list[Emission]:
         """What the program makes in a replay of a batch."""
         del task

@@ -23,7 +23,6 @@ from kstash.core.ids import UNBOUNDED, Incarnation
 from kstash.core.lineage import LineageView
 from kstash.core.reader import ReaderState
 from kstash.core.records import Checkpoint
-from kstash.core.replay import Replay
 from kstash.core.sink import CommitState, CommittedPositions, SinkCommitter
 from kstash.core.starting import Takeover
 from kstash.core.tail_scan import TailScan
@@ -35,6 +34,7 @@ from tests.simulation.event_mutants import EVENT_MUTANTS
 from tests.simulation.knobs import Mutations
 from tests.simulation.mutant import Mutant
 from tests.simulation.patching import Patch
+from tests.simulation.replay_mutants import REPLAY_MUTANTS
 from tests.simulation.sim_group import SimGroup
 from tests.simulation.sim_kafka import Log
 
@@ -227,11 +227,6 @@ def _h32(patch: Patch) -> Mutations:
         return replace(made, committed=made.adopted)
 
     before = patch.set(core_group, "plan_task", plan)
-    return Mutations()
-
-
-def _uncut(patch: Patch) -> Mutations:
-    patch.set(Replay, "cut_after", lambda replay, _: replay.adopted)
     return Mutations()
 
 
@@ -550,7 +545,6 @@ MUTANTS = (
     Mutant("H30", "hints after stable lineage", _h30, shapes.SELDOM_FLUSHED),
     Mutant("H31", "hints on sinks are committed", _h31, shapes.SELDOM_FLUSHED),
     Mutant("H32", "sinks suppress by the commit", _h32),
-    Mutant("H32b", "batches of a replay are cut", _uncut),
     Mutant("H33", "no start without a position", _h33, {"expires": True, "is_bounded": False}),
     Mutant("H34", "nonce keys are never repeated", _h34),
     Mutant("H35", "fences of unknown writers stay", _h35),
@@ -600,4 +594,5 @@ MUTANTS = (
     Mutant("S21", "files on their way stay", _on_way_forgotten, shapes.FILES),
     *EVENT_MUTANTS,
     *CALL_MUTANTS,
+    *REPLAY_MUTANTS,
 )

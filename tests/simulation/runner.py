@@ -17,6 +17,8 @@ from tests.simulation.schedule import Result, run_seed
 CHUNK = 250
 """Seeds that a process takes at once."""
 
+REFUSED = "refused"
+
 CRASHED = "crashed"
 """An error that is no refusal of the system: a bug, of the core or of the simulator."""
 
@@ -44,6 +46,8 @@ def run_guarded(seed: int, mutant: Mutant | None = None) -> tuple[str, str]:
                 result = run_seed(seed, mutations, shape=mutant.shape)
     except Exception:  # any error is a finding, named with its seed
         return CRASHED, traceback.format_exc()
+    if mutant is not None and mutant.is_refused and result.invariant == REFUSED:
+        return "", result.text
     return result.invariant, result.text
 
 

@@ -409,3 +409,32 @@ READ_AGAIN: Shape = {
 """Answers to reads whose events were lost: they are other events then."""
 
 ENDS_OF_CALLS: Shape = {**CALLS, "is_bounded": True, "input_count": 12, "steps": 160}
+
+DIVERGENT: Shape = {
+    "first_sink": "immediate",
+    "second_sink": "immediate",
+    "rate_crash": 0.03,
+    "rate_hint": 0.5,
+    "rate_commit": 0.8,
+    "rate_flush": 0.9,
+    "rate_checkpoint": 0.02,
+}
+"""Programs that diverge: what went to a transactional sink after the last HINT is compared with
+nothing, so there are immediate ones only."""
+
+CHANGED: Shape = {
+    **EVENTS,
+    "merges": False,
+    "rate_flush": 0.9,
+    "has_loss": False,
+    "has_finale": False,
+    "is_bounded": False,
+}
+"""Runs of several inputs, one of which is changed before a replay."""
+
+CHANGED_MERGED: Shape = {**CHANGED, **MERGED}
+
+HOLES: Shape = {**CHANGED, "has_releases": False}
+
+CHANGED_RELEASES: Shape = {**CHANGED, **RELEASES, "rate_flush": 0.9}
+"""Inputs that are changed where one incarnation has logged, and the one before it has not."""

@@ -323,6 +323,7 @@ class SimGroup(LiveGroup):
             self.tasks[task.stage] = SimTask(
                 self, stage, plan, saved, incarnation, self._stored.get(task, {})
             )
+            self.world.mutations.begins(self.tasks[task.stage])
             if self.world.knobs.has_files:
                 remote = self.core.remote_checkpoints(task)
                 self.files[task.stage] = SimFiles(self.world, task, incarnation, remote)

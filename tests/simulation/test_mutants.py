@@ -9,9 +9,11 @@ import pytest
 from tests.simulation.conftest import TABLE
 from tests.simulation.mutant import Mutant
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.runner import CRASHED, kill_all, run_guarded, table
+from tests.simulation.replay_mutants import REPLAY_MUTANTS
+from tests.simulation.runner import CRASHED, kill, kill_all, run_guarded, table
 
 RUNS_MAX = 4_000
+FEW_RUNS = 400
 ENOUGH = 3
 """Violations after which a mutant is run no more."""
 
@@ -23,6 +25,14 @@ def test_no_patch_crashes(mutant: Mutant) -> None:
     for seed in range(3):
         invariant, text = run_guarded(seed, mutant)
         assert invariant != CRASHED, text
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("mutant", REPLAY_MUTANTS, ids=lambda mutant: mutant.hole)
+def test_each_rule_of_the_replay_is_needed(mutant: Mutant) -> None:
+    """Of these few runs are enough."""
+    kills = kill(MUTANTS.index(mutant), runs_max=FEW_RUNS, enough=1)
+    assert kills.found, kills
 
 
 @pytest.mark.prove
