@@ -20,6 +20,13 @@ TIME = Row(
             unit="s",
         ),
         Panel(
+            "Time held back",
+            "How far time is behind the newest that a task was given: one partition holds it back. "
+            "kstash time says which, and why.",
+            [Query(largest("kstash_time_held_seconds", "task"), "{{task}}")],
+            unit="s",
+        ),
+        Panel(
             "Windows open, timers pending",
             "Estimated. A rise without an end: time stands still, or the grace is long.",
             [

@@ -26,6 +26,7 @@ from kstash.cli import (
     records,
     reset,
     status,
+    times,
     topics,
     verify,
 )
@@ -48,6 +49,7 @@ app.command("init", rich_help_panel=_START)(init.init)
 app.command("broker", rich_help_panel=_START)(broker.run_broker)
 app.command("run", rich_help_panel=_RUN)(programs.run_program)
 app.command("status", rich_help_panel=_RUN)(status.status)
+app.command("time", rich_help_panel=_RUN)(times.show_time)
 app.command("lag", rich_help_panel=_RUN)(lag.lag)
 app.command("topology", rich_help_panel=_RUN)(programs.show_topology)
 app.add_typer(config.app, name="config", rich_help_panel=_RUN)

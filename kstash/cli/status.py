@@ -31,20 +31,22 @@ UNKNOWN_ISSUER_CODES = (18, 19, 20, 21)
 NO_TLS_REASONS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 """OpenSSL's reasons for a first answer that is not TLS; its version decides which one it gives."""
 
+Url = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where a worker or a supervisor listens, such as http://127.0.0.1:8080. For https "
+        "the certificates that this machine trusts count, or those of SSL_CERT_FILE. [default: "
+        "http_host and http_port of the settings]",
+        show_default=False,
+    ),
+]
+
 
 @configured
 def status(
     connection: Connection,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Where a worker or a supervisor listens, such as http://127.0.0.1:8080. For https "
-            "the certificates that this machine trusts count, or those of SSL_CERT_FILE. [default: "
-            "http_host and http_port of the settings]",
-            show_default=False,
-        ),
-    ] = None,
+    url: Url = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print once what the workers report, as JSON.")
     ] = False,

@@ -64,7 +64,7 @@ def _workers(entries: list[Json]) -> Table:
         table.add_row(
             _text(status.get("worker", "?")),
             Text(state, STYLES.get(state, "bold red")),
-            _duration(status.get("uptime_seconds")),
+            duration(status.get("uptime_seconds")),
             f"{live}/{len(tasks)}",
             _number(last.get("records_in_per_second")),
             _number(last.get("records_out_per_second")),
@@ -94,8 +94,8 @@ def _tasks(tasks: list[tuple[Json, Json]]) -> Group:
             Text(state, STYLES.get(state, "bold red")),
             f"{position:,} of {end:,}" if is_replaying else _number(position),
             _number(task.get("lag_records")),
-            _duration(task.get("lag_seconds")),
-            _duration(mark.get("age_seconds")),
+            duration(task.get("lag_seconds")),
+            duration(mark.get("age_seconds")),
         )
     rest = len(tasks) - TASKS_SHOWN
     return Group(table, Text(f"and {rest} more tasks", "dim")) if rest > 0 else Group(table)
@@ -106,7 +106,7 @@ def _latest(statuses: list[Json]) -> list[Text]:
     lines = [
         Text(
             f"{_clock(item.get('ended'))}  task group {_text(item.get('group'))} recovered in "
-            f"{_duration(item.get('seconds'))}, {_number(item.get('replayed'))} replayed"
+            f"{duration(item.get('seconds'))}, {_number(item.get('replayed'))} replayed"
         )
         for item in recoveries
     ]
@@ -164,7 +164,8 @@ def _size(count: float | None) -> str:
     return f"{count:,.1f} GiB"
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Such as `1.5 s`, `3 min 20 s` or `2 h 05 min`; `-` where it is not known."""
     if seconds is None:
         return "-"
     if seconds < 100:

@@ -77,6 +77,11 @@ class InputTime:
             return AFTER_ALL_MS
         return reader.times.get(writer, BEFORE_ALL_MS)
 
+    def newest_ms(self) -> int:
+        """The time of the writer that has come farthest; `BEFORE_ALL_MS` where all are out."""
+        said = [time for writer in self._writers if (time := self.said(writer)) != AFTER_ALL_MS]
+        return max(said, default=BEFORE_ALL_MS)
+
     def slowest(self) -> tuple[TaskId, int]:
         """The writer that holds the input's time back, and its time."""
         time, writer = min((self.said(writer), writer) for writer in self._writers)

@@ -13,6 +13,7 @@ from kstash.observe.history import complaints, why_unreachable
 from kstash.observe.observer import Observer, own_address, worker_name
 from kstash.observe.probes import unready, waiting_for
 from kstash.ports.status import (
+    HeldBy,
     OperatorStatus,
     RecoveryStatus,
     TaskStatus,
@@ -172,6 +173,10 @@ def _task(task: TaskStatus) -> schema.TaskEntry:
         inputs=task.inputs,
         waits_for=task.waits_for,
         waits_seconds=task.waits_seconds,
+        event_time=task.event_time,
+        operator_times=dict(task.operator_times),
+        held_seconds=task.held_seconds,
+        held_by=_held_by(task.held_by),
     )
 
 
@@ -184,6 +189,20 @@ def _operator(operator: OperatorStatus) -> schema.OperatorEntry:
         windows=operator.windows,
         timers=operator.timers,
         dropped=dict(operator.dropped),
+        held_by=_held_by(operator.held_by),
+    )
+
+
+def _held_by(held: HeldBy | None) -> schema.HeldByEntry | None:
+    if held is None:
+        return None
+    return schema.HeldByEntry(
+        reason=held.reason,
+        text=held.text,
+        seconds=held.seconds,
+        input=held.input,
+        writer=held.writer,
+        time=held.time,
     )
 
 

@@ -94,6 +94,7 @@ METRICS = (
     MetricSpec(
         "stream_time_delay_seconds", "gauge", "How far that is behind the clock.", ("task",)
     ),
+    MetricSpec("time_held_seconds", "gauge", "How far time is behind its newest input.", ("task",)),
     MetricSpec(
         "operator_time_seconds",
         "gauge",

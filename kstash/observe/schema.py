@@ -28,6 +28,27 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
 
 
+class HeldByEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds the time of a task back.
+
+    Attributes:
+        reason: `recovering`, `unread`, `awaited`, `silent`, `quiet`, `idle`, `hold`, `input`,
+            `writer` or `unheard`.
+        text: what that means, in words.
+        seconds: for how long it has been so.
+        input: as `topic/partition`; null: all of the task.
+        writer: the task that writes there, where it is known which one.
+        time: how far it has come itself.
+    """
+
+    reason: str
+    text: str
+    seconds: Seconds
+    input: str | None = None
+    writer: str | None = None
+    time: float | None = None
+
+
 class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A task of a worker.
 
@@ -45,6 +66,11 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
         inputs: its input partitions, as `topic/partition`.
         waits_for: those that it waits for while others have records.
         waits_seconds: for how long it has waited for one of them, at most.
+        event_time: how far time has come: in watermark mode by all that feeds it, else as
+            `stream_time`.
+        operator_times: how far it has come for operators that go by time, by label.
+        held_seconds: how far time is behind the newest that the task was given.
+        held_by: what holds time back; null: nothing does.
     """
 
     name: str
@@ -62,6 +88,10 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
     waits_seconds: Seconds = 0.0
+    event_time: float | None = None
+    operator_times: dict[str, float] = {}
+    held_seconds: Seconds = 0.0
+    held_by: HeldByEntry | None = None
 
 
 class OperatorEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +104,7 @@ class OperatorEntry(msgspec.Struct, frozen=True, kw_only=True):
         windows: that are open, estimated; null where it has none.
         timers: that are set, estimated; null where it has none.
         dropped: records that it left out since the worker started, by why.
+        held_by: what holds time back in the task where it is least; null: nothing does.
     """
 
     operator: str
@@ -83,6 +114,7 @@ class OperatorEntry(msgspec.Struct, frozen=True, kw_only=True):
     windows: Natural | None = None
     timers: Natural | None = None
     dropped: dict[str, Natural] = {}
+    held_by: HeldByEntry | None = None
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from", "target": "to"}):

@@ -6,7 +6,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBy:
+    """What holds the time of a task back.
+
+    Attributes:
+        reason: `recovering`; `unread`: it has records that are not processed yet; `awaited` at its
+            end by a task that merges; `silent`: nothing comes, and records alone move time; `quiet`
+            until it is `idle`, from when on the clock moves it; `hold`: nothing comes, and time is
+            to wait; `input` or `writer`: that has come least far; `unheard`: a writer that has said
+            nothing yet.
+        text: the same in words, with their names.
+        seconds: for how long it has been so, as far as was seen.
+        input: the input partition, as `topic/partition`; None: all of the task.
+        writer: name of the task that writes there, where it is known which one.
+        time: Unix seconds, how far it has come itself; None where that is not known.
+    """
+
+    reason: str
+    text: str
+    seconds: float
+    input: str | None = None
+    writer: str | None = None
+    time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +62,11 @@ class TaskStatus:
         waits_for: inputs that it waits for while others have records, as `topic/partition`; of a
             task that merges.
         waits_seconds: for how long it has waited for one of them, at most.
+        event_time: Unix seconds, how far time has come: in watermark mode by all that feeds it, and
+            None while one of them was not heard; else its `stream_time`.
+        operator_times: Unix seconds by label, how far it has come for operators that go by time.
+        held_seconds: how far its time is behind the newest that it was given; 0 when it is not.
+        held_by: what holds time back; None: nothing does.
     """
 
     name: str
@@ -56,6 +86,10 @@ class TaskStatus:
     remote_age_seconds: float | None = None
     waits_for: tuple[str, ...] = ()
     waits_seconds: float = 0.0
+    event_time: float | None = None
+    operator_times: Mapping[str, float] = field(default_factory=dict)
+    held_seconds: float = 0.0
+    held_by: HeldBy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +105,7 @@ class OperatorStatus:
         windows: that are open, estimated; None where it has none.
         timers: that are pending, estimated; None where it has none.
         dropped: records that it left out since the worker started, by why.
+        held_by: what holds time back in the task where it is least; None: nothing does.
     """
 
     operator: str
@@ -80,6 +115,7 @@ class OperatorStatus:
     windows: int | None
     timers: int | None
     dropped: Mapping[str, int]
+    held_by: HeldBy | None = None
 
 
 @dataclass(frozen=True, slots=True)

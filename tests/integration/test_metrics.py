@@ -31,6 +31,7 @@ BY_TIME = {
     "operator_dropped_records",
     "operator_time_delay_seconds",
     "operator_time_seconds",
+    "time_held_seconds",
     "timers_pending",
     "wall_timers_late_seconds",
     "wall_timers_pending",

@@ -174,6 +174,10 @@ def status(worker: int, workers: int, *, partitions: int = 6, now: float | None 
             "inputs": [f"{entry['topic']}/{partition}" for entry in stage["inputs"]],
             "waits_for": [],
             "waits_seconds": 0.0,
+            "event_time": now - 0.012 * partition,
+            "operator_times": {},
+            "held_seconds": 0.0,
+            "held_by": None,
         }
         for index, stage in enumerate(described["stages"])
         for partition in mine
@@ -218,6 +222,14 @@ def operators(now: float, worker: int) -> list[dict[str, Any]]:
             "windows": 4_100 + worker,
             "timers": None,
             "dropped": {"late": 2 * worker, "ahead": 0},
+            "held_by": {
+                "reason": "silent",
+                "text": f"nothing comes of clicks/{worker}: records alone move time",
+                "seconds": 73.0,
+                "input": f"clicks/{worker}",
+                "writer": None,
+                "time": None,
+            },
         },
         {
             "operator": "process(idle)",
@@ -227,6 +239,7 @@ def operators(now: float, worker: int) -> list[dict[str, Any]]:
             "windows": None,
             "timers": 70,
             "dropped": {},
+            "held_by": None,
         },
     ]
 

@@ -22,6 +22,10 @@ function dropped(operator) {
   return reasons.map(([reason, records]) => `${count(records)} ${reason}`).join(", ") || "none";
 }
 
+function heldBy({ heldBy: held }) {
+  return held === null ? "nothing" : `${held.text}, for ${duration(held.seconds)}`;
+}
+
 function row(operator) {
   return h(
     "tr",
@@ -30,6 +34,7 @@ function row(operator) {
     h("td", { class: "code soft wide-only" }, operator.stage),
     time(operator),
     distance(operator),
+    h("td", { class: "soft wrap" }, heldBy(operator)),
     number(short(operator.windows), { title: count(operator.windows) }),
     number(short(operator.timers), { title: count(operator.timers) }),
     h("td", { class: "soft" }, dropped(operator)),
@@ -48,6 +53,7 @@ export const operators = {
         ["Stage", { class: "wide-only" }],
         ["Stream time", { title: "of the task where it is least" }],
         ["Behind", { class: "number", title: "how far that is behind the clock" }],
+        ["Held back by", { title: "in the task where stream time is least" }],
         ["Windows", { class: "number", title: "open, estimated" }],
         ["Timers", { class: "number", title: "pending, estimated" }],
         ["Dropped", { title: "records left out since the workers started, by why" }],

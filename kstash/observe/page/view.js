@@ -131,9 +131,12 @@ function operators(all) {
       windows: null,
       timers: null,
       dropped: new Map(),
+      heldBy: null,
     };
     merged.set(id, known);
     const time = item.stream_time ?? null;
+    // What holds the slowest task back holds the operator back.
+    if (known.heldBy === null || (distance(time) ?? 0) > (known.behind ?? 0)) known.heldBy = item.held_by ?? null;
     if (time !== null) known.streamTime = Math.min(known.streamTime ?? time, time);
     known.behind = most(known.behind, distance(item.stream_time));
     const newest = distance(item.newest_time);

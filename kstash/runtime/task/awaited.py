@@ -57,6 +57,10 @@ class Awaited:
             return self._run_has_more(source)
         return self._idle_ms > 0 or not self._is_at_end(source)
 
+    def will_bring(self, source: int) -> bool:
+        """Whether an input that is waited for has more, by what is known now."""
+        return self._run_has_more is not None or not self._is_at_end(source)
+
     def look(self, empty: Collection[int], now: float) -> bool:
         """Note which inputs are waited for; returns whether any is.
 

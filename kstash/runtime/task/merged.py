@@ -112,6 +112,12 @@ class Merger:
             ahead.read(MERGED_RECORDS_MAX, within_bytes=True)
         return [index for index, ahead in self.inputs.items() if not ahead.count]
 
+    def waiting_ms(self) -> tuple[int, int]:
+        """The greatest and the least time of what was read and not taken; zeros: it has none."""
+        found = [time for ahead in self.inputs.values() for time in ahead.times(ahead.count)]
+        known = [time for time in found if time is not None]
+        return max(known, default=0), min(known, default=0)
+
     def live(self, position: int, most: int, will_have: Callable[[int], bool]) -> MergedRecords:
         """A batch of what was read, of which there must be something.
 

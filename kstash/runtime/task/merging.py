@@ -79,6 +79,16 @@ class Merging:
         awaited = self.awaited
         return {i: now - since for i, since in awaited.since.items()} if awaited is not None else {}
 
+    def will_have(self, index: int) -> bool:
+        """Whether an input that is waited for is known to have more."""
+        return self.awaited is not None and self.awaited.will_bring(index)
+
+    def ahead_ms(self) -> int:
+        """How far the newest record that waits is after the last one taken; 0 or more."""
+        newest, oldest = self._merge.waiting_ms()
+        taken = max(source.timestamp_ms for source in self._inputs.values())
+        return max(0, newest - (taken or oldest))
+
     @property
     def is_patient(self) -> bool:
         """Whether it waits for an input that has nothing which could be fetched."""

@@ -10,6 +10,7 @@ from kstash.ports.state import StoreSize
 from kstash.ports.status import OperatorStatus
 from kstash.runtime.task.task import Task
 from kstash.runtime.worker.board import Board
+from kstash.runtime.worker.time_report import TaskTimes
 from kstash.topology.model import Stage, Topology
 from kstash.topology.nodes import Node
 
@@ -26,10 +27,12 @@ class OperatorReport:
 
     Attributes:
         operators: what they did, as of the last report; those of other workers are not in it.
+        times: stream time in Unix seconds by the name of a task, and by the label of the operator.
     """
 
     def __init__(self, topology: Topology, metrics: Metrics) -> None:
         self.operators: tuple[OperatorStatus, ...] = ()
+        self.times: dict[str, dict[str, float]] = {}
         self._metrics = metrics
         self._nodes = [
             (stage, node) for stage in topology.stages for node in stage.nodes if _is_reported(node)
@@ -43,7 +46,12 @@ class OperatorReport:
                 self._count(stage.name, node.label(), reason, 0)
 
     def look(
-        self, now_ms: int, tasks: Sequence[Task], sizes: Mapping[str, StoreSize], board: Board
+        self,
+        now_ms: int,
+        tasks: Sequence[Task],
+        sizes: Mapping[str, StoreSize],
+        held: Mapping[str, TaskTimes],
+        board: Board,
     ) -> None:
         """Count what was dropped since the last report, and show the rest.
 
@@ -51,39 +59,54 @@ class OperatorReport:
             now_ms: Unix milliseconds.
             tasks: of this worker.
             sizes: of the stores, over all its tasks.
+            held: how far time has come in each task, by its name.
             board: of the report.
         """
         self._count_all(tasks)
         operators: list[OperatorStatus] = []
+        self.times = {}
         for stage, node in self._nodes:
             times = _times(stage, node, tasks)
             for task, at_ms in times.items():
+                self.times.setdefault(task, {})[node.label()] = at_ms / 1000
                 self._show_time(board, task, node.label(), now_ms, at_ms)
-            held = _held(stage, node, tasks, sizes)
-            for what, entries in held.items():
+            if any(store.is_time for store in node.stores):
+                for task in (task.name for task in tasks if task.stage is stage):
+                    board.gauge("time_held_seconds", held[task].held_seconds, task=task)
+            contents = _contents(stage, node, tasks, sizes)
+            for what, entries in contents.items():
                 board.gauge(HELD[what], entries, stage=stage.name, operator=node.label())
             if (late_s := _late_s(stage, node, tasks, now_ms)) is not None:
                 board.gauge(
                     "wall_timers_late_seconds", late_s, stage=stage.name, operator=node.label()
                 )
-            operators.append(self._status(stage, node, times.values(), held))
+            operators.append(self._status(stage, node, times, contents, held))
         self.operators = tuple(operators)
 
     def _status(
-        self, stage: Stage, node: Node, times: Collection[int], held: Mapping[str, int]
+        self,
+        stage: Stage,
+        node: Node,
+        times: Mapping[str, int],
+        contents: Mapping[str, int],
+        held: Mapping[str, TaskTimes],
     ) -> OperatorStatus:
+        # Where none has a time yet, what one of them waits for is what the others wait for.
+        of_stage = [name for name, found in held.items() if found.stage == stage.name]
+        slowest = min(times or of_stage, key=lambda task: times.get(task, 0), default=None)
         return OperatorStatus(
             operator=node.label(),
             stage=stage.name,
-            stream_time=min(times) / 1000 if times else None,
-            newest_time=max(times) / 1000 if times else None,
-            windows=held.get("windows"),
-            timers=_sum(held.get("timers"), held.get("wall_timers")),
+            stream_time=min(times.values()) / 1000 if times else None,
+            newest_time=max(times.values()) / 1000 if times else None,
+            windows=contents.get("windows"),
+            timers=_sum(contents.get("timers"), contents.get("wall_timers")),
             dropped={
                 reason: count
                 for (name, operator, reason), count in self._dropped.items()
                 if (name, operator) == (stage.name, node.label())
             },
+            held_by=held[slowest].held_by if slowest is not None else None,
         )
 
     def _show_time(self, board: Board, task: str, label: str, now_ms: int, at_ms: int) -> None:
@@ -139,7 +162,7 @@ def _times(stage: Stage, node: Node, tasks: Sequence[Task]) -> dict[str, int]:
     return times
 
 
-def _held(
+def _contents(
     stage: Stage, node: Node, tasks: Sequence[Task], sizes: Mapping[str, StoreSize]
 ) -> dict[str, int]:
     """How much an operator holds, by what it is."""

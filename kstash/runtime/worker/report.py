@@ -21,6 +21,7 @@ from kstash.runtime.worker.rates import Rates
 from kstash.runtime.worker.retention_margin import RetentionMargin
 from kstash.runtime.worker.stalls import Stalls, state_of
 from kstash.runtime.worker.store_sizes import StoreSizes
+from kstash.runtime.worker.time_report import TimeReport
 from kstash.settings.config import Config
 
 REPORT_INTERVAL_S = 1.0
@@ -78,6 +79,7 @@ class Reporter:
         self._rates = Rates(layout.topology)
         self._stores = StoreSizes()
         self._operators = OperatorReport(layout.topology, services.metrics)
+        self._times = TimeReport(layout, config.idle_timeout_ms)
         # By the task object: a new incarnation counts from zero again.
         self._seen: dict[Task, tuple[tuple[int, ...], dict[str, int]]] = {}
         self._begin()
@@ -100,6 +102,7 @@ class Reporter:
         self._lags.look(now, groups)
         self._stalls.look(now, groups, owned, self._lags)
         self._rates.look(now, tasks)
+        self._times.look(now, groups, self._lags)
         self._stores.refresh(now, tasks)
         state = _state(groups, is_stopping=is_stopping, is_spare=is_spare)
         for name in STATES:
@@ -113,8 +116,9 @@ class Reporter:
         self._show_inputs()
         self._show_brokers()
         now_ms = self._services.clock.time_ms()
-        self._operators.look(now_ms, tasks, self._stores.sizes, self._board)
-        for store, size in self._stores.sizes.items():
+        sizes, times = self._stores.sizes, self._times.by_task
+        self._operators.look(now_ms, tasks, sizes, times, self._board)
+        for store, size in sizes.items():
             self._board.gauge("state_entries", size.entries, store=store)
             self._board.gauge("state_bytes", size.size_bytes, store=store)
         self._board.publish()
@@ -160,6 +164,7 @@ class Reporter:
         age_s, remote_age_s = self._ages_s(now, task, group)
         remote = group.checkpoints.newest_remote(task)
         waits = task.merging.waits_s(now)
+        times = self._times.of_task(task)
         return TaskStatus(
             name=task.name,
             state=state_of(group),
@@ -178,6 +183,10 @@ class Reporter:
             remote_age_seconds=remote_age_s,
             waits_for=tuple("{}/{}".format(*task.inputs[i].partition) for i in waits),
             waits_seconds=max(waits.values(), default=0.0),
+            event_time=times.event_time,
+            operator_times=self._operators.times.get(task.name, {}),
+            held_seconds=times.held_seconds,
+            held_by=times.held_by,
         )
 
     def _ages_s(

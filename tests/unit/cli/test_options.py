@@ -67,7 +67,7 @@ def test_every_command_has_the_shared_options(name: str) -> None:
     shared = {"--debug", "--config", "--bootstrap-servers"}
     if name in WITHOUT_KAFKA:
         shared = {"--debug"}
-    elif name == "status":  # it asks a worker
+    elif name in ("status", "time"):  # they ask a worker
         shared = {"--debug", "--config"}
     assert shared == options(COMMANDS[name]) & {"--debug", "--config", "--bootstrap-servers"}
 
@@ -85,7 +85,7 @@ def test_commands_stand_in_the_order_of_their_use() -> None:
     found = re.findall(r"^. (\w+) {2,}", shown, re.MULTILINE)
     group: Any = get_command(cli.app)
     assert [name for name in found if name in group.commands] == [
-        *("demo", "init", "broker", "run", "status", "lag", "topology", "config"),
+        *("demo", "init", "broker", "run", "status", "time", "lag", "topology", "config"),
         *("send", "topics", "lineage", "drain", "verify", "reset"),
     ]
 
@@ -100,7 +100,7 @@ def test_what_deletes_can_be_tried(name: str) -> None:
     "name",
     [
         *("config show", "topics list", "topics check", "topics read", "lineage show", "topology"),
-        *("lag", "status", "verify"),
+        *("lag", "status", "time", "verify"),
     ],
 )
 def test_what_prints_data_prints_json(name: str) -> None:

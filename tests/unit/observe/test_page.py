@@ -319,12 +319,16 @@ def test_operators_that_go_by_time(opened: Opened, server: PageServer) -> None:
     found = part(page, "Time, windows and timers")
     row = found.get_by_role("row").filter(has_text="tumbling(60 s).count(customers)")
     expect(row).to_contain_text("1 min 17 s")
-    expect(row.locator("td").nth(3)).to_have_text("12.3\u2009k")
-    expect(row.locator("td").nth(5)).to_have_text("6 late")
+    expect(row.locator("td").nth(3)).to_have_text(
+        "nothing comes of clicks/2: records alone move time, for 1 min 13 s"
+    )
+    expect(row.locator("td").nth(4)).to_have_text("12.3\u2009k")
+    expect(row.locator("td").nth(6)).to_have_text("6 late")
     row = found.get_by_role("row").filter(has_text="process(idle)")
     expect(row).to_contain_text("1 h ahead")
-    expect(row.locator("td").nth(3)).to_have_text(DASH)
-    expect(row.locator("td").nth(5)).to_have_text("none")
+    expect(row.locator("td").nth(3)).to_have_text("nothing")
+    expect(row.locator("td").nth(4)).to_have_text(DASH)
+    expect(row.locator("td").nth(6)).to_have_text("none")
     for entry in server.answers["workers"]["workers"]:
         entry["status"]["operators"] = []
     look_again(page)

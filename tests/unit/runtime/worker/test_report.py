@@ -166,6 +166,7 @@ NEEDS_A_BROKER = {"broker_round_trip_seconds"}
 NEEDS_TIME = {
     *("operator_time_seconds", "operator_time_delay_seconds", "operator_dropped_records"),
     *("windows_open", "timers_pending", "wall_timers_pending", "wall_timers_late_seconds"),
+    "time_held_seconds",
 }
 """Of operators that go by time: see `test_operator_report.py`."""
 

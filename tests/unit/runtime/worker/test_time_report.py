@@ -1,0 +1,223 @@
+"""What holds the time of a task back: a test for each reason, over the real runtime."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import kstash
+from kstash.core.group_state import GroupState
+from kstash.ports.status import HeldBy, TaskStatus
+from kstash.testing import TestDriver
+from tests.unit.runtime.recovery.test_watchdog import merged, started, step_to
+from tests.unit.runtime.worker.test_lags import go_on, hold, status
+
+HOUR_MS = 3_600_000
+START_MS = 444_444 * HOUR_MS
+IDLE_S = 5
+
+
+def windows(*topics: str, **settings: Any) -> kstash.App:
+    """Counts by hour, of one task for each partition."""
+    idle = settings.pop("idle", "clock")
+    app = kstash.App("held", idle_timeout_ms=IDLE_S * 1000, **settings)
+    words = app.stream(*topics, key=kstash.text, value=kstash.text, idle=idle)
+    words.window(kstash.tumbling(timedelta(hours=1)), emit="final").count("n").to("out")
+    return app
+
+
+def spread() -> kstash.App:
+    """The same in watermark mode, through an internal topic."""
+    app = kstash.App("held", event_time="watermark", idle_timeout_ms=IDLE_S * 1000)
+    words = app.stream("in", value=kstash.text).key_by(str, key=kstash.text)
+    words.window(kstash.tumbling(timedelta(hours=1)), emit="final").count("n").to("out")
+    return app
+
+
+def tasks(driver: TestDriver) -> dict[str, TaskStatus]:
+    """By name."""
+    return {task.name: task for task in status(driver).tasks}
+
+
+def held(driver: TestDriver, name: str = "n_0") -> HeldBy:
+    """What holds a task back, which something does."""
+    found = tasks(driver)[name].held_by
+    assert found is not None
+    return found
+
+
+def test_nothing_holds_time_back_while_records_come() -> None:
+    """Each in its turn, and their times are the task's."""
+    with TestDriver(windows("in"), start_ms=START_MS) as driver:
+        for _ in range(6):
+            driver.send("in", "v", key="k")
+            driver.advance(0.9)
+        task = tasks(driver)["n_0"]
+        assert (task.held_by, task.held_seconds) == (None, 0.0)
+        assert task.event_time == task.stream_time == pytest.approx(START_MS / 1000 + 4, abs=1)
+        assert task.operator_times == {
+            "tumbling(3600 s).count(n)": pytest.approx(START_MS / 1000 + 4, abs=1)
+        }
+
+
+def test_silent() -> None:
+    """One partition has nothing: its windows stay open, as records alone move time."""
+    with TestDriver(windows("in"), partitions=2, start_ms=START_MS) as driver:
+        for _ in range(10):
+            driver.send("in", "v", key="k", partition=0)
+            driver.advance(0.9)
+        assert tasks(driver)["n_0"].held_by is None
+        found = held(driver, "n_1")
+        assert (found.reason, found.input, found.writer) == ("silent", "in/1", None)
+        assert found.text == "nothing comes of in/1: records alone move time"
+        assert found.seconds == pytest.approx(9, abs=1.5)
+
+
+def test_unread() -> None:
+    """Records are there, and are not fetched."""
+    with TestDriver(windows("in"), start_ms=START_MS) as driver:
+        driver.send("in", "v", key="k")
+        driver.advance(4)
+        hold(driver)
+        driver.kafka.append("in", b"v", key=b"k")
+        driver.advance(10)
+        found = held(driver)
+        assert (found.reason, found.input) == ("unread", "in/0")
+        assert found.seconds == pytest.approx(10, abs=4)
+        go_on(driver)
+        driver.advance(4)
+        assert held(driver).reason == "silent"
+
+
+def test_awaited() -> None:
+    """A task that merges waits for a topic at its end, while another has records."""
+    with TestDriver(windows("in", "late", task_idle_ms=60_000), start_ms=START_MS) as driver:
+        driver.send("late", "v", key="k", timestamp_ms=START_MS)
+        driver.send("in", "v", key="k", timestamp_ms=START_MS)
+        driver.send("in", "v", key="k", timestamp_ms=START_MS + 3 * HOUR_MS)
+        driver.advance(10)
+        found = held(driver)
+        assert (found.reason, found.input) == ("awaited", "late/0")
+        assert found.seconds == pytest.approx(10, abs=1)
+        assert tasks(driver)["n_0"].held_seconds == 3 * 3600
+        driver.advance(60)
+        assert held(driver).reason == "silent"
+        assert tasks(driver)["n_0"].held_seconds == 0
+
+
+def test_a_merge_that_waits_for_more_waits_for_what_is_unread() -> None:
+    """However long that takes: the topic is known to have more."""
+    with TestDriver(windows("in", "more"), start_ms=START_MS) as driver:
+        driver.advance(1)
+        hold(driver)
+        driver.kafka.append("in", b"v", key=b"k")
+        driver.send("more", "v", key="k")
+        driver.advance(10)
+        found = held(driver)
+        assert (found.reason, found.input) == ("unread", "in/0")
+        assert found.seconds == pytest.approx(10, abs=1)
+
+
+def test_recovering() -> None:
+    """A replay has not what it needs: Kafka is away."""
+    with TestDriver(merged(), lineage_delay_s=1) as driver:
+        for value in "abc":
+            driver.send("l", value, key="k")
+        driver.crash()
+        worker = started(driver)
+        step_to(worker, GroupState.REPLAYING)
+        driver.kafka.is_away = True
+        for _ in range(10):
+            worker.step(0)
+            driver.clock.advance(1)
+        found = status(driver).tasks[0].held_by
+        assert found is not None
+        assert (found.reason, found.input) == ("recovering", None)
+        assert found.seconds == pytest.approx(9, abs=1.5)
+        driver.kafka.is_away = False
+        driver.rig.run_until_live()
+
+
+def test_quiet_and_then_idle() -> None:
+    """In watermark mode silence counts as time after the timeout."""
+    with TestDriver(windows("in", event_time="watermark"), start_ms=START_MS) as driver:
+        driver.send("in", "v", key="k")
+        driver.advance(IDLE_S - 2)
+        found = held(driver)
+        assert (found.reason, found.input) == ("quiet", "in/0")
+        assert found.seconds == pytest.approx(IDLE_S - 2, abs=1.2)
+        assert found.time == tasks(driver)["n_0"].event_time == START_MS / 1000
+        driver.advance(10)
+        found = held(driver)
+        assert (found.reason, found.input) == ("idle", "in/0")
+        assert tasks(driver)["n_0"].event_time == pytest.approx(START_MS / 1000 + 5, abs=4)
+
+
+def test_hold_and_what_comes_least_far() -> None:
+    """Of two topics the one whose time is to wait, and then one that comes, hours before the other.
+
+    How far the other one is ahead is what the task is held by.
+    """
+    app = windows("in", "on", event_time="watermark", idle="hold")
+    with TestDriver(app, start_ms=START_MS) as driver:
+        driver.send("on", "v", key="k", timestamp_ms=START_MS)
+        driver.advance(2)
+        assert tasks(driver)["n_0"].event_time is None
+        assert held(driver).time is None
+        driver.send("on", "v", key="k", timestamp_ms=START_MS + 9 * HOUR_MS)
+        driver.advance(2)
+        assert tasks(driver)["n_0"].held_seconds == 9 * 3600  # counted from the first word
+        assert held(driver).reason == "hold"
+        driver.send("in", "v", key="k", timestamp_ms=START_MS + HOUR_MS)
+        driver.advance(2 * IDLE_S)
+        found = held(driver)
+        assert (found.reason, found.input) == ("hold", "in/0")
+        assert found.text == 'nothing comes of in/0, which has idle="hold"'
+        assert found.seconds == pytest.approx(2 * IDLE_S, abs=1.2)
+        assert tasks(driver)["n_0"].held_seconds == 8 * 3600
+        for more in range(5):
+            driver.send("in", "v", key="k", timestamp_ms=START_MS + HOUR_MS + more)
+            driver.advance(0.9)
+        found = held(driver)
+        assert (found.reason, found.input) == ("input", "in/0")
+        assert found.seconds < 2
+
+
+def test_unheard_and_writer() -> None:
+    """The task of another partition has said nothing yet, and then less than its neighbour."""
+    with TestDriver(spread(), partitions=2, start_ms=START_MS + 9 * HOUR_MS) as driver:
+        stage = driver.rig.topology.stages[0].name
+        inner = driver.rig.topology.internal_topics[0]
+        for more in range(4):
+            driver.send("in", "v", partition=0, timestamp_ms=START_MS + more * HOUR_MS)
+            driver.advance(1.1)
+        waiting = [task for task in tasks(driver).values() if task.stage == "n"]
+        for task in waiting:
+            assert task.event_time is None
+            assert task.held_by is not None
+            found = task.held_by
+            assert (found.reason, found.writer, found.time) == ("unheard", f"{stage}_1", None)
+            assert found.input == f"{inner}/{task.partition}"
+        assert max(task.held_seconds for task in waiting) == 3 * 3600
+        driver.send("in", "v", partition=1, timestamp_ms=START_MS + HOUR_MS)
+        driver.advance(3)
+        for name in ("n_0", "n_1"):
+            found = held(driver, name)
+            assert (found.reason, found.writer) == ("writer", f"{stage}_1")
+            assert found.time == tasks(driver)[name].event_time == START_MS / 1000 + 3600
+            assert tasks(driver)[name].held_seconds == 2 * 3600
+        assert driver.metrics.gauges["time_held_seconds"] == 2 * 3600
+
+
+def test_an_operator_is_held_by_what_holds_its_slowest_task() -> None:
+    """So the page has one line of each operator."""
+    with TestDriver(windows("in"), partitions=2, start_ms=START_MS) as driver:
+        driver.send("in", "v", key="k", partition=1)
+        for _ in range(10):
+            driver.send("in", "v", key="k", partition=0, timestamp_ms=START_MS + HOUR_MS)
+            driver.advance(0.9)
+        (operator,) = status(driver).operators
+        assert operator.held_by == held(driver, "n_1")
+        assert tasks(driver)["n_0"].held_by is None
