@@ -10,7 +10,8 @@ from typing import cast
 
 from kstash.observe import schema
 from kstash.observe.history import complaints, why_unreachable
-from kstash.observe.observer import Observer, own_address, worker_name
+from kstash.observe.names import own_address, worker_name
+from kstash.observe.observer import Observer
 from kstash.observe.probes import unready, waiting_for
 from kstash.ports.status import (
     HeldBy,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -134,17 +132,6 @@ class Observer:
             self._probes.note(self.status, now)
             self.history.sample(now)
         self._summary.log_when_due(now, status)
-
-
-def worker_name(config: Config) -> str:
-    """The name that distinguishes a worker from all others of the application."""
-    return config.instance_id or f"{socket.gethostname()}-{os.getpid()}"
-
-
-def own_address(config: Config, port: int | None) -> str:
-    """Where others can reach this server: by its host's name when it listens at all addresses."""
-    host = socket.gethostname() if config.http_host in ("0.0.0.0", "::") else config.http_host
-    return f"[{host}]:{port}" if ":" in host.strip("[]") and host[0] != "[" else f"{host}:{port}"
 
 
 def endpoint_of(config: Config, topology: Topology) -> AbstractContextManager[Endpoint | None]:

@@ -29,7 +29,7 @@ from kstash.observe.asking import Address, UnreachableError, ask
 from kstash.observe.catalog import OF_SUPERVISOR
 from kstash.observe.merged import merge_metrics, merge_status
 from kstash.observe.metrics import PrometheusMetrics
-from kstash.observe.observer import own_address, worker_name
+from kstash.observe.names import own_address, worker_name
 from kstash.ports.status import SupervisedWorker
 from kstash.settings.config import Config
 from kstash.topology.model import Topology

@@ -6,6 +6,7 @@ The composition root behind `App.run`: the one place that knows the runtime and 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -251,6 +252,7 @@ def _run_worker(
                     background=Threads(),
                     clock=clock,
                     metrics=observer.metrics,
+                    nonce=partial(os.urandom, 16),
                     until=run.until,
                     on_ready=lambda: on_ready(worker.context.layout.group_count),
                     started=started,

@@ -25,7 +25,7 @@ from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.frame_outputs import FrameOutput
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.outputs import Signature, TaskOutput, limit_of
-from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sent import Sent
 from kstash.runtime.task.sink_outputs import (
     DirectRoute,
     ImmediateOutput,

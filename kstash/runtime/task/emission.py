@@ -16,7 +16,7 @@ from kstash.operators.batch import Batch
 from kstash.operators.sizes import bytes_of
 from kstash.operators.slices import Mask, drop_head, part_of
 from kstash.runtime.task.outputs import TaskOutput
-from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sent import Sent
 from kstash.runtime.task.stored import is_same, stored_record
 from kstash.runtime.task.under_way import Made
 

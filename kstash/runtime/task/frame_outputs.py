@@ -15,7 +15,7 @@ from kstash.operators.sizes import RECORD_OVERHEAD_BYTES, content_bytes, record_
 from kstash.operators.slices import slice_of
 from kstash.ports.kafka import Headers, OnDelivery, Producer
 from kstash.runtime.task.outputs import Signature, TaskOutput
-from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sent import Sent
 from kstash.topology.model import StageOutput
 
 FRAME_RECORDS_MAX = 500

@@ -20,7 +20,7 @@ from kstash.runtime.pace import Pace
 from kstash.runtime.task.awaited import Awaited
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.merged import MergedRecords, Merger
-from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sent import Sent
 from kstash.runtime.task.under_way import UnderWay, Watch, seconds_since
 from kstash.topology.model import Stage
 

@@ -22,7 +22,7 @@ from kstash.operators.sizes import Limit
 from kstash.operators.slices import Spread
 from kstash.ports.kafka import DeliveredMessage, OnDelivery
 from kstash.runtime.layout import Layout
-from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sent import Sent
 from kstash.settings.config import Config
 from kstash.topology.model import StageOutput
 

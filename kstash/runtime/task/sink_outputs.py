@@ -15,7 +15,7 @@ from kstash.failpoints import around
 from kstash.operators.batch import Batch
 from kstash.ports.kafka import Headers, OnDelivery, Producer
 from kstash.runtime.task.outputs import Signature, TaskOutput
-from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sent import Sent
 from kstash.topology.model import StageOutput
 
 Produce = Callable[..., None]

@@ -32,7 +32,7 @@ from kstash.runtime.task.emission import Emission
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.merging import Merging
 from kstash.runtime.task.outputs import TaskOutput
-from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sent import Sent
 from kstash.runtime.task.ticking import Ticking
 from kstash.runtime.task.under_way import RecordsUnderWay, UnderWay, Watch, logged_event
 from kstash.runtime.task.watermark import TaskTicks, Watermark

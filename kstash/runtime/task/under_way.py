@@ -23,7 +23,7 @@ from kstash.operators.step import PART_RECORDS, RecordError
 from kstash.runtime.decode import Events
 from kstash.runtime.pace import BATCH_S
 from kstash.runtime.task.inputs import TaskInput
-from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sent import Sent
 from kstash.runtime.task.watermark import Watermark
 
 Made = tuple[int, Batch, int]

@@ -6,7 +6,6 @@ group do what is due. Nothing in it waits but the consumer's poll.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
@@ -86,9 +85,9 @@ class Worker:
         background: Background,
         clock: Clock,
         metrics: Metrics,
+        nonce: Callable[[], bytes],
         until: Literal["end", "drain"] | None = None,
         on_ready: Callable[[], None] | None = None,
-        nonce: Callable[[], bytes] | None = None,
         started: float | None = None,
         topics: Mapping[str, TopicInfo] | None = None,
         beat: Callable[[], None] = lambda: None,
@@ -101,7 +100,7 @@ class Worker:
         producers = Producers.create(cluster)
         admin = cluster.admin()
         topics = topics if topics is not None else admin.describe(topology.topics)
-        services = Services(clock, metrics, background, nonce or partial(os.urandom, 16))
+        services = Services(clock, metrics, background, nonce)
         self.context = context_of(
             topology,
             config,

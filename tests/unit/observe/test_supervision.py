@@ -27,7 +27,7 @@ from kstash import Config, ConfigError
 from kstash.observe import asking, endpoint_of, schema, supervision
 from kstash.observe.access import Access
 from kstash.observe.listening import listen_at
-from kstash.observe.observer import own_address
+from kstash.observe.names import own_address
 from kstash.observe.server import HttpServer
 from kstash.observe.supervision import LOCKED_WITHIN_S, Endpoint
 from kstash.ports.status import SupervisedWorker

@@ -15,7 +15,7 @@ from kstash.core.records import Hint
 from kstash.errors import ProducerFailedError, ProducerRefusedError, RecordRefusedError
 from kstash.ports.kafka import OnDone
 from kstash.runtime.load import Load
-from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sent import Sent
 from kstash.runtime.worker.groups import (
     CALM_S,
     REFUSED_AT_START_S,

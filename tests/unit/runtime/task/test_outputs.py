@@ -17,7 +17,7 @@ from kstash.ports.kafka import Headers
 from kstash.runtime.load import Load
 from kstash.runtime.task.frame_outputs import FRAME_RECORDS_MAX, FrameOutput
 from kstash.runtime.task.outputs import Signature
-from kstash.runtime.task.refusals import Sent
+from kstash.runtime.task.sent import Sent
 from kstash.runtime.task.sink_outputs import (
     DirectRoute,
     HandOver,
