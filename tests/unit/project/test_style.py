@@ -135,6 +135,15 @@ def test_files_and_functions_are_short() -> None:
     assert not findings()[too_long], "split it by noun"
 
 
+def test_scripts_and_sheets_of_the_page_are_short() -> None:
+    """They are files of kstash too, of any kind that there is or will be."""
+    page = [path for path in (ROOT / "kstash" / "observe" / "page").rglob("*") if path.is_file()]
+    lines = {name_of(path): path.read_text(encoding="utf-8").count("\n") for path in page}
+    assert {"kstash/observe/page/page.js", "kstash/observe/page/page.css"} <= lines.keys()
+    too_many = {name: count for name, count in lines.items() if count > KSTASH_FILE_LINES_MAX}
+    assert not too_many, "split it by noun"
+
+
 def test_nothing_is_left_unfinished() -> None:
     """No stubs and no promises: what is not there is not mentioned in code."""
     assert not findings()[unfinished]
