@@ -3,6 +3,7 @@
     python benchmarks/operators.py [--words N] [--profile]
 
 Prints the microseconds of CPU per word of each stage: the median of several runs and their range.
+Of two topics that alternate record by record it prints the same per record, with their merge.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ import itertools
 import random
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any, TypeAlias
 
 import kstash
+from kstash.core.kinds import InputKind
 from kstash.operators.batch import Batch
+from kstash.operators.merge_times import merge_times
 from kstash.operators.program import StageProgram
 from kstash.ports.state import Timers
+from kstash.runtime.task.inputs import TaskInput
+from kstash.runtime.task.merged import Merger
+from kstash.testing.kafka.log import MemoryRecord
 
 BATCH_RECORDS = 500
 WORDS_PER_SENTENCE = 10
@@ -125,6 +132,44 @@ def sentences(word_count: int) -> list[Batch]:
     ]
 
 
+def alternating() -> kstash.Topology:
+    """Counts in windows over two topics."""
+    app = kstash.App("alternating")
+    both = app.stream("left", "right", key=kstash.text, value=kstash.text)
+    both.window(MINUTES).count("records").to("counts", value=kstash.int_text)
+    return app.topology()
+
+
+def merging(record_count: int) -> Callable[[], None]:
+    """Take two topics that alternate in the order of their times, and count their records."""
+    (stage,) = alternating().stages
+    keys = [f"word{number}".encode() for number in range(DISTINCT_WORDS)]
+    logs = [
+        [
+            MemoryRecord(
+                topic, 0, number, keys[number * 7 % len(keys)], b"v", None, 2 * number + at
+            )
+            for number in range(record_count // 2)
+        ]
+        for at, topic in enumerate(("left", "right"), start=1)
+    ]
+
+    def merge() -> None:
+        program = StageProgram(stage, DictStores())
+        inputs = {}
+        for index, log in enumerate(logs):
+            inputs[index] = TaskInput((log[0].topic(), 0), InputKind.PLAIN, 0, None)
+            inputs[index].buffer.extend(log)
+        merger = Merger(inputs, merge_times(stage), Counter())
+        while len(merger.read()) < len(inputs):
+            merged = merger.live(0, BATCH_RECORDS, lambda _: False)
+            program.process_merged(merged.shares(0, merged.count))
+            program.take_outputs()
+            merged.finish()
+
+    return merge
+
+
 def cpu_us(work: Callable[[], None], word_count: int) -> float:
     """CPU microseconds per word."""
     before = time.process_time()
@@ -167,6 +212,7 @@ def main() -> None:
         name: counting(StageProgram(build(count).stages[1], DictStores()))
         for name, count in COUNTS.items()
     }
+    works["count in tumbling windows, two topics that alternate"] = merging(options.words)
     for name, work in works.items():
         runs = [cpu_us(work, options.words) for _ in range(REPEATS)]
         print(

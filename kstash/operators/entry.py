@@ -9,7 +9,7 @@ from kstash.operators.batch import Batch
 from kstash.operators.calls import decode_keys, kept, refuse
 from kstash.operators.columns import deserialize_column
 from kstash.operators.event_time import refuse_missing
-from kstash.operators.flow import Flow
+from kstash.operators.flow import ENTERED, Flow, Trail
 from kstash.operators.step import Scope
 from kstash.topology.model import StageInput
 from kstash.topology.traits import ColumnSet
@@ -41,8 +41,13 @@ class Entry:
         # and state finds them under our own encoding.
         self.is_canonical = source.internal or source.key.passes_bytes
 
-    def decode(self, batch: Batch, scope: Scope) -> Flow | None:
+    def decode(self, batch: Batch, scope: Scope, trail: Trail = ENTERED) -> Flow | None:
         """The batch as a flow; None where no record is left.
+
+        Args:
+            batch: one record or more.
+            scope: decides about records that fail.
+            trail: which records of the stage's batch they are.
 
         Raises:
             SerdeError, TimestampError: a record failed, and is not skipped.
@@ -55,6 +60,7 @@ class Entry:
             values=None,
             timestamps=batch.timestamps if self.has_times else None,
             headers=batch.headers if self.has_headers else None,
+            trail=trail,
             event_times=None if batch.times is None else scope.task_times(batch.times),
         )
         left: Flow | None = flow

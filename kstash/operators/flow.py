@@ -69,13 +69,13 @@ class Expanded:
 
 
 @dataclass(slots=True)
-class Merged:
-    """They were put in order by their origins, which are known for that reason."""
+class Placed:
+    """Their origins are known: they were put in order by them, or are of one input of several."""
 
     known: Sequence[int]
 
     def origins(self) -> Iterator[int]:
-        """As they were sorted."""
+        """As they are known."""
         return iter(self.known)
 
 
@@ -293,6 +293,6 @@ def merge_flows(flows: Sequence[Flow], read: ColumnSet) -> Flow:
         values=common([flow.values for flow in flows], ColumnSet.VALUE),
         timestamps=common([flow.timestamps for flow in flows], ColumnSet.TIME),
         headers=headers,
-        trail=Merged(ordered([origins])),
+        trail=Placed(ordered([origins])),
         event_times=times,
     )

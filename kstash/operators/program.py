@@ -13,23 +13,21 @@ from types import MappingProxyType
 from typing import get_args
 
 from kstash.core.watermark import TaskTime
-from kstash.errors import MisplacedKeyError
 from kstash.operators.batch import Batch, concatenate
-from kstash.operators.calls import encode_keys, join
+from kstash.operators.calls import join
 from kstash.operators.entry import Entry
 from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
-from kstash.operators.homes import Home, misplaced
+from kstash.operators.homes import Home, Homes
+from kstash.operators.interleaved import Share, meets_by_columns, runs_of
 from kstash.operators.passing import Passing
 from kstash.operators.scope import OriginOf, TaskScope, Turn
 from kstash.operators.sizes import Limit
-from kstash.operators.slices import deciding, slice_of
 from kstash.operators.step import Decide, Outside, RecordError, Step, Stores, WorkLeft, always_fail
 from kstash.operators.ticks import Ticks
-from kstash.operators.turns import in_turn, takes_one_by_one, turns_of
+from kstash.operators.turns import all_turns, in_turn, takes_one_by_one, turns_of
 from kstash.operators.unfinished import REST, Unfinished
 from kstash.topology.model import Stage
-from kstash.topology.nodes import Node
 
 RECORD_ERRORS: tuple[type[RecordError], ...] = get_args(RecordError)
 """Errors at one record of a batch, which `record_index` names."""
@@ -80,13 +78,14 @@ class StageProgram:
             )
         ]
         self._turns = turns_of(stage, self._exits)
-        self._is_one_by_one = [takes_one_by_one(stage, entry) for entry in stage.entries]
+        self._all_turns = all_turns(self._turns)
+        self._is_one_by_one = [takes_one_by_one(stage, [entry]) for entry in stage.entries]
+        self._meets_by_columns = meets_by_columns(stage, self._entries)
         self._unfinished = Unfinished()
-        # Of the batch that is under way.
-        self._input = 0
-        self._home: Home | None = None
+        # Of what is under way: whose turn it is after it, and whether it is new.
+        self._way: Sequence[Turn] = ()
         self._is_new = True
-        self._homes = homes
+        self._homes = Homes(homes)
         self._scope = TaskScope(stores, decide, event_time, outside)
         self.passing = Passing(stage, self._turns)
         self._ticks = Ticks(self._turns, stores)
@@ -128,17 +127,28 @@ class StageProgram:
             SerdeError: the same for a serde.
             RecordTooLargeError, NullKeyError: the same for what a topic would not take.
         """
-        if not len(batch):
-            return
-        assert not self._unfinished, "the batch before is not done"
-        self._home = self._homes.get(input_index) if is_new else None
-        self._input = self._scope.input = input_index
-        self._is_new, self._slowest = is_new, None
-        self._scope.origin_of = origin_of
-        if self._is_one_by_one[input_index]:
-            self._enter_one_by_one(batch, 0)
+        if len(batch):
+            self.process_merged([Share(input_index, batch)], is_new=is_new, origin_of=origin_of)
+
+    def process_merged(
+        self, shares: Sequence[Share], *, is_new: bool = True, origin_of: OriginOf | None = None
+    ) -> None:
+        """Run records of several inputs through the stage, in the order of their places.
+
+        Args:
+            shares: what there is of each input, one record or more.
+            is_new: as of `process`. It raises what that does, with indexes in the whole.
+            origin_of: as of `process`.
+        """
+        self._begin(is_new=is_new, origin_of=origin_of)
+        if len(shares) == 1:
+            is_whole = not self._is_one_by_one[shares[0].input]
         else:
-            self._enter(batch, 0)
+            is_whole = self._meets_by_columns
+        if is_whole:
+            self._enter(shares, 0)
+        else:
+            self._enter_runs(runs_of(shares, self._is_one_by_one))
 
     @property
     def has_work(self) -> bool:
@@ -176,27 +186,30 @@ class StageProgram:
             OperatorError, SerdeError, RecordTooLargeError, NullKeyError: as of `process`; the index
                 means nothing.
         """
-        assert not self._unfinished, "the batch before is not done"
-        self._home, self._is_new, self._slowest = None, is_new, None
-        self._scope.origin_of = None
+        self._begin(is_new=is_new)
         found = self._ticks.take(now_ms)
         if found is not None:
-            turn, self._input, work = found
-            self._scope.first = 0
+            turn, source, work = found
+            self._way = self._turns[source]
             self._do(turn.node.index, work)
         return found is not None
 
     def pass_time(self, time_ms: int, *, is_new: bool = True) -> None:
         """Let event time come as far as no record brings it; else as `process`."""
-        assert not self._unfinished, "the batch before is not done"
-        self._home, self._is_new, self._slowest = None, is_new, None
-        self._scope.first = 0
+        self._begin(is_new=is_new)
         self._pass(self.passing.steps(time_ms))
+
+    def _begin(self, *, is_new: bool, origin_of: OriginOf | None = None) -> None:
+        """Something begins of which nothing was done yet."""
+        assert not self._unfinished, "the batch before is not done"
+        self._is_new, self._slowest = is_new, None
+        self._homes.begin(())
+        self._scope.first, self._scope.origin_of = 0, origin_of
 
     def _pass(self, steps: Iterator[tuple[int, int, WorkLeft]]) -> None:
         """Do so for one operator after the other, the rest later where one leaves work."""
         for source, index, work in steps:
-            self._input = source
+            self._way = self._turns[source]
             self._do(index, work)
             if self._unfinished:
                 self._unfinished.leave(REST, [lambda _: self._pass(steps)])
@@ -204,7 +217,7 @@ class StageProgram:
 
     def _do(self, index: int, work: WorkLeft) -> None:
         """Have an operator do some work, and run what it makes through the stage."""
-        turns = self._turns[self._input]
+        turns = self._way
         number = next(n for n, turn in enumerate(turns) if turn.node.index == index)
         started = self._seconds()
         self._scope.begin(turns[number], self._scope.first, is_new=self._is_new)
@@ -249,26 +262,28 @@ class StageProgram:
 
     # --- running --------------------------------------------------------------------------------
 
-    def _enter(self, batch: Batch, first: int) -> None:
-        """Run records through the stage; they are those of the batch from index `first` on."""
-        scope, entry = self._scope, self._entries[self._input]
+    def _enter(self, shares: Sequence[Share], first: int) -> None:
+        """Run records through the stage together; they are those of the batch from `first` on."""
+        scope, source = self._scope, shares[0].input
+        if self._is_new:
+            self._homes.begin(shares)
+        self._way = self._turns[source] if len(shares) == 1 else self._all_turns
         started = self._seconds()
-        scope.begin(entry, first, is_new=self._is_new)
-        flow = entry.decode(batch, scope)
-        if flow is not None:
-            scope.flows[self._stage.entries[self._input].index] = flow
-        self._run_all(self._turns[self._input], started)
+        scope.begin(self._entries[source], first, is_new=self._is_new)
+        for share in shares:
+            scope.input, scope.turn = share.input, self._entries[share.input]
+            flow = scope.turn.decode(share.batch, scope, share.trail)
+            if flow is not None:
+                scope.flows[self._stage.entries[share.input].index] = flow
+        self._run_all(self._way, started)
 
-    def _enter_one_by_one(self, batch: Batch, first: int) -> None:
-        """Do so record by record, up to one that leaves work: the rest of the batch comes later."""
-        for index in range(first, len(batch)):
-            self._enter(slice_of(batch, index, index + 1), index)
-            if self._unfinished and index + 1 < len(batch):
-                self._unfinished.leave(REST, [self._rest(batch, index + 1)])
+    def _enter_runs(self, runs: Iterator[tuple[int, Share]]) -> None:
+        """Do so run by run, up to one that leaves work: the others come later."""
+        for first, run in runs:
+            self._enter([run], first)
+            if self._unfinished:
+                self._unfinished.leave(REST, [lambda _: self._enter_runs(runs)])
                 return
-
-    def _rest(self, batch: Batch, first: int) -> WorkLeft:
-        return lambda _: self._enter_one_by_one(batch, first)
 
     def _run_all(self, turns: Iterable[Turn], started: float) -> None:
         seconds = self._seconds
@@ -326,24 +341,7 @@ class StageProgram:
 
     def _step(self, turn: Turn, step: Step, side: int, flow: Flow) -> None:
         left: Flow | None = flow
-        home = self._home
-        if home is not None and turn.is_shared:
-            left = self._at_home(turn.node, flow, home)
+        if turn.is_shared and self._homes:
+            left = self._homes.check(turn.node, flow, self._scope)
         if left is not None:
             step.run(side, left, self._scope)
-
-    def _at_home(self, node: Node, flow: Flow, home: Home) -> Flow | None:
-        """The flow, of which all keys belong here (H56); a key elsewhere fails under any policy."""
-        serde = node.record_key
-        left, keys = encode_keys(flow, serde, node.title, self._scope)
-        decisive = deciding(keys, serde.partitioned_by)
-        index = misplaced(decisive, home)
-        if left is None or index is None:
-            return left
-        raise MisplacedKeyError(
-            node.title,
-            self._scope.first + left.origin_of(index),
-            key=keys[index],
-            partition=home.number,
-            needed=home.partitioner[decisive[index]],
-        )

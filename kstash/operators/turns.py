@@ -26,7 +26,7 @@ def turns_of(stage: Stage, exits: Sequence[Exit]) -> list[list[Turn]]:
         stage: of the task.
         exits: one for each of its outputs.
     """
-    reached = [list(_reached(stage, entry)) for entry in stage.entries]
+    reached = [list(_reached(stage, [entry])) for entry in stage.entries]
     inputs = Counter(node.index for nodes in reached for node in nodes)
     turns = {
         node.index: _turn(
@@ -38,17 +38,33 @@ def turns_of(stage: Stage, exits: Sequence[Exit]) -> list[list[Turn]]:
     return [[turns[node.index] for node in nodes if not node.is_port] for nodes in reached]
 
 
-def takes_one_by_one(stage: Stage, entry: Node) -> bool:
-    """Whether records of an input must go through the stage one at a time.
+def all_turns(turns: Sequence[Sequence[Turn]]) -> list[Turn]:
+    """Whose turn it is after records of several inputs have come in together.
+
+    Args:
+        turns: as of `turns_of`.
+    """
+    found = {turn.node.index: turn for reached in turns for turn in reached}
+    return [found[index] for index in sorted(found)]
+
+
+def takes_one_by_one(stage: Stage, entries: Sequence[Node]) -> bool:
+    """Whether records that come in together must go through the stage one at a time.
 
     So it is where branches meet again and an operator before that leaves work that sends: its
     results come in parts, and which records of the other branches stand between two of them must
     not depend on where a batch ends.
+
+    Args:
+        stage: of the task.
+        entries: of the inputs that the records are from.
     """
     # By index of a node: on which ways records come out of it. A way is an output of an operator
     # that may send in parts, the last one that they have passed on it, or around all of those.
-    ways: dict[int, frozenset[tuple[int, str]]] = {entry.index: frozenset([_AROUND])}
-    for node in _reached(stage, entry):
+    ways: dict[int, frozenset[tuple[int, str]]] = {
+        entry.index: frozenset([_AROUND]) for entry in entries
+    }
+    for node in _reached(stage, entries):
         parents = [ways[parent.index] for parent in node.parents if parent.index in ways]
         met = frozenset[tuple[int, str]]().union(*parents)
         if len(parents) > 1 and len(met) > 1:
@@ -81,8 +97,8 @@ def in_turn(given: list[tuple[int, Flow]]) -> Iterator[tuple[int, Flow]]:
         yield side, flow.part(indexes[0], indexes[-1] + 1)
 
 
-def _reached(stage: Stage, entry: Node) -> Iterable[Node]:
-    reached = {entry.index}
+def _reached(stage: Stage, entries: Sequence[Node]) -> Iterable[Node]:
+    reached = {entry.index for entry in entries}
     for node in stage.nodes:
         if any(parent.index in reached for parent in node.parents):
             reached.add(node.index)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import kstash
 from kstash import App, KeyedStream, folds
 from kstash.operators.batch import Batch
+from kstash.operators.interleaved import Share
 from kstash.operators.process import logic as process_logic
 from kstash.operators.program import StageProgram
 from kstash.operators.step import Decision
@@ -262,7 +263,11 @@ def build(steps: list[tuple[bool, int]]) -> App:
     return app
 
 
-def run(app: App, batches: list[tuple[str, Batch]]) -> tuple[dict[str, list[Any]], ...]:
+Whole = list[tuple[str, Batch, list[int] | None]]
+"""A batch: of each topic the records, and their places; None: there are no others."""
+
+
+def run(app: App, batches: list[Whole]) -> tuple[dict[str, list[Any]], ...]:
     """Records of each topic written, all entries of all stores, how many were left out where."""
     topics: dict[str, list[Any]] = {}
     entries: dict[str, list[Any]] = {}
@@ -271,12 +276,11 @@ def run(app: App, batches: list[tuple[str, Batch]]) -> tuple[dict[str, list[Any]
         state = MemoryBackend().task(stage.name, 0).open(stage.stores, base=None)
         program = StageProgram(stage, state, decide=lambda _: Decision.SKIP)
         inputs = {source.topic: index for index, source in enumerate(stage.inputs)}
-        made_batches: list[tuple[str, Batch]] = []
-        for topic, batch in batches:
-            if topic not in inputs:
-                continue
-            for index, made in parts(program, inputs[topic], batch):
-                made_batches.append((stage.outputs[index].topic, made))
+        made_batches: list[Whole] = []
+        for whole in batches:
+            shares = [Share(inputs[t], batch, places) for t, batch, places in whole if t in inputs]
+            for index, made in parts(program, shares):
+                made_batches.append([(stage.outputs[index].topic, made, None)])
                 headers = made.headers or [None] * len(made)
                 columns = zip(made.keys, made.values, made.timestamps, headers, strict=True)
                 topics.setdefault(stage.outputs[index].topic, []).extend(columns)
@@ -287,9 +291,10 @@ def run(app: App, batches: list[tuple[str, Batch]]) -> tuple[dict[str, list[Any]
     return topics, entries, skipped
 
 
-def parts(program: StageProgram, source: int, batch: Batch) -> Iterator[tuple[int, Batch]]:
+def parts(program: StageProgram, shares: list[Share]) -> Iterator[tuple[int, Batch]]:
     """(Output index, records) of all that becomes of a batch, part by part."""
-    program.process(source, batch)
+    if shares:
+        program.process_merged(shares)
     while True:
         for index, made, _ in program.take_outputs():
             yield index, made
@@ -299,15 +304,21 @@ def parts(program: StageProgram, source: int, batch: Batch) -> Iterator[tuple[in
 
 
 def batches_of(
-    records: list[tuple[int, str, str, bool, int]], cuts: list[bool]
-) -> list[tuple[str, Batch]]:
-    """The records as batches: cut where the input changes, and where `cuts` says so."""
-    batches: list[tuple[str, Batch]] = []
+    records: list[tuple[int, str, str, bool, int]], cuts: list[bool], *, together: bool = False
+) -> list[Whole]:
+    """The records as batches.
+
+    Args:
+        records: of both topics, in their order.
+        cuts: before which of them a batch ends.
+        together: whether a batch goes on where the topic changes.
+    """
+    batches: list[dict[str, tuple[Batch, list[int]]]] = []
     for position, (input_index, key, value, has_headers, ahead_ms) in enumerate(records):
         topic = TOPICS[input_index]
-        if not batches or batches[-1][0] != topic or cuts[position]:
-            batches.append((topic, Batch()))
-        batch = batches[-1][1]
+        if not batches or cuts[position] or not (together or topic in batches[-1]):
+            batches.append({})
+        batch, places = batches[-1].setdefault(topic, (Batch(), []))
         if has_headers and batch.headers is None:
             batch.headers = [None] * len(batch)
         batch.keys.append(key.encode())
@@ -315,7 +326,12 @@ def batches_of(
         batch.timestamps.append(1000 + 10 * position + ahead_ms)
         if batch.headers is not None:
             batch.headers.append([("n", str(position).encode())] if has_headers else None)
-    return batches
+        places.append(sum(len(found) for found, _ in batches[-1].values()) - 1)
+    return [
+        [(topic, batch, places if len(whole) > 1 else None) for topic, (batch, places) in pairs]
+        for whole in batches
+        for pairs in [sorted(whole.items())]
+    ]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -346,6 +362,48 @@ def check(app: App, records: list[tuple[int, str, str, bool, int]], cuts: list[b
     with known():
         one_by_one = run(app, batches_of(records, [True] * len(records)))
         assert run(app, batches_of(records, cuts)) == one_by_one
+        assert run(app, batches_of(records, cuts, together=True)) == one_by_one
+
+
+@settings(max_examples=60)
+@given(apart=st.tuples(STEPS, STEPS), steps=STEPS, records=RECORDS, cuts=CUTS)
+def test_topics_meet_record_by_record(
+    apart: tuple[list[tuple[bool, int]], list[tuple[bool, int]]],
+    steps: list[tuple[bool, int]],
+    records: list[tuple[int, str, str, bool, int]],
+    cuts: list[bool],
+) -> None:
+    """Also after operators of their own, which leave some out, and send several for others."""
+    app = App("app")
+    streams: list[Any] = []
+    for topic, own in zip(TOPICS, apart, strict=True):
+        stream: Any = app.stream(topic, key=kstash.text, value=kstash.text)
+        for number, (is_stateful, choice) in enumerate(own[:2]):
+            if not is_stateful:
+                stream = STATELESS[choice](stream)
+            elif STATEFUL[choice] not in WINDOWED:  # whose keys are others
+                stream = STATEFUL[choice](stream, f"{topic}-{number}")
+        streams.append(stream)
+    stream = streams[0].merge(streams[1])
+    for number, (is_stateful, choice) in enumerate(steps[:2]):
+        grow: Any = STATEFUL[choice] if is_stateful else STATELESS[choice]
+        stream = grow(stream, f"state-{number}") if is_stateful else grow(stream)
+    stream.to("out", value=kstash.text)
+    check(app, records, cuts)
+
+
+@pytest.mark.parametrize("number", range(len(BURSTS)))
+@settings(max_examples=30)
+@given(records=RECORDS, cuts=CUTS)
+def test_a_topic_whose_records_leave_work_meets_another(
+    number: int, records: list[tuple[int, str, str, bool, int]], cuts: list[bool]
+) -> None:
+    """All parts of a record come before what the next record of the other topic makes."""
+    app = App("app")
+    first, second = (app.stream(t, key=kstash.text, value=kstash.text) for t in TOPICS)
+    stream = BURSTS[number](first, "bursts").merge(second)
+    stream.reduce("last", lambda old, new: (old + new)[-20:], value=kstash.text).to("out")
+    check(app, records, cuts)
 
 
 @pytest.mark.parametrize("number", range(len(BURSTS)))

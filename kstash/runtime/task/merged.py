@@ -12,36 +12,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import groupby
-from typing import NamedTuple
+from itertools import count as numbered
 
 from kstash.core.determinants import MergedBatch, MergedInput
 from kstash.core.merge import MERGED_RECORDS_MAX, MergeOrder
 from kstash.errors import LocatedError
-from kstash.operators.batch import Batch
-from kstash.operators.slices import drop_head, slice_of
+from kstash.operators.interleaved import Share
+from kstash.operators.slices import slice_of
 from kstash.runtime.task.ahead import ReadAhead, TimesOf
 from kstash.runtime.task.inputs import TaskInput
 from kstash.topology.record import RecordOrigin
-
-
-class Run(NamedTuple):
-    """Records of one input as they follow each other in a batch.
-
-    Attributes:
-        input: its index.
-        first: how many records of it the batch has before these.
-        batch: the records.
-    """
-
-    input: int
-    first: int
-    batch: Batch
-
-    def split(self, count: int) -> tuple[Run, Run]:
-        """The first `count` records, and the others."""
-        rest = self._replace(first=self.first + count, batch=drop_head(self.batch, count))
-        return self._replace(batch=slice_of(self.batch, 0, count)), rest
 
 
 class MergedRecords:
@@ -49,7 +29,8 @@ class MergedRecords:
 
     Attributes:
         entry: what the lineage says of it.
-        runs: in the order in which they are processed.
+        heads: by input, what it takes of it.
+        count: records of all inputs.
     """
 
     def __init__(
@@ -63,17 +44,44 @@ class MergedRecords:
             for source, count in counts.items()
         ]
         self.entry = MergedBatch(position, tuple(parts))
-        heads = {source: inputs[source].head(count) for source, count in counts.items()}
-        self.runs = _runs(taken, heads)
+        self.heads = {source: inputs[source].head(count) for source, count in counts.items()}
+        self.count = len(taken)
+        self._numbers: list[int] | None = None
 
-    def origin_of(self, run: Run, index: int) -> RecordOrigin | None:
-        """Where a record of a run was read."""
-        return self._inputs[run.input].origin_of(run.first + index)
+    @property
+    def timestamps(self) -> list[int]:
+        """Those of all records, in the order in which they are processed."""
+        heads = {source: iter(head.timestamps) for source, head in self.heads.items()}
+        return list(map(next, map(heads.__getitem__, self._taken)))
+
+    def shares(self, start: int, end: int) -> list[Share]:
+        """Records `[start, end)`, at least one."""
+        found = []
+        before, taken = self._taken[:start], self._taken[start:end]
+        for source, head in self.heads.items():
+            if count := taken.count(source):
+                first = before.count(source)
+                batch = head if count == len(head) else slice_of(head, first, first + count)
+                places = None
+                if count < len(taken):
+                    places = [place for place, other in enumerate(taken) if other == source]
+                found.append(Share(source, batch, places))
+        return found
+
+    def origin_of(self, start: int, index: int) -> RecordOrigin | None:
+        """Where a record was read, which is `index` after another one of the batch."""
+        return self._inputs[self._taken[start + index]].origin_of(self._number(start + index))
 
     def add_place(self, error: LocatedError, record_index: int) -> None:
         """Add to an error the place of a record of the batch."""
-        source = self._taken[record_index]
-        self._inputs[source].add_place(error, self._taken[:record_index].count(source))
+        self._inputs[self._taken[record_index]].add_place(error, self._number(record_index))
+
+    def _number(self, record_index: int) -> int:
+        """How many records of its input the batch has before a record: few operators ask."""
+        if self._numbers is None:
+            numbers = {source: numbered() for source in self.heads}
+            self._numbers = list(map(next, map(numbers.__getitem__, self._taken)))
+        return self._numbers[record_index]
 
     def finish(self) -> None:
         """All of it is processed: the inputs go on after it."""
@@ -155,14 +163,3 @@ class Merger:
                 times[index] = ahead.times(most if counts is None else counts[index])
         order = MergeOrder(times, before, awaited)
         return MergedRecords(self.inputs, position, order, order.take(most))
-
-
-def _runs(taken: Sequence[int], heads: Mapping[int, Batch]) -> list[Run]:
-    """Records of each input as they follow each other without one of another between them."""
-    ends = dict.fromkeys(heads, 0)
-    runs = []
-    for source, group in groupby(taken):
-        first = ends[source]
-        end = ends[source] = first + sum(1 for _ in group)
-        runs.append(Run(source, first, slice_of(heads[source], first, end)))
-    return runs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -115,7 +115,7 @@ class Merging:
 class MergedUnderWay(UnderWay):
     """A merged batch: logical records of several inputs, each an event.
 
-    Records of one input that follow each other go through the stage together.
+    They go through the stage together, as columns of each input.
 
     Args:
         merged: the batch.
@@ -128,12 +128,11 @@ class MergedUnderWay(UnderWay):
     ) -> None:
         super().__init__(is_new=is_new)
         self.count = merged.entry.count
-        self.timestamps = [time for run in merged.runs for time in run.batch.timestamps]
+        self.timestamps = merged.timestamps
         self._merged = merged
         self._inputs = inputs
         self._pace = pace
-        self._runs = deque(merged.runs)
-        # Of what is being processed, or was last: its first record, and the one after it.
+        # The slice that is being processed, or was last.
         self._start = self._end = 0
 
     @property
@@ -151,24 +150,19 @@ class MergedUnderWay(UnderWay):
         return (self.entry(position), *attached)
 
     def _run(self, program: StageProgram, watch: Watch) -> bool:
-        if not self._runs:
+        if self._end >= self.count:
             return False
         if self._end:
             watch.pulse()
-        before, made, first = watch.clock(), program.pending, self._end
-        end = first + self._pace.size
-        while self._runs and self._end < end and not program.has_work:
-            run = self._runs.popleft()
-            if len(run.batch) > end - self._end:
-                run, rest = run.split(end - self._end)
-                self._runs.appendleft(rest)
-            self._start, self._end = self._end, self._end + len(run.batch)
-            origin_of = partial(self._merged.origin_of, run)
-            program.process(run.input, run.batch, is_new=self.is_new, origin_of=origin_of)
-        count = self._end - first
+        start = self._start = self._end
+        end = self._end = min(start + self._pace.size, self.count)
+        before, made = watch.clock(), program.pending
+        origin_of = partial(self._merged.origin_of, start)
+        shares = self._merged.shares(start, end)
+        program.process_merged(shares, is_new=self.is_new, origin_of=origin_of)
         # What leaves work has had functions called for each result.
-        records = max(count, program.pending - made) if program.has_work else count
-        self._pace.took(count, seconds_since(before, records, program, watch))
+        records = max(end - start, program.pending - made) if program.has_work else end - start
+        self._pace.took(end - start, seconds_since(before, records, program, watch))
         return True
 
     def _blame(self, error: RecordError) -> None:
@@ -190,6 +184,6 @@ class MergedUnderWay(UnderWay):
         """The inputs go on after it."""
         for part in self._merged.entry.parts:
             self._inputs[part.input].records += part.count
-        for run in self._merged.runs:
-            self._inputs[run.input].newest_timestamp = run.batch.timestamps[-1]
+        for source, head in self._merged.heads.items():
+            self._inputs[source].newest_timestamp = head.timestamps[-1]
         self._merged.finish()

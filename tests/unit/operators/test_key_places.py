@@ -10,6 +10,7 @@ import kstash
 from kstash import App
 from kstash.core.partitioner import Partitioner
 from kstash.errors import MisplacedKeyError
+from kstash.operators.homes import Homes
 from kstash.testing import TestDriver
 
 TOPICS = ("left", "right")
@@ -53,7 +54,7 @@ def test_what_was_counted_before_the_check_replays() -> None:
     with TestDriver(merged(), partitions=2) as driver:
         for group in driver.rig.worker.groups.values():
             for task in group.tasks.values():
-                task.program._homes = {}
+                task.program._homes = Homes({})
         driver.send("left", "v", "a", partition=0)
         driver.send("right", "v", "a", partition=1)
         driver.crash()

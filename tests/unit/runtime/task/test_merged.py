@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kstash
+from kstash import App
 from kstash.core.determinants import InputPlace, MergedBatch, MergedInput
 from kstash.core.frames import encode_frame
 from kstash.core.ids import TaskId
@@ -21,10 +23,15 @@ from kstash.core.skips import NO_SKIPS, InputSkips
 from kstash.core.wire import IDENTITY_HEADER, MARKER_HEADER, Fence, encode_marker
 from kstash.errors import OperatorError
 from kstash.operators.batch import Batch
+from kstash.operators.program import StageProgram
 from kstash.ports.kafka import Headers
+from kstash.runtime.pace import Pace
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.merged import MergedRecords, Merger
+from kstash.runtime.task.merging import MergedUnderWay
+from kstash.runtime.task.under_way import Watch
 from kstash.testing.kafka.log import MemoryRecord
+from kstash.testing.state import MemoryBackend
 from tests.unit.core_cases import APP, identity, inc
 
 WRITER = TaskId(0, 0)
@@ -165,9 +172,14 @@ class OneTask:
         self._run(merged)
 
     def _run(self, merged: MergedRecords) -> None:
-        for source, _, batch in merged.runs:
-            assert all(value.startswith(b"%d." % source) for value in batch.values)
-            self.done += batch.values
+        middle = merged.count // 2
+        for start, end in ((0, middle), (middle, merged.count)):
+            whole = dict[int, bytes]()
+            for source, batch, places in merged.shares(start, end) if end > start else ():
+                assert all(value.startswith(b"%d." % source) for value in batch.values)
+                taken = range(end - start) if places is None else places
+                whole |= zip(taken, batch.values, strict=True)
+            self.done += [whole[place] for place in range(end - start)]
         merged.finish()
 
     def checkpoint(self) -> None:
@@ -294,12 +306,33 @@ def test_an_error_names_the_record_of_its_input() -> None:
         error = OperatorError("map", index, cause=ValueError())
         merged.add_place(error, index)
         found.append((error.topic, error.offset, error.index))
-    origins = [merged.origin_of(run, 0) for run in merged.runs]
+    origins = [merged.origin_of(*at) for at in [(0, 0), (1, 0), (0, 2), (2, 1)]]
     assert [(o.topic, o.offset, o.number) for o in origins if o is not None] == [
         (topic, offset, index or 0) for topic, offset, index in found
     ]
     internal = "app-1-repartition"
     assert found == [("in-0", 0, None), (internal, 5, 0), ("in-0", 1, None), (internal, 5, 1)]
+
+
+def test_an_error_in_a_later_slice_names_its_record() -> None:
+    """A batch of the history may be larger than what is taken at once now."""
+    app = App("app")
+    left, right = (app.stream(topic, value=kstash.text) for topic in ("in-0", "in-1"))
+    left.merge(right).map(lambda value: 1 // int(value != "1.2")).to("out", value=kstash.int_text)
+    (stage,) = app.topology().stages
+    state = MemoryBackend().task(stage.name, 0).open(stage.stores, base=None)
+    task = OneTask([plain(0, [1, 3, 5]), plain(1, [2, 4, 6])])
+    for index in (0, 1):
+        task.deliver(index, 9)
+    task.merge.read()
+    merged = task.merge.live(0, 9, lambda _: False)
+    pulses: list[None] = []
+    watch = Watch(lambda: 0.0, lambda: pulses.append(None), lambda *_: None)
+    events = MergedUnderWay(merged, task.sources, Pace(), is_new=False)
+    with pytest.raises(OperatorError) as caught:
+        events.go_on(StageProgram(stage, state), watch)
+    # Slices of one, two, and what is left.
+    assert (caught.value.topic, caught.value.offset, len(pulses)) == ("in-1", 3, 2)
 
 
 def test_a_merge_goes_on_within_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
