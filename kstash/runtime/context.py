@@ -142,7 +142,7 @@ class Services:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class RuntimeContext:
     """What task groups and their recoveries are made of; other parts are handed what they use.
 
     Attributes:

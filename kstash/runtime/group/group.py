@@ -15,7 +15,7 @@ from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.core.plan import TaskPlan
 from kstash.core.records import Release, Segment
 from kstash.ports.kafka import Message, Partition
-from kstash.runtime.context import Context
+from kstash.runtime.context import RuntimeContext
 from kstash.runtime.group import wiring
 from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.hints import Hints
@@ -62,7 +62,7 @@ class TaskGroup:
 
     def __init__(
         self,
-        context: Context,
+        context: RuntimeContext,
         number: int,
         *,
         before_start: Callable[[RecoveryAttempt, Callable[[], None]], None],

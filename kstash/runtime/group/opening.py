@@ -19,7 +19,7 @@ from kstash.errors import LocatedError
 from kstash.operators.homes import Home
 from kstash.ports.process import Metrics
 from kstash.ports.state import TaskState
-from kstash.runtime.context import Context
+from kstash.runtime.context import RuntimeContext
 from kstash.runtime.group.sinks import SinkRoute, Sinks
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.frame_outputs import FrameOutput
@@ -54,7 +54,7 @@ class TaskOpener:
 
     def __init__(
         self,
-        context: Context,
+        context: RuntimeContext,
         *,
         incarnation: Incarnation,
         writer: Incarnation,

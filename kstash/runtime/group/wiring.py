@@ -8,7 +8,7 @@ from kstash.core.ids import NO_INCARNATION, Incarnation, TaskId
 from kstash.core.plan import TaskPlan
 from kstash.core.records import Segment
 from kstash.ports.kafka import Partition, SinkProducer
-from kstash.runtime.context import Context
+from kstash.runtime.context import RuntimeContext
 from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.checkpoints import Checkpoints
 from kstash.runtime.group.hints import Hints
@@ -23,7 +23,7 @@ from kstash.runtime.task.task import Task
 
 
 def lineage_writer_of(
-    context: Context, group: int, on_segment: Callable[[Segment], None]
+    context: RuntimeContext, group: int, on_segment: Callable[[Segment], None]
 ) -> LineageWriter:
     """What writes to the group's partition of the lineage topic."""
     return LineageWriter(
@@ -36,7 +36,7 @@ def lineage_writer_of(
     )
 
 
-def sink_producers_of(context: Context, group: int) -> list[SinkProducer]:
+def sink_producers_of(context: RuntimeContext, group: int) -> list[SinkProducer]:
     """Two, if the guarantee has transactions and the group writes sinks; else none."""
     if not context.guarantee.logs_lineage or not context.layout.has_sinks(group):
         return []
@@ -44,7 +44,7 @@ def sink_producers_of(context: Context, group: int) -> list[SinkProducer]:
 
 
 def sinks_of(
-    context: Context,
+    context: RuntimeContext,
     group: int,
     producers: list[SinkProducer],
     *,
@@ -64,7 +64,7 @@ def sinks_of(
     )
 
 
-def checkpoints_of(context: Context, group: int, lineage: LineageWriter) -> Checkpoints:
+def checkpoints_of(context: RuntimeContext, group: int, lineage: LineageWriter) -> Checkpoints:
     """What checkpoints the tasks, and uploads that."""
     config, services, state = context.config, context.services, context.state
     uploads = Uploads(
@@ -73,24 +73,24 @@ def checkpoints_of(context: Context, group: int, lineage: LineageWriter) -> Chec
     return Checkpoints(config, services, state=state, uploads=uploads, lineage=lineage, group=group)
 
 
-def merges_of(context: Context, batches: Batches, tasks: Mapping[int, Task]) -> GroupMerges:
+def merges_of(context: RuntimeContext, batches: Batches, tasks: Mapping[int, Task]) -> GroupMerges:
     """What wakes the tasks of a group that wait for an input."""
     return GroupMerges(context.services.clock, batches, tasks, context.config.task_idle_ms)
 
 
-def hints_of(context: Context, lineage: LineageWriter, tasks: Mapping[int, Task]) -> Hints:
+def hints_of(context: RuntimeContext, lineage: LineageWriter, tasks: Mapping[int, Task]) -> Hints:
     """What hints how far the tasks have come."""
     clock = context.services.clock
     return Hints(clock, context.ends, context.lineage_times, lineage, tasks)
 
 
-def _writer_of(context: Context, incarnation: Incarnation) -> Incarnation:
+def _writer_of(context: RuntimeContext, incarnation: Incarnation) -> Incarnation:
     """What outputs are signed with: readers drop nothing of the guarantees without fences."""
     return incarnation if context.guarantee.logs_lineage else NO_INCARNATION
 
 
 def opener_of(
-    context: Context,
+    context: RuntimeContext,
     incarnation: Incarnation,
     recovery: RecoveryAttempt | None,
     sinks: Sinks | None,
@@ -103,7 +103,7 @@ def opener_of(
 
 
 def run_end_of(
-    context: Context,
+    context: RuntimeContext,
     run: int,
     ends: Mapping[Partition, int],
     incarnation: Incarnation,

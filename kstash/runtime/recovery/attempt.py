@@ -21,7 +21,7 @@ from kstash.core.plan import TaskPlan
 from kstash.core.records import Checkpoint, Claim, Generation, Start
 from kstash.errors import LineageGapError, LocatedError, SkipTooLateError
 from kstash.ports.kafka import Headers, Message, Partition, SinkProducer
-from kstash.runtime.context import Context
+from kstash.runtime.context import RuntimeContext
 from kstash.runtime.lineage_reader import LineageReader, too_slow
 from kstash.runtime.recovery import wiring
 from kstash.runtime.recovery.first_offsets import first_offsets
@@ -58,7 +58,7 @@ class RecoveryAttempt:
 
     def __init__(
         self,
-        context: Context,
+        context: RuntimeContext,
         group: int,
         sinks: Sequence[SinkProducer],
         *,

@@ -8,7 +8,7 @@ from kstash.core.events import Event
 from kstash.core.group import GroupCore
 from kstash.core.tail_scan import TailScan
 from kstash.ports.kafka import Partition, SinkProducer
-from kstash.runtime.context import Context
+from kstash.runtime.context import RuntimeContext
 from kstash.runtime.recovery.appending import Appender
 from kstash.runtime.recovery.fencing import Fencing
 from kstash.runtime.recovery.inputs import InputCheck
@@ -19,7 +19,7 @@ Post = Callable[[Event | Exception], None]
 """Takes an event of the attempt, or the error that ends it."""
 
 
-def core_of(context: Context, group: int) -> GroupCore:
+def core_of(context: RuntimeContext, group: int) -> GroupCore:
     """What decides the steps of the attempt."""
     layout, config = context.layout, context.config
     stages = layout.stages_of(group)
@@ -40,12 +40,14 @@ def core_of(context: Context, group: int) -> GroupCore:
     )
 
 
-def appender_of(context: Context, group: int, post: Post) -> Appender:
+def appender_of(context: RuntimeContext, group: int, post: Post) -> Appender:
     """What appends to the group's partition of the lineage topic."""
     return Appender(context.services.clock, (context.layout.lineage_topic, group), post)
 
 
-def fencing_of(context: Context, group: int, sinks: Sequence[SinkProducer], post: Post) -> Fencing:
+def fencing_of(
+    context: RuntimeContext, group: int, sinks: Sequence[SinkProducer], post: Post
+) -> Fencing:
     """What fences all that the group writes."""
     is_logging = context.guarantee.logs_lineage
     return Fencing(
@@ -57,7 +59,7 @@ def fencing_of(context: Context, group: int, sinks: Sequence[SinkProducer], post
     )
 
 
-def restores_of(context: Context, group: int) -> Restores:
+def restores_of(context: RuntimeContext, group: int) -> Restores:
     """What finds a base for each task."""
     return Restores(
         context.services,
@@ -69,7 +71,7 @@ def restores_of(context: Context, group: int) -> Restores:
 
 
 def tail_reader_of(
-    context: Context, scans: Sequence[TailScan], fences: Mapping[Partition, int]
+    context: RuntimeContext, scans: Sequence[TailScan], fences: Mapping[Partition, int]
 ) -> TailReader:
     """What reads the tails of outputs, up to the own FENCEs at these offsets."""
     return TailReader(
@@ -82,7 +84,7 @@ def tail_reader_of(
     )
 
 
-def input_check_of(context: Context, group: int) -> InputCheck:
+def input_check_of(context: RuntimeContext, group: int) -> InputCheck:
     """What checks that the inputs hold what a replay needs."""
     clock = context.services.clock
     return InputCheck(context.clients.admin, clock, context.layout, context.doubts, group)

@@ -9,7 +9,7 @@ from kstash.core.partitioner import partitioners
 from kstash.core.wire import application_tag
 from kstash.ports.kafka import Admin, Cluster, TopicInfo
 from kstash.ports.state import CheckpointStore, StateBackend
-from kstash.runtime.context import Clients, Context, LineageTimes, Producers, Services
+from kstash.runtime.context import Clients, LineageTimes, Producers, RuntimeContext, Services
 from kstash.runtime.ends import IdleEnds
 from kstash.runtime.gate import Gate
 from kstash.runtime.group.group import TaskGroup
@@ -39,7 +39,7 @@ def context_of(
     store: CheckpointStore | None,
     beat: Callable[[], None],
     hashing: str,
-) -> Context:
+) -> RuntimeContext:
     """The context of a new worker.
 
     Args:
@@ -63,7 +63,7 @@ def context_of(
         membership.serve()
         beat()
 
-    return Context(
+    return RuntimeContext(
         config=config,
         guarantee=config.guaranteed,
         layout=layout,
@@ -83,7 +83,7 @@ def context_of(
 
 
 def groups_of(
-    context: Context,
+    context: RuntimeContext,
     intake: Intake,
     bounded: RunFinder | None,
     started: float | None,
@@ -103,7 +103,7 @@ def groups_of(
     )
 
 
-def reporter_of(context: Context, margin: RetentionMargin) -> Reporter:
+def reporter_of(context: RuntimeContext, margin: RetentionMargin) -> Reporter:
     """What reports of this worker."""
     return Reporter(
         context.config,

@@ -178,7 +178,6 @@ NAMED_ALIKE = {
     "main": "what a process begins with: `python -m` and the script call it by this name",
     "log": "each module's own logger",
     "app": "each group of commands is an app of the command line",
-    "Context": "what a processor may do, and what the parts of the runtime are made of",
     "Map": "the node of a verb that everybody knows, and the state that holds a map",
     "text": "the serde is a word of the API, the reader of a field one of three: text, number, tag",
 }
@@ -276,7 +275,7 @@ def test_calls_of_many_parts_are_made_by_name() -> None:
 
 
 HEART = {
-    "kstash/runtime/context.py": {"Clients", "Context", "Producers", "Services"},
+    "kstash/runtime/context.py": {"Clients", "Producers", "RuntimeContext", "Services"},
     "kstash/runtime/group/checkpoints.py": {"Checkpoints"},
     "kstash/runtime/group/group.py": {"TaskGroup"},
     "kstash/runtime/group/uploads.py": {"Uploads", "_Line"},
@@ -381,7 +380,9 @@ def context_takers(module: Module) -> Iterator[str]:
             if isinstance(function, ast.FunctionDef):
                 arguments = (*function.args.args, *function.args.kwonlyargs)
                 whole = [
-                    a for a in arguments if a.annotation and ast.unparse(a.annotation) == "Context"
+                    a
+                    for a in arguments
+                    if a.annotation and ast.unparse(a.annotation) == "RuntimeContext"
                 ]
                 name = getattr(node, "name", "")
                 if whole and name not in MAKERS:
