@@ -157,7 +157,7 @@ def _measure(
     beside = beside if PEERS in options.only else []
     for program in dict.fromkeys(case.program for case in [*cases, *beside]):
         case = next(c for c in [*cases, *beside] if c.program == program)
-        inputs[program] = [f"preloaded-{program.split()[0]}-{name}" for name in case.inputs]
+        inputs[program] = [f"preloaded-{program.replace(' ', '-')}-{name}" for name in case.inputs]
         counts[program] = int(PRELOADED_PER_S[program] * options.seconds)
         if "throughput" in options.only or beside:
             bench.create_topics(inputs[program])

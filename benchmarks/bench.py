@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported,
 from confluent_kafka.cimpl import NewTopic
 
 from benchmarks import peers
-from benchmarks.case import BARE, PARTITIONS, PEER, WINDOWED, Case
+from benchmarks.case import BARE, PARTITIONS, PEER, WATERMARK, WINDOWED, Case
 from benchmarks.machine import BENCH_CORE, can_pin, on_core
 from benchmarks.worker import BenchError, Worker
 from kstash.broker import DevBroker
@@ -146,6 +146,8 @@ class Bench:
         }
         if case.program in WINDOWED:
             environment["BENCH_WINDOW"] = case.program.split()[0]
+        if case.program == WATERMARK:
+            environment["BENCH_EVENT_TIME"] = "watermark"
         return Worker(
             [sys.executable, "-m", *command], environment, log, is_pinned=self.is_pinned
         ), port

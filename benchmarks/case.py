@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 PARTITIONS = 4
 GUARANTEES = ("exactly_once", "write_first", "at_least_once", "none")
-WINDOWED = ("tumbling count", "hopping count", "session count")
+WATERMARK = "tumbling count by watermark"
+WINDOWED = ("tumbling count", "hopping count", "session count", WATERMARK)
 """The word count by windows; the first word is the kind of these."""
 
 BARE = "bare client"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.case import PEER, WINDOWED, Case
+from benchmarks.case import PEER, WATERMARK, WINDOWED, Case
 from benchmarks.machine import REPOSITORY
 from benchmarks.worker import BenchError
 
@@ -15,6 +15,7 @@ TARGET = REPOSITORY / "benchmarks/kafka_streams/target"
 CASES = [
     Case(program, guarantee)
     for program in ("word count", *WINDOWED)
+    if program != WATERMARK
     for guarantee in ("exactly_once", PEER)
 ]
 

@@ -15,6 +15,7 @@ That is watermark mode. Invariants (protocol, section 3):
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -68,7 +69,8 @@ class InputTime:
         if times_ms[0] >= least:
             return [least] * len(times_ms)
         # What it had said before is in the first one: times of a writer rise.
-        return [min(time, others) for time in times_ms]
+        below = bisect_right(times_ms, others)
+        return [*times_ms[:below], *[others] * (len(times_ms) - below)]
 
     def said(self, writer: tuple[int, TaskId]) -> int:
         """The time of a writer; `AFTER_ALL_MS` while it is out."""
@@ -168,14 +170,18 @@ class SaidTimes:
     def __init__(self, saved: Mapping[OutPartition, int]) -> None:
         self.times = dict(saved)
 
-    def say(self, partition: OutPartition, times_ms: Sequence[int]) -> list[int]:
+    def say(self, partition: OutPartition, times_ms: list[int]) -> list[int]:
         """Records go to a partition; returns the times that they carry, which rise.
 
         Args:
             partition: the output partition.
-            times_ms: what leaves the stage with each record, in any order; one or more.
+            times_ms: what leaves the stage with each record, in any order; one or more; not
+                changed, and maybe what is returned.
         """
         before = self.times.get(partition, BEFORE_ALL_MS)
+        if times_ms[0] >= before and sorted(times_ms) == times_ms:
+            self.times[partition] = times_ms[-1]
+            return times_ms
         made = accumulate(times_ms, max, initial=before)
         next(made)
         said = list(made)

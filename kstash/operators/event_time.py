@@ -40,12 +40,13 @@ class EventTimeStep:
             left, timestamps = self._not_ahead(left, timestamps, self.max_ahead_ms, scope)
         if left is None:
             return
-        times = None
+        times = timestamps
         if self.out_of_order_ms:
             times = [timestamp - self.out_of_order_ms for timestamp in timestamps]
         # Where time is the smallest over all inputs, another one may hold it back.
-        times = scope.task_times(times or timestamps) or times
-        scope.out(left.with_times(timestamps, times))
+        times = scope.task_times(times) or times
+        # One column instead of two, which all later operators would carry along.
+        scope.out(left.with_times(timestamps, None if times is timestamps else times))
 
     def _timestamps(self, flow: Flow, scope: Scope) -> Kept:
         if self.function is None:

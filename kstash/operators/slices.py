@@ -55,14 +55,16 @@ def deciding(
 
 
 def part_of(batch: Batch, mask: Mask, *, has_values: bool) -> Batch:
-    """The records of a batch that a mask means, in their order; without values all are None."""
+    """The records of a batch that a mask means, in their order; without values all are None.
+
+    Without their event times: what is said of these depends on the partition.
+    """
     keys = list(compress(batch.keys, mask))
     return Batch(
         keys,
         list(compress(batch.values, mask)) if has_values else [None] * len(keys),
         list(compress(batch.timestamps, mask)),
         None if batch.headers is None else list(compress(batch.headers, mask)),
-        None if batch.times is None else list(compress(batch.times, mask)),
     )
 
 

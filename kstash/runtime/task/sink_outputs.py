@@ -97,11 +97,20 @@ class ImmediateOutput(SinkOutput):
         last = outgoing.first_seq + outgoing.count - 1
         self.header_bytes += outgoing.count * (len(prefix) + SEQUENCE.size)
         seq = outgoing.first_seq
-        if outgoing.chunk is not None or batch.headers is not None:
-            self.header_bytes += len(outgoing.chunk or b"")
+        self.header_bytes += len(outgoing.chunk or b"")
+        if batch.headers is not None:
             self._produce_with_headers(outgoing, produce, on_delivery, prefix)
             return
-        for key, value, timestamp in zip(batch.keys, batch.values, batch.timestamps, strict=True):
+        records = zip(batch.keys, batch.values, batch.timestamps, strict=True)
+        if outgoing.chunk is not None:
+            # By itself: where a task logs often, nearly every batch has one, and the other records
+            # are none the slower for it.
+            key, value, timestamp = next(records)
+            headers = [(IDENTITY_HEADER, prefix + pack(seq)), (LINEAGE_HEADER, outgoing.chunk)]
+            callback = None if seq != last else on_delivery
+            produce(topic, value, key, partition, callback, timestamp, headers)
+            seq += 1
+        for key, value, timestamp in records:
             produce(
                 topic,
                 value,

@@ -85,6 +85,23 @@ def test_immediate_records_carry_an_identity_each_and_the_chunk_once() -> None:
     assert second[4] is not None
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_chunk_is_with_the_first_of_immediate_records(count: int) -> None:
+    """Without headers of the user too; the last one calls back, be it the first."""
+    calls = RecordingProducer()
+    output = ImmediateOutput(*arguments(OutputKind.IMMEDIATE), route=DirectRoute(calls))
+    sent(output, batch_of(count), b"chunk")
+    assert [decode_identity(record[6][0][1]) for record in calls.records] == [
+        SIGNATURE.identity(2, 1, number) for number in range(1, count + 1)
+    ]
+    assert [record[6][1:] for record in calls.records] == [
+        [(LINEAGE_HEADER, b"chunk")] if number == 0 else [] for number in range(count)
+    ]
+    assert [record[4] is not None for record in calls.records] == [False] * (count - 1) + [True]
+    headers = [value for record in calls.records for _, value in record[6]]
+    assert output.header_bytes == sum(map(len, headers))
+
+
 def test_transactional_records_are_the_users_alone() -> None:
     """Key, value, timestamp and headers as the program made them; the last one calls back."""
     calls = RecordingProducer()
