@@ -18,6 +18,7 @@ from kstash.operators.calls import join
 from kstash.operators.entry import Entry
 from kstash.operators.exit import Exit
 from kstash.operators.flow import Flow
+from kstash.operators.flushes import Flushes
 from kstash.operators.homes import Home, Homes
 from kstash.operators.interleaved import Share, meets_by_columns, runs_of
 from kstash.operators.passing import Passing
@@ -48,6 +49,7 @@ class StageProgram:
 
     Attributes:
         passing: whom event time reaches that no record brings.
+        ticks, flushes: who goes by the wall clock, and who is flushed.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class StageProgram:
         self._homes = Homes(homes)
         self._scope = TaskScope(stores, decide, event_time, outside)
         self.passing = Passing(stage, self._turns)
-        self._ticks = Ticks(self._turns, stores)
+        self.ticks, self.flushes = Ticks(self._turns, stores), Flushes(self._turns, stores)
 
     @property
     def skipped(self) -> Mapping[str, int]:
@@ -167,11 +169,6 @@ class StageProgram:
         else:
             self._do(index, work)
 
-    @property
-    def ticks(self) -> Ticks:
-        """Who goes by the wall clock."""
-        return self._ticks
-
     def tick(self, now_ms: int, *, is_new: bool = True) -> bool:
         """Let the operator that is due first do what the clock says; else as `process`.
 
@@ -183,16 +180,22 @@ class StageProgram:
             Whether one was due.
 
         Raises:
-            OperatorError, SerdeError, RecordTooLargeError, NullKeyError: as of `process`; the index
-                means nothing.
+            KstashError: what `process` raises; the index of a record means nothing.
         """
-        self._begin(is_new=is_new)
-        found = self._ticks.take(now_ms)
+        found = self.ticks.take(now_ms)
         if found is not None:
-            turn, source, work = found
-            self._way = self._turns[source]
-            self._do(turn.node.index, work)
+            self._do_own(*found, is_new=is_new)
         return found is not None
+
+    def flush(self, number: int, *, is_new: bool = True) -> None:
+        """Flush an operator, by the number in `flushes`; else as `process`."""
+        self._do_own(*self.flushes.take(number), is_new=is_new)
+
+    def _do_own(self, turn: Turn, source: int, work: WorkLeft, *, is_new: bool) -> None:
+        """Do what no record has set off."""
+        self._begin(is_new=is_new)
+        self._way = self._turns[source]
+        self._do(turn.node.index, work)
 
     def pass_time(self, time_ms: int, *, is_new: bool = True) -> None:
         """Let event time come as far as no record brings it; else as `process`."""

@@ -22,7 +22,7 @@ from kstash.errors import (
 from kstash.operators.flow import Flow
 from kstash.ports.state import KeyValueStore, OrderedStore, Timers
 from kstash.topology.record import RecordOrigin
-from kstash.topology.traits import OUT, ColumnSet
+from kstash.topology.traits import OUT, ColumnSet, FlushReason
 
 RecordError: TypeAlias = (
     OperatorError | SerdeError | RecordTooLargeError | NullKeyError | TimestampError
@@ -211,6 +211,38 @@ class ClockStep(Step, Protocol):
             until_ms: what is due later than that has to wait: another operator comes first. It is
                 at least what `next_tick_ms` gives.
             now_ms: the time of the tick, which is not below that of any tick before it.
+            scope: takes the results.
+        """
+
+
+class FlushStep(Step, Protocol):
+    """A step that is flushed, too: of a node that says when (`Node.flushed`).
+
+    A flush is an event of its own, which is logged. What the step does then is a function of its
+    state; that it comes is none, and no time of the clock goes with it.
+
+    Attributes:
+        arrived: how many records have reached it since it was made: nothing but whether it changes
+            means anything.
+    """
+
+    arrived: int
+
+    def wants_flush(self, why: FlushReason, stores: Stores) -> bool:
+        """Whether a flush would do anything: found at once, and nothing in the stores is changed.
+
+        Args:
+            why: one of its node's reasons.
+            stores: of the task.
+        """
+
+    def flush(self, why: FlushReason, scope: Scope) -> None:
+        """Do a bounded part of it: another flush comes at once where that leaves any.
+
+        What it sends has no record that it was made of. Work may be left (`Scope.later`).
+
+        Args:
+            why: one of its node's reasons.
             scope: takes the results.
         """
 

@@ -18,6 +18,7 @@ from kstash.topology.traits import time_store
 _ENTRY = b""
 _OPEN = b"open"
 _GRACE = b"grace"
+_LAST = b"last"
 
 
 def time_of(stores: Stores, name: str) -> int | None:
@@ -40,6 +41,21 @@ def windows_of(stores: Stores, name: str) -> int:
     """
     count: int = stores.store(name).peek((_OPEN,)).get(_OPEN, 0)
     return count
+
+
+def last_of(stores: Stores, operator: str) -> tuple[int, int] | None:
+    """The stream time of windows, and the last of them; of whom nobody is in the turn.
+
+    Args:
+        stores: of the task.
+        operator: name of the operator.
+
+    Returns:
+        (Stream time, the greatest number that `WindowTime.note_last` was given); None: there was
+        none yet.
+    """
+    entries = stores.store(time_store(operator).name).peek((_ENTRY, _LAST))
+    return (entries[_ENTRY], entries[_LAST]) if _LAST in entries else None
 
 
 class StreamTime:
@@ -117,7 +133,7 @@ class WindowTime(StreamTime):
 
     __slots__ = ("has_shorter_grace",)
 
-    _ENTRIES: ClassVar[tuple[bytes, ...]] = (_ENTRY, _GRACE)
+    _ENTRIES: ClassVar[tuple[bytes, ...]] = (_ENTRY, _GRACE, _LAST)
 
     def __init__(self, stores: Stores, operator: str, grace_ms: int) -> None:
         super().__init__(stores, operator)
@@ -131,6 +147,16 @@ class WindowTime(StreamTime):
             self.has_shorter_grace = before_ms > grace_ms
             if not self.has_shorter_grace:
                 self.take(self.now_ms + grace_ms - before_ms)
+
+    def note_last(self, last_ms: int) -> None:
+        """Records were taken: keep what says when the last of their windows closes.
+
+        Args:
+            last_ms: the greatest timestamp, start or end, from which that follows for windows of
+                this kind, in Unix milliseconds; the greatest of all counts.
+        """
+        if last_ms > self._live.get(_LAST, BEFORE_ALL_MS):
+            self._live[_LAST] = last_ms
 
 
 class CountedTime(WindowTime):

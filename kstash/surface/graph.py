@@ -146,12 +146,12 @@ class Graph:
         self,
         stream: KeyedStream[Any, Any],
         windows: object,
-        grace: object,
-        emit: object,
+        *,
         location: str,
+        **options: object,
     ) -> WindowedStream[Any, Any]:
         """A keyed stream parted by time."""
-        return windowed_stream(stream, windows, grace, emit, location)
+        return windowed_stream(stream, windows, location=location, **options)
 
     def aside(self, parent: n.Node, output: str) -> Stream[Any, Any]:
         """What a node sends to another output than that of its results, under its records' keys."""

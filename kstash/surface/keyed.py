@@ -228,6 +228,7 @@ class KeyedStream(KeyedFolds[K, V]):
         *,
         grace: timedelta = timedelta(0),
         emit: Emit | None = None,
+        idle_timeout: timedelta | None = None,
     ) -> WindowedStream[K, V]:
         """Part the records of each key by time: folds of what this gives are of a key and window.
 
@@ -244,11 +245,21 @@ class KeyedStream(KeyedFolds[K, V]):
             emit: `update`: each record sends the new value of each of its windows. `final`: each
                 window sends one value, when it is closed. By default `update`; windows by the
                 number of records know `final` alone.
+            idle_timeout: once no record has reached the windows of a task for so long by the clock,
+                and its inputs are read to their ends, all of its windows close; in whole
+                milliseconds, 1 or more. By default only records close windows.
 
         Raises:
-            TopologyError: no such windows or emission, or no such grace.
+            TopologyError: no such windows or emission, or no such length of time.
         """
-        return self._graph.windowed(self, windows, grace, emit, user_location())
+        return self._graph.windowed(
+            self,
+            windows,
+            grace=grace,
+            emit=emit,
+            idle_timeout=idle_timeout,
+            location=user_location(),
+        )
 
 
 # Of a stream without a key each of them says why it is not there.

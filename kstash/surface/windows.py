@@ -67,6 +67,7 @@ class WindowedStream(Generic[K, V]):
     _windows: w.Windows
     _grace_ms: int
     _emit: w.Emit
+    _idle_timeout_ms: int | None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._windows}>"
@@ -247,6 +248,7 @@ class WindowedStream(Generic[K, V]):
                 windows=self._windows,
                 grace_ms=self._grace_ms,
                 is_final=self._emit == "final",
+                idle_timeout_ms=self._idle_timeout_ms,
             )
 
         node = cast("w.WindowFold[Any]", graph.add(make))
@@ -261,7 +263,13 @@ class WindowedStream(Generic[K, V]):
 
 
 def windowed_stream(
-    stream: KeyedStream[K, V], windows: object, grace: object, emit: object, location: str
+    stream: KeyedStream[K, V],
+    windows: object,
+    *,
+    grace: object,
+    emit: object,
+    idle_timeout: object,
+    location: str,
 ) -> WindowedStream[K, V]:
     """A keyed stream parted by time, after all checks.
 
@@ -282,4 +290,13 @@ def windowed_stream(
     if emit not in windows.emits:
         choices = " or ".join(map(repr, windows.emits))
         raise TopologyError(f"emit of {windows} is {choices}, not {short_repr(emit)}", location)
-    return WindowedStream(stream, windows, grace_ms, emit)
+    idle_ms: int | None = None
+    if idle_timeout is not None:
+        idle_ms = check_interval("idle_timeout", idle_timeout, location, least=1)
+        if not windows.goes_by_time:
+            raise TopologyError(
+                f"{windows} goes by no time: leave out idle_timeout, nothing closes its windows "
+                "but their records",
+                location,
+            )
+    return WindowedStream(stream, windows, _grace_ms=grace_ms, _emit=emit, _idle_timeout_ms=idle_ms)

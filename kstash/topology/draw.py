@@ -63,7 +63,12 @@ def _held(stage: Stage) -> dict[str, dict[str, str]]:
 
 
 def _node_text(stage: Stage, node: Node) -> str:
-    return f"{node.label()} {_parents_text(stage, node)}".rstrip()
+    return f"{_label(node)} {_parents_text(stage, node)}".rstrip()
+
+
+def _label(node: Node) -> str:
+    """With what goes by the clock."""
+    return f"{node.label()} [clock: {node.by_clock}]" if node.by_clock else node.label()
 
 
 def _parents_text(stage: Stage, node: Node) -> str:
@@ -104,7 +109,7 @@ def _mermaid(topology: Topology) -> str:
     for stage in topology.stages:
         lines.append(f'  subgraph s{stage.index}["stage {stage.name}"]')
         for node in stage.inner_nodes:
-            lines.append(f'    n{node.index}["{_quoted(node.label())}"]')
+            lines.append(f'    n{node.index}["{_quoted(_label(node))}"]')
             for store in node.stores:
                 lines.append(f'    {_id("k", store.name)}[/"store {_store_text(store)}"/]')
                 lines.append(f"    n{node.index} --- {_id('k', store.name)}")
@@ -120,7 +125,7 @@ def _dot(topology: Topology) -> str:
     for stage in topology.stages:
         lines.append(f'  subgraph cluster_{stage.index} {{ label="stage {stage.name}";')
         for node in stage.inner_nodes:
-            lines.append(f'    n{node.index} [label="{_quoted(node.label())}"];')
+            lines.append(f'    n{node.index} [label="{_quoted(_label(node))}"];')
             for store in node.stores:
                 name = _id("k", store.name)
                 lines.append(f'    {name} [label="{_store_text(store)}", shape=folder];')
@@ -150,6 +155,7 @@ def _json(topology: Topology) -> str:
         return {
             "id": item.index,
             "label": item.label(),
+            **({"clock": item.by_clock} if item.by_clock else {}),
             "parents": [parent.index for parent in item.parents],
             "wide": item in stage.exits and item not in stage.sinks,
         }

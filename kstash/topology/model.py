@@ -132,7 +132,7 @@ class Stage:
     @property
     def must_log(self) -> bool:
         """Whether something else than the records decides what its tasks do (protocol, 3)."""
-        is_asking = any(node.wants_ticks or node.asks for node in self.nodes)
+        is_asking = any(n.wants_ticks or n.asks or n.flushed for n in self.nodes)
         return is_asking or self.is_watermark
 
     @property

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from kstash.serdes import Serde
-from kstash.topology.traits import OUT, ColumnSet, KeyedStore, SourceTimes
+from kstash.topology.traits import OUT, ColumnSet, FlushReason, KeyedStore, SourceTimes
 from kstash.topology.user_code import function_name
 
 Delivery = Literal["immediate", "transactional"]
@@ -47,6 +47,8 @@ class Node:
         source_times: of the one child of a source, what that says of its records' times.
         side_outputs: names of outputs that `side()` gives; None: it is of no processor.
         are_sides_alike: whether the values of all its outputs are of one serde.
+        flushed: why it is flushed (`kstash.operators.step.FlushStep`), after so many milliseconds.
+        by_clock: what the clock sets off here, as it is declared; empty: nothing.
         index: number in the order of declaration, 0 or more, unique in the application.
         parents: the nodes it reads from; a node may stand there twice. Records of several are
             merged.
@@ -62,6 +64,8 @@ class Node:
     may_leave_work: ClassVar[bool] = False
     wants_ticks: ClassVar[bool] = False
     asks: ClassVar[bool] = False
+    flushed: ClassVar[tuple[tuple[FlushReason, int], ...]] = ()
+    by_clock: ClassVar[str] = ""
     spreads: ClassVar[bool] = False
     held_ms: ClassVar[int] = 0
     holds_while_idle: ClassVar[bool] = False

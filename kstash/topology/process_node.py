@@ -75,6 +75,11 @@ class Process(Stateful):
         return self.sides
 
     @property
+    def by_clock(self) -> str:  # type: ignore[override] # as the class says
+        """Its timers."""
+        return "wall timers" if self.has_wall_timers else ""
+
+    @property
     def ports(self) -> tuple[str, ...]:
         """The output itself, and its sides."""
         return (OUT, *self.sides)

@@ -32,6 +32,10 @@ def stamped_at_ms(data: bytes) -> int:
     return int.from_bytes(data[:STAMP_BYTES], "big", signed=True)
 
 
+FlushReason = Literal["idle", "interval"]
+"""Why an operator does what neither a record nor a time of the clock decides: no record has reached
+it for long, or some time has passed."""
+
 Holdings = Literal["", "windows", "timers", "wall_timers"]
 """What the entries of a store are, where their number says how much is open or pending."""
 

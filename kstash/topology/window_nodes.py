@@ -18,6 +18,7 @@ from kstash.topology.nodes import Node
 from kstash.topology.traits import (
     STAMP_BYTES,
     ColumnSet,
+    FlushReason,
     KeyedStore,
     stamp,
     stamped_at_ms,
@@ -82,6 +83,8 @@ class WindowFold(Node, Generic[W]):
         grace_ms: how much later than its end a window closes.
         is_final: whether each window sends one result, when it is closed, and not one for each of
             its records.
+        idle_timeout_ms: how long no record has reached it when all of its windows are closed; None:
+            they wait for records.
     """
 
     kind = "window"
@@ -93,6 +96,12 @@ class WindowFold(Node, Generic[W]):
     windows: W
     grace_ms: int
     is_final: bool
+    idle_timeout_ms: int | None
+
+    @property
+    def flushed(self) -> tuple[tuple[FlushReason, int], ...]:  # type: ignore[override] # as declared
+        """When no record comes."""
+        return () if self.idle_timeout_ms is None else (("idle", self.idle_timeout_ms),)
 
     @property
     def name(self) -> str:
@@ -117,12 +126,19 @@ class WindowFold(Node, Generic[W]):
 
     def declared(self) -> str:
         """Grace too, which may be another after a drain."""
-        rules = f" rules={self.windows.rules}" if self.windows.rules else ""
-        return f"{self.label()} grace={interval_text(self.grace_ms)} emit={self.emit}{rules}"
+        said = f"{self.label()} grace={interval_text(self.grace_ms)} emit={self.emit}"
+        rules = f"rules={self.windows.rules}" if self.windows.rules else ""
+        return " ".join(filter(None, [said, rules, self.by_clock]))
+
+    @property
+    def by_clock(self) -> str:  # type: ignore[override] # as declared
+        """The time-out."""
+        idle_ms = self.idle_timeout_ms
+        return "" if idle_ms is None else f"idle_timeout={interval_text(idle_ms)}"
 
     def canonical(self) -> list[Any]:
         """Fold, windows, grace and what is sent."""
-        windows = [str(self.windows), *filter(None, [self.windows.rules])]
+        windows = [str(self.windows), *filter(None, [self.windows.rules, self.by_clock])]
         return [*self.fold.canonical(), self.kind, *windows, self.grace_ms, self.is_final]
 
     @property

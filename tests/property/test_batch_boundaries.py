@@ -150,6 +150,20 @@ WINDOWED: list[Callable[[Any, str], Any]] = [
     ),
     lambda s, name: s.window(kstash.daily("Asia/Tokyo")).max(name, value=kstash.text),
     lambda s, name: (
+        s.window(kstash.hopping(milliseconds(20), milliseconds(7)), idle_timeout=milliseconds(1))
+        .count(name)
+        .map_values(str)
+    ),
+    lambda s, name: s.window(
+        kstash.sliding(milliseconds(12)), emit="final", idle_timeout=milliseconds(1)
+    ).reduce(name, lambda old, new: fail_on("b", old + new)[-9:], value=kstash.text),
+    lambda s, name: s.window(
+        kstash.session(milliseconds(9)), grace=milliseconds(2), idle_timeout=milliseconds(1)
+    ).max(name, value=kstash.text),
+    lambda s, name: s.window(
+        kstash.tumbling(milliseconds(9)), grace=milliseconds(2), idle_timeout=milliseconds(1)
+    ).reduce(name, lambda old, new: fail_on("b", old + new)[-9:], value=kstash.text),
+    lambda s, name: (
         s.window(kstash.session(milliseconds(12)), emit="final")
         .aggregate_all(name, **PARTS)
         .map_values(str)

@@ -15,8 +15,8 @@ from typing import cast
 
 from kstash.operators.flow import ENTERED, Expanded, Flow, Trail
 from kstash.operators.fold import Folder
-from kstash.operators.step import PART_RECORDS, Scope
-from kstash.operators.stream_time import StreamTime, WindowTime
+from kstash.operators.step import PART_RECORDS, Scope, Stores
+from kstash.operators.stream_time import WindowTime, last_of
 from kstash.operators.windows.aligned_folds import AlignedFolds
 from kstash.operators.windows.day_grid import DayGrid
 from kstash.operators.windows.grid import Grid
@@ -91,6 +91,15 @@ class AlignedWindows:
         else:
             self._forget(closed, scope)
 
+    def idle_time_ms(self, stores: Stores) -> int | None:
+        """When the last window closes that records have opened."""
+        found = last_of(stores, self.name)
+        if found is None:
+            return None
+        now_ms, last_ms = found
+        time_ms = self.grid.closes_at(self.grid.last(last_ms))
+        return time_ms if time_ms > now_ms else None
+
     def _close_all(self, closed: int, scope: Scope) -> None:
         if not self._close(ENTERED, closed, scope):
             scope.later(partial(self._close_all, closed))
@@ -153,7 +162,7 @@ class AlignedWindows:
     # --- records --------------------------------------------------------------------------------
 
     def _take_open(
-        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
+        self, keys: list[bytes], flow: Flow, closed: int, time: WindowTime, scope: Scope
     ) -> None:
         """Process records while no window closes; those that are too late are dropped."""
         stamps, last = flow.live_timestamps, self.grid.last
@@ -166,7 +175,7 @@ class AlignedWindows:
             self._take(list(compress(keys, is_open)), left, closed, time, scope)
 
     def _take(
-        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
+        self, keys: list[bytes], flow: Flow, closed: int, time: WindowTime, scope: Scope
     ) -> None:
         """Fold records that have an open window, and send what is sent at once."""
         for results in self.folds.fold(keys, flow, closed, time, scope):
@@ -174,7 +183,7 @@ class AlignedWindows:
                 scope.out(results)
 
     def _move(
-        self, keys: list[bytes], flow: Flow, time: StreamTime, scope: Scope
+        self, keys: list[bytes], flow: Flow, time: WindowTime, scope: Scope
     ) -> tuple[bool, Flow | None]:
         """Take a record that closes windows, unless it is too late by its own time, or fails.
 

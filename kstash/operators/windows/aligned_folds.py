@@ -12,7 +12,7 @@ from kstash.operators.calls import refuse
 from kstash.operators.flow import Flow
 from kstash.operators.fold import Folder
 from kstash.operators.step import Decision, RecordError, Scope
-from kstash.operators.stream_time import StreamTime
+from kstash.operators.stream_time import WindowTime
 from kstash.operators.windows.day_grid import DayGrid
 from kstash.operators.windows.grid import Grid
 from kstash.operators.windows.keys import result_keys, start_bytes, store_keys
@@ -39,10 +39,11 @@ class AlignedFolds:
         self.grid = grid
         self.is_tumbling = is_tumbling
         self.is_final = node.is_final
+        self._closes_idle = node.idle_timeout_ms is not None
         self.folder = folder
 
     def fold(
-        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
+        self, keys: list[bytes], flow: Flow, closed: int, time: WindowTime, scope: Scope
     ) -> Iterator[Flow | None]:
         """Fold records, and let them move the time.
 
@@ -72,7 +73,7 @@ class AlignedFolds:
             start, end = end, flow.count
 
     def _folded_tumbling(
-        self, keys: list[bytes], flow: Flow, time: StreamTime, scope: Scope
+        self, keys: list[bytes], flow: Flow, time: WindowTime, scope: Scope
     ) -> Iterator[Flow | None]:
         """The same where a record is in one window."""
         stamps, last = flow.live_timestamps, self.grid.last
@@ -85,6 +86,8 @@ class AlignedFolds:
         )
         if left is None:
             return
+        if self._closes_idle:
+            time.note_last(max(left.live_timestamps))
         running = time.running(left.times)
         if self.is_final:
             yield None
@@ -94,7 +97,7 @@ class AlignedFolds:
         yield self._sent(left, results, made, largest, running)
 
     def _folded_hopping(
-        self, keys: list[bytes], flow: Flow, closed: int, time: StreamTime, scope: Scope
+        self, keys: list[bytes], flow: Flow, closed: int, time: WindowTime, scope: Scope
     ) -> Flow | None:
         """Fold records into all of their windows that are open, in order; none has failed."""
         stamps, grid = flow.live_timestamps, self.grid
@@ -117,6 +120,8 @@ class AlignedFolds:
         if closed >= 0:
             missed = {at: len(grid.starts(at)) - len(open_) for at, open_ in prefixes.items()}
             scope.dropped(TOO_LATE, sum(map(missed.__getitem__, stamps)))
+        if self._closes_idle:
+            time.note_last(max(stamps))
         running = time.running(flow.times)
         if self.is_final:
             return None

@@ -12,7 +12,7 @@ from typing import Any
 from kstash.operators.calls import refuse
 from kstash.operators.flow import Flow
 from kstash.operators.fold import Folder
-from kstash.operators.step import Scope
+from kstash.operators.step import Scope, Stores
 from kstash.operators.windows.results import Results
 from kstash.operators.windows.single import NewState, single
 from kstash.topology.count_nodes import CountedFold, OpenCount, OpenCounts
@@ -41,6 +41,10 @@ class CountedWindows:
 
     def pass_time(self, time_ms: int, scope: Scope) -> None:
         """They know no time."""
+
+    def idle_time_ms(self, stores: Stores) -> int | None:  # noqa: ARG002 - there is no such time
+        """None closes them."""
+        return None
 
 
 class _Run:

@@ -32,6 +32,10 @@ class DayGrid:
         """When the next window closes after a time."""
         return self._days.next_start(max(time - self._grace, self._first)) + self._grace
 
+    def closes_at(self, start: int) -> int:
+        """When the window closes that begins there."""
+        return self._days.next_start(start) + self._grace
+
     def last(self, stamp: int) -> int:
         """Start of the window around a timestamp; below 0: there is none."""
         return self._days.start_of(stamp)

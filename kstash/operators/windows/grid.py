@@ -39,6 +39,10 @@ class Grid:
         start = (self.number_closed(time) + 1) * self.advance + self.offset
         return start + self.size + self.grace
 
+    def closes_at(self, start: int) -> int:
+        """When the window closes that begins there."""
+        return start + self.size + self.grace
+
     def last(self, stamp: int) -> int:
         """Start of the last window around a timestamp; below 0: there is none at all."""
         return stamp - (stamp - self.offset) % self.advance

@@ -125,6 +125,7 @@ class _Sessions(Part[NewState]):
             else:
                 insort(sessions, session, key=_start)
             self._queue(key, session)
+        self.last = max(self.last, session.end_ms)
         self.made.append(made.state)
         self.makers.append(self.at)
         if not self.logic.is_final:

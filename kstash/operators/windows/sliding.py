@@ -246,6 +246,7 @@ class _Slides(Part[_Change]):
             slides.starts[part] = starts
             slides.latest[part], slides.states[part] = change.latest, change.states
             self.opened += len(starts) - change.replaced
+            self.last = max(self.last, starts[-1])
             kept = [state for state in change.states if state is not None]
             self.made += kept
             self.makers += [self.at] * len(kept)

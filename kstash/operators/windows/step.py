@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from kstash.operators.calls import encode_keys
 from kstash.operators.flow import Flow
-from kstash.operators.step import Scope
+from kstash.operators.step import Scope, Stores
 from kstash.topology.record import Late
+from kstash.topology.traits import FlushReason
 from kstash.topology.window_nodes import DROPS, LATE, WindowFold
 
 NULL_KEY, NULL_VALUE, TOO_LATE, NO_WINDOW = DROPS
@@ -32,6 +33,9 @@ class WindowLogic(Protocol):
     def pass_time(self, time_ms: int, scope: Scope) -> None:
         """Close what is closed at a time that no record brought; see `TimeStep`."""
 
+    def idle_time_ms(self, stores: Stores) -> int | None:
+        """The stream time that closes all open windows; None: none is open."""
+
 
 class WindowStep:
     """Finds the keys of records, and gives those to the logic that are of a window."""
@@ -41,9 +45,11 @@ class WindowStep:
         self.key_serde = node.record_key
         self.drops_nulls = node.drops_nulls
         self.logic = logic
+        self.arrived = 0
 
     def run(self, side: int, flow: Flow, scope: Scope) -> None:  # noqa: ARG002 - one parent
         """Encode the keys; null keys are of no window, and null values of none but of counts."""
+        self.arrived += flow.count
         left, keys = encode_keys(flow, self.key_serde, self.label, scope)
         if left is not None and None in keys:
             mask = [key is not None for key in keys]
@@ -57,6 +63,16 @@ class WindowStep:
     def pass_time(self, time_ms: int, scope: Scope) -> None:
         """Time has come so far, and no record with it."""
         self.logic.pass_time(time_ms, scope)
+
+    def wants_flush(self, why: FlushReason, stores: Stores) -> bool:  # noqa: ARG002 - there is one reason
+        """Whether windows are open that no record has closed."""
+        return self.logic.idle_time_ms(stores) is not None
+
+    def flush(self, why: FlushReason, scope: Scope) -> None:  # noqa: ARG002 - there is one reason
+        """No record has come for long: close all windows. Time stays where that has moved it."""
+        time_ms = self.logic.idle_time_ms(scope.stores)
+        if time_ms is not None:
+            self.logic.pass_time(time_ms, scope)
 
 
 def drop_late(flow: Flow, missed: list[Bounds], scope: Scope) -> None:

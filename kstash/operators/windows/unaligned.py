@@ -11,11 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
+from kstash.core.watermark import BEFORE_ALL_MS
 from kstash.operators.calls import refuse
 from kstash.operators.flow import WITHOUT_RECORDS, Flow
 from kstash.operators.fold import Folder
-from kstash.operators.step import Scope
-from kstash.operators.stream_time import StreamTime, WindowTime
+from kstash.operators.step import Scope, Stores
+from kstash.operators.stream_time import WindowTime, last_of
 from kstash.operators.windows.queue import ClosingQueue
 from kstash.operators.windows.results import Results
 from kstash.operators.windows.single import single
@@ -44,6 +45,7 @@ class Unaligned(ABC, Generic[M]):
         self.queue_name = queue_store_name(node.name)
         self.result_key = node.windows.result_key(node.record_key)
         self.is_final = node.is_final
+        self.closes_idle = node.idle_timeout_ms is not None
         self.grace_ms = node.grace_ms
         self.open_ms = length_ms + node.grace_ms
         self.folder = folder
@@ -64,6 +66,15 @@ class Unaligned(ABC, Generic[M]):
             return
         time.take(time_ms)
         self._close(scope)
+
+    def idle_time_ms(self, stores: Stores) -> int | None:
+        """When the last window closes that records have opened."""
+        found = last_of(stores, self.name)
+        if found is None:
+            return None
+        now_ms, last_ms = found
+        time_ms = last_ms + self.open_ms + 1
+        return time_ms if time_ms > now_ms else None
 
     def _close(self, scope: Scope) -> None:
         part = self.begin([], WITHOUT_RECORDS, scope)
@@ -95,6 +106,8 @@ class Part(ABC, Generic[M]):
     Attributes:
         at: index of the record whose turn it is.
         now: the time that the operator has come to.
+        last: the greatest start or end, of the two that by which windows close, of those that the
+            records were put into.
         queue: what closes when.
         live: what is kept, by key: of the records' keys, and of those of which something may close.
         results: what is sent.
@@ -107,7 +120,7 @@ class Part(ABC, Generic[M]):
         keys: list[bytes],
         flow: Flow,
         scope: Scope,
-        time: StreamTime | None = None,
+        time: WindowTime | None = None,
     ) -> None:
         stores = scope.stores
         self.fold = logic.fold
@@ -117,6 +130,8 @@ class Part(ABC, Generic[M]):
         self.at = -1
         self._time = time or WindowTime(stores, logic.name, logic.grace_ms)
         self.now = self._time.now_ms
+        self.last = BEFORE_ALL_MS
+        self._closes_idle = logic.closes_idle
         latest = max([self.now, *flow.times])
         self.queue = ClosingQueue(stores.ordered(logic.queue_name), latest - logic.open_ms)
         self.live = stores.store(logic.name).load([*keys, *self.queue.keys])
@@ -128,6 +143,8 @@ class Part(ABC, Generic[M]):
         """Write what has changed beside the windows."""
         self.fold.check(self.made, self.makers)
         self._time.take(self.now)
+        if self._closes_idle:
+            self._time.note_last(self.last)
         self.queue.keep()
 
     def take(self, made: M | None) -> M | None:

@@ -10,6 +10,7 @@ from kstash.ports.process import Clock
 from kstash.runtime.context import Clients
 from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.idle import GroupIdle
+from kstash.runtime.group.quiet import GroupQuiet
 from kstash.runtime.group.run_end import RunEnd
 from kstash.runtime.task.positions import note_positions
 from kstash.runtime.task.task import Task
@@ -37,6 +38,7 @@ class GroupTicks:
         self._tasks = tasks
         self._ends: ListedEnds | None = None
         self._idle: GroupIdle | None = None
+        self._quiet: GroupQuiet | None = None
 
     def begin(self, clients: Clients, run_end: RunEnd | None, idle_timeout_ms: int) -> None:
         """The group is live.
@@ -57,12 +59,13 @@ class GroupTicks:
                 is_at_end=is_at_end,
             )
             task.ticking, task.answers.clock = ticking, ticking.logged_ms
-        if waiting := [t for t in seeing if t.watermark or t.program.ticks.are_wanted]:
+        if waiting := [task for task in seeing if task.ticks.are_wanted]:
             self._ends = ListedEnds(clients.admin, waiting)
             self._batches.look_at_ticks()
             self._idle = GroupIdle(
                 self._clock, clients, self._batches, seeing, idle_timeout_ms=idle_timeout_ms
             )
+            self._quiet = GroupQuiet(clients, self._batches, waiting)
 
     @property
     def is_listing(self) -> bool:
@@ -77,6 +80,8 @@ class GroupTicks:
                 self._ends = None
         if self._idle is not None:
             self._idle.tick(now)
+        if self._quiet is not None:
+            self._quiet.tick(now)
 
 
 class ListedEnds:

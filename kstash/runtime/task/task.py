@@ -28,13 +28,14 @@ from kstash.ports.state import TaskState
 from kstash.runtime.decode import Events
 from kstash.runtime.task.answers import EventAnswers
 from kstash.runtime.task.checkpoint import PendingCheckpoint, frozen
+from kstash.runtime.task.clocked import logged_event
 from kstash.runtime.task.emission import Emission
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.merging import Merging
 from kstash.runtime.task.outputs import TaskOutput
 from kstash.runtime.task.sent import Sent
 from kstash.runtime.task.ticking import Ticking
-from kstash.runtime.task.under_way import RecordsUnderWay, UnderWay, Watch, logged_event
+from kstash.runtime.task.under_way import RecordsUnderWay, UnderWay, Watch
 from kstash.runtime.task.watermark import TaskTicks, Watermark
 from kstash.topology.model import Stage
 
@@ -56,8 +57,7 @@ class Task:
         homes: of inputs whose records others wrote: which keys belong there.
         limits: of each output.
         outputs: those of the stage.
-        sent: what is on its way.
-        stored: what scans have found of its outputs.
+        sent, stored: what is on its way; what scans have found of its outputs.
         watch: looks at batches that take long.
         fail: is given what a record failed with.
         nonce: gives 16 fresh random bytes a call.
@@ -132,7 +132,7 @@ class Task:
         self.program = StageProgram(
             stage, state, watch.clock, homes, limits, event_time=time, outside=self.answers
         )
-        self.ticks = TaskTicks(self.program.ticks, watermark)
+        self.ticks = TaskTicks(self.program, watermark)
         self.ticking: Ticking | None = None
         self.merging = Merging(stage, inputs, self.dropped)
         self._watch, self._fail = watch, fail
@@ -176,7 +176,7 @@ class Task:
             return self._replay_records(event)
         if isinstance(event, MergedBatch):
             return self._replay_merged(event)
-        self._go_on(logged_event(event, self.watermark, self.name))
+        self._go_on(logged_event(event, self.ticks, self.name))
         return True
 
     def _replay_merged(self, entry: MergedBatch) -> bool:

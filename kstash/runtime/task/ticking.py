@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 
 from kstash.core.ids import UNBOUNDED
 from kstash.core.live import LiveRules, MayCome
+from kstash.runtime.task.clocked import FlushUnderWay, IdleUnderWay, TickUnderWay
 from kstash.runtime.task.inputs import TaskInput
-from kstash.runtime.task.under_way import IdleUnderWay, TickUnderWay, UnderWay
+from kstash.runtime.task.under_way import UnderWay
 from kstash.runtime.task.watermark import TaskTicks, Watermark
 
 LOOK_AGAIN_MS = 100
@@ -28,6 +29,8 @@ class Ticking:
     Attributes:
         rules: of this life of the task.
         idle_due: inputs that were found to be idle, and are to be said to be.
+        flush_due: operators that no record has reached for long, by the number in `flushes`, and
+            how many records had reached them.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Ticking:
     ) -> None:
         self.rules = LiveRules(dict.fromkeys(inputs, UNBOUNDED), ticks.last_ms())
         self.idle_due: deque[int] = deque()
+        self.flush_due: deque[tuple[int, int]] = deque()
         self._ticks = ticks
         self._inputs = inputs
         self._time_ms = time_ms
@@ -78,6 +82,12 @@ class Ticking:
             index = self.idle_due.popleft()
             if not self._inputs[index].buffer and (now_ms := self._now_ms(self._time_ms())):
                 return IdleUnderWay(index, now_ms, watermark, is_new=True)
+        while self.flush_due:
+            number, arrived = self.flush_due.popleft()
+            flushed = self._ticks.flushes.all[number]
+            waits = any(source.buffer for source in self._inputs.values())
+            if flushed.step.arrived == arrived and not waits and self._may_come():
+                return FlushUnderWay(number, is_new=True)
         return None
 
     def _tick_ms(self) -> int | None:
@@ -90,11 +100,13 @@ class Ticking:
         return found
 
     def _now_ms(self, clock_ms: int) -> int | None:
+        return self.rules.time_ms(clock_ms) if self._may_come() else None
+
+    def _may_come(self) -> bool:
+        """Whether an event may be next that is no record."""
         rules = self.rules
         if not rules.has_caught_up:
             self._note_positions()
             for index, source in self._inputs.items():
                 rules.read(index, source.next_offset)
-        if rules.may_come(is_at_end=self._is_at_end()) is MayCome.ANY:
-            return rules.time_ms(clock_ms)
-        return None
+        return rules.may_come(is_at_end=self._is_at_end()) is MayCome.ANY

@@ -12,10 +12,7 @@ from kstash.core.determinants import (
     Consumed,
     Determinant,
     EventEntry,
-    Idle,
-    Tick,
 )
-from kstash.errors import LineageGapError
 from kstash.operators.batch import Batch
 from kstash.operators.program import RECORD_ERRORS, StageProgram
 from kstash.operators.slices import slice_of
@@ -212,114 +209,6 @@ class RecordsUnderWay(UnderWay):
         if self._watermark is not None and self.events.end_time is not None:
             # What control records at the end have said.
             self._watermark.time.take(self.input_index, [self.events.end_time])
-
-
-class TickUnderWay(UnderWay):
-    """A tick: the clock says a time to the operator that is due first.
-
-    Where none is, event time goes on in watermark mode.
-
-    Args:
-        now_ms: what the clock says.
-        watermark: of the task; None without that mode.
-        is_new: whether it was never processed before.
-    """
-
-    def __init__(self, now_ms: int, watermark: Watermark | None, *, is_new: bool) -> None:
-        super().__init__(is_new=is_new)
-        self.now_ms = self.tick_ms = now_ms
-        self._watermark = watermark
-        self._passes = False
-        self._has_begun = False
-
-    def entry(self, position: int) -> EventEntry:
-        """The tick."""
-        return Tick(position, self.now_ms)
-
-    def _run(self, program: StageProgram, watch: Watch) -> bool:
-        if self._has_begun:
-            return False
-        self._has_begun = True
-        before, made = watch.clock(), program.pending
-        if not program.tick(self.now_ms, is_new=self.is_new) and self._watermark is not None:
-            self._passes = True
-            self._watermark.pass_time(program, self.now_ms, is_new=self.is_new)
-        seconds_since(before, program.pending - made, program, watch)
-        return True
-
-    def go_on(self, program: StageProgram, watch: Watch) -> list[Made]:
-        """Make the next part; what is said of event time comes last."""
-        made = super().go_on(program, watch)
-        if self._passes and self.is_over:
-            assert self._watermark is not None
-            made += self._watermark.controls(program)
-            self.has_made = self.has_made or bool(made)
-        return made
-
-    def _blame(self, error: RecordError) -> None:
-        """No record has set it off."""
-
-    def _ended(self, seconds: float, now: float) -> None:
-        """How long a tick takes says nothing of how many records a batch should have."""
-
-    def note_origin(self, sent: Sent, position: int) -> None:
-        """Their position says all."""
-
-    def settle(self) -> None:
-        """The inputs stay where they are."""
-
-
-class IdleUnderWay(UnderWay):
-    """An input of a task in watermark mode has been at its end for long.
-
-    Args:
-        input_index: of the input.
-        now_ms: what the clock says.
-        watermark: of the task.
-        is_new: whether it was never processed before.
-    """
-
-    def __init__(
-        self, input_index: int, now_ms: int, watermark: Watermark, *, is_new: bool
-    ) -> None:
-        super().__init__(is_new=is_new)
-        self._input_index = input_index
-        self._now_ms = now_ms
-        self._watermark = watermark
-
-    def entry(self, position: int) -> EventEntry:
-        """That it is."""
-        return Idle(position, self._input_index, self._now_ms)
-
-    def _run(self, program: StageProgram, watch: Watch) -> bool:  # noqa: ARG002 - nothing to do
-        """Nothing goes through the stage."""
-        return False
-
-    def _blame(self, error: RecordError) -> None:
-        """There is no record."""
-
-    def _ended(self, seconds: float, now: float) -> None:
-        """It takes no time."""
-
-    def note_origin(self, sent: Sent, position: int) -> None:
-        """It makes nothing."""
-
-    def settle(self) -> None:
-        """Time comes to the clock's, less the timeout."""
-        self._watermark.idle(self._input_index, self._now_ms)
-
-
-def logged_event(event: object, watermark: Watermark | None, task: str) -> UnderWay:
-    """What the lineage has next of a task, where it is no records.
-
-    Raises:
-        LineageGapError: its program does not take such an event.
-    """
-    if isinstance(event, Idle) and watermark is not None:
-        return IdleUnderWay(event.input, event.now_ms, watermark, is_new=False)
-    if isinstance(event, Tick):
-        return TickUnderWay(event.now_ms, watermark, is_new=False)
-    raise LineageGapError(f"task {task}: no operator of the stage takes what was logged: {event}")
 
 
 def _work(program: StageProgram, watch: Watch) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, final
 
 from kstash.core.watermark import EventTimes, SaidTimes, TaskTime
 from kstash.operators.batch import Batch
-from kstash.operators.ticks import Ticks
 
 if TYPE_CHECKING:
     from kstash.operators.program import StageProgram
@@ -97,30 +96,36 @@ class TaskTicks:
     """All that a task wants ticks for: its operators, and event time in watermark mode.
 
     Args:
-        ticks: of the operators.
+        program: of the operators.
         watermark: of the task; None without that mode.
+
+    Attributes:
+        watermark: as given.
+        flushes: the operators that are flushed.
     """
 
-    def __init__(self, ticks: Ticks, watermark: Watermark | None) -> None:
-        self._ticks = ticks
-        self._watermark = watermark
+    def __init__(self, program: StageProgram, watermark: Watermark | None) -> None:
+        self.flushes = program.flushes
+        self._ticks = program.ticks
+        self.watermark = watermark
 
     def __bool__(self) -> bool:
-        return self._ticks.see_clock or self._watermark is not None
+        return self._ticks.see_clock or self.are_wanted
 
     @property
     def are_wanted(self) -> bool:
-        """Whether ticks are, or events of idle inputs: else the clock is only asked."""
-        return self._ticks.are_wanted or self._watermark is not None
+        """Whether ticks are, or flushes, or events of idle inputs: else the clock is asked only."""
+        has_own = self._ticks.are_wanted or bool(self.flushes.all)
+        return has_own or self.watermark is not None
 
     def next_ms(self) -> int | None:
         """The wall time at which a tick is wanted, in Unix milliseconds; None: none is."""
         at_ms = self._ticks.next_ms()
-        if self._watermark is None or (other_ms := self._watermark.next_ms()) is None:
+        if self.watermark is None or (other_ms := self.watermark.next_ms()) is None:
             return at_ms
         return other_ms if at_ms is None else min(at_ms, other_ms)
 
     def last_ms(self) -> int:
         """The greatest time that was logged so far; 0 before the first."""
         last_ms = self._ticks.last_ms()
-        return last_ms if self._watermark is None else max(last_ms, self._watermark.last_ms())
+        return last_ms if self.watermark is None else max(last_ms, self.watermark.last_ms())
