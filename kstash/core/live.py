@@ -72,6 +72,14 @@ class LiveRules:
             return MayCome.NOTHING
         return MayCome.ANY if self.has_caught_up and not is_at_end else MayCome.RECORDS
 
+    def due_ms(self, wanted_ms: int) -> int:
+        """When a tick that is wanted at a time is due by the clock: at once (0) if it was logged.
+
+        Args:
+            wanted_ms: Unix time in milliseconds; the clock may be behind what was logged.
+        """
+        return wanted_ms if wanted_ms > self.logged_ms else 0
+
     def time_ms(self, clock_ms: int) -> int:
         """The time of an event that is logged now.
 

@@ -210,6 +210,82 @@ class EventTimes:
     ticked_ms: int = 0
 
 
+class TaskEventTime:
+    """What a task keeps of event time, all of which is state, and when it passes it on.
+
+    At a tick that is no operator's, the task's time is given to all operators, and said to all
+    partitions that have not heard it. The tick comes when time has moved, and `interval_ms` after
+    the last.
+
+    Attributes:
+        time: of the task, by inputs.
+        said: to the partitions of internal topics.
+    """
+
+    __slots__ = ("_idle_timeout_ms", "_interval_ms", "_logged_ms", "_passed_ms", "said", "time")
+
+    def __init__(
+        self,
+        inputs: Iterable[int],
+        saved: EventTimes | None,
+        *,
+        interval_ms: int,
+        idle_timeout_ms: int,
+    ) -> None:
+        """Go on from a checkpoint.
+
+        Args:
+            inputs: of the task, one or more.
+            saved: by the checkpoint that the task begins with; None: it begins anew.
+            interval_ms: see the setting `watermark_interval_ms`.
+            idle_timeout_ms: see the setting.
+        """
+        saved = saved or EventTimes({}, {})
+        self.time = TaskTime(inputs, saved.inputs)
+        self.said = SaidTimes(saved.said)
+        self._interval_ms = interval_ms
+        self._idle_timeout_ms = idle_timeout_ms
+        # The task's time that all operators were given, and all partitions; only rises.
+        self._passed_ms = saved.passed_ms
+        # The greatest time of a tick or of an idle input, by the clock; only rises.
+        self._logged_ms = saved.ticked_ms
+
+    @property
+    def passed_ms(self) -> int:
+        """The task's time that all operators were given, and all partitions; only rises."""
+        return self._passed_ms
+
+    def saved(self) -> EventTimes:
+        """What a checkpoint keeps."""
+        return EventTimes(
+            dict(self.time.times),
+            dict(self.said.times),
+            passed_ms=self._passed_ms,
+            ticked_ms=self._logged_ms,
+        )
+
+    def next_ms(self) -> int | None:
+        """The wall time at which a tick is wanted, in Unix milliseconds; None: none is."""
+        if self.time.now_ms <= self._passed_ms:
+            return None
+        return self._logged_ms + self._interval_ms
+
+    def last_ms(self) -> int:
+        """The greatest time that was logged; 0: none was."""
+        return self._logged_ms
+
+    def pass_on(self, now_ms: int) -> int:
+        """A tick, at a logged time: returns how far time has come, which passes on."""
+        self._logged_ms = max(self._logged_ms, now_ms)
+        self._passed_ms = self.time.now_ms
+        return self._passed_ms
+
+    def idle(self, source: int, now_ms: int) -> None:
+        """An input is idle, at a logged time: nothing older than the timeout is on its way."""
+        self._logged_ms = max(self._logged_ms, now_ms)
+        self.time.idle(source, now_ms, self._idle_timeout_ms)
+
+
 class Quiet:
     """Since when inputs of a live task are at the ends of their logs, and when to say so.
 

@@ -37,12 +37,12 @@ def _reads_of_state(patch: Patch) -> Mutations:
 
 class _NothingOpen(Mutations):
     def frozen(self, snapshot: Snapshot) -> Snapshot:
-        return (*snapshot[:6], (), snapshot[7])
+        return (*snapshot[:6], (), *snapshot[7:])
 
 
 class _NothingHeld(Mutations):
     def frozen(self, snapshot: Snapshot) -> Snapshot:
-        return (*snapshot[:7], ())
+        return (*snapshot[:7], (), *snapshot[8:])
 
 
 def _completes_early(_: Patch) -> Mutations:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kstash.core.ids import TaskId
+from kstash.core.reader import ReaderState
 from tests.simulation.online import OnlineCheckers
 from tests.simulation.programs import (
     INTERNAL,
@@ -22,6 +24,7 @@ from tests.simulation.programs import (
 )
 from tests.simulation.sim_calls import run_completion
 from tests.simulation.sim_kafka import Log
+from tests.simulation.timed import Timed
 from tests.simulation.truth import (
     COMPLETED,
     FLUSH,
@@ -131,6 +134,9 @@ class Checkers(OnlineCheckers):
         for info in mine.values():
             at.setdefault(info.record.position, []).append(info)
         state = State()
+        if stage.is_timed:
+            tables = {i: ReaderState() for i, internal in enumerate(stage.internal) if internal}
+            state.timed = Timed(stage, tables, None, self.groups)
         keys = [(o, p) for o in range(len(stage.outputs)) for p in range(self.groups)]
         outputs: dict[tuple[int, int], list[Value]] = {key: [] for key in keys}
         made_at: dict[tuple[int, int], list[int]] = {key: [] for key in keys}
@@ -140,9 +146,12 @@ class Checkers(OnlineCheckers):
                 self._check_checkpoints(at[position], state, outputs)
             seed = next(s for first, s in owners if position >= first)
             before = set(state.open)
-            emitted = run_event(
-                stage, state, task, event, seed, self.groups, position, self.answers
-            )
+            if state.timed is not None:
+                emitted = self._run_timed(stage, state, task, event)
+            else:
+                emitted = run_event(
+                    stage, state, task, event, seed, self.groups, position, self.answers
+                )
             called |= {n: call.request for n, call in state.open.items() if n not in before}
             for output, p, value in emitted:
                 outputs[output, p].append(value)
@@ -156,6 +165,7 @@ class Checkers(OnlineCheckers):
                 "I1", f"{task} ends in state {final}, its history {state.snapshot()}"
             )
         self._check_calls(task, inc, called)
+        self._check_timed(task, state, history, outputs)
         for position, key, seen in self.positions.get(task, ()):
             made = sum(1 for at_position in made_at[key] if at_position < position)
             if seen < made:
@@ -174,6 +184,41 @@ class Checkers(OnlineCheckers):
                     raise ViolationError(
                         "I11", f"{topic}[{p}] of {task}: {read}, history: {values}"
                     )
+
+    def _run_timed(self, stage: Stage, state: State, task: Task, event: Event) -> list[Emission]:
+        """Run one event of a history from scratch, in watermark mode."""
+        timed, out = state.timed, list[Emission]()
+        assert timed is not None
+        if event[0] == TICK:
+            run_tick(stage, state, event[1], self.groups, out)
+            timed.tick(event[1], out)
+        elif event[0] == IDLE:
+            timed.idle(event[1], event[2])
+        else:
+            _, source, offset, _, values, _ = event
+            writer = None
+            if stage.internal[source]:
+                meaning = self.readers[stage.inputs[source], task[1]].offsets[offset]
+                writer = TaskId(*meaning[1])
+            timed.take(source, writer, values, out)
+        return out
+
+    def _check_timed(
+        self,
+        task: Task,
+        state: State,
+        history: list[Event],
+        outputs: dict[tuple[int, int], list[Value]],
+    ) -> None:
+        """Nothing was late, all that is over is closed, and results are those in order (I14)."""
+        if state.timed is None:
+            return
+        taken = [value for event in history if event[0] == RECORD for value in event[4]]
+        for o in range(len(self.stages[task[0]].outputs)):
+            made = [value for p in range(self.groups) for value in outputs[o, p]]
+            wrong = state.timed.wrong(taken, made)
+            if wrong is not None:
+                raise ViolationError("I14", f"{task}: {wrong}")
 
     def _counts(self, record: Any, task: Task, inc: Inc) -> bool:
         """A checkpoint of a branch that was given up does not count (§6.4).

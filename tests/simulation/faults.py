@@ -60,7 +60,7 @@ class Divergent(Fault):
         if task.core.position > task.plan.committed or task.core.position % 3:
             return emissions
         outputs = task.stage.outputs
-        made = [
+        made: list[Emission] = [
             (o, p, (key, value if outputs[o].kind == INTERNAL else value ^ 1))
             for o, p, (key, value) in emissions
         ]

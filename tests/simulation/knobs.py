@@ -6,6 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kstash.core.watermark import EventTimes
     from tests.simulation.programs import Emission, Snapshot
     from tests.simulation.sim_group import SimGroup
     from tests.simulation.sim_kafka import Log
@@ -85,6 +86,21 @@ class Knobs:
             self.rate_purge = 0.0
             self.has_finale = False
 
+        self.is_timed = False
+
+    def become_timed(self) -> None:
+        """Watermark mode: windows in both stages, and nothing else but records, ticks and idling.
+
+        Nothing that begins anew: a topic of frames of two lives would count twice.
+        """
+        self.is_timed = True
+        self.programs = ((False, False, False, False), (False, False, False, False))
+        self.events = ((False, False, False), (False, False, False))
+        self.calls = (False, False)
+        self.merges = self.is_bounded = self.has_releases = False
+        self.resets = self.expires = False
+        self.rate_recreate = 0.0
+
     @staticmethod
     def _traits(rng: Random) -> tuple[bool, bool, bool, bool]:
         return (
@@ -116,6 +132,8 @@ class Mutations:
     completes_early = False
     ends_with_open_calls = False
     gives_up_by_position = False
+    says_no_times = False
+    never_idle = False
 
     def first_question(self, worker: Worker) -> int:
         """Number of the worker's question whose answer counts for tasks that are opened now."""
@@ -144,6 +162,10 @@ class Mutations:
 
     def begins(self, task: SimTask) -> None:
         """Called before a task of a new incarnation begins its replay."""
+
+    def frozen_times(self, times: EventTimes) -> EventTimes:
+        """What a checkpoint keeps of event time."""
+        return times
 
     def made_again(self, task: SimTask, emissions: list[Emission]) -> list[Emission]:
         """What the program makes in a replay of a batch."""

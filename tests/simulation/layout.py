@@ -33,6 +33,7 @@ def stages_of(knobs: Knobs) -> tuple[Stage, ...]:
             *knobs.events[0],
             merges=knobs.merges and len(knobs.first_inputs) > 1,
             has_calls=knobs.calls[0],
+            is_timed=knobs.is_timed,
         ),
         Stage(
             1,
@@ -44,6 +45,7 @@ def stages_of(knobs: Knobs) -> tuple[Stage, ...]:
             *knobs.events[1],
             merges=knobs.merges and bool(knobs.beside),
             has_calls=knobs.calls[1],
+            is_timed=knobs.is_timed,
         ),
     )
 

@@ -37,6 +37,7 @@ from tests.simulation.patching import Patch
 from tests.simulation.replay_mutants import REPLAY_MUTANTS
 from tests.simulation.sim_group import SimGroup
 from tests.simulation.sim_kafka import Log
+from tests.simulation.watermark_mutants import WATERMARK_MUTANTS
 
 
 def _h1(patch: Patch) -> Mutations:
@@ -595,4 +596,5 @@ MUTANTS = (
     *EVENT_MUTANTS,
     *CALL_MUTANTS,
     *REPLAY_MUTANTS,
+    *WATERMARK_MUTANTS,
 )

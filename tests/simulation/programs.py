@@ -11,12 +11,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from tests.simulation.timed import Timed
 
 INTERNAL, IMMEDIATE, TRANSACTIONAL = "internal", "immediate", "transactional"
 
-Value = tuple[int, int]
-"""A logical record: (key, value)."""
+Value = tuple[int, ...]
+"""A logical record: (key, value), and times in watermark mode."""
 
 Emission = tuple[int, int, Value]
 """(output index, partition, logical record)."""
@@ -70,6 +73,7 @@ class Stage:
     has_idle: bool = False
     merges: bool = False
     has_calls: bool = False
+    is_timed: bool = False
 
     @property
     def must_log(self) -> bool:
@@ -82,6 +86,7 @@ class Stage:
             or self.has_flush
             or self.has_idle
             or self.has_calls
+            or self.is_timed
         )
 
 
@@ -123,6 +128,7 @@ Snapshot = tuple[
     int,
     tuple[Call, ...],
     tuple[tuple[Call, int], ...],
+    tuple[Any, ...],
 ]
 """What `State` holds, as a value."""
 
@@ -139,9 +145,10 @@ class State:
         kept: what waits for a flush; 0 for nothing.
         open: calls without an answer, by name.
         held: calls whose answer waits for those of its key before it, by name, with it.
+        timed: in watermark mode.
     """
 
-    __slots__ = ("count", "hash", "held", "kept", "open", "ticked", "timers", "work")
+    __slots__ = ("count", "hash", "held", "kept", "open", "ticked", "timed", "timers", "work")
 
     def __init__(self) -> None:
         self.hash = 17
@@ -152,12 +159,14 @@ class State:
         self.kept = 0
         self.open: dict[bytes, Call] = {}
         self.held: dict[bytes, tuple[Call, int]] = {}
+        self.timed: Timed | None = None
 
     def snapshot(self) -> Snapshot:
         """Return the state as a value."""
         timers = tuple(sorted(self.timers.items()))
         opened, held = tuple(sorted(self.open.values())), tuple(sorted(self.held.values()))
-        return self.hash, self.count, timers, self.ticked, self.work, self.kept, opened, held
+        head = self.hash, self.count, timers, self.ticked, self.work, self.kept
+        return *head, opened, held, () if self.timed is None else self.timed.snapshot()
 
     @classmethod
     def restored(cls, snapshot: Snapshot) -> State:

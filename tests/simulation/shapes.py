@@ -438,3 +438,6 @@ HOLES: Shape = {**CHANGED, "has_releases": False}
 
 CHANGED_RELEASES: Shape = {**CHANGED, **RELEASES, "rate_flush": 0.9}
 """Inputs that are changed where one incarnation has logged, and the one before it has not."""
+
+TIMED: Shape = {"is_timed": True}
+"""Watermark mode."""

@@ -14,6 +14,7 @@ from kstash.core.record_keys import encode_key
 from kstash.core.records import Checkpoint, FileEntry, Gone, LineageRecord, Release
 from kstash.core.sink import CommitState, CommittedPositions, SinkCommitter
 from kstash.core.trim import made_remote, may_trim_now, said_again, tombstones
+from kstash.core.watermark import EventTimes
 from kstash.core.wire import End, Identity, decode_identity
 from kstash.errors import IncarnationFencedError
 from tests.simulation.programs import IMMEDIATE, INTERNAL
@@ -322,8 +323,15 @@ class LiveGroup:
             {},
             made=core.made(),
             places=dict(task.places),
+            event_time=self._frozen_times(task),
         )
         self.pending.append(Pending(record, Saved(kept, task.truth)))
+
+    def _frozen_times(self, task: SimTask) -> EventTimes | None:
+        timed = task.state.timed
+        if timed is None:
+            return None
+        return self.world.mutations.frozen_times(timed.event_time.saved())
 
     def publish(self, rng: Random) -> None:
         """Upload files, and publish checkpoints whose conditions hold."""

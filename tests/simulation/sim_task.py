@@ -21,7 +21,7 @@ from kstash.core.determinants import (
     Tick,
     end_of,
 )
-from kstash.core.ids import Incarnation, OutPartition, TaskId
+from kstash.core.ids import UNBOUNDED, Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
 from kstash.core.live import LiveRules, MayCome
 from kstash.core.outputs import Outgoing
@@ -48,6 +48,7 @@ from tests.simulation.programs import (
 from tests.simulation.sim_calls import OPEN_MAX, Caller, run_completion
 from tests.simulation.sim_kafka import Record
 from tests.simulation.sim_merge import merge_again, merge_live
+from tests.simulation.timed import Timed, Waits
 from tests.simulation.truth import (
     FLUSH,
     IDLE,
@@ -104,6 +105,7 @@ class SimTask:
         "state",
         "tables",
         "truth",
+        "waits",
         "world",
     )
 
@@ -168,9 +170,19 @@ class SimTask:
             for i, internal in enumerate(stage.internal)
         ]
         self.state = State() if saved is None else State.restored(saved.snapshot)
+        self.waits = self._waits(plan, saved) if stage.is_timed else None
         base = [] if saved is None else saved.history[: plan.position]
         self.truth = self.world.checkers.begin(self.id, inc, base)
         self.caller = Caller(self)
+
+    def _waits(self, plan: TaskPlan, saved: Saved | None) -> Waits:
+        """Event time of a stage in watermark mode, which goes on from the checkpoint's."""
+        tables = {i: table for i, table in enumerate(self.tables) if table is not None}
+        times = None if plan.base is None else plan.base.event_time
+        timed = self.state.timed = Timed(self.stage, tables, times, self.world.groups)
+        if saved is not None:
+            timed.restore(saved.snapshot[8])
+        return Waits(timed)
 
     @property
     def is_replaying(self) -> bool:
@@ -212,7 +224,9 @@ class SimTask:
         if self.rules is None:
             cluster, partition = self.world.cluster, self.id.partition
             ends = {i: cluster.log(t, partition).end for i, t in enumerate(self.stage.inputs)}
-            self.rules = LiveRules(ends, self.state.ticked)
+            timed = self.state.timed
+            logged_ms = self.state.ticked if timed is None else timed.event_time.last_ms()
+            self.rules = LiveRules(ends, logged_ms)
         return self.rules
 
     def run_batch(self, rng: Random, size: int) -> bool:
@@ -296,6 +310,8 @@ class SimTask:
             sources = []
         if may_come is MayCome.RECORDS:
             return sources[int(rng.random() * len(sources))] if sources else None
+        if self.waits is not None and (timed := self._choose_timed(sources, position)) is not None:
+            return timed
         if state.timers and (state.is_due or not sources or rng.random() < 0.2):
             clock = world.read_clock()
             if world.is_settling and not sources:
@@ -312,6 +328,20 @@ class SimTask:
                 return Idle(position, source, rules.time_ms(world.read_clock()))
         return sources[int(rng.random() * len(sources))] if sources else None
 
+    def _choose_timed(self, sources: list[int], position: int) -> Tick | Idle | None:
+        """What the clock decides in watermark mode."""
+        world, rules, waits = self.world, self.go_live(), self.waits
+        assert waits is not None
+        now = world.read_clock()
+        waits.look(now, sources)
+        if world.is_settling and waits.is_over(world.settled_ms):
+            return None
+        if waits.is_tick_due(now, rules):
+            return Tick(position, rules.time_ms(now))
+        until = world.settled_ms if world.is_settling else UNBOUNDED
+        idle = None if world.mutations.never_idle else waits.idle(now, until)
+        return None if idle is None else Idle(position, idle, rules.time_ms(now))
+
     def _run_event(self, event: Tick | Flush | Idle | Completed, emissions: list[Emission]) -> None:
         """Run what is no record, live or again."""
         stage, state, groups = self.stage, self.state, self.world.groups
@@ -321,12 +351,17 @@ class SimTask:
                 if event.now_ms < state.ticked:
                     raise ViolationError("I1", f"{self.id} {event} after one of {state.ticked}")
                 run_tick(stage, state, event.now_ms, groups, emissions)
+                if state.timed is not None:
+                    state.timed.tick(event.now_ms, emissions)
                 self.truth.append(plain(TICK, event.now_ms))
             case Flush():
                 run_flush(stage, state, event.operator, groups, emissions)
                 self.truth.append(plain(FLUSH, event.operator))
             case Idle():
-                run_idle(stage, state, event.input, event.now_ms, groups, emissions)
+                if state.timed is None:
+                    run_idle(stage, state, event.input, event.now_ms, groups, emissions)
+                else:
+                    state.timed.idle(event.input, event.now_ms)
                 self.truth.append(plain(IDLE, event.input, event.now_ms))
             case Completed():
                 answer = self.group.answers.found.answer_of(self.id, event)
@@ -370,7 +405,24 @@ class SimTask:
         """Run one record live; returns its attachments."""
         record, cut, _ = event
         values = self._values(source, record, cut)
+        if self.state.timed is not None:
+            return self._take_timed(source, record, cut, values, emissions)
         return self.run_values(position, source, record.offset, cut, values, emissions, entries)
+
+    def _take_timed(
+        self,
+        source: int,
+        record: Record,
+        cut: int,
+        values: tuple[Value, ...],
+        emissions: list[Emission],
+    ) -> list[Attachment]:
+        """Run one record in watermark mode, live or again; it has no attachments."""
+        assert self.state.timed is not None
+        writer = record.headers[0].task if self.stage.internal[source] else None
+        self.state.timed.take(source, writer, values, emissions)
+        self.truth.append((RECORD, source, record.offset, cut, values, ()))
+        return []
 
     def run_values(
         self,
@@ -421,8 +473,8 @@ class SimTask:
         core, replay = self.core, self.replay
         marks = core.marks
         assert marks is not None
-        for output, _, (number, state) in emissions:
-            marks.note(output, [b"%d" % number], [b"%d" % state], [number], None)
+        for output, _, (number, state, *times) in emissions:
+            marks.note(output, [b"%d" % number], [b"%d" % state], [number, *times][-1:], None)
         if not core.is_under_way:
             core.mark_made()
             if replay.is_checked_at(core.position):
@@ -491,9 +543,11 @@ class SimTask:
     def _replay_record(
         self, position: int, source: int, record: Record, cut: int, emissions: list[Emission]
     ) -> None:
-        self.replay_values(
-            position, source, record.offset, cut, self._values(source, record, cut), emissions
-        )
+        values = self._values(source, record, cut)
+        if self.state.timed is not None:
+            self._take_timed(source, record, cut, values, emissions)
+            return
+        self.replay_values(position, source, record.offset, cut, values, emissions)
 
     def replay_values(
         self,

@@ -11,6 +11,7 @@ from tests.simulation.mutant import Mutant
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.replay_mutants import REPLAY_MUTANTS
 from tests.simulation.runner import CRASHED, kill, kill_all, run_guarded, table
+from tests.simulation.watermark_mutants import WATERMARK_MUTANTS
 
 RUNS_MAX = 4_000
 FEW_RUNS = 400
@@ -28,8 +29,10 @@ def test_no_patch_crashes(mutant: Mutant) -> None:
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("mutant", REPLAY_MUTANTS, ids=lambda mutant: mutant.hole)
-def test_each_rule_of_the_replay_is_needed(mutant: Mutant) -> None:
+@pytest.mark.parametrize(
+    "mutant", [*REPLAY_MUTANTS, *WATERMARK_MUTANTS], ids=lambda mutant: mutant.hole
+)
+def test_rules_of_replays_and_of_event_time_are_needed(mutant: Mutant) -> None:
     """Of these few runs are enough."""
     kills = kill(MUTANTS.index(mutant), runs_max=FEW_RUNS, enough=1)
     assert kills.found, kills

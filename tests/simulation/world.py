@@ -27,6 +27,7 @@ from tests.simulation.sim_group import SimGroup, scan_record
 from tests.simulation.sim_kafka import Cluster, Log, OffsetOutOfRange, Record, Session
 from tests.simulation.sim_live import told_by
 from tests.simulation.sim_task import Saved, SimTask
+from tests.simulation.timed import DELAYS, GRACE, IDLE_TIMEOUT, SETTLED
 from tests.simulation.truth import ViolationError
 
 
@@ -176,6 +177,8 @@ class World:
         self.live_count = 0
         self.purges: list[tuple[Log, int]] = []
         self._clock = 1000
+        # When windows are over, once nothing comes any more.
+        self.settled_ms = 0
         self._nonce = 0
         self.inputs_left = knobs.input_count
         self.workers: list[Worker] = []
@@ -193,6 +196,8 @@ class World:
     def read_clock(self) -> int:
         """Return a time that only moves forward, with ticks."""
         self._clock += int(self.rng.random() * 5)
+        if self.is_settling and self.knobs.is_timed:
+            self._clock += IDLE_TIMEOUT // 4
         return self._clock
 
     def call_outside(self) -> int:
@@ -224,7 +229,11 @@ class World:
         rng = self.rng
         topic = rng.choice((*self.knobs.first_inputs, *self.knobs.beside))
         partition = int(rng.random() * self.groups)
-        value = int(rng.random() * 5), int(rng.random() * 1000)
+        value: tuple[int, ...] = int(rng.random() * 5), int(rng.random() * 1000)
+        if self.knobs.is_timed:
+            # In its own log none is late, and some logs are behind the clock.
+            delay = DELAYS[(self.knobs.steps + len(topic) + partition) % len(DELAYS)]
+            value = (*value, self.read_clock() - delay - int(rng.random() * GRACE))
         self.cluster.append(self.cluster.log(topic, partition), Record(None, value))
 
     # ---- membership
@@ -313,6 +322,7 @@ class World:
                 worker.restart()
         while self.inputs_left > 0:
             self.feed()
+        self.settled_ms = self._clock + SETTLED
         for _ in range(400):
             if self._settle_once():
                 return
@@ -376,6 +386,8 @@ class World:
             if any(task.has_input(i) for i in range(len(task.stage.inputs))) or task.state.open:
                 return False
             if self.knobs.is_bounded and not self.is_at_end(task):
+                return False
+            if task.waits is not None and not task.waits.is_over(self.settled_ms):
                 return False
         return not group.pending
 

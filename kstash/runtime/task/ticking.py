@@ -58,8 +58,7 @@ class Ticking:
         """When to ask for a tick, by the clock; None: not before another event."""
         if self._next_ms is None:
             return None
-        wanted_ms = self._next_ms if self._next_ms > self.rules.logged_ms else 0
-        return max(wanted_ms, self._looked_ms)
+        return max(self.rules.due_ms(self._next_ms), self._looked_ms)
 
     def look(self) -> None:
         """An event is over: see when a tick is wanted now."""

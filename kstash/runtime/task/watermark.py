@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, final
 
-from kstash.core.watermark import EventTimes, SaidTimes, TaskTime
+from kstash.core.watermark import TaskEventTime
 from kstash.operators.batch import Batch
 
 if TYPE_CHECKING:
@@ -13,59 +12,10 @@ if TYPE_CHECKING:
 
 
 @final
-class Watermark:
-    """What a task keeps of event time, all of which is state.
+class Watermark(TaskEventTime):
+    """What a task keeps of event time, and how its program gets to know of it."""
 
-    At a tick that is no operator's, the task's time is given to all operators, and said to all
-    partitions that have not heard it. The tick comes when time has moved, and `interval_ms` after
-    the last.
-
-    Args:
-        inputs: of the task.
-        saved: by the checkpoint that the task begins with; None: it begins anew.
-        interval_ms: see the setting `watermark_interval_ms`.
-        idle_timeout_ms: see the setting.
-
-    Attributes:
-        time: of the task, by inputs.
-        said: to the partitions of internal topics.
-        idle_timeout_ms: as given.
-    """
-
-    def __init__(
-        self,
-        inputs: Iterable[int],
-        saved: EventTimes | None,
-        *,
-        interval_ms: int,
-        idle_timeout_ms: int,
-    ) -> None:
-        saved = saved or EventTimes({}, {})
-        self.time = TaskTime(inputs, saved.inputs)
-        self.said = SaidTimes(saved.said)
-        self.idle_timeout_ms = idle_timeout_ms
-        self._interval_ms = interval_ms
-        self._passed_ms = saved.passed_ms
-        self._logged_ms = saved.ticked_ms
-
-    def saved(self) -> EventTimes:
-        """What a checkpoint keeps."""
-        return EventTimes(
-            dict(self.time.times),
-            dict(self.said.times),
-            passed_ms=self._passed_ms,
-            ticked_ms=self._logged_ms,
-        )
-
-    def next_ms(self) -> int | None:
-        """The wall time at which a tick is wanted, in Unix milliseconds; None: none is."""
-        if self.time.now_ms <= self._passed_ms:
-            return None
-        return self._logged_ms + self._interval_ms
-
-    def last_ms(self) -> int:
-        """The greatest time that was logged; 0: none was."""
-        return self._logged_ms
+    __slots__ = ()
 
     def pass_time(self, program: StageProgram, now_ms: int, *, is_new: bool) -> None:
         """A tick: give all operators how far time has come.
@@ -75,21 +25,14 @@ class Watermark:
             now_ms: of the tick.
             is_new: whether it was never processed before.
         """
-        self._logged_ms = max(self._logged_ms, now_ms)
-        self._passed_ms = self.time.now_ms
-        program.pass_time(self._passed_ms, is_new=is_new)
+        program.pass_time(self.pass_on(now_ms), is_new=is_new)
 
     def controls(self, program: StageProgram) -> list[tuple[int, Batch, int]]:
         """What is said to partitions after that, by index of the output; the size is none."""
         return [
             (index, Batch([None], [None], [time], times=[time], is_control=True), 0)
-            for index, time in program.passing.exit_times(self._passed_ms).items()
+            for index, time in program.passing.exit_times(self.passed_ms).items()
         ]
-
-    def idle(self, source: int, now_ms: int) -> None:
-        """An input is idle: nothing older than the timeout is on its way."""
-        self._logged_ms = max(self._logged_ms, now_ms)
-        self.time.idle(source, now_ms, self.idle_timeout_ms)
 
 
 class TaskTicks:

@@ -56,3 +56,9 @@ def test_ends_may_be_listed_later() -> None:
     rules.list_ends({0: 50})
     rules.read(0, 5)
     assert rules.has_caught_up
+
+
+def test_what_was_logged_is_due_at_once() -> None:
+    """The clock may be behind it: who waited for that would wait for long."""
+    rules = LiveRules({}, 100)
+    assert [rules.due_ms(wanted) for wanted in (90, 100, 101)] == [0, 0, 101]

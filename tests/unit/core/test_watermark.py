@@ -11,9 +11,11 @@ from kstash.core.reader import ReaderState
 from kstash.core.watermark import (
     AFTER_ALL_MS,
     BEFORE_ALL_MS,
+    EventTimes,
     InputTime,
     Quiet,
     SaidTimes,
+    TaskEventTime,
     TaskTime,
 )
 from kstash.core.wire import End, Fence, Identity
@@ -181,3 +183,42 @@ def test_an_input_is_said_to_be_idle_after_the_timeout_and_again() -> None:
 def test_bounds_are_far_from_times() -> None:
     """Lengths of windows may be taken off, and 64 bits hold them."""
     assert -(2**63) < BEFORE_ALL_MS - 2**61 < BEFORE_ALL_MS < 0 < AFTER_ALL_MS < 2**63
+
+
+def event_time(saved: EventTimes | None = None) -> TaskEventTime:
+    """Of a task with one input."""
+    return TaskEventTime([0], saved, interval_ms=10, idle_timeout_ms=30)
+
+
+def test_time_passes_on_when_it_has_moved_an_interval_after_the_last_tick() -> None:
+    """Nothing is wanted while it stands still."""
+    task = event_time()
+    assert task.next_ms() is None
+    task.time.take(0, [5])
+    assert task.next_ms() == 10
+    assert task.pass_on(12) == task.passed_ms == 5
+    assert task.next_ms() is None
+    task.time.take(0, [6])
+    assert task.next_ms() == 22
+
+
+def test_an_idle_input_has_what_is_of_now_less_the_timeout() -> None:
+    """Its time is logged, and passed on by the next tick only."""
+    task = event_time()
+    task.idle(0, 100)
+    assert (task.time.now_ms, task.passed_ms, task.last_ms()) == (70, BEFORE_ALL_MS, 100)
+    assert task.pass_on(90) == 70
+    assert task.last_ms() == 100
+
+
+def test_a_checkpoint_keeps_all_of_event_time() -> None:
+    """Who goes on from it wants the same ticks, and says the same to the same partitions."""
+    task = event_time()
+    task.time.take(0, [5])
+    task.pass_on(12)
+    task.said.say(OUT, [5])
+    task.time.take(0, [8])
+    again = event_time(task.saved())
+    assert again.saved() == task.saved() == EventTimes({0: 8}, {OUT: 5}, 5, 12)
+    assert again.next_ms() == task.next_ms() == 22
+    assert not again.said.is_news(OUT, 5)
