@@ -20,8 +20,8 @@ from kstash.topology.record import DELETE
 from kstash.topology.user_code import function_place
 
 
-class Folder(Protocol):
-    """What becomes of the values of one key, with or without windows."""
+class ColumnFold(Protocol):
+    """The code of a fold over columns, with or without windows."""
 
     def fold(self, live: dict[bytes, Any], keys: list[bytes], flow: Flow, scope: Scope) -> Kept:
         """Update the states of records in order.
@@ -44,9 +44,9 @@ class Folder(Protocol):
 class Folding:
     """A fold of each key: the states that records make are sent on."""
 
-    def __init__(self, node: k.Stateful, folder: Folder) -> None:
+    def __init__(self, node: k.Stateful, column_fold: ColumnFold) -> None:
         self.name = node.name
-        self.folder = folder
+        self.column_fold = column_fold
 
     def on_batch(
         self,
@@ -58,9 +58,9 @@ class Folding:
     ) -> None:
         """Update the state of each record's key; what is shown of the states are the new values."""
         live = stores.store(self.name).load(keys)
-        left, states = self.folder.fold(live, keys, flow, scope)
+        left, states = self.column_fold.fold(live, keys, flow, scope)
         if left is not None:
-            scope.out(left.with_values(self.folder.shown(states)))
+            scope.out(left.with_values(self.column_fold.shown(states)))
 
 
 class Counting:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kstash.operators.distinct import NewValues
 from kstash.operators.event_time import EventTimeStep
-from kstash.operators.fold import Counting, Folder, Folding
+from kstash.operators.fold import ColumnFold, Counting, Folding
 from kstash.operators.fold_functions import (
     Collecting,
     aggregating,
@@ -57,7 +57,7 @@ NO_STEP = (n.Source, n.Sink, n.Merge, n.Repartition, n.Port)
 
 
 # A node is Any: that the class of the key is what its function takes, mypy cannot say.
-FOLDERS: dict[type[k.Stateful], Callable[[Any], Folder]] = {
+COLUMN_FOLDS: dict[type[k.Stateful], Callable[[Any], ColumnFold]] = {
     k.Count: lambda _: Counting(),
     k.Sum: summing,
     k.Reduce: reducing,
@@ -72,13 +72,13 @@ FOLDERS: dict[type[k.Stateful], Callable[[Any], Folder]] = {
 """What folds values; with windows and without."""
 
 
-def folder_of(node: k.Stateful) -> Folder:
+def column_fold_of(node: k.Stateful) -> ColumnFold:
     """The code of a fold."""
-    return FOLDERS[type(node)](node)
+    return COLUMN_FOLDS[type(node)](node)
 
 
 def _folding(node: k.Stateful, _: Surroundings) -> Step:
-    return KeyedStep(node, Folding(node, folder_of(node)))
+    return KeyedStep(node, Folding(node, column_fold_of(node)))
 
 
 STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
@@ -94,20 +94,22 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     n.Split: lambda node, _: SplitStep(node),
     n.KeyBy: lambda node, _: KeyByStep(node),
     InnerKey: lambda node, _: InnerKeyStep(node),
-    **dict.fromkeys(FOLDERS, _folding),
+    **dict.fromkeys(COLUMN_FOLDS, _folding),
     k.Distinct: lambda node, _: KeyedStep(node, NewValues(node)),
     **dict.fromkeys(
         (Process, r.WithState, r.Dedup, r.Throttle, r.Top), lambda node, _: ProcessStep(node)
     ),
-    w.AlignedFold: lambda node, _: WindowStep(node, AlignedWindows(node, folder_of(node.fold))),
+    w.AlignedFold: lambda node, _: WindowStep(
+        node, AlignedWindows(node, column_fold_of(node.fold))
+    ),
     counts.CountedFold: lambda node, _: WindowStep(
-        node, CountedWindows(node, folder_of(node.fold))
+        node, CountedWindows(node, column_fold_of(node.fold))
     ),
     sessions.SessionFold: lambda node, _: WindowStep(
-        node, SessionWindows(node, folder_of(node.fold))
+        node, SessionWindows(node, column_fold_of(node.fold))
     ),
     sliding.SlidingFold: lambda node, _: WindowStep(
-        node, SlidingWindows(node, folder_of(node.fold))
+        node, SlidingWindows(node, column_fold_of(node.fold))
     ),
 }
 

@@ -84,6 +84,7 @@ OPERATORS: dict[str, Callable[[Texts], Stream[Any, Any]]] = {
         if windows.goes_by_time
     },
     "windows: grace": counted(kstash.tumbling(MINUTE), grace=SECOND),
+    "windows: idle_timeout": counted(kstash.tumbling(MINUTE), emit="final", idle_timeout=SECOND),
     "windows: late": lambda s: s.window(kstash.tumbling(MINUTE)).count("kept").late(),
     "windows: sum": lambda s: s.window(kstash.tumbling(MINUTE)).sum("kept"),
     "windows: reduce": lambda s: s.window(kstash.tumbling(MINUTE)).reduce("kept", add),

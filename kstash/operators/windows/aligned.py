@@ -14,7 +14,7 @@ from itertools import compress
 from typing import cast
 
 from kstash.operators.flow import ENTERED, Expanded, Flow, Trail
-from kstash.operators.fold import Folder
+from kstash.operators.fold import ColumnFold
 from kstash.operators.step import PART_RECORDS, Scope, Stores
 from kstash.operators.stream_time import WindowTime, last_of
 from kstash.operators.windows.aligned_folds import AlignedFolds
@@ -33,10 +33,10 @@ class AlignedWindows:
 
     Args:
         node: the windows.
-        folder: the fold.
+        column_fold: the fold.
     """
 
-    def __init__(self, node: AlignedFold, folder: Folder) -> None:
+    def __init__(self, node: AlignedFold, column_fold: ColumnFold) -> None:
         windows = node.windows
         self.name = node.name
         self.grid: Grid | DayGrid
@@ -49,8 +49,8 @@ class AlignedWindows:
             is_tumbling = advance_ms == size_ms
         self.grace_ms = node.grace_ms
         self.is_final = node.is_final
-        self.folds = AlignedFolds(node, self.grid, folder, is_tumbling=is_tumbling)
-        self.result_key, self.shown = self.folds.result_key, folder.shown
+        self.folds = AlignedFolds(node, self.grid, column_fold, is_tumbling=is_tumbling)
+        self.result_key, self.shown = self.folds.result_key, column_fold.shown
 
     def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
         """Process records; before them comes what a shorter grace than before has made due."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 from kstash.errors import OperatorError, SerdeError
 from kstash.operators.calls import refuse
 from kstash.operators.flow import Flow
-from kstash.operators.fold import Folder
+from kstash.operators.fold import ColumnFold
 from kstash.operators.step import Decision, RecordError, Scope
 from kstash.operators.stream_time import WindowTime
 from kstash.operators.windows.day_grid import DayGrid
@@ -27,12 +27,12 @@ class AlignedFolds:
     Args:
         node: the windows.
         grid: where they begin.
-        folder: the fold.
+        column_fold: the fold.
         is_tumbling: whether each record is in one window.
     """
 
     def __init__(
-        self, node: AlignedFold, grid: Grid | DayGrid, folder: Folder, *, is_tumbling: bool
+        self, node: AlignedFold, grid: Grid | DayGrid, column_fold: ColumnFold, *, is_tumbling: bool
     ) -> None:
         self.name = node.name
         self.result_key = node.windows.result_key(node.record_key)
@@ -40,7 +40,7 @@ class AlignedFolds:
         self.is_tumbling = is_tumbling
         self.is_final = node.is_final
         self._closes_idle = node.idle_timeout_ms is not None
-        self.folder = folder
+        self.column_fold = column_fold
 
     def fold(
         self, keys: list[bytes], flow: Flow, closed: int, time: WindowTime, scope: Scope
@@ -82,7 +82,7 @@ class AlignedFolds:
         # Their hashes are known, where keys can name the windows.
         names = keys if single else store_keys(keys, list(map(last, stamps)))
         left, made, largest = fold_into(
-            scope.stores.ordered(self.name), single, self.folder, _named(flow, names), scope
+            scope.stores.ordered(self.name), single, self.column_fold, _named(flow, names), scope
         )
         if left is None:
             return
@@ -111,12 +111,14 @@ class AlignedFolds:
         store = scope.stores.ordered(self.name)
         if scope.may_skip:
             try:
-                _, made, largest = fold_into(store, b"", self.folder, each, cast("Scope", _Once()))
+                _, made, largest = fold_into(
+                    store, b"", self.column_fold, each, cast("Scope", _Once())
+                )
             except (OperatorError, SerdeError) as error:
                 ends = list(accumulate(counts))
                 raise _FailedError(bisect_right(ends, error.record_index), error) from error
         else:
-            _, made, largest = fold_into(store, b"", self.folder, each, scope)
+            _, made, largest = fold_into(store, b"", self.column_fold, each, scope)
         if closed >= 0:
             missed = {at: len(grid.starts(at)) - len(open_) for at, open_ in prefixes.items()}
             scope.dropped(TOO_LATE, sum(map(missed.__getitem__, stamps)))
@@ -144,7 +146,7 @@ class AlignedFolds:
             keys=None,
             encoded=cast("list[bytes | None]", keys),
             key_serde=self.result_key,
-            values=self.folder.shown(states),
+            values=self.column_fold.shown(states),
             timestamps=stamps,
             headers=flow.headers,
             trail=flow.trail,

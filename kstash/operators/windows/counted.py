@@ -11,7 +11,7 @@ from typing import Any
 
 from kstash.operators.calls import refuse
 from kstash.operators.flow import Flow
-from kstash.operators.fold import Folder
+from kstash.operators.fold import ColumnFold
 from kstash.operators.step import Scope, Stores
 from kstash.operators.windows.results import Results
 from kstash.operators.windows.single import NewState, single
@@ -23,21 +23,21 @@ class CountedWindows:
 
     Args:
         node: the windows.
-        folder: the fold.
+        column_fold: the fold.
     """
 
-    def __init__(self, node: CountedFold, folder: Folder) -> None:
+    def __init__(self, node: CountedFold, column_fold: ColumnFold) -> None:
         self.name = node.name
         self.key_serde = node.record_key
         self.size, self.step = node.windows.size, node.windows.step
-        self.folder = folder
-        self.fold = single(folder)
+        self.column_fold = column_fold
+        self.fold = single(column_fold)
 
     def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
         """Put each record into its windows, and send the one that it fills."""
         run = _Run(self, keys, flow, scope)
         run.take_all()
-        run.results.send(flow, self.folder, scope, with_headers=True)
+        run.results.send(flow, self.column_fold, scope, with_headers=True)
 
     def pass_time(self, time_ms: int, scope: Scope) -> None:
         """They know no time."""

@@ -7,7 +7,7 @@ from operator import sub
 from typing import Any
 
 from kstash.operators.flow import Expanded, Flow
-from kstash.operators.fold import Folder
+from kstash.operators.fold import ColumnFold
 from kstash.operators.step import Scope
 from kstash.operators.windows.keys import start_bytes
 from kstash.operators.windows.step import Bounds, drop_late
@@ -69,12 +69,14 @@ class Results:
         """It is the turn of the next record."""
         self._ends.append(len(self._states))
 
-    def send(self, flow: Flow, folder: Folder, scope: Scope, *, with_headers: bool) -> None:
+    def send(
+        self, flow: Flow, column_fold: ColumnFold, scope: Scope, *, with_headers: bool
+    ) -> None:
         """Send all that the first records of a flow have made, as many as had their turn.
 
         Args:
             flow: the records.
-            folder: says what is sent of a state.
+            column_fold: says what is sent of a state.
             scope: of the batch.
             with_headers: whether results have those of their records.
         """
@@ -94,7 +96,7 @@ class Results:
                 keys=None,
                 encoded=self._windows,
                 key_serde=self._key_serde,
-                values=folder.shown(self._states),
+                values=column_fold.shown(self._states),
                 timestamps=self._timestamps,
                 headers=headers,
                 trail=Expanded(flow.trail, counts),

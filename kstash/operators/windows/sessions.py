@@ -19,7 +19,7 @@ from operator import attrgetter
 from typing import Any
 
 from kstash.operators.flow import Flow
-from kstash.operators.fold import Folder
+from kstash.operators.fold import ColumnFold
 from kstash.operators.step import Scope
 from kstash.operators.windows.single import NewState
 from kstash.operators.windows.unaligned import Part, Unaligned
@@ -35,12 +35,12 @@ class SessionWindows(Unaligned[NewState]):
 
     Args:
         node: the windows.
-        folder: the fold.
+        column_fold: the fold.
     """
 
-    def __init__(self, node: SessionFold, folder: Folder) -> None:
+    def __init__(self, node: SessionFold, column_fold: ColumnFold) -> None:
         self.gap_ms: int = node.windows.gap_ms
-        super().__init__(node, folder, self.gap_ms)
+        super().__init__(node, column_fold, self.gap_ms)
 
     def begin(self, keys: list[bytes], flow: Flow, scope: Scope) -> _Sessions:
         """A run over the records of a flow."""

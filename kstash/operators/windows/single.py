@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from kstash.errors import OperatorError, SerdeError
-from kstash.operators.fold import Fold, Folder
+from kstash.operators.fold import ColumnFold, Fold
 from kstash.operators.fold_functions import Collecting
 
 
@@ -189,13 +189,13 @@ class SingleState:
             raise
 
 
-def single(folder: Folder) -> SingleFold:
+def single(column_fold: ColumnFold) -> SingleFold:
     """A fold record by record.
 
     Args:
-        folder: its code for columns.
+        column_fold: its code for columns.
     """
-    return SingleState(folder) if isinstance(folder, Fold) else SingleCount()
+    return SingleState(column_fold) if isinstance(column_fold, Fold) else SingleCount()
 
 
 def _never(one: Any, other: Any) -> Any:  # noqa: ARG001 - whatever they are

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kstash.operators.flow import Flow
-from kstash.operators.fold import Folder
+from kstash.operators.fold import ColumnFold
 from kstash.operators.kept_values import KeptValues
 from kstash.operators.step import Scope
 from kstash.operators.stream_time import CountedTime
@@ -75,12 +75,12 @@ class SlidingWindows(Unaligned[_Change]):
 
     Args:
         node: the windows.
-        folder: the fold.
+        column_fold: the fold.
     """
 
-    def __init__(self, node: SlidingFold, folder: Folder) -> None:
+    def __init__(self, node: SlidingFold, column_fold: ColumnFold) -> None:
         self.size_ms: int = node.windows.size_ms
-        super().__init__(node, folder, self.size_ms)
+        super().__init__(node, column_fold, self.size_ms)
         self.values = KeptValues(node.title, node.values)
 
     def begin(self, keys: list[bytes], flow: Flow, scope: Scope) -> _Slides:

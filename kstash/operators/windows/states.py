@@ -11,7 +11,7 @@ from operator import is_not
 from typing import Any
 
 from kstash.operators.flow import Flow
-from kstash.operators.fold import Folder
+from kstash.operators.fold import ColumnFold
 from kstash.operators.step import Scope
 from kstash.ports.state import OrderedStore
 
@@ -23,14 +23,14 @@ Folded = tuple[Flow | None, list[Any], list[int]]
 
 
 def fold_into(
-    store: OrderedStore, prefix: bytes, folder: Folder, flow: Flow, scope: Scope
+    store: OrderedStore, prefix: bytes, column_fold: ColumnFold, flow: Flow, scope: Scope
 ) -> Folded:
     """Fold records into the windows that they are in.
 
     Args:
         store: of the windows.
         prefix: what stands before the name of a window in its key in the store.
-        folder: the fold.
+        column_fold: the fold.
         flow: the records, in the place of whose keys the names of their windows stand.
         scope: decides about those that fail: nothing of them is left.
     """
@@ -42,7 +42,7 @@ def fold_into(
     found = list(map(live.get, keys))
     states = {name: e[0] for name, e in zip(latest, found, strict=True) if e is not None}
     newest = max([entry[1] for entry in found if entry is not None], default=_BEFORE_ALL)
-    left, made = folder.fold(states, names, flow, scope)
+    left, made = column_fold.fold(states, names, flow, scope)
     if left is None:
         return None, [], []
     stamps = left.live_timestamps

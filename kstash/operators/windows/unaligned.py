@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from kstash.core.watermark import BEFORE_ALL_MS
 from kstash.operators.calls import refuse
 from kstash.operators.flow import WITHOUT_RECORDS, Flow
-from kstash.operators.fold import Folder
+from kstash.operators.fold import ColumnFold
 from kstash.operators.step import Scope, Stores
 from kstash.operators.stream_time import WindowTime, last_of
 from kstash.operators.windows.queue import ClosingQueue
@@ -32,7 +32,7 @@ class Unaligned(ABC, Generic[M]):
 
     Args:
         node: the windows.
-        folder: the fold.
+        column_fold: the fold.
         length_ms: of a window that holds one record, from its start to where it could close.
 
     Attributes:
@@ -40,7 +40,7 @@ class Unaligned(ABC, Generic[M]):
         open_ms: what is so far behind the time, or less, is open.
     """
 
-    def __init__(self, node: WindowFold[Any], folder: Folder, length_ms: int) -> None:
+    def __init__(self, node: WindowFold[Any], column_fold: ColumnFold, length_ms: int) -> None:
         self.name = node.name
         self.queue_name = queue_store_name(node.name)
         self.result_key = node.windows.result_key(node.record_key)
@@ -48,8 +48,8 @@ class Unaligned(ABC, Generic[M]):
         self.closes_idle = node.idle_timeout_ms is not None
         self.grace_ms = node.grace_ms
         self.open_ms = length_ms + node.grace_ms
-        self.folder = folder
-        self.fold = single(folder)
+        self.column_fold = column_fold
+        self.fold = single(column_fold)
 
     @abstractmethod
     def begin(self, keys: list[bytes], flow: Flow, scope: Scope) -> Part[M]:
@@ -81,7 +81,7 @@ class Unaligned(ABC, Generic[M]):
         part.close(part.now - self.open_ms)
         part.results.end_record()
         part.keep()
-        part.results.send(WITHOUT_RECORDS, self.folder, scope, with_headers=False)
+        part.results.send(WITHOUT_RECORDS, self.column_fold, scope, with_headers=False)
         if part.queue.is_blocked:
             scope.later(self._close)
 
@@ -93,7 +93,7 @@ class Unaligned(ABC, Generic[M]):
         part = self.begin(keys, flow, scope)
         left = part.take(made)
         part.keep()
-        part.results.send(flow, self.folder, scope, with_headers=not self.is_final)
+        part.results.send(flow, self.column_fold, scope, with_headers=not self.is_final)
         if left is not None:
             at = part.at
             rest = flow.part(at, flow.count)
