@@ -224,7 +224,7 @@ def operators(now: float, worker: int) -> list[dict[str, Any]]:
             "dropped": {"late": 2 * worker, "ahead": 0},
             "held_by": {
                 "reason": "silent",
-                "text": f"nothing comes of clicks/{worker}: records alone move time",
+                "text": f"nothing comes of clicks/{worker}, whose records move time",
                 "seconds": 73.0,
                 "input": f"clicks/{worker}",
                 "writer": None,

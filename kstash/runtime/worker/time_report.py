@@ -27,7 +27,7 @@ TEXTS = {
     "recovering": "its task is in recovery",
     "unread": "{input} has records that are not processed yet",
     "awaited": "{input} is read to its end and awaited for task_idle_ms: others have records",
-    "silent": "nothing comes of {input}: records alone move time",
+    "silent": "nothing comes of {input}, whose records move time",
     "quiet": "nothing comes of {input}: after idle_timeout_ms its time goes by the clock",
     "idle": "{input} is idle: its time goes by the clock, idle_timeout_ms before it",
     "hold": 'nothing comes of {input}, which has idle="hold"',

@@ -18,7 +18,7 @@ NOW = 1_700_000_100.0
 """The clock of `worker`."""
 HELD = schema.HeldByEntry(
     reason="silent",
-    text="nothing comes of in/1: records alone move time",
+    text="nothing comes of in/1, whose records move time",
     seconds=63.0,
     input="in/1",
     time=None,
@@ -71,7 +71,7 @@ def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
         "task operator time (UTC) behind ahead of it held back by",
         "words_2 - - 0.0 s nothing",
         "words_1 2023-11-14T22:14:00.000Z 60.0 s 7.0 s "
-        "nothing comes of in/1: records alone move time, for 63.0 s",
+        "nothing comes of in/1, whose records move time, for 63.0 s",
         "count(n) 2023-11-14T21:15:00.000Z 1 h 00 min",
         "process(p) 2023-11-14T22:14:00.000Z 60.0 s",
         "words_0 2023-11-14T22:15:05.000Z 5.0 s ahead 0.0 s nothing",

@@ -320,7 +320,7 @@ def test_operators_that_go_by_time(opened: Opened, server: PageServer) -> None:
     row = found.get_by_role("row").filter(has_text="tumbling(60 s).count(customers)")
     expect(row).to_contain_text("1 min 17 s")
     expect(row.locator("td").nth(3)).to_have_text(
-        "nothing comes of clicks/2: records alone move time, for 1 min 13 s"
+        "nothing comes of clicks/2, whose records move time, for 1 min 13 s"
     )
     expect(row.locator("td").nth(4)).to_have_text("12.3\u2009k")
     expect(row.locator("td").nth(6)).to_have_text("6 late")

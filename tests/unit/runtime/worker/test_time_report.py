@@ -10,6 +10,7 @@ import pytest
 import kstash
 from kstash.core.group_state import GroupState
 from kstash.ports.status import HeldBy, TaskStatus
+from kstash.runtime.worker.lags import Lags
 from kstash.testing import TestDriver
 from tests.unit.runtime.recovery.test_watchdog import merged, started, step_to
 from tests.unit.runtime.worker.test_lags import go_on, hold, status
@@ -71,7 +72,7 @@ def test_silent() -> None:
         assert tasks(driver)["n_0"].held_by is None
         found = held(driver, "n_1")
         assert (found.reason, found.input, found.writer) == ("silent", "in/1", None)
-        assert found.text == "nothing comes of in/1: records alone move time"
+        assert found.text == "nothing comes of in/1, whose records move time"
         assert found.seconds == pytest.approx(9, abs=1.5)
 
 
@@ -221,3 +222,29 @@ def test_an_operator_is_held_by_what_holds_its_slowest_task() -> None:
         (operator,) = status(driver).operators
         assert operator.held_by == held(driver, "n_1")
         assert tasks(driver)["n_0"].held_by is None
+
+
+@pytest.mark.parametrize("idle", ["clock", "hold"])
+def test_unread_in_watermark_mode(idle: str) -> None:
+    """Whoever has records is not idle, whatever becomes of time without them."""
+    app = windows("in", event_time="watermark", idle=idle)
+    with TestDriver(app, start_ms=START_MS) as driver:
+        driver.send("in", "v", key="k")
+        driver.advance(4)
+        hold(driver)
+        driver.kafka.append("in", b"v", key=b"k")
+        driver.advance(4 * IDLE_S)
+        assert (held(driver).reason, held(driver).input) == ("unread", "in/0")
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("records", None), ("watermark", "input")])
+def test_an_input_whose_end_is_not_known_is_not_called_silent(
+    mode: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing comes of it, and nobody knows whether there is anything."""
+    monkeypatch.setattr(Lags, "look", lambda self, *_: self.by_partition.clear())
+    with TestDriver(windows("in", event_time=mode), start_ms=START_MS) as driver:
+        driver.send("in", "v", key="k")
+        driver.advance(3)
+        found = tasks(driver)["n_0"].held_by
+        assert (found and found.reason) == reason
