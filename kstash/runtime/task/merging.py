@@ -79,7 +79,7 @@ class Merging:
         awaited = self.awaited
         return {i: now - since for i, since in awaited.since.items()} if awaited is not None else {}
 
-    def will_have(self, index: int) -> bool:
+    def will_bring(self, index: int) -> bool:
         """Whether an input that is waited for is known to have more."""
         return self.awaited is not None and self.awaited.will_bring(index)
 

@@ -125,7 +125,7 @@ class TimeReport:
         waits = task.merging.waits_s(self._now)
         if waits:
             index = max(waits, key=lambda each: waits[each])
-            reason = "unread" if task.merging.will_have(index) else "awaited"
+            reason = "unread" if task.merging.will_bring(index) else "awaited"
             return _held(reason, waits[index], task.inputs[index])
         unread = self._unread(task, lags)
         if unread is not None:

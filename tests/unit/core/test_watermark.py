@@ -45,13 +45,16 @@ def test_an_input_is_as_far_as_its_slowest_writer() -> None:
     assert time.hear(TWO, [3, 7, 20]) == [3, 7, 9]
     assert time.hear(ONE, [15]) == [15]
     assert time.slowest() == (ONE, 15)
+    assert time.newest_ms() == 20
 
 
 def test_a_writer_never_heard_of_holds_back() -> None:
     """It may only be slow: nobody is left out for being silent."""
     time = input_of()
+    assert time.newest_ms() == BEFORE_ALL_MS
     assert time.hear(ONE, [100]) == [BEFORE_ALL_MS]
     assert time.slowest() == (TWO, BEFORE_ALL_MS)
+    assert time.newest_ms() == 100
 
 
 def test_the_only_writer_is_the_input() -> None:
@@ -67,10 +70,13 @@ def test_a_writer_that_is_at_its_end_is_out_until_it_writes_again() -> None:
     time.hear(ONE, [5])
     end_of_run(reader, TWO, 1)
     assert time.hear(ONE, [6, 8]) == [6, 8]
+    assert time.newest_ms() == 8
     assert time.hear(TWO, [2]) == [2]
     assert time.hear(ONE, [9]) == [2]
     end_of_run(reader, TWO, 2)
     assert time.hear(ONE, [10]) == [10]
+    end_of_run(reader, ONE, 2)
+    assert time.newest_ms() == BEFORE_ALL_MS  # all are out
 
 
 def test_times_are_in_the_reader_table() -> None:

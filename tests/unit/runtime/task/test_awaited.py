@@ -18,6 +18,7 @@ def test_an_input_that_has_more_is_waited_for_without_limit() -> None:
     assert waits.look([0], 100_000.0)
     assert waits.since == {0: 100.0}
     assert waits.will_have(0)
+    assert waits.will_bring(0)
     assert not waits.will_have(1)
     at_end.add(0)
     assert not waits.look([0], 100_001.0)
@@ -30,6 +31,7 @@ def test_an_input_at_its_end_is_waited_for_a_little_longer() -> None:
     waits = awaited(2_000, {0, 1})
     assert waits.look([1], 101.9)
     assert not waits.look([1], 102.0)
+    assert not waits.will_bring(1)  # as far as is known
     assert waits.will_have(1)  # a batch ends with its last record: then the wait begins
     waits.took(1, 103.0)
     assert waits.look([1], 104.9)
@@ -51,6 +53,7 @@ def test_a_bounded_run_knows_what_is_to_come() -> None:
     waits = Awaited(2_000, lambda _: True, 100.0, (0, 1), has_more.__contains__)
     assert waits.look([0], 1_000.0)
     assert waits.will_have(0)
+    assert waits.will_bring(0)
     assert not waits.look([1], 100.0)
     assert not waits.will_have(1)
     has_more.clear()
