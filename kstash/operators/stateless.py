@@ -12,6 +12,7 @@ from kstash.operators.flow import Flow
 from kstash.operators.records import records_of
 from kstash.operators.step import Scope
 from kstash.topology import nodes as n
+from kstash.topology.edge_nodes import KeyBy
 from kstash.topology.inner_keys import InnerKey
 
 
@@ -171,7 +172,7 @@ class InnerKeyStep:
 class KeyByStep:
     """A new key for each record, with no wide edge."""
 
-    def __init__(self, node: n.KeyBy) -> None:
+    def __init__(self, node: KeyBy) -> None:
         self.label = node.title
         self.function = node.function
         self.key = node.key

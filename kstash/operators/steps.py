@@ -40,6 +40,7 @@ from kstash.operators.windows.sessions import SessionWindows
 from kstash.operators.windows.sliding import SlidingWindows
 from kstash.operators.windows.step import WindowStep
 from kstash.topology import count_nodes as counts
+from kstash.topology import edge_nodes as e
 from kstash.topology import keyed_nodes as k
 from kstash.topology import nodes as n
 from kstash.topology import ready_processors as r
@@ -52,7 +53,7 @@ from kstash.topology.inner_keys import InnerKey
 from kstash.topology.process_node import Process
 from kstash.topology.traits import ColumnSet
 
-NO_STEP = (n.Source, n.Sink, n.Merge, n.Repartition, n.Port)
+NO_STEP = (n.Source, n.Sink, n.Merge, e.Repartition, n.Port)
 """Nodes that do nothing to a record: the stage decodes, encodes, merges and ships for them."""
 
 
@@ -92,7 +93,7 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     records.MapRecords: lambda node, _: MapRecordsStep(node),
     records.FlatMapRecords: lambda node, _: FlatMapRecordsStep(node),
     n.Split: lambda node, _: SplitStep(node),
-    n.KeyBy: lambda node, _: KeyByStep(node),
+    e.KeyBy: lambda node, _: KeyByStep(node),
     InnerKey: lambda node, _: InnerKeyStep(node),
     **dict.fromkeys(COLUMN_FOLDS, _folding),
     k.Distinct: lambda node, _: KeyedStep(node, NewValues(node)),

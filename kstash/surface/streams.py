@@ -25,6 +25,7 @@ from kstash.errors import TopologyError
 from kstash.escape import short_repr
 from kstash.serdes import Serde
 from kstash.surface.checks import check_function, check_name, check_serde, check_topic
+from kstash.surface.edges import edge_of
 from kstash.surface.process import side_of
 from kstash.surface.record_functions import record_stream
 from kstash.surface.words import (
@@ -35,6 +36,7 @@ from kstash.surface.words import (
     refuse_columns,
     refuse_loops,
 )
+from kstash.topology import edge_nodes as e
 from kstash.topology import nodes as n
 from kstash.topology import record_nodes as r
 from kstash.topology.nodes import Delivery
@@ -209,7 +211,7 @@ class Stream(Generic[K, V]):
             TopologyError: a name that Kafka does not allow.
         """
         check_function("key_by", function, user_location(), "value")
-        value_serde, node = self._edge(n.KeyBy, name, key, value, function=function)
+        value_serde, node = edge_of(self, e.KeyBy, name, key, value, function=function)
         keyed = self._graph.stream(node, key=key, value=value_serde)
         return cast("KeyedStream[K2, V]", keyed)
 
@@ -227,7 +229,7 @@ class Stream(Generic[K, V]):
         check_name(name, location)
         if self._key_serde is None:
             raise TopologyError(f"repartition {name!r} needs one key: {self._unkeyed}", location)
-        value_serde, node = self._edge(n.Repartition, name, self._key_serde, value)
+        value_serde, node = edge_of(self, e.Repartition, name, self._key_serde, value)
         return replace(self, _node=node, _value_serde=value_serde)
 
     # --- out ------------------------------------------------------------------------------------
@@ -326,25 +328,3 @@ class Stream(Generic[K, V]):
         return self._graph.stream(
             self._node, key=self._key_serde, value=self._value_serde, unkeyed=unkeyed
         )
-
-    def _edge(
-        self,
-        kind: type[n.EdgeNode],
-        name: str | None,
-        key: Serde[Any],
-        value: Serde[Any] | None,
-        **functions: Callable[[Any], Any],
-    ) -> tuple[Serde[Any] | None, n.Node]:
-        """The serde of the values that pass, where it is known, and the node."""
-        location = user_location()
-        serde = self._value_serde if value is None else value
-        if name is not None:
-            check_name(name, location)
-        check_serde("key", key, location, is_needed=True)
-        check_serde("value", serde, location)
-        node = self._graph.add(
-            lambda index: kind(
-                index, (self._node,), location, name=name, key=key, value=serde, **functions
-            )
-        )
-        return serde, node

@@ -16,9 +16,10 @@ from kstash.core import names
 from kstash.core.kinds import InputKind, OutputKind
 from kstash.errors import TopologyError
 from kstash.serdes import Serde
+from kstash.topology.edge_nodes import EdgeNode
 from kstash.topology.holding import held_ms, is_idle_held
 from kstash.topology.model import Stage, StageInput, StageOutput, Topology
-from kstash.topology.nodes import EdgeNode, Node, Sink, Source
+from kstash.topology.nodes import Node, Sink, Source
 from kstash.topology.traits import ColumnSet, KeyedStore
 
 
