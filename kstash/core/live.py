@@ -5,7 +5,7 @@ Invariants:
 - what no record decides (ticks, flushes, idle inputs) waits until each input was read to the end
   that was listed when the task went live, and never comes once the inputs are at the ends of a
   bounded run: an END that counts fixes the history, and a successor may not have read it yet;
-- nothing at all comes after the checkpoint that a group is given up with;
+- nothing at all begins after the checkpoint that a group is given up with is taken;
 - times that are logged never go back, whatever the clocks of the workers say.
 """
 
@@ -20,9 +20,35 @@ from kstash.core.ids import UNBOUNDED
 class MayCome(enum.Enum):
     """Which events may be next."""
 
-    NOTHING = "nothing"
     RECORDS = "records"
     ANY = "any"
+
+
+class Admission:
+    """What the tasks of a group may begin.
+
+    Attributes:
+        is_closed: the group is given up: what waits is for the next owner; set once.
+    """
+
+    __slots__ = ("is_closed",)
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def close(self) -> None:
+        """Begin no more; events that are under way are finished."""
+        self.is_closed = True
+
+    def may_begin(self, *, waits_for_rest: bool, may_leave_work: bool) -> bool:
+        """Whether a task may begin an event.
+
+        Args:
+            waits_for_rest: a commit or a checkpoint waits until no event of the group is under way.
+            may_leave_work: events of the task may be under way for long, so there might be one at
+                any time.
+        """
+        return not (self.is_closed or (waits_for_rest and may_leave_work))
 
 
 class LiveRules:
@@ -32,7 +58,7 @@ class LiveRules:
         logged_ms: the greatest time that was logged; only rises.
     """
 
-    __slots__ = ("_ends", "_is_closed", "logged_ms")
+    __slots__ = ("_ends", "logged_ms")
 
     def __init__(self, ends: Mapping[int, int], logged_ms: int) -> None:
         """Go live.
@@ -44,8 +70,6 @@ class LiveRules:
         """
         # Of inputs that were not read to there yet; once empty, it stays.
         self._ends = dict(ends)
-        # Set once.
-        self._is_closed = False
         self.logged_ms = logged_ms
 
     def list_ends(self, ends: Mapping[int, int]) -> None:
@@ -68,8 +92,6 @@ class LiveRules:
         Args:
             is_at_end: all inputs are at the ends of a bounded run, whether END was said or not.
         """
-        if self._is_closed:
-            return MayCome.NOTHING
         return MayCome.ANY if self.has_caught_up and not is_at_end else MayCome.RECORDS
 
     def due_ms(self, wanted_ms: int) -> int:
@@ -88,7 +110,3 @@ class LiveRules:
         """
         self.logged_ms = max(self.logged_ms, clock_ms)
         return self.logged_ms
-
-    def close(self) -> None:
-        """The group is given up: the checkpoint taken now is the last one."""
-        self._is_closed = True

@@ -9,7 +9,7 @@ import kstash.core.stash as core_stash
 from kstash.core.confirmed import Confirmed
 from kstash.core.determinants import end_of
 from kstash.core.ids import UNBOUNDED
-from kstash.core.live import LiveRules, MayCome
+from kstash.core.live import Admission, LiveRules, MayCome
 from kstash.core.merge import MergeOrder
 from kstash.core.outputs import Output
 from kstash.core.records import Claim
@@ -64,7 +64,7 @@ def _acts_at_once(patch: Patch) -> Mutations:
 
 
 def _acts_when_given_up(patch: Patch) -> Mutations:
-    patch.set(LiveRules, "close", lambda _: None)
+    patch.set(Admission, "close", lambda _: None)
     return Mutations()
 
 

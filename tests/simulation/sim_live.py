@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kstash.core.confirmed import Confirmed
 from kstash.core.group import GroupCore
+from kstash.core.live import Admission
 from kstash.core.outputs import Outgoing
 from kstash.core.record_codec import decode_record, encode_value
 from kstash.core.record_keys import encode_key
@@ -89,6 +90,7 @@ class LiveGroup:
         self.first_question = 0
         self.is_draining = self.is_releasing = self.is_released = False
         self.checkpoints_unacked = 0
+        self.admission = Admission()
 
     def follow(self) -> None:
         """Read what is new in the lineage topic; raises when a higher CLAIM is there."""
@@ -421,8 +423,8 @@ class LiveGroup:
         if any(task.core.is_under_way for task in self.tasks.values()):
             return
         self.is_draining = True
+        self.admission.close()
         for task in self.tasks.values():
-            task.go_live().close()
             self.checkpoint(task, is_remote=True)
 
     def release(self) -> None:

@@ -294,13 +294,13 @@ class SimTask:
     def _choose(self, rng: Random, position: int) -> Tick | Flush | Idle | Completed | int | None:
         """What comes next of a live task: an event, or records of an input, or nothing."""
         state, stage, world, rules = self.state, self.stage, self.world, self.go_live()
+        if not self.group.admission.may_begin(waits_for_rest=False, may_leave_work=False):
+            return None
         for source, offset in enumerate(self.offsets):
             rules.read(source, offset)
         # Markers of others may put the ends of its inputs off after its END.
         is_at_end = self.ends_sent or world.is_at_end(self)
         may_come = rules.may_come(is_at_end=is_at_end)
-        if may_come is MayCome.NOTHING:
-            return None
         if not self.state.work and (rng.random() < 0.4 if self.caller.ready else False):
             completed = self.caller.choose(rng, position)
             if completed is not None:

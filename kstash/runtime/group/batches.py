@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kstash.core.live import Admission
 from kstash.runtime.context import Services
 from kstash.runtime.group.inputs import GroupInputs
 from kstash.runtime.group.lineage_writer import LineageWriter
@@ -38,7 +39,7 @@ class Batches:
     ) -> None:
         self.ready: dict[int, None] = {}
         self.due_ms: int | None = None
-        self._is_closed = False
+        self._admission = Admission()
         self._services = services
         self._load = load
         self._lineage = lineage
@@ -53,7 +54,7 @@ class Batches:
         """Tasks may want their ticks at other times now."""
         ticking = [task.ticking for task in self._tasks.values() if task.ticking is not None]
         due = [at_ms for found in ticking if (at_ms := found.due_ms) is not None]
-        self.due_ms = min(due) if due and not self._is_closed else None
+        self.due_ms = min(due) if due and not self._admission.is_closed else None
 
     def wake_due(self, now_ms: int) -> None:
         """Wake the tasks that may have a tick by now."""
@@ -71,7 +72,7 @@ class Batches:
 
     def close(self) -> None:
         """Begin no more: what waits is for the next owner. Events under way are finished."""
-        self._is_closed = True
+        self._admission.close()
         self.due_ms = None
         self.ready = {stage: None for stage, task in self._tasks.items() if task.is_under_way}
 
@@ -99,10 +100,12 @@ class Batches:
                 under way: then tasks that could have one under way begin no other, as at any time
                 there might be one.
         """
-        clock, load = self._services.clock, self._load
+        clock, load, admission = self._services.clock, self._load, self._admission
         for stage in list(self.ready):
             task = self._tasks[stage]
-            may_begin = not (self._is_closed or (waits_for_rest and task.may_leave_work))
+            may_begin = admission.may_begin(
+                waits_for_rest=waits_for_rest, may_leave_work=task.may_leave_work
+            )
             if not may_begin and not task.is_under_way:
                 continue
             del self.ready[stage]
@@ -111,7 +114,7 @@ class Batches:
             while task.replay_slice() if is_replay else self._live_batch(task):
                 is_at_rest = not may_begin and not task.is_under_way
                 if is_at_rest or clock.monotonic() >= until or load.is_full:
-                    if task.has_waiting and not (is_at_rest and self._is_closed):
+                    if task.has_waiting and not (is_at_rest and admission.is_closed):
                         self.ready[stage] = None
                     break
             if task.ticking is not None:

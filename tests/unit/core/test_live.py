@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kstash.core.ids import UNBOUNDED
-from kstash.core.live import LiveRules, MayCome
+from kstash.core.live import Admission, LiveRules, MayCome
 
 
 def test_what_no_record_decides_waits_for_the_ends_of_the_inputs() -> None:
@@ -33,11 +35,17 @@ def test_what_no_record_decides_never_follows_the_end() -> None:
     assert rules.may_come(is_at_end=False) is MayCome.ANY
 
 
-def test_a_task_that_is_given_up_does_nothing_more() -> None:
+@pytest.mark.parametrize("waits_for_rest", [False, True])
+@pytest.mark.parametrize("may_leave_work", [False, True])
+def test_a_group_that_is_given_up_begins_nothing_more(
+    waits_for_rest: bool, may_leave_work: bool
+) -> None:
     """Its last checkpoint is taken: all else is its successor's."""
-    rules = LiveRules({}, 0)
-    rules.close()
-    assert rules.may_come(is_at_end=False) is MayCome.NOTHING
+    admission = Admission()
+    asked = {"waits_for_rest": waits_for_rest, "may_leave_work": may_leave_work}
+    assert admission.may_begin(**asked) is not (waits_for_rest and may_leave_work)
+    admission.close()
+    assert not admission.may_begin(**asked)
 
 
 def test_logged_times_never_go_back() -> None:

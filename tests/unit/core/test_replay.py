@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kstash.core.determinants import (
+    CLOCK,
     UNKNOWN_OFFSET,
     Attachment,
     Consumed,
@@ -178,6 +179,17 @@ def test_what_a_record_had_of_the_outside_it_gets_again() -> None:
     asked.next_event(4, 4)
     assert asked.attachment(5, 0, 0, 1) == b"merged"
     assert len(asked._attachments) == 1, "what is passed is kept no longer"
+
+
+def test_answers_of_a_run_stay_until_it_is_over() -> None:
+    """They are of all of its records, however many slices it takes."""
+    asked = replay(Attachment(0, 0, 0, CLOCK, b"now"), Consumed(0, 1, 4, 20), Consumed(4, 1, 2, 22))
+    for position in (0, 2, 3):
+        step = asked.next_event(position, 2)
+        assert isinstance(step, RecordsNext)
+        assert asked.attachment(step.run, 0, 0, CLOCK) == b"now"
+    asked.next_event(4, 2)
+    assert not asked._attachments
 
 
 @pytest.mark.parametrize("wrong", [(1, 1, 0, 1), (0, 0, 0, 1), (0, 1, 1, 1), (0, 1, 0, 2)])
