@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import inf
 from operator import attrgetter
 from typing import Any
 
@@ -100,6 +101,7 @@ def _merge_operators(
         dropped: Counter[str] = Counter()
         for one in same:
             dropped.update(one.dropped)
+        slowest = min(same, key=_time_or_last)
         merged.append(
             msgspec.structs.replace(
                 same[0],
@@ -108,9 +110,14 @@ def _merge_operators(
                 windows=_sum(o.windows for o in same),
                 timers=_sum(o.timers for o in same),
                 dropped=dict(dropped),
+                held_by=slowest.held_by,
             )
         )
     return tuple(merged)
+
+
+def _time_or_last(operator: schema.OperatorEntry) -> float:
+    return inf if operator.stream_time is None else operator.stream_time
 
 
 def _merge_edges(

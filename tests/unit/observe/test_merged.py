@@ -90,14 +90,17 @@ def test_operators_of_all_are_put_together() -> None:
             newest_time=None if time is None else time + 5,
             windows=windows,
             dropped={"late": late},
+            held_by=schema.HeldByEntry(reason="silent", text=f"at {time}", seconds=1.0),
         )
 
     one = _status(operators=(operator(10.0, 3, 1), operator(None, None, 0, "v")))
-    two = _status(operators=(operator(4.0, 4, 2),))
+    two = _status(operators=(operator(4.0, 4, 2), operator(None, None, 0, "v")))
     three = _status(operators=(operator(None, None, 0),))
     merged, other = merge_status(STATUS, [one, two, three], is_complete=True).operators
     assert (merged.stream_time, merged.newest_time) == (4.0, 15.0)
     assert (merged.windows, merged.timers, merged.dropped) == (7, None, {"late": 3})
+    assert merged.held_by is not None
+    assert merged.held_by.text == "at 4.0"
     assert other == operator(None, None, 0, "v")
 
 
