@@ -3,7 +3,7 @@
     python -m benchmarks.windows_app [options of the applications]
 
 `BENCH_WINDOW`: `tumbling` (10 s), `hopping` (10 s, each 5 s) or `session` (a gap of 500 ms), all
-with a grace of a day: a backlog is read partition by partition, and no word is to be late.
+with a grace of a minute: a backlog is read partition by partition, and no word is to be late.
 `BENCH_EVENT_TIME`: `watermark` for that mode.
 """
 
@@ -18,7 +18,7 @@ import kstash
 from kstash.apps.options import Options, shared_options
 
 SIZE = timedelta(seconds=10)
-GRACE = timedelta(days=1)
+GRACE = timedelta(minutes=1)
 WINDOWS = {
     "tumbling": kstash.tumbling(SIZE),
     "hopping": kstash.hopping(SIZE, SIZE / 2),

@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from confluent_kafka import Producer
 
-from benchmarks.case import PARTITIONS, WINDOWED, Case
+from benchmarks.case import PARTITIONS, Case
 from benchmarks.worker import BenchError
 from kstash.core.partitioner import Partitioner
 
@@ -104,14 +104,9 @@ def each_key_once(keys: int) -> Iterator[bytes]:
 
 
 def preload(bootstrap: str, case: Case, topics: list[str], count: int) -> None:
-    """Write `count` records into the input topics and wait until the broker has them.
-
-    What is counted by windows has times a millisecond apart, as if it had come at the rate of the
-    latency runs: how many windows there are does not depend on how fast this writes.
-    """
+    """Write `count` records into the input topics and wait until the broker has them."""
     records = Records(case)
-    first_ms = time.time_ns() // 1_000_000 - count if case.program in WINDOWED else None
-    write(bootstrap, topics, (records.next() for _ in range(count)), first_ms=first_ms)
+    write(bootstrap, topics, (records.next() for _ in range(count)))
 
 
 def write(
@@ -119,18 +114,8 @@ def write(
     topics: list[str],
     records: Iterable[tuple[int, bytes | None, bytes]],
     partitions: int = PARTITIONS,
-    *,
-    first_ms: int | None = None,
 ) -> None:
-    """Write records (index of the topic, key, value) and wait until the broker has them.
-
-    Args:
-        bootstrap: the broker.
-        topics: that are written.
-        records: in order.
-        partitions: of each topic.
-        first_ms: the time of the first record, and a millisecond more for each; None: of writing.
-    """
+    """Write records (index of the topic, key, value) and wait until the broker has them."""
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -142,9 +127,7 @@ def write(
         deadline = time.monotonic() + TAKEN_S_MAX
         while time.monotonic() < deadline:
             try:
-                partition = partition_of(index, key, partitions)
-                timestamp_ms = 0 if first_ms is None else first_ms + index  # 0: of now
-                producer.produce(topics[topic], value, key, partition, timestamp=timestamp_ms)
+                producer.produce(topics[topic], value, key, partition_of(index, key, partitions))
                 break
             except BufferError:
                 producer.poll(0.1)

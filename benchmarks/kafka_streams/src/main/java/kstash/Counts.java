@@ -40,7 +40,7 @@ import org.apache.kafka.streams.state.WindowStore;
 public final class Counts {
     private static final Duration SIZE = Duration.ofSeconds(10);
     private static final Duration GAP = Duration.ofMillis(500);
-    private static final Duration GRACE = Duration.ofDays(1);
+    private static final Duration GRACE = Duration.ofMinutes(1);
     private static final Serde<String> TEXT = Serdes.String();
     private static final Serde<byte[]> RAW = Serdes.ByteArray();
 
