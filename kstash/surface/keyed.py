@@ -229,6 +229,7 @@ class KeyedStream(KeyedFolds[K, V]):
         grace: timedelta = timedelta(0),
         emit: Emit | None = None,
         idle_timeout: timedelta | None = None,
+        every: timedelta | None = None,
     ) -> WindowedStream[K, V]:
         """Part the records of each key by time: folds of what this gives are of a key and window.
 
@@ -248,6 +249,8 @@ class KeyedStream(KeyedFolds[K, V]):
             idle_timeout: once no record has reached the windows of a task for so long by the clock,
                 and its inputs are read to their ends, all of its windows close; in whole
                 milliseconds, 1 or more. By default only records close windows.
+            every: with `emit="update"`, send what has changed once in so much time by the clock, in
+                whole milliseconds, 1 or more, and not with each record. Not in watermark mode.
 
         Raises:
             TopologyError: no such windows or emission, or no such length of time.
@@ -258,6 +261,7 @@ class KeyedStream(KeyedFolds[K, V]):
             grace=grace,
             emit=emit,
             idle_timeout=idle_timeout,
+            every=every,
             location=user_location(),
         )
 

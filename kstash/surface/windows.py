@@ -68,6 +68,7 @@ class WindowedStream(Generic[K, V]):
     _grace_ms: int
     _emit: w.Emit
     _idle_timeout_ms: int | None
+    _every_ms: int | None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._windows}>"
@@ -249,6 +250,7 @@ class WindowedStream(Generic[K, V]):
                 grace_ms=self._grace_ms,
                 is_final=self._emit == "final",
                 idle_timeout_ms=self._idle_timeout_ms,
+                every_ms=self._every_ms,
             )
 
         node = cast("w.WindowFold[Any]", graph.add(make))
@@ -269,6 +271,7 @@ def windowed_stream(
     grace: object,
     emit: object,
     idle_timeout: object,
+    every: object,
     location: str,
 ) -> WindowedStream[K, V]:
     """A keyed stream parted by time, after all checks.
@@ -299,4 +302,25 @@ def windowed_stream(
                 "but their records",
                 location,
             )
-    return WindowedStream(stream, windows, _grace_ms=grace_ms, _emit=emit, _idle_timeout_ms=idle_ms)
+    every_ms: int | None = None
+    if every is not None:
+        every_ms = check_interval("every", every, location, least=1)
+        if emit != "update":
+            raise TopologyError(
+                'every is for emit="update": final results are sent once, when their windows close',
+                location,
+            )
+        if stream._graph.is_watermark:
+            raise TopologyError(
+                "every goes by the clock, so that nobody knows how much event time its results are "
+                'held back: leave it out with App(event_time="watermark")',
+                location,
+            )
+    return WindowedStream(
+        stream,
+        windows,
+        _grace_ms=grace_ms,
+        _emit=emit,
+        _idle_timeout_ms=idle_ms,
+        _every_ms=every_ms,
+    )

@@ -79,7 +79,8 @@ class SessionFold(WindowFold[Sessions]):
             value=sessions_of(fold.state),
             detail=self.detail,
         )
-        return (sessions, time_store(self.name), queue_store(self.name, holds="windows"))
+        queue = queue_store(self.name, holds="windows")
+        return (sessions, time_store(self.name), queue, *self.unsent_stores)
 
 
 Sessions.node = SessionFold

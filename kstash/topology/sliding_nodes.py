@@ -101,7 +101,8 @@ class SlidingFold(WindowFold[Sliding]):
             value=slides_of(fold.state, "nothing" if values is None else values.name),
             detail=self.detail,
         )
-        return (slides, time_store(self.name, counts_windows=True), queue_store(self.name))
+        time = time_store(self.name, counts_windows=True)
+        return (slides, time, queue_store(self.name), *self.unsent_stores)
 
 
 Sliding.node = SlidingFold

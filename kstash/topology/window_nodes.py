@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from operator import itemgetter
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from kstash.ports.state import StoreKind
-from kstash.serdes import Serde, partitioned_within
+from kstash.serdes import Serde
 from kstash.topology.days import Days
 from kstash.topology.intervals import interval_text
 from kstash.topology.keyed_nodes import Stateful
@@ -24,7 +23,8 @@ from kstash.topology.traits import (
     stamped_at_ms,
     time_store,
 )
-from kstash.topology.windowed import START_BYTES, Windowed, windowed_by_start, windowed_by_time
+from kstash.topology.window_places import unsent_stores
+from kstash.topology.windowed import Windowed, by_start, windowed_by_start, windowed_by_time
 
 Emit = Literal["update", "final"]
 """What windows send; see `KeyedStream.window`."""
@@ -85,6 +85,7 @@ class WindowFold(Node, Generic[W]):
             its records.
         idle_timeout_ms: how long no record has reached it when all of its windows are closed; None:
             they wait for records.
+        every_ms: the interval at which what has changed is sent; None: with each record.
     """
 
     kind = "window"
@@ -97,11 +98,16 @@ class WindowFold(Node, Generic[W]):
     grace_ms: int
     is_final: bool
     idle_timeout_ms: int | None
+    every_ms: int | None
 
     @property
     def flushed(self) -> tuple[tuple[FlushReason, int], ...]:  # type: ignore[override] # as declared
-        """When no record comes."""
-        return () if self.idle_timeout_ms is None else (("idle", self.idle_timeout_ms),)
+        """When no record comes, and at each interval."""
+        reasons: list[tuple[FlushReason, int | None]] = [
+            ("idle", self.idle_timeout_ms),
+            ("interval", self.every_ms),
+        ]
+        return tuple((why, after_ms) for why, after_ms in reasons if after_ms is not None)
 
     @property
     def name(self) -> str:
@@ -132,9 +138,15 @@ class WindowFold(Node, Generic[W]):
 
     @property
     def by_clock(self) -> str:  # type: ignore[override] # as declared
-        """The time-out."""
-        idle_ms = self.idle_timeout_ms
-        return "" if idle_ms is None else f"idle_timeout={interval_text(idle_ms)}"
+        """The time-out and the interval."""
+        lengths = {"idle_timeout": self.idle_timeout_ms, "every": self.every_ms}
+        said = [f"{name}={interval_text(ms)}" for name, ms in lengths.items() if ms is not None]
+        return " ".join(said)
+
+    @property
+    def unsent_stores(self) -> tuple[KeyedStore, ...]:
+        """What waits for its interval."""
+        return () if self.every_ms is None else unsent_stores(self.name)
 
     def canonical(self) -> list[Any]:
         """Fold, windows, grace and what is sent."""
@@ -301,34 +313,10 @@ class AlignedFold(WindowFold[ByStart]):
             detail=self.detail,
             holds="windows",
         )
-        return (windows, time_store(self.name))
+        return (windows, time_store(self.name), *self.unsent_stores)
 
 
 Aligned.node = Daily.node = AlignedFold
-
-
-def by_start(key: Serde[Any], end_of: Callable[[int], int]) -> Serde[Windowed[Any]]:
-    """The serde of the keys of a store of windows, in the order in which these close.
-
-    Args:
-        key: serde of the keys of records.
-        end_of: the end of the window that begins at a time.
-    """
-    inner, start = itemgetter(slice(START_BYTES, None)), itemgetter(slice(START_BYTES))
-
-    def serialize(window: Windowed[Any]) -> bytes:
-        return window.start_ms.to_bytes(START_BYTES, "big") + key.serialize(window.key)
-
-    def deserialize(data: bytes) -> Windowed[Any]:
-        start_ms = int.from_bytes(start(data), "big")
-        return Windowed(key.deserialize(inner(data)), start_ms, end_of(start_ms))
-
-    return Serde(
-        f"start, {key.name}",
-        serialize,
-        deserialize,
-        partitioned_by=partitioned_within(key, inner),
-    )
 
 
 def timed(state: Serde[Any]) -> Serde[tuple[Any, int]]:

@@ -38,6 +38,24 @@ def queue_store_name(operator: str) -> str:
     return f"{operator}.queue"
 
 
+def unsent_stores(operator: str) -> tuple[KeyedStore, KeyedStore]:
+    """The stores of results that wait for their interval, for `stores` of an operator's node.
+
+    Args:
+        operator: its name.
+
+    Returns:
+        By key of the result what is sent of it; and the order in which it is.
+    """
+    name = unsent_store_name(operator)
+    return KeyedStore(name, "unsent", raw, raw), queue_store(name)
+
+
+def unsent_store_name(operator: str) -> str:
+    """The name of the first of them."""
+    return f"{operator}.unsent"
+
+
 def encode_place(place: Place) -> bytes:
     """A key of the store."""
     first, second, key = place

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from operator import itemgetter
 from struct import Struct
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from kstash.serdes import Serde, partitioned_within
 
@@ -80,6 +80,30 @@ def windowed_by_start(
         is_steady=inner.is_steady,
         partitioned_by=partitioned_within(inner, head),
         inner=inner,
+    )
+
+
+def by_start(key: Serde[Any], end_of: Callable[[int], int]) -> Serde[Windowed[Any]]:
+    """The serde of the keys of a store of windows, in the order in which these close.
+
+    Args:
+        key: serde of the keys of records.
+        end_of: the end of the window that begins at a time.
+    """
+    inner, start = itemgetter(slice(START_BYTES, None)), itemgetter(slice(START_BYTES))
+
+    def serialize(window: Windowed[Any]) -> bytes:
+        return window.start_ms.to_bytes(START_BYTES, "big") + key.serialize(window.key)
+
+    def deserialize(data: bytes) -> Windowed[Any]:
+        start_ms = int.from_bytes(start(data), "big")
+        return Windowed(key.deserialize(inner(data)), start_ms, end_of(start_ms))
+
+    return Serde(
+        f"start, {key.name}",
+        serialize,
+        deserialize,
+        partitioned_by=partitioned_within(key, inner),
     )
 
 

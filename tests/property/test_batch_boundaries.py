@@ -149,6 +149,12 @@ WINDOWED: list[Callable[[Any, str], Any]] = [
         .map_values(str)
     ),
     lambda s, name: s.window(kstash.daily("Asia/Tokyo")).max(name, value=kstash.text),
+    lambda s, name: s.window(
+        kstash.hopping(milliseconds(20), milliseconds(7)), every=milliseconds(1)
+    ).reduce(name, lambda old, new: (old + fail_on("a", new))[-20:], value=kstash.text),
+    lambda s, name: s.window(
+        kstash.session(milliseconds(9)), grace=milliseconds(2), every=milliseconds(1)
+    ).max(name, value=kstash.text),
     lambda s, name: (
         s.window(kstash.hopping(milliseconds(20), milliseconds(7)), idle_timeout=milliseconds(1))
         .count(name)

@@ -99,6 +99,13 @@ OPERATORS: dict[str, Callable[[Texts], Stream[Any, Any]]] = {
     "windows: max": lambda s: s.window(kstash.tumbling(MINUTE)).max("kept"),
     "windows: mean": lambda s: s.window(kstash.tumbling(MINUTE)).mean("kept"),
     "windows: collect": lambda s: s.window(kstash.tumbling(MINUTE)).collect("kept"),
+    "windows: tumbling, idle_timeout": lambda s: s.window(
+        kstash.tumbling(SECOND), emit="final", idle_timeout=SECOND
+    ).count("n"),
+    "windows: session, every": lambda s: s.window(kstash.session(SECOND), every=SECOND).count("n"),
+    "windows: sliding, both by the clock": lambda s: s.window(
+        kstash.sliding(SECOND), idle_timeout=SECOND, every=SECOND
+    ).count("n"),
     "windows: session, merge": lambda s: s.window(kstash.session(SECOND)).aggregate(
         "kept", str, add, value=kstash.text, merge=add
     ),

@@ -51,6 +51,7 @@ class AlignedWindows:
         self.is_final = node.is_final
         self.folds = AlignedFolds(node, self.grid, column_fold, is_tumbling=is_tumbling)
         self.result_key, self.shown = self.folds.result_key, column_fold.shown
+        self.unsent = self.folds.unsent
 
     def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
         """Process records; before them comes what a shorter grace than before has made due."""

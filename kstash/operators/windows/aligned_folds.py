@@ -18,6 +18,7 @@ from kstash.operators.windows.grid import Grid
 from kstash.operators.windows.keys import result_keys, start_bytes, store_keys
 from kstash.operators.windows.states import fold_into
 from kstash.operators.windows.step import TOO_LATE
+from kstash.operators.windows.unsent import unsent
 from kstash.topology.window_nodes import AlignedFold
 
 
@@ -41,6 +42,7 @@ class AlignedFolds:
         self.is_final = node.is_final
         self._closes_idle = node.idle_timeout_ms is not None
         self.column_fold = column_fold
+        self.unsent = unsent(node, column_fold)
 
     def fold(
         self, keys: list[bytes], flow: Flow, closed: int, time: WindowTime, scope: Scope
@@ -94,7 +96,7 @@ class AlignedFolds:
             return
         names = cast("list[bytes]", left.encoded)
         results = [key + single for key in names] if single else result_keys(names)
-        yield self._sent(left, results, made, largest, running)
+        yield self._sent(left, results, made, largest, running, scope=scope)
 
     def _folded_hopping(
         self, keys: list[bytes], flow: Flow, closed: int, time: WindowTime, scope: Scope
@@ -130,7 +132,8 @@ class AlignedFolds:
         results = [
             key + start for key, starts in zip(keys, around, strict=True) for start in starts
         ]
-        return self._sent(each, results, made, largest, _repeated(running, counts))
+        times = _repeated(running, counts)
+        return self._sent(each, results, made, largest, times, scope=scope)
 
     def _sent(
         self,
@@ -139,8 +142,16 @@ class AlignedFolds:
         states: list[Any],
         stamps: list[int],
         times: list[int],
-    ) -> Flow:
-        """Results that records send at once, at the time that the operator has then."""
+        *,
+        scope: Scope,
+    ) -> Flow | None:
+        """Results that records send at once, at the time that the operator has then.
+
+        None where they wait for their interval.
+        """
+        if self.unsent is not None:
+            self.unsent.keep(keys, states, stamps, times, scope)
+            return None
         return Flow(
             count=flow.count,
             keys=None,

@@ -32,6 +32,7 @@ class CountedWindows:
         self.size, self.step = node.windows.size, node.windows.step
         self.column_fold = column_fold
         self.fold = single(column_fold)
+        self.unsent = None
 
     def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
         """Put each record into its windows, and send the one that it fills."""

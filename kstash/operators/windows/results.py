@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from itertools import chain, repeat
 from operator import sub
-from typing import Any
+from typing import Any, cast
 
 from kstash.operators.flow import Expanded, Flow
 from kstash.operators.fold import ColumnFold
 from kstash.operators.step import Scope
 from kstash.operators.windows.keys import start_bytes
 from kstash.operators.windows.step import Bounds, drop_late
+from kstash.operators.windows.unsent import Unsent
 from kstash.serdes import Serde
 
 
@@ -19,10 +20,12 @@ class Results:
 
     Args:
         key_serde: of the windows' keys.
+        unsent: where results wait for their interval; None: they are sent at once.
     """
 
-    def __init__(self, key_serde: Serde[Any]) -> None:
+    def __init__(self, key_serde: Serde[Any], unsent: Unsent | None = None) -> None:
         self._key_serde = key_serde
+        self._unsent = unsent
         self._ends: list[int] = []
         self._windows: list[bytes | None] = []
         self._states: list[Any] = []
@@ -85,6 +88,10 @@ class Results:
             assert late is not None
             drop_late(late, list(self._late.values()), scope)
         if not self._states:
+            return
+        if self._unsent is not None:
+            windows = cast("list[bytes]", self._windows)
+            self._unsent.keep(windows, self._states, self._timestamps, self._times, scope)
             return
         counts = list(map(sub, self._ends, [0, *self._ends]))
         headers = None

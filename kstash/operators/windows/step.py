@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from kstash.operators.calls import encode_keys
 from kstash.operators.flow import Flow
 from kstash.operators.step import Scope, Stores
+from kstash.operators.windows.unsent import Unsent
 from kstash.topology.record import Late
 from kstash.topology.traits import FlushReason
 from kstash.topology.window_nodes import DROPS, LATE, WindowFold
@@ -19,7 +20,15 @@ Bounds = tuple[tuple[int, int], ...]
 
 
 class WindowLogic(Protocol):
-    """What one kind of windows does with the records of keys. It keeps all in stores."""
+    """What one kind of windows does with the records of keys. It keeps all in stores.
+
+    Attributes:
+        unsent: results that wait for their interval; None: all are sent at once.
+    """
+
+    @property
+    def unsent(self) -> Unsent | None:
+        """See there."""
 
     def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
         """Process records in order; none may depend on where the batch ends.
@@ -64,14 +73,23 @@ class WindowStep:
         """Time has come so far, and no record with it."""
         self.logic.pass_time(time_ms, scope)
 
-    def wants_flush(self, why: FlushReason, stores: Stores) -> bool:  # noqa: ARG002 - there is one reason
-        """Whether windows are open that no record has closed."""
-        return self.logic.idle_time_ms(stores) is not None
+    def wants_flush(self, why: FlushReason, stores: Stores) -> bool:
+        """Whether windows are open that no record has closed; or whether results wait."""
+        if why == "idle":
+            return self.logic.idle_time_ms(stores) is not None
+        unsent = self.logic.unsent
+        return unsent is not None and unsent.are_there(stores)
 
-    def flush(self, why: FlushReason, scope: Scope) -> None:  # noqa: ARG002 - there is one reason
-        """No record has come for long: close all windows. Time stays where that has moved it."""
-        time_ms = self.logic.idle_time_ms(scope.stores)
-        if time_ms is not None:
+    def flush(self, why: FlushReason, scope: Scope) -> None:
+        """Close all windows, as no record has come for long; or send results that wait.
+
+        Time stays where the first has moved it.
+        """
+        unsent = self.logic.unsent
+        if why == "interval":
+            assert unsent is not None
+            unsent.send(scope)
+        elif (time_ms := self.logic.idle_time_ms(scope.stores)) is not None:
             self.logic.pass_time(time_ms, scope)
 
 

@@ -20,6 +20,7 @@ from kstash.operators.stream_time import WindowTime, last_of
 from kstash.operators.windows.queue import ClosingQueue
 from kstash.operators.windows.results import Results
 from kstash.operators.windows.single import single
+from kstash.operators.windows.unsent import unsent
 from kstash.topology.window_nodes import WindowFold
 from kstash.topology.window_places import queue_store_name
 
@@ -50,6 +51,7 @@ class Unaligned(ABC, Generic[M]):
         self.open_ms = length_ms + node.grace_ms
         self.column_fold = column_fold
         self.fold = single(column_fold)
+        self.unsent = unsent(node, column_fold)
 
     @abstractmethod
     def begin(self, keys: list[bytes], flow: Flow, scope: Scope) -> Part[M]:
@@ -135,7 +137,7 @@ class Part(ABC, Generic[M]):
         latest = max([self.now, *flow.times])
         self.queue = ClosingQueue(stores.ordered(logic.queue_name), latest - logic.open_ms)
         self.live = stores.store(logic.name).load([*keys, *self.queue.keys])
-        self.results = Results(logic.result_key)
+        self.results = Results(logic.result_key, logic.unsent)
         self.made: list[Any] = []
         self.makers: list[int] = []
 

@@ -9,6 +9,7 @@ from kstash.core.ids import UNBOUNDED
 from kstash.core.live import LiveRules, MayCome
 from kstash.runtime.task.clocked import FlushUnderWay, IdleUnderWay, TickUnderWay
 from kstash.runtime.task.inputs import TaskInput
+from kstash.runtime.task.intervals import Intervals
 from kstash.runtime.task.under_way import UnderWay
 from kstash.runtime.task.watermark import TaskTicks, Watermark
 
@@ -50,19 +51,28 @@ class Ticking:
         self._time_ms = time_ms
         self._note_positions = note_positions
         self._is_at_end = is_at_end
-        self._next_ms = ticks.next_ms()
+        self._intervals = Intervals(ticks.flushes)
+        self._next_ms: int | None
         self._looked_ms = 0
+        self.look()
 
     @property
     def due_ms(self) -> int | None:
-        """When to ask for a tick, by the clock; None: not before another event."""
+        """When to ask for a tick or a flush, by the clock; None: not before another event."""
+        due = [self._tick_due_ms, self._intervals.due_ms]
+        known = [at_ms for at_ms in due if at_ms is not None]
+        return max(min(known), self._looked_ms) if known else None
+
+    @property
+    def _tick_due_ms(self) -> int | None:
         if self._next_ms is None:
             return None
-        return max(self.rules.due_ms(self._next_ms), self._looked_ms)
+        return self.rules.due_ms(self._next_ms)
 
     def look(self) -> None:
-        """An event is over: see when a tick is wanted now."""
+        """An event is over: see when a tick or a flush is wanted now."""
         self._next_ms = self._ticks.next_ms()
+        self._intervals.look(self._time_ms)
 
     def logged_ms(self) -> int:
         """The time for what is logged now, in Unix milliseconds: it never goes back."""
@@ -87,16 +97,25 @@ class Ticking:
             waits = any(source.buffer for source in self._inputs.values())
             if flushed.step.arrived == arrived and not waits and self._may_come():
                 return FlushUnderWay(number, is_new=True)
+        if self._is_due(self._intervals.due_ms) is not None:
+            return FlushUnderWay(self._intervals.first(), is_new=True)
         return None
 
     def _tick_ms(self) -> int | None:
-        due_ms, clock_ms = self.due_ms, 0
-        if due_ms is None or (clock_ms := self._time_ms()) < due_ms:
+        clock_ms = self._is_due(self._tick_due_ms)
+        return None if clock_ms is None else self.rules.time_ms(clock_ms)
+
+    def _is_due(self, due_ms: int | None) -> int | None:
+        """What the clock says, if that is due and may come; if it is due, it is asked again."""
+        if due_ms is None:
             return None
-        found = self._now_ms(clock_ms)
-        if found is None:
-            self._looked_ms = clock_ms + LOOK_AGAIN_MS
-        return found
+        clock_ms = self._time_ms()
+        if clock_ms < max(due_ms, self._looked_ms):
+            return None
+        if self._may_come():
+            return clock_ms
+        self._looked_ms = clock_ms + LOOK_AGAIN_MS
+        return None
 
     def _now_ms(self, clock_ms: int) -> int | None:
         return self.rules.time_ms(clock_ms) if self._may_come() else None

@@ -1,0 +1,178 @@
+"""Windows that send at intervals of the clock; a crash anywhere changes nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import kstash
+from kstash.errors import TopologyError
+from kstash.operators.step import PART_RECORDS
+from kstash.testing import TestDriver
+
+
+def seconds(count: float) -> timedelta:
+    """So many."""
+    return timedelta(seconds=count)
+
+
+def counts(windows: Any = None, **settings: Any) -> kstash.App:
+    """Counts by window, sent every two seconds."""
+    app = kstash.App("app", **settings)
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    windowed = stream.window(windows or kstash.tumbling(seconds(10)), every=seconds(2))
+    windowed.count("counts").to("out")
+    return app
+
+
+def told(driver: TestDriver) -> list[tuple[str, int, int]]:
+    """(Key, start in seconds, count) of each result that was not read yet."""
+    return [(out.key.key, out.key.start_ms // 1000, out.value) for out in driver.read("out")]
+
+
+def at(driver: TestDriver, *times: float, key: str = "k") -> None:
+    """Records of these seconds."""
+    for time in times:
+        driver.send("in", "v", key=key, timestamp_ms=round(time * 1000))
+
+
+def test_what_has_changed_is_sent_once_at_the_end_of_an_interval() -> None:
+    """Windows that have closed meanwhile too; and nothing, where nothing has changed."""
+    with TestDriver(counts()) as driver:
+        at(driver, 0, 1, 2, 12)
+        driver.advance(1.9)
+        assert told(driver) == []
+        driver.advance(0.2)
+        assert told(driver) == [("k", 0, 3), ("k", 10, 1)]
+        driver.advance(10.0)
+        assert told(driver) == []
+        at(driver, 13)
+        driver.advance(2.0)
+        assert told(driver) == [("k", 10, 2)]
+
+
+def test_all_of_an_interval_leaves_before_another_record() -> None:
+    """In as many parts as it takes: records that wait come after them."""
+    with TestDriver(counts()) as driver:
+        for number in range(2 * PART_RECORDS + 1):
+            driver.kafka.append("in", b"v", key=b"%d" % number, timestamp_ms=1_000)
+        driver.rig.settle()
+        driver.clock.advance(5.0)
+        driver.kafka.append("in", b"v", key=b"0", timestamp_ms=1_000)
+        driver.rig.settle()
+        found = told(driver)
+        assert len(found) == 2 * PART_RECORDS + 1
+        assert {count for _, _, count in found} == {1}
+        driver.advance(2.0)
+        assert told(driver) == [("0", 0, 2)]
+
+
+@pytest.mark.parametrize("delivery", ["immediate", "transactional"])
+@pytest.mark.parametrize("windows", [kstash.hopping(seconds(10), seconds(5))], ids=str)
+def test_a_crash_at_any_write_is_none(windows: Any, delivery: Any) -> None:
+    """Counts only rise, each said once, and the last ones are those of all records."""
+    app = kstash.App("app", checkpoint_interval_ms=1_000)
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    windowed = stream.window(windows, grace=seconds(60), every=seconds(1))
+    windowed.count("counts").to("out", delivery=delivery)
+    for writes in range(300):
+        with TestDriver(app) as driver:
+            driver.crash_after(writes)
+            for times in ((0, 6), (7, 1)):
+                at(driver, *times)
+                driver.advance(1.1)
+                if not driver.is_running:
+                    driver.crash_after(None)
+                    driver.recover()
+            driver.advance(2.0)
+            is_over = driver.rig.allowance.left is not None
+            found = told(driver)
+        assert len(found) == len(set(found)), (writes, found)
+        last = {start: count for _, start, count in found}
+        assert last == {0: 4, 5: 2}, writes
+        for start in last:
+            said = [count for _, other, count in found if other == start]
+            assert said == sorted(said), writes
+        if is_over:
+            return
+    raise AssertionError("it writes ever on")
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "none", "write_first"])
+def test_other_guarantees_send_at_intervals_too(guarantee: Any) -> None:
+    """Logged or not."""
+    with TestDriver(counts(guarantee=guarantee)) as driver:
+        at(driver, 0, 1)
+        driver.advance(3.0)
+        assert told(driver) == [("k", 0, 2)]
+
+
+def test_what_waits_is_kept_over_a_stop() -> None:
+    """A bounded run ends without it, and the next one sends it."""
+    with TestDriver(counts()) as driver:
+        at(driver, 0)
+        driver.close()
+        driver.rig.start(until="end")
+        driver.clock.advance(60.0)
+        driver.rig.run_until_done()
+        driver.close()
+        assert told(driver) == []
+        driver.recover()
+        driver.advance(3.0)
+        assert told(driver) == [("k", 0, 1)]
+
+
+def test_both_options_go_together() -> None:
+    """Windows close by the clock, and what they had last is sent."""
+    app = kstash.App("app")
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    windowed = stream.window(
+        kstash.session(seconds(10)), idle_timeout=seconds(3), every=seconds(60)
+    )
+    windowed.count("counts").to("out")
+    with TestDriver(app) as driver:
+        at(driver, 0, 4)
+        driver.advance(10.0)
+        assert driver.state("counts") == {}
+        at(driver, 3)
+        assert driver.dropped() == {("counts", "late"): 1}
+        driver.advance(60.0)
+        assert told(driver)[-1] == ("k", 0, 2)
+    said = app.topology().describe("text")
+    assert "session(10 s).count(counts) [clock: idle_timeout=3 s every=60 s]" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"windows": kstash.tumbling(seconds(1)), "emit": "final"},
+            'every is for emit="update"',
+        ),
+        ({"windows": kstash.tumbling_count(3)}, 'every is for emit="update"'),
+        (
+            {"windows": kstash.tumbling(seconds(1)), "every": 3},
+            "every is a timedelta",
+        ),
+        (
+            {"windows": kstash.tumbling(seconds(1)), "every": seconds(0)},
+            "every is 0:00:00: it takes whole milliseconds, 1 or more",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said(arguments: dict[str, Any], message: str) -> None:
+    """With the reason."""
+    app = kstash.App("app")
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    with pytest.raises(TopologyError, match=message):
+        stream.window(**{"every": seconds(1), **arguments})
+
+
+def test_watermark_mode_has_no_intervals() -> None:
+    """What waits would hold event time back for a length that nobody knows."""
+    app = kstash.App("app", event_time="watermark")
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    with pytest.raises(TopologyError, match="leave it out with App"):
+        stream.window(kstash.tumbling(seconds(1)), every=seconds(1))
