@@ -1,9 +1,19 @@
-"""The memory of a worker's live values, shared by the stores of all its tasks."""
+"""The memory of a worker's live values, shared by the stores of all its tasks.
+
+Room is made in parts (`kstash.state.parts`), beside the batches that need it: before the bound is
+reached, and twice as much with each step as has come since the last one. So no batch waits for more
+than what it brings, and what is resident never exceeds the bound for longer than a step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
+
+from kstash.state.parts import PART_BYTES
+
+_NEAR_SHARE = 8
+"""So large a part of the bound is still free when making room begins: keys are sorted then."""
 
 
 class CountedStore(Protocol):
@@ -15,8 +25,8 @@ class CountedStore(Protocol):
 
     bytes_counted: int
 
-    def drop_clean(self) -> None:
-        """Drop entries that the backing holds as they are."""
+    def dropping_clean(self) -> Iterator[None]:
+        """Drop entries that the backing holds as they are, a part with each step."""
 
 
 class SpillingTask(Protocol):
@@ -25,8 +35,8 @@ class SpillingTask(Protocol):
     def cached_stores(self) -> Sequence[CountedStore]:
         """Its stores."""
 
-    def spill(self) -> None:
-        """Write dirty entries back and drop all entries that are not leased."""
+    def spilling(self) -> Iterator[None]:
+        """Write entries back and drop all that are not leased, a part with each step."""
 
 
 class MemoryBudget:
@@ -41,6 +51,9 @@ class MemoryBudget:
             raise ValueError(f"limit_bytes is {limit_bytes}, must be 1 or more")
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
+        # What is resident then lets a step be done.
+        self._near_bytes = self._wait_bytes = limit_bytes - limit_bytes // _NEAR_SHARE
+        self._steps: Iterator[None] | None = None
         self._tasks: list[SpillingTask] = []
 
     def add(self, task: SpillingTask) -> None:
@@ -51,7 +64,8 @@ class MemoryBudget:
         """Count a task's stores no more. A task that is not counted is fine."""
         if task in self._tasks:
             self._tasks.remove(task)
-            self._recount_all()
+            # What is under way may be about this task, whose database nothing may refer to then.
+            self._end()
 
     def recount(self, store: CountedStore, size_bytes: int) -> None:
         """Note what a store holds now, and make room when that is too much.
@@ -61,22 +75,52 @@ class MemoryBudget:
         """
         self.used_bytes += size_bytes - store.bytes_counted
         store.bytes_counted = size_bytes
-        if self.used_bytes > self.limit_bytes:
+        if self.used_bytes > self._wait_bytes:
             self._make_room()
 
     def _make_room(self) -> None:
+        """Go on with making room, or begin with it."""
+        has_begun = self._steps is not None
+        while True:
+            if self._steps is None:
+                self._steps = self._rooms()
+            try:
+                next(self._steps)
+            except StopIteration:
+                self._end()
+                if not has_begun or self.used_bytes <= self.limit_bytes:
+                    return
+                # What came since it began is too much by itself.
+                has_begun = False
+                continue
+            except BaseException:
+                self._end()
+                raise
+            if self._recount_all() <= self.limit_bytes:
+                break
+        self._wait_bytes = min(self.limit_bytes, self.used_bytes + PART_BYTES // 2)
+
+    def _end(self) -> None:
+        """Nothing is left to do, or it was given up: wait for the bound to come near again."""
+        self._steps = None
+        self._recount_all()
+        self._wait_bytes = self._near_bytes
+        if self.used_bytes > self._near_bytes:
+            # What is left belongs to batches: another look at it would find the same.
+            self._wait_bytes = self.limit_bytes
+
+    def _rooms(self) -> Iterator[None]:
         # Down to half of the limit, so that the cost of a pass is spread over many batches.
         target_bytes = self.limit_bytes // 2
         for task in self._tasks:
             for store in task.cached_stores():
-                store.drop_clean()
+                yield from store.dropping_clean()
         by_size = sorted(
             self._tasks,
             key=lambda task: sum(store.bytes_counted for store in task.cached_stores()),
         )
         while by_size and self._recount_all() > target_bytes:
-            by_size.pop().spill()
-        self._recount_all()
+            yield from by_size.pop().spilling()
 
     def _recount_all(self) -> int:
         self.used_bytes = sum(

@@ -11,18 +11,19 @@ Invariants:
 from __future__ import annotations
 
 import sys
-from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from heapq import nsmallest
 from itertools import islice, repeat
 from operator import is_not
-from typing import Any, Protocol
+from typing import Any
 
 from kstash.errors import StateError
 from kstash.escape import error_text, short_repr
 from kstash.ports.state import StoreSpec
+from kstash.state.backing import Backing, Changes
 from kstash.state.budget import MemoryBudget
+from kstash.state.parts import PART_BYTES, PART_ENTRIES, SPREAD_KEYS, in_order
 from kstash.state.sizes import estimate_entry_bytes
 
 _SAMPLE_KEYS_MAX = 32
@@ -34,47 +35,11 @@ _ENTRY_BYTES_INITIAL = 300.0
 """Assumed before the first sample: a short word and a count."""
 
 
-class Backing(Protocol):
-    """Encoded entries of one store, as of the last write-back."""
-
-    def fetch(self, keys: list[bytes]) -> list[bytes | None]:
-        """Encoded values in the order of `keys`; None where a key is absent."""
-
-    def scan(self, lower: bytes, upper: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        """The first entries from `lower` on and below `upper` (None: to the last), in key order.
-
-        At most `limit`; fewer are all that there are.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What one store writes back, in this order: what is erased, then what is put and deleted.
-
-    Attributes:
-        keys: to put, in order.
-        values: encoded, as many as `keys`.
-        deletions: keys to delete, in order.
-        erased: from, to: all entries from the one key on and below the other go, and so do those
-            of `deletions` that are there; None: no such part.
-    """
-
-    keys: list[bytes]
-    values: list[bytes]
-    deletions: list[bytes]
-    erased: tuple[bytes, bytes] | None = None
-
-    @property
-    def single_deletions(self) -> list[bytes]:
-        """Those of `deletions` that are not erased together with others."""
-        if self.erased is None:
-            return self.deletions
-        lower, upper = (bisect_left(self.deletions, bound) for bound in self.erased)
-        return self.deletions[:lower] + self.deletions[upper:]
-
-
 class CachedStore:
     """One store of a task: see the module's text. Not thread-safe."""
+
+    _is_sorted = False
+    """Whether its keys are kept in order, too: they leave faster in order then."""
 
     def __init__(
         self, spec: StoreSpec, backing: Backing, budget: MemoryBudget, *, is_backing_empty: bool
@@ -165,7 +130,10 @@ class CachedStore:
         """
         # In key order: RocksDB takes sorted keys several times faster, and no run depends on the
         # order of a set.
-        keys = sorted(self._dirty)
+        return self._encoded(sorted(self._dirty))
+
+    def _encoded(self, keys: list[bytes]) -> Changes:
+        """Encode dirty entries, whose keys are in order."""
         values = list(map(self._live.get, keys))
         deletions: list[bytes] = []
         if not all(map(is_not, values, repeat(None))):
@@ -188,27 +156,77 @@ class CachedStore:
         self._dirty = set()
         self._leased = ()
 
-    def drop_clean(self) -> None:
-        """Drop entries that the backing holds as they are."""
-        self._keep(self._dirty.union(self._leased))
+    # --- making room, part by part ----------------------------------------------------------------
 
-    def drop_written(self, changes: Changes) -> None:
-        """Drop all but leased entries, after `changes` were written back within a batch.
+    def dropping_clean(self) -> Iterator[None]:
+        """Drop entries that the backing holds as they are, a part with each step."""
+        # A look at each key is for nothing where all are dirty, as while a state is filled.
+        if len(self._live) > len(self._dirty):
+            for part in self._parts(is_clean=True):
+                # Those of a batch that is about to begin are leased, and not dirty yet.
+                dirty, leased = self._dirty, set(self._leased)
+                self._drop([key for key in part if key not in dirty and key not in leased])
+                yield
 
-        Leased keys may be assigned still, so they stay dirty.
+    def spilling(self, write: Callable[[Changes], object]) -> Iterator[None]:
+        """Write entries back and drop them, a part with each step; leased ones stay as they are.
+
+        Between two steps anything may be done with the store: what stands in it then is written.
+
+        Args:
+            write: writes a part to the backing; what it raises ends the last step, and its part
+                stays resident.
+
+        Raises:
+            StateError: the serde cannot encode a value; names store and key.
         """
-        self._reweigh(changes.keys, len(changes.keys))
-        self._dirty = set(self._leased)
-        self._keep(self._dirty)
+        for part in self._parts(is_clean=False):
+            live, dirty = self._live, self._dirty
+            keys = changed = part
+            # One look at all at once: as a rule none of them is leased, or clean, or gone.
+            if not (dirty.issuperset(part) and set(self._leased).isdisjoint(part)):
+                leased = set(self._leased)
+                keys = [key for key in part if key in live and key not in leased]
+                changed = [key for key in keys if key in dirty]
+            changes = self._changes_of(changed)
+            write(changes)
+            self._reweigh(changes.keys, len(changes.keys))
+            self._drop(keys)
+            self._settle(changes)
+            yield
+        yield from self._forget_absent()
 
-    def _keep(self, keys: set[bytes]) -> None:
+    def _forget_absent(self) -> Iterator[None]:
+        """Keys that were loaded while absent, and never assigned, are dirty no more."""
+        keys = list(self._dirty)
+        for at in range(0, len(keys), SPREAD_KEYS):
+            absent = {key for key in keys[at : at + SPREAD_KEYS] if key not in self._live}
+            self._dirty -= absent.difference(self._leased)
+            yield
+
+    def _parts(self, *, is_clean: bool) -> Iterator[list[bytes]]:
+        """The keys of all resident entries in parts; some are empty while the order is found."""
+        size = max(1, min(PART_ENTRIES, int(PART_BYTES / self._entry_bytes)))
+        if is_clean and not self._is_sorted:
+            keys = list(self._live)
+            return (keys[at : at + size] for at in range(0, len(keys), size))
+        return in_order(list(self._live), size)
+
+    def _changes_of(self, keys: list[bytes]) -> Changes:
+        """Encode those of the dirty entries, whose keys are in order."""
+        return self._encoded(keys)
+
+    def _drop(self, keys: list[bytes]) -> None:
+        """Entries are resident no more; the backing has them as they are."""
         live = self._live
-        kept = {key: live[key] for key in keys if key in live}
-        self._is_all_resident = self._is_all_resident and len(kept) == len(live)
-        # The same dict object: a caller may hold it in the middle of its batch.
-        live.clear()
-        live.update(kept)
+        if self._is_all_resident:
+            self._is_all_resident = all(live.get(key) is None for key in keys)
+        deque(map(live.pop, keys, repeat(None)), maxlen=0)
+        self._dirty.difference_update(keys)
         self.bytes_counted = int(len(live) * self._entry_bytes)
+
+    def _settle(self, changes: Changes) -> None:
+        """The backing has these changes."""
 
     def _first(
         self, lower: bytes, upper: bytes | None, limit: int

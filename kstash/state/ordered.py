@@ -17,8 +17,9 @@ from dataclasses import replace
 from typing import Any
 
 from kstash.ports.state import StoreSpec
+from kstash.state.backing import Backing, Changes
 from kstash.state.budget import MemoryBudget
-from kstash.state.cache import Backing, CachedStore, Changes
+from kstash.state.cache import CachedStore
 from kstash.state.sorted_keys import SortedKeys
 
 _UNSORTED_MAX = 4096
@@ -29,6 +30,8 @@ _CHANGES_BETWEEN_COUNTS = 256
 
 class CachedOrderedStore(CachedStore):
     """`kstash.ports.state.OrderedStore` before a backing: see the module's text."""
+
+    _is_sorted = True
 
     def __init__(
         self, spec: StoreSpec, backing: Backing, budget: MemoryBudget, *, is_backing_empty: bool
@@ -98,7 +101,12 @@ class CachedOrderedStore(CachedStore):
         Raises:
             StateError: the serde cannot encode a value; names store and key.
         """
-        changes = super().changes()
+        return self._with_erased(super().changes())
+
+    def _changes_of(self, keys: list[bytes]) -> Changes:
+        return self._with_erased(super()._changes_of(keys))
+
+    def _with_erased(self, changes: Changes) -> Changes:
         if self._floor > self._erased_below:
             return replace(changes, erased=(self._erased_below, self._floor))
         return changes
@@ -106,11 +114,6 @@ class CachedOrderedStore(CachedStore):
     def mark_written(self, changes: Changes) -> None:
         """Forget what is dirty, after all of it was written back between two batches."""
         super().mark_written(changes)
-        self._settle(changes)
-
-    def drop_written(self, changes: Changes) -> None:
-        """Drop all but leased entries, after `changes` were written back within a batch."""
-        super().drop_written(changes)
         self._settle(changes)
 
     def _settle(self, changes: Changes) -> None:
@@ -121,11 +124,9 @@ class CachedOrderedStore(CachedStore):
             if key not in self._live:
                 self._sorted.discard(key)
 
-    def _keep(self, keys: set[bytes]) -> None:
-        super()._keep(keys)
-        self._sorted.renew(key for key, value in self._live.items() if value is not None)
-        # They may be assigned still.
-        self._unsorted = set(self._leased)
+    def _drop(self, keys: list[bytes]) -> None:
+        super()._drop(keys)
+        self._sorted.discard_all(keys)
 
     # --- reading --------------------------------------------------------------------------------
 

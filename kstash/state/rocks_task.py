@@ -16,8 +16,8 @@ from kstash.errors import KstashError
 from kstash.failpoints import around
 from kstash.ports.state import StoreSize, StoreSpec
 from kstash.state import files
+from kstash.state.backing import Changes
 from kstash.state.budget import MemoryBudget
-from kstash.state.cache import Changes
 from kstash.state.folder import io_error, make_private_folder, refuse_links_in
 from kstash.state.options import rocks_options
 from kstash.state.task_stores import TaskStores
@@ -134,16 +134,9 @@ class RocksTaskState(TaskStores):
         self.position = position
         return entries
 
-    def spill(self) -> None:
-        """Write dirty entries back and drop all entries that are not leased (memory budget).
-
-        Raises:
-            StateError: the disk is full or fails; all entries stay resident.
-        """
-        changes = self.changes()
+    def _write_part(self, name: str, changes: Changes) -> None:
         with disk(self._live, "writing state to make room in memory"):
-            self._write(changes)
-        self.drop_written(changes)
+            self._write({name: changes})
 
     def _write(self, changes: Mapping[str, Changes]) -> None:
         for name, change in changes.items():

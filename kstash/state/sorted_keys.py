@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 CHUNK_KEYS_MAX = 1024
 """To insert into a list of so many moves at most 8 KB; to find the chunk takes ten steps."""
@@ -60,6 +60,17 @@ class SortedKeys:
             self._firsts[number] = chunk[0]
         else:
             del self._chunks[number], self._firsts[number]
+
+    def discard_all(self, keys: Sequence[bytes]) -> None:
+        """Remove keys, which are in order; those that are not there are fine."""
+        if not keys:
+            return
+        gone = frozenset(keys)
+        first = max(bisect_right(self._firsts, keys[0]) - 1, 0)
+        end = bisect_right(self._firsts, keys[-1])
+        left = [[key for key in chunk if key not in gone] for chunk in self._chunks[first:end]]
+        self._chunks[first:end] = kept = [chunk for chunk in left if chunk]
+        self._firsts[first:end] = [chunk[0] for chunk in kept]
 
     def walk(self, lower: bytes, upper: bytes | None) -> Iterator[bytes]:
         """Keys from `lower` on and below `upper` (None: to the last), in order.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from kstash.ports.state import StoreKind, StoreSpec
+from kstash.state.backing import Backing, Changes
 from kstash.state.budget import MemoryBudget
-from kstash.state.cache import Backing, CachedStore, Changes
+from kstash.state.cache import CachedStore
 from kstash.state.ordered import CachedOrderedStore
 from kstash.state.timers import StoredTimers, entries_spec
 
 
-class TaskStores:
+class TaskStores(ABC):
     """What the states of both backends have in common.
 
     Args:
@@ -81,7 +84,16 @@ class TaskStores:
         for name, change in changes.items():
             self._stores[name].mark_written(change)
 
-    def drop_written(self, changes: Mapping[str, Changes]) -> None:
-        """Drop all but leased entries, after all of it was written back within a batch."""
-        for name, change in changes.items():
-            self._stores[name].drop_written(change)
+    def spilling(self) -> Iterator[None]:
+        """Write entries back and drop all that are not leased, a part with each step.
+
+        Raises:
+            StateError: the disk is full or fails, or a value cannot be serialized; what is not
+                written stays resident.
+        """
+        for name, store in self._stores.items():
+            yield from store.spilling(partial(self._write_part, name))
+
+    @abstractmethod
+    def _write_part(self, name: str, changes: Changes) -> None:
+        """Write some changes of a store to its backing."""

@@ -14,8 +14,8 @@ import msgspec
 from kstash.core.records import FileEntry
 from kstash.errors import CheckpointCorruptError, StateError
 from kstash.ports.state import StoreSize, StoreSpec
+from kstash.state.backing import Changes
 from kstash.state.budget import MemoryBudget
-from kstash.state.cache import Changes
 from kstash.state.task_stores import TaskStores
 
 _MEMORY_BYTES = 1 << 30
@@ -219,11 +219,8 @@ class MemoryTaskState(TaskStores):
         self.position = position
         return entries
 
-    def spill(self) -> None:
-        """Write dirty entries back and drop all entries that are not leased (memory budget)."""
-        changes = self.changes()
-        self._write(changes)
-        self.drop_written(changes)
+    def _write_part(self, name: str, changes: Changes) -> None:
+        self._write({name: changes})
 
     def close(self) -> None:
         """Forget the live state; checkpoints stay. Again is fine."""

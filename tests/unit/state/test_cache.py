@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from kstash.errors import StateError
 from kstash.ports.state import KeyValueStore, StoreSpec, TaskState
+from kstash.state import budget, cache, parts
+from kstash.state.backing import Changes
 from kstash.state.budget import MemoryBudget
 from kstash.state.cache import CachedStore
 from kstash.state.sizes import ENTRY_OVERHEAD_BYTES, estimate_entry_bytes, estimate_value_bytes
@@ -109,7 +113,7 @@ def test_a_peek_keeps_leases_and_dirties_nothing() -> None:
     live = store.load([b"a"])
     assert store.peek([b"a", b"b"]) == {b"a": 1, b"b": 1}
     assert len(store) == 1
-    state.spill()
+    deque(state.spilling(), maxlen=0)
     live[b"a"] = 5
     assert store.changes().keys == [b"a"]
     state.checkpoint("2", 2)
@@ -169,7 +173,7 @@ def test_clean_entries_are_dropped_before_anything_is_written() -> None:
     state.checkpoint("1", 1)
     count(store, [b"new"])
     spilled = []
-    state.spill = lambda: spilled.append(1)  # type: ignore[method-assign]
+    state._write_part = lambda *_: spilled.append(1)  # type: ignore[method-assign]
     for n in range(3_500, 4_500):
         count(store, [b"k%d" % n])
     assert len(store) < 3_500
@@ -271,3 +275,75 @@ def test_ports_are_implemented() -> None:
     state: TaskState = open_task(MemoryBackend())
     store: KeyValueStore = state.store("counts")
     assert isinstance(store, CachedStore)
+
+
+def filled(monkeypatch: pytest.MonkeyPatch, loads: int) -> tuple[list[list[bytes]], CachedStore]:
+    """Keys that each load of 50 new ones has written, and the store; 1000 or so have room."""
+    monkeypatch.setattr(cache, "PART_ENTRIES", 40)
+    monkeypatch.setattr(budget, "PART_BYTES", 50 * ENTRY_OVERHEAD_BYTES)
+    monkeypatch.setattr(parts, "SPREAD_KEYS", 400)
+    monkeypatch.setattr(parts, "_SAMPLE_STEP", 7)
+    state = open_task(MemoryBackend(memory_bytes=1000 * ENTRY_OVERHEAD_BYTES))
+    written: list[bytes] = []
+    write = state._write_part
+
+    def seen(name: str, changes: Changes) -> None:
+        written.extend(changes.keys)
+        write(name, changes)
+
+    state._write_part = seen  # type: ignore[method-assign]
+    by_load = []
+    for number in range(loads):
+        written.clear()
+        numbers = range(number * 50, number * 50 + 50)
+        count(state.store("counts"), [b"%06d" % (n * 7919 % 10_007) for n in numbers])
+        by_load.append(list(written))
+    return by_load, state.store("counts")
+
+
+def test_no_batch_waits_for_more_than_it_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is made part by part, before the bound is reached: no load writes all that is there."""
+    by_load, store = filled(monkeypatch, 200)
+    assert max(map(len, by_load)) <= 3 * 40
+    assert sum(map(len, by_load)) > 8_000
+    assert len(store.items()) == 200 * 50
+
+
+def test_parts_follow_each_other_in_key_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RocksDB takes them for half of what others cost; a pass ends, and another one begins."""
+    by_load, _ = filled(monkeypatch, 100)
+    keys = [key for load in by_load for key in load]
+    breaks = sum(one > other for one, other in pairwise(keys))
+    assert breaks <= len(keys) / 500
+    assert breaks > 1
+
+
+def test_keys_that_were_never_assigned_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a state that is asked for many absent keys would grow with them."""
+    _, store = filled(monkeypatch, 5)
+    for number in range(400):
+        store.load([b"absent-%d-%d" % (number, n) for n in range(50)])
+        count(store, [b"x%d-%d" % (number, n) for n in range(10)])
+    assert len(store._dirty) < 20_000
+
+
+def is_under_way(backend: MemoryBackend) -> bool:
+    """Whether room is being made."""
+    return backend._budget._steps is not None
+
+
+def test_a_pass_ends_with_the_task_that_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing refers to a closed state, and the others go on."""
+    monkeypatch.setattr(cache, "PART_ENTRIES", 5)
+    monkeypatch.setattr(budget, "PART_BYTES", 2 * ENTRY_OVERHEAD_BYTES)
+    backend = MemoryBackend(memory_bytes=100 * ENTRY_OVERHEAD_BYTES)
+    large, small = open_task(backend, 0), open_task(backend, 1)
+    number = 0
+    while not is_under_way(backend):
+        count(large.store("counts"), [b"k%d" % number])
+        number += 1
+    large.close()
+    assert not is_under_way(backend)
+    for number in range(300):
+        count(small.store("counts"), [b"k%d" % number])
+    assert len(small.store("counts").items()) == 300

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -16,6 +17,7 @@ from kstash.core.records import FileEntry
 from kstash.ports.state import StateBackend, StoreSpec, TaskState
 from kstash.testing.state import MemoryBackend
 from tests.unit.state.on_rocks import OnRocks
+from tests.unit.state.small_parts import small_parts
 
 Model = dict[str, dict[bytes, str]]
 
@@ -33,6 +35,7 @@ class StateMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.patch: pytest.MonkeyPatch | None = None
         self.model: Model = {name: {} for name in STORES}
         self.checkpoints: dict[str, tuple[Model, tuple[FileEntry, ...]]] = {}
         self.label_count = 0
@@ -44,9 +47,13 @@ class StateMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """Lose everything but the checkpoints."""
 
-    @initialize(memory_bytes=st.sampled_from([1, 3_000, 8_000, 1_000_000]))
-    def start(self, memory_bytes: int) -> None:
+    @initialize(
+        is_in_parts=st.booleans(), memory_bytes=st.sampled_from([1, 3_000, 8_000, 1_000_000])
+    )
+    def start(self, memory_bytes: int, *, is_in_parts: bool) -> None:
         """An empty task under some memory bound."""
+        if is_in_parts:
+            self.patch = small_parts()
         self.memory_bytes = memory_bytes
         self.backend = self.make_backend(memory_bytes)
         self.state = self.backend.task("stage", 0).open(SPECS, base=None)
@@ -133,6 +140,8 @@ class StateMachine(RuleBasedStateMachine):
         if hasattr(self, "state"):
             self.state.close()
             self.backend.close()
+        if self.patch is not None:
+            self.patch.undo()
 
 
 class RocksMachine(OnRocks, StateMachine):

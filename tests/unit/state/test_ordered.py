@@ -8,8 +8,8 @@ import pytest
 
 from kstash.errors import StateError
 from kstash.ports.state import StoreKind, StoreSpec
+from kstash.state.backing import Changes
 from kstash.state.budget import MemoryBudget
-from kstash.state.cache import Changes
 from kstash.state.ordered import CachedOrderedStore
 from kstash.state.rocks import RocksBackend
 from kstash.state.timers import StoredTimers, decode_timer, encode_timer, entries_spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -15,6 +16,7 @@ from hypothesis.stateful import (
 from kstash.ports.state import StateBackend, StoreKind, StoreSpec, TaskState, Timer
 from kstash.testing.state import MemoryBackend
 from tests.unit.state.on_rocks import OnRocks
+from tests.unit.state.small_parts import small_parts
 
 Entries = dict[bytes, str]
 Set = dict[tuple[bytes, str], int]
@@ -38,6 +40,7 @@ class OrderedMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.patch: pytest.MonkeyPatch | None = None
         self.entries: Entries = {}
         self.timers: Set = {}
         self.checkpoints: dict[str, tuple[Entries, Set]] = {}
@@ -49,9 +52,11 @@ class OrderedMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """Lose everything but the checkpoints."""
 
-    @initialize(memory_bytes=st.sampled_from([1, 4_000, 1_000_000]))
-    def start(self, memory_bytes: int) -> None:
+    @initialize(is_in_parts=st.booleans(), memory_bytes=st.sampled_from([1, 4_000, 1_000_000]))
+    def start(self, memory_bytes: int, *, is_in_parts: bool) -> None:
         """An empty task under some memory bound."""
+        if is_in_parts:
+            self.patch = small_parts()
         self.memory_bytes = memory_bytes
         self.backend = self.make_backend(memory_bytes)
         self.state = self.backend.task("stage", 0).open(SPECS, base=None)
@@ -170,6 +175,8 @@ class OrderedMachine(RuleBasedStateMachine):
             assert self.state.timers("timers").due(99, limit=999) == self.sorted_timers()
             self.state.close()
             self.backend.close()
+        if self.patch is not None:
+            self.patch.undo()
 
 
 class RocksOrderedMachine(OnRocks, OrderedMachine):

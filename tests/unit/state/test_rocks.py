@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_crash_without_a_checkpoint_forgets(backend: RocksBackend) -> None:
     put(state, {b"a": 1})
     state.checkpoint("1", 10)
     put(state, {b"a": 2, b"b": 2})
-    state.spill()
+    deque(state.spilling(), maxlen=0)
     state.close()
     state = open_task(backend, "1")
     assert state.store("words").items() == [(b"a", 1)]
