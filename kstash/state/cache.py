@@ -168,13 +168,13 @@ class CachedStore:
                 self._drop([key for key in part if key not in dirty and key not in leased])
                 yield
 
-    def spilling(self, write: Callable[[Changes], object]) -> Iterator[None]:
+    def spilling(self, put_back: Callable[[Changes], object]) -> Iterator[None]:
         """Write entries back and drop them, a part with each step; leased ones stay as they are.
 
         Between two steps anything may be done with the store: what stands in it then is written.
 
         Args:
-            write: writes a part to the backing; what it raises ends the last step, and its part
+            put_back: writes a part to the backing; what it raises ends the last step, and its part
                 stays resident.
 
         Raises:
@@ -189,7 +189,7 @@ class CachedStore:
                 keys = [key for key in part if key in live and key not in leased]
                 changed = [key for key in keys if key in dirty]
             changes = self._changes_of(changed)
-            write(changes)
+            put_back(changes)
             self._reweigh(changes.keys, len(changes.keys))
             self._drop(keys)
             self._settle(changes)

@@ -50,6 +50,7 @@ HARMLESS = {
     "self._entries.delete": "a store in memory",
     "key.replace": "of bytes",
     "data[:end].replace": "of bytes",
+    "program.flush": "of operators: results, and state in memory",
     "self.lineage.flush": "encloses its appends",
     "self._lineage.flush": "the same",
     "Producers.create": "makes clients",
