@@ -167,6 +167,30 @@ def test_a_record_that_comes_while_the_ends_are_asked_for_is_first(
         assert told(driver) == [("k", 0, 2)]
 
 
+def test_whether_a_flush_may_come_is_asked_when_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not once a record has come, none where some wait or where a bounded run is at its end."""
+    with TestDriver(idle()) as driver:
+        at(driver, 0)
+        driver.advance(1.0)
+        task = driver.rig.worker.groups[0].tasks[0]
+        ticking, arrived = task.ticking, task.ticks.flushes.all[0].step.arrived
+        assert ticking is not None
+        ticking.flush_due.append((0, arrived - 1))
+        assert ticking.take(None) is None
+        with monkeypatch.context() as patch:
+            patch.setattr(ticking, "_is_at_end", lambda: True)
+            ticking.flush_due.append((0, arrived))
+            assert ticking.take(None) is None
+        with monkeypatch.context() as patch:
+            patch.setattr(task.inputs[0], "buffer", ["a record"])
+            ticking.flush_due.append((0, arrived))
+            assert ticking.take(None) is None
+        ticking.flush_due.append((0, arrived))
+        assert ticking.take(None) is not None
+
+
 def test_an_outage_closes_nothing() -> None:
     """What came meanwhile is read first, and then the time begins."""
     with TestDriver(idle()) as driver:

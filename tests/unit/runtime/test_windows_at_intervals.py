@@ -124,6 +124,21 @@ def test_what_waits_is_kept_over_a_stop() -> None:
         assert told(driver) == [("k", 0, 1)]
 
 
+def test_what_waited_is_not_late_for_windows_after_it() -> None:
+    """Results carry the time at which their windows have changed first, and leave in its order."""
+    app = kstash.App("app")
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    first = stream.window(kstash.tumbling(seconds(30)), every=seconds(2)).count("first")
+    second = first.inner_key().window(kstash.tumbling(seconds(10)))
+    second.max("second", value=kstash.int_text).to("out")
+    with TestDriver(app) as driver:
+        at(driver, 5, key="k")
+        at(driver, 6, key="l")
+        at(driver, 25, key="k")
+        driver.advance(3.0)
+        assert (told(driver), driver.dropped()) == ([("k", 20, 2), ("l", 0, 1)], {})
+
+
 def test_both_options_go_together() -> None:
     """Windows close by the clock, and what they had last is sent."""
     app = kstash.App("app")
