@@ -49,7 +49,7 @@ class App:
         self,
         application_id: str,
         *,
-        event_time: object = "records",
+        event_time: Literal["records", "watermark"] = "records",
         **settings: Any,
     ) -> None:
         check_choice("event_time", event_time, ("records", "watermark"), user_location())

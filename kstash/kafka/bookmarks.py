@@ -31,16 +31,16 @@ class Bookmark:
 
     Attributes:
         offset: of the Kafka record to read next; -1: none came yet.
-        table: what the reader rule knows there.
+        reader: what the reader rule knows there.
     """
 
     offset: int
-    table: ReaderState = field(default_factory=lambda: ReaderState(is_internal=False))
+    reader: ReaderState = field(default_factory=lambda: ReaderState(is_internal=False))
 
     def encode(self) -> str:
         """Return the bookmark as text: `z1;` and the compressed JSON in base64."""
         data = json.dumps(
-            {"offset": self.offset, "table": self.table.to_json()}, separators=(",", ":")
+            {"offset": self.offset, "table": self.reader.to_json()}, separators=(",", ":")
         )
         return "z1;" + base64.b64encode(zlib.compress(data.encode(), 9)).decode()
 

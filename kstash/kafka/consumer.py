@@ -248,9 +248,9 @@ class KafkaConsumer:
         """Take an error of one partition, which may pass or not."""
         is_unreadable = error.code() in failures.UNREADABLE_CODES
         gaps = self._gaps.get(partition, ())
-        behind = next((last + 1 for first, last in gaps if first <= offset <= last), None)
-        if is_unreadable and behind is not None:
-            self._move(partition, behind)
+        after = next((last + 1 for first, last in gaps if first <= offset <= last), None)
+        if is_unreadable and after is not None:
+            self._move(partition, after)
             return
         now = self._monotonic()
         code, at, since = self._troubles.get(partition, (0, 0, now))

@@ -48,7 +48,7 @@ def with_headers_read(messages: Sequence[Any]) -> Sequence[Any]:
     try:
         deque(map(_headers_of, waiting), 0)
     except SystemError:
-        behind = list(waiting)
-        bad = len(messages) - len(behind) - 1
-        return [*messages[:bad], HeaderlessMessage(messages[bad]), *with_headers_read(behind)]
+        after = list(waiting)
+        bad = len(messages) - len(after) - 1
+        return [*messages[:bad], HeaderlessMessage(messages[bad]), *with_headers_read(after)]
     return messages

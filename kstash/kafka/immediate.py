@@ -175,7 +175,7 @@ class ImmediateReader:
         Independent copies, after everything handed out so far.
         """
         return {
-            partition: Bookmark(bookmark.offset, bookmark.table.copy())
+            partition: Bookmark(bookmark.offset, bookmark.reader.copy())
             for partition, bookmark in self._bookmarks.items()
             if bookmark.offset >= 0
         }
@@ -198,7 +198,7 @@ class ImmediateReader:
                     *partition,
                     size=len(text),
                     size_max=self._metadata_bytes_max,
-                    writers=len(bookmark.table.last_seq),
+                    writers=len(bookmark.reader.last_seq),
                 )
             offsets.append(TopicPartition(*partition, bookmark.offset, metadata=text))
         if not offsets:
@@ -258,7 +258,7 @@ class ImmediateReader:
                 for name, value in headers:
                     if name == IDENTITY_HEADER:
                         identity = decode_identity(value if isinstance(value, bytes) else b"")
-                        counts = bookmark.table.accept(identity) < identity.count
+                        counts = bookmark.reader.accept(identity) < identity.count
                         break
             except ProtocolError as error:
                 raise error.at(*partition, offset) from None

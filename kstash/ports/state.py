@@ -1,7 +1,4 @@
-"""Ports for what a worker keeps: live state, checkpoints on its disk, checkpoints in a store.
-
-`kstash.ports.kafka` offers these names too.
-"""
+"""Ports for what a worker keeps: live state, checkpoints on its disk, checkpoints in a store."""
 
 from __future__ import annotations
 

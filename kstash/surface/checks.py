@@ -74,7 +74,13 @@ def check_application(argument: str, name: str | None, location: str | None) -> 
         _check(f"{argument}=", name, NAME_PATTERN, 100, location)
 
 
-def check_function(verb: str, function: object, location: str | None, *takes: str) -> None:
+def check_function(
+    verb: str,
+    function: object,
+    location: str | None,
+    *takes: str,
+    instead: str = "flat_map takes generators",
+) -> None:
     """Refuse what cannot be called as it will be, before the first record is.
 
     Args:
@@ -82,6 +88,7 @@ def check_function(verb: str, function: object, location: str | None, *takes: st
         function: the user's.
         location: of the user's code.
         takes: what it is called with, by position; names for people.
+        instead: of a generator function, what to do.
 
     Raises:
         TopologyError: with the location of the user's code.
@@ -105,9 +112,6 @@ def check_function(verb: str, function: object, location: str | None, *takes: st
             location,
         )
     if isgeneratorfunction(inner) and verb not in _YIELDING:
-        instead = "flat_map takes generators"
-        if verb == "process":
-            instead = "what a processor makes is sent by context.send(value)"
         raise TopologyError(
             f"{verb} needs a function that returns, and {name} is a generator (it has a yield), "
             f"which would run nothing: {instead}",
@@ -130,8 +134,10 @@ def _forgets_return(function: FunctionType) -> bool:
     before = None
     for step in dis.get_instructions(function):
         if step.opname in ("RETURN_VALUE", "RETURN_CONST"):
-            told = step if step.opname == "RETURN_CONST" else before
-            if told is None or told.opname not in _CONSTANT or told.argval is not None:
+            returned = step if step.opname == "RETURN_CONST" else before
+            if returned is None or returned.opname not in _CONSTANT:
+                return False
+            if returned.argval is not None:
                 return False
             ends += 1
         before = step

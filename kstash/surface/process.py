@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # which makes streams
 _TAKEN = frozenset({"time", "expiry", "wall"})
 """Stores that the operator has beside its states."""
 
+_SENT = "what a processor makes is sent by context.send(value)"
+"""What stands for a yield, in words for people."""
+
 
 def processed(
     stream: KeyedStream[Any, Any],
@@ -132,9 +135,13 @@ def _class_of(processor: object, location: str) -> type[Processor[Any, Any, Any]
         )
     if inspect.isabstract(kind):
         raise TopologyError(f"{kind.__name__} has no on_record", location)
-    check_function("process", kind.on_record, location, *("self", "record", "context"))
-    check_function("process", kind.on_timer, location, *("self", "timer", "context"))
-    check_function("process", kind.on_wall_timer, location, *("self", "timer", "context"))
+    for function, given in (
+        (kind.on_record, "record"),
+        (kind.on_timer, "timer"),
+        (kind.on_wall_timer, "timer"),
+    ):
+        takes = ("self", given, "context")
+        check_function("process", function, location, *takes, instead=_SENT)
     if isinstance(processor, type):
         try:
             inspect.signature(kind).bind()

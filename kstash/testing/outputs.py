@@ -54,7 +54,7 @@ class OutputReader:
     def __init__(self, log: PartitionLog, *, is_committed: bool) -> None:
         self.log = log
         self._is_committed = is_committed
-        self._table = ReaderState(is_internal=False)
+        self._reader = ReaderState(is_internal=False)
         self._offset = 0
 
     def read(self) -> list[MemoryRecord]:
@@ -67,7 +67,7 @@ class OutputReader:
     def _counts(self, record: MemoryRecord) -> bool:
         for name, value in record.headers() or ():
             if name == IDENTITY_HEADER and value is not None:
-                return self._table.accept(decode_identity(value)) == 0
+                return self._reader.accept(decode_identity(value)) == 0
         return True
 
 

@@ -312,7 +312,7 @@ def test_bookmarks_are_small() -> None:
             1,
             1 + group * 2_654_435_761 % 10_000_000,
         )
-        mark.table.accept(identity)
+        mark.reader.accept(identity)
     assert len(mark.encode()) <= 4096
     assert Bookmark.decode(mark.encode()) == mark
 

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import kstash
 from kstash.core.reader import ReaderState
@@ -60,7 +60,7 @@ def chained(state: str, value: str) -> str:
 
 
 def rolling_hash(
-    *, is_mixed: bool, takes_time: Callable[[str], str] | None = None, **settings: object
+    *, is_mixed: bool, takes_time: Callable[[str], str] | None = None, **settings: Any
 ) -> kstash.App:
     """Two topics, two stages; the first has an order to log.
 
@@ -94,7 +94,7 @@ class Fleet:
     """What the workers run until."""
 
     def __init__(
-        self, seed: int, *, is_mixed: bool = True, is_slow: bool = False, **settings: object
+        self, seed: int, *, is_mixed: bool = True, is_slow: bool = False, **settings: Any
     ) -> None:
         self.random = random.Random(seed)
         self.clock = ManualClock()
@@ -451,7 +451,7 @@ def run(
     without: frozenset[str] = frozenset(),
     is_mixed: bool = True,
     is_slow: bool = False,
-    **settings: object,
+    **settings: Any,
 ) -> Fleet:
     """Run one random schedule to its end and check it.
 

@@ -124,7 +124,7 @@ def of_operator(name: str) -> App:
     return app
 
 
-def of_source(event_time: str = "records", **arguments: Any) -> Callable[[], App]:
+def of_source(event_time: Any = "records", **arguments: Any) -> Callable[[], App]:
     """A program that reads a topic in some way, and no more."""
 
     def build() -> App:

@@ -1,8 +1,8 @@
 """The order in which windows close that are not aligned: an ordered store beside them.
 
 A place is two numbers and a key. What is due is read once, at most `PART_RECORDS` places, so that
-the windows behind them can be loaded together; new places count at once. What comes of it is
-written by `keep`.
+their windows can be loaded together; new places count at once. What comes of it is written by
+`keep`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ClosingQueue:
         horizon_ms: the run asks for no place whose first number is this or more, but for new ones.
 
     Attributes:
-        keys: of the places that were read: all of the windows behind them are to be there.
+        keys: of the places that were read: all of their windows are to be there.
         is_blocked: whether `PART_RECORDS` places were taken: this run ends here.
     """
 

@@ -35,6 +35,8 @@ class FrameOutput(TaskOutput):
         frame_bytes_max: content of a frame, unless a single record is larger.
     """
 
+    ack_point = "frame.ack"
+
     def __init__(
         self,
         declared: StageOutput,

@@ -9,10 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from kstash.core.ids import Incarnation, OutPartition, TaskId
-from kstash.core.kinds import OutputKind
 from kstash.core.outputs import Outgoing
 from kstash.core.partitioner import Partitioner
 from kstash.core.task import TaskCore
@@ -68,12 +67,15 @@ class TaskOutput(ABC):
         sent: of the task; is shown what is on its way.
 
     Attributes:
+        ack_point: fail point around an acknowledgement; each kind of output names its own.
         kind: what the records carry, and when they are there for good.
         topic: its name.
         spread: how its records are spread over the partitions.
         has_values: whether the values are shipped.
         header_bytes: of kstash's headers, in all that was sent.
     """
+
+    ack_point: ClassVar[str]
 
     def __init__(
         self,
@@ -107,7 +109,7 @@ class TaskOutput(ABC):
         # A failed record makes its producer fail as a whole, which its `poll` reports.
         if error is None:
             self._sent.acked(partition, position)
-            with around("frame.ack" if self.kind is OutputKind.FRAMES else "sink.ack"):
+            with around(self.ack_point):
                 self._core.on_output_acked(partition, position, message.offset())
 
 

@@ -55,6 +55,8 @@ class SinkOutput(TaskOutput):
         route: the way to a producer.
     """
 
+    ack_point = "sink.ack"
+
     def __init__(
         self,
         declared: StageOutput,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -59,7 +60,7 @@ def test_an_id_that_is_a_name_of_another_application_is_refused(application_id: 
         App(application_id)
 
 
-def counter(application_id: str, store: str, **settings: str) -> App:
+def counter(application_id: str, store: str, **settings: Any) -> App:
     """Count words."""
     app = App(application_id, **settings)
     keyed = app.stream("lines", value=kstash.text).key_by(lambda word: word, key=kstash.text)

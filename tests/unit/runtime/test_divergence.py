@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ HINTED_S = 3
 
 
 def counting(
-    delivery: kstash.Delivery, add: Callable[[int, str], int], **settings: object
+    delivery: kstash.Delivery, add: Callable[[int, str], int], **settings: Any
 ) -> kstash.App:
     """Sums in a sink; no checkpoint is taken by itself."""
     app = kstash.App("sums", checkpoint_interval_ms=3_600_000, **settings)

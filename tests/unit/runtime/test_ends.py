@@ -6,6 +6,7 @@ Source: protocol, section 4, H40. The worker is the real one, Kafka is in memory
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,7 @@ class ByHand:
         return self.questions[-1]
 
 
-def keyed(**settings: object) -> App:
+def keyed(**settings: Any) -> App:
     """One hop, then a count whose outputs stay in the partition of their key."""
     app = App("ends", checkpoint_interval_ms=1_000, **settings)
     words = app.stream("in", key=kstash.text, value=kstash.text).repartition("middle")

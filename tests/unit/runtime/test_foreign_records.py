@@ -6,6 +6,7 @@ Source: SECURITY.md. Whoever writes into a sink may write any bytes under the na
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ from kstash.testing import TestDriver
 HUGE = 1 << 40
 
 
-def merged(**settings: str) -> App:
+def merged(**settings: Any) -> App:
     """Two topics merged: lineage travels in the headers of the sink's records."""
     app = App("own", **settings)
     left, right = (app.stream(name, key=kstash.text, value=kstash.text) for name in "lr")
@@ -47,7 +48,7 @@ def merged(**settings: str) -> App:
     return app
 
 
-def single(**settings: str) -> App:
+def single(**settings: Any) -> App:
     """One topic: nothing is logged, and positions in headers say how far the history goes."""
     app = App("own", **settings)
     lines = app.stream("l", key=kstash.text, value=kstash.text)
@@ -221,7 +222,7 @@ def test_h52_headers_that_do_not_decode_on_an_internal_topic_stop_the_writer_too
 # -- inputs that are another application's immediate sinks ---------------------------------------
 
 
-def reader(**settings: str) -> App:
+def reader(**settings: Any) -> App:
     """Counts the outputs of another application, at once."""
     app = App("reader", **settings)
     outputs = app.stream("out", key=kstash.text, value=kstash.text, immediate_of="own")

@@ -44,7 +44,7 @@ def last_two(state: str, value: str) -> str:
     return f"{state}{value}"[-2:]
 
 
-def merged(**settings: object) -> App:
+def merged(**settings: Any) -> App:
     """Two topics keyed alike, merged: an order of inputs, no internal topic."""
     app = App("holes", **settings)
     left, right = (app.stream(name, key=kstash.text, value=kstash.text) for name in "lr")
@@ -52,7 +52,7 @@ def merged(**settings: object) -> App:
     return app
 
 
-def spread(**settings: object) -> App:
+def spread(**settings: Any) -> App:
     """One topic, an internal topic after it."""
     app = App("holes", **settings)
     words = app.stream("in", value=kstash.text)

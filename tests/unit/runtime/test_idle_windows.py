@@ -208,7 +208,7 @@ def test_an_outage_closes_nothing() -> None:
 @pytest.mark.parametrize(
     ("delivery", "mode"), [("immediate", "records"), ("transactional", "watermark")]
 )
-def test_a_crash_at_any_write_is_none(delivery: Any, mode: str) -> None:
+def test_a_crash_at_any_write_is_none(delivery: Any, mode: Any) -> None:
     """Each window has one result, whatever is written last."""
     app = kstash.App("app", event_time=mode, checkpoint_interval_ms=1_500)
     stream = app.stream("in", key=kstash.text, value=kstash.text)

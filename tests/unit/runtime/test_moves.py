@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from structlog.testing import capture_logs
 
@@ -29,7 +29,7 @@ STEPS_MAX = 2_000
 class Pair:
     """An application of two task groups, and workers of it that are stepped by hand."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.clock = ManualClock()
         self.kafka = MemoryKafka(self.clock)
         app = kstash.App("moves", **settings)
@@ -90,7 +90,7 @@ def _stall(group: TaskGroup) -> Callable[[], None]:
     return lambda: vars(group).pop("tick")
 
 
-def _live_pair(**settings: object) -> tuple[Pair, Worker]:
+def _live_pair(**settings: Any) -> tuple[Pair, Worker]:
     pair = Pair(**settings)
     first = pair.start("a")
     pair.turn()

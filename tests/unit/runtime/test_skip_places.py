@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def parsed(value: str) -> int:
     return int(value)
 
 
-def merged(**settings: str) -> App:
+def merged(**settings: Any) -> App:
     """Sums over two merged topics: lineage says which came next."""
     app = App("skips", **settings)
     left, right = (app.stream(name, key=kstash.text, value=kstash.text) for name in "lr")
@@ -41,7 +42,7 @@ def merged(**settings: str) -> App:
     return app
 
 
-def spread(**settings: str) -> App:
+def spread(**settings: Any) -> App:
     """Sums of words after an internal topic, in frames: one input, nothing is logged."""
     app = App("skips", **settings)
     words = app.stream("l", key=kstash.text, value=kstash.text).flat_map(str.split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -38,7 +39,7 @@ class Slow:
         return value
 
 
-def counted(slow: Slow, **settings: object) -> kstash.App:
+def counted(slow: Slow, **settings: Any) -> kstash.App:
     """Count what comes out of a slow function."""
     app = kstash.App("slow", **settings)
     stream = app.stream("in", key=kstash.text, value=kstash.text)
@@ -46,7 +47,7 @@ def counted(slow: Slow, **settings: object) -> kstash.App:
     return app
 
 
-def spread(slow: Slow, **settings: object) -> kstash.App:
+def spread(slow: Slow, **settings: Any) -> kstash.App:
     """A quick stage makes many records of each, which a slow one reads in frames."""
     app = kstash.App("slow", **settings)
     words = app.stream("in", value=kstash.text).flat_map_values(str.split)

@@ -5,6 +5,8 @@ As when its content is larger than the client takes, or damaged.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import kstash
@@ -13,7 +15,7 @@ from kstash.errors import ConfigError, RecordUnreadableError
 from kstash.testing import TestDriver
 
 
-def merged(**settings: str) -> App:
+def merged(**settings: Any) -> App:
     """Sums over two merged topics."""
     app = App("sums", **settings)
     left, right = (app.stream(name, key=kstash.text, value=kstash.int_text) for name in "lr")

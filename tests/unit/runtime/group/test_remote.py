@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import kstash
@@ -56,7 +58,7 @@ def test_a_checkpoint_on_its_way_keeps_its_files() -> None:
         assert seen > 3
 
 
-def count(**settings: object) -> kstash.App:
+def count(**settings: Any) -> kstash.App:
     """Words counted straight from their topic: one task with a store."""
     app = kstash.App("remote", **settings)
     app.stream("in", key=kstash.text, value=kstash.text).count("n").to("out", value=kstash.int_text)
@@ -383,7 +385,7 @@ def test_without_a_checkpoint_the_inputs_are_processed_again() -> None:
         assert (caught.value.topic, caught.value.partition, caught.value.offset) == ("in", 0, 0)
 
 
-def last(**settings: object) -> kstash.App:
+def last(**settings: Any) -> kstash.App:
     """The last value of each key: a state may become what it was before, file by file."""
     app = kstash.App("remote", checkpoint_interval_ms=1_000, **settings)
     stream = app.stream("in", key=kstash.text, value=kstash.text)

@@ -7,6 +7,7 @@ in every replay whose chain holds that START.
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def parsed(value: str) -> int:
     return int(value)
 
 
-def running_sums(**settings: str) -> App:
+def running_sums(**settings: Any) -> App:
     """Sums of two merged topics: the task's state depends on the order of its inputs."""
     app = App("sums", **settings)
     left, right = (app.stream(name, key=kstash.text, value=kstash.text) for name in "lr")

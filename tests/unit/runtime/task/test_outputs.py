@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from kstash.core.kinds import OutputKind
 from kstash.core.outputs import Outgoing
 from kstash.core.partitioner import Partitioner
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, decode_identity
+from kstash.failpoints import EXIT_FAILED, arm
 from kstash.operators.batch import Batch
 from kstash.ports.kafka import Headers
 from kstash.runtime.load import Load
@@ -134,6 +136,23 @@ def test_an_acknowledgement_counts_for_the_task(kind: OutputKind) -> None:
     calls.answer(-1, 17)
     assert not list(output._sent.waiting(OUT))
     assert output._core.outputs_done_through() == (2 if kind is OutputKind.FRAMES else 1)
+
+
+@pytest.mark.parametrize("kind", OutputKind)
+def test_a_process_may_end_at_the_acknowledgement_of_each_kind(
+    kind: OutputKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames have a fail point of their own, and so have both kinds of sinks."""
+    calls = RecordingProducer()
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    arm("frame.ack.before" if kind is OutputKind.FRAMES else "sink.ack.before")
+    try:
+        sent(make(kind, calls), batch_of(1))
+        calls.answer(-1, 17)
+    finally:
+        arm(None)
+    assert ended == [EXIT_FAILED]
 
 
 def test_a_sink_waits_for_its_route() -> None:

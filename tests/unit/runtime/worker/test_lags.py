@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from kstash.testing.kafka.log import Outcome, Transaction
 IN = ("in", 0)
 
 
-def counted(name: str = "lags", **settings: object) -> kstash.App:
+def counted(name: str = "lags", **settings: Any) -> kstash.App:
     """Words, counted in a second stage: an internal topic lies between."""
     app = kstash.App(name, **settings)
     stream = app.stream("in", value=kstash.text)

@@ -56,7 +56,7 @@ def test_recoveries_are_remembered_with_their_phases() -> None:
         assert len(status(driver).recoveries) == RECOVERIES_MAX
 
 
-def keyed(**settings: object) -> kstash.App:
+def keyed(**settings: Any) -> kstash.App:
     """One task with a store."""
     app = kstash.App("aged", checkpoint_interval_ms=10_000, **settings)
     app.stream("in", key=kstash.text, value=kstash.text).count("n").to("out", value=kstash.int_text)
