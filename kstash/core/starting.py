@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from kstash.core.ids import Incarnation, TaskId
 from kstash.core.lineage import LineageView, release_covers
-from kstash.core.manifest import Change, difference, made_anew, manifest_of, refusals
+from kstash.core.manifest import Change, difference, made_anew, manifest_of
 from kstash.core.plan import TaskPlan, TaskSpec
 from kstash.core.records import Checkpoint, Start, TaskStart
 from kstash.core.sink import CommittedPositions
@@ -18,9 +18,9 @@ from kstash.core.skips import Gap, Skip
 from kstash.core.upgrade import (
     fresh_stores,
     had_sinks,
+    is_changed,
     program_changed,
     replays_another_program,
-    signature,
 )
 from kstash.errors import CommittedPositionLostError, TopicMadeAnewError
 
@@ -133,11 +133,13 @@ class Takeover:
             if anew := made_anew(older, newer):
                 raise TopicMadeAnewError(anew)
             changes = difference(older, newer)
-        if signature(before) != signature(now) and (
-            not all(self.is_drained(plan) for plan in plans.values())
-            or refusals(changes, drop_stores)
-        ):
-            raise program_changed(before, now, changes, drop_stores)
+        is_changed(
+            self.chain[-1:],
+            now,
+            changes,
+            drop_stores,
+            is_drained=lambda _: all(self.is_drained(plan) for plan in plans.values()),
+        )
         for plan in plans.values():
             made_by = replays_another_program(self.chain, now, plan)
             if made_by is not None:

@@ -200,6 +200,39 @@ def program_changed(
     )
 
 
+def is_changed(
+    starts: Collection[Start],
+    settings: Mapping[str, str],
+    changes: Collection[Change],
+    dropped: Collection[str],
+    *,
+    is_drained: Callable[[Collection[Start]], bool],
+) -> bool:
+    """Whether a program is another one than those before it, from which it may then go on.
+
+    A worker asks this twice: before it claims any group, of the last STARTs of all of them, and at
+    its own START of a group, of the one before it.
+
+    Args:
+        starts: what ran last; the error shows the first of another program.
+        settings: of this program.
+        changes: between the two programs.
+        dropped: stores that are given up.
+        is_drained: whether nothing is left to replay where these STARTs, of other programs, ran.
+
+    Raises:
+        ProgramChangedError: it may not: new code must not replay old lineage (H15), and a drain
+            alone does not make every change possible.
+    """
+    own = signature(settings)
+    others = [start for start in starts if signature(start.settings) != own]
+    if not others:
+        return False
+    if refusals(changes, dropped) or not is_drained(others):
+        raise program_changed(others[0].settings, settings, changes, dropped)
+    return True
+
+
 def replays_another_program(
     chain: Sequence[Start], settings: Mapping[str, str], plan: TaskPlan
 ) -> Start | None:

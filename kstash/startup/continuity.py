@@ -18,12 +18,11 @@ from kstash.core.manifest import (
     Manifest,
     difference,
     manifest_of,
-    refusals,
     renumbered,
 )
 from kstash.core.record_keys import CLAIM, CONFIG, RELEASE, START, key_incarnation
 from kstash.core.records import Start
-from kstash.core.upgrade import program_changed, signature
+from kstash.core.upgrade import is_changed, program_changed, signature
 from kstash.core.wire import Fence, application_tag
 from kstash.errors import (
     KafkaUnavailableError,
@@ -143,13 +142,15 @@ def _continued(
     is_same, _, _, before = max(known, key=lambda entry: entry[:2])
     manifest = renumbered(before, _manifest(settings))
     numbered = topology.with_numbers(manifest)
-    changed = [start for start in starts if signature(start.settings) != own]
-    if not changed:
-        return numbered
     changes = difference(before, manifest)
-    dropped = frozenset(config.drop_stores)
-    if refusals(changes, dropped) or not _is_drained(views, changed, is_begun=is_same):
-        raise program_changed(changed[0].settings, settings, changes, dropped)
+    if not is_changed(
+        starts,
+        settings,
+        changes,
+        frozenset(config.drop_stores),
+        is_drained=lambda changed: _is_drained(views, changed, is_begun=is_same),
+    ):
+        return numbered
     used = {topic for stage in before.stages for topic, internal in stage.inputs if internal}
     for topic, _ in filled:
         if topic not in used:
