@@ -19,7 +19,7 @@ from kstash.topology.inner_keys import InnerKey
 class MapStep:
     """A new value of each."""
 
-    def __init__(self, node: n.Map) -> None:
+    def __init__(self, node: n.MapValues) -> None:
         self.label = node.title
         self.function = node.function
 

@@ -84,7 +84,7 @@ def _folding(node: k.Stateful, _: Surroundings) -> Step:
 
 STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     t.EventTime: lambda node, _: EventTimeStep(node),
-    n.Map: lambda node, _: MapStep(node),
+    n.MapValues: lambda node, _: MapStep(node),
     n.FlatMap: lambda node, around: FlatMapStep(node, with_keys=ColumnSet.KEY in around.read_after),
     n.Filter: lambda node, _: FilterStep(node, bool),
     n.FilterNot: lambda node, _: FilterStep(node, operator.not_),

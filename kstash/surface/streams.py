@@ -74,11 +74,11 @@ class Stream(Generic[K, V]):
 
     def map(self, function: Callable[[V], V2]) -> Stream[K, V2]:
         """Make a new value of each value, None for a tombstone. State after it needs `key_by`."""
-        return self._apply(n.Map, "map", function)._without_key("map")
+        return self._apply(n.MapValues, "map", function)._without_key("map")
 
     def map_values(self, function: Callable[[V], V2]) -> Stream[K, V2]:
         """Make a new value of each, or None; its key is still the right one."""
-        return self._apply(n.Map, "map_values", function)
+        return self._apply(n.MapValues, "map_values", function)
 
     def flat_map(self, function: Callable[[V], Iterable[V2]]) -> Stream[K, V2]:
         """Make any number of new values of each value, an iterable; state needs `key_by` then."""

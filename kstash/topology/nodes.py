@@ -173,7 +173,7 @@ class Apply(Node):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Map(Apply):
+class MapValues(Apply):
     """The results are the new values."""
 
     keeps = ~ColumnSet.VALUE

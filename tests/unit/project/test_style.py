@@ -178,7 +178,6 @@ NAMED_ALIKE = {
     "main": "what a process begins with: `python -m` and the script call it by this name",
     "log": "each module's own logger",
     "app": "each group of commands is an app of the command line",
-    "Map": "the node of a verb that everybody knows, and the state that holds a map",
     "text": "the serde is a word of the API, the reader of a field one of three: text, number, tag",
 }
 """Names that several modules of kstash may have, each with its reason."""
