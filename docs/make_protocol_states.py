@@ -36,8 +36,8 @@ HEAD = """# States of a task group
 This page is drawn by `python docs/make_protocol_states.py` from the transitions of
 `kstash/core/group.py`; a test keeps it up to date. An arrow reads *event / effect*: the event that
 says that the last step is durable, and what is asked for next. `Begin` leads from every state to
-*looking*, and so does every failure: a group that was fenced, or whose producer failed, starts over
-with a new CLAIM. [The protocol](protocol.md) says what the steps are for.
+*reading the lineage*, and so does every failure: a group that was fenced, or whose producer failed,
+starts over with a new CLAIM. [The protocol](protocol.md) says what the steps are for.
 
 """
 
@@ -119,7 +119,7 @@ def page() -> str:
     for state, event, effects, target in arrows():
         drawing.append(f"    {state.name} --> {target.name}: {event} / {effects}")
         rows.append(f"| {state.value} | `{event}` | `{effects}` | {target.value} |")
-    rows.append("| *any* | `Begin` | `ReadLineage` | looking |")
+    rows.append("| *any* | `Begin` | `ReadLineage` | reading the lineage |")
     return HEAD + "\n".join([*drawing, "```", "", *rows, ""])
 
 

@@ -152,7 +152,7 @@ class GroupCore:
         self.committed = self._start = None
         self.plans = {}
         self._chain, self._bases, self._scans, self._asked = [], {}, [], ()
-        self.state = GroupState.LOOKING
+        self.state = GroupState.READING
         return [effects.ReadLineage(0, None)]
 
     def _fold(self, event: Event) -> None:
@@ -160,7 +160,7 @@ class GroupCore:
         for offset, record in event.records:
             self.view.fold(offset, record)
 
-    def _looked(self, event: Event) -> list[Effect]:
+    def _read_lineage(self, event: Event) -> list[Effect]:
         self._fold(event)
         if self.view.generation is None:
             self.state = GroupState.CONFIGURING
@@ -199,10 +199,10 @@ class GroupCore:
         self.check_fenced()
         assert self.view.generation_record is not None
         offset, _ = self.view.generation_record
-        self.state = GroupState.CHECKING
+        self.state = GroupState.READING_CONFIG
         return [effects.ReadLineage(offset, offset)]
 
-    def _checked(self, event: Event) -> list[Effect]:
+    def _read_config(self, event: Event) -> list[Effect]:
         # A reset deletes the lineage topic, then fences the sinks, then makes the topic anew. Who
         # slept meanwhile has read a part of either, and may have initialised its sinks since (H63).
         assert isinstance(event, events.LineageRead)
@@ -315,19 +315,21 @@ _S = GroupState
 _ORDER = {state: step for step, state in enumerate(GroupState)}
 
 TRANSITIONS: dict[tuple[GroupState, type[Event]], Transition] = {
-    (_S.LOOKING, events.LineageRead): Transition(GroupCore._looked, (_S.CONFIGURING, _S.CLAIMING)),
+    (_S.READING, events.LineageRead): Transition(
+        GroupCore._read_lineage, (_S.CONFIGURING, _S.CLAIMING)
+    ),
     (_S.CONFIGURING, events.GenerationAppended): Transition(GroupCore._claim, (_S.CLAIMING,)),
     (_S.CLAIMING, events.ClaimAppended): Transition(GroupCore._claimed, (_S.READING_CLAIM,)),
     (_S.READING_CLAIM, events.LineageRead): Transition(GroupCore._read_claim, (_S.FENCING,)),
     (_S.FENCING, events.Fenced): Transition(GroupCore._fenced, (_S.SEALING,)),
     (_S.SEALING, events.SealAppended): Transition(GroupCore._sealed, (_S.READING_SEAL,)),
-    (_S.READING_SEAL, events.LineageRead): Transition(GroupCore._read_seal, (_S.CHECKING,)),
-    (_S.CHECKING, events.LineageRead): Transition(GroupCore._checked, (_S.VERIFYING,)),
+    (_S.READING_SEAL, events.LineageRead): Transition(GroupCore._read_seal, (_S.READING_CONFIG,)),
+    (_S.READING_CONFIG, events.LineageRead): Transition(GroupCore._read_config, (_S.VERIFYING,)),
     (_S.VERIFYING, events.CheckpointsVerified): Transition(GroupCore._verified, (_S.SCANNING,)),
     (_S.SCANNING, events.TailsScanned): Transition(GroupCore._scanned, (_S.LOCATING, _S.STARTING)),
     (_S.LOCATING, events.SkipsLocated): Transition(GroupCore._located, (_S.STARTING,)),
     (_S.STARTING, events.StartAppended): Transition(GroupCore._started, (_S.REPLAYING,)),
     (_S.REPLAYING, events.Replayed): Transition(GroupCore._replayed, (_S.LIVE,)),
     # From any state: assigned, or starting over after a failure.
-    **{(state, events.Begin): Transition(GroupCore._begin, (_S.LOOKING,)) for state in GroupState},
+    **{(state, events.Begin): Transition(GroupCore._begin, (_S.READING,)) for state in GroupState},
 }

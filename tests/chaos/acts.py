@@ -31,13 +31,13 @@ TWIN_S_MAX = 30.0
 CHECK_INTERVAL_S = 0.005
 
 STEPS = (
-    "looking",
+    "reading the lineage",
     "claiming",
     "reading to the claim",
     "fencing",
     "sealing",
     "reading to the seal",
-    "looking at the config again",
+    "reading the config again",
     "verifying checkpoints",
     "scanning",
     "starting",

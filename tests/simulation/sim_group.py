@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 BEFORE_SEAL = frozenset(
     {
-        GroupState.LOOKING,
+        GroupState.READING,
         GroupState.CONFIGURING,
         GroupState.CLAIMING,
         GroupState.READING_CLAIM,
         GroupState.FENCING,
         GroupState.SEALING,
         GroupState.READING_SEAL,
-        GroupState.CHECKING,
+        GroupState.READING_CONFIG,
     }
 )
 

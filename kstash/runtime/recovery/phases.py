@@ -6,14 +6,14 @@ from kstash.core.group_state import GroupState
 
 PHASES: dict[GroupState, str] = {
     GroupState.NEW: "claim",
-    GroupState.LOOKING: "claim",
+    GroupState.READING: "claim",
     GroupState.CONFIGURING: "claim",
     GroupState.CLAIMING: "claim",
     GroupState.READING_CLAIM: "claim",
     GroupState.FENCING: "fence",
     GroupState.SEALING: "fence",
     GroupState.READING_SEAL: "scan",
-    GroupState.CHECKING: "scan",
+    GroupState.READING_CONFIG: "scan",
     GroupState.VERIFYING: "restore",
     GroupState.SCANNING: "scan",
     GroupState.LOCATING: "start",

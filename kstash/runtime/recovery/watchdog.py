@@ -26,10 +26,10 @@ clients find them anew, within a fraction of it."""
 
 GIVES_UP = frozenset(
     {
-        GroupState.LOOKING,
+        GroupState.READING,
         GroupState.READING_CLAIM,
         GroupState.READING_SEAL,
-        GroupState.CHECKING,
+        GroupState.READING_CONFIG,
         GroupState.SCANNING,
         GroupState.LOCATING,
         GroupState.REPLAYING,

@@ -269,7 +269,7 @@ def test_a_transition_leads_where_the_table_says() -> None:
     """The drawing is of the table, so what the code does must be in it."""
     core = group_core()
     core.step(Begin())
-    key = GroupState.LOOKING, LineageRead
+    key = GroupState.READING, LineageRead
     stated = TRANSITIONS[key]
     try:
         TRANSITIONS[key] = replace(stated, targets=(GroupState.FENCING,))
