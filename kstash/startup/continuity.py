@@ -37,7 +37,7 @@ from kstash.runtime.layout import Layout, start_settings
 from kstash.runtime.lineage_reader import lineage_record
 from kstash.runtime.places import located
 from kstash.settings.config import Config
-from kstash.topology.model import Topology
+from kstash.topology.model import Topology, numbered
 
 READ_DEADLINE_S = 30.0
 """After so long without any record the cluster counts as unreachable."""
@@ -141,7 +141,7 @@ def _continued(
         return topology
     is_same, _, _, before = max(known, key=lambda entry: entry[:2])
     manifest = renumbered(before, _manifest(settings))
-    numbered = topology.with_numbers(manifest)
+    continued = numbered(topology, manifest)
     changes = difference(before, manifest)
     if not is_changed(
         starts,
@@ -150,7 +150,7 @@ def _continued(
         frozenset(config.drop_stores),
         is_drained=lambda changed: _is_drained(views, changed, is_begun=is_same),
     ):
-        return numbered
+        return continued
     used = {topic for stage in before.stages for topic, internal in stage.inputs if internal}
     for topic, _ in filled:
         if topic not in used:
@@ -163,7 +163,7 @@ def _continued(
                 "name in repartition), and leave that topic alone",
             )
     log.info("program changed", changes=[change.text for change in changes])
-    return numbered
+    return continued
 
 
 def _manifest(settings: Mapping[str, str]) -> Manifest:

@@ -198,7 +198,7 @@ def windowed(serde: Serde[K], size: timedelta | w.Windows | None = None) -> Serd
     check_serde("serde", serde, location, is_needed=True)
     if size is None:
         return windowed_by_session(serde)
-    if isinstance(size, w.Windows) and size.goes_by_time:
+    if isinstance(size, w.WindowKind) and size.goes_by_time:
         return size.result_key(serde)
     return windowed_by_time(serde, check_interval("size", size, location, least=1))
 

@@ -64,7 +64,7 @@ class WindowedStream(Generic[K, V]):
     """
 
     _stream: KeyedStream[K, V]
-    _windows: w.Windows
+    _windows: w.WindowKind
     _grace_ms: int
     _emit: w.Emit
     _idle_timeout_ms: int | None
@@ -279,7 +279,7 @@ def windowed_stream(
     Raises:
         TopologyError: an argument is no such thing.
     """
-    if not isinstance(windows, w.Windows):
+    if not isinstance(windows, w.WindowKind):
         raise TopologyError(
             "window takes windows such as kstash.tumbling(timedelta(minutes=1)), not "
             f"{short_repr(windows)}",

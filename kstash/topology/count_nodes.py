@@ -7,11 +7,11 @@ from typing import Any
 
 from kstash.serdes import Serde, msgpack
 from kstash.topology.traits import OUT, KeyedStore
-from kstash.topology.window_nodes import DROPS, WindowFold, Windows
+from kstash.topology.window_nodes import DROPS, WindowFold, WindowKind
 
 
 @dataclass(frozen=True, slots=True)
-class ByNumber(Windows):
+class ByNumber(WindowKind):
     """Windows of so many records of a key, one after the other as they come.
 
     Attributes:

@@ -41,10 +41,11 @@ class KeyedState(ABC):
             operator; None: until it is deleted.
     """
 
-    verb: ClassVar[str]
-    kind: ClassVar[StoreKind] = StoreKind.KEYED
-    how_to_set: ClassVar[str]
-    how_to_delete: ClassVar[str] = "clear()"
+    # Completion shows users what their code calls: all that is of the engine is private.
+    _verb: ClassVar[str]
+    _kind: ClassVar[StoreKind] = StoreKind.KEYED
+    _how_to_set: ClassVar[str]
+    _how_to_delete: ClassVar[str] = "clear()"
 
     def __init__(self, name: str, serde: Serde[Any], *, ttl: timedelta | None = None) -> None:
         self.name = name
@@ -63,10 +64,10 @@ class KeyedState(ABC):
     # A state stands in the instance while it is bound: what is here is for the user's code alone.
 
     def __set__(self, processor: object, value: Never) -> NoReturn:
-        self._is_not_assigned(processor, "set", self.how_to_set)
+        self._is_not_assigned(processor, "set", self._how_to_set)
 
     def __delete__(self, processor: object) -> NoReturn:
-        self._is_not_assigned(processor, "deleted", self.how_to_delete)
+        self._is_not_assigned(processor, "deleted", self._how_to_delete)
 
     def _is_not_assigned(self, processor: object, verb: str, call: str) -> NoReturn:
         name = self.attribute
@@ -77,18 +78,18 @@ class KeyedState(ABC):
             user_location(),
         )
 
-    def canonical(self) -> list[Any]:
+    def _canonical(self) -> list[Any]:
         """What of it goes into the topology hash, its time to live where it has one.
 
         That may change after a drain: what it holds does not depend on it.
         """
         lives = [] if self.ttl_ms is None else [self.ttl_ms]
-        return [self.verb, self.name, self.serde.name, *lives]
+        return [self._verb, self.name, self.serde.name, *lives]
 
-    def store(self, operator: str, key: Serde[Any]) -> KeyedStore:
+    def _store(self, operator: str, key: Serde[Any]) -> KeyedStore:
         """Its store, for an operator with keys of this serde."""
         name = f"{operator}.{self.name}" if self.name else operator
-        return KeyedStore(name, self.verb, key, self.serde, self.kind, is_stamped=True)
+        return KeyedStore(name, self._verb, key, self.serde, self._kind, is_stamped=True)
 
     def _is_not_bound(self) -> NoReturn:
         raise TopologyError(
@@ -107,9 +108,9 @@ class Value(KeyedState, Generic[T]):
     ```
     """
 
-    verb = "value"
-    how_to_set = "set(value)"
-    how_to_delete = "delete()"
+    _verb = "value"
+    _how_to_set = "set(value)"
+    _how_to_delete = "delete()"
 
     def __init__(self, name: str, serde: Serde[T], *, ttl: timedelta | None = None) -> None:
         super().__init__(name, serde, ttl=ttl)
@@ -143,9 +144,9 @@ class Map(KeyedState, Generic[MK, MV]):
     numbers, under `int_text` not that of the numbers.
     """
 
-    verb = "map"
-    kind = StoreKind.ORDERED
-    how_to_set = "set(key, value), entry by entry"
+    _verb = "map"
+    _kind = StoreKind.ORDERED
+    _how_to_set = "set(key, value), entry by entry"
 
     def __init__(
         self, name: str, *, key: Serde[MK], value: Serde[MV], ttl: timedelta | None = None
@@ -153,13 +154,13 @@ class Map(KeyedState, Generic[MK, MV]):
         super().__init__(name, value, ttl=ttl)
         self.key_serde: Serde[MK] = key
 
-    def canonical(self) -> list[Any]:
+    def _canonical(self) -> list[Any]:
         """The serde of its keys too."""
-        return [*super().canonical(), self.key_serde.name]
+        return [*super()._canonical(), self.key_serde.name]
 
-    def store(self, operator: str, key: Serde[Any]) -> KeyedStore:
+    def _store(self, operator: str, key: Serde[Any]) -> KeyedStore:
         """Its keys are pairs of the key of the record and that of the entry."""
-        return super().store(operator, pair_of(key, self.key_serde))
+        return super()._store(operator, pair_of(key, self.key_serde))
 
     @overload
     def get(self, key: MK) -> MV | None: ...
@@ -232,12 +233,12 @@ class List(KeyedState, Generic[T]):
     each item goes by itself, counted from when it was appended.
     """
 
-    verb = "list"
-    how_to_set = "append(item), or clear() and extend(items)"
+    _verb = "list"
+    _how_to_set = "append(item), or clear() and extend(items)"
 
-    def store(self, operator: str, key: Serde[Any]) -> KeyedStore:
+    def _store(self, operator: str, key: Serde[Any]) -> KeyedStore:
         """One list for each key."""
-        return replace(super().store(operator, key), value=list_of(self.serde))
+        return replace(super()._store(operator, key), value=list_of(self.serde))
 
     def __init__(self, name: str, serde: Serde[T], *, ttl: timedelta | None = None) -> None:
         super().__init__(name, serde, ttl=ttl)

@@ -89,7 +89,7 @@ class Stage:
 
     Attributes:
         index: its number, which task ids go by: 0 and up, in the order of the flow, unless the
-            program was changed since (`with_numbers`).
+            program was changed since (`numbered`).
         name: stable and unique; names the folder of its state.
         inputs: topics read, at least one.
         outputs: topics written; may be empty.
@@ -155,9 +155,6 @@ class Topology:
     Attributes:
         application_id: prefix of all names in Kafka.
         stages: at least one.
-        next_number: above every number that a stage of the application ever had; 0: as many as
-            there are stages now.
-        retired: (stage number, topic) of sinks that the application wrote once.
         hash: SHA-256 in hex over everything that must not change between a crash and the replay,
             as far as it has a name: user functions are not in it, nor the stages' numbers.
     """
@@ -165,8 +162,10 @@ class Topology:
     application_id: str
     stages: tuple[Stage, ...]
     hash: str
-    next_number: int = 0
-    retired: tuple[tuple[int, str], ...] = ()
+    # Above every number that a stage of the application ever had; 0: as many as there are now.
+    _next_number: int = 0
+    # (Stage number, topic) of sinks that the application wrote once.
+    _retired: tuple[tuple[int, str], ...] = ()
 
     @property
     def checkpoints_topic(self) -> str:
@@ -228,21 +227,11 @@ class Topology:
         """What START says of it (`kstash.core.manifest`)."""
         return Manifest(
             stages=tuple(_shape(stage) for stage in self.stages),
-            next_number=self.next_number or len(self.stages),
+            next_number=self._next_number or len(self.stages),
             guarantee=guarantee,
             partitions=dict(partitions or {}),
             topic_ids=dict(topic_ids or {}),
-            retired=self.retired,
-        )
-
-    def with_numbers(self, program: Manifest) -> Topology:
-        """The same stages with the numbers and names that `program` gives them, in its order."""
-        stages = tuple(
-            replace(stage, index=shape.number, name=shape.name)
-            for stage, shape in zip(self.stages, program.stages, strict=True)
-        )
-        return replace(
-            self, stages=stages, next_number=program.next_number, retired=program.retired
+            retired=self._retired,
         )
 
     def describe(self, format: str = "text") -> str:  # noqa: A002 - the command line's word
@@ -257,6 +246,17 @@ class Topology:
         from kstash.topology.draw import draw
 
         return draw(self, format)
+
+
+def numbered(topology: Topology, program: Manifest) -> Topology:
+    """The same stages with the numbers and names that `program` gives them, in its order."""
+    stages = tuple(
+        replace(stage, index=shape.number, name=shape.name)
+        for stage, shape in zip(topology.stages, program.stages, strict=True)
+    )
+    return replace(
+        topology, stages=stages, _next_number=program.next_number, _retired=program.retired
+    )
 
 
 def _shape(stage: Stage) -> StageShape:

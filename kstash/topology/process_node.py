@@ -47,7 +47,7 @@ class Process(Stateful):
 
     def canonical(self) -> list[Any]:
         """What it keeps too."""
-        states = [state.canonical() for state in self.states.values()]
+        states = [state._canonical() for state in self.states.values()]
         own = self.result_key.name if self.result_key else None
         measures = [list(self.measures)] if self.measures else []
         wall = ["wall"] if self.has_wall_timers else []
@@ -97,7 +97,7 @@ class Process(Stateful):
             holds="timers" if self.has_timers else "",
         )
         kept = [] if self.has_nameless else [timers]
-        kept += [state.store(self.name, self.key) for state in states]
+        kept += [state._store(self.name, self.key) for state in states]
         if self.expires:
             kept.append(KeyedStore(self.expiry, "expiry", raw, raw, StoreKind.TIMERS))
         if self.has_wall_timers:

@@ -9,13 +9,13 @@ from kstash.serdes import Serde, msgpack
 from kstash.topology.intervals import interval_text
 from kstash.topology.keyed_nodes import Stateful
 from kstash.topology.traits import KeyedStore, time_store
-from kstash.topology.window_nodes import WindowFold, Windows
+from kstash.topology.window_nodes import WindowFold, WindowKind
 from kstash.topology.window_places import queue_store
 from kstash.topology.windowed import Windowed, windowed_by_session
 
 
 @dataclass(frozen=True, slots=True)
-class Sessions(Windows):
+class Sessions(WindowKind):
     """Windows that reach from the first to the last of records close to each other.
 
     Attributes:

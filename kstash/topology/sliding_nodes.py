@@ -9,13 +9,13 @@ from kstash.serdes import Serde, msgpack
 from kstash.topology.intervals import interval_text
 from kstash.topology.keyed_nodes import Stateful
 from kstash.topology.traits import ColumnSet, KeyedStore, time_store
-from kstash.topology.window_nodes import WindowFold, Windows
+from kstash.topology.window_nodes import WindowFold, WindowKind
 from kstash.topology.window_places import queue_store
 from kstash.topology.windowed import Windowed, windowed_by_time
 
 
 @dataclass(frozen=True, slots=True)
-class Sliding(Windows):
+class Sliding(WindowKind):
     """Windows of one size around records: one ends at each, and one begins after each.
 
     Attributes:
@@ -39,7 +39,7 @@ class Sliding(Windows):
                 "sliding windows keep the values of records, but their serde is not known here: "
                 "give it as values="
             )
-        return Windows.problem(self, fold)  # `super` does not go with slots
+        return WindowKind.problem(self, fold)  # `super` does not go with slots
 
 
 @dataclass(slots=True)

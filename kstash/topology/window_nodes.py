@@ -39,6 +39,17 @@ LATE = "late"
 class Windows(ABC):
     """A kind of windows with its measures, as `KeyedStream.window` takes it.
 
+    `kstash.tumbling` and the functions beside it make them; there are no others.
+    """
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """With all that the contents of a store depend on: it is compared between programs."""
+
+
+class WindowKind(Windows):
+    """What the engine knows of windows, and completion does not show to users.
+
     Attributes:
         node: the class of the nodes that fold by such windows.
         emits: what they can send; the first one by default.
@@ -48,10 +59,6 @@ class Windows(ABC):
     node: ClassVar[type[WindowFold[Any]]]
     emits: ClassVar[tuple[Emit, ...]] = ("update", "final")
     goes_by_time: ClassVar[bool] = True
-
-    @abstractmethod
-    def __str__(self) -> str:
-        """With all that the contents of a store depend on: it is compared between programs."""
 
     @abstractmethod
     def result_key(self, key: Serde[Any]) -> Serde[Any]:
@@ -69,7 +76,7 @@ class Windows(ABC):
         return ""
 
 
-W = TypeVar("W", bound=Windows)
+W = TypeVar("W", bound=WindowKind)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +196,7 @@ class WindowFold(Node, Generic[W]):
         return "final" if self.is_final else "update"
 
 
-class ByStart(Windows):
+class ByStart(WindowKind):
     """Windows of which the start says all: they are the same for all keys, and close in its order.
 
     None begins before 1970.

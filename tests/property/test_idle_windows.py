@@ -17,7 +17,7 @@ from kstash.operators.program import StageProgram
 from kstash.operators.windows import aligned, queue
 from kstash.testing.state import MemoryBackend
 from kstash.topology.model import Stage
-from kstash.topology.window_nodes import Windows
+from kstash.topology.window_nodes import ByStart, Windows
 
 START = 10**9
 GRACE_MS = 3
@@ -72,7 +72,7 @@ class Run:
         self.state = self.backend.task("0", 0).open(self.stage.stores, base=None)
         self.program = StageProgram(self.stage, self.state)
         self.results: list[tuple[Windowed[str], int]] = []
-        self.key: kstash.Serde[Any] = windows.result_key(kstash.text)
+        self.key: kstash.Serde[Any] = kstash.windowed(kstash.text, windows)
 
     def send(self, key: str, timestamp: int) -> None:
         """A record."""
@@ -136,7 +136,7 @@ def test_all_close_once_and_for_good(
                 assert len(run.results) == told
                 assert run.dropped["late"] > late
         run.flush()
-    if windows.node.__name__ == "AlignedFold":
+    if isinstance(windows, ByStart):
         assert run.state.store("counts").items() == []
     windows_told = [window for window, _ in run.results]
     assert len(windows_told) == len(set(windows_told))

@@ -45,7 +45,7 @@ def results(
     state = MemoryBackend().task("n", 0).open(stage.stores, base=None)
     program = StageProgram(stage, state)
     made: list[tuple[Any, ...]] = []
-    serde = windows_of(spec).result_key(kstash.text)
+    serde = kstash.windowed(kstash.text, windows_of(spec))
     for batch in batches(records, cuts):
         program.process(0, batch)
         while True:

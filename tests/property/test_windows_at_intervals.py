@@ -195,7 +195,7 @@ def test_each_changed_window_is_said_once_as_it_was_last(
 
 def _takes(other: Row, gone: Row, windows: Windows) -> bool:
     """Whether a session that is there reaches around one that was taken back."""
-    key = windows.result_key(kstash.text)
+    key = kstash.windowed(kstash.text, windows)
     one, two = key.deserialize(other[0] or b""), key.deserialize(gone[0] or b"")
     within = one.start_ms <= two.start_ms and two.end_ms <= one.end_ms
     return other[1] is not None and one.key == two.key and within

@@ -60,6 +60,7 @@ def test_the_bytes_of_a_day_are_those_of_a_window_of_kafka_streams() -> None:
     data = serde.serialize(Windowed("shop", start, end))
     assert data == b"shop" + start.to_bytes(8, "big")
     assert serde.deserialize(data) == Windowed("shop", start, end)
+    assert isinstance(windows, Daily)
     assert serde == windows.result_key(kstash.text)
     with pytest.raises(ValueError, match="windows of this serde have one day of Europe/Berlin"):
         serde.serialize(Windowed("shop", start, end + 1))

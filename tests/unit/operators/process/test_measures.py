@@ -97,8 +97,8 @@ def test_a_state_that_has_no_end_is_as_it_was() -> None:
     """Programs without a time to live keep their hash."""
     hashes = {program(counting(ttl)).topology().hash for ttl in (None, HOUR, MINUTE)}
     assert len(hashes) == 3
-    assert kstash.Value("v", kstash.text).canonical() == ["value", "v", "text"]
-    assert kstash.Map("m", key=kstash.text, value=kstash.json).canonical() == [
+    assert kstash.Value("v", kstash.text)._canonical() == ["value", "v", "text"]
+    assert kstash.Map("m", key=kstash.text, value=kstash.json)._canonical() == [
         *("map", "m", "json", "text")
     ]
 
