@@ -88,3 +88,22 @@ def test_mutants_are_shown_the_tests_of_what_is_mutated() -> None:
     files = {str(p) for name in ("core", "runtime") for p in (unit / name).rglob("test_*.py")}
     assert files - {str(ROOT / path) for path in shown} == {str(unit / "core/test_states.py")}
     assert all((ROOT / path).exists() for path in shown)
+
+
+def misplaced(tests: Path, package: Path) -> list[str]:
+    """Tests in a folder that have the name of a module further down, and of none beside it."""
+    found = []
+    for path in sorted(tests.rglob("test_*.py")):
+        folder = package / path.parent.relative_to(tests)
+        name = path.name.removeprefix("test_")
+        if not (folder / name).exists():
+            found += [f"{path.name}: {home}" for home in folder.glob(f"*/{name}")]
+    return found
+
+
+def test_tests_lie_where_their_modules_do() -> None:
+    """What has the name of a module is in the folder of its package, not in one above."""
+    unit = ROOT / "tests" / "unit"
+    packages = [path for path in unit.iterdir() if (ROOT / "kstash" / path.name).is_dir()]
+    assert {"core", "operators", "runtime"} <= {path.name for path in packages}
+    assert not [one for path in packages for one in misplaced(path, ROOT / "kstash" / path.name)]
