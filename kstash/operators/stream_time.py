@@ -52,10 +52,11 @@ def last_of(stores: Stores, operator: str) -> tuple[int, int] | None:
 
     Returns:
         (Stream time, the greatest number that `WindowTime.note_last` was given); None: there was
-        none yet.
+        none yet. Of records alone there need not be a stream time: in watermark mode they come
+        without one until all inputs have said theirs. Then it is `BEFORE_ALL_MS`.
     """
     entries = stores.store(time_store(operator).name).peek((_ENTRY, _LAST))
-    return (entries[_ENTRY], entries[_LAST]) if _LAST in entries else None
+    return (entries.get(_ENTRY, BEFORE_ALL_MS), entries[_LAST]) if _LAST in entries else None
 
 
 class StreamTime:

@@ -83,6 +83,7 @@ class AlignedFolds:
         single = start_bytes(start) if last(max(stamps)) == start else b""
         # Their hashes are known, where keys can name the windows.
         names = keys if single else store_keys(keys, list(map(last, stamps)))
+        were_there = self._were_there([single + name for name in names], scope)
         left, made, largest = fold_into(
             scope.stores.ordered(self.name), single, self.column_fold, _named(flow, names), scope
         )
@@ -96,7 +97,11 @@ class AlignedFolds:
             return
         names = cast("list[bytes]", left.encoded)
         results = [key + single for key in names] if single else result_keys(names)
-        yield self._sent(left, results, made, largest, running, scope=scope)
+        if self.unsent is None:
+            yield self._sent(left, results, made, largest, running)
+        else:
+            self.unsent.keep(results, made, largest, running, were_there=were_there, scope=scope)
+            yield None
 
     def _folded_hopping(
         self, keys: list[bytes], flow: Flow, closed: int, time: WindowTime, scope: Scope
@@ -111,6 +116,7 @@ class AlignedFolds:
         values = _repeated(flow.values or [None] * flow.count, counts)
         each = _named(flow.expand(values, counts, with_keys=False), names)
         store = scope.stores.ordered(self.name)
+        were_there = self._were_there(names, scope)
         if scope.may_skip:
             try:
                 _, made, largest = fold_into(
@@ -133,7 +139,17 @@ class AlignedFolds:
             key + start for key, starts in zip(keys, around, strict=True) for start in starts
         ]
         times = _repeated(running, counts)
-        return self._sent(each, results, made, largest, times, scope=scope)
+        if self.unsent is None:
+            return self._sent(each, results, made, largest, times)
+        self.unsent.keep(results, made, largest, times, were_there=were_there, scope=scope)
+        return None
+
+    def _were_there(self, windows: list[bytes], scope: Scope) -> frozenset[bytes]:
+        """Keys of results of those windows that are in the store, where results wait; else none."""
+        if self.unsent is None:
+            return frozenset()
+        found = scope.stores.ordered(self.name).peek(set(windows))
+        return frozenset(result_keys(key for key, entry in found.items() if entry is not None))
 
     def _sent(
         self,
@@ -142,16 +158,8 @@ class AlignedFolds:
         states: list[Any],
         stamps: list[int],
         times: list[int],
-        *,
-        scope: Scope,
-    ) -> Flow | None:
-        """Results that records send at once, at the time that the operator has then.
-
-        None where they wait for their interval.
-        """
-        if self.unsent is not None:
-            self.unsent.keep(keys, states, stamps, times, scope)
-            return None
+    ) -> Flow:
+        """Results that records send at once, at the time that the operator has then."""
         return Flow(
             count=flow.count,
             keys=None,

@@ -95,7 +95,7 @@ class _Run:
             full = self._apply(counts, timestamp, made)
             live[key] = counts if counts.windows or counts.until else None
             if full is not None and full.state is not None:
-                self.results.add(key, made[0].sent, full.latest_ms, time)
+                self.results.add(key, made[0].sent, full.latest_ms, time, was_there=True)
             self.results.end_record()
 
     def _apply(self, counts: OpenCounts, timestamp: int, made: list[NewState]) -> OpenCount | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import chain, repeat
 from operator import sub
 from typing import Any, cast
@@ -31,9 +32,11 @@ class Results:
         self._states: list[Any] = []
         self._timestamps: list[int] = []
         self._times: list[int] = []
+        # Whether each window was there before the first of its results.
+        self._was_there: dict[bytes, bool] = {}
         self._late: dict[int, Bounds] = {}
 
-    def add(self, window: bytes, state: Any, timestamp: int, time: int) -> None:
+    def add(self, window: bytes, state: Any, timestamp: int, time: int, *, was_there: bool) -> None:
         """Add a result of the record whose turn it is.
 
         Args:
@@ -41,14 +44,24 @@ class Results:
             state: of the fold; None sends a tombstone.
             timestamp: of the result.
             time: that it carries to operators after this one.
+            was_there: whether there was such a window before the record.
         """
+        if self._unsent is not None:
+            self._was_there.setdefault(window, was_there)
         self._windows.append(window)
         self._states.append(state)
         self._timestamps.append(timestamp)
         self._times.append(time)
 
     def add_all(
-        self, key: bytes, starts: list[int], states: list[Any], timestamps: list[int], time: int
+        self,
+        key: bytes,
+        starts: list[int],
+        states: list[Any],
+        timestamps: list[int],
+        time: int,
+        *,
+        were_there: Collection[int],
     ) -> None:
         """Add results of windows of one key, all at one time.
 
@@ -58,8 +71,13 @@ class Results:
             states: of each, as of `add`.
             timestamps: of each.
             time: that each carries.
+            were_there: starts of those that there were before the record.
         """
-        self._windows += [key + data for data in map(start_bytes, starts)]
+        windows = [key + data for data in map(start_bytes, starts)]
+        if self._unsent is not None:
+            for window, start in zip(windows, starts, strict=True):
+                self._was_there.setdefault(window, start in were_there)
+        self._windows += windows
         self._states += states
         self._timestamps += timestamps
         self._times += [time] * len(starts)
@@ -91,7 +109,15 @@ class Results:
             return
         if self._unsent is not None:
             windows = cast("list[bytes]", self._windows)
-            self._unsent.keep(windows, self._states, self._timestamps, self._times, scope)
+            were_there = {window for window, was_there in self._was_there.items() if was_there}
+            self._unsent.keep(
+                windows,
+                self._states,
+                self._timestamps,
+                self._times,
+                were_there=were_there,
+                scope=scope,
+            )
             return
         counts = list(map(sub, self._ends, [0, *self._ends]))
         headers = None

@@ -104,12 +104,13 @@ class _Sessions(Part[NewState]):
         if not self.logic.is_final:
             for session in near:
                 if made.state is None or (session.start_ms, session.end_ms) != (start, end):
-                    self._send(key, session, None, self.now)
+                    self._send(key, session, None, self.now, was_there=True)
         for session in near if made.state is None else near[1:]:
             self.queue.remove(_queued(key, session))
             self._forget(key, session)
         if made.state is None:
             return
+        was_there = any((each.start_ms, each.end_ms) == (start, end) for each in near)
         if near:
             session = near[0]
             before = _queued(key, session)
@@ -129,11 +130,13 @@ class _Sessions(Part[NewState]):
         self.made.append(made.state)
         self.makers.append(self.at)
         if not self.logic.is_final:
-            self._send(key, session, made.sent, self.now)
+            self._send(key, session, made.sent, self.now, was_there=was_there)
 
-    def _send(self, key: bytes, session: Session, state: Any, time: int) -> None:
+    def _send(
+        self, key: bytes, session: Session, state: Any, time: int, *, was_there: bool
+    ) -> None:
         window = encode_session(key, session.start_ms, session.end_ms)
-        self.results.add(window, state, session.end_ms, time)
+        self.results.add(window, state, session.end_ms, time, was_there=was_there)
 
     # --- closing --------------------------------------------------------------------------------
 
@@ -152,7 +155,7 @@ class _Sessions(Part[NewState]):
             if self.logic.is_final:
                 # Time steps to where the session closes. Less what the operator holds back, that
                 # is its end.
-                self._send(key, session, session.state, end)
+                self._send(key, session, session.state, end, was_there=True)
 
     def _standing_at(self, place: Place) -> Session | None:
         """The session that stands there in the queue, unless it was removed."""

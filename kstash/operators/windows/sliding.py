@@ -240,9 +240,13 @@ class _Slides(Part[_Change]):
         first = slides.starts[0] if slides.starts else None
         self._put(slides, record, horizon)
         starts = change.starts
+        were_there: set[int] = set()
         if starts:
             at = bisect_left(slides.starts, starts[0])
             part = slice(at, at + change.replaced)
+            if self.logic.unsent is not None:
+                before = zip(slides.starts[part], slides.states[part], strict=True)
+                were_there = {start for start, state in before if state is not None}
             slides.starts[part] = starts
             slides.latest[part], slides.states[part] = change.latest, change.states
             self.opened += len(starts) - change.replaced
@@ -253,7 +257,9 @@ class _Slides(Part[_Change]):
         if record[0] - self.logic.size_ms < horizon > 0:
             self.missed += 1
         if not self.logic.is_final:
-            self.results.add_all(key, starts, change.sent, change.latest, self.now)
+            self.results.add_all(
+                key, starts, change.sent, change.latest, self.now, were_there=were_there
+            )
         elif starts and slides.starts[0] != first:
             if first is not None:
                 self.queue.remove((first, _WINDOW, key))
@@ -299,7 +305,8 @@ class _Slides(Part[_Change]):
                 # its start.
                 state, latest = slides.states[0], slides.latest[0]
                 if state is not None:
-                    self.results.add(key + start_bytes(start), state, latest, start)
+                    window = key + start_bytes(start)
+                    self.results.add(window, state, latest, start, was_there=True)
                 del slides.starts[0], slides.latest[0], slides.states[0]
                 self.opened -= 1
                 if slides.starts:

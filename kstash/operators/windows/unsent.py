@@ -3,10 +3,14 @@
 A place in the queue says when its window has changed first since it was sent, in the operator's
 stream time. So results leave in an order in which that time rises, and an operator after this one
 finds none of them late that it would not have found late when it changed.
+
+A window that begins and goes within an interval was never sent, so nothing takes it back. An entry
+says whether that is so; a window that is there and has none was sent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, cast
 
 from kstash.operators.flow import ENTERED, Expanded, Flow
@@ -29,11 +33,15 @@ _COUNT = b""
 _GONE, _THERE = 0, 1
 """The second number of a place: windows that are taken back come before those that are new."""
 
+_FIRST = 2
+"""What stands in an entry in its place where nothing of the window was sent before."""
+
 
 class Unsent:
     """What an operator has not sent yet.
 
-    An entry is a place's two numbers, a timestamp, and the encoded state where there is one.
+    An entry is a place's two numbers, a timestamp, and the encoded state where there is one. In
+    place of the second number stands `_FIRST` where nothing was sent before.
 
     Args:
         node: the windows.
@@ -57,15 +65,19 @@ class Unsent:
         states: list[Any],
         timestamps: list[int],
         times: list[int],
+        were_there: Collection[bytes],
         scope: Scope,
     ) -> None:
         """Windows have changed, one after the other: the last result of each counts.
+
+        One that is taken back is so only where something of it was sent.
 
         Args:
             windows: their encoded keys; one may stand there several times.
             states: of each; None: it is taken back.
             timestamps: of each result.
             times: of the operator, when each of them changed.
+            were_there: those of the windows that there were before the first of these changes.
             scope: of the batch.
         """
         stores = scope.stores
@@ -76,25 +88,31 @@ class Unsent:
         gone: list[bytes] = []
         places: dict[bytes, bytes] = {}
         serialize = self._state.serialize
-        before = 0
+        more = 0  # that wait
         for window, (state, timestamp) in last.items():
             what = _GONE if state is None else _THERE
             known: bytes | None = live.get(window)
-            at_ms, was = max(first[window], 0), None
+            at_ms, was, is_first = max(first[window], 0), None, window not in were_there
             if known is not None:
-                before += 1
-                at_ms, was = stamped_at_ms(known), known[STAMP_BYTES]
+                at_ms, kind = stamped_at_ms(known), known[STAMP_BYTES]
+                was, is_first = min(kind, _THERE), kind == _FIRST
+            if was is not None and was != what:
+                gone.append(encode_place((at_ms, was, window)))
+            if state is None and is_first:
+                more -= known is not None
+                live[window] = None
+                continue
+            more += known is None
             if was != what:
-                if was is not None:
-                    gone.append(encode_place((at_ms, was, window)))
                 places[encode_place((at_ms, what, window))] = b""
-            head = stamp(at_ms) + bytes((what,)) + stamp(timestamp)
+            head = stamp(at_ms) + bytes((_FIRST if is_first else what,)) + stamp(timestamp)
             live[window] = head if state is None else head + serialize(state)
         if gone:
             queue.delete(gone)
         if places:
             queue.put(places)
-        live[_COUNT] = stamp(_count_in(live) + len(last) - before)
+        left = _count_in(live) + more
+        live[_COUNT] = stamp(left) if left else None
 
     def send(self, scope: Scope) -> None:
         """Send what waits, or the first part of it."""

@@ -83,6 +83,47 @@ def test_windows_close_when_nothing_comes(windows: Any, mode: str) -> None:
         assert len(flushes(driver)) == 1
 
 
+@pytest.mark.parametrize("emit", ["final", "update"])
+@pytest.mark.parametrize(
+    "windows",
+    [
+        kstash.tumbling(seconds(10)),
+        kstash.hopping(seconds(10), seconds(5)),
+        kstash.session(seconds(10)),
+        kstash.sliding(seconds(10)),
+        kstash.daily("UTC"),
+    ],
+    ids=str,
+)
+def test_windows_close_where_event_time_has_not_come_yet(windows: Any, emit: Any) -> None:
+    """In watermark mode records come before any time does, while some upstream task says none."""
+    app = kstash.App("app", event_time="watermark")
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    keyed = stream.key_by(lambda value: value, key=kstash.text, value=kstash.text)
+    windowed = keyed.window(windows, emit=emit, idle_timeout=seconds(5))
+    windowed.count("counts").to("out")
+    with TestDriver(app, partitions=2) as driver:
+        driver.send("in", "v", key="k", timestamp_ms=20_000, partition=0)
+        driver.crash()
+        driver.recover()
+        for _ in range(20):
+            driver.advance(1.0)
+        assert {out.value for out in driver.read("out")} == {1}
+        assert len(flushes(driver)) == 1
+
+
+def test_windows_of_two_topics_close_where_one_has_no_record() -> None:
+    """In watermark mode, where its time is missing."""
+    app = kstash.App("app", event_time="watermark")
+    stream = app.stream("in", "more", key=kstash.text, value=kstash.text)
+    windowed = stream.window(kstash.tumbling(seconds(10)), emit="final", idle_timeout=seconds(5))
+    windowed.count("counts").to("out")
+    with TestDriver(app) as driver:
+        at(driver, 20)
+        driver.advance(10.0)
+        assert told(driver) == [("k", 20, 1)]
+
+
 def test_records_put_it_off_and_others_do_not() -> None:
     """Those that reach the windows: late ones and null keys too, but none that is filtered."""
     with TestDriver(idle()) as driver:

@@ -69,6 +69,70 @@ def test_all_of_an_interval_leaves_before_another_record() -> None:
         assert told(driver) == [("0", 0, 2)]
 
 
+def spans(driver: TestDriver) -> list[tuple[int, int, Any]]:
+    """(Start and end in seconds, value) of each result that was not read yet."""
+    return [
+        (out.key.start_ms // 1000, out.key.end_ms // 1000, out.value) for out in driver.read("out")
+    ]
+
+
+def test_only_sessions_that_were_sent_are_taken_back() -> None:
+    """Those that a record of the same interval makes longer, or one with others, never were."""
+    with TestDriver(counts(kstash.session(seconds(5)))) as driver:
+        at(driver, 1)
+        driver.advance(2.0)
+        assert spans(driver) == [(1, 1, 1)]
+        at(driver, 3, 4)
+        driver.advance(2.0)
+        assert spans(driver) == [(1, 1, None), (1, 4, 3)]
+        at(driver, 20, 18)
+        driver.advance(2.0)
+        assert spans(driver) == [(18, 20, 2)]
+        driver.crash()
+        driver.recover()
+        at(driver, 22)
+        driver.advance(2.0)
+        assert spans(driver) == [(18, 20, None), (18, 22, 3)]
+
+
+@pytest.mark.parametrize(
+    "windows",
+    [
+        kstash.tumbling(seconds(10)),
+        kstash.hopping(seconds(10), seconds(5)),
+        kstash.sliding(seconds(10)),
+        kstash.session(seconds(10)),
+    ],
+    ids=str,
+)
+def test_only_windows_that_were_sent_are_emptied(windows: Any) -> None:
+    """One that begins and is emptied within an interval is sent by nobody, and waits for none."""
+    app = kstash.App("app")
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    windowed = stream.window(windows, every=seconds(2))
+    windowed.aggregate(
+        "last",
+        lambda: "",
+        lambda _, value: kstash.DELETE if value == "x" else value,
+        value=kstash.text,
+        merge=(lambda _, other: other) if "session" in str(windows) else None,
+    ).to("out")
+
+    def told(*values: str) -> list[Any]:
+        for value in values:
+            driver.send("in", value, key="k", timestamp_ms=20_000)
+        driver.advance(2.0)
+        return list({value for _, _, value in spans(driver)})
+
+    with TestDriver(app) as driver:
+        assert told("a", "x") == []
+        assert driver.state("last.unsent") == driver.state("last.unsent.queue") == {}
+        assert told("x") == []
+        assert told("a", "x", "b") == ["b"]
+        assert told("x", "c", "x") == [None]
+        assert told("c", "x") == []
+
+
 @pytest.mark.parametrize("delivery", ["immediate", "transactional"])
 @pytest.mark.parametrize("windows", [kstash.hopping(seconds(10), seconds(5))], ids=str)
 def test_a_crash_at_any_write_is_none(windows: Any, delivery: Any) -> None:
