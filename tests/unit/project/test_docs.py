@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 BESIDE = [path for name in ("apps", "benchmarks", "helm") for path in (ROOT / name).rglob("*.md")]
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *BESIDE])
-WRAPPED = [page for page in PAGES if page.parent.name != "decisions"]
-"""All but the records of decisions, which stay as they were written."""
+WRAPPED = [page for page in PAGES if page.parent.name != "decisions" or page.name >= "0055"]
+"""All but the first records of decisions, which stay as they were written."""
 COLUMNS = 100
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
 TOPICS = (DOCS / "operating" / "topics.md").read_text(encoding="utf-8")
@@ -221,9 +221,7 @@ def test_verbs_are_called_as_they_are() -> None:
                 if name == "Record":
                     assert arguments == list(Record.__annotations__)
     assert shown >= STATE_VERBS
-    (there,) = [
-        row[0] for row in table(README, "What is there, and what is not") if "map" in row[0]
-    ]
+    there = " ".join(row[0] for row in table(README, "What is there, and what is not"))
     assert set(re.findall(r"\w+", there)) >= STATE_VERBS
 
 
