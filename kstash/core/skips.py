@@ -178,7 +178,7 @@ def questions(
         events = events_of(plan, index, implicit=tasks[stage].implicit)
         end = merged_end(plan, index)
         if offset < first or (end is not None and _is_taken(place, end, is_gap=is_gap)):
-            raise SkipTooLateError(stage, index, offset)
+            raise SkipTooLateError(stage, index, offset=offset)
         if events and end is None:
             open_places.setdefault((stage, index, first, events), []).append(offset)
     return tuple(Asked(*key, tuple(offsets)) for key, offsets in open_places.items())
@@ -197,4 +197,4 @@ def check_answers(asked: Sequence[Asked], answers: Sequence[Sequence[int]]) -> N
     for question, before in zip(asked, answers, strict=True):
         for offset, count in zip(question.offsets, before, strict=True):
             if count < question.events:
-                raise SkipTooLateError(question.stage, question.input, offset)
+                raise SkipTooLateError(question.stage, question.input, offset=offset)

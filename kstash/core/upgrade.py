@@ -196,7 +196,7 @@ def program_changed(
             if was.get(name) != is_now.get(name)
         },
         [change.text for change in changes],
-        [change.text for change in refusals(changes, dropped)],
+        refused=[change.text for change in refusals(changes, dropped)],
     )
 
 

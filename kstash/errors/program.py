@@ -41,7 +41,7 @@ class OperatorError(LocatedError, ProgramError):
         cause: the exception with the user's traceback.
     """
 
-    def __init__(self, operator: str, record_index: int, cause: BaseException) -> None:
+    def __init__(self, operator: str, record_index: int, *, cause: BaseException) -> None:
         super().__init__(f"operator {operator!r} failed: {error_text(cause)}")
         self.operator = operator
         self.record_index = record_index
@@ -64,7 +64,7 @@ class MisplacedKeyError(OperatorError):
         super().__init__(
             operator,
             record_index,
-            ValueError(
+            cause=ValueError(
                 f"the state of key {short_repr(key)} is in partition {needed}, and this is "
                 f"{partition}: the topic is not spread by Kafka's default partitioner (murmur2), "
                 "as all topics of one state must be. Put .repartition(NAME) after the stream of "
@@ -93,6 +93,7 @@ class SerdeError(LocatedError, ProgramError):
         self,
         operator: str,
         serde: str,
+        *,
         action: str,
         field: str,
         record_index: int,
@@ -151,6 +152,7 @@ class ProgramChangedError(ProgramError):
         self,
         differences: Mapping[str, tuple[str | None, str | None]],
         changes: Sequence[str] = (),
+        *,
         refused: Sequence[str] = (),
     ) -> None:
         settings = [f"{k}: was {a!r}, is {b!r}" for k, (a, b) in differences.items()]
@@ -198,7 +200,7 @@ class SkipTooLateError(LocatedError, ConfigError):
         input: index of the input of that stage.
     """
 
-    def __init__(self, stage: int, input_index: int, offset: int) -> None:
+    def __init__(self, stage: int, input_index: int, *, offset: int) -> None:
         super().__init__(
             "skip_records names a record that was processed before, or that lies before what is "
             "read: what came of it is out, and cannot be passed over any more. Nothing was "

@@ -34,7 +34,11 @@ def call_each(
         operator: for errors.
         refuse: given an `OperatorError` with the index in the column of a value that failed.
     """
-    return _through(function, column, partial(OperatorError, operator), refuse)
+
+    def error(index: int, cause: BaseException) -> OperatorError:
+        return OperatorError(operator, index, cause=cause)
+
+    return _through(function, column, error, refuse)
 
 
 def serialize_column(
@@ -54,7 +58,7 @@ def serialize_column(
     types.discard(NoneType)
     if serde.passes_bytes and types <= {bytes}:
         return column, []
-    error = partial(SerdeError, operator, serde.name, "serialize", field)
+    error = _errors(operator, serde.name, "serialize", field)
     made: Column | None = None
     serialize = serde.serialize
     if Deletion in types:
@@ -88,12 +92,18 @@ def deserialize_column(
         made = _at_once(serde.decode_column, column, has_none=has_none)
         if made is not None:
             return made
-    error = partial(SerdeError, operator, serde.name, "deserialize", field)
+    error = _errors(operator, serde.name, "deserialize", field)
     return _through(serde.deserialize, column, error, refuse, has_none=has_none)
 
 
 _Error = Callable[[int, BaseException], Exception]
 """Makes the error of a record of its index and of what was raised."""
+
+
+def _errors(operator: str, serde: str, action: str, field: str) -> _Error:
+    return lambda index, cause: SerdeError(
+        operator, serde, action=action, field=field, record_index=index, cause=cause
+    )
 
 
 def _through(

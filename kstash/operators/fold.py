@@ -182,7 +182,7 @@ class Fold:
         """What was raised for a record, as its error."""
         if isinstance(cause, SerdeError):
             return cause
-        error = OperatorError(self.label, index, cause)
+        error = OperatorError(self.label, index, cause=cause)
         error.detail += self._other_state(cause)
         return error
 

@@ -60,6 +60,6 @@ class KeyedStep:
         for index, key in enumerate(keys):
             if key is None:
                 cause = ValueError("the key is None, which has no state: filter such records out")
-                refuse(scope, flow, OperatorError(self.label, index, cause))
+                refuse(scope, flow, OperatorError(self.label, index, cause=cause))
         mask = [key is not None for key in keys]
         return flow.select(mask), list(compress(keys, mask))

@@ -140,7 +140,7 @@ class Graph:
     ) -> Stream[Any, Any]:
         """The records that a node makes: keyed, or with the reason why no state can follow."""
         kind: type[Stream[Any, Any]] = KeyedStream if unkeyed is None else Stream
-        return kind(self, node, key, value, unkeyed)
+        return kind(self, node, _key_serde=key, _value_serde=value, _unkeyed=unkeyed)
 
     def windowed(
         self,

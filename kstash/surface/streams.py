@@ -18,7 +18,7 @@ Nothing runs here. Four rules hold for all methods:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, get_args, overload
 
 from kstash.errors import TopologyError
@@ -63,6 +63,7 @@ class Stream(Generic[K, V]):
 
     _graph: Graph
     _node: n.Node
+    _: KW_ONLY
     _key_serde: Serde[Any] | None  # None where merged streams disagree
     _value_serde: Serde[Any] | None  # None where it is not known
     _unkeyed: str | None  # why no state can be kept per key here; None of a `KeyedStream`

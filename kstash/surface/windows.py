@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from kstash.errors import TopologyError
@@ -36,6 +36,7 @@ class WindowResults(KeyedStream[Windowed[K], R], Generic[K, V, R]):
     the number of records have the keys as they are.
     """
 
+    _: KW_ONLY
     _fold: w.WindowFold[Any]
 
     def late(self) -> KeyedStream[K, Late[V]]:
@@ -65,6 +66,7 @@ class WindowedStream(Generic[K, V]):
 
     _stream: KeyedStream[K, V]
     _windows: w.WindowKind
+    _: KW_ONLY
     _grace_ms: int
     _emit: w.Emit
     _idle_timeout_ms: int | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 from kstash.core.reader import ReaderState
@@ -28,6 +28,7 @@ class OutputRecord:
 
     key: Any
     value: Any
+    _: KW_ONLY
     timestamp_ms: int
     partition: int
     headers: Headers
@@ -38,9 +39,9 @@ class OutputRecord:
         return cls(
             _decoded(output.key, record.key()),
             _decoded(output.value, record.value()),
-            record.timestamp()[1],
-            record.partition(),
-            [h for h in record.headers() or [] if not h[0].startswith(HEADER_PREFIX)],
+            timestamp_ms=record.timestamp()[1],
+            partition=record.partition(),
+            headers=[h for h in record.headers() or [] if not h[0].startswith(HEADER_PREFIX)],
         )
 
 

@@ -71,7 +71,7 @@ class _Compiler:
         self._check_stage_names(stages)
         self._check_loops_through_topics(stages)
         self._check_deliveries(stages)
-        return Topology(self.application_id, stages, self._hash(stages))
+        return Topology(self.application_id, stages, hash=self._hash(stages))
 
     def _effective(self, declared: Sequence[Node]) -> list[Node]:
         """Nodes that have an effect, or lead to one, in the order of declaration."""

@@ -12,7 +12,7 @@ them):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 from kstash.core import names
@@ -161,6 +161,7 @@ class Topology:
 
     application_id: str
     stages: tuple[Stage, ...]
+    _: KW_ONLY
     hash: str
     # Above every number that a stage of the application ever had; 0: as many as there are now.
     _next_number: int = 0

@@ -6,7 +6,7 @@ So numbers far from 0 lose nothing, as they do where squares are added up and ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from math import isfinite, sqrt
 from typing import Any
 
@@ -27,6 +27,7 @@ class Statistics:
 
     count: int = 0
     mean: float = 0.0
+    _: KW_ONLY
     squares: float = 0.0
     min: float = 0.0
     max: float = 0.0
@@ -58,8 +59,10 @@ class Statistics:
         if not isfinite(squares):
             raise ValueError(f"no float holds the squared distance of {number} from {self.mean}")
         if count == 1:
-            return Statistics(1, mean, squares, value, value)
-        return Statistics(count, mean, squares, min(self.min, value), max(self.max, value))
+            return Statistics(1, mean, squares=squares, min=value, max=value)
+        return Statistics(
+            count, mean, squares=squares, min=min(self.min, value), max=max(self.max, value)
+        )
 
     def merge(self, other: Statistics) -> Statistics:
         """The statistics of the numbers of both.
@@ -77,9 +80,9 @@ class Statistics:
         return Statistics(
             count,
             self.mean + step * share,
-            squares,
-            min(self.min, other.min),
-            max(self.max, other.max),
+            squares=squares,
+            min=min(self.min, other.min),
+            max=max(self.max, other.max),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,7 +100,11 @@ class Statistics:
 def statistics_of(written: dict[str, Any]) -> Statistics:
     """What was written; the variance follows from the rest."""
     return Statistics(
-        written["count"], written["mean"], written["squares"], written["min"], written["max"]
+        written["count"],
+        written["mean"],
+        squares=written["squares"],
+        min=written["min"],
+        max=written["max"],
     )
 
 

@@ -90,8 +90,10 @@ def test_what_somebody_elses_text_holds_is_shown_and_not_obeyed() -> None:
     """A record in the text of a user's error may be an escape sequence of a terminal."""
     cause = ValueError("bad \x1b]0;owned\x07 record")
     for error in (
-        errors.OperatorError("map", 0, cause),
-        errors.SerdeError("map", "json", "deserialize", "value", 0, cause),
+        errors.OperatorError("map", 0, cause=cause),
+        errors.SerdeError(
+            "map", "json", action="deserialize", field="value", record_index=0, cause=cause
+        ),
         errors.ApplicationRunningError("app", ["a\x1b[2J"]),
         errors.ApplicationIdTakenError("app", ["a\x1b[2J"]),
     ):

@@ -98,7 +98,7 @@ class ProcessLogic:
         except KeyboardInterrupt:
             raise
         except BaseException as cause:
-            raise OperatorError(self.label, 0, cause) from cause
+            raise OperatorError(self.label, 0, cause=cause) from cause
 
 
 class ProcessStep(KeyedStep):

@@ -144,7 +144,7 @@ class ProcessRun:
             error = raised
             error.record_index = call.index
         except BaseException as cause:
-            error = OperatorError(self.label, call.index, cause)
+            error = OperatorError(self.label, call.index, cause=cause)
             if record is not None:
                 error.detail += null_hint(cause, record.value)
         else:

@@ -194,7 +194,7 @@ def test_an_error_of_the_users_function_shows_its_traceback(
         try:
             raise ZeroDivisionError("by zero")
         except ZeroDivisionError as cause:
-            raise OperatorError("ratio", 0, cause).at("numbers", 2, 17) from cause
+            raise OperatorError("ratio", 0, cause=cause).at("numbers", 2, 17) from cause
 
     monkeypatch.setattr(cli, "app", fail)
     with pytest.raises(SystemExit):
@@ -213,7 +213,7 @@ def test_what_the_log_has_is_not_shown_again(
     count: int,
 ) -> None:
     """A person has the message as the last line, without its cause once more; JSON stays JSON."""
-    error = OperatorError("map", 0, ValueError("bad \x1b[31m record"))
+    error = OperatorError("map", 0, cause=ValueError("bad \x1b[31m record"))
     error.is_logged = True
 
     def fail() -> None:

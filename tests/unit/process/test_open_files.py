@@ -134,7 +134,7 @@ def test_what_fails_for_want_of_files_is_explained(error: Exception) -> None:
 
 def test_other_errors_stay() -> None:
     """User code that fails, and errors while there are files enough, are reported as they are."""
-    mistake = OperatorError("map", 0, ValueError("x"))
+    mistake = OperatorError("map", 0, cause=ValueError("x"))
     with pytest.raises(OperatorError), short(95).explained():
         raise mistake
     with pytest.raises(KafkaUnavailableError), short(5).explained():

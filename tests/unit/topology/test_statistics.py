@@ -98,4 +98,4 @@ def test_what_the_serde_refuses() -> None:
     assert check is not None
     check([of([1, 2])])
     with pytest.raises(ValueError, match="NaN"):
-        check([of([1]), Statistics(1, nan, 0.0, 0.0, 0.0)])
+        check([of([1]), Statistics(1, nan)])
