@@ -74,7 +74,7 @@ class ConfigFields(BaseModel):
     idle_timeout_ms: Milliseconds = 30_000
     """How long nothing may come of a source until its event time goes by the clock, so much behind
     it, instead of holding all others back: with `App(event_time="watermark")`. A change needs a
-    drain."""
+    drain. `idle_timeout=` of `window` is another thing: it closes windows."""
 
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
     """Where an application starts that has never run."""

@@ -29,6 +29,9 @@ OTHER_WORDS = {
     **dict.fromkeys(("producer_config", "consumer_config", "client", "security"), "kafka={...}"),
     **dict.fromkeys(("web_port", "port", "metrics_port"), "http_port"),
     **dict.fromkeys(("auto_create_topics", "topic_allow_declare"), "create_topics"),
+    "idle_timeout": "idle_timeout= of window(), which closes windows where no record comes; or the "
+    "setting idle_timeout_ms, after which an input that is silent holds no time back in watermark "
+    "mode",
 }
 """Settings of other libraries, and what stands in their place."""
 

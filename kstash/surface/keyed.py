@@ -234,8 +234,9 @@ class KeyedStream(KeyedFolds[K, V]):
         """Part the records of each key by time: folds of what this gives are of a key and window.
 
         The time is that of the records' timestamps. How far it has come is the greatest one that
-        the operator has seen: *stream time*, which no clock moves. A window is closed when stream
-        time reaches its end and the grace; what comes for it later is late, and dropped.
+        the operator has seen: *stream time*, which no clock moves but by `idle_timeout` and in
+        watermark mode. A window is closed when stream time reaches its end and the grace; what
+        comes for it later is late, and dropped.
 
         Args:
             windows: which there are: `kstash.tumbling(size)`, `kstash.hopping(size, advance)`,
@@ -247,10 +248,15 @@ class KeyedStream(KeyedFolds[K, V]):
                 window sends one value, when it is closed. By default `update`; windows by the
                 number of records know `final` alone.
             idle_timeout: once no record has reached the windows of a task for so long by the clock,
-                and its inputs are read to their ends, all of its windows close; in whole
-                milliseconds, 1 or more. By default only records close windows.
-            every: with `emit="update"`, send what has changed once in so much time by the clock, in
-                whole milliseconds, 1 or more, and not with each record. Not in watermark mode.
+                and its inputs are read to their ends, all of its windows close, of all keys, and
+                what comes for them later is late; in whole milliseconds, 1 or more. The length
+                begins anew with each start. `stream(idle="hold")` does not stop it. With
+                `emit="update"` nothing is sent by it, and the state goes. By default only records
+                close windows. The setting `idle_timeout_ms`, of watermark mode, is another thing.
+            every: with `emit="update"`, send what has changed at each multiple of this by the Unix
+                clock, in whole milliseconds, 1 or more, and not with each record. What waits when
+                the worker stops is sent at the first multiple after the next start. Not in
+                watermark mode.
 
         Raises:
             TopologyError: no such windows or emission, or no such length of time.

@@ -295,34 +295,55 @@ def windowed_stream(
     if emit not in windows.emits:
         choices = " or ".join(map(repr, windows.emits))
         raise TopologyError(f"emit of {windows} is {choices}, not {short_repr(emit)}", location)
-    idle_ms: int | None = None
-    if idle_timeout is not None:
-        idle_ms = check_interval("idle_timeout", idle_timeout, location, least=1)
-        if not windows.goes_by_time:
-            raise TopologyError(
-                f"{windows} goes by no time: leave out idle_timeout, nothing closes its windows "
-                "but their records",
-                location,
-            )
-    every_ms: int | None = None
-    if every is not None:
-        every_ms = check_interval("every", every, location, least=1)
-        if emit != "update":
-            raise TopologyError(
-                'every is for emit="update": final results are sent once, when their windows close',
-                location,
-            )
-        if stream._graph.is_watermark:
-            raise TopologyError(
-                "every goes by the clock, so that nobody knows how much event time its results are "
-                'held back: leave it out with App(event_time="watermark")',
-                location,
-            )
     return WindowedStream(
         stream,
         windows,
         _grace_ms=grace_ms,
         _emit=emit,
-        _idle_timeout_ms=idle_ms,
-        _every_ms=every_ms,
+        _idle_timeout_ms=_idle_timeout_ms(windows, idle_timeout, location),
+        _every_ms=_every_ms(stream, windows, emit, every, location),
     )
+
+
+def _idle_timeout_ms(windows: w.WindowKind, idle_timeout: object, location: str) -> int | None:
+    if idle_timeout is None:
+        return None
+    idle_ms = check_interval("idle_timeout", idle_timeout, location, least=1)
+    if not windows.goes_by_time:
+        raise TopologyError(
+            f"{windows} goes by no time: leave out idle_timeout, nothing closes its windows "
+            "but their records",
+            location,
+        )
+    return idle_ms
+
+
+def _every_ms(
+    stream: KeyedStream[Any, Any],
+    windows: w.WindowKind,
+    emit: object,
+    every: object,
+    location: str,
+) -> int | None:
+    if every is None:
+        return None
+    every_ms = check_interval("every", every, location, least=1)
+    if "update" not in windows.emits:
+        raise TopologyError(
+            f"{windows} sends each window once, when it is full: leave out every, which is for "
+            "windows that send with each record",
+            location,
+        )
+    if emit != "update":
+        raise TopologyError(
+            'every is for emit="update": final results are sent once, when their windows close',
+            location,
+        )
+    if stream._graph.is_watermark:
+        raise TopologyError(
+            'App(event_time="watermark") has no every: what waits for an interval would make '
+            "all that comes after these windows wait with it. Leave out every, and each record "
+            "sends; or event_time, and time is that of the records",
+            location,
+        )
+    return every_ms

@@ -24,6 +24,7 @@ from kstash.operators.slices import deciding
 from kstash.ports.kafka import Headers, Partition
 from kstash.runtime.worker.store_view import StoreView
 from kstash.surface.streams import Stream
+from kstash.testing.entries import by_key
 from kstash.testing.given import check_seconds, check_sent
 from kstash.testing.inputs import encoded_item, input_serdes
 from kstash.testing.outputs import OutputReader, OutputRecord, output_of
@@ -199,17 +200,17 @@ class TestDriver:
         """All entries of a store, over all partitions, with decoded keys.
 
         Raises:
-            ConfigError: the application has no such store, or there is no worker: it crashed.
+            ConfigError: the application has no such store, Python cannot hash its keys (lists,
+                dicts), or there is no worker: it crashed.
             ValueError: two of its keys are equal to Python (0.0 and -0.0), so that a dict has
                 place for one of them only.
         """
+        return by_key(store, self.entries(store))
+
+    def entries(self, store: str) -> list[tuple[Any, Any]]:
+        """The same as pairs of key and value, which any keys may be in; raises `ConfigError`."""
         worker = self.rig.worker
-        view = StoreView(worker.context.layout, worker.groups, store)
-        entries = list(view.items())
-        if len(dict(entries)) < len(entries):
-            keys = [key for key, _ in entries]
-            raise ValueError(f"store {store!r} has keys that are equal: {keys}")
-        return dict(entries)
+        return list(StoreView(worker.context.layout, worker.groups, store).items())
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward; the application does what falls due, in order.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kstash.core.partitioner import Partitioner
+from kstash.operators.stream_time import time_of
 from kstash.ports.state import StoreKind
 from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.layout import Layout
@@ -48,13 +49,18 @@ class StoreView:
     def items(self) -> Iterator[tuple[Any, Any]]:
         """All entries, task by task, in the order of the encoded keys: reads whole stores.
 
-        Of timers, in the order in which they are due: the times by (key, name).
+        Of timers, in the order in which they are due: the times by (key, name). Of a store with the
+        stream time of an operator: that by task, such as `count_0`, of those that have one.
         """
         for _, group in sorted(self._groups.items()):
             task = group.tasks.get(self._stage.index)
             if task is None:
                 continue
-            if self._store.kind is StoreKind.TIMERS:
+            if self._store.is_time:
+                at_ms = time_of(task.state, self._store.name)
+                if at_ms is not None:
+                    yield task.name, at_ms
+            elif self._store.kind is StoreKind.TIMERS:
                 for timer in task.state.timers(self._store.name).due(_ALL_MS, limit=sys.maxsize):
                     yield (self._store.key.deserialize(timer.key), timer.name), timer.at_ms
             else:

@@ -124,6 +124,29 @@ def test_windows_of_two_topics_close_where_one_has_no_record() -> None:
         assert told(driver) == [("k", 20, 1)]
 
 
+def test_one_silence_closes_the_windows_of_all_keys() -> None:
+    """Of those too that had none: what comes for the same time is late."""
+    with TestDriver(idle()) as driver:
+        at(driver, 0)
+        driver.advance(8.0)
+        assert told(driver) == [("k", 0, 1)]
+        at(driver, 9, key="never seen")
+        at(driver, 10, key="never seen")
+        assert driver.dropped() == {("counts", "late"): 1}
+
+
+def test_windows_close_where_a_source_holds_time_back() -> None:
+    """In watermark mode `idle="hold"` waits for the next record, and the windows do not."""
+    app = kstash.App("app", event_time="watermark")
+    stream = app.stream("in", key=kstash.text, value=kstash.text, idle="hold")
+    windowed = stream.window(kstash.tumbling(seconds(10)), emit="final", idle_timeout=seconds(5))
+    windowed.count("counts").to("out")
+    with TestDriver(app) as driver:
+        at(driver, 20)
+        driver.advance(10.0)
+        assert told(driver) == [("k", 20, 1)]
+
+
 def test_records_put_it_off_and_others_do_not() -> None:
     """Those that reach the windows: late ones and null keys too, but none that is filtered."""
     with TestDriver(idle()) as driver:

@@ -188,6 +188,38 @@ def test_what_waits_is_kept_over_a_stop() -> None:
         assert told(driver) == [("k", 0, 1)]
 
 
+def test_an_upgrade_takes_it_away_without_loss_where_nothing_waits() -> None:
+    """Once an interval has ended, and after a drain: the two stores are empty then."""
+
+    def program(**options: Any) -> kstash.App:
+        app = kstash.App("app", **options)
+        stream = app.stream("in", key=kstash.text, value=kstash.text)
+        every = None if options else seconds(2)
+        stream.window(kstash.tumbling(seconds(10)), every=every).count("counts").to("out")
+        return app
+
+    with TestDriver(program()) as driver:
+        at(driver, 0)
+        driver.advance(2.0)
+        assert driver.state("counts.unsent") == driver.state("counts.unsent.queue") == {}
+        driver.drain()
+        driver.recover(program(drop_stores=("counts.unsent", "counts.unsent.queue")))
+        at(driver, 1)
+        assert told(driver) == [("k", 0, 1), ("k", 0, 2)]
+
+
+def test_what_waits_at_a_drain_is_sent_after_the_next_start() -> None:
+    """At the first multiple of the clock."""
+    with TestDriver(counts(), start_ms=1_600_000_000_000) as driver:
+        driver.advance(1.5)
+        at(driver, 0)
+        driver.drain()
+        assert told(driver) == []
+        driver.recover()
+        driver.advance(0.5)
+        assert told(driver) == [("k", 0, 1)]
+
+
 def test_what_waited_is_not_late_for_windows_after_it() -> None:
     """Results carry the time at which their windows have changed first, and leave in its order."""
     app = kstash.App("app")
@@ -230,7 +262,10 @@ def test_both_options_go_together() -> None:
             {"windows": kstash.tumbling(seconds(1)), "emit": "final"},
             'every is for emit="update"',
         ),
-        ({"windows": kstash.tumbling_count(3)}, 'every is for emit="update"'),
+        (
+            {"windows": kstash.tumbling_count(3)},
+            r"tumbling_count\(3\) sends each window once, when it is full: leave out every",
+        ),
         (
             {"windows": kstash.tumbling(seconds(1)), "every": 3},
             "every is a timedelta",
@@ -253,5 +288,5 @@ def test_watermark_mode_has_no_intervals() -> None:
     """What waits would hold event time back for a length that nobody knows."""
     app = kstash.App("app", event_time="watermark")
     stream = app.stream("in", key=kstash.text, value=kstash.text)
-    with pytest.raises(TopologyError, match="leave it out with App"):
+    with pytest.raises(TopologyError, match="has no every: what waits for an interval"):
         stream.window(kstash.tumbling(seconds(1)), every=seconds(1))

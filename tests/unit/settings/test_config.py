@@ -199,6 +199,11 @@ def test_every_setting_has_a_valid_default() -> None:
     ("settings", "message"),
     [
         ({"http_prt": 1}, "unknown setting 'http_prt', did you mean 'http_port'?"),
+        (
+            {"idle_timeout": 5},
+            "use idle_timeout= of window(), which closes windows where no record comes; or the "
+            "setting idle_timeout_ms, ",
+        ),
         ({"http_port": 70_000}, "setting http_port: input should be less than or equal to 65535"),
         ({"guarantee": "twice"}, "setting guarantee: input should be 'exactly_once', "),
         ({"lineage_ack_delay_ms": 10_001}, "setting lineage_ack_delay_ms: "),

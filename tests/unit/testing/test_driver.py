@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -222,6 +223,34 @@ def test_calls_that_need_a_worker() -> None:
         assert (driver.state("counts"), pairs(driver, "word-counts")) == ({"a": 1}, [("a", 1)])
     with pytest.raises(ConfigError, match="was closed"):
         driver.state("counts")
+
+
+def test_state_of_keys_that_no_dict_takes() -> None:
+    """An error says how to read them; so do those that are equal to Python only."""
+    app = kstash.App("odd-keys")
+    stream = app.stream("in", key=kstash.json, value=kstash.text)
+    stream.count("n").to("counts")
+    stream.window(kstash.tumbling(timedelta(minutes=1))).count("by-minute").to("minutes")
+    with TestDriver(app) as driver:
+        driver.send("in", "v", key=[1, 2], timestamp_ms=0)
+        driver.send("in", "v", key={"a": 1}, timestamp_ms=0)
+        for store in ("n", "by-minute"):
+            with pytest.raises(ConfigError, match=rf"such as .*: entries\('{store}'\) gives"):
+                driver.state(store)
+        assert driver.entries("n") == [([1, 2], 1), ({"a": 1}, 1)]
+        assert [value for _, value in driver.entries("by-minute")] == [1, 1]
+
+
+def test_state_of_a_time_store_is_stream_time_by_task() -> None:
+    """Of tasks that have one; in one partition as in several."""
+    app = kstash.App("times")
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    stream.window(kstash.tumbling(timedelta(minutes=1)), emit="final").count("n").to("out")
+    with TestDriver(app, partitions=3) as driver:
+        assert driver.state("n.time") == {}
+        driver.send("in", "v", key="k", timestamp_ms=70_000, partition=0)
+        driver.send("in", "v", key="k", timestamp_ms=90_000, partition=2)
+        assert driver.state("n.time") == {"n_0": 70_000, "n_2": 90_000}
 
 
 def test_state_of_distinct() -> None:

@@ -152,7 +152,7 @@ def test_a_crash_counts_no_drop_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         assert driver.metrics.counts["operator_dropped_records"] == 3
         timed, hours = status(driver).operators
         assert (timed.dropped, hours.dropped) == ({"ahead": 0}, {"late": 1})
-        assert driver.state("h.time") == {b"": START_MS + HOUR_MS}
+        assert driver.state("h.time") == {"h_0": START_MS + HOUR_MS}
 
 
 class Waiting(kstash.Processor[str, str, str]):
