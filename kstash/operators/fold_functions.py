@@ -48,7 +48,7 @@ def summing(node: k.Sum) -> Fold:
 
 def reducing(node: k.Reduce) -> Fold:
     """From the first value."""
-    return Fold(node, _first_value, node.function, merge=node.function)
+    return Fold(node, _itself, node.function, merge=node.function)
 
 
 def aggregating(node: k.Aggregate) -> Fold:
@@ -65,12 +65,12 @@ def aggregating(node: k.Aggregate) -> Fold:
 
 def finding_least(node: k.Min) -> Fold:
     """From the first value."""
-    return Fold(node, _first_value, min, merge=min)
+    return Fold(node, _itself, min, merge=min)
 
 
 def finding_greatest(node: k.Max) -> Fold:
     """From the first value."""
-    return Fold(node, _first_value, max, merge=max)
+    return Fold(node, _itself, max, merge=max)
 
 
 def averaging(node: k.Mean) -> Fold:
@@ -101,18 +101,13 @@ def folding_all(node: k.AggregateAll) -> Fold:
     )
 
 
+def _itself(value: Any) -> Any:
+    return value
+
+
 def _alone(value: Any) -> tuple[Any, ...]:
     return (value,)
 
 
 def _appended(state: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
     return (*state, value)
-
-
-def _first_value(value: Any) -> Any:
-    if value is None:
-        raise ValueError(
-            "the first value of a key is None, which is no state: filter such records out, or use "
-            "aggregate"
-        )
-    return value

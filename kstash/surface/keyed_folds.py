@@ -24,7 +24,11 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class KeyedFolds(Stream[K, V]):
-    """What a `KeyedStream` can fold; each stream of this class is one."""
+    """What a `KeyedStream` can fold; each stream of this class is one.
+
+    A record with a null key is dropped and counted (`null_key`). So is one with a null value
+    (`null_value`), but by `count` and `distinct`.
+    """
 
     def count(self, name: str) -> KeyedStream[K, int]:
         """Count the records of each key, whatever their values; each record sends the new count on.
@@ -39,8 +43,6 @@ class KeyedFolds(Stream[K, V]):
 
     def sum(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
         """Add up the values of each key, from 0; each record sends the new sum on.
-
-        None cannot be added: an `OperatorError`.
 
         Args:
             name: of the operator and its store.
@@ -61,8 +63,7 @@ class KeyedFolds(Stream[K, V]):
 
         Args:
             name: of the operator and its store.
-            function: `(state, value) -> state`, or `DELETE`. None is an `OperatorError`, as a
-                return value and as the first value of a key.
+            function: `(state, value) -> state`, or `DELETE`. None is an `OperatorError`.
             value: serde of the state; inherited where it is known.
 
         Raises:
@@ -97,7 +98,7 @@ class KeyedFolds(Stream[K, V]):
         return self._folded(folds.aggregate_fold(name, initial, function, value))
 
     def min(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
-        """Keep the least value of each key; each record sends it on. None is an error.
+        """Keep the least value of each key; each record sends it on.
 
         Args:
             name: of the operator and its store.
@@ -109,7 +110,7 @@ class KeyedFolds(Stream[K, V]):
         return self._folded(folds.extreme_fold(k.Min, name, value, self._value_serde))
 
     def max(self, name: str, *, value: Serde[V] | None = None) -> KeyedStream[K, V]:
-        """Keep the greatest value of each key; each record sends it on. None is an error.
+        """Keep the greatest value of each key; each record sends it on.
 
         Args:
             name: of the operator and its store.
@@ -121,7 +122,7 @@ class KeyedFolds(Stream[K, V]):
         return self._folded(folds.extreme_fold(k.Max, name, value, self._value_serde))
 
     def mean(self, name: str) -> KeyedStream[K, float]:
-        """Keep the mean of each key's numbers; each record sends it on. None is an error.
+        """Keep the mean of each key's numbers; each record sends it on.
 
         The state is their number and their sum: a mean of integers is exact until it is divided.
 
@@ -151,8 +152,8 @@ class KeyedFolds(Stream[K, V]):
     def statistics(self, name: str) -> KeyedStream[K, Statistics]:
         """Keep count, mean, variance, least and greatest of each key's numbers; each sends them on.
 
-        By Welford's method, which loses nothing where numbers are far from 0. None is an error, and
-        so is what is not finite.
+        By Welford's method, which loses nothing where numbers are far from 0. What is not finite
+        is an error.
 
         Args:
             name: of the operator and its store.

@@ -14,6 +14,9 @@ from kstash.topology.traits import ColumnSet, KeyedStore
 StateMerging = Literal["own", "given", "missing"]
 """How a fold makes one state of two, see `Stateful`."""
 
+NULL_KEY, NULL_VALUE = "null_key", "null_value"
+"""Why a record is dropped that has no state: each is a label of a metric."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stateful(Node):
@@ -24,7 +27,7 @@ class Stateful(Node):
         name: of the operator, its store, its stage and its repartition topic.
         key: serde of the key.
         value: serde of the state, or of what it is made of.
-        takes_nulls: whether a null value is one of the records that windows fold.
+        takes_nulls: whether a record with a null value is processed; others are dropped.
         merging: how the states of two windows become one: by what it does itself, by a function
             that the user gave, or not at all, as that function is missing.
     """
@@ -53,6 +56,11 @@ class Stateful(Node):
     def state(self) -> Serde[Any]:
         """Serde of what is kept for each key."""
         return self.value
+
+    @property
+    def drops(self) -> tuple[str, ...]:
+        """What has no key, and what has no value where it folds values."""
+        return (NULL_KEY,) if self.takes_nulls else (NULL_KEY, NULL_VALUE)
 
     @property
     def stores(self) -> tuple[KeyedStore, ...]:
@@ -227,6 +235,7 @@ class Distinct(Stateful):
 
     verb = "distinct"
     keeps = ColumnSet.ALL
+    takes_nulls = True
 
     @property
     def state(self) -> Serde[Any]:

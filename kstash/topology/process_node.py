@@ -34,6 +34,7 @@ class Process(Stateful):
     verb = "process"
     reads = ColumnSet.ALL
     keeps = ColumnSet.NONE
+    takes_nulls = True
     may_leave_work = True
     asks = True
 

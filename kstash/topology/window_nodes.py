@@ -12,7 +12,7 @@ from kstash.ports.state import StoreKind
 from kstash.serdes import Serde
 from kstash.topology.days import Days
 from kstash.topology.intervals import interval_text
-from kstash.topology.keyed_nodes import Stateful
+from kstash.topology.keyed_nodes import NULL_KEY, NULL_VALUE, Stateful
 from kstash.topology.nodes import Node
 from kstash.topology.traits import (
     STAMP_BYTES,
@@ -29,7 +29,7 @@ from kstash.topology.windowed import Windowed, by_start, windowed_by_start, wind
 Emit = Literal["update", "final"]
 """What windows send; see `KeyedStream.window`."""
 
-DROPS = ("null_key", "null_value", "late", "no_window")
+DROPS = (NULL_KEY, NULL_VALUE, "late", "no_window")
 """Why a record is dropped, or a record and a window that it missed: each is a label of a metric."""
 
 LATE = "late"

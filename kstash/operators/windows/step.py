@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import compress
 from typing import Any, Protocol
 
-from kstash.operators.calls import encode_keys
 from kstash.operators.flow import Flow
+from kstash.operators.keyed import keep_keyed
 from kstash.operators.step import Scope, Stores
 from kstash.operators.windows.unsent import Unsent
 from kstash.topology.record import Late
 from kstash.topology.traits import FlushReason
 from kstash.topology.window_nodes import DROPS, LATE, WindowFold
 
-NULL_KEY, NULL_VALUE, TOO_LATE, NO_WINDOW = DROPS
+TOO_LATE, NO_WINDOW = DROPS[2:]
 
 Bounds = tuple[tuple[int, int], ...]
 """Windows: start and end of each, in Unix milliseconds."""
@@ -59,13 +58,9 @@ class WindowStep:
     def run(self, side: int, flow: Flow, scope: Scope) -> None:  # noqa: ARG002 - one parent
         """Encode the keys; null keys are of no window, and null values of none but of counts."""
         self.arrived += flow.count
-        left, keys = encode_keys(flow, self.key_serde, self.label, scope)
-        if left is not None and None in keys:
-            mask = [key is not None for key in keys]
-            left, keys = _without(left, keys, mask, NULL_KEY, scope)
-        if left is not None and self.drops_nulls and None in left.live_values:
-            mask = [value is not None for value in left.live_values]
-            left, keys = _without(left, keys, mask, NULL_VALUE, scope)
+        left, keys = keep_keyed(
+            flow, self.key_serde, self.label, scope, drops_nulls=self.drops_nulls
+        )
         if left is not None:
             self.logic.run(keys, left, scope)
 
@@ -106,11 +101,3 @@ def drop_late(flow: Flow, missed: list[Bounds], scope: Scope) -> None:
     scope.dropped(NO_WINDOW, missed.count(()))
     values = flow.values or [None] * flow.count
     scope.out(flow.with_values(list(map(Late, values, missed))), LATE)
-
-
-def _without(
-    flow: Flow, keys: list[Any], mask: list[bool], reason: str, scope: Scope
-) -> tuple[Flow | None, list[Any]]:
-    left = flow.select(mask)
-    scope.dropped(reason, flow.count - (0 if left is None else left.count))
-    return left, list(compress(keys, mask))

@@ -209,11 +209,12 @@ def test_bytes_that_are_no_value_or_key_are_skipped() -> None:
 
 
 def test_records_without_a_key_have_no_state() -> None:
-    """They are skipped at the stateful operator."""
+    """They are dropped, which is no error: there is nothing to skip."""
     task = Task(lambda s: s.count("n").to("out"))
     task.feed(b"", b"", b"", b"", keys=[b"x", None, None, b"x"])
     assert [value for _, value, _ in task.out()] == [b"1", b"2"]
-    assert task.indexes() == [1, 2]
+    assert task.indexes() == []
+    assert task.program.dropped == {("count(n)", "null_key"): 2}
 
 
 def test_what_a_topic_does_not_take_is_skipped() -> None:

@@ -143,17 +143,17 @@ def test_statistics_of_keys() -> None:
             driver.send("in", "5", key="k")
 
 
-def test_a_null_is_an_error_without_windows() -> None:
-    """As for any fold of numbers, and it says what to do."""
+def test_what_a_function_makes_none_of_is_an_error() -> None:
+    """Such a value is no null; it says what to do."""
     app = App("app")
     app.stream("in", key=kstash.text, value=kstash.json).aggregate_all(
-        "n", least=folds.min(), number=folds.count()
+        "n", least=folds.min(lambda order: order.get("cents")), number=folds.count()
     ).to("out")
     with (
         TestDriver(app) as driver,
         pytest.raises(OperatorError, match="filter such records out, or give another of="),
     ):
-        driver.send("in", None, key="k")
+        driver.send("in", {}, key="k")
 
 
 def test_large_integers_stay_exact() -> None:
