@@ -186,7 +186,7 @@ class RecordUnreadableError(LocatedError, ClusterError):
 
 
 class MemberFencedError(ClusterError):
-    """Another process took this worker's place in the group; this worker must end at once."""
+    """Another process took this worker's membership; this worker must end at once."""
 
 
 class ApplicationIdTakenError(ClusterError):

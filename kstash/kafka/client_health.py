@@ -85,8 +85,7 @@ class ClientHealth:
         partition = failed_partition(message)
         if is_fatal(error):
             self.fenced = MemberFencedError(
-                f"{self._name}: another process took this member's place in the group "
-                f"({failures.describe(error)})"
+                f"{self._name}: another process took this membership ({failures.describe(error)})"
             )
         elif code in failures.MISSING_TOPIC_CODES:
             if self._missing_since is None:

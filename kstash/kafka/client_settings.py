@@ -94,7 +94,7 @@ def member_id(config: Config, program: str) -> str:
 
 
 def member(config: Config, program: str) -> ClientSettings:
-    """Settings of the client that is the worker's place in the group; it consumes nothing."""
+    """Settings of the client that is the worker's membership in the group; it consumes nothing."""
     tunable, decided = _consumer(config, "member")
     decided |= {
         "group.id": config.application_id,

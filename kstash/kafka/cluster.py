@@ -29,8 +29,8 @@ BATCH_BYTES_MAX = 1_000_000
 
 HEARTBEATS_OF_GRACE = 3
 """Heartbeats that the worker's consumer waits for before it raises an error of a partition: one
-that comes after a long sleep is answered with the loss of the place in the group, and the partition
-with it."""
+that comes after a long sleep is answered with the loss of the membership, and the partition with
+it."""
 
 
 class KafkaCluster:
@@ -60,13 +60,13 @@ class KafkaCluster:
         # The first admin client, which learns whether there is access at all.
         self._contact: KafkaAdmin | None = None
         self._positions: CommittedPositionsReader | None = None
-        # Of the place: membership and consumer report once that the broker is away.
+        # Of one membership: it and the consumer report once that the broker is away.
         self._watch: BrokerWatch | None = None
         # The newest of each transactional id.
         self._sinks: dict[tuple[int, int], KafkaSinkProducer] = {}
 
     def prepare(self, topics: Collection[str] = (), *, are_there: bool = False) -> None:
-        """Begin to make the clients that do not depend on the worker's place.
+        """Begin to make the clients that do not depend on the worker's membership.
 
         They connect to the brokers and do nothing there: nobody is fenced, no group is joined.
 
@@ -98,12 +98,12 @@ class KafkaCluster:
         It joins the group when it subscribes.
 
         Args:
-            config: differs from the one before in what belongs to the place only.
+            config: differs from the one before in what belongs to the membership only.
             program: short name of what the application runs.
             topics: that the worker will read.
         """
         self._config, self.program, self._watch = config, program, None
-        watch = self._watch_of_place()
+        watch = self._watch_of_membership()
         self.prepared.make("member", lambda: self._new_membership(watch))
         self.prepared.make("reader", lambda: self._new_consumer(watch, topics))
 
@@ -136,14 +136,14 @@ class KafkaCluster:
         return admin
 
     def membership(self) -> Membership:
-        """The worker's place in the group."""
-        watch = self._watch_of_place()
+        """The worker's membership."""
+        watch = self._watch_of_membership()
         made: Membership = self.prepared.take("member", lambda: self._new_membership(watch))
         return made
 
     def consumer(self) -> Consumer:
         """The worker's consumer of inputs and lineage."""
-        watch = self._watch_of_place()
+        watch = self._watch_of_membership()
         consumer: Consumer = self.prepared.take("reader", lambda: self._new_consumer(watch))
         return consumer
 
@@ -211,7 +211,7 @@ class KafkaCluster:
         self._contact = self._contact or admin
         return admin
 
-    def _watch_of_place(self) -> BrokerWatch:
+    def _watch_of_membership(self) -> BrokerWatch:
         if self._watch is None:
             member = settings.member(self._config, self.program)
             self._watch = BrokerWatch(str(member["client.id"]), self._config.bootstrap_servers)

@@ -1,4 +1,4 @@
-"""A worker's place in the group, over confluent-kafka.
+"""A worker's membership in its group, over confluent-kafka.
 
 Its client consumes nothing: a client that is a member stops fetching everything while a revocation
 waits for its answer, so what the worker reads, another client reads that is in no group
@@ -11,7 +11,7 @@ Invariants:
 - callbacks of the caller run inside `poll` only, in the order of what happened; one that is about
   groups which are gone by then leaves these out;
 - after `close` begins, no callback of the caller runs;
-- a static member counts as fenced only when another process has its place in the group.
+- a static member counts as fenced only when another process has its membership.
 """
 
 from __future__ import annotations
@@ -145,13 +145,13 @@ class KafkaMembership:
             self._answer()
 
     def poll(self, timeout_s: float) -> bool:
-        """Keep the place and run callbacks; a place that was lost to nobody is taken again.
+        """Keep the membership and run callbacks; one that was lost to nobody is taken again.
 
         Returns:
-            Whether the place is this worker's; False while another process may have it.
+            Whether the membership is this worker's; False while another process may have it.
 
         Raises:
-            MemberFencedError: another process took this member's place; every later call too.
+            MemberFencedError: another process took this membership; every later call too.
             TopicMissingError: the lineage topic is gone.
         """
         if self._must_rejoin and not self._is_fatal:
@@ -210,7 +210,7 @@ class KafkaMembership:
             self._commits.note(offsets)
 
     def close(self, *, leave: bool = False) -> None:
-        """Close; a static member keeps its place in the group unless `leave`.
+        """Close; a static member keeps its membership unless `leave`.
 
         Leaving takes 0.4 s, and 5 s at most when the broker does not answer.
         """
@@ -300,7 +300,7 @@ class KafkaMembership:
                 self._member_ids.add(self._client.memberid() or "")
 
     def _settle(self, timeout_s: float) -> None:
-        """Find out who has the place: join again with a fresh client, or raise."""
+        """Find out who has the membership: join again with a fresh client, or raise."""
         now = self._monotonic()
         if now < self._next_look:
             time.sleep(min(timeout_s, self._next_look - now))
@@ -331,7 +331,7 @@ class KafkaMembership:
 
     def _rejoin(self) -> None:
         """Go on with a fresh client; the groups are lost, whoever has them now."""
-        self._log.warning("the worker lost its place in the group for a while, it joins again")
+        self._log.warning("the worker lost its membership for a while, it joins again")
         self._must_rejoin = False
         self._tell_all()
         groups = sorted(self._owned)

@@ -206,7 +206,7 @@ METRICS = (
     MetricSpec(
         "fenced",
         "counter",
-        "Task groups given up: this worker lost its place, or another incarnation took them.",
+        "Task groups given up: this worker lost its membership, or another incarnation took them.",
     ),
     MetricSpec("recoveries", "counter", "Recoveries of task groups that went live."),
     MetricSpec(

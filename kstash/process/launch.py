@@ -105,9 +105,9 @@ def run_app(
 
     Raises:
         KstashError: what stopped the run; nothing is lost, and a new start continues it.
-        SystemExit: with `EXIT_FENCED` when another process took this worker's place and the program
-            is the main one (elsewhere that is a `MemberFencedError`); in a supervised worker also
-            after an error that a restart does not mend was reported to the supervisor.
+        SystemExit: with `EXIT_FENCED` when another process took this worker's membership and the
+            program is the main one (elsewhere that is a `MemberFencedError`); in a supervised
+            worker also after an error that a restart does not mend was reported to the supervisor.
     """
     _check_can_run(config, until)
     topology = compile_program()

@@ -36,7 +36,7 @@ from kstash.process.worker_process import WorkerProcess, described_exit
 from kstash.settings.config import Config
 
 EXIT_FENCED = 3
-"""Exit code of a worker whose place was taken: it must not be started again."""
+"""Exit code of a worker whose membership was taken: it must not be started again."""
 
 QUICK_LIFE_S = 10.0
 """A process that ends sooner than this after its start died quickly."""
@@ -113,7 +113,7 @@ class Supervisor:
         Raises:
             WorkerFailedError: a worker died again and again, or of an error that a restart does not
                 mend; the others were stopped in order.
-            SystemExit: with `EXIT_FENCED` when other processes took the places of workers.
+            SystemExit: with `EXIT_FENCED` when other processes took the memberships of workers.
         """
         try:
             for worker in self._workers:
@@ -216,7 +216,7 @@ class Supervisor:
         if code == EXIT_FENCED:
             worker.is_over = True
             log.error(
-                "another process has this worker's place, it is not started again",
+                "another process has this worker's membership, it is not started again",
                 worker=worker.name,
             )
             return
@@ -242,7 +242,7 @@ class Supervisor:
                 f"workers were stopped; its last lines:\n{shown}",
                 described_exit(code),
             )
-        # At once, while the group still keeps the worker's place; later when that did not help.
+        # At once, while the group still keeps the membership; later when that did not help.
         pause_s = BACKOFF_S * 2 ** (worker.quick_deaths - 2) if worker.quick_deaths > 1 else 0.0
         worker.due = time.monotonic() + pause_s
         worker.restarts += 1

@@ -81,7 +81,7 @@ def run_loop(
 
     Raises:
         KstashError: what stopped the worker; it has been logged.
-        SystemExit: with `EXIT_FENCED`, when another process took its place and kstash has the
+        SystemExit: with `EXIT_FENCED`, when another process took its membership and kstash has the
             process for itself.
     """
     stop, on_end = run.stop, run.on_end
@@ -108,7 +108,7 @@ def run_loop(
             on_end(GroupsFinalState(worker.context.layout, worker.ended_groups))
         is_graceful = True
     except MemberFencedError as error:
-        log.error("another process took this worker's place; it stops", reason=str(error))  # noqa: TRY400 - expected, no traceback
+        log.error("another process took this worker's membership; it stops", reason=str(error))  # noqa: TRY400 - expected, no traceback
         error.is_logged = True
         if stop.is_guest:
             raise

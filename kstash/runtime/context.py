@@ -102,7 +102,7 @@ class Clients:
     Attributes:
         cluster: makes further clients.
         admin: asks for topics and offsets, and deletes records.
-        membership: the worker's place in the group.
+        membership: of the worker in the application's group.
         consumer: reads the inputs, and the lineage partitions of live groups.
         scans: reads lineage and the tails of outputs, for recoveries.
         producers: append everything but the outputs of sinks with transactions.
@@ -116,7 +116,7 @@ class Clients:
     producers: Producers
 
     def close(self, *, leave: bool) -> None:
-        """Close all but the cluster; with `leave` the worker's place is free at once."""
+        """Close all but the cluster; with `leave` the worker's membership is free at once."""
         self.membership.close(leave=leave)
         self.consumer.close()
         self.scans.close()
@@ -159,7 +159,7 @@ class RuntimeContext:
         lineage_times: settings of the lineage topic.
         gate: pauses inputs.
         paces: sizes of batches, by task and input; they outlive incarnations.
-        pulse: keeps the place in the group while a batch goes on for long.
+        pulse: keeps the membership while a batch goes on for long.
         ends: where the outputs end, asked for once for all groups.
         load: how much of what was made is still in memory.
         doubts: by task group, since when its history has gone beyond its inputs, in monotonic

@@ -1,4 +1,4 @@
-"""What a worker reads: one consumer over two ways to read, and no more than its place allows."""
+"""What a worker reads: one consumer over two ways to read, while its membership allows it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def consumer_of(cluster: Cluster, topology: Topology) -> Consumer:
 
 
 def take(membership: Membership, consumer: Consumer, timeout_s: float) -> list[Message]:
-    """Records for a worker that has its place in the group.
+    """Records for a worker that is a member of its group.
 
     Waits up to `timeout_s`, for records if any are read, else for the group. The callbacks of the
     membership run first: what they stop reading is not handed out.

@@ -1,8 +1,8 @@
 """How much a task takes at once, so that a batch is short and small whatever the functions do.
 
-Between batches outputs leave, transactions are committed, the place in the group is kept and
-signals are heard; within one none of it happens. And what a batch makes is in memory at once. So a
-batch is bounded by time and by bytes. How many records that are is known from the batches before.
+Between batches outputs leave, transactions are committed, the membership is kept and signals are
+heard; within one none of it happens. And what a batch makes is in memory at once. So a batch is
+bounded by time and by bytes. How many records that are is known from the batches before.
 """
 
 from __future__ import annotations

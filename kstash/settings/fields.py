@@ -168,8 +168,8 @@ class ConfigFields(BaseModel):
     """Deadline of an orderly stop; what is not released by then is replayed."""
 
     leave_on_stop: bool = False
-    """Leave the group at an orderly stop although `instance_id` is set. False keeps the place for
-    the restart."""
+    """Leave the group at an orderly stop although `instance_id` is set. False keeps the membership
+    for the restart."""
 
     linger_ms: int = Field(default=1, ge=0, le=1000)
     """How long the producers gather records, 0 to 1000. 0 is slower than 1 under load: the client

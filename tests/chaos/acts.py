@@ -439,7 +439,7 @@ def replace_twin(stage: Stage) -> None:
     victim.send(SIGCONT)
     stage.stopped.discard(victim.name)
     stage.chaos.note(f"continue {victim.name}")
-    # The client of a member whose session is over may join anew, and so take the place back.
+    # The client of a member whose session is over may join anew, and so take the membership back.
     pair = (victim, twin)
     gone: list[Worker] = []
 
@@ -455,11 +455,11 @@ def replace_twin(stage: Stage) -> None:
     for worker in pair:
         code = worker.exit_code()
         if code is not None and code <= 0:
-            stage.violate(f"{worker.name} left with {code} although it has lost its place")
+            stage.violate(f"{worker.name} left with {code} although it has lost its membership")
     if all(not worker.is_running() for worker in pair):
         stage.violate(f"{victim.name} and its twin are both gone")
     stage.chaos.note(f"gone: {[worker.name for worker in gone]}")
-    stage.kill(twin, "to give the place back")
+    stage.kill(twin, "to give the membership back")
     stage.start(victim)
 
 

@@ -150,7 +150,7 @@ def test_zombie_of_the_same_instance_stops(broker: str, tmp_path: Path) -> None:
 
 
 def test_zombie_whose_session_expired_does_no_harm(broker: str, tmp_path: Path) -> None:
-    """A worker that lost its place while it slept starts over or ends; no output is doubled."""
+    """Who lost its membership while it slept starts over or ends; no output is doubled."""
     with chaos_run(broker, tmp_path) as chaos:
         subject = RollingHash(chaos, partition_count=PARTITION_COUNT)
         zombie, heir = _pair(chaos, subject, session_timeout_ms=6_000)

@@ -191,7 +191,7 @@ class Scene:
             "application_id": self.application_id,
             "bootstrap_servers": self.bootstrap,
             "state_dir": str(self.folder / f"state-{name}"),
-            # A killed worker gets its place back at once.
+            # A killed worker gets its membership back at once.
             "instance_id": name,
         } | settings
         arguments = {

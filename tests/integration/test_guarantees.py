@@ -111,7 +111,7 @@ def test_a_guarantee_may_change_between_runs(scene: Scene) -> None:
             sink,
             until="end",
             guarantee=guarantee,
-            # A worker that is gone keeps its place for so long, and another guarantee waits.
+            # A worker that is gone keeps its membership for so long, and another guarantee waits.
             session_timeout_ms=6_000,
         )
         assert worker.run() == 0, worker.log()

@@ -221,14 +221,14 @@ def test_static_member_leaves_when_asked_to(world: World) -> None:
 
 
 def test_zombie_is_fenced_and_silent(world: World, lineage: str) -> None:
-    """Whose place was taken by a member of the same name hears it and gets nothing any more."""
+    """Whose membership a member of the same name took hears it and gets nothing any more."""
     zombie = world.member([0, 1], instance_id="a")
     zombie.follow(0, 0)
     zombie.wait(lambda: len(zombie.messages) == 3, "lineage")
     world.member([0, 1], instance_id="a")
     world.write(lineage, [b"L3"])
     zombie.messages.clear()
-    with pytest.raises(MemberFencedError, match="took this member's place"):
+    with pytest.raises(MemberFencedError, match="took this membership"):
         zombie.wait(lambda: False, "the fence")
     for _ in range(3):
         with pytest.raises(MemberFencedError):

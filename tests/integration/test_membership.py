@@ -148,7 +148,7 @@ def test_places_that_another_program_left_are_not_inherited(scene: Scene) -> Non
     settings: dict[str, Any] = {"guarantee": "none", "session_timeout_ms": 6_000}
     before = scene.worker("words", [source], sink, name="first", **settings)
     before.start_ready()
-    assert before.stop() == 0  # its place stays, for a session
+    assert before.stop() == 0  # its membership stays, for a session
     first = scene.worker("copy", [source], sink, name="first", **settings)
     second = scene.worker("copy", [source], sink, name="second", **settings)
     first.start_ready()

@@ -142,7 +142,7 @@ def test_workers_join_and_leave_under_load(scene: Scene, program: str) -> None:
     for worker in (first, second, third):
         for line in (
             "starts over",
-            "lost with the place in the group",
+            "lost with the membership",
             "not released",
             "Traceback",
         ):

@@ -87,7 +87,7 @@ def test_all_lines_are_json_when_a_place_is_taken(scene: Scene) -> None:
     scene.send(source, lines("a poison b"))
     assert second.wait(READY_S_MAX) == 1
     taken, failed = _events(first), _events(second)
-    assert "another process took this worker's place; it stops" in {e["event"] for e in taken}
+    assert "another process took this worker's membership; it stops" in {e["event"] for e in taken}
     assert any(event.get("facility") == "FATAL" for event in taken)
     (error,) = (event for event in failed if event["event"].startswith("user code failed"))
     assert "cannot take poison" in error["exception"]

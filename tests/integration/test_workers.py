@@ -60,7 +60,7 @@ def test_supervised_workers_survive_a_kill_and_stop_in_order(scene: Scene) -> No
 
 
 def test_killed_supervisor_takes_its_workers_with_it(scene: Scene) -> None:
-    """None is left, and a new supervisor has their places at once; nothing is lost."""
+    """None is left, and a new supervisor has their memberships at once; nothing is lost."""
     source, sink = scene.topic("sentences", 2), scene.topic("counts", 2)
     texts = sentences(2_000)
     scene.send(source, lines(*texts[:1_000], partitions=2))

@@ -19,7 +19,7 @@ class Cluster(Protocol):
         """Topic administration."""
 
     def membership(self) -> Membership:
-        """The worker's place in the application's group."""
+        """The worker's membership in the application's group."""
 
     def consumer(self) -> Consumer:
         """The worker's consumer of inputs and lineage; it reads `read_committed`."""

@@ -1,4 +1,4 @@
-"""A membership: a worker's place in the consumer group of its application. It reads nothing."""
+"""A membership: that a worker is in the consumer group of its application. It reads nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Census:
 
 
 class Membership(Protocol):
-    """A worker's place in the group, and the task groups that come with it.
+    """A worker's membership in its group, and the task groups that come with it.
 
     It subscribes to the lineage topic (cooperative-sticky), so that owning partition `i` of it is
     owning task group `i`. What the worker reads, it reads by a `Consumer`, which no rebalance holds
@@ -49,19 +49,19 @@ class Membership(Protocol):
         """Give up revoked groups, in `on_revoked` or later: the next owner may have them."""
 
     def poll(self, timeout_s: float) -> bool:
-        """Keep the place, wait up to `timeout_s` for something to happen, and run its callbacks.
+        """Keep the membership, wait up to `timeout_s` for something to happen, and run callbacks.
 
         Returns:
-            Whether the place is this worker's. False while another process may have it: nothing
-            may be consumed until a later call says which of the two.
+            Whether the membership is this worker's. False while another process may have it:
+            nothing may be consumed until a later call says which of the two.
 
         Raises:
-            MemberFencedError: another process took this member's place (fatal).
+            MemberFencedError: another process took this membership (fatal).
             TopicMissingError: the lineage topic is gone.
         """
 
     def serve(self) -> None:
-        """Keep the place in the group while the caller has no time for `poll`; does not wait.
+        """Keep the membership while the caller has no time for `poll`; does not wait.
 
         No callback runs. The next `poll` reports what has happened to the group, and errors.
         """

@@ -33,7 +33,7 @@ class Watch:
 
     Attributes:
         clock: gives monotonic seconds.
-        pulse: called between two slices: it keeps the place in the group.
+        pulse: called between two slices: it keeps the membership.
         look: takes (operator, records, seconds, now) of a slow one.
     """
 

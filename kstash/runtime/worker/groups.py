@@ -227,7 +227,7 @@ class Groups:
             self._give_up([number])
             return
         if isinstance(error, IncarnationFencedError):
-            # The place in the group may be lost, which the client reports only after the answer.
+            # The membership may be lost, which the client reports only after the answer.
             self._give_up(list(self._leaving))
         now = self._services.clock.monotonic()
         failing = self._failing.setdefault(number, _Failing())
@@ -308,7 +308,7 @@ class Groups:
             self._membership.release(moving)
 
     def _lost(self, numbers: list[int]) -> None:
-        log.warning("task groups lost with the place in the group", groups=sorted(numbers))
+        log.warning("task groups lost with the membership", groups=sorted(numbers))
         self._services.metrics.count("fenced", len(numbers))
         self._services.metrics.count("rebalances")
         for number in numbers:

@@ -27,7 +27,7 @@ class MembershipReport:
     """Checks the group while the worker has no task group.
 
     Args:
-        membership: the worker's place in the group.
+        membership: of the worker.
         config: settings.
         layout: where tasks are.
         services: of the process.

@@ -2,8 +2,8 @@
 
 A rebalance has two halves: a member is asked to give groups up, and joins again when it has; only
 then another member gets them. A static member that dies in between and starts again under its name
-has its place back without a rebalance, so the second half never comes: the group is stable, and
-some task groups have no owner (protocol, H60). Then the members must be made to share out anew.
+has its membership back without a rebalance, so the second half never comes: the group is stable,
+and some task groups have no owner (protocol, H60). Then the members must be made to share out anew.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Owners:
     """Checks now and then who has which task group, and sees to it that each has an owner.
 
     Args:
-        membership: the worker's place in the group.
+        membership: of the worker.
         config: settings.
         layout: where tasks are.
         services: of the process.

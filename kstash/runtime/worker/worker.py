@@ -177,7 +177,7 @@ class Worker:
         """Do one turn; waits up to `timeout_s` for records.
 
         Raises:
-            MemberFencedError: another process took this worker's place: stop at once.
+            MemberFencedError: another process took this worker's membership: stop at once.
             KstashError: the worker cannot go on; nothing is lost.
         """
         context = self.context

@@ -22,7 +22,7 @@ class MemoryCluster:
         kafka: the broker.
         application_id: names the group, the lineage topic and the transactional ids.
         member_id: the worker's name in the group.
-        is_static: whether a new worker with the same id takes the place over at once.
+        is_static: whether a new worker with the same id takes the membership over at once.
         allowance: how many of the worker's writes are carried out; by default all.
 
     Attributes:
@@ -54,7 +54,7 @@ class MemoryCluster:
         return MemoryAdmin(self.kafka)
 
     def membership(self) -> MemoryMembership:
-        """The worker's place in the application's group."""
+        """The worker's membership in the application's group."""
         return MemoryMembership(
             self.kafka,
             self.kafka.group(self.application_id),
@@ -111,7 +111,7 @@ class MemoryCluster:
     def kill(self, *, arrive_late: bool = False) -> list[MemoryProducer]:
         """The worker is dead: nothing that its producers still had waiting is carried out.
 
-        Its place in the group stays until `expire` or until a worker with the same id comes.
+        Its membership stays until `expire` or until a worker with the same id comes.
 
         Args:
             arrive_late: leave the waiting requests with the producers returned, whose

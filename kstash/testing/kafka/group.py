@@ -11,18 +11,18 @@ from collections.abc import Callable
 
 
 class GroupSeat:
-    """One consumer's place in a group: an object of its own, since ids are used again.
+    """One consumer's membership in a group: an object of its own, since ids are used again.
 
     Args:
         member_id: its name in the group.
-        is_static: whether a newcomer with the same id takes the place over at once.
+        is_static: whether a newcomer with the same id takes the membership over at once.
     """
 
     def __init__(self, member_id: str, *, is_static: bool) -> None:
         self.member_id = member_id
         self.is_static = is_static
         self.is_fenced = False
-        """Whether another consumer with the same id took the place."""
+        """Whether another consumer with the same id took the membership."""
 
 
 class ConsumerGroup:
@@ -37,7 +37,7 @@ class ConsumerGroup:
         self._members: list[GroupSeat] = []
         self._owners: dict[int, GroupSeat] = {}
         self._targets: dict[int, GroupSeat] = {}
-        # Given up by nobody: their owner died when it had been asked to, and has its place back.
+        # Given up by nobody: their owner died when it had been asked to, and is a member again.
         self._stranded: set[int] = set()
 
     def join(self, member: GroupSeat) -> None:

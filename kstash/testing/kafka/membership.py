@@ -1,4 +1,4 @@
-"""A place in a group of the in-memory Kafka, with its callbacks."""
+"""A membership in a group of the in-memory Kafka, with its callbacks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class MemoryMembership:
-    """`kstash.ports.kafka.Membership`: a place in the application's group.
+    """`kstash.ports.kafka.Membership`: a membership in the application's group.
 
     Args:
         kafka: the cluster.
         group: the application's consumer group.
         member_id: the name in the group.
-        is_static: whether the place outlives a `close` that does not leave.
+        is_static: whether the membership outlives a `close` that does not leave.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class MemoryMembership:
         """Serve the group's callbacks.
 
         Raises:
-            MemberFencedError: another member took this one's place; every later call too.
+            MemberFencedError: another process took this membership; every later call too.
         """
         self.serve()
         if self._seat.is_fenced:
             raise MemberFencedError(
-                f"member {self._seat.member_id!r}: another process took its place"
+                f"member {self._seat.member_id!r}: another process took this membership"
             )
         if self._callbacks is not None and not self._kafka.is_away:
             self._rebalance(*self._callbacks)
@@ -102,7 +102,7 @@ class MemoryMembership:
             self.committed.update(offsets)
 
     def close(self, *, leave: bool) -> None:
-        """Go; a static member keeps its place unless `leave`."""
+        """Go; a static member keeps its membership unless `leave`."""
         self._callbacks = None
         if self._revoked:
             self.release(tuple(self._revoked))

@@ -83,7 +83,7 @@ def test_workers_that_were_stopped_are_waited_for(
     leaves_s: float,
     is_done: bool,
 ) -> None:
-    """A static one keeps its place for a session. Nothing is read before, and nothing deleted.
+    """A static one keeps its membership for a session. Nothing is read before, and nothing deleted.
 
     One that runs never leaves: it is refused, by its name.
     """

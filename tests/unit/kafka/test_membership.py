@@ -1,4 +1,4 @@
-"""A place in the group that may be lost; no broker."""
+"""A membership that may be lost; no broker."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_place_that_somebody_else_has_is_over(world: World) -> None:
     world.fence()
     world.holder = lambda: "a-somebody-else"
     for _ in range(2):
-        with pytest.raises(MemberFencedError, match="took this member's place"):
+        with pytest.raises(MemberFencedError, match="took this membership"):
             world.membership.poll(0)
     assert world.calls == []
 
@@ -74,7 +74,7 @@ def test_a_place_that_nobody_has_is_taken_again(world: World) -> None:
 
 
 def test_a_group_that_gives_no_answer_is_asked_again(world: World) -> None:
-    """After a pause; meanwhile nothing is read, and the place is kept by no call."""
+    """After a pause; meanwhile nothing is read, and the membership is kept by no call."""
     asked: list[float] = []
 
     def no_answer() -> None:
@@ -92,7 +92,7 @@ def test_a_group_that_gives_no_answer_is_asked_again(world: World) -> None:
 
 
 def test_a_member_without_a_name_is_over_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody can have its place but a member of the same name."""
+    """Nobody can have its membership but a member of the same name."""
     world = World(monkeypatch, None)
     world.fence()
     world.holder = lambda: pytest.fail("nobody is asked")

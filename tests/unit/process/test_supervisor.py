@@ -109,7 +109,7 @@ def test_place_is_reported_in_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_who_stands_by_is_woken_to_keep_ready() -> None:
-    """As often as asked to; the place that it is given ends the wait; the link still blocks."""
+    """As often as asked to; the seat that it is given ends the wait; the link still blocks."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         woken: list[bool] = []
@@ -171,7 +171,7 @@ def test_a_killed_worker_is_started_again(tmp_path: Path) -> None:
 
 
 def test_the_process_that_stands_by_takes_the_place_of_a_dead_one(tmp_path: Path) -> None:
-    """It has started before, is given the place, and is replaced; none of them is left."""
+    """It has started before, is given a seat, and is replaced; none of them is left."""
     stop = Stop()
     standby = tmp_path / "standby"
     stood_by: list[int] = []

@@ -162,7 +162,7 @@ def test_topic_settings_are_all_there() -> None:
 
 
 def test_exit_codes_are_listed() -> None:
-    """The table of exit codes has those of a worker that lost its place, or its supervisor."""
+    """The table of exit codes has those of a worker that lost its membership, or its supervisor."""
     codes = [row[0] for row in table(REFERENCE, "Exit codes")]
     assert codes == ["0", "1", "2", str(EXIT_FENCED), str(EXIT_ORPHANED), "130, 143"]
 

@@ -1,4 +1,4 @@
-"""What a worker takes, from two consumers and with a place in the group."""
+"""What a worker takes, from two consumers and with a membership."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_group_that_cannot_be_finished_goes_at_the_deadline() -> None:
 
 
 def test_claim_of_another_ends_the_wait_for_a_drain() -> None:
-    """Who sees another's claim has lost its place, and owes the group its answer at once."""
+    """Who sees another's claim has lost its membership, and owes the group its answer at once."""
     pair, first = _live_pair(checkpoint_interval_ms=60_000)
     _stall(first.groups[1])
     second = pair.start("b")

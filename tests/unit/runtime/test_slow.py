@@ -1,4 +1,4 @@
-"""Functions that are slow: a worker does little at once, and keeps its place and transactions."""
+"""Functions that are slow: a worker does little at once, and keeps membership and transactions."""
 
 from __future__ import annotations
 
