@@ -46,7 +46,7 @@ class RecordDecoder:
     """Decodes the records of a topic in order, and marks those that the reader rule drops."""
 
     def __init__(self) -> None:
-        self._tables: dict[int, ReaderState] = {}
+        self._readers: dict[int, ReaderState] = {}
 
     def decode(self, message: Message) -> Iterator[dict[str, Any]]:
         """What one Kafka record holds: itself, or the records of its frame, or a marker.
@@ -71,10 +71,10 @@ class RecordDecoder:
     ) -> Iterator[dict[str, Any]]:
         known = {name: value or b"" for name, value in headers if name.startswith(HEADER_PREFIX)}
         own = [(name, value) for name, value in headers if not name.startswith(HEADER_PREFIX)]
-        table = self._tables.setdefault(message.partition(), ReaderState(is_internal=False))
+        reader = self._readers.setdefault(message.partition(), ReaderState(is_internal=False))
         if MARKER_HEADER in known:
             marker = decode_marker(known[MARKER_HEADER])
-            table.mark(marker)
+            reader.mark(marker)
             kind = "fence" if isinstance(marker, Fence) else "end"
             yield place | {"marker": kind, **as_data(marker)}
             return
@@ -90,7 +90,7 @@ class RecordDecoder:
             return
         identity = decode_identity(known[IDENTITY_HEADER])
         place["identity"] = as_data(identity)
-        skip = _skipped(table, identity)
+        skip = _skipped(reader, identity)
         if not is_internal(message.topic()):
             yield place | _record(message.key(), message.value(), own) | {"dropped": skip > 0}
             return
@@ -109,9 +109,9 @@ class RecordDecoder:
             )
 
 
-def _skipped(table: ReaderState, identity: Identity) -> int:
+def _skipped(reader: ReaderState, identity: Identity) -> int:
     try:
-        return table.accept(identity)
+        return reader.accept(identity)
     except SequenceGapError:
         # A gap is no finding here: reading may begin in the middle, or after a purge.
         return 0

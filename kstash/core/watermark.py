@@ -38,7 +38,7 @@ class InputTime:
     __slots__ = ("_reader", "_writers")
 
     def __init__(self, reader: ReaderState, application: int, writers: Iterable[TaskId]) -> None:
-        """Go on from what the reader table has.
+        """Go on from what the reader state has.
 
         Args:
             reader: of the input; it has the times by writer.
@@ -94,7 +94,7 @@ class TaskTime:
     """Event time of one task: the smallest over its inputs.
 
     It is state: what is in `times` belongs into a checkpoint, for an input's time is as of its last
-    event, and the reader table may know of an END after it.
+    event, and the reader state may know of an END after it.
 
     Attributes:
         times: by input, how far its time has come; only rises.

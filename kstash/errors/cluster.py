@@ -275,7 +275,7 @@ class CheckpointStoreError(ClusterError):
 
 
 class BookmarkTooLargeError(LocatedError, ClusterError):
-    """A reader's table does not fit into the metadata of a committed offset.
+    """What a reader knows does not fit into the metadata of a committed offset.
 
     Attributes:
         size: of the encoded bookmark, in bytes.

@@ -36,7 +36,7 @@ def held_ms(entries: Iterable[Node], members: Iterable[Node]) -> dict[int, int]:
             raise TopologyError(
                 f'event_time="watermark": {node.label()} joins streams of which one is held back '
                 f"by {most} (final results of windows) and another one is not: put repartition() "
-                "behind each of them, so that what follows waits for both",
+                "after each of them, so that what follows waits for both",
                 node.location,
             )
         held[node.index] = max(before) + node.held_ms

@@ -202,7 +202,7 @@ def show_lineage(data: bytes) -> object:
 
 
 def table_of(data: bytes) -> object:
-    """A reader's table out of a user's database."""
+    """A reader's state out of a user's database."""
     with suppress(ValueError, LookupError, TypeError, RecursionError):
         document = json.loads(data)["table"]
         return ReaderState.from_json(document)

@@ -24,7 +24,7 @@ class LogicalRecord(NamedTuple):
         within: its index in that.
         value: its key and value.
         is_last: whether it is the last of these.
-        before: the reader's table before the Kafka record; None on a plain input.
+        before: the reader's state before the Kafka record; None on a plain input.
         after: the table after it.
     """
 

@@ -7,7 +7,7 @@ from a checkpoint or from the start; zombies write after the FENCE. Nothing is l
 record may be dropped as late, all windows that are over close once the sources are silent, and
 results do not depend on where frames end.
 
-Times are those of the core: `InputTime`, `TaskTime`, `SaidTimes`, `Quiet`, the reader table, and
+Times are those of the core: `InputTime`, `TaskTime`, `SaidTimes`, `Quiet`, the reader state, and
 frames as bytes.
 """
 
