@@ -96,7 +96,7 @@ class Checkpoints:
         """
         self.waits_for_rest = False
         for task in self._tasks:
-            is_due = task.pending is None and self._is_due(task, now)
+            is_due = task.checkpoints.pending is None and self._is_due(task, now)
             if is_due and task.is_under_way:
                 self.waits_for_rest = True
             elif is_due:
@@ -114,10 +114,10 @@ class Checkpoints:
         if self._uploads.is_busy:
             return now
         for task in self._tasks:
-            if task.pending is not None or task.publishing is not None:
+            if task.checkpoints.is_busy:
                 return now
             stage = task.stage.index
-            if task.core.position > task.checkpointed_position or stage not in self._published:
+            if task.core.position > task.checkpoints.position or stage not in self._published:
                 due = min(due, self._due[stage])
         return due
 
@@ -173,8 +173,10 @@ class Checkpoints:
         config = self._config
         now = self._services.clock.monotonic()
         for task in self._tasks:
-            is_new = task.core.position > task.checkpointed_position
-            if task.pending is None and (is_new or task.stage.index not in self._published):
+            is_new = task.core.position > task.checkpoints.position
+            if task.checkpoints.pending is None and (
+                is_new or task.stage.index not in self._published
+            ):
                 self._freeze(task)
         return now + config.shutdown_timeout_ms / 1000 * UPLOAD_SHARE
 
@@ -188,13 +190,13 @@ class Checkpoints:
         if self._upload_end_s is None:
             self._upload_end_s = self._begin_drain()
         for task in self._tasks:
-            if task.pending is None and task.core.position > task.checkpointed_position:
+            if task.checkpoints.pending is None and task.core.position > task.checkpoints.position:
                 self._freeze(task)  # one frozen before the drain began was of an older position
             if may_publish:
                 self._publish(task)
         now = self._services.clock.monotonic()
         self._uploads.tick(now, may_publish=may_publish)
-        if any(task.pending is not None or task.publishing is not None for task in self._tasks):
+        if any(task.checkpoints.is_busy for task in self._tasks):
             return False
         if not self._uploads.is_busy:
             return True
@@ -211,10 +213,10 @@ class Checkpoints:
 
     def _is_due(self, task: Task, now: float) -> bool:
         config = self._config
-        events = task.core.position - task.checkpointed_position
+        events = task.core.position - task.checkpoints.position
         stage = task.stage.index
         # One without any events is checkpointed once: without a checkpoint it would pin the purge.
-        if not events and (stage in self._published or task.publishing is not None):
+        if not events and (stage in self._published or task.checkpoints.publishing is not None):
             return False
         return (
             now >= self._due[stage]
@@ -232,23 +234,23 @@ class Checkpoints:
     def _publish(self, task: Task) -> None:
         # One at a time: when one is acknowledged, others are deleted from the disk, and one that is
         # still on its way to the lineage topic must not be among them.
-        record = task.publishable() if task.publishing is None else None
+        record = task.checkpoints.publishable() if task.checkpoints.publishing is None else None
         if record is not None:
-            task.pending = None
-            task.publishing = record
+            task.checkpoints.pending = None
+            task.checkpoints.publishing = record
             self._lineage.append(record, partial(self._on_published, task, record))
 
     def _on_published(self, task: Task, record: Checkpoint) -> None:
         stage = task.stage
         previous = self._published.get(stage.index)
         self._published[stage.index] = record
-        task.publishing = None
+        task.checkpoints.publishing = None
         # The one before stays: the newest may turn out damaged.
         labels = {record.label}
         if previous is not None:
             labels.add(previous.label)
-        if task.pending is not None:
-            labels.add(task.pending.label)
+        if task.checkpoints.pending is not None:
+            labels.add(task.checkpoints.pending.label)
         if not record.is_remote:
             self._uploads.offer(task, record)
         labels |= self._uploads.labels(task)

@@ -231,14 +231,14 @@ class Trimmer:
             Whether its scan starts are said now, or were already.
         """
         newest = self._newest.get(task.core.task)
-        if newest is None or task.pending is not None or task.publishing is not None:
+        if newest is None or task.checkpoints.is_busy:
             return False
         # What a reader knows is of the offset at which the checkpoint was taken.
         offsets = {i: s.next_offset for i, s in task.inputs.items() if s.reader is None}
-        record = said_again(newest, task.core, task.checkpoint_number + 1, offsets)
+        record = said_again(newest, task.core, task.checkpoints.number + 1, offsets)
         if record is None:
             return newest.scan_from == task.core.scan_from()
-        task.checkpoint_number += 1
+        task.checkpoints.number += 1
         del self._newest[task.core.task]  # until it is read back
         self._lineage.append(record, _nothing)
         return True

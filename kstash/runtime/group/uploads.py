@@ -250,7 +250,7 @@ class Uploads:
         )
 
     def _publish(self, line: _Line, local: Checkpoint, files: tuple[FileEntry, ...]) -> None:
-        record = line.task.remote_record(local, files)
+        record = line.task.checkpoints.remote_record(local, files)
         if record is None:
             return
         line.stored = None

@@ -1,9 +1,9 @@
-"""A checkpoint of a task between its files and its record."""
+"""Checkpoints of a task: what they hold, and when their records may go out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from kstash.core.determinants import InputPlace
 from kstash.core.hashes import OutputHashes
@@ -11,10 +11,12 @@ from kstash.core.ids import OutPartition
 from kstash.core.reader import ReaderState
 from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.task import TaskCore
+from kstash.core.trim import made_remote
 from kstash.core.watermark import EventTimes
-
-if TYPE_CHECKING:  # which is what is frozen
-    from kstash.runtime.task.task import Task
+from kstash.ports.state import TaskState
+from kstash.runtime.task.inputs import TaskInput
+from kstash.runtime.task.watermark import Watermark
+from kstash.topology.model import Stage
 
 
 @dataclass(slots=True)
@@ -69,24 +71,84 @@ class PendingCheckpoint:
         )
 
 
-def frozen(task: Task, label: str, files: tuple[FileEntry, ...]) -> PendingCheckpoint:
-    """A checkpoint of what a task is now.
+class TaskCheckpoints:
+    """Checkpoints of one task, from its state to the records that publish them.
 
     Args:
-        task: no event of it is under way.
-        label: as of `PendingCheckpoint`.
-        files: likewise.
+        stage: what the task runs.
+        core: it has the position, and knows what may be published.
+        inputs: by index; what is read of them goes into each checkpoint.
+        state: what is frozen.
+        watermark: event time in watermark mode, else None.
+        base: position that the task begins from.
+
+    Attributes:
+        pending, publishing: the one that waits for lineage; the one on its way to Kafka.
+        number, position: of the newest that was frozen, or begun from.
     """
-    core, sources, merges = task.core, sorted(task.inputs.items()), task.stage.merges
-    return PendingCheckpoint(
-        number=task.checkpoint_number,
-        label=label,
-        position=core.position,
-        files=files,
-        input_offsets={index: source.next_offset for index, source in sources},
-        sequences=core.sequences(),
-        made=core.made(),
-        readers={i: s.reader.copy() for i, s in sources if s.reader is not None},
-        places={i: s.place for i, s in sources if merges or s.taken},
-        event_time=task.watermark and task.watermark.saved(),
-    )
+
+    def __init__(
+        self,
+        stage: Stage,
+        core: TaskCore,
+        inputs: Mapping[int, TaskInput],
+        *,
+        state: TaskState,
+        watermark: Watermark | None,
+        base: int,
+    ) -> None:
+        self.pending: PendingCheckpoint | None = None
+        self.publishing: Checkpoint | None = None
+        self.number = 0
+        self.position = base
+        self._stage, self._core, self._inputs = stage, core, inputs
+        self._state, self._watermark = state, watermark
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether one waits for lineage, or is on its way."""
+        return self.pending is not None or self.publishing is not None
+
+    def freeze(self) -> None:
+        """Take one of the state at the current position, while no event is under way."""
+        position, incarnation = self._core.position, self._core.incarnation
+        self.number += 1
+        label = f"{incarnation.generation}-{incarnation.offset}-{self.number}"
+        files = self._state.checkpoint(label, position)
+        self.pending = self._frozen(label, files)
+        self.position = position
+
+    def _frozen(self, label: str, files: tuple[FileEntry, ...]) -> PendingCheckpoint:
+        core, sources, merges = self._core, sorted(self._inputs.items()), self._stage.merges
+        return PendingCheckpoint(
+            number=self.number,
+            label=label,
+            position=core.position,
+            files=files,
+            input_offsets={index: source.next_offset for index, source in sources},
+            sequences=core.sequences(),
+            made=core.made(),
+            readers={i: s.reader.copy() for i, s in sources if s.reader is not None},
+            places={i: s.place for i, s in sources if merges or s.taken},
+            event_time=self._watermark and self._watermark.saved(),
+        )
+
+    def publishable(self) -> Checkpoint | None:
+        """The pending checkpoint's record, once its conditions hold."""
+        pending = self.pending
+        if pending is None or not self._core.may_publish_checkpoint(pending.position):
+            return None
+        # Without stores there are no files, so no lost disk can take it.
+        return pending.record(self._core, is_remote=not self._stage.stores)
+
+    def remote_record(self, local: Checkpoint, files: tuple[FileEntry, ...]) -> Checkpoint | None:
+        """The record that makes a published checkpoint a remote one, once its conditions hold.
+
+        Args:
+            local: of this incarnation, or the base that it was restored from.
+            files: with their URIs.
+        """
+        record = made_remote(local, self._core, self.number + 1, files)
+        if record is not None:
+            self.number += 1
+        return record

@@ -15,10 +15,8 @@ from kstash.core.ids import Incarnation
 from kstash.core.kinds import OutputKind
 from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskPlan
-from kstash.core.records import Checkpoint, FileEntry
 from kstash.core.replay import NextEvent, RecordsNext, Replay, Stored
 from kstash.core.task import TaskCore
-from kstash.core.trim import made_remote
 from kstash.errors import ReplayDivergedError
 from kstash.operators.homes import Home
 from kstash.operators.program import RECORD_ERRORS, StageProgram
@@ -27,7 +25,7 @@ from kstash.ports.kafka import Message
 from kstash.ports.state import TaskState
 from kstash.runtime.decode import Events
 from kstash.runtime.task.answers import EventAnswers
-from kstash.runtime.task.checkpoint import PendingCheckpoint, frozen
+from kstash.runtime.task.checkpoint import TaskCheckpoints
 from kstash.runtime.task.clocked import logged_event
 from kstash.runtime.task.emission import Emission
 from kstash.runtime.task.inputs import TaskInput
@@ -67,10 +65,9 @@ class Task:
         replay: what comes next until the adopted end, and what is out already.
         may_leave_work: whether an event may be under way for longer than a batch takes.
         parts: of what events have made, so far; it rises while an event is under way, too.
-        pending, publishing: the checkpoint that waits for lineage; the one on its way to Kafka.
-        checkpoint_number, checkpointed_position: of the newest that was frozen, or begun from.
         records_in, replayed: logical records processed; those of them that were not the first time.
         emission: what becomes of what is made.
+        checkpoints: those that are taken of it.
         watermark, ticks: event time in watermark mode, else None; all that ticks are wanted for.
         ticking: of a task that is live and sees the clock; else None.
         answers: what operators are given that ask for the time or for chance.
@@ -108,10 +105,9 @@ class Task:
         self.outputs = outputs
         self.may_leave_work = any(node.may_leave_work for node in stage.nodes)
         self.watermark = watermark
-        self.pending: PendingCheckpoint | None = None
-        self.publishing: Checkpoint | None = None
-        self.checkpoint_number = 0
-        self.checkpointed_position = plan.position
+        self.checkpoints = TaskCheckpoints(
+            stage, core, inputs, state=state, watermark=watermark, base=plan.position
+        )
         self.parts = self.records_in = self.replayed = 0
         self.newest_timestamp = self.stream_time_ms = 0
         self.dropped: Counter[str] = Counter()
@@ -308,40 +304,13 @@ class Task:
         """Send outputs that the cap had held back until now."""
         self.emission.send(outgoing)
 
-    # -- checkpoints -----------------------------------------------------------------------------
-
     def freeze(self) -> None:
         """Take a checkpoint of the state at the current position; published later.
 
         Not while an event is under way: nothing of it but its outputs is there after a crash.
         """
         assert self._under_way is None
-        position = self.core.position
-        self.checkpoint_number += 1
-        label = f"{self.incarnation.generation}-{self.incarnation.offset}-{self.checkpoint_number}"
-        files = self.state.checkpoint(label, position)
-        self.pending = frozen(self, label, files)
-        self.checkpointed_position = position
-
-    def publishable(self) -> Checkpoint | None:
-        """The pending checkpoint's record, once its conditions hold."""
-        pending = self.pending
-        if pending is None or not self.core.may_publish_checkpoint(pending.position):
-            return None
-        # Without stores there are no files, so no lost disk can take it.
-        return pending.record(self.core, is_remote=not self.stage.stores)
-
-    def remote_record(self, local: Checkpoint, files: tuple[FileEntry, ...]) -> Checkpoint | None:
-        """The record that makes a published checkpoint a remote one, once its conditions hold.
-
-        Args:
-            local: of this incarnation, or the base that it was restored from.
-            files: with their URIs.
-        """
-        record = made_remote(local, self.core, self.checkpoint_number + 1, files)
-        if record is not None:
-            self.checkpoint_number += 1
-        return record
+        self.checkpoints.freeze()
 
     def close(self) -> None:
         """Give up the state; outputs on their way are somebody else's business."""

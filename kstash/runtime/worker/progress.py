@@ -81,7 +81,7 @@ def _replay(group: TaskGroup) -> Work:
     found = Work()
     for task in group.tasks.values():
         # In a replay no checkpoint is taken: that is where it began.
-        base, end = task.checkpointed_position, task.core.adopted
+        base, end = task.checkpoints.position, task.core.adopted
         found += Work(min(task.core.position, end) - base, end - base)
     return found
 

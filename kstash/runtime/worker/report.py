@@ -170,7 +170,7 @@ class Reporter:
             state=state_of(group),
             position=task.core.position,
             replay_end=task.core.adopted,
-            checkpointed_position=task.checkpointed_position,
+            checkpointed_position=task.checkpoints.position,
             lag=lag.records if lag is not None else None,
             inputs=tuple(f"{topic}/{partition}" for topic, partition in partitions),
             stage=task.stage.name,

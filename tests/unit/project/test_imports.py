@@ -122,7 +122,6 @@ ROUNDABOUT: Mapping[tuple[str, str], str] = {
     ("kstash.observe.observer", "kstash.observe.supervision"): "likewise, of a supervisor",
     ("kstash.operators.process.run", "kstash.operators.process.logic"): "a run is of a processor, "
     "which begins it",
-    ("kstash.runtime.task.checkpoint", "kstash.runtime.task.task"): "the task is what is frozen",
     ("kstash.surface.edges", "kstash.surface.streams"): A_STREAM_MAKES_STREAMS,
     ("kstash.surface.inner_keys", "kstash.surface.keyed"): A_STREAM_MAKES_STREAMS,
     ("kstash.surface.inner_keys", "kstash.surface.streams"): A_STREAM_MAKES_STREAMS,
