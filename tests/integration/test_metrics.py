@@ -28,7 +28,6 @@ from kstash.testing.fixtures import TopicFactory
 
 BY_TIME = {
     "input_awaited_seconds",
-    "operator_dropped_records",
     "operator_time_delay_seconds",
     "operator_time_seconds",
     "time_held_seconds",

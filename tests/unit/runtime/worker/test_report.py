@@ -164,7 +164,7 @@ NOT_IN_A_DRIVER = {"build_info"}
 NEEDS_A_BROKER = {"broker_round_trip_seconds"}
 
 NEEDS_TIME = {
-    *("operator_time_seconds", "operator_time_delay_seconds", "operator_dropped_records"),
+    *("operator_time_seconds", "operator_time_delay_seconds"),
     *("windows_open", "timers_pending", "wall_timers_pending", "wall_timers_late_seconds"),
     "time_held_seconds",
 }
