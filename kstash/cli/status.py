@@ -138,6 +138,8 @@ def ask_workers(address: str, token: str | None, certificate: str | None = None)
         problem = f"HTTP {error.code}{hint}"
     except urllib.error.URLError as error:
         problem = f"{error.reason}{_hint(error.reason)}{_scheme_hint(address, error.reason)}"
+        if isinstance(error.reason, ConnectionRefusedError):
+            problem += ": a worker answers with the setting http_port only, at that port"
     except (OSError, HTTPException, ValueError) as error:
         problem = f"{error}{_scheme_hint(address, error)}"
     raise ConfigError(f"no status from {printable(address)}: {printable(problem)}", "--url")

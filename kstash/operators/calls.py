@@ -55,9 +55,10 @@ def null_hint(cause: BaseException, value: object) -> str:
     if value is not None or not isinstance(cause, TypeError | AttributeError):
         return ""
     return (
-        "; the value is None, a tombstone, such as windows of sessions with emit='update' send of "
-        "a session that has become part of another: filter(lambda value: value is not None) "
-        "leaves them out"
+        "; the value is None, a tombstone: in a topic that is a null value, the delete of its key, "
+        "and windows of sessions with emit='update' send one of a session that has become part of "
+        "another. Let the function expect None, or filter(lambda value: value is not None) leaves "
+        "such records out"
     )
 
 

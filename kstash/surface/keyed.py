@@ -182,7 +182,8 @@ class KeyedStream(KeyedFolds[K, V]):
 
         Args:
             name: of the operator and its stores.
-            id: of a value, as json takes it: text, a number, a list of such, not None.
+            id: of a value, as json takes it: text, a number, a list of such, not None. It is given
+                None where the value is null, as a delete in a topic is.
             within: a record is a repeat until so much stream time has gone since the one that
                 passed: whole milliseconds, 1 or more.
         """

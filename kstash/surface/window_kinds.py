@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import cache
 from typing import TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from kstash.errors import TopologyError
 from kstash.escape import short_repr
@@ -96,6 +97,13 @@ def sliding(size: timedelta) -> w.Windows:
     return Sliding(check_interval("size", size, user_location(), least=1))
 
 
+ABBREVIATION_MAX = 5
+"""Letters of what is taken for the abbreviation of a time, such as `CEST`."""
+
+ZONE_NEAR = 0.8
+"""Least likeness of a zone that is suggested."""
+
+
 def daily(zone: str | ZoneInfo) -> w.Windows:
     """Windows side by side that are days of a place: of 23 or 25 hours where clocks change.
 
@@ -115,10 +123,9 @@ def daily(zone: str | ZoneInfo) -> w.Windows:
         try:
             zone = ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            hint = _zone_hint(str(zone))
             raise TopologyError(
-                f"zone {zone!r} is in no time zone database here ({error}): check its name, or "
-                "install the package tzdata",
-                location,
+                f"zone {zone!r} is in no time zone database here ({error}): {hint}", location
             ) from None
     if not isinstance(zone, ZoneInfo) or not zone.key:
         raise TopologyError(
@@ -127,6 +134,24 @@ def daily(zone: str | ZoneInfo) -> w.Windows:
         )
     days, rules = _days_of(zone)
     return w.Daily(zone.key, days, rules)
+
+
+def _zone_hint(zone: str) -> str:
+    known = sorted(available_timezones())
+    if not known:
+        return "install the package tzdata"
+    if zone.isupper() and len(zone) <= ABBREVIATION_MAX:
+        return (
+            "an abbreviation stands for no place, since several share it: take a name such as "
+            "'Europe/Berlin'"
+        )
+    # People write the place alone too; of places of one name the whole name counts.
+    names = {name.rpartition("/")[2].lower(): name for name in reversed(known)}
+    names |= {name.lower(): name for name in known}
+    nearest = get_close_matches(zone.lower().replace(" ", "_"), names, 1, ZONE_NEAR)
+    if nearest:
+        return f"did you mean {names[nearest[0]]!r}?"
+    return "take a name such as 'Europe/Berlin', or install the package tzdata"
 
 
 @cache

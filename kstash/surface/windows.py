@@ -44,7 +44,8 @@ class WindowResults(KeyedStream[Windowed[K], R], Generic[K, V, R]):
 
         Each value is a `Late` of the record's value and the windows that it missed. A fold that
         reads no values, as `count`, takes and hands on the values of late records here; their serde
-        must be known then, as after `key_by(..., value=)`.
+        must be known then, as after `key_by(..., value=)`. To write them, `to` needs a serde:
+        `kstash.json` makes `[value, [[start, end]]]` of each.
 
         Raises:
             TopologyError: the windows are by the number of records, which nothing is too late for.

@@ -227,6 +227,7 @@ def test_an_address_that_is_none(address: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no status from") as caught:
         ask_workers(address.replace("FOLDER", str(tmp_path)), None)
     assert ("such as http://127.0.0.1:9" in str(caught.value)) == address.startswith("127")
+    assert ("the setting http_port" in str(caught.value)) == address.startswith("http")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ from kstash import App, Context, Processor, Record, Stream, folds
 from kstash.errors import OperatorError
 from kstash.testing import TestDriver
 
-HINT = r"the value is None, a tombstone.*filter\(lambda value: value is not None\)"
+HINT = (
+    r"the value is None, a tombstone: .* delete of its key.* expect None, or "
+    r"filter\(lambda value: value is not None\)"
+)
 
 
 class Measures(Processor[Any, Any, int]):

@@ -86,6 +86,23 @@ def test_what_is_no_zone(zone: Any) -> None:
         kstash.daily(zone)
 
 
+@pytest.mark.parametrize(
+    ("zone", "hint"),
+    [
+        ("Europe/Berln", "did you mean 'Europe/Berlin'?"),
+        ("Berlin", "did you mean 'Europe/Berlin'?"),
+        ("america/new york", "did you mean 'America/New_York'?"),
+        ("CEST", "an abbreviation stands for no place"),
+        ("nowhere at all", "take a name such as 'Europe/Berlin'"),
+    ],
+)
+def test_what_zone_was_meant(zone: str, hint: str) -> None:
+    """The nearest name, where there is one."""
+    with pytest.raises(TopologyError) as caught:
+        kstash.daily(zone)
+    assert hint in str(caught.value)
+
+
 def test_other_rules_of_a_place_are_another_program() -> None:
     """A new database might replay into other days: it waits for a drain. The store stays."""
 
