@@ -31,7 +31,7 @@ from kstash.cli import (
     verify,
 )
 from kstash.cli.options import shown
-from kstash.errors import KstashError, OperatorError, SerdeError
+from kstash.errors import KstashError, OperatorError, ProcessorError, SerdeError
 from kstash.escape import printable_lines
 from kstash.observe.logs import is_json
 
@@ -82,7 +82,7 @@ def _options(
 def _show_error(error: KstashError) -> None:
     if shown.has_tracebacks:
         sys.stderr.write(printable_lines("".join(traceback.format_exception(error))))
-    elif isinstance(error, OperatorError | SerdeError) and not error.is_logged:
+    elif isinstance(error, OperatorError | ProcessorError | SerdeError) and not error.is_logged:
         # The user's own traceback is what they need to find the line.
         text = "".join(traceback.format_exception(error.cause))
         sys.stderr.write(printable_lines(text))

@@ -49,6 +49,42 @@ class OperatorError(LocatedError, ProgramError):
         self.__cause__ = cause
 
 
+class ProcessorError(ProgramError):
+    """What sets up or gives up a processor raised: no record has set that off.
+
+    Attributes:
+        operator: name of the operator in the topology.
+        method: the class and its method, as `Silence.open`.
+        cause: the exception with the user's traceback.
+    """
+
+    def __init__(self, operator: str, method: str, *, cause: BaseException) -> None:
+        super().__init__(
+            f"operator {operator!r} failed in {method}(), which is given no record: "
+            f"{error_text(cause)}. Mend that method, or what it needs, and start again"
+        )
+        self.operator = operator
+        self.method = method
+        self.cause = cause
+        self.__cause__ = cause
+
+
+class OutsideCallError(ProgramError):
+    """The context or a state of a processor was used while no call of it was under way.
+
+    Attributes:
+        location: `file:line` of the user's code that used it.
+    """
+
+    def __init__(self, what: str, location: str) -> None:
+        super().__init__(
+            f"{location}: {what} is used outside the call that it is for, where there is no key "
+            "whose state or timers it could reach: use it within on_record, on_timer or "
+            "on_wall_timer, before that returns, and not in open, in close or in another thread"
+        )
+        self.location = location
+
+
 class MisplacedKeyError(OperatorError):
     """A record lies in another partition than state over several topics has its key in.
 

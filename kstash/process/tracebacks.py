@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from kstash.errors import KstashError, OperatorError, SerdeError
+from kstash.errors import KstashError, OperatorError, ProcessorError, SerdeError
 
 E = TypeVar("E", bound=BaseException)
 
@@ -25,7 +25,7 @@ def shortened(error: KstashError) -> KstashError:
     """
     log.debug("all frames of the error", exc_info=error)
     error.__cause__ = None
-    if isinstance(error, OperatorError | SerdeError):
+    if isinstance(error, OperatorError | ProcessorError | SerdeError):
         error.__cause__ = with_user_frames(error.cause)
     return error.with_traceback(None)
 

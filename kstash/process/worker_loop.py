@@ -10,7 +10,13 @@ from typing import Literal
 
 import structlog
 
-from kstash.errors import KstashError, MemberFencedError, OperatorError, SerdeError
+from kstash.errors import (
+    KstashError,
+    MemberFencedError,
+    OperatorError,
+    ProcessorError,
+    SerdeError,
+)
 from kstash.observe import Observer
 from kstash.ports.state import FinalState
 from kstash.process.open_files import OpenFiles
@@ -116,6 +122,9 @@ def run_loop(
     except (OperatorError, SerdeError) as error:
         _report_user_error(error)
         raise
+    except ProcessorError as error:
+        _report_processor_error(error)
+        raise
     except KstashError as error:
         # At once: the caller shows the error only after the clients are closed.
         report_error(error)
@@ -141,6 +150,17 @@ def _report_user_error(error: OperatorError | SerdeError) -> None:
         partition=error.partition,
         offset=error.offset,
         skip_records=error.skip,
+        exc_info=with_user_frames(error.cause),
+    )
+    error.is_logged = True
+
+
+def _report_processor_error(error: ProcessorError) -> None:
+    # As above; there is no record to pass over.
+    log.error(
+        "user code failed, the worker stops; nothing is lost",
+        operator=error.operator,
+        method=error.method,
         exc_info=with_user_frames(error.cause),
     )
     error.is_logged = True

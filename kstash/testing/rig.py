@@ -241,8 +241,10 @@ class Rig:
                 link.holds_requests = link.holds_acks = False
                 link.delay_s = 0.0  # the clock stands still: a delay would never end
             self.allowance.left = None
-            self._worker.close()
-            self._forget_worker()
+            try:
+                self._worker.close()
+            finally:
+                self._forget_worker()
 
     def dropped_by_name(self) -> dict[tuple[str, str], int]:
         """Records that operators have left out, by (name of the operator or source, reason)."""

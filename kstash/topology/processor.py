@@ -42,7 +42,9 @@ class FiredTimer(NamedTuple):
 class Context(ABC, Generic[K, R]):
     """What a processor may do with a record or a timer; it is no longer valid after the call.
 
-    All of it counts once the method has returned, and nothing of it where it raises.
+    All of it counts once the method has returned, and nothing of it where it raises. After that all
+    methods, `record` and `origin` raise `OutsideCallError`, also within a later call: there is one
+    context for each call.
 
     Attributes:
         key: of the record or the timer, whose state the states of the processor are.
@@ -195,10 +197,16 @@ class Processor(ABC, Generic[K, V, R]):
     sides: ClassVar[tuple[str, ...]] = ()
 
     def open(self) -> None:
-        """Make what is needed and is no state. Called once for each task, before its first call."""
+        """Make what is needed and is no state. Called once for each task, before its first call.
+
+        What it raises stops the worker as a `ProcessorError`: no record is to blame.
+        """
 
     def close(self) -> None:
-        """Give that up. Called once the task ends, but not where its process dies."""
+        """Give that up. Called once the task ends, but not where its process dies.
+
+        What it raises is a `ProcessorError` once all else is given up.
+        """
 
     @abstractmethod
     def on_record(self, record: Record, context: Context[K, R], /) -> None:

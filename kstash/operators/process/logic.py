@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
-from kstash.errors import OperatorError
+from kstash.errors import ProcessorError
 from kstash.operators.calls import decode_keys
 from kstash.operators.flow import WITHOUT_RECORDS, Flow
 from kstash.operators.keyed import KeyedStep
@@ -89,16 +90,21 @@ class ProcessLogic:
         """The task ends."""
         if self.is_open:
             self.is_open = False
-            self.processor.close()
+            self._set_up(self.processor.close)
 
     def _open(self) -> None:
         self.is_open = True
+        self._set_up(self.processor.open)
+
+    def _set_up(self, method: Callable[[], None]) -> None:
+        """Call `open` or `close`, whose error is no record's."""
         try:
-            self.processor.open()
+            method()
         except KeyboardInterrupt:
             raise
         except BaseException as cause:
-            raise OperatorError(self.label, 0, cause=cause) from cause
+            name = f"{type(self.processor).__name__}.{method.__name__}"
+            raise ProcessorError(self.label, name, cause=cause) from cause
 
 
 class ProcessStep(KeyedStep):
@@ -182,7 +188,7 @@ class _Batch(ProcessRun):
                 timestamp_ms=record.timestamp_ms,
                 headers=record.headers,
             )
-            self.carry_out(partial(on_record, record), record)
+            self.carry_out(on_record, record)
         return True
 
     def _origin(self, index: int) -> RecordOrigin | None:

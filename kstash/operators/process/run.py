@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kstash.errors import OperatorError, SerdeError, StateError
 from kstash.escape import short_repr
 from kstash.operators.calls import null_hint, refuse
 from kstash.operators.flow import Expanded, Flow
-from kstash.operators.process.call import MAX_MS, Call, Result
+from kstash.operators.process.call import MAX_MS, Result
+from kstash.operators.process.context import CallContext
 from kstash.operators.process.expiry import Expiry, next_due_ms
 from kstash.operators.step import PART_RECORDS, Scope, Stores
 from kstash.operators.stream_time import StreamTime
@@ -108,7 +108,7 @@ class ProcessRun:
         return self._fire(timer, self.time.now_ms, self.processor.on_wall_timer)
 
     def _fire(
-        self, timer: Timer, time_ms: int, function: Callable[[FiredTimer, Call], object]
+        self, timer: Timer, time_ms: int, function: Callable[[FiredTimer, CallContext], object]
     ) -> bool:
         call = self.call
         try:
@@ -123,16 +123,31 @@ class ProcessRun:
             timestamp_ms=timer.at_ms,
             headers=None,
         )
-        return self.carry_out(partial(function, FiredTimer(timer.name, timer.at_ms)))
+        return self.carry_out(function, FiredTimer(timer.name, timer.at_ms))
 
     # --- one call -------------------------------------------------------------------------------
 
-    def carry_out(self, function: Callable[[Call], object], record: Record | None = None) -> bool:
+    def carry_out(
+        self, function: Callable[[Any, CallContext], object], given: Record | FiredTimer
+    ) -> bool:
         """Call the processor; returns whether it has set or cancelled timers."""
+        context = CallContext(self.call)
+        try:
+            return self._carry_out(function, given, context)
+        finally:
+            context.end()
+            self.call.end()
+
+    def _carry_out(
+        self,
+        function: Callable[[Any, CallContext], object],
+        given: Record | FiredTimer,
+        context: CallContext,
+    ) -> bool:
         call = self.call
         error: OperatorError | SerdeError
         try:
-            made = function(call)
+            made = function(given, context)
             if made is not None:
                 raise TypeError(
                     f"the processor returned {short_repr(made)}, and what it makes is sent by "
@@ -145,8 +160,8 @@ class ProcessRun:
             error.record_index = call.index
         except BaseException as cause:
             error = OperatorError(self.label, call.index, cause=cause)
-            if record is not None:
-                error.detail += null_hint(cause, record.value)
+            if isinstance(given, Record):
+                error.detail += null_hint(cause, given.value)
         else:
             return self._done()
         call.undo()

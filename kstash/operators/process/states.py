@@ -7,8 +7,9 @@ live is not there for who reads it; `expiry.py` removes it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
+from kstash.errors import OutsideCallError
 from kstash.operators.process.call import Call
 from kstash.operators.process.entries import Entries, KeyedEntries, OrderedEntries
 from kstash.ports.state import end_of_prefix
@@ -16,6 +17,7 @@ from kstash.topology.item_lists import add_item, cut_before, item_count, items_o
 from kstash.topology.keyed_state import KeyedState, List, Map, Value
 from kstash.topology.pairs import prefix_of
 from kstash.topology.traits import STAMP_BYTES, stamp, stamped_at_ms
+from kstash.topology.user_code import user_location
 
 
 class Bound:
@@ -35,6 +37,17 @@ class Bound:
 
     def _entries(self, name: str, call: Call) -> Entries:
         return KeyedEntries(name, call.journal)
+
+    def _key(self) -> bytes:
+        """The present key, as the state has it."""
+        key = self._call.present
+        if key is None:
+            self._is_outside()
+        return key
+
+    def _is_outside(self) -> NoReturn:
+        what = f"self.{self.declared.attribute}, a state of {self._call.label},"
+        raise OutsideCallError(what, user_location())
 
     def live(self, data: bytes | None) -> bytes | None:
         """An entry, unless its time to live is over by now."""
@@ -73,18 +86,18 @@ class BoundValue(Bound, Value[Any]):
 
     def get(self, default: Any = None) -> Any:
         """The value, or `default`."""
-        data = self.live(self.entries.read(self._call.encoded))
+        data = self.live(self.entries.read(self._key()))
         if data is None:
             return default
         return self._call.decode(self.serde, data[STAMP_BYTES:], "value")
 
     def set(self, value: Any) -> None:
         """Keep a value."""
-        self._write(self._call.encoded, self._call.encode(self.serde, value, "value"))
+        self._write(self._key(), self._call.encode(self.serde, value, "value"))
 
     def delete(self) -> None:
         """Forget the value."""
-        self.entries.write(self._call.encoded, None)
+        self.entries.write(self._key(), None)
 
 
 class BoundMap(Bound, Map[Any, Any]):
@@ -119,29 +132,33 @@ class BoundMap(Bound, Map[Any, Any]):
 
     def items(self, start: Any = None, end: Any = None) -> Iterator[tuple[Any, Any]]:
         """Entries in the order of their keys."""
-        prefix = prefix_of(self._call.encoded)
+        present = self._key()
+        prefix = prefix_of(present)
         lower = prefix if start is None else self._place(start)
         upper = end_of_prefix(prefix) if end is None else self._place(end)
-        return self._walk(len(prefix), lower, upper)
+        decode = self._call.decode
+        return (
+            (key, decode(self.serde, data[STAMP_BYTES:], "value"))
+            for key, data in self._walk(present, lower, upper)
+        )
 
     def _walk(
-        self, prefix_bytes: int, lower: bytes, upper: bytes | None
-    ) -> Iterator[tuple[Any, Any]]:
-        decode = self._call.decode
+        self, present: bytes, lower: bytes, upper: bytes | None
+    ) -> Iterator[tuple[Any, bytes]]:
+        """Keys and encoded entries, for as long as the key is the present one."""
+        prefix_bytes = len(prefix_of(present))
         for place, data in self.entries.walk(lower, upper):
             if self.live(data) is not None:
-                key = decode(self.key_serde, place[prefix_bytes:], "key")
-                yield key, decode(self.serde, data[STAMP_BYTES:], "value")
+                yield self._call.decode(self.key_serde, place[prefix_bytes:], "key"), data
+            # What was kept of it would go on reading this key in calls of others.
+            if self._key() != present:
+                self._is_outside()
 
     def __iter__(self) -> Iterator[Any]:
         """The keys in their order."""
-        prefix = prefix_of(self._call.encoded)
-        return self._keys(len(prefix), prefix, end_of_prefix(prefix))
-
-    def _keys(self, prefix_bytes: int, lower: bytes, upper: bytes | None) -> Iterator[Any]:
-        for place, data in self.entries.walk(lower, upper):
-            if self.live(data) is not None:
-                yield self._call.decode(self.key_serde, place[prefix_bytes:], "key")
+        present = self._key()
+        prefix = prefix_of(present)
+        return (key for key, _ in self._walk(present, prefix, end_of_prefix(prefix)))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -151,12 +168,12 @@ class BoundMap(Bound, Map[Any, Any]):
 
     def clear(self) -> None:
         """Forget all entries."""
-        prefix = prefix_of(self._call.encoded)
+        prefix = prefix_of(self._key())
         for place, _ in self.entries.walk(prefix, end_of_prefix(prefix)):
             self.entries.write(place, None)
 
     def _place(self, key: Any) -> bytes:
-        return prefix_of(self._call.encoded) + self._call.encode(self.key_serde, key, "key")
+        return prefix_of(self._key()) + self._call.encode(self.key_serde, key, "key")
 
 
 class BoundList(Bound, List[Any]):
@@ -165,11 +182,12 @@ class BoundList(Bound, List[Any]):
     def extend(self, items: Iterable[Any]) -> None:
         """Add items at the end."""
         call = self._call
+        key = self._key()
         encoded = [call.encode(self.serde, item, "value") for item in items]
         if encoded:
             before = self._present()
             added = b"".join(add_item(call.time_ms, data) for data in encoded)
-            self._write(call.encoded, before + added)
+            self._write(key, before + added)
 
     def __iter__(self) -> Iterator[Any]:
         return iter([self._call.decode(self.serde, data, "value") for data in self._encoded()])
@@ -189,11 +207,11 @@ class BoundList(Bound, List[Any]):
 
     def clear(self) -> None:
         """Forget all items."""
-        self.entries.write(self._call.encoded, None)
+        self.entries.write(self._key(), None)
 
     def _present(self) -> bytes:
         """All items that are not over."""
-        data = self.entries.read(self._call.encoded)
+        data = self.entries.read(self._key())
         return b"" if data is None else self._left(data, self._call.time_ms)
 
     def _left(self, data: bytes, now_ms: int) -> bytes:

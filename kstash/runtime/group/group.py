@@ -7,6 +7,7 @@ replay, then commits, checkpoints and hints, so that a step sees all that came b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 import structlog
 
@@ -334,5 +335,6 @@ class TaskGroup:
         self.inputs.close()
         for producer in self._sink_producers:
             producer.close()
-        for task in self.tasks.values():
-            task.close()
+        with ExitStack() as stack:  # what a processor raises as it closes keeps no other task open
+            for task in self.tasks.values():
+                stack.callback(task.close)

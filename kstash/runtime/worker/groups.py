@@ -7,6 +7,7 @@ again after a pause.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -242,8 +243,7 @@ class Groups:
         if failing.refused_since is not None and not self._has_been_live:
             pause = min(pause, REFUSED_PAUSE_S_MAX)
         failing.attempts += 1
-        # Contenders that claim in turn must not do so in step.
-        pause *= 1 + self._services.nonce()[0] / 255
+        pause *= 1 + self._services.nonce()[0] / 255  # who claims in turn must not do so in step
         log.warning(
             "task group starts over", group=number, pause_s=round(pause, 2), reason=str(error)
         )
@@ -259,8 +259,9 @@ class Groups:
 
     def drop_all(self) -> None:
         """Close all groups, finished or not."""
-        for number in list(self.running):
-            self._drop(number)
+        with ExitStack() as stack:
+            for number in list(self.running):
+                stack.callback(self._drop, number)
 
     # -- membership ------------------------------------------------------------------------------
 

@@ -323,11 +323,16 @@ class Worker:
         finally:
             if is_released:
                 self._intake.finish(self.groups)
-            self._groups.drop_all()
-            self.context.services.background.close()
-            if self.context.store is not None:
-                self.context.store.close()
-            config = self.context.config
-            leave = config.instance_id is None or config.leave_on_stop
-            self.context.clients.close(leave=leave and is_graceful)
+            try:
+                self._groups.drop_all()
+            finally:
+                self._give_up(is_graceful=is_graceful)
         return is_released
+
+    def _give_up(self, *, is_graceful: bool) -> None:
+        self.context.services.background.close()
+        if self.context.store is not None:
+            self.context.store.close()
+        config = self.context.config
+        leave = config.instance_id is None or config.leave_on_stop
+        self.context.clients.close(leave=leave and is_graceful)

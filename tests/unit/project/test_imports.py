@@ -211,7 +211,10 @@ STANDARD: Mapping[str, dict[str, str]] = {
     "kstash.core": {"sys": "`sys.byteorder`, of columns of numbers"},
     "kstash.errors": {},
     "kstash.escape": {},
-    "kstash.runtime": {"sys": "`sys.maxsize`, for no limit"},
+    "kstash.runtime": {
+        "contextlib": "`ExitStack`, so that all is closed whatever one of it raises",
+        "sys": "`sys.maxsize`, for no limit",
+    },
     "kstash.verify": {},
 }
 """Packages that are pure, or nearly so, and what else they import with its reason."""

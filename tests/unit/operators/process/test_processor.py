@@ -218,22 +218,6 @@ def test_a_processor_is_made_for_each_task() -> None:
     assert Prefix.log == ["open", "close"]
 
 
-def test_an_error_of_open_is_one_of_the_operator() -> None:
-    """It stops the task at its first record."""
-
-    class Fails(Processor[Any, Any, Any]):
-        def open(self) -> None:
-            raise OSError("no file")
-
-        def on_record(self, record: Record, context: AnyContext) -> None:
-            """Never called."""
-
-    app = App("fails")
-    app.stream("in", key=kstash.text, value=kstash.text).process("p", Fails, value=kstash.text)
-    with pytest.raises(OperatorError, match="no file"):
-        Task(app).feed(("k", "v", 1))
-
-
 def test_two_tasks_share_nothing() -> None:
     """Each has its own processor over its own stores."""
     with TestDriver(totals(), partitions=2) as driver:
