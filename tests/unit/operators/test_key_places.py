@@ -54,7 +54,7 @@ def test_what_was_counted_before_the_check_replays() -> None:
     with TestDriver(merged(), partitions=2) as driver:
         for group in driver.rig.worker.groups.values():
             for task in group.tasks.values():
-                task.program._homes = Homes({})
+                task.program._running._homes = Homes({})
         driver.send("left", "v", "a", partition=0)
         driver.send("right", "v", "a", partition=1)
         driver.crash()
