@@ -41,11 +41,6 @@ Decide = Callable[[RecordError], Decision]
 """Asked once for each record that fails; the error counts the records of the stage's batch."""
 
 
-PART_RECORDS = 500
-"""How many results an operator sends before it leaves the rest as work (`Scope.later`). A constant:
-where branches meet again, it is part of what the program means."""
-
-
 def always_fail(error: RecordError) -> Decision:  # noqa: ARG001 - whatever it is
     """Stop the task."""
     return Decision.FAIL

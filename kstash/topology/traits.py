@@ -14,6 +14,10 @@ from kstash.serdes import Serde, int_text, raw
 OUT = "out"
 """The output that a node has as a rule."""
 
+PART_RECORDS = 500
+"""How many results an operator sends before it leaves the rest as work (`Scope.later`). A constant:
+where branches meet again, it is part of what the program means."""
+
 TIME_VERB = "time"
 """The verb of stores that hold the stream time of an operator."""
 

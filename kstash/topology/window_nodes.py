@@ -15,6 +15,7 @@ from kstash.topology.intervals import interval_text
 from kstash.topology.keyed_nodes import NULL_KEY, NULL_VALUE, Stateful
 from kstash.topology.nodes import Node
 from kstash.topology.traits import (
+    PART_RECORDS,
     STAMP_BYTES,
     ColumnSet,
     FlushReason,
@@ -84,8 +85,7 @@ class WindowFold(Node, Generic[W]):
     """A state for each key and window.
 
     Attributes:
-        fold: what becomes of the values of a window: the node that does so without windows. It
-            stands in no graph.
+        fold: what becomes of the values of a window: a node that stands in no graph.
         windows: which there are.
         grace_ms: how much later than its end a window closes.
         is_final: whether each window sends one result, when it is closed, and not one for each of
@@ -207,6 +207,11 @@ class ByStart(WindowKind):
     def longest_ms(self) -> int:
         """No window is longer."""
 
+    @property
+    def most_around(self) -> int:
+        """How many windows are around one time, at most."""
+        return 1
+
     @abstractmethod
     def end_of(self, start_ms: int) -> int:
         """The end of the window that begins there, which does not hold it."""
@@ -239,6 +244,11 @@ class Aligned(ByStart):
     def longest_ms(self) -> int:
         """All have one size."""
         return self.size_ms
+
+    @property
+    def most_around(self) -> int:
+        """As many as begin within one size."""
+        return -(-self.size_ms // self.advance_ms)
 
     def end_of(self, start_ms: int) -> int:
         """All have one size."""
@@ -302,8 +312,13 @@ class AlignedFold(WindowFold[ByStart]):
 
     @property
     def sends_in_parts(self) -> bool:
-        """Where one record may close any number of windows, each of which sends a result."""
-        return self.is_final
+        """Where one record may send any number of results: closes windows, or is in many."""
+        return self.is_final or self.is_wide
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether one record may be in more windows than a part has results."""
+        return self.windows.most_around > PART_RECORDS
 
     @property
     def stores(self) -> tuple[KeyedStore, ...]:

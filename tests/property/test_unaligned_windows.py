@@ -14,10 +14,10 @@ import kstash
 from kstash import App, KeyedStream
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
-from kstash.operators.step import PART_RECORDS
 from kstash.operators.windows import queue
 from kstash.testing.state import MemoryBackend
 from kstash.topology.model import Stage
+from kstash.topology.traits import PART_RECORDS
 from tests.differential.driving import folded
 from tests.differential.reference import Chain
 from tests.differential.sentences import final, session, sliding

@@ -14,10 +14,11 @@ from kstash.operators.process.expiry import next_due_ms
 from kstash.operators.process.run import ProcessRun
 from kstash.operators.process.states import bound
 from kstash.operators.records import records_of
-from kstash.operators.step import PART_RECORDS, Scope, Stores
+from kstash.operators.step import Scope, Stores
 from kstash.operators.stream_time import StreamTime
 from kstash.topology.process_node import Process
 from kstash.topology.record import RecordOrigin
+from kstash.topology.traits import PART_RECORDS
 
 
 class ProcessLogic:

@@ -12,13 +12,13 @@ from kstash.operators.flow import Expanded, Flow
 from kstash.operators.process.call import MAX_MS, Result
 from kstash.operators.process.context import CallContext
 from kstash.operators.process.expiry import Expiry, next_due_ms
-from kstash.operators.step import PART_RECORDS, Scope, Stores
+from kstash.operators.step import Scope, Stores
 from kstash.operators.stream_time import StreamTime
 from kstash.operators.ticks import seen_ms
 from kstash.ports.state import Timer, Timers
 from kstash.topology.processor import FiredTimer
 from kstash.topology.record import Record
-from kstash.topology.traits import time_store
+from kstash.topology.traits import PART_RECORDS, time_store
 
 if TYPE_CHECKING:  # which begins runs
     from kstash.operators.process.logic import ProcessLogic

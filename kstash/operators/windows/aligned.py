@@ -15,13 +15,14 @@ from typing import cast
 
 from kstash.operators.flow import ENTERED, Expanded, Flow, Trail
 from kstash.operators.fold import ColumnFold
-from kstash.operators.step import PART_RECORDS, Scope, Stores
+from kstash.operators.step import Scope, Stores
 from kstash.operators.stream_time import WindowTime, last_of
 from kstash.operators.windows.aligned_folds import AlignedFolds
 from kstash.operators.windows.day_grid import DayGrid
 from kstash.operators.windows.grid import Grid
 from kstash.operators.windows.keys import result_keys, start_bytes, start_of
 from kstash.operators.windows.step import drop_late
+from kstash.topology.traits import PART_RECORDS
 from kstash.topology.window_nodes import Aligned, AlignedFold, Daily
 
 FORGOTTEN_AT_ONCE = 10_000
@@ -49,6 +50,8 @@ class AlignedWindows:
             is_tumbling = advance_ms == size_ms
         self.grace_ms = node.grace_ms
         self.is_final = node.is_final
+        # Its records go one by one, each of them with the results of a part at a time.
+        self.is_wide = node.is_wide
         self.folds = AlignedFolds(node, self.grid, column_fold, is_tumbling=is_tumbling)
         self.result_key, self.shown = self.folds.result_key, column_fold.shown
         self.unsent = self.folds.unsent
@@ -58,23 +61,23 @@ class AlignedWindows:
         if WindowTime(scope.stores, self.name, self.grace_ms).has_shorter_grace and self.is_final:
             self._close_first(keys, flow, scope)
         else:
-            self._run(keys, flow, scope)
+            self._run(keys, flow, 0, scope)
 
     def _close_first(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
         time = WindowTime(scope.stores, self.name, self.grace_ms)
         if self._close(flow.part(0, 1).trail, self.grid.closed(time.now_ms), scope):
-            self._run(keys, flow, scope)
+            self._run(keys, flow, 0, scope)
         else:
             scope.later(partial(self._close_first, keys, flow))
 
-    def _run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
-        """Part the records where windows close between them, and process the parts."""
+    def _run(self, keys: list[bytes], flow: Flow, start: int, scope: Scope) -> None:
+        """Part the records from one on where windows close between them; process the parts."""
         time = WindowTime(scope.stores, self.name, self.grace_ms)
         before = self.grid.number_closed(time.now_ms)
-        if self._is_one_part(flow, time.now_ms):
+        if not self.is_wide and self._is_one_part(flow, time.now_ms):
             self._take(keys, flow, -1, time, scope)
         else:
-            self._in_parts(keys, flow, 0, scope)
+            self._in_parts(keys, flow, start, scope)
         if not self.is_final:
             now = WindowTime(scope.stores, self.name, self.grace_ms).now_ms
             if self.grid.number_closed(now) != before:
@@ -111,8 +114,9 @@ class AlignedWindows:
         times, grid = flow.times, self.grid
         while start < flow.count:
             bound = grid.next_closing(time.now_ms)
+            most = start + 1 if self.is_wide else flow.count
             end = start
-            while end < flow.count and times[end] < bound:
+            while end < most and times[end] < bound:
                 end += 1
             if end > start:
                 closed = grid.closed(time.now_ms)
@@ -123,6 +127,9 @@ class AlignedWindows:
                 if is_taken and not self._finish(keys, flow, start, results, scope):
                     return
             start = end
+            if self.is_wide and start < flow.count:
+                scope.later(partial(self._run, keys, flow, start))
+                return
 
     def _finish(
         self, keys: list[bytes], flow: Flow, index: int, results: Flow | None, scope: Scope
@@ -142,7 +149,7 @@ class AlignedWindows:
             scope.later(go_on)
             return False
         if results is not None:
-            scope.out(results)
+            self._send(results, scope)
         return True
 
     def _is_one_part(self, flow: Flow, now: int) -> bool:
@@ -181,7 +188,16 @@ class AlignedWindows:
         """Fold records that have an open window, and send what is sent at once."""
         for results in self.folds.fold(keys, flow, closed, time, scope):
             if results is not None:
-                scope.out(results)
+                self._send(results, scope)
+
+    def _send(self, results: Flow, scope: Scope) -> None:
+        """Send what records have made at once; of one in many windows, a part at a time."""
+        if self.is_wide and results.count > PART_RECORDS:
+            scope.out(results.part(0, PART_RECORDS))
+            rest = results.part(PART_RECORDS, results.count)
+            scope.later(partial(self._send, rest))
+        else:
+            scope.out(results)
 
     def _move(
         self, keys: list[bytes], flow: Flow, time: WindowTime, scope: Scope

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from kstash.operators.step import PART_RECORDS
 from kstash.ports.state import OrderedStore
+from kstash.topology.traits import PART_RECORDS
 from kstash.topology.window_places import Place, decode_place, encode_place, places_before
 
 

@@ -15,9 +15,9 @@ from typing import Any, cast
 
 from kstash.operators.flow import ENTERED, Expanded, Flow
 from kstash.operators.fold import ColumnFold
-from kstash.operators.step import PART_RECORDS, Scope, Stores
+from kstash.operators.step import Scope, Stores
 from kstash.serdes import Serde
-from kstash.topology.traits import STAMP_BYTES, stamp, stamped_at_ms
+from kstash.topology.traits import PART_RECORDS, STAMP_BYTES, stamp, stamped_at_ms
 from kstash.topology.window_nodes import WindowFold
 from kstash.topology.window_places import (
     Place,

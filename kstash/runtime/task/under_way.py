@@ -16,12 +16,13 @@ from kstash.core.determinants import (
 from kstash.operators.batch import Batch
 from kstash.operators.program import RECORD_ERRORS, StageProgram
 from kstash.operators.slices import slice_of
-from kstash.operators.step import PART_RECORDS, RecordError
+from kstash.operators.step import RecordError
 from kstash.runtime.decode import Events
 from kstash.runtime.pace import BATCH_S
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.sent import Sent
 from kstash.runtime.task.watermark import Watermark
+from kstash.topology.traits import PART_RECORDS
 
 Made = tuple[int, Batch, int]
 """What events have made for one output: its index, the records, and their size in bytes."""

@@ -9,8 +9,8 @@ import pytest
 
 import kstash
 from kstash.errors import TopologyError
-from kstash.operators.step import PART_RECORDS
 from kstash.testing import TestDriver
+from kstash.topology.traits import PART_RECORDS
 
 
 def seconds(count: float) -> timedelta:

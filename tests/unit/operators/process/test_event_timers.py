@@ -15,9 +15,10 @@ from kstash import App, Context, FiredTimer, Processor, Record
 from kstash.errors import OperatorError
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
-from kstash.operators.step import PART_RECORDS, Decide, Decision
+from kstash.operators.step import Decide, Decision
 from kstash.testing import TestDriver
 from kstash.testing.state import MemoryBackend
+from kstash.topology.traits import PART_RECORDS
 
 AnyContext = Context[Any, Any]
 

@@ -13,8 +13,9 @@ from kstash import App, Windowed, WindowedStream
 from kstash.errors import TopologyError
 from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
-from kstash.operators.step import PART_RECORDS, Decision
+from kstash.operators.step import Decision
 from kstash.testing.state import MemoryBackend
+from kstash.topology.traits import PART_RECORDS
 
 Fold = Callable[[WindowedStream[Any, Any]], Any]
 Row = tuple[str, int, int, Any, int]

@@ -10,8 +10,8 @@ import pytest
 import kstash
 from kstash import App, Windowed
 from kstash.errors import TopologyError
-from kstash.operators.step import PART_RECORDS
 from kstash.testing import TestDriver
+from kstash.topology.traits import PART_RECORDS
 
 Row = tuple[str, int, int, Any, int]
 

@@ -19,6 +19,7 @@ from kstash.operators.turns import takes_one_by_one
 from kstash.operators.windows import aligned
 from kstash.testing import TestDriver
 from kstash.testing.state import MemoryBackend
+from kstash.topology import window_nodes
 from kstash.topology.model import Stage
 from kstash.topology.window_nodes import Emit
 from tests.differential.comparing import said
@@ -188,6 +189,61 @@ def test_many_windows_close_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [out.value for out in driver.read("late")] == [7]
 
 
+def test_a_record_in_many_windows_sends_in_parts() -> None:
+    """Records before others: no step folds two, or has more results than a part."""
+    stage = stage_of(lambda stream: stream.window(kstash.hopping(ms(600), ms(1))).count("n"))
+    state = MemoryBackend().task("n", 0).open(stage.stores, base=None)
+    program = StageProgram(stage, state)
+    program.process(0, batch_of(("a", 1, 1000), ("b", 1, 1000)))
+    parts, kept, serde = [], [], kstash.windowed(kstash.text, ms(600))
+    while True:
+        ((_, batch, _),) = program.take_outputs()
+        kept.append(len(state.store("n").items()))
+        parts.append([serde.deserialize(key) for key in batch.keys if key is not None])
+        if not program.has_work:
+            break
+        program.go_on()
+    assert list(map(len, parts)) == [500, 100, 500, 100]
+    assert kept == [600, 600, 1200, 1200]
+    assert [window for part in parts for window in part] == [
+        kstash.Windowed(key, start, start + 600) for key in "ab" for start in range(401, 1001)
+    ]
+
+
+@pytest.mark.parametrize("emit", ["update", "final"])
+@pytest.mark.parametrize("delivery", ["immediate", "transactional"])
+def test_a_crash_between_the_parts_of_a_record(
+    emit: Any, delivery: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any write: what leaves is what leaves without a bound and a crash."""
+
+    def told(writes: int | None) -> tuple[list[Any], bool]:
+        app = kstash.App("app", checkpoint_interval_ms=1_000)
+        windowed = numbers(app).window(kstash.hopping(ms(10), ms(2)), emit=emit)
+        windowed.count("n").to("out", delivery=delivery)
+        with TestDriver(app) as driver:
+            driver.crash_after(writes)
+            for row in (("a", 1, 20), ("b", 1, 21), ("a", 1, 25), ("z", 1, 100)):
+                driver.send("in", row[1], key=row[0], timestamp_ms=row[2])
+            is_over = driver.is_running
+            driver.crash_after(None)
+            if not is_over:
+                driver.recover()
+            driver.advance(3)
+            return sent(driver), is_over
+
+    expected, _ = told(None)
+    for module in (aligned, window_nodes):
+        monkeypatch.setattr(module, "PART_RECORDS", 2)
+    for writes in range(300):
+        found, is_over = told(writes)
+        assert found == expected, writes
+        if is_over:
+            assert writes > 10
+            return
+    raise AssertionError("it writes ever on")
+
+
 def stage_of(build: Callable[[Stream], kstash.Stream[Any, Any]]) -> Stage:
     """The stage of a program."""
     app = kstash.App("app")
@@ -219,17 +275,28 @@ def test_closed_windows_are_forgotten_in_parts(monkeypatch: pytest.MonkeyPatch) 
     assert program.pending == 12
 
 
-@pytest.mark.parametrize(("emit", "is_one_by_one"), [("update", False), ("final", True)])
-def test_where_branches_meet_again(emit: Emit, is_one_by_one: bool) -> None:
+@pytest.mark.parametrize(
+    ("windows", "emit", "is_one_by_one"),
+    [
+        (TEN, "update", False),
+        (TEN, "final", True),
+        (kstash.hopping(ms(500), ms(1)), "update", False),
+        (kstash.hopping(ms(501), ms(1)), "update", True),
+    ],
+    ids=str,
+)
+def test_where_branches_meet_again(
+    windows: kstash.Windows, emit: Emit, is_one_by_one: bool
+) -> None:
     """Records come one by one where results come in parts, and not where they do not."""
 
     def met(stream: Stream) -> kstash.Stream[Any, Any]:
-        counts = stream.window(TEN, emit=emit).count("n")
+        counts = stream.window(windows, emit=emit).count("n")
         return counts.map_values(str).merge(counts.map_values(repr))
 
     def around(stream: Stream) -> kstash.Stream[Any, Any]:
-        first = stream.window(TEN, emit=emit).count("n")
-        return first.merge(stream.window(TEN).count("m"))
+        first = stream.window(windows, emit=emit).count("n")
+        return first.merge(stream.window(windows).count("m"))
 
     for build, expected in ((met, False), (around, is_one_by_one)):
         stage = stage_of(build)
