@@ -83,7 +83,7 @@ class AlignedFolds:
         single = start_bytes(start) if last(max(stamps)) == start else b""
         # Their hashes are known, where keys can name the windows.
         names = keys if single else store_keys(keys, list(map(last, stamps)))
-        were_there = self._were_there([single + name for name in names], scope)
+        were_there = self._were_there(single, names, scope)
         left, made, largest = fold_into(
             scope.stores.ordered(self.name), single, self.column_fold, _named(flow, names), scope
         )
@@ -116,7 +116,7 @@ class AlignedFolds:
         values = _repeated(flow.values or [None] * flow.count, counts)
         each = _named(flow.expand(values, counts, with_keys=False), names)
         store = scope.stores.ordered(self.name)
-        were_there = self._were_there(names, scope)
+        were_there = self._were_there(b"", names, scope)
         if scope.may_skip:
             try:
                 _, made, largest = fold_into(
@@ -144,11 +144,17 @@ class AlignedFolds:
         self.unsent.keep(results, made, largest, times, were_there=were_there, scope=scope)
         return None
 
-    def _were_there(self, windows: list[bytes], scope: Scope) -> frozenset[bytes]:
-        """Keys of results of those windows that are in the store, where results wait; else none."""
+    def _were_there(self, prefix: bytes, names: list[bytes], scope: Scope) -> frozenset[bytes]:
+        """Keys of results of those windows that are in the store, where results wait; else none.
+
+        Args:
+            prefix: what stands before the name of a window in its key in the store.
+            names: of the windows; one may stand there several times.
+            scope: of the batch.
+        """
         if self.unsent is None:
             return frozenset()
-        found = scope.stores.ordered(self.name).peek(set(windows))
+        found = scope.stores.ordered(self.name).peek({prefix + name for name in names})
         return frozenset(result_keys(key for key, entry in found.items() if entry is not None))
 
     def _sent(

@@ -110,7 +110,9 @@ class _Sessions(Part[NewState]):
             self._forget(key, session)
         if made.state is None:
             return
-        was_there = any((each.start_ms, each.end_ms) == (start, end) for each in near)
+        was_there = self.logic.unsent is not None and any(
+            (each.start_ms, each.end_ms) == (start, end) for each in near
+        )
         if near:
             session = near[0]
             before = _queued(key, session)
