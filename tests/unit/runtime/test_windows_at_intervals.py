@@ -93,6 +93,15 @@ def test_only_sessions_that_were_sent_are_taken_back() -> None:
         at(driver, 22)
         driver.advance(2.0)
         assert spans(driver) == [(18, 20, None), (18, 22, 3)]
+        # One that was sent, and changes before it grows.
+        at(driver, 20, 24)
+        driver.advance(2.0)
+        assert spans(driver) == [(18, 22, None), (18, 24, 5)]
+        # One that begins and grows within a batch.
+        for second in (40, 42):
+            driver.kafka.append("in", b"v", key=b"k", timestamp_ms=second * 1_000)
+        driver.advance(2.0)
+        assert spans(driver) == [(40, 42, 2)]
 
 
 @pytest.mark.parametrize(
