@@ -279,3 +279,57 @@ def test_how_far_each_input_has_come_outlives_a_restart() -> None:
         assert not outputs(driver, "out")
         driver.send("behind", "b", key="k", timestamp_ms=first + 5 * 3_600_000)
         assert [start for _, start, _ in outputs(driver, "out")] == [first]
+
+
+FIRST = {
+    "session": kstash.session(timedelta(seconds=30)),
+    "sliding": kstash.sliding(timedelta(seconds=30)),
+    "hopping": kstash.hopping(timedelta(seconds=30), timedelta(seconds=10)),
+    "daily": kstash.daily("Asia/Kolkata"),
+}
+SECOND = {
+    "session": kstash.session(timedelta(minutes=1)),
+    "sliding": kstash.sliding(timedelta(minutes=1)),
+    "tumbling": kstash.tumbling(timedelta(minutes=1)),
+}
+
+
+@pytest.mark.parametrize("second", SECOND)
+@pytest.mark.parametrize("first", FIRST)
+def test_windows_of_any_kinds_in_two_stages(first: str, second: str) -> None:
+    """One partition after the other, with crashes: as in the order of time, and none is late."""
+    app = kstash.App("app", event_time="watermark", idle_timeout_ms=IDLE_MS)
+    sums = (
+        app.stream("in", value=kstash.int_text)
+        .key_by(lambda value: str(value % 3), key=kstash.text, value=kstash.int_text)
+        .window(FIRST[first], emit="final")
+        .sum("sums", value=kstash.int_text)
+    )
+    (
+        sums.inner_key()
+        .key_by(lambda _: "all", key=kstash.text, value=kstash.int_text)
+        .window(SECOND[second], emit="final")
+        .sum("all", value=kstash.int_text)
+        .to("out")
+    )
+    # Sessions of both lengths end now and then.
+    rows = [
+        (START + n * 9_000 + n // 5 * 70_000 + part * 100, part, n)
+        for part in range(2)
+        for n in range(25)
+    ]
+
+    def told(rows: list[tuple[int, int, int]], crashes: tuple[int, ...]) -> list[Any]:
+        with TestDriver(app, partitions=2, start_ms=START + 3 * DAY) as driver:
+            for number, (at_ms, part, value) in enumerate(rows):
+                driver.send("in", value, timestamp_ms=at_ms, partition=part)
+                if number in crashes:
+                    driver.crash()
+                    driver.recover()
+            driver.advance(40)
+            assert driver.dropped() == {}
+            return sorted(outputs(driver, "out"))
+
+    expected = told(sorted(rows), ())
+    assert len(expected) >= (1 if first == "daily" else 5)
+    assert told(rows, (10, 30)) == expected
