@@ -14,7 +14,7 @@ from kstash.operators.user_headers import checked_headers
 from kstash.ports.kafka import Headers
 from kstash.topology.record import Record
 from kstash.topology.record_nodes import FlatMapRecords, MapRecords, RecordApply
-from kstash.topology.user_code import function_place
+from kstash.topology.user_code import check_results, function_place
 
 
 def records_of(flow: Flow) -> list[Record]:
@@ -125,6 +125,7 @@ class FlatMapRecordsStep(_RecordStep):
                 f"{function_place(self.function)} made one Record: give a list of such, or use "
                 "map_records"
             )
+        check_results(self.function, results)
         return [self.checked(result, record) for result in results]
 
 

@@ -14,6 +14,7 @@ from kstash.operators.step import Scope
 from kstash.topology import nodes as n
 from kstash.topology.edge_nodes import KeyBy
 from kstash.topology.inner_keys import InnerKey
+from kstash.topology.user_code import NO_RESULTS, check_results
 
 
 class MapStep:
@@ -46,19 +47,29 @@ class FlatMapStep:
         laid = _laid_out(results)
         if laid is None:
             # Their code runs now, and what fails is dropped with all that it has given.
-            left, results = call(_items, left, results, self.label, scope)
+            left, results = call(self._items, left, results, self.label, scope)
             laid = _laid_out(results)
             assert laid is not None
         values, counts = laid
         if left is not None and values:
             scope.out(left.expand(values, counts, with_keys=self.with_keys))
 
+    def _items(self, result: Any) -> list[Any]:
+        check_results(self.function, result)
+        items = list(result)
+        if hasattr(result, "__len__") and len(result) != len(items):
+            raise RuntimeError("an iterable of another length than its len()")
+        return items
+
 
 def _laid_out(results: list[Any]) -> tuple[list[Any], list[int]] | None:
     """All items of collections, and how many each has; None: it checks each.
 
-    That is so for generators and other iterables without a length, and where something raises.
+    That is so for generators and other iterables without a length, for what is no list of results,
+    and where something raises.
     """
+    if any(issubclass(kind, NO_RESULTS) for kind in set(map(type, results))):
+        return None
     try:
         counts = list(map(len, results))
         values = list(chain.from_iterable(results))
@@ -67,13 +78,6 @@ def _laid_out(results: list[Any]) -> tuple[list[Any], list[int]] | None:
     except BaseException:
         return None
     return (values, counts) if len(values) == sum(counts) else None
-
-
-def _items(result: Any) -> list[Any]:
-    items = list(result)
-    if hasattr(result, "__len__") and len(result) != len(items):
-        raise RuntimeError("an iterable of another length than its len()")
-    return items
 
 
 class FilterStep:

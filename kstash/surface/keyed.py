@@ -164,7 +164,7 @@ class KeyedStream(KeyedFolds[K, V]):
             name: of the operator and its store.
             initial: makes the state of a new key.
             function: `(state, value) -> (state, results)`; the new state may be `DELETE`, and is
-                never None.
+                never None; the results are a list or another iterable, but no text, bytes or dict.
             state: serde of the state.
             value: serde of the results.
         """

@@ -82,7 +82,11 @@ class Stream(Generic[K, V]):
         return self._apply(n.MapValues, "map_values", function)
 
     def flat_map(self, function: Callable[[V], Iterable[V2]]) -> Stream[K, V2]:
-        """Make any number of new values of each value, an iterable; state needs `key_by` then."""
+        """Make any number of new values of each value; state needs `key_by` then.
+
+        Args:
+            function: returns an iterable of them, but no text, bytes or dict.
+        """
         return self._apply(n.FlatMap, "flat_map", function)._without_key("flat_map")
 
     def flat_map_values(self, function: Callable[[V], Iterable[V2]]) -> Stream[K, V2]:

@@ -25,7 +25,7 @@ from kstash.ports.kafka import Headers, Partition
 from kstash.runtime.worker.store_view import StoreView
 from kstash.surface.streams import Stream
 from kstash.testing.entries import by_key
-from kstash.testing.given import check_seconds, check_sent
+from kstash.testing.given import check_sent, seconds_of
 from kstash.testing.inputs import encoded_item, input_serdes
 from kstash.testing.outputs import OutputReader, OutputRecord, output_of
 from kstash.testing.rig import TICK_S, Rig
@@ -212,37 +212,33 @@ class TestDriver:
         worker = self.rig.worker
         return list(StoreView(worker.context.layout, worker.groups, store).items())
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float | timedelta) -> None:
         """Move the clock forward; the application does what falls due, in order.
 
         Args:
-            seconds: 0 or more.
+            seconds: 0 or more, as a number or as a timedelta; so for the next two.
 
         Raises:
-            ConfigError: no such number.
+            ConfigError: neither of them.
         """
-        check_seconds(seconds)
-        ticks, rest_us = divmod(round(seconds * 1_000_000), round(TICK_S * 1_000_000))
+        moved_s = seconds_of("advance", seconds)
+        ticks, rest_us = divmod(round(moved_s * 1_000_000), round(TICK_S * 1_000_000))
         for step_s in [TICK_S] * ticks + [rest_us / 1_000_000]:
             self.clock.advance(step_s)
             self.rig.settle()
 
-    def advance_clock(self, interval: timedelta) -> None:
-        """Move the clock at once, 0 or more, as after an outage; `advance` stops on the way."""
-        self.clock.advance(interval.total_seconds())
+    def advance_clock(self, interval: float | timedelta) -> None:
+        """Move the clock at once, as after an outage; `advance` stops on the way."""
+        self.clock.advance(seconds_of("advance_clock", interval))
         self.rig.settle()
 
-    def advance_time(self, seconds: float) -> None:
+    def advance_time(self, seconds: float | timedelta) -> None:
         """Give records that are sent from now on a later time; no clock moves.
 
         So windows close and event timers fire with the next record, while nothing that waits for
         the clock happens: no flush, no checkpoint, no commit.
-
-        Args:
-            seconds: 0 or more.
         """
-        check_seconds(seconds)
-        self._ahead_ms += round(seconds * 1000)
+        self._ahead_ms += round(seconds_of("advance_time", seconds) * 1000)
 
     def dropped(self) -> dict[tuple[str, str], int]:
         """How many records operators have left out, by (name of the operator, reason).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 
 from kstash.errors import ConfigError
 from kstash.escape import short_repr
@@ -32,11 +33,20 @@ def check_sent(timestamp_ms: object, headers: object) -> None:
                 )
 
 
-def check_seconds(seconds: object) -> None:
-    """Refuse what no clock can move by.
+def seconds_of(method: str, interval: object) -> float:
+    """How many seconds a clock is to move by.
+
+    Args:
+        method: of the driver, for the error.
+        interval: seconds as a number, or a timedelta.
 
     Raises:
-        ConfigError: it is no number, or one below 0.
+        ConfigError: it is neither, or below 0.
     """
+    seconds = interval.total_seconds() if isinstance(interval, timedelta) else interval
     if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-        raise ConfigError(f"advance takes seconds, 0 or more, not {short_repr(seconds)}")
+        raise ConfigError(
+            f"{method} takes seconds as a number, or a timedelta, 0 or more, "
+            f"not {short_repr(interval)}"
+        )
+    return seconds

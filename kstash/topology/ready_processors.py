@@ -11,7 +11,7 @@ from kstash.topology.process_node import Process
 from kstash.topology.processor import Context, Processor
 from kstash.topology.record import DELETE, Record
 from kstash.topology.traits import STAMP_BYTES, stamp, stamped_at_ms
-from kstash.topology.user_code import function_place
+from kstash.topology.user_code import check_results, function_place
 
 AnyContext = Context[Any, Any]
 
@@ -69,6 +69,7 @@ class StateFunction(Processor[Any, Any, Any]):
                 "the new state (or kstash.DELETE) and the results"
             )
         new, results = made
+        check_results(self.function, results)
         if new is DELETE:
             self.state.delete()
         else:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
+
+from kstash.escape import short_repr
+
+NO_RESULTS: Final = (str, bytes, bytearray, memoryview, dict)
+"""Types that are iterables, but no results: each character, byte or key of one would become one."""
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -34,3 +39,18 @@ def user_location() -> str:
             break
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def check_results(function: Callable[..., Any], made: Any) -> None:
+    """Refuse what a user's function returned in the place of a list of results.
+
+    Raises:
+        TypeError: it is no iterable, or one of `NO_RESULTS` or of their subclasses.
+    """
+    kind = type(made)
+    is_iterable = hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")
+    if not is_iterable or issubclass(kind, NO_RESULTS):
+        raise TypeError(
+            f"{function_place(function)} returned {short_repr(made)} as results: return a list of "
+            "results, such as [result], or [] for none"
+        )

@@ -79,12 +79,12 @@ def test_flat_map_makes_any_number() -> None:
     [
         lambda text: (word for word in text.split()),
         lambda text: iter(text.split()),
-        lambda text: dict.fromkeys(text.split()),
+        lambda text: dict.fromkeys(text.split()).keys(),
         lambda text: tuple(text.split()),
     ],
 )
 def test_flat_map_takes_any_iterable(function: Callable[[str], Any]) -> None:
-    """Generators, iterators, mappings and sequences alike."""
+    """Generators, iterators, views and sequences alike."""
     task = Task(lambda app: texts(app).flat_map(function).to("out", value=kstash.text))
     assert task.feed(b"a b", b"c").values() == [b"a", b"b", b"c"]
 
@@ -332,7 +332,7 @@ def test_none_of_other_functions() -> None:
     task = Task(lambda app: texts(app).map_values(none).count("n").to("out"))
     assert task.feed(b"a", b"b").values() == [b"1", b"2"]
     assert Task(lambda app: texts(app).filter(none).to("out")).feed(b"a").values() == []
-    with pytest.raises(OperatorError, match="NoneType"):
+    with pytest.raises(OperatorError, match=r"none at .* returned None as results: return a list"):
         Task(lambda app: texts(app).flat_map(none).to("out", value=kstash.text)).feed(b"a")
 
 

@@ -382,8 +382,15 @@ def test_any_schedule_gives_the_history_that_was_seen(
 @pytest.mark.parametrize(
     ("use", "error"),
     [
-        (lambda d: d.advance(-1), "advance takes seconds, 0 or more, not -1"),
+        (
+            lambda d: d.advance(-1),
+            "number, or a timedelta, 0 or more, not -1",
+        ),
         (lambda d: d.advance(float("nan")), "not nan"),
+        (lambda d: d.advance(timedelta(-1)), "advance takes seconds as a number, or a timedelta"),
+        (lambda d: d.advance_clock("1"), "advance_clock takes seconds as a number, or a timedelta"),
+        (lambda d: d.advance_clock(timedelta(-1)), "0 or more, not datetime.timedelta"),
+        (lambda d: d.advance_time(-1), "advance_time takes seconds as a number, or a timedelta"),
         (lambda d: d.advance("1"), "not '1'"),
         (lambda d: d.send("sentences", "a", timestamp_ms=1.5), "a whole number, not 1.5"),
         (lambda d: d.send("sentences", "a", timestamp_ms="5"), "a whole number, not '5'"),
@@ -401,3 +408,17 @@ def test_what_no_record_and_no_clock_has(use: Callable[[TestDriver], None], erro
         driver.send("sentences", "a", timestamp_ms=5, headers=[("a", None), ("b", b"")])
         driver.advance(0)
         assert len(driver.read("word-counts")) == 1
+
+
+@pytest.mark.parametrize("interval", [90, 90.0, timedelta(minutes=1, seconds=30)])
+def test_the_clock_moves_by_seconds_or_by_a_timedelta(interval: float | timedelta) -> None:
+    """All three ways to move time take both."""
+    with TestDriver(word_count()) as driver:
+        before_ms = driver.clock.time_ms()
+        driver.advance(interval)
+        driver.advance_clock(interval)
+        assert driver.clock.time_ms() - before_ms == 180_000
+        driver.advance_time(interval)
+        driver.send("sentences", "a")
+        (count,) = driver.read("word-counts")
+        assert count.timestamp_ms == driver.clock.time_ms() + 90_000

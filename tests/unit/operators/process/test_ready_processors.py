@@ -76,7 +76,7 @@ def test_a_function_of_state_and_value() -> None:
     [
         (lambda _, value: value, OperatorError, "return a pair"),
         (lambda _, value: (None, [value]), SerdeError, "delete what is to be forgotten"),
-        (lambda state, _: (state, None), OperatorError, "not iterable"),
+        (lambda state, _: (state, None), OperatorError, "return a list of results"),
     ],
 )
 def test_functions_of_state_that_return_something_else(
