@@ -147,7 +147,13 @@ def merging(record_count: int) -> Callable[[], None]:
     logs = [
         [
             MemoryRecord(
-                topic, 0, number, keys[number * 7 % len(keys)], b"v", None, 2 * number + at
+                topic,
+                0,
+                number,
+                key=keys[number * 7 % len(keys)],
+                value=b"v",
+                headers=None,
+                timestamp_ms=2 * number + at,
             )
             for number in range(record_count // 2)
         ]

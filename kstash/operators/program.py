@@ -53,6 +53,7 @@ class StageProgram:
         self,
         stage: Stage,
         stores: Stores,
+        *,
         seconds: Callable[[], float] = lambda: 0.0,
         homes: Mapping[int, Home] = MappingProxyType({}),
         limits: Sequence[Limit] = (),

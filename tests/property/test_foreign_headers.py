@@ -111,7 +111,9 @@ def scanned(log: list[Headers]) -> object:
     for offset, headers in enumerate(log):
         is_own = any(headers is own for own in OWN)
         value = b"own" if is_own else b"foreign"
-        record = MemoryRecord("out", 0, offset, b"k", value, headers, 5)
+        record = MemoryRecord(
+            "out", 0, offset, key=b"k", value=value, headers=headers, timestamp_ms=5
+        )
         tails.take(record, record.headers() or [])
     return scan.position, scan.chunks, tails.stored
 

@@ -123,7 +123,7 @@ def message(
     value: bytes | None, *headers: tuple[str, bytes | None], key: bytes | None = None
 ) -> MemoryRecord:
     """A record of an internal topic."""
-    return MemoryRecord(TOPIC, 0, 5, key, value, list(headers), 1000)
+    return MemoryRecord(TOPIC, 0, 5, key=key, value=value, headers=list(headers), timestamp_ms=1000)
 
 
 def both(data: bytes) -> tuple[bytes, bytes]:

@@ -32,7 +32,9 @@ def test_records_are_escaped(topic: str) -> None:
     data = text.encode()
     headers: list[tuple[str, bytes | None]] = [(text, data), ("__kstash.m", data)]
     for shown_headers in (headers, headers[:1]):
-        record = MemoryRecord(topic, 0, 5, data, data, shown_headers, 7)
+        record = MemoryRecord(
+            topic, 0, 5, key=data, value=data, headers=shown_headers, timestamp_ms=7
+        )
         for shown in RecordDecoder().decode(record):
             for line in as_text(shown, with_headers=True).split("\n"):
                 assert line.replace("\t", "").isprintable()
@@ -42,7 +44,15 @@ def test_lineage_is_escaped() -> None:
     """Names of workers and settings are texts of somebody's."""
     text = EVIL.replace("\ud800", "")
     for record in (Claim(b"n", text), Start(Incarnation(1, 2), None, {}, {text: text})):
-        message = MemoryRecord("t", 0, 5, encode_key(record), encode_value(record), None, 7)
+        message = MemoryRecord(
+            "t",
+            0,
+            5,
+            key=encode_key(record),
+            value=encode_value(record),
+            headers=None,
+            timestamp_ms=7,
+        )
         assert as_line(lineage_entry(message)).replace("\t", "").isprintable()
 
 

@@ -98,13 +98,10 @@ class Task:
         watermark: Watermark | None = None,
     ) -> None:
         self.name, self.stage = name, stage
-        self.core = core
-        self.incarnation = incarnation
-        self.inputs = inputs
-        self.state = state
-        self.outputs = outputs
+        self.core, self.incarnation = core, incarnation
+        self.inputs, self.outputs, self.state = inputs, outputs, state
+        self.sent, self.watermark = sent, watermark
         self.may_leave_work = any(node.may_leave_work for node in stage.nodes)
-        self.watermark = watermark
         self.checkpoints = TaskCheckpoints(
             stage, core, inputs, state=state, watermark=watermark, base=plan.position
         )
@@ -121,12 +118,16 @@ class Task:
             internal=frozenset(i for i, o in enumerate(outputs) if o.kind is OutputKind.FRAMES),
             stored=stored,
         )
-        self.sent = sent
         self.emission = Emission(core, self.replay, outputs, sent, watermark and watermark.said)
         self.answers = EventAnswers(self.replay, nonce, stage)
-        time = watermark and watermark.time
         self.program = StageProgram(
-            stage, state, watch.clock, homes, limits, event_time=time, outside=self.answers
+            stage,
+            state,
+            seconds=watch.clock,
+            homes=homes,
+            limits=limits,
+            event_time=watermark and watermark.time,
+            outside=self.answers,
         )
         self.ticks = TaskTicks(self.program, watermark)
         self.ticking: Ticking | None = None

@@ -64,12 +64,12 @@ class MemoryRecord:
         topic: str,
         partition: int,
         offset: int,
+        *,
         key: bytes | None,
         value: bytes | None,
         headers: Headers | None,
         timestamp_ms: int,
         transaction: Transaction | None = None,
-        *,
         timestamp_kind: int = CREATE_TIME,
         is_marker: bool = False,
     ) -> None:

@@ -177,7 +177,7 @@ def test_what_takes_longest_is_named_of_work_too() -> None:
     (stage,) = app.topology().stages
     now = iter([0.0, 0.1, 0.2, 1.0, 6.0, 6.5])
     state = MemoryBackend().task(stage.name, 0).open(stage.stores, base=None)
-    program = StageProgram(stage, state, partial(next, now))
+    program = StageProgram(stage, state, seconds=partial(next, now))
     program.process(0, batch("x2"))
     assert program.slowest[1].startswith("burst(b)")
     assert program.slowest[0] == pytest.approx(0.1)

@@ -12,18 +12,26 @@ import kstash.broker
 import kstash.readers
 import kstash.testing
 from kstash import errors
+from kstash.operators.program import StageProgram
+from kstash.testing.kafka.log import MemoryRecord
 
 MODULES = (kstash, kstash.testing, errors, kstash.readers, kstash.broker)
 
 IN_ORDER: dict[type, int] = {
     kstash.Serde: 3,  # Serde(name, serialize, deserialize): there and back, as the docs show it
+    MemoryRecord: 3,  # (topic, partition, offset): where a record is, as everywhere
 }
 """Classes whose parts have an order that readers know, and how many."""
+
+
+MADE_OFTEN = (StageProgram, MemoryRecord)
+"""Classes of our own that many tests make."""
 
 
 def exported() -> Iterator[type]:
     """Public classes, each once; parts of tuples have an order: it is that of unpacking."""
     classes = {getattr(module, name) for module in MODULES for name in module.__all__}
+    classes.update(MADE_OFTEN)
     for found in sorted((c for c in classes if isinstance(c, type)), key=lambda c: c.__qualname__):
         if found.__module__.startswith("kstash") and not issubclass(found, tuple):
             yield found

@@ -31,7 +31,9 @@ PEAK_MB = 700
 def record(offset: int, value: int, *, key: int = 0, header: int = 0) -> MemoryRecord:
     """A record with so many bytes."""
     headers: Headers | None = [("h", bytes(header))] if header else None
-    return MemoryRecord("in", 0, offset, bytes(key) or None, bytes(value), headers, 1)
+    return MemoryRecord(
+        "in", 0, offset, key=bytes(key) or None, value=bytes(value), headers=headers, timestamp_ms=1
+    )
 
 
 def worker_of(driver: TestDriver) -> Worker:

@@ -39,7 +39,9 @@ def frame(
     ]
     value = encode_frame(keys, None, [1] * count, None, times, controls)
     header = identity(INC, first, count, task=task).encode()
-    return MemoryRecord("t", 0, offset, None, value, [(IDENTITY_HEADER, header)], 0)
+    return MemoryRecord(
+        "t", 0, offset, key=None, value=value, headers=[(IDENTITY_HEADER, header)], timestamp_ms=0
+    )
 
 
 def decoded(

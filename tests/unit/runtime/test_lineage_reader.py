@@ -34,7 +34,9 @@ TASK, OTHER = TaskId(0, 0), TaskId(1, 0)
 def message(offset: int, record: LineageRecord, value: bytes | None = None) -> MemoryRecord:
     """A record as it stands in the lineage topic."""
     key = encode_key(record)
-    return MemoryRecord("l", 0, offset, key, value or encode_value(record), None, 0)
+    return MemoryRecord(
+        "l", 0, offset, key=key, value=value or encode_value(record), headers=None, timestamp_ms=0
+    )
 
 
 def hint(number: int, task: TaskId = TASK) -> Hint:
@@ -48,10 +50,17 @@ def test_tombstones_are_told_but_those_of_segments() -> None:
     segment = Segment(Incarnation(1, 5), TASK, 1, 0, 1, ())
     records: list[LineageRecord] = [hint(1), segment]
     for offset, record in enumerate(records):
-        reader.take(MemoryRecord("l", 0, offset, encode_key(record), None, None, 0), [])
+        reader.take(
+            MemoryRecord(
+                "l", 0, offset, key=encode_key(record), value=None, headers=None, timestamp_ms=0
+            ),
+            [],
+        )
     assert reader.read() == [(0, Gone(encode_key(hint(1))))]
     with pytest.raises(WireCorruptError, match="offset 7"):
-        reader.take(MemoryRecord("l", 0, 7, b"short", None, None, 0), [])
+        reader.take(
+            MemoryRecord("l", 0, 7, key=b"short", value=None, headers=None, timestamp_ms=0), []
+        )
 
 
 def test_of_hints_the_last_before_each_claim_is_decoded() -> None:
@@ -115,7 +124,11 @@ def _tail(chance: random.Random) -> list[MemoryRecord]:
             if chance.random() < 0.1:
                 headers.insert(0, ("user", b"header"))
             value = b"%d" % len(log)
-            log.append(MemoryRecord("out", 0, len(log), b"key", value, headers, 5))
+            log.append(
+                MemoryRecord(
+                    "out", 0, len(log), key=b"key", value=value, headers=headers, timestamp_ms=5
+                )
+            )
             sequences[writer] += 1
     return log
 

@@ -225,7 +225,15 @@ def test_h51_indices_are_those_of_the_frame() -> None:
     def frame(offset: int, first: int, count: int) -> MemoryRecord:
         content = encode_frame(keys[:count], None, [1] * count, None)
         header = identity(inc, first, count, task=task).encode()
-        return MemoryRecord("t", 0, offset, None, content, [(IDENTITY_HEADER, header)], 0)
+        return MemoryRecord(
+            "t",
+            0,
+            offset,
+            key=None,
+            value=content,
+            headers=[(IDENTITY_HEADER, header)],
+            timestamp_ms=0,
+        )
 
     skips = InputSkips(frozenset(), {8: frozenset({0, 3}), 9: frozenset({5})})
     table = ReaderState(max_incarnation={(APP, task.partition): inc})

@@ -148,7 +148,15 @@ def test_h7_a_zombie_trims_nothing(is_zombie: bool) -> None:
     late = replace(own, number=own.number + 1, position=own.position + 1)
     for record in [*records, late]:
         end += 1
-        message = MemoryRecord(LINEAGE, 0, end, encode_key(record), encode_value(record), None, 0)
+        message = MemoryRecord(
+            LINEAGE,
+            0,
+            end,
+            key=encode_key(record),
+            value=encode_value(record),
+            headers=None,
+            timestamp_ms=0,
+        )
         seen = trimmer.see(message)
     assert seen == (None if is_zombie else late)
     assert bool(trimmer._given_up) is not is_zombie
@@ -180,8 +188,10 @@ def test_confirmed_is_what_was_read_back_before_a_higher_claim(is_zombie: bool) 
         records.append(Segment(core.incarnation, name, 99, confirmed, confirmed + 2, runs))
         for record in records:
             offset += 1
-            sent = encode_key(record), encode_value(record)
-            trimmer.see(MemoryRecord(LINEAGE, 0, offset, *sent, None, 0))
+            key, value = encode_key(record), encode_value(record)
+            trimmer.see(
+                MemoryRecord(LINEAGE, 0, offset, key=key, value=value, headers=None, timestamp_ms=0)
+            )
         assert trimmer.confirmed.is_over is is_zombie
         late = 0 if is_zombie else 2
         assert trimmer.confirmed.through(name, UNBOUNDED) == confirmed + late

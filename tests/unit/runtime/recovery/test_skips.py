@@ -90,7 +90,9 @@ def test_h17_a_skipped_event_counts() -> None:
 
 def record(offset: int, value: bytes, header: bytes | None = None) -> MemoryRecord:
     """A consumed record."""
-    return MemoryRecord("t", 0, offset, None, value, [(IDENTITY_HEADER, header)], 0)
+    return MemoryRecord(
+        "t", 0, offset, key=None, value=value, headers=[(IDENTITY_HEADER, header)], timestamp_ms=0
+    )
 
 
 def test_h17_a_skipped_record_is_an_event_of_no_records() -> None:

@@ -71,7 +71,11 @@ def plain(number: int, times: Sequence[int | None], skipped: frozenset[int] = fr
     for index, time in enumerate(times):
         offset, value = index + index // 2, b"%d.%d" % (number, index)
         stamp = NONE_MS if time is None else time
-        messages.append(MemoryRecord(f"in-{number}", 0, offset, None, value, None, stamp))
+        messages.append(
+            MemoryRecord(
+                f"in-{number}", 0, offset, key=None, value=value, headers=None, timestamp_ms=stamp
+            )
+        )
         if offset not in skipped:
             records.append((time, value))
     return Log(InputKind.PLAIN, messages, records, InputSkips(whole=skipped))
@@ -86,14 +90,26 @@ def frame(
     headers: Headers = [
         (IDENTITY_HEADER, identity(inc(claim), first, len(times), task=WRITER).encode())
     ]
-    return MemoryRecord(f"app-{number}-repartition", 0, offset, None, content, headers, 0)
+    return MemoryRecord(
+        f"app-{number}-repartition",
+        0,
+        offset,
+        key=None,
+        value=content,
+        headers=headers,
+        timestamp_ms=0,
+    )
 
 
 def framed(number: int, times: Sequence[int], rng: Random) -> Log:
     """An internal topic: frames of any size, some of which come again in part or of a zombie."""
     fence = encode_marker(Fence(APP, ((WRITER.partition, inc(2)),)))
     marker: Headers = [(MARKER_HEADER, fence)]
-    messages = [MemoryRecord(f"app-{number}-repartition", 0, 0, None, None, marker, 0)]
+    messages = [
+        MemoryRecord(
+            f"app-{number}-repartition", 0, 0, key=None, value=None, headers=marker, timestamp_ms=0
+        )
+    ]
     done = 0
     while done < len(times):
         offset = messages[-1].offset() + 1 + rng.randrange(2)
@@ -108,7 +124,11 @@ def framed(number: int, times: Sequence[int], rng: Random) -> Log:
             messages.append(frame(number, offset + 1, max(1, done), times[max(0, done - 1) : done]))
         if rng.random() < 0.2:
             at = messages[-1].offset() + 1
-            messages.append(MemoryRecord(messages[0].topic(), 0, at, None, None, marker, 0))
+            messages.append(
+                MemoryRecord(
+                    messages[0].topic(), 0, at, key=None, value=None, headers=marker, timestamp_ms=0
+                )
+            )
     records = [(time, b"%d.%d" % (number, index + 1)) for index, time in enumerate(times)]
     return Log(InputKind.FRAMES, messages, records)
 
