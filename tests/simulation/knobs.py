@@ -127,6 +127,7 @@ class Mutations:
     merge_grows = False
     merges_anew = False
     ticks_anew = False
+    flushes_at_once = False
     places_forgotten = False
     freezes_within_event = False
     completes_early = False

@@ -31,6 +31,7 @@ from kstash.core.wire import Fence
 from tests.simulation import shapes
 from tests.simulation.call_mutants import CALL_MUTANTS
 from tests.simulation.event_mutants import EVENT_MUTANTS
+from tests.simulation.flush_mutants import FLUSH_MUTANTS
 from tests.simulation.knobs import Mutations
 from tests.simulation.mutant import Mutant
 from tests.simulation.patching import Patch
@@ -596,5 +597,6 @@ MUTANTS = (
     *EVENT_MUTANTS,
     *CALL_MUTANTS,
     *REPLAY_MUTANTS,
+    *FLUSH_MUTANTS,
     *WATERMARK_MUTANTS,
 )

@@ -309,6 +309,8 @@ class SimTask:
         if len(state.open) >= OPEN_MAX:
             sources = []
         if may_come is MayCome.RECORDS:
+            if world.mutations.flushes_at_once and state.kept and rng.random() < 0.2:
+                return Flush(position, 0)
             return sources[int(rng.random() * len(sources))] if sources else None
         if self.waits is not None and (timed := self._choose_timed(sources, position)) is not None:
             return timed

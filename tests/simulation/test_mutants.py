@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation.conftest import TABLE
+from tests.simulation.flush_mutants import FLUSH_MUTANTS
 from tests.simulation.mutant import Mutant
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.replay_mutants import REPLAY_MUTANTS
@@ -30,9 +31,11 @@ def test_no_patch_crashes(mutant: Mutant) -> None:
 
 @pytest.mark.simulation
 @pytest.mark.parametrize(
-    "mutant", [*REPLAY_MUTANTS, *WATERMARK_MUTANTS], ids=lambda mutant: mutant.hole
+    "mutant",
+    [*REPLAY_MUTANTS, *FLUSH_MUTANTS, *WATERMARK_MUTANTS],
+    ids=lambda mutant: mutant.hole,
 )
-def test_rules_of_replays_and_of_event_time_are_needed(mutant: Mutant) -> None:
+def test_rules_of_replays_flushes_and_event_time_are_needed(mutant: Mutant) -> None:
     """Of these few runs are enough."""
     kills = kill(MUTANTS.index(mutant), runs_max=FEW_RUNS, enough=1)
     assert kills.found, kills
