@@ -116,7 +116,7 @@ def test_a_terminal_obeys_no_traceback() -> None:
 def test_a_terminal_sees_the_cause_once() -> None:
     """Where the log has shown it; the error itself still ends the program."""
     program = (
-        "error = OperatorError('map', 0, ValueError('the cause'))\n"
+        "error = OperatorError('map', 0, cause=ValueError('the cause'))\n"
         "error.is_logged = {}\n"
         "raise error from error.cause"
     )
