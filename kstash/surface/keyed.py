@@ -88,6 +88,10 @@ class KeyedStream(KeyedFolds[K, V]):
         Nothing passes through a topic: results are where their records' keys belong. Where the
         window itself is needed, `records()` before this keeps it in the value, as `key` of each.
 
+        Windows with `emit="update"` send each change of a result, and sessions a null for each one
+        that has become part of another: a `count` after this counts them all. To count windows or
+        sessions, give the first ones `emit="final"`.
+
         Raises:
             TopologyError: these are no keys of windows; or they are read from a topic, of which
                 nobody knows that it is spread by the keys within them.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, NoReturn, TypeVar, overload
 
-from kstash.errors import TopologyError
+from kstash.errors import TopologyError, UnknownWordError
 from kstash.ports.state import StoreKind
 from kstash.serdes import Serde
 from kstash.topology.intervals import check_interval
@@ -135,6 +135,19 @@ class Value(KeyedState, Generic[T]):
     def delete(self) -> None:
         """Forget the value; where there is none, nothing happens."""
         self._is_not_bound()
+
+    if not TYPE_CHECKING:  # a type checker refuses them by itself
+
+        def __add__(self, _: object) -> NoReturn:
+            name = self.attribute
+            raise TopologyError(
+                f"{self!r} is no value to reckon or compare with: self.{name}.get(0) reads it, and "
+                f"self.{name}.set(self.{name}.get(0) + 1) adds to it",
+                user_location(),
+            )
+
+        __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __add__
+        __lt__ = __le__ = __gt__ = __ge__ = __add__
 
 
 class Map(KeyedState, Generic[MK, MV]):
@@ -286,10 +299,17 @@ class List(KeyedState, Generic[T]):
     if not TYPE_CHECKING:  # a type checker refuses them by itself
 
         def __setitem__(self, *_: object) -> NoReturn:
-            raise TopologyError(
-                f"{self!r} is added to by append and extend: for other changes take list(...) of "
-                "it, call clear(), and extend it by what is left",
-                user_location(),
-            )
+            raise TopologyError(self._how_to_change(), user_location())
 
         __delitem__ = __setitem__
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if hasattr(list, name):
+                raise UnknownWordError(self._how_to_change(), user_location())
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _how_to_change(self) -> str:
+        return (
+            f"{self!r} is added to by append and extend: for other changes take list(...) of it, "
+            "call clear(), and extend it by what is left"
+        )

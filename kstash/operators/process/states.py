@@ -25,11 +25,13 @@ class Bound:
 
     Attributes:
         declared: what the user declared.
+        attribute: of the processor, where it stands.
         entries: its store.
     """
 
     def __init__(self, declared: KeyedState, operator: str, call: Call) -> None:
         self.declared = declared
+        self.attribute = declared.attribute
         self.name, self.serde, self.ttl_ms = declared.name, declared.serde, declared.ttl_ms
         self._call = call
         name = f"{operator}.{declared.name}" if declared.name else operator
@@ -46,7 +48,7 @@ class Bound:
         return key
 
     def _is_outside(self) -> NoReturn:
-        what = f"self.{self.declared.attribute}, a state of {self._call.label},"
+        what = f"self.{self.attribute}, a state of {self._call.label},"
         raise OutsideCallError(what, user_location())
 
     def live(self, data: bytes | None) -> bytes | None:

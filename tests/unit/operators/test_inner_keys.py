@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import pytest
 
@@ -171,3 +171,20 @@ def test_each_word_of_a_keyed_stream_is_there_or_says_what_to_do() -> None:
     for use in uses:
         with pytest.raises(TopologyError):
             use()
+
+
+@pytest.mark.parametrize(("emit", "counts"), [("update", 5), ("final", 1)])
+def test_a_count_after_it_is_of_what_is_sent(emit: Literal["update", "final"], counts: int) -> None:
+    """Of sessions that grow each update and the nulls that take them back; `final` sends each once.
+
+    Here are three records of one session at last, and one much later that ends it.
+    """
+    app = App("app")
+    sessions = lines(app).window(kstash.session(timedelta(seconds=10)), emit=emit).count("sessions")
+    days = sessions.inner_key().window(kstash.tumbling(timedelta(hours=1))).count("by-hour")
+    days.to("out")
+    with TestDriver(app) as driver:
+        for at_s in (1, 2, 12, 7200):
+            driver.send("in", 1, key="k", timestamp_ms=at_s * 1000)
+        first = [r.value for r in driver.read("out") if r.key.start_ms == 0]
+        assert first[-1] == counts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -109,6 +109,39 @@ def test_a_state_has_no_brackets_but_a_list_is_read_by_them() -> None:
         made(lambda processor, *_: processor.map["a"])
     with pytest.raises(OperatorError, match="append and extend"):
         made(set_item)
+
+
+@pytest.mark.parametrize(
+    ("use", "hint"),
+    [
+        (lambda processor: processor.value + 1, r"self\.value\.set\(self\.value\.get\(0\) \+ 1\)"),
+        (lambda processor: 1 - processor.value, r"self\.value\.get\(0\) reads it"),
+        (lambda processor: processor.value > 5, r"self\.value\.get\(0\) reads it"),
+        (lambda processor: processor.list.remove("a"), r"call clear\(\), and extend it"),
+        (lambda processor: processor.list.sort(key=len), r"call clear\(\), and extend it"),
+        (lambda processor: processor.list.pop(), r"call clear\(\), and extend it"),
+    ],
+)
+def test_what_a_state_has_not_says_what_it_has(use: Callable[[Any], object], hint: str) -> None:
+    """A value is no number, and a list is no list of Python."""
+    with pytest.raises(OperatorError, match=hint):
+        made(lambda processor, *_: use(processor))
+
+
+@pytest.mark.parametrize(
+    ("at", "hint"),
+    [
+        (datetime(2020, 1, 1), r"int\(at\.timestamp\(\) \* 1000\), and with a tzinfo"),
+        (datetime(2020, 1, 1, tzinfo=UTC), r"datetime it is int\(at\.timestamp\(\) \* 1000\)"),
+        (HOUR, r"(time_ms|now\(\)) \+ delta // timedelta\(milliseconds=1\)"),
+        (5.5, r"round it by int\(at\)"),
+    ],
+)
+@pytest.mark.parametrize("clock", ["timer", "wall_timer"])
+def test_a_time_of_another_type_says_how_to_get_it(at: Any, hint: str, clock: str) -> None:
+    """Before it says that the processor has no `on_timer`."""
+    with pytest.raises(OperatorError, match=rf"{clock}\(at=\) takes Unix milliseconds.*{hint}"):
+        made(lambda _p, _r, context: getattr(context, clock)("t", at=at))
 
 
 @pytest.mark.parametrize("is_wide", [False, True])
