@@ -13,9 +13,9 @@ import structlog
 
 import kstash
 from kstash import App, KeyedStream, KstashError
-from kstash.errors import OperatorError, SerdeError
+from kstash.errors import OperatorError, ProcessorError, SerdeError
 from kstash.operators.columns import call_each
-from kstash.process import launch
+from kstash.process import launch, worker_loop
 from kstash.testing import TestDriver
 
 HERE = Path(__file__).name
@@ -187,6 +187,31 @@ def test_another_error_shows_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "inside" not in "".join(lines)
     assert sum(line.startswith('  File "') for line in lines) == 2
     assert lines[-1] == "kstash.errors.KafkaUnavailableError: no broker answers"
+
+
+def test_an_error_of_open_shows_the_line_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a function does, and without frames of ours."""
+
+    def act() -> None:
+        try:
+            fails("x")
+        except ValueError as cause:
+            raise ProcessorError("process(p)", "Fails.open", cause=cause) from cause
+
+    text = "".join(shown(monkeypatch, act))
+    assert "in fails" in text
+    assert "failed in Fails.open(), which is given no record: ValueError" in text
+
+
+def test_the_log_says_that_open_failed_and_names_no_record() -> None:
+    """Nor a way to pass one over."""
+    error = ProcessorError("process(p)", "Fails.open", cause=ValueError("no"))
+    with structlog.testing.capture_logs() as logs:
+        worker_loop._report_processor_error(error)
+    (entry,) = logs
+    assert (entry["operator"], entry["method"]) == ("process(p)", "Fails.open")
+    assert not {"topic", "offset", "skip_records"} & entry.keys()
+    assert error.is_logged
 
 
 def test_all_frames_are_in_the_debug_log(monkeypatch: pytest.MonkeyPatch) -> None:
