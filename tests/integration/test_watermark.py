@@ -89,9 +89,14 @@ def test_an_idle_partition_is_named_by_kstash_time(scene: Scene) -> None:
     assert len(writers) == 1
     writer = writers.pop()
     assert writer.endswith("_1")
+    # That nothing comes is known after a second.
+    wait_until(
+        lambda: [each.get("reason") for each in held(writer)] == ["quiet"],
+        WAIT_S_MAX,
+        "nothing comes of the partition",
+    )
     (quiet,) = held(writer)
-    assert (quiet["reason"], quiet["input"]) == ("quiet", f"{source}/1")
-    assert quiet["time"] == FIRST_MS / 1000 + 3600
+    assert (quiet["input"], quiet["time"]) == (f"{source}/1", FIRST_MS / 1000 + 3600)
     table = times(url)
     assert f"nothing comes of {source}/1: after idle_timeout_ms" in table
     assert f"{writer}, which writes " in table
