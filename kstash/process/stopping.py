@@ -55,10 +55,13 @@ class Stop:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         for number, handler in self._before.items():
             # None: it was not set by Python, which cannot set it again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        # A client written in C that is stopped while it calls Python says only that it failed.
+        if isinstance(error, SystemError) and isinstance(error.__cause__, StoppedEarlyError):
+            raise error.__cause__
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if not self._is_signalled:

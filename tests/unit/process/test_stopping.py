@@ -81,6 +81,25 @@ def test_a_signal_ends_what_has_not_begun(number: int, monkeypatch: pytest.Monke
     assert request.is_set
 
 
+def test_a_signal_within_a_client_is_no_fault_of_the_client() -> None:
+    """What is written in C and calls Python turns the error of the handler into one of its own."""
+
+    def ask() -> None:
+        try:
+            send(signal.SIGTERM)
+        except StoppedEarlyError as error:
+            raise SystemError("returned a result with an exception set") from error
+
+    with pytest.raises(StoppedEarlyError), Stop(StopRequest()):
+        ask()
+
+
+def test_other_faults_of_a_client_stay_what_they_are() -> None:
+    """No signal has caused them."""
+    with pytest.raises(SystemError, match="of its own"), Stop(StopRequest()):
+        raise SystemError("of its own")
+
+
 def test_a_run_that_is_stopped_early_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line and no traceback, and it is not over: a program after it must not think so."""
 
