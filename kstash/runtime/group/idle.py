@@ -14,11 +14,9 @@ from kstash.ports.kafka import Admin, OffsetsAnswer, Partition
 from kstash.ports.process import Clock
 from kstash.runtime.context import Clients
 from kstash.runtime.group.batches import Batches
+from kstash.runtime.input_ends import QUESTION_S_MAX, ask_ends
 from kstash.runtime.task.positions import note_positions
 from kstash.runtime.task.task import Task
-
-ANSWER_S_MAX = 60.0
-"""A question that waits for longer is given up: its client may have lost it."""
 
 
 class GroupIdle:
@@ -56,7 +54,7 @@ class GroupIdle:
 
     def tick(self, now: float) -> None:
         """See what came, ask for the ends of what is quiet for long, and take answers."""
-        if self._answers and now > self._asked_at + ANSWER_S_MAX:
+        if self._answers and now > self._asked_at + QUESTION_S_MAX:
             self._answers.clear()
         found = [(answer, answer()) for answer in self._answers]
         self._answers = [answer for answer, ends in found if ends is None]
@@ -75,12 +73,7 @@ class GroupIdle:
             each.note_positions()
             each.asked_at_offset = each.task.inputs[each.index].next_offset
             self._asked[each.partition] = each.asked_at_offset
-        committed = [e.partition for e in quiet if not e.is_uncommitted]
-        uncommitted = [e.partition for e in quiet if e.is_uncommitted]
-        if committed:
-            self._answers.append(self._admin.ask_stable_ends(committed))
-        if uncommitted:
-            self._answers.append(self._admin.ask_end_offsets(uncommitted))
+        self._answers = ask_ends(self._admin, {e.partition: e.is_uncommitted for e in quiet})
 
     def _found(self, partition: Partition, end: int) -> None:
         for each in self._inputs:

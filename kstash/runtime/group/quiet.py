@@ -15,11 +15,9 @@ from kstash.operators.flushes import Flushed
 from kstash.ports.kafka import Admin, OffsetsAnswer, Partition
 from kstash.runtime.context import Clients
 from kstash.runtime.group.batches import Batches
+from kstash.runtime.input_ends import QUESTION_S_MAX, ask_ends
 from kstash.runtime.task.positions import note_positions
 from kstash.runtime.task.task import Task
-
-ANSWER_S_MAX = 60.0
-"""A question that waits for longer is given up: its client may have lost it."""
 
 
 class GroupQuiet:
@@ -79,7 +77,7 @@ class _Quiet:
         quiet_s = now - self._since - self._flushed.after_ms / 1000
         if quiet_s < 0:
             return False
-        if not self._answers or quiet_s > ANSWER_S_MAX:
+        if not self._answers or quiet_s > QUESTION_S_MAX:
             self._since = now - self._flushed.after_ms / 1000
             self._ask()
             return False
@@ -96,13 +94,7 @@ class _Quiet:
         return True
 
     def _ask(self) -> None:
-        self._answers.clear()
         self._note_positions()
         inputs = self.task.inputs.values()
         self._read_to = {source.partition: source.next_offset for source in inputs}
-        uncommitted = [source.partition for source in inputs if source.kind.is_uncommitted]
-        committed = [source.partition for source in inputs if not source.kind.is_uncommitted]
-        if committed:
-            self._answers.append(self._admin.ask_stable_ends(committed))
-        if uncommitted:
-            self._answers.append(self._admin.ask_end_offsets(uncommitted))
+        self._answers = ask_ends(self._admin, {s.partition: s.kind.is_uncommitted for s in inputs})

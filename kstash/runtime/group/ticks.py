@@ -12,12 +12,10 @@ from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.idle import GroupIdle
 from kstash.runtime.group.quiet import GroupQuiet
 from kstash.runtime.group.run_end import RunEnd
+from kstash.runtime.input_ends import QUESTION_S_MAX, ask_ends
 from kstash.runtime.task.positions import note_positions
 from kstash.runtime.task.task import Task
 from kstash.runtime.task.ticking import Ticking
-
-ANSWER_S_MAX = 60.0
-"""A question that waits for longer is given up, and asked again: its client may have lost it."""
 
 ASK_AGAIN_S = 1.0
 """Pause before a question that was not answered for all partitions is asked again."""
@@ -111,7 +109,7 @@ class ListedEnds:
 
     def tick(self, now: float) -> None:
         """Ask, or take what is there of the answers."""
-        if self._answers and now > self._asked + ANSWER_S_MAX:
+        if self._answers and now > self._asked + QUESTION_S_MAX:
             self._answers.clear()
         if not self._answers and now >= self._due:
             self._ask(now)
@@ -125,9 +123,4 @@ class ListedEnds:
 
     def _ask(self, now: float) -> None:
         self._asked, self._due = now, now + ASK_AGAIN_S
-        uncommitted = [p for p in self._waiting if p in self._uncommitted]
-        committed = [p for p in self._waiting if p not in self._uncommitted]
-        if committed:
-            self._answers.append(self._admin.ask_stable_ends(committed))
-        if uncommitted:
-            self._answers.append(self._admin.ask_end_offsets(uncommitted))
+        self._answers = ask_ends(self._admin, {p: p in self._uncommitted for p in self._waiting})

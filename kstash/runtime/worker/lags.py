@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from kstash.ports.kafka import Admin, OffsetsAnswer, Partition
 from kstash.ports.process import Clock
 from kstash.runtime.group.group import TaskGroup
+from kstash.runtime.input_ends import QUESTION_S_MAX, ask_ends
 from kstash.runtime.layout import Layout
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.task import Task
 
 ENDS_INTERVAL_S = 2.0
 """The ends of the inputs are asked for this often: it costs a round trip."""
-
-ANSWER_S_MAX = 60.0
-"""A question that waits for longer is given up, and asked again: its client may have lost it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ class Lags:
         sources = dict(_sources(groups))
         for partition in self._inputs.keys() - sources.keys():
             del self._inputs[partition]
-        if now - self._asked_s > ANSWER_S_MAX:
+        if now - self._asked_s > QUESTION_S_MAX:
             self._answers.clear()
         if not self._answers and now >= self._due:
             # Without a group of its own a worker asks too: it has to see an outage end.
@@ -124,13 +122,7 @@ class Lags:
         # Not waited for: a broker that is away must not hold up the loop.
         self._due = now + ENDS_INTERVAL_S
         self._asked_s = now
-        admin = self._admin
-        uncommitted = [p for p in partitions if p[0] in self._uncommitted]
-        committed = [p for p in partitions if p[0] not in self._uncommitted]
-        if committed:
-            self._answers.append(admin.ask_stable_ends(committed))
-        if uncommitted:
-            self._answers.append(admin.ask_end_offsets(uncommitted))
+        self._answers = ask_ends(self._admin, {p: p[0] in self._uncommitted for p in partitions})
 
     def _take(self, now: float, partitions: Collection[Partition]) -> None:
         found = [answer() for answer in self._answers]

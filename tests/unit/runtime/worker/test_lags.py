@@ -11,7 +11,7 @@ import pytest
 import kstash
 from kstash.observe.probes import Probes
 from kstash.ports.status import TaskStatus, WorkerStatus
-from kstash.runtime.worker.lags import ANSWER_S_MAX
+from kstash.runtime.input_ends import QUESTION_S_MAX
 from kstash.testing import TestDriver
 from kstash.testing.kafka.log import Outcome, Transaction
 
@@ -221,14 +221,14 @@ def test_a_question_that_nobody_answers_is_asked_again() -> None:
             return lambda: None
 
         vars(admin)["ask_stable_ends"] = lose
-        driver.advance(ANSWER_S_MAX)
+        driver.advance(QUESTION_S_MAX)
         assert len(asked) == 1
-        assert status(driver).silent_seconds > ANSWER_S_MAX / 2
+        assert status(driver).silent_seconds > QUESTION_S_MAX / 2
         driver.advance(10)
         assert len(asked) == 2
-        assert status(driver).silent_seconds > ANSWER_S_MAX, "as long as no answer comes"
+        assert status(driver).silent_seconds > QUESTION_S_MAX, "as long as no answer comes"
         del vars(admin)["ask_stable_ends"]
-        driver.advance(ANSWER_S_MAX)
+        driver.advance(QUESTION_S_MAX)
         assert status(driver).silent_seconds == 0
 
 
