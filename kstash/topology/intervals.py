@@ -8,6 +8,14 @@ from kstash.errors import TopologyError
 from kstash.escape import short_repr
 
 
+def whole_ms(interval: object) -> int | None:
+    """The milliseconds of a `timedelta`; None: it is none, or no whole number of them."""
+    if not isinstance(interval, timedelta):
+        return None
+    length_ms, rest = divmod(interval, timedelta(milliseconds=1))
+    return None if rest else length_ms
+
+
 def check_interval(argument: str, interval: object, location: str | None, *, least: int) -> int:
     """The milliseconds of an interval, refused where it is not a whole number of them.
 
@@ -27,8 +35,8 @@ def check_interval(argument: str, interval: object, location: str | None, *, lea
             f"{short_repr(interval)}",
             location,
         )
-    length_ms, rest = divmod(interval, timedelta(milliseconds=1))
-    if rest or length_ms < least:
+    length_ms = whole_ms(interval)
+    if length_ms is None or length_ms < least:
         # Python says -5 min as "-1 day, 23:55:00".
         sign = "-" if interval < timedelta(0) else ""
         raise TopologyError(f"{argument} is {sign}{abs(interval)}: it takes {taken}", location)

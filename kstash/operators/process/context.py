@@ -13,6 +13,7 @@ from kstash.operators.process.call import MAX_MS, Call, Result
 from kstash.operators.ticks import note_time
 from kstash.operators.user_headers import checked_headers
 from kstash.ports.kafka import Headers
+from kstash.topology.intervals import whole_ms
 from kstash.topology.processor import INHERITED, Context, Inherited
 from kstash.topology.record import DELETE, NOT_SENT, Record, RecordOrigin
 from kstash.topology.traits import OUT
@@ -163,10 +164,8 @@ def _check_timer(name: object) -> None:
 def _interval_ms(every: timedelta | None) -> int:
     if every is None:
         return 0
-    length_ms, rest = 0, timedelta()
-    if isinstance(every, timedelta):
-        length_ms, rest = divmod(every, timedelta(milliseconds=1))
-    if rest or length_ms < 1:
+    length_ms = whole_ms(every)
+    if length_ms is None or length_ms < 1:
         raise ValueError(
             f"every= takes a timedelta of whole milliseconds, 1 or more, not {short_repr(every)}"
         )
