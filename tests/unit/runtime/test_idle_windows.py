@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,11 +16,7 @@ from kstash.errors import LineageGapError, TopologyError
 from kstash.runtime.task.clocked import logged_event
 from kstash.testing import TestDriver
 from kstash.testing.kafka.cluster import MemoryAdmin
-
-
-def seconds(count: float) -> timedelta:
-    """So many."""
-    return timedelta(seconds=count)
+from tests.unit.runtime.timed_windows import at, run_bounded, seconds, told
 
 
 def idle(windows: Any = None, *, emit: Any = "final", **settings: Any) -> kstash.App:
@@ -38,23 +33,12 @@ def idle(windows: Any = None, *, emit: Any = "final", **settings: Any) -> kstash
     return app
 
 
-def told(driver: TestDriver) -> list[tuple[str, int, int]]:
-    """(Key, start in seconds, count) of each result that was not read yet."""
-    return [(out.key.key, out.key.start_ms // 1000, out.value) for out in driver.read("out")]
-
-
 def flushes(driver: TestDriver) -> list[Flush]:
     """Those that are in the lineage topic."""
     found = driver.kafka.read(driver.rig.topology.lineage_topic)
     records = [decode_record(r.key(), r.value()) for r in found if r.value() is not None]
     segments = [record for record in records if isinstance(record, Segment)]
     return [entry for s in segments for entry in s.entries if isinstance(entry, Flush)]
-
-
-def at(driver: TestDriver, *times: float, key: str = "k", value: str = "v") -> None:
-    """Records of these seconds."""
-    for time in times:
-        driver.send("in", value, key=key, timestamp_ms=round(time * 1000))
 
 
 @pytest.mark.parametrize("mode", ["records", "watermark"])
@@ -112,16 +96,21 @@ def test_windows_close_where_event_time_has_not_come_yet(windows: Any, emit: Any
         assert len(flushes(driver)) == 1
 
 
-def test_windows_of_two_topics_close_where_one_has_no_record() -> None:
-    """In watermark mode, where its time is missing."""
+def closed_by_silence(*topics: str, idle: Any = "clock") -> list[tuple[str, int, int]]:
+    """In watermark mode, of one record in the first topic, and none after it."""
     app = kstash.App("app", event_time="watermark")
-    stream = app.stream("in", "more", key=kstash.text, value=kstash.text)
+    stream = app.stream(*topics, key=kstash.text, value=kstash.text, idle=idle)
     windowed = stream.window(kstash.tumbling(seconds(10)), emit="final", idle_timeout=seconds(5))
     windowed.count("counts").to("out")
     with TestDriver(app) as driver:
         at(driver, 20)
         driver.advance(10.0)
-        assert told(driver) == [("k", 20, 1)]
+        return told(driver)
+
+
+def test_windows_of_two_topics_close_where_one_has_no_record() -> None:
+    """In watermark mode, where its time is missing."""
+    assert closed_by_silence("in", "more") == [("k", 20, 1)]
 
 
 def test_one_silence_closes_the_windows_of_all_keys() -> None:
@@ -137,14 +126,7 @@ def test_one_silence_closes_the_windows_of_all_keys() -> None:
 
 def test_windows_close_where_a_source_holds_time_back() -> None:
     """In watermark mode `idle="hold"` waits for the next record, and the windows do not."""
-    app = kstash.App("app", event_time="watermark")
-    stream = app.stream("in", key=kstash.text, value=kstash.text, idle="hold")
-    windowed = stream.window(kstash.tumbling(seconds(10)), emit="final", idle_timeout=seconds(5))
-    windowed.count("counts").to("out")
-    with TestDriver(app) as driver:
-        at(driver, 20)
-        driver.advance(10.0)
-        assert told(driver) == [("k", 20, 1)]
+    assert closed_by_silence("in", idle="hold") == [("k", 20, 1)]
 
 
 def test_records_put_it_off_and_others_do_not() -> None:
@@ -320,11 +302,7 @@ def test_nothing_closes_at_the_ends_of_a_bounded_run() -> None:
     """An END fixes the history: open windows are for the next run."""
     with TestDriver(idle()) as driver:
         at(driver, 0)
-        driver.close()
-        driver.rig.start(until="end")
-        driver.clock.advance(60.0)
-        driver.rig.run_until_done()
-        driver.close()
+        run_bounded(driver)
         assert flushes(driver) == []
         driver.recover()
         driver.advance(10.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,11 +10,7 @@ import kstash
 from kstash.errors import TopologyError
 from kstash.testing import TestDriver
 from kstash.topology.traits import PART_RECORDS
-
-
-def seconds(count: float) -> timedelta:
-    """So many."""
-    return timedelta(seconds=count)
+from tests.unit.runtime.timed_windows import at, run_bounded, seconds, told
 
 
 def counts(windows: Any = None, **settings: Any) -> kstash.App:
@@ -25,17 +20,6 @@ def counts(windows: Any = None, **settings: Any) -> kstash.App:
     windowed = stream.window(windows or kstash.tumbling(seconds(10)), every=seconds(2))
     windowed.count("counts").to("out")
     return app
-
-
-def told(driver: TestDriver) -> list[tuple[str, int, int]]:
-    """(Key, start in seconds, count) of each result that was not read yet."""
-    return [(out.key.key, out.key.start_ms // 1000, out.value) for out in driver.read("out")]
-
-
-def at(driver: TestDriver, *times: float, key: str = "k") -> None:
-    """Records of these seconds."""
-    for time in times:
-        driver.send("in", "v", key=key, timestamp_ms=round(time * 1000))
 
 
 def test_what_has_changed_is_sent_once_at_the_end_of_an_interval() -> None:
@@ -186,11 +170,7 @@ def test_what_waits_is_kept_over_a_stop() -> None:
     """A bounded run ends without it, and the next one sends it."""
     with TestDriver(counts()) as driver:
         at(driver, 0)
-        driver.close()
-        driver.rig.start(until="end")
-        driver.clock.advance(60.0)
-        driver.rig.run_until_done()
-        driver.close()
+        run_bounded(driver)
         assert told(driver) == []
         driver.recover()
         driver.advance(3.0)

@@ -35,15 +35,21 @@ def step_to(worker: Worker, state: GroupState) -> None:
     raise AssertionError(f"{state} was not reached")
 
 
+def replaying_in_vain(driver: TestDriver) -> Worker:
+    """The worker of `merged` after a crash: it replays three records, and Kafka is away."""
+    for value in "abc":
+        driver.send("l", value, key="k")
+    driver.crash()
+    worker = started(driver)
+    step_to(worker, GroupState.REPLAYING)
+    driver.kafka.is_away = True
+    return worker
+
+
 def test_a_replay_that_gets_no_records_starts_over() -> None:
     """It names the record that it waits for every ten seconds; then it begins anew, and ends."""
     with TestDriver(merged(), lineage_delay_s=1) as driver:
-        for value in "abc":
-            driver.send("l", value, key="k")
-        driver.crash()
-        worker = started(driver)
-        step_to(worker, GroupState.REPLAYING)
-        driver.kafka.is_away = True
+        worker = replaying_in_vain(driver)
         with capture_logs() as logs:
             for _ in range(int(WAIT_MAX_S / 5) + 2):
                 driver.kafka.clock.advance(5)

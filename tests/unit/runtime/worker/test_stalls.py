@@ -10,7 +10,12 @@ from kstash.core.record_keys import encode_key
 from kstash.core.records import Claim
 from kstash.ports.status import GroupStatus
 from kstash.testing import TestDriver
-from tests.unit.runtime.recovery.test_watchdog import merged, started, step_to
+from tests.unit.runtime.recovery.test_watchdog import (
+    merged,
+    replaying_in_vain,
+    started,
+    step_to,
+)
 from tests.unit.runtime.test_moves import _live_pair, _stall
 from tests.unit.runtime.worker.test_lags import counted, first_task, go_on, hold, status
 
@@ -53,12 +58,7 @@ def test_a_task_that_is_behind_and_goes_on_does_not_stall() -> None:
 def test_a_replay_that_gets_nothing_stalls_and_its_group_idles() -> None:
     """A group that recovers waits; what has not moved within it is told apart."""
     with TestDriver(merged(), lineage_delay_s=1) as driver:
-        for value in "abc":
-            driver.send("l", value, key="k")
-        driver.crash()
-        worker = started(driver)
-        step_to(worker, GroupState.REPLAYING)
-        driver.kafka.is_away = True
+        worker = replaying_in_vain(driver)
         for _ in range(40):
             worker.step(0)
             driver.clock.advance(1)

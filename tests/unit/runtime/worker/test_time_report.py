@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 import kstash
-from kstash.core.group_state import GroupState
 from kstash.ports.status import HeldBy, TaskStatus
 from kstash.runtime.worker.lags import Lags
 from kstash.testing import TestDriver
-from tests.unit.runtime.recovery.test_watchdog import merged, started, step_to
+from tests.unit.runtime.recovery.test_watchdog import merged, replaying_in_vain
 from tests.unit.runtime.worker.test_lags import go_on, hold, status
 
 HOUR_MS = 3_600_000
@@ -124,12 +123,7 @@ def test_a_merge_that_waits_for_more_waits_for_what_is_unread() -> None:
 def test_recovering() -> None:
     """A replay has not what it needs: Kafka is away."""
     with TestDriver(merged(), lineage_delay_s=1) as driver:
-        for value in "abc":
-            driver.send("l", value, key="k")
-        driver.crash()
-        worker = started(driver)
-        step_to(worker, GroupState.REPLAYING)
-        driver.kafka.is_away = True
+        worker = replaying_in_vain(driver)
         for _ in range(10):
             worker.step(0)
             driver.clock.advance(1)
