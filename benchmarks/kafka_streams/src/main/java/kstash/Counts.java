@@ -11,7 +11,6 @@ import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.producer.ProducerConfig;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
-import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
@@ -20,14 +19,14 @@ import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThr
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.KGroupedStream;
+import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.SessionWindows;
 import org.apache.kafka.streams.kstream.TimeWindows;
+import org.apache.kafka.streams.kstream.Windowed;
 import org.apache.kafka.streams.kstream.WindowedSerdes;
-import org.apache.kafka.streams.state.KeyValueStore;
-import org.apache.kafka.streams.state.SessionStore;
-import org.apache.kafka.streams.state.WindowStore;
+import org.apache.kafka.streams.processor.StateStore;
 
 /**
  * The word counts of benchmarks/windows_app.py and of kstash.apps.word_count on Kafka Streams:
@@ -43,6 +42,10 @@ public final class Counts {
     private static final Duration GRACE = Duration.ofMinutes(1);
     private static final Serde<String> TEXT = Serdes.String();
     private static final Serde<byte[]> RAW = Serdes.ByteArray();
+    private static final Serde<Windowed<String>> IN_TIME =
+            WindowedSerdes.timeWindowedSerdeFrom(String.class, SIZE.toMillis());
+    private static final Serde<Windowed<String>> IN_SESSION =
+            WindowedSerdes.sessionWindowedSerdeFrom(String.class);
 
     private Counts() {}
 
@@ -71,60 +74,28 @@ public final class Counts {
                 builder.stream(input, Consumed.with(RAW, TEXT))
                         .flatMapValues(Counts::words)
                         .groupBy((key, word) -> word, Grouped.with("words", TEXT, TEXT));
+        TimeWindows tumbling = TimeWindows.ofSizeAndGrace(SIZE, GRACE);
+        TimeWindows hopping = tumbling.advanceBy(SIZE.dividedBy(2));
+        SessionWindows session = SessionWindows.ofInactivityGapAndGrace(GAP, GRACE);
         switch (kind) {
-            case "word" ->
-                    words.count(
-                                    Materialized.<String, Long, KeyValueStore<Bytes, byte[]>>as(
-                                                    "counts")
-                                            .withKeySerde(TEXT)
-                                            .withValueSerde(Serdes.Long())
-                                            .withCachingDisabled())
-                            .toStream()
-                            .mapValues(Counts::text)
-                            .to(output, Produced.with(TEXT, RAW));
-            case "tumbling" ->
-                    timeWindows(words, TimeWindows.ofSizeAndGrace(SIZE, GRACE), output);
-            case "hopping" ->
-                    timeWindows(
-                            words,
-                            TimeWindows.ofSizeAndGrace(SIZE, GRACE).advanceBy(SIZE.dividedBy(2)),
-                            output);
-            case "session" ->
-                    words.windowedBy(SessionWindows.ofInactivityGapAndGrace(GAP, GRACE))
-                            .count(
-                                    Materialized.<String, Long, SessionStore<Bytes, byte[]>>as(
-                                                    "counts")
-                                            .withKeySerde(TEXT)
-                                            .withValueSerde(Serdes.Long())
-                                            .withCachingDisabled())
-                            .toStream()
-                            .mapValues(Counts::text)
-                            .to(
-                                    output,
-                                    Produced.with(
-                                            WindowedSerdes.sessionWindowedSerdeFrom(String.class),
-                                            RAW));
+            case "word" -> send(words.count(counts()), TEXT, output);
+            case "tumbling" -> send(words.windowedBy(tumbling).count(counts()), IN_TIME, output);
+            case "hopping" -> send(words.windowedBy(hopping).count(counts()), IN_TIME, output);
+            case "session" -> send(words.windowedBy(session).count(counts()), IN_SESSION, output);
             default -> throw new IllegalArgumentException("no such count: " + kind);
         }
         return builder.build();
     }
 
-    private static void timeWindows(
-            KGroupedStream<String, String> words, TimeWindows windows, String output) {
-        words.windowedBy(windows)
-                .count(
-                        Materialized.<String, Long, WindowStore<Bytes, byte[]>>as("counts")
-                                .withKeySerde(TEXT)
-                                .withValueSerde(Serdes.Long())
-                                .withCachingDisabled())
-                .toStream()
-                .mapValues(Counts::text)
-                .to(
-                        output,
-                        Produced.with(
-                                WindowedSerdes.timeWindowedSerdeFrom(
-                                        String.class, SIZE.toMillis()),
-                                RAW));
+    private static <S extends StateStore> Materialized<String, Long, S> counts() {
+        return Materialized.<String, Long, S>as("counts")
+                .withKeySerde(TEXT)
+                .withValueSerde(Serdes.Long())
+                .withCachingDisabled();
+    }
+
+    private static <K> void send(KTable<K, Long> counts, Serde<K> keys, String output) {
+        counts.toStream().mapValues(Counts::text).to(output, Produced.with(keys, RAW));
     }
 
     private static Properties settings(
