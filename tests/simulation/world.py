@@ -231,9 +231,11 @@ class World:
         partition = int(rng.random() * self.groups)
         value: tuple[int, ...] = int(rng.random() * 5), int(rng.random() * 1000)
         if self.knobs.is_timed:
-            # In its own log none is late, and some logs are behind the clock.
+            # In its own log none is late, and some logs are behind the clock. What the second
+            # stage reads beside frames is in order: that one has no grace.
             delay = DELAYS[(self.knobs.steps + len(topic) + partition) % len(DELAYS)]
-            value = (*value, self.read_clock() - delay - int(rng.random() * GRACE))
+            disorder = GRACE if topic in self.knobs.first_inputs else 1
+            value = (*value, self.read_clock() - delay - int(rng.random() * disorder))
         self.cluster.append(self.cluster.log(topic, partition), Record(None, value))
 
     # ---- membership
