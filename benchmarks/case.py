@@ -7,7 +7,11 @@ from dataclasses import dataclass
 PARTITIONS = 4
 GUARANTEES = ("exactly_once", "write_first", "at_least_once", "none")
 WATERMARK = "tumbling count by watermark"
-WINDOWED = ("tumbling count", "hopping count", "session count", WATERMARK)
+EVEN_WORDS = 100_000
+EVEN = f"session count of {EVEN_WORDS} words"
+"""Its words are all as frequent."""
+
+WINDOWED = ("tumbling count", "hopping count", "session count", EVEN, WATERMARK)
 """The word count by windows; the first word is the kind of these."""
 
 BARE = "bare client"
@@ -38,6 +42,11 @@ class Case:
     def inputs(self) -> tuple[str, ...]:
         """Names of the input topics, before a suffix."""
         return ("sentences",) if self.counts_words else ("left", "right")
+
+    @property
+    def words(self) -> int | None:
+        """How many words its sentences are of, all as frequent; None: words as in a text."""
+        return EVEN_WORDS if self.program == EVEN else None
 
     @property
     def counts_words(self) -> bool:

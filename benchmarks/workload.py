@@ -79,7 +79,7 @@ def outputs_per_record(case: Case) -> int | None:
 
     A session sends two for a word, but for its first one, or one when its ends stay the same.
     """
-    if case.program == "session count":
+    if case.program.startswith("session count"):
         return None
     if case.program == "hopping count":
         return 2 * WORDS_PER_SENTENCE
@@ -105,7 +105,7 @@ def each_key_once(keys: int) -> Iterator[bytes]:
 
 def preload(bootstrap: str, case: Case, topics: list[str], count: int) -> None:
     """Write `count` records into the input topics and wait until the broker has them."""
-    records = Records(case)
+    records = Records(case, case.words)
     write(bootstrap, topics, (records.next() for _ in range(count)))
 
 

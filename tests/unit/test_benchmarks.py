@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import bench, clients, peers, throughput
+from benchmarks import bench, clients, peers, throughput, workload
 from benchmarks.bench import Bench
-from benchmarks.case import PEER, Case
+from benchmarks.case import EVEN, PEER, Case
 from benchmarks.worker import BenchError
 
 
@@ -104,3 +105,22 @@ def test_without_its_program_kafka_streams_is_not_measured(
     monkeypatch.setattr(peers, "TARGET", tmp_path / "target")
     with pytest.raises(BenchError, match="run `mvn -q -B package` in"):
         peers.command(tmp_path, [])
+
+
+def test_sessions_are_compared_with_words_that_are_all_as_frequent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else Kafka Streams reads past the deleted sessions of the most frequent one for ever."""
+    written: list[bytes] = []
+
+    def write(_: str, topics: list[str], records: Any) -> None:
+        assert topics == ["in"]
+        written.extend(value for _, _, value in records)
+
+    monkeypatch.setattr(workload, "write", write)
+    cases = [case for case in peers.CASES if case.program == EVEN]
+    assert [case.guarantee for case in cases] == ["exactly_once", PEER]
+    workload.preload("nowhere:1", cases[0], ["in"], 10_000)
+    ((_, most),) = Counter(word for line in written for word in line.split()).most_common(1)
+    assert most <= 20, "of 100,000 words that are drawn 100,000 times"
+    assert workload.outputs_per_record(cases[0]) is None
