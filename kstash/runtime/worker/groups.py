@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -18,7 +17,6 @@ from kstash.errors import (
     IncarnationFencedError,
     KafkaUnavailableError,
     ProducerFailedError,
-    ProducerRefusedError,
     RecordRefusedError,
 )
 from kstash.ports.kafka import Membership
@@ -29,45 +27,15 @@ from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.refusals import explain_refusal
 from kstash.runtime.task.task import Task
 from kstash.runtime.worker.bounded import RunFinder
+from kstash.runtime.worker.failures import Failures
 from kstash.runtime.worker.intake import Intake
 from kstash.settings.config import Config
-
-RESTART_BACKOFF_S = 0.5
-RESTART_BACKOFF_MAX_S = 5.0
-"""Pause before a fenced or failed group claims again, doubled each time (I10)."""
-
-REFUSED_GRACE_S = 15.0
-"""How long a group starts over because a producer is refused a right or a topic. Rules for access
-take some seconds to reach all brokers; what is refused for longer waits for an operator."""
-
-REFUSED_AT_START_S = 5.5
-REFUSED_PAUSE_S_MAX = 0.5
-"""The same in a worker none of whose groups has been live: who starts it waits for a word."""
-
-CALM_S = 30.0
-"""Time after which a live group's failures of before are forgotten: one that fails as soon as it is
-live must not begin with the shortest pause each time."""
 
 MOVE_SHARE = 0.8
 """Longest drain of groups that move, of `max.poll.interval.ms`: a member that does not join again
 within that is put out of the group when others come or go meanwhile."""
 
 log = structlog.get_logger("kstash.worker")
-
-
-@dataclass(slots=True)
-class _Failing:
-    """A group that starts over, until it is calm again.
-
-    Attributes:
-        attempts: how often it has started over.
-        refused_since: when a producer of it was refused something first, in monotonic seconds.
-        live_since: since when it is live, in monotonic seconds.
-    """
-
-    attempts: int = 0
-    refused_since: float | None = None
-    live_since: float | None = None
 
 
 class BeginGroup(Protocol):
@@ -131,10 +99,7 @@ class Groups:
         self._restarts: dict[int, tuple[float, float]] = {}
         # Groups that move to another worker, and when they are given up at the latest.
         self._leaving: dict[int, float] = {}
-        # Groups that have started over and were not live for long since.
-        self._failing: dict[int, _Failing] = {}
-        # Whether any group of this worker has been live; stays true.
-        self._has_been_live = False
+        self._failures = Failures(services.nonce)
         self._admit = admit
         # Given by `join`, before there is any group.
         self._before_close: Callable[[Collection[Task]], None] = lambda _tasks: None
@@ -190,22 +155,14 @@ class Groups:
                 del self._restarts[number]
                 self._begin(number, since)
         self._release_drained(now)
-        self._has_been_live |= any(g.phase is Phase.LIVE for g in self.running.values())
-        for number, failing in list(self._failing.items()):
-            group = self.running.get(number)
-            if group is None or group.phase is not Phase.LIVE:
-                failing.live_since = None
-            elif failing.live_since is None:
-                failing.live_since = now
-            elif now - failing.live_since >= CALM_S:
-                del self._failing[number]
+        self._failures.look(self.running, now)
 
     def guarded(self, number: int, group: TaskGroup, action: Callable[[], None]) -> None:
         """Run a group's action; an incarnation that is over claims again after a pause.
 
         Raises:
             RecordRefusedError: no other attempt would do better.
-            ProducerRefusedError: a refusal for `REFUSED_GRACE_S`, or `REFUSED_AT_START_S`.
+            ProducerRefusedError: a refusal that has lasted too long (`Failures.pause_s`).
         """
         if self.running.get(number) is not group:
             return
@@ -231,19 +188,7 @@ class Groups:
             # The membership may be lost, which the client reports only after the answer.
             self._give_up(list(self._leaving))
         now = self._services.clock.monotonic()
-        failing = self._failing.setdefault(number, _Failing())
-        if isinstance(error, ProducerRefusedError):
-            if failing.refused_since is None:
-                failing.refused_since = now
-            elif now - failing.refused_since >= (
-                REFUSED_GRACE_S if self._has_been_live else REFUSED_AT_START_S
-            ):
-                raise error
-        pause = min(RESTART_BACKOFF_S * 2**failing.attempts, RESTART_BACKOFF_MAX_S)
-        if failing.refused_since is not None and not self._has_been_live:
-            pause = min(pause, REFUSED_PAUSE_S_MAX)
-        failing.attempts += 1
-        pause *= 1 + self._services.nonce()[0] / 255  # who claims in turn must not do so in step
+        pause = self._failures.pause_s(number, error, now)
         log.warning(
             "task group starts over", group=number, pause_s=round(pause, 2), reason=str(error)
         )

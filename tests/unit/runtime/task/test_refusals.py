@@ -16,7 +16,7 @@ from kstash.errors import ProducerFailedError, ProducerRefusedError, RecordRefus
 from kstash.ports.kafka import OnDone
 from kstash.runtime.load import Load
 from kstash.runtime.task.sent import Sent
-from kstash.runtime.worker.groups import (
+from kstash.runtime.worker.failures import (
     CALM_S,
     REFUSED_AT_START_S,
     REFUSED_GRACE_S,
