@@ -14,6 +14,7 @@ from kstash.cli.programs import SettingsOption, load_configured, overrides
 from kstash.cli.tables import table_console
 from kstash.escape import printable
 from kstash.kafka.clients import check_client_settings
+from kstash.settings.config import sources_of
 
 app = typer.Typer(help="Show the settings.", no_args_is_help=True)
 
@@ -48,7 +49,7 @@ def show(
     else:
         config = load_configured(program, connection, settings).config
     check_client_settings(config.kafka)
-    found = config.sources()
+    found = sources_of(config)
     if as_json:
         print(json.dumps([item.as_data() for item in found]))
         return

@@ -10,7 +10,8 @@ from typing import Any
 
 from kstash.core import names
 from kstash.kafka.rotation import ROTATION
-from kstash.settings.config import MESSAGE_BYTES_MAX, Config
+from kstash.settings.config import Config
+from kstash.settings.derived import MESSAGE_BYTES_MAX
 
 ClientSettings = dict[str, Any]
 

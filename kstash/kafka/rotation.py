@@ -20,7 +20,7 @@ import structlog
 
 from kstash.errors import ConfigError
 from kstash.kafka import failures
-from kstash.settings.config import Config
+from kstash.settings.config import Config, layers_of
 from kstash.settings.credentials import content
 from kstash.settings.sources import CREDENTIALS, credential_files
 
@@ -71,7 +71,7 @@ class Rotation:
     def follow(self, config: Config) -> None:
         """Check the files that gave an application user and password, from now on."""
         is_new = False
-        for name, (variable, path) in credential_files(config.layers()).items():
+        for name, (variable, path) in credential_files(layers_of(config)).items():
             value = str(config.kafka[name])
             with self._lock:
                 watched = self._watched.setdefault((name, path), _Watched(variable, value))

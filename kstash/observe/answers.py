@@ -21,7 +21,7 @@ from kstash.ports.status import (
     TopicStatus,
     WorkerStatus,
 )
-from kstash.settings.config import Config
+from kstash.settings.config import Config, sources_of
 from kstash.topology.model import Topology
 
 LOG_BEFORE_S = 10.0
@@ -109,7 +109,7 @@ def settings_of(config: Config) -> schema.Settings:
             schema.Setting(
                 name=found.setting, value=found.value, source=found.origin, place=found.place
             )
-            for found in config.sources()
+            for found in sources_of(config)
         )
     )
 

@@ -15,6 +15,7 @@ from kstash.observe.metrics import PrometheusMetrics
 from kstash.observe.probes import Probes
 from kstash.observe.summary import Summary
 from kstash.ports.status import WorkerStatus
+from kstash.settings import derived
 from kstash.settings.config import Config
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Observer:
         self._started = self._turned = monotonic()
         self.history = History(self.metrics, self._started)
         self._summary = Summary(self.metrics, self._started)
-        self._probes = Probes(config.stall_s, self._started)
+        self._probes = Probes(derived.stall_s(config), self._started)
         self._status_due = 0.0
         self.status = WorkerStatus(
             application_id=config.application_id,

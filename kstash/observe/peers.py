@@ -15,6 +15,7 @@ import msgspec
 from kstash.observe import schema
 from kstash.observe.access import Access, Certificate
 from kstash.observe.asking import ANSWER_S, Address, UnreachableError, ask
+from kstash.settings import derived
 from kstash.settings.config import Config
 
 PEERS_MAX = 256
@@ -61,7 +62,7 @@ class Peers:
     @classmethod
     def of(cls, config: Config, access: Access) -> Self:
         """The peers in the settings."""
-        return cls(config.peers(), access.token, access.certificate)
+        return cls(derived.peers(config), access.token, access.certificate)
 
     @property
     def scheme(self) -> str:

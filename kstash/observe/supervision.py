@@ -31,6 +31,7 @@ from kstash.observe.merged import merge_metrics, merge_status
 from kstash.observe.metrics import PrometheusMetrics
 from kstash.observe.names import own_address, worker_name
 from kstash.ports.status import SupervisedWorker
+from kstash.settings import derived
 from kstash.settings.config import Config
 from kstash.topology.model import Topology
 
@@ -181,7 +182,7 @@ class SupervisorSource:
     async def livez(self) -> schema.Verdict:
         """Whether each running worker is alive: one that has died is started again."""
         reasons = []
-        now, limit_s = self._endpoint.monotonic(), self._config.stall_s
+        now, limit_s = self._endpoint.monotonic(), derived.stall_s(self._config)
         for member, verdict in await self._ask_all("/livez", VERDICTS, _verdict):
             if isinstance(verdict, schema.Verdict):
                 self._silent_since.pop(member.name, None)

@@ -37,6 +37,7 @@ from kstash.process.stopping import Stop, StoppedEarlyError, StopRequest
 from kstash.process.supervisor import Supervisor
 from kstash.process.worker_loop import Launch, report_error, run_loop
 from kstash.runtime.worker.worker import Worker
+from kstash.settings import derived
 from kstash.settings.config import Config
 from kstash.startup.continuity import settled
 from kstash.startup.members import find_foreign_members, refuse_foreign_members, wait_until_stopped
@@ -45,7 +46,7 @@ from kstash.startup.topics import check_topics
 from kstash.state import RocksBackend
 from kstash.stores.objects import open_store
 from kstash.stores.topic import CheckpointTopic
-from kstash.topology.model import Topology
+from kstash.topology.model import Topology, is_merging, program_of
 
 STANDBY_RENEW_S = 300.0
 """How long a standby process keeps its clients: brokers close connections that are idle for ten
@@ -60,7 +61,7 @@ def checkpoint_store(cluster: KafkaCluster, config: Config) -> CheckpointStore |
     Raises:
         ConfigError: the store cannot be opened.
     """
-    if config.checkpoint_store == "none" or not config.guaranteed.recovers:
+    if config.checkpoint_store == "none" or not derived.guarantee(config).recovers:
         return None
     if config.checkpoint_store == "topic":
         return CheckpointTopic(config, admin=cluster.admin)
@@ -146,7 +147,7 @@ def run_app(
 def _check_can_run(config: Config, until: Literal["end", "drain"] | None) -> None:
     if not __debug__:
         raise ConfigError("kstash relies on its assertions: run without python -O")
-    if until is not None and not config.guaranteed.recovers:
+    if until is not None and not derived.guarantee(config).recovers:
         raise ConfigError(
             "a bounded run needs the lineage topic, which guarantee 'none' does not write: choose "
             "another guarantee, or run without an end",
@@ -187,7 +188,7 @@ def _run_alone(run: Launch, on_ready: Callable[[], None] | None) -> bool:
     greet(run.config)
     if run.until == "drain":
         _wait_for_stop(run.config)
-    cluster = KafkaCluster(run.config, tells_ends=run.topology.merges)
+    cluster = KafkaCluster(run.config, tells_ends=is_merging(run.topology))
     return _run_worker(run, cluster, report_ready, started)
 
 
@@ -195,7 +196,7 @@ def _run_seat(run: Launch, seat: Seat) -> NoReturn:
     """Run a supervised worker, and exit: only the supervisor runs what follows `run`."""
     age_s = process_age_s()
     config, topics = run.config, run.topology.topics
-    cluster = KafkaCluster(config, tells_ends=run.topology.merges)
+    cluster = KafkaCluster(config, tells_ends=is_merging(run.topology))
     if seat.index == STANDBY:
         if seat.http_folder:
             import kstash.observe.server  # noqa: F401 - imported late otherwise
@@ -221,7 +222,7 @@ def _run_worker(
     the number of task groups of the application. Returns whether a bounded run is over.
     """
     clock, topology, config = SystemClock(), run.topology, run.config
-    has_transactions = config.guaranteed.logs_lineage
+    has_transactions = derived.guarantee(config).logs_lineage
     files = OpenFiles(
         raise_limit(), partial(files_needed, topology=topology, has_transactions=has_transactions)
     )
@@ -237,7 +238,7 @@ def _run_worker(
             Path(config.state_dir),
             config.application_id,
             topology_hash=topology.hash,
-            program=topology.program(config.guarantee).encode(),
+            program=program_of(topology, config.guarantee).encode(),
             memory_bytes=config.state_memory_bytes,
         )
         try:
@@ -310,7 +311,7 @@ def _check_start(
 
 def _short_name(topology: Topology, config: Config) -> str:
     """A short name of what all members of one group must have in common."""
-    kind = "lineage" if config.guaranteed.logs_lineage else config.guarantee
+    kind = "lineage" if derived.guarantee(config).logs_lineage else config.guarantee
     return hashlib.blake2b(f"{topology.hash} {kind}".encode(), digest_size=4).hexdigest()
 
 

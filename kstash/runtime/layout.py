@@ -14,9 +14,10 @@ from kstash.core.sink import METADATA_BYTES_MAX, CommittedPositions
 from kstash.core.skips import Gap, Skip
 from kstash.errors import ConfigError, TopicMissingError, TopologyError
 from kstash.ports.kafka import Partition, TopicInfo
+from kstash.settings import derived
 from kstash.settings.config import Config
 from kstash.settings.skips import SkippedPlace
-from kstash.topology.model import Stage, Topology
+from kstash.topology.model import Stage, Topology, program_of
 
 
 @dataclass(frozen=True)
@@ -256,11 +257,11 @@ def start_settings(layout: Layout, config: Config, hashing: str = "") -> dict[st
     return {
         **({HASHING_SETTING: hashing} if hashing else {}),
         "topology": layout.topology.hash,
-        "lineage": str(config.guaranteed.logs_lineage),
+        "lineage": str(derived.guarantee(config).logs_lineage),
         **_event_time(layout.topology, config),
         "partitions": ",".join(f"{topic}={n}" for topic, n in sorted(counts.items())),
-        PROGRAM_SETTING: layout.topology.program(
-            config.guarantee, counts, layout.topic_ids
+        PROGRAM_SETTING: program_of(
+            layout.topology, config.guarantee, counts, layout.topic_ids
         ).encode(),
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import structlog
 
 from kstash.runtime.decode import BATCH_RECORDS
+from kstash.settings import derived
 from kstash.settings.config import Config
 
 BATCH_S = 0.05
@@ -77,7 +78,7 @@ class Paces:
     """
 
     def __init__(self, config: Config) -> None:
-        self._limit_s = config.poll_interval_s
+        self._limit_s = derived.poll_interval_s(config)
         self._paces: dict[tuple[int, int, int], Pace] = {}
         self._warn_due: dict[str, float] = {}
 

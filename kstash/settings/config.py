@@ -16,14 +16,12 @@ from typing import Any, Self
 from pydantic import PrivateAttr, ValidationError, model_validator
 
 from kstash.core import names
-from kstash.core.guarantee import Guarantee
 from kstash.escape import short_repr
-from kstash.settings import hosts
+from kstash.settings import derived
 from kstash.settings.client import MS_MAX, check_client
 from kstash.settings.fields import ConfigFields
 from kstash.settings.misspellings import refuse_unknown
 from kstash.settings.refusal import config_error
-from kstash.settings.skips import SkippedPlace
 from kstash.settings.sources import (
     Layer,
     Origin,
@@ -34,16 +32,9 @@ from kstash.settings.sources import (
     read_file,
 )
 
-POLL_INTERVAL_MS = 300_000
-"""The Kafka client's own `max.poll.interval.ms`."""
-
-
 SETTING_MAX = 1 << 53
 """Of any other number: it may be counted with as a float."""
 
-
-MESSAGE_BYTES_MAX = 100 * 1024 * 1024
-"""The Kafka client's `message.max.bytes` of all producers: topics decide, and say so before."""
 
 OWN_MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 """`max.message.bytes` of new topics of kstash's own. A frame holds one record at least, and inputs
@@ -89,14 +80,9 @@ class Config(ConfigFields):
             )
         if (self.http_tls_certificate is None) != (self.http_tls_key is None):
             raise ValueError("http_tls_certificate and http_tls_key belong together: set both")
-        self.skipped_records()
+        derived.skipped_places(self)
         check_client(self.kafka)
         return self
-
-    @property
-    def guaranteed(self) -> Guarantee:
-        """The guarantee, with what follows from it."""
-        return Guarantee(self.guarantee)
 
     @classmethod
     def load(cls, command_line: Mapping[str, Any] | None = None, /, **settings: Any) -> Self:
@@ -129,29 +115,6 @@ class Config(ConfigFields):
         made._layers = tuple(layers)
         return made
 
-    @property
-    def poll_interval_s(self) -> float:
-        """Seconds after which a member that did not poll is put out of its group."""
-        return float(str(self.kafka.get("max.poll.interval.ms", POLL_INTERVAL_MS))) / 1000
-
-    @property
-    def message_bytes_max(self) -> int:
-        """The largest record that a producer's client takes."""
-        return int(str(self.kafka.get("message.max.bytes", MESSAGE_BYTES_MAX)))
-
-    def skipped_records(self) -> list[SkippedPlace]:
-        """`skip_records` as places."""
-        return [SkippedPlace.parse(text) for text in self.skip_records]
-
-    def peers(self) -> list[tuple[str, int]]:
-        """`http_peers` as hosts and ports."""
-        return [hosts.split_port(peer) for peer in self.http_peers]
-
-    @property
-    def stall_s(self) -> float:
-        """Seconds for which nothing may move where there is work."""
-        return self.stall_ms_max / 1000 if self.stall_ms_max else self.poll_interval_s
-
     def override(self, origin: Origin = "command line", /, **settings: Any) -> Self:
         """A copy with other values, validated; settings of the Kafka client one by one.
 
@@ -164,25 +127,27 @@ class Config(ConfigFields):
         """
         for name in settings:
             refuse_unknown(name, name, type(self).model_fields)
-        return self._of([Layer(origin, settings), *self.layers()])
+        return self._of([Layer(origin, settings), *layers_of(self)])
 
-    def layers(self) -> tuple[Layer, ...]:
-        """What each source gave, the one that counts first; with secrets."""
-        if self._layers:
-            return self._layers
-        return (Layer("code", {name: getattr(self, name) for name in self.model_fields_set}),)
 
-    def sources(self) -> list[Sourced]:
-        """Each setting, and each of the Kafka client: what it is, and where it comes from.
+def layers_of(config: Config) -> tuple[Layer, ...]:
+    """What each source gave, the one that counts first; with secrets."""
+    if config._layers:
+        return config._layers
+    return (Layer("code", {name: getattr(config, name) for name in config.model_fields_set}),)
 
-        Secrets are masked; a list is its items with commas between them, or None.
-        """
-        layers = self.layers()
-        found: list[Sourced] = []
-        for name, value in self.model_dump(mode="json").items():
-            if name == "kafka":
-                found += [find(layers, f"kafka.{client}", item) for client, item in value.items()]
-                continue
-            text = ",".join(value) or None if isinstance(value, list) else value
-            found.append(find(layers, name, text))
-        return found
+
+def sources_of(config: Config) -> list[Sourced]:
+    """Each setting, and each of the Kafka client: what it is, and where it comes from.
+
+    Secrets are masked; a list is its items with commas between them, or None.
+    """
+    layers = layers_of(config)
+    found: list[Sourced] = []
+    for name, value in config.model_dump(mode="json").items():
+        if name == "kafka":
+            found += [find(layers, f"kafka.{client}", item) for client, item in value.items()]
+            continue
+        text = ",".join(value) or None if isinstance(value, list) else value
+        found.append(find(layers, name, text))
+    return found

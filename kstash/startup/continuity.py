@@ -36,6 +36,7 @@ from kstash.runtime.headers import check_owner, kstash_headers
 from kstash.runtime.layout import Layout, start_settings
 from kstash.runtime.lineage_reader import lineage_record
 from kstash.runtime.places import located
+from kstash.settings import derived
 from kstash.settings.config import Config
 from kstash.topology.model import Topology, numbered
 
@@ -90,7 +91,7 @@ def settled(
         _partitions_of(topology.lineage_topic, topics), admin, scanner, clock, beat
     )
     starts = [view.starts[max(view.starts)] for view in views if view.starts]
-    if not config.guaranteed.recovers:
+    if not derived.guarantee(config).recovers:
         _check_never_recovered(starts, start_settings(layout, config))
         return topology
     if not starts:

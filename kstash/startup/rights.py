@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from kstash.core.kinds import OutputKind
 from kstash.errors import RightMissingError
 from kstash.ports.kafka import TopicInfo
+from kstash.settings import derived
 from kstash.settings.config import Config
 from kstash.topology.model import Topology
 
 
 def rights_needed(topology: Topology, config: Config) -> dict[str, tuple[str, ...]]:
     """Operations on each topic of an application that its workers need."""
-    recovers = config.guaranteed.logs_lineage
+    recovers = derived.guarantee(config).logs_lineage
     wanted: dict[str, dict[str, None]] = {}
 
     def want(topic: str, *operations: str) -> None:
@@ -32,9 +33,9 @@ def rights_needed(topology: Topology, config: Config) -> dict[str, tuple[str, ..
                 want(output.topic, "READ")  # a recovery reads its end
     for topic in topology.internal_topics:
         want(topic, "READ", "WRITE")
-        if config.guaranteed.recovers:
+        if derived.guarantee(config).recovers:
             want(topic, "DELETE")  # what nobody needs any more is purged
-    if config.guaranteed.recovers:
+    if derived.guarantee(config).recovers:
         want(topology.lineage_topic, "READ", "WRITE")
         if config.checkpoint_store == "topic":
             want(topology.checkpoints_topic, "READ", "WRITE")

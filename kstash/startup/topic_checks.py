@@ -9,6 +9,7 @@ import structlog
 from kstash.core.kinds import OutputKind
 from kstash.errors import TopicMismatchError
 from kstash.ports.kafka import TopicInfo
+from kstash.settings import derived
 from kstash.settings.config import Config
 from kstash.startup.topic_settings import (
     LONG_MAX,
@@ -87,7 +88,7 @@ def check_copartitioning(stage: Stage, found: Mapping[str, TopicInfo], largest: 
 
 def check_user_settings(topology: Topology, found: Mapping[str, TopicInfo], config: Config) -> None:
     """Refuse compacted inputs, and sinks that lose what their readers need."""
-    if not config.guaranteed.logs_lineage:
+    if not derived.guarantee(config).logs_lineage:
         return
     for topic in topology.input_topics:
         _check_is_log(found[topic])
@@ -112,7 +113,7 @@ def check_topic_settings(
     _check_record_size(
         found[topology.lineage_topic], LINEAGE_RECORD_BYTES_MAX + BATCH_OVERHEAD_BYTES
     )
-    _check_durability(found.values(), config.guaranteed.logs_lineage)
+    _check_durability(found.values(), derived.guarantee(config).logs_lineage)
 
 
 def _check(topic: TopicInfo, needed: Mapping[str, str], *settings: str) -> None:

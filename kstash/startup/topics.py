@@ -18,6 +18,7 @@ from kstash.errors import (
 )
 from kstash.failpoints import around
 from kstash.ports.kafka import Admin, NewTopic, TopicInfo
+from kstash.settings import derived
 from kstash.settings.config import OWN_MESSAGE_BYTES_MAX, Config
 from kstash.startup.rights import check_rights, explained
 from kstash.startup.topic_checks import (
@@ -65,7 +66,7 @@ def check_topics(
     """
     user = list(dict.fromkeys([*topology.input_topics, *topology.output_topics]))
     own = [*topology.internal_topics, topology.lineage_topic]
-    if config.checkpoint_store == "topic" and config.guaranteed.recovers:
+    if config.checkpoint_store == "topic" and derived.guarantee(config).recovers:
         own.append(topology.checkpoints_topic)
     journal = names.reset_journal(config.application_id)
     try:
@@ -78,7 +79,7 @@ def check_topics(
     if (missing := [topic for topic in user if topic not in found]) and not config.create_topics:
         found |= _found_now(admin, missing)
         missing = []
-    if topology.lineage_topic not in found and config.guaranteed.recovers:
+    if topology.lineage_topic not in found and derived.guarantee(config).recovers:
         others = [topic for topic in own if topic in found]
         _check_is_new(admin, topology, others, found, config, has_local_state=has_local_state)
     with around("topics.create"):

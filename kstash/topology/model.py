@@ -200,41 +200,6 @@ class Topology:
         read = (*self.input_topics, *self.internal_topics)
         return tuple(dict.fromkeys((*read, *self.output_topics, self.lineage_topic)))
 
-    @property
-    def merges(self) -> bool:
-        """Whether tasks of any stage take their inputs in the order of their times."""
-        return any(stage.merges for stage in self.stages)
-
-    def store(self, name: str) -> tuple[Stage, KeyedStore]:
-        """The store of a name, and the stage whose tasks have it.
-
-        Raises:
-            ConfigError: the application has no such store.
-        """
-        stores = {
-            store.name: (stage, store) for stage in self.stages for store in stage.keyed_stores
-        }
-        found = stores.get(name)
-        if found is None:
-            raise ConfigError(f"no store {name!r}; the application has {sorted(stores)}")
-        return found
-
-    def program(
-        self,
-        guarantee: str = Guarantee.EXACTLY_ONCE.value,
-        partitions: Mapping[str, int] | None = None,
-        topic_ids: Mapping[str, str] | None = None,
-    ) -> Manifest:
-        """What START says of it (`kstash.core.manifest`)."""
-        return Manifest(
-            stages=tuple(_shape(stage) for stage in self.stages),
-            next_number=self._next_number or len(self.stages),
-            guarantee=guarantee,
-            partitions=dict(partitions or {}),
-            topic_ids=dict(topic_ids or {}),
-            retired=self._retired,
-        )
-
     def describe(self, format: str = "text") -> str:  # noqa: A002 - the command line's word
         """Draw the stages, edges, topics and stores.
 
@@ -247,6 +212,43 @@ class Topology:
         from kstash.topology.draw import draw
 
         return draw(self, format)
+
+
+def is_merging(topology: Topology) -> bool:
+    """Whether tasks of any stage take their inputs in the order of their times."""
+    return any(stage.merges for stage in topology.stages)
+
+
+def store_of(topology: Topology, name: str) -> tuple[Stage, KeyedStore]:
+    """The store of a name, and the stage whose tasks have it.
+
+    Raises:
+        ConfigError: the application has no such store.
+    """
+    stores = {
+        store.name: (stage, store) for stage in topology.stages for store in stage.keyed_stores
+    }
+    found = stores.get(name)
+    if found is None:
+        raise ConfigError(f"no store {name!r}; the application has {sorted(stores)}")
+    return found
+
+
+def program_of(
+    topology: Topology,
+    guarantee: str = Guarantee.EXACTLY_ONCE.value,
+    partitions: Mapping[str, int] | None = None,
+    topic_ids: Mapping[str, str] | None = None,
+) -> Manifest:
+    """What START says of it (`kstash.core.manifest`)."""
+    return Manifest(
+        stages=tuple(_shape(stage) for stage in topology.stages),
+        next_number=topology._next_number or len(topology.stages),
+        guarantee=guarantee,
+        partitions=dict(partitions or {}),
+        topic_ids=dict(topic_ids or {}),
+        retired=topology._retired,
+    )
 
 
 def numbered(topology: Topology, program: Manifest) -> Topology:

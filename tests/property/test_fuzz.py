@@ -61,6 +61,7 @@ from kstash.kafka.bookmarks import Bookmark
 from kstash.kafka.census import assigned
 from kstash.ports.kafka import Message
 from kstash.runtime.decode import decode_ruled
+from kstash.settings import derived
 from kstash.settings.config import Config
 from kstash.settings.sources import VARIABLE_PREFIX
 from kstash.state.folder import METADATA_FILE, ApplicationFolder
@@ -246,8 +247,8 @@ def setting(data: bytes) -> object:
     """`NAME=VALUE` as a setting, by keyword and as the client's own."""
     name, _, value = text(data).partition("=")
     config = Config.load(**({"application_id": "app"} | {name: value}))
-    config.skipped_records()
-    return repr(config), config.poll_interval_s, config.message_bytes_max
+    derived.skipped_places(config)
+    return repr(config), derived.poll_interval_s(config), derived.message_bytes_max(config)
 
 
 def client_setting(data: bytes) -> object:
@@ -258,7 +259,7 @@ def client_setting(data: bytes) -> object:
         number = float(value) if "." in value else int(value)
     for found in (value, number):
         config = Config.load(application_id="app", kafka={name: found})
-        repr((config.poll_interval_s, config.message_bytes_max))
+        repr((derived.poll_interval_s(config), derived.message_bytes_max(config)))
     return None
 
 

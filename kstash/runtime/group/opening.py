@@ -36,6 +36,7 @@ from kstash.runtime.task.stateless import NoState
 from kstash.runtime.task.task import Task
 from kstash.runtime.task.under_way import Watch
 from kstash.runtime.task.watermark import Watermark
+from kstash.settings import derived
 from kstash.topology.model import Stage
 
 log = structlog.get_logger("kstash.group")
@@ -147,7 +148,7 @@ class TaskOpener:
     def _inputs(self, stage: Stage, plan: TaskPlan) -> dict[int, TaskInput]:
         context, number = self._context, plan.task.partition
         initial: Mapping[int, int] = {}
-        skips, gaps = context.layout.skips_of(number, context.config.skipped_records())
+        skips, gaps = context.layout.skips_of(number, derived.skipped_places(context.config))
         if self._recovery is not None and self._recovery.start is not None:
             start = self._recovery.start
             initial = start.tasks[stage.index].initial_offsets

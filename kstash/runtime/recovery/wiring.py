@@ -14,6 +14,7 @@ from kstash.runtime.recovery.fencing import Fencing
 from kstash.runtime.recovery.inputs import InputCheck
 from kstash.runtime.recovery.restore import Restores
 from kstash.runtime.recovery.tails import TailReader
+from kstash.settings import derived
 
 Post = Callable[[Event | Exception], None]
 """Takes an event of the attempt, or the error that ends it."""
@@ -23,7 +24,7 @@ def core_of(context: RuntimeContext, group: int) -> GroupCore:
     """What decides the steps of the attempt."""
     layout, config = context.layout, context.config
     stages = layout.stages_of(group)
-    skips, gaps = layout.skips_of(group, config.skipped_records())
+    skips, gaps = layout.skips_of(group, derived.skipped_places(config))
     return GroupCore(
         group=group,
         application=context.application,
@@ -80,7 +81,7 @@ def tail_reader_of(
         scans,
         fences,
         application=context.application,
-        skipped=context.config.skipped_records(),
+        skipped=derived.skipped_places(context.config),
     )
 
 

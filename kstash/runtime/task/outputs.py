@@ -22,6 +22,7 @@ from kstash.operators.slices import Spread
 from kstash.ports.kafka import DeliveredMessage, OnDelivery
 from kstash.runtime.layout import Layout
 from kstash.runtime.task.sent import Sent
+from kstash.settings import derived
 from kstash.settings.config import Config
 from kstash.topology.model import StageOutput
 
@@ -116,7 +117,7 @@ class TaskOutput(ABC):
 def limit_of(output: StageOutput, config: Config, layout: Layout) -> Limit:
     """What the topic of a stage's output takes."""
     topic_max = layout.message_bytes_max.get(output.topic)
-    client_max = config.message_bytes_max
+    client_max = derived.message_bytes_max(config)
     is_clients = topic_max is None or client_max < topic_max
     reserved = HEADER_OVERHEAD_BYTES
     if output.kind.carries_lineage:

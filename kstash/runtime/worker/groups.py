@@ -29,6 +29,7 @@ from kstash.runtime.task.task import Task
 from kstash.runtime.worker.bounded import RunFinder
 from kstash.runtime.worker.failures import Failures
 from kstash.runtime.worker.intake import Intake
+from kstash.settings import derived
 from kstash.settings.config import Config
 
 MOVE_SHARE = 0.8
@@ -227,7 +228,8 @@ class Groups:
         self._services.metrics.count("rebalances")
         now = self._services.clock.monotonic()
         config = self._config
-        deadline = now + min(config.shutdown_timeout_ms / 1000, config.poll_interval_s * MOVE_SHARE)
+        poll_s = derived.poll_interval_s(config)
+        deadline = now + min(config.shutdown_timeout_ms / 1000, poll_s * MOVE_SHARE)
         for number in numbers:
             self._restarts.pop(number, None)
             self._leaving[number] = deadline

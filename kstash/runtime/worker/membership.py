@@ -15,6 +15,7 @@ from kstash.runtime.context import Services
 from kstash.runtime.layout import Layout
 from kstash.runtime.pauses import Pauses
 from kstash.runtime.worker.groups import Groups
+from kstash.settings import derived
 from kstash.settings.config import Config
 
 PATIENCE_S = 3.5
@@ -108,6 +109,6 @@ class MembershipReport:
             log.info(
                 "waiting for a member of the group that is busy, up to its max.poll.interval.ms",
                 waited_s=round(waited_s, 1),
-                up_to_s=config.poll_interval_s,
+                up_to_s=derived.poll_interval_s(config),
                 others=others,
             )

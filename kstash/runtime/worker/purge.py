@@ -26,6 +26,7 @@ from kstash.runtime.group.trim import slim
 from kstash.runtime.layout import Layout
 from kstash.runtime.lineage_reader import LineageReader, lineage_record
 from kstash.runtime.scan import ScanJob
+from kstash.settings import derived
 from kstash.settings.config import Config
 
 CHECKPOINTS_PER_ROUND = 3
@@ -57,7 +58,7 @@ class Purger:
         self._layout = layout
         self._clients = clients
         self._services = services
-        self._guarantee = config.guaranteed
+        self._guarantee = derived.guarantee(config)
         topology = self._layout.topology
         interval_s = config.checkpoint_interval_ms / 1000 * CHECKPOINTS_PER_ROUND
         self._interval_s = max(interval_s, ROUND_S_MIN)

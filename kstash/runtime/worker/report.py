@@ -22,6 +22,7 @@ from kstash.runtime.worker.retention_margin import RetentionMargin
 from kstash.runtime.worker.stalls import Stalls, state_of
 from kstash.runtime.worker.store_sizes import StoreSizes
 from kstash.runtime.worker.time_report import TimeReport
+from kstash.settings import derived
 from kstash.settings.config import Config
 
 REPORT_INTERVAL_S = 1.0
@@ -192,7 +193,7 @@ class Reporter:
     def _ages_s(
         self, now: float, task: Task, group: TaskGroup
     ) -> tuple[float | None, float | None]:
-        if not self._config.guaranteed.recovers:
+        if not derived.guarantee(self._config).recovers:
             return None, None
         return group.checkpoints.age_s(task, now), group.checkpoints.remote_age_s(task, now)
 

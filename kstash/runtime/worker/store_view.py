@@ -11,6 +11,7 @@ from kstash.operators.stream_time import time_of
 from kstash.ports.state import StoreKind
 from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.layout import Layout
+from kstash.topology.model import store_of
 
 _ALL_MS = (1 << 63) - 1
 
@@ -28,7 +29,7 @@ class StoreView:
     """
 
     def __init__(self, layout: Layout, groups: Mapping[int, TaskGroup], name: str) -> None:
-        self._stage, self._store = layout.topology.store(name)
+        self._stage, self._store = store_of(layout.topology, name)
         self._groups = groups
         self._partitioner = Partitioner(layout.task_count(self._stage))
 

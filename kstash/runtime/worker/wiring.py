@@ -22,6 +22,7 @@ from kstash.runtime.worker.groups import Groups
 from kstash.runtime.worker.intake import Intake
 from kstash.runtime.worker.report import Reporter
 from kstash.runtime.worker.retention_margin import RetentionMargin
+from kstash.settings import derived
 from kstash.settings.config import Config
 from kstash.topology.model import Topology
 
@@ -55,9 +56,9 @@ def context_of(
         beat: called within turns that take long.
         hashing: as of `start_settings`.
     """
-    layout = Layout.of(topology, topics).check_skips(config.skipped_records())
+    layout = Layout.of(topology, topics).check_skips(derived.skipped_places(config))
     consumer, membership = consumer_of(cluster, topology), cluster.membership()
-    scans = ScanService(cluster.scanner(), layout.gaps_of(config.skipped_records()))
+    scans = ScanService(cluster.scanner(), layout.gaps_of(derived.skipped_places(config)))
 
     def pulse() -> None:
         membership.serve()
@@ -65,7 +66,7 @@ def context_of(
 
     return RuntimeContext(
         config=config,
-        guarantee=config.guaranteed,
+        guarantee=derived.guarantee(config),
         layout=layout,
         clients=Clients(cluster, admin, membership, consumer, scans, producers=producers),
         services=services,

@@ -35,6 +35,7 @@ from kstash.runtime.worker.retention_margin import RetentionMargin
 from kstash.runtime.worker.topics import TopicWatch
 from kstash.runtime.worker.turns import Turns
 from kstash.runtime.worker.wiring import context_of, groups_of, reporter_of
+from kstash.settings import derived
 from kstash.settings.config import Config
 from kstash.topology.model import Topology
 
@@ -94,7 +95,7 @@ class Worker:
         admit: Callable[[int], None] | None = None,
         hashing: str = "",
     ) -> None:
-        if config.guaranteed.logs_lineage:
+        if derived.guarantee(config).logs_lineage:
             check_commit_metadata(topology)
         # Producers first: a fresh idempotent one needs up to a second before its first ack.
         producers = Producers.create(cluster)

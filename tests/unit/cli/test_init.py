@@ -20,6 +20,7 @@ from kstash.cli import main as cli
 from kstash.cli.init import FILES, module_of
 from kstash.cli.programs import load_app
 from kstash.errors import ConfigError
+from kstash.settings.config import sources_of
 
 ROOT = Path(__file__).parents[3]
 NAME, MODULE = "shop-words", "shop_words"
@@ -72,7 +73,7 @@ def test_its_program_and_its_settings_count(project: Path, monkeypatch: pytest.M
     del sys.modules[MODULE]
     assert app.application_id == NAME
     assert app.config.http_port == 8080
-    assert {item.place for item in app.config.sources() if item.setting == "http_port"} == {
+    assert {item.place for item in sources_of(app.config) if item.setting == "http_port"} == {
         "kstash.toml"
     }
 

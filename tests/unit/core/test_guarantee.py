@@ -7,14 +7,15 @@ from typing import get_args
 import pytest
 
 from kstash.core.guarantee import Guarantee
+from kstash.settings import derived
 from kstash.settings.config import Config
 
 
 def test_the_setting_takes_every_guarantee_by_its_name() -> None:
     """What users write is a plain string, of which the parts of kstash make the guarantee."""
     assert list(get_args(Config.model_fields["guarantee"].annotation)) == list(Guarantee)
-    assert Config(application_id="a").guaranteed is Guarantee.EXACTLY_ONCE
-    assert Config(application_id="a", guarantee="none").guaranteed is Guarantee.NONE
+    assert derived.guarantee(Config(application_id="a")) is Guarantee.EXACTLY_ONCE
+    assert derived.guarantee(Config(application_id="a", guarantee="none")) is Guarantee.NONE
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from kstash.observe.access import Access, Certificate
 from kstash.observe.listening import listen
 from kstash.observe.peers import Peers
 from kstash.observe.server import HttpServer
+from kstash.settings import derived
 from tests.unit.certificates import write_certificate
 from tests.unit.http_source import STATUS, FakeSource
 
@@ -209,7 +210,7 @@ def test_targets_for_prometheus(group: Group) -> None:
 )
 def test_the_setting(given: Any, expected: list[tuple[str, int]]) -> None:
     """Hosts with ports and commas between them, or a list."""
-    assert Config.load(application_id="a", http_peers=given).peers() == expected
+    assert derived.peers(Config.load(application_id="a", http_peers=given)) == expected
 
 
 @pytest.mark.parametrize("given", ["", "a", "a:", "http://a:80", "a:80/x", "a:80,,b:80", "a:99999"])

@@ -19,7 +19,8 @@ from kstash.errors import ConfigError
 from kstash.observe import Observer, configure_logs, connections, history
 from kstash.observe.observer import STATUS_INTERVAL_S
 from kstash.ports.status import TaskStatus, WorkerStatus
-from kstash.settings.config import POLL_INTERVAL_MS, Config
+from kstash.settings.config import Config
+from kstash.settings.derived import POLL_INTERVAL_MS
 from kstash.topology.model import Topology
 
 TASK = TaskStatus(

@@ -12,6 +12,7 @@ from kstash import App, KeyedStream, Statistics, Windowed, folds
 from kstash.errors import OperatorError, TopologyError
 from kstash.testing import TestDriver
 from kstash.topology.keyed_nodes import AggregateAll
+from kstash.topology.model import store_of
 
 MINUTE = timedelta(minutes=1)
 
@@ -189,7 +190,7 @@ def test_other_folds_are_another_store() -> None:
         orders(app).aggregate_all("n", **parts)
         orders(app).window(kstash.tumbling(MINUTE)).aggregate_all("w", **parts)
         topology = app.topology()
-        plain, windowed = (topology.store(name)[1].contents for name in "nw")
+        plain, windowed = (store_of(topology, name)[1].contents for name in "nw")
         return plain, windowed, topology.hash
 
     one, other = made(total=folds.sum()), made(total=folds.max())

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from kstash import App, Config, ConfigError
+from kstash.settings.config import sources_of
 from kstash.settings.fields import LISTS
 from kstash.settings.sources import VARIABLE_PREFIX
 
@@ -145,7 +146,7 @@ def test_where_each_setting_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path
     config = Config.load(
         application_id="a", linger_ms=7, kafka={"sasl.oauthbearer.token.endpoint.url": url}
     ).override(log_level="debug")
-    found = {item.setting: (item.value, item.origin, item.place) for item in config.sources()}
+    found = {item.setting: (item.value, item.origin, item.place) for item in sources_of(config)}
     assert found["application_id"] == ("a", "code", "")
     assert found["linger_ms"] == (5, "file", "kstash.toml")
     assert found["http_port"] == (8080, "environment", "KSTASH_HTTP_PORT")
@@ -158,7 +159,7 @@ def test_where_each_setting_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path
     masked = "https://***@host/token"
     assert found["kafka.sasl.oauthbearer.token.endpoint.url"] == (masked, "code", "")
     assert {*found} >= {*Config.model_fields} - {"kafka"}
-    assert "hush" not in repr(config.sources())
+    assert "hush" not in repr(sources_of(config))
 
 
 def test_every_setting_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +183,7 @@ def test_lists(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for given in (items, [*items], text):
         config = Config.load(application_id="a", **{name: given})
         assert getattr(config, name) == items
-        assert {s.value for s in config.sources() if s.setting == name} == {",".join(items)}
+        assert {s.value for s in sources_of(config) if s.setting == name} == {",".join(items)}
     monkeypatch.setenv(f"KSTASH_{name.upper()}", text)
     assert getattr(Config.load(application_id="a"), name) == items
     for wrong in ("", f"{text},", [*items, ""], [1], 5, {items[0]: 1}):

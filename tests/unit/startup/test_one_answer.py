@@ -20,6 +20,7 @@ from kstash.core.records import Release, Start, TaskStart
 from kstash.core.starting import Takeover
 from kstash.errors import ProgramChangedError
 from kstash.startup import continuity
+from kstash.topology.model import program_of
 from tests.unit.core_cases import checkpoint, inc
 from tests.unit.startup.test_upgrade import apart, joined, more_words, words
 
@@ -61,7 +62,7 @@ CASES = {
 def test_h15_the_start_and_the_group_give_the_same_answer(case: Case) -> None:
     """H15: what the one accepts the other would not refuse: also by the error, word for word."""
     app = MAKERS[case.now](drop_stores=case.drop_stores)
-    before = MAKERS[case.before]().topology().program()
+    before = program_of(MAKERS[case.before]().topology())
     start = Start(
         inc(1),
         None,
@@ -72,13 +73,13 @@ def test_h15_the_start_and_the_group_give_the_same_answer(case: Case) -> None:
     if case.is_drained:
         positions = {stage.number: POSITION for stage in before.stages}
         view.releases[start.incarnation] = (9, Release(start.incarnation, positions, run=1))
-    now = renumbered(before, app.topology().program())
+    now = renumbered(before, program_of(app.topology()))
 
     def by_start() -> object:
         return continuity._continued(
             app.topology(),
             app.config,
-            said(case.now, app.topology().program()),
+            said(case.now, program_of(app.topology())),
             views=[view],
             starts=[start],
             filled={},

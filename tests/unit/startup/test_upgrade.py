@@ -24,6 +24,7 @@ from kstash.errors import (
     WireCorruptError,
 )
 from kstash.testing import TestDriver
+from kstash.topology.model import program_of
 
 
 def words(edge: str = "by-word", **settings: Any) -> App:
@@ -384,7 +385,7 @@ def test_a_lineage_topic_made_anew_beside_old_internal_topics_is_refused() -> No
 
 def test_a_description_survives_its_encoding() -> None:
     """START holds it as text: equal programs give equal text."""
-    program = more_words().topology().program("exactly_once", {"lines": 2}, {"lines": "id"})
+    program = program_of(more_words().topology(), "exactly_once", {"lines": 2}, {"lines": "id"})
     assert Manifest.decode(program.encode()) == program
     assert Manifest.decode(program.encode()).encode() == program.encode()
 

@@ -13,6 +13,7 @@ import pytest
 import kstash
 from kstash import App, ConfigError, KeyedStream
 from kstash.errors import TopologyError
+from kstash.settings import derived
 from kstash.surface.words import APP_WORDS, STREAM_WORDS
 
 HERE = Path(__file__).name
@@ -204,7 +205,7 @@ def test_settings_that_are_meant_otherwise_are_taken() -> None:
     config = app.config
     assert (config.state_dir, config.checkpoint_store) == ("a/b", "file:///c")
     assert config.bootstrap_servers == "one:1,two:2"
-    assert [str(place) for place in config.skipped_records()] == ["in/0/1", "in/0/2"]
+    assert [str(place) for place in derived.skipped_places(config)] == ["in/0/1", "in/0/2"]
     assert config.drop_stores == ("a", "b")
     assert (config.log_level, config.log_format) == ("info", "json")
     assert (config.guarantee, config.auto_offset_reset) == ("at_least_once", "latest")

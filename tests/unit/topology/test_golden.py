@@ -16,6 +16,7 @@ from kstash import App
 from kstash.apps.keyword_count import build as keyword_count
 from kstash.apps.log_count import build as log_count
 from kstash.apps.word_count import build as word_count
+from kstash.topology.model import program_of
 from kstash.topology.traits import ColumnSet
 
 
@@ -218,13 +219,13 @@ def test_the_hash_of_a_program_stays(name: str) -> None:
 def test_what_start_says_of_a_program_stays(name: str) -> None:
     """Byte by byte, so that a comparison with the last generation finds no change."""
     topology = PROGRAMS[name]().topology()
-    start = topology.program("exactly_once", {"texts": 3}, {"texts": "id"})
+    start = program_of(topology, "exactly_once", {"texts": 3}, {"texts": "id"})
     assert digest(start.encode()) == STARTS[name], start
 
 
 def test_labels_and_kinds_of_stores_stay() -> None:
     """What START says of each operator and each store, in words."""
-    stages = every_operator().topology().program().stages
+    stages = program_of(every_operator().topology()).stages
     assert [list(stage.operators) for stage in stages] == OPERATORS
     assert [store for stage in stages for store in stage.stores] == STORES
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kstash.operators.steps import NO_STEP, STEPS
+from kstash.topology.model import program_of
 from kstash.topology.nodes import Node
 from kstash.topology.window_nodes import Windows
 from tests.unit.operator_programs import PROGRAMS, WINDOWS
@@ -29,7 +30,7 @@ def golden() -> dict[str, str]:
 def line_of(name: str) -> str:
     """What the line of a program is now."""
     topology = PROGRAMS[name]().topology()
-    start = topology.program("exactly_once", {"in": 3}, {"in": "id"})
+    start = program_of(topology, "exactly_once", {"in": 3}, {"in": "id"})
     return f"{name}: {topology.hash} {digest(start.encode())}"
 
 

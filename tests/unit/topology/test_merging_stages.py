@@ -8,6 +8,7 @@ import pytest
 
 import kstash
 from kstash import App, KeyedStream
+from kstash.topology.model import is_merging
 
 DAY = timedelta(days=1)
 
@@ -44,7 +45,7 @@ def test_windows_over_several_topics_merge(windows: kstash.Windows) -> None:
     app = App("app")
     union(app).window(windows).count("n").to("out")
     assert merges(app) == [True]
-    assert app.topology().merges
+    assert is_merging(app.topology())
 
 
 def test_processors_over_several_topics_merge() -> None:
@@ -61,7 +62,7 @@ def test_what_does_not_go_by_time_takes_what_comes() -> None:
     single = app.stream("c", key=kstash.text, value=kstash.json)
     single.window(kstash.tumbling(DAY)).count("w").to("o")
     assert merges(app) == [False, False]
-    assert not app.topology().merges
+    assert not is_merging(app.topology())
 
 
 def test_windows_of_one_of_the_topics_of_a_stage_do_not_merge() -> None:

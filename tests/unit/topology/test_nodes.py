@@ -14,6 +14,7 @@ from kstash.errors import ConfigError
 from kstash.operators.steps import NO_STEP, STEPS
 from kstash.ports.state import StoreKind
 from kstash.topology import process_node
+from kstash.topology.model import store_of
 from kstash.topology.nodes import Node
 from kstash.topology.traits import KeyedStore
 from tests.unit.topology.test_golden import every_operator
@@ -42,12 +43,12 @@ def test_a_store_is_found_by_its_name() -> None:
     made = every_operator().topology()
     for stage in made.stages:
         for spec, store in zip(stage.stores, stage.keyed_stores, strict=True):
-            assert made.store(spec.name) == (stage, store)
+            assert store_of(made, spec.name) == (stage, store)
             assert spec == store.spec
-    assert made.store("words")[1].contents == "count text -> int_text"
+    assert store_of(made, "words")[1].contents == "count text -> int_text"
     names = ["exact", "longest", "seen", "total", "words"]
     with pytest.raises(ConfigError) as caught:
-        made.store("word")
+        store_of(made, "word")
     assert str(caught.value).startswith(f"no store 'word'; the application has {names}")
 
 

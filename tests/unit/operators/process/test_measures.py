@@ -14,6 +14,7 @@ import kstash
 from kstash import App, Context, KeyedStream, Processor, Record
 from kstash.errors import ProgramChangedError
 from kstash.testing import TestDriver
+from kstash.topology.model import program_of
 
 Texts = KeyedStream[str, str]
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -143,5 +144,5 @@ def test_the_page_says_which_measures_a_start_compares() -> None:
     named = {(whose, word) for words, whose in clauses for word in re.findall(r"`(\w+)=?`", words)}
     assert named == pairs.keys()
     for measure, (one, other) in pairs.items():
-        stages = [app.topology().program().stages for app in (one, other)]
+        stages = [program_of(app.topology()).stages for app in (one, other)]
         assert stages[0] != stages[1], measure

@@ -13,6 +13,7 @@ from kstash import App, KeyedStream, Windowed
 from kstash.errors import OperatorError, TopologyError
 from kstash.testing import TestDriver
 from kstash.topology.days import Days
+from kstash.topology.model import store_of
 from kstash.topology.window_nodes import Daily
 
 HOUR = timedelta(hours=1)
@@ -112,7 +113,7 @@ def test_other_rules_of_a_place_are_another_program() -> None:
         numbers(app).window(windows).count("n").to("out")
         topology = app.topology()
         node = topology.stages[0].nodes[0]
-        return topology.hash, node.declared(), topology.store("n")[1].contents
+        return topology.hash, node.declared(), store_of(topology, "n")[1].contents
 
     one, other = made("11111111"), made("22222222")
     assert one[0] != other[0]
