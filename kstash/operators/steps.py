@@ -39,6 +39,7 @@ from kstash.operators.windows.counted import CountedWindows
 from kstash.operators.windows.sessions import SessionWindows
 from kstash.operators.windows.sliding import SlidingWindows
 from kstash.operators.windows.step import WindowStep
+from kstash.topology import aligned_nodes as aligned
 from kstash.topology import count_nodes as counts
 from kstash.topology import edge_nodes as e
 from kstash.topology import keyed_nodes as k
@@ -48,7 +49,6 @@ from kstash.topology import record_nodes as records
 from kstash.topology import session_nodes as sessions
 from kstash.topology import sliding_nodes as sliding
 from kstash.topology import time_nodes as t
-from kstash.topology import window_nodes as w
 from kstash.topology.inner_keys import InnerKey
 from kstash.topology.process_node import Process
 from kstash.topology.traits import ColumnSet
@@ -100,7 +100,7 @@ STEPS: dict[type[n.Node], Callable[[Any, Surroundings], Step]] = {
     **dict.fromkeys(
         (Process, r.WithState, r.Dedup, r.Throttle, r.Top), lambda node, _: ProcessStep(node)
     ),
-    w.AlignedFold: lambda node, _: WindowStep(
+    aligned.AlignedFold: lambda node, _: WindowStep(
         node, AlignedWindows(node, column_fold_of(node.fold))
     ),
     counts.CountedFold: lambda node, _: WindowStep(

@@ -13,6 +13,7 @@ from kstash.escape import short_repr
 from kstash.serdes import Serde
 from kstash.surface.checks import check_number, check_serde
 from kstash.topology import window_nodes as w
+from kstash.topology.aligned_nodes import Aligned, Daily
 from kstash.topology.count_nodes import ByNumber
 from kstash.topology.days import Days
 from kstash.topology.intervals import check_interval, interval_text
@@ -38,7 +39,7 @@ def tumbling(size: timedelta, *, offset: timedelta = timedelta(0)) -> w.Windows:
     """
     location = user_location()
     size_ms = check_interval("size", size, location, least=1)
-    return w.Aligned(size_ms, size_ms, _offset(offset, size_ms, location))
+    return Aligned(size_ms, size_ms, _offset(offset, size_ms, location))
 
 
 def hopping(size: timedelta, advance: timedelta, *, offset: timedelta = timedelta(0)) -> w.Windows:
@@ -62,7 +63,7 @@ def hopping(size: timedelta, advance: timedelta, *, offset: timedelta = timedelt
             "would be in none",
             location,
         )
-    return w.Aligned(size_ms, advance_ms, _offset(offset, advance_ms, location))
+    return Aligned(size_ms, advance_ms, _offset(offset, advance_ms, location))
 
 
 def session(gap: timedelta) -> w.Windows:
@@ -133,7 +134,7 @@ def daily(zone: str | ZoneInfo) -> w.Windows:
             location,
         )
     days, rules = _days_of(zone)
-    return w.Daily(zone.key, days, rules)
+    return Daily(zone.key, days, rules)
 
 
 def _zone_hint(zone: str) -> str:

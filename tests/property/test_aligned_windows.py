@@ -14,7 +14,7 @@ from kstash.operators.program import StageProgram
 from kstash.operators.step import Decision, always_fail
 from kstash.operators.windows import aligned
 from kstash.testing.state import MemoryBackend, MemoryTaskState
-from kstash.topology import window_nodes
+from kstash.topology import aligned_nodes
 from tests.differential.reference import KINDS, Record
 
 Rows = list[tuple[str, int, int]]
@@ -128,7 +128,7 @@ def joined(steps: list[Any]) -> list[Any]:
 def test_the_model_is_met_in_any_batches(may_skip: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Results with their timestamps, in order, and what is dropped; the case says its number."""
     monkeypatch.setattr(aligned, "PART_RECORDS", PART)
-    monkeypatch.setattr(window_nodes, "PART_RECORDS", PART)
+    monkeypatch.setattr(aligned_nodes, "PART_RECORDS", PART)
     monkeypatch.setattr(aligned, "FORGOTTEN_AT_ONCE", 2)
     for number in range(CASES):
         source = random.Random(number)

@@ -23,7 +23,7 @@ from kstash.operators.program import StageProgram
 from kstash.operators.step import Decision
 from kstash.operators.windows import aligned, queue
 from kstash.testing.state import MemoryBackend
-from kstash.topology import window_nodes
+from kstash.topology import aligned_nodes
 from tests.bursts import Text, burst, known
 from tests.everything import everything
 
@@ -360,7 +360,7 @@ def _small_parts() -> Iterator[None]:
     """Windows that close together, and timers, leave in parts of two, so that there are several."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aligned, "PART_RECORDS", 2)
-        patch.setattr(window_nodes, "PART_RECORDS", 2)
+        patch.setattr(aligned_nodes, "PART_RECORDS", 2)
         patch.setattr(queue, "PART_RECORDS", 2)
         patch.setattr(process_logic, "PART_RECORDS", 2)
         yield

@@ -16,8 +16,9 @@ from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
 from kstash.operators.windows import aligned, queue
 from kstash.testing.state import MemoryBackend
+from kstash.topology.aligned_nodes import ByStart
 from kstash.topology.model import Stage
-from kstash.topology.window_nodes import ByStart, Windows
+from kstash.topology.window_nodes import Windows
 
 START = 10**9
 GRACE_MS = 3

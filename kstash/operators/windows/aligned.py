@@ -22,8 +22,8 @@ from kstash.operators.windows.day_grid import DayGrid
 from kstash.operators.windows.grid import Grid
 from kstash.operators.windows.keys import result_keys, start_bytes, start_of
 from kstash.operators.windows.step import drop_late
+from kstash.topology.aligned_nodes import Aligned, AlignedFold, Daily
 from kstash.topology.traits import PART_RECORDS
-from kstash.topology.window_nodes import Aligned, AlignedFold, Daily
 
 FORGOTTEN_AT_ONCE = 10_000
 """Windows that are removed together; a removal takes about a microsecond."""

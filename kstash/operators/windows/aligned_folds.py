@@ -19,7 +19,7 @@ from kstash.operators.windows.keys import result_keys, start_bytes, store_keys
 from kstash.operators.windows.states import fold_into
 from kstash.operators.windows.step import TOO_LATE
 from kstash.operators.windows.unsent import unsent
-from kstash.topology.window_nodes import AlignedFold
+from kstash.topology.aligned_nodes import AlignedFold
 
 
 class AlignedFolds:

@@ -12,9 +12,9 @@ import kstash
 from kstash import App, KeyedStream, Windowed
 from kstash.errors import OperatorError, TopologyError
 from kstash.testing import TestDriver
+from kstash.topology.aligned_nodes import Daily
 from kstash.topology.days import Days
 from kstash.topology.model import store_of
-from kstash.topology.window_nodes import Daily
 
 HOUR = timedelta(hours=1)
 BERLIN = "Europe/Berlin"

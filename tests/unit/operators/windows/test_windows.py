@@ -19,7 +19,7 @@ from kstash.operators.turns import takes_one_by_one
 from kstash.operators.windows import aligned
 from kstash.testing import TestDriver
 from kstash.testing.state import MemoryBackend
-from kstash.topology import window_nodes
+from kstash.topology import aligned_nodes
 from kstash.topology.model import Stage
 from kstash.topology.window_nodes import Emit
 from tests.differential.comparing import said
@@ -233,7 +233,7 @@ def test_a_crash_between_the_parts_of_a_record(
             return sent(driver), is_over
 
     expected, _ = told(None)
-    for module in (aligned, window_nodes):
+    for module in (aligned, aligned_nodes):
         monkeypatch.setattr(module, "PART_RECORDS", 2)
     for writes in range(300):
         found, is_over = told(writes)
