@@ -69,6 +69,15 @@ class Aligned(ByStart):
         return f"{kind}({', '.join(measures)})"
 
     @property
+    def measures(self) -> dict[str, int | str]:
+        """Size, step and offset."""
+        return {
+            "size_ms": self.size_ms,
+            "advance_ms": self.advance_ms,
+            "offset_ms": self.offset_ms,
+        }
+
+    @property
     def longest_ms(self) -> int:
         """All have one size."""
         return self.size_ms
@@ -109,6 +118,11 @@ class Daily(ByStart):
     def __str__(self) -> str:
         """After the zone."""
         return f"daily({self.zone})"
+
+    @property
+    def measures(self) -> dict[str, int | str]:
+        """The time zone."""
+        return {"zone": self.zone}
 
     @property
     def longest_ms(self) -> int:

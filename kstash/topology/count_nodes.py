@@ -31,6 +31,11 @@ class ByNumber(WindowKind):
             return f"tumbling_count({self.size})"
         return f"hopping_count({self.size}, {self.step})"
 
+    @property
+    def measures(self) -> dict[str, int | str]:
+        """Both numbers of records."""
+        return {"size": self.size, "step": self.step}
+
     def result_key(self, key: Serde[Any]) -> Serde[Any]:
         """The key itself: a window has no times that it is between."""
         return key

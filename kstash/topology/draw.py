@@ -28,7 +28,8 @@ def draw(topology: Topology, format: str) -> str:  # noqa: A002 - the command li
 
 
 def _text(topology: Topology) -> str:
-    lines = [f"application {topology.application_id} ({topology.hash[:12]})"]
+    mode = ", event_time=watermark" if _is_watermark(topology) else ""
+    lines = [f"application {topology.application_id} ({topology.hash[:12]}){mode}"]
     for stage in topology.stages:
         lines.append(f"stage {stage.index} {stage.name}")
         lines.extend(f"  in     {_input_text(entry)}" for entry in stage.inputs)
@@ -44,6 +45,11 @@ def _text(topology: Topology) -> str:
         if stage.needs_copartitioning:
             lines.append("  needs  equal partition counts of its inputs")
     return "\n".join(lines)
+
+
+def _is_watermark(topology: Topology) -> bool:
+    """It is one mode for all stages."""
+    return any(stage.is_watermark for stage in topology.stages)
 
 
 def _store_text(store: KeyedStore) -> str:
@@ -67,8 +73,10 @@ def _node_text(stage: Stage, node: Node) -> str:
 
 
 def _label(node: Node) -> str:
-    """With what goes by the clock."""
-    return f"{node.label()} [clock: {node.by_clock}]" if node.by_clock else node.label()
+    """With what it says of time, and what goes by the clock."""
+    timing = f"[{node.timing}]" if node.timing else ""
+    clock = f"[clock: {node.by_clock}]" if node.by_clock else ""
+    return " ".join(filter(None, [node.label(), timing, clock]))
 
 
 def _parents_text(stage: Stage, node: Node) -> str:
@@ -155,7 +163,9 @@ def _json(topology: Topology) -> str:
         return {
             "id": item.index,
             "label": item.label(),
+            **({"timing": item.timing} if item.timing else {}),
             **({"clock": item.by_clock} if item.by_clock else {}),
+            **item.details(),
             "parents": [parent.index for parent in item.parents],
             "wide": item in stage.exits and item not in stage.sinks,
         }
@@ -164,6 +174,7 @@ def _json(topology: Topology) -> str:
         {
             "application_id": topology.application_id,
             "hash": topology.hash,
+            **({"event_time": "watermark"} if _is_watermark(topology) else {}),
             "stages": [
                 {
                     "index": stage.index,

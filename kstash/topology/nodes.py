@@ -49,6 +49,7 @@ class Node:
         are_sides_alike: whether the values of all its outputs are of one serde.
         flushed: why it is flushed (`kstash.operators.step.FlushStep`), after so many milliseconds.
         by_clock: what the clock sets off here, as it is declared; empty: nothing.
+        timing: what else it says of time beside its label, as it is declared; empty: nothing.
         index: number in the order of declaration, 0 or more, unique in the application.
         parents: the nodes it reads from; a node may stand there twice. Records of several are
             merged.
@@ -66,6 +67,7 @@ class Node:
     asks: ClassVar[bool] = False
     flushed: ClassVar[tuple[tuple[FlushReason, int], ...]] = ()
     by_clock: ClassVar[str] = ""
+    timing: ClassVar[str] = ""
     spreads: ClassVar[bool] = False
     held_ms: ClassVar[int] = 0
     holds_while_idle: ClassVar[bool] = False
@@ -96,6 +98,10 @@ class Node:
     def declared(self) -> str:
         """What START says of the node: its label, and what may be another after a drain."""
         return self.label()
+
+    def details(self) -> dict[str, Any]:
+        """What of it is in a drawing for tools beside its label; every name has its unit."""
+        return {}
 
     @property
     def stores(self) -> tuple[KeyedStore, ...]:

@@ -56,14 +56,28 @@ class Process(Stateful):
 
     def declared(self) -> str:
         """With what may be another after a drain: measures, or how long states live."""
+        return " ".join([self.label(), *self._lengths()])
+
+    def _lengths(self) -> list[str]:
         parts = [f"{argument}={measure}" for argument, measure in self.measures]
-        if not parts:
-            parts = [
-                f"{state.name}.ttl={interval_text(state.ttl_ms)}"
-                for state in self.states.values()
-                if state.ttl_ms is not None
-            ]
-        return " ".join([self.label(), *parts])
+        return parts or [f"{name}.ttl={interval_text(ms)}" for name, ms in self._lives().items()]
+
+    def _lives(self) -> dict[str, int]:
+        """By the name of a state how long its entries live, in milliseconds."""
+        states = self.states.values()
+        return {state.name: state.ttl_ms for state in states if state.ttl_ms is not None}
+
+    @property
+    def timing(self) -> str:  # type: ignore[override] # as the class says
+        """Timers of event time, measures, or how long states live."""
+        return ", ".join([*(["timers"] if self.has_timers else []), *self._lengths()])
+
+    def details(self) -> dict[str, Any]:
+        """Which timers it has, and how long states live; what the user measured it by."""
+        kinds = {"event_time": self.has_timers, "clock": self.has_wall_timers}
+        timers = [kind for kind, is_there in kinds.items() if is_there]
+        said = {"timers": timers, "ttl_ms": self._lives(), "measures": dict(self.measures)}
+        return {name: what for name, what in said.items() if what}
 
     @property
     def wants_ticks(self) -> bool:  # type: ignore[override] # of those that look at the clock

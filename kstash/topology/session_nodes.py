@@ -28,6 +28,11 @@ class Sessions(WindowKind):
         """As they are declared."""
         return f"session({interval_text(self.gap_ms)})"
 
+    @property
+    def measures(self) -> dict[str, int | str]:
+        """The gap."""
+        return {"gap_ms": self.gap_ms}
+
     def result_key(self, key: Serde[Any]) -> Serde[Windowed[Any]]:
         """That of Kafka Streams' session windows."""
         return windowed_by_session(key)

@@ -28,6 +28,11 @@ class Sliding(WindowKind):
         """As they are declared."""
         return f"sliding({interval_text(self.size_ms)})"
 
+    @property
+    def measures(self) -> dict[str, int | str]:
+        """The size."""
+        return {"size_ms": self.size_ms}
+
     def result_key(self, key: Serde[Any]) -> Serde[Windowed[Any]]:
         """That of Kafka Streams' time windows."""
         return windowed_by_time(key, self.size_ms)

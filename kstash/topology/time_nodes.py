@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from kstash.topology.intervals import interval_text
 from kstash.topology.nodes import Node
 from kstash.topology.traits import ColumnSet, SourceTimes
 
@@ -65,7 +66,20 @@ class EventTime(Node):
 
     def declared(self) -> str:
         """With its bounds."""
-        bounds = f"out_of_order={self.out_of_order_ms} ms" if self.out_of_order_ms else ""
-        if self.max_ahead_ms is not None:
-            bounds += f" max_ahead={self.max_ahead_ms} ms"
-        return f"{self.label()} {bounds}".replace("  ", " ").rstrip()
+        return " ".join([self.label(), *(f"{name}={ms} ms" for name, ms in self._bounds().items())])
+
+    def _bounds(self) -> dict[str, int]:
+        """Those that are set, in milliseconds, by what users call them."""
+        bounds = {"out_of_order": self.out_of_order_ms} if self.out_of_order_ms else {}
+        return bounds if self.max_ahead_ms is None else bounds | {"max_ahead": self.max_ahead_ms}
+
+    @property
+    def timing(self) -> str:  # type: ignore[override] # as the user said
+        """Its bounds, and whether it holds time back while nothing comes."""
+        said = [f"{name}={interval_text(ms)}" for name, ms in self._bounds().items()]
+        return ", ".join([*said, "idle=hold"] if self.is_idle_held else said)
+
+    def details(self) -> dict[str, Any]:
+        """The same."""
+        said: dict[str, Any] = {f"{name}_ms": ms for name, ms in self._bounds().items()}
+        return said | ({"idle": "hold"} if self.is_idle_held else {})

@@ -51,6 +51,16 @@ class WindowKind(Windows):
     emits: ClassVar[tuple[Emit, ...]] = ("update", "final")
     goes_by_time: ClassVar[bool] = True
 
+    @property
+    @abstractmethod
+    def measures(self) -> dict[str, int | str]:
+        """What they are made by; the names say the units, and numbers without one are counts."""
+
+    @property
+    def word(self) -> str:
+        """What users call the kind."""
+        return str(self).partition("(")[0]
+
     @abstractmethod
     def result_key(self, key: Serde[Any]) -> Serde[Any]:
         """The serde of the keys of results, for one of the keys of records."""
@@ -139,6 +149,21 @@ class WindowFold(Node, Generic[W]):
         lengths = {"idle_timeout": self.idle_timeout_ms, "every": self.every_ms}
         said = [f"{name}={interval_text(ms)}" for name, ms in lengths.items() if ms is not None]
         return " ".join(said)
+
+    @property
+    def timing(self) -> str:  # type: ignore[override] # as declared
+        """What is sent, and the grace where records can be too late."""
+        grace = f", grace={interval_text(self.grace_ms)}" if self.windows.goes_by_time else ""
+        return f"emit={self.emit}{grace}"
+
+    def details(self) -> dict[str, Any]:
+        """The windows with their measures, when they send, and when they close."""
+        said: dict[str, Any] = {"kind": self.windows.word, **self.windows.measures}
+        said["emit"] = self.emit
+        if self.windows.goes_by_time:
+            said["grace_ms"] = self.grace_ms
+        lengths = {"idle_timeout_ms": self.idle_timeout_ms, "every_ms": self.every_ms}
+        return {"windows": said | {name: ms for name, ms in lengths.items() if ms is not None}}
 
     @property
     def unsent_stores(self) -> tuple[KeyedStore, ...]:

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -95,28 +96,50 @@ class PageServer:
 
 
 def topology() -> Any:
-    """Of an application with narrow, wide and mixed edges, a merge and two sinks."""
+    """Of an application with edges of all kinds, a merge, two sinks, windows and timers."""
     import kstash
 
     app = kstash.App("shop")
     clicks = app.stream("clicks", key=kstash.text, value=kstash.json)
     orders = app.stream("orders", key=kstash.text, value=kstash.json)
     rates = app.stream("exchange-rates", key=kstash.text, value=kstash.json)
-    audits = app.stream("audits", key=kstash.text, value=kstash.int_text)
+    minutes = kstash.windowed(kstash.text, timedelta(minutes=1))
+    audits = app.stream("audits", key=minutes, value=kstash.int_text)
     (
         clicks.filter(is_human)
         .merge(orders.map_values(in_euros))
         .key_by(lambda event: str(event), key=kstash.text)
+        .window(kstash.tumbling(timedelta(minutes=1)), grace=timedelta(seconds=5))
         .count("customers")
         .merge(audits)
-        .to("customer-counts", key=kstash.text, value=kstash.int_text)
+        .to("customer-counts", key=minutes, value=kstash.int_text)
     )
     (
         rates.key_by(lambda rate: str(rate), key=kstash.text)
         .count("currencies")
+        .process("idle", idle_processor(), value=kstash.int_text)
         .to("currency-counts", key=kstash.text, value=kstash.int_text)
     )
     return json.loads(app.topology().describe("json"))
+
+
+def idle_processor() -> type[Any]:
+    """Of the topology above: one with timers of both kinds, and a state that dies."""
+    import kstash
+
+    class Idle(kstash.Processor[str, int, int]):
+        seen = kstash.Value("seen", kstash.int_text, ttl=timedelta(hours=1))
+
+        def on_record(self, record: Any, context: Any, /) -> None:
+            """Do nothing."""
+
+        def on_timer(self, timer: Any, context: Any, /) -> None:
+            """Do nothing."""
+
+        def on_wall_timer(self, timer: Any, context: Any, /) -> None:
+            """Do nothing."""
+
+    return Idle
 
 
 def is_human(event: Any) -> bool:

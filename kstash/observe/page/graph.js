@@ -7,6 +7,11 @@ export const EDGE_KINDS = {
   mixed: "a topic of yours into a stage that has wide inputs too",
 };
 
+/** What an operator says of windows and timers, in words; empty where it has none. */
+export function timing(node) {
+  return [node.timing, node.clock ? `clock: ${node.clock}` : null].filter(Boolean).join(", ");
+}
+
 /** An internal topic by the name that it has in the program. */
 export function topicName(topic, application) {
   const [start, end] = [`${application}-`, "-repartition"];

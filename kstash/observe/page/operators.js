@@ -2,19 +2,19 @@
 
 import { h, number, table } from "./dom.js";
 import { UNKNOWN, clock, count, duration, short } from "./format.js";
+import { timing } from "./graph.js";
 
 // So much ahead of the clock, a record of the future is likely: windows close too early.
 const AHEAD_S_MAX = 60;
 
 function time(operator) {
-  if (operator.streamTime === null) return h("td", null, UNKNOWN);
-  return h("td", null, clock(operator.streamTime * 1000));
+  return h("td", { "data-name": "stream time" }, operator.streamTime === null ? UNKNOWN : clock(operator.streamTime * 1000));
 }
 
 function distance(operator) {
-  if (operator.behind === null) return number(UNKNOWN);
-  if (operator.ahead > AHEAD_S_MAX) return number(`${duration(operator.ahead)} ahead`, { class: "busy" });
-  return number(duration(Math.max(0, operator.behind)));
+  const isAhead = operator.behind !== null && operator.ahead > AHEAD_S_MAX;
+  const text = isAhead ? `${duration(operator.ahead)} ahead` : duration(operator.behind === null ? null : Math.max(0, operator.behind));
+  return number(text, { class: isAhead ? "busy" : null, "data-name": "behind" });
 }
 
 function dropped(operator) {
@@ -26,18 +26,26 @@ function heldBy({ heldBy: held }) {
   return held === null ? "nothing" : `${held.text}, for ${duration(held.seconds)}`;
 }
 
-function row(operator) {
+/** What the program says of its windows and timers; null where `/topology` is not known. */
+function declared({ operator, stage }, topology) {
+  const nodes = topology?.stages?.find(({ name }) => name === stage)?.nodes ?? [];
+  const node = nodes.find(({ label }) => label === operator);
+  const said = node === undefined ? "" : timing(node);
+  return said === "" ? null : h("div", { class: "soft plain" }, said);
+}
+
+function row(operator, topology) {
   return h(
     "tr",
     null,
-    h("th", { scope: "row", class: "code" }, operator.operator),
-    h("td", { class: "code soft wide-only" }, operator.stage),
+    h("th", { scope: "row", class: "code" }, operator.operator, declared(operator, topology)),
+    h("td", { class: "code soft wide-only whole" }, operator.stage),
     time(operator),
     distance(operator),
-    h("td", { class: "soft wrap" }, heldBy(operator)),
-    number(short(operator.windows), { title: count(operator.windows) }),
-    number(short(operator.timers), { title: count(operator.timers) }),
-    h("td", { class: "soft" }, dropped(operator)),
+    h("td", { class: "soft wrap", "data-name": "held back by" }, heldBy(operator)),
+    number(short(operator.windows), { title: count(operator.windows), "data-name": "windows" }),
+    number(short(operator.timers), { title: count(operator.timers), "data-name": "timers" }),
+    h("td", { class: "soft", "data-name": "dropped" }, dropped(operator)),
   );
 }
 
@@ -58,7 +66,7 @@ export const operators = {
         ["Timers", { class: "number", title: "pending, estimated" }],
         ["Dropped", { title: "records left out since the workers started, by why" }],
       ],
-      h("tbody", null, view.operators.map(row)),
+      h("tbody", null, view.operators.map((operator) => row(operator, view.topology))),
     );
   },
 };

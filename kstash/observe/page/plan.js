@@ -2,15 +2,18 @@
 // the ways of edges and their labels. Nothing is drawn here.
 
 import { cut, rate, short } from "./format.js";
-import { graph, parts, topicName } from "./graph.js";
+import { graph, parts, timing, topicName } from "./graph.js";
 import { layered } from "./layout.js";
 import { counted } from "./states.js";
 import { code, plain } from "./widths.js";
 
 const CHIP = 24;
+// With a second line, of what the operator says of time.
+const TIMED_CHIP = 40;
 const HEAD = 44;
 export const PAD = 12;
 const LETTERS_MAX = 30;
+const TIMING_LETTERS_MAX = 48;
 const PORT = 8;
 export const LABEL_X = 10;
 export const LABEL_Y = 17;
@@ -39,8 +42,10 @@ function stageBox(stage, tasks, isDown, ranks) {
     return [...ends].sort((a, b) => rank(a) - rank(b));
   };
   const chips = stage.nodes.map((node) => {
-    const label = cut(node.label, LETTERS_MAX);
-    return { id: `node ${node.id}`, node, label, w: code(label) + 18, h: CHIP };
+    const said = cut(timing(node), TIMING_LETTERS_MAX);
+    const label = cut(node.label, said === "" ? LETTERS_MAX : TIMING_LETTERS_MAX);
+    const w = Math.max(code(label), plain(said, 11)) + 18;
+    return { id: `node ${node.id}`, node, label, said, w, h: said === "" ? CHIP : TIMED_CHIP };
   });
   const nodes = chips.map((chip) => ({ id: chip.id, ...axis.size(chip.w, chip.h) }));
   const lines = stage.lines.map(({ from, to }) => ({ id: `${from} ${to}`, from: `node ${from}`, to: `node ${to}` }));

@@ -11,4 +11,4 @@ import { recoveries } from "./recoveries.js";
 import { tasks } from "./tasks.js";
 import { topology } from "./topology.js";
 
-export const SECTIONS = [figures, topology, tasks, operators, recoveries, checkpoints, complaints];
+export const SECTIONS = [figures, topology, operators, tasks, recoveries, checkpoints, complaints];

@@ -3,12 +3,14 @@
 
 import { h, number, s, scroll } from "./dom.js";
 import { duration, plural, rate, short } from "./format.js";
-import { EDGE_KINDS } from "./graph.js";
+import { EDGE_KINDS, timing } from "./graph.js";
 import { LABEL_X, LABEL_Y, middleOf, PAD, plan } from "./plan.js";
 
 const NARROW_PX = 700;
 const BEHIND_S = 10;
 const STEP_MIN = 3;
+// How much broader than the page a drawing may be to be shown from left to right all the same.
+const BROADER_MAX = 1.1;
 // How much broader than the page a drawing may be to be shown smaller; beyond, it scrolls.
 const SHRINK_MAX = 1.35;
 
@@ -101,9 +103,10 @@ function drawStage(box, corner, planned) {
     return s(
       "g",
       { class: chip.node.wide ? "chip wide" : "chip" },
-      s("title", null, chip.node.label),
+      s("title", null, [chip.node.label, timing(chip.node)].filter(Boolean).join(": ")),
       s("rect", { x: round(x), y: round(y), width: chip.w, height: chip.h, rx: 4 }),
       s("text", { class: "code", x: round(x + 9), y: round(y + 16) }, chip.label),
+      chip.said === "" ? null : s("text", { class: "facts soft", x: round(x + 9), y: round(y + 32) }, chip.said),
     );
   });
   return s(
@@ -214,7 +217,7 @@ export const topology = {
   draw(view) {
     if (view.topology === null && view.edges.length === 0) return null;
     let planned = plan(view, view.width < NARROW_PX);
-    if (view.width >= NARROW_PX && planned.w > view.width) {
+    if (view.width >= NARROW_PX && planned.w > BROADER_MAX * view.width) {
       // Upright where that is what fits; else it scrolls.
       const upright = plan(view, true);
       if (upright.w <= view.width) planned = upright;

@@ -172,6 +172,28 @@ def test_the_topology_is_drawn(opened: Opened) -> None:
     expect(drawing.locator(".label.facts", has_text="lag")).to_have_count(6)
 
 
+def test_windows_and_timers_are_drawn_with_what_the_program_says(opened: Opened) -> None:
+    """In the drawing and in the table; an operator that says nothing of time is as high as ever."""
+    page = opened()
+    drawing = part(page, "Topology").locator("svg.topology")
+    chip = drawing.locator(".chip", has_text="tumbling(60 s).count(customers)")
+    expect(chip.locator(".facts")).to_have_text("emit=update, grace=5 s")
+    expect(chip.locator("title")).to_have_text(
+        "tumbling(60 s).count(customers): emit=update, grace=5 s"
+    )
+    plain = drawing.locator(".chip", has_text="filter(is_human)")
+    expect(plain.locator(".facts")).to_have_count(0)
+    heights = [one.locator("rect").get_attribute("height") for one in (chip, plain)]
+    assert float(heights[0] or 0) > float(heights[1] or 0)
+    table = part(page, "Time, windows and timers")
+    for operator, said in (
+        ("tumbling(60 s).count(customers)", "emit=update, grace=5 s"),
+        ("process(idle)", "timers, seen.ttl=3600 s, clock: wall timers"),
+    ):
+        head = table.get_by_role("rowheader").filter(has_text=operator)
+        expect(head.locator(".soft")).to_have_text(said)
+
+
 @PROVE
 def test_edges_are_summed_over_the_workers(opened: Opened, server: PageServer) -> None:
     """A rate and a lag are those of the application; the table has what the drawing shows."""
@@ -369,7 +391,7 @@ def test_texts_of_others_are_texts(opened: Opened, server: PageServer) -> None:
     update(server, change)
     described = server.answers["topology"]
     described["stages"][0]["inputs"][0]["topic"] = EVIL
-    described["stages"][0]["nodes"][0]["label"] = EVIL
+    described["stages"][0]["nodes"][0].update(label=EVIL, timing=EVIL)
     server.answers["livez"] = {"ok": False, "reasons": [EVIL]}
     page = opened()
     expect(page.locator("h1")).to_have_text(EVIL)
@@ -442,8 +464,8 @@ def test_the_keyboard_reaches_all_in_order(opened: Opened) -> None:
         "Theme: system",
         "Flow",
         "Topology",
-        "Workers and tasks",
         "Time, windows and timers",
+        "Workers and tasks",
         "Recoveries",
         "Checkpoints",
         "Warnings and errors",

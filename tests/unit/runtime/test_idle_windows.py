@@ -345,7 +345,7 @@ def test_a_flush_of_nobody_stops_a_replay() -> None:
 def test_topology_says_what_goes_by_the_clock() -> None:
     """In each drawing, and in what a start compares."""
     topology = idle().topology()
-    said = "tumbling(10 s).count(counts) [clock: idle_timeout=5 s]"
+    said = "tumbling(10 s).count(counts) [emit=final, grace=2 s] [clock: idle_timeout=5 s]"
     for format_ in ("text", "mermaid", "dot"):
         assert said in topology.describe(format_)
     assert '"clock": "idle_timeout=5 s"' in topology.describe("json")

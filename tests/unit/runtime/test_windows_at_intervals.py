@@ -241,7 +241,8 @@ def test_both_options_go_together() -> None:
         driver.advance(60.0)
         assert told(driver)[-1] == ("k", 0, 2)
     said = app.topology().describe("text")
-    assert "session(10 s).count(counts) [clock: idle_timeout=3 s every=60 s]" in said
+    assert "session(10 s).count(counts) [emit=update, grace=0 s] [clock: " in said
+    assert "[clock: idle_timeout=3 s every=60 s]" in said
 
 
 @pytest.mark.parametrize(
