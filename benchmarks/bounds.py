@@ -1,6 +1,7 @@
 """Bounds of time and memory: many open windows, windows that close at once, pending timers.
 
-Run with `python -m benchmarks.bounds [--windows N] [--closing N] [--timers N] [--memory-mib N]`.
+Run with `python -m benchmarks.bounds [--windows N] [--closing N] [--timers N] [--every N]
+[--memory-mib N] [--only PART]`.
 The operators of one task over RocksDB, without Kafka. Each part runs in a process of its own and
 prints a line for each figure: what came out, and the aim. A pause is the longest time between two
 moments at which the task returns to its worker.
@@ -27,6 +28,7 @@ from kstash.operators.batch import Batch
 from kstash.operators.program import StageProgram
 from kstash.ports.state import TaskState
 from kstash.process.garbage import seldom_collecting
+from kstash.runtime.write_time import WRITE_S
 from kstash.state.rocks import RocksBackend
 from kstash.topology.model import Stage
 
@@ -36,7 +38,9 @@ Results: TypeAlias = kstash.Stream[Any, Any]
 BATCH_RECORDS = 5000
 PAUSE_MS_MAX = 200
 SIZE = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
 LATER_MS = 1000 * 3_600_000
+YEAR_MS = 365 * 24 * 3_600_000
 
 CLOSING: dict[str, Callable[[Words], Results]] = {
     "tumbling, update": lambda words: words.window(kstash.tumbling(SIZE)).count("n"),
@@ -54,6 +58,19 @@ class Silence(kstash.Processor[str, str, str]):
     def on_record(self, record: Any, context: Any) -> None:
         """An hour after its last record."""
         context.timer("silent", at=record.timestamp_ms + SIZE // timedelta(milliseconds=1))
+
+    def on_timer(self, timer: Any, context: Any) -> None:
+        """Tell."""
+        context.send(timer.name)
+
+
+class Pulse(kstash.Processor[str, str, str]):
+    """A timer for each key that fires again and again."""
+
+    def on_record(self, record: Any, context: Any) -> None:
+        """A minute after its last record, and each minute from then on."""
+        at_ms = record.timestamp_ms + MINUTE // timedelta(milliseconds=1)
+        context.timer("pulse", at=at_ms, every=MINUTE)
 
     def on_timer(self, timer: Any, context: Any) -> None:
         """Tell."""
@@ -194,14 +211,27 @@ def measure_closing(folder: Path, count: int, memory_mib: int) -> list[Figure]:
     return figures
 
 
+def checkpoint(state: TaskState, label: str) -> float:
+    """Take a checkpoint as a worker does, whose turns end now and then; the longest one in s."""
+    pause_s, is_left = 0.0, True
+    while is_left:
+        started = time.perf_counter()
+        while (is_left := state.write_ahead()) and time.perf_counter() - started < WRITE_S:
+            pass
+        if not is_left:
+            state.checkpoint(label, 1)
+        pause_s = max(pause_s, time.perf_counter() - started)
+    return pause_s
+
+
 def measure_timers(folder: Path, count: int, memory_mib: int) -> list[Figure]:
-    """As many timers are pending: a restart, and then all fire."""
+    """As many timers are pending: a checkpoint, a restart, and then all fire."""
     stage = stage_of(lambda words: words.process("p", Silence, value=kstash.text))
     with backend(folder, memory_mib) as states:
         task = states.task("timers", 0)
         state = task.open(stage.stores, base=None)
         Driver(stage, state).feed(range(count), 1)
-        state.checkpoint("1", 1)
+        checkpoint_s = checkpoint(state, "1")
         state.close()
         started = time.perf_counter()
         state = task.open(stage.stores, base="1")
@@ -212,6 +242,11 @@ def measure_timers(folder: Path, count: int, memory_mib: int) -> list[Figure]:
         made = driver.feed([0], LATER_MS)
         state.close()
     return [
+        Figure(
+            f"{count} timers, the first checkpoint: pause",
+            f"{checkpoint_s * 1000:.0f} ms",
+            f"{PAUSE_MS_MAX} ms",
+        ),
         Figure(f"{count} timers: from open to the first record", f"{restart_s:.2f} s", "1 s"),
         Figure(
             "all fire at once: pause",
@@ -221,10 +256,36 @@ def measure_timers(folder: Path, count: int, memory_mib: int) -> list[Figure]:
     ]
 
 
+def measure_every(folder: Path, count: int, memory_mib: int) -> list[Figure]:
+    """Time jumps by a year over as many timers, each of which is due once a minute."""
+    stage = stage_of(lambda words: words.process("p", Pulse, value=kstash.text))
+    with backend(folder, memory_mib) as states:
+        state = states.task("every", 0).open(stage.stores, base=None)
+        driver = Driver(stage, state)
+        driver.feed(range(count), 1)
+        driver.pause_s = 0.0
+        started = time.perf_counter()
+        made = driver.feed([count], YEAR_MS)
+        total_s = time.perf_counter() - started
+        checkpoint_s = checkpoint(state, "1")
+        state.close()
+    return [
+        Figure(
+            f"a year's jump over {count} timers, every=1 min: pause",
+            f"{driver.pause_s * 1000:.0f} ms ({made} results in {total_s:.1f} s)",
+            f"{PAUSE_MS_MAX} ms",
+        ),
+        Figure(
+            "the checkpoint after it: pause", f"{checkpoint_s * 1000:.0f} ms", f"{PAUSE_MS_MAX} ms"
+        ),
+    ]
+
+
 PARTS: dict[str, Callable[[Path, int, int], list[Figure]]] = {
     "windows": measure_open,
     "closing": measure_closing,
     "timers": measure_timers,
+    "every": measure_every,
 }
 
 
@@ -241,13 +302,15 @@ def main() -> None:
     parser.add_argument("--closing", type=int, default=100_000, help="at one record (100000)")
     parser.add_argument("--timers", type=int, default=1_000_000, help="that are set (1000000)")
     parser.add_argument("--memory-mib", type=int, default=256, help="state_memory_bytes (256)")
+    parser.add_argument("--every", type=int, default=1_000_000, help="that repeat (1000000)")
+    parser.add_argument("--only", choices=list(PARTS), help="one part")
     options = parser.parse_args()
-    for part in PARTS:
+    for part in [options.only] if options.only else PARTS:
         # A process of its own, whose peak of memory is that of the part.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             figures = pool.apply(measure, (part, getattr(options, part), options.memory_mib))
         for figure in figures:
-            print(f"{figure.what:46} {figure.value:36} aim {figure.aim}", flush=True)
+            print(f"{figure.what:58} {figure.value:36} aim {figure.aim}", flush=True)
 
 
 if __name__ == "__main__":

@@ -262,7 +262,7 @@ METRICS = (
     MetricSpec(
         "checkpoint_seconds",
         "histogram",
-        "Time that processing stands still for a checkpoint.",
+        "Time that processing stands still for a checkpoint, after what was written ahead.",
         (),
         _FAST,
     ),

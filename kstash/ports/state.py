@@ -170,6 +170,13 @@ class TaskState(Protocol):
     def sizes(self) -> Mapping[str, StoreSize]:
         """Size of each store by name; takes a fraction of a millisecond."""
 
+    def write_ahead(self) -> bool:
+        """Write a part of what is dirty, at any time; returns whether a checkpoint should wait.
+
+        Of a state of any size a checkpoint finds little to write after this has returned False. A
+        call takes milliseconds. Raises `StateError` as `checkpoint` does.
+        """
+
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
         """Freeze and write all dirty state in one batch, then take a durable checkpoint `label`.
 

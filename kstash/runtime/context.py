@@ -18,6 +18,7 @@ from kstash.runtime.layout import Layout
 from kstash.runtime.load import Load
 from kstash.runtime.pace import Paces
 from kstash.runtime.scan import ScanService
+from kstash.runtime.write_time import WriteTime
 from kstash.settings.config import Config
 
 RECOVERIES_MAX = 50
@@ -133,12 +134,14 @@ class Services:
         metrics: what is counted.
         background: runs what waits for disks and stores.
         nonce: gives 16 fresh random bytes a call, for the keys of CLAIM and CONFIG.
+        write_time: of a turn, for what checkpoints write ahead.
     """
 
     clock: Clock
     metrics: Metrics
     background: Background
     nonce: Callable[[], bytes]
+    write_time: WriteTime = field(default_factory=WriteTime)
 
 
 @dataclass(frozen=True, slots=True)

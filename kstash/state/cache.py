@@ -196,6 +196,24 @@ class CachedStore:
             yield
         yield from self._forget_absent()
 
+    def writing_ahead(self, put_back: Callable[[Changes], object]) -> Iterator[None]:
+        """Write entries back as `spilling` does, and keep them: what changes is dirty again."""
+        for part in in_order(list(self._dirty), self._part_size):
+            dirty, leased = self._dirty, set(self._leased)
+            keys = [key for key in part if key in dirty and key not in leased]
+            changes = self._changes_of(keys)
+            put_back(changes)
+            for key in changes.deletions:
+                del self._live[key]
+            dirty.difference_update(keys)
+            self._settle(changes)
+            yield
+
+    @property
+    def parts_ahead(self) -> float:
+        """How many parts `writing_ahead` would write, about; 0 or more."""
+        return max(0, len(self._dirty) - len(self._leased)) / self._part_size
+
     def _forget_absent(self) -> Iterator[None]:
         """Keys that were loaded while absent, and never assigned, are dirty no more."""
         keys = list(self._dirty)
@@ -204,13 +222,16 @@ class CachedStore:
             self._dirty -= absent.difference(self._leased)
             yield
 
+    @property
+    def _part_size(self) -> int:
+        return max(1, min(PART_ENTRIES, int(PART_BYTES / self._entry_bytes)))
+
     def _parts(self, *, is_clean: bool) -> Iterator[list[bytes]]:
         """The keys of all resident entries in parts; some are empty while the order is found."""
-        size = max(1, min(PART_ENTRIES, int(PART_BYTES / self._entry_bytes)))
         if is_clean and not self._is_sorted:
-            keys = list(self._live)
+            size, keys = self._part_size, list(self._live)
             return (keys[at : at + size] for at in range(0, len(keys), size))
-        return in_order(list(self._live), size)
+        return in_order(list(self._live), self._part_size)
 
     def _changes_of(self, keys: list[bytes]) -> Changes:
         """Encode those of the dirty entries, whose keys are in order."""

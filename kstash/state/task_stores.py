@@ -13,6 +13,13 @@ from kstash.state.cache import CachedStore
 from kstash.state.ordered import CachedOrderedStore
 from kstash.state.timers import StoredTimers, entries_spec
 
+AHEAD_PARTS_MIN = 4
+"""Less than so many parts are left to the checkpoint: it writes them within milliseconds."""
+
+AHEAD_PASSES_MAX = 4
+"""Each pass writes what changed during the one before. Where that does not become less, as values
+change faster than they are encoded, the checkpoint is as long as what is left."""
+
 
 class TaskStores(ABC):
     """What the states of both backends have in common.
@@ -35,6 +42,8 @@ class TaskStores(ABC):
         self._stores: dict[str, CachedStore] = {}
         self._ordered: dict[str, CachedOrderedStore] = {}
         self._timers: dict[str, StoredTimers] = {}
+        # What is under way for the next checkpoint; None: nothing was begun, or all is done.
+        self._ahead: Iterator[None] | None = None
         for spec in specs:
             backing, is_backing_empty = backing_of(spec.name), is_empty(spec.name)
             if spec.kind is StoreKind.KEYED:
@@ -93,6 +102,26 @@ class TaskStores(ABC):
         """
         for name, store in self._stores.items():
             yield from store.spilling(partial(self._write_part, name))
+
+    def write_ahead(self) -> bool:
+        """Write a part of what is dirty; returns whether a checkpoint should wait for more.
+
+        Raises:
+            StateError: as of `spilling`.
+        """
+        steps = self._ahead or self._writing_ahead()
+        self._ahead = None
+        if next(steps, True):
+            return False
+        self._ahead = steps
+        return True
+
+    def _writing_ahead(self) -> Iterator[None]:
+        for _ in range(AHEAD_PASSES_MAX):
+            if sum(store.parts_ahead for store in self._stores.values()) < AHEAD_PARTS_MIN:
+                return
+            for name, store in self._stores.items():
+                yield from store.writing_ahead(partial(self._write_part, name))
 
     @abstractmethod
     def _write_part(self, name: str, changes: Changes) -> None:

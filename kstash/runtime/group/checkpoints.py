@@ -58,6 +58,8 @@ class Checkpoints:
         self._state = state
         self._uploads = uploads
         self._group = group
+        # Stages whose checkpoint is due, and has little left to write.
+        self._written: set[int] = set()
         self._lineage = lineage
         # All of the group, as they were added.
         self._tasks: list[Task] = []
@@ -97,9 +99,10 @@ class Checkpoints:
         self.waits_for_rest = False
         for task in self._tasks:
             is_due = task.checkpoints.pending is None and self._is_due(task, now)
-            if is_due and task.is_under_way:
+            is_ready = is_due and self._is_written(task, now)
+            if is_ready and task.is_under_way:
                 self.waits_for_rest = True
-            elif is_due:
+            elif is_ready:
                 stage = task.stage.index
                 self._due[stage] = now + self._config.checkpoint_interval_ms / 1000
                 self._lineage.task_bytes[stage] = 0
@@ -180,14 +183,18 @@ class Checkpoints:
                 self._freeze(task)
         return now + config.shutdown_timeout_ms / 1000 * UPLOAD_SHARE
 
-    def drain(self, *, may_publish: bool) -> bool:
+    def drain(self, now: float, *, may_publish: bool) -> bool:
         """Freeze all where they are, once no event is under way; returns whether all is published.
+
+        Each turn calls it once, with the monotonic time at which it began.
 
         Uploads get their share of the time: without them the next owner needs this disk.
         """
         if any(task.is_under_way for task in self._tasks):
             return False
         if self._upload_end_s is None:
+            if not all(self._is_written(task, now) for task in self._tasks):
+                return False
             self._upload_end_s = self._begin_drain()
         for task in self._tasks:
             if task.checkpoints.pending is None and task.core.position > task.checkpoints.position:
@@ -224,7 +231,23 @@ class Checkpoints:
             or self._lineage.task_bytes.get(stage, 0) >= config.checkpoint_lineage_bytes_max
         )
 
+    def _is_written(self, task: Task, now: float) -> bool:
+        """Write ahead for as long as this turn has time; whether a checkpoint finds little then.
+
+        Once it does, it waits for nothing but the end of an event.
+        """
+        stage, interval_s = task.stage.index, self._config.checkpoint_interval_ms / 1000
+        # Others may have all the time that there is: one that is very late writes beside them.
+        has_time = now > self._due[stage] + interval_s
+        while has_time or self._services.write_time.is_left(now, self._services.clock):
+            has_time = False
+            if not task.state.write_ahead():
+                self._written.add(stage)
+                break
+        return stage in self._written
+
     def _freeze(self, task: Task) -> None:
+        self._written.discard(task.stage.index)
         clock = self._services.clock
         started = clock.monotonic()
         task.freeze()

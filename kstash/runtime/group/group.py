@@ -180,7 +180,7 @@ class TaskGroup:
             self.ticks.tick(now)
             self._merges.tick(now)
         elif self.phase is Phase.DRAINING:
-            self._drain()
+            self._drain(now)
         self.wakes_at = self._next_s(now)
 
     def _next_s(self, now: float) -> float:
@@ -315,8 +315,8 @@ class TaskGroup:
             self.inputs.end()
             self.batches.close()
 
-    def _drain(self) -> None:
-        if not self.checkpoints.drain(may_publish=self._may_publish):
+    def _drain(self, now: float) -> None:
+        if not self.checkpoints.drain(now, may_publish=self._may_publish):
             return
         self.phase = Phase.RELEASING
         positions = {stage: task.core.position for stage, task in self.tasks.items()}

@@ -30,6 +30,10 @@ class NoState:
         """There are none."""
         return {}
 
+    def write_ahead(self) -> bool:
+        """There is nothing to write."""
+        return False
+
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:  # noqa: ARG002 - as the port has it
         """The checkpoint is its record alone: it has no files, and no lost disk can take it."""
         return ()

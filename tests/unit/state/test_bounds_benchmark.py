@@ -9,7 +9,12 @@ from benchmarks.bounds import CLOSING, PARTS, measure
 
 @pytest.mark.parametrize(
     ("part", "number", "results"),
-    [("windows", 2, ""), ("closing", len(CLOSING), "(50 results"), ("timers", 2, "(50 results")],
+    [
+        ("windows", 2, ""),
+        ("closing", len(CLOSING), "(50 results"),
+        ("timers", 3, "(50 results"),
+        ("every", 2, "(50 results"),
+    ],
 )
 def test_each_part(part: str, number: int, results: str) -> None:
     """A figure for each line of the table; all windows and timers send what they have to."""
@@ -21,4 +26,4 @@ def test_each_part(part: str, number: int, results: str) -> None:
 
 def test_there_are_no_other_parts() -> None:
     """Each is an option of the command."""
-    assert list(PARTS) == ["windows", "closing", "timers"]
+    assert list(PARTS) == ["windows", "closing", "timers", "every"]

@@ -92,6 +92,12 @@ class StateMachine(RuleBasedStateMachine):
         ]
         assert self.state.store(name).range(lower, upper, limit=limit) == inside[:limit]
 
+    @rule(calls=st.integers(1, 12))
+    def write_ahead(self, calls: int) -> None:
+        """Parts of what the next checkpoint holds; a crash may come after each of them."""
+        for _ in range(calls):
+            self.state.write_ahead()
+
     @rule()
     def checkpoint(self) -> None:
         """A checkpoint under a new label; it verifies."""

@@ -140,6 +140,12 @@ class OrderedMachine(RuleBasedStateMachine):
             assert timers.cancel(timer.key, timer.name)
             del self.timers[timer.key, timer.name]
 
+    @rule(calls=st.integers(1, 12))
+    def write_ahead(self, calls: int) -> None:
+        """Parts of what the next checkpoint holds; a crash may come after each of them."""
+        for _ in range(calls):
+            self.state.write_ahead()
+
     @rule()
     def checkpoint(self) -> None:
         """A checkpoint under a new label."""

@@ -360,7 +360,7 @@ def test_an_orderly_stop_waits_its_share_for_an_upload(*, is_failing: bool) -> N
             group=0,
         )
         waited = 0
-        while not checkpoints.drain(may_publish=True):
+        while not checkpoints.drain(driver.clock.monotonic(), may_publish=True):
             driver.clock.advance(1.0)
             waited += 1
             assert waited < 20
