@@ -7,7 +7,6 @@ only what was seen: a check that comes late, after a long batch, sees the progre
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from kstash.core.group_state import GroupState
 from kstash.ports.status import GroupStatus
@@ -15,6 +14,7 @@ from kstash.runtime.group.group import TaskGroup
 from kstash.runtime.group.phase import Phase
 from kstash.runtime.task.task import Task
 from kstash.runtime.worker.lags import Lags
+from kstash.runtime.worker.stillness import Stillness
 
 _STATES = {Phase.RECOVERING: "recovering", Phase.LIVE: "live"}
 
@@ -22,14 +22,6 @@ _STATES = {Phase.RECOVERING: "recovering", Phase.LIVE: "live"}
 def state_of(group: TaskGroup) -> str:
     """`recovering`, `live` or `stopping`."""
     return _STATES.get(group.phase, "stopping")
-
-
-@dataclass(slots=True)
-class _Still:
-    """Where something was when it moved last, and when that was, in monotonic seconds."""
-
-    at: object
-    since_s: float
 
 
 class Stalls:
@@ -41,10 +33,9 @@ class Stalls:
 
     def __init__(self) -> None:
         self.groups: tuple[GroupStatus, ...] = ()
-        # By the task object: a new incarnation begins anew.
-        self._tasks: dict[Task, _Still] = {}
+        # Of tasks, by the object: a new incarnation begins anew; and of groups, by their number.
+        self._still = Stillness()
         self._waiting: dict[int, float] = {}
-        self._idle: dict[int, _Still] = {}
         self._now = 0.0
 
     def look(
@@ -59,40 +50,32 @@ class Stalls:
             lags: of the inputs, as of now.
         """
         self._now = now
-        tasks = [task for group in groups.values() for task in group.tasks.values()]
-        before, self._tasks = self._tasks, {}
-        for task in tasks:
-            still = before.get(task)
-            self._tasks[task] = self._seen(still, _place(task), is_waiting=_has_work(task, lags))
+        self._still.begin_look(now)
+        for group in groups.values():
+            for task in group.tasks.values():
+                self._still.look_at(task, _place(task), should_move=_has_work(task, lags))
         self.groups = tuple(
-            self._group(number, groups.get(number)) for number in sorted({*groups, *owned})
+            self._group(number, groups.get(number), is_owned=number in owned)
+            for number in sorted({*groups, *owned})
         )
-        for kept in (self._waiting, self._idle):
-            for number in kept.keys() - owned:
-                del kept[number]
+        for number in self._waiting.keys() - owned:
+            del self._waiting[number]
 
     def of_task(self, task: Task) -> float:
         """Seconds for which a task has had work and made no progress, as of the last check."""
-        still = self._tasks.get(task)
-        return self._now - still.since_s if still is not None else 0.0
+        return self._still.seconds(task)
 
-    def _seen(self, still: _Still | None, at: object, *, is_waiting: bool) -> _Still:
-        if still is None or still.at != at or not is_waiting:
-            return _Still(at, self._now)
-        return still
-
-    def _group(self, number: int, group: TaskGroup | None) -> GroupStatus:
+    def _group(self, number: int, group: TaskGroup | None, *, is_owned: bool) -> GroupStatus:
         state = "restarting" if group is None else state_of(group)
         if state in ("live", "stopping"):  # one that moves away finishes, or is released
             self._waiting.pop(number, None)
-            self._idle.pop(number, None)
             return GroupStatus(number, state, 0.0, 0.0)
         # A group that restarts again and again has been waiting since it was live last.
         first = self._now if group is None else min(group.started, self._now)
         since_s = self._waiting.setdefault(number, first)
         at = None if group is None else _progress(group)
-        idle = self._idle[number] = self._seen(self._idle.get(number), at, is_waiting=True)
-        return GroupStatus(number, state, self._now - since_s, self._now - idle.since_s)
+        idle_s = self._still.look_at(number, at, should_move=is_owned)
+        return GroupStatus(number, state, self._now - since_s, idle_s)
 
 
 def _place(task: Task) -> object:

@@ -7,7 +7,7 @@ input, or of the writer of one, that has come least far.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kstash.core.watermark import BEFORE_ALL_MS
@@ -19,6 +19,7 @@ from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.task import Task
 from kstash.runtime.task.watermark import Watermark
 from kstash.runtime.worker.lags import NO_LAG, Lags
+from kstash.runtime.worker.stillness import Stillness
 
 HELD_S_MIN = 1.0
 """What is shorter holds nothing back: records come in batches, and reports look this often."""
@@ -72,9 +73,8 @@ class TimeReport:
         self._names = {stage.index: stage.name for stage in layout.topology.stages}
         self._idle_timeout_s = idle_timeout_ms / 1000
         self._now = 0.0
-        # By what may hold time back: where it was, and since when, in monotonic seconds.
-        self._still: dict[Hashable, tuple[int, float]] = {}
-        self._was_still: dict[Hashable, tuple[int, float]] = {}
+        # Of what may hold time back.
+        self._still = Stillness()
         # By task whose time has not begun: the least that any of its inputs had said.
         self._first_ms: dict[Task, int] = {}
 
@@ -87,7 +87,7 @@ class TimeReport:
             lags: of the inputs, as of now.
         """
         self._now = now
-        self._was_still, self._still = self._still, {}
+        self._still.begin_look(now)
         self.by_task = {
             task.name: self._of(task, lags, is_live=group.phase is not Phase.RECOVERING)
             for group in groups.values()
@@ -102,7 +102,7 @@ class TimeReport:
 
     def _of(self, task: Task, lags: Lags, *, is_live: bool) -> TaskTimes:
         quiet_s = {
-            index: self._still_s((task, index), source.records)
+            index: self._still.look_at((task, index), source.records)
             for index, source in task.inputs.items()
         }
         watermark = task.watermark
@@ -111,7 +111,7 @@ class TimeReport:
         if watermark is not None:
             event_time, held_s = _seconds(watermark.time.now_ms), self._ahead_s(task, watermark)
         if not is_live:
-            seconds = self._still_s((task, "recovering"), 0)
+            seconds = self._still.look_at((task, "recovering"), 0)
             held_by: HeldBy | None = _held("recovering", seconds)
         elif watermark is not None:
             held_by = self._slowest(task, watermark, lags, quiet_s, is_held=held_s >= HELD_S_MIN)
@@ -161,7 +161,7 @@ class TimeReport:
             # Of an input whose writers are all out, or whose records wait, it is its own time.
             if said_ms <= time_ms:
                 writer, time_ms = f"{self._names[slowest.stage]}_{slowest.partition}", said_ms
-        still_s = self._still_s((task, index, writer), time_ms)
+        still_s = self._still.look_at((task, index, writer), time_ms)
         if still_s < HELD_S_MIN and not is_held:
             return None
         lag = lags.by_partition.get(source.partition, NO_LAG)
@@ -192,14 +192,6 @@ class TimeReport:
         if _seconds(watermark.time.now_ms) is not None:
             first_ms = watermark.time.now_ms
         return max(0, newest_ms - first_ms) / 1000
-
-    def _still_s(self, key: Hashable, value: int) -> float:
-        """Seconds for which something has stood still, as far as was seen."""
-        known = self._was_still.get(key)
-        if known is None or known[0] != value:
-            known = value, self._now
-        self._still[key] = known
-        return self._now - known[1]
 
 
 def _waiting_s(task: Task) -> float:
