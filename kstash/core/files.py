@@ -105,6 +105,7 @@ class RemoteFiles:
         self,
         folder: str,
         incarnation: Incarnation,
+        *,
         retained: int,
         remote: Sequence[Checkpoint],
         distrusted: Iterable[str] = (),

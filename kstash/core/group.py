@@ -234,9 +234,9 @@ class GroupCore:
         self._scans = [
             TailScan(
                 spec,
-                scan_starts(self.view, spec, self._bases[spec.task]),
-                self.view.starts,
-                reached_by(self.view, spec.task, self._bases[spec.task]),
+                starts=scan_starts(self.view, spec, self._bases[spec.task]),
+                known=self.view.starts,
+                reached=reached_by(self.view, spec.task, self._bases[spec.task]),
             )
             for spec in self.specs
         ]

@@ -31,6 +31,7 @@ class TailScan:
     def __init__(
         self,
         spec: TaskSpec,
+        *,
         starts: Mapping[OutPartition, tuple[int, Incarnation]],
         known: Container[Incarnation],
         reached: int = 0,

@@ -46,6 +46,7 @@ class Observer:
         self,
         config: Config,
         topology: Topology,
+        *,
         monotonic: Callable[[], float] = time.monotonic,
         http_socket: Path | None = None,
     ) -> None:
@@ -118,7 +119,7 @@ class Observer:
         from kstash.observe.listening import listen_at
         from kstash.observe.server import HttpServer
 
-        self._server = HttpServer(listen_at(path), WorkerSource(self), Access())
+        self._server = HttpServer(listen_at(path), WorkerSource(self), access=Access())
 
     def beat(self) -> None:
         """Note that the loop is alive within a turn that takes long."""

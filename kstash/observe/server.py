@@ -73,6 +73,7 @@ class HttpServer:
         self,
         listening: socket.socket,
         source: Answers,
+        *,
         access: Access,
         peers: Peers | None = None,
     ) -> None:
@@ -134,7 +135,7 @@ def serve(config: Config, port: int, source: Answers) -> HttpServer:
     """
     access = Access.of(config)
     listening = listen(config.http_host, port)
-    return HttpServer(listening, source, access, Peers.of(config, access))
+    return HttpServer(listening, source, access=access, peers=Peers.of(config, access))
 
 
 def _application(source: Answers, access: Access, peers: Peers) -> Starlette:

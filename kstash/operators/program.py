@@ -71,7 +71,7 @@ class StageProgram:
             )
         ]
         self._turns = turns_of(stage, self._exits)
-        self._scope = TaskScope(stores, decide, event_time, outside)
+        self._scope = TaskScope(stores, decide, event_time=event_time, outside=outside)
         self._running = Running(
             stage, self._turns, scope=self._scope, homes=Homes(homes), seconds=seconds
         )

@@ -76,6 +76,7 @@ class TaskScope:
         self,
         stores: Stores,
         decide: Decide,
+        *,
         event_time: TaskTime | None = None,
         outside: Outside | None = None,
     ) -> None:

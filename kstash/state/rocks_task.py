@@ -82,7 +82,7 @@ class RocksTaskState(TaskStores):
             budget=budget,
         )
         shown = [self._database, *self._backings.values()]
-        self._writer = Writer(self._database, shown, live, live.parent.name)
+        self._writer = Writer(self._database, shown, folder=live, name=live.parent.name)
         position = self._database.get(_POSITION_KEY)
         self.position = 0 if position is None else int(position)
         """Of the checkpoint that was opened, or of the last one taken; 0 for an empty state."""

@@ -99,9 +99,9 @@ class Writer:
         self,
         database: Rdict,
         families: Sequence[Rdict],
+        *,
         folder: Path,
         name: str,
-        *,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:

@@ -95,7 +95,7 @@ def is_convincing(headers: Headers) -> bool:
 def scanned(log: list[Headers]) -> object:
     """What a scan of a sink finds."""
     spec = TaskSpec(TASK, implicit=False, sink_outputs=(OUT,), scanned_sinks=(OUT,))
-    scan = TailScan(spec, {OUT: (0, KNOWN[0])}, KNOWN)
+    scan = TailScan(spec, starts={OUT: (0, KNOWN[0])}, known=KNOWN)
     layout = SimpleNamespace(
         topology=SimpleNamespace(stages=[SimpleNamespace(index=0)]),
         kafka_partition=lambda *_: ("out", 0),
@@ -103,8 +103,8 @@ def scanned(log: list[Headers]) -> object:
     tails = TailReader(
         cast("Admin", None),  # it asks for no ends here
         cast("Layout", layout),
-        [scan],
-        {},
+        scans=[scan],
+        fence_offsets={},
         application=APPLICATION,
         skipped=(),
     )

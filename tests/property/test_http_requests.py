@@ -83,7 +83,9 @@ SENT = st.one_of(_made(), _damaged(), st.binary(max_size=200))
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """Of a server that knows one word."""
-    server = HttpServer(listen("127.0.0.1", 0), FakeSource(ready=schema.Verdict(ok=True)), Access())
+    server = HttpServer(
+        listen("127.0.0.1", 0), FakeSource(ready=schema.Verdict(ok=True)), access=Access()
+    )
     yield server.port
     server.close()
 

@@ -38,7 +38,7 @@ class SimFiles:
         folder = task_folder(f"stage{task.stage}", task.partition)
         self.world = world
         self.task = task
-        self.files = RemoteFiles(folder, incarnation, RETAINED, remote)
+        self.files = RemoteFiles(folder, incarnation, retained=RETAINED, remote=remote)
         # Uploaded and not published, by label.
         self.on_way: dict[str, Checkpoint] = {}
         self.deletions: list[FileDeletion] = []

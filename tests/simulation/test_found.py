@@ -25,7 +25,7 @@ def test_a_scan_that_begins_midway_may_meet_a_jump() -> None:
     the hint must not take it for corruption.
     """
     spec = TaskSpec(TASK, False, internal_outputs=(OUT,))
-    scan = TailScan(spec, {OUT: (13, Incarnation(1000, 5))}, ())
+    scan = TailScan(spec, starts={OUT: (13, Incarnation(1000, 5))}, known=())
     assert scan.on_record(OUT, 17, record(21, 1, 1, 2), None)
     assert scan.on_record(OUT, 18, record(21, 2, 2, 7), None)
     assert scan.on_record(OUT, 21, record(25, 6, 1, 14), None)
@@ -36,7 +36,7 @@ def test_a_scan_that_begins_midway_may_meet_a_jump() -> None:
 def test_a_jump_of_a_fenced_incarnation_is_dropped() -> None:
     """The fence comes first: an older incarnation's record changes nothing, jump or not."""
     spec = TaskSpec(TASK, False, internal_outputs=(OUT,))
-    scan = TailScan(spec, {OUT: (0, Incarnation(1000, 5))}, ())
+    scan = TailScan(spec, starts={OUT: (0, Incarnation(1000, 5))}, known=())
     assert scan.on_record(OUT, 3, record(5, 1, 1, 2), None)
     assert not scan.on_record(OUT, 4, record(4, 9, 1, 30), None)
     assert scan.position == 2

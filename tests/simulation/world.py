@@ -458,7 +458,9 @@ class World:
         if missing := newest - {(c.position, c.label) for c in usable.values()}:
             raise ViolationError("I7", f"{spec.task}: retained and no candidate: {missing}")
         for position, label in newest:
-            scan = TailScan(spec, scan_starts(view, spec, usable[position]), view.starts)
+            scan = TailScan(
+                spec, starts=scan_starts(view, spec, usable[position]), known=view.starts
+            )
             self._scan(scan)
             metadata = self.cluster.positions.get(f"app-{spec.task.partition}")
             known = CommittedPositions.decode(metadata).positions if metadata else {}

@@ -58,7 +58,7 @@ class ProcessLogic:
         members = frozenset(keys)
         for state in self.states.values():
             state.entries.begin(stores, members)
-        _Batch(self, keys, left, stores, scope).go_on(scope)
+        _Batch(self, keys, left, stores=stores, scope=scope).go_on(scope)
 
     def pass_time(self, time_ms: int, scope: Scope) -> None:
         """Let timers fire that are due at a time that no record brought."""
@@ -70,7 +70,9 @@ class ProcessLogic:
             self.call.index, self.call.record_or_none = 0, None
             for state in self.states.values():
                 state.entries.begin(scope.stores, frozenset())
-            _Batch(self, [], WITHOUT_RECORDS, scope.stores, scope).go_on_until(time_ms, scope)
+            _Batch(self, [], WITHOUT_RECORDS, stores=scope.stores, scope=scope).go_on_until(
+                time_ms, scope
+            )
 
     def tick(self, until_ms: int, now_ms: int, scope: Scope) -> None:
         """Let timers of the wall clock fire that are due, as many as one part has room for."""
@@ -83,7 +85,7 @@ class ProcessLogic:
         for state in self.states.values():
             state.entries.begin(stores, members)
         self.call.index, self.call.record_or_none = 0, None
-        run = ProcessRun(self, WITHOUT_RECORDS, stores, scope)
+        run = ProcessRun(self, WITHOUT_RECORDS, stores=stores, scope=scope)
         run.fire(timers, until_ms, now_ms, run.fire_wall_timer)
         run.send_on()
 
@@ -130,9 +132,9 @@ class _Batch(ProcessRun):
     """The records of one batch, one after the other."""
 
     def __init__(
-        self, logic: ProcessLogic, keys: list[bytes], flow: Flow, stores: Stores, scope: Scope
+        self, logic: ProcessLogic, keys: list[bytes], flow: Flow, *, stores: Stores, scope: Scope
     ) -> None:
-        super().__init__(logic, flow, stores, scope)
+        super().__init__(logic, flow, stores=stores, scope=scope)
         self.keys = keys
         self.records = records_of(flow)
         self.origins: list[int] | None = None

@@ -37,7 +37,7 @@ class ProcessRun:
         scope: takes the results.
     """
 
-    def __init__(self, logic: ProcessLogic, flow: Flow, stores: Stores, scope: Scope) -> None:
+    def __init__(self, logic: ProcessLogic, flow: Flow, *, stores: Stores, scope: Scope) -> None:
         node = logic.node
         self.label, self.node, self.call = logic.label, node, logic.call
         self.processor = logic.processor

@@ -36,7 +36,7 @@ class CountedWindows:
 
     def run(self, keys: list[bytes], flow: Flow, scope: Scope) -> None:
         """Put each record into its windows, and send the one that it fills."""
-        run = _Run(self, keys, flow, scope)
+        run = _Run(self, keys, flow, scope=scope)
         run.take_all()
         run.results.send(flow, self.column_fold, scope, with_headers=True)
 
@@ -56,7 +56,9 @@ class _Run:
         results: what is sent.
     """
 
-    def __init__(self, logic: CountedWindows, keys: list[bytes], flow: Flow, scope: Scope) -> None:
+    def __init__(
+        self, logic: CountedWindows, keys: list[bytes], flow: Flow, *, scope: Scope
+    ) -> None:
         self.logic = logic
         self.keys, self.flow, self.scope = keys, flow, scope
         self.live = scope.stores.store(logic.name).load(keys)

@@ -44,14 +44,16 @@ class SessionWindows(Unaligned[NewState]):
 
     def begin(self, keys: list[bytes], flow: Flow, scope: Scope) -> _Sessions:
         """A run over the records of a flow."""
-        return _Sessions(self, keys, flow, scope)
+        return _Sessions(self, keys, flow, scope=scope)
 
 
 class _Sessions(Part[NewState]):
     """A run over the records of a flow."""
 
-    def __init__(self, logic: SessionWindows, keys: list[bytes], flow: Flow, scope: Scope) -> None:
-        super().__init__(logic, keys, flow, scope)
+    def __init__(
+        self, logic: SessionWindows, keys: list[bytes], flow: Flow, *, scope: Scope
+    ) -> None:
+        super().__init__(logic, keys, flow, scope=scope)
         self.logic = logic
 
     # --- records --------------------------------------------------------------------------------

@@ -85,15 +85,17 @@ class SlidingWindows(Unaligned[_Change]):
 
     def begin(self, keys: list[bytes], flow: Flow, scope: Scope) -> _Slides:
         """A run over the records of a flow."""
-        return _Slides(self, keys, flow, scope)
+        return _Slides(self, keys, flow, scope=scope)
 
 
 class _Slides(Part[_Change]):
     """A run over the records of a flow."""
 
-    def __init__(self, logic: SlidingWindows, keys: list[bytes], flow: Flow, scope: Scope) -> None:
+    def __init__(
+        self, logic: SlidingWindows, keys: list[bytes], flow: Flow, *, scope: Scope
+    ) -> None:
         self.time = CountedTime(scope.stores, logic.name, logic.grace_ms)
-        super().__init__(logic, keys, flow, scope, self.time)
+        super().__init__(logic, keys, flow, scope=scope, time=self.time)
         self.logic = logic
         self.missed = 0
         self.opened = 0

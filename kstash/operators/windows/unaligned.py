@@ -121,6 +121,7 @@ class Part(ABC, Generic[M]):
         logic: Unaligned[M],
         keys: list[bytes],
         flow: Flow,
+        *,
         scope: Scope,
         time: WindowTime | None = None,
     ) -> None:

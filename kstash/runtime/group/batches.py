@@ -32,6 +32,7 @@ class Batches:
     def __init__(
         self,
         services: Services,
+        *,
         load: Load,
         lineage: LineageWriter,
         inputs: GroupInputs,

@@ -83,7 +83,9 @@ class TaskGroup:
         self.recovery: RecoveryAttempt | None = None
         self.inputs = GroupInputs(context.clients.consumer, context.gate)
         services, load = context.services, context.load
-        self.batches = Batches(services, load, self.lineage, self.inputs, self.tasks)
+        self.batches = Batches(
+            services, load=load, lineage=self.lineage, inputs=self.inputs, tasks=self.tasks
+        )
         self.ticks = GroupTicks(services.clock, self.batches, self.tasks)
         self._merges = wiring.merges_of(context, self.batches, self.tasks)
         self._watchdog = Watchdog(context.services.clock.monotonic())
@@ -115,7 +117,11 @@ class TaskGroup:
         context = self.context
         if self.recovery is not None:
             self.trimmer = Trimmer(
-                context.services.metrics, self.lineage, self.recovery.core, self.tasks, plans
+                context.services.metrics,
+                lineage=self.lineage,
+                core=self.recovery.core,
+                tasks=self.tasks,
+                plans=plans,
             )
         producers, incarnation = self._sink_producers, self.incarnation
         self.sinks = wiring.sinks_of(

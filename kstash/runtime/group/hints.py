@@ -43,6 +43,7 @@ class Hints:
     def __init__(
         self,
         clock: Clock,
+        *,
         ends: IdleEnds,
         times: LineageTimes,
         lineage: LineageWriter,

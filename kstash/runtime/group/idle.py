@@ -33,17 +33,22 @@ class GroupIdle:
     def __init__(
         self,
         clock: Clock,
+        *,
         clients: Clients,
         batches: Batches,
         tasks: Iterable[Task],
-        *,
         idle_timeout_ms: int,
     ) -> None:
         self._clock = clock
         self._admin: Admin = clients.admin
         self._batches = batches
         self._inputs = [
-            _Input(task, index, partial(note_positions, clients.consumer, task), idle_timeout_ms)
+            _Input(
+                task,
+                index,
+                note_positions=partial(note_positions, clients.consumer, task),
+                idle_timeout_ms=idle_timeout_ms,
+            )
             for task in tasks
             for index in task.inputs
             if task.stage.inputs[index].says_idle
@@ -97,7 +102,7 @@ class _Input:
     """
 
     def __init__(
-        self, task: Task, index: int, note_positions: partial[None], idle_timeout_ms: int
+        self, task: Task, index: int, *, note_positions: partial[None], idle_timeout_ms: int
     ) -> None:
         self.task = task
         self.index = index

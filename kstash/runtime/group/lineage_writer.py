@@ -56,9 +56,9 @@ class LineageWriter:
         self,
         topic: str,
         group: int,
+        *,
         producers: Producers,
         services: Services,
-        *,
         is_logging: bool,
         on_segment: Callable[[Segment], None],
     ) -> None:

@@ -24,7 +24,7 @@ class GroupMerges:
     """
 
     def __init__(
-        self, clock: Clock, batches: Batches, tasks: Mapping[int, Task], idle_ms: int
+        self, clock: Clock, *, batches: Batches, tasks: Mapping[int, Task], idle_ms: int
     ) -> None:
         self._clock = clock
         self._batches = batches
@@ -48,7 +48,7 @@ class GroupMerges:
             if run_end is not None:
                 run_has_more = partial(run_end.has_more, task)
             task.merging.awaited = Awaited(
-                self._idle_ms,
+                idle_ms=self._idle_ms,
                 is_at_end=partial(_is_at_end, consumer, task),
                 now=now,
                 inputs=task.inputs,

@@ -24,7 +24,7 @@ from kstash.runtime.group.sinks import SinkRoute, Sinks
 from kstash.runtime.recovery.attempt import RecoveryAttempt
 from kstash.runtime.task.frame_outputs import FrameOutput
 from kstash.runtime.task.inputs import TaskInput
-from kstash.runtime.task.outputs import Signature, TaskOutput, limit_of
+from kstash.runtime.task.outputs import OutputParts, Signature, TaskOutput, limit_of
 from kstash.runtime.task.sent import Sent
 from kstash.runtime.task.sink_outputs import (
     DirectRoute,
@@ -131,16 +131,22 @@ class TaskOpener:
         signature = Signature(context.application, core.task, self._writer)
         outputs: list[TaskOutput] = []
         for declared in stage.outputs:
-            common = declared, context.partitioners[declared.topic], signature, core, sent
+            parts = OutputParts(
+                declared=declared,
+                partitioner=context.partitioners[declared.topic],
+                signature=signature,
+                core=core,
+                sent=sent,
+            )
             match declared.kind:
                 case OutputKind.FRAMES:
                     outputs.append(
-                        FrameOutput(*common, producer=producer, frame_bytes_max=frame_bytes_max)
+                        FrameOutput(parts, producer=producer, frame_bytes_max=frame_bytes_max)
                     )
                 case OutputKind.IMMEDIATE:
-                    outputs.append(ImmediateOutput(*common, route=route))
+                    outputs.append(ImmediateOutput(parts, route=route))
                 case OutputKind.TRANSACTIONAL:
-                    outputs.append(TransactionalOutput(*common, route=route))
+                    outputs.append(TransactionalOutput(parts, route=route))
                 case _ as never:
                     assert_never(never)
         return outputs

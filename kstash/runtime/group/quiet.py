@@ -32,7 +32,7 @@ class GroupQuiet:
     def __init__(self, clients: Clients, batches: Batches, tasks: Iterable[Task]) -> None:
         self._batches = batches
         self._quiet = [
-            _Quiet(task, number, flushed, clients)
+            _Quiet(task, number, flushed=flushed, clients=clients)
             for task in tasks
             for number, flushed in enumerate(task.ticks.flushes.all)
             if flushed.why == "idle"
@@ -55,7 +55,7 @@ class _Quiet:
         clients: know where inputs end, and how far they were read.
     """
 
-    def __init__(self, task: Task, number: int, flushed: Flushed, clients: Clients) -> None:
+    def __init__(self, task: Task, number: int, *, flushed: Flushed, clients: Clients) -> None:
         self.task = task
         self._number = number
         self._flushed = flushed

@@ -41,6 +41,7 @@ class Sinks:
     def __init__(
         self,
         services: Services,
+        *,
         commit_interval_s: float,
         producers: Sequence[SinkProducer],
         committer: SinkCommitter,

@@ -61,7 +61,11 @@ class GroupTicks:
             self._ends = ListedEnds(clients.admin, waiting)
             self._batches.look_at_ticks()
             self._idle = GroupIdle(
-                self._clock, clients, self._batches, seeing, idle_timeout_ms=idle_timeout_ms
+                self._clock,
+                clients=clients,
+                batches=self._batches,
+                tasks=seeing,
+                idle_timeout_ms=idle_timeout_ms,
             )
             self._quiet = GroupQuiet(clients, self._batches, waiting)
 

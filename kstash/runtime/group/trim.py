@@ -61,6 +61,7 @@ class Trimmer:
     def __init__(
         self,
         metrics: Metrics,
+        *,
         lineage: LineageWriter,
         core: GroupCore,
         tasks: Mapping[int, Task],

@@ -147,9 +147,9 @@ class Uploads:
         files = RemoteFiles(
             task_folder(task.stage.name, self._group),
             task.incarnation,
-            self._config.checkpoints_retained,
-            remote,
-            distrusted,
+            retained=self._config.checkpoints_retained,
+            remote=remote,
+            distrusted=distrusted,
         )
         line = self._lines[task.stage.index] = _Line(task, files)
         if base is not None and all(base.label != checkpoint.label for checkpoint in remote):

@@ -29,8 +29,8 @@ def lineage_writer_of(
     return LineageWriter(
         context.layout.lineage_topic,
         group,
-        context.clients.producers,
-        context.services,
+        producers=context.clients.producers,
+        services=context.services,
         is_logging=context.guarantee.logs_lineage,
         on_segment=on_segment,
     )
@@ -57,10 +57,10 @@ def sinks_of(
         return None
     return Sinks(
         context.services,
-        context.config.sink_commit_interval_ms / 1000,
-        producers,
-        committer_of(incarnation, group, context.layout.stages_of(group), plans),
-        tasks,
+        commit_interval_s=context.config.sink_commit_interval_ms / 1000,
+        producers=producers,
+        committer=committer_of(incarnation, group, context.layout.stages_of(group), plans),
+        tasks=tasks,
     )
 
 
@@ -75,13 +75,17 @@ def checkpoints_of(context: RuntimeContext, group: int, lineage: LineageWriter) 
 
 def merges_of(context: RuntimeContext, batches: Batches, tasks: Mapping[int, Task]) -> GroupMerges:
     """What wakes the tasks of a group that wait for an input."""
-    return GroupMerges(context.services.clock, batches, tasks, context.config.task_idle_ms)
+    return GroupMerges(
+        context.services.clock, batches=batches, tasks=tasks, idle_ms=context.config.task_idle_ms
+    )
 
 
 def hints_of(context: RuntimeContext, lineage: LineageWriter, tasks: Mapping[int, Task]) -> Hints:
     """What hints how far the tasks have come."""
     clock = context.services.clock
-    return Hints(clock, context.ends, context.lineage_times, lineage, tasks)
+    return Hints(
+        clock, ends=context.ends, times=context.lineage_times, lineage=lineage, tasks=tasks
+    )
 
 
 def _writer_of(context: RuntimeContext, incarnation: Incarnation) -> Incarnation:

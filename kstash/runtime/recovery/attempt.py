@@ -271,8 +271,8 @@ class RecoveryAttempt:
         self._locator = SkipLocator(
             self._context.clients,
             self._context.layout,
-            self.core,
-            effect.asked,
+            core=self.core,
+            asked=effect.asked,
             on_done=lambda before: self._post(events.SkipsLocated(before)),
             on_error=self._post,
         )

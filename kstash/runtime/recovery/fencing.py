@@ -30,6 +30,7 @@ class Fencing:
     def __init__(
         self,
         clock: Clock,
+        *,
         producer: Producer,
         targets: Sequence[Partition],
         sinks: Sequence[SinkProducer],

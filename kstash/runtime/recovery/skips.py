@@ -73,9 +73,9 @@ class SkipLocator:
         self,
         clients: Clients,
         layout: Layout,
+        *,
         core: GroupCore,
         asked: Sequence[Asked],
-        *,
         on_done: Callable[[tuple[tuple[int, ...], ...]], None],
         on_error: Callable[[Exception], None],
     ) -> None:

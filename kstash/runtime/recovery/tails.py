@@ -69,9 +69,9 @@ class TailReader:
         self,
         admin: Admin,
         layout: Layout,
+        *,
         scans: Sequence[TailScan],
         fence_offsets: Mapping[Partition, int],
-        *,
         application: int,
         skipped: Iterable[SkippedPlace],
     ) -> None:

@@ -53,10 +53,10 @@ def fencing_of(
     is_logging = context.guarantee.logs_lineage
     return Fencing(
         context.services.clock,
-        context.clients.producers.markers,
-        context.layout.internal_targets(group) if is_logging else [],
-        sinks,
-        post,
+        producer=context.clients.producers.markers,
+        targets=context.layout.internal_targets(group) if is_logging else [],
+        sinks=sinks,
+        post=post,
     )
 
 
@@ -78,8 +78,8 @@ def tail_reader_of(
     return TailReader(
         context.clients.admin,
         context.layout,
-        scans,
-        fences,
+        scans=scans,
+        fence_offsets=fences,
         application=context.application,
         skipped=derived.skipped_places(context.config),
     )

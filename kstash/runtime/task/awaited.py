@@ -31,6 +31,7 @@ class Awaited:
 
     def __init__(
         self,
+        *,
         idle_ms: int,
         is_at_end: Callable[[int], bool],
         now: float,

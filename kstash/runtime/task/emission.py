@@ -11,7 +11,6 @@ from kstash.core.ids import OutPartition
 from kstash.core.outputs import Outgoing
 from kstash.core.replay import Replay
 from kstash.core.task import TaskCore
-from kstash.core.watermark import SaidTimes
 from kstash.operators.batch import Batch
 from kstash.operators.sizes import bytes_of
 from kstash.operators.slices import Mask, drop_head, part_of
@@ -19,6 +18,7 @@ from kstash.runtime.task.outputs import TaskOutput
 from kstash.runtime.task.sent import Sent
 from kstash.runtime.task.stored import is_same, stored_record
 from kstash.runtime.task.under_way import Made
+from kstash.runtime.task.watermark import Watermark
 
 
 class Emission:
@@ -29,7 +29,7 @@ class Emission:
         replay: knows which are out already.
         outputs: by index.
         sent: of the task.
-        said: what was said of event time, in watermark mode.
+        watermark: knows what was said of event time; None without watermark mode.
 
     Attributes:
         records_out, suppressed: logical outputs handed over; those that were there already.
@@ -41,10 +41,11 @@ class Emission:
         core: TaskCore,
         replay: Replay,
         outputs: Sequence[TaskOutput],
+        *,
         sent: Sent,
-        said: SaidTimes | None = None,
+        watermark: Watermark | None,
     ) -> None:
-        self._said = said
+        self._said = watermark and watermark.said
         self.records_out = self.suppressed = 0
         self.written = [0] * len(outputs)
         self._core = core

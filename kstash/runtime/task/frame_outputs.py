@@ -6,17 +6,13 @@ from collections.abc import Iterator
 
 from kstash.core.frames import encode_frame
 from kstash.core.outputs import Outgoing
-from kstash.core.partitioner import Partitioner
-from kstash.core.task import TaskCore
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER
 from kstash.failpoints import around
 from kstash.operators.batch import Batch
 from kstash.operators.sizes import RECORD_OVERHEAD_BYTES, content_bytes, record_sizes
 from kstash.operators.slices import slice_of
 from kstash.ports.kafka import Headers, OnDelivery, Producer
-from kstash.runtime.task.outputs import Signature, TaskOutput
-from kstash.runtime.task.sent import Sent
-from kstash.topology.model import StageOutput
+from kstash.runtime.task.outputs import OutputParts, TaskOutput
 
 FRAME_RECORDS_MAX = 500
 """Records in a frame, at most: a frame is one event, which nothing interrupts at its reader."""
@@ -26,29 +22,15 @@ class FrameOutput(TaskOutput):
     """An internal topic: frames of logical records.
 
     Args:
-        declared: the stage's output.
-        partitioner: of the topic.
-        signature: who writes.
-        core: of the task.
-        sent: of the task.
+        parts: what every output is made of.
         producer: takes the frames at once: their readers know whose lineage is missing.
         frame_bytes_max: content of a frame, unless a single record is larger.
     """
 
     ack_point = "frame.ack"
 
-    def __init__(
-        self,
-        declared: StageOutput,
-        partitioner: Partitioner,
-        signature: Signature,
-        core: TaskCore,
-        sent: Sent,
-        *,
-        producer: Producer,
-        frame_bytes_max: int,
-    ) -> None:
-        super().__init__(declared, partitioner, signature, core, sent)
+    def __init__(self, parts: OutputParts, *, producer: Producer, frame_bytes_max: int) -> None:
+        super().__init__(parts)
         self._produce = producer.produce
         self._frame_bytes_max = frame_bytes_max
 

@@ -34,7 +34,7 @@ class MergedRecords:
     """
 
     def __init__(
-        self, inputs: Mapping[int, ReadAhead], position: int, order: MergeOrder, taken: list[int]
+        self, inputs: Mapping[int, ReadAhead], *, position: int, order: MergeOrder, taken: list[int]
     ) -> None:
         self._inputs = inputs
         self._taken = taken
@@ -162,4 +162,4 @@ class Merger:
                 # More than the batch may hold can change nothing of it.
                 times[index] = ahead.times(most if counts is None else counts[index])
         order = MergeOrder(times, before, awaited)
-        return MergedRecords(self.inputs, position, order, order.take(most))
+        return MergedRecords(self.inputs, position=position, order=order, taken=order.take(most))

@@ -57,15 +57,30 @@ class Signature:
         )
 
 
-class TaskOutput(ABC):
-    """A topic that one incarnation of one task writes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputParts:
+    """What an output of any kind is made of.
 
-    Args:
+    Attributes:
         declared: the stage's output.
         partitioner: of the topic.
         signature: who writes.
         core: of the task; gets the acknowledgements.
         sent: of the task; is shown what is on its way.
+    """
+
+    declared: StageOutput
+    partitioner: Partitioner
+    signature: Signature
+    core: TaskCore
+    sent: Sent
+
+
+class TaskOutput(ABC):
+    """A topic that one incarnation of one task writes.
+
+    Args:
+        parts: what it is made of.
 
     Attributes:
         ack_point: fail point around an acknowledgement; each kind of output names its own.
@@ -78,22 +93,16 @@ class TaskOutput(ABC):
 
     ack_point: ClassVar[str]
 
-    def __init__(
-        self,
-        declared: StageOutput,
-        partitioner: Partitioner,
-        signature: Signature,
-        core: TaskCore,
-        sent: Sent,
-    ) -> None:
+    def __init__(self, parts: OutputParts) -> None:
+        declared = parts.declared
         self.kind = declared.kind
         self.topic = declared.topic
-        self.spread = Spread(partitioner, declared.key.partitioned_by)
+        self.spread = Spread(parts.partitioner, declared.key.partitioned_by)
         self.has_values = declared.value is not None
         self.header_bytes = 0
-        self._signature = signature
-        self._core = core
-        self._sent = sent
+        self._signature = parts.signature
+        self._core = parts.core
+        self._sent = parts.sent
 
     @abstractmethod
     def send(self, outgoing: Outgoing) -> None:

@@ -8,15 +8,11 @@ from itertools import chain, repeat
 from typing import Protocol
 
 from kstash.core.outputs import Outgoing
-from kstash.core.partitioner import Partitioner
-from kstash.core.task import TaskCore
 from kstash.core.wire import IDENTITY_HEADER, LINEAGE_HEADER, SEQUENCE
 from kstash.failpoints import around
 from kstash.operators.batch import Batch
 from kstash.ports.kafka import Headers, OnDelivery, Producer
-from kstash.runtime.task.outputs import Signature, TaskOutput
-from kstash.runtime.task.sent import Sent
-from kstash.topology.model import StageOutput
+from kstash.runtime.task.outputs import OutputParts, TaskOutput
 
 Produce = Callable[..., None]
 """`Producer.produce` of some producer."""
@@ -47,27 +43,14 @@ class SinkOutput(TaskOutput):
     """A user topic.
 
     Args:
-        declared: the stage's output.
-        partitioner: of the topic.
-        signature: who writes.
-        core: of the task.
-        sent: of the task.
+        parts: what every output is made of.
         route: the way to a producer.
     """
 
     ack_point = "sink.ack"
 
-    def __init__(
-        self,
-        declared: StageOutput,
-        partitioner: Partitioner,
-        signature: Signature,
-        core: TaskCore,
-        sent: Sent,
-        *,
-        route: Route,
-    ) -> None:
-        super().__init__(declared, partitioner, signature, core, sent)
+    def __init__(self, parts: OutputParts, *, route: Route) -> None:
+        super().__init__(parts)
         self._route = route
 
     def send(self, outgoing: Outgoing) -> None:

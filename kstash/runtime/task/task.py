@@ -118,7 +118,7 @@ class Task:
             internal=frozenset(i for i, o in enumerate(outputs) if o.kind is OutputKind.FRAMES),
             stored=stored,
         )
-        self.emission = Emission(core, self.replay, outputs, sent, watermark and watermark.said)
+        self.emission = Emission(core, self.replay, outputs, sent=sent, watermark=watermark)
         self.answers = EventAnswers(self.replay, nonce, stage)
         self.program = StageProgram(
             stage,
@@ -199,7 +199,12 @@ class Task:
             error.at(*source.partition, events.end_offset)
             raise
         taken = RecordsUnderWay(
-            source, records.input, events, self.watermark, is_new=False, run=records.run
+            source,
+            records.input,
+            events=events,
+            watermark=self.watermark,
+            is_new=False,
+            run=records.run,
         )
         self._go_on(taken)
         return True
@@ -240,7 +245,11 @@ class Task:
             if source.buffer:
                 events = self._take(source, len(source.buffer))
                 if events.count:
-                    self._go_on(RecordsUnderWay(source, index, events, self.watermark, is_new=True))
+                    self._go_on(
+                        RecordsUnderWay(
+                            source, index, events=events, watermark=self.watermark, is_new=True
+                        )
+                    )
                 else:
                     source.next_offset = events.next_offset
                 return True

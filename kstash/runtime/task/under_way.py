@@ -150,9 +150,9 @@ class RecordsUnderWay(UnderWay):
         self,
         source: TaskInput,
         input_index: int,
+        *,
         events: Events,
         watermark: Watermark | None,
-        *,
         is_new: bool,
         run: int | None = None,
     ) -> None:

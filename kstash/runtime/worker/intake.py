@@ -32,7 +32,7 @@ class Intake:
         metrics: what is counted.
     """
 
-    def __init__(self, config: Config, clients: Clients, gate: Gate, metrics: Metrics) -> None:
+    def __init__(self, config: Config, *, clients: Clients, gate: Gate, metrics: Metrics) -> None:
         self._config = config
         self._clients = clients
         self._gate = gate

@@ -38,6 +38,7 @@ class MembershipReport:
     def __init__(
         self,
         membership: Membership,
+        *,
         config: Config,
         layout: Layout,
         services: Services,

@@ -49,6 +49,7 @@ class Owners:
     def __init__(
         self,
         membership: Membership,
+        *,
         config: Config,
         layout: Layout,
         services: Services,
@@ -61,7 +62,9 @@ class Owners:
         self._due: float | None = self._services.clock.monotonic() + LOOK_INTERVAL_S
         self._found: object = None
         self._looks = 0
-        self._report = MembershipReport(membership, config, layout, services, groups)
+        self._report = MembershipReport(
+            membership, config=config, layout=layout, services=services, groups=groups
+        )
 
     @property
     def is_spare(self) -> bool:

@@ -52,7 +52,7 @@ class Purger:
     """
 
     def __init__(
-        self, config: Config, layout: Layout, clients: Clients, services: Services
+        self, config: Config, layout: Layout, *, clients: Clients, services: Services
     ) -> None:
         self._config = config
         self._layout = layout

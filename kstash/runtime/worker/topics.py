@@ -32,6 +32,7 @@ class TopicWatch:
         self,
         cluster: Cluster,
         layout: Layout,
+        *,
         services: Services,
         topics: Mapping[str, TopicInfo],
     ) -> None:

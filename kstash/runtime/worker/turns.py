@@ -38,7 +38,7 @@ class Turns:
     No batch begins while too much of what was made waits for acknowledgements (`Load`).
     """
 
-    def __init__(self, config: Config, clock: Clock, load: Load, groups: Groups) -> None:
+    def __init__(self, config: Config, clock: Clock, *, load: Load, groups: Groups) -> None:
         self.is_settling = self.is_busy = False
         self._clock = clock
         self._load = load

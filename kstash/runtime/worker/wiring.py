@@ -94,8 +94,8 @@ def groups_of(
     return Groups(
         partial(TaskGroup, context),
         context.clients.membership,
-        context.config,
-        context.services,
+        config=context.config,
+        services=context.services,
         group_count=context.layout.group_count,
         intake=intake,
         bounded=bounded,
@@ -109,8 +109,8 @@ def reporter_of(context: RuntimeContext, margin: RetentionMargin) -> Reporter:
     return Reporter(
         context.config,
         context.layout,
-        context.clients,
-        context.services,
+        clients=context.clients,
+        services=context.services,
         load=context.load,
         recoveries=context.recoveries,
         margin=margin,

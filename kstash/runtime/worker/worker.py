@@ -121,12 +121,14 @@ class Worker:
             RunFinder(layout, clients, clock, is_drain=until == "drain") if until else None
         )
         self._on_ready = on_ready
-        self._intake = Intake(config, clients, self.context.gate, metrics)
-        self._topics = TopicWatch(cluster, layout, services, topics)
+        self._intake = Intake(config, clients=clients, gate=self.context.gate, metrics=metrics)
+        self._topics = TopicWatch(cluster, layout, services=services, topics=topics)
         self._groups = groups_of(self.context, self._intake, self._bounded, started, admit)
-        self._turns = Turns(config, clock, self.context.load, self._groups)
-        self._owners = Owners(clients.membership, config, layout, services, self._groups)
-        self._purger = Purger(config, layout, clients, services)
+        self._turns = Turns(config, clock, load=self.context.load, groups=self._groups)
+        self._owners = Owners(
+            clients.membership, config=config, layout=layout, services=services, groups=self._groups
+        )
+        self._purger = Purger(config, layout, clients=clients, services=services)
         self._margin = RetentionMargin(admin)
         self._reporter = reporter_of(self.context, self._margin)
         self._groups.join(self._reporter.count_last)

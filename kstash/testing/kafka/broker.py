@@ -58,7 +58,8 @@ class MemoryKafka:
             self._topic_ids[topic] = f"id-{self._made_count}"
         settings = dict(config or {})
         logs = [
-            PartitionLog(topic, number, settings, self.clock) for number in range(partition_count)
+            PartitionLog(topic, number, config=settings, clock=self.clock)
+            for number in range(partition_count)
         ]
         self._topics.setdefault(topic, (logs, settings))
 

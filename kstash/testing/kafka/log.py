@@ -129,7 +129,7 @@ class PartitionLog:
     """
 
     def __init__(
-        self, topic: str, partition: int, config: Mapping[str, str], clock: ManualClock
+        self, topic: str, partition: int, *, config: Mapping[str, str], clock: ManualClock
     ) -> None:
         self.topic = topic
         self.partition = partition

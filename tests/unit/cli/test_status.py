@@ -252,7 +252,9 @@ def secured(tmp_path: Path) -> Iterator[int]:
     """The port of a server with a certificate that it signed itself, in `certificate.pem`."""
     write_certificate(tmp_path, "own")
     certificate = Certificate(str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem"))
-    server = HttpServer(listen("127.0.0.1", 0), FakeSource(), Access(certificate=certificate))
+    server = HttpServer(
+        listen("127.0.0.1", 0), FakeSource(), access=Access(certificate=certificate)
+    )
     yield server.port
     server.close()
 

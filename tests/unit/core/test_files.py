@@ -34,7 +34,7 @@ def remote(offset: int, position: int, *files: FileEntry, number: int = 0) -> Ch
 
 def files(*before: Checkpoint, retained: int = 2, distrusted: tuple[str, ...] = ()) -> RemoteFiles:
     """The files of a task whose incarnation has the CLAIM at `OWN`."""
-    return RemoteFiles(FOLDER, inc(OWN), retained, before, distrusted)
+    return RemoteFiles(FOLDER, inc(OWN), retained=retained, remote=before, distrusted=distrusted)
 
 
 def read_back(task: RemoteFiles, record: Checkpoint, *on_way: Checkpoint) -> FileDeletion:

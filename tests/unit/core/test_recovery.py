@@ -65,7 +65,7 @@ KNOWN = frozenset(inc(offset) for offset in range(60))
 def scan_of(spec: TaskSpec = SPEC, at: int = 0, oldest: Incarnation | None = None) -> TailScan:
     """A scan of all outputs from an offset on."""
     starts = dict.fromkeys(spec.scanned_outputs, (at, oldest or inc(0)))
-    return TailScan(spec, starts, KNOWN)
+    return TailScan(spec, starts=starts, known=KNOWN)
 
 
 # -- checkpoints ---------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_h10_who_vouches_for_a_scan_start() -> None:
     view = view_of(config(), (9, claim()), Hint(inc(9), TASK, 1, {OUT: 50}, 0))
     starts = scan_starts(view, SPEC, checkpoint(2, 10, scan_from={OUT: 40}))
     assert starts == {OUT: (50, inc(9))}
-    scan = TailScan(SPEC, starts, KNOWN)
+    scan = TailScan(SPEC, starts=starts, known=KNOWN)
     assert not scan.on_record(OUT, 51, identity(inc(2), 7), chunk(0, 5))
     assert scan.on_record(OUT, 52, identity(inc(9), 7), None)
 
@@ -162,7 +162,7 @@ def test_h10_who_vouches_for_a_scan_start_never_falls() -> None:
     view.fold(view.next_offset, newer)
     starts = scan_starts(view, SPEC, newer)
     assert starts == {OUT: (50, inc(9))}
-    scan = TailScan(SPEC, starts, KNOWN)
+    scan = TailScan(SPEC, starts=starts, known=KNOWN)
     assert not scan.on_record(OUT, 51, identity(inc(5), 7), chunk(0, 5))
     assert scan.on_record(OUT, 52, identity(inc(9), 7), None)
 
@@ -427,7 +427,7 @@ def test_h36_what_a_hint_skips_is_history() -> None:
 
 def test_a_scan_asserts_what_it_hands_over() -> None:
     """Places rise, so the first one that reaches a position is the record that says it."""
-    scan = TailScan(SPEC, {OUT: (0, inc(0))}, {})
+    scan = TailScan(SPEC, starts={OUT: (0, inc(0))}, known={})
     scan._places = [(5, OUT, 1), (4, OUT, 2)]
     with pytest.raises(AssertionError, match="places out of order"):
         scan.last_valid(APP)

@@ -81,7 +81,7 @@ def test_the_health_check_asks_over_tls_where_that_is_spoken(tmp_path: Path) -> 
     (line,) = re.findall(r"HEALTHCHECK .*\n +CMD (.+)", template)
     for check in (stages()[-1].list_of("HEALTHCHECK"), json.loads(line)):
         for access in (Access(), Access(certificate=certificate)):
-            server = HttpServer(listen("127.0.0.1", 0), FakeSource(), access)
+            server = HttpServer(listen("127.0.0.1", 0), FakeSource(), access=access)
             environment = {"KSTASH_HTTP_PORT": str(server.port)}
             if access.certificate is not None:
                 environment["KSTASH_HTTP_TLS_CERTIFICATE"] = "certificate.pem"

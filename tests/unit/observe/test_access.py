@@ -31,7 +31,7 @@ def serve(logs: None) -> Iterator[Callable[[Access], int]]:  # noqa: ARG001 - fo
     servers: list[HttpServer] = []
 
     def start(access: Access) -> int:
-        servers.append(HttpServer(listen("127.0.0.1", 0), FakeSource(), access))
+        servers.append(HttpServer(listen("127.0.0.1", 0), FakeSource(), access=access))
         return servers[-1].port
 
     yield start

@@ -50,7 +50,7 @@ def serve() -> Iterator[Serve]:
         *allowed: str, host: str = "127.0.0.1", text: Callable[[], bytes] = lambda: b"m 1\n"
     ) -> int:
         access = Access(names_of(host, allowed))
-        servers.append(HttpServer(listen(host, 0), FakeSource(text=text), access))
+        servers.append(HttpServer(listen(host, 0), FakeSource(text=text), access=access))
         return servers[-1].port
 
     yield start

@@ -124,7 +124,7 @@ def test_no_script_and_no_style_stands_in_the_page() -> None:
 def test_the_real_server_serves_it(opened: Opened) -> None:
     """With the headers of a worker's own server every file loads and the page draws."""
     source = FakeSource(found=msgspec.convert(worker_of(answers(1)), schema.Status))
-    made = HttpServer(listen("127.0.0.1", 0), source, Access())
+    made = HttpServer(listen("127.0.0.1", 0), source, access=Access())
     try:
         page = opened(f"http://127.0.0.1:{made.port}/")
         expect(page.locator("h1")).to_have_text("shop")

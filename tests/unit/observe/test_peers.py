@@ -53,7 +53,9 @@ class Group:
             [(host, int(port)) for host, _, port in places], access.token, access.certificate
         )
         found = msgspec.structs.replace(STATUS, worker=name)
-        server = HttpServer(listen("127.0.0.1", 0), Source(found=found), access, others)
+        server = HttpServer(
+            listen("127.0.0.1", 0), Source(found=found), access=access, peers=others
+        )
         self.servers.append(server)
         return f"127.0.0.1:{server.port}"
 
@@ -109,7 +111,9 @@ def test_one_that_is_named_itself_is_reported_once(group: Group) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     listening = listen("127.0.0.1", port)
-    server = HttpServer(listening, FakeSource(), Access(), Peers([("127.0.0.1", port)]))
+    server = HttpServer(
+        listening, FakeSource(), access=Access(), peers=Peers([("127.0.0.1", port)])
+    )
     group.servers.append(server)
     found = get(f"127.0.0.1:{port}", "/workers")[1]["workers"]
     assert [entry["status"]["worker"] for entry in found] == ["w"]

@@ -68,7 +68,7 @@ class Workers:
             setattr(source, name, value)
         self.sources[index] = source
         listening = listen_at(self.endpoint.folder / socket_name(index))
-        self.servers[index] = HttpServer(listening, source, Access())
+        self.servers[index] = HttpServer(listening, source, access=Access())
         self._stack.callback(self.servers[index].close)
 
     def report(self, *restarts: int, over: tuple[int, ...] = ()) -> None:

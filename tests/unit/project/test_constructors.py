@@ -1,9 +1,15 @@
-"""Who makes an object of a public class says by name what its parts are, after the first two."""
+"""Who makes an object says by name what its parts are.
+
+Of a public class after the first two; of a class of the engine after three, which only parts may be
+that stand in an order everybody knows.
+"""
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +62,38 @@ def test_two_arguments_at_most_go_by_their_order(found: type) -> None:
 def test_the_rule_looks_at_what_it_is_for() -> None:
     """Errors and dataclasses are among the classes."""
     assert {errors.SerdeError, kstash.Statistics, kstash.testing.OutputRecord} <= {*exported()}
+
+
+KSTASH = Path(kstash.__file__).parent
+
+IN_ORDER_INSIDE = 3
+
+
+def taking_many_by_order(source: str) -> Iterator[str]:
+    """Classes of a module whose `__init__` takes more than three arguments by their order."""
+    for found in ast.walk(ast.parse(source)):
+        if not isinstance(found, ast.ClassDef):
+            continue
+        for function in found.body:
+            if isinstance(function, ast.FunctionDef) and function.name == "__init__":
+                arguments = function.args
+                count = len(arguments.posonlyargs) + len(arguments.args) - 1
+                if count > IN_ORDER_INSIDE:
+                    yield f"{found.name}: {count}"
+
+
+def test_constructors_of_the_engine_take_three_arguments_by_order_at_most() -> None:
+    """`Hints(clock, ends, times, lineage, tasks)`: who changes two of them sees no error."""
+    found = {
+        str(path.relative_to(KSTASH)): classes
+        for path in sorted(KSTASH.rglob("*.py"))
+        if (classes := [*taking_many_by_order(path.read_text(encoding="utf-8"))])
+    }
+    assert not found, "keyword-only, but for the first"
+
+
+def test_the_rule_counts_what_goes_by_order() -> None:
+    """Not what goes by name, and not the object itself."""
+    many = "class A:\n    class B:\n        def __init__(self, a, /, b, c, d, *, e): ..."
+    assert [*taking_many_by_order(many)] == ["B: 4"]
+    assert not [*taking_many_by_order(many.replace("c, d, *", "c, *, d"))]

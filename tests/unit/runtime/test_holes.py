@@ -229,7 +229,7 @@ def test_h16_added_partitions_stop_the_replay() -> None:
     with TestDriver(merged(), partitions=2) as driver:
         driver.send("l", "a", "key")
         driver.crash()
-        driver.kafka._topics["out"][0].append(PartitionLog("out", 2, {}, driver.clock))
+        driver.kafka._topics["out"][0].append(PartitionLog("out", 2, config={}, clock=driver.clock))
         with pytest.raises(ProgramChangedError, match="~ partitions of out: were 2, are 3"):
             driver.recover()
 

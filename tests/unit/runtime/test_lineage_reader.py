@@ -137,7 +137,7 @@ def _scanned(log: list[MemoryRecord], reader: type[TailReader]) -> object:
     """What a scan of the whole tail finds."""
     spec = TaskSpec(TASK, implicit=True, sink_outputs=((0, 0),))
     known = {Incarnation(1, offset) for offset in range(20)}
-    scan = TailScan(spec, {(0, 0): (0, Incarnation(1, 1))}, known)
+    scan = TailScan(spec, starts={(0, 0): (0, Incarnation(1, 1))}, known=known)
     layout = SimpleNamespace(
         topology=SimpleNamespace(stages=[SimpleNamespace(index=0)]),
         kafka_partition=lambda *_: ("out", 0),
@@ -145,8 +145,8 @@ def _scanned(log: list[MemoryRecord], reader: type[TailReader]) -> object:
     tails = reader(
         cast("Admin", None),  # it asks for no ends here
         cast("Layout", layout),
-        [scan],
-        {},
+        scans=[scan],
+        fence_offsets={},
         application=7,
         skipped=(),
     )

@@ -178,7 +178,7 @@ def test_added_partitions_are_told_once() -> None:
     """They are not read, and the log says so within a minute; once for each number."""
     pair, first = _live_pair(checkpoint_interval_ms=60_000)
     logs, config = pair.kafka._topics["in"]
-    logs.append(PartitionLog("in", 2, config, pair.kafka.clock))
+    logs.append(PartitionLog("in", 2, config=config, clock=pair.kafka.clock))
     pair.kafka.append("in", b"beyond", partition=2)
     with capture_logs() as logged:
         for _ in range(3):

@@ -79,8 +79,8 @@ def writer_of(
     return Writer(
         database,
         [database],
-        Path(refusing.path()),
-        "count_0",
+        folder=Path(refusing.path()),
+        name="count_0",
         monotonic=clock.monotonic,
         sleep=sleep or clock.advance,
     )
@@ -170,8 +170,8 @@ def test_the_figures_are_those_of_the_stores(
     """A database has the figures of one column family, where the position lies: all count."""
     made: list[Writer] = []
 
-    def make(*args: Any) -> Writer:
-        made.append(Writer(*args))
+    def make(*args: Any, **named: Any) -> Writer:
+        made.append(Writer(*args, **named))
         return made[-1]
 
     monkeypatch.setattr(rocks_task, "Writer", make)
@@ -215,9 +215,9 @@ def test_spills_and_checkpoints_survive_stalls(
     monkeypatch.setattr(options, "WRITE_BUFFER_BYTES", buffer_bytes)
     refusing: list[Refusing] = []
 
-    def make(database: Rdict, *others: Any) -> Writer:
+    def make(database: Rdict, *others: Any, **named: Any) -> Writer:
         refusing.append(Refusing(database, every=2))
-        return Writer(cast("Rdict", refusing[-1]), *others)
+        return Writer(cast("Rdict", refusing[-1]), *others, **named)
 
     monkeypatch.setattr(rocks_task, "Writer", make)
     backend = RocksBackend(tmp_path, "app", topology_hash="hash", memory_bytes=1 << 20)

@@ -46,10 +46,10 @@ class Scene:
         nothing: Any = SimpleNamespace(flush=lambda _: None, balance=lambda _: None, is_full=False)
         self.batches = Batches(
             Services(ManualClock(), MemoryMetrics(), ManualBackground(), lambda: b""),
-            nothing,
-            nothing,
-            nothing,
-            cast("Any", {STAGE: self.task}),
+            load=nothing,
+            lineage=nothing,
+            inputs=nothing,
+            tasks=cast("Any", {STAGE: self.task}),
         )
         self.batches.wake(cast("Any", self.task))
 

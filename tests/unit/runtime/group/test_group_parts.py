@@ -59,10 +59,10 @@ class Scene:
         core = SimpleNamespace(stable=0, is_under_way=False, is_held_through=lambda _: False)
         self.sinks = Sinks(
             Services(self.clock, MemoryMetrics(), ManualBackground(), lambda: b""),
-            COMMIT_S,
-            cast("list[SinkProducer]", self.clients),
-            SinkCommitter(1, {STAGE: 0}),
-            {STAGE: cast("Task", SimpleNamespace(core=core))},
+            commit_interval_s=COMMIT_S,
+            producers=cast("list[SinkProducer]", self.clients),
+            committer=SinkCommitter(1, {STAGE: 0}),
+            tasks={STAGE: cast("Task", SimpleNamespace(core=core))},
         )
         self.route = SinkRoute(self.sinks, STAGE)
 

@@ -35,8 +35,8 @@ class Rig:
         self.writer = LineageWriter(
             "lineage",
             TASK.partition,
-            cast(Producers, SimpleNamespace(lineage=producer)),
-            cast(Services, services),
+            producers=cast(Producers, SimpleNamespace(lineage=producer)),
+            services=cast(Services, services),
             is_logging=True,
             on_segment=lambda _: None,
         )

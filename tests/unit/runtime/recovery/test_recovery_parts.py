@@ -119,7 +119,9 @@ def test_all_partitions_and_sinks_are_fenced_before_the_seal() -> None:
     posted: list[Event | Exception] = []
     calls, sink = RecordingProducer(), SinkCalls()
     targets = [("words", 0), ("words", 1)]
-    fencing = Fencing(ManualClock(), calls, targets, [sink], posted.append)
+    fencing = Fencing(
+        ManualClock(), producer=calls, targets=targets, sinks=[sink], post=posted.append
+    )
     fencing.begin(MARKER)
     calls.answer(1, 8)
     sink.waiting(None, "committed")
@@ -132,7 +134,9 @@ def test_all_partitions_and_sinks_are_fenced_before_the_seal() -> None:
 def test_with_nothing_to_fence_it_is_done_at_once() -> None:
     """A group whose tasks write nothing goes on."""
     posted: list[Event | Exception] = []
-    Fencing(ManualClock(), RecordingProducer(), [], [], posted.append).begin(MARKER)
+    Fencing(
+        ManualClock(), producer=RecordingProducer(), targets=[], sinks=[], post=posted.append
+    ).begin(MARKER)
     assert posted == [Fenced(())]
 
 
@@ -140,7 +144,9 @@ def test_a_fence_that_failed_ends_the_attempt() -> None:
     """A partition without a fence may still take records of a predecessor."""
     posted: list[Event | Exception] = []
     calls, sink = RecordingProducer(), SinkCalls()
-    fencing = Fencing(ManualClock(), calls, [("words", 0)], [sink], posted.append)
+    fencing = Fencing(
+        ManualClock(), producer=calls, targets=[("words", 0)], sinks=[sink], post=posted.append
+    )
     fencing.begin(MARKER)
     calls.answer(0, None, "timed out")
     failed = RuntimeError("fenced")

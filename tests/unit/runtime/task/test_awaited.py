@@ -7,7 +7,7 @@ from kstash.runtime.task.awaited import WAIT_FOR_NONE, Awaited
 
 def awaited(idle_ms: int, at_end: set[int]) -> Awaited:
     """Of two inputs, of which some are at their ends; live since 100 s."""
-    return Awaited(idle_ms, at_end.__contains__, 100.0, (0, 1))
+    return Awaited(idle_ms=idle_ms, is_at_end=at_end.__contains__, now=100.0, inputs=(0, 1))
 
 
 def test_an_input_that_has_more_is_waited_for_without_limit() -> None:
@@ -50,7 +50,13 @@ def test_nothing_is_waited_for_where_that_is_asked() -> None:
 def test_a_bounded_run_knows_what_is_to_come() -> None:
     """An input at the end of the run is not waited for, another one is, whether it comes or not."""
     has_more = {0}
-    waits = Awaited(2_000, lambda _: True, 100.0, (0, 1), has_more.__contains__)
+    waits = Awaited(
+        idle_ms=2_000,
+        is_at_end=lambda _: True,
+        now=100.0,
+        inputs=(0, 1),
+        run_has_more=has_more.__contains__,
+    )
     assert waits.look([0], 1_000.0)
     assert waits.will_have(0)
     assert waits.will_bring(0)
@@ -58,7 +64,13 @@ def test_a_bounded_run_knows_what_is_to_come() -> None:
     assert not waits.will_have(1)
     has_more.clear()
     assert not waits.look([0], 1_000.0)
-    assert not Awaited(WAIT_FOR_NONE, lambda _: True, 0.0, (0,), lambda _: True).look([0], 0.0)
+    assert not Awaited(
+        idle_ms=WAIT_FOR_NONE,
+        is_at_end=lambda _: True,
+        now=0.0,
+        inputs=(0,),
+        run_has_more=lambda _: True,
+    ).look([0], 0.0)
 
 
 def test_a_wait_for_time_is_no_stall() -> None:

@@ -18,7 +18,7 @@ from kstash.operators.batch import Batch
 from kstash.ports.kafka import Headers
 from kstash.runtime.load import Load
 from kstash.runtime.task.frame_outputs import FRAME_RECORDS_MAX, FrameOutput
-from kstash.runtime.task.outputs import Signature
+from kstash.runtime.task.outputs import OutputParts, Signature
 from kstash.runtime.task.sent import Sent
 from kstash.runtime.task.sink_outputs import (
     DirectRoute,
@@ -34,14 +34,20 @@ from tests.unit.recording_producer import RecordingProducer
 SIGNATURE = Signature(1, TaskId(2, 0), Incarnation(3, 4))
 
 
-def arguments(kind: OutputKind) -> tuple[Any, ...]:
+def parts(kind: OutputKind) -> OutputParts:
     """What every output is made of: a topic of one partition, a task that made two events."""
     core = task_core(
         sinks=frozenset({0} if kind is OutputKind.IMMEDIATE else ()),
         transactional=frozenset({0} if kind is OutputKind.TRANSACTIONAL else ()),
     )
     run_batch(core, 2)
-    return StageOutput("out", kind, text, text), Partitioner(1), SIGNATURE, core, Sent(Load())
+    return OutputParts(
+        declared=StageOutput("out", kind, text, text),
+        partitioner=Partitioner(1),
+        signature=SIGNATURE,
+        core=core,
+        sent=Sent(Load()),
+    )
 
 
 def sent(output: Any, batch: Batch, chunk: bytes | None = None) -> None:
@@ -59,7 +65,7 @@ def batch_of(count: int, headers: list[Headers | None] | None = None) -> Batch:
 def test_frames_carry_an_identity_each_and_the_chunk_once() -> None:
     """Sequences go on from frame to frame; the last one calls back."""
     calls = RecordingProducer()
-    output = FrameOutput(*arguments(OutputKind.FRAMES), producer=calls, frame_bytes_max=1 << 20)
+    output = FrameOutput(parts(OutputKind.FRAMES), producer=calls, frame_bytes_max=1 << 20)
     sent(output, batch_of(FRAME_RECORDS_MAX + 1), b"chunk")
     first, second = calls.records
     (name, identity), lineage = first[6]
@@ -77,7 +83,7 @@ def test_frames_carry_an_identity_each_and_the_chunk_once() -> None:
 def test_immediate_records_carry_an_identity_each_and_the_chunk_once() -> None:
     """The user's headers come first."""
     calls = RecordingProducer()
-    output = ImmediateOutput(*arguments(OutputKind.IMMEDIATE), route=DirectRoute(calls))
+    output = ImmediateOutput(parts(OutputKind.IMMEDIATE), route=DirectRoute(calls))
     sent(output, batch_of(2, [[("trace", b"1")], None]), b"chunk")
     first, second = calls.records
     assert [name for name, _ in first[6]] == ["trace", IDENTITY_HEADER, LINEAGE_HEADER]
@@ -91,7 +97,7 @@ def test_immediate_records_carry_an_identity_each_and_the_chunk_once() -> None:
 def test_the_chunk_is_with_the_first_of_immediate_records(count: int) -> None:
     """Without headers of the user too; the last one calls back, be it the first."""
     calls = RecordingProducer()
-    output = ImmediateOutput(*arguments(OutputKind.IMMEDIATE), route=DirectRoute(calls))
+    output = ImmediateOutput(parts(OutputKind.IMMEDIATE), route=DirectRoute(calls))
     sent(output, batch_of(count), b"chunk")
     assert [decode_identity(record[6][0][1]) for record in calls.records] == [
         SIGNATURE.identity(2, 1, number) for number in range(1, count + 1)
@@ -107,7 +113,7 @@ def test_the_chunk_is_with_the_first_of_immediate_records(count: int) -> None:
 def test_transactional_records_are_the_users_alone() -> None:
     """Key, value, timestamp and headers as the program made them; the last one calls back."""
     calls = RecordingProducer()
-    output = TransactionalOutput(*arguments(OutputKind.TRANSACTIONAL), route=DirectRoute(calls))
+    output = TransactionalOutput(parts(OutputKind.TRANSACTIONAL), route=DirectRoute(calls))
     headers: list[Headers | None] = [[("trace", b"1")], None]
     sent(output, Batch([b"k", None], [b"v", None], [5, 6], headers))
     first, second = calls.records
@@ -120,9 +126,9 @@ def test_transactional_records_are_the_users_alone() -> None:
 def make(kind: OutputKind, calls: RecordingProducer) -> Any:
     """An output of a kind."""
     if kind is OutputKind.FRAMES:
-        return FrameOutput(*arguments(kind), producer=calls, frame_bytes_max=1 << 20)
+        return FrameOutput(parts(kind), producer=calls, frame_bytes_max=1 << 20)
     sink = ImmediateOutput if kind is OutputKind.IMMEDIATE else TransactionalOutput
-    return sink(*arguments(kind), route=DirectRoute(calls))
+    return sink(parts(kind), route=DirectRoute(calls))
 
 
 @pytest.mark.parametrize("kind", OutputKind)
@@ -164,7 +170,7 @@ def test_a_sink_waits_for_its_route() -> None:
             kept.append((outgoing, hand_over))
 
     calls = RecordingProducer()
-    output = ImmediateOutput(*arguments(OutputKind.IMMEDIATE), route=Closed())
+    output = ImmediateOutput(parts(OutputKind.IMMEDIATE), route=Closed())
     sent(output, batch_of(1))
     assert not calls.records
     assert not list(output._sent.waiting(OUT))

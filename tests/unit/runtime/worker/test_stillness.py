@@ -26,7 +26,7 @@ def test_what_has_nothing_to_do_does_not_stand_still() -> None:
 
 
 def test_what_a_look_leaves_out_begins_anew() -> None:
-    """A group that was live in between has stood still since then, and nobody knows it meanwhile."""
+    """A group that was live in between has stood still since then only."""
     still = Stillness()
     still.begin_look(0)
     still.look_at("group", 1)
