@@ -10,19 +10,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import kstash.core.files as core_files
 import kstash.core.group as core_group
 import kstash.core.lineage as core_lineage
 import kstash.core.recovery as core_recovery
 import kstash.core.trim as core_trim
 from kstash.core import effects, events
 from kstash.core.determinants import lineage_from
-from kstash.core.files import FileDeletion, RemoteFiles
 from kstash.core.group_state import GroupState
 from kstash.core.ids import UNBOUNDED, Incarnation
 from kstash.core.lineage import LineageView
 from kstash.core.reader import ReaderState
-from kstash.core.records import Checkpoint
 from kstash.core.sink import CommitState, CommittedPositions, SinkCommitter
 from kstash.core.starting import Takeover
 from kstash.core.tail_scan import TailScan
@@ -31,6 +28,7 @@ from kstash.core.wire import Fence
 from tests.simulation import shapes
 from tests.simulation.call_mutants import CALL_MUTANTS
 from tests.simulation.event_mutants import EVENT_MUTANTS
+from tests.simulation.file_mutants import FILE_MUTANTS
 from tests.simulation.flush_mutants import FLUSH_MUTANTS
 from tests.simulation.knobs import Mutations
 from tests.simulation.mutant import Mutant
@@ -38,6 +36,7 @@ from tests.simulation.patching import Patch
 from tests.simulation.replay_mutants import REPLAY_MUTANTS
 from tests.simulation.sim_group import SimGroup
 from tests.simulation.sim_kafka import Log
+from tests.simulation.trim_mutants import TRIM_MUTANTS
 from tests.simulation.watermark_mutants import WATERMARK_MUTANTS
 
 
@@ -404,29 +403,6 @@ def _early_release(_: Patch) -> Mutations:
     return mutations
 
 
-def _void_left(patch: Patch) -> Mutations:
-    patch.set(LineageView, "note_void", lambda *_: None)
-    return Mutations()
-
-
-def _claims_too_early(patch: Patch) -> Mutations:
-    def below(view: LineageView, floor: Incarnation) -> list[bytes]:
-        del floor
-        return list(view.claims)
-
-    patch.set(core_trim, "claims_below", below)
-    return Mutations()
-
-
-def _starts_too_early(patch: Patch) -> Mutations:
-    def below(view: LineageView, floor: Incarnation) -> list[bytes]:
-        keys: list[bytes] = before(view, max(floor, *view.starts))
-        return keys
-
-    before = patch.set(core_trim, "starts_below", below)
-    return Mutations()
-
-
 def _own_starts(patch: Patch) -> Mutations:
     patch.set(core_trim, "oldest_needed", lambda _, base: base.incarnation)
     return Mutations()
@@ -447,11 +423,6 @@ def _newer_counts(patch: Patch) -> Mutations:
 
 def _unfenced_frames(patch: Patch) -> Mutations:
     patch.set(ReaderState, "needs_fence", lambda *_: False)
-    return Mutations()
-
-
-def _gone_counts(patch: Patch) -> Mutations:
-    patch.set(LineageView, "forget", lambda *_: None)
     return Mutations()
 
 
@@ -479,46 +450,6 @@ class _OldEnds(Mutations):
 
 def _ends_of_before(_: Patch) -> Mutations:
     return _OldEnds()
-
-
-def _each_said_counts(patch: Patch) -> Mutations:
-    def published(files: RemoteFiles, record: Checkpoint) -> None:
-        files.remote.append(record)
-
-    patch.set(RemoteFiles, "published", published)
-    return Mutations()
-
-
-def _all_referred(patch: Patch) -> Mutations:
-    def referable(files: RemoteFiles) -> dict[str, str]:
-        return {e.digest: e.uri for c in [*files.old, *files.remote] for e in c.files}
-
-    patch.set(RemoteFiles, "referable", referable)
-    return Mutations()
-
-
-def _all_left_over(patch: Patch) -> Mutations:
-    patch.set(FileDeletion, "left_over", lambda _, unknown: {uri for _, uri in unknown})
-    return Mutations()
-
-
-def _files_by_content(patch: Patch) -> Mutations:
-    patch.set(core_files, "file_name", lambda folder, _, digest: f"{folder}/0-0/{digest}")
-    return Mutations()
-
-
-def _early_deletion(_: Patch) -> Mutations:
-    mutations = Mutations()
-    mutations.deletes_without_reading_back = True
-    return mutations
-
-
-def _on_way_forgotten(patch: Patch) -> Mutations:
-    def read_back(files: RemoteFiles, record: Checkpoint, **given: Any) -> Any:
-        return before(files, record, **{**given, "on_way": ()})
-
-    before = patch.set(RemoteFiles, "read_back", read_back)
-    return Mutations()
 
 
 MUTANTS = (
@@ -584,16 +515,8 @@ MUTANTS = (
     Mutant("S8", "the newest position read counts", _first_position, shapes.HEADERLESS),
     Mutant("S10", "RELEASE after the last checkpoint", _early_release, {"rate_release": 0.05}),
     Mutant("S15", "RELEASE after the commits", _uncommitted_release, {"rate_release": 0.05}),
-    Mutant("S11", "the void goes before its CLAIM", _void_left, shapes.TRIMMED_CLAIMS),
-    Mutant("S12", "CLAIMs from the floor on stay", _claims_too_early, shapes.TRIMMED_CLAIMS),
-    Mutant("S13", "STARTs from the floor on stay", _starts_too_early, shapes.TRIMMED_CLAIMS),
-    Mutant("S14", "what is given up does not count", _gone_counts, shapes.HALF_CLEANED),
-    Mutant("S16", "one checkpoint of a position", _each_said_counts, shapes.FILES_TWICE),
-    Mutant("S17", "files of the two newest only", _all_referred, shapes.FILES),
-    Mutant("S18", "leftovers of older ones only", _all_left_over, shapes.FILES),
-    Mutant("S19", "files of who stored them", _files_by_content, shapes.FILES),
-    Mutant("S20", "files go after the read-back", _early_deletion, shapes.FILES),
-    Mutant("S21", "files on their way stay", _on_way_forgotten, shapes.FILES),
+    *TRIM_MUTANTS,
+    *FILE_MUTANTS,
     *EVENT_MUTANTS,
     *CALL_MUTANTS,
     *REPLAY_MUTANTS,

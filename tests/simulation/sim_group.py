@@ -24,6 +24,7 @@ from tests.simulation.sim_calls import is_of_calls
 from tests.simulation.sim_files import SimFiles
 from tests.simulation.sim_kafka import NEXT, Log, OnAck, Record, Session
 from tests.simulation.sim_live import LiveGroup, told_by
+from tests.simulation.sim_replay import replay_batch
 from tests.simulation.sim_task import Saved, SimTask
 from tests.simulation.truth import ViolationError
 
@@ -355,7 +356,7 @@ class SimGroup(LiveGroup):
     def _replay(self, rng: Random, budget: int) -> None:
         for task in self.tasks.values():
             while task.is_replaying and budget > 0:
-                task.replay_batch(1 + int(rng.random() * 5))
+                replay_batch(task, 1 + int(rng.random() * 5))
                 budget -= 1
         if not any(task.is_replaying for task in self.tasks.values()):
             for task in self.tasks.values():

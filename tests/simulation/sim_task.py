@@ -17,17 +17,16 @@ from kstash.core.determinants import (
     Flush,
     Idle,
     InputPlace,
-    MergedBatch,
     Tick,
     end_of,
 )
-from kstash.core.ids import UNBOUNDED, Incarnation, OutPartition, TaskId
+from kstash.core.ids import Incarnation, OutPartition, TaskId
 from kstash.core.kinds import OutputKind
-from kstash.core.live import LiveRules, MayCome
+from kstash.core.live import LiveRules
 from kstash.core.outputs import Outgoing
 from kstash.core.plan import TaskPlan
 from kstash.core.reader import ReaderState
-from kstash.core.replay import NextEvent, RecordsNext, Replay, Stored
+from kstash.core.replay import Replay, Stored
 from kstash.core.task import TaskCore
 from kstash.core.wire import End, Fence, Identity
 from tests.simulation.programs import (
@@ -45,9 +44,10 @@ from tests.simulation.programs import (
     run_tick,
     run_work,
 )
-from tests.simulation.sim_calls import OPEN_MAX, Caller, run_completion
+from tests.simulation.sim_calls import Caller, run_completion
+from tests.simulation.sim_choice import choose
 from tests.simulation.sim_kafka import Record
-from tests.simulation.sim_merge import merge_again, merge_live
+from tests.simulation.sim_merge import merge_live
 from tests.simulation.timed import Timed, Waits
 from tests.simulation.truth import (
     FLUSH,
@@ -239,7 +239,7 @@ class SimTask:
         emissions: list[Emission] = []
         position = core.position
         while size > 0:
-            event = self._choose(rng, position)
+            event = choose(self, rng, position)
             if event is None:
                 break
             if isinstance(event, int) and self.stage.merges:
@@ -258,7 +258,7 @@ class SimTask:
                     continue
                 size -= position - first
             else:
-                self._run_event(event, emissions)
+                self.run_event(event, emissions)
                 if self.logs:
                     entries.append(event)
                 position += 1
@@ -268,7 +268,7 @@ class SimTask:
         self._check_not_at_end()
         # What is left now makes the next parts of this event.
         core.advance(entries, position, is_over=not self.state.work)
-        self._emit_all(emissions)
+        self.emit_all(emissions)
         self.caller.start(0)
         return True
 
@@ -279,7 +279,7 @@ class SimTask:
         run_work(self.stage, self.state, self.world.groups, emissions, most=1)
         if not self.state.work:
             self.core.end_event()
-        self._emit_all(emissions)
+        self.emit_all(emissions)
 
     def _check_not_at_end(self) -> None:
         if self.ends_sent:
@@ -287,67 +287,14 @@ class SimTask:
                 "I4", f"{self.id} {self.incarnation} was at its end at {self.core.position}"
             )
 
-    def _finish_work(self, emissions: list[Emission]) -> None:
+    def finish_work(self, emissions: list[Emission]) -> None:
         """Before the next event, or record of one, nothing is left of the one before."""
         run_work(self.stage, self.state, self.world.groups, emissions)
 
-    def _choose(self, rng: Random, position: int) -> Tick | Flush | Idle | Completed | int | None:
-        """What comes next of a live task: an event, or records of an input, or nothing."""
-        state, stage, world, rules = self.state, self.stage, self.world, self.go_live()
-        if not self.group.admission.may_begin(waits_for_rest=False, may_leave_work=False):
-            return None
-        for source, offset in enumerate(self.offsets):
-            rules.read(source, offset)
-        # Markers of others may put the ends of its inputs off after its END.
-        is_at_end = self.ends_sent or world.is_at_end(self)
-        may_come = rules.may_come(is_at_end=is_at_end)
-        if not self.state.work and (rng.random() < 0.4 if self.caller.ready else False):
-            completed = self.caller.choose(rng, position)
-            if completed is not None:
-                return completed
-        sources = [i for i in range(len(stage.inputs)) if self.has_input(i)]
-        if len(state.open) >= OPEN_MAX:
-            sources = []
-        if may_come is MayCome.RECORDS:
-            if world.mutations.flushes_at_once and state.kept and rng.random() < 0.2:
-                return Flush(position, 0)
-            return sources[int(rng.random() * len(sources))] if sources else None
-        if self.waits is not None and (timed := self._choose_timed(sources, position)) is not None:
-            return timed
-        if state.timers and (state.is_due or not sources or rng.random() < 0.2):
-            clock = world.read_clock()
-            if world.is_settling and not sources:
-                clock = max(clock, min(state.timers.values()))
-            elif not state.is_due and not sources and rng.random() < 0.5:
-                return None
-            return Tick(position, rules.time_ms(clock))
-        if state.kept and not world.is_settling and rng.random() < 0.2:
-            return Flush(position, int(rng.random() * 3))
-        if stage.has_idle and not world.is_settling:
-            idle = [i for i in range(len(stage.inputs)) if i not in sources]
-            if idle and rng.random() < 0.1:
-                source = idle[int(rng.random() * len(idle))]
-                return Idle(position, source, rules.time_ms(world.read_clock()))
-        return sources[int(rng.random() * len(sources))] if sources else None
-
-    def _choose_timed(self, sources: list[int], position: int) -> Tick | Idle | None:
-        """What the clock decides in watermark mode."""
-        world, rules, waits = self.world, self.go_live(), self.waits
-        assert waits is not None
-        now = world.read_clock()
-        waits.look(now, sources)
-        if world.is_settling and waits.is_over(world.settled_ms):
-            return None
-        if waits.is_tick_due(now, rules):
-            return Tick(position, rules.time_ms(now))
-        until = world.settled_ms if world.is_settling else UNBOUNDED
-        idle = None if world.mutations.never_idle else waits.idle(now, until)
-        return None if idle is None else Idle(position, idle, rules.time_ms(now))
-
-    def _run_event(self, event: Tick | Flush | Idle | Completed, emissions: list[Emission]) -> None:
+    def run_event(self, event: Tick | Flush | Idle | Completed, emissions: list[Emission]) -> None:
         """Run what is no record, live or again."""
         stage, state, groups = self.stage, self.state, self.world.groups
-        self._finish_work(emissions)
+        self.finish_work(emissions)
         match event:
             case Tick():
                 if event.now_ms < state.ticked:
@@ -406,12 +353,12 @@ class SimTask:
     ) -> list[Attachment]:
         """Run one record live; returns its attachments."""
         record, cut, _ = event
-        values = self._values(source, record, cut)
+        values = self.values(source, record, cut)
         if self.state.timed is not None:
-            return self._take_timed(source, record, cut, values, emissions)
+            return self.take_timed(source, record, cut, values, emissions)
         return self.run_values(position, source, record.offset, cut, values, emissions, entries)
 
-    def _take_timed(
+    def take_timed(
         self,
         source: int,
         record: Record,
@@ -447,7 +394,7 @@ class SimTask:
 
         half = self.world.mutations.hand_over_within_event and len(values) > 1
         for i, value in enumerate(values):
-            self._finish_work(emissions)
+            self.finish_work(emissions)
             run_record(
                 self.stage, self.state, self.id, source, offset, cut + i, value,
                 self.seed, ask, world.groups, emissions, position,
@@ -458,13 +405,15 @@ class SimTask:
         self.truth.append((RECORD, source, offset, cut, values, attachments))
         return notes
 
-    def _values(self, source: int, record: Record, cut: int) -> tuple[Value, ...]:
+    def values(self, source: int, record: Record, cut: int) -> tuple[Value, ...]:
+        """The logical records of one, from an index in its frame on."""
         if self.stage.internal[source]:
             values: tuple[Value, ...] = record.value[cut:]
             return values
         return (record.value,)
 
-    def _emit_all(self, emissions: list[Emission]) -> None:
+    def emit_all(self, emissions: list[Emission]) -> None:
+        """Hash, compare, number and send what events made."""
         grouped: dict[OutPartition, list[Value]] = {}
         for output, partition, value in emissions:
             key = output, partition
@@ -499,58 +448,6 @@ class SimTask:
                 if outgoing is not None:
                     self.group.send(self, outgoing)
 
-    # ---- replay
-
-    def replay_batch(self, size: int) -> None:
-        """Run up to `size` events of the adopted history again, or the next part of one."""
-        if self.core.is_under_way:
-            self.go_on()
-            return
-        position = self.core.position
-        end = min(position + size, self.replay.cut_after(position))
-        emissions: list[Emission] = []
-        while position < end:
-            event = self.replay.next_event(position, end - position)
-            position = self._replay_event(position, event, emissions)
-        self.core.advance((), position, is_over=not self.state.work)
-        self._emit_all(self.world.mutations.made_again(self, emissions))
-
-    def _replay_event(self, position: int, event: NextEvent, emissions: list[Emission]) -> int:
-        """Run what comes next again; returns the position after it."""
-        if isinstance(event, RecordsNext):
-            return self._replay_records(position, event, emissions)
-        if isinstance(event, MergedBatch):
-            return merge_again(self, event, emissions)
-        assert isinstance(event, Tick | Flush | Idle | Completed)
-        if isinstance(event, Tick) and self.world.mutations.ticks_anew:
-            event = Tick(position, self.world.read_clock())
-        self._run_event(event, emissions)
-        return position + 1
-
-    def _replay_records(self, position: int, step: RecordsNext, emissions: list[Emission]) -> int:
-        """Run records again; returns the position after them."""
-        offset = -1
-        for event in range(position, position + step.count):
-            found = self.next_event(step.input)
-            if found is None:
-                raise ViolationError(
-                    "I1", f"{self.id} {self.incarnation}: input of {event} is missing"
-                )
-            record, cut, _ = found
-            self._replay_record(event, step.input, record, cut, emissions)
-            offset = record.offset
-        self.replay.verify(step, step.count, offset + 1)
-        return position + step.count
-
-    def _replay_record(
-        self, position: int, source: int, record: Record, cut: int, emissions: list[Emission]
-    ) -> None:
-        values = self._values(source, record, cut)
-        if self.state.timed is not None:
-            self._take_timed(source, record, cut, values, emissions)
-            return
-        self.replay_values(position, source, record.offset, cut, values, emissions)
-
     def replay_values(
         self,
         position: int,
@@ -573,7 +470,7 @@ class SimTask:
             self.seed,
         )
         for i, value in enumerate(values):
-            self._finish_work(emissions)
+            self.finish_work(emissions)
             run_record(
                 self.stage, self.state, self.id, source, offset, cut + i, value,
                 seed, ask, self.world.groups, emissions, position,
@@ -592,7 +489,7 @@ class SimTask:
         if self.logs or position != self.core.position or entries:
             return
         self.core.advance(list(notes), position + 1)
-        self._emit_all(emissions)
+        self.emit_all(emissions)
         emissions.clear()
 
 

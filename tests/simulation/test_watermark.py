@@ -12,7 +12,8 @@ from kstash.core.reader import ReaderState
 from kstash.core.watermark import AFTER_ALL_MS, InputTime, TaskTime
 from kstash.core.wire import Identity
 from tests.simulation.patching import Patch
-from tests.simulation.sim_watermark import FoundOutError, Weakened, run
+from tests.simulation.sim_watermark import run
+from tests.simulation.watermark_writers import FoundOutError, Weakened
 
 SEEDS = 60
 RUNS_MAX = 1_000
