@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,14 @@ FIND_MOST = (
 )
 """Tests of the folders with a broker that `make test` runs: those that find most in the few minutes
 it has for them. All others there are proofs (`make prove`), and so is what is marked `prove`."""
+
+
+def pytest_configure() -> None:
+    """A run that is ended by a signal stops what it has started, as one that is interrupted."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # One that was started in the background of a shell without jobs ignores it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup() -> None:
