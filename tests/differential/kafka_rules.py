@@ -24,6 +24,8 @@ from tests.differential.reference import (
 )
 
 Kinds = dict[str, type[Operator]]
+Taken = tuple[int, int | None]
+"""A record in a window: timestamp and value."""
 
 
 def folded_with_nulls(name: str, values: list[Any]) -> Value:
@@ -205,6 +207,98 @@ class SlidingTwice(Sliding):
         return [again for r in sent for again in ([r, r] if r.start == left else [r])]
 
 
+class CopiedSliding(Sliding):
+    """Windows are all that is kept: a new one begins with what the one before it holds.
+
+    The steps are those of Kafka Streams' own operator, over a store that is read backwards.
+    """
+
+    def put(self, record: Record, key: str) -> list[Result]:
+        """The windows around the record, from the last on; then those that begin with it."""
+        self.taken.setdefault(key, []).append((record.timestamp, record.value))
+        at, left = record.timestamp, record.timestamp - self.size
+        if left < 0:
+            return self.put_early(record, key)
+        found = {w.start: w for w in self.windows if w.key == key}
+        sent: list[Result] = []
+        around = [s for s in sorted(found, reverse=True) if left <= s <= at]
+        later = self.copied(found[around[0]]) if around and around[0] > left else []
+        before = [s for s in sorted(found) if max(0, left - self.size) <= s < left]
+        for start in around:
+            is_there_after = start == left and found[start].timestamp >= at
+            earlier = found[start].timestamp if start == left else None
+            sent += self.update(key, start, self.copied(found[start]), record)
+            if is_there_after:
+                return sent
+            if earlier is not None:
+                before = []
+                sent += self.after_previous(earlier, found, record, key)
+        if before:
+            previous = found[before[-1]].timestamp
+            copy = self.copied(found[before[-1]]) if previous >= left else []
+            sent += self.after_previous(previous, found, record, key)
+        else:
+            copy = []
+        if left not in found:
+            sent += self.update(key, left, copy, record)
+        return sent + self.after_record(later, found, record, key)
+
+    def put_early(self, record: Record, key: str) -> list[Result]:
+        """[0, size] holds all early records, and is asked last."""
+        found = {w.start: w for w in self.windows if w.key == key}
+        zero, sent = found.get(0), list[Result]()
+        around = [start for start in sorted(found) if 0 < start <= record.timestamp]
+        later = self.copied(found[around[-1]]) if around else []
+        held = self.copied(zero) if zero else []
+        for start in around:
+            sent += self.update(key, start, self.copied(found[start]), record)
+        if not around and zero and zero.timestamp > record.timestamp:
+            later = held
+        sent += self.after_record(later, found, record, key)
+        if zero and zero.timestamp < record.timestamp and zero.timestamp + 1 not in found:
+            sent += self.update(key, zero.timestamp + 1, [], record)
+        return sent + self.update(key, 0, held, record)
+
+    def after_previous(
+        self, previous: int, found: dict[int, Window], record: Record, key: str
+    ) -> list[Result]:
+        """The window after the record before, with the record alone."""
+        start = previous + 1
+        if start in found or start + self.size < record.timestamp:
+            return []
+        return self.update(key, start, [], record)
+
+    def after_record(
+        self, later: list[Taken], found: dict[int, Window], record: Record, key: str
+    ) -> list[Result]:
+        """The window after the record, with what a younger window around it holds."""
+        start = record.timestamp + 1
+        if start in found or max((t for t, _ in later), default=-1) <= record.timestamp:
+            return []
+        return self.changed(self.stored(key, start, later))
+
+    def update(self, key: str, start: int, held: list[Taken], record: Record) -> list[Result]:
+        """Store a window with the record, unless it is closed."""
+        if self.closed(start + self.size, self.time):
+            self.pairs_missed += 1
+            return []
+        taken = [*held, (record.timestamp, record.value)]
+        return self.changed(self.stored(key, start, taken))
+
+    def stored(self, key: str, start: int, taken: list[Taken]) -> Window:
+        """The window of that start, made where there is none, with what it now holds."""
+        window = self.window(key, start, start + self.size)
+        if window is None:
+            window = Window(key, start, start + self.size)
+            self.windows.append(window)
+        window.taken = taken
+        return window
+
+    def copied(self, window: Window) -> list[Taken]:
+        """What a window holds."""
+        return list(window.taken)
+
+
 class LostAfterGap(Aligned):
     """Windows that the store has forgotten when time jumps over them give no final result."""
 
@@ -269,5 +363,6 @@ RULES: dict[str, tuple[type[Operator] | type[Chain], ...]] = {
     "finals are lost after a gap": (LostAfterGap, SessionsLostAfterGap),
     "time is the timestamp": (TimeByTimestamp,),
     "time is forgotten": (TimeForgotten,),
+    "sliding windows are copied": (CopiedSliding,),
 }
 """Each difference by name: what is changed of the kinds of windows, or of the chain."""

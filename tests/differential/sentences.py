@@ -194,6 +194,7 @@ def of_7_and_others() -> dict[str, tuple[list[Operator], list[Any]]]:
         "a_session_of_one_timestamp_sends_no_null": ([session(10, 50)], at(10, 10, 10)),
         "a_sliding_record_waits_for_windows_to_come": ([sliding(10, 5)], one_early),
         "a_sliding_record_waits_for_windows_to_come_final": ([final(sliding(10, 5))], one_early),
+        "a_sliding_window_holds_all_between_its_ends": ([sliding(5, 3)], at(64, 65, 59, 63)),
         "a_sliding_window_for_two_reasons_is_sent_once": ([sliding(10)], at(20, 24, 35)),
         "a_sliding_window_for_two_reasons_is_late_once": (
             [sliding(10)],
