@@ -187,6 +187,7 @@ class App:
         self,
         until: Literal["end", "drain"] | None = None,
         *,
+        closes_windows: bool = False,
         workers: int | None = None,
         on_ready: Callable[[], None] | None = None,
         on_end: Callable[[FinalState], None] | None = None,
@@ -205,6 +206,8 @@ class App:
             until: `end`: read the inputs to the end offsets found at the start, drain, checkpoint
                 and return. `drain`: read nothing new, finish what is in flight between the
                 stages, checkpoint and return: what an upgrade begins with. None: run on.
+            closes_windows: with `until="end"`: close the windows that are open there, and send what
+                is final of them. Without it they stay open for the next run.
             workers: number of processes, 1 or more; None: this one, without a supervisor.
             on_ready: called once, when all tasks that this worker was given at first are live; in
                 a supervisor: when those of all workers are.
@@ -224,13 +227,14 @@ class App:
         # Late: who declares a program only, or draws it, needs no Kafka client.
         from kstash.process.launch import run_app
 
-        check_run(until, workers, on_ready, on_end, user_location())
+        check_run(until, closes_windows, workers, on_ready, on_end)
         try:
             return run_app(
                 self.topology,
                 self.config,
                 self._stop,
                 until=until,
+                closes_windows=closes_windows,
                 workers=workers,
                 on_ready=on_ready,
                 on_end=on_end,

@@ -129,6 +129,14 @@ def run_program(
         Until | None,
         typer.Option(help="end: stop at the ends that the inputs have now.", show_default=False),
     ] = None,
+    closes_windows: Annotated[
+        bool,
+        typer.Option(
+            "--closes-windows",
+            help="With --until end: close the windows that are open there, and send what is final "
+            "of them.",
+        ),
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -155,7 +163,12 @@ def run_program(
     if drop_store:
         app.configure(drop_stores=drop_store)
     end: Literal["end"] | None = "end" if until is Until.END else None
-    app.run(until=end, workers=workers, on_ready=lambda: print("READY", flush=True))
+    app.run(
+        until=end,
+        closes_windows=closes_windows,
+        workers=workers,
+        on_ready=lambda: print("READY", flush=True),
+    )
 
 
 def load_configured(program: str, connection: Connection, settings: Sequence[str] | None) -> App:

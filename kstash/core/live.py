@@ -5,6 +5,8 @@ Invariants:
 - what no record decides (ticks, flushes, idle inputs) waits until each input was read to the end
   that was listed when the task went live, and never comes once the inputs are at the ends of a
   bounded run: an END that counts fixes the history, and a successor may not have read it yet;
+- but for the flushes of the end itself, which are a function of the state and of the run alone:
+  they come before END, and END only when none is left, so that no successor finds any more;
 - nothing at all begins after the checkpoint that a group is given up with is taken;
 - times that are logged never go back, whatever the clocks of the workers say.
 """
@@ -49,6 +51,28 @@ class Admission:
                 any time.
         """
         return not (self.is_closed or (waits_for_rest and may_leave_work))
+
+
+def may_flush_at_end(*, has_read_all: bool, has_said_end: bool) -> bool:
+    """Whether what waits in a task may be flushed as a bounded run ends.
+
+    Args:
+        has_read_all: the task has read its inputs to the ends of the run.
+        has_said_end: it has said END, after which nothing comes.
+    """
+    return has_read_all and not has_said_end
+
+
+def may_say_end(*, has_read_all: bool, waits: bool, is_durable: bool) -> bool:
+    """Whether a task may say END.
+
+    Args:
+        has_read_all: as of `may_flush_at_end`.
+        waits: something in it is to be flushed before.
+        is_durable: its outputs and its lineage would allow a checkpoint. Else a successor could
+            find another history after an END that was counted.
+    """
+    return has_read_all and not waits and is_durable
 
 
 class LiveRules:

@@ -52,8 +52,9 @@ from kstash.errors import WireCorruptError
 
 # Written into topics: never change a value, only add.
 VERSION, EVENTS_VERSION = 1, 2
-"""Of the second are a START that says that a task of one input logs, and a CKPT that says how far
-the task is within frames: older releases would read something else in them, and so must refuse."""
+"""Of the second are a START that says that a task of one input logs, a CKPT that says how far the
+task is within frames, and a RUN that closes windows: older releases would read something else in
+them, and so must refuse."""
 
 
 def encode_value(record: LineageRecord) -> bytes:
@@ -63,8 +64,10 @@ def encode_value(record: LineageRecord) -> bytes:
         body = encode_lineage(record.start, record.end, record.entries)
     else:
         body = json.dumps(_TO_JSON[kind](record), separators=(",", ":")).encode()
-    is_second = (isinstance(record, Start) and any(t.logs for t in record.tasks.values())) or (
-        isinstance(record, Checkpoint) and bool(record.places or record.event_time)
+    is_second = (
+        (isinstance(record, Start) and any(t.logs for t in record.tasks.values()))
+        or (isinstance(record, Checkpoint) and bool(record.places or record.event_time))
+        or (isinstance(record, BoundedRun) and record.closes_windows)
     )
     return with_checksum(bytes((EVENTS_VERSION if is_second else VERSION, kind)) + body)
 
@@ -76,7 +79,7 @@ def decode_record(key: bytes | None, value: bytes | None) -> LineageRecord:
         WireCorruptError: anything else than what `encode_key` and `encode_value` give.
     """
     body = without_checksum(value)
-    newest = EVENTS_VERSION if body[1:2] in (b"%c" % START, b"%c" % CHECKPOINT) else VERSION
+    newest = EVENTS_VERSION if body[1:2] and body[1] in (START, CHECKPOINT, RUN) else VERSION
     if len(body) < 2 or body[0] not in (VERSION, newest):
         raise WireCorruptError(f"lineage record of version {body[0]}, known: {VERSION}")
     try:
@@ -309,6 +312,7 @@ def _run_from_json(inc: Incarnation, _: bytes, d: Any) -> BoundedRun:
         inc,
         fields.tag(d["run"]),
         tuple((fields.text(t), fields.number(p), fields.number(e)) for t, p, e in d["ends"]),
+        closes_windows=fields.flag(d.get("closes", False)),
     )
 
 
@@ -320,7 +324,7 @@ _TO_JSON: dict[int, Callable[[Any], dict[str, Any]]] = {
     SEAL: lambda _: {},
     START: _start_to_json,
     RELEASE: lambda r: {"positions": sorted(r.positions.items()), "run": r.run},
-    RUN: lambda r: {"run": r.run, "ends": r.ends},
+    RUN: lambda r: {"run": r.run, "ends": r.ends} | ({"closes": True} if r.closes_windows else {}),
     HINT: lambda r: {
         "number": r.number,
         "offsets": _partitions(r.offsets),

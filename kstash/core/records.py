@@ -116,11 +116,13 @@ class BoundedRun:
         incarnation: of the group that found it.
         run: its id.
         ends: (topic, partition, end offset) of all inputs.
+        closes_windows: whether open windows close at its end.
     """
 
     incarnation: Incarnation
     run: int
     ends: tuple[tuple[str, int, int], ...]
+    closes_windows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

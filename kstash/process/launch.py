@@ -90,6 +90,7 @@ def run_app(
     request: StopRequest,
     *,
     until: Literal["end", "drain"] | None = None,
+    closes_windows: bool = False,
     workers: int | None = None,
     on_ready: Callable[[], None] | None = None,
     on_end: Callable[[FinalState], None] | None = None,
@@ -122,7 +123,8 @@ def run_app(
     if is_in_event_loop():
         _warn_of_the_loop()
     put_back = take_over(is_guest=hindered_by is not None)
-    run = Launch(topology, config, until, Stop(request, is_guest=hindered_by is not None), on_end)
+    stop = Stop(request, is_guest=hindered_by is not None)
+    run = Launch(topology, config, until, closes_windows=closes_windows, stop=stop, on_end=on_end)
     try:
         with run.stop:
             if seat is not None:
@@ -255,6 +257,7 @@ def _run_worker(
                     metrics=observer.metrics,
                     nonce=partial(os.urandom, 16),
                     until=run.until,
+                    closes_windows=run.closes_windows,
                     on_ready=lambda: on_ready(worker.context.layout.group_count),
                     started=started,
                     topics=topics,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +47,7 @@ class Launch:
         topology: of the application.
         config: its settings.
         until: when a bounded run is over.
+        closes_windows: whether open windows close there.
         stop: is set when the run is to stop.
         on_end: gets the state after a bounded run.
         http_socket: where a supervised worker answers HTTP.
@@ -55,6 +56,8 @@ class Launch:
     topology: Topology
     config: Config
     until: Literal["end", "drain"] | None
+    _: KW_ONLY
+    closes_windows: bool
     stop: Stop
     on_end: Callable[[FinalState], None] | None
     http_socket: Path | None = None

@@ -34,9 +34,13 @@ class Layout:
     topic_ids: Mapping[str, str] = field(default_factory=dict)
     message_bytes_max: Mapping[str, int] = field(default_factory=dict)
     """`max.message.bytes` of the topics that say it."""
+    closes_windows: bool = False
+    """Whether a bounded run is laid out that closes windows at its end."""
 
     @classmethod
-    def of(cls, topology: Topology, topics: Mapping[str, TopicInfo]) -> Layout:
+    def of(
+        cls, topology: Topology, topics: Mapping[str, TopicInfo], *, closes_windows: bool = False
+    ) -> Layout:
         """The layout on the topics as they were just found; others are left aside.
 
         Raises:
@@ -53,6 +57,7 @@ class Layout:
             frozenset(t for t in wanted if "compact" in topics[t].config.get("cleanup.policy", "")),
             {topic: topics[topic].topic_id for topic in wanted if topics[topic].topic_id},
             {t: int(topics[t].config[size]) for t in wanted if size in topics[t].config},
+            closes_windows=closes_windows,
         )
 
     @cached_property
@@ -178,7 +183,8 @@ class Layout:
             internal_outputs=tuple(self.output_partitions(stage, internal=True)),
             sink_outputs=sinks,
             scanned_sinks=tuple(s for s in sinks if stage.outputs[s[0]].kind.carries_lineage),
-            logs=implicit and stage.must_log,
+            # That windows close is an event that no record decides, so runs are logged, too.
+            logs=implicit and (stage.must_log or (self.closes_windows and stage.closes_at_end)),
         )
 
     def internal_targets(self, group: int) -> list[Partition]:

@@ -20,7 +20,7 @@ from kstash.errors import ConfigError, TopologyError
 from kstash.escape import short_repr
 from kstash.serdes import Serde
 from kstash.settings.config import NAME_PATTERN
-from kstash.topology.user_code import function_place
+from kstash.topology.user_code import function_place, user_location
 
 TOPIC_PATTERN = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z")
 
@@ -178,20 +178,35 @@ def _takes_two(found: Signature) -> bool:
 
 
 def check_run(
-    until: object, workers: object, on_ready: object, on_end: object, location: str | None
+    until: object,
+    closes_windows: object,
+    workers: object,
+    on_ready: object,
+    on_end: object,
 ) -> None:
     """Refuse what `App.run` cannot be called with, before anything is connected.
 
     Raises:
-        ConfigError: `until` or `workers` is something else.
+        ConfigError: `until`, `closes_windows` or `workers` is something else.
         TopologyError: a function that cannot be called as it will be.
     """
     if until not in (None, "end", "drain"):
         raise ConfigError(f"until is 'end', 'drain' or None, not {short_repr(until)}", "until")
+    if type(closes_windows) is not bool:
+        raise ConfigError(
+            f"closes_windows is True or False, not {short_repr(closes_windows)}", "closes_windows"
+        )
+    if closes_windows and until != "end":
+        raise ConfigError(
+            "closes_windows is for a run that ends: give until='end' with it (on the command line "
+            "--until end), or leave it out, and windows close as time passes",
+            "closes_windows",
+        )
     if workers is not None and (type(workers) is not int or workers < 1):
         raise ConfigError(
             f"workers is {short_repr(workers)}: give a number of processes, 1 or more", "workers"
         )
+    location = user_location()
     if on_ready is not None:
         check_function("on_ready", on_ready, location)
     if on_end is not None:

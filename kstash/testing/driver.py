@@ -15,19 +15,18 @@ from typing import Any, Self
 import structlog
 
 from kstash.app import App
-from kstash.core.kinds import OutputKind
 from kstash.core.partitioner import Partitioner
 from kstash.errors import ConfigError
 from kstash.escape import short_repr
 from kstash.observe.logs import configure_logs
 from kstash.operators.slices import deciding
-from kstash.ports.kafka import Headers, Partition
+from kstash.ports.kafka import Headers
 from kstash.runtime.worker.store_view import StoreView
 from kstash.surface.streams import Stream
 from kstash.testing.entries import by_key
 from kstash.testing.given import check_sent, seconds_of
 from kstash.testing.inputs import encoded_item, input_serdes
-from kstash.testing.outputs import OutputReader, OutputRecord, output_of
+from kstash.testing.outputs import OutputReaders, OutputRecord, output_of
 from kstash.testing.rig import TICK_S, Rig
 
 
@@ -90,7 +89,7 @@ class TestDriver:
         self.clock, self.kafka = self.rig.clock, self.rig.kafka
         self.metrics, self.store = self.rig.metrics, self.rig.store
         self.background = self.rig.background
-        self._readers: dict[Partition, OutputReader] = {}
+        self._readers = OutputReaders(self.kafka)
         self.recover()
 
     def send(
@@ -193,7 +192,7 @@ class TestDriver:
         return [
             OutputRecord.of(record, output)
             for partition in range(self.kafka.topics()[topic].partition_count)
-            for record in self._reader((topic, partition)).read()
+            for record in self._readers.read((topic, partition), output.kind)
         ]
 
     def state(self, store: str) -> dict[Any, Any]:
@@ -302,6 +301,24 @@ class TestDriver:
         self.rig.start()
         self.rig.run_until_live()
 
+    def run_to_end(self, *, closes_windows: bool = False) -> bool:
+        """Stop, and run once more up to where the inputs end now, as `run(until="end")` does.
+
+        There is no worker after it: `recover` starts one that runs on.
+
+        Args:
+            closes_windows: as of `App.run`.
+
+        Returns:
+            Whether the run is over: False where it crashed (`crash_after`, which counts the writes
+            of this run). Called again, it goes on with that run.
+
+        Raises:
+            StepDeadlineError: it is not done within 120 s by the clock.
+            KstashError: whatever stopped the worker.
+        """
+        return self.rig.run_bounded("end", closes_windows=closes_windows)
+
     def drain(self) -> None:
         """Stop as `kstash drain` does: what is in flight is finished, the next start may upgrade.
 
@@ -309,10 +326,7 @@ class TestDriver:
             StepDeadlineError: it is not done within 120 s by the clock.
             KstashError: whatever stopped the worker.
         """
-        self.close()
-        self.rig.start(until="drain")
-        self.rig.run_until_done()
-        self.close()
+        self.rig.run_bounded("drain")
 
     def close(self) -> None:
         """Drain, checkpoint, release and leave, as at SIGTERM. After a crash nothing is left."""
@@ -330,14 +344,3 @@ class TestDriver:
         # A test that failed wants its own error, not that of a worker which cannot go on.
         if error is None:
             self.close()
-
-    def _reader(self, partition: Partition) -> OutputReader:
-        log = self.kafka.log(partition)
-        reader = self._readers.get(partition)
-        if reader is None or reader.log is not log:  # a topic made anew is read from its beginning
-            is_committed = (
-                output_of(self.rig.topology, partition[0]).kind is OutputKind.TRANSACTIONAL
-            )
-            reader = OutputReader(log, is_committed=is_committed)
-            self._readers[partition] = reader
-        return reader

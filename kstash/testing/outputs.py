@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
+from kstash.core.kinds import OutputKind
 from kstash.core.reader import ReaderState
 from kstash.core.wire import HEADER_PREFIX, IDENTITY_HEADER, decode_identity
 from kstash.errors import ConfigError
-from kstash.ports.kafka import Headers
+from kstash.ports.kafka import Headers, Partition
 from kstash.serdes import Serde
+from kstash.testing.kafka.broker import MemoryKafka
 from kstash.testing.kafka.log import MemoryRecord, PartitionLog
 from kstash.topology.model import StageOutput, Topology
 
@@ -70,6 +72,32 @@ class OutputReader:
             if name == IDENTITY_HEADER and value is not None:
                 return self._reader.accept(decode_identity(value)) == 0
         return True
+
+
+class OutputReaders:
+    """The readers of output partitions, each of which has read what it gave once.
+
+    Args:
+        kafka: the cluster.
+    """
+
+    def __init__(self, kafka: MemoryKafka) -> None:
+        self._kafka = kafka
+        self._readers: dict[Partition, OutputReader] = {}
+
+    def read(self, partition: Partition, kind: OutputKind) -> list[MemoryRecord]:
+        """Records of a partition since the last call that count.
+
+        Args:
+            partition: of an output topic; one that was made anew is read from its beginning.
+            kind: of the output.
+        """
+        log = self._kafka.log(partition)
+        reader = self._readers.get(partition)
+        if reader is None or reader.log is not log:
+            reader = OutputReader(log, is_committed=kind is OutputKind.TRANSACTIONAL)
+            self._readers[partition] = reader
+        return reader.read()
 
 
 def output_of(topology: Topology, topic: str) -> StageOutput:

@@ -125,8 +125,12 @@ class Rig:
             raise ConfigError(_NO_WORKER)
         return self._cluster
 
-    def start(self, until: Literal["end", "drain"] | None = None) -> None:
+    def start(
+        self, until: Literal["end", "drain"] | None = None, *, closes_windows: bool = False
+    ) -> None:
         """Make a worker as a start of the program does; it has done nothing yet.
+
+        The arguments are those of `App.run`.
 
         Raises:
             ConfigError: a worker runs already.
@@ -164,7 +168,29 @@ class Rig:
             # Fresh, as it must be, and the same in every run of the same calls.
             nonce=lambda: next(self._nonces).to_bytes(16, "big"),
             until=until,
+            closes_windows=closes_windows,
         )
+
+    def run_bounded(self, until: Literal["end", "drain"], *, closes_windows: bool = False) -> bool:
+        """Stop in order, and run a worker until it has ended its bounded run.
+
+        The writes that it is allowed are counted from its start.
+
+        Returns:
+            Whether it has: False where it died with the last write that it was allowed.
+
+        Raises:
+            StepDeadlineError: it has not within `RECOVERY_S_MAX`.
+            KstashError: what stopped it.
+        """
+        writes = self.allowance.left
+        self.close()
+        self.start(until, closes_windows=closes_windows)
+        self.allowance.left = writes
+        self.run_until_done()
+        is_done = self.is_running
+        self.close()
+        return is_done
 
     def run_until_live(self) -> None:
         """Let time pass until the worker is live and at rest.

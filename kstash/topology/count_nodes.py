@@ -74,6 +74,7 @@ class CountedFold(WindowFold[ByNumber]):
     """A state for each key and window that is not full."""
 
     may_leave_work = False
+    closes_at_end = False
 
     @property
     def closes_after_ms(self) -> int:

@@ -136,6 +136,11 @@ class Stage:
         return is_asking or self.is_watermark
 
     @property
+    def closes_at_end(self) -> bool:
+        """Whether it has anything to close at the end of a run that closes windows."""
+        return any(node.closes_at_end for node in self.nodes)
+
+    @property
     def sinks(self) -> dict[Node, StageOutput]:
         """The exits that write user topics."""
         ends = zip(self.exits, self.outputs, strict=True)

@@ -48,6 +48,7 @@ class Node:
         side_outputs: names of outputs that `side()` gives; None: it is of no processor.
         are_sides_alike: whether the values of all its outputs are of one serde.
         flushed: why it is flushed (`kstash.operators.step.FlushStep`), after so many milliseconds.
+        closes_at_end: whether it is flushed at the end of a bounded run that closes windows.
         by_clock: what the clock sets off here, as it is declared; empty: nothing.
         timing: what else it says of time beside its label, as it is declared; empty: nothing.
         index: number in the order of declaration, 0 or more, unique in the application.
@@ -66,6 +67,7 @@ class Node:
     wants_ticks: ClassVar[bool] = False
     asks: ClassVar[bool] = False
     flushed: ClassVar[tuple[tuple[FlushReason, int], ...]] = ()
+    closes_at_end: ClassVar[bool] = False
     by_clock: ClassVar[str] = ""
     timing: ClassVar[str] = ""
     spreads: ClassVar[bool] = False

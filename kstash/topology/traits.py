@@ -36,9 +36,9 @@ def stamped_at_ms(data: bytes) -> int:
     return int.from_bytes(data[:STAMP_BYTES], "big", signed=True)
 
 
-FlushReason = Literal["idle", "interval"]
+FlushReason = Literal["idle", "interval", "end"]
 """Why an operator does what neither a record nor a time of the clock decides: no record has reached
-it for long, or some time has passed."""
+it for long, or some time has passed, or a run is at its end that closes windows."""
 
 Holdings = Literal["", "windows", "timers", "wall_timers"]
 """What the entries of a store are, where their number says how much is open or pending."""

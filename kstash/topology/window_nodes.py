@@ -99,6 +99,7 @@ class WindowFold(Node, Generic[W]):
     keeps = ColumnSet.HEADERS
     has_effect = True
     spreads = True
+    closes_at_end = True
 
     fold: Stateful
     windows: W
@@ -147,8 +148,7 @@ class WindowFold(Node, Generic[W]):
     def by_clock(self) -> str:  # type: ignore[override] # as declared
         """The time-out and the interval."""
         lengths = {"idle_timeout": self.idle_timeout_ms, "every": self.every_ms}
-        said = [f"{name}={interval_text(ms)}" for name, ms in lengths.items() if ms is not None]
-        return " ".join(said)
+        return " ".join(f"{name}={interval_text(ms)}" for name, ms in lengths.items() if ms)
 
     @property
     def timing(self) -> str:  # type: ignore[override] # as declared

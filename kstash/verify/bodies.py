@@ -59,6 +59,7 @@ class Run(TypedDict):
 
     run: Tag
     ends: list[tuple[str, Number, Number]]
+    closes: NotRequired[bool]
 
 
 class Hashes(TypedDict):

@@ -238,7 +238,7 @@ def lineage_record(key: bytes | None, value: bytes) -> Record:
     generation, claim = struct.unpack_from(">QQ", key)
     kind, rest = KINDS[key[16]], key[17:]
     body = _checked(value)
-    known = (1, 2) if kind in ("start", "checkpoint") else (1,)
+    known = (1, 2) if kind in ("start", "checkpoint", "run") else (1,)
     if len(body) < 2 or body[0] not in known or body[1] != key[16]:
         raise UnreadableError("value of another version or kind than its key")
     task, number = None, 0

@@ -59,7 +59,10 @@ def merged(app: kstash.App, inputs: list[str], output: str, options: dict[str, A
 
 
 def backfill(app: kstash.App, inputs: list[str], output: str, _options: dict[str, Any]) -> None:
-    """Counts by hour, by the time that each value is, and sums of these by day."""
+    """Counts by hour, by the time that each value is, and sums of these by day.
+
+    Option `closes_windows`: as of `App.run`.
+    """
     hours = (
         app.stream(inputs[0], value=kstash.int_text, timestamp=lambda at_ms: at_ms)
         .key_by(lambda at_ms: f"k{at_ms % 3}", key=kstash.text, value=kstash.int_text)
@@ -202,6 +205,7 @@ def main(name: str, arguments: dict[str, Any]) -> None:
     PROGRAMS[name](app, arguments["inputs"], arguments["output"], arguments.get("options", {}))
     app.run(
         until=arguments.get("until"),
+        closes_windows=arguments["options"].get("closes_windows", False),
         workers=arguments.get("workers"),
         on_ready=lambda: print("READY", flush=True),
     )

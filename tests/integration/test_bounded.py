@@ -7,6 +7,7 @@ import uuid
 import pytest
 from confluent_kafka import Producer
 
+from tests.integration.programs import HOUR_MS
 from tests.integration.scene import Scene, Sent, key_in, lines, sentences
 
 pytestmark = pytest.mark.integration
@@ -85,6 +86,20 @@ def test_the_number_of_a_log_count_that_was_killed(scene: Scene) -> None:
     job.kill()
     assert job.run() == 0
     assert job.output[-1] == "Number of attacks: 60000"
+
+
+def test_windows_close_at_the_end(scene: Scene) -> None:
+    """Those of both stages, once: each record is in the sum of a day."""
+    source, sink = scene.topic("times", 2), scene.topic("days", 2)
+    times = [str(HOUR_MS * number // 3 + 1) for number in range(100)]
+    scene.send(source, lines(*times, partitions=2))
+    options = {"closes_windows": True}
+    worker = scene.worker(
+        "backfill", [source], sink, until="end", options=options, event_time="watermark"
+    )
+    assert worker.run() == 0
+    days = [int(o.value or b"") for outputs in scene.outputs(sink).values() for o in outputs]
+    assert (len(days), sum(days)) == (2, 100)
 
 
 def test_without_recovery_there_is_no_end(scene: Scene) -> None:

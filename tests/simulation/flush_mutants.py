@@ -20,6 +20,12 @@ def _flushes_at_once(_: Patch) -> Mutations:
     return mutations
 
 
+def _ends_before_flushes(_: Patch) -> Mutations:
+    mutations = Mutations()
+    mutations.ends_before_flushes = True
+    return mutations
+
+
 def _as_records(patch: Patch) -> Mutations:
     def append(stash: Stash, entries: Sequence[Determinant], end: int) -> None:
         logged = [
@@ -71,5 +77,6 @@ FLUSH_MUTANTS = (
     Mutant("V39", "flushes wait for the ends", _flushes_at_once, shapes.ENDS_OF_EVENTS),
     Mutant("V40", "that a flush came is logged", _as_records, shapes.EVENTS),
     Mutant("V41", "a flush is of one operator", _of_any_operator, shapes.EVENTS),
+    Mutant("V43", "END comes after what is flushed", _ends_before_flushes, shapes.ENDS_OF_FLUSHES),
     Mutant("V42", "a flush is where it was", _after_records, shapes.EVENTS),
 )

@@ -68,7 +68,7 @@ class Knobs:
             (kinds[2] != 3, self.rate_land == 0.9, self.rate_follow == 0.25),
             (kinds[1] != 60, self.rate_land == 0.3, self.rate_follow == 0.6),
         )
-        self.has_releases = self.input_count == 24
+        self.has_releases, self.flushes_at_end = self.input_count == 24, self.input_count == 40
         # Calls of both stages, of a system that remembers what it was asked, or does not.
         self.calls = (self.rate_commit == 0.4, self.rate_flush == 0.4)
         self.outside_forgets = self.input_count == 40
@@ -120,6 +120,7 @@ class Mutations:
     generation_is_constant = False
     trims_without_reading_back = False
     ends_before_stable = False
+    ends_before_flushes = False
     deletes_without_reading_back = False
     releases_before_checkpoints = False
     releases_before_commits = False

@@ -353,6 +353,9 @@ ENDS_OF_EVENTS: Shape = {
     "steps": 160,
 }
 
+ENDS_OF_FLUSHES: Shape = {**ENDS_OF_EVENTS, "flushes_at_end": True}
+"""Bounded runs of which each task flushes what it has kept before it says END."""
+
 FILES: Shape = {
     **ZOMBIES,
     "has_files": True,

@@ -12,7 +12,7 @@ from kstash.core.determinants import (
     Tick,
 )
 from kstash.core.ids import UNBOUNDED
-from kstash.core.live import MayCome
+from kstash.core.live import MayCome, may_flush_at_end
 from tests.simulation.sim_calls import OPEN_MAX
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ def choose(
     sources = [i for i in range(len(stage.inputs)) if task.has_input(i)]
     if len(state.open) >= OPEN_MAX:
         sources = []
+    if state.kept and world.knobs.flushes_at_end:
+        has_read_all, has_said_end = world.is_at_end(task), task.ends_sent
+        if may_flush_at_end(has_read_all=has_read_all, has_said_end=has_said_end):
+            return Flush(position, state.kept % 3)
     if may_come is MayCome.RECORDS:
         if world.mutations.flushes_at_once and state.kept and rng.random() < 0.2:
             return Flush(position, 0)

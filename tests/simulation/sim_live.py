@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kstash.core.confirmed import Confirmed
 from kstash.core.group import GroupCore
-from kstash.core.live import Admission
+from kstash.core.live import Admission, may_say_end
 from kstash.core.outputs import Outgoing
 from kstash.core.record_codec import decode_record, encode_value
 from kstash.core.record_keys import encode_key
@@ -486,12 +486,15 @@ class LiveGroup:
         for task in self.tasks.values():
             if task.ends_sent or not self.world.is_at_end(task):
                 continue
-            core = task.core
-            is_early = self.world.mutations.ends_before_stable
-            if is_early and core.outputs_done_through() < core.position:
+            core, mutations = task.core, self.world.mutations
+            is_durable = core.may_publish_checkpoint(core.position)
+            if mutations.ends_before_stable:
+                is_durable = core.outputs_done_through() >= core.position
+            waits = self.world.knobs.flushes_at_end and bool(task.state.kept)
+            if mutations.ends_before_flushes:
+                waits = False
+            if not may_say_end(has_read_all=True, waits=waits, is_durable=is_durable):
                 continue
-            if not is_early and not core.may_publish_checkpoint(core.position):
-                continue  # a successor must not find another history after a counted END
             task.ends_sent = True
             for o, output in enumerate(task.stage.outputs):
                 if output.kind != INTERNAL:

@@ -40,7 +40,6 @@ class AlignedFolds:
         self.grid = grid
         self.is_tumbling = is_tumbling
         self.is_final = node.is_final
-        self._closes_idle = node.idle_timeout_ms is not None
         self.column_fold = column_fold
         self.unsent = unsent(node, column_fold)
 
@@ -89,8 +88,7 @@ class AlignedFolds:
         )
         if left is None:
             return
-        if self._closes_idle:
-            time.note_last(max(left.live_timestamps))
+        time.note_last(max(left.live_timestamps))
         running = time.running(left.times)
         if self.is_final:
             yield None
@@ -130,8 +128,7 @@ class AlignedFolds:
         if closed >= 0:
             missed = {at: len(grid.starts(at)) - len(open_) for at, open_ in prefixes.items()}
             scope.dropped(TOO_LATE, sum(map(missed.__getitem__, stamps)))
-        if self._closes_idle:
-            time.note_last(max(stamps))
+        time.note_last(max(stamps))
         running = time.running(flow.times)
         if self.is_final:
             return None

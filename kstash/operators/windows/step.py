@@ -70,13 +70,13 @@ class WindowStep:
 
     def wants_flush(self, why: FlushReason, stores: Stores) -> bool:
         """Whether windows are open that no record has closed; or whether results wait."""
-        if why == "idle":
+        if why != "interval":
             return self.logic.idle_time_ms(stores) is not None
         unsent = self.logic.unsent
         return unsent is not None and unsent.are_there(stores)
 
     def flush(self, why: FlushReason, scope: Scope) -> None:
-        """Close all windows, as no record has come for long; or send results that wait.
+        """Close all windows, as no record comes; or send results that wait.
 
         Time stays where the first has moved it.
         """

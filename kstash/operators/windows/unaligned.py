@@ -46,7 +46,6 @@ class Unaligned(ABC, Generic[M]):
         self.queue_name = queue_store_name(node.name)
         self.result_key = node.windows.result_key(node.record_key)
         self.is_final = node.is_final
-        self.closes_idle = node.idle_timeout_ms is not None
         self.grace_ms = node.grace_ms
         self.open_ms = length_ms + node.grace_ms
         self.column_fold = column_fold
@@ -134,7 +133,6 @@ class Part(ABC, Generic[M]):
         self._time = time or WindowTime(stores, logic.name, logic.grace_ms)
         self.now = self._time.now_ms
         self.last = BEFORE_ALL_MS
-        self._closes_idle = logic.closes_idle
         latest = max([self.now, *flow.times])
         self.queue = ClosingQueue(stores.ordered(logic.queue_name), latest - logic.open_ms)
         self.live = stores.store(logic.name).load([*keys, *self.queue.keys])
@@ -146,8 +144,7 @@ class Part(ABC, Generic[M]):
         """Write what has changed beside the windows."""
         self.fold.check(self.made, self.makers)
         self._time.take(self.now)
-        if self._closes_idle:
-            self._time.note_last(self.last)
+        self._time.note_last(self.last)
         self.queue.keep()
 
     def take(self, made: M | None) -> M | None:

@@ -138,8 +138,8 @@ class TaskGroup:
             self.batches.wake(task)  # a replay may begin with what needs no record
         self._hints = wiring.hints_of(context, self.lineage, self.tasks)
         if self.run is not None:
-            ends = self._run_ends
-            self._run_end = wiring.run_end_of(context, self.run, ends, incarnation, self.tasks)
+            run = self.run, self._run_ends
+            self._run_end = wiring.run_end_of(context, run, incarnation, self.tasks, self.batches)
         if self.recovery is not None:
             lineage = context.layout.lineage_topic, self.number
             self.inputs.follow(lineage, self.recovery.core.view.next_offset)

@@ -1,17 +1,25 @@
-"""The end of a bounded run in one group, and which records still belong to it."""
+"""The end of a bounded run in one group, and which records still belong to it.
+
+A task that has read all sends first what waits in it: results of windows that wait for their
+interval, and, where the run closes windows, what is final of those. That is an event of its own, a
+flush, which is logged as others are. Then it says END.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from kstash.core.ids import Incarnation
 from kstash.core.kinds import InputKind
+from kstash.core.live import may_flush_at_end, may_say_end
 from kstash.core.wire import MARKER_HEADER, End, encode_marker
 from kstash.failpoints import around
 from kstash.ports.kafka import DeliveredMessage, Message, Partition
 from kstash.ports.process import Clock
 from kstash.runtime.context import Clients
+from kstash.runtime.group.batches import Batches
 from kstash.runtime.layout import Layout
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.positions import client_position
@@ -30,6 +38,7 @@ class RunEnd:
         ends: where it ends in the inputs; in those that are left out at once.
         writer: what outputs are signed with.
         tasks: of the group, by stage index.
+        batches: of the group.
     """
 
     def __init__(
@@ -43,6 +52,7 @@ class RunEnd:
         ends: Mapping[Partition, int],
         writer: Incarnation,
         tasks: Mapping[int, Task],
+        batches: Batches,
     ) -> None:
         self._layout = layout
         self._clients = clients
@@ -52,6 +62,13 @@ class RunEnd:
         self._ends = ends
         self._writer = writer
         self._tasks = tasks
+        self._batches = batches
+        # By stage, what its task flushes before END, in this order.
+        self._flushes: dict[int, list[int]] = {}
+        for stage, task in tasks.items():
+            flushes = task.program.flushes
+            self._flushes[stage] = flushes.at_end(closes_windows=layout.closes_windows)
+            task.flush_at_end = partial(self._due_flush, task)
         self._at_end: set[int] = set()
         self._unacked = 0
 
@@ -61,14 +78,28 @@ class RunEnd:
         return len(self._at_end) == len(self._tasks) and not self._unacked
 
     def tick(self) -> None:
-        """Append END for each task that has reached its end; once an incarnation."""
+        """Have each task that has reached its end flush what waits, and then append END.
+
+        That is done once an incarnation.
+        """
         for stage, task in self._tasks.items():
             if stage in self._at_end or not self._has_read_all(task):
                 continue
-            if task.core.may_publish_checkpoint(task.core.position):
-                # Else a successor could find another history after an END that was counted.
+            is_durable = task.core.may_publish_checkpoint(task.core.position)
+            if self._due_flush(task) is not None:
+                self._batches.wake(task)
+            elif may_say_end(has_read_all=True, waits=False, is_durable=is_durable):
                 self._at_end.add(stage)
                 self._append_ends(task)
+
+    def _due_flush(self, task: Task) -> int | None:
+        """The number of what a task is to flush now; None: nothing of it waits, or not yet."""
+        stage = task.stage.index
+        has_read_all, has_said_end = self._has_read_all(task), stage in self._at_end
+        if not may_flush_at_end(has_read_all=has_read_all, has_said_end=has_said_end):
+            return None
+        wants = task.program.flushes.wants
+        return next((number for number in self._flushes[stage] if wants(number)), None)
 
     def is_at_end(self, task: Task) -> bool:
         """Whether a task has read its inputs to the ends of the run, or has said END.

@@ -108,19 +108,21 @@ def opener_of(
 
 def run_end_of(
     context: RuntimeContext,
-    run: int,
-    ends: Mapping[Partition, int],
+    run: tuple[int, Mapping[Partition, int]],
     incarnation: Incarnation,
     tasks: Mapping[int, Task],
+    batches: Batches,
 ) -> RunEnd:
-    """What ends a bounded run, once the inputs are at `ends`."""
+    """What ends a bounded run of this id, once the inputs are at these ends."""
+    number, ends = run
     return RunEnd(
         context.layout,
         context.clients,
         context.services.clock,
         application=context.application,
-        run=run,
+        run=number,
         ends=ends,
         writer=_writer_of(context, incarnation),
         tasks=tasks,
+        batches=batches,
     )

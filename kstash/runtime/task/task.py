@@ -26,7 +26,7 @@ from kstash.ports.state import TaskState
 from kstash.runtime.decode import Events
 from kstash.runtime.task.answers import EventAnswers
 from kstash.runtime.task.checkpoint import TaskCheckpoints
-from kstash.runtime.task.clocked import logged_event
+from kstash.runtime.task.clocked import FlushUnderWay, logged_event
 from kstash.runtime.task.emission import Emission
 from kstash.runtime.task.inputs import TaskInput
 from kstash.runtime.task.merging import Merging
@@ -70,6 +70,8 @@ class Task:
         checkpoints: those that are taken of it.
         watermark, ticks: event time in watermark mode, else None; all that ticks are wanted for.
         ticking: of a task that is live and sees the clock; else None.
+        flush_at_end: of a task in a bounded run that is at its end: the number in `program.flushes`
+            of what is to be flushed now, or None; else None.
         answers: what operators are given that ask for the time or for chance.
         merging: takes inputs in the order of their times, where that is asked or was done.
         newest_timestamp: Unix milliseconds, of the last record processed; 0 before it.
@@ -97,10 +99,9 @@ class Task:
         nonce: Callable[[], bytes],
         watermark: Watermark | None = None,
     ) -> None:
-        self.name, self.stage = name, stage
-        self.core, self.incarnation = core, incarnation
+        self.name, self.stage, self.core = name, stage, core
+        self.incarnation, self.sent, self.watermark = incarnation, sent, watermark
         self.inputs, self.outputs, self.state = inputs, outputs, state
-        self.sent, self.watermark = sent, watermark
         self.may_leave_work = any(node.may_leave_work for node in stage.nodes)
         self.checkpoints = TaskCheckpoints(
             stage, core, inputs, state=state, watermark=watermark, base=plan.position
@@ -131,6 +132,7 @@ class Task:
         )
         self.ticks = TaskTicks(self.program, watermark)
         self.ticking: Ticking | None = None
+        self.flush_at_end: Callable[[], int | None] | None = None
         self.merging = Merging(stage, inputs, self.dropped)
         self._watch, self._fail = watch, fail
         # The event that has made a part of its outputs; None: none is under way.
@@ -226,6 +228,8 @@ class Task:
     def process(self) -> bool:
         """Process what comes next live, or go on with it: a tick that is due, else records.
 
+        Where there are none and a bounded run ends, what is flushed before its END.
+
         Returns:
             Whether there was anything.
         """
@@ -235,8 +239,10 @@ class Task:
         if self.ticking is not None and (clocked := self.ticking.take(self.watermark)) is not None:
             self._go_on(clocked)
             return True
-        if self.merging.is_live:
-            return self._process_merged()
+        is_done = self._process_merged() if self.merging.is_live else self._process_records()
+        return is_done or self._flush_at_end()
+
+    def _process_records(self) -> bool:
         for _ in self.inputs:
             index = self._order[0]
             self._order.rotate(-1)
@@ -260,6 +266,12 @@ class Task:
         if events is not None:
             self._go_on(events)
         return events is not None
+
+    def _flush_at_end(self) -> bool:
+        if self.flush_at_end is None or (number := self.flush_at_end()) is None:
+            return False
+        self._go_on(FlushUnderWay(number, is_new=True))
+        return True
 
     def _take(self, source: TaskInput, count: int) -> Events:
         events = source.take(count)

@@ -58,7 +58,7 @@ class TaskTicks:
     @property
     def are_wanted(self) -> bool:
         """Whether ticks are, or flushes, or events of idle inputs: else the clock is asked only."""
-        has_own = self._ticks.are_wanted or bool(self.flushes.all)
+        has_own = self._ticks.are_wanted or self.flushes.go_by_clock
         return has_own or self.watermark is not None
 
     def next_ms(self) -> int | None:

@@ -40,10 +40,11 @@ class RunFinder:
     one that does not know yet.
 
     A drain is a run without ends: nothing new is read, what is on its way between stages is
-    finished. Drains continue drains, and runs to an end such runs.
+    finished. Drains continue drains, runs to an end such runs, and those that close windows others
+    that do: an END fixes the history only where its successors do the same before it.
 
     Args:
-        layout: where tasks are.
+        layout: where tasks are, and whether open windows close at the end.
         clients: of the worker.
         clock: time.
         is_drain: whether to drain.
@@ -136,8 +137,7 @@ class RunFinder:
             self.is_over = True
             return
         runs = views[self._layout.lineage_topic, 0].runs
-        is_mine = bool(runs) and self._is_drain == (not runs[-1].ends)
-        if is_mine and not is_over(runs[-1]):
+        if runs and self._is_of_this_kind(runs[-1]) and not is_over(runs[-1]):
             self._decide(runs[-1])
             if self._waiting:
                 self._check()
@@ -148,6 +148,10 @@ class RunFinder:
                 self._begin(recovery, views.values())
                 return
         self._check_at = self._clock.monotonic() + LOOK_AGAIN_S
+
+    def _is_of_this_kind(self, run: BoundedRun) -> bool:
+        closes_windows = self._layout.closes_windows
+        return self._is_drain == (not run.ends) and closes_windows == run.closes_windows
 
     def _begin(self, recovery: RecoveryAttempt, views: Iterable[LineageView]) -> None:
         inputs = [] if self._is_drain else self._inputs()
@@ -161,6 +165,7 @@ class RunFinder:
             # A clock that was set back must not make it one that is over.
             max(self._clock.time_ms(), 1 + max(_run_numbers(views), default=0)),
             tuple((topic, partition, ends[topic, partition]) for topic, partition in inputs),
+            closes_windows=self._layout.closes_windows,
         )
 
         def delivered(error: Any, message: DeliveredMessage) -> None:

@@ -40,6 +40,7 @@ def context_of(
     store: CheckpointStore | None,
     beat: Callable[[], None],
     hashing: str,
+    closes_windows: bool,
 ) -> RuntimeContext:
     """The context of a new worker.
 
@@ -55,8 +56,10 @@ def context_of(
         store: where remote checkpoints go, if anywhere.
         beat: called within turns that take long.
         hashing: as of `start_settings`.
+        closes_windows: as of the worker.
     """
-    layout = Layout.of(topology, topics).check_skips(derived.skipped_places(config))
+    layout = Layout.of(topology, topics, closes_windows=closes_windows)
+    layout.check_skips(derived.skipped_places(config))
     consumer, membership = consumer_of(cluster, topology), cluster.membership()
     scans = ScanService(cluster.scanner(), layout.gaps_of(derived.skipped_places(config)))
 

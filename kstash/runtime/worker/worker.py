@@ -62,6 +62,7 @@ class Worker:
         metrics: what is counted.
         until: None runs for ever; `"end"` to the end offsets found at the start; `"drain"` until
             what is in flight is finished.
+        closes_windows: whether open windows close where it ends: with `"end"` only.
         on_ready: called once, when all tasks of this worker are live for the first time.
         nonce: gives 16 fresh random bytes a call, for the keys of CLAIM and CONFIG.
         started: monotonic seconds at which the process began: since then the groups that it is
@@ -88,6 +89,7 @@ class Worker:
         metrics: Metrics,
         nonce: Callable[[], bytes],
         until: Literal["end", "drain"] | None = None,
+        closes_windows: bool = False,
         on_ready: Callable[[], None] | None = None,
         started: float | None = None,
         topics: Mapping[str, TopicInfo] | None = None,
@@ -114,6 +116,7 @@ class Worker:
             store=store,
             beat=beat,
             hashing=hashing,
+            closes_windows=closes_windows,
         )
         layout, clients = self.context.layout, self.context.clients
         # None: the run has no end.

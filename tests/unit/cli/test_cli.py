@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import typer
@@ -239,6 +239,19 @@ def test_a_drain_that_was_stopped_is_no_drain(
     assert result.exit_code == (0 if is_over else 1)
     assert ("drained:" in result.stdout) == is_over
     assert ("stopped before all was drained" in result.stderr) != is_over
+
+
+@pytest.mark.parametrize("closes_windows", [True, False])
+def test_a_run_that_closes_windows(
+    program: str, monkeypatch: pytest.MonkeyPatch, closes_windows: bool
+) -> None:
+    """It is said with the end; without one it is refused."""
+    called: list[Any] = []
+    monkeypatch.setattr(App, "run", lambda _, **arguments: called.append(arguments))
+    options = ["--closes-windows"] if closes_windows else []
+    result = CliRunner().invoke(cli.app, ["run", f"{program}:counter", "--until", "end", *options])
+    assert result.exit_code == 0
+    assert (called[0]["until"], called[0]["closes_windows"]) == ("end", closes_windows)
 
 
 def test_assignments_are_split_at_the_first_equals_sign() -> None:

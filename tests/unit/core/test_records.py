@@ -239,6 +239,14 @@ def test_a_start_that_logs_is_of_the_second_version() -> None:
         decode_record(key, value_of(4, body % 3, version=2))
 
 
+def test_a_run_that_closes_windows_is_of_the_second_version() -> None:
+    """A release that does not know it would leave them open, and its ENDs would fix that."""
+    run = BoundedRun(inc(7), 9, (("in", 0, 100),), closes_windows=True)
+    body = b'{"run":9,"ends":[["in",0,100]],"closes":true}'
+    assert encode_value(run) == value_of(6, body, version=2)
+    assert decode_record(encode_key(run), encode_value(run)) == run
+
+
 def test_a_checkpoint_within_a_frame_is_of_the_second_version() -> None:
     """An older release would go on at the frame's beginning, so it must not understand it."""
     place = InputPlace(40, 3, -7)

@@ -10,7 +10,7 @@ import kstash
 from kstash.errors import TopologyError
 from kstash.testing import TestDriver
 from kstash.topology.traits import PART_RECORDS
-from tests.unit.runtime.timed_windows import at, run_bounded, seconds, told
+from tests.unit.runtime.timed_windows import at, seconds, told
 
 
 def counts(windows: Any = None, **settings: Any) -> kstash.App:
@@ -167,14 +167,58 @@ def test_other_guarantees_send_at_intervals_too(guarantee: Any) -> None:
 
 
 def test_what_waits_is_kept_over_a_stop() -> None:
-    """A bounded run ends without it, and the next one sends it."""
-    with TestDriver(counts()) as driver:
+    """Whoever starts next sends it, at the first multiple of the clock."""
+    with TestDriver(counts(), start_ms=1_600_000_000_000) as driver:
+        driver.advance(1.5)
         at(driver, 0)
-        run_bounded(driver)
+        driver.close()
         assert told(driver) == []
         driver.recover()
-        driver.advance(3.0)
+        driver.advance(0.5)
         assert told(driver) == [("k", 0, 1)]
+
+
+@pytest.mark.parametrize("end", ["end", "closing end", "drain"])
+def test_what_waits_is_sent_where_a_run_ends(end: str) -> None:
+    """At an end that is read to, whether windows close or not, and at a drain; in all its parts."""
+    with TestDriver(counts(), start_ms=1_600_000_000_000) as driver:
+        driver.advance(0.5)
+        for number in range(2 * PART_RECORDS + 1):
+            driver.kafka.append("in", b"v", key=b"%d" % number, timestamp_ms=1_000)
+        driver.rig.settle()
+        assert told(driver) == []
+        if end == "drain":
+            driver.drain()
+        else:
+            assert driver.run_to_end(closes_windows=end == "closing end")
+        assert len(told(driver)) == 2 * PART_RECORDS + 1
+        driver.recover()
+        assert driver.state("counts.unsent") == driver.state("counts.unsent.queue") == {}
+        driver.advance(4.0)
+        assert told(driver) == []
+
+
+@pytest.mark.parametrize("delivery", ["immediate", "transactional"])
+def test_a_crash_at_any_write_of_a_run_that_ends_is_none(delivery: Any) -> None:
+    """All counts of the run are said, each once, also to windows after these."""
+    app = kstash.App("app", checkpoint_interval_ms=1_000)
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    first = stream.window(kstash.tumbling(seconds(10)), every=seconds(60)).count("first")
+    by_count = first.key_by(str, key=kstash.text, value=kstash.int_text)
+    second = by_count.window(kstash.tumbling(seconds(60)), every=seconds(60)).count("second")
+    second.to("out", delivery=delivery)
+    for writes in range(300):
+        with TestDriver(app, start_ms=1_600_000_000_000) as driver:
+            driver.advance(0.5)
+            at(driver, 3, key="l")
+            at(driver, 4, 5, 12)
+            driver.crash_after(writes)
+            is_over = driver.run_to_end()
+            assert is_over or driver.run_to_end()
+            assert sum(out.value for out in driver.read("out")) == 3, writes
+        if is_over:
+            return
+    raise AssertionError("it writes ever on")
 
 
 def test_an_upgrade_takes_it_away_without_loss_where_nothing_waits() -> None:
@@ -195,18 +239,6 @@ def test_an_upgrade_takes_it_away_without_loss_where_nothing_waits() -> None:
         driver.recover(program(drop_stores=("counts.unsent", "counts.unsent.queue")))
         at(driver, 1)
         assert told(driver) == [("k", 0, 1), ("k", 0, 2)]
-
-
-def test_what_waits_at_a_drain_is_sent_after_the_next_start() -> None:
-    """At the first multiple of the clock."""
-    with TestDriver(counts(), start_ms=1_600_000_000_000) as driver:
-        driver.advance(1.5)
-        at(driver, 0)
-        driver.drain()
-        assert told(driver) == []
-        driver.recover()
-        driver.advance(0.5)
-        assert told(driver) == [("k", 0, 1)]
 
 
 def test_what_waited_is_not_late_for_windows_after_it() -> None:

@@ -272,7 +272,7 @@ def test_arguments_of_run(wrong: Any) -> None:
     """None of them gets as far as a cluster."""
     app = App("types")
     app.stream("in").to("out")
-    for name in ("until", "on_ready", "on_end"):
+    for name in ("until", "closes_windows", "on_ready", "on_end"):
         with pytest.raises(KstashError, match=name):
             app.run(**{name: wrong})
 
