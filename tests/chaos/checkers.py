@@ -270,7 +270,7 @@ def check_same(one: Outputs, other: Outputs) -> None:
         )
 
 
-def check_gathered(outputs: Outputs, inputs: Mapping[str, Sequence[str]]) -> None:
+def check_gathered(outputs: Outputs, inputs: Mapping[str, Sequence[object]]) -> None:
     """What `timing_app` sends: each value once, in order, when its timer was due.
 
     Values of a key that leave together say the same of clock and timer, under an id that no others

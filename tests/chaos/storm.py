@@ -38,6 +38,7 @@ from tests.chaos.faults import (
 from tests.chaos.harness import (
     Chaos,
     Feeder,
+    Record,
     Worker,
     chaos_run,
     processes_of,
@@ -57,9 +58,6 @@ OUTPUTS_S_MAX = 120.0
 ASSIGNED_S_MAX = 60.0
 READY_S_MAX = 60.0
 AUDIT_S_MAX = 120.0
-
-LIVE_BYTES_MAX = 2 << 20
-"""Of one internal topic: some seconds of input, and some checkpoints of a small state."""
 
 
 class Storm:
@@ -209,6 +207,8 @@ class Storm:
         with self._checking("outputs"):
             self._wait_count(due)
         self._watch.finish()
+        with self._checking("what comes last"):
+            self._wait_for_all(sent)
         with self._checking("assignment"):
             self._check_assignment()
         with self._checking("orderly stop"):
@@ -230,6 +230,13 @@ class Storm:
         if self.subject.store:
             with self._checking("state"):
                 self._check_state(outputs)
+
+    def _wait_for_all(self, sent: Sequence[Record]) -> None:
+        def is_all_there() -> bool:
+            self._restart_ended_workers()
+            return self.subject.is_all_there(self.cluster.bootstrap, sent)
+
+        wait_until(is_all_there, OUTPUTS_S_MAX, "all outputs beside the first")
 
     def _check_assignment(self) -> None:
         """Every task group has one worker, and no worker is missing."""
@@ -274,8 +281,9 @@ class Storm:
         with closing(topics):
             found = topics.sample()
         self.chaos.note(f"live bytes: {found}")
-        too_many = {topic: size for topic, size in found.items() if size > LIVE_BYTES_MAX}
-        assert not too_many, f"more than {LIVE_BYTES_MAX} live bytes: {too_many}"
+        limit = subject.live_bytes_max
+        too_many = {topic: size for topic, size in found.items() if size > limit}
+        assert not too_many, f"more than {limit} live bytes: {too_many}"
 
     def _check_state(self, outputs: Outputs) -> None:
         """What an auditor finds in the store is the last output of each key."""

@@ -10,12 +10,12 @@ import json
 import random
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from tests.chaos import window_checks
+from tests.chaos import time_checks, window_checks
 from tests.chaos.checkers import (
     Outputs,
     by_key,
@@ -29,9 +29,20 @@ from tests.chaos.checkers import (
     read_with_rule,
 )
 from tests.chaos.harness import Chaos, Record, place_of, values_by_key
+from tests.chaos.time_checks import (
+    check_chained,
+    check_closed_by_silence,
+    check_intervals,
+    counts_by_window,
+    last_counts,
+)
 from tests.chaos.window_checks import Click, Sent
 
 VOCABULARY = [f"w{number:03}" for number in range(200)]
+CHAINED_KINDS = ("firsts", "first-late", "seconds", "second-late")
+SILENCE_RECORDS = 1_000
+"""For so many records one partition gets nothing, and then the next one."""
+
 KEYWORDS = ["UCB", "ucb", "weather", "UCB campus"]
 CHAIN_KEYS = 40
 
@@ -55,6 +66,8 @@ class Subject(ABC):
     """Stages after a repartition topic."""
 
     rate: ClassVar[int]
+    live_bytes_max: ClassVar[int] = 2 << 20
+    """Of one internal topic: some seconds of input, and some checkpoints of a small state."""
 
     def __init__(self, chaos: Chaos, *, partition_count: int, replicas: int = 1) -> None:
         mark = uuid4().hex[:8]
@@ -101,6 +114,14 @@ class Subject(ABC):
         Raises:
             AssertionError: they are not; names the key and where it went wrong.
         """
+
+    def is_all_there(self, bootstrap: str, sent: Sequence[Record]) -> bool:
+        """Whether the topics beside the first output have all that the input makes.
+
+        Asked again and again while the workers run: what the clock decides comes last.
+        """
+        del bootstrap, sent
+        return True
 
     def check_beside(self, bootstrap: str, outputs: Outputs, sent: Sequence[Record]) -> None:
         """Whether the topics beside the first output hold what they must.
@@ -223,13 +244,22 @@ class BothDeliveries(RollingHash):
 
 
 class Windows(Subject):
-    """Windows over one topic: at each record and once at their end, by both deliveries."""
+    """All that goes by time over one topic, by records and by the clock, by both deliveries.
+
+    For some seconds each, one partition after the other gets nothing.
+    """
 
     name = "windows"
-    module = "tests.chaos.windows_app"
+    module = "tests.chaos.timed_app"
     store = ""
     input_names = ("clicks",)
     rate = 500
+    # Some thousands of windows, ids and timers are open at any time, in ten operators' stores.
+    live_bytes_max = 8 << 20
+
+    _BY_INPUT = ("late", "finals", "visits", *time_checks.TIMED_KINDS)
+    _BY_CLOCK = ("intervals", "quiet", "missed", "gathered")
+    _AT_ONCE = ("late", "once", "intervals", "missed", "gathered")
 
     def __init__(self, chaos: Chaos, *, partition_count: int, replicas: int = 1) -> None:
         super().__init__(chaos, partition_count=partition_count, replicas=replicas)
@@ -237,23 +267,20 @@ class Windows(Subject):
         begin_ms = int(time.time() * 1000) - 48 * 3_600_000
         self._clicks = window_checks.clicks_of(self.choice, begin_ms, keys=400, jump_each=2_500)
         self.output = f"{self.named}-updates"
-        beside = (f"{self.named}-{kind}" for kind in ("late", "finals", "visits"))
+        beside = (f"{self.named}-{kind}" for kind in (*self._BY_INPUT, *self._BY_CLOCK))
         chaos.create_topics(partition_count, self.output, *beside, replicas=replicas)
 
     def record(self, index: int) -> Record:
         """A click, mostly out of order."""
-        del index
-        key, at, number = next(self._clicks)
-        place = place_of(key.encode(), self.partition_count)
+        place = silent = index // SILENCE_RECORDS % self.partition_count
+        while place == silent:
+            key, at, number = next(self._clicks)
+            place = place_of(key.encode(), self.partition_count)
         return self.inputs[0], place, key, json.dumps({"at": at, "n": number})
 
     def expected(self, sent: Sequence[Record]) -> dict[str, dict[int, list[Sent]]]:
         """What the input makes, by kind and partition."""
-        fed: dict[int, list[Click]] = {place: [] for place in range(self.partition_count)}
-        for _, place, key, value in sent:
-            click = json.loads(value)
-            fed[place].append((str(key), click["at"], click["n"]))
-        return window_checks.all_kinds(fed)
+        return window_checks.all_kinds(clicks_by_partition(sent, self.partition_count))
 
     def output_count(self, sent: Sequence[Record]) -> int:
         """One for each click that was not late."""
@@ -263,22 +290,106 @@ class Windows(Subject):
         """Each count of each window, in its place."""
         check_in_order(outputs, self.expected(sent)["updates"], "updates")
 
+    def is_all_there(self, bootstrap: str, sent: Sequence[Record]) -> bool:
+        """What the clock decides is the last to come."""
+        gathered, quiet, missed, intervals = (
+            read_committed(bootstrap, f"{self.named}-{kind}")
+            for kind in ("gathered", "quiet", "missed", "intervals")
+        )
+        fed = clicks_by_partition(sent, self.partition_count)
+        return (
+            count_of(gathered) >= len(sent)
+            and listed_in(quiet) + count_of(missed) >= len(sent)
+            and last_counts(intervals) == counts_by_window(fed, 2_000, 500)
+        )
+
     def check_beside(self, bootstrap: str, outputs: Outputs, sent: Sequence[Record]) -> None:
-        """Each window's final result, each session and each late click, once and in its place."""
+        """What goes by time once and in its place, and what goes by the clock as it may be."""
         del outputs
-        expected = self.expected(sent)
-        for kind in ("late", "finals", "visits"):
-            assert any(expected[kind].values()), f"the input makes no {kind}"
+        fed = clicks_by_partition(sent, self.partition_count)
+        expected = {**self.expected(sent), **time_checks.all_timed(fed)}
+        found: dict[str, Outputs] = {}
+        for kind in (*self._BY_INPUT, *self._BY_CLOCK):
             topic = f"{self.named}-{kind}"
-            plain = read_committed(bootstrap, topic)
-            check_in_order(plain, expected[kind], kind)
-            if kind == "late":
-                check_in_order(read_with_rule(bootstrap, topic), expected[kind], "late at once")
+            found[kind] = read_committed(bootstrap, topic)
+            if kind in self._AT_ONCE:
+                check_same(found[kind], read_with_rule(bootstrap, topic))
             else:
-                check_no_headers(plain)
+                check_no_headers(found[kind])
+        for kind in self._BY_INPUT:
+            assert any(expected[kind].values()), f"the input makes no {kind}"
+            check_in_order(found[kind], expected[kind], kind)
+        check_intervals(found["intervals"], fed, 2_000, 500)
+        check_closed_by_silence(found["quiet"], found["missed"], fed, 3_000, 1_000, what="quiet")
+        check_gathered(found["gathered"], numbers_by_key(sent))
 
     def last_outputs(self, outputs: Outputs) -> dict[str, Any]:
         """None: the order of all results shows what the state was."""
+        del outputs
+        return {}
+
+
+class Watermark(Subject):
+    """Two windows in a chain over a repartition, in watermark mode, by the clock's time.
+
+    For some seconds each, one partition after the other gets nothing.
+    """
+
+    name = "watermark"
+    module = "tests.chaos.watermark_app"
+    store = ""
+    input_names = ("clicks",)
+    stages_behind = ("seconds",)
+    rate = 300
+
+    def __init__(self, chaos: Chaos, *, partition_count: int, replicas: int = 1) -> None:
+        super().__init__(chaos, partition_count=partition_count, replicas=replicas)
+        beside = (f"{self.named}-{kind}" for kind in CHAINED_KINDS)
+        chaos.create_topics(partition_count, *beside, replicas=replicas)
+
+    def record(self, index: int) -> Record:
+        """A click of now or a little before."""
+        at = int(time.time() * 1000) - self.choice.randrange(3_000 if index % 13 == 0 else 300)
+        place = silent = index // SILENCE_RECORDS % self.partition_count
+        while place == silent:
+            key = f"key-{self.choice.randrange(100)}"
+            place = place_of(key.encode(), self.partition_count)
+        return self.inputs[0], place, key, json.dumps({"at": at, "n": index})
+
+    def output_count(self, sent: Sequence[Record]) -> int:
+        """One for each click."""
+        return len(sent)
+
+    def check(self, outputs: Outputs, sent: Sequence[Record]) -> None:
+        """Each key's outputs are 1, 2, 3 … n."""
+        check_counts(outputs, Counter(str(key) for _, _, key, _ in sent))
+
+    def is_all_there(self, bootstrap: str, sent: Sequence[Record]) -> bool:
+        """Silence closes the last windows of both."""
+        firsts, late, seconds = (
+            read_committed(bootstrap, f"{self.named}-{kind}") for kind in CHAINED_KINDS[:3]
+        )
+        return listed_in(firsts) + count_of(late) >= len(sent) and listed_in(seconds) >= count_of(
+            firsts
+        )
+
+    def check_beside(self, bootstrap: str, outputs: Outputs, sent: Sequence[Record]) -> None:
+        """Nothing is lost between the windows, nothing is late for the second, none comes twice."""
+        del outputs
+        fed = clicks_by_partition(sent, self.partition_count)
+        firsts, late, seconds, second_late = (
+            read_committed(bootstrap, f"{self.named}-{kind}") for kind in CHAINED_KINDS
+        )
+        check_same(late, read_with_rule(bootstrap, f"{self.named}-first-late"))
+        check_no_headers(firsts)
+        check_no_headers(seconds)
+        assert not any(second_late.values()), f"late for the second windows: {second_late}"
+        check_closed_by_silence(firsts, late, fed, 1_000, 500, what="firsts")
+        clicks = [click for place in fed.values() for click in place]
+        check_chained(firsts, seconds, clicks, 2_000, 5)
+
+    def last_outputs(self, outputs: Outputs) -> dict[str, Any]:
+        """None: the results of all windows show what the state was."""
         del outputs
         return {}
 
@@ -302,5 +413,39 @@ class Timing(BothDeliveries):
         check_gathered(outputs, values_by_key(list(sent))[self.inputs[0]])
 
 
-SUBJECTS: tuple[type[Subject], ...] = (WordCount, KeywordCount, BothDeliveries, Windows, Timing)
+def clicks_by_partition(sent: Sequence[Record], partition_count: int) -> dict[int, list[Click]]:
+    """Clicks as the partitions have them."""
+    fed: dict[int, list[Click]] = {place: [] for place in range(partition_count)}
+    for _, place, key, value in sent:
+        click = json.loads(value)
+        fed[place].append((str(key), click["at"], click["n"]))
+    return fed
+
+
+def numbers_by_key(sent: Sequence[Record]) -> dict[str, list[int]]:
+    """The numbers of each key's clicks."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for _, _, key, value in sent:
+        numbers[str(key)].append(json.loads(value)["n"])
+    return numbers
+
+
+def count_of(outputs: Outputs) -> int:
+    """How many there are."""
+    return sum(map(len, outputs.values()))
+
+
+def listed_in(outputs: Outputs) -> int:
+    """How many are in the lists that these are."""
+    return sum(len(json.loads(each.value or b"[]")) for found in outputs.values() for each in found)
+
+
+SUBJECTS: tuple[type[Subject], ...] = (
+    WordCount,
+    KeywordCount,
+    BothDeliveries,
+    Windows,
+    Timing,
+    Watermark,
+)
 """What storms go over: one or two hops, one or two inputs, both deliveries, windows, the clock."""

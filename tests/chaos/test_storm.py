@@ -21,6 +21,7 @@ from tests.chaos.subjects import (
     KeywordCount,
     Subject,
     Timing,
+    Watermark,
     Windows,
     WordCount,
 )
@@ -51,6 +52,7 @@ PLACES: dict[str, tuple[type[Subject], ...]] = {
     "counts": (WordCount, KeywordCount),
     "both deliveries": (BothDeliveries, Timing),
     "windows": (Windows,),
+    "watermark": (Watermark,),
 }
 """Of each place one has its storm, by the seed."""
 

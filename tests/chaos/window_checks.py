@@ -71,8 +71,9 @@ def all_kinds(fed: Mapping[int, Iterable[Click]]) -> dict[str, dict[int, list[Se
     return made
 
 
-def _key(key: str, *bounds: int) -> bytes:
-    return key.encode() + b"".join(struct.pack(">q", bound) for bound in bounds)
+def window_key(key: bytes, *bounds: int) -> bytes:
+    """The key of a result."""
+    return key + b"".join(struct.pack(">q", bound) for bound in bounds)
 
 
 def updates(clicks: Iterable[Click], size: int, grace: int) -> tuple[list[Sent], list[Sent]]:
@@ -88,7 +89,7 @@ def updates(clicks: Iterable[Click], size: int, grace: int) -> tuple[list[Sent],
             continue
         time = max(time, at)
         counts[key, start] = count = counts.get((key, start), 0) + 1
-        sent.append((_key(key, start), b"%d" % count))
+        sent.append((window_key(key.encode(), start), b"%d" % count))
     return sent, late
 
 
@@ -104,7 +105,7 @@ def finals(clicks: Iterable[Click], size: int, grace: int) -> list[Sent]:
         if at > time:
             time = at
             for window in sorted(w for w in sums if w[0] + size + grace <= time):
-                sent.append((_key(window[1].decode(), window[0]), b"%d" % sums.pop(window)))
+                sent.append((window_key(window[1], window[0]), b"%d" % sums.pop(window)))
         sums[start, key.encode()] = sums.get((start, key.encode()), 0) + number
     return sent
 
@@ -134,7 +135,7 @@ def visits(clicks: Iterable[Click], gap: int, grace: int) -> list[Sent]:
                 if time > session.end + gap + grace
             )
             for last, first, name, session in due:
-                sent.append((_key(name.decode(), last, first), b"%d" % session.number))
+                sent.append((window_key(name, last, first), b"%d" % session.number))
                 sessions[name.decode()].remove(session)
         count = 1 + sum(session.number for session in near)
         others = [session for session in sessions.get(key, ()) if session not in near]

@@ -29,6 +29,28 @@ VISITS = kstash.session(timedelta(seconds=3))
 VISITS_GRACE = timedelta(seconds=1)
 
 
+def declare(clicks: kstash.KeyedStream[str, dict[str, int]], output: str) -> None:
+    """The windows and their topics."""
+    updates = clicks.window(UPDATES, grace=UPDATES_GRACE).count("updates")
+    updates.to(f"{output}-updates", value=kstash.int_text)
+    (
+        updates.late()
+        .map_values(lambda late: late.value["n"])
+        .to(f"{output}-late", key=kstash.text, value=kstash.int_text)
+    )
+    (
+        clicks.map_values(lambda click: click["n"])
+        .window(FINALS, grace=FINALS_GRACE, emit="final")
+        .sum("finals", value=kstash.int_text)
+        .to(f"{output}-finals", value=kstash.int_text, delivery="transactional")
+    )
+    (
+        clicks.window(VISITS, grace=VISITS_GRACE, emit="final")
+        .count("visits")
+        .to(f"{output}-visits", value=kstash.int_text, delivery="transactional")
+    )
+
+
 @shared_options(  # type: ignore[untyped-decorator] # mypy knows it under another name
     application_id="windows", inputs=("clicks",), output="windows"
 )
@@ -44,24 +66,7 @@ def main(
         value=kstash.json,
         timestamp=lambda click: click["at"],
     )
-    updates = clicks.window(UPDATES, grace=UPDATES_GRACE).count("updates")
-    updates.to(f"{options.output}-updates", value=kstash.int_text)
-    (
-        updates.late()
-        .map_values(lambda late: late.value["n"])
-        .to(f"{options.output}-late", key=kstash.text, value=kstash.int_text)
-    )
-    (
-        clicks.map_values(lambda click: click["n"])
-        .window(FINALS, grace=FINALS_GRACE, emit="final")
-        .sum("finals", value=kstash.int_text)
-        .to(f"{options.output}-finals", value=kstash.int_text, delivery="transactional")
-    )
-    (
-        clicks.window(VISITS, grace=VISITS_GRACE, emit="final")
-        .count("visits")
-        .to(f"{options.output}-visits", value=kstash.int_text, delivery="transactional")
-    )
+    declare(clicks, options.output)
     options.run(app)
 
 
