@@ -196,15 +196,16 @@ class CachedStore:
             yield
         yield from self._forget_absent()
 
-    def writing_ahead(self, put_back: Callable[[Changes], object]) -> Iterator[None]:
+    def writing_ahead(self, put_back: Callable[[Changes], bool]) -> Iterator[None]:
         """Write entries back as `spilling` does, and keep them: what changes is dirty again."""
         for part in in_order(list(self._dirty), self._part_size):
-            dirty, leased = self._dirty, set(self._leased)
-            keys = [key for key in part if key in dirty and key not in leased]
-            changes = self._changes_of(keys)
-            put_back(changes)
-            for key in changes.deletions:
-                del self._live[key]
+            while True:
+                dirty, leased = self._dirty, set(self._leased)
+                keys = [key for key in part if key in dirty and key not in leased]
+                if put_back(changes := self._changes_of(keys)):
+                    break
+                yield  # not now: it may have changed by then
+            deque(map(self._live.pop, changes.deletions), maxlen=0)
             dirty.difference_update(keys)
             self._settle(changes)
             yield

@@ -21,7 +21,7 @@ from kstash.state.budget import MemoryBudget
 from kstash.state.folder import io_error, make_private_folder, refuse_links_in
 from kstash.state.options import rocks_options
 from kstash.state.task_stores import TaskStores
-from kstash.state.writes import Writer, delete_all, erase, put_all
+from kstash.state.writes import Fill, Writer, delete_all, erase, put_all
 
 CHECKPOINTS = "checkpoints"
 
@@ -35,6 +35,9 @@ _POSITION_KEY = b"position"
 _ENTRIES = "rocksdb.estimate-num-keys"
 
 _BYTES = "rocksdb.estimate-live-data-size"
+
+WAITS_MAX = 500
+"""Some seconds of turns: then a part is written that waits as long as it takes, or fails."""
 
 
 class RocksTaskState(TaskStores):
@@ -58,6 +61,8 @@ class RocksTaskState(TaskStores):
         self._known_files = dict(known_files)
         self._on_close = on_close
         self._is_closed = False
+        # Calls of `write_ahead`, one after the other, that left RocksDB to itself.
+        self._waits = 0
         families = {_META_FAMILY} | {_STORE_PREFIX + spec.name for spec in stores}
         if not is_empty:
             kept = families - {_STORE_PREFIX + name for name in fresh}
@@ -96,6 +101,17 @@ class RocksTaskState(TaskStores):
             size_bytes = backing.property_int_value(_BYTES) or 0
             found[name] = StoreSize(self.count(name, written), size_bytes)
         return found
+
+    def write_ahead(self) -> bool:
+        """Write a part of what is dirty, unless RocksDB has to catch up: then a later call does.
+
+        Raises:
+            StateError: as of `checkpoint`.
+        """
+        if self._waits < WAITS_MAX and self._writer.is_stopped():
+            self._waits += 1
+            return True
+        return super().write_ahead()
 
     def checkpoint(self, label: str, position: int) -> tuple[FileEntry, ...]:
         """Write all dirty state, then take a durable checkpoint `label`.
@@ -138,15 +154,42 @@ class RocksTaskState(TaskStores):
         with disk(self._live, "writing state to make room in memory"):
             self._write({name: changes})
 
+    def _undigested(self) -> dict[str, int]:
+        """Sizes of complete files whose digest is not known, by name."""
+        # What a flush or a compaction still writes is not listed, and a number is never used again.
+        found = {file["name"].lstrip("/"): file["size"] for file in self._database.live_files()}
+        return {name: size for name, size in found.items() if name not in self._known_files}
+
+    def _file_parts_ahead(self) -> float:
+        return sum(self._undigested().values()) / files.AHEAD_BYTES
+
+    def _digesting(self) -> Iterator[None]:
+        with disk(self._live, "reading the state's files"):
+            yield from files.digesting(self._live, sorted(self._undigested()), self._known_files)
+
     def _write(self, changes: Mapping[str, Changes]) -> None:
         for name, change in changes.items():
-            handle = self._handles[_STORE_PREFIX + name]
-            if change.erased is not None:
-                self._writer.apply(erase(handle, *change.erased))
-            for fill in put_all(handle, change.keys, change.values):
+            for fill in self._pieces(name, change):
                 self._writer.apply(fill)
-            for fill in delete_all(handle, change.single_deletions):
-                self._writer.apply(fill)
+
+    def _write_part_ahead(self, name: str, changes: Changes) -> bool:
+        if self._waits >= WAITS_MAX:
+            self._write_part(name, changes)
+        else:
+            with disk(self._live, "writing state ahead of a checkpoint"):
+                for fill in self._pieces(name, changes):
+                    if self._writer.attempt(fill) is not None:
+                        self._waits += 1
+                        return False
+        self._waits = 0
+        return True
+
+    def _pieces(self, name: str, changes: Changes) -> Iterator[Fill]:
+        handle = self._handles[_STORE_PREFIX + name]
+        if changes.erased is not None:
+            yield erase(handle, *changes.erased)
+        yield from put_all(handle, changes.keys, changes.values)
+        yield from delete_all(handle, changes.single_deletions)
 
     def close(self) -> None:
         """Close and delete the live files; checkpoints stay. Again is fine."""

@@ -16,7 +16,7 @@ from kstash.state.timers import StoredTimers, entries_spec
 AHEAD_PARTS_MIN = 4
 """Less than so many parts are left to the checkpoint: it writes them within milliseconds."""
 
-AHEAD_PASSES_MAX = 4
+AHEAD_PASSES_MAX = 8
 """Each pass writes what changed during the one before. Where that does not become less, as values
 change faster than they are encoded, the checkpoint is as long as what is left."""
 
@@ -118,10 +118,25 @@ class TaskStores(ABC):
 
     def _writing_ahead(self) -> Iterator[None]:
         for _ in range(AHEAD_PASSES_MAX):
-            if sum(store.parts_ahead for store in self._stores.values()) < AHEAD_PARTS_MIN:
+            left = sum(store.parts_ahead for store in self._stores.values())
+            if left + self._file_parts_ahead() < AHEAD_PARTS_MIN:
                 return
             for name, store in self._stores.items():
-                yield from store.writing_ahead(partial(self._write_part, name))
+                yield from store.writing_ahead(partial(self._write_part_ahead, name))
+            yield from self._digesting()
+
+    def _file_parts_ahead(self) -> float:
+        """How many parts `_digesting` would take, about; 0 or more."""
+        return 0.0
+
+    def _digesting(self) -> Iterator[None]:
+        """Find digests of the files that a checkpoint would have, a part with each step."""
+        return iter(())
+
+    def _write_part_ahead(self, name: str, changes: Changes) -> bool:
+        """Write some changes of a store, unless that would wait; returns whether they are there."""
+        self._write_part(name, changes)
+        return True
 
     @abstractmethod
     def _write_part(self, name: str, changes: Changes) -> None:

@@ -45,6 +45,9 @@ _PROGRESS = (
 )
 """Properties of a column family that change when a flush or a compaction of it ends."""
 
+_STOPPED = ("rocksdb.is-write-stopped", "rocksdb.actual-delayed-write-rate")
+"""Properties of a database that are not zero while it has to catch up."""
+
 log = structlog.get_logger("kstash.state")
 
 Fill = Callable[[WriteBatch], object]
@@ -125,21 +128,35 @@ class Writer:
             Exception: what RocksDB says otherwise (rocksdict raises bare ones).
         """
         stall: _Stall | None = None
-        while True:
-            batch = WriteBatch(raw_mode=True)
-            fill(batch)
-            try:
-                with around("state.write"):
-                    self._database.write(batch, self._options)
-            except Exception as error:  # rocksdict raises bare Exceptions
-                if STALL_TEXT not in str(error):
-                    raise
-                if stall is None:
-                    stall = _Stall(self, self._name, self._monotonic())
-                stall.check(self._monotonic(), error)
-            else:
-                return
+        while (error := self.attempt(fill)) is not None:
+            if stall is None:
+                stall = _Stall(self, self._name, self._monotonic())
+            stall.check(self._monotonic(), error)
             self._sleep(STALL_RETRY_S)
+
+    def attempt(self, fill: Fill) -> Exception | None:
+        """Write one piece; returns what RocksDB says if it has to catch up before.
+
+        Raises:
+            Exception: what RocksDB says otherwise (rocksdict raises bare ones).
+        """
+        batch = WriteBatch(raw_mode=True)
+        fill(batch)
+        try:
+            with around("state.write"):
+                self._database.write(batch, self._options)
+        except Exception as error:  # rocksdict raises bare Exceptions
+            if STALL_TEXT not in str(error):
+                raise
+            return error
+        return None
+
+    def is_stopped(self) -> bool:
+        """Whether a write would wait for a flush or a compaction; waits a moment if so."""
+        if any(self._database.property_int_value(name) for name in _STOPPED):
+            self._sleep(STALL_RETRY_S)
+            return True
+        return False
 
     def figures(self) -> dict[str, int]:
         """What changes with each flush and compaction, of all column families together."""

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from kstash.core.records import FileEntry
 from kstash.errors import StateError
 from kstash.ports.state import StoreKind, StoreSpec
-from kstash.state import parts, task_stores
+from kstash.state import files, parts, rocks_task, task_stores, writes
+from kstash.state.ordered import CachedOrderedStore
 from kstash.state.rocks import RocksBackend
 from kstash.state.writes import Fill, Writer
 from kstash.testing.state import MemoryBackend, MemoryTaskState
@@ -170,19 +172,144 @@ def test_an_error_loses_nothing(backend: MemoryBackend, monkeypatch: pytest.Monk
     assert restored(backend, "1").store("counts").items() == [(key, 1) for key in MANY]
 
 
+class Refusing:
+    """RocksDB that has to catch up at first: in place of the writer's attempts."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+        self.attempt = Writer.attempt
+
+    def __call__(self, writer: Writer, fill: Fill) -> Exception | None:
+        """As the writer has it."""
+        self.refusals -= 1
+        return OSError("incomplete") if self.refusals >= 0 else self.attempt(writer, fill)
+
+
+@pytest.mark.parametrize("waits_max", [100, 5])
+def test_nothing_waits_for_rocksdb_to_catch_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits_max: int
+) -> None:
+    """A part that it does not take is written by a later call, as it is then; at last it waits."""
+    monkeypatch.setattr(rocks_task, "WAITS_MAX", waits_max)
+    waited: list[float] = []
+    backend = rocks(tmp_path / "live")
+    state = backend.task("count", 0).open(SPECS, base=None)
+    monkeypatch.setattr(state._writer, "_sleep", waited.append)
+    state.ordered("queue").put(dict.fromkeys(SOME, 1))
+    refusing = Refusing(10)
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "attempt", lambda self, fill: refusing(self, fill))
+        calls = 0
+        while state.write_ahead():
+            calls += 1
+            state.ordered("queue").put({SOME[0]: calls})
+            state.ordered("queue").delete([SOME[1]])
+    assert refusing.refusals < 0
+    assert len(waited) == max(0, 10 - waits_max)
+    state.checkpoint("1", 1)
+    state.close()
+    found = backend.task("count", 0).open(SPECS, base="1").ordered("queue").items()
+    assert found == [(SOME[0], calls), *((key, 1) for key in SOME[2:])]
+    backend.close()
+
+
+def test_nothing_is_encoded_while_rocksdb_catches_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so before; it is waited for only so often."""
+    monkeypatch.setattr(rocks_task, "WAITS_MAX", 5)
+    backend = rocks(tmp_path / "live")
+    state = backend.task("count", 0).open(SPECS, base=None)
+    state.ordered("queue").put(dict.fromkeys(SOME, 1))
+    monkeypatch.setattr(Writer, "is_stopped", lambda _: True)
+    encoded: list[object] = []
+
+    def note(store: CachedOrderedStore, _: object) -> Iterator[None]:
+        encoded.append(store)
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CachedOrderedStore, "writing_ahead", note)
+        assert [state.write_ahead() for _ in range(5)] == [True] * 5
+        assert encoded == []
+    while state.write_ahead():
+        pass
+    state.checkpoint("1", 1)
+    backend.close()
+
+
+def test_a_database_at_rest_is_not_stopped(tmp_path: Path) -> None:
+    """By the properties that RocksDB has for it."""
+    backend = rocks(tmp_path / "live")
+    state = backend.task("count", 0).open(SPECS, base=None)
+    assert [state._database.property_int_value(name) for name in writes._STOPPED] == [0, 0]
+    assert not state._writer.is_stopped()
+    backend.close()
+
+
+def test_digests_of_files_are_found_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part with each call: a checkpoint reads what its own flush has made, and no more."""
+    backend = rocks(tmp_path / "live")
+    state = backend.task("count", 0).open(SPECS, base=None)
+    state.ordered("queue").put(dict.fromkeys(MANY, 1))
+    old = [each for each in state.checkpoint("1", 1) if each.name.endswith(".sst")]
+    state.close()
+    # Nobody has verified it: this worker knows none of its digests.
+    state = backend.task("count", 0).open(SPECS, base="1")
+    part_bytes = sum(each.size for each in old) // 6
+    monkeypatch.setattr(files, "AHEAD_BYTES", part_bytes)
+    calls = 0
+    while state.write_ahead():
+        calls += 1
+    assert calls >= 6
+    read: list[str] = []
+    digest = files.digest
+
+    def noted(path: Path) -> str:
+        read.append(path.name)
+        return digest(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "digest", noted)
+        state.ordered("queue").put({MANY[0]: 2})
+        entries = state.checkpoint("2", 2)
+    assert {each.name for each in old} < {each.name for each in entries}
+    assert {each.name for each in old}.isdisjoint(read)
+    assert backend.task("count", 0).verify("2", entries)
+    backend.close()
+
+
+def test_files_that_are_deleted_meanwhile_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compaction may do that before a file is read, and while it is."""
+    monkeypatch.setattr(files, "AHEAD_BYTES", 10)
+    paths = [tmp_path / name for name in ("gone", "going", "here")]
+    for path in paths:
+        path.write_bytes(path.name.encode() * 10)
+    here = files.digest(paths[2])
+    paths[0].unlink()
+    found: dict[str, FileEntry] = {}
+    for _ in files.digesting(tmp_path, [path.name for path in paths], found):
+        paths[1].unlink(missing_ok=True)
+    assert found.keys() == {"going", "here"}
+    assert found["here"] == FileEntry("here", 40, here)
+
+
 @pytest.fixture
 def crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """The folders that a kill right after each write to RocksDB would leave."""
     found: list[Path] = []
-    apply = Writer.apply
+    attempt = Writer.attempt
 
-    def apply_and_copy(self: Writer, fill: Fill) -> None:
-        apply(self, fill)
+    def attempt_and_copy(self: Writer, fill: Fill) -> Exception | None:
+        error = attempt(self, fill)
         found.append(tmp_path / f"crash-{len(found)}")
         shutil.copytree(tmp_path / "live", found[-1])
+        return error
 
     with monkeypatch.context() as patch:
-        patch.setattr(Writer, "apply", apply_and_copy)
+        patch.setattr(Writer, "attempt", attempt_and_copy)
         yield found
 
 
@@ -197,14 +324,14 @@ def test_a_crash_after_any_write_leaves_the_checkpoint_before(
     """What was written ahead is in no checkpoint: a restart has what the newest whole one had."""
     backend = rocks(tmp_path / "live")
     state = backend.task("count", 0).open(SPECS, base=None)
-    files = {}
+    checkpoints = {}
     expected: list[int] = []
     for number in range(1, 4):
         state.store("counts").load(SOME).update(dict.fromkeys(SOME, number))
         state.store("counts").load([])
         while state.write_ahead():
             pass
-        files[number] = state.checkpoint(str(number), number)
+        checkpoints[number] = state.checkpoint(str(number), number)
         # The last write of a checkpoint is still before its folder is there.
         expected += [number - 1] * (len(crashes) - len(expected))
     backend.close()
@@ -213,8 +340,8 @@ def test_a_crash_after_any_write_leaves_the_checkpoint_before(
         after = rocks(folder)
         task = after.task("count", 0)
         base = str(number) if number else None
-        assert number == 0 or task.verify(str(number), files[number])
-        assert not task.verify(str(number + 1), files[number + 1])
+        assert number == 0 or task.verify(str(number), checkpoints[number])
+        assert not task.verify(str(number + 1), checkpoints[number + 1])
         found = task.open(SPECS, base=base).store("counts").items()
         assert found == ([(key, number) for key in SOME] if number else [])
         after.close()
