@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from kstash.core.ids import Incarnation
 from kstash.core.lineage import LineageView
 from kstash.core.record_codec import encode_value
 from kstash.core.record_keys import encode_key
@@ -53,6 +54,8 @@ class RunFinder:
         run: the run, once known.
         ends: where it ends in each user topic's partition, from then on; a drain ends at once.
         is_over: every group of the application has released it.
+        enders: once it is over, the incarnation of each group whose release counts: the last one
+            that was read back with no higher CLAIM before it. What others hold is void.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class RunFinder:
         self.run: BoundedRun | None = None
         self.ends: dict[Partition, int] = {}
         self.is_over = False
+        self.enders: frozenset[Incarnation] = frozenset()
 
     def wait(self, recovery: RecoveryAttempt, go_on: Callable[[BoundedRun], None]) -> None:
         """Call `go_on` once the run is known and not over; `recovery` is the group that waits."""
@@ -130,14 +134,15 @@ class RunFinder:
     def _checked(self, views: dict[Partition, LineageView]) -> None:
         self._checking = None
 
-        def is_over(run: BoundedRun) -> bool:
-            return all(_has_released(view, run.run) for view in views.values())
+        def enders(run: BoundedRun) -> list[Incarnation | None]:
+            return [_ender(view, run.run) for view in views.values()]
 
-        if self.run is not None and is_over(self.run):
+        if self.run is not None and None not in (found := enders(self.run)):
             self.is_over = True
+            self.enders = frozenset(ender for ender in found if ender is not None)
             return
         runs = views[self._layout.lineage_topic, 0].runs
-        if runs and self._is_of_this_kind(runs[-1]) and not is_over(runs[-1]):
+        if runs and self._is_of_this_kind(runs[-1]) and None in enders(runs[-1]):
             self._decide(runs[-1])
             if self._waiting:
                 self._check()
@@ -213,5 +218,7 @@ def _run_numbers(views: Iterable[LineageView]) -> Iterator[int]:
         yield from (r.run for _, r in view.releases.values() if r.run is not None)
 
 
-def _has_released(view: LineageView, run: int) -> bool:
-    return any(release.run == run for _, release in view.releases.values())
+def _ender(view: LineageView, run: int) -> Incarnation | None:
+    """Which incarnation of a group has released a run, the last one of several; None: none has."""
+    releases = view.releases.items()
+    return max((inc for inc, (_, release) in releases if release.run == run), default=None)

@@ -159,11 +159,14 @@ class Worker:
 
     @property
     def ended_groups(self) -> dict[int, TaskGroup]:
-        """Of a bounded run that is over, those that this worker ran.
+        """Of a bounded run that is over, those that this worker ran to its end.
 
-        Others may have been handed over after its end; they are never started.
+        Others may have been handed over after its end, and are never started; or they were taken
+        from this worker, which has not heard so: what such a one holds is no history.
         """
-        return {n: group for n, group in self.groups.items() if group.run is not None}
+        enders = self._bounded.enders if self._bounded is not None else ()
+        ran = ((n, group) for n, group in self.groups.items() if group.run is not None)
+        return {n: group for n, group in ran if group.incarnation in enders}
 
     @property
     def _has_released_all(self) -> bool:

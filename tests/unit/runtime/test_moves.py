@@ -14,6 +14,7 @@ from kstash.core.record_codec import encode_value
 from kstash.core.record_keys import CHECKPOINT, START, encode_key, key_incarnation
 from kstash.core.records import Claim
 from kstash.runtime.group.group import TaskGroup
+from kstash.runtime.group.phase import Phase
 from kstash.runtime.layout import Layout
 from kstash.runtime.worker.worker import Worker
 from kstash.testing import ManualClock, MemoryCluster, MemoryKafka
@@ -302,3 +303,37 @@ def _are_past_their_fences(worker: Worker) -> bool:
 def _checkpoints(pair: Pair) -> list[object]:
     records = pair.kafka.read(pair.topology.lineage_topic)
     return [r for r in records if key_incarnation(r.key() or b"")[1] == CHECKPOINT]
+
+
+def test_what_a_zombie_holds_is_no_final_state() -> None:
+    """Its successor ended the run, and its own RELEASE is void: one worker owns a key at the end.
+
+    It ran to the end, and finds that the run is over, before its clients hear that its groups were
+    taken, and read the CLAIMs.
+    """
+    pair = Pair()
+    pair.send("all")
+    zombie = pair.start("a", "end")
+    lineage = zombie.context.clients.cluster.links["lineage"]  # type: ignore[attr-defined] # it is a MemoryCluster
+    for _ in range(STEPS_MAX):
+        pair.turn(1)
+        if zombie.is_live:
+            break
+    lineage.holds_requests = True
+    pair.turn()
+    assert {group.phase for group in zombie.groups.values()} == {Phase.DRAINING}
+    pair.workers.remove(zombie)
+    vars(zombie.context.clients.membership)["poll"] = lambda _: True
+    vars(zombie.context.clients.consumer)["poll"] = lambda _: []
+    pair.kafka.group("moves").expire("a")
+    second = pair.start("b", "end")
+    pair.turn()
+    assert set(second.ended_groups) == {0, 1}
+    pair.workers = [zombie]
+    lineage.holds_requests = False
+    pair.turn()
+    assert set(zombie.groups) == {0, 1}
+    assert zombie.is_done
+    assert not zombie.ended_groups
+    zombie.close()
+    second.close()
