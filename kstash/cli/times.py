@@ -48,7 +48,9 @@ def rows_of(answer: Json) -> list[Json]:
     Returns:
         With `task`, `operator` (None: the row is the task's), `worker`, `time` in Unix seconds,
         `utc`, `behind_seconds` (how far that is behind the worker's clock), and of tasks
-        `held_seconds` and `held_by`. The slowest task is the first, those without a time before it.
+        `held_seconds` and `held_by`; of operators `held_by` has `reason` and `text`, where windows
+        before them in their stage hold time back, and else is None. The slowest task is the first,
+        those without a time before it.
     """
     found: list[tuple[float, str, list[Json]]] = []
     for status in filter(None, (entry.get("status") for entry in answer["workers"])):
@@ -56,6 +58,10 @@ def rows_of(answer: Json) -> list[Json]:
             of_operators = task.get("operator_times") or {}
             rows = [_row(status, task, None, task.get("event_time"))]
             rows += [_row(status, task, label, at) for label, at in of_operators.items()]
+            held = task.get("operators_held") or {}
+            for row in rows[1:]:
+                text = held.get(row["operator"])
+                row["held_by"] = None if text is None else {"reason": "windows", "text": text}
             rows[0]["held_seconds"] = task.get("held_seconds", 0.0)
             rows[0]["held_by"] = task.get("held_by")
             least = min((row["time"] for row in rows if row["time"] is not None), default=0.0)
@@ -106,7 +112,7 @@ def _drawn(rows: list[Json]) -> Table:
             row["utc"] or "-",
             _behind(row["behind_seconds"]),
             duration(row["held_seconds"]) if is_task else "",
-            _held(row["held_by"]) if is_task else "",
+            _held(row["held_by"], is_task=is_task),
         )
     return table
 
@@ -117,8 +123,11 @@ def _behind(seconds: float | None) -> str:
     )
 
 
-def _held(held: Json | None) -> str:
-    return "nothing" if not held else f"{_text(held['text'])}, for {duration(held['seconds'])}"
+def _held(held: Json | None, *, is_task: bool) -> str:
+    if not held:
+        return "nothing" if is_task else ""
+    text = _text(held["text"])
+    return f"{text}, for {duration(held['seconds'])}" if is_task else text
 
 
 def _text(value: Any) -> str:

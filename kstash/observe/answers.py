@@ -176,6 +176,7 @@ def _task(task: TaskStatus) -> schema.TaskEntry:
         waits_seconds=task.waits_seconds,
         event_time=task.event_time,
         operator_times=dict(task.operator_times),
+        operators_held=dict(task.operators_held),
         held_seconds=task.held_seconds,
         held_by=_held_by(task.held_by),
     )

@@ -69,6 +69,7 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
         event_time: how far time has come: in watermark mode by all that feeds it, else as
             `stream_time`.
         operator_times: how far it has come for operators that go by time, by label.
+        operators_held: which operators before these hold time back, and for how long, in words.
         held_seconds: how far time is behind the newest that the task was given.
         held_by: what holds time back; null: nothing does.
     """
@@ -90,6 +91,7 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
     waits_seconds: Seconds = 0.0
     event_time: float | None = None
     operator_times: dict[str, float] = {}
+    operators_held: dict[str, str] = {}
     held_seconds: Seconds = 0.0
     held_by: HeldByEntry | None = None
 

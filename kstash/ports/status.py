@@ -65,6 +65,8 @@ class TaskStatus:
         event_time: Unix seconds, how far time has come: in watermark mode by all that feeds it, and
             None while one of them was not heard; else its `stream_time`.
         operator_times: Unix seconds by label, how far it has come for operators that go by time.
+        operators_held: of those of them that stand after others which hold time back: which these
+            are, and for how long, in words, by label.
         held_seconds: how far its time is behind the newest that it was given; 0 when it is not.
         held_by: what holds time back; None: nothing does.
     """
@@ -88,6 +90,7 @@ class TaskStatus:
     waits_seconds: float = 0.0
     event_time: float | None = None
     operator_times: Mapping[str, float] = field(default_factory=dict)
+    operators_held: Mapping[str, str] = field(default_factory=dict)
     held_seconds: float = 0.0
     held_by: HeldBy | None = None
 

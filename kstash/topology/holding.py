@@ -50,3 +50,31 @@ def is_idle_held(after: Iterable[Node]) -> bool:
         after: the nodes after the source.
     """
     return any(node.holds_while_idle for node in after)
+
+
+def holders(members: Iterable[Node]) -> dict[int, tuple[Node, ...]]:
+    """By index of a node: those before it in its stage that hold time back, in their order.
+
+    They do so in both modes of event time. Where streams meet, those before any of them count.
+
+    Args:
+        members: nodes of a stage, in the order of declaration.
+    """
+    found: dict[int, tuple[Node, ...]] = {}
+    after: dict[int, tuple[Node, ...]] = {}
+    for node in members:
+        of_late = node.is_port and node.label() == LATE
+        known = found if of_late else after
+        parents = (known.get(parent.index, ()) for parent in node.parents)
+        before = {each.index: each for nodes in parents for each in nodes}
+        found[node.index] = tuple(before[index] for index in sorted(before))
+        holds = (node,) if node.held_ms else ()
+        after[node.index] = (*found[node.index], *holds)
+    return found
+
+
+def holding_text(nodes: Iterable[Node]) -> str:
+    """What nodes hold back, in words; empty where there are none."""
+    return ", ".join(
+        f"open windows of {node.label()}, for {interval_text(node.held_ms)}" for node in nodes
+    )

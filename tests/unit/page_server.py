@@ -199,6 +199,7 @@ def status(worker: int, workers: int, *, partitions: int = 6, now: float | None 
             "waits_seconds": 0.0,
             "event_time": now - 0.012 * partition,
             "operator_times": {},
+            "operators_held": {},
             "held_seconds": 0.0,
             "held_by": None,
         }

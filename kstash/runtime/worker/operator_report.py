@@ -11,6 +11,7 @@ from kstash.ports.status import OperatorStatus
 from kstash.runtime.task.task import Task
 from kstash.runtime.worker.board import Board
 from kstash.runtime.worker.time_report import TaskTimes
+from kstash.topology.holding import holders, holding_text
 from kstash.topology.model import Stage, Topology
 from kstash.topology.nodes import Node
 
@@ -28,6 +29,7 @@ class OperatorReport:
     Attributes:
         operators: what they did, as of the last report; those of other workers are not in it.
         times: stream time in Unix seconds by the name of a task, and by the label of the operator.
+        held: what holds time back before operators that go by it, in words, by stage and label.
     """
 
     def __init__(self, topology: Topology, metrics: Metrics) -> None:
@@ -37,6 +39,7 @@ class OperatorReport:
         self._nodes = [
             (stage, node) for stage in topology.stages for node in stage.nodes if _is_reported(node)
         ]
+        self.held = {stage.name: _held_before(stage) for stage in topology.stages}
         # By the task object: a new incarnation counts from zero again.
         self._seen: dict[Task, Drops] = {}
         # Of all tasks that were here: a counter must not go back when one moves.
@@ -144,6 +147,14 @@ HELD = {
     "wall_timers": "wall_timers_pending",
 }
 """The gauge of what a store holds (`KeyedStore.holds`)."""
+
+
+def _held_before(stage: Stage) -> dict[str, str]:
+    """Of operators that go by time, what stands before them and holds it back."""
+    before = holders(stage.nodes)
+    timed = [node for node in stage.nodes if any(store.is_time for store in node.stores)]
+    texts = {node.label(): holding_text(before[node.index]) for node in timed}
+    return {label: text for label, text in texts.items() if text}
 
 
 def _is_reported(node: Node) -> bool:

@@ -186,6 +186,7 @@ class Reporter:
             waits_seconds=max(waits.values(), default=0.0),
             event_time=times.event_time,
             operator_times=self._operators.times.get(task.name, {}),
+            operators_held=self._operators.held.get(task.stage.name, {}),
             held_seconds=times.held_seconds,
             held_by=times.held_by,
         )

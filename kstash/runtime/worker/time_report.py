@@ -8,7 +8,7 @@ input, or of the writer of one, that has come least far.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kstash.core.watermark import BEFORE_ALL_MS
 from kstash.ports.status import HeldBy
@@ -20,6 +20,8 @@ from kstash.runtime.task.task import Task
 from kstash.runtime.task.watermark import Watermark
 from kstash.runtime.worker.lags import NO_LAG, Lags
 from kstash.runtime.worker.stillness import Stillness
+from kstash.topology.holding import holders, holding_text
+from kstash.topology.model import Stage
 
 HELD_S_MIN = 1.0
 """What is shorter holds nothing back: records come in batches, and reports look this often."""
@@ -71,6 +73,8 @@ class TimeReport:
     def __init__(self, layout: Layout, idle_timeout_ms: int) -> None:
         self.by_task: dict[str, TaskTimes] = {}
         self._names = {stage.index: stage.name for stage in layout.topology.stages}
+        # By stage and by internal topic that it writes, what holds back there what it says of time.
+        self._holding = {stage.name: _holding(stage) for stage in layout.topology.stages}
         self._idle_timeout_s = idle_timeout_ms / 1000
         self._now = 0.0
         # Of what may hold time back.
@@ -176,7 +180,11 @@ class TimeReport:
         else:
             reason = "idle" if quiet_s[index] >= self._idle_timeout_s else "quiet"
         seconds = quiet_s[index] if reason in ("idle", "quiet", "hold") else still_s
-        return _held(reason, seconds, source, writer, time_ms)
+        held = _held(reason, seconds, source, writer, time_ms)
+        windows = self._holding.get((held.writer or "").rpartition("_")[0], {})
+        if reason == "writer" and (text := windows.get(source.partition[0])):
+            return replace(held, text=f"{held.text}: {text}")
+        return held
 
     def _ahead_s(self, task: Task, watermark: Watermark) -> float:
         """How far the newest that was said is after the task's time."""
@@ -192,6 +200,16 @@ class TimeReport:
         if _seconds(watermark.time.now_ms) is not None:
             first_ms = watermark.time.now_ms
         return max(0, newest_ms - first_ms) / 1000
+
+
+def _holding(stage: Stage) -> dict[str, str]:
+    before = holders(stage.nodes)
+    return {
+        output.topic: holding_text(
+            [*before.get(node.index, ()), *((node,) if node.held_ms else ())]
+        )
+        for node, output in zip(stage.exits, stage.outputs, strict=True)
+    }
 
 
 def _waiting_s(task: Task) -> float:

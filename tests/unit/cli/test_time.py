@@ -33,6 +33,7 @@ def found() -> dict[str, Any]:
         "words_1",
         event_time=NOW - 60,
         operator_times={"count(n)": NOW - 3_600, "process(p)": NOW - 60},
+        operators_held={"count(n)": "open windows of count(m), for 3600 s"},
         held_seconds=7.0,
         held_by=HELD,
     )
@@ -60,6 +61,10 @@ def test_the_slowest_stands_first_with_its_operators() -> None:
     ]
     assert [row["behind_seconds"] for row in rows] == [None, 60, 3_600, 60, -5, 1.5]
     assert (rows[0]["time"], rows[0]["utc"], rows[0]["held_by"]) == (None, None, None)
+    assert [row.get("held_by") for row in rows[2:4]] == [
+        {"reason": "windows", "text": "open windows of count(m), for 3600 s"},
+        None,
+    ]
     assert (rows[1]["held_by"]["reason"], rows[1]["held_seconds"]) == ("silent", 7.0)
     assert rows[1]["utc"] == "2023-11-14T22:14:00.000Z"
 
@@ -72,7 +77,7 @@ def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
         "words_2 - - 0.0 s nothing",
         "words_1 2023-11-14T22:14:00.000Z 60.0 s 7.0 s "
         "nothing comes of in/1, whose records move time, for 63.0 s",
-        "count(n) 2023-11-14T21:15:00.000Z 1 h 00 min",
+        "count(n) 2023-11-14T21:15:00.000Z 1 h 00 min open windows of count(m), for 3600 s",
         "process(p) 2023-11-14T22:14:00.000Z 60.0 s",
         "words_0 2023-11-14T22:15:05.000Z 5.0 s ahead 0.0 s nothing",
         "count(n) 2023-11-14T22:14:58.500Z 1.5 s",

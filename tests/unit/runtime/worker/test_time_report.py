@@ -242,3 +242,42 @@ def test_an_input_whose_end_is_not_known_is_not_called_silent(
         driver.advance(3)
         found = tasks(driver)["n_0"].held_by
         assert (found and found.reason) == reason
+
+
+@pytest.mark.parametrize("mode", ["records", "watermark"])
+def test_windows_hold_back_what_stands_after_them(mode: Any) -> None:
+    """In their stage the operators, in both modes; late records pass by them."""
+    app = kstash.App("held", event_time=mode)
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    first = stream.window(
+        kstash.tumbling(timedelta(hours=1)), grace=timedelta(minutes=1), emit="final"
+    ).count("first")
+    first.inner_key().window(kstash.tumbling(timedelta(days=1))).sum("second").to("out")
+    first.late().window(kstash.tumbling(timedelta(days=1))).count("late").to("late")
+    with TestDriver(app, start_ms=START_MS) as driver:
+        driver.send("in", "v", key="k")
+        driver.advance(2)
+        assert tasks(driver)["first_0"].operators_held == {
+            "tumbling(86400 s).sum(second)": "open windows of tumbling(3600 s).count(first), "
+            "for 3660 s"
+        }
+
+
+def test_windows_before_an_internal_topic_are_named_with_their_writer() -> None:
+    """In watermark mode they say less of time, by their size and grace."""
+    app = kstash.App("held", event_time="watermark", idle_timeout_ms=IDLE_S * 1000)
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    first = stream.window(kstash.tumbling(timedelta(hours=1)), emit="final").count("first")
+    by_count = first.key_by(str, key=kstash.text, value=kstash.int_text)
+    by_count.window(kstash.tumbling(timedelta(hours=1)), emit="final").count("n").to("out")
+    with TestDriver(app, partitions=2, start_ms=START_MS + 9 * HOUR_MS) as driver:
+        for partition, hours in ((0, 8), (1, 4)):
+            driver.send(
+                "in", "v", "k", partition=partition, timestamp_ms=START_MS + hours * HOUR_MS
+            )
+        driver.advance(3)
+        found = held(driver)
+        assert (found.reason, found.writer) == ("writer", "first_1")
+        assert found.text.endswith(
+            "has come least far: open windows of tumbling(3600 s).count(first), for 3600 s"
+        )
