@@ -54,7 +54,6 @@ class GroupIdle:
             if task.stage.inputs[index].says_idle
         ]
         self._answers: list[OffsetsAnswer] = []
-        self._asked: dict[Partition, int] = {}
         self._asked_at = 0.0
 
     def tick(self, now: float) -> None:
@@ -73,11 +72,9 @@ class GroupIdle:
 
     def _ask(self, now: float, quiet: list[_Input]) -> None:
         self._asked_at = now
-        self._asked = {}
         for each in quiet:
             each.note_positions()
             each.asked_at_offset = each.task.inputs[each.index].next_offset
-            self._asked[each.partition] = each.asked_at_offset
         self._answers = ask_ends(self._admin, {e.partition: e.is_uncommitted for e in quiet})
 
     def _found(self, partition: Partition, end: int) -> None:

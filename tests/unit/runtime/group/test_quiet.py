@@ -5,7 +5,7 @@ The questions are answered by the test, and the time is what it says: each rule 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -13,50 +13,16 @@ from typing import Any, cast
 import pytest
 
 import kstash
-from kstash.ports.kafka import Partition
 from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.quiet import GroupQuiet
 from kstash.runtime.input_ends import QUESTION_S_MAX
 from kstash.runtime.task.task import Task
 from kstash.testing import TestDriver
+from tests.unit.runtime.group.asking import Admin, Woken
 from tests.unit.runtime.timed_windows import at, seconds
 
 AFTER_S = 5
 """How long nothing may come."""
-
-
-class Admin:
-    """Answers when the test says so.
-
-    Attributes:
-        asked: inputs of each question, and whether it was for their last stable offsets.
-        ends: of all inputs; None: there is no answer yet.
-    """
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[bool, list[Partition]]] = []
-        self.ends: dict[Partition, int] | None = None
-
-    def ask_stable_ends(self, partitions: Collection[Partition]) -> Any:
-        """Up to open transactions."""
-        self.asked.append((True, list(partitions)))
-        return lambda: self.ends
-
-    def ask_end_offsets(self, partitions: Collection[Partition]) -> Any:
-        """Up to the end."""
-        self.asked.append((False, list(partitions)))
-        return lambda: self.ends
-
-
-class Woken:
-    """Remembers who was woken."""
-
-    def __init__(self) -> None:
-        self.tasks: list[Task] = []
-
-    def wake(self, task: Task) -> None:
-        """A task has something to do."""
-        self.tasks.append(task)
 
 
 class Scene:
