@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from kstash.observe.catalog import METRIC_PREFIX, METRICS, OF_SUPERVISOR, MetricSpec
+from kstash.observe.catalog import METRIC_PREFIX, METRICS, OF_SUPERVISOR
+from kstash.observe.metric_spec import MetricSpec
 from kstash.settings.config import Config
 from kstash.settings.fields import ConfigFields
 

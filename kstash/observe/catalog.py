@@ -2,31 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from kstash.observe.metric_spec import MetricSpec
 
 METRIC_PREFIX = "kstash_"
-
-
-@dataclass(frozen=True, slots=True)
-class MetricSpec:
-    """One metric.
-
-    Attributes:
-        name: as in calls of the runtime, without prefix and `_total`.
-        kind: counter, gauge, histogram (of seconds), or summary: quantiles that others have worked
-            out, set like gauges.
-        text: its meaning, for `# HELP`.
-        labels: label names; every call gives exactly these.
-        buckets: upper bounds in seconds, rising; for histograms only.
-    """
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram", "summary"]
-    text: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
 
 _FAST = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Work on the loop: a batch takes well under a millisecond, a pause above 0.1 s is felt."""

@@ -18,7 +18,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from kstash.observe.catalog import METRIC_PREFIX, METRICS, MetricSpec
+from kstash.observe.catalog import METRIC_PREFIX, METRICS
+from kstash.observe.metric_spec import MetricSpec
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 

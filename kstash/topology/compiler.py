@@ -20,6 +20,11 @@ from kstash.topology.edge_nodes import EdgeNode
 from kstash.topology.holding import held_ms, is_idle_held
 from kstash.topology.model import Stage, StageInput, StageOutput, Topology
 from kstash.topology.nodes import Node, Sink, Source
+from kstash.topology.stage_checks import (
+    check_deliveries,
+    check_loops_through_topics,
+    check_stage_names,
+)
 from kstash.topology.traits import ColumnSet, KeyedStore
 
 
@@ -68,9 +73,9 @@ class _Compiler:
             )
         groups = self._flow_order(self._groups())
         stages = tuple(self._stage(index, *group) for index, group in enumerate(groups))
-        self._check_stage_names(stages)
-        self._check_loops_through_topics(stages)
-        self._check_deliveries(stages)
+        check_stage_names(stages)
+        check_loops_through_topics(stages)
+        check_deliveries(stages)
         return Topology(self.application_id, stages, hash=self._hash(stages))
 
     def _effective(self, declared: Sequence[Node]) -> list[Node]:
@@ -297,40 +302,6 @@ class _Compiler:
             # An entry that is wide is also a member of the stage before, never of its own.
             reach[node.index] = frozenset().union(*(reach[parent.index] for parent in node.parents))
         return [store for node in members if len(reach[node.index]) > 1 for store in node.stores]
-
-    def _check_stage_names(self, stages: Iterable[Stage]) -> None:
-        names: set[str] = set()
-        for stage in stages:
-            if stage.name in names:
-                raise TopologyError(
-                    f"two stages would be named {stage.name!r}: rename the stateful operator",
-                    stage.entries[0].location,
-                )
-            names.add(stage.name)
-
-    def _check_loops_through_topics(self, stages: Iterable[Stage]) -> None:
-        read = {entry.topic for stage in stages for entry in stage.inputs}
-        for stage in stages:
-            for node, output in zip(stage.exits, stage.outputs, strict=True):
-                if not output.internal and output.topic in read:
-                    raise TopologyError(
-                        f"topic {output.topic!r} is both read and written by the application: "
-                        "go on with the stream before to(), or put repartition() there",
-                        node.location,
-                    )
-
-    def _check_deliveries(self, stages: Iterable[Stage]) -> None:
-        first: dict[str, str] = {}
-        for stage in stages:
-            for node, output in zip(stage.exits, stage.outputs, strict=True):
-                if not output.internal and output.delivery != first.setdefault(
-                    output.topic, output.delivery
-                ):
-                    raise TopologyError(
-                        f"topic {output.topic!r} is written with both deliveries, so that no "
-                        "reader could rely on its headers: choose one of them",
-                        node.location,
-                    )
 
     def _hash(self, stages: Iterable[Stage]) -> str:
         number = {node.index: index for index, node in enumerate(self.nodes)}
