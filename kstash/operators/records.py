@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import chain
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from kstash.escape import short_repr
 from kstash.operators.calls import call, decode_keys
@@ -16,6 +17,8 @@ from kstash.topology.record import Record
 from kstash.topology.record_nodes import FlatMapRecords, MapRecords, RecordApply
 from kstash.topology.user_code import check_results, function_place
 
+Made = TypeVar("Made")
+
 
 def records_of(flow: Flow) -> list[Record]:
     """The columns of a flow with live keys, put together."""
@@ -23,13 +26,30 @@ def records_of(flow: Flow) -> list[Record]:
     return list(map(Record, flow.live_keys, flow.live_values, flow.live_timestamps, headers))
 
 
-class _RecordStep:
+class _RecordStep(ABC, Generic[Made]):
     """What both kinds share: each result is checked with its record."""
 
     def __init__(self, node: RecordApply) -> None:
         self.label = node.title
         self.function = node.function
         self.own_key = node.key
+
+    def run(self, _side: int, flow: Flow, scope: Scope) -> None:
+        """Call the function on each record."""
+        live = decode_keys(flow, self.label, scope)
+        if live is None:
+            return
+        left, made = call(self.made_of, live, records_of(live), self.label, scope)
+        if left is not None:
+            self.send(left, made, scope)
+
+    @abstractmethod
+    def made_of(self, record: Record) -> Made:
+        """What the function makes of a record, checked."""
+
+    @abstractmethod
+    def send(self, flow: Flow, made: list[Made], scope: Scope) -> None:
+        """Send what was made of each record of a flow on."""
 
     def checked(self, result: Any, record: Record) -> Record:
         """A result as it goes on."""
@@ -52,7 +72,7 @@ class _RecordStep:
             headers = _headers(result.headers)
         return Record(key, result.value, timestamp_ms, headers)
 
-    def send(self, flow: Flow, made: list[Record], counts: list[int], scope: Scope) -> None:
+    def send_counted(self, flow: Flow, made: list[Record], counts: list[int], scope: Scope) -> None:
         """Send results on, so many of each record of a flow.
 
         What a result says of stream time moves with its timestamp.
@@ -84,41 +104,29 @@ class _RecordStep:
         )
 
 
-class MapRecordsStep(_RecordStep):
+class MapRecordsStep(_RecordStep[Record]):
     """A new record of each."""
 
     def __init__(self, node: MapRecords) -> None:
         super().__init__(node)
 
-    def run(self, _side: int, flow: Flow, scope: Scope) -> None:
-        """Call the function on each record."""
-        live = decode_keys(flow, self.label, scope)
-        if live is None:
-            return
-        left, made = call(self._made, live, records_of(live), self.label, scope)
-        if left is not None:
-            self.send(left, made, [1] * left.count, scope)
-
-    def _made(self, record: Record) -> Record:
+    def made_of(self, record: Record) -> Record:
+        """The result of the function."""
         return self.checked(self.function(record), record)
 
+    def send(self, flow: Flow, made: list[Record], scope: Scope) -> None:
+        """Send the results on."""
+        self.send_counted(flow, made, [1] * flow.count, scope)
 
-class FlatMapRecordsStep(_RecordStep):
+
+class FlatMapRecordsStep(_RecordStep[list[Record]]):
     """Any number of new records of each."""
 
     def __init__(self, node: FlatMapRecords) -> None:
         super().__init__(node)
 
-    def run(self, _side: int, flow: Flow, scope: Scope) -> None:
-        """Call the function on each record and put the results end to end."""
-        live = decode_keys(flow, self.label, scope)
-        if live is None:
-            return
-        left, made = call(self._made, live, records_of(live), self.label, scope)
-        if left is not None:
-            self.send(left, list(chain.from_iterable(made)), list(map(len, made)), scope)
-
-    def _made(self, record: Record) -> list[Record]:
+    def made_of(self, record: Record) -> list[Record]:
+        """The results of the function."""
         results = self.function(record)
         if isinstance(results, Record):
             raise TypeError(
@@ -127,6 +135,10 @@ class FlatMapRecordsStep(_RecordStep):
             )
         check_results(self.function, results)
         return [self.checked(result, record) for result in results]
+
+    def send(self, flow: Flow, made: list[list[Record]], scope: Scope) -> None:
+        """Put the results end to end, and send them on."""
+        self.send_counted(flow, list(chain.from_iterable(made)), list(map(len, made)), scope)
 
 
 def _repeated(column: list[Any], counts: list[int]) -> list[Any]:
