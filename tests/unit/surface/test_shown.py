@@ -19,6 +19,7 @@ SHOWN: dict[type, str] = {
     kstash.Context: "cancel cancel_wall_timer now origin random record send timer uuid wall_timer",
     kstash.App: "application_id configure run stop stream topology",
     kstash.Config: "load override",
+    kstash.FinalState: "get owns",
     kstash.Topology: (
         "application_id checkpoints_topic describe hash input_topics internal_topics lineage_topic "
         "output_topics stages topics"
