@@ -215,6 +215,10 @@ def _stores(stage: StageShape) -> frozenset[str]:
 # --- differences --------------------------------------------------------------------------------
 
 
+EMPTY_AFTER_DRAIN = "unsent"
+"""First word of what stores hold that each drain empties: nothing is lost where they go."""
+
+
 class Needs(enum.Enum):
     """What a change needs before the new program may go on from the old one's state."""
 
@@ -271,7 +275,11 @@ def difference(old: Manifest, new: Manifest) -> list[Change]:
 
 
 def _dropped(stage: StageShape, name: str) -> Change:
-    return Change(f"- store {name} of stage {stage.name}", Needs.DROP_STORE, name)
+    # Each of them has a queue beside it, which goes by its name.
+    kind = dict(stage.stores).get(name.removesuffix(".queue"), "")
+    is_empty = kind.partition(" ")[0] == EMPTY_AFTER_DRAIN
+    needs = Needs.DRAIN if is_empty else Needs.DROP_STORE
+    return Change(f"- store {name} of stage {stage.name}", needs, None if is_empty else name)
 
 
 def _stage_changes(old: StageShape, new: StageShape) -> Iterator[Change]:

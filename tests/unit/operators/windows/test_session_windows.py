@@ -325,7 +325,7 @@ def test_nothing_is_left_of_what_is_closed() -> None:
         kept = sessions.kept()
         assert [key for key, _ in kept["n"]] == [b"a"]
         assert len(kept["n.queue"]) == 1
-        assert kept["n.time"] == [(b"", 1000), (b"grace", 0)]
+        assert kept["n.time"] == [(b"", 1000), (b"grace", 0), (b"last", 1000)]
 
 
 def test_keys_are_those_of_kafka_streams() -> None:
@@ -388,4 +388,4 @@ def test_a_record_may_itself_close_the_session_beside_it() -> None:
     made = {stage.outputs[index].topic: batch for index, batch, _ in program.take_outputs()}
     assert made["out"].values == [b"1"]
     assert made["late"].values == [b"[2,[[25,25]]]"]
-    assert state.store("m.time").items() == [(b"", 20), (b"grace", 0)]
+    assert state.store("m.time").items() == [(b"", 20), (b"grace", 0), (b"last", 20)]
