@@ -3,7 +3,8 @@
     python docs/make_screenshots.py
 
 Starts a Kafka and three workers of the program below, writes into its topics for two minutes,
-kills a worker in between, and stores `status-page.png` and `status-page-dark.png` in `images/`.
+kills a worker in between, and stores `status-page.png` and `status-page-dark.png` in `images/`, and
+`status-page-narrow.png`, as a phone shows windows and timers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import tempfile
 import threading
 import time
 import urllib.request
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 from confluent_kafka import Producer
@@ -34,10 +37,12 @@ IMAGES = Path(__file__).parent / "images"
 PARTITIONS = 3
 WORKERS = 3
 ITEMS = [f"item-{number}" for number in range(300)]
-TOPICS = ("views", "orders", "returns", "item-views", "item-balance")
+TOPICS = ("views", "orders", "returns", "item-views", "item-visits", "forgotten")
+SPAN = timedelta(seconds=10)
 BEFORE_S = 75.0
 AFTER_S = 45.0
 SIZE = {"width": 1280, "height": 1240}
+NARROW = {"width": 390, "height": 844}
 
 
 def is_human(view: str) -> bool:
@@ -50,39 +55,57 @@ def item_of(text: str) -> str:
     return text.rpartition(" ")[2]
 
 
-def build(**settings: object) -> kstash.App:
-    """What people look at in a shop, and what they order and send back."""
+class Forgotten(kstash.Processor[str, int, str]):
+    """Says which item has not been sent back for twenty minutes."""
+
+    def on_record(self, record: kstash.Record, context: kstash.Context[str, str], /) -> None:  # noqa: ARG002
+        """Wait anew."""
+        context.timer("forgotten", at=context.time_ms + 20 * 60_000)
+
+    def on_timer(self, timer: kstash.FiredTimer, context: kstash.Context[str, str], /) -> None:
+        """Say it."""
+        context.send(timer.name)
+
+
+def build(**settings: Any) -> kstash.App:
+    """What people look at in a shop by ten seconds, what they order, and what they send back."""
     app = kstash.App("shop", **settings)
     views = app.stream("views", value=kstash.text)
     orders = app.stream("orders", value=kstash.text)
-    returns = app.stream("returns", key=kstash.text, value=kstash.int_text)
     (
         views.filter(is_human)
-        .merge(orders)
         .key_by(item_of, key=kstash.text)
+        .window(kstash.tumbling(SPAN), grace=timedelta(seconds=2), emit="final")
         .count("views")
-        .to("item-views", key=kstash.text, value=kstash.int_text)
+        .to("item-views")
     )
-    (
-        orders.key_by(item_of, key=kstash.text)
-        .count("sold")
-        .merge(returns)
-        .to("item-balance", key=kstash.text, value=kstash.int_text)
+    by_item = orders.key_by(item_of, key=kstash.text)
+    by_item.window(kstash.session(timedelta(minutes=1)), every=SPAN).count("visits").to(
+        "item-visits"
     )
+    returns = app.stream("returns", key=kstash.text, value=kstash.int_text)
+    returns.process("kept", Forgotten, value=kstash.text).to("forgotten")
     return app
 
 
 def feed(bootstrap: str, is_over: threading.Event) -> None:
     """Write into the inputs, as many records as a small shop has, in waves."""
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
-    chance = random.Random(7)
+    chance, begun = random.Random(7), time.monotonic()
     while not is_over.wait(0.05):
         for _ in range(chance.randint(40, 60)):
             who = "bot" if chance.random() < 0.1 else "somebody"
-            producer.produce("views", f"{who} {chance.choice(ITEMS)}".encode())
+            # One in two hundred comes half a minute late, from a device that was offline.
+            sent_ms = int(time.time() * 1000) - (30_000 if chance.random() < 0.005 else 0)
+            text = f"{who} {chance.choice(ITEMS)}"
+            producer.produce("views", text.encode(), timestamp=sent_ms)
         for _ in range(chance.randint(6, 10)):
             producer.produce("orders", f"somebody {chance.choice(ITEMS)}".encode())
-        producer.produce("returns", b"-1", key=chance.choice(ITEMS).encode())
+        # Soon nothing comes of its last partition any more: time stands still there.
+        is_silent = time.monotonic() > begun + SPAN.total_seconds()
+        spread = PARTITIONS - is_silent
+        item = chance.choice(ITEMS)
+        producer.produce("returns", b"1", key=item.encode(), partition=ITEMS.index(item) % spread)
         producer.poll(0)
     producer.flush(10)
 
@@ -115,10 +138,14 @@ def kill_a_worker(supervisor: int) -> None:
 
 
 def take(page: Page) -> None:
-    """Both pictures."""
+    """Both pictures of a desk, and that of a phone."""
     for scheme, name in (("light", "status-page.png"), ("dark", "status-page-dark.png")):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # one of its literals
         page.screenshot(path=IMAGES / name)
+    page.set_viewport_size(NARROW)  # type: ignore[arg-type] # a TypedDict
+    page.emulate_media(color_scheme="light")
+    page.locator("#operators").screenshot(path=IMAGES / "status-page-narrow.png")
+    for name in ("status-page.png", "status-page-dark.png", "status-page-narrow.png"):
         print(f"{IMAGES / name}: {(IMAGES / name).stat().st_size // 1024} KiB")
 
 

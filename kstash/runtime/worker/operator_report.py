@@ -10,6 +10,7 @@ from kstash.ports.state import StoreSize
 from kstash.ports.status import OperatorStatus
 from kstash.runtime.task.task import Task
 from kstash.runtime.worker.board import Board
+from kstash.runtime.worker.late_watch import LateWatch
 from kstash.runtime.worker.time_report import TaskTimes
 from kstash.topology.holding import holders, holding_text
 from kstash.topology.model import Stage, Topology
@@ -36,6 +37,7 @@ class OperatorReport:
         self.operators: tuple[OperatorStatus, ...] = ()
         self.times: dict[str, dict[str, float]] = {}
         self._metrics = metrics
+        self._late = LateWatch(topology)
         self._nodes = [
             (stage, node) for stage in topology.stages for node in stage.nodes if _is_reported(node)
         ]
@@ -66,6 +68,7 @@ class OperatorReport:
             board: of the report.
         """
         self._count_all(tasks)
+        self._late.look(tasks)
         operators: list[OperatorStatus] = []
         self.times = {}
         for stage, node in self._nodes:
