@@ -127,7 +127,7 @@ class TaskTime:
         others = min(
             (time for other, time in self.times.items() if other != source), default=AFTER_ALL_MS
         )
-        latest = self.times[source] = max(before, *times_ms) if times_ms else before
+        latest = self.times[source] = max(before, max(times_ms, default=before))
         self.now_ms = min(latest, others)
         if others <= before or latest == before:
             return [self.now_ms] * len(times_ms)

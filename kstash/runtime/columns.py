@@ -58,6 +58,8 @@ def without_columns(columns: Columns, cut: int, parts: Collection[int]) -> Colum
 def _heard(columns: Columns, head: int, task: TaskId, time: InputTime) -> Columns:
     """A frame after its head, with the input's time at each record instead of its writer's."""
     said = columns.times or [BEFORE_ALL_MS] * len(columns.keys)
+    if not head:
+        return columns._replace(times=time.hear(task, said))
     return columns._replace(times=[*said[:head], *time.hear(task, said[head:])])
 
 

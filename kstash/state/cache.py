@@ -67,6 +67,10 @@ class CachedStore:
         Raises:
             StateError: reading, or writing to make room, failed. Nothing is lost.
         """
+        return self._load(keys, keys)
+
+    def _load(self, keys: Collection[bytes], sought: Iterable[bytes]) -> dict[bytes, Any]:
+        """The same; `sought` are those of the keys that may not be resident, all of them."""
         live = self._live
         self._loads_until_sample -= 1
         if not self._loads_until_sample:
@@ -75,10 +79,7 @@ class CachedStore:
         self._budget.recount(self, int(len(live) * self._entry_bytes))
         # Only after making room: a spill must not mistake these keys for written ones.
         self._dirty.update(keys)
-        if not self._is_all_resident:
-            missing = [key for key in keys if key not in live]
-            if missing:
-                self._fetch(missing, live)
+        self._fetch(sought, live)
         return live
 
     def peek(self, keys: Collection[bytes]) -> dict[bytes, Any]:
@@ -89,10 +90,7 @@ class CachedStore:
         """
         live = self._live
         found = {key: value for key in keys if (value := live.get(key)) is not None}
-        if not self._is_all_resident:
-            missing = [key for key in keys if key not in live]
-            if missing:
-                self._fetch(missing, found)
+        self._fetch(keys, found)
         return found
 
     def range(self, lower: bytes, upper: bytes | None, *, limit: int) -> list[tuple[bytes, Any]]:
@@ -102,8 +100,7 @@ class CachedStore:
             StateError: reading failed, or a value cannot be deserialized.
         """
         resident, written = self._first(lower, upper, limit)
-        live = self._live
-        found = {key: live[key] for key in resident}
+        found = {key: self._live[key] for key in resident}
         if written:
             kept = sorted([*found, *written])[:limit]
             self._decode(((key, written[key]) for key in kept if key in written), found)
@@ -297,9 +294,12 @@ class CachedStore:
     ) -> None:
         """The backing has these rows from `start` on and below `end`, and no other ones."""
 
-    def _fetch(self, missing: list[bytes], into: dict[bytes, Any]) -> None:
-        """Add those of `missing`, which are not resident, that the backing has."""
-        self._decode(zip(missing, self._backing.fetch(missing), strict=True), into)
+    def _fetch(self, keys: Iterable[bytes], into: dict[bytes, Any]) -> None:
+        """Add those of `keys` that only the backing has."""
+        live = self._live
+        missing = [] if self._is_all_resident else [key for key in keys if key not in live]
+        if missing:
+            self._decode(zip(missing, self._backing.fetch(missing), strict=True), into)
 
     def _decode(
         self, entries: Iterable[tuple[bytes, bytes | None]], into: dict[bytes, Any]

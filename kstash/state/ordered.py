@@ -46,8 +46,7 @@ class CachedOrderedStore(CachedStore):
 
     def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
         """As the store of keyed values has it."""
-        self._will_have(keys)
-        return super().load(keys)
+        return self._load(keys, self._will_have(keys))
 
     def put(self, entries: Mapping[bytes, Any]) -> None:
         """Set entries whose older values nobody needs. A value is not None.
@@ -130,12 +129,14 @@ class CachedOrderedStore(CachedStore):
 
     # --- reading --------------------------------------------------------------------------------
 
-    def _will_have(self, keys: Collection[bytes]) -> None:
-        """Note keys that are about to get values and are not sorted in yet."""
+    def _will_have(self, keys: Collection[bytes]) -> list[bytes]:
+        """Note keys that are about to get values and are not sorted in yet; returns these."""
         if len(self._unsorted) > _UNSORTED_MAX:
             self._sort()
         get = self._live.get
-        self._unsorted.update([key for key in keys if get(key) is None])
+        absent = [key for key in keys if get(key) is None]
+        self._unsorted.update(absent)
+        return absent
 
     def _changed(self, keys: Collection[bytes]) -> None:
         """Note what was put or deleted, and make room now and then."""
@@ -152,7 +153,8 @@ class CachedOrderedStore(CachedStore):
             get, add = self._live.get, self._sorted.add
             leased = set(self._leased)
             waiting = set()
-            for key in self._unsorted:
+            # In order, so that one after the other goes into the same chunk.
+            for key in sorted(self._unsorted):
                 if get(key) is not None:
                     add(key)
                 elif key in leased:
@@ -190,7 +192,7 @@ class CachedOrderedStore(CachedStore):
         if end is not None:
             self._floor = end
 
-    def _fetch(self, missing: list[bytes], into: dict[bytes, Any]) -> None:
+    def _fetch(self, keys: Iterable[bytes], into: dict[bytes, Any]) -> None:
         """What lies below the floor is not there."""
         floor = self._floor
-        super()._fetch([key for key in missing if key >= floor], into)
+        super()._fetch((key for key in keys if key >= floor), into)

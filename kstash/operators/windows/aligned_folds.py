@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from kstash.errors import OperatorError, SerdeError
 from kstash.operators.calls import refuse
-from kstash.operators.flow import Flow
+from kstash.operators.flow import Expanded, Flow
 from kstash.operators.fold import ColumnFold
 from kstash.operators.step import Decision, RecordError, Scope
 from kstash.operators.stream_time import WindowTime
@@ -111,8 +111,7 @@ class AlignedFolds:
         around = list(map(prefixes.__getitem__, stamps))
         counts = list(map(len, around))
         names = [start + key for key, starts in zip(keys, around, strict=True) for start in starts]
-        values = _repeated(flow.values or [None] * flow.count, counts)
-        each = _named(flow.expand(values, counts, with_keys=False), names)
+        each = _in_each(flow, names, counts)
         store = scope.stores.ordered(self.name)
         were_there = self._were_there(b"", names, scope)
         if scope.may_skip:
@@ -135,7 +134,7 @@ class AlignedFolds:
         results = [
             key + start for key, starts in zip(keys, around, strict=True) for start in starts
         ]
-        times = _repeated(running, counts)
+        times = each.live_timestamps if running is stamps else _repeated(running, counts)
         if self.unsent is None:
             return self._sent(each, results, made, largest, times)
         self.unsent.keep(results, made, largest, times, were_there=were_there, scope=scope)
@@ -207,7 +206,29 @@ def _prefixes(starts: range) -> list[bytes]:
 
 def _repeated(column: list[Any], counts: list[int]) -> list[Any]:
     """Each as often as is said."""
-    return list(chain.from_iterable(map(repeat, column, counts)))
+    each = counts[0]
+    if counts.count(each) != len(counts):
+        return list(chain.from_iterable(map(repeat, column, counts)))
+    # As a rule all are in as many windows.
+    made: list[Any] = [None] * (each * len(column))
+    for at in range(each):
+        made[at::each] = column
+    return made
+
+
+def _in_each(flow: Flow, names: list[bytes], counts: list[int]) -> Flow:
+    """Each record of a flow in each of its windows, `counts[i]` of record i, in their order."""
+    values, headers = flow.values, flow.headers
+    return Flow(
+        count=len(names),
+        keys=None,
+        encoded=cast("list[bytes | None]", names),
+        key_serde=flow.key_serde,
+        values=None if values is None else _repeated(values, counts),
+        timestamps=_repeated(flow.live_timestamps, counts),
+        headers=None if headers is None else _repeated(headers, counts),
+        trail=Expanded(flow.trail, counts),
+    )
 
 
 def _named(flow: Flow, names: list[bytes]) -> Flow:

@@ -284,3 +284,14 @@ def test_a_damaged_file_is_an_error_and_no_short_range(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="reading state failed"):
         store.range(b"", None, limit=10_000)
     backend.close()
+
+
+def test_what_only_the_disk_has_is_there_once_it_is_loaded() -> None:
+    """Beside what is resident, and what is nowhere."""
+    _, store = on_disk(10)
+    first, *_, last = (key for key, _ in store.items())
+    resident = store.load([first])[first]
+    live = store.load([first, b"nowhere", last])
+    assert live[first] == resident
+    assert live[last] is not None
+    assert b"nowhere" not in live

@@ -375,16 +375,31 @@ def test_a_record_may_be_late_by_its_own_time(emit: Emit, time: int, is_late: bo
         assert len(driver.read("out")) == (emit == "update" and not is_late)
 
 
-def test_results_on_update_hold_time_back_as_their_records_do() -> None:
+@pytest.mark.parametrize("windows", [TEN, kstash.hopping(ms(10), ms(5))])
+def test_results_on_update_hold_time_back_as_their_records_do(windows: kstash.Windows) -> None:
     """What the source holds back is held back in the second window too."""
     app = kstash.App("app")
     stream = app.stream("in", key=kstash.text, value=kstash.int_text, out_of_order=ms(20))
-    first = stream.window(TEN).count("first")
+    first = stream.window(windows).count("first")
     first.window(TEN, emit="final").count("second").to("out", value=kstash.int_text)
     with TestDriver(app) as driver:
         feed(driver, ("a", 1, 100), ("a", 1, 85))
         assert drops(driver) == {}
         assert driver.read("out") == []
+
+
+def test_results_of_a_batch_in_several_windows_carry_what_their_records_do() -> None:
+    """Also where not all are in as many."""
+    windows = kstash.hopping(ms(10), ms(5))
+    stage = stage_of(lambda stream: stream.window(windows, grace=ms(50)).count("n"))
+    program = StageProgram(stage, MemoryBackend().task("n", 0).open(stage.stores, base=None))
+    batch = batch_of(("a", 1, 3), ("a", 2, 57), ("b", 3, 54))
+    batch.headers = [[("h", b"0")], None, [("h", b"2")]]
+    program.process(0, batch)
+    ((_, made, _),) = program.take_outputs()
+    assert made.values == [b"1", b"1", b"1", b"1", b"1"]
+    assert made.headers == [[("h", b"0")], None, None, *2 * [[("h", b"2")]]]
+    assert made.timestamps == [3, 57, 57, 54, 54]
 
 
 @pytest.mark.parametrize("emit", ["update", "final"])
