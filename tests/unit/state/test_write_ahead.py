@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
+from rocksdict import Rdict
 
 from kstash.core.records import FileEntry
 from kstash.errors import StateError
@@ -238,6 +240,20 @@ def test_nothing_is_encoded_while_rocksdb_catches_up(
     backend.close()
 
 
+def test_who_asks_a_database_that_catches_up_waits_a_moment(tmp_path: Path) -> None:
+    """So that to ask again and again leaves it the processor."""
+
+    class CatchingUp:
+        def property_int_value(self, _name: str) -> int:
+            return 1
+
+    waited: list[float] = []
+    database = cast("Rdict", CatchingUp())
+    writer = Writer(database, [], folder=tmp_path, name="count_0", sleep=waited.append)
+    assert writer.is_stopped()
+    assert waited == [writes.STALL_RETRY_S]
+
+
 def test_a_database_at_rest_is_not_stopped(tmp_path: Path) -> None:
     """By the properties that RocksDB has for it."""
     backend = rocks(tmp_path / "live")
@@ -275,6 +291,7 @@ def test_digests_of_files_are_found_before(tmp_path: Path, monkeypatch: pytest.M
         entries = state.checkpoint("2", 2)
     assert {each.name for each in old} < {each.name for each in entries}
     assert {each.name for each in old}.isdisjoint(read)
+    assert not state.write_ahead(), "all of them are known now"
     assert backend.task("count", 0).verify("2", entries)
     backend.close()
 
