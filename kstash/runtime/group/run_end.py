@@ -86,9 +86,10 @@ class RunEnd:
             if stage in self._at_end or not self._has_read_all(task):
                 continue
             is_durable = task.core.may_publish_checkpoint(task.core.position)
-            if self._due_flush(task) is not None:
+            waits = self._due_flush(task) is not None
+            if waits:
                 self._batches.wake(task)
-            elif may_say_end(has_read_all=True, waits=False, is_durable=is_durable):
+            if may_say_end(has_read_all=True, waits=waits, is_durable=is_durable):
                 self._at_end.add(stage)
                 self._append_ends(task)
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from kstash.core.ids import UNBOUNDED
-from kstash.core.live import Admission, LiveRules, MayCome
+from kstash.core.live import (
+    Admission,
+    LiveRules,
+    MayCome,
+    may_flush_at_end,
+    may_say_end,
+)
 
 
 def test_what_no_record_decides_waits_for_the_ends_of_the_inputs() -> None:
@@ -70,3 +76,14 @@ def test_what_was_logged_is_due_at_once() -> None:
     """The clock may be behind it: who waited for that would wait for long."""
     rules = LiveRules({}, 100)
     assert [rules.due_ms(wanted) for wanted in (90, 100, 101)] == [0, 0, 101]
+
+
+def test_what_is_flushed_at_an_end_comes_before_it() -> None:
+    """Once all is read and until END is said; and END comes when nothing waits and all is there."""
+    assert may_flush_at_end(has_read_all=True, has_said_end=False)
+    assert not may_flush_at_end(has_read_all=False, has_said_end=False)
+    assert not may_flush_at_end(has_read_all=True, has_said_end=True)
+    assert may_say_end(has_read_all=True, waits=False, is_durable=True)
+    assert not may_say_end(has_read_all=False, waits=False, is_durable=True)
+    assert not may_say_end(has_read_all=True, waits=True, is_durable=True)
+    assert not may_say_end(has_read_all=True, waits=False, is_durable=False)

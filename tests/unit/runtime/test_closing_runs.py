@@ -89,6 +89,7 @@ def test_windows_by_number_wait_for_their_records() -> None:
     app = kstash.App("app")
     stream = app.stream("in", key=kstash.text, value=kstash.text)
     stream.window(kstash.tumbling_count(3)).count("counts").to("out")
+    assert not app.topology().stages[0].closes_at_end
     with TestDriver(app) as driver:
         at(driver, 1, 2)
         assert driver.run_to_end(closes_windows=True)
@@ -105,6 +106,18 @@ def test_all_windows_close_however_many_there_are() -> None:
             driver.kafka.append("in", b"v", key=b"%d" % number, timestamp_ms=1_000)
         assert driver.run_to_end(closes_windows=True)
         assert len(told(driver)) == 2 * PART_RECORDS + 1
+
+
+def test_those_before_close_first() -> None:
+    """Else what they send would be late for those after them, in the same stage."""
+    app = kstash.App("app")
+    stream = app.stream("in", key=kstash.text, value=kstash.text)
+    first = stream.window(kstash.tumbling(seconds(10)), emit="final").count("first")
+    first.inner_key().window(kstash.tumbling(seconds(60)), emit="final").sum("second").to("out")
+    with TestDriver(app) as driver:
+        at(driver, 1, 12)
+        assert driver.run_to_end(closes_windows=True)
+        assert (told(driver), driver.dropped()) == ([("k", 0, 2)], {})
 
 
 @pytest.mark.parametrize("mode", ["records", "watermark"])
