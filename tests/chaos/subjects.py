@@ -255,7 +255,7 @@ class Windows(Subject):
     input_names = ("clicks",)
     rate = 500
     # Some thousands of windows, ids and timers are open at any time, in ten operators' stores.
-    live_bytes_max = 8 << 20
+    live_bytes_max = 4 << 20
 
     _BY_INPUT = ("late", "finals", "visits", *time_checks.TIMED_KINDS)
     _BY_CLOCK = ("intervals", "quiet", "missed", "gathered")
