@@ -199,13 +199,14 @@ def main(name: str, arguments: dict[str, Any]) -> None:
     limit = arguments.get("file_bytes_max")
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    if arguments.get("options", {}).get("clock_jumps"):
+    options = arguments.get("options", {})
+    if options.get("clock_jumps"):
         clock.SystemClock.time_ms = jumping_time_ms  # type: ignore[assignment,method-assign]
     app = kstash.App(**arguments["settings"])
-    PROGRAMS[name](app, arguments["inputs"], arguments["output"], arguments.get("options", {}))
+    PROGRAMS[name](app, arguments["inputs"], arguments["output"], options)
     app.run(
         until=arguments.get("until"),
-        closes_windows=arguments["options"].get("closes_windows", False),
+        closes_windows=options.get("closes_windows", False),
         workers=arguments.get("workers"),
         on_ready=lambda: print("READY", flush=True),
     )
