@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from kstash.escape import short_repr
 from kstash.operators.calls import call, decode_keys
 from kstash.operators.event_time import LATEST_MS, NO_ZERO_MS
-from kstash.operators.flow import Expanded, Flow
+from kstash.operators.flow import Expanded, Flow, repeated
 from kstash.operators.step import Scope
 from kstash.operators.user_headers import checked_headers
 from kstash.ports.kafka import Headers
@@ -84,10 +84,10 @@ class _RecordStep(ABC, Generic[Made]):
         keys, values, timestamps, headers = map(list, zip(*made, strict=True))
         encoded, times = None, None
         if self.own_key is None and flow.encoded is not None:
-            encoded = _repeated(flow.encoded, counts)
+            encoded = repeated(flow.encoded, counts)
         if flow.event_times is not None:
             before = zip(flow.event_times, flow.live_timestamps, strict=True)
-            held = _repeated([stamp - time for time, stamp in before], counts)
+            held = repeated([stamp - time for time, stamp in before], counts)
             times = [stamp - late for stamp, late in zip(timestamps, held, strict=True)]
         scope.out(
             Flow(
@@ -139,12 +139,6 @@ class FlatMapRecordsStep(_RecordStep[list[Record]]):
     def send(self, flow: Flow, made: list[list[Record]], scope: Scope) -> None:
         """Put the results end to end, and send them on."""
         self.send_counted(flow, list(chain.from_iterable(made)), list(map(len, made)), scope)
-
-
-def _repeated(column: list[Any], counts: list[int]) -> list[Any]:
-    return list(
-        chain.from_iterable([item] * count for item, count in zip(column, counts, strict=True))
-    )
 
 
 def _timestamp(timestamp_ms: Any) -> int:

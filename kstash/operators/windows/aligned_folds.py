@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import accumulate, chain, repeat
+from itertools import accumulate
 from typing import Any, cast
 
 from kstash.errors import OperatorError, SerdeError
 from kstash.operators.calls import refuse
-from kstash.operators.flow import Expanded, Flow
+from kstash.operators.flow import Expanded, Flow, repeated
 from kstash.operators.fold import ColumnFold
 from kstash.operators.step import Decision, RecordError, Scope
 from kstash.operators.stream_time import WindowTime
@@ -134,7 +134,7 @@ class AlignedFolds:
         results = [
             key + start for key, starts in zip(keys, around, strict=True) for start in starts
         ]
-        times = each.live_timestamps if running is stamps else _repeated(running, counts)
+        times = each.live_timestamps if running is stamps else repeated(running, counts)
         if self.unsent is None:
             return self._sent(each, results, made, largest, times)
         self.unsent.keep(results, made, largest, times, were_there=were_there, scope=scope)
@@ -204,18 +204,6 @@ def _prefixes(starts: range) -> list[bytes]:
     return list(map(start_bytes, starts))
 
 
-def _repeated(column: list[Any], counts: list[int]) -> list[Any]:
-    """Each as often as is said."""
-    each = counts[0]
-    if counts.count(each) != len(counts):
-        return list(chain.from_iterable(map(repeat, column, counts)))
-    # As a rule all are in as many windows.
-    made: list[Any] = [None] * (each * len(column))
-    for at in range(each):
-        made[at::each] = column
-    return made
-
-
 def _in_each(flow: Flow, names: list[bytes], counts: list[int]) -> Flow:
     """Each record of a flow in each of its windows, `counts[i]` of record i, in their order."""
     values, headers = flow.values, flow.headers
@@ -224,9 +212,9 @@ def _in_each(flow: Flow, names: list[bytes], counts: list[int]) -> Flow:
         keys=None,
         encoded=cast("list[bytes | None]", names),
         key_serde=flow.key_serde,
-        values=None if values is None else _repeated(values, counts),
-        timestamps=_repeated(flow.live_timestamps, counts),
-        headers=None if headers is None else _repeated(headers, counts),
+        values=None if values is None else repeated(values, counts),
+        timestamps=repeated(flow.live_timestamps, counts),
+        headers=None if headers is None else repeated(headers, counts),
         trail=Expanded(flow.trail, counts),
     )
 
