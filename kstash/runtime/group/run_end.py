@@ -86,7 +86,7 @@ class RunEnd:
             if stage in self._at_end or not self._has_read_all(task):
                 continue
             is_durable = task.core.may_publish_checkpoint(task.core.position)
-            waits = self._due_flush(task) is not None
+            waits = self._next_flush(task) is not None
             if waits:
                 self._batches.wake(task)
             if may_say_end(has_read_all=True, waits=waits, is_durable=is_durable):
@@ -97,10 +97,13 @@ class RunEnd:
         """The number of what a task is to flush now; None: nothing of it waits, or not yet."""
         stage = task.stage.index
         has_read_all, has_said_end = self._has_read_all(task), stage in self._at_end
-        if not may_flush_at_end(has_read_all=has_read_all, has_said_end=has_said_end):
-            return None
+        may_flush = may_flush_at_end(has_read_all=has_read_all, has_said_end=has_said_end)
+        return self._next_flush(task) if may_flush else None
+
+    def _next_flush(self, task: Task) -> int | None:
+        """The number of what a task is to flush first; None: nothing waits in it."""
         wants = task.program.flushes.wants
-        return next((number for number in self._flushes[stage] if wants(number)), None)
+        return next((n for n in self._flushes[task.stage.index] if wants(n)), None)
 
     def is_at_end(self, task: Task) -> bool:
         """Whether a task has read its inputs to the ends of the run, or has said END.
