@@ -218,6 +218,9 @@ def _stores(stage: StageShape) -> frozenset[str]:
 EMPTY_AFTER_DRAIN = "unsent"
 """First word of what stores hold that each drain empties: nothing is lost where they go."""
 
+QUEUE_SUFFIX = ".queue"
+"""After the name of a store: of the one beside it, which has its order, and goes with it."""
+
 
 class Needs(enum.Enum):
     """What a change needs before the new program may go on from the old one's state."""
@@ -275,8 +278,7 @@ def difference(old: Manifest, new: Manifest) -> list[Change]:
 
 
 def _dropped(stage: StageShape, name: str) -> Change:
-    # Each of them has a queue beside it, which goes by its name.
-    kind = dict(stage.stores).get(name.removesuffix(".queue"), "")
+    kind = dict(stage.stores).get(name.removesuffix(QUEUE_SUFFIX), "")
     is_empty = kind.partition(" ")[0] == EMPTY_AFTER_DRAIN
     needs = Needs.DRAIN if is_empty else Needs.DROP_STORE
     return Change(f"- store {name} of stage {stage.name}", needs, None if is_empty else name)

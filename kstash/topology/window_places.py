@@ -5,6 +5,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
+from kstash.core.manifest import EMPTY_AFTER_DRAIN, QUEUE_SUFFIX
 from kstash.ports.state import StoreKind
 from kstash.serdes import raw
 from kstash.topology.traits import Holdings, KeyedStore
@@ -35,7 +36,7 @@ def queue_store(operator: str, *, holds: Holdings = "") -> KeyedStore:
 
 def queue_store_name(operator: str) -> str:
     """The name of that store."""
-    return f"{operator}.queue"
+    return operator + QUEUE_SUFFIX
 
 
 def unsent_stores(operator: str) -> tuple[KeyedStore, KeyedStore]:
@@ -48,7 +49,7 @@ def unsent_stores(operator: str) -> tuple[KeyedStore, KeyedStore]:
         By key of the result what is sent of it; and the order in which it is.
     """
     name = unsent_store_name(operator)
-    return KeyedStore(name, "unsent", raw, raw), queue_store(name)
+    return KeyedStore(name, EMPTY_AFTER_DRAIN, raw, raw), queue_store(name)
 
 
 def unsent_store_name(operator: str) -> str:
