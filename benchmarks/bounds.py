@@ -158,6 +158,11 @@ def words_of(count: int) -> list[int]:
     return source.choices(ranked, weights, k=max(count // 2, BATCH_RECORDS))
 
 
+def pause(what: str, pause_s: float, note: str = "") -> Figure:
+    """The longest time for which something has stopped a task, beside the aim."""
+    return Figure(f"{what}: pause", f"{pause_s * 1000:.0f} ms{note}", f"{PAUSE_MS_MAX} ms")
+
+
 def measure_open(folder: Path, count: int, memory_mib: int) -> list[Figure]:
     """As many windows as keys are open: memory, and words a second against the plain count."""
     numbers = words_of(count)
@@ -201,13 +206,8 @@ def measure_closing(folder: Path, count: int, memory_mib: int) -> list[Figure]:
             made = driver.feed([count], LATER_MS)
             total_s = time.perf_counter() - started
             state.close()
-        figures.append(
-            Figure(
-                f"{count} close at once, {name}: pause",
-                f"{driver.pause_s * 1000:.0f} ms ({made} results in {total_s:.1f} s)",
-                f"{PAUSE_MS_MAX} ms",
-            )
-        )
+        note = f" ({made} results in {total_s:.1f} s)"
+        figures.append(pause(f"{count} close at once, {name}", driver.pause_s, note))
     return figures
 
 
@@ -242,17 +242,9 @@ def measure_timers(folder: Path, count: int, memory_mib: int) -> list[Figure]:
         made = driver.feed([0], LATER_MS)
         state.close()
     return [
-        Figure(
-            f"{count} timers, the first checkpoint: pause",
-            f"{checkpoint_s * 1000:.0f} ms",
-            f"{PAUSE_MS_MAX} ms",
-        ),
+        pause(f"{count} timers, the first checkpoint", checkpoint_s),
         Figure(f"{count} timers: from open to the first record", f"{restart_s:.2f} s", "1 s"),
-        Figure(
-            "all fire at once: pause",
-            f"{driver.pause_s * 1000:.0f} ms ({made} results)",
-            f"{PAUSE_MS_MAX} ms",
-        ),
+        pause("all fire at once", driver.pause_s, f" ({made} results)"),
     ]
 
 
@@ -269,15 +261,10 @@ def measure_every(folder: Path, count: int, memory_mib: int) -> list[Figure]:
         total_s = time.perf_counter() - started
         checkpoint_s = checkpoint(state, "1")
         state.close()
+    note = f" ({made} results in {total_s:.1f} s)"
     return [
-        Figure(
-            f"a year's jump over {count} timers, every=1 min: pause",
-            f"{driver.pause_s * 1000:.0f} ms ({made} results in {total_s:.1f} s)",
-            f"{PAUSE_MS_MAX} ms",
-        ),
-        Figure(
-            "the checkpoint after it: pause", f"{checkpoint_s * 1000:.0f} ms", f"{PAUSE_MS_MAX} ms"
-        ),
+        pause(f"a year's jump over {count} timers, every=1 min", driver.pause_s, note),
+        pause("the checkpoint after it", checkpoint_s),
     ]
 
 
