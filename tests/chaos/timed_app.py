@@ -29,7 +29,7 @@ import typer
 
 import kstash
 from kstash.apps.options import Options, shared_options
-from tests.chaos.timing_app import WAIT_MS
+from tests.chaos.timing_app import WAIT_MS, said_of
 from tests.chaos.windows_app import declare
 
 HOPS = kstash.hopping(timedelta(seconds=3), timedelta(seconds=1))
@@ -72,12 +72,7 @@ class Pauses(kstash.Processor[str, dict[str, int], int]):
 
     def on_wall_timer(self, timer: kstash.FiredTimer, context: Any) -> None:
         """Send what was kept."""
-        said = {
-            "set_ms": self.set_ms.get(),
-            "due_ms": timer.at_ms,
-            "now_ms": context.now(),
-            "id": str(context.uuid()),
-        }
+        said = said_of(timer, self.set_ms.get(), context)
         for item in self.items:
             context.send({"item": item, **said}, to="gathered")
         self.items.clear()

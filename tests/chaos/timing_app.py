@@ -20,6 +20,16 @@ from kstash.apps.options import Options, shared_options
 WAIT_MS = 200
 
 
+def said_of(timer: kstash.FiredTimer, set_ms: int | None, context: Any) -> dict[str, Any]:
+    """What all items of one timer have in common, read and drawn when it fires."""
+    return {
+        "set_ms": set_ms,
+        "due_ms": timer.at_ms,
+        "now_ms": context.now(),
+        "id": str(context.uuid()),
+    }
+
+
 class Gather(kstash.Processor[str, str, dict[str, Any]]):
     """Keeps what comes, and sends it on later."""
 
@@ -36,12 +46,7 @@ class Gather(kstash.Processor[str, str, dict[str, Any]]):
 
     def on_wall_timer(self, timer: kstash.FiredTimer, context: Any) -> None:
         """Send what was kept."""
-        said = {
-            "set_ms": self.set_ms.get(),
-            "due_ms": timer.at_ms,
-            "now_ms": context.now(),
-            "id": str(context.uuid()),
-        }
+        said = said_of(timer, self.set_ms.get(), context)
         for item in self.items:
             context.send({"item": item, **said})
         self.items.clear()

@@ -7,40 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 import kstash
-from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.idle import GroupIdle
 from kstash.runtime.group.ticks import ASK_AGAIN_S, ListedEnds
 from kstash.runtime.input_ends import QUESTION_S_MAX
 from kstash.runtime.task.task import Task
 from kstash.testing import TestDriver
-from kstash.testing.clock import ManualClock
-from tests.unit.runtime.group.asking import Admin, Woken
+from tests.unit.runtime.group.asking import AFTER_S, AskingScene
 from tests.unit.runtime.timed_windows import at, seconds
 
-AFTER_S = 5
-"""How long nothing may come."""
 
-
-class Scene:
-    """The questions about the inputs of one task of a worker whose own turns do not come."""
+class Scene(AskingScene):
+    """The questions about the inputs of a task."""
 
     def __init__(self, driver: TestDriver, task: Task) -> None:
-        self.driver = driver
-        self.task = task
-        self.admin = Admin()
-        self.woken = Woken()
-        self.clock = ManualClock()
-        clients = replace(driver.rig.worker.context.clients, admin=cast("Any", self.admin))
-        self.idle = GroupIdle(
+        super().__init__(driver, task)
+        self.asking = GroupIdle(
             self.clock,
-            clients=clients,
-            batches=cast("Batches", self.woken),
+            clients=self.clients,
+            batches=self.batches,
             tasks=[task],
             idle_timeout_ms=AFTER_S * 1000,
         )
@@ -50,13 +39,6 @@ class Scene:
         """Inputs that may be said to be idle."""
         assert self.task.ticking is not None
         return list(self.task.ticking.idle_due)
-
-    def tick(self, *times: float) -> int:
-        """Let these moments be; returns how many questions there are."""
-        for now in times:
-            self.clock.advance(now - self.clock.monotonic())
-            self.idle.tick(now)
-        return len(self.admin.asked)
 
 
 def windows(*, immediate_of: str | None = None) -> kstash.App:

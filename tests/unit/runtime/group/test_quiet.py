@@ -7,46 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 import kstash
-from kstash.runtime.group.batches import Batches
 from kstash.runtime.group.quiet import GroupQuiet
 from kstash.runtime.input_ends import QUESTION_S_MAX
 from kstash.runtime.task.task import Task
 from kstash.testing import TestDriver
-from tests.unit.runtime.group.asking import Admin, Woken
+from tests.unit.runtime.group.asking import AFTER_S, AskingScene
 from tests.unit.runtime.timed_windows import at, seconds
 
-AFTER_S = 5
-"""How long nothing may come."""
 
-
-class Scene:
-    """The questions about one task of a worker whose own turns do not come."""
+class Scene(AskingScene):
+    """The questions about the windows of a task."""
 
     def __init__(self, driver: TestDriver, task: Task) -> None:
-        self.driver = driver
-        self.task = task
-        self.admin = Admin()
-        self.woken = Woken()
-        clients = replace(driver.rig.worker.context.clients, admin=cast("Any", self.admin))
-        self.quiet = GroupQuiet(clients, cast("Batches", self.woken), [task])
+        super().__init__(driver, task)
+        self.asking = GroupQuiet(self.clients, self.batches, [task])
 
     @property
     def flushes(self) -> list[tuple[int, int]]:
         """Flushes that may come."""
         assert self.task.ticking is not None
         return list(self.task.ticking.flush_due)
-
-    def tick(self, *times: float) -> int:
-        """Let these moments be; returns how many questions there are."""
-        for now in times:
-            self.quiet.tick(now)
-        return len(self.admin.asked)
 
     def ends_at(self, offset: int) -> None:
         """The answer to all questions."""
